@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from fpsim.kernels.cache import kernel
 from fpsim.kernels.rounding import round_significand
 
 __all__ = ["Layout", "Limits", "decode_array", "decode_magnitude", "encode_array", "encode_value"]
@@ -44,7 +45,7 @@ class Limits(NamedTuple):
     nan: int
 
 
-@njit(inline="always")
+@njit
 def decode_magnitude(code, layout):  # type: ignore[no-untyped-def]
     """Return (significand, exponent) with value = significand * 2^exponent of a finite code."""
     m = layout.mantissa_bits
@@ -58,7 +59,7 @@ def decode_magnitude(code, layout):  # type: ignore[no-untyped-def]
     return fraction | (np.int64(1) << m), row - 1 + lowest
 
 
-@njit(inline="always")
+@njit
 def encode_value(value, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
     """Return the code of one float64, or -1 where ``limits`` calls the input an error."""
     bits = np.float64(value).view(np.int64)
@@ -80,13 +81,15 @@ def encode_value(value, layout, limits, mode, random, random_bits):  # type: ign
     if negative:
         if code == 0 and layout.hidden_row != 1:
             return np.int64(layout.sign_bit * layout.negative_zero)
+        if layout.sign_bit == 0 and sig == 0:
+            return code
         if layout.sign_bit == 0:
             return np.int64(limits.over_negative)
         return code + layout.sign_bit
     return code
 
 
-@njit(inline="always")
+@njit
 def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):  # type: ignore[no-untyped-def]
     """Return the magnitude code of ``sig * 2^lsb``, with the exponent unbounded above.
 
@@ -123,7 +126,7 @@ def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):  # typ
     return code
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def encode_array(values, out, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
     """Fill ``out`` with codes; return the flat index of the first input in error, or -1.
 
@@ -146,7 +149,7 @@ def encode_array(values, out, layout, limits, mode, random, random_bits):  # typ
     return -1 if first[0] == values.size else first[0]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def decode_array(codes, out, layout):  # type: ignore[no-untyped-def]
     """Fill ``out`` (float64) with the exact values of ``codes``."""
     for i in prange(codes.size):

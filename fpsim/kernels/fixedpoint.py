@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import F64_BIAS, F64_MANTISSA, MAX_SHIFT
 from fpsim.kernels.rounding import round_significand
 
-__all__ = ["Grid", "clamp", "encode_array", "to_grid"]
+__all__ = ["Grid", "add", "encode_array", "to_grid"]
 
 
 class Grid(NamedTuple):
@@ -24,63 +26,88 @@ class Grid(NamedTuple):
     wrap: int  #: 1: modulo 2^width, 0: saturate
 
 
-@njit(inline="always")
-def to_grid(sig, lsb, negative, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
-    """Return (integer, excess): ``+-sig * 2^lsb`` on the grid, before wrapping or saturating.
+@njit
+def to_grid(value, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
+    """Return (magnitude, excess) of a finite float64 rounded onto the grid.
 
-    ``sig`` is non-negative below 2^54. The integer is exact modulo 2^64; ``excess`` is 1 if its
-    magnitude does not fit 62 bits.
+    ``magnitude`` is uint64 and exact modulo 2^64; ``excess`` says that it is 2^64 or more.
     """
-    shift = grid.lsb - lsb
+    bits = np.float64(value).view(np.int64)
+    negative = bits < 0
+    field = (bits >> F64_MANTISSA) & np.int64(0x7FF)
+    sig = bits & ((np.int64(1) << F64_MANTISSA) - 1)
+    if field > 0:
+        sig |= np.int64(1) << F64_MANTISSA
+    shift = grid.lsb - (max(field, np.int64(1)) - F64_BIAS - F64_MANTISSA)
     if shift > 0:
         if shift > MAX_SHIFT:
             drop = min(shift - MAX_SHIFT, np.int64(63))
             kept = sig >> drop
             sig = kept | np.int64((kept << drop) != sig)
             shift = np.int64(MAX_SHIFT)
-        magnitude = round_significand(sig, shift, np.int64(0), negative, mode, random, random_bits)
-        return (-magnitude if negative else magnitude), np.int64(0)
-    left = min(-shift, np.int64(64))
-    excess = np.int64(sig != 0 and (left > 62 or (sig >> (62 - left)) != 0))
-    magnitude = sig << left if left < 64 else np.int64(0)
-    return (-magnitude if negative else magnitude), excess
+        rounded = round_significand(sig, shift, np.int64(0), negative, mode, random, random_bits)
+        return np.uint64(rounded), False
+    left = np.uint64(min(-shift, np.int64(64)))
+    if left == np.uint64(64):
+        return np.uint64(0), sig != 0
+    excess = left > 0 and (np.uint64(sig) >> (np.uint64(64) - left)) != 0
+    return np.uint64(sig) << left, excess
 
 
-@njit(inline="always")
-def clamp(value, excess, negative, grid):  # type: ignore[no-untyped-def]
-    """Wrap or saturate an int64 onto the grid's range; a wrapped result is sign-extended."""
+@njit
+def add(acc, magnitude, excess, negative, grid):  # type: ignore[no-untyped-def]
+    """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
+
+    ``acc`` is a sign-extended int64 on the grid. The magnitude is added in two halves: each fits
+    63 bits, and where one overflows the other only takes the sum further out.
+    """
     if grid.wrap:
+        addend = np.int64(magnitude)
+        total = acc - addend if negative else acc + addend
         unused = 64 - grid.width
-        if grid.low < 0:
-            return (value << unused) >> unused
-        return np.int64((np.uint64(value) << np.uint64(unused)) >> np.uint64(unused))
-    high = np.int64(0x7FFFFFFFFFFFFFFF) if grid.high < 0 else np.int64(grid.high)
+        return (total << unused) >> unused
+    limit = np.int64(grid.low) if negative else np.int64(grid.high)
     if excess:
-        return np.int64(grid.low) if negative else np.int64(grid.high)
-    return min(max(value, np.int64(grid.low)), high)
+        return limit
+    half = np.int64(magnitude >> np.uint64(1))
+    for part in (half, half + np.int64(magnitude & np.uint64(1))):
+        addend = -part if negative else part
+        total = acc + addend
+        if ((acc ^ total) & (addend ^ total)) < 0:
+            return limit
+        acc = total
+    return min(max(acc, np.int64(grid.low)), np.int64(grid.high))
 
 
-@njit(cache=True)
+@njit
+def _fit_unsigned(magnitude, excess, negative, grid):  # type: ignore[no-untyped-def]
+    """Return the code of one value on an unsigned grid."""
+    top = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    if grid.wrap:
+        return (np.uint64(0) - magnitude if negative else magnitude) & top
+    if negative:
+        return np.uint64(0)
+    return top if excess or magnitude > top else magnitude
+
+
+@kernel()
 def encode_array(values, out, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
     """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     first = np.int64(-1)
     for i in range(values.size):
-        bits = values[i].view(np.int64)
-        negative = bits < 0
-        magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
-        r = random[i] if random_bits else np.int64(0)
-        if magnitude >= np.int64(0x7FF0000000000000):
-            if magnitude > np.int64(0x7FF0000000000000) and first < 0:
-                first = i
+        value = values[i]
+        negative = value < 0.0
+        if math.isnan(value) and first < 0:
+            first = i
+        if not math.isfinite(value):
             integer = np.int64(grid.low) if negative else np.int64(grid.high)
+            out[i] = np.uint64(integer) & used
+            continue
+        r = random[i] if random_bits else np.int64(0)
+        magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+        if grid.low == 0:
+            out[i] = _fit_unsigned(magnitude, excess, negative, grid)
         else:
-            field = magnitude >> F64_MANTISSA
-            sig = magnitude & ((np.int64(1) << F64_MANTISSA) - 1)
-            if field > 0:
-                sig |= np.int64(1) << F64_MANTISSA
-            lsb = max(field, np.int64(1)) - F64_BIAS - F64_MANTISSA
-            exact, excess = to_grid(sig, lsb, negative, grid, mode, r, random_bits)
-            integer = clamp(exact, excess, negative, grid)
-        out[i] = np.uint64(integer) & used
+            out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
     return first

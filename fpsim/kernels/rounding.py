@@ -37,7 +37,7 @@ def mode_constants(rounding: str) -> ModeConstants:
     return _MODES[rounding]
 
 
-@njit(inline="always")
+@njit
 def round_significand(sig, shift, base, negative, mode, random, random_bits):  # type: ignore[no-untyped-def]
     """Round ``base + sig / 2^shift`` to an integer.
 

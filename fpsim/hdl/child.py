@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child process that cannot outlive its purpose.
+
+It runs in a process group of its own with its output in a log file. A time limit, an interrupt or an
+error here ends the whole group, so a simulator that hangs leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["TimeLimitReached", "log_errors", "run"]
+
+_POLL_SECONDS = 0.05
+#: Lines of a log that an error message shows.
+MAX_LOG_LINES = 6
+_MARKS = ("%error", "error:", "sorry:", "syntax error", "fatal", "traceback")
+
+
+class TimeLimitReached(Exception):
+    """The child was ended because it ran too long."""
+
+
+def run(
+    command: Sequence[str],
+    *,
+    log: Path,
+    timeout: float,
+    cwd: Path,
+    environment: Mapping[str, str],
+    on_wait: Callable[[], None] | None = None,
+) -> int:
+    """Run ``command`` to its end and return its exit status; ``on_wait`` is called while waiting.
+
+    Raises:
+        TimeLimitReached: it did not end within ``timeout`` seconds; it has been killed.
+    """
+    deadline = time.monotonic() + timeout
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=_POLL_SECONDS)
+                if on_wait is not None:
+                    on_wait()
+                if time.monotonic() > deadline:
+                    raise TimeLimitReached
+        finally:
+            _end_group(process)
+
+
+def log_errors(log: Path) -> str:
+    """Return the lines of a log that say what went wrong, trimmed; the last lines if none does."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    marked = [line for line in lines if any(mark in line.lower() for mark in _MARKS)]
+    shown = marked[:MAX_LOG_LINES] if marked else lines[-MAX_LOG_LINES:]
+    return "\n".join(f"    {line[:200]}" for line in shown)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process between `fpsim.hdl.replay` and a simulator: builds or runs through cocotb's runner.
+
+    python -m fpsim.hdl.launch build|run JOB.json
+
+A process of its own, because the runner takes its settings from the environment and prints, and
+because its group can be ended as a whole. It ends itself if its parent disappears.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BENCH_JOB_VARIABLE", "BENCH_MODULE", "main"]
+
+BENCH_MODULE = "fpsim.hdl.bench"
+#: Names the job file to the bench inside the simulation.
+BENCH_JOB_VARIABLE = "FPSIM_BENCH_JOB"
+_POLL_SECONDS = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    """Do one step of the job; the exit status is 0 if the step went through."""
+    action, job_path = arguments
+    job: dict[str, Any] = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    _follow_parent()
+    # Imported here: cocotb is an optional dependency.
+    from cocotb_tools.runner import get_runner
+
+    runner = get_runner(job["simulator"])
+    try:
+        if action == "build":
+            runner.build(
+                sources=job["sources"],
+                hdl_toplevel=job["top"],
+                parameters=job["parameters"],
+                build_args=job["build_args"],
+                build_dir=job["build_dir"],
+                always=True,
+                timescale=("1ns", "1ps"),
+                waves=job["waves"],
+            )
+        else:
+            runner.test(
+                test_module=BENCH_MODULE,
+                hdl_toplevel=job["top"],
+                hdl_toplevel_lang="verilog",
+                build_dir=job["build_dir"],
+                test_dir=job["run_dir"],
+                results_xml=str(Path(job["run_dir"]) / "results.xml"),
+                extra_env={BENCH_JOB_VARIABLE: job_path},
+                waves=job["waves"],
+            )
+    except (RuntimeError, ValueError) as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _follow_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

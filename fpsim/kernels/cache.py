@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled kernels on disk, keyed by the whole kernel source.
+
+Numba's own cache looks at the time stamp of the file that defines a function. Kernels are composed
+from several files (inlined functions, generated vector code), so an edit to one of them would leave
+stale machine code behind: for a bit-exact model, silently wrong bits. Here the stamp is a hash of
+every source file of this package, and the key carries the name of the generated variant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+__all__ = ["kernel"]
+
+
+@cache
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    def __init__(self, function: Callable[..., Any], variant: str) -> None:
+        super().__init__(function)
+        self._variant = variant
+        tag = hashlib.sha256(variant.encode()).hexdigest()[:8]
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=f"{self._impl.filename_base}-{tag}",
+            source_stamp=_sources_hash(),
+        )
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (sig, codegen.magic_tuple(), self._variant)
+
+
+def kernel(variant: str = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile with ``numba.njit(**options)`` and keep the machine code on disk.
+
+    ``variant`` names what a closure was specialised for; two closures of one function that differ
+    must differ in it.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(**options)(function)
+        dispatcher._cache = _KernelCache(function, variant)
+        return dispatcher
+
+    return decorate

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact sums of float64 products of any exponents: a Kulisch accumulator of 32-bit limbs.
+
+A sum is kept as signed limbs ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to at most four of
+them and carries are resolved once at the end, which is safe for up to 2^30 products. The result is
+handed on as a float64 rounded to odd, from which every rounding to at most 51 bits is exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+
+__all__ = ["exact_dots", "exact_sums"]
+
+#: Exponent of bit 0: below the smallest bit of a product of two operands and two E8M0 scales.
+LOWEST = -1152
+LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
+
+
+@njit
+def _accumulate(limbs, value):  # type: ignore[no-untyped-def]
+    fraction, exponent = math.frexp(abs(value))
+    sig = np.uint64(math.ldexp(fraction, 53))
+    position = exponent - 53 - LOWEST
+    index = position // 32
+    offset = np.uint64(position % 32)
+    low = (sig & np.uint64(0xFFFFFFFF)) << offset  # below 2^63
+    high = (sig >> np.uint64(32)) << offset
+    mask = np.uint64(0xFFFFFFFF)
+    parts = (
+        np.int64(low & mask),
+        np.int64((low >> np.uint64(32)) + (high & mask)),
+        np.int64(high >> np.uint64(32)),
+    )
+    for j in range(3):
+        limbs[index + j] += -parts[j] if value < 0 else parts[j]
+
+
+@njit
+def _to_odd(limbs):  # type: ignore[no-untyped-def]
+    """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
+    carry = np.int64(0)
+    for j in range(LIMBS):
+        total = limbs[j] + carry
+        limbs[j] = total & 0xFFFFFFFF
+        carry = total >> 32
+    negative = carry < 0
+    if negative:
+        carry = np.int64(1)
+        for j in range(LIMBS):
+            total = (np.int64(0xFFFFFFFF) - limbs[j]) + carry
+            limbs[j] = total & 0xFFFFFFFF
+            carry = total >> 32
+    top = LIMBS - 1
+    while top > 0 and limbs[top] == 0:
+        top -= 1
+    # 96 bits from the top limb down hold at least 65 significant ones.
+    head = np.uint64(limbs[top]) << np.uint64(32)
+    if top >= 1:
+        head |= np.uint64(limbs[top - 1])
+    rest = np.uint64(limbs[top - 2]) if top >= 2 else np.uint64(0)
+    sticky = False
+    for j in range(top - 2):
+        sticky = sticky or limbs[j] != 0
+    exponent = (top - 1) * 32 + LOWEST
+    if head == 0:
+        return 0.0
+    while head < np.uint64(1) << np.uint64(63):
+        head = (head << np.uint64(1)) | (rest >> np.uint64(31))
+        rest = (rest << np.uint64(1)) & np.uint64(0xFFFFFFFF)
+        exponent -= 1
+    sticky = sticky or rest != 0 or (head & np.uint64(0x7FF)) != 0
+    sig = np.int64(head >> np.uint64(11))
+    if sticky:
+        sig |= 1
+    value = math.ldexp(np.float64(sig), exponent + 11)
+    return -value if negative else value
+
+
+@njit
+def _exact_sum(limbs, a, b, c, toward_negative):  # type: ignore[no-untyped-def]
+    limbs[:] = 0
+    special = 0.0
+    plus = minus = nonzero = False
+    for k in range(-1, a.size):
+        value = c if k < 0 else a[k] * b[k]
+        if value == 0.0:
+            plus = plus or math.copysign(1.0, value) > 0
+            minus = minus or math.copysign(1.0, value) < 0
+        elif math.isfinite(value):
+            nonzero = True
+            _accumulate(limbs, value)
+        else:
+            special += value
+    if special != 0.0:
+        return special
+    total = _to_odd(limbs)
+    if total == 0.0:
+        mixed = nonzero or (plus and minus)
+        if (mixed and toward_negative) or (minus and not plus and not nonzero):
+            total = -0.0
+    return total
+
+
+@kernel(parallel=True)
+def exact_sums(a, b, c, toward_negative, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (M, N) with ``c[m, n] + sum_k a[m, k] * b[n, k]``, rounded to odd.
+
+    All float64; each product is exact and within 2^+-1000. NaN and infinities follow IEEE 754. A
+    zero sum is -0 only if every addend is -0 (or, with ``toward_negative``, unless every addend is
+    +0).
+    """
+    for m in prange(a.shape[0]):
+        limbs = np.zeros(LIMBS, dtype=np.int64)
+        for n in range(b.shape[0]):
+            out[m, n] = _exact_sum(limbs, a[m], b[n], c[m, n], toward_negative)
+
+
+@kernel(parallel=True)
+def exact_dots(a, b, c, toward_negative, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
+    for r in prange(a.shape[0]):
+        limbs = np.zeros(LIMBS, dtype=np.int64)
+        out[r] = _exact_sum(limbs, a[r], b[r], c[r], toward_negative)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One dot product after another in scalar code: every unit, every intermediate accumulator.
+
+This is the general path behind `dot` and the vector generator. It shares the rounding primitive
+with the array codec, not the lane steps of the matrix kernels: a second opinion on every bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec import decode_magnitude, encode_value
+from fpsim.kernels.fixedpoint import add, to_grid
+
+__all__ = ["chain_steps", "fixed_steps"]
+
+
+@njit
+def _decode(code, layout):  # type: ignore[no-untyped-def]
+    """Return the float64 value of an accumulator code."""
+    negative = code >= layout.sign_bit
+    magnitude = code - layout.sign_bit if negative else code
+    if negative and magnitude == 0 and layout.negative_zero == 0:
+        return np.nan
+    if magnitude > layout.max_code:
+        value = np.inf if magnitude == layout.inf_code else np.nan
+    else:
+        sig, exponent = decode_magnitude(magnitude, layout)
+        value = math.ldexp(np.float64(sig), exponent)
+    return -value if negative else value
+
+
+@njit
+def _add_to_odd(x, y, toward_negative):  # type: ignore[no-untyped-def]
+    """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
+    s = x + y
+    if s == 0.0:
+        if toward_negative and math.copysign(1.0, x) != math.copysign(1.0, y):
+            return -0.0
+        return s
+    t = s - x
+    error = (x - (s - t)) + (y - t)
+    bits = np.float64(s).view(np.int64)
+    if error == 0.0 or not math.isfinite(s) or bits & 1:
+        return s
+    if (error < 0.0) != (s < 0.0):
+        return np.int64(bits - 1).view(np.float64)
+    return np.int64(bits + 1).view(np.float64)
+
+
+@kernel(parallel=True)
+def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):  # type: ignore[no-untyped-def]
+    """Accumulate rows of products into a float format, one rounding per product.
+
+    ``a``, ``b`` are float64 values (R, K) whose products are exact, ``c`` codes (R,), ``random``
+    (R, K) or (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the
+    first row whose result has no code, or -1.
+    """
+    rows, length = a.shape
+    keep = out.shape[1]
+    toward_negative = mode[3] == 1
+    bad = np.full(rows, rows, dtype=np.int64)
+    for i in prange(rows):
+        code = np.int64(c[i])
+        for k in range(length):
+            acc = _decode(code, layout)
+            total = _add_to_odd(acc, a[i, k] * b[i, k], toward_negative)
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            code = encode_value(total, layout, limits, mode, r, random_bits)
+            if code < 0:
+                bad[i] = i
+                code = np.int64(0)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = code
+    first = bad.min()
+    return -1 if first == rows else first
+
+
+@kernel(parallel=True)
+def fixed_steps(a, b, c, grid, mode, random, random_bits, out):  # type: ignore[no-untyped-def]
+    """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
+
+    ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
+    """
+    rows, length = a.shape
+    keep = out.shape[1]
+    used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    for i in prange(rows):
+        acc = np.int64(c[i])
+        for k in range(length):
+            product = a[i, k] * b[i, k]
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            magnitude, excess = to_grid(product, grid, mode, r, random_bits)
+            acc = add(acc, magnitude, excess, product < 0.0, grid)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = np.uint64(acc) & used

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors of LLVM lanes that read like numpy: the language the accumulator steps are written in.
+
+Operators on `Vec` build LLVM instructions inside a Numba intrinsic. Numba widens every integer to
+64 bits and cannot round to float16, so generated vector code is the only way to keep sixteen or
+thirty-two lanes busy with the exact operations hardware has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import cgutils
+
+__all__ = ["DOUBLE", "FLOAT", "HALF", "Lanes", "Vec", "host_features", "vector_bytes"]
+
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+_BITS = {HALF: 16, FLOAT: 32, DOUBLE: 64}
+_MANTISSA = {HALF: 10, FLOAT: 23, DOUBLE: 52}
+_SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
+
+
+def host_features() -> frozenset[str]:
+    """Return LLVM's names of the features this processor has."""
+    return frozenset(name for name, on in binding.get_host_cpu_features().items() if on)
+
+
+def vector_bytes() -> int:
+    """Return the register width worth generating code for: 64 with AVX-512, else 32."""
+    return 64 if "avx512f" in host_features() else 32
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A floating-point vector type and the integer vector type of its bits."""
+
+    builder: Any
+    real: Any
+    count: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of one lane."""
+        return _BITS[self.real]
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Mantissa bits of one lane."""
+        return _MANTISSA[self.real]
+
+    @property
+    def real_type(self) -> Any:
+        """LLVM type of a vector of floats."""
+        return ir.VectorType(self.real, self.count)
+
+    @property
+    def integer_type(self) -> Any:
+        """LLVM type of a vector of integers as wide as the floats."""
+        return ir.VectorType(ir.IntType(self.bits), self.count)
+
+    def constant(self, value: float | int, integer: bool) -> Vec:
+        """Return a vector whose lanes all hold ``value``."""
+        kind = self.integer_type if integer else self.real_type
+        return Vec(self, ir.Constant(kind, [kind.element(value)] * self.count), integer)
+
+    def splat(self, scalar: Any, integer: bool = False) -> Vec:
+        """Return a vector whose lanes all hold an LLVM scalar."""
+        kind = self.integer_type if integer else self.real_type
+        index = ir.IntType(32)
+        one = self.builder.insert_element(
+            ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0)
+        )
+        mask = ir.Constant(ir.VectorType(index, self.count), [0] * self.count)
+        return Vec(self, self.builder.shuffle_vector(one, one, mask), integer)
+
+
+@dataclass(frozen=True)
+class Vec:
+    """A vector of floats or of integers; masks from comparisons are vectors of one-bit integers."""
+
+    lanes: Lanes
+    value: Any
+    integer: bool
+
+    def _wrap(self, value: Any, integer: bool | None = None) -> Vec:
+        return Vec(self.lanes, value, self.integer if integer is None else integer)
+
+    def _other(self, other: Any) -> Any:
+        if isinstance(other, Vec):
+            return other.value
+        return self.lanes.constant(other, self.integer).value
+
+    def _binary(self, other: Any, real: str, integer: str) -> Vec:
+        operation = getattr(self.lanes.builder, integer if self.integer else real)
+        return self._wrap(operation(self.value, self._other(other)))
+
+    def __add__(self, other: Any) -> Vec:
+        return self._binary(other, "fadd", "add")
+
+    def __sub__(self, other: Any) -> Vec:
+        return self._binary(other, "fsub", "sub")
+
+    def __mul__(self, other: Any) -> Vec:
+        return self._binary(other, "fmul", "mul")
+
+    def __and__(self, other: Any) -> Vec:
+        return self._binary(other, "", "and_")
+
+    def __or__(self, other: Any) -> Vec:
+        return self._binary(other, "", "or_")
+
+    def __xor__(self, other: Any) -> Vec:
+        return self._binary(other, "", "xor")
+
+    def __lshift__(self, other: Any) -> Vec:
+        return self._binary(other, "", "shl")
+
+    def __rshift__(self, other: Any) -> Vec:
+        """Logical shift right."""
+        return self._binary(other, "", "lshr")
+
+    def __invert__(self) -> Vec:
+        return self ^ -1
+
+    def _compare(self, operator: str, other: Any) -> Vec:
+        builder = self.lanes.builder
+        compare = builder.icmp_signed if self.integer else builder.fcmp_ordered
+        return self._wrap(compare(operator, self.value, self._other(other)))
+
+    def __lt__(self, other: Any) -> Vec:
+        return self._compare("<", other)
+
+    def __gt__(self, other: Any) -> Vec:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Vec:
+        return self._compare(">=", other)
+
+    def equals(self, other: Any) -> Vec:
+        """Return the mask of lanes that are equal (never for NaN)."""
+        return self._compare("==", other)
+
+    def differs(self, other: Any) -> Vec:
+        """Return the mask of lanes that differ (never for NaN)."""
+        return self._compare("!=", other)
+
+    def where(self, yes: Vec, no: Vec) -> Vec:
+        """Select by a mask: ``yes`` where this mask is set, else ``no``."""
+        return yes._wrap(self.lanes.builder.select(self.value, yes.value, no.value))
+
+    def one_where_set(self) -> Vec:
+        """Return a mask as integers 0 and 1."""
+        builder = self.lanes.builder
+        return self._wrap(builder.zext(self.value, self.lanes.integer_type), True)
+
+    @property
+    def as_bits(self) -> Vec:
+        """The bit patterns of floats."""
+        builder = self.lanes.builder
+        return self._wrap(builder.bitcast(self.value, self.lanes.integer_type), True)
+
+    @property
+    def as_real(self) -> Vec:
+        """The floats of bit patterns."""
+        builder = self.lanes.builder
+        return self._wrap(builder.bitcast(self.value, self.lanes.real_type), False)
+
+    def through_half(self) -> Vec:
+        """Round float32 lanes to float16 (nearest even, subnormals and infinities kept)."""
+        builder = self.lanes.builder
+        half = builder.fptrunc(self.value, ir.VectorType(HALF, self.lanes.count))
+        return self._wrap(builder.fpext(half, self.lanes.real_type))
+
+    def intrinsic(self, name: str, *others: Vec) -> Vec:
+        """Call the LLVM intrinsic ``llvm.name`` of this vector type."""
+        kind = self.lanes.real_type
+        arguments = [self.value, *(other.value for other in others)]
+        function = cgutils.get_or_insert_function(
+            self.lanes.builder.module,
+            ir.FunctionType(kind, [kind] * len(arguments)),
+            f"llvm.{name}.v{self.lanes.count}{_SUFFIX[self.lanes.real]}",
+        )
+        return self._wrap(self.lanes.builder.call(function, arguments))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operands of a dot product or a matrix product: checked once, in one shape.
+
+Scales are E8M0 codes, one per ``block`` consecutive elements along K (the last block may be
+partial): code ``s`` adds ``s - 127`` to the exponents of the products it covers, 255 makes them
+NaN. An integer exponent ``n`` per group, such as LLM-FP4's per-channel shift, is code 127 + n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat, check_codes
+from fpsim.names import E8M0
+from fpsim.rounding import Rounding
+from fpsim.spec import MacSpec
+from fpsim.stages import Exact
+
+__all__ = ["DotOperands", "MatmulOperands"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DotOperands:
+    """``a``, ``b`` of shape (..., K); ``c`` of shape (...); scales (..., G); random (..., steps)."""
+
+    a: Array
+    b: Array
+    c: Array
+    a_scale: Array | None
+    b_scale: Array | None
+    a_block: int
+    b_block: int
+    random: Array | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return tuple(self.c.shape)
+
+    @property
+    def length(self) -> int:
+        """K, the number of products."""
+        return int(self.a.shape[-1])
+
+    @classmethod
+    def check(
+        cls,
+        spec: MacSpec,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> DotOperands:
+        """Return the operands broadcast against each other.
+
+        Raises:
+            FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
+                that the unit does not take, naming the operand.
+        """
+        a_codes, b_codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
+        for name, array in (("a", a_codes), ("b", b_codes)):
+            if array.ndim < 1 or array.shape[-1] < 1:
+                raise FpsimError(f"{name}: shape {array.shape} has no elements along K (last axis)")
+        length = a_codes.shape[-1]
+        if b_codes.shape[-1] != length:
+            raise FpsimError(f"b: K is {b_codes.shape[-1]} along its last axis but {length} in a")
+        parts = [a_codes.shape[:-1], b_codes.shape[:-1]]
+        c_codes = np.zeros((), spec.result.dtype) if c is None else check_codes(c, spec.result, "c")
+        parts.append(c_codes.shape)
+        scales = []
+        blocks = []
+        for name, scale in (("a_scale", a_scale), ("b_scale", b_scale)):
+            codes = None if scale is None else check_codes(scale, E8M0, name)
+            size = 1 if codes is None else _block_size(name, codes.shape[-1:], length, block)
+            if codes is not None:
+                parts.append(codes.shape[:-1])
+            scales.append(codes)
+            blocks.append(size)
+        shape = _broadcast(parts)
+        return cls(
+            a=np.broadcast_to(a_codes, (*shape, length)),
+            b=np.broadcast_to(b_codes, (*shape, length)),
+            c=np.broadcast_to(c_codes, shape),
+            a_scale=_expand(scales[0], shape),
+            b_scale=_expand(scales[1], shape),
+            a_block=blocks[0],
+            b_block=blocks[1],
+            random=_random(spec, random, shape, length),
+        )
+
+
+@dataclass(frozen=True)
+class MatmulOperands:
+    """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N)."""
+
+    a: Array
+    b: Array
+    c: Array | None
+    a_scale: Array | None
+    b_scale: Array | None
+    a_block: int
+    b_block: int
+    random: Array | None
+
+    @classmethod
+    def check(
+        cls,
+        spec: MacSpec,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> MatmulOperands:
+        """Return the checked operands; raises as `DotOperands.check` does."""
+        a_codes, b_codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
+        for name, array in (("a", a_codes), ("b", b_codes)):
+            if array.ndim != 2 or 0 in array.shape:
+                raise FpsimError(f"{name}: shape {array.shape} is not a matrix with elements")
+        (m, length), (k, n) = a_codes.shape, b_codes.shape
+        if k != length:
+            raise FpsimError(f"b: K is {k} along its first axis but {length} in a")
+        c_codes = None if c is None else check_codes(c, spec.result, "c")
+        if c_codes is not None and c_codes.shape != (m, n):
+            raise FpsimError(f"c: shape {c_codes.shape} is not ({m}, {n})")
+        a_codes_scale = None if a_scale is None else check_codes(a_scale, E8M0, "a_scale")
+        b_codes_scale = None if b_scale is None else check_codes(b_scale, E8M0, "b_scale")
+        blocks = [1, 1]
+        if a_codes_scale is not None:
+            _check_matrix("a_scale", a_codes_scale.shape, (m, None))
+            blocks[0] = _block_size("a_scale", a_codes_scale.shape[1:], length, block)
+        if b_codes_scale is not None:
+            _check_matrix("b_scale", b_codes_scale.shape, (None, n))
+            blocks[1] = _block_size("b_scale", b_codes_scale.shape[:1], length, block)
+        return cls(
+            a=a_codes,
+            b=b_codes,
+            c=c_codes,
+            a_scale=a_codes_scale,
+            b_scale=b_codes_scale,
+            a_block=blocks[0],
+            b_block=blocks[1],
+            random=_random(spec, random, (m, n), length),
+        )
+
+
+def _check_matrix(name: str, shape: tuple[int, ...], wanted: tuple[int | None, int | None]) -> None:
+    fits = len(shape) == 2 and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+    if not fits:
+        text = ", ".join("G" if w is None else str(w) for w in wanted)
+        raise FpsimError(f"{name}: shape {shape} is not ({text})")
+
+
+def _block_size(name: str, groups_shape: tuple[int, ...], length: int, block: int | None) -> int:
+    """Return how many elements along K one scale covers."""
+    groups = groups_shape[0] if groups_shape else 0
+    if block is not None:
+        if not isinstance(block, int | np.integer) or block < 1:
+            raise FpsimError(f"block: {block!r} is not a positive integer")
+        if groups != -(-length // block):
+            raise FpsimError(
+                f"{name}: {groups} groups do not cover K = {length} in blocks of {block}; "
+                f"{-(-length // block)} are needed"
+            )
+        return int(block)
+    if groups < 1 or length % groups:
+        raise FpsimError(
+            f"{name}: {groups} groups do not divide K = {length}; give block= for a partial last one"
+        )
+    return length // groups
+
+
+def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        listed = ", ".join(str(s) for s in shapes)
+        raise FpsimError(f"operands: leading shapes {listed} do not broadcast") from None
+
+
+def _expand(scale: Array | None, shape: tuple[int, ...]) -> Array | None:
+    return None if scale is None else np.broadcast_to(scale, (*shape, scale.shape[-1]))
+
+
+def _random(
+    spec: MacSpec, random: ArrayLike | None, shape: tuple[int, ...], length: int
+) -> Array | None:
+    stage = spec.accumulate
+    count = 1 if isinstance(stage, Exact) else length
+    if stage.rounding is not Rounding.SR:
+        if random is not None:
+            raise FpsimError(f"random: {spec.name} rounds {stage.rounding}, which takes no random bits")
+        return None
+    if random is None:
+        raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
+    array = check_codes(random, FixedFormat(stage.random_bits, signed=False), "random")
+    try:
+        return np.broadcast_to(array, (*shape, count))
+    except ValueError:
+        raise FpsimError(
+            f"random: shape {array.shape} does not broadcast to {(*shape, count)}"
+        ) from None

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`MacUnit`, what users hold: a spec that computes, on codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from fpsim.engine import Plan, plan_matmul
+from fpsim.errors import FpsimError, nearest
+from fpsim.execute import dot_codes, matmul_codes, step_codes
+from fpsim.formats import Format
+from fpsim.operands import DotOperands, MatmulOperands
+from fpsim.resources import golden_dir
+from fpsim.spec import MacSpec
+
+__all__ = ["MacUnit", "get_unit", "unit_names"]
+
+#: Units that need no file: any canonical name works too.
+ALIASES = {"exact": "e2m1-exact-e8m23"}
+
+
+@dataclass(frozen=True)
+class MacUnit:
+    """A multiply-accumulate unit that computes what its spec says, bit for bit.
+
+    Operands and results are codes (unsigned integers). Scales are E8M0 codes along K; see
+    `fpsim.operands`. With stochastic rounding every call takes ``random``: integers of
+    ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K) for `matmul`
+    (last axis 1 for an exact unit).
+    """
+
+    spec: MacSpec
+
+    @property
+    def name(self) -> str:
+        """Name of the unit."""
+        return self.spec.name
+
+    @property
+    def a(self) -> Format:
+        """Format of the ``a`` operand."""
+        return self.spec.a
+
+    @property
+    def b(self) -> Format:
+        """Format of the ``b`` operand."""
+        return self.spec.b
+
+    @property
+    def result(self) -> Format:
+        """Format of accumulator codes."""
+        return self.spec.result
+
+    def dot(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Return accumulator codes (...) of dot products over the last axis of ``a`` and ``b``.
+
+        Args:
+            a, b: operand codes (..., K); leading shapes broadcast.
+            c: initial accumulator codes (...); +0 if absent.
+            a_scale, b_scale: E8M0 codes (..., G), one per block of K.
+            block: elements per scale, where G does not divide K.
+            random: random integers for stochastic rounding.
+
+        NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
+
+        Raises:
+            FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
+                accumulator has no code for.
+        """
+        args = DotOperands.check(
+            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
+        )
+        return dot_codes(self.spec, args)
+
+    def accumulate(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Return the accumulator codes (..., K) after every product; arguments as in `dot`.
+
+        An exact unit has one result, so its last axis is 1.
+        """
+        args = DotOperands.check(
+            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
+        )
+        return step_codes(self.spec, args, args.length)
+
+    def matmul(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Return accumulator codes (M, N) of ``a`` (M, K) times ``b`` (K, N), K in order.
+
+        Scales are (M, G) for ``a`` and (G, N) for ``b``; the rest as in `dot`.
+        """
+        args = MatmulOperands.check(
+            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
+        )
+        return matmul_codes(self.spec, args)[0]
+
+    def plan(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
+    ) -> Plan:
+        """Return the kernel that `matmul` would use for these operands, and why it is exact."""
+        args = MatmulOperands.check(
+            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
+        )
+        return plan_matmul(self.spec, args)
+
+
+def unit_names() -> list[str]:
+    """Return the names of the published units, sorted."""
+    return sorted(path.stem for path in golden_dir().glob("*.toml"))
+
+
+def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
+    """Return a unit by published name, canonical name (``e2m1-chain-e5m10``), or TOML path.
+
+    Raises:
+        FpsimError: no such unit (with the nearest name), or a TOML file that does not describe one.
+    """
+    if isinstance(name, MacUnit):
+        return name
+    if isinstance(name, MacSpec):
+        return MacUnit(name)
+    if isinstance(name, Path) or str(name).endswith(".toml"):
+        return MacUnit(MacSpec.from_toml(name))
+    key = ALIASES.get(name, name)
+    published = golden_dir() / f"{key}.toml"
+    if key in unit_names():
+        return MacUnit(MacSpec.from_toml(published))
+    spec = MacSpec.from_name(key)
+    if spec is None:
+        known = [*unit_names(), *ALIASES]
+        raise FpsimError(
+            f"unit: {name!r} is neither a published unit, a canonical name such as "
+            f"e2m1-chain-e5m10, nor a path ending in .toml{nearest(name, known)}"
+        )
+    return MacUnit(spec)

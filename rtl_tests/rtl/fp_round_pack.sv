@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rounds a normalised number once into a code of any ExMy format; combinational.
+//
+//   value = (-1)^sign * significand / 2^(SIG_W-1) * 2^exponent,   the LSB of significand sticky
+//   code  = R(value) if its magnitude is at most the largest finite code, else what OVERFLOW says
+//
+// The magnitude of a code counts up with its value, so rounding up is adding one to the truncated
+// code, across the exponent field too; it is formed with an unbounded exponent and only then compared
+// with the largest finite code. Below the smallest normal number the significand first moves right.
+// A significand without its top bit is zero and keeps its sign.
+//
+// inf_i and nan_i override the number. OVERFLOW_SATURATE takes infinities to the largest finite code,
+// OVERFLOW_NAN takes them to NaN. NaN is positive: quiet and without payload in SPECIALS_IEEE.
+module fp_round_pack #(
+    parameter int EXP      = 5,                          // at least 1 bit
+    parameter int MAN      = 10,
+    parameter int BIAS     = 15,
+    parameter int SPECIALS = fpsim_pkg::SPECIALS_IEEE,   // IEEE needs MAN > 0
+    parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
+    parameter int OVERFLOW = fpsim_pkg::OVERFLOW_INF,    // one that SPECIALS has a code for
+    parameter int EXP_W    = 8,                          // above EXP, holds exponent_i and 1-BIAS
+    parameter int SIG_W    = 15                          // at least MAN+3
+) (
+    input  logic                    sign_i,
+    input  logic signed [EXP_W-1:0] exponent_i,
+    input  logic [SIG_W-1:0]        significand_i,
+    input  logic                    inf_i,
+    input  logic                    nan_i,
+    output logic [EXP+MAN:0]        code_o
+);
+
+  localparam int MAG_W  = EXP + MAN;        // code without its sign
+  localparam int KEPT_W = MAN + 1;          // hidden bit and mantissa
+  localparam int REST_W = SIG_W - KEPT_W;   // guard and sticky bits
+  localparam int FULL_W = EXP_W + MAN + 1;  // magnitude with an unbounded exponent, and the carry
+
+  // EXP_W bits: exponent of the smallest normal number.
+  localparam logic signed [EXP_W-1:0] EXPONENT_MIN = EXP_W'(1 - BIAS);
+
+  // MAG_W bits each: whole magnitudes.
+  localparam logic [MAG_W-1:0] ONE       = {{(MAG_W - 1) {1'b0}}, 1'b1};
+  localparam logic [MAG_W-1:0] ALL_ONES  = {MAG_W{1'b1}};
+  localparam logic [MAG_W-1:0] INFINITY  = ALL_ONES << MAN;
+  localparam logic [MAG_W-1:0] LARGEST   =
+      (SPECIALS == fpsim_pkg::SPECIALS_IEEE) ? INFINITY - ONE :
+      (SPECIALS == fpsim_pkg::SPECIALS_TOP)  ? ALL_ONES - ONE : ALL_ONES;
+  localparam logic [MAG_W-1:0] NOT_A_NUMBER =
+      (SPECIALS == fpsim_pkg::SPECIALS_IEEE) ? INFINITY | ((ONE << MAN) >> 1) : ALL_ONES;
+
+  logic subnormal, zero, lsb, guard, sticky, up, overflow;
+  logic [EXP_W-1:0] above, below, row;
+  logic [SIG_W-1:0] placed;
+  logic [FULL_W-1:0] truncated, magnitude;
+
+  // -- place the significand on the format's grid -----------------------------------------------
+  assign zero      = ~significand_i[SIG_W-1];
+  assign subnormal = exponent_i < EXPONENT_MIN;
+  assign above     = exponent_i - EXPONENT_MIN;
+  assign below     = EXPONENT_MIN - exponent_i;
+  assign row       = (subnormal | zero) ? '0 : above;
+
+  shift_right_jam #(
+      .W(SIG_W), .AMOUNT_W(EXP_W)
+  ) u_denormalise (
+      .value_i(significand_i), .amount_i(subnormal ? below : '0), .result_o(placed)
+  );
+
+  // -- round: the hidden bit of a normal number adds 1 to its row, which is one too low ----------
+  assign truncated = {1'b0, row, {MAN{1'b0}}} + {{EXP_W{1'b0}}, placed[SIG_W-1-:KEPT_W]};
+  assign lsb       = truncated[0];
+  assign guard     = placed[REST_W-1];
+  assign sticky    = |placed[REST_W-2:0];
+  assign up        = fpsim_pkg::round_up(ROUNDING, sign_i, lsb, guard, sticky);
+  assign magnitude = truncated + {{(FULL_W - 1) {1'b0}}, up};
+  assign overflow  = magnitude > {{(FULL_W - MAG_W) {1'b0}}, LARGEST};
+
+  // -- pack --------------------------------------------------------------------------------------
+  logic outward;  // an overflow rounds to infinity, not to the largest finite code
+  always_comb begin
+    case (ROUNDING)
+      fpsim_pkg::ROUND_RNE, fpsim_pkg::ROUND_RNA: outward = 1'b1;
+      fpsim_pkg::ROUND_RUP:                       outward = ~sign_i;
+      fpsim_pkg::ROUND_RDN:                       outward = sign_i;
+      default:                                    outward = 1'b0;
+    endcase
+  end
+
+  logic [MAG_W-1:0] finite;
+  assign finite = magnitude[MAG_W-1:0];
+
+  always_comb begin
+    code_o = {sign_i, finite};
+    if (nan_i) code_o = {1'b0, NOT_A_NUMBER};
+    else if (inf_i | overflow) begin
+      case (OVERFLOW)
+        fpsim_pkg::OVERFLOW_INF: code_o = {sign_i, (inf_i | outward) ? INFINITY : LARGEST};
+        fpsim_pkg::OVERFLOW_NAN: code_o = {1'b0, NOT_A_NUMBER};
+        default:                 code_o = {sign_i, LARGEST};
+      endcase
+    end
+  end
+
+endmodule

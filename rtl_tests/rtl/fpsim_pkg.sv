@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Names shared by every module: rounding modes, overflow policies, special-code layouts, operations,
+// and the one rounding decision.
+//
+//   round_up = 1  iff  the truncated magnitude t must become t + 1, where
+//     lsb    = t is odd (as a code),  guard = first dropped bit,  sticky = any later dropped bit
+package fpsim_pkg;
+
+  // A package names every code, and no design uses all of them.
+  /* verilator lint_off UNUSEDPARAM */
+
+  // How a value between two codes is rounded.
+  localparam int ROUND_RNE = 0;  // nearest, ties to the even code
+  localparam int ROUND_RNA = 1;  // nearest, ties away from zero
+  localparam int ROUND_RTZ = 2;  // toward zero
+  localparam int ROUND_RUP = 3;  // toward +infinity
+  localparam int ROUND_RDN = 4;  // toward -infinity
+  localparam int ROUND_RTO = 5;  // inexact goes to the odd code
+
+  // What a value beyond the largest finite code becomes.
+  localparam int OVERFLOW_SATURATE = 0;  // largest finite code (infinities too)
+  localparam int OVERFLOW_INF      = 1;  // as IEEE 754
+  localparam int OVERFLOW_NAN      = 2;  // NaN (infinities too)
+  localparam int OVERFLOW_WRAP     = 3;  // modulo 2^width, fixed point only
+
+  // Which codes are not numbers.
+  localparam int SPECIALS_NONE = 0;  // none
+  localparam int SPECIALS_IEEE = 1;  // exponent all ones: infinity (mantissa 0) or NaN
+  localparam int SPECIALS_TOP  = 2;  // magnitude all ones: NaN (as E4M3FN)
+
+  // What an accumulator does on a clock edge.
+  localparam logic [1:0] OP_IDLE  = 2'd0;  // hold
+  localparam logic [1:0] OP_CLEAR = 2'd1;  // +0
+  localparam logic [1:0] OP_MAC   = 2'd2;  // accumulate one product
+  localparam logic [1:0] OP_LOAD  = 2'd3;  // take c as it is
+
+  /* verilator lint_on UNUSEDPARAM */
+
+  function automatic int max_of(input int x, input int y);
+    max_of = (x > y) ? x : y;
+  endfunction
+
+  function automatic int min_of(input int x, input int y);
+    min_of = (x < y) ? x : y;
+  endfunction
+
+  // Bits of the narrowest two's complement number that holds low..high.
+  function automatic int signed_width(input int low, input int high);
+    signed_width = 1;
+    for (int w = 1; w < 31; w++) begin
+      if (low < -(1 << (w - 1)) || high > (1 << (w - 1)) - 1) signed_width = w + 1;
+    end
+  endfunction
+
+  function automatic logic round_up(
+      input int mode, input logic negative, input logic lsb, input logic guard, input logic sticky);
+    case (mode)
+      ROUND_RNE: round_up = guard & (sticky | lsb);
+      ROUND_RNA: round_up = guard;
+      ROUND_RUP: round_up = (guard | sticky) & ~negative;
+      ROUND_RDN: round_up = (guard | sticky) & negative;
+      ROUND_RTO: round_up = (guard | sticky) & ~lsb;
+      default:   round_up = 1'b0;
+    endcase
+  endfunction
+
+endpackage

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Multiply-accumulate into a fixed-point accumulator of W_ACC bits (two's complement) with weight
+// 2^LSB of its last bit.
+//
+//   MAC:  acc <- O(acc + R(a * b * 2^exp / 2^LSB))      on every rising clock edge with op_i = 2
+//   IDLE (0) holds, CLEAR (1) gives 0, LOAD (3) takes c_i as it is; see acc_register
+//
+// Each product is rounded onto the grid, then added exactly; O wraps or saturates that sum, once per
+// step. Operands are finite formats with gradual subnormals; a zero has no sign here.
+// One register; exp_i is tied to 0 when unused, or left out of the logic with SCALE_W = 0.
+module mac_fixed #(
+    parameter int A_EXP    = 2,                         // operand a: ExMy and bias, EXP >= 1
+    parameter int A_MAN    = 1,
+    parameter int A_BIAS   = 1,
+    parameter int B_EXP    = 2,                         // operand b
+    parameter int B_MAN    = 1,
+    parameter int B_BIAS   = 1,
+    parameter int W_ACC    = 24,                        // 4 .. 64
+    parameter int LSB      = -2,
+    parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
+    parameter int OVERFLOW = fpsim_pkg::OVERFLOW_WRAP,  // or OVERFLOW_SATURATE
+    parameter int SCALE_W  = 9                          // bits of exp_i, two's complement
+) (
+    input  logic                                            clk_i,
+    input  logic                                            rst_ni,  // asynchronous, active low
+    input  logic [1:0]                                      op_i,
+    input  logic [A_EXP+A_MAN:0]                            a_i,
+    input  logic [B_EXP+B_MAN:0]                            b_i,
+    input  logic [W_ACC-1:0]                                c_i,
+    input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
+    output logic [W_ACC-1:0]                                acc_o
+);
+
+  // -- derived, do not change ---------------------------------------------------------------------
+  localparam int PRODUCT_W = A_MAN + B_MAN + 2;  // exact product
+  localparam int MAG_W     = W_ACC + 1;          // an addend of 2^W_ACC always overflows
+
+  localparam int SCALE_SPAN   = (1 << SCALE_W) / 2;                 // exp_i is in -span .. span-1
+  localparam int PRODUCT_HIGH = (1 << A_EXP) - A_BIAS + (1 << B_EXP) - B_BIAS - 1 + SCALE_SPAN;
+  localparam int PRODUCT_LOW  = 3 - A_BIAS - B_BIAS - SCALE_SPAN;
+  localparam int ORIGIN       = LSB + PRODUCT_W - 1;                // exponent that needs no shift
+  localparam int RANGE_W      = fpsim_pkg::signed_width(            // exponents, origin and shifts
+      fpsim_pkg::min_of(fpsim_pkg::min_of(PRODUCT_LOW, ORIGIN), PRODUCT_LOW - ORIGIN),
+      fpsim_pkg::max_of(fpsim_pkg::max_of(PRODUCT_HIGH, ORIGIN),
+                        fpsim_pkg::max_of(PRODUCT_HIGH - ORIGIN, MAG_W)));
+  localparam int FIELD_W      = 1 + fpsim_pkg::max_of(              // and every field with a sign
+      fpsim_pkg::max_of(A_EXP, B_EXP), SCALE_W);
+  localparam int EXP_W        = fpsim_pkg::max_of(RANGE_W, FIELD_W);
+
+  logic p_sign, huge;
+  logic signed [EXP_W-1:0] p_exponent;
+  logic [PRODUCT_W-1:0] p_significand;
+  logic [MAG_W-1:0] magnitude;
+  logic [W_ACC-1:0] sum;
+
+  fp_product #(
+      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS),
+      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS),
+      .SCALE_W(SCALE_W), .EXP_W(EXP_W)
+  ) u_product (
+      .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
+      .sign_o(p_sign), .exponent_o(p_exponent), .significand_o(p_significand)
+  );
+
+  fp_to_grid #(
+      .SIG_W(PRODUCT_W), .EXP_W(EXP_W), .MAG_W(MAG_W), .LSB(LSB), .ROUNDING(ROUNDING)
+  ) u_to_grid (
+      .sign_i(p_sign), .exponent_i(p_exponent), .significand_i(p_significand),
+      .magnitude_o(magnitude), .huge_o(huge)
+  );
+
+  fixed_add #(
+      .W(W_ACC), .OVERFLOW(OVERFLOW)
+  ) u_add (
+      .acc_i(acc_o), .negative_i(p_sign), .magnitude_i(magnitude), .huge_i(huge), .sum_o(sum)
+  );
+
+  acc_register #(
+      .W(W_ACC)
+  ) u_register (
+      .clk_i(clk_i), .rst_ni(rst_ni), .op_i(op_i), .sum_i(sum), .c_i(c_i), .acc_o(acc_o)
+  );
+
+endmodule
