@@ -1,1 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fpsim: a bit-exact simulator and RTL reference model of FP4 hardware.
+
+    fpsim.get_format("e2m1")          what a code means: decode, encode
+    fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
+    fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
+    fpsim.oracle.dot(unit, a, b)      the same in exact rationals
+"""
+
+from __future__ import annotations
+
+from fpsim import oracle
+from fpsim.blocks import BlockFormat, Quantized, get_block_format
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat, FloatFormat
+from fpsim.names import get_format
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spec import MacSpec
+from fpsim.unit import MacUnit, get_unit, unit_names
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BlockFormat",
+    "FixedFormat",
+    "FloatFormat",
+    "FpsimError",
+    "MacSpec",
+    "MacUnit",
+    "Overflow",
+    "Quantized",
+    "Rounding",
+    "__version__",
+    "get_block_format",
+    "get_format",
+    "get_unit",
+    "oracle",
+    "unit_names",
+]

@@ -83,11 +83,13 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
             return _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
     if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
+    if "/" not in name and (hint := nearest(name, MODELS)):
+        raise FpsimError(f"model {name!r} is not known{hint}")
     if report:
         report(f"loading {name} from the hub")
     known = ", ".join(sorted(MODELS))
-    problem = f"model {name!r} is no folder, no named model ({known}) and not on a hub"
-    with _as_fpsim_error(ModelUnavailable, problem + nearest(name, MODELS)):
+    problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
+    with _as_fpsim_error(ModelUnavailable, problem):
         return _from_pretrained(name, name, "AutoModelForCausalLM")
 
 
@@ -196,5 +198,5 @@ def _as_fpsim_error(kind: type[FpsimError], problem: str) -> Iterator[None]:
     except FpsimError:
         raise
     except _LOAD_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(" :.") or type(error).__name__
         raise kind(f"{problem}: {reason}") from error

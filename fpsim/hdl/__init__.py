@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware: simulators, the reference RTL of a unit, and replay of golden vectors through cocotb.
+"""Hardware: simulators, the reference RTL of a unit, and golden vectors replayed through it.
 
-Nothing is imported here, so that the simulation process, which loads `fpsim.hdl.bench`, stays light.
+    simulator.find, .available          the simulators of this machine
+    parameters.rtl_top                  the SystemVerilog of a unit: module, parameters, sources
+    instantiation.instantiation         the text that instantiates it
+    replay.replay                       vectors through it, every bit of every clock compared
 """
 
 from __future__ import annotations

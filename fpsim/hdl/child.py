@@ -20,7 +20,7 @@ __all__ = ["TimeLimitReached", "log_errors", "run"]
 _POLL_SECONDS = 0.05
 #: Lines of a log that an error message shows.
 MAX_LOG_LINES = 6
-_MARKS = ("%error", "error:", "sorry:", "syntax error", "fatal", "traceback")
+_MARKS = ("%error", "%warning", "error:", "sorry:", "syntax error", "fatal", "traceback")
 
 
 class TimeLimitReached(Exception):

@@ -17,7 +17,7 @@ from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
 
-__all__ = ["SCALE_WIDTH", "RtlTop", "rtl_top"]
+__all__ = ["PARAMETER_NAMES", "SCALE_WIDTH", "RtlTop", "rtl_top"]
 
 #: Bits of the run-time exponent input ``exp_i`` (two's complement).
 SCALE_WIDTH = 9
@@ -37,6 +37,13 @@ SPECIALS_CODES = {
     (NanCodes.NONE, False): 0,
     (NanCodes.IEEE, True): 1,
     (NanCodes.TOP, False): 2,
+}
+
+#: The package's names of those codes, by parameter.
+PARAMETER_NAMES = {
+    "ROUNDING": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
+    "OVERFLOW": {code: f"OVERFLOW_{policy.name}" for policy, code in OVERFLOW_CODES.items()},
+    "ACC_SPECIALS": {0: "SPECIALS_NONE", 1: "SPECIALS_IEEE", 2: "SPECIALS_TOP"},
 }
 
 #: Compile order: the package, then modules from the leaves up; a top comes last.

@@ -31,6 +31,7 @@ __all__ = ["Mismatch", "Progress", "ReplayResult", "SimulationFailed", "replay"]
 Progress = Callable[[str, int, int], None]
 
 MAX_MISMATCHES = 10
+_LAUNCHER = Path(__file__).parent / "inside" / "fpsim_launch.py"
 BUILD_SECONDS = 600.0
 #: A run may take this long, plus the time for its vectors at a very slow rate.
 RUN_SECONDS = 60.0
@@ -226,7 +227,7 @@ class _Work:
         path.write_text(json.dumps(job, indent=1), encoding="utf-8")
         try:
             return child.run(
-                [sys.executable, "-m", "fpsim.hdl.launch", action, str(path)],
+                [sys.executable, str(_LAUNCHER), action, str(path)],
                 log=self.directory / f"{action}.log",
                 timeout=limit,
                 cwd=self.run_dir,
@@ -260,9 +261,7 @@ _BUILD_ARGS: dict[str, list[str]] = {"verilator": [], "icarus": []}
 
 def _environment(tool: Simulator) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_DROPPED_VARIABLES)}
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)} | dict(tool.environment)
+    return kept | dict(tool.environment)
 
 
 def _check_ports(vectors: VectorSet, top: RtlTop) -> None:

@@ -16,7 +16,10 @@ from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import decode_magnitude, encode_value
 from fpsim.kernels.fixedpoint import add, to_grid
 
-__all__ = ["chain_steps", "fixed_steps"]
+__all__ = ["CLEAR", "LOAD", "MAC", "chain_steps", "chain_stream", "fixed_steps", "fixed_stream"]
+
+#: Operations of a stream; anything else holds the accumulator.
+CLEAR, MAC, LOAD = 1, 2, 3
 
 
 @njit
@@ -52,6 +55,18 @@ def _add_to_odd(x, y, toward_negative):  # type: ignore[no-untyped-def]
     return np.int64(bits + 1).view(np.float64)
 
 
+@njit
+def _chain_step(code, product, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
+    total = _add_to_odd(_decode(code, layout), product, mode[3] == 1)
+    return encode_value(total, layout, limits, mode, random, random_bits)
+
+
+@njit
+def _fixed_step(acc, product, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
+    magnitude, excess = to_grid(product, grid, mode, random, random_bits)
+    return add(acc, magnitude, excess, product < 0.0, grid)
+
+
 @kernel(parallel=True)
 def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):  # type: ignore[no-untyped-def]
     """Accumulate rows of products into a float format, one rounding per product.
@@ -62,15 +77,12 @@ def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):  # typ
     """
     rows, length = a.shape
     keep = out.shape[1]
-    toward_negative = mode[3] == 1
     bad = np.full(rows, rows, dtype=np.int64)
     for i in prange(rows):
         code = np.int64(c[i])
         for k in range(length):
-            acc = _decode(code, layout)
-            total = _add_to_odd(acc, a[i, k] * b[i, k], toward_negative)
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            code = encode_value(total, layout, limits, mode, r, random_bits)
+            code = _chain_step(code, a[i, k] * b[i, k], layout, limits, mode, r, random_bits)
             if code < 0:
                 bad[i] = i
                 code = np.int64(0)
@@ -92,9 +104,43 @@ def fixed_steps(a, b, c, grid, mode, random, random_bits, out):  # type: ignore[
     for i in prange(rows):
         acc = np.int64(c[i])
         for k in range(length):
-            product = a[i, k] * b[i, k]
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            magnitude, excess = to_grid(product, grid, mode, r, random_bits)
-            acc = add(acc, magnitude, excess, product < 0.0, grid)
+            acc = _fixed_step(acc, a[i, k] * b[i, k], grid, mode, r, random_bits)
             if k >= length - keep:
                 out[i, k - (length - keep)] = np.uint64(acc) & used
+
+
+@kernel()
+def chain_stream(op, product, c, layout, limits, mode, out):  # type: ignore[no-untyped-def]
+    """Run one stream of operations from reset (+0); ``out[i]`` is the accumulator after step i.
+
+    ``product`` holds exact float64 values, ``c`` the codes that LOAD takes. Returns the first step
+    whose result has no code, or -1.
+    """
+    code = np.int64(0)
+    for i in range(op.size):
+        if op[i] == CLEAR:
+            code = np.int64(0)
+        elif op[i] == LOAD:
+            code = np.int64(c[i])
+        elif op[i] == MAC:
+            code = _chain_step(code, product[i], layout, limits, mode, np.int64(0), 0)
+            if code < 0:
+                return i
+        out[i] = code
+    return -1
+
+
+@kernel()
+def fixed_stream(op, product, c, grid, mode, out):  # type: ignore[no-untyped-def]
+    """Run one stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
+    used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    acc = np.int64(0)
+    for i in range(op.size):
+        if op[i] == CLEAR:
+            acc = np.int64(0)
+        elif op[i] == LOAD:
+            acc = np.int64(c[i])
+        elif op[i] == MAC:
+            acc = _fixed_step(acc, product[i], grid, mode, np.int64(0), 0)
+        out[i] = np.uint64(acc) & used

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process between `fpsim.hdl.replay` and a simulator: builds or runs through cocotb's runner.
 
-    python -m fpsim.hdl.launch build|run JOB.json
+    python fpsim_launch.py build|run JOB.json
 
 A process of its own, because the runner takes its settings from the environment and prints, and
-because its group can be ended as a whole. It ends itself if its parent disappears.
+because its group can be ended as a whole. It ends itself if its parent disappears. Like
+`fpsim_bench` beside it, it imports nothing of fpsim, so a simulation starts at once.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BENCH_JOB_VARIABLE", "BENCH_MODULE", "main"]
+__all__ = ["main"]
 
-BENCH_MODULE = "fpsim.hdl.bench"
+BENCH_MODULE = "fpsim_bench"
 #: Names the job file to the bench inside the simulation.
 BENCH_JOB_VARIABLE = "FPSIM_BENCH_JOB"
 _POLL_SECONDS = 0.5

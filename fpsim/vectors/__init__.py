@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden vectors: corner classes, seeded sequences, files with checksums."""
+
+from __future__ import annotations
+
+from fpsim.vectors.files import check, read, write
+from fpsim.vectors.generate import STRATEGIES, generate
+from fpsim.vectors.stream import Field, Op, Section, VectorSet
+
+__all__ = [
+    "STRATEGIES",
+    "Field",
+    "Op",
+    "Section",
+    "VectorSet",
+    "check",
+    "generate",
+    "read",
+    "write",
+]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vector files: `$readmemh` words, JSON lines, and a manifest with checksums.
+
+A directory holds one unit's vectors and appears whole or not at all:
+
+    vectors.hex     one word per line, fields from the most significant bits down; // header
+    vectors.jsonl   a header object, then one object per vector with hexadecimal bit patterns
+    manifest.json   unit, fields, seed, counts per section, SHA-256 of the other files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fpsim
+from fpsim.errors import FpsimError
+from fpsim.spec import MacSpec
+from fpsim.vectors.stream import Field, Section, VectorSet, expected, word_fields
+
+__all__ = ["SCHEMA", "check", "read", "write"]
+
+SCHEMA = 1
+HEX, JSONL, MANIFEST = "vectors.hex", "vectors.jsonl", "manifest.json"
+
+
+def write(vectors: VectorSet, directory: str | Path) -> Path:
+    """Write the three files into ``directory`` (replaced if it holds vectors) and return it.
+
+    Raises:
+        FpsimError: a path that cannot be written, or a directory with other files in it.
+    """
+    target = Path(directory)
+    try:
+        _check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
+    try:
+        files = {HEX: _hex_lines(vectors), JSONL: _json_lines(vectors)}
+        digests = {name: _write_lines(scratch / name, lines) for name, lines in files.items()}
+        text = json.dumps(_manifest(vectors, digests), indent=1) + "\n"
+        (scratch / MANIFEST).write_text(text, encoding="utf-8")
+        scratch.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(scratch, target)
+    except OSError as error:
+        raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _check_target(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FpsimError(f"out: {target} is a file, not a directory")
+    names = {path.name for path in target.iterdir()}
+    if names and MANIFEST not in names:
+        raise FpsimError(f"out: {target} holds other files; choose an empty or a vector directory")
+
+
+def _write_lines(path: Path, lines: Iterator[str]) -> str:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for line in lines:
+            data = f"{line}\n".encode()
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()
+
+
+def _header(vectors: VectorSet) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "generator": f"fpsim {fpsim.__version__}",
+        "unit": vectors.spec.to_dict(),
+        "equation": vectors.spec.equation,
+        "strategy": vectors.strategy,
+        "seed": vectors.seed,
+        "count": vectors.count,
+        "ops": {"idle": 0, "clear": 1, "mac": 2, "load": 3},
+        "fields": [vars(f) for f in vectors.fields],
+        "word_bits": _word_bits(vectors.fields),
+        "sections": [vars(s) for s in vectors.sections],
+    }
+
+
+def _manifest(vectors: VectorSet, digests: dict[str, str]) -> dict[str, Any]:
+    files = {name: {"sha256": digest} for name, digest in digests.items()}
+    return {**_header(vectors), "files": files}
+
+
+def _word_bits(fields: tuple[Field, ...]) -> int:
+    return sum(f.width for f in fields)
+
+
+def _hex_lines(vectors: VectorSet) -> Iterator[str]:
+    header = _header(vectors)
+    yield f"// {header['generator']}: {vectors.count} vectors of {vectors.spec.name}, schema {SCHEMA}"
+    yield f"// {vectors.spec.equation}"
+    yield f"// strategy {vectors.strategy}, seed {vectors.seed}, {header['word_bits']} bits per word"
+    yield "// op: 0 idle (hold), 1 clear (+0), 2 mac, 3 load (c); acc is expected after the clock"
+    for f in vectors.fields:
+        yield f"// {f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]"
+    digits = -(-header["word_bits"] // 4)
+    for vector in vectors:
+        word = 0
+        for f in vectors.fields:
+            word |= vector[f.name] << f.lsb
+        yield f"{word:0{digits}x}"
+
+
+def _json_lines(vectors: VectorSet) -> Iterator[str]:
+    yield json.dumps(_header(vectors))
+    digits = {f.name: -(-f.width // 4) for f in vectors.fields}
+    for i, vector in enumerate(vectors):
+        row = ", ".join(f'"{name}": "{vector[name]:0{n}x}"' for name, n in digits.items())
+        yield f'{{"i": {i}, {row}}}'
+
+
+# -- reading back --------------------------------------------------------------------------------
+
+
+def read(directory: str | Path) -> VectorSet:
+    """Read a vector directory from its manifest and `$readmemh` file.
+
+    Raises:
+        FpsimError: files that are missing, of another schema, damaged, or do not match their
+            checksums, naming the file and line.
+    """
+    path = Path(directory)
+    manifest = _read_manifest(path)
+    for name, entry in manifest["files"].items():
+        _check_digest(path / name, entry["sha256"])
+    spec = MacSpec.from_dict(manifest["unit"])
+    exponents = any(f["name"] == "exp" for f in manifest["fields"])
+    fields = word_fields(spec, exponents)
+    if [vars(f) for f in fields] != manifest["fields"]:
+        raise FpsimError(f"{path / MANIFEST}: fields do not match those of {spec.name}")
+    words = _read_words(path / HEX, _word_bits(fields))
+    if len(words) != manifest["count"]:
+        raise FpsimError(f"{path / HEX}: {len(words)} vectors, but the manifest says {manifest['count']}")
+    columns = {
+        f.name: np.array([(w >> f.lsb) & ((1 << f.width) - 1) for w in words], dtype=np.uint64)
+        for f in fields
+    }
+    sections = tuple(Section(**entry) for entry in manifest["sections"])
+    return VectorSet(spec, manifest["seed"], manifest["strategy"], columns, sections)
+
+
+def check(directory: str | Path) -> VectorSet:
+    """Read a vector directory and recompute every expected value.
+
+    Raises:
+        FpsimError: as `read`, or the first vector whose accumulator the unit does not give.
+    """
+    vectors = read(directory)
+    acc = _recompute(vectors)
+    wrong = np.flatnonzero(acc != vectors.columns["acc"])
+    if wrong.size:
+        i = int(wrong[0])
+        line = 1 + sum(1 for text in _hex_header(Path(directory) / HEX)) + i
+        raise FpsimError(
+            f"{Path(directory) / HEX}:{line}: vector {i} expects acc {int(vectors.columns['acc'][i]):x}, "
+            f"{vectors.spec.name} gives {int(acc[i]):x} ({wrong.size} vectors differ)"
+        )
+    return vectors
+
+
+def _recompute(vectors: VectorSet) -> NDArray[np.uint64]:
+    columns = {name: values.view(np.int64) for name, values in vectors.columns.items()}
+    width = next((f.width for f in vectors.fields if f.name == "exp"), 0)
+    exp = np.zeros(vectors.count, dtype=np.int64)
+    if width:
+        exp = (columns["exp"] << (64 - width)) >> (64 - width)
+    args = (columns["op"], columns["a"], columns["b"], exp, vectors.columns["c"])
+    return expected(vectors.spec, *args)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise FpsimError(f"{file}: not a vector manifest of schema {SCHEMA}")
+    missing = {"unit", "fields", "count", "files", "sections", "seed", "strategy"} - set(manifest)
+    if missing:
+        raise FpsimError(f"{file}: {', '.join(sorted(missing))} missing")
+    return manifest
+
+
+def _check_digest(file: Path, expected_digest: str) -> None:
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
+    if digest != expected_digest:
+        raise FpsimError(f"{file}: SHA-256 is {digest}, the manifest says {expected_digest}")
+
+
+def _hex_header(file: Path) -> Iterator[str]:
+    with file.open(encoding="ascii") as lines:
+        for line in lines:
+            if not line.startswith("//"):
+                return
+            yield line
+
+
+def _read_words(file: Path, bits: int) -> list[int]:
+    words = []
+    for number, line in enumerate(file.read_text(encoding="ascii").splitlines(), start=1):
+        if line.startswith("//"):
+            continue
+        try:
+            word = int(line, 16)
+        except ValueError:
+            raise FpsimError(f"{file}:{number}: {line[:40]!r} is not a hexadecimal word") from None
+        if word >> bits:
+            raise FpsimError(f"{file}:{number}: {line[:40]!r} has more than {bits} bits")
+        words.append(word)
+    return words

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream of vectors: what a testbench drives each clock, and the accumulator after it.
+
+One vector is one clock: an operation, the operand codes, an exponent that is added to the
+product's (if the set has one), the code that LOAD takes, and the accumulator code after the clock.
+Streams start from reset (+0) and state carries from line to line, so the first wrong line is the
+first divergence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.errors import FpsimError
+from fpsim.kernels import mac
+from fpsim.kernels.rounding import mode_constants
+from fpsim.rounding import Rounding
+from fpsim.spec import MacSpec
+from fpsim.stages import Chain, Fixed
+
+__all__ = ["EXPONENT_BITS", "Field", "Op", "Section", "Stimulus", "VectorSet", "expected"]
+
+#: Width of the exponent field, two's complement: the sum of two E8M0 exponents.
+EXPONENT_BITS = 9
+EXPONENT_MIN, EXPONENT_MAX = -254, 254
+
+
+class Op(IntEnum):
+    """What the unit does in a clock."""
+
+    IDLE = 0  #: hold the accumulator
+    CLEAR = mac.CLEAR  #: accumulator = +0
+    MAC = mac.MAC  #: accumulator = step(accumulator, a * b * 2^exp)
+    LOAD = mac.LOAD  #: accumulator = c
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a vector word, ``lsb`` counted from bit 0 of the word."""
+
+    name: str
+    lsb: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """A named run of consecutive vectors: one corner class, or one kind of sequence."""
+
+    name: str
+    start: int
+    count: int
+
+
+class Stimulus:
+    """Collects operations in order, in named sections."""
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.int64]] = []
+        self._names: list[tuple[str, int]] = []
+
+    def section(self, name: str) -> None:
+        """Start a section; it lasts until the next one."""
+        self._names.append((name, self.count))
+
+    @property
+    def count(self) -> int:
+        """Vectors so far."""
+        return sum(len(rows) for rows in self._rows)
+
+    def add(self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0) -> None:
+        """Append vectors; scalars repeat to the length of the arrays."""
+        columns = np.broadcast_arrays(*(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c)))
+        self._rows.append(np.stack(columns, axis=1))
+
+    def rows(self) -> NDArray[np.int64]:
+        """Return all vectors as rows (op, a, b, exp, c); codes of 64 bits appear as int64."""
+        return np.concatenate(self._rows) if self._rows else np.empty((0, 5), dtype=np.int64)
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return the sections that have vectors."""
+        ends = [start for _, start in self._names[1:]] + [self.count]
+        pairs = zip(self._names, ends, strict=True)
+        return tuple(Section(name, start, end - start) for (name, start), end in pairs if end > start)
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """Stimulus and expected accumulators of one unit.
+
+    ``columns`` maps field names to uint64 arrays of bit patterns, all of one length.
+    """
+
+    spec: MacSpec
+    seed: int
+    strategy: str
+    columns: dict[str, NDArray[np.uint64]]
+    sections: tuple[Section, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.columns["op"].size)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Fields from the most significant bits down: op, a, b, [exp], c, acc."""
+        return word_fields(self.spec, "exp" in self.columns)
+
+    def __iter__(self) -> Iterator[dict[str, int]]:
+        """Yield vectors as dicts of integers."""
+        names = [f.name for f in self.fields]
+        for row in zip(*(self.columns[name].tolist() for name in names), strict=True):
+            yield dict(zip(names, row, strict=True))
+
+    @classmethod
+    def from_stimulus(
+        cls, spec: MacSpec, stimulus: Stimulus, seed: int, strategy: str, exponents: bool
+    ) -> VectorSet:
+        """Run the unit over a stimulus and keep what it answers."""
+        rows = stimulus.rows()
+        op, a, b, exp, c = (np.ascontiguousarray(column) for column in rows.T)
+        acc = expected(spec, op, a, b, exp, c.view(np.uint64))
+        columns = {
+            "op": op.view(np.uint64),
+            "a": a.view(np.uint64),
+            "b": b.view(np.uint64),
+            "exp": exp.view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1),
+            "c": c.view(np.uint64),
+            "acc": acc,
+        }
+        if not exponents:
+            del columns["exp"]
+        return cls(spec, seed, strategy, columns, stimulus.sections())
+
+
+def word_fields(spec: MacSpec, exponents: bool) -> tuple[Field, ...]:
+    """Return the fields of a vector word of a unit."""
+    widths = [("op", 2), ("a", spec.a.bits), ("b", spec.b.bits)]
+    widths += [("exp", EXPONENT_BITS)] * exponents
+    widths += [("c", spec.result.bits), ("acc", spec.result.bits)]
+    fields = []
+    lsb = sum(width for _, width in widths)
+    for name, width in widths:
+        lsb -= width
+        fields.append(Field(name, lsb, width))
+    return tuple(fields)
+
+
+def expected(
+    spec: MacSpec,
+    op: NDArray[Any],
+    a: NDArray[Any],
+    b: NDArray[Any],
+    exp: NDArray[np.int64],
+    c: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """Return the accumulator codes (uint64) of a stream, one per vector.
+
+    Raises:
+        FpsimError: a unit that has no per-clock accumulator, or a result without a code.
+    """
+    stage = spec.accumulate
+    if not isinstance(stage, Chain | Fixed):
+        raise FpsimError(
+            f"accumulate.kind: {stage.kind!r} has no accumulator to compare after every clock; "
+            "vectors need chain or fixed"
+        )
+    if stage.rounding is Rounding.SR:
+        raise FpsimError("accumulate.rounding: vectors carry no random bits yet, so not 'sr'")
+    values = spec.a.decode(a) * spec.b.decode(b)
+    product = np.ldexp(values, exp)
+    mode = mode_constants(stage.rounding)
+    out = np.empty(op.shape, dtype=np.uint64)
+    if isinstance(stage, Fixed):
+        if not np.isfinite(product).all():
+            raise FpsimError("operands: a NaN or infinite operand has no fixed-point product")
+        start = stage.result.integers(c)
+        mac.fixed_stream(op, product, start, stage.result.grid(stage.overflow), mode, out)
+        return out
+    assert stage.overflow is not None
+    limits = stage.format.limits(stage.rounding, stage.overflow)
+    bad = mac.chain_stream(op, product, c, stage.format.layout, limits, mode, out)
+    if bad >= 0:
+        raise FpsimError(f"vector {bad}: the result is NaN, which has no code in {spec.result.name}")
+    return out
