@@ -60,7 +60,7 @@ class Span:
 class Plan:
     """The kernel chosen for one matrix product and the reason it is exact."""
 
-    kernel: str  #: a step of `fpsim.kernels.steps`, or ``blas32``, ``blas64``, ``limbs``, ``scalar``
+    kernel: str  #: a step of `fpsim.kernels.steps`, or ``limbs``, ``scalar``
     why: str
 
 
@@ -157,7 +157,7 @@ def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) 
         integer_bits < 63 and (1 << max(integer_bits, 0)) + start <= stage.result.max_integer
     )
     if product.low >= stage.lsb and integer_bits < 63 and harmless:
-        for bits, name in ((24, "blas32"), (53, "blas64")):
+        for bits, name in ((24, "float"), (53, "double")):
             if total.bits <= bits and (bits == 53 or _fits_float32(total)):
                 return Plan(
                     name, f"nothing is rounded or clamped; partial sums fit {total.bits} <= {bits} bits"
@@ -184,7 +184,7 @@ def _plan_exact(stage: Exact, product: Span, length: int, args: MatmulOperands) 
         args.c is not None and bool(np.any((start == 0) & np.signbit(start)))
     )
     if not signed_zeros:
-        for bits, name in ((24, "blas32"), (53, "blas64")):
+        for bits, name in ((24, "float"), (53, "double")):
             if total.bits <= bits and (bits == 53 or _fits_float32(total)):
                 return Plan(name, f"partial sums fit {total.bits} <= {bits} bits, in any order")
     return Plan("limbs", f"partial sums span {total.bits} bits: summed in 32-bit limbs")

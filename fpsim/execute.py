@@ -125,14 +125,12 @@ def _require_finite(spec: MacSpec, *operands: Array) -> None:
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
     """Return the accumulator codes (M, N) of a matrix product and the plan that made them."""
     plan = plan_matmul(spec, args)
-    if plan.kernel in ("blas32", "blas64"):
-        codes = _run_blas(spec, args, np.float32 if plan.kernel == "blas32" else np.float64)
-    elif plan.kernel == "limbs":
+    if plan.kernel == "limbs":
         codes = _run_limbs(spec, args)
     elif plan.kernel == "scalar":
         codes = _run_scalar(spec, args)
     else:
-        codes = _run_step(spec, args, step_named(plan.kernel))
+        codes = _run_lanes(spec, args, step_named(plan.kernel))
     return codes.astype(spec.result.dtype, copy=False), plan
 
 
@@ -158,42 +156,12 @@ def _pack_b(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> 
     return out
 
 
-def _dense(spec: MacSpec, args: MatmulOperands, dtype: Any) -> tuple[Array, Array]:
-    """Return the operands as matrices (M, K) and (K, N) of values."""
-    k, n = args.b.shape
-    a = _pack_a(spec, args, np.empty(args.a.shape, dtype=dtype))
-    b = _pack_b(spec, args, np.empty((1, k, n), dtype=dtype))
-    return a, b[0]
-
-
-def _run_blas(spec: MacSpec, args: MatmulOperands, dtype: Any) -> Array:
-    stage = spec.accumulate
-    a, b = _dense(spec, args, dtype)
-    if isinstance(stage, Fixed):
-        _require_finite(spec, a, b)
-    sums = (a @ b).astype(np.float64)
-    if isinstance(stage, Exact):
-        sums = sums + (0.0 if args.c is None else stage.format.decode(args.c))
-        return _encode_exact(stage, sums, args.random)
-    assert isinstance(stage, Fixed)
-    return _wrap(spec, args, np.ldexp(sums, -stage.lsb))
-
-
-def _wrap(spec: MacSpec, args: MatmulOperands, integers: Array) -> Array:
-    """Return codes of integer-valued float64 sums, plus ``c``, modulo 2^width."""
-    stage = spec.accumulate
-    assert isinstance(stage, Fixed)
-    total = integers.astype(np.int64)
-    if args.c is not None:
-        total = total + stage.result.integers(args.c)
-    return total.view(np.uint64) & np.uint64((1 << stage.width) - 1)
-
-
 def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Exact)
-    a, b = _dense(spec, args, np.float64)
-    shape = (a.shape[0], b.shape[1])
+    shape = (args.a.shape[0], args.b.shape[1])
+    a = _pack_a(spec, args, np.empty(args.a.shape))
+    b = _pack_b(spec, args, np.empty((1, *args.b.shape)))[0]
     start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, str(stage.rounding) == "rdn", sums)
@@ -223,47 +191,57 @@ def _run_scalar(spec: MacSpec, args: MatmulOperands) -> Array:
     return out
 
 
-def _run_step(spec: MacSpec, args: MatmulOperands, step: Step) -> Array:
-    """Run a lane step over padded, packed operands."""
+def _run_lanes(spec: MacSpec, args: MatmulOperands, step: Step) -> Array:
+    """Run a lane step over padded, packed operands and return codes."""
+    stage = spec.accumulate
+    if isinstance(stage, Chain):
+        values = _lane_values(spec, args, step, _decoded(spec, args.c))
+        return stage.format.encode(values, "rtz", str(stage.overflow))
+    if isinstance(stage, Exact):
+        values = _lane_values(spec, args, step, _decoded(spec, args.c))
+        return _encode_exact(stage, values.astype(np.float64), args.random)
+    start = None if args.c is None else stage.result.integers(args.c)
+    if step.reals == FIXED_REALS:
+        first = None if start is None else start.astype(np.float64)
+        integers = _lane_values(spec, args, step, first).astype(np.int64)
+    else:  # plain sums of values that the grid holds
+        sums = _lane_values(spec, args, step, None).astype(np.float64)
+        integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
+        integers = integers if start is None else integers + start
+    return integers.view(np.uint64) & np.uint64((1 << stage.width) - 1)
+
+
+def _decoded(spec: MacSpec, c: Array | None) -> Array | None:
+    return None if c is None else spec.result.decode(c)
+
+
+def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array | None) -> Array:
+    """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
     tile = gemm.tile_of(step)
     (m, k), n = args.a.shape, args.b.shape[1]
     rows, panels = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
-    dtype = np.float64 if str(step.real) == "double" else np.float32
     half = str(step.real) == "half"
-    shift = 0
-    if half:
-        found = half_shift(scaled_span(spec.a, args.a_scale), scaled_span(spec.b, args.b_scale))
-        assert found is not None
-        shift = found
+    dtype = np.float64 if str(step.real) == "double" else np.float32
+    shift = _half_shift(spec, args) if half else 0
     a = _pack_a(spec, args, np.zeros((rows, k), dtype=dtype), shift)
     b = _pack_b(spec, args, np.empty((panels, k, tile.columns), dtype=dtype), -shift)
-    c = np.zeros((rows, panels * tile.columns), dtype=dtype)
-    stage = spec.accumulate
-    if isinstance(stage, Fixed):
+    if isinstance(spec.accumulate, Fixed):
         _require_finite(spec, a, b)
-    if args.c is not None:
-        c[:m, :n] = _start(stage, args.c)
-    reals, integers = _parameters(stage, step, dtype)
+    c = np.zeros((rows, panels * tile.columns), dtype=dtype)
+    if start is not None:
+        c[:m, :n] = start
+    reals, integers = _parameters(spec.accumulate, step, dtype)
     if half:
         a, b, c, reals = (_half_bits(x) for x in (a, b, c, reals))
     random = _pack_random(args.random, c.shape) if step.random else np.zeros((1, 1, 1), np.uint32)
     gemm.gemm(step.name)(a, b, c, reals, integers, random)
-    result = (c.view(np.float16) if half else c)[:m, :n]
-    if isinstance(stage, Fixed):
-        return _wrap_lanes(stage, result)
-    assert isinstance(stage, Chain)
-    return stage.format.encode(result, "rtz", str(stage.overflow))
+    return (c.view(np.float16) if half else c)[:m, :n]
 
 
-def _start(stage: Chain | Exact | Fixed, c: Array) -> Array:
-    """Return the initial accumulators as a lane holds them."""
-    if isinstance(stage, Fixed):
-        return stage.result.integers(c).astype(np.float64)
-    return stage.format.decode(c)
-
-
-def _wrap_lanes(stage: Fixed, integers: Array) -> Array:
-    return integers.astype(np.int64).view(np.uint64) & np.uint64((1 << stage.width) - 1)
+def _half_shift(spec: MacSpec, args: MatmulOperands) -> int:
+    shift = half_shift(scaled_span(spec.a, args.a_scale), scaled_span(spec.b, args.b_scale))
+    assert shift is not None
+    return shift
 
 
 def _half_bits(values: Array) -> Array:
@@ -283,6 +261,8 @@ def _pack_random(random: Array | None, shape: tuple[int, int]) -> Array:
 
 def _parameters(stage: Chain | Exact | Fixed, step: Step, dtype: Any) -> tuple[Array, Array]:
     """Return the step's run-time parameters as arrays."""
+    if not step.reals:
+        return np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int64)
     if isinstance(stage, Fixed):
         numbers = {
             "per_lsb": np.ldexp(1.0, -stage.lsb),
@@ -317,6 +297,6 @@ def _parameters(stage: Chain | Exact | Fixed, step: Step, dtype: Any) -> tuple[A
     }
     width = np.int32 if dtype == np.float32 else np.int64
     return (
-        np.array([numbers[name] for name in step.reals] or [0.0], dtype=dtype),
+        np.array([numbers[name] for name in step.reals], dtype=dtype),
         np.array([values[name] for name in step.integers] or [0], dtype=width),
     )

@@ -5,6 +5,8 @@
     parameters.rtl_top                  the SystemVerilog of a unit: module, parameters, sources
     instantiation.instantiation         the text that instantiates it
     replay.replay                       vectors through it, every bit of every clock compared
+
+Only the modules below `inside/` run in the simulator's process.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ def instantiation(spec: MacSpec, instance: str = "u_mac") -> str:
         f"// sources: {' '.join(path.name for path in top.sources)}",
     ]
     lines += [
-        f"logic {_range(ports[name]):<8}{signals[name]};"
-        for name in (*top.inputs, *top.outputs)
+        f"logic {_range(ports[name]):<8}{signals[name]};" for name in (*top.inputs, *top.outputs)
     ]
     lines += ["", f"{top.name} #("]
     lines += _connections({k: _value(k, v) for k, v in top.parameters.items()}, width)

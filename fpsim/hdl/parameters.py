@@ -16,11 +16,10 @@ from fpsim.resources import rtl_dir
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
+from fpsim.vectors.stream import EXPONENT_BITS
 
-__all__ = ["PARAMETER_NAMES", "SCALE_WIDTH", "RtlTop", "rtl_top"]
+__all__ = ["PARAMETER_NAMES", "RtlTop", "rtl_top"]
 
-#: Bits of the run-time exponent input ``exp_i`` (two's complement).
-SCALE_WIDTH = 9
 MAX_ACC_EXPONENT_BITS = 8
 
 # The codes of fpsim_pkg.sv.
@@ -91,14 +90,14 @@ def rtl_top(spec: MacSpec) -> RtlTop:
     assert stage.overflow is not None
     parameters["ROUNDING"] = _rounding(stage.rounding)
     parameters["OVERFLOW"] = OVERFLOW_CODES[stage.overflow]
-    parameters["SCALE_W"] = SCALE_WIDTH
+    parameters["SCALE_W"] = EXPONENT_BITS
     width = spec.result.bits
     inputs = {
         "op_i": 2,
         "a_i": spec.a.bits,
         "b_i": spec.b.bits,
         "c_i": width,
-        "exp_i": SCALE_WIDTH,
+        "exp_i": EXPONENT_BITS,
     }
     root = rtl_dir()
     sources = tuple(root / file for file in (*_FILES[name], f"{name}.sv"))
@@ -106,7 +105,9 @@ def rtl_top(spec: MacSpec) -> RtlTop:
 
 
 def _operand(name: str, fmt: Format) -> dict[str, int]:
-    allowed = "signed floating-point formats with an exponent field, subnormals and no NaN or infinity"
+    allowed = (
+        "signed floating-point formats with an exponent field, subnormals and no NaN or infinity"
+    )
     if (
         not isinstance(fmt, FloatFormat)
         or not fmt.signed
@@ -125,9 +126,7 @@ def _accumulator(fmt: FloatFormat) -> dict[str, int]:
             f"{where}: {fmt.name} has no reference RTL; allowed: 1..{MAX_ACC_EXPONENT_BITS} exponent bits"
         )
     if fmt.subnormals is not Subnormals.GRADUAL:
-        raise FpsimError(
-            f"{where}: {fmt.name} has no reference RTL; allowed: gradual subnormals"
-        )
+        raise FpsimError(f"{where}: {fmt.name} has no reference RTL; allowed: gradual subnormals")
     specials = SPECIALS_CODES.get((fmt.nan, fmt.infinity))
     if specials is None:
         raise FpsimError(

@@ -220,6 +220,7 @@ def _all_steps() -> dict[str, Step]:
         Step("half", HALF, _native),
         Step("half-saturate", HALF, _native_saturating, clamp),
         Step("float", FLOAT, _native),
+        Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
         Step("via-half", FLOAT, _converted_half),
         Step("via-half-saturate", FLOAT, _converted_half_saturating, clamp),

@@ -28,8 +28,8 @@ async def replay(dut: Any) -> None:
     job = json.loads(Path(os.environ["FPSIM_BENCH_JOB"]).read_text(encoding="utf-8"))
     # [handle, LSB, mask, last value driven]; an input without a field stays 0.
     drives = [[getattr(dut, name), lsb, mask, 0] for name, lsb, mask in job["drives"]]
-    output = getattr(dut, job["output"]["name"])
-    expected_lsb, expected_mask = job["output"]["lsb"], job["output"]["mask"]
+    output_name, expected_lsb, expected_mask = job["output"]
+    output = getattr(dut, output_name)
     progress = Path(job["progress"])
     keep = job["max_mismatches"]
 
@@ -44,7 +44,7 @@ async def replay(dut: Any) -> None:
     reset.value = 1
 
     compared = count = 0
-    mismatches = []
+    mismatches: list[list[Any]] = []
     started = time.perf_counter()
     for line, word in _words(Path(job["vectors"])):
         for drive in drives:
@@ -62,14 +62,21 @@ async def replay(dut: Any) -> None:
                 mismatches.append([compared, line, word, _hex(str(seen))])
         compared += 1
         if compared % PROGRESS_EVERY == 0:
-            progress.write_text(str(compared), encoding="ascii")
+            _replace(progress, str(compared))
     result = {
         "compared": compared,
         "mismatch_count": count,
         "mismatches": mismatches,
         "seconds": time.perf_counter() - started,
     }
-    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+    _replace(Path(job["result"]), json.dumps(result))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that readers see whole or not at all."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
 
 
 def _words(path: Path) -> Iterator[tuple[int, int]]:

@@ -42,7 +42,6 @@ def main(arguments: list[str]) -> int:
                 sources=job["sources"],
                 hdl_toplevel=job["top"],
                 parameters=job["parameters"],
-                build_args=job["build_args"],
                 build_dir=job["build_dir"],
                 always=True,
                 timescale=("1ns", "1ps"),

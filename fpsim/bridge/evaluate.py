@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy of a model with its linear layers on a simulated unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.bridge.convert import conversion_of, convert, restore
+from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.models import LoadedModel
+from fpsim.bridge.perplexity import PerplexityResult, Progress, perplexity
+from fpsim.bridge.recipes import Recipe, get_recipe
+from fpsim.spec import MacSpec
+from fpsim.unit import MacUnit, get_unit
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Perplexity of one model under one recipe and unit (None: float32)."""
+
+    model: str
+    recipe: str | None
+    unit: str | None
+    result: PerplexityResult
+    replaced: int
+    kernel: str  #: the engine's choice for the first layer, with `why` it is exact
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "model": self.model,
+            "recipe": self.recipe,
+            "unit": self.unit,
+            "perplexity": self.result.perplexity,
+            "tokens": self.result.tokens,
+            "seconds": self.result.seconds,
+            "window_nll": list(self.result.nll),
+            "layers": self.replaced,
+            "kernel": self.kernel,
+            "why": self.why,
+        }
+
+
+def evaluate(
+    loaded: LoadedModel,
+    windows: NDArray[np.int64],
+    recipe: str | Recipe | None = None,
+    unit: str | MacSpec | MacUnit = "exact",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure perplexity over ``windows`` (count, length); the model is restored afterwards.
+
+    Without a recipe the model runs as it is, in float32.
+    """
+    if recipe is None:
+        result = perplexity(loaded.model, windows, progress)
+        return Evaluation(loaded.name, None, None, result, 0, "torch", "float32 as loaded")
+    chosen, mac = get_recipe(recipe), get_unit(unit)
+    convert(loaded.model, chosen, mac)
+    try:
+        replaced = len(conversion_of(loaded.model).replaced)
+        result = perplexity(loaded.model, windows, progress)
+        kernel, why = _plan(loaded)
+    finally:
+        restore(loaded.model)
+    name = None if chosen.activation is None else mac.name
+    return Evaluation(loaded.name, chosen.name, name, result, replaced, kernel, why)
+
+
+def _plan(loaded: LoadedModel) -> tuple[str, str]:
+    """Return the kernel of the first simulated layer and the reason it is exact."""
+    for module in loaded.model.modules():
+        if isinstance(module, SimulatedLinear) and module.plan is not None:
+            return module.plan.kernel, module.plan.why
+    return "torch", "float product with cast weights"
