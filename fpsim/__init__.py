@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """fpsim: a bit-exact simulator and RTL reference model of FP4 hardware.
 
-    fpsim.get_format("e2m1")          what a code means: decode, encode
-    fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
-    fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
-    fpsim.oracle.dot(unit, a, b)      the same in exact rationals
+fpsim.get_format("e2m1")          what a code means: decode, encode
+fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
+fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
+fpsim.oracle.dot(unit, a, b)      the same in exact rationals
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 from pathlib import Path
 
@@ -27,8 +27,10 @@ def write_atomic(path: str | Path, data: bytes, field: str = "out") -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch.open("xb") as file:
             file.write(data)
-        os.replace(scratch, target)
+        scratch.replace(target)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise FpsimError(f"{field}: {target} cannot be written ({error.strerror})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
     return target

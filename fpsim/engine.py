@@ -76,15 +76,14 @@ def format_span(fmt: Format) -> Span:
 
 
 def scaled_span(fmt: Format, scale: NDArray[Any] | None) -> Span:
+    """Return the span of a format's finite values times the E8M0 scales in use."""
     span = format_span(fmt)
     if scale is None or not scale.size:
         return span
     codes = scale[scale != E8M0_NAN] if scale.max() == E8M0_NAN else scale
     if not codes.size:
         return span
-    return Span(
-        span.low + int(codes.min()) - E8M0_BIAS, span.high + int(codes.max()) - E8M0_BIAS
-    )
+    return Span(span.low + int(codes.min()) - E8M0_BIAS, span.high + int(codes.max()) - E8M0_BIAS)
 
 
 def _value_span(values: NDArray[np.float64]) -> Span | None:
@@ -130,8 +129,11 @@ def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
                 f"via-half{suffix}",
                 f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}",
             )
-    if native and _is_ieee(fmt, 8, 23, 127) and _inside(a, F32_LOW, F32_HIGH) and _inside(
-        b, F32_LOW, F32_HIGH
+    if (
+        native
+        and _is_ieee(fmt, 8, 23, 127)
+        and _inside(a, F32_LOW, F32_HIGH)
+        and _inside(b, F32_LOW, F32_HIGH)
     ):
         return Plan(f"float{suffix}", "float32 fused multiply-add is this unit's step")
     for width, lane in ((32, 24), (64, 53)):
@@ -142,7 +144,8 @@ def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
         name = f"lane{width}-{stage.rounding}"
         if stage.rounding in _NEAREST and q <= p and 2 * p <= lane - 1:
             return Plan(
-                name, f"nearest with q = {q} <= P = {p} and 2P <= {lane - 1}: no harmful double rounding"
+                name,
+                f"nearest with q = {q} <= P = {p} and 2P <= {lane - 1}: no harmful double rounding",
             )
         if lane >= p + 2:
             return Plan(f"{name}-sticky", f"sum rounded to odd in {lane} >= {p} + 2 bits first")
@@ -160,16 +163,18 @@ def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) 
         for bits, name in ((24, "float"), (53, "double")):
             if total.bits <= bits and (bits == 53 or _fits_float32(total)):
                 return Plan(
-                    name, f"nothing is rounded or clamped; partial sums fit {total.bits} <= {bits} bits"
+                    name,
+                    f"nothing is rounded or clamped; partial sums fit {total.bits} <= {bits} bits",
                 )
     rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
     wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
-    if (wraps_in_lane or stage.overflow is Overflow.SATURATE) and not stage.random_bits:
-        if stage.width <= 51 and product.high - stage.lsb < 1000:
-            return Plan(
-                f"fixed64-{stage.rounding}-{stage.overflow}",
-                "the grid's integers below 2^52 are exact in float64 lanes",
-            )
+    steppable = wraps_in_lane or stage.overflow is Overflow.SATURATE
+    narrow = stage.width <= 51 and product.high - stage.lsb < 1000
+    if steppable and narrow and not stage.random_bits:
+        return Plan(
+            f"fixed64-{stage.rounding}-{stage.overflow}",
+            "the grid's integers below 2^52 are exact in float64 lanes",
+        )
     return Plan("scalar", "64-bit integers, one dot product at a time")
 
 

@@ -19,7 +19,7 @@ from fpsim.engine import (
 )
 from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
-from fpsim.kernels import codec, exact, fixedpoint, gemm, mac
+from fpsim.kernels import exact, gemm, mac
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.steps import FIXED_REALS, Step, step_named
 from fpsim.operands import DotOperands, MatmulOperands
@@ -92,7 +92,9 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
         layout = stage.format.layout
         bad = mac.chain_steps(a, b, c, layout, limits, mode, random, stage.random_bits, out)
         if bad >= 0:
-            raise FpsimError(f"result: dot product {bad} is NaN, which has no code in {spec.result.name}")
+            raise FpsimError(
+                f"result: dot product {bad} is NaN, which has no code in {spec.result.name}"
+            )
     else:
         sums = np.empty(a.shape[0])
         exact.exact_dots(a, b, stage.format.decode(c), mode[3] == 1, sums)
@@ -181,7 +183,9 @@ def _run_scalar(spec: MacSpec, args: MatmulOperands) -> Array:
             a=np.broadcast_to(args.a[part, None], (*shape, args.a.shape[1])),
             b=b[None],
             c=c[part],
-            a_scale=None if args.a_scale is None else np.repeat(args.a_scale[part, None], n, axis=1),
+            a_scale=None
+            if args.a_scale is None
+            else np.repeat(args.a_scale[part, None], n, axis=1),
             b_scale=b_scale,
             a_block=args.a_block,
             b_block=args.b_block,

@@ -106,7 +106,7 @@ class FloatFormat:
         _check_int("exponent_bits", self.exponent_bits, 0, 11)
         _check_int("mantissa_bits", self.mantissa_bits, 0, 23)
         _check_int("bias", self.bias, -2000, 2000)
-        if not 1 <= self.magnitude_bits or self.bits > MAX_FLOAT_BITS:
+        if not self.magnitude_bits >= 1 or self.bits > MAX_FLOAT_BITS:
             raise FpsimError(
                 f"format: E{self.exponent_bits}M{self.mantissa_bits} has {self.bits} bits; "
                 f"allowed are 1 magnitude bit up to {MAX_FLOAT_BITS} bits in all"
@@ -125,9 +125,13 @@ class FloatFormat:
         if self.max_code < 1:
             raise FpsimError(f"format: {self.name} has no finite code above zero")
         if self.exponent_min - self.mantissa_bits < F64_EXPONENT_MIN:
-            raise FpsimError(f"bias: {self.bias} puts the smallest value of {self.name} below 2^-1022")
+            raise FpsimError(
+                f"bias: {self.bias} puts the smallest value of {self.name} below 2^-1022"
+            )
         if self.exponent_max > F64_EXPONENT_MAX:
-            raise FpsimError(f"bias: {self.bias} puts the largest value of {self.name} above 2^1024")
+            raise FpsimError(
+                f"bias: {self.bias} puts the largest value of {self.name} above 2^1024"
+            )
 
     # -- what the fields imply -----------------------------------------------------------------
 
@@ -179,7 +183,9 @@ class FloatFormat:
             return None
         if self.nan is NanCodes.IEEE:
             return (self.max_code + 1) | (1 << (self.mantissa_bits - 1))
-        return self.sign_bit if self.nan is NanCodes.NEGATIVE_ZERO else (1 << self.magnitude_bits) - 1
+        return (
+            self.sign_bit if self.nan is NanCodes.NEGATIVE_ZERO else (1 << self.magnitude_bits) - 1
+        )
 
     @property
     def sign_bit(self) -> int:
@@ -418,8 +424,9 @@ class FixedFormat:
         mode = parse_rounding(rounding)
         policy = parse_overflow(overflow)
         if policy not in (Overflow.SATURATE, Overflow.WRAP):
-            raise FpsimError(f"overflow: {overflow!r} is not possible in {self.name}; "
-                             "allowed: saturate, wrap")
+            raise FpsimError(
+                f"overflow: {overflow!r} is not possible in {self.name}; allowed: saturate, wrap"
+            )
         array = _as_float64(values)
         bits = _random_array(mode, random, random_bits, array.shape)
         out = np.empty(array.shape, dtype=np.uint64)

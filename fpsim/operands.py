@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class DotOperands:
-    """``a``, ``b`` of shape (..., K); ``c`` of shape (...); scales (..., G); random (..., steps)."""
+    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G); ``random`` (..., roundings)."""
 
     a: Array
     b: Array
@@ -179,7 +179,8 @@ def _block_size(name: str, groups_shape: tuple[int, ...], length: int, block: in
         return int(block)
     if groups < 1 or length % groups:
         raise FpsimError(
-            f"{name}: {groups} groups do not divide K = {length}; give block= for a partial last one"
+            f"{name}: {groups} groups do not divide K = {length}; "
+            "give block= for a partial last one"
         )
     return length // groups
 
@@ -203,7 +204,9 @@ def _random(
     count = 1 if isinstance(stage, Exact) else length
     if stage.rounding is not Rounding.SR:
         if random is not None:
-            raise FpsimError(f"random: {spec.name} rounds {stage.rounding}, which takes no random bits")
+            raise FpsimError(
+                f"random: {spec.name} rounds {stage.rounding}, which takes no random bits"
+            )
         return None
     if random is None:
         raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")

@@ -164,7 +164,8 @@ def _round_up(
         return fraction > 0 and negative
     if mode is Rounding.RTO:
         return fraction > 0 and not odd
-    return int(fraction * 2**random_bits) + random >= 2**random_bits
+    steps = 1 << random_bits
+    return int(fraction * steps) + random >= steps
 
 
 def _beyond(
@@ -289,15 +290,15 @@ def steps(
     return codes
 
 
-def _fixed_steps(
-    stage: Fixed, products: list[Number], c: int, random: Sequence[int]
-) -> list[int]:
+def _fixed_steps(stage: Fixed, products: list[Number], c: int, random: Sequence[int]) -> list[int]:
     fmt = stage.result
     acc = _fit(c, fmt, Overflow.WRAP)
     codes = []
     for product, r in zip(products, random, strict=True):
         if product.magnitude is None:
-            raise FpsimError(f"product: {'inf' if product.infinite else 'nan'} has no code in {fmt.name}")
+            raise FpsimError(
+                f"product: {'inf' if product.infinite else 'nan'} has no code in {fmt.name}"
+            )
         acc += _to_grid(product, fmt.lsb, stage.rounding, r, stage.random_bits)
         acc = _fit(acc, fmt, stage.overflow)
         codes.append(acc % (1 << fmt.width))
@@ -343,6 +344,6 @@ def _exponents(args: DotOperands, index: tuple[int, ...]) -> list[int | None]:
         codes = scale[index].tolist()
         for k, exponent in enumerate(total):
             code = codes[k // block]
-            nan = exponent is None or code == E8M0_NAN
-            total[k] = None if nan else exponent + code - E8M0_BIAS  # type: ignore[operator]
+            if exponent is not None:
+                total[k] = None if code == E8M0_NAN else exponent + code - E8M0_BIAS
     return total

@@ -107,9 +107,16 @@ class MacSpec:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> MacSpec:
         """Build a unit from the tables of a TOML file; every key is checked."""
-        _check_keys(data, "", required=("operands", "accumulate"), optional=("schema", "name", "description"))
+        _check_keys(
+            data,
+            "",
+            required=("operands", "accumulate"),
+            optional=("schema", "name", "description"),
+        )
         if data.get("schema", SCHEMA) != SCHEMA:
-            raise FpsimError(f"schema: {data['schema']!r} is not supported; this version reads {SCHEMA}")
+            raise FpsimError(
+                f"schema: {data['schema']!r} is not supported; this version reads {SCHEMA}"
+            )
         operands = _table(data, "operands")
         _check_keys(operands, "operands.", required=("a", "b"))
         return cls(
@@ -206,9 +213,7 @@ def _text(data: dict[str, Any], key: str) -> str:
     return value
 
 
-def _check_keys(
-    table: dict[str, Any], prefix: str, required: Any, optional: Any = ()
-) -> None:
+def _check_keys(table: dict[str, Any], prefix: str, required: Any, optional: Any = ()) -> None:
     known = [*required, *optional]
     for key in table:
         if key not in known:

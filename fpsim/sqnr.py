@@ -12,7 +12,7 @@ values are clipped so that small ones get finer steps. `Scaling` lists the choic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.blocks import BlockFormat
-from fpsim.errors import FpsimError, nearest
+from fpsim.distributions import DISTRIBUTIONS, gaussian, laplace, samples
+from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
 from fpsim.names import get_format
-from fpsim.vectors.philox import Philox
 
 __all__ = [
     "BLOCK",
@@ -34,6 +34,7 @@ __all__ = [
     "best_clip",
     "clip_curve",
     "clip_ratios",
+    "format_label",
     "gaussian",
     "laplace",
     "levels",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 #: The 4-bit formats of the study; ``int4s`` is INT4 without -8.
-FORMATS: tuple[str, ...] = ("e1m2", "e2m1", "e3m0", "int4s")
+FORMATS: tuple[str, ...] = ("int4s", "e1m2", "e2m1", "e3m0")
 #: Elements that share a scale.
 BLOCK = 32
 #: Widest format whose values are listed.
@@ -64,6 +65,19 @@ class Scaling(StrEnum):
     BLOCK_ABSMAX = "block-absmax"  #: a real scale per block of 32, s = max|block| / max_value
     BLOCK_E8M0 = "block-e8m0"  #: a power of two per block of 32, by the floor rule of OCP MX
 
+    @property
+    def label(self) -> str:
+        """Words for a person."""
+        return _SCALING_LABELS[self.value]
+
+
+_SCALING_LABELS = {
+    "tensor-absmax": "tensor, absmax",
+    "tensor-best": "tensor, best clip",
+    "block-absmax": f"{BLOCK}-block, real absmax",
+    "block-e8m0": f"{BLOCK}-block, E8M0 (MX)",
+}
+
 
 @dataclass(frozen=True)
 class SqnrRow:
@@ -77,47 +91,10 @@ class SqnrRow:
     sqnr_db: float
 
 
-# -- data ----------------------------------------------------------------------------------------
-
-
-def gaussian(count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return ``count`` normal samples, mean 0 and variance 1: Box-Muller on Philox stream 1."""
-    pairs = (count + 1) // 2
-    u = _uniform(Philox(seed, stream=1), 2 * pairs)
-    radius, angle = np.sqrt(-2.0 * np.log(u[:pairs])), 2.0 * math.pi * u[pairs:]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
-
-
-def laplace(count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return ``count`` Laplace samples, mean 0 and scale 1: inverse CDF on Philox stream 2."""
-    u = _uniform(Philox(seed, stream=2), count)
-    return np.where(u < 0.5, np.log(2.0 * u), -np.log(2.0 * (1.0 - u)))
-
-
-def _uniform(stream: Philox, count: int) -> NDArray[np.float64]:
-    """Return exact float64 values strictly between 0 and 1: (k + 1/2) / 2^52."""
-    return np.ldexp(stream.bits(52, count).astype(np.float64) + 0.5, -52)
-
-
-#: Sample generators by name, each taking (count, seed).
-DISTRIBUTIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
-    "gaussian": gaussian,
-    "laplace": laplace,
-}
-
-
-def samples(name: str, count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return ``count`` samples of a named distribution.
-
-    Raises:
-        FpsimError: a distribution that is not known, or a count below 1.
-    """
-    if name not in DISTRIBUTIONS:
-        known = list(DISTRIBUTIONS)
-        raise FpsimError(f"data: {name!r} is not one of {', '.join(known)}{nearest(name, known)}")
-    if count < 1:
-        raise FpsimError(f"samples: {count} is not a positive integer")
-    return DISTRIBUTIONS[name](count, seed)
+def format_label(name: str) -> str:
+    """Return a format name as people write it: ``e2m1`` as E2M1, ``int4s`` as INT4."""
+    upper = name.upper()
+    return upper.removesuffix("S") if upper.startswith("INT") else upper
 
 
 # -- quantizing ----------------------------------------------------------------------------------
@@ -198,7 +175,7 @@ def levels(fmt: str | Format) -> NDArray[np.float64]:
     fmt = get_format(fmt)
     if fmt.bits > MAX_SCAN_BITS:
         raise FpsimError(
-            f"format: {fmt.name} has {fmt.bits} bits; its values are listed for at most {MAX_SCAN_BITS}"
+            f"format: {fmt.name} has {fmt.bits} bits; values are listed up to {MAX_SCAN_BITS}"
         )
     values = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
     finite = values[np.isfinite(values)]

@@ -26,10 +26,12 @@ def _float_accumulator(fmt: Format, name: str) -> FloatFormat:
     if not isinstance(fmt, FloatFormat):
         raise FpsimError(f"accumulate.format: {fmt.name} is not a floating-point format")
     if not fmt.signed or not fmt.has_zero:
-        raise FpsimError(f"accumulate.format: {fmt.name} has no sign or no zero; a {name} needs both")
+        raise FpsimError(
+            f"accumulate.format: {fmt.name} has no sign or no zero; a {name} needs both"
+        )
     if fmt.exponent_max > MAX_EXPONENT or fmt.exponent_min < -MAX_EXPONENT:
         raise FpsimError(
-            f"accumulate.format: {fmt.name} reaches beyond 2^+-{MAX_EXPONENT}; choose a smaller bias"
+            f"accumulate.format: {fmt.name} reaches beyond 2^+-{MAX_EXPONENT}; choose another bias"
         )
     return fmt
 
@@ -133,8 +135,8 @@ class Fixed:
     def equation(self) -> str:
         """What the stage computes, in one line."""
         return (
-            f"acc <- {self.overflow}[{self.width} bits](acc + {self.rounding}(p_i / 2^{self.lsb})), "
-            "i = 0..K-1"
+            f"acc <- {self.overflow}[{self.width} bits]"
+            f"(acc + {self.rounding}(p_i / 2^{self.lsb})), i = 0..K-1"
         )
 
 

@@ -81,9 +81,7 @@ class MacUnit:
             FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
                 accumulator has no code for.
         """
-        args = DotOperands.check(
-            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
-        )
+        args = DotOperands.check(self.spec, a, b, c, a_scale, b_scale, block=block, random=random)
         return dot_codes(self.spec, args)
 
     def accumulate(
@@ -101,9 +99,7 @@ class MacUnit:
 
         An exact unit has one result, so its last axis is 1.
         """
-        args = DotOperands.check(
-            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
-        )
+        args = DotOperands.check(self.spec, a, b, c, a_scale, b_scale, block=block, random=random)
         return step_codes(self.spec, args, args.length)
 
     def matmul(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child process that cannot outlive its purpose.
 
-It runs in a process group of its own with its output in a log file. A time limit, an interrupt or an
-error here ends the whole group, so a simulator that hangs leaves nothing behind.
+It runs in a process group of its own with its output in a log file. A time limit, an interrupt or
+an error here ends the whole group, so a simulator that hangs leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def _accumulator(fmt: FloatFormat) -> dict[str, int]:
     where = "accumulate.format"
     if not 1 <= fmt.exponent_bits <= MAX_ACC_EXPONENT_BITS:
         raise FpsimError(
-            f"{where}: {fmt.name} has no reference RTL; allowed: 1..{MAX_ACC_EXPONENT_BITS} exponent bits"
+            f"{where}: {fmt.name} has no reference RTL; "
+            f"allowed: 1..{MAX_ACC_EXPONENT_BITS} exponent bits"
         )
     if fmt.subnormals is not Subnormals.GRADUAL:
         raise FpsimError(f"{where}: {fmt.name} has no reference RTL; allowed: gradual subnormals")

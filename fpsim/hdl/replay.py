@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay golden vectors through SystemVerilog: every accumulator bit compared after every clock.
 
-The expected values come from the vector files alone; the simulator and cocotb run in child processes
-with a time limit (`fpsim.hdl.work`).
+The expected values come from the vector files alone; the simulator and cocotb run in child
+processes with a time limit (`fpsim.hdl.work`).
 """
 
 from __future__ import annotations

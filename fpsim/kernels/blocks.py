@@ -20,7 +20,7 @@ E8M0_NAN = 255
 
 
 @njit
-def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):  # type: ignore[no-untyped-def]
+def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):
     """Return the unclamped scale exponent of a block whose largest magnitude is ``amax`` > 0."""
     fraction, exponent = math.frexp(amax)
     floor = exponent - 1
@@ -36,7 +36,7 @@ def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):  # type: 
 
 
 @kernel(parallel=True)
-def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, codes, scales):  # type: ignore[no-untyped-def]
+def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, codes, scales):
     """Quantize rows of ``x`` (R, K) in blocks along K into ``codes`` (R, K) and ``scales`` (R, G).
 
     A block with a NaN or an infinity gets scale 255 and codes 0; an all-zero block scale 0. Returns

@@ -29,7 +29,7 @@ def _sources_hash() -> str:
     return digest.hexdigest()
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]
+class _KernelCache(FunctionCache):
     def __init__(self, function: Callable[..., Any], variant: str) -> None:
         super().__init__(function)
         self._variant = variant

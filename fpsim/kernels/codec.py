@@ -28,7 +28,9 @@ class Layout(NamedTuple):
 
     mantissa_bits: int
     exponent_min: int  #: exponent of the lowest row of codes
-    hidden_row: int  #: 0: row 0 is subnormal; 1: row 0 has the implicit one (no zero); 2: reads as 0
+    hidden_row: (
+        int  #: 0: row 0 is subnormal; 1: row 0 has the implicit one (no zero); 2: reads as 0
+    )
     max_code: int  #: largest finite magnitude code
     inf_code: int  #: magnitude code of infinity, -1 if there is none
     sign_bit: int  #: weight of the sign bit in a code, 0 if unsigned
@@ -46,7 +48,7 @@ class Limits(NamedTuple):
 
 
 @njit
-def decode_magnitude(code, layout):  # type: ignore[no-untyped-def]
+def decode_magnitude(code, layout):
     """Return (significand, exponent) with value = significand * 2^exponent of a finite code."""
     m = layout.mantissa_bits
     row = code >> m
@@ -60,7 +62,7 @@ def decode_magnitude(code, layout):  # type: ignore[no-untyped-def]
 
 
 @njit
-def encode_value(value, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def encode_value(value, layout, limits, mode, random, random_bits):
     """Return the code of one float64, or -1 where ``limits`` calls the input an error."""
     bits = np.float64(value).view(np.int64)
     negative = bits < 0
@@ -90,7 +92,7 @@ def encode_value(value, layout, limits, mode, random, random_bits):  # type: ign
 
 
 @njit
-def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
     """Return the magnitude code of ``sig * 2^lsb``, with the exponent unbounded above.
 
     ``sig`` is non-negative below 2^62.
@@ -127,7 +129,7 @@ def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):  # typ
 
 
 @kernel(parallel=True)
-def encode_array(values, out, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def encode_array(values, out, layout, limits, mode, random, random_bits):
     """Fill ``out`` with codes; return the flat index of the first input in error, or -1.
 
     ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
@@ -150,7 +152,7 @@ def encode_array(values, out, layout, limits, mode, random, random_bits):  # typ
 
 
 @kernel(parallel=True)
-def decode_array(codes, out, layout):  # type: ignore[no-untyped-def]
+def decode_array(codes, out, layout):
     """Fill ``out`` (float64) with the exact values of ``codes``."""
     for i in prange(codes.size):
         code = np.int64(codes[i])

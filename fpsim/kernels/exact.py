@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact sums of float64 products of any exponents: a Kulisch accumulator of 32-bit limbs.
 
-A sum is kept as signed limbs ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to at most four of
+A sum is kept as signed limbs, ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to three of
 them and carries are resolved once at the end, which is safe for up to 2^30 products. The result is
 handed on as a float64 rounded to odd, from which every rounding to at most 51 bits is exact.
 """
@@ -23,7 +23,7 @@ LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
 
 
 @njit
-def _accumulate(limbs, value):  # type: ignore[no-untyped-def]
+def _accumulate(limbs, value):
     fraction, exponent = math.frexp(abs(value))
     sig = np.uint64(math.ldexp(fraction, 53))
     position = exponent - 53 - LOWEST
@@ -42,7 +42,7 @@ def _accumulate(limbs, value):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _to_odd(limbs):  # type: ignore[no-untyped-def]
+def _to_odd(limbs):
     """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
     carry = np.int64(0)
     for j in range(LIMBS):
@@ -83,7 +83,7 @@ def _to_odd(limbs):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _exact_sum(limbs, a, b, c, toward_negative):  # type: ignore[no-untyped-def]
+def _exact_sum(limbs, a, b, c, toward_negative):
     limbs[:] = 0
     special = 0.0
     plus = minus = nonzero = False
@@ -108,7 +108,7 @@ def _exact_sum(limbs, a, b, c, toward_negative):  # type: ignore[no-untyped-def]
 
 
 @kernel(parallel=True)
-def exact_sums(a, b, c, toward_negative, out):  # type: ignore[no-untyped-def]
+def exact_sums(a, b, c, toward_negative, out):
     """Fill ``out`` (M, N) with ``c[m, n] + sum_k a[m, k] * b[n, k]``, rounded to odd.
 
     All float64; each product is exact and within 2^+-1000. NaN and infinities follow IEEE 754. A
@@ -122,7 +122,7 @@ def exact_sums(a, b, c, toward_negative, out):  # type: ignore[no-untyped-def]
 
 
 @kernel(parallel=True)
-def exact_dots(a, b, c, toward_negative, out):  # type: ignore[no-untyped-def]
+def exact_dots(a, b, c, toward_negative, out):
     """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
     for r in prange(a.shape[0]):
         limbs = np.zeros(LIMBS, dtype=np.int64)

@@ -27,7 +27,7 @@ class Grid(NamedTuple):
 
 
 @njit
-def to_grid(value, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def to_grid(value, grid, mode, random, random_bits):
     """Return (magnitude, excess) of a finite float64 rounded onto the grid.
 
     ``magnitude`` is uint64 and exact modulo 2^64; ``excess`` says that it is 2^64 or more.
@@ -55,7 +55,7 @@ def to_grid(value, grid, mode, random, random_bits):  # type: ignore[no-untyped-
 
 
 @njit
-def add(acc, magnitude, excess, negative, grid):  # type: ignore[no-untyped-def]
+def add(acc, magnitude, excess, negative, grid):
     """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
 
     ``acc`` is a sign-extended int64 on the grid. The magnitude is added in two halves: each fits
@@ -80,7 +80,7 @@ def add(acc, magnitude, excess, negative, grid):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _fit_unsigned(magnitude, excess, negative, grid):  # type: ignore[no-untyped-def]
+def _fit_unsigned(magnitude, excess, negative, grid):
     """Return the code of one value on an unsigned grid."""
     top = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     if grid.wrap:
@@ -91,10 +91,10 @@ def _fit_unsigned(magnitude, excess, negative, grid):  # type: ignore[no-untyped
 
 
 @kernel()
-def encode_array(values, out, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def encode_array(values, out, grid, mode, random, random_bits):
     """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
-    first = np.int64(-1)
+    first = -1
     for i in range(values.size):
         value = values[i]
         negative = value < 0.0

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.steps import Parameters, Step, step_named
 from fpsim.kernels.vector import HALF, Lanes, Vec, vector_bytes
 
-__all__ = ["Tile", "gemm", "pack_panels", "pack_rows", "to_half", "tile_of"]
+__all__ = ["Tile", "gemm", "pack_panels", "pack_rows", "tile_of", "to_half"]
 
 _INDEX = ir.IntType(64)
 
@@ -57,7 +57,7 @@ def _build_tile(step: Step, tile: Tile, builder: Any, pointers: Any, sizes: Any)
     """Emit the loop over K of one tile; see `gemm` for the layout of the arrays."""
     lanes = Lanes(builder, step.real, tile.lanes)
     a, b, c, reals, integers, random = pointers
-    row, column, depth, columns, random_bits = sizes
+    row, column, depth, columns = sizes
     align = lanes.bits // 8
 
     def at(pointer: Any, *terms: Any) -> Any:
@@ -101,7 +101,11 @@ def _build_tile(step: Step, tile: Tile, builder: Any, pointers: Any, sizes: Any)
 
     base = builder.mul(k, number(tile.columns))
     b_vectors = [
-        Vec(lanes, builder.load(vector_at(at(panel, base, number(v * tile.lanes))), align=align), False)
+        Vec(
+            lanes,
+            builder.load(vector_at(at(panel, base, number(v * tile.lanes))), align=align),
+            False,
+        )
         for v in range(tile.vectors)
     ]
     a_values = [lanes.splat(builder.load(at(a_rows[r], k))) for r in range(tile.rows)]
@@ -133,7 +137,7 @@ def _build_tile(step: Step, tile: Tile, builder: Any, pointers: Any, sizes: Any)
 
 
 def _tile_intrinsic(step: Step, tile: Tile) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def run(
         typingctx: Any, a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, sizes: Any
     ) -> Any:
@@ -141,10 +145,12 @@ def _tile_intrinsic(step: Step, tile: Tile) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             arrays = zip(signature.args[:6], args[:6], strict=True)
-            data = [context.make_array(kind)(context, builder, value).data for kind, value in arrays]
+            data = [
+                context.make_array(kind)(context, builder, value).data for kind, value in arrays
+            ]
             for i in range(4):  # float16 travels as uint16
                 data[i] = builder.bitcast(data[i], step.real.as_pointer())
-            sizes = [builder.extract_value(args[6], i) for i in range(5)]
+            sizes = [builder.extract_value(args[6], i) for i in range(4)]
             _build_tile(step, tile, builder, data, sizes)
             return context.get_dummy_value()
 
@@ -175,7 +181,7 @@ def gemm(step_name: str) -> Any:
         for t in prange(row_tiles * panels):
             row = (t % row_tiles) * rows
             column = (t // row_tiles) * columns
-            sizes = (np.int64(row), np.int64(column), a.shape[1], c.shape[1], np.int64(0))
+            sizes = (np.int64(row), np.int64(column), a.shape[1], c.shape[1])
             run_tile(a, b, c, reals, integers, random, sizes)
 
     return run
@@ -185,7 +191,7 @@ def gemm(step_name: str) -> Any:
 
 
 @kernel(parallel=True)
-def pack_rows(codes, table, scale, scale_table, block, out):  # type: ignore[no-untyped-def]
+def pack_rows(codes, table, scale, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of (M, K) codes into ``out`` (padded rows).
 
     ``scale`` is (M, G), or (1, 0) for none.
@@ -200,7 +206,7 @@ def pack_rows(codes, table, scale, scale_table, block, out):  # type: ignore[no-
 
 
 @kernel(parallel=True)
-def pack_panels(codes, table, scale, scale_table, block, out):  # type: ignore[no-untyped-def]
+def pack_panels(codes, table, scale, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of (K, N) codes into panels (P, K, width).
 
     ``scale`` is (G, N), or (0, 1) for none.
@@ -221,8 +227,8 @@ def pack_panels(codes, table, scale, scale_table, block, out):  # type: ignore[n
                 out[p, k, j] = 0
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _half_bits(typingctx: Any, value: Any) -> Any:
+@intrinsic
+def _half_bits(typingctx, value):
     """Return the float16 bits of a float32 that float16 holds exactly."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -233,7 +239,7 @@ def _half_bits(typingctx: Any, value: Any) -> Any:
 
 
 @kernel(parallel=True)
-def to_half(values, out):  # type: ignore[no-untyped-def]
+def to_half(values, out):
     """Write the float16 bits of float32 ``values`` (flat) into ``out`` (uint16, flat)."""
     for i in prange(values.size):
         out[i] = _half_bits(values[i])

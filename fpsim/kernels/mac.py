@@ -23,7 +23,7 @@ CLEAR, MAC, LOAD = 1, 2, 3
 
 
 @njit
-def _decode(code, layout):  # type: ignore[no-untyped-def]
+def _decode(code, layout):
     """Return the float64 value of an accumulator code."""
     negative = code >= layout.sign_bit
     magnitude = code - layout.sign_bit if negative else code
@@ -38,7 +38,7 @@ def _decode(code, layout):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _add_to_odd(x, y, toward_negative):  # type: ignore[no-untyped-def]
+def _add_to_odd(x, y, toward_negative):
     """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
     s = x + y
     if s == 0.0:
@@ -56,19 +56,19 @@ def _add_to_odd(x, y, toward_negative):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _chain_step(code, product, layout, limits, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def _chain_step(code, product, layout, limits, mode, random, random_bits):
     total = _add_to_odd(_decode(code, layout), product, mode[3] == 1)
     return encode_value(total, layout, limits, mode, random, random_bits)
 
 
 @njit
-def _fixed_step(acc, product, grid, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def _fixed_step(acc, product, grid, mode, random, random_bits):
     magnitude, excess = to_grid(product, grid, mode, random, random_bits)
     return add(acc, magnitude, excess, product < 0.0, grid)
 
 
 @kernel(parallel=True)
-def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):  # type: ignore[no-untyped-def]
+def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):
     """Accumulate rows of products into a float format, one rounding per product.
 
     ``a``, ``b`` are float64 values (R, K) whose products are exact, ``c`` codes (R,), ``random``
@@ -93,7 +93,7 @@ def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):  # typ
 
 
 @kernel(parallel=True)
-def fixed_steps(a, b, c, grid, mode, random, random_bits, out):  # type: ignore[no-untyped-def]
+def fixed_steps(a, b, c, grid, mode, random, random_bits, out):
     """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
 
     ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
@@ -111,7 +111,7 @@ def fixed_steps(a, b, c, grid, mode, random, random_bits, out):  # type: ignore[
 
 
 @kernel()
-def chain_stream(op, product, c, layout, limits, mode, out):  # type: ignore[no-untyped-def]
+def chain_stream(op, product, c, layout, limits, mode, out):
     """Run one stream of operations from reset (+0); ``out[i]`` is the accumulator after step i.
 
     ``product`` holds exact float64 values, ``c`` the codes that LOAD takes. Returns the first step
@@ -132,7 +132,7 @@ def chain_stream(op, product, c, layout, limits, mode, out):  # type: ignore[no-
 
 
 @kernel()
-def fixed_stream(op, product, c, grid, mode, out):  # type: ignore[no-untyped-def]
+def fixed_stream(op, product, c, grid, mode, out):
     """Run one stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     acc = np.int64(0)

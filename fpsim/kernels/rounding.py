@@ -4,9 +4,9 @@
 A deterministic mode adds a constant below the kept bits and truncates; the constant depends on the
 mode only through five integers that do not change inside a loop (`mode_constants`):
 
-    add = (half - tie) + (odd & even)         nearest modes        (half, tie, even)
-        = up[sign]                            directed modes       all ones below the kept bits, or 0
-    code |= odd_flag                          round to odd         when anything was dropped
+    add = half, or half - 1 where the kept part is even    nearest modes
+        = all ones below the kept bits, or 0, by sign      directed modes
+    code |= 1 when anything was dropped                    round to odd
 
 so the loop vectorises and a new mode costs no new kernel.
 """
@@ -33,16 +33,16 @@ _MODES: dict[str, ModeConstants] = {
 
 
 def mode_constants(rounding: str) -> ModeConstants:
-    """Return the five loop constants of a mode; ``sr`` truncates after its random bits are added."""
+    """Return the loop constants of a mode; ``sr`` truncates once its random bits are added."""
     return _MODES[rounding]
 
 
 @njit
-def round_significand(sig, shift, base, negative, mode, random, random_bits):  # type: ignore[no-untyped-def]
+def round_significand(sig, shift, base, negative, mode, random, random_bits):
     """Round ``base + sig / 2^shift`` to an integer.
 
     ``sig`` is non-negative below 2^62, ``shift`` is in 0..62, ``base`` an integer added to the
-    result (its parity counts for ties). ``random`` holds ``random_bits`` random bits (0 bits: none).
+    result (its parity counts for ties). ``random`` holds ``random_bits`` random bits, if any.
     """
     nearest, even, away_pos, away_neg, odd = mode
     one = np.int64(1)

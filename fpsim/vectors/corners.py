@@ -96,7 +96,7 @@ def every_shift(spec: MacSpec, fmt: FloatFormat, out: Stimulus) -> None:
     m = fmt.mantissa_bits
     rows = np.arange((fmt.max_code >> m) + 1, dtype=np.int64)
     patterns = np.unique([0, 1, (1 << m) // 2, (1 << m) - 2, (1 << m) - 1])
-    magnitudes = (rows[:, None] * (1 << m) + patterns[(patterns >= 0) & (patterns < 1 << m)])
+    magnitudes = rows[:, None] * (1 << m) + patterns[(patterns >= 0) & (patterns < 1 << m)]
     magnitudes = magnitudes.reshape(-1)
     a, b = distinct_products(spec)
     positive = spec.a.decode(a) * spec.b.decode(b) > 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -54,7 +53,7 @@ def write(vectors: VectorSet, directory: str | Path) -> Path:
         scratch.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
-        os.replace(scratch, target)
+        scratch.replace(target)
     except OSError as error:
         raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
     finally:
@@ -109,13 +108,15 @@ def _word_bits(fields: tuple[Field, ...]) -> int:
 
 def _hex_lines(vectors: VectorSet) -> Iterator[str]:
     header = _header(vectors)
-    yield f"// {header['generator']}: {vectors.count} vectors of {vectors.spec.name}, schema {SCHEMA}"
+    name = vectors.spec.name
+    yield f"// {header['generator']}: {vectors.count} vectors of {name}, schema {SCHEMA}"
     yield f"// {vectors.spec.equation}"
-    yield f"// strategy {vectors.strategy}, seed {vectors.seed}, {header['word_bits']} bits per word"
+    bits = header["word_bits"]
+    yield f"// strategy {vectors.strategy}, seed {vectors.seed}, {bits} bits per word"
     yield "// op: 0 idle (hold), 1 clear (+0), 2 mac, 3 load (c); acc is expected after the clock"
     for f in vectors.fields:
         yield f"// {f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]"
-    digits = -(-header["word_bits"] // 4)
+    digits = -(-bits // 4)
     for vector in vectors:
         word = 0
         for f in vectors.fields:
@@ -152,7 +153,9 @@ def read(directory: str | Path) -> VectorSet:
         raise FpsimError(f"{path / MANIFEST}: fields do not match those of {spec.name}")
     words = _read_words(path / HEX, _word_bits(fields))
     if len(words) != manifest["count"]:
-        raise FpsimError(f"{path / HEX}: {len(words)} vectors, but the manifest says {manifest['count']}")
+        raise FpsimError(
+            f"{path / HEX}: {len(words)} vectors, but the manifest says {manifest['count']}"
+        )
     columns = {
         f.name: np.array([(w >> f.lsb) & ((1 << f.width) - 1) for w in words], dtype=np.uint64)
         for f in fields
@@ -174,8 +177,9 @@ def check(directory: str | Path) -> VectorSet:
         i = int(wrong[0])
         line = 1 + sum(1 for text in _hex_header(Path(directory) / HEX)) + i
         raise FpsimError(
-            f"{Path(directory) / HEX}:{line}: vector {i} expects acc {int(vectors.columns['acc'][i]):x}, "
-            f"{vectors.spec.name} gives {int(acc[i]):x} ({wrong.size} vectors differ)"
+            f"{Path(directory) / HEX}:{line}: vector {i} expects acc "
+            f"{int(vectors.columns['acc'][i]):x}, {vectors.spec.name} gives {int(acc[i]):x} "
+            f"({wrong.size} vectors differ)"
         )
     return vectors
 

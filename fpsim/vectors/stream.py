@@ -76,7 +76,9 @@ class Stimulus:
 
     def add(self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0) -> None:
         """Append vectors; scalars repeat to the length of the arrays."""
-        columns = np.broadcast_arrays(*(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c)))
+        columns = np.broadcast_arrays(
+            *(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c))
+        )
         self._rows.append(np.stack(columns, axis=1))
 
     def rows(self) -> NDArray[np.int64]:
@@ -87,7 +89,9 @@ class Stimulus:
         """Return the sections that have vectors."""
         ends = [start for _, start in self._names[1:]] + [self.count]
         pairs = zip(self._names, ends, strict=True)
-        return tuple(Section(name, start, end - start) for (name, start), end in pairs if end > start)
+        return tuple(
+            Section(name, start, end - start) for (name, start), end in pairs if end > start
+        )
 
 
 @dataclass(frozen=True)
@@ -188,5 +192,7 @@ def expected(
     limits = stage.format.limits(stage.rounding, stage.overflow)
     bad = mac.chain_stream(op, product, c, stage.format.layout, limits, mode, out)
     if bad >= 0:
-        raise FpsimError(f"vector {bad}: the result is NaN, which has no code in {spec.result.name}")
+        raise FpsimError(
+            f"vector {bad}: the result is NaN, which has no code in {spec.result.name}"
+        )
     return out

@@ -17,26 +17,28 @@ module fp_normalise #(
 
   localparam int STAGES = $clog2(SIG_W);  // shifts by 2^(STAGES-1) .. 1 reach SIG_W-1 or more
 
-  logic [STAGES-1:0] zeros;
-
-  // One stage per power of two, the largest first; a scope each, so that no vector feeds itself.
+  // One stage per power of two, the largest first, each in a scope of its own: no vector feeds itself.
   generate
     for (genvar i = 0; i < STAGES; i++) begin : g_stage
       localparam int SHIFT = 1 << i;  // below SIG_W
-      logic [SIG_W-1:0] before, after;
+      logic [SIG_W-1:0] from, to;
+      logic shifted;
+      logic [STAGES-1:i] zeros;  // the count's bits known so far
 
       if (i == STAGES - 1) begin : g_first
-        assign before = significand_i;
+        assign from  = significand_i;
+        assign zeros = shifted;
       end else begin : g_next
-        assign before = g_stage[i+1].after;
+        assign from  = g_stage[i+1].to;
+        assign zeros = {g_stage[i+1].zeros, shifted};
       end
 
-      assign zeros[i] = ~|before[SIG_W-1-:SHIFT];
-      assign after    = zeros[i] ? before << SHIFT : before;
+      assign shifted = ~|from[SIG_W-1-:SHIFT];
+      assign to      = shifted ? from << SHIFT : from;
     end
   endgenerate
 
-  assign significand_o = g_stage[0].after;
-  assign exponent_o    = exponent_i - $signed({{(EXP_W - STAGES) {1'b0}}, zeros});
+  assign significand_o = g_stage[0].to;
+  assign exponent_o    = exponent_i - $signed({{(EXP_W - STAGES) {1'b0}}, g_stage[0].zeros});
 
 endmodule

@@ -1,0 +1,54 @@
+# Everything a newcomer needs is `make demo` or `make test`: each builds .venv by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= out
+
+.PHONY: help demo demo-no-model test test-slow test-all lint format bench vectors lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "==> creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "==> installing pinned packages into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
+	  -c constraints.txt -e '.[rtl,torch,plot,test,lint]'
+	@touch $@
+
+demo: $(STAMP) ## Run the whole demonstration and write out/report.html
+	@$(BIN)/fpsim demo --out $(OUT)
+
+demo-no-model: $(STAMP) ## The same without the language model
+	@$(BIN)/fpsim demo --out $(OUT) --no-model
+
+test: $(STAMP) ## Run the test suite (long sweeps left out)
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## Run the long sweeps
+	@$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow ## Both
+
+lint: $(STAMP) ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Reformat the Python sources
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure kernels and the model beside torch in one process
+	@$(BIN)/python -m analysis.bench
+
+lock: $(STAMP) ## Write the installed versions to constraints.txt
+	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.tmp
+	@mv constraints.tmp constraints.txt
+
+clean: ## Remove what was built, not .venv
+	@rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accumulators on their way through a dot product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+from numpy.typing import NDArray
+
+from fpsim.errors import FpsimError
+from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, new_figure, style
+from fpsim.sqnr import gaussian
+from fpsim.unit import MacUnit, get_unit
+
+__all__ = ["accumulator_figure"]
+
+
+def accumulator_figure(
+    units: Sequence[str | MacUnit] = ("e2m1-chain-e5m10", "e2m1-chain-e8m7", "e2m1-chain-e4m3"),
+    length: int = 4096,
+    seed: int = 0,
+) -> Figure:
+    """Draw the accumulators of units through one long dot product, beside the exact sum.
+
+    The dot product is a vector's with itself, normal values of deviation 2 cast to the operand
+    format, so that every product helps the sum grow past what a narrow accumulator can follow. A
+    unit that rounds once (``exact``) is a ring at the end.
+
+    Raises:
+        FpsimError: no units, or units whose operand formats differ.
+    """
+    check_some(units)
+    macs = [get_unit(unit) for unit in units]
+    first = macs[0]
+    for unit in macs:
+        if (unit.a, unit.b) != (first.a, first.b):
+            raise FpsimError(f"units: {unit.name} and {first.name} take different operands")
+    x = 2.0 * gaussian(length, seed)
+    a, b = first.a.encode(x), first.b.encode(x)
+    exact = np.cumsum(first.a.decode(a) * first.b.decode(b))
+    with style():
+        figure = new_figure(4.0)
+        axes = figure.subplots()
+        axes.plot(exact, color=INK, linewidth=1.6, linestyle=(0, (4, 2)))
+        ends = [_End(exact[-1], f"exact sum\n{exact[-1]:,.10g}", INK)]
+        for unit, colour in zip(macs, SERIES * len(macs), strict=False):
+            values = unit.result.decode(unit.accumulate(a, b))
+            ends += _trajectory(axes, unit.name, values, exact, colour)
+        _end_labels(axes, length, ends)
+        axes.set_title("accumulator value", fontweight="normal", fontsize=10, color=MUTED)
+        axes.set_xlabel("products accumulated")
+        axes.set_xlim(0, length)
+        axes.xaxis.set_major_locator(MultipleLocator(length / 4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:,g}")))
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+    return figure
+
+
+class _End(NamedTuple):
+    """A label and where it belongs."""
+
+    value: float
+    text: str
+    colour: str
+
+
+def _trajectory(
+    axes: Axes, name: str, values: NDArray[np.float64], exact: NDArray[np.float64], colour: str
+) -> list[_End]:
+    """Draw one unit; return the label at its end, or write it where the curve breaks off."""
+    last, end = exact.size - 1, float(values[-1])
+    if not math.isfinite(end):
+        finite = np.flatnonzero(np.isfinite(values))
+        last, end = (int(finite[-1]), float(values[finite[-1]])) if finite.size else (-1, 0.0)
+        axes.plot(last, end, "x", color=colour, markersize=8, markeredgewidth=2.2, zorder=3)
+        axes.annotate(
+            f"{name}: overflows at product {last + 2}", (last, end), (10, 0), fontsize=9,
+            textcoords="offset points", va="center_baseline", color=colour,
+        )  # fmt: skip
+    if values.size == 1:
+        axes.plot(last, end, "o", color=colour, markerfacecolor="none", clip_on=False)
+    axes.plot(values[: last + 1], color=colour, linewidth=2)
+    if last < exact.size - 1:
+        return []
+    return [_End(end, f"{name}\n{end:,.10g} ({minus(f'{end / exact[-1] - 1:+.1%}')})", colour)]
+
+
+def _end_labels(axes: Axes, x: int, ends: Sequence[_End]) -> None:
+    """Write labels right of the curves' ends, lowest first, pushed up where they would touch."""
+    low, high = axes.get_ylim()
+    gap, floor = 0.13 * (high - low), -math.inf
+    for end in sorted(ends):
+        floor = max(end.value, floor + gap)
+        axes.annotate(
+            end.text, (x, floor), (8, 0), textcoords="offset points", va="center",
+            color=end.colour, annotation_clip=False, fontsize=9,
+        )  # fmt: skip

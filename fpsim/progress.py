@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress on standard error: one line per step, a bar while something counts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+__all__ = ["Steps", "bar", "say"]
+
+
+def say(message: str) -> None:
+    """Print one line of progress."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar and yield a callback that takes (done, total)."""
+    columns = (
+        TextColumn("    {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total or None)
+
+        yield update
+
+
+class Steps:
+    """Numbers the steps of a long job, says each one and keeps how long it took."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.seconds: list[tuple[str, float]] = []
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce a step, then time what runs inside."""
+        say(f"[{len(self.seconds) + 1}/{self.total}] {title}")
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds.append((title, time.perf_counter() - started))

