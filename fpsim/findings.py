@@ -12,7 +12,16 @@ from fpsim.sqnr import Scaling, SqnrRow, format_label
 if TYPE_CHECKING:
     from fpsim.report import PerplexityRow, RtlRow
 
-__all__ = ["best_db", "best_ratio", "datasets", "formats", "number", "perplexity", "rtl", "sqnr"]
+__all__ = [
+    "best_db",
+    "best_ratio",
+    "datasets",
+    "formats",
+    "leaders",
+    "number",
+    "perplexity",
+    "rtl",
+]
 
 #: SQNRs closer than this, in dB, are called equal.
 _TIE = 0.005
@@ -56,7 +65,9 @@ def perplexity(rows: Sequence[PerplexityRow]) -> list[str]:
         if row.recipe not in first:
             first[row.recipe] = row
             if reference is not None:
-                sentences.append(_against(row, reference, f"{row.recipe} takes perplexity"))
+                sentences.append(
+                    _against(row, reference, f"The {row.recipe} recipe takes perplexity")
+                )
         else:
             base = first[row.recipe]
             start = f"Accumulating in {row.unit} instead of {base.unit} takes it"
@@ -100,17 +111,8 @@ def best_ratio(rows: Sequence[SqnrRow], data: str, fmt: str) -> float | None:
     return next(found, None)
 
 
-def sqnr(rows: Sequence[SqnrRow], data: str) -> str:
-    """Return which formats lead on a data set under each scaling, in one sentence."""
-    parts = []
-    for scaling in Scaling:
-        best = best_db(rows, data, scaling)
-        if not math.isfinite(best):
-            continue
-        leaders = [
-            format_label(row.format)
-            for row in rows
-            if (row.data, row.scaling) == (data, scaling) and row.sqnr_db > best - _TIE
-        ]
-        parts.append(f"{' and '.join(leaders)} at {best:.1f} dB ({scaling.label})")
-    return f"Least error: {'; '.join(parts)}." if parts else "Nothing was measured."
+def leaders(rows: Sequence[SqnrRow], data: str, scaling: Scaling) -> list[str]:
+    """Return the labels of the formats with the highest SQNR, several if they tie, in order."""
+    best = best_db(rows, data, scaling)
+    here = [row for row in rows if (row.data, row.scaling) == (data, scaling)]
+    return [format_label(row.format) for row in here if row.sqnr_db >= best - _TIE]

@@ -12,14 +12,26 @@ values are clipped so that small ones get finer steps. `Scaling` lists the choic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.blocks import BlockFormat
+from fpsim.clip import (
+    ClipScan,
+    best_clip,
+    clip_curve,
+    clip_ratios,
+    decibels,
+    finite_values,
+    levels,
+    power,
+)
 from fpsim.distributions import DISTRIBUTIONS, gaussian, laplace, samples
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
@@ -50,11 +62,6 @@ __all__ = [
 FORMATS: tuple[str, ...] = ("int4s", "e1m2", "e2m1", "e3m0")
 #: Elements that share a scale.
 BLOCK = 32
-#: Widest format whose values are listed.
-MAX_SCAN_BITS = 8
-# A scan of 14 octaves reaches clip points below a ten-thousandth of an outlier, and at 64 points
-# an octave the nearest one is within 0.6 % of the optimum, where the curve is flat.
-_OCTAVES, _PER_OCTAVE = 14, 64
 
 
 class Scaling(StrEnum):
@@ -81,7 +88,10 @@ _SCALING_LABELS = {
 
 @dataclass(frozen=True)
 class SqnrRow:
-    """One measurement: ``samples`` values of ``data`` in ``format`` under ``scaling``."""
+    """One measurement: ``samples`` values of ``data`` in ``format`` under ``scaling``.
+
+    Of several ``tensors``, the clip ratio and the SQNR are medians.
+    """
 
     data: str
     samples: int
@@ -89,6 +99,7 @@ class SqnrRow:
     scaling: Scaling
     clip_ratio: float | None  #: None where every block has its own (E8M0)
     sqnr_db: float
+    tensors: int = 1
 
 
 def format_label(name: str) -> str:
@@ -109,7 +120,7 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
     signal, other = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
     if signal.shape != other.shape or not signal.size:
         raise FpsimError(f"x_hat: shape {other.shape} does not fit x of shape {signal.shape}")
-    return _db(_power(signal), _power(signal - other))
+    return decibels(power(signal), power(signal - other))
 
 
 def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArray[np.float64]:
@@ -118,7 +129,7 @@ def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArra
     Raises:
         FpsimError: values that are not finite, or a clip ratio that is not above zero.
     """
-    target, values = get_format(fmt), _finite(x)
+    target, values = get_format(fmt), finite_values(x)
     if not 0.0 < clip_ratio < math.inf:
         raise FpsimError(f"clip_ratio: {clip_ratio!r} is not a number above zero")
     largest = float(np.max(np.abs(values), initial=0.0))
@@ -128,7 +139,7 @@ def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArra
 
 def quantize_blocks(x: ArrayLike, fmt: str | Format, block: int = BLOCK) -> NDArray[np.float64]:
     """Return ``x``, flattened, at a real absmax scale per ``block`` consecutive values."""
-    target, values = get_format(fmt), _finite(x).reshape(-1)
+    target, values = get_format(fmt), finite_values(x).reshape(-1)
     padded = np.zeros(-(-values.size // block) * block)
     padded[: values.size] = values
     rows = padded.reshape(-1, block)
@@ -144,7 +155,7 @@ def quantize_mx(x: ArrayLike, fmt: str | Format, block: int = BLOCK) -> NDArray[
     """
     element = _element(get_format(fmt))
     mx = BlockFormat(f"mx-{element.name}", element, block)
-    return mx.dequantize(mx.quantize(_finite(x).reshape(-1), nan="error"))
+    return mx.dequantize(mx.quantize(finite_values(x).reshape(-1), nan="error"))
 
 
 def _round(
@@ -166,94 +177,20 @@ def _element(fmt: Format) -> FloatFormat:
     return FloatFormat(0, magnitude, bias=1 - magnitude - fmt.lsb)
 
 
-def levels(fmt: str | Format) -> NDArray[np.float64]:
-    """Return the values that encoding can produce, ascending, with one zero.
-
-    Raises:
-        FpsimError: a format of more than 8 bits.
-    """
-    fmt = get_format(fmt)
-    if fmt.bits > MAX_SCAN_BITS:
-        raise FpsimError(
-            f"format: {fmt.name} has {fmt.bits} bits; values are listed up to {MAX_SCAN_BITS}"
-        )
-    values = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
-    finite = values[np.isfinite(values)]
-    return np.unique(fmt.decode(fmt.encode(finite)) + 0.0)
-
-
-# -- the best clip ratio -------------------------------------------------------------------------
-
-
-def clip_ratios(octaves: int = _OCTAVES, per_octave: int = _PER_OCTAVE) -> NDArray[np.float64]:
-    """Return the clip ratios a scan visits, from 1 down to 2^-octaves in equal log steps."""
-    return np.exp2(-np.arange(octaves * per_octave + 1) / per_octave)
-
-
-def clip_curve(
-    x: ArrayLike, fmt: str | Format, ratios: ArrayLike | None = None
-) -> NDArray[np.float64]:
-    """Return the SQNR in dB that `quantize` has at each clip ratio (`clip_ratios` if None).
-
-    Raises:
-        FpsimError: as `best_clip`.
-    """
-    visited = clip_ratios() if ratios is None else np.asarray(ratios, dtype=np.float64)
-    return _Scan(x).curve(get_format(fmt), visited)
-
-
-def best_clip(x: ArrayLike, fmt: str | Format) -> float:
-    """Return the clip ratio in `clip_ratios` with the highest SQNR.
-
-    Raises:
-        FpsimError: no values, values not finite or all zero, or a format of more than 8 bits.
-    """
-    return _Scan(x).best(get_format(fmt))
-
-
-class _Scan:
-    """Sorted data and its running sums, from which any clip ratio costs a few look-ups.
-
-    Rounding to nearest maps each interval between two midpoints to one level ``v``, so the noise is
-    sum x^2 - 2 sum_v v S1(v) + sum_v n(v) v^2, with n(v) and S1(v) the count and sum of an
-    interval. A value on a midpoint is equally far from both levels: the tie rule does not matter.
-    """
-
-    def __init__(self, x: ArrayLike) -> None:
-        self._sorted = np.sort(_finite(x).reshape(-1))
-        if not self._sorted.size or not (self._sorted[0] or self._sorted[-1]):
-            raise FpsimError("x: no value differs from zero, so there is nothing to quantize")
-        self._sums = np.concatenate([[0.0], np.cumsum(self._sorted)])
-        self._power = _power(self._sorted)
-        self._largest = max(-self._sorted[0], self._sorted[-1])
-
-    def curve(self, fmt: Format, ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = levels(fmt)
-        scales = ratios * self._largest / fmt.max_value
-        middles = np.multiply.outer(scales, (values[1:] + values[:-1]) / 2.0)
-        ends = np.empty((ratios.size, values.size + 1), dtype=np.int64)
-        ends[:, 0], ends[:, -1] = 0, self._sorted.size
-        ends[:, 1:-1] = np.searchsorted(self._sorted, middles)
-        cross = np.diff(self._sums[ends], axis=1) @ values
-        square = np.diff(ends, axis=1) @ values**2
-        noise = self._power - 2.0 * scales * cross + scales**2 * square
-        return np.array([_db(self._power, float(n)) for n in noise])
-
-    def best(self, fmt: Format) -> float:
-        ratios = clip_ratios()
-        return float(ratios[np.argmax(self.curve(fmt, ratios))])
-
-
 # -- the study -----------------------------------------------------------------------------------
 
 
 def measure(
-    data: Mapping[str, ArrayLike], formats: Iterable[str | Format] = FORMATS
+    data: Mapping[str, ArrayLike | Sequence[NDArray[Any]]],
+    formats: Iterable[str | Format] = FORMATS,
 ) -> tuple[SqnrRow, ...]:
     """Return the SQNR of every data set in every format under every `Scaling`, in that order.
 
     Args:
-        data: arrays by name; blocks run over consecutive values of the flattened array.
+        data: by name, an array, or a list of arrays such as the layers of a model. Each array is
+            quantized by itself, with its own scales, and a row holds the median over them: the
+            power of all layers together may sit in a handful of outliers. All-zero arrays of a list
+            are left out. Blocks run over consecutive values of a flattened array.
         formats: names or formats of at most 8 bits.
 
     Raises:
@@ -262,43 +199,42 @@ def measure(
     """
     targets = [get_format(fmt) for fmt in formats]
     rows: list[SqnrRow] = []
-    for name, array in data.items():
+    for name, value in data.items():
         try:
-            x = _finite(array).reshape(-1)
-            scan = _Scan(x)
+            tensors = _tensors(value)
+            scans = [ClipScan(x) for x in tensors]
         except FpsimError as error:
             raise FpsimError(f"data {name!r}: {error}") from None
         for fmt in targets:
-            rows.extend(_rows(name, x, fmt, scan.best(fmt)))
+            best = [scan.best(fmt) for scan in scans]
+            rows += _rows(name, tensors, fmt, best)
     return tuple(rows)
 
 
-def _rows(name: str, x: NDArray[np.float64], fmt: Format, best: float) -> list[SqnrRow]:
-    results: list[tuple[Scaling, float | None, NDArray[np.float64]]] = [
-        (Scaling.TENSOR_ABSMAX, 1.0, quantize(x, fmt)),
-        (Scaling.TENSOR_BEST, best, quantize(x, fmt, best)),
-        (Scaling.BLOCK_ABSMAX, 1.0, quantize_blocks(x, fmt)),
-        (Scaling.BLOCK_E8M0, None, quantize_mx(x, fmt)),
-    ]
+def _tensors(value: ArrayLike | Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray):
+        arrays = [finite_values(array).reshape(-1) for array in value]
+        return [array for array in arrays if array.any()] or arrays[:1]
+    return [finite_values(value).reshape(-1)]
+
+
+def _rows(
+    name: str, tensors: list[NDArray[np.float64]], fmt: Format, best: list[float]
+) -> list[SqnrRow]:
+    count = sum(x.size for x in tensors)
+    ratios = {
+        Scaling.TENSOR_ABSMAX: 1.0,
+        Scaling.TENSOR_BEST: statistics.median(best),
+        Scaling.BLOCK_ABSMAX: 1.0,
+        Scaling.BLOCK_E8M0: None,
+    }
+    quality: dict[Scaling, list[float]] = {scaling: [] for scaling in ratios}
+    for x, ratio in zip(tensors, best, strict=True):
+        quality[Scaling.TENSOR_ABSMAX].append(sqnr_db(x, quantize(x, fmt)))
+        quality[Scaling.TENSOR_BEST].append(sqnr_db(x, quantize(x, fmt, ratio)))
+        quality[Scaling.BLOCK_ABSMAX].append(sqnr_db(x, quantize_blocks(x, fmt)))
+        quality[Scaling.BLOCK_E8M0].append(sqnr_db(x, quantize_mx(x, fmt)))
     return [
-        SqnrRow(name, x.size, fmt.name, scaling, ratio, sqnr_db(x, x_hat))
-        for scaling, ratio, x_hat in results
+        SqnrRow(name, count, fmt.name, s, ratios[s], statistics.median(quality[s]), len(tensors))
+        for s in ratios
     ]
-
-
-def _finite(x: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(x, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise FpsimError("x: it holds NaN or infinity")
-    return array
-
-
-def _power(x: NDArray[np.float64]) -> float:
-    return float(np.square(x).sum())
-
-
-def _db(signal: float, noise: float) -> float:
-    """Return a power ratio in dB; noise that is no more than rounding below zero counts as none."""
-    if noise <= 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal else -math.inf

@@ -155,15 +155,15 @@ def critical_values(fmt: FloatFormat) -> NDArray[np.float64]:
     """
     codes = finite_codes(fmt)
     values = fmt.decode(codes)
-    following = np.append(values[1:], 2 * values[-1] - fmt.decode([fmt.max_code - 1])[0])
-    ascending = np.unique(fmt.decode(np.unique(np.clip(codes + 1, 0, fmt.max_code))))
-    midpoints = (values + following) / 2
-    beside = np.concatenate([values, midpoints, ascending, (ascending + values[-1]) / 2])
-    edge = following[-1]
+    after = fmt.decode(np.minimum(codes + 1, fmt.max_code))
+    step = values[-1] - fmt.decode([fmt.max_code - 1])[0]
+    after[-1] = values[-1] + step  # as if one more code followed the largest
+    edge = after[-1]
     low, high = fmt.exponent_min - fmt.mantissa_bits - 40, fmt.exponent_max + 6
     powers = np.ldexp(1.0, np.arange(max(low, -1074), min(high, 1023)))
     lowest_row = np.ldexp(np.arange(64.0), fmt.exponent_min - fmt.mantissa_bits - 1)
-    points = np.concatenate([beside, powers, lowest_row, [edge, edge * 1.25, edge * 2, 0.0]])
+    beyond = [edge, edge + step / 2, edge + step, edge * 2, 0.0]
+    points = np.concatenate([values, (values + after) / 2, powers, lowest_row, beyond])
     points = np.unique(points)
     near = [points, np.nextafter(points, np.inf), np.nextafter(points, 0.0)]
     inside = points[(points > 2.0**-120) & (points < 2.0**120)].astype(np.float32)

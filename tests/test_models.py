@@ -19,12 +19,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-from fpsim.bridge import models, wheels
-from fpsim.bridge import text as text_module
-from fpsim.bridge.perplexity import perplexity
-from fpsim.bridge.text import read_text, tokenize, topics_text, windows
-from fpsim.bridge.wheels import PinnedFile, WheelModel
-from fpsim.errors import FpsimError, ModelUnavailable
+from fpsim.bridge import models, wheels  # noqa: E402
+from fpsim.bridge import text as text_module  # noqa: E402
+from fpsim.bridge.perplexity import perplexity  # noqa: E402
+from fpsim.bridge.text import read_text, tokenize, topics_text, windows  # noqa: E402
+from fpsim.bridge.wheels import PinnedFile, WheelModel  # noqa: E402
+from fpsim.errors import FpsimError, ModelUnavailable  # noqa: E402
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "Ġ"]
 

@@ -7,6 +7,7 @@ models without a hub. Only this package imports torch and transformers.
 
 from __future__ import annotations
 
+from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
 from fpsim.bridge.evaluate import Evaluation, evaluate
 from fpsim.bridge.recipes import get_recipe, recipe_names
@@ -14,6 +15,7 @@ from fpsim.bridge.recipes import get_recipe, recipe_names
 __all__ = [
     "Conversion",
     "Evaluation",
+    "capture",
     "conversion_of",
     "convert",
     "evaluate",

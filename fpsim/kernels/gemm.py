@@ -242,4 +242,4 @@ def _half_bits(typingctx, value):
 def to_half(values, out):
     """Write the float16 bits of float32 ``values`` (flat) into ``out`` (uint16, flat)."""
     for i in prange(values.size):
-        out[i] = _half_bits(values[i])
+        out[i] = _half_bits(values[i])  # type: ignore[call-arg]

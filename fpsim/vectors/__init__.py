@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fpsim.vectors.files import check, read, write
+from fpsim.vectors.files import check, digests, read, write
 from fpsim.vectors.generate import STRATEGIES, generate
 from fpsim.vectors.stream import Field, Op, Section, VectorSet
 
@@ -14,6 +14,7 @@ __all__ = [
     "Section",
     "VectorSet",
     "check",
+    "digests",
     "generate",
     "read",
     "write",

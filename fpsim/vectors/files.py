@@ -26,7 +26,7 @@ from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.vectors.stream import Field, Section, VectorSet, expected, word_fields
 
-__all__ = ["SCHEMA", "check", "read", "write"]
+__all__ = ["SCHEMA", "check", "digests", "read", "write"]
 
 SCHEMA = 1
 HEX, JSONL, MANIFEST = "vectors.hex", "vectors.jsonl", "manifest.json"
@@ -162,6 +162,12 @@ def read(directory: str | Path) -> VectorSet:
     }
     sections = tuple(Section(**entry) for entry in manifest["sections"])
     return VectorSet(spec, manifest["seed"], manifest["strategy"], columns, sections)
+
+
+def digests(directory: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each vector file, as the manifest states it."""
+    files = _read_manifest(Path(directory))["files"]
+    return {name: entry["sha256"] for name, entry in files.items()}
 
 
 def check(directory: str | Path) -> VectorSet:

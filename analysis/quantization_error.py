@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much do 4-bit formats lose, on which data, and how much of it is the scale's fault?
+
+Measures the SQNR of INT4 (-7..7), E1M2, E2M1 and E3M0 on Gaussian and Laplace samples, and with
+``--model`` on a language model's weights and activations, under four ways to scale. Writes
+``quantization_error.svg`` and the numbers behind it, ``quantization_error.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim import plots, sqnr
+from fpsim.atomic import write_atomic
+from fpsim.errors import FpsimError
+
+STEM = "quantization_error"
+
+
+def captured_tensors(name: str, limit: int) -> dict[str, NDArray[np.float32]]:
+    """Return real data: the linear layers' weights and inputs, ``limit`` values of each at most.
+
+    The inputs are those of one window of 512 tokens of Python's help topics.
+    """
+    # Only here is PyTorch needed.
+    from fpsim.bridge.capture import capture
+    from fpsim.bridge.models import load
+    from fpsim.bridge.text import tokenize, topics_text, windows
+
+    loaded = load(name, report=lambda line: print(line, file=sys.stderr))
+    tokens = windows(tokenize(loaded.tokenizer, topics_text()), count=1)[0]
+    tensors = capture(loaded.model, tokens, limit)
+    return {f"{loaded.name} {kind}": values for kind, values in tensors.items()}
+
+
+def csv_text(rows: Sequence[sqnr.SqnrRow]) -> str:
+    """Return the rows as CSV, ratios and decibels to six significant digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["data", "samples", "format", "scaling", "clip_ratio", "sqnr_db"])
+    for row in rows:
+        ratio = "" if row.clip_ratio is None else f"{row.clip_ratio:.6g}"
+        writer.writerow(
+            [row.data, row.samples, row.format, row.scaling, ratio, f"{row.sqnr_db:.6g}"]
+        )
+    return text.getvalue()
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("analysis/results"), help="directory")
+    parser.add_argument("--samples", type=int, default=1 << 20, help="values of each data set")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="also use this model's tensors, such as smollm2-135m")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        data = {name: sqnr.samples(name, args.samples, args.seed) for name in sqnr.DISTRIBUTIONS}
+        stem = STEM
+        if args.model:
+            data |= captured_tensors(args.model, args.samples)
+            stem += "-" + Path(args.model).name
+        rows = sqnr.measure(data)
+        table = write_atomic(args.out / f"{stem}.csv", csv_text(rows).encode())
+        picture = plots.save(plots.sqnr_figure(rows), args.out / f"{stem}.svg")
+    except FpsimError as error:
+        print(f"quantization_error: {error}", file=sys.stderr)
+        return 2
+    print(csv_text(rows), end="")
+    print(f"wrote {table} and {picture}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
