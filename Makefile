@@ -43,7 +43,7 @@ format: $(STAMP) ## Reformat the Python sources
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## Measure kernels and the model beside torch in one process
-	@$(BIN)/python -m analysis.bench
+	@$(BIN)/python analysis/bench.py --model
 
 lock: $(STAMP) ## Write the installed versions to constraints.txt
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.tmp

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed beside torch, in one process: how much slower (or faster) is the exact bit model?
+
+Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
+(matrix products) or of a numpy copy of the same float32 array (quantization), same shape, same
+threads, best of several runs. Absolute numbers are shown only to make the ratios readable.
+
+    python analysis/bench.py [--threads 1 2] [--model] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import fpsim
+from fpsim.atomic import write_atomic
+from fpsim.vectors.philox import Philox
+
+SHAPE = (256, 1024, 256)
+#: (unit, with E8M0 scales per 32): what the matrix product rows measure.
+UNITS = (
+    ("e2m1-chain-e5m10", False),
+    ("e2m1-chain-e5m10", True),
+    ("e2m1-chain-e5m10-saturate", False),
+    ("e2m1-chain-e5m10-rtz", False),
+    ("e2m1-chain-e8m7", False),
+    ("e2m1-chain-e8m23", False),
+    ("e2m1-chain-e4m3fn", False),
+    ("e2m1-exact-e8m23", False),
+    ("e2m1-exact-e8m23", True),
+    ("e2m1-fixed24q2", False),
+    ("e2m1-fixed16q2-saturate", False),
+)
+QUANTIZED = ("e2m1 encode", "e4m3fn encode", "mxfp4 quantize")
+ELEMENTS = 1 << 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: ``rate`` in 10^9 MACs or elements a second, and its ratio."""
+
+    what: str
+    kernel: str
+    threads: int
+    rate: float
+    reference: float
+    ratio: float
+
+
+def best(work: Callable[[], object], runs: int = 7) -> float:
+    """Return the shortest time of several runs, in seconds, after one that compiles."""
+    work()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _codes(bits: int, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    count = int(np.prod(shape))
+    return Philox(1, stream).bits(bits, count).reshape(shape).astype(np.uint8)
+
+
+def matmul_rows(threads: int) -> Iterator[Row]:
+    """Measure `MacUnit.matmul`, packing and result codes included, beside `torch.matmul`."""
+    m, k, n = SHAPE
+    x, y = torch.randn(m, k), torch.randn(k, n)
+    macs = m * k * n
+    for name, scaled in UNITS:
+        unit = fpsim.get_unit(name)
+        a, b = _codes(4, (m, k), 0), _codes(4, (k, n), 1)
+        scales = {}
+        if scaled:
+            scales["a_scale"] = 120 + _codes(3, (m, k // 32), 2)
+            scales["b_scale"] = 120 + _codes(3, (k // 32, n), 3)
+        seconds = best(lambda u=unit, s=scales: u.matmul(a, b, **s))
+        reference = best(lambda: torch.matmul(x, y), 30)
+        kernel = unit.plan(a, b, **scales).kernel
+        label = f"{name}{' + E8M0 scales' if scaled else ''}"
+        yield Row(
+            label,
+            kernel,
+            threads,
+            macs / seconds / 1e9,
+            macs / reference / 1e9,
+            reference / seconds,
+        )
+
+
+def quantize_rows(threads: int) -> Iterator[Row]:
+    """Measure encoding and block quantization beside a numpy copy."""
+    x = np.asarray(torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(1)) * 2)
+    target = np.empty_like(x)
+    rows = x.reshape(-1, 1024)
+    work: dict[str, Callable[[], object]] = {
+        f"{name} encode": lambda f=fpsim.get_format(name): f.encode(x)
+        for name in ("e2m1", "e4m3fn")
+    }
+    work["mxfp4 quantize"] = lambda: fpsim.get_block_format("mxfp4").quantize(rows)
+    for label in QUANTIZED:
+        seconds = best(work[label], 3)
+        reference = best(lambda: np.copyto(target, x), 10)
+        rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
+        yield Row(label, "", threads, rate, copy, reference / seconds)
+
+
+def model_rows(threads: int) -> Iterator[Row]:
+    """Measure SmolLM2 over 2 048 tokens: MXFP4 on two units beside the float32 forward pass."""
+    from fpsim.bridge import convert, models, restore, text
+
+    loaded = models.load("smollm2-135m", lambda line: print(line, file=sys.stderr))
+    tokens = text.tokenize(loaded.tokenizer, text.topics_text())
+    windows = torch.as_tensor(text.windows(tokens))
+
+    @torch.no_grad()
+    def forward() -> None:
+        for window in windows:
+            loaded.model(input_ids=window[None], use_cache=False)
+
+    reference = best(forward, 3)
+    for unit in ("exact", "e2m1-chain-e5m10"):
+        convert(loaded.model, "mxfp4", unit)
+        seconds = best(forward, 3)
+        restore(loaded.model)
+        count = windows.numel()
+        rates = (count / seconds / 1e9, count / reference / 1e9)
+        label = f"SmolLM2-135M, mxfp4 on {unit}: {seconds / reference:.2f}x float32's time"
+        yield Row(label, "", threads, *rates, reference / seconds)
+
+
+def _show(rows: list[Row]) -> None:
+    table = Table(title="Throughput beside torch.matmul (or a numpy copy) in float32")
+    for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
+        table.add_column(column, justify="left" if column in ("what", "kernel") else "right")
+    for r in rows:
+        numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3f}")
+        table.add_row(r.what, r.kernel, str(r.threads), *numbers)
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--model", action="store_true", help="also the whole model (minutes)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    args = parser.parse_args()
+    rows: list[Row] = []
+    for threads in args.threads:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        torch.set_num_threads(threads)
+        for part in (matmul_rows, quantize_rows, *([model_rows] if args.model else [])):
+            print(f"{part.__name__}, {threads} threads", file=sys.stderr)
+            rows.extend(part(threads))
+    _show(rows)
+    if args.json:
+        write_atomic(args.json, (json.dumps([asdict(r) for r in rows], indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
