@@ -14,9 +14,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from fpsim import plots, sqnr
 from fpsim.atomic import write_atomic
@@ -25,7 +23,7 @@ from fpsim.errors import FpsimError
 STEM = "quantization_error"
 
 
-def captured_tensors(name: str, limit: int) -> dict[str, NDArray[np.float32]]:
+def captured_tensors(name: str, limit: int) -> dict[str, Any]:
     """Return real data: the linear layers' weights and inputs, ``limit`` values of each at most.
 
     The inputs are those of one window of 512 tokens of Python's help topics.
@@ -42,19 +40,28 @@ def captured_tensors(name: str, limit: int) -> dict[str, NDArray[np.float32]]:
 
 
 def csv_text(rows: Sequence[sqnr.SqnrRow]) -> str:
-    """Return the rows as CSV, ratios and decibels to six significant digits."""
+    """Return the rows as CSV, decibels to five significant digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "samples", "format", "scaling", "clip_ratio", "sqnr_db"])
+    writer.writerow(["data", "samples", "tensors", "format", "scaling", "clip_ratio", "sqnr_db"])
     for row in rows:
-        ratio = "" if row.clip_ratio is None else f"{row.clip_ratio:.6g}"
+        ratio = "" if row.clip_ratio is None else f"{row.clip_ratio:.5g}"
         writer.writerow(
-            [row.data, row.samples, row.format, row.scaling, ratio, f"{row.sqnr_db:.6g}"]
+            [
+                row.data,
+                row.samples,
+                row.tensors,
+                row.format,
+                row.scaling,
+                ratio,
+                f"{row.sqnr_db:.5g}",
+            ]
         )
     return text.getvalue()
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line's options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("analysis/results"), help="directory")
     parser.add_argument("--samples", type=int, default=1 << 20, help="values of each data set")
@@ -64,6 +71,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write the picture and the table, and return the exit status."""
     args = parse(argv)
     try:
         data = {name: sqnr.samples(name, args.samples, args.seed) for name in sqnr.DISTRIBUTIONS}

@@ -24,11 +24,17 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FloatFormat, check_codes
 from fpsim.kernels import blocks as kernels
+from fpsim.kernels.encode import VECTOR_MINIMUM, fits_float32, format_parameters
 from fpsim.kernels.rounding import mode_constants
 from fpsim.names import E8M0, get_format
 from fpsim.rounding import Overflow, Rounding
 
 __all__ = ["BLOCK_FORMATS", "BlockFormat", "Quantized", "ScaleRule", "get_block_format"]
+
+
+#: Block sizes that make one vector.
+VECTOR_BLOCKS = (16, 32, 64)
+E8M0_NAN = 255
 
 
 class ScaleRule(StrEnum):
@@ -122,21 +128,7 @@ class BlockFormat:
         groups = -(-length // self.block)
         codes = np.empty(flat.shape, dtype=self.element.dtype)
         scales = np.empty((flat.shape[0], groups), dtype=np.uint8)
-        rule = list(ScaleRule).index(self.rule)
-        bad = -1
-        if flat.size:
-            bad = kernels.mx_quantize(
-                flat,
-                self.block,
-                rule,
-                self.element.exponent_max,
-                self.element.max_value,
-                self.element.layout,
-                self.element.limits(self.rounding, Overflow.SATURATE),
-                mode_constants(self.rounding),
-                codes,
-                scales,
-            )
+        bad = self._run(flat, codes, scales) if flat.size else -1
         if bad >= 0 and nan == "error":
             raise FpsimError(f"x: NaN or infinity in row {bad} has no value in {self.name}")
         leading = rows.shape[:-1]
@@ -144,6 +136,54 @@ class BlockFormat:
             codes=np.moveaxis(codes.reshape(*leading, length), -1, axis),
             scales=np.moveaxis(scales.reshape(*leading, groups), -1, axis),
             axis=axis,
+        )
+
+    def _run(self, rows: NDArray[Any], codes: NDArray[Any], scales: NDArray[Any]) -> int:
+        """Fill ``codes`` and ``scales``; return the first row with NaN or infinity, or -1."""
+        element = self.element
+        rule = list(ScaleRule).index(self.rule)
+        limits = element.limits(self.rounding, Overflow.SATURATE)
+        if self._fits_vectors(rows):
+            limit = kernels.bump_limit(
+                rule, element.max_value, element.exponent_max, element.mantissa_bits
+            )
+            reals, integers = format_parameters(element.layout, limits, 0, wide=False)
+            run = kernels.mx_quantizer(self.block, str(self.rounding))
+            flat = (rows.reshape(-1), codes.reshape(-1), scales.reshape(-1))
+            run(*flat, reals, integers, limit, element.exponent_max)
+            nan_rows = np.flatnonzero((scales == E8M0_NAN).any(axis=1))
+            return int(nan_rows[0]) if nan_rows.size else -1
+        return int(
+            kernels.mx_quantize(
+                rows,
+                self.block,
+                rule,
+                element.exponent_max,
+                element.max_value,
+                element.layout,
+                limits,
+                mode_constants(self.rounding),
+                codes,
+                scales,
+            )
+        )
+
+    def _fits_vectors(self, rows: NDArray[Any]) -> bool:
+        """Return whether the vector kernel is exact: whole float32 blocks, rounded to nearest.
+
+        Dividing by the scale is exact in float32 but for values that underflow it, and those
+        round to zero in the nearest modes either way.
+        """
+        return (
+            rows.dtype == np.float32
+            and rows.shape[1] % self.block == 0
+            and self.block in VECTOR_BLOCKS
+            and rows.size >= VECTOR_MINIMUM
+            and self.rounding in (Rounding.RNE, Rounding.RNA)
+            and self.element.exponent_max >= 1
+            and self.element.bits <= 8
+            and self.element.has_zero
+            and fits_float32(self.element.layout, 0)
         )
 
     def dequantize(self, quantized: Quantized) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ The clip ratio ``r`` says which share of the largest magnitude a format's larges
 
 from __future__ import annotations
 
-import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +23,8 @@ __all__ = [
     "clip_ratios",
     "decibels",
     "finite_values",
+    "largest_value",
     "levels",
-    "power",
 ]
 
 #: Widest format whose values are listed.
@@ -40,7 +40,11 @@ def levels(fmt: str | Format) -> NDArray[np.float64]:
     Raises:
         FpsimError: a format of more than 8 bits.
     """
-    fmt = get_format(fmt)
+    return _levels(get_format(fmt)).copy()
+
+
+@cache
+def _levels(fmt: Format) -> NDArray[np.float64]:
     if fmt.bits > MAX_SCAN_BITS:
         raise FpsimError(
             f"format: {fmt.name} has {fmt.bits} bits; values are listed up to {MAX_SCAN_BITS}"
@@ -48,6 +52,12 @@ def levels(fmt: str | Format) -> NDArray[np.float64]:
     values = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
     finite = values[np.isfinite(values)]
     return np.unique(fmt.decode(fmt.encode(finite)) + 0.0)
+
+
+@cache
+def largest_value(fmt: Format) -> float:
+    """Return the format's largest value, decoded once."""
+    return fmt.max_value
 
 
 def clip_ratios(octaves: int = _OCTAVES, per_octave: int = _PER_OCTAVE) -> NDArray[np.float64]:
@@ -89,13 +99,13 @@ class ClipScan:
         if not self._sorted.size or not (self._sorted[0] or self._sorted[-1]):
             raise FpsimError("x: no value differs from zero, so there is nothing to quantize")
         self._sums = np.concatenate([[0.0], np.cumsum(self._sorted)])
-        self._power = power(self._sorted)
+        self._power = np.square(self._sorted).sum()
         self._largest = max(-self._sorted[0], self._sorted[-1])
 
     def curve(self, fmt: Format, ratios: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the SQNR in dB at each clip ratio."""
-        values = levels(fmt)
-        scales = ratios * self._largest / fmt.max_value
+        values = _levels(fmt)
+        scales = ratios * self._largest / largest_value(fmt)
         middles = np.multiply.outer(scales, (values[1:] + values[:-1]) / 2.0)
         ends = np.empty((ratios.size, values.size + 1), dtype=np.int64)
         ends[:, 0], ends[:, -1] = 0, self._sorted.size
@@ -103,7 +113,7 @@ class ClipScan:
         cross = np.diff(self._sums[ends], axis=1) @ values
         square = np.diff(ends, axis=1) @ values**2
         noise = self._power - 2.0 * scales * cross + scales**2 * square
-        return np.array([decibels(self._power, float(n)) for n in noise])
+        return decibels(self._power, noise)
 
     def best(self, fmt: Format) -> float:
         """Return the clip ratio with the highest SQNR."""
@@ -119,13 +129,10 @@ def finite_values(x: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def power(x: NDArray[np.float64]) -> float:
-    """Return the sum of squares."""
-    return float(np.square(x).sum())
-
-
-def decibels(signal: float, noise: float) -> float:
-    """Return a power ratio in dB; noise that is no more than rounding below zero counts as none."""
-    if noise <= 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal else -math.inf
+def decibels(
+    signal: NDArray[np.float64] | np.float64, noise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return power ratios in dB; noise that rounding left at or below zero counts as none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = 10.0 * np.log10(signal / noise)
+    return np.where(noise > 0.0, ratio, np.inf)

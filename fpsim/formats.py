@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.kernels import codec, fixedpoint
+from fpsim.kernels import codec, encode, fixedpoint
 from fpsim.kernels.rounding import mode_constants
 from fpsim.rounding import (
     MAX_RANDOM_BITS,
@@ -285,13 +285,12 @@ class FloatFormat:
         """
         mode = parse_rounding(rounding)
         limits = self.limits(mode, parse_overflow(overflow))
-        array = _as_float64(values)
+        array = _as_real(values)
         bits = _random_array(mode, random, random_bits, array.shape)
         out = np.empty(array.shape, dtype=self.dtype)
         flat = array.reshape(-1)
-        constants = mode_constants(mode)
-        bad = codec.encode_array(
-            flat, out.reshape(-1), self.layout, limits, constants, bits.reshape(-1), random_bits
+        bad = encode.encode(
+            flat, out.reshape(-1), self.layout, limits, mode, bits.reshape(-1), random_bits
         )
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, array.shape))
@@ -427,7 +426,7 @@ class FixedFormat:
             raise FpsimError(
                 f"overflow: {overflow!r} is not possible in {self.name}; allowed: saturate, wrap"
             )
-        array = _as_float64(values)
+        array = _as_real(values).astype(np.float64, copy=False)
         bits = _random_array(mode, random, random_bits, array.shape)
         out = np.empty(array.shape, dtype=np.uint64)
         bad = fixedpoint.encode_array(
@@ -477,11 +476,13 @@ def check_codes(codes: ArrayLike, fmt: Format, field: str) -> NDArray[Any]:
     return np.ascontiguousarray(array.astype(fmt.dtype, copy=False))
 
 
-def _as_float64(values: ArrayLike) -> NDArray[np.float64]:
+def _as_real(values: ArrayLike) -> NDArray[Any]:
+    """Return ``values`` as a contiguous array of float32 or, where that loses bits, float64."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise FpsimError(f"values: dtype {array.dtype} is not a real number type")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    exact = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
+    return np.ascontiguousarray(array, dtype=exact)
 
 
 def _random_array(

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from fpsim import findings
 from fpsim.atomic import write_atomic
 from fpsim.errors import FpsimError
-from fpsim.sqnr import Scaling, SqnrRow, format_label
+from fpsim.sqnr import Scaling, SqnrRow, data_label, format_label
 
 __all__ = [
     "DemoReport",
@@ -163,6 +163,7 @@ def render(report: DemoReport) -> str:
         "size": _size,
         "number": findings.number,
         "label": format_label,
+        "heading": data_label,
         "percent": _percent,
     }
     environment.filters |= filters

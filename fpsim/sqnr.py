@@ -12,7 +12,6 @@ values are clipped so that small ones get finer steps. `Scaling` lists the choic
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,8 +28,8 @@ from fpsim.clip import (
     clip_ratios,
     decibels,
     finite_values,
+    largest_value,
     levels,
-    power,
 )
 from fpsim.distributions import DISTRIBUTIONS, gaussian, laplace, samples
 from fpsim.errors import FpsimError
@@ -46,14 +45,13 @@ __all__ = [
     "best_clip",
     "clip_curve",
     "clip_ratios",
+    "data_label",
     "format_label",
     "gaussian",
     "laplace",
     "levels",
     "measure",
     "quantize",
-    "quantize_blocks",
-    "quantize_mx",
     "samples",
     "sqnr_db",
 ]
@@ -108,6 +106,11 @@ def format_label(name: str) -> str:
     return upper.removesuffix("S") if upper.startswith("INT") else upper
 
 
+def data_label(name: str) -> str:
+    """Return a data name as a heading: a plain word gets a capital."""
+    return name.capitalize() if name.isalpha() else name
+
+
 # -- quantizing ----------------------------------------------------------------------------------
 
 
@@ -120,7 +123,7 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
     signal, other = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
     if signal.shape != other.shape or not signal.size:
         raise FpsimError(f"x_hat: shape {other.shape} does not fit x of shape {signal.shape}")
-    return decibels(power(signal), power(signal - other))
+    return float(decibels(np.square(signal).sum(), np.square(signal - other).sum()))
 
 
 def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArray[np.float64]:
@@ -132,36 +135,23 @@ def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArra
     target, values = get_format(fmt), finite_values(x)
     if not 0.0 < clip_ratio < math.inf:
         raise FpsimError(f"clip_ratio: {clip_ratio!r} is not a number above zero")
-    largest = float(np.max(np.abs(values), initial=0.0))
-    scale = clip_ratio * largest / target.max_value
-    return _round(values, target, scale or 1.0)
-
-
-def quantize_blocks(x: ArrayLike, fmt: str | Format, block: int = BLOCK) -> NDArray[np.float64]:
-    """Return ``x``, flattened, at a real absmax scale per ``block`` consecutive values."""
-    target, values = get_format(fmt), finite_values(x).reshape(-1)
-    padded = np.zeros(-(-values.size // block) * block)
-    padded[: values.size] = values
-    rows = padded.reshape(-1, block)
-    scales = np.max(np.abs(rows), axis=1, keepdims=True) / target.max_value
-    return _round(rows, target, np.where(scales, scales, 1.0)).reshape(-1)[: values.size]
-
-
-def quantize_mx(x: ArrayLike, fmt: str | Format, block: int = BLOCK) -> NDArray[np.float64]:
-    """Return ``x``, flattened, in the MX block format with elements of ``fmt``: floor-rule E8M0.
-
-    Raises:
-        FpsimError: a fixed-point format whose range is not symmetric.
-    """
-    element = _element(get_format(fmt))
-    mx = BlockFormat(f"mx-{element.name}", element, block)
-    return mx.dequantize(mx.quantize(finite_values(x).reshape(-1), nan="error"))
+    largest = np.max(np.abs(values), initial=0.0)
+    return _round(values, target, clip_ratio * largest / largest_value(target))
 
 
 def _round(
-    values: NDArray[np.float64], fmt: Format, scale: float | NDArray[np.float64]
+    values: NDArray[np.float64], fmt: Format, scale: NDArray[np.float64] | np.float64
 ) -> NDArray[np.float64]:
-    return fmt.decode(fmt.encode(values / scale)) * scale
+    """Return the values at the given scales; a scale of zero belongs to nothing but zeros."""
+    safe = np.where(scale > 0.0, scale, 1.0)
+    return fmt.decode(fmt.encode(values / safe)) * safe
+
+
+def _mx(rows: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
+    """Return rows of one block each under the floor-rule E8M0 scale."""
+    element = _element(fmt)
+    mx = BlockFormat(f"mx-{element.name}", element, rows.shape[1])
+    return mx.dequantize(mx.quantize(rows))
 
 
 def _element(fmt: Format) -> FloatFormat:
@@ -191,11 +181,10 @@ def measure(
             quantized by itself, with its own scales, and a row holds the median over them: the
             power of all layers together may sit in a handful of outliers. All-zero arrays of a list
             are left out. Blocks run over consecutive values of a flattened array.
-        formats: names or formats of at most 8 bits.
+        formats: names or formats of at most 8 bits; integers must be symmetric.
 
     Raises:
-        FpsimError: data that is empty, not finite or all zero; formats as `best_clip` and
-            `quantize_mx`.
+        FpsimError: data that is empty, not finite or all zero; a format that is not as above.
     """
     targets = [get_format(fmt) for fmt in formats]
     rows: list[SqnrRow] = []
@@ -205,9 +194,9 @@ def measure(
             scans = [ClipScan(x) for x in tensors]
         except FpsimError as error:
             raise FpsimError(f"data {name!r}: {error}") from None
+        blocks = _Blocks(tensors)
         for fmt in targets:
-            best = [scan.best(fmt) for scan in scans]
-            rows += _rows(name, tensors, fmt, best)
+            rows += _rows(name, blocks, fmt, np.array([scan.best(fmt) for scan in scans]))
     return tuple(rows)
 
 
@@ -218,23 +207,56 @@ def _tensors(value: ArrayLike | Sequence[NDArray[Any]]) -> list[NDArray[np.float
     return [finite_values(value).reshape(-1)]
 
 
-def _rows(
-    name: str, tensors: list[NDArray[np.float64]], fmt: Format, best: list[float]
-) -> list[SqnrRow]:
-    count = sum(x.size for x in tensors)
-    ratios = {
-        Scaling.TENSOR_ABSMAX: 1.0,
-        Scaling.TENSOR_BEST: statistics.median(best),
-        Scaling.BLOCK_ABSMAX: 1.0,
-        Scaling.BLOCK_E8M0: None,
-    }
-    quality: dict[Scaling, list[float]] = {scaling: [] for scaling in ratios}
-    for x, ratio in zip(tensors, best, strict=True):
-        quality[Scaling.TENSOR_ABSMAX].append(sqnr_db(x, quantize(x, fmt)))
-        quality[Scaling.TENSOR_BEST].append(sqnr_db(x, quantize(x, fmt, ratio)))
-        quality[Scaling.BLOCK_ABSMAX].append(sqnr_db(x, quantize_blocks(x, fmt)))
-        quality[Scaling.BLOCK_E8M0].append(sqnr_db(x, quantize_mx(x, fmt)))
+class _Blocks:
+    """Tensors as rows of one block each, so that one pass serves all of them."""
+
+    def __init__(self, tensors: Sequence[NDArray[np.float64]]) -> None:
+        self.sizes = [x.size for x in tensors]
+        counts = [-(-size // BLOCK) for size in self.sizes]
+        self._starts = np.cumsum([0, *counts[:-1]])
+        self._owner = np.repeat(np.arange(len(tensors)), counts)
+        self.rows = np.zeros((sum(counts), BLOCK))
+        self._padding = np.ones(self.rows.shape, dtype=bool)
+        for x, start in zip(tensors, self._starts * BLOCK, strict=True):
+            self.rows.reshape(-1)[start : start + x.size] = x
+            self._padding.reshape(-1)[start : start + x.size] = False
+        self.largest = np.abs(self.rows).max(axis=1, keepdims=True)
+        self._signal = self._sums(self.rows)
+
+    def of_tensor(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return one value per tensor as a column of one per row."""
+        return values[self._owner, None]
+
+    @property
+    def tensor_largest(self) -> NDArray[np.float64]:
+        """The largest magnitude of each tensor."""
+        return np.maximum.reduceat(self.largest[:, 0], self._starts)
+
+    def quality(self, x_hat: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the SQNR of each tensor in dB."""
+        return decibels(self._signal, self._sums(np.where(self._padding, 0.0, self.rows - x_hat)))
+
+    def _sums(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.add.reduceat(np.square(rows).sum(axis=1), self._starts)
+
+
+def _rows(name: str, blocks: _Blocks, fmt: Format, best: NDArray[np.float64]) -> list[SqnrRow]:
+    x, largest = blocks.rows, largest_value(fmt)
+    absmax = blocks.tensor_largest
+    results: list[tuple[Scaling, float | None, NDArray[np.float64]]] = [
+        (Scaling.TENSOR_ABSMAX, 1.0, _round(x, fmt, blocks.of_tensor(absmax / largest))),
+        (
+            Scaling.TENSOR_BEST,
+            float(np.median(best)),
+            _round(x, fmt, blocks.of_tensor(best * absmax / largest)),
+        ),
+        (Scaling.BLOCK_ABSMAX, 1.0, _round(x, fmt, blocks.largest / largest)),
+        (Scaling.BLOCK_E8M0, None, _mx(x, fmt)),
+    ]
+    count, tensors = sum(blocks.sizes), len(blocks.sizes)
     return [
-        SqnrRow(name, count, fmt.name, s, ratios[s], statistics.median(quality[s]), len(tensors))
-        for s in ratios
+        SqnrRow(
+            name, count, fmt.name, scaling, ratio, float(np.median(blocks.quality(x_hat))), tensors
+        )
+        for scaling, ratio, x_hat in results
     ]

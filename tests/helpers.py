@@ -186,25 +186,29 @@ def distinct_products(spec: MacSpec) -> tuple[NDArray[Any], NDArray[Any]]:
     return a[first], b[first]
 
 
+def one_step_rows(spec: MacSpec, c: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the oracle's code after one product: (distinct products, C); -1 where it has none."""
+    a, b = distinct_products(spec)
+    rows = np.empty((a.size, c.size), dtype=np.int64)
+    for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        for j, code in enumerate(c.tolist()):
+            try:
+                rows[i, j] = oracle.steps(spec, [x], [y], code)[-1]
+            except FpsimError:
+                rows[i, j] = -1
+    return rows
+
+
 def one_step_table(spec: MacSpec, c: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the oracle's code after one product for every (a, b) and ``c``: (A, B, C); -1: none.
+    """Return the oracle's code after one product for every (a, b) and ``c``: (A, B, C).
 
     The oracle runs once for each distinct product.
     """
-    a_all, b_all = np.arange(1 << spec.a.bits), np.arange(1 << spec.b.bits)
-    values = spec.a.decode(a_all)[:, None] * spec.b.decode(b_all)[None, :]
-    _, first, which = np.unique(
-        values.reshape(-1).view(np.int64), return_index=True, return_inverse=True
-    )
-    rows = np.empty((first.size, c.size), dtype=np.int64)
-    for i, flat in enumerate(first):
-        a, b = divmod(int(flat), b_all.size)
-        for j, code in enumerate(c.tolist()):
-            try:
-                rows[i, j] = oracle.steps(spec, [a], [b], code)[-1]
-            except FpsimError:
-                rows[i, j] = -1
-    return rows[which.reshape(-1)].reshape(a_all.size, b_all.size, c.size)
+    a = spec.a.decode(np.arange(1 << spec.a.bits))
+    b = spec.b.decode(np.arange(1 << spec.b.bits))
+    bits = (a[:, None] * b[None, :]).reshape(-1).view(np.int64)
+    _, which = np.unique(bits, return_inverse=True)
+    return one_step_rows(spec, c)[which.reshape(-1)].reshape(a.size, b.size, c.size)
 
 
 def oracle_matmul(

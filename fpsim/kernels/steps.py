@@ -9,19 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_odd
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
-__all__ = ["FIXED_REALS", "LANE_INTEGERS", "LANE_REALS", "STEPS", "Step", "step_named"]
-
-
-class Parameters(NamedTuple):
-    """Run-time parameters of a step, splatted: see `LANE_REALS`, `LANE_INTEGERS`."""
-
-    reals: dict[str, Vec]
-    integers: dict[str, Vec]
+__all__ = ["FIXED_REALS", "LANE_REALS", "STEPS", "Step", "step_named"]
 
 
 #: Float parameters of a lane step, in the order of the array that carries them.
@@ -34,10 +28,6 @@ LANE_REALS = (
     "inf_positive",
     "inf_negative",
 )
-#: Integer parameters: lane bits below the format's last one, the same less the random bits, and
-#: how a code's parity differs from the last kept lane bit: always, and in the subnormal row. (Both
-#: are 0 unless the format has no mantissa bits, where that bit belongs to the exponent.)
-LANE_INTEGERS = ("shift", "random_shift", "parity", "subnormal_parity")
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
 
@@ -87,34 +77,20 @@ def _converted_half_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec |
 # -- any float format, any rounding --------------------------------------------------------------
 
 
-def _to_odd(magnitude: Vec, negative: Vec, error: Vec) -> Vec:
-    """Move the bits of |s| to the odd neighbour where ``s`` missed the exact sum by ``error``."""
-    inexact = error.differs(0.0).one_where_set()
-    beyond = (error < 0.0).one_where_set() ^ negative  # 1: the exact magnitude is smaller
-    even = ~magnitude & 1
-    return magnitude + (inexact & even) * (beyond * -2 + 1)
-
-
 def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
-    """Build the general step.
+    """Build the general step: one native add, then `fpsim.kernels.lanes.round_magnitude`.
 
-        s = acc + p            one native add; with ``sticky`` its error is recovered exactly
-                               (Knuth's TwoSum) and s moved to its odd neighbour if there is one
-        |s| + 2^emin           where |s| < 2^emin: the lane's grid becomes the subnormal grid
-        (bits + add) & ~below  the mode's rounding (see `kernels.rounding`)
-
-    Rounding to odd with two spare bits makes the second rounding exact (Boldo and Melquiond, IEEE
-    Trans. Comp. 57(4), 2008). Without ``sticky`` the caller must know that s is exact, or that
-    the mode is to nearest and the error cannot matter (`fpsim.engine` states the bound).
+    With ``sticky`` the error of the add is recovered exactly (Knuth's TwoSum) and the sum moved to
+    its odd neighbour if there is one. Rounding to odd with two spare bits makes the second rounding
+    exact (Boldo and Melquiond, IEEE Trans. Comp. 57(4), 2008). Without it the caller must know
+    that the sum is exact, or that the mode is to nearest and the error cannot matter
+    (`fpsim.engine` states the bound).
     """
-    nearest, even, away_positive, away_negative, odd = mode_constants(rounding)
-    stochastic = rounding == "sr"
-    inward = not nearest and not stochastic  # an overflow may stay finite, an infinity may not
+    nearest, _, _, away_negative, _ = mode_constants(rounding)
+    inward = not nearest and rounding != "sr"  # an overflow may stay finite, an infinity may not
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
-        lanes = acc.lanes
-        sign_shift = lanes.bits - 1
-        magnitude_mask = (1 << sign_shift) - 1
+        sign_shift = acc.lanes.bits - 1
         if sticky:
             product = a * b
             s = acc + product
@@ -124,39 +100,12 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
             product = a * b if away_negative else a
             s = a.intrinsic("fma", b, acc)
         negative = s.as_bits >> sign_shift
-        magnitude = s.as_bits & magnitude_mask
+        magnitude = s.magnitude_bits
         if sticky:
-            magnitude = _to_odd(magnitude, negative, error)
-
-        normal = p.reals["smallest_normal"]
-        zero = lanes.constant(0.0, False)
-        subnormal = normal > magnitude.as_real
-        base = subnormal.where(normal, zero)
-        moved = magnitude.as_real + base
-        bits = moved.as_bits
-        if sticky:
-            lost = magnitude.as_real - (moved - base)
-            bits = _to_odd(bits, lanes.constant(0, True), lost)
-
-        one = lanes.constant(1, True)
-        shift = p.integers["shift"]
-        below = (one << shift) - 1
-        parity = ((bits >> shift) & 1) ^ p.integers["parity"]
-        parity = parity ^ (p.integers["subnormal_parity"] & subnormal.one_where_set())
-        add = lanes.constant(0, True)
-        if nearest:
-            add = (below >> 1) + (parity if even else 1)
-        elif away_positive or away_negative:
-            toward = negative if away_negative else negative ^ 1
-            add = below * toward
-        elif stochastic:
-            assert random is not None
-            add = random << p.integers["random_shift"]
-        rounded = (bits + add) & ~below
-        if odd:
-            inexact = (bits & below).differs(0).one_where_set()
-            rounded = rounded + ((inexact & (parity ^ 1)) << shift)
-        value = rounded.as_real - base
+            magnitude = to_odd(magnitude, negative, error)
+        rounded = round_magnitude(magnitude, negative, rounding, p, random, sticky)
+        value = rounded.bits.as_real - rounded.base
+        zero = acc.lanes.constant(0.0, False)
         value = (p.reals["flush_below"] > value).where(zero, value)
 
         sign = negative << sign_shift

@@ -167,6 +167,21 @@ class Vec:
         builder = self.lanes.builder
         return self._wrap(builder.bitcast(self.value, self.lanes.real_type), False)
 
+    @property
+    def magnitude_bits(self) -> Vec:
+        """The bit patterns of floats without their sign."""
+        return self.as_bits & ((1 << (self.lanes.bits - 1)) - 1)
+
+    def largest(self) -> Any:
+        """Return the largest lane of unsigned integers, as an LLVM scalar."""
+        builder = self.lanes.builder
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.IntType(self.lanes.bits), [self.lanes.integer_type]),
+            f"llvm.vector.reduce.umax.v{self.lanes.count}i{self.lanes.bits}",
+        )
+        return builder.call(function, [self.value])
+
     def through_half(self) -> Vec:
         """Round float32 lanes to float16 (nearest even, subnormals and infinities kept)."""
         builder = self.lanes.builder

@@ -10,9 +10,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
-from fpsim.sqnr import Scaling, SqnrRow, format_label
+from fpsim.sqnr import Scaling, SqnrRow, data_label, format_label
 
 __all__ = ["sqnr_figure"]
 
@@ -54,10 +55,14 @@ def sqnr_figure(rows: Sequence[SqnrRow]) -> Figure:
 
 
 def _sqnr_panel(axes: Axes, rows: Sequence[SqnrRow], formats: Sequence[str]) -> None:
-    axes.set_title(rows[0].data[:1].upper() + rows[0].data[1:])
+    axes.set_title(data_label(rows[0].data))
+    if rows[0].tensors > 1:
+        note = f"median of {rows[0].tensors} tensors"
+        axes.set_title(note, loc="right", fontsize=8.5, fontweight="normal", color=MUTED)
     axes.set_yticks(range(len(formats)), [format_label(name) for name in formats])
     axes.set_ylim(len(formats) - 0.4, -0.6)
     axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     for y, name in enumerate(formats):
