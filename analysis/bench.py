@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numba
@@ -43,7 +44,6 @@ UNITS = (
     ("e2m1-fixed24q2", False),
     ("e2m1-fixed16q2-saturate", False),
 )
-QUANTIZED = ("e2m1 encode", "e4m3fn encode", "mxfp4 quantize")
 ELEMENTS = 1 << 24
 
 
@@ -87,7 +87,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         if scaled:
             scales["a_scale"] = 120 + _codes(3, (m, k // 32), 2)
             scales["b_scale"] = 120 + _codes(3, (k // 32, n), 3)
-        seconds = best(lambda u=unit, s=scales: u.matmul(a, b, **s))
+        seconds = best(partial(unit.matmul, a, b, **scales))
         reference = best(lambda: torch.matmul(x, y), 30)
         kernel = unit.plan(a, b, **scales).kernel
         label = f"{name}{' + E8M0 scales' if scaled else ''}"
@@ -107,12 +107,12 @@ def quantize_rows(threads: int) -> Iterator[Row]:
     target = np.empty_like(x)
     rows = x.reshape(-1, 1024)
     work: dict[str, Callable[[], object]] = {
-        f"{name} encode": lambda f=fpsim.get_format(name): f.encode(x)
-        for name in ("e2m1", "e4m3fn")
+        "e2m1 encode": partial(fpsim.get_format("e2m1").encode, x),
+        "e4m3fn encode": partial(fpsim.get_format("e4m3fn").encode, x),
+        "mxfp4 quantize": partial(fpsim.get_block_format("mxfp4").quantize, rows),
     }
-    work["mxfp4 quantize"] = lambda: fpsim.get_block_format("mxfp4").quantize(rows)
-    for label in QUANTIZED:
-        seconds = best(work[label], 3)
+    for label, run in work.items():
+        seconds = best(run, 3)
         reference = best(lambda: np.copyto(target, x), 10)
         rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
         yield Row(label, "", threads, rate, copy, reference / seconds)

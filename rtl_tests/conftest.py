@@ -12,17 +12,14 @@ from fpsim import vectors
 from fpsim.hdl.simulator import SIMULATORS, Simulator
 from fpsim.vectors import VectorSet
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: wide sweeps, run with -m slow")
+NEEDS = {"simulator", "icarus", "verilator"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "slow" in config.getoption("markexpr", ""):
-        return
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a simulator; without one, such a test skips with the reason."""
     for item in items:
-        if item.get_closest_marker("slow") and HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="wide sweep; run with -m slow"))
+        if HERE in item.path.parents and NEEDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.rtl)
 
 
 @pytest.fixture(params=list(SIMULATORS))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from helpers import overflows
 from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding
 from fpsim.formats import SPECIAL_SUFFIXES, Format, NanCodes, Subnormals
 from fpsim.stages import Chain, Exact, Fixed, Stage
-from helpers import overflows
 
 E8M0_NAN = 255
 

@@ -7,12 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-
-from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format
-from fpsim.formats import Format
 from helpers import (
     DETERMINISTIC,
     critical_values,
@@ -21,7 +15,13 @@ from helpers import (
     overflows,
     same_floats,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from strategies import fixed_formats, float_formats
+
+from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format
+from fpsim.formats import Format
 
 #: One of each kind of layout: special codes, lowest rows, signs, no mantissa, no exponent.
 SMALL = [

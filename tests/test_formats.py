@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import as_float, float_format, same_floats
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import fixed_formats, float_formats
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, get_format, oracle
 from fpsim.formats import NanCodes, Subnormals
 from fpsim.names import ALIASES, NAMED_FORMATS
-from helpers import as_float, float_format, same_floats
-from strategies import fixed_formats, float_formats
 
 NAN, INF = float("nan"), float("inf")
 

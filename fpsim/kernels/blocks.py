@@ -98,7 +98,7 @@ def bump_limit(rule: int, largest: float, exponent_max: int, mantissa_bits: int)
 
 def _block_intrinsic(block: int, rounding: str) -> Any:
     @intrinsic
-    def run(typingctx, x, codes, scales, reals, integers, rule, span):  # type: ignore[no-untyped-def]
+    def run(typingctx, x, codes, scales, reals, integers, rule, span):
         """Quantize ``count`` blocks from ``first`` on; span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -119,7 +119,7 @@ def _run_intrinsic(rounding: str, wide: bool, lanes_count: int) -> Any:
     real = DOUBLE if wide else FLOAT
 
     @intrinsic
-    def run(typingctx, x, out, reals, integers, random, span):  # type: ignore[no-untyped-def]
+    def run(typingctx, x, out, reals, integers, random, span):
         """Encode vectors at span = (start, count); return the OR of the codes' error bits."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -182,8 +182,8 @@ def _run_intrinsic(rounding: str, wide: bool, lanes_count: int) -> Any:
 def encoder(rounding: str, wide: bool) -> Any:
     """Return the compiled encoder of a rounding mode for float32 (or float64, ``wide``) input.
 
-    It is called as ``run(x, out, reals, integers, random)`` with flat contiguous arrays: ``x`` of at
-    least `lanes_of` values, ``out`` uint8, uint16 or uint32 codes, ``random`` uint32 as long as
+    It is called as ``run(x, out, reals, integers, random)`` with flat contiguous arrays: ``x`` of
+    at least `lanes_of` values, ``out`` uint8, uint16 or uint32 codes, ``random`` uint32 as long as
     ``x`` (one entry if unused), parameters from `format_parameters`. It returns a negative number
     if any input was in error.
     """
@@ -235,7 +235,7 @@ def encode(
 
 
 def fits_float32(layout: Layout, random_bits: int) -> bool:
-    """Return whether a float32 lane rounds to this format exactly (two spare bits, codes < 2^31)."""
+    """Return whether a float32 lane rounds to this format exactly: spare bits, codes < 2^31."""
     spare = 23 - layout.mantissa_bits - max(random_bits, 1)
     in_range = -126 <= layout.exponent_min <= 127
     return spare >= 1 and in_range and layout.sign_bit + layout.max_code < 1 << 31

@@ -22,7 +22,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.steps import Parameters, Step, step_named
+from fpsim.kernels.lanes import Parameters
+from fpsim.kernels.steps import Step, step_named
 from fpsim.kernels.vector import HALF, Lanes, Vec, vector_bytes
 
 __all__ = ["Tile", "gemm", "pack_panels", "pack_rows", "tile_of", "to_half"]
