@@ -112,7 +112,7 @@ def _encode(args: argparse.Namespace) -> int:
 
 def _decode(args: argparse.Namespace) -> int:
     fmt = get_format(args.format)
-    values = fmt.decode(np.array(args.codes, dtype=object).astype(np.uint64))
+    values = fmt.decode(np.array(args.codes))
     rows = [
         {"code": code, "bits": f"{code:0{fmt.bits}b}", "value": float(value)}
         for code, value in zip(args.codes, values, strict=True)

@@ -40,7 +40,9 @@ SCHEMA = 1
 #: A product must be an exact float64.
 MAX_PRODUCT_BITS = 53
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_PAIR = re.compile(r"(?P<a>[^x-]+)(?:x(?P<b>[^x-]+))?-(?P<stage>.+)")
+# A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
+_OPERAND = r"(?:[^x-]|(?<=[bq])-)+"
+_PAIR = re.compile(rf"(?P<a>{_OPERAND})(?:x(?P<b>{_OPERAND}))?-(?P<stage>.+)")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Products are exact everywhere: ``p_i = a_i * b_i * 2^(sa_i + sb_i)``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -148,7 +149,7 @@ STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Chain, Exact, 
 
 def parse_short_name(text: str) -> dict[str, object] | None:
     """Return the table that a stage's `short_name` stands for, or None if it is not one."""
-    head, *rest = text.split("-")
+    head, *rest = re.split(r"(?<![bq])-", text)
     table: dict[str, object]
     if head in (Chain.kind, Exact.kind):
         if not rest:
@@ -156,8 +157,6 @@ def parse_short_name(text: str) -> dict[str, object] | None:
         table = {"kind": head, "format": rest.pop(0)}
     elif head.startswith(Fixed.kind) and "q" in head:
         width, _, fraction = head.removeprefix(Fixed.kind).partition("q")
-        if not fraction and rest:  # a negative count of fraction bits: "q-3"
-            fraction = f"-{rest.pop(0)}"
         try:
             table = {"kind": Fixed.kind, "width": int(width), "lsb": -int(fraction)}
         except ValueError:

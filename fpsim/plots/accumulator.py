@@ -94,12 +94,23 @@ def _trajectory(
 
 
 def _end_labels(axes: Axes, x: int, ends: Sequence[_End]) -> None:
-    """Write labels right of the curves' ends, lowest first, pushed up where they would touch."""
+    """Write labels right of the curves' ends, moved apart where they would touch."""
     low, high = axes.get_ylim()
-    gap, floor = 0.13 * (high - low), -math.inf
-    for end in sorted(ends):
-        floor = max(end.value, floor + gap)
+    ordered = sorted(ends)
+    places = _spread([end.value for end in ordered], 0.13 * (high - low), high)
+    for end, place in zip(ordered, places, strict=True):
         axes.annotate(
-            end.text, (x, floor), (8, 0), textcoords="offset points", va="center",
+            end.text, (x, place), (8, 0), textcoords="offset points", va="center",
             color=end.colour, annotation_clip=False, fontsize=9,
         )  # fmt: skip
+
+
+def _spread(values: Sequence[float], gap: float, top: float) -> list[float]:
+    """Return ascending values moved up, and down from ``top``, until all are ``gap`` apart."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], top)
+        top = places[i] - gap
+    return places

@@ -93,6 +93,10 @@ def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     absent = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[kind]
     with style():
+        # Laid out once: another pass would start from this one's result and differ a little.
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=kind, metadata=dict.fromkeys(absent))
     return buffer.getvalue()
 

@@ -22,6 +22,8 @@ from fpsim.vectors.stream import EXPONENT_MAX, EXPONENT_MIN, Op, Stimulus
 __all__ = ["add_products", "directed"]
 
 Codes = NDArray[np.int64]
+#: Products a corner class pairs with every accumulator; all of them for 4-bit operands.
+MAX_PRODUCTS = 64
 
 
 def operand_codes(fmt: Format) -> Codes:
@@ -31,11 +33,16 @@ def operand_codes(fmt: Format) -> Codes:
 
 
 def distinct_products(spec: MacSpec) -> tuple[Codes, Codes]:
-    """Return one operand pair for each distinct product value, -0 apart from +0, by value."""
+    """Return one operand pair for each distinct product value, -0 apart from +0, by value.
+
+    Wide operands have thousands: then `MAX_PRODUCTS` of them, spread evenly from end to end.
+    """
     a, b = (c.reshape(-1) for c in np.meshgrid(operand_codes(spec.a), operand_codes(spec.b)))
     values = spec.a.decode(a) * spec.b.decode(b)
     _, first = np.unique(values.view(np.int64), return_index=True)
     order = first[np.argsort(values[first], kind="stable")]
+    if order.size > MAX_PRODUCTS:
+        order = order[np.linspace(0, order.size - 1, MAX_PRODUCTS).astype(np.int64)]
     return a[order], b[order]
 
 
