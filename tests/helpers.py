@@ -189,7 +189,7 @@ def distinct_products(spec: MacSpec) -> tuple[NDArray[Any], NDArray[Any]]:
 def one_step_rows(spec: MacSpec, c: NDArray[Any]) -> NDArray[np.int64]:
     """Return the oracle's code after one product: (distinct products, C); -1 where it has none."""
     a, b = distinct_products(spec)
-    rows = np.empty((a.size, c.size), dtype=np.int64)
+    rows = np.empty((a.size, c.size), dtype=np.int64 if spec.result.bits < 64 else object)
     for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
         for j, code in enumerate(c.tolist()):
             try:
