@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README runs as printed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fpsim.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+#: Commands that take minutes or a simulator are exercised by the demo and by rtl_tests.
+SLOW = ("fpsim eval", "fpsim verify")
+
+
+def commands() -> list[str]:
+    return [line.strip() for line in README.splitlines() if line.startswith("    fpsim ")]
+
+
+def test_python_examples_print_what_they_say() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "README.md", "exec"), {})
+    lines = out.getvalue().splitlines()
+    assert lines[1] == "[[38.5]]"
+    assert "[[38.5]]" in code
+    assert lines[2] == "20688"
+    assert lines[2] in code
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if not c.startswith(SLOW)])
+def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "--check" in line:
+        assert main(["vectors", "e2m1-chain-e5m10", "--out", line.split()[-1]]) == 0
+    assert main(shlex.split(line)[1:]) == 0
+
+
+def test_files_it_links_to_exist() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (Path(__file__).parents[1] / link).exists(), link
