@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 T = TypeVar("T")
+#: Real tensors by name, one array per layer.
+Tensors = dict[str, list[NDArray[np.float32]]]
 
 MODEL = "smollm2-135m"
 RECIPE = "mxfp4"
@@ -75,7 +77,7 @@ def run(out: Path, with_model: bool = True) -> bool:
         if with_model:
             loaded = _attempts(_load_model, problems)
     perplexities: tuple[PerplexityRow, ...] = ()
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: Tensors = {}
     info = None
     with steps.step("the model on the simulated units"):
         if loaded is not None:
@@ -200,7 +202,7 @@ def _load_model() -> LoadedModel:
 
 def _measure(
     loaded: LoadedModel,
-) -> tuple[tuple[PerplexityRow, ...], dict[str, NDArray[np.float32]], ModelInfo]:
+) -> tuple[tuple[PerplexityRow, ...], Tensors, ModelInfo]:
     from fpsim.bridge import capture, evaluate, models, text
 
     tokens = text.tokenize(loaded.tokenizer, text.topics_text())
@@ -241,12 +243,10 @@ def _measure(
 # -- the page ------------------------------------------------------------------------------------
 
 
-def _error_rows(tensors: dict[str, NDArray[np.float32]]) -> tuple[sqnr.SqnrRow, ...]:
-    data: dict[str, NDArray[np.floating]] = {
-        name: sqnr.samples(name, SAMPLES, SEED) for name in sqnr.DISTRIBUTIONS
-    }
-    data |= {f"{MODEL} {name}": values for name, values in tensors.items()}
-    return tuple(sqnr.measure(data))
+def _error_rows(tensors: Tensors) -> tuple[sqnr.SqnrRow, ...]:
+    data: dict[str, Any] = {n: sqnr.samples(n, SAMPLES, SEED) for n in sqnr.DISTRIBUTIONS}
+    data |= {f"{MODEL} {name}": arrays for name, arrays in tensors.items()}
+    return sqnr.measure(data)
 
 
 def _with_figures(page: DemoReport) -> DemoReport:

@@ -9,7 +9,7 @@ NaN. An integer exponent ``n`` per group, such as LLM-FP4's per-channel shift, i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +21,29 @@ from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Exact
 
-__all__ = ["DotOperands", "MatmulOperands"]
+__all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
 
 Array = NDArray[Any]
+
+
+class DotOptions(TypedDict, total=False):
+    """Rarely needed arguments of a product: see `fpsim.unit.MacUnit.dot`."""
+
+    block: int | None
+    random: ArrayLike | None
+
+
+class ScaleOptions(DotOptions, total=False):
+    """The same with scales."""
+
+    a_scale: ArrayLike | None
+    b_scale: ArrayLike | None
+
+
+class OperandOptions(ScaleOptions, total=False):
+    """Everything that may come with ``a`` and ``b``."""
+
+    c: ArrayLike | None
 
 
 @dataclass(frozen=True)
@@ -55,12 +75,7 @@ class DotOperands:
         spec: MacSpec,
         a: ArrayLike,
         b: ArrayLike,
-        c: ArrayLike | None = None,
-        a_scale: ArrayLike | None = None,
-        b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
+        **options: Unpack[OperandOptions],
     ) -> DotOperands:
         """Return the operands broadcast against each other.
 
@@ -76,11 +91,15 @@ class DotOperands:
         if b_codes.shape[-1] != length:
             raise FpsimError(f"b: K is {b_codes.shape[-1]} along its last axis but {length} in a")
         parts = [a_codes.shape[:-1], b_codes.shape[:-1]]
+        c, block = options.get("c"), options.get("block")
         c_codes = np.zeros((), spec.result.dtype) if c is None else check_codes(c, spec.result, "c")
         parts.append(c_codes.shape)
         scales = []
         blocks = []
-        for name, scale in (("a_scale", a_scale), ("b_scale", b_scale)):
+        for name, scale in (
+            ("a_scale", options.get("a_scale")),
+            ("b_scale", options.get("b_scale")),
+        ):
             codes = None if scale is None else check_codes(scale, E8M0, name)
             size = 1 if codes is None else _block_size(name, codes.shape[-1:], length, block)
             if codes is not None:
@@ -96,7 +115,7 @@ class DotOperands:
             b_scale=_expand(scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, random, shape, length),
+            random=_random(spec, options.get("random"), shape, length),
         )
 
 
@@ -119,12 +138,7 @@ class MatmulOperands:
         spec: MacSpec,
         a: ArrayLike,
         b: ArrayLike,
-        c: ArrayLike | None = None,
-        a_scale: ArrayLike | None = None,
-        b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
+        **options: Unpack[OperandOptions],
     ) -> MatmulOperands:
         """Return the checked operands; raises as `DotOperands.check` does."""
         a_codes, b_codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
@@ -134,6 +148,8 @@ class MatmulOperands:
         (m, length), (k, n) = a_codes.shape, b_codes.shape
         if k != length:
             raise FpsimError(f"b: K is {k} along its first axis but {length} in a")
+        c, block = options.get("c"), options.get("block")
+        a_scale, b_scale = options.get("a_scale"), options.get("b_scale")
         c_codes = None if c is None else check_codes(c, spec.result, "c")
         if c_codes is not None and c_codes.shape != (m, n):
             raise FpsimError(f"c: shape {c_codes.shape} is not ({m}, {n})")
@@ -154,7 +170,7 @@ class MatmulOperands:
             b_scale=b_codes_scale,
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, random, (m, n), length),
+            random=_random(spec, options.get("random"), (m, n), length),
         )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format, Subnormals
-from fpsim.operands import DotOperands
+from fpsim.operands import DotOperands, DotOptions
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Exact, Fixed
@@ -312,16 +312,14 @@ def dot(
     c: ArrayLike | None = None,
     a_scale: ArrayLike | None = None,
     b_scale: ArrayLike | None = None,
-    *,
-    block: int | None = None,
-    random: ArrayLike | None = None,
+    **options: Unpack[DotOptions],
 ) -> NDArray[Any]:
     """Return what `MacUnit.dot` returns, computed exactly.
 
     Args are those of `MacUnit.dot`; ``unit`` is a MacUnit or a MacSpec.
     """
     spec: MacSpec = getattr(unit, "spec", unit)
-    args = DotOperands.check(spec, a, b, c, a_scale, b_scale, block=block, random=random)
+    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
     out = np.empty(args.shape, dtype=spec.result.dtype)
     for index in np.ndindex(*args.shape):
         out[index] = steps(

@@ -54,7 +54,8 @@ class _FloatStage:
             object.__setattr__(self, "overflow", self.format.default_overflow)
         assert self.overflow is not None
         self.format.limits(self.rounding, self.overflow)
-        _check_random_bits(self.rounding, self.random_bits)
+        # A sum rounded to odd in float64 must keep every random bit and one sticky bit below.
+        _check_random_bits(self.rounding, self.random_bits, 51 - self.format.mantissa_bits)
 
     @property
     def result(self) -> Format:
@@ -181,8 +182,9 @@ def _rounding_suffix(rounding: Rounding, random_bits: int) -> list[str]:
     return [f"sr{random_bits}" if rounding is Rounding.SR else str(rounding)]
 
 
-def _check_random_bits(rounding: Rounding, random_bits: int) -> None:
-    allowed = range(1, MAX_RANDOM_BITS + 1) if rounding is Rounding.SR else range(1)
+def _check_random_bits(rounding: Rounding, random_bits: int, most: int = MAX_RANDOM_BITS) -> None:
+    most = min(most, MAX_RANDOM_BITS)
+    allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)
     if not isinstance(random_bits, int) or random_bits not in allowed:
         raise FpsimError(
             f"accumulate.random_bits: {random_bits!r} with rounding {rounding.value!r}; allowed: "

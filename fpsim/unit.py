@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,7 +13,7 @@ from fpsim.engine import Plan, plan_matmul
 from fpsim.errors import FpsimError, nearest
 from fpsim.execute import dot_codes, matmul_codes, step_codes
 from fpsim.formats import Format
-from fpsim.operands import DotOperands, MatmulOperands
+from fpsim.operands import DotOperands, DotOptions, MatmulOperands, OperandOptions, ScaleOptions
 from fpsim.resources import golden_dir
 from fpsim.spec import MacSpec
 
@@ -62,9 +62,7 @@ class MacUnit:
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
+        **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
         """Return accumulator codes (...) of dot products over the last axis of ``a`` and ``b``.
 
@@ -81,7 +79,7 @@ class MacUnit:
             FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
                 accumulator has no code for.
         """
-        args = DotOperands.check(self.spec, a, b, c, a_scale, b_scale, block=block, random=random)
+        args = DotOperands.check(self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
         return dot_codes(self.spec, args)
 
     def accumulate(
@@ -89,17 +87,13 @@ class MacUnit:
         a: ArrayLike,
         b: ArrayLike,
         c: ArrayLike | None = None,
-        a_scale: ArrayLike | None = None,
-        b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
+        **options: Unpack[ScaleOptions],
     ) -> NDArray[Any]:
         """Return the accumulator codes (..., K) after every product; arguments as in `dot`.
 
         An exact unit has one result, so its last axis is 1.
         """
-        args = DotOperands.check(self.spec, a, b, c, a_scale, b_scale, block=block, random=random)
+        args = DotOperands.check(self.spec, a, b, c=c, **options)
         return step_codes(self.spec, args, args.length)
 
     def matmul(
@@ -109,35 +103,20 @@ class MacUnit:
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
+        **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
         """Return accumulator codes (M, N) of ``a`` (M, K) times ``b`` (K, N), K in order.
 
         Scales are (M, G) for ``a`` and (G, N) for ``b``; the rest as in `dot`.
         """
         args = MatmulOperands.check(
-            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
+            self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options
         )
         return matmul_codes(self.spec, args)[0]
 
-    def plan(
-        self,
-        a: ArrayLike,
-        b: ArrayLike,
-        c: ArrayLike | None = None,
-        a_scale: ArrayLike | None = None,
-        b_scale: ArrayLike | None = None,
-        *,
-        block: int | None = None,
-        random: ArrayLike | None = None,
-    ) -> Plan:
+    def plan(self, a: ArrayLike, b: ArrayLike, **options: Unpack[OperandOptions]) -> Plan:
         """Return the kernel that `matmul` would use for these operands, and why it is exact."""
-        args = MatmulOperands.check(
-            self.spec, a, b, c, a_scale, b_scale, block=block, random=random
-        )
-        return plan_matmul(self.spec, args)
+        return plan_matmul(self.spec, MatmulOperands.check(self.spec, a, b, **options))
 
 
 def unit_names() -> list[str]:

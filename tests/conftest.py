@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -33,6 +34,15 @@ def memoised_oracle() -> Iterator[None]:
             if hasattr(oracle, name):
                 patch.setattr(oracle, name, lru_cache(maxsize=1 << 20)(getattr(oracle, name)))
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Run kernels on one thread: for many tiny calls, waiting for a second one is all they do."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 @pytest.fixture

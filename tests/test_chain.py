@@ -11,6 +11,7 @@ from helpers import (
     DETERMINISTIC,
     chain,
     distinct_products,
+    exact,
     float_format,
     one_step_rows,
     one_step_table,
@@ -22,6 +23,8 @@ from strategies import MatmulCase, float_stages, mac_specs, matmul_cases
 
 from fpsim import FpsimError, MacUnit, Rounding, get_unit, oracle
 from fpsim.stages import Chain
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: IEEE, NaN at the top only, few mantissa bits, and none at all (where "even" is an exponent's).
 EIGHT_BIT = ["e4m3", "e4m3fn", "e5m2", "e7m0fni"]
@@ -178,6 +181,26 @@ def test_stochastic_chains(name: str, bits: int) -> None:
     )
     assert np.array_equal(dots, expected)
     assert np.array_equal(unit.matmul(a, b, c, scale_a, scale_b, random=random), expected)
+
+
+@pytest.mark.parametrize("bits", [20, 27, 28])
+@pytest.mark.parametrize("make", [chain, exact])
+def test_the_last_random_bit_decides(make: Any, bits: int) -> None:
+    """1 + 9 * 2^-(23 + n) lies 9/2^n of an ulp up: it goes up for r >= 2^n - 9, not below.
+
+    With n = 28 the sum has 52 significant bits: one more and a float64 could not keep a sticky bit,
+    so the spec refuses it.
+    """
+    unit = make("e8m23", "sr", random_bits=bits)
+    one = 0x3F800000
+    a = b = np.array([[3]])  # 1.5 * 1.5 = 9 / 4
+    shift = 2 - 23 - bits
+    scale = np.array([[127 + shift]])
+    for less, up in ((9, 1), (10, 0)):
+        random = np.array([[[(1 << bits) - less]]])
+        assert oracle.dot(unit, a, b, [one], scale, random=random[0]).tolist() == [one + up]
+        assert unit.dot(a, b, [one], scale, random=random[0]).tolist() == [one + up]
+        assert unit.matmul(a, b, [[one]], scale, random=random).tolist() == [[one + up]]
 
 
 # -- anything ------------------------------------------------------------------------------------

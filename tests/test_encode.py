@@ -23,6 +23,8 @@ from strategies import fixed_formats, float_formats
 from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format
 from fpsim.formats import Format
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: One of each kind of layout: special codes, lowest rows, signs, no mantissa, no exponent.
 SMALL = [
     "e2m1", "e1m2", "e3m0", "e0m3", "e2m1i", "e2m1b-3", "e0m3b4", "e1m0",

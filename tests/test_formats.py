@@ -16,6 +16,8 @@ from fpsim import FixedFormat, FloatFormat, FpsimError, get_format, oracle
 from fpsim.formats import NanCodes, Subnormals
 from fpsim.names import ALIASES, NAMED_FORMATS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAN, INF = float("nan"), float("inf")
 
 #: Beyond the named ones: every combination of special codes and lowest rows.

@@ -16,6 +16,8 @@ from strategies import float_formats
 from fpsim import FloatFormat, FpsimError, Rounding
 from fpsim.formats import NanCodes, Subnormals
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NEAREST = [Rounding.RNE, Rounding.RNA]
 MIRROR = {Rounding.RUP: Rounding.RDN, Rounding.RDN: Rounding.RUP}
 

@@ -270,6 +270,7 @@ def test_samples_follow_their_distribution(name: str, cdf: Callable[[float], flo
     for point in (-3.0, -1.5, -0.5, 0.0, 0.3, 1.0, 2.5):
         share = np.count_nonzero(x < point) / count
         assert share == pytest.approx(cdf(point), abs=4 * 0.5 / math.sqrt(count))
+    assert np.square(x).mean() == pytest.approx({"gaussian": 1.0, "laplace": 2.0}[name], rel=0.03)
     assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(x[: count // 2], x[count // 2 :])[0, 1]) < 0.02
 

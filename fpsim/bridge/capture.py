@@ -19,11 +19,11 @@ __all__ = ["capture"]
 @torch.no_grad()
 def capture(
     model: nn.Module, tokens: NDArray[np.int64], limit: int = 1 << 20
-) -> dict[str, NDArray[np.float32]]:
-    """Return ``weights`` and ``activations`` (inputs) of a model's linear layers, flattened.
+) -> dict[str, list[NDArray[np.float32]]]:
+    """Return ``weights`` and ``activations`` (inputs) of a model's linear layers, one array each.
 
     ``tokens`` is one window (length,). Every layer but the lm_head contributes whole rows spread
-    evenly over it, ``limit`` values in all at most per kind, a row cut to whole blocks of 32.
+    evenly over it, flattened, a row cut to whole blocks of 32; ``limit`` values in all per kind.
     """
     layers = {
         name: module
@@ -48,8 +48,8 @@ def capture(
         for handle in handles:
             handle.remove()
     return {
-        "weights": np.concatenate([_rows(layer.weight, share) for layer in layers.values()]),
-        "activations": np.concatenate([inputs[name] for name in layers if name in inputs]),
+        "weights": [_rows(layer.weight, share) for layer in layers.values()],
+        "activations": [inputs[name] for name in layers if name in inputs],
     }
 
 

@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kernel the engine can choose, on data that breaks it if its lemma is stated wrongly.
+
+The engine picks by processor, format and operands. Here each kernel is made to run, also those
+this processor would not choose, and every lemma is tried on both sides of its boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from helpers import (
+    DETERMINISTIC,
+    HOST,
+    chain,
+    exact,
+    fixed,
+    oracle_matmul,
+)
+from numpy.typing import NDArray
+
+from fpsim import FixedFormat, FloatFormat, MacUnit, Rounding, oracle
+from fpsim.engine import Span, format_span, half_shift
+from fpsim.kernels.steps import STEPS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: Processors to believe in: this one, one with float16 conversions only, one with neither.
+PROCESSORS = {"this": tuple(HOST), "f16c": ("f16c",), "none": ()}
+
+#: kernel: (processor, unit, exponents of the scales)
+CASES: dict[str, tuple[str, MacUnit, range]] = {
+    "half": ("this", chain("e5m10"), range(-4, 5)),
+    "half-saturate": ("this", chain("e5m10", overflow="saturate"), range(-4, 5)),
+    "via-half": ("f16c", chain("e5m10"), range(-12, 13)),
+    "via-half-saturate": ("f16c", chain("e5m10", overflow="saturate"), range(-12, 13)),
+    "float": ("this", chain("e8m23"), range(-15, 16)),
+    "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
+    "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
+    "limbs": ("this", exact("e8m23"), range(-60, 61)),
+    "scalar": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
+    "lane32-rne": ("none", chain("e5m10"), range(-12, 13)),
+    "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
+    "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
+    "lane64-rna": ("this", chain("e8m23", "rna"), range(-20, 21)),
+}
+for _rounding in (*DETERMINISTIC, Rounding.SR):
+    _bits = 9 if _rounding is Rounding.SR else 0
+    CASES[f"lane32-{_rounding}-sticky"] = (
+        "this",
+        chain("e5m2", _rounding, random_bits=_bits),
+        range(-12, 13),
+    )
+    _wide = "e9m2" if _rounding in (Rounding.RNE, Rounding.RNA) else "e8m23"
+    CASES[f"lane64-{_rounding}-sticky"] = (
+        "this",
+        chain(_wide, _rounding, random_bits=_bits),
+        range(-20, 21),
+    )
+    if _rounding is not Rounding.SR:
+        for _overflow in ("wrap", "saturate"):
+            CASES[f"fixed64-{_rounding}-{_overflow}"] = (
+                "this",
+                fixed(14, 0, _overflow, _rounding),
+                range(-6, 12),
+            )
+
+#: Steps that `fpsim.kernels.steps` generates although no unit needs them.
+UNREACHABLE = {
+    f"lane{width}-{rounding}"
+    for width in (32, 64)
+    for rounding in ("rtz", "rup", "rdn", "rto", "sr")
+}
+
+
+def skip_without(kernel: str) -> None:
+    """Skip what this processor truly cannot run."""
+    needs = {"half": "avx512fp16", "via-half": "f16c"}.get(kernel.removesuffix("-saturate"))
+    if needs and needs not in HOST:
+        pytest.skip(f"this processor has no {needs}")
+
+
+def operands(unit: MacUnit, shifts: range, shape: tuple[int, int, int]) -> dict[str, NDArray[Any]]:
+    """Return random codes, initial accumulators with specials among them, and scales for each."""
+    m, k, n = shape
+    rng = np.random.default_rng(m * k * n)
+
+    def finite(fmt: Any, *size: int) -> NDArray[Any]:
+        codes = rng.integers(0, 1 << fmt.bits, size)
+        return np.where(np.isfinite(fmt.decode(codes)), codes, 0)
+
+    result = unit.result
+    c = rng.integers(0, 1 << min(result.bits, 62), (m, n)).astype(np.uint64)
+    if isinstance(result, FloatFormat):  # mostly of a size that the products can change
+        near = rng.normal(size=(m, n)) * 2.0 ** rng.integers(min(shifts), max(shifts) + 4, (m, n))
+        overflow = str(unit.spec.accumulate.overflow)
+        c = np.where(rng.random((m, n)) < 0.8, result.encode(near, "rtz", overflow), c)
+    arguments = {
+        "a": finite(unit.a, m, k),
+        "b": finite(unit.b, k, n),
+        "c": c,
+        "a_scale": 127 + rng.choice(list(shifts), (m, k)),
+    }
+    bits = unit.spec.accumulate.random_bits
+    if bits:
+        arguments["random"] = rng.integers(0, 1 << bits, (m, n, k))
+    return arguments
+
+
+def sum_of_a_kind(kernel: str, arguments: dict[str, NDArray[Any]]) -> None:
+    """Leave an exact unit no infinite start, so that only the size of the sum decides."""
+    if kernel in ("double", "limbs"):
+        del arguments["c"]
+
+
+@pytest.mark.parametrize("kernel", CASES)
+def test_kernel(kernel: str, processor: Callable[..., None]) -> None:
+    """One panel and a bit, rows that are no multiple of the tile, random scales on each product."""
+    skip_without(kernel)
+    features, unit, shifts = CASES[kernel]
+    processor(*PROCESSORS[features])
+    arguments = operands(unit, shifts, (5, 4, 131 if kernel.startswith("half") else 67))
+    sum_of_a_kind(kernel, arguments)
+    assert unit.plan(**arguments).kernel == kernel
+    assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
+
+
+def test_no_kernel_is_left_out() -> None:
+    """A new step needs a case above, or a reason why no unit can reach it."""
+    tried = set(CASES) - {"limbs", "scalar"}
+    assert tried | UNREACHABLE == set(STEPS)
+    assert not tried & UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    ["half", "via-half", "float", "lane32-rne", "lane64-rdn-sticky", "lane32-sr-sticky",
+     "fixed64-rto-saturate", "double"],
+)  # fmt: skip
+@pytest.mark.usefixtures("narrow_vectors")
+def test_kernel_on_narrow_registers(kernel: str, processor: Callable[..., None]) -> None:
+    """Other tile shapes, other generated code, the same bits."""
+    test_kernel(kernel, processor)
+
+
+@pytest.mark.parametrize("kernel", ["lane32-rup-sticky", "fixed64-rne-wrap", "limbs", "scalar"])
+def test_threads_change_no_bit(kernel: str) -> None:
+    _, unit, shifts = CASES[kernel]
+    arguments = operands(unit, shifts, (33, 5, 150))
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        results.append(unit.matmul(**arguments))
+    numba.set_num_threads(1)
+    assert np.array_equal(*results)
+
+
+def test_processors_without_the_instructions_get_no_such_kernel(
+    processor: Callable[..., None],
+) -> None:
+    unit = chain("e5m10")
+    a, b = np.array([[1, 2]]), np.array([[1], [2]])
+    kernels = []
+    for features in ((), ("avx512f",), ("f16c",), ("f16c", "avx512fp16")):
+        processor(*features)
+        plan = unit.plan(a, b)
+        assert plan.why
+        kernels.append(plan.kernel)
+    assert kernels == ["lane32-rne", "lane32-rne", "via-half", "half"]
+
+
+# -- alignment: every distance between accumulator and product -----------------------------------
+
+
+def alignment_sweep(unit: MacUnit, distances: range) -> None:
+    """Try every distance of exponents, in which double rounding and lost sticky bits show.
+
+    Accumulators have even, odd, smallest and largest significands around one; products all
+    significands, moved by 2^distance in both directions.
+    """
+    fmt = unit.result
+    assert isinstance(fmt, FloatFormat)
+    one = int(fmt.encode([1.0])[0])
+    m = fmt.mantissa_bits
+    magnitudes = {one, one + 1, one + 2, one + 3, one + (1 << m) - 1, one - 1, one + (1 << m) // 2}
+    c = np.array(sorted(magnitudes | {x + fmt.sign_bit for x in magnitudes}))
+    if isinstance(unit.a, FixedFormat):  # products with many bits
+        a, b = np.array([1, 1025, 2047, 3071]), np.array([1, 3, 1025, 2047, 2049, 4093])
+        first = -20
+    else:
+        a, b = np.array([2, 3]), np.array([2, 3, 5, 7, 11, 15])
+        first = 0
+    rows = np.repeat(a, len(distances))[:, None]
+    scale = np.tile(np.array(distances) + first + 127, a.size)[:, None]
+    columns = np.repeat(b, c.size)[None, :]
+    start = np.broadcast_to(np.tile(c, b.size), (rows.size, columns.size))
+    expected = oracle_matmul(unit, rows, columns, start, scale)
+    assert np.array_equal(unit.matmul(rows, columns, start, scale), expected)
+    dots = unit.dot(rows[:, None], columns.T[None], start, scale[:, None])
+    assert np.array_equal(dots, expected)
+
+
+NEAR = range(-30, 31)
+FAR = range(-62, 63, 2)
+
+
+@pytest.mark.parametrize("features", ["this", "f16c", "none"])
+def test_alignment_in_half_precision(features: str, processor: Callable[..., None]) -> None:
+    """E5M10 by float16 fused multiply-add, by float32 and conversion, and by integer lanes."""
+    processor(*PROCESSORS[features])
+    alignment_sweep(chain("e5m10"), range(-26, 15))
+
+
+@pytest.mark.parametrize(
+    ("name", "operand", "kernel"),
+    [
+        ("e8m3", "e2m1", "lane32-rne"),  # q = P = 4
+        ("e8m2", "e2m1", "lane32-rne-sticky"),  # q = P + 1: a product can be a tie
+        ("e8m10", "e2m1", "lane32-rne"),  # 2P = 22 <= 23
+        ("e8m11", "e2m1", "lane32-rne-sticky"),  # 2P = 24
+        ("e8m21", "e2m1", "lane32-rne-sticky"),  # P + 2 = 24
+        ("e8m22", "e2m1", "lane64-rne"),  # P + 2 = 25
+        ("e8m23", "e2m1", "float"),
+        ("e8m10", "int12", "lane32-rne-sticky"),  # q = 22 > P
+        ("e8m21", "int12", "lane32-rne-sticky"),  # q = P, but 2P = 44
+        ("e8m22", "int12", "lane64-rne"),  # q = 22 <= P = 23
+        ("e9m2", "int12", "lane64-rne-sticky"),
+    ],
+)
+def test_alignment_at_the_boundary_of_each_lemma(name: str, operand: str, kernel: str) -> None:
+    for rounding in ("rne", "rna"):
+        unit = chain(name, rounding, a=operand)
+        a, b = np.array([[1]]), np.array([[1]])
+        expected = kernel.replace("rne", rounding)
+        if kernel == "float" and rounding == "rna":
+            expected = "lane64-rna"
+        assert unit.plan(a, b).kernel == expected
+        alignment_sweep(unit, NEAR)
+    if "lane64" in kernel or kernel == "float":
+        alignment_sweep(chain(name, a=operand), FAR)
+
+
+@pytest.mark.parametrize("rounding", ["rtz", "rup", "rdn", "rto"])
+@pytest.mark.parametrize("name", ["e8m2", "e8m10", "e8m21", "e8m22", "e8m23"])
+def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
+    """The last bit of the exact sum decides, however far below it lies."""
+    unit = chain(name, rounding)
+    width = "lane64" if name in ("e8m22", "e8m23") else "lane32"
+    wide = unit.result.exponent_max > 125  # type: ignore[union-attr]
+    kernel = f"{'lane64' if wide else width}-{rounding}-sticky"
+    assert unit.plan([[1]], [[1]]).kernel == kernel
+    alignment_sweep(unit, NEAR)
+    alignment_sweep(chain(name.replace("e8", "e7"), rounding), NEAR)
+
+
+def test_a_tie_beside_a_tiny_accumulator() -> None:
+    """2.25 is a tie for three significant bits; an accumulator of 2^-100 must break it.
+
+    The float32 sum cannot hold both, so rounding it to nearest would leave the tie.
+    """
+    unit = chain("e8m2")
+    fmt = unit.result
+    tiny = fmt.encode([2.0**-100, -(2.0**-100), 0.0])
+    codes = unit.matmul([[3]], [[3, 3, 3]], tiny[None, :])
+    assert fmt.decode(codes).tolist() == [[2.5, 2.0, 2.0]]
+    down = unit.matmul([[11]], [[3, 3, 3]], tiny[None, :])
+    assert fmt.decode(down).tolist() == [[-2.0, -2.5, -2.0]]
+
+
+def test_sums_at_the_end_of_float32() -> None:
+    """Accumulators that reach 2^128 and products that reach 2^127, every rounding and policy."""
+    for name in ("e8m7", "e8m10", "e8m23"):
+        for rounding in DETERMINISTIC:
+            for overflow in ("inf", "saturate", "nan"):
+                unit = chain(name, rounding, overflow)
+                top = unit.result.max_code  # type: ignore[union-attr]
+                magnitudes = np.array([0, top - 1, top, top - (1 << 7), top + 1])
+                c = np.concatenate([magnitudes, magnitudes + unit.result.sign_bit])  # type: ignore[union-attr]
+                rows = np.array([[7], [7], [15], [1], [7]])
+                scale = np.array([[127 + s] for s in (121, 122, 121, 100, 124)])
+                columns = np.full((1, c.size), 7)
+                start = np.broadcast_to(c, (5, c.size))
+                expected = oracle_matmul(unit, rows, columns, start, scale)
+                assert np.array_equal(unit.matmul(rows, columns, start, scale), expected), unit.name
+
+
+def test_sums_at_the_bottom_of_float32() -> None:
+    """Subnormal accumulators of E8M23 and products around 2^-149, where lanes could flush."""
+    for rounding in DETERMINISTIC:
+        unit = chain("e8m23", rounding)
+        c = np.array([0, 1, 2, 3, 0x7FFFFF, 0x800000, 0x800001])
+        c = np.concatenate([c, c + (1 << 31)])
+        rows = np.array([[1], [7], [11], [2], [1], [3]])
+        scale = np.array([[s] for s in (0, 1, 2, 3, 8, 0)])
+        columns = np.full((1, c.size), 1)
+        for b_scale in (127, 110, 100):
+            scales = (scale, np.full((1, c.size), b_scale))
+            start = np.broadcast_to(c, (6, c.size))
+            expected = oracle_matmul(unit, rows, columns, start, *scales)
+            assert np.array_equal(unit.matmul(rows, columns, start, *scales), expected)
+
+
+# -- bounds on exact sums ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shift", "kernel"), [(6, "float"), (7, "double"), (35, "double"), (36, "limbs")]
+)
+def test_sums_of_24_25_53_and_54_bits(shift: int, kernel: str) -> None:
+    """3 * 255^2 * 2^s + 1 has exactly as many bits as the bound says; one too many would lose 1."""
+    a = np.full((1, 4), 255)
+    a[0, 3] = 1
+    b = np.full((4, 2), 255)
+    b[3] = 1
+    scale = np.array([[127 + shift] * 3 + [127]])
+    total = 3 * 255 * 255 * (1 << shift) + 1
+    assert total.bit_length() == 18 + shift
+    for rounding in ("rup", "rto", "rne"):
+        unit = exact("e8m23", rounding, a="uint8")
+        assert unit.plan(a, b, a_scale=scale).kernel == kernel
+        expected = oracle_matmul(unit, a, b, None, scale)
+        assert np.array_equal(unit.matmul(a, b, None, scale), expected)
+    if kernel != "limbs":
+        unit = fixed(60, 0, a="uint8")
+        assert unit.plan(a, b, a_scale=scale).kernel == kernel
+        assert unit.matmul(a, b, None, scale).tolist() == [[total, total]]
+
+
+def test_the_initial_accumulator_counts_in_the_bound() -> None:
+    """1 + 2^24 has 25 bits: a start far above the products needs a wider lane."""
+    for power, kernel in ((20, "float"), (26, "double"), (55, "limbs")):
+        unit = exact("e8m23", "rup", a="uint8")
+        c = unit.result.encode([[2.0**power, -(2.0**power)]])
+        a, b = np.array([[1]]), np.array([[1, 1]])
+        assert unit.plan(a, b, c=c).kernel == kernel
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    tiny = exact("e8m23", "rup", a="uint8")
+    c = tiny.result.encode([[2.0**-40, -(2.0**-140)]])
+    assert np.array_equal(
+        tiny.matmul([[1]], [[1, 1]], c), oracle_matmul(tiny, np.array([[1]]), np.array([[1, 1]]), c)
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "kernel"),
+    [(65535, "float"), (65536, "fixed64-rne-saturate"), (131071, "fixed64-rne-saturate")],
+)
+def test_saturation_just_impossible_and_just_possible(start: int, kernel: str) -> None:
+    """18 bits hold 65 535 + 255^2 whatever happens; from 65 536 on the engine must not be sure."""
+    unit = fixed(18, 0, "saturate", a="uint8")
+    a, b = np.array([[255]]), np.array([[255, 0]])
+    for sign in (1, -1):
+        c = np.full((1, 2), (sign * start) % (1 << 18))
+        assert unit.plan(a, b, c=c).kernel == kernel
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_products_on_and_below_the_grid() -> None:
+    """E2M1 products are multiples of 1/4: an LSB of 1/2 means rounding, one step at a time."""
+    a, b = np.full((1, 6), 1), np.full((6, 1), 1)
+    kernels = [fixed(24, lsb).plan(a, b).kernel for lsb in (-3, -2, -1)]
+    assert kernels == ["float", "float", "fixed64-rne-wrap"]
+    assert fixed(24, -1).matmul(a, b).item() == 0  # six ties to even, not round(1.5)
+    assert fixed(24, -1, rounding="rna").matmul(a, b).item() == 6
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("width", [50, 51, 52, 53])
+def test_integers_at_the_limit_of_a_float64_lane(width: int, overflow: str) -> None:
+    """Sums up to 2^51 .. 2^54 that also need rounding: from lanes to scalar code, same bits."""
+    rng = np.random.default_rng(width)
+    a, b = rng.integers(0, 256, (3, 8)), rng.integers(0, 256, (8, 5))
+    kernels = set()
+    for shift in range(24, 40):
+        scale = np.where(np.arange(8) % 3 == 0, 127 - 3, 127 + shift)[None, :].repeat(3, axis=0)
+        unit = fixed(width, 0, overflow, "rne", a="uint8")
+        c = rng.integers(0, 1 << width, (3, 5)).astype(np.uint64)
+        kernels.add(unit.plan(a, b, c=c, a_scale=scale).kernel)
+        expected = oracle_matmul(unit, a, b, c, scale)
+        assert np.array_equal(unit.matmul(a, b, c, scale), expected), shift
+    assert ("scalar" in kernels) == (width > 51 or overflow == "wrap")
+
+
+# -- float16 operands ----------------------------------------------------------------------------
+
+
+def test_half_shift_is_found_exactly_when_one_exists() -> None:
+    """Every pair of spans: both operands must become multiples of 2^-24 below 2^16."""
+
+    def fits(span: Span, shift: int) -> bool:
+        return span.low + shift >= -24 and span.high + shift <= 16
+
+    for a_low in range(-40, 25, 5):
+        for a_bits in (0, 7, 20, 40, 41):
+            for b_low in range(-60, 40, 3):
+                for b_bits in (0, 11, 20, 39, 40):
+                    a, b = Span(a_low, a_low + a_bits), Span(b_low, b_low + b_bits)
+                    possible = [s for s in range(-120, 121) if fits(a, s) and fits(b, -s)]
+                    found = half_shift(a, b)
+                    assert (found in possible) if possible else found is None, (a, b)
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="this processor has no avx512fp16")
+@pytest.mark.parametrize("operand", ["e2m1", "e4m3fn", "e5m10"])
+def test_half_precision_operands_moved_into_range(operand: str) -> None:
+    """Scales of both sides that cancel, up to the last that float16 holds, and one beyond."""
+    unit = chain("e5m10", a=operand)
+    span = format_span(unit.a)
+    rng = np.random.default_rng(41)
+    a = rng.integers(0, 1 << unit.a.bits, (3, 4))
+    b = rng.integers(0, 1 << unit.a.bits, (4, 5))
+    a[0, :2], b[:2, 0] = 1, 1  # the smallest value
+    room = 40 - span.bits
+    kernels = set()
+    for left in (-127, -100, -16, 0, 16, 100, 127):
+        for right in (-left, room - left, room + 1 - left, -room - left):
+            if not -127 <= right <= 127:
+                continue
+            scales = (np.full((3, 1), 127 + left), np.full((1, 5), 127 + right))
+            kernels.add(unit.plan(a, b, a_scale=scales[0], b_scale=scales[1]).kernel)
+            expected = oracle_matmul(unit, a, b, None, *scales)
+            assert np.array_equal(unit.matmul(a, b, None, *scales), expected), (left, right)
+    assert "half" in kernels
+
+
+# -- scales that cancel --------------------------------------------------------------------------
+
+UNITS = {
+    "half": chain("e5m10"),
+    "sticky": chain("e5m10", "rup"),
+    "few bits": chain("e5m2"),
+    "float": chain("e8m23"),
+    "exact": exact("e8m23"),
+    "fixed sum": fixed(24, -2),
+    "fixed steps": fixed(24, -1, "saturate"),
+}
+
+
+@pytest.mark.parametrize("features", PROCESSORS)
+@pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
+def test_opposite_scales_cancel(
+    unit: MacUnit, features: str, processor: Callable[..., None]
+) -> None:
+    """2^n on one side and 2^-n on the other is nothing at all, to the ends of E8M0.
+
+    6 * 2^127 is infinite in float32 although its product with 2^-127 is harmless.
+    """
+    processor(*PROCESSORS[features])
+    a, b = np.array([[7, 1, 12], [5, 3, 9]]), np.array([[7, 2], [1, 15], [3, 4]])
+    plain = unit.matmul(a, b)
+    assert np.array_equal(plain, oracle_matmul(unit, a, b))
+    for n in (1, 60, 100, 120, 124, 125, 126, 127):
+        for up, down in ((127 + n, 127 - n), (127 - n, 127 + n)):
+            scales = np.full((2, 1), up), np.full((1, 2), down)
+            kernel = unit.plan(a, b, a_scale=scales[0], b_scale=scales[1]).kernel
+            assert np.array_equal(unit.matmul(a, b, None, *scales), plain), f"2^{n}, {kernel}"
+            dots = unit.dot(a[:, None], b.T[None], None, scales[0][:, None], scales[1].T[None])
+            assert np.array_equal(dots, plain), f"2^{n}, dot"
+
+
+def test_products_too_small_or_large_for_a_float64() -> None:
+    """A bias of 600 on both sides makes products of 2^-1200: refuse the unit, or be right."""
+    for bias in (600, -600):
+        try:
+            unit = chain("e5m10", "rup", a=f"e2m1b{bias}")
+        except ValueError:
+            continue
+        a = np.array([[7]])
+        assert np.array_equal(unit.dot(a, a), oracle.dot(unit, a, a))
+        assert np.array_equal(unit.matmul(a, a), oracle.dot(unit, a, a)[:, None])
