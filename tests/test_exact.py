@@ -131,10 +131,10 @@ def test_any_exact_unit_on_any_operands(case: MatmulCase) -> None:
     check_case(case)
 
 
-@pytest.mark.parametrize("bits", [1, 9, 32])
+@pytest.mark.parametrize("bits", [1, 9, 28])
 @pytest.mark.parametrize("spread", [0, 40, 200])
 def test_stochastic_rounding_of_the_sum(bits: int, spread: int) -> None:
-    """One random integer per result; 32 bits below E8M23 are more than a float64 sum keeps."""
+    """One random integer per result."""
     rng = np.random.default_rng(bits)
     for name in ("e4m3fn", "e8m23"):
         unit = exact(name, "sr", random_bits=bits, a="e3m2")
