@@ -46,7 +46,7 @@ bench: $(STAMP) ## Measure kernels and the model beside torch in one process
 	@$(BIN)/python analysis/bench.py --model
 
 lock: $(STAMP) ## Write the installed versions to constraints.txt
-	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.tmp
+	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.tmp
 	@mv constraints.tmp constraints.txt
 
 clean: ## Remove what was built, not .venv
