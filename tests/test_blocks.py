@@ -78,11 +78,26 @@ def reference(fmt: BlockFormat, x: NDArray[Any]) -> tuple[list[int], list[int]]:
 
 
 def check(fmt: BlockFormat, x: Any) -> None:
+    """Compare a row with the reference, alone and, where float32 holds it, in a large array.
+
+    Large float32 arrays of whole blocks take another kernel.
+    """
     row = np.asarray(x)
-    quantized = fmt.quantize(row)
     codes, scales = reference(fmt, row)
+    quantized = fmt.quantize(row)
     assert quantized.scales.tolist() == scales, f"{fmt.rule}: {row.tolist()}"
     assert quantized.codes.tolist() == codes, f"{fmt.rule}: {row.tolist()}"
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = row.astype(np.float32)
+    if row.size > fmt.block or not np.array_equal(single, row, equal_nan=True):
+        return
+    whole = np.zeros((64, fmt.block), dtype=np.float32)
+    whole[3, : row.size] = single
+    many = fmt.quantize(whole)
+    assert many.scales[3].tolist() == scales, f"{fmt.rule}, many: {row.tolist()}"
+    assert many.codes[3, : row.size].tolist() == codes, f"{fmt.rule}, many: {row.tolist()}"
+    assert not np.delete(many.scales, 3).any()
+    assert not np.delete(many.codes, 3, axis=0).any()
 
 
 #: Blocks where other libraries go wrong, and the ends of everything.
