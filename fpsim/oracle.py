@@ -158,14 +158,12 @@ def flags(
     if exact > below:
         fraction = (exact - below) / (above - below)
         low += _round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
-    negative_only = number.negative and not fmt.signed
+    below_zero = bool(number.negative and exact and not fmt.signed)
     if low > fmt.max_code:
-        return Flag.OVERFLOW | Flag.INEXACT
-    if negative_only and exact and not fmt.has_zero:
         return Flag.OVERFLOW | Flag.INEXACT
     flushed = fmt.subnormals is Subnormals.FLUSH and low < 1 << fmt.mantissa_bits
     result = Fraction(0) if flushed else _magnitude(low, fmt)
-    if negative_only and result:
+    if below_zero and result:
         return Flag.OVERFLOW | Flag.INEXACT
     if result == exact:
         return Flag(0)
