@@ -283,6 +283,13 @@ class FloatFormat:
         """
         array = check_codes(codes, self, "codes")
         layout = self._flushing("daz") if daz else self.layout
+        if self.bits <= 16 and array.size > 1 << self.bits:
+            every = self.decode(np.arange(1 << self.bits), daz=daz)
+            out = np.empty(array.shape, dtype=np.float64 if dtype is None else np.float32)
+            if dtype is None or (np.dtype(dtype) == np.float32 and self._in_float32):
+                table = every.astype(out.dtype)
+                codec.look_up(array.reshape(-1), table, out.reshape(-1))
+                return out
         out = np.empty(array.shape, dtype=np.float64)
         codec.decode_array(array.reshape(-1), out.reshape(-1), layout)
         return out if dtype is None else convert_exactly(out, dtype)
@@ -375,6 +382,11 @@ class FloatFormat:
             flat, out, raised.reshape(-1), layout, mode_constants(mode), bits, random_bits
         )
         return codes, raised
+
+    @property
+    def _in_float32(self) -> bool:
+        """Whether float32 holds every value."""
+        return self.exponent_min - self.mantissa_bits >= -149 and self.exponent_max <= 127
 
     def _flushing(self, option: str) -> codec.Layout:
         """Return the layout with row 0 read as zero, where the format has subnormals."""

@@ -208,8 +208,9 @@ def test_every_value_of_a_small_type_arrives(kind: str) -> None:
     dtype = np.dtype(getattr(ml_dtypes, kind))
     bits = 16 if dtype.itemsize == 2 else int(kind[5])
     values = np.arange(1 << bits).astype(f"u{dtype.itemsize}").view(dtype)
-    wide = values.astype(np.float64)
-    for name in ("e4m3fn", "e8m23", "e5m2"):
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        wide = values.astype(np.float64)
+    for name in ("e4m3fn", "e5m10", "e5m2"):
         codes = get_format(name).encode(values, "rna", "nan")
         assert np.array_equal(codes, get_format(name).encode(wide, "rna", "nan"))
 
@@ -249,6 +250,23 @@ def test_decode_to_a_type_that_holds_every_value(name: str, dtype: Any) -> None:
     decoded = fmt.decode(codes, dtype)
     assert decoded.dtype == dtype
     assert np.array_equal(decoded.astype(np.float64), fmt.decode(codes), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["e2m1", "e4m3fn", "e8m0", "e5m2_flush", "e8m7", "e4m3b150"])
+@pytest.mark.parametrize("dtype", [None, np.float32, np.float64])
+def test_long_arrays_decode_as_short_ones(name: str, dtype: Any) -> None:
+    fmt = float_format(name)
+    codes = np.tile(np.arange(1 << fmt.bits, dtype=fmt.dtype), 3).reshape(3, -1)
+    if dtype is np.float32 and name == "e4m3b150":
+        with pytest.raises(FpsimError, match="float32 does not hold"):
+            fmt.decode(codes, dtype)
+        return
+    for daz in (False, True):
+        long = fmt.decode(codes, dtype, daz=daz)
+        short = fmt.decode(codes[1], daz=daz)
+        assert long.dtype == (np.float64 if dtype is None else dtype)
+        assert np.array_equal(long, np.tile(short, (3, 1)), equal_nan=True)
+        assert np.array_equal(np.signbit(long[2]), np.signbit(short))
 
 
 def test_decode_to_a_type_that_does_not() -> None:
