@@ -25,7 +25,7 @@ from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.names import NAMED_FORMATS, get_format
 from fpsim.progress import bar, say
-from fpsim.rounding import MAX_RANDOM_BITS, Overflow, Rounding
+from fpsim.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
 
 __all__ = ["main"]
 
@@ -90,14 +90,29 @@ def _formats(args: argparse.Namespace) -> int:
     return 0
 
 
+def _flush(fmt: Format, option: str, wanted: bool) -> dict[str, Any]:
+    if wanted and isinstance(fmt, FixedFormat):
+        raise FpsimError(f"{option}: {fmt.name} is fixed point and has no subnormals")
+    return {option: True} if wanted else {}
+
+
+def _flag_names(flags: int) -> str:
+    return ", ".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)
+
+
 def _encode(args: argparse.Namespace) -> int:
     fmt = get_format(args.format)
-    random = {} if args.random is None else {"random": args.random, "random_bits": args.random_bits}
-    codes = fmt.encode(np.array(args.values), args.rounding, args.overflow, **random)
+    options: dict[str, Any] = {"nan": args.nan, "inf": args.inf, **_flush(fmt, "ftz", args.ftz)}
+    if args.random is not None:
+        options |= {"random": args.random, "random_bits": args.random_bits}
+    codes, flags = fmt.encode(
+        np.array(args.values), args.rounding, args.overflow, flags=True, **options
+    )
     values = fmt.decode(codes)
     rows = [
         {"value": v, "code": int(c), "bits": f"{int(c):0{fmt.bits}b}", "decoded": float(d)}
-        for v, c, d in zip(args.values, codes, values, strict=True)
+        | ({"flags": _flag_names(int(f))} if args.flags else {})
+        for v, c, d, f in zip(args.values, codes, values, flags, strict=True)
     ]
     if args.json:
         _print_json(rows)
@@ -112,7 +127,7 @@ def _encode(args: argparse.Namespace) -> int:
 
 def _decode(args: argparse.Namespace) -> int:
     fmt = get_format(args.format)
-    values = fmt.decode(np.array(args.codes))
+    values = fmt.decode(np.array(args.codes), **_flush(fmt, "daz", args.daz))
     rows = [
         {"code": code, "bits": f"{code:0{fmt.bits}b}", "value": float(value)}
         for code, value in zip(args.codes, values, strict=True)
@@ -308,10 +323,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--random-bits", type=int, default=8, help=f"for sr: its bits, 1..{MAX_RANDOM_BITS}"
     )
+    sub.add_argument("--nan", default="error", choices=[p.value for p in NanPolicy])
+    sub.add_argument("--inf", default="overflow", choices=[p.value for p in InfPolicy])
+    sub.add_argument("--ftz", action="store_true", help="flush subnormal results to zero")
+    sub.add_argument("--flags", action="store_true", help="show inexact, underflow, overflow, ...")
 
     sub = command("decode", _decode, "Show what codes mean")
     sub.add_argument("format")
     sub.add_argument("codes", nargs="+", type=_code, help="such as 7, 0x7 or 0b0111")
+    sub.add_argument("--daz", action="store_true", help="read subnormal codes as zero")
 
     sub = command("units", _units, "List published units, or show one as an equation and TOML")
     sub.add_argument("name", nargs="?")

@@ -7,7 +7,7 @@ mantissa field ``T`` of ``m`` bits. With bias ``b`` the finite codes mean
     E = 0:  (-1)^s * T / 2^m       * 2^(1 - b)      (subnormals; see `Subnormals` for the others)
     E > 0:  (-1)^s * (1 + T / 2^m) * 2^(E - b)
 
-A fixed-point code is a two's complement (or unsigned) integer ``i`` that means ``i * 2^lsb``.
+Fixed-point formats are in `fpsim.fixed`; both kinds together are a `Format`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.kernels import codec, encode, fixedpoint
+from fpsim.fixed import FixedFormat
+from fpsim.inputs import (
+    as_real,
+    check_codes,
+    check_int,
+    code_dtype,
+    convert_exactly,
+    random_array,
+)
+from fpsim.kernels import codec, encode
+from fpsim.kernels import flags as flag_kernel
 from fpsim.kernels.rounding import mode_constants
 from fpsim.rounding import (
-    MAX_RANDOM_BITS,
+    InfPolicy,
+    NanPolicy,
     Overflow,
     Rounding,
+    parse_inf,
+    parse_nan,
     parse_overflow,
     parse_rounding,
 )
@@ -35,7 +48,6 @@ __all__ = ["FixedFormat", "FloatFormat", "Format", "NanCodes", "Subnormals", "ch
 
 #: Widest floating-point code (E8M23).
 MAX_FLOAT_BITS = 32
-MAX_FIXED_BITS = 64
 # Every value and every midpoint must be an exact, normal float64.
 F64_EXPONENT_MIN = -1022
 F64_EXPONENT_MAX = 1023
@@ -103,9 +115,9 @@ class FloatFormat:
     alias: str = field(default="", compare=False)  #: a name of its own, such as ``e8m0``
 
     def __post_init__(self) -> None:
-        _check_int("exponent_bits", self.exponent_bits, 0, 11)
-        _check_int("mantissa_bits", self.mantissa_bits, 0, 23)
-        _check_int("bias", self.bias, -2000, 2000)
+        check_int("exponent_bits", self.exponent_bits, 0, 11)
+        check_int("mantissa_bits", self.mantissa_bits, 0, 23)
+        check_int("bias", self.bias, -2000, 2000)
         if not self.magnitude_bits >= 1 or self.bits > MAX_FLOAT_BITS:
             raise FpsimError(
                 f"format: E{self.exponent_bits}M{self.mantissa_bits} has {self.bits} bits; "
@@ -214,7 +226,7 @@ class FloatFormat:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Smallest unsigned integer type that holds a code."""
-        return _code_dtype(self.bits)
+        return code_dtype(self.bits)
 
     @property
     def name(self) -> str:
@@ -244,18 +256,73 @@ class FloatFormat:
 
     # -- codes and values ----------------------------------------------------------------------
 
-    def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """Return the exact values of ``codes`` (any shape, integers) as float64.
+    @overload
+    def decode(
+        self, codes: ArrayLike, dtype: None = None, *, daz: bool = False
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def decode(self, codes: ArrayLike, dtype: DTypeLike, *, daz: bool = False) -> NDArray[Any]: ...
+
+    def decode(
+        self, codes: ArrayLike, dtype: DTypeLike | None = None, *, daz: bool = False
+    ) -> NDArray[Any]:
+        """Return the exact values of ``codes`` (any shape, integers), as float64 unless told.
 
         Infinities and NaN codes give IEEE infinities and NaN; -0 gives -0.0.
 
+        Args:
+            codes: unsigned integers, or others that are codes.
+            dtype: a floating-point type (float16, float32, one of ml_dtypes) to return instead.
+            daz: denormals are zero: codes with exponent field 0 read as a zero of their sign, as
+                in the format with `Subnormals.FLUSH`.
+
         Raises:
-            FpsimError: a code that is negative or wider than the format.
+            FpsimError: a code that is negative or wider than the format, a value that ``dtype``
+                does not hold exactly, or ``daz`` in a format without an exponent field.
         """
         array = check_codes(codes, self, "codes")
+        layout = self._flushing("daz") if daz else self.layout
+        if self.bits <= 16 and array.size > 1 << self.bits:
+            every = self.decode(np.arange(1 << self.bits), daz=daz)
+            out = np.empty(array.shape, dtype=np.float64 if dtype is None else np.float32)
+            if dtype is None or (np.dtype(dtype) == np.float32 and self._in_float32):
+                table = every.astype(out.dtype)
+                codec.look_up(array.reshape(-1), table, out.reshape(-1))
+                return out
         out = np.empty(array.shape, dtype=np.float64)
-        codec.decode_array(array.reshape(-1), out.reshape(-1), self.layout)
-        return out
+        codec.decode_array(array.reshape(-1), out.reshape(-1), layout)
+        return out if dtype is None else convert_exactly(out, dtype)
+
+    @overload
+    def encode(
+        self,
+        values: ArrayLike,
+        rounding: str = "rne",
+        overflow: str = "saturate",
+        *,
+        random: ArrayLike | None = None,
+        random_bits: int = 0,
+        nan: str = "error",
+        inf: str = "overflow",
+        ftz: bool = False,
+        flags: Literal[False] = False,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def encode(
+        self,
+        values: ArrayLike,
+        rounding: str = "rne",
+        overflow: str = "saturate",
+        *,
+        random: ArrayLike | None = None,
+        random_bits: int = 0,
+        nan: str = "error",
+        inf: str = "overflow",
+        ftz: bool = False,
+        flags: Literal[True],
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 
     def encode(
         self,
@@ -265,7 +332,11 @@ class FloatFormat:
         *,
         random: ArrayLike | None = None,
         random_bits: int = 0,
-    ) -> NDArray[Any]:
+        nan: str = "error",
+        inf: str = "overflow",
+        ftz: bool = False,
+        flags: bool = False,
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return the codes of ``values`` (any shape, floating point), rounded once.
 
         -0 keeps its sign where the format has -0. NaN becomes `nan_code`. An unsigned format
@@ -273,32 +344,72 @@ class FloatFormat:
         A format without zero gives its smallest code for anything below it.
 
         Args:
-            values: float16, float32 or float64; integers are taken as float64.
+            values: any floating-point numpy, ml_dtypes or (on the processor) torch type, and
+                integers; see `fpsim.inputs.as_real`.
             rounding: one of `Rounding`.
             overflow: ``saturate``, ``inf`` or ``nan``, as far as the format has such codes.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
             random_bits: for ``sr``: how many bits each of them has, 1..32.
+            nan: what NaN becomes in a format without NaN, one of `NanPolicy`.
+            inf: whether an infinity may become a number, one of `InfPolicy`.
+            ftz: flush to zero: results with exponent field 0 become a zero of their sign, as in
+                the format with `Subnormals.FLUSH`. A format without zero has no such results.
+            flags: return (codes, flags), the latter uint8 with the bits of `fpsim.rounding.Flag`.
 
         Raises:
-            FpsimError: NaN into a format without NaN (naming the first index), a policy the format
-                has no code for, or missing or impossible random bits.
+            FpsimError: NaN or an infinity that the policies call an error (naming the first
+                index), a policy the format has no code for, missing or impossible random bits, or
+                ``ftz`` in a format without an exponent field.
         """
-        mode = parse_rounding(rounding)
-        limits = self.limits(mode, parse_overflow(overflow))
-        array = _as_real(values)
-        bits = _random_array(mode, random, random_bits, array.shape)
-        out = np.empty(array.shape, dtype=self.dtype)
-        flat = array.reshape(-1)
-        bad = encode.encode(
-            flat, out.reshape(-1), self.layout, limits, mode, bits.reshape(-1), random_bits
-        )
+        mode, policy = parse_rounding(rounding), parse_overflow(overflow)
+        limits = self._input_limits(self.limits(mode, policy), policy, nan, inf)
+        layout = self._flushing("ftz") if ftz else self.layout
+        array = as_real(values)
+        bits = random_array(mode, random, random_bits, array.shape).reshape(-1)
+        codes = np.empty(array.shape, dtype=self.dtype)
+        flat, out = array.reshape(-1), codes.reshape(-1)
+        bad = encode.encode(flat, out, layout, limits, mode, bits, random_bits)
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, array.shape))
             raise FpsimError(
                 f"values: {flat[bad]} at index {where} has no code in {self.name} "
-                f"under overflow={overflow!r}"
+                f"under overflow={overflow!r}, nan={nan!r}, inf={inf!r}"
             )
-        return out
+        if not flags:
+            return codes
+        raised = np.empty(array.shape, dtype=np.uint8)
+        flag_kernel.float_flags(
+            flat, out, raised.reshape(-1), layout, mode_constants(mode), bits, random_bits
+        )
+        return codes, raised
+
+    @property
+    def _in_float32(self) -> bool:
+        """Whether float32 holds every value."""
+        return self.exponent_min - self.mantissa_bits >= -149 and self.exponent_max <= 127
+
+    def _flushing(self, option: str) -> codec.Layout:
+        """Return the layout with row 0 read as zero, where the format has subnormals."""
+        if not self.exponent_bits:
+            raise FpsimError(
+                f"{option}: {self.name} has no exponent field; every code is subnormal"
+            )
+        return self.layout._replace(hidden_row=2) if self.has_zero else self.layout
+
+    def _input_limits(
+        self, limits: codec.Limits, overflow: Overflow, nan: str, inf: str
+    ) -> codec.Limits:
+        """Return ``limits`` with the policies for NaN and infinite input applied."""
+        nan_policy, inf_policy = parse_nan(nan), parse_inf(inf)
+        if inf_policy is InfPolicy.ERROR and overflow is Overflow.SATURATE:
+            limits = limits._replace(inf_positive=-1, inf_negative=-1)
+        if self.nan_code is not None or nan_policy is NanPolicy.ERROR:
+            return limits
+        if nan_policy is NanPolicy.SATURATE:
+            return limits._replace(nan=self.max_code)
+        if not self.has_zero:
+            raise FpsimError(f"nan: 'zero' is not possible in {self.name}, which has no zero")
+        return limits._replace(nan=0)
 
     def limits(self, rounding: Rounding, overflow: Overflow) -> codec.Limits:
         """Return the whole codes that replace values beyond the largest finite one, and NaN.
@@ -332,187 +443,4 @@ class FloatFormat:
         return Overflow.INF if self.infinity else Overflow.SATURATE
 
 
-@dataclass(frozen=True)
-class FixedFormat:
-    """Two's complement or unsigned fixed point: code ``i`` (mod 2^width) means ``i * 2^lsb``.
-
-    Args:
-        width: bits of a code, 1..64.
-        lsb: exponent of the least significant bit, -512..512.
-        signed: two's complement if true.
-        symmetric: the most negative code is never produced (INT4 as -7..7).
-    """
-
-    width: int
-    lsb: int = 0
-    signed: bool = True
-    symmetric: bool = False
-
-    def __post_init__(self) -> None:
-        _check_int("width", self.width, 2 if self.signed else 1, MAX_FIXED_BITS)
-        _check_int("lsb", self.lsb, -512, 512)
-        if self.symmetric and not self.signed:
-            raise FpsimError("symmetric: only a signed format can be symmetric")
-
-    @property
-    def bits(self) -> int:
-        """Bits of a code."""
-        return self.width
-
-    @property
-    def max_integer(self) -> int:
-        """Largest integer a code stands for."""
-        return (1 << (self.width - int(self.signed))) - 1
-
-    @property
-    def min_integer(self) -> int:
-        """Smallest integer that encoding produces."""
-        if not self.signed:
-            return 0
-        return -self.max_integer if self.symmetric else -self.max_integer - 1
-
-    @property
-    def max_value(self) -> float:
-        """Largest value."""
-        return float(np.ldexp(float(self.max_integer), self.lsb))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Smallest unsigned integer type that holds a code."""
-        return _code_dtype(self.width)
-
-    @property
-    def name(self) -> str:
-        """Canonical name, such as ``int4``, ``int4s`` (symmetric) or ``int24q2`` (LSB 2^-2)."""
-        point = f"q{-self.lsb}" if self.lsb else ""
-        return f"{'' if self.signed else 'u'}int{self.width}{point}{'s' if self.symmetric else ''}"
-
-    def integers(self, codes: ArrayLike) -> NDArray[np.int64]:
-        """Return the integers (int64; uint64 codes above 2^63 of an unsigned format wrap)."""
-        array = check_codes(codes, self, "codes").astype(np.uint64)
-        unused = np.uint64(64 - self.width)
-        shifted = (array << unused).view(np.int64)
-        if self.signed:
-            return shifted >> np.int64(unused)
-        return array.view(np.int64)
-
-    def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """Return values as float64: exact up to 53 significant bits, else rounded to nearest."""
-        integers = self.integers(codes)
-        values = integers if self.signed else integers.view(np.uint64)
-        return np.ldexp(values.astype(np.float64), self.lsb)
-
-    def encode(
-        self,
-        values: ArrayLike,
-        rounding: str = "rne",
-        overflow: str = "saturate",
-        *,
-        random: ArrayLike | None = None,
-        random_bits: int = 0,
-    ) -> NDArray[Any]:
-        """Return the codes of ``values``, rounded once onto the grid; -0 becomes 0.
-
-        Args are those of `FloatFormat.encode`; ``overflow`` is ``saturate`` or ``wrap``
-        (modulo 2^width; infinities still saturate).
-
-        Raises:
-            FpsimError: NaN (naming the first index), ``inf`` or ``nan`` as the overflow policy, or
-                missing or impossible random bits.
-        """
-        mode = parse_rounding(rounding)
-        policy = parse_overflow(overflow)
-        if policy not in (Overflow.SATURATE, Overflow.WRAP):
-            raise FpsimError(
-                f"overflow: {overflow!r} is not possible in {self.name}; allowed: saturate, wrap"
-            )
-        array = _as_real(values).astype(np.float64, copy=False)
-        bits = _random_array(mode, random, random_bits, array.shape)
-        out = np.empty(array.shape, dtype=np.uint64)
-        bad = fixedpoint.encode_array(
-            array.reshape(-1),
-            out.reshape(-1),
-            self.grid(policy),
-            mode_constants(mode),
-            bits.reshape(-1),
-            random_bits,
-        )
-        if bad >= 0:
-            where = tuple(int(i) for i in np.unravel_index(bad, array.shape))
-            raise FpsimError(f"values: nan at index {where} has no code in {self.name}")
-        return out.astype(self.dtype)
-
-    def grid(self, overflow: Overflow) -> fixedpoint.Grid:
-        """Return the format as the kernels take it."""
-        return fixedpoint.Grid(
-            width=self.width,
-            lsb=self.lsb,
-            low=self.min_integer,
-            high=self.max_integer if self.width < 64 or self.signed else -1,
-            wrap=int(overflow is Overflow.WRAP),
-        )
-
-
 Format = FloatFormat | FixedFormat
-
-
-def check_codes(codes: ArrayLike, fmt: Format, field: str) -> NDArray[Any]:
-    """Return ``codes`` as a contiguous array of unsigned integers, checked against the format.
-
-    Raises:
-        FpsimError: not integers, negative, or wider than the format, naming the field.
-    """
-    array = np.asarray(codes)
-    if array.dtype.kind not in "ui":
-        raise FpsimError(
-            f"{field}: dtype {array.dtype} cannot hold codes of {fmt.name}; "
-            f"use unsigned integers such as {fmt.dtype} (encode() makes codes from values)"
-        )
-    limit = (1 << fmt.bits) - 1
-    if array.size and array.dtype.kind == "i" and int(array.min()) < 0:
-        raise FpsimError(f"{field}: {int(array.min())} is not a code of {fmt.name} (0..{limit})")
-    if array.size and np.iinfo(array.dtype).max > limit and int(array.max()) > limit:
-        raise FpsimError(f"{field}: {int(array.max())} is not a code of {fmt.name} (0..{limit})")
-    return np.ascontiguousarray(array.astype(fmt.dtype, copy=False))
-
-
-def _as_real(values: ArrayLike) -> NDArray[Any]:
-    """Return ``values`` as a contiguous array of float32 or, where that loses bits, float64."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise FpsimError(f"values: dtype {array.dtype} is not a real number type")
-    exact = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
-    return np.ascontiguousarray(array, dtype=exact)
-
-
-def _random_array(
-    mode: Rounding, random: ArrayLike | None, random_bits: int, shape: tuple[int, ...]
-) -> NDArray[np.int64]:
-    if mode is not Rounding.SR:
-        if random is not None or random_bits:
-            raise FpsimError(f"random: only rounding 'sr' takes random bits, not {mode.value!r}")
-        return np.zeros(1, dtype=np.int64)
-    _check_int("random_bits", random_bits, 1, MAX_RANDOM_BITS)
-    if random is None:
-        raise FpsimError("random: rounding 'sr' needs an array of random integers")
-    array = np.asarray(random)
-    if array.dtype.kind not in "ui":
-        raise FpsimError(f"random: dtype {array.dtype} is not an integer type")
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << random_bits:
-        raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
-    try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape), dtype=np.int64)
-    except ValueError:
-        raise FpsimError(f"random: shape {array.shape} does not broadcast to {shape}") from None
-
-
-def _code_dtype(bits: int) -> np.dtype[Any]:
-    for width in (8, 16, 32):
-        if bits <= width:
-            return np.dtype(f"uint{width}")
-    return np.dtype(np.uint64)
-
-
-def _check_int(field_name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise FpsimError(f"{field_name}: {value!r} is not an integer in {low}..{high}")

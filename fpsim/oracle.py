@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.operands import DotOperands, DotOptions
-from fpsim.rounding import Overflow, Rounding
+from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Exact, Fixed
 
-__all__ = ["Number", "decode", "dot", "encode", "steps"]
+__all__ = ["Number", "decode", "dot", "encode", "flags", "steps"]
 
 E8M0_BIAS = 127
 E8M0_NAN = 255
@@ -124,6 +124,77 @@ def encode(
     if code == 0 and not fmt.has_negative_zero and fmt.has_zero:
         return 0
     return sign + code
+
+
+def flags(
+    number: Number,
+    fmt: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+    random: int = 0,
+    random_bits: int = 0,
+) -> Flag:
+    """Return the status flags of encoding ``number``, as `fpsim.rounding.Flag` defines them.
+
+    NaN into a format without NaN is taken to become a number, which is what the policies other
+    than an error do.
+    """
+    if isinstance(fmt, FixedFormat):
+        if number.magnitude is None:
+            return Flag.INVALID
+        integer = _to_grid(number, fmt.lsb, rounding, random, random_bits)
+        if not fmt.min_integer <= integer <= fmt.max_integer:
+            return Flag.OVERFLOW | Flag.INEXACT
+        return Flag.INEXACT if integer * _two_to(fmt.lsb) != number.value else Flag(0)
+    if number.is_nan:
+        return Flag(0) if fmt.nan_code is not None else Flag.INVALID
+    if number.infinite:
+        possible = overflow is Overflow.INF and (fmt.signed or not number.negative)
+        return Flag(0) if possible else Flag.INVALID
+    exact = number.magnitude
+    assert exact is not None
+    low = _floor_code(exact, fmt)
+    below, above = _grid(low, fmt), _grid(low + 1, fmt)
+    if exact > below:
+        fraction = (exact - below) / (above - below)
+        low += _round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
+    below_zero = bool(number.negative and exact and not fmt.signed)
+    if low > fmt.max_code:
+        return Flag.OVERFLOW | Flag.INEXACT
+    flushed = fmt.subnormals is Subnormals.FLUSH and low < 1 << fmt.mantissa_bits
+    result = Fraction(0) if flushed else _magnitude(low, fmt)
+    if below_zero and result:
+        return Flag.OVERFLOW | Flag.INEXACT
+    if result == exact:
+        return Flag(0)
+    tiny = _is_tiny(exact, number.negative, fmt, rounding, random, random_bits)
+    return Flag.INEXACT | Flag.UNDERFLOW if tiny else Flag.INEXACT
+
+
+def _is_tiny(
+    exact: Fraction,
+    negative: bool,
+    fmt: FloatFormat,
+    rounding: Rounding,
+    random: int,
+    random_bits: int,
+) -> bool:
+    """Decide tininess after rounding: round to m + 1 bits wherever the exponent may lead."""
+    first = 0 if fmt.subnormals is Subnormals.NONE else 1 << fmt.mantissa_bits
+    if not exact or first > fmt.max_code:
+        return False
+    normal = _two_to(fmt.exponent_min)
+    exponent = fmt.exponent_min
+    while exact < _two_to(exponent):
+        exponent -= 1
+    while exact >= _two_to(exponent + 1):
+        exponent += 1
+    unit = _two_to(exponent - fmt.mantissa_bits)
+    steps_up = int(exact / unit)
+    # What the code would be if codes went on counting downward: its parity decides ties.
+    code = first + ((exponent - fmt.exponent_min - 1) << fmt.mantissa_bits) + steps_up
+    up = _round_up(exact / unit - steps_up, code % 2 == 1, negative, rounding, random, random_bits)
+    return (steps_up + up) * unit < normal
 
 
 def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:

@@ -7,11 +7,22 @@ neighbouring codes, then look whether that code exists. The names follow RISC-V 
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 
 from fpsim.errors import FpsimError, nearest
 
-__all__ = ["MAX_RANDOM_BITS", "Overflow", "Rounding", "parse_overflow", "parse_rounding"]
+__all__ = [
+    "MAX_RANDOM_BITS",
+    "Flag",
+    "InfPolicy",
+    "NanPolicy",
+    "Overflow",
+    "Rounding",
+    "parse_inf",
+    "parse_nan",
+    "parse_overflow",
+    "parse_rounding",
+]
 
 #: Largest number of random bits that stochastic rounding accepts.
 MAX_RANDOM_BITS = 32
@@ -38,6 +49,47 @@ class Overflow(StrEnum):
     WRAP = "wrap"  #: modulo 2^width; fixed-point formats only
 
 
+class NanPolicy(StrEnum):
+    """What NaN becomes in a format without NaN; where there is one, NaN stays NaN."""
+
+    ERROR = "error"  #: an error that names the first index
+    SATURATE = "saturate"  #: the largest value, whatever the sign of the NaN, as RISC-V converts
+    ZERO = "zero"  #: +0, as Arm converts
+
+
+class InfPolicy(StrEnum):
+    """Whether an infinite input may become a number."""
+
+    OVERFLOW = "overflow"  #: it becomes what the overflow policy says
+    ERROR = "error"  #: where that is a number: an error that names the first index
+
+
+class Flag(IntFlag):
+    """Status of one encoded value, with the bits of TestFloat and Berkeley SoftFloat.
+
+    ========= ===================================================================================
+    INEXACT   The input is finite and the code means something else.
+    UNDERFLOW Tiny and inexact. Tiny is decided after rounding: the input, rounded in the same
+              mode (and with the same random bits) to the format's precision with no lower end of
+              the exponent range, lies strictly between 0 and the smallest normal value. Never set
+              together with OVERFLOW, and never in fixed point or a format without an exponent
+              field, which have no normal values to fall below.
+    OVERFLOW  The input is finite and rounds, on a grid without upper end, beyond the largest
+              finite value (or, unsigned, to below zero). INEXACT is set as well. Fixed point too,
+              saturating or wrapping, where IEEE 754's conversions to integers signal invalid.
+    INFINITE  Never set by encoding; the bit of a division by zero.
+    INVALID   NaN became a number, or an infinity became anything but an infinity of its sign.
+              No other flag is set. All NaNs count as quiet: NaN that stays NaN sets no flag.
+    ========= ===================================================================================
+    """
+
+    INEXACT = 1
+    UNDERFLOW = 2
+    OVERFLOW = 4
+    INFINITE = 8
+    INVALID = 16
+
+
 def parse_rounding(value: str, field: str = "rounding") -> Rounding:
     """Return the mode called ``value``; FpsimError lists the allowed names."""
     try:
@@ -52,6 +104,22 @@ def parse_overflow(value: str, field: str = "overflow") -> Overflow:
         return Overflow(value)
     except ValueError:
         raise _unknown(field, value, [o.value for o in Overflow]) from None
+
+
+def parse_nan(value: str, field: str = "nan") -> NanPolicy:
+    """Return the policy called ``value``; FpsimError lists the allowed names."""
+    try:
+        return NanPolicy(value)
+    except ValueError:
+        raise _unknown(field, value, [p.value for p in NanPolicy]) from None
+
+
+def parse_inf(value: str, field: str = "inf") -> InfPolicy:
+    """Return the policy called ``value``; FpsimError lists the allowed names."""
+    try:
+        return InfPolicy(value)
+    except ValueError:
+        raise _unknown(field, value, [p.value for p in InfPolicy]) from None
 
 
 def _unknown(field: str, value: object, allowed: list[str]) -> FpsimError:

@@ -15,7 +15,15 @@ from numba import njit, prange
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.rounding import round_significand
 
-__all__ = ["Layout", "Limits", "decode_array", "decode_magnitude", "encode_array", "encode_value"]
+__all__ = [
+    "Layout",
+    "Limits",
+    "decode_array",
+    "decode_magnitude",
+    "encode_array",
+    "encode_value",
+    "look_up",
+]
 
 F64_MANTISSA = 52
 F64_BIAS = 1023
@@ -168,3 +176,10 @@ def decode_array(codes, out, layout):
             sig, exponent = decode_magnitude(magnitude, layout)
             value = np.ldexp(np.float64(sig), exponent)
             out[i] = -value if negative else value
+
+
+@kernel(parallel=True)
+def look_up(codes, table, out):
+    """Fill ``out`` with the entries of ``table`` at ``codes``."""
+    for i in prange(codes.size):
+        out[i] = table[codes[i]]
