@@ -154,7 +154,8 @@ def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
 
 def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) -> Plan:
     total = product.times(length)
-    start = 0 if args.c is None else int(np.abs(stage.result.integers(args.c)).max())
+    integers = np.zeros(1, np.int64) if args.c is None else stage.result.integers(args.c)
+    start = max(int(integers.max()), -int(integers.min()))
     integer_bits = total.high - stage.lsb
     harmless = stage.overflow is Overflow.WRAP or (
         integer_bits < 63 and (1 << max(integer_bits, 0)) + start <= stage.result.max_integer

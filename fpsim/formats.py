@@ -87,6 +87,10 @@ SUBNORMAL_SUFFIXES: dict[Subnormals, str] = {
 }
 
 
+#: Names the field gives to other formats than the grammar would; see `fpsim.names.ALIASES`.
+BORROWED_NAMES = frozenset({"e2m1fn", "e2m3fn", "e3m2fn", "e4m3fnuz", "e5m2fnuz", "ue4m3"})
+
+
 def default_bias(exponent_bits: int) -> int:
     """Return 2^(e-1) - 1, the bias of a name that states none (0 if there is no exponent field)."""
     return (1 << (exponent_bits - 1)) - 1 if exponent_bits else 0
@@ -134,7 +138,12 @@ class FloatFormat:
                 f"subnormals: {self.subnormals.value!r} needs an exponent field; "
                 "with none every code is subnormal"
             )
-        if self.max_code < 1:
+        if self.subnormals is Subnormals.NONE and self.nan is NanCodes.NEGATIVE_ZERO:
+            raise FpsimError(
+                "nan: 'negative-zero' needs a zero, which subnormals='none' leaves out"
+            )
+        lowest = 1 << self.mantissa_bits if self.subnormals is Subnormals.FLUSH else 1
+        if self.max_code < lowest:
             raise FpsimError(f"format: {self.name} has no finite code above zero")
         if self.exponent_min - self.mantissa_bits < F64_EXPONENT_MIN:
             raise FpsimError(
@@ -238,7 +247,10 @@ class FloatFormat:
         suffix = "" if special == default_specials(self.bits) else SPECIAL_SUFFIXES[special]
         unsigned = "" if self.signed else "u"
         row = SUBNORMAL_SUFFIXES[self.subnormals]
-        return f"{unsigned}e{self.exponent_bits}m{self.mantissa_bits}{bias}{suffix}{row}"
+        split = f"{unsigned}e{self.exponent_bits}m{self.mantissa_bits}"
+        if f"{split}{bias}{suffix}{row}" in BORROWED_NAMES:
+            bias = f"b{self.bias}"
+        return f"{split}{bias}{suffix}{row}"
 
     @cached_property
     def layout(self) -> codec.Layout:
@@ -251,7 +263,7 @@ class FloatFormat:
             max_code=self.max_code,
             inf_code=-1 if self.inf_code is None else self.inf_code,
             sign_bit=self.sign_bit,
-            negative_zero=int(self.has_negative_zero),
+            negative_zero=int(self.signed and self.nan is not NanCodes.NEGATIVE_ZERO),
         )
 
     # -- codes and values ----------------------------------------------------------------------
@@ -429,7 +441,8 @@ class FloatFormat:
             minus_inf = self.sign_bit + inf if self.signed else nan
             inward = rounding in (Rounding.RTZ, Rounding.RTO)
             over_positive = top if inward or rounding is Rounding.RDN else inf
-            over_negative = low if inward or rounding is Rounding.RUP else minus_inf
+            keeps_low = self.signed and (inward or rounding is Rounding.RUP)
+            over_negative = low if keeps_low else minus_inf
             return codec.Limits(over_positive, over_negative, inf, minus_inf, nan)
         has = ["saturate"] + ["inf"] * self.infinity + ["nan"] * (self.nan_code is not None)
         raise FpsimError(

@@ -64,7 +64,7 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
         raise FpsimError(f"{field}: {int(array.min())} is not a code of {fmt.name} (0..{limit})")
     if array.size and np.iinfo(array.dtype).max > limit and int(array.max()) > limit:
         raise FpsimError(f"{field}: {int(array.max())} is not a code of {fmt.name} (0..{limit})")
-    return np.ascontiguousarray(array.astype(fmt.dtype, copy=False))
+    return np.asarray(array, dtype=fmt.dtype, order="C")
 
 
 def as_real(values: ArrayLike) -> NDArray[Any]:
@@ -78,11 +78,11 @@ def as_real(values: ArrayLike) -> NDArray[Any]:
     """
     array = np.asarray(_from_torch(values) if _is_tensor(values) else values)
     if array.dtype.kind == "V" and array.dtype.name in SMALL_FLOATS:
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return np.asarray(array, dtype=np.float32, order="C")
     if array.dtype.kind not in "fiu":
         raise FpsimError(f"values: dtype {array.dtype} is not a real number type")
     exact = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
-    real = np.ascontiguousarray(array, dtype=exact)
+    real = np.asarray(array, dtype=exact, order="C")
     if array.dtype.itemsize > 4 and array.dtype != np.float64:
         _check_float64(array, real)
     return real
@@ -162,7 +162,7 @@ def random_array(
     if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << random_bits:
         raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
     try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape), dtype=np.int64)
+        return np.array(np.broadcast_to(array, shape), dtype=np.int64, order="C")
     except ValueError:
         raise FpsimError(f"random: shape {array.shape} does not broadcast to {shape}") from None
 

@@ -9,7 +9,7 @@ NaN. An integer exponent ``n`` per group, such as LLM-FP4's per-channel shift, i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,7 +75,12 @@ class DotOperands:
         spec: MacSpec,
         a: ArrayLike,
         b: ArrayLike,
-        **options: Unpack[OperandOptions],
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
     ) -> DotOperands:
         """Return the operands broadcast against each other.
 
@@ -91,14 +96,13 @@ class DotOperands:
         if b_codes.shape[-1] != length:
             raise FpsimError(f"b: K is {b_codes.shape[-1]} along its last axis but {length} in a")
         parts = [a_codes.shape[:-1], b_codes.shape[:-1]]
-        c, block = options.get("c"), options.get("block")
         c_codes = np.zeros((), spec.result.dtype) if c is None else check_codes(c, spec.result, "c")
         parts.append(c_codes.shape)
         scales = []
         blocks = []
         for name, scale in (
-            ("a_scale", options.get("a_scale")),
-            ("b_scale", options.get("b_scale")),
+            ("a_scale", a_scale),
+            ("b_scale", b_scale),
         ):
             codes = None if scale is None else check_codes(scale, E8M0, name)
             size = 1 if codes is None else _block_size(name, codes.shape[-1:], length, block)
@@ -115,7 +119,7 @@ class DotOperands:
             b_scale=_expand(scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, options.get("random"), shape, length),
+            random=_random(spec, random, shape, length),
         )
 
 
@@ -138,7 +142,12 @@ class MatmulOperands:
         spec: MacSpec,
         a: ArrayLike,
         b: ArrayLike,
-        **options: Unpack[OperandOptions],
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | None = None,
     ) -> MatmulOperands:
         """Return the checked operands; raises as `DotOperands.check` does."""
         a_codes, b_codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
@@ -148,8 +157,6 @@ class MatmulOperands:
         (m, length), (k, n) = a_codes.shape, b_codes.shape
         if k != length:
             raise FpsimError(f"b: K is {k} along its first axis but {length} in a")
-        c, block = options.get("c"), options.get("block")
-        a_scale, b_scale = options.get("a_scale"), options.get("b_scale")
         c_codes = None if c is None else check_codes(c, spec.result, "c")
         if c_codes is not None and c_codes.shape != (m, n):
             raise FpsimError(f"c: shape {c_codes.shape} is not ({m}, {n})")
@@ -170,7 +177,7 @@ class MatmulOperands:
             b_scale=b_codes_scale,
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, options.get("random"), (m, n), length),
+            random=_random(spec, random, (m, n), length),
         )
 
 

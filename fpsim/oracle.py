@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, FloatFormat, Format, Subnormals
+from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.operands import DotOperands, DotOptions
 from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.spec import MacSpec
@@ -65,7 +65,7 @@ def decode(code: int, fmt: Format) -> Number:
         return Number(integer < 0, abs(integer) * _two_to(fmt.lsb))
     negative = bool(fmt.signed and code >> fmt.magnitude_bits)
     magnitude = code & ((1 << fmt.magnitude_bits) - 1)
-    if negative and magnitude == 0 and not fmt.has_negative_zero:
+    if negative and magnitude == 0 and fmt.nan is NanCodes.NEGATIVE_ZERO:
         return NAN
     if magnitude <= fmt.max_code:
         return Number(negative, _magnitude(magnitude, fmt))

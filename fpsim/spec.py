@@ -37,8 +37,8 @@ from fpsim.stages import STAGES, Stage, parse_short_name
 __all__ = ["SCHEMA", "MacSpec"]
 
 SCHEMA = 1
-#: A product must be an exact float64.
-MAX_PRODUCT_BITS = 53
+#: Operands are looked up in tables of their values; a product then has at most 30 bits.
+MAX_OPERAND_BITS = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
 _OPERAND = r"(?:[^x-]|(?<=[bq])-)+"
@@ -62,12 +62,12 @@ class MacSpec:
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        bits = significand_bits(self.a) + significand_bits(self.b)
-        if bits > MAX_PRODUCT_BITS:
-            raise FpsimError(
-                f"operands: a product of {self.a.name} and {self.b.name} has {bits} significant "
-                f"bits; at most {MAX_PRODUCT_BITS} are allowed"
-            )
+        for field_name, fmt in (("a", self.a), ("b", self.b)):
+            if fmt.bits > MAX_OPERAND_BITS:
+                raise FpsimError(
+                    f"operands.{field_name}: {fmt.name} has {fmt.bits} bits; "
+                    f"at most {MAX_OPERAND_BITS} are allowed"
+                )
         if not self.name:
             object.__setattr__(self, "name", self.canonical_name)
         if not _NAME.fullmatch(self.name):
@@ -176,7 +176,7 @@ def significand_bits(fmt: Format) -> int:
 
 def _stage(table: dict[str, Any], prefix: str) -> Stage:
     kind = table.get("kind")
-    if kind not in STAGES:
+    if not isinstance(kind, str) or kind not in STAGES:
         raise FpsimError(
             f"{prefix}kind: {kind!r} is not one of {', '.join(STAGES)}{nearest(str(kind), STAGES)}"
         )

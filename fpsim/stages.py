@@ -14,7 +14,13 @@ from typing import ClassVar
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import get_format
-from fpsim.rounding import MAX_RANDOM_BITS, Overflow, Rounding
+from fpsim.rounding import (
+    MAX_RANDOM_BITS,
+    Overflow,
+    Rounding,
+    parse_overflow,
+    parse_rounding,
+)
 
 __all__ = ["STAGES", "Chain", "Exact", "Fixed", "Stage"]
 
@@ -50,8 +56,9 @@ class _FloatStage:
 
     def __post_init__(self) -> None:
         _float_accumulator(self.format, self.kind)
-        if self.overflow is None:
-            object.__setattr__(self, "overflow", self.format.default_overflow)
+        overflow = self.format.default_overflow if self.overflow is None else self.overflow
+        object.__setattr__(self, "overflow", parse_overflow(overflow, "accumulate.overflow"))
+        object.__setattr__(self, "rounding", parse_rounding(self.rounding, "accumulate.rounding"))
         assert self.overflow is not None
         self.format.limits(self.rounding, self.overflow)
         # A sum rounded to odd in float64 must keep every random bit and one sticky bit below.
@@ -114,6 +121,8 @@ class Fixed:
     kind: ClassVar[str] = "fixed"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "overflow", parse_overflow(self.overflow, "accumulate.overflow"))
+        object.__setattr__(self, "rounding", parse_rounding(self.rounding, "accumulate.rounding"))
         if not isinstance(self.width, int) or not 4 <= self.width <= 64:
             raise FpsimError(f"accumulate.width: {self.width!r} is not an integer in 4..64")
         if self.overflow not in (Overflow.WRAP, Overflow.SATURATE):
@@ -185,7 +194,8 @@ def _rounding_suffix(rounding: Rounding, random_bits: int) -> list[str]:
 def _check_random_bits(rounding: Rounding, random_bits: int, most: int = MAX_RANDOM_BITS) -> None:
     most = min(most, MAX_RANDOM_BITS)
     allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)
-    if not isinstance(random_bits, int) or random_bits not in allowed:
+    is_integer = isinstance(random_bits, int) and not isinstance(random_bits, bool)
+    if not is_integer or random_bits not in allowed:
         raise FpsimError(
             f"accumulate.random_bits: {random_bits!r} with rounding {rounding.value!r}; allowed: "
             f"{allowed.start}..{allowed.stop - 1}"

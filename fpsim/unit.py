@@ -134,6 +134,8 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
         return name
     if isinstance(name, MacSpec):
         return MacUnit(name)
+    if not isinstance(name, str | Path):
+        raise FpsimError(f"unit: {name!r} is not a name or a path")
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return MacUnit(MacSpec.from_toml(name))
     key = ALIASES.get(name, name)

@@ -143,7 +143,7 @@ def test_vectors_of_other_units_are_the_oracles(unit: MacUnit) -> None:
     """With exponents too; only a part of each section where there are many."""
     for exponents in (False, True):
         vectors = generate(unit, count=300, exponents=exponents, seed=3)
-        part = head_of_each_section(vectors, 400)
+        part = head_of_each_section(vectors, 250)
         assert part.columns["acc"].tolist() == recompute(part)
 
 
@@ -412,12 +412,13 @@ def test_units_that_vectors_cannot_describe() -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    return write(generate(get_unit(GOLDEN[0]), count=200), tmp_path / "vectors")
+    vectors = generate(get_unit(GOLDEN[0]), strategy="random", count=300)
+    return write(vectors, tmp_path / "vectors")
 
 
 def test_files_round_trip(tmp_path: Path) -> None:
-    for unit, exponents in ((get_unit(GOLDEN[0]), False), (fixed(64, -2, "saturate"), True)):
-        vectors = generate(unit, count=200, exponents=exponents, seed=5)
+    for unit, exponents in ((get_unit(GOLDEN[1]), False), (fixed(64, -2, "saturate"), True)):
+        vectors = generate(unit, count=50, exponents=exponents, seed=5)
         directory = write(vectors, tmp_path / unit.name)
         for again in (read(directory), check(directory)):
             assert again.spec == vectors.spec
@@ -431,7 +432,7 @@ def test_files_round_trip(tmp_path: Path) -> None:
 
 def test_published_units_round_trip(tmp_path: Path) -> None:
     for name in unit_names():
-        write(generate(get_unit(name), count=64), tmp_path / name)
+        write(generate(get_unit(name), strategy="random", count=64), tmp_path / name)
         assert check(tmp_path / name).spec == get_unit(name).spec
 
 

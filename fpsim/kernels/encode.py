@@ -222,7 +222,8 @@ def encode(
     Arguments are those of `codec.encode_array`; returns the index of the first input in error, or
     -1. Arrays too short to be worth a compiled variant of their own go through the scalar codec.
     """
-    if values.size >= VECTOR_MINIMUM and layout.hidden_row != 1:
+    keeps_random_bits = 52 - layout.mantissa_bits > random_bits
+    if values.size >= VECTOR_MINIMUM and layout.hidden_row != 1 and keeps_random_bits:
         wide = values.dtype == np.float64 or not fits_float32(layout, random_bits)
         x = values.astype(np.float64) if wide else values
         reals, integers = format_parameters(layout, limits, random_bits, wide)

@@ -55,6 +55,13 @@ def to_grid(value, grid, mode, random, random_bits):
 
 
 @njit
+def _wrapping_add(acc, magnitude, negative):
+    """Return ``acc +- magnitude`` modulo 2^64 (signed overflow is undefined)."""
+    bits = np.uint64(acc)
+    return np.int64(bits - magnitude if negative else bits + magnitude)
+
+
+@njit
 def add(acc, magnitude, excess, negative, grid):
     """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
 
@@ -62,18 +69,17 @@ def add(acc, magnitude, excess, negative, grid):
     63 bits, and where one overflows the other only takes the sum further out.
     """
     if grid.wrap:
-        addend = np.int64(magnitude)
-        total = acc - addend if negative else acc + addend
+        total = _wrapping_add(acc, magnitude, negative)
         unused = 64 - grid.width
         return (total << unused) >> unused
     limit = np.int64(grid.low) if negative else np.int64(grid.high)
     if excess:
         return limit
-    half = np.int64(magnitude >> np.uint64(1))
-    for part in (half, half + np.int64(magnitude & np.uint64(1))):
-        addend = -part if negative else part
-        total = acc + addend
-        if ((acc ^ total) & (addend ^ total)) < 0:
+    half = magnitude >> np.uint64(1)
+    for part in (half, half + (magnitude & np.uint64(1))):
+        total = _wrapping_add(acc, part, negative)
+        outside = total > acc if negative else total < acc
+        if outside:
             return limit
         acc = total
     return min(max(acc, np.int64(grid.low)), np.int64(grid.high))
