@@ -3,26 +3,26 @@
 
 OCP MX v1.0: a block of k elements shares one E8M0 scale X, and element i means ``X * P_i``. Other
 formats share a float scale, one scale per sign, a scale under a scale per tensor, or a zero point;
-`BlockFormat` has a field for each of these choices, and `fpsim.block_names` the named formats.
+`BlockFormat` has a field for each of these choices; `fpsim.block_names` lists the named formats.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpsim.block_fields import FIELD_READERS, Choice, NanPolicy, Span, check_fields
+from fpsim.block_names import named_block_formats
 from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
-from fpsim.names import E8M0, get_format
-from fpsim.rounding import Rounding, parse_rounding
+from fpsim.names import E8M0
+from fpsim.rounding import Rounding
 from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
 __all__ = [
@@ -37,29 +37,6 @@ __all__ = [
     "ZeroScale",
     "get_block_format",
 ]
-
-
-class Span(StrEnum):
-    """A block that is not a number of elements."""
-
-    ROW = "row"  #: all elements along the axis
-    TENSOR = "tensor"  #: all elements
-
-
-class Choice(StrEnum):
-    """Error by which a block chooses between two candidates; see `BlockFormat`."""
-
-    MSE = "mse"
-    MAE = "mae"
-    ABS_MAX = "abs_max"
-
-
-class NanPolicy(StrEnum):
-    """What a block that holds NaN or an infinity becomes; never silently a number."""
-
-    ERROR = "error"  #: FpsimError
-    SATURATE = "saturate"  #: infinities: the largest code, left out of the scale; NaN: FpsimError
-    SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
 
 
 @dataclass(frozen=True)
@@ -127,7 +104,7 @@ class BlockFormat:
     nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
-        _check_format(self)
+        check_fields(self)
 
     @property
     def is_mx(self) -> bool:
@@ -193,7 +170,7 @@ class BlockFormat:
         for key in ("name", "element", "block"):
             if key not in data:
                 raise FpsimError(f"{key}: missing from the block format")
-        values = {key: _FIELDS[key](key, value) for key, value in data.items()}
+        values = {key: FIELD_READERS[key](key, value) for key, value in data.items()}
         if "rule" not in values and values.get("scale", E8M0) != E8M0:
             values["rule"] = ScaleRule.ABSMAX
         return cls(**values)
@@ -326,7 +303,7 @@ class BlockFormat:
             return np.take(wide, np.arange(length), axis=quantized.axis)
 
         if self.scale is None:
-            return self.element.decode(codes) * spread(quantized.scales)
+            return np.asarray(self.element.decode(codes) * spread(quantized.scales))
         scales = spread(check_codes(quantized.scales, self.scale, "scales"))
         if self.signs:
             other = check_codes(
@@ -336,7 +313,7 @@ class BlockFormat:
             scales = np.where((codes & self.element.sign_bit) != 0, spread(other), scales)
         if self.rule in RANGE_RULES:
             zero = spread(_stored(quantized.zero_points, "zero_points"))
-            return (self.element.decode(codes) - zero) * self.scale.decode(scales)
+            return np.asarray((self.element.decode(codes) - zero) * self.scale.decode(scales))
         values = decode_elements(self, codes, scales)
         if self.tensor_range or self.base_bits:
             values = values * np.float64(_stored(quantized.tensor_scale, "tensor_scale"))
@@ -355,247 +332,10 @@ def _check_axis(axis: int, ndim: int) -> int:
     return int(axis) % ndim
 
 
-# -- which fields fit each other -----------------------------------------------------------------
-
-
-def _check_format(fmt: BlockFormat) -> None:
-    block = fmt.block
-    if not isinstance(block, Span) and (
-        not isinstance(block, int) or isinstance(block, bool) or block < 1
-    ):
-        raise FpsimError(f"block: {block!r} is not a positive integer, 'row' or 'tensor'")
-    if fmt.rounding is Rounding.SR:
-        raise FpsimError("rounding: a block format rounds deterministically, not 'sr'")
-    if fmt.scale_rounding is Rounding.SR:
-        raise FpsimError("scale_rounding: a block format rounds deterministically, not 'sr'")
-    nearest_only = not (fmt.is_mx or fmt.rule is ScaleRule.RAZOR)
-    if nearest_only and fmt.rounding not in (Rounding.RNE, Rounding.RNA):
-        raise FpsimError(
-            f"rounding: {fmt.rounding.value!r} is possible only in MX; {fmt.name} takes rne or rna"
-        )
-    for name in ("tensor_range", "target", "expansion"):
-        value = getattr(fmt, name)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise FpsimError(f"{name}: {value!r} is not a non-negative number")
-    _check_rule(fmt)
-    _check_options(fmt)
-
-
-def _check_rule(fmt: BlockFormat) -> None:
-    rule, scale, fixed = fmt.rule, fmt.scale, isinstance(fmt.element, FixedFormat)
-    name = "real" if scale is None else scale.name
-    powers = (*POWER_RULES, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
-    if rule in powers and scale != E8M0:
-        raise FpsimError(f"rule: {rule.value!r} gives powers of two; scale {name} is not e8m0")
-    if rule in (ScaleRule.ABSMAX, ScaleRule.RANGE) and scale == E8M0:
-        allowed = POWER_RULES if rule is ScaleRule.ABSMAX else RANGE_RULES[1:]
-        raise FpsimError(
-            f"rule: {rule.value!r} does not fit scale e8m0; allowed: {', '.join(allowed)}"
-        )
-    integers = fixed and fmt.element.bits <= 16
-    if rule in RANGE_RULES and (
-        not (integers and scale)
-        or not isinstance(fmt.element, FixedFormat)
-        or not fmt.element.signed
-        or fmt.element.lsb
-        or fmt.element.symmetric
-    ):
-        raise FpsimError(
-            f"rule: {rule.value!r} needs a scale format and two's complement integers of up to 16 "
-            f"bits, such as int4, not {fmt.element.name}"
-        )
-    razor = rule is ScaleRule.RAZOR
-    if razor != bool(fmt.base_bits) or (razor and not isinstance(fmt.base_bits, int)):
-        raise FpsimError(f"base_bits: {fmt.base_bits!r} does not fit rule {rule.value!r}")
-    if razor:
-        _check_razor(fmt)
-    elif scale is not None and scale != E8M0 and not scale.has_zero:
-        raise FpsimError(f"scale: {name} has no zero; allowed without one is e8m0")
-    if isinstance(fmt.element, FloatFormat) and not fmt.element.has_zero and not fmt.is_mx:
-        raise FpsimError(f"element: {fmt.element.name} has no zero")
-    if not fixed and not fmt.is_mx and not fmt.element.signed:
-        raise FpsimError(f"element: {fmt.element.name} is unsigned")
-
-
-def _check_razor(fmt: BlockFormat) -> None:
-    element, scale = fmt.element, fmt.scale
-    if not isinstance(element, FixedFormat) or not element.symmetric or element.lsb:
-        raise FpsimError(
-            f"element: {element.name} is not a symmetric integer such as int4s, as 'razor' needs"
-        )
-    if not element.width <= fmt.base_bits <= 24:
-        raise FpsimError(f"base_bits: {fmt.base_bits!r} is not in {element.width}..24")
-    dropped = fmt.base_bits - element.width
-    if scale is None or scale.mantissa_bits or scale.exponent_min or scale.max_code < dropped:
-        raise FpsimError(
-            f"scale: 'razor' needs powers of two from 2^0 to 2^{dropped}, such as ue4m0b0_nozero"
-        )
-
-
-def _check_options(fmt: BlockFormat) -> None:
-    scale = fmt.scale
-    float_scale = scale is not None and fmt.rule is ScaleRule.ABSMAX
-    for name, used in (
-        ("tensor_range", bool(fmt.tensor_range)),
-        ("target", bool(fmt.target)),
-        ("choice", fmt.choice is not None),
-    ):
-        if used and not float_scale:
-            raise FpsimError(f"{name}: needs rule 'absmax' and a scale format")
-    if fmt.arithmetic is not Arithmetic.DIVIDE and not fmt.tensor_range:
-        raise FpsimError(f"arithmetic: {fmt.arithmetic.value!r} needs a tensor_range")
-    if fmt.signs and (not isinstance(fmt.element, FloatFormat) or fmt.choice is not None):
-        raise FpsimError("signs: needs sign-magnitude float elements and no choice")
-    if fmt.signs and (scale is None or fmt.rule not in (*POWER_RULES, ScaleRule.ABSMAX)):
-        raise FpsimError("signs: needs a scale format and a rule on the largest magnitude")
-    if fmt.alternative is not None:
-        if fmt.choice is None:
-            raise FpsimError("alternative: needs a choice: mse, mae or abs_max")
-        if scale is None or not scale.signed:
-            raise FpsimError("alternative: needs a scale with a sign bit, such as e4m3fn")
-        if fmt.alternative.bits != fmt.element.bits:
-            raise FpsimError(
-                f"alternative: {fmt.alternative.name} is not as wide as {fmt.element.name}"
-            )
-    if fmt.nan is NanPolicy.SCALE and scale is not None and scale.nan_code is None:
-        raise FpsimError(f"nan: 'scale' is not possible: scale {scale.name} has no NaN")
-
-
-# -- reading -------------------------------------------------------------------------------------
-
-
-def _enum(kind: type[StrEnum]) -> Callable[[str, Any], Any]:
-    def read(key: str, value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = [str(member) for member in kind]
-            raise FpsimError(
-                f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
-            ) from None
-
-    return read
-
-
-def _typed(kind: type) -> Callable[[str, Any], Any]:
-    def read(key: str, value: Any) -> Any:
-        number = kind is float and isinstance(value, int)
-        if not (isinstance(value, kind) or number) or (isinstance(value, bool) and kind != bool):
-            raise FpsimError(f"{key}: {value!r} is not a {kind.__name__}")
-        return value
-
-    return read
-
-
-def _format(key: str, value: Any) -> Any:
-    if key == "scale" and value == "real":
-        return None
-    try:
-        fmt = get_format(value)
-    except FpsimError as error:
-        raise FpsimError(f"{key}: {error}") from None
-    wanted = {"scale": FloatFormat, "alternative": FixedFormat}.get(key)
-    if wanted is not None and not isinstance(fmt, wanted):
-        kind = "floating-point" if wanted is FloatFormat else "fixed-point"
-        raise FpsimError(f"{key}: {fmt.name} is not a {kind} format")
-    return fmt
-
-
-def _block(key: str, value: Any) -> Any:
-    return _enum(Span)(key, value) if isinstance(value, str) else _typed(int)(key, value)
-
-
-def _rounding(key: str, value: Any) -> Rounding:
-    return parse_rounding(value, key)
-
-
-_FIELDS: dict[str, Callable[[str, Any], Any]] = {
-    "name": _typed(str),
-    "element": _format,
-    "block": _block,
-    "rule": _enum(ScaleRule),
-    "rounding": _rounding,
-    "scale": _format,
-    "scale_rounding": _rounding,
-    "tensor_range": _typed(float),
-    "target": _typed(float),
-    "signs": _typed(bool),
-    "zero": _enum(ZeroScale),
-    "arithmetic": _enum(Arithmetic),
-    "choice": _enum(Choice),
-    "expansion": _typed(float),
-    "alternative": _format,
-    "base_bits": _typed(int),
-    "nan": _enum(NanPolicy),
-}
-
-
-# -- names ---------------------------------------------------------------------------------------
-
-
-def _named(**data: Any) -> BlockFormat:
-    return BlockFormat.from_dict(data)
-
-
-def _formats() -> list[BlockFormat]:
-    mx = {
-        "mxfp4": "e2m1",
-        "mxfp6-e2m3": "e2m3",
-        "mxfp6-e3m2": "e3m2",
-        "mxfp8-e4m3": "e4m3fn",
-        "mxfp8-e5m2": "e5m2",
-    }
-    nv: dict[str, Any] = {"element": "e2m1", "block": 16, "scale": "e4m3fn", "tensor_range": 448}
-    six = {**nv, "arithmetic": "ratio", "zero": "keep"}
-    adaptive = {**six, "tensor_range": 256}
-    amx: dict[str, Any] = {"element": "e2m1", "block": 32, "signs": True, "rounding": "rna"}
-    fp8: dict[str, Any] = {"scale": "e5m2", "scale_rounding": "rna", "zero": "one"}
-    amxint: dict[str, Any] = {"element": "int4", "block": 32, "rounding": "rna"}
-    razor: dict[str, Any] = {"element": "int4s", "rule": "razor", "rounding": "rna"}
-    flags = {"w": (8, "ue3m0b0_nozero"), "a": (16, "ue4m0b0_nozero")}
-    return [
-        *(_named(name=name, element=element, block=32) for name, element in mx.items()),
-        _named(name="nvfp4", zero="one", **nv),
-        _named(name="nvfp4-torchao", arithmetic="reciprocal", **nv),
-        _named(name="amxfp4", **amx, **fp8),
-        _named(
-            name="amxfp4-rne",
-            **{**amx, "rounding": "rne"},
-            **{**fp8, "scale_rounding": "rne"},
-        ),
-        _named(name="amxfp4-pot", **amx),
-        _named(name="amxfp4-pot-r", rule="even", **amx),
-        _named(name="amxint4", rule="range", **amxint, **fp8),
-        _named(name="amxint4-pot", rule="range-floor", **amxint),
-        _named(name="amxint4-pot-r", rule="range-round", **amxint),
-        _named(name="fouroversix", choice="mse", **adaptive),
-        _named(name="fouroversix-mae", choice="mae", **adaptive),
-        _named(name="fouroversix-abs-max", choice="abs_max", **adaptive),
-        _named(name="fouroversix-static-6", **six),
-        _named(name="fouroversix-static-4", target=4, **six),
-        _named(name="if4", choice="mse", alternative="int4s", **six),
-        *(
-            _named(
-                name=f"llmfp4-{element}-{span}",
-                element=element,
-                block=span,
-                scale="real",
-                rule="absmax",
-                zero="one",
-            )
-            for element in ("e2m1", "e1m2", "e3m0")
-            for span in ("row", "tensor")
-        ),
-        *(
-            _named(name=f"qrazor-{kind}4-g{size}", block=size, base_bits=bits, scale=flag, **razor)
-            for kind, (bits, flag) in flags.items()
-            for size in (8, 16, 32, 128)
-        ),
-    ]
-
-
 #: Named block formats; ``name-rule`` selects another scale rule where one fits.
-BLOCK_FORMATS: dict[str, BlockFormat] = {fmt.name: fmt for fmt in _formats()}
+BLOCK_FORMATS: dict[str, BlockFormat] = {
+    data["name"]: BlockFormat.from_dict(data) for data in named_block_formats()
+}
 
 
 def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:

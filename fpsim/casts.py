@@ -380,5 +380,3 @@ def _razor(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
     assert fmt.scale is not None
     scales = dropped.astype(fmt.scale.dtype)
     return Parts(codes, scales, bad, tensor_scale=s_t)
-
-

@@ -19,7 +19,7 @@ A product s s_t or a reciprocal that leaves float32's range flushes its block to
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ class Arithmetic(StrEnum):
 class Divisors(NamedTuple):
     """Scale codes and the float32 number that divides (or multiplies) the values of each block."""
 
-    codes: NDArray[np.generic]
+    codes: NDArray[Any]
     factor: Floats
     multiply: bool
 
@@ -177,7 +177,7 @@ def block_scales(
 
 def range_scales(
     fmt: BlockFormat, largest: Floats, smallest: Floats
-) -> tuple[NDArray[np.generic], Floats]:
+) -> tuple[NDArray[Any], Floats]:
     """Return scale codes and values of blocks with extremes ``smallest`` <= 0 <= ``largest``.
 
     A zero scale, and one that rounds to zero, becomes 1.
@@ -198,7 +198,7 @@ def range_scales(
     return codes, scale.decode(codes).astype(np.float32)
 
 
-def _decode_scales(scale: FloatFormat, codes: NDArray[np.generic]) -> Floats:
+def _decode_scales(scale: FloatFormat, codes: NDArray[Any]) -> Floats:
     """Decode scale codes through a table where the format is small."""
     if scale.bits > 8:
         return scale.decode(codes).astype(np.float32)
