@@ -38,7 +38,7 @@ def named_block_formats() -> list[dict[str, Any]]:
     razor: dict[str, Any] = {"element": "int4s", "rule": "razor", "rounding": "rna"}
     flags = {"w": (8, "ue3m0b0_nozero"), "a": (16, "ue4m0b0_nozero")}
     return [
-        *(dict(name=name, element=element, block=32) for name, element in mx.items()),
+        *({"name": name, "element": element, "block": 32} for name, element in mx.items()),
         dict(name="nvfp4", zero="one", **nv),
         dict(name="nvfp4-torchao", arithmetic="reciprocal", **nv),
         dict(name="amxfp4", **amx, **fp8),
@@ -59,14 +59,14 @@ def named_block_formats() -> list[dict[str, Any]]:
         dict(name="fouroversix-static-4", target=4, **six),
         dict(name="if4", choice="mse", alternative="int4s", **six),
         *(
-            dict(
-                name=f"llmfp4-{element}-{span}",
-                element=element,
-                block=span,
-                scale="real",
-                rule="absmax",
-                zero="one",
-            )
+            {
+                "name": f"llmfp4-{element}-{span}",
+                "element": element,
+                "block": span,
+                "scale": "real",
+                "rule": "absmax",
+                "zero": "one",
+            }
             for element in ("e2m1", "e1m2", "e3m0")
             for span in ("row", "tensor")
         ),

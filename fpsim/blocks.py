@@ -228,7 +228,8 @@ class BlockFormat:
         def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
 
-        shape = (*leading, groups) if flat.size else (*leading, 0)
+        tensor = self.block is Span.TENSOR
+        shape = (*leading, groups if length and not (tensor and not flat.size) else 0)
         return Quantized(
             codes=back(parts.codes, rows.shape),
             scales=back(parts.scales, shape),
@@ -295,6 +296,8 @@ class BlockFormat:
         codes = check_codes(quantized.codes, self.element, "codes")
 
         def spread(array: NDArray[Any]) -> NDArray[Any]:
+            if not codes.size:
+                return np.zeros(codes.shape, dtype=array.dtype)
             if self.block is Span.TENSOR:
                 return np.broadcast_to(array, codes.shape)
             length = codes.shape[quantized.axis]

@@ -155,7 +155,8 @@ def block_scales(
             raw = amax / top / s_t
         else:
             raw = amax / (top * s_t)
-        raw = np.where(amax > 0, raw, np.float32(0))
+        # 0 / 0 and 0 * inf: amax / L and s_t both underflowed.
+        raw = np.where((amax > 0) & ~np.isnan(raw), raw, np.float32(0))
         if fmt.zero is ZeroScale.SMALLEST:
             raw = np.maximum(raw, np.float32(2.0**scale.exponent_min))
         # An infinite ratio saturates: only its float32 form overflowed.
