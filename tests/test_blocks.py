@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fpsim import BlockFormat, FpsimError, Quantized, get_block_format, get_format
@@ -70,16 +69,31 @@ def wide_values(seed: int, shape: tuple[int, ...], spread: int = 12) -> NDArray[
 
 # -- every named format against exact rationals ---------------------------------------------------
 
-finite = st.one_of(
-    st.floats(width=32, allow_nan=False, allow_infinity=False),
-    st.sampled_from([float(v) for v in EDGES]),
-    st.integers(-200, 200).map(lambda i: i / 16),
+
+def mixed_rows(seed: int, rows: int, length: int, narrow: bool) -> NDArray[np.float32]:
+    """Return finite float32 bit patterns, sixteenths and edges, mixed or (``narrow``) without ends.
+
+    Drawn from a seed: Hypothesis takes milliseconds per element to draw floats one by one.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (rows, length)
+    bits = rng.integers(0, 1 << 32, shape, dtype=np.uint32).view(np.float32)
+    bits = np.where(np.isfinite(bits), bits, np.float32(1))
+    sixteenths = (rng.integers(-200, 201, shape) / 16).astype(np.float32)
+    edges = rng.choice(np.array(EDGES, np.float32), shape)
+    kind = rng.integers(0, 3, shape)
+    normal = rng.standard_normal(shape).astype(np.float32)
+    ends = (normal, normal) if narrow else (bits, edges)
+    return np.asarray(np.select([kind == 0, kind == 1], [sixteenths, ends[0]], ends[1]))
+
+
+arrays = st.builds(
+    mixed_rows, st.integers(0, 1 << 32), st.integers(1, 2), st.integers(1, 50), st.booleans()
 )
-arrays = hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=finite)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(x=arrays)
 def test_any_rows_are_cast_as_the_oracle_says(name: str, x: NDArray[np.float32]) -> None:
     check_against_oracle(get_block_format(name), x)
@@ -88,7 +102,7 @@ def test_any_rows_are_cast_as_the_oracle_says(name: str, x: NDArray[np.float32])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_whole_blocks_are_cast_as_the_oracle_says(name: str) -> None:
     """Enough elements for the vector kernels."""
-    check_against_oracle(get_block_format(name), wide_values(1, (12, 128)))
+    check_against_oracle(get_block_format(name), wide_values(1, (8, 128)))
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4-torchao", "amxfp4", "amxfp4-rne", "amxfp4-pot"])
@@ -445,7 +459,7 @@ SYMMETRIC = [n for n in NAMES if "int4" not in n and n != "if4"]
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(x=arrays)
 def test_sign_symmetry(name: str, x: NDArray[np.float32]) -> None:
     """-x swaps the scales of the signs and negates the values."""
@@ -469,7 +483,7 @@ def test_power_of_two_formats_are_idempotent(name: str, x: NDArray[np.float32]) 
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "amxfp4", "llmfp4-e2m1-row", "fouroversix"])
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(x=arrays)
 def test_values_of_a_block_keep_their_order(name: str, x: NDArray[np.float32]) -> None:
     fmt = get_block_format(name)
