@@ -269,8 +269,9 @@ class BlockFormat:
         row = int(np.flatnonzero(parts.bad.any(axis=1))[0])
         if policy is NanPolicy.ERROR or np.isnan(rows).any():
             raise FpsimError(f"x: NaN or infinity in row {row} has no value in {self.name}")
+        wide = self.is_mx and isinstance(self.element, FloatFormat)
         with np.errstate(over="ignore"):
-            infinite = np.isinf(rows if self.is_mx else rows.astype(np.float32))
+            infinite = np.isinf(rows if wide else rows.astype(np.float32))
         parts = cast(self, np.where(infinite, 0.0, rows).astype(rows.dtype), block)
         largest = np.array([np.finfo(np.float64).max, -np.finfo(np.float64).max])
         top, low = self.element.encode(largest, "rtz", "saturate")

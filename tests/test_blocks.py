@@ -453,6 +453,18 @@ def test_float16_is_taken_as_its_value(name: str) -> None:
     np.testing.assert_array_equal(half.scales, full.scales)
 
 
+@pytest.mark.parametrize("fields", [{"scale": "e4m3fn"}, {"element": "int8q6"}])
+def test_float64_beyond_float32_counts_as_infinite(fields: dict[str, Any]) -> None:
+    fmt = BlockFormat.from_dict({"name": "x", "element": "e2m1", "block": 16, **fields})
+    x = np.array([1e300, -1e300, 1.0])
+    assert np.isnan(fmt.dequantize(fmt.quantize(x))).all()
+    values = fmt.dequantize(fmt.quantize(x, nan="saturate"))
+    assert np.isfinite(values).all()
+    assert values[0] >= values[2] > 0 > values[1]
+    mx = get_block_format("mxfp4")
+    assert mx.quantize(x).scales.tolist() == [254]
+
+
 # -- properties -----------------------------------------------------------------------------------
 
 SYMMETRIC = [n for n in NAMES if "int4" not in n and n != "if4"]
@@ -610,3 +622,12 @@ def test_other_bad_arguments() -> None:
         fmt.dequantize(Quantized(q.codes, q.scales, q.axis))
     with pytest.raises(FpsimError, match="codes: 16"):
         fmt.dequantize(replace(q, codes=q.codes + 16))
+
+
+def test_layers_run_only_what_they_can_run_exactly() -> None:
+    """A recipe needs one power of two per block; the rest is refused, not faked."""
+    recipes = pytest.importorskip("fpsim.bridge.recipes")
+    assert recipes.get_recipe("mxfp4-even").weight.rule == "even"
+    assert not any(name.startswith(("nvfp4", "amxfp4", "if4")) for name in recipes.recipe_names())
+    with pytest.raises(FpsimError, match="recipe: 'nvfp4' has scales that are not one power of"):
+        recipes.get_recipe("nvfp4")

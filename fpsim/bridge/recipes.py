@@ -74,12 +74,14 @@ def get_recipe(name: str | Recipe) -> Recipe:
     try:
         fmt = get_block_format(base)
     except FpsimError:
+        if base.endswith(".toml"):
+            raise
         known = recipe_names()
         raise FpsimError(
             f"recipe: {name!r} is not one of {', '.join(known)} (or one of them with a scale rule, "
             f"such as mxfp4-rceil){nearest(name, known)}"
         ) from None
-    if not fmt.is_mx:
+    if not fmt.is_mx or not isinstance(fmt.block, int):
         raise FpsimError(
             f"recipe: {name!r} has scales that are not one power of two per block; "
             f"layers run {', '.join(recipe_names())}"
