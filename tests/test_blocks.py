@@ -218,6 +218,27 @@ def test_nvfp4_recipes_follow_their_float32_operations() -> None:
 
 
 @pytest.mark.parametrize(
+    ("largest", "amax"),
+    [
+        (5.246450424194336, 1.4521424770355225),
+        (6.106475830078125, 0.024705329909920692),
+        (7.545506954193115, 0.12210921198129654),
+    ],
+)
+def test_nvfp4_order_of_operations_in_the_scale(largest: float, amax: float) -> None:
+    """amax / (6 s_t) and (amax / 6) / s_t fall on different sides of an E4M3 midpoint."""
+    x = np.zeros((2, 16), np.float32)
+    x[:, 0] = largest, amax
+    s_t = x[0, 0] / np.float32(2688)
+    e4m3, six = get_format("e4m3fn"), np.float32(6)
+    model, torch = e4m3.encode(np.array([x[1, 0] / (six * s_t), x[1, 0] / six / s_t]))
+    assert model != torch
+    assert get_block_format("nvfp4").quantize(x).scales[1, 0] == model
+    clamped = get_block_format("nvfp4-torchao").quantize(x).scales[1, 0]
+    assert clamped == max(torch, e4m3.encode(np.array(2.0**-6)))
+
+
+@pytest.mark.parametrize(
     ("values", "four", "errors"),
     [
         ((6, 5, -5, 4.8, 1, 0.5, -2.5, 3), True, (0.361, 0.097)),
