@@ -109,7 +109,10 @@ def quantize_rows(threads: int) -> Iterator[Row]:
     work: dict[str, Callable[[], object]] = {
         "e2m1 encode": partial(fpsim.get_format("e2m1").encode, x),
         "e4m3fn encode": partial(fpsim.get_format("e4m3fn").encode, x),
-        "mxfp4 quantize": partial(fpsim.get_block_format("mxfp4").quantize, rows),
+        **{
+            f"{name} quantize": partial(fpsim.get_block_format(name).quantize, rows)
+            for name in ("mxfp4", "nvfp4", "amxfp4")
+        },
     }
     for label, run in work.items():
         seconds = best(run, 3)

@@ -1,49 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block formats: elements that share a scale.
+"""Block formats: elements that share a scale, described as data.
 
-OCP MX v1.0: a block of k elements shares one E8M0 scale X, and element i means ``X * P_i``. The
-conversion of its section 6.3 divides by a power of two derived from the largest magnitude; which
-one is the scale rule. With ``amax = m * 2^e``, 1 <= m < 2, and E, L, M the exponent and value of
-the largest element and its mantissa bits (E2M1: 2, 6, 1):
-
-    floor   X = 2^(e - E)                               OCP; magnitudes above L saturate
-    rceil   X = 2^(e - E), doubled if m * 2^E > L       nothing saturates
-    ceil    X = 2^(e - E), doubled if m > 1             nothing saturates
-    even    X = 2^(e - E), doubled if m >= 2 - 2^-(M+1) amax rounded to M bits first
+OCP MX v1.0: a block of k elements shares one E8M0 scale X, and element i means ``X * P_i``. Other
+formats share a float scale, one scale per sign, a scale under a scale per tensor, or a zero point;
+`BlockFormat` has a field for each of these choices; `fpsim.block_names` lists the named formats.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpsim.block_fields import FIELD_READERS, Choice, NanPolicy, Span, check_fields
+from fpsim.block_names import named_block_formats
+from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
-from fpsim.formats import FloatFormat, check_codes
-from fpsim.kernels import blocks as kernels
-from fpsim.kernels.encode import VECTOR_MINIMUM, fits_float32, format_parameters
-from fpsim.kernels.rounding import mode_constants
-from fpsim.names import E8M0, get_format
-from fpsim.rounding import Overflow, Rounding
+from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
+from fpsim.names import E8M0
+from fpsim.rounding import Rounding
+from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
-__all__ = ["BLOCK_FORMATS", "BlockFormat", "Quantized", "ScaleRule", "get_block_format"]
-
-
-#: Block sizes that make one vector.
-VECTOR_BLOCKS = (16, 32, 64)
-E8M0_NAN = 255
-
-
-class ScaleRule(StrEnum):
-    """How the shared power of two follows from the largest magnitude; see the module."""
-
-    FLOOR = "floor"
-    RCEIL = "rceil"
-    CEIL = "ceil"
-    EVEN = "even"
+__all__ = [
+    "BLOCK_FORMATS",
+    "Arithmetic",
+    "BlockFormat",
+    "Choice",
+    "NanPolicy",
+    "Quantized",
+    "ScaleRule",
+    "Span",
+    "ZeroScale",
+    "get_block_format",
+]
 
 
 @dataclass(frozen=True)
@@ -51,184 +44,316 @@ class Quantized:
     """A tensor in a block format.
 
     ``codes`` has the tensor's shape; ``scales`` has ceil(K / block) entries along ``axis`` and
-    otherwise the same shape.
+    otherwise the same shape (all ones for one block per tensor). What follows is None unless the
+    format stores it; ``scales`` then are those of elements with the sign bit clear.
     """
 
     codes: NDArray[Any]
     scales: NDArray[Any]
     axis: int
+    negative_scales: NDArray[Any] | None = None  #: of elements with the sign bit set
+    zero_points: NDArray[np.int32] | None = None
+    tensor_scale: np.float32 | None = None
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """Elements of one format in blocks that share an E8M0 scale.
+    """Elements of one format in blocks that share a scale.
 
     Args:
-        name: what `get_block_format` knows it by.
+        name: what messages call it.
         element: element format; finite or not, it is encoded with saturation.
-        block: elements per scale; the last block along the axis may be shorter.
+        block: elements per scale (the last block along the axis may be shorter), or a `Span`.
         rule: how the scale follows from the block.
-        rounding: how elements are rounded; any deterministic mode.
+        rounding: how elements are rounded; outside MX to nearest: ``rne`` or ``rna``.
+        scale: format of scales; None: a real number (float64).
+        scale_rounding: how scales are rounded to it, saturating.
+        tensor_range: R of `fpsim.scales`; 0: no scale per tensor.
+        target: element value that the largest magnitude maps to; 0: the largest.
+        signs: one scale for elements with the sign bit clear, one for those with it set.
+        zero: what a zero scale becomes.
+        arithmetic: order of the float32 operations.
+        choice: if given, the better of two candidates by this error: scales and ``expansion``
+            times them or, with ``alternative``, elements and alternative elements.
+        expansion: factor on the scales of the second candidate.
+        alternative: fixed-point grid, stretched to the element's largest value, that the sign bit
+            of the scale selects (IF4).
+        base_bits: width of the integers that ``razor`` starts from, 0 for other rules.
+        nan: policy for NaN and infinities; None: ``scale`` if the scale has NaN, else ``error``.
+
+    Raises:
+        FpsimError: fields that do not fit each other, naming one of them.
     """
 
     name: str
-    element: FloatFormat
-    block: int
+    element: Format
+    block: int | Span
     rule: ScaleRule = ScaleRule.FLOOR
     rounding: Rounding = Rounding.RNE
-    scale: FloatFormat = field(default=E8M0, init=False)
+    scale: FloatFormat | None = field(default=E8M0)
+    scale_rounding: Rounding = Rounding.RNE
+    tensor_range: float = 0.0
+    target: float = 0.0
+    signs: bool = False
+    zero: ZeroScale = ZeroScale.SMALLEST
+    arithmetic: Arithmetic = Arithmetic.DIVIDE
+    choice: Choice | None = None
+    expansion: float = 1.5
+    alternative: FixedFormat | None = None
+    base_bits: int = 0
+    nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.block, int) or self.block < 1:
-            raise FpsimError(f"block: {self.block!r} is not a positive integer")
-        if self.rounding is Rounding.SR:
-            raise FpsimError("rounding: a block format rounds deterministically, not 'sr'")
+        check_fields(self)
+
+    @property
+    def is_mx(self) -> bool:
+        """Whether this is an OCP MX format: one E8M0 scale per block, by a power-of-two rule."""
+        return self.scale == E8M0 and self.rule in POWER_RULES and not self.signs
+
+    @property
+    def limit(self) -> float:
+        """The element value that the largest magnitude of a block maps to."""
+        return self.target or self.element.max_value
+
+    @property
+    def default_nan(self) -> NanPolicy:
+        """The policy that `quantize` follows unless told otherwise."""
+        if self.nan is not None:
+            return self.nan
+        return NanPolicy.SCALE if self._scale_has_nan else NanPolicy.ERROR
+
+    @property
+    def _scale_has_nan(self) -> bool:
+        return self.scale is None or self.scale.nan_code is not None
 
     @property
     def bits_per_element(self) -> float:
-        """Storage per element, scales included."""
-        return self.element.bits + self.scale.bits / self.block
+        """Storage per element: codes and scales of blocks.
+
+        Left out are what does not grow with the tensor (scales of rows and tensors) and zero
+        points, whose width their source does not fix.
+        """
+        if isinstance(self.block, Span) or self.scale is None:
+            return self.element.bits
+        return self.element.bits + self.scale.bits * (1 + self.signs) / self.block
 
     def with_rule(self, rule: str) -> BlockFormat:
-        """Return the same format under another scale rule."""
+        """Return the same format under another scale rule that its other fields allow."""
         try:
             return replace(self, rule=ScaleRule(rule))
-        except ValueError:
+        except ValueError as error:
+            if isinstance(error, FpsimError):
+                raise
             allowed = [r.value for r in ScaleRule]
             raise FpsimError(
                 f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(rule, allowed)}"
             ) from None
 
-    def quantize(self, x: ArrayLike, axis: int = -1, nan: str = "scale") -> Quantized:
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> BlockFormat:
+        """Return the format that a mapping of field names to TOML values describes.
+
+        ``element``, ``scale`` and ``alternative`` are format names (``scale = "real"``: a real
+        number). The rule defaults to ``floor`` under E8M0 and else to ``absmax``.
+
+        Raises:
+            FpsimError: an unknown or missing key, or a value that does not fit, naming the key.
+        """
+        known = [f.name for f in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise FpsimError(
+                    f"{key}: not a field of a block format ({', '.join(known)})"
+                    f"{nearest(str(key), known)}"
+                )
+        for key in ("name", "element", "block"):
+            if key not in data:
+                raise FpsimError(f"{key}: missing from the block format")
+        values = {key: FIELD_READERS[key](key, value) for key, value in data.items()}
+        if "rule" not in values and values.get("scale", E8M0) != E8M0:
+            values["rule"] = ScaleRule.ABSMAX
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> BlockFormat:
+        """Return the format that a TOML file describes; see `from_dict`.
+
+        Raises:
+            FpsimError: a file that cannot be read or does not describe a format, naming it.
+        """
+        path = Path(path)
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise FpsimError(f"block format: cannot read {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, FpsimError) as error:
+            raise FpsimError(f"{path}: {error}") from None
+
+    def quantize(self, x: ArrayLike, axis: int = -1, nan: str | None = None) -> Quantized:
         """Return codes and scale codes of ``x``.
 
-        A block that holds NaN or an infinity gets the NaN scale (255), as OCP MX allows, with all
-        its codes 0; ``nan="error"`` raises instead. An all-zero block gets scale code 0. Scale
-        exponents clamp to -127..127. -0 keeps its sign.
+        An all-zero block of an E8M0 format gets scale code 0 (AMXINT: 1.0), of others what ``zero``
+        says. E8M0 exponents clamp to -127..127. -0 keeps its sign where the element has one.
+        Formats other than MX take float64 rounded to float32 first.
 
         Args:
             x: float16, float32 or float64, at least one dimension.
             axis: the axis blocks run along.
-            nan: ``scale`` or ``error``.
+            nan: a `NanPolicy` to follow instead of the format's. The blocks left bad count for
+                no tensor scale.
 
         Raises:
-            FpsimError: an axis that does not exist, a wrong dtype, or NaN under ``nan="error"``.
+            FpsimError: an axis that does not exist, a wrong dtype, a policy without a code, or NaN
+                or an infinity where the policy has no code for it.
         """
-        if nan not in ("scale", "error"):
-            raise FpsimError(f"nan: {nan!r} is not one of scale, error")
+        policy = self._policy(nan)
         array = np.asarray(x)
         if array.dtype.kind != "f":
             raise FpsimError(f"x: dtype {array.dtype} is not floating point")
-        if array.dtype == np.float16:
-            array = array.astype(np.float32)
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
         axis = _check_axis(axis, array.ndim)
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
-        length = rows.shape[-1]
-        flat = rows.reshape(-1, length)
-        groups = -(-length // self.block)
-        codes = np.empty(flat.shape, dtype=self.element.dtype)
-        scales = np.empty((flat.shape[0], groups), dtype=np.uint8)
-        bad = self._run(flat, codes, scales) if flat.size else -1
-        if bad >= 0 and nan == "error":
-            raise FpsimError(f"x: NaN or infinity in row {bad} has no value in {self.name}")
-        leading = rows.shape[:-1]
+        leading, length = rows.shape[:-1], rows.shape[-1]
+        flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
+        if self.block is Span.TENSOR:
+            flat = flat.reshape(1, -1)
+        block = flat.shape[1] if isinstance(self.block, Span) else self.block
+        groups = 1 if isinstance(self.block, Span) else -(-length // block)
+        if self.block is Span.TENSOR:
+            leading = (1,) * len(leading)
+        parts = self._cast(flat, block, policy) if flat.size else self._empty()
+
+        def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
+            return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
+
+        tensor = self.block is Span.TENSOR
+        shape = (*leading, groups if length and not (tensor and not flat.size) else 0)
         return Quantized(
-            codes=np.moveaxis(codes.reshape(*leading, length), -1, axis),
-            scales=np.moveaxis(scales.reshape(*leading, groups), -1, axis),
+            codes=back(parts.codes, rows.shape),
+            scales=back(parts.scales, shape),
             axis=axis,
+            negative_scales=back(parts.negative_scales, shape),
+            zero_points=back(parts.zero_points, shape),
+            tensor_scale=parts.tensor_scale,
         )
 
-    def _run(self, rows: NDArray[Any], codes: NDArray[Any], scales: NDArray[Any]) -> int:
-        """Fill ``codes`` and ``scales``; return the first row with NaN or infinity, or -1."""
-        element = self.element
-        rule = list(ScaleRule).index(self.rule)
-        limits = element.limits(self.rounding, Overflow.SATURATE)
-        if self._fits_vectors(rows):
-            limit = kernels.bump_limit(
-                rule, element.max_value, element.exponent_max, element.mantissa_bits
-            )
-            reals, integers = format_parameters(element.layout, limits, 0, wide=False)
-            run = kernels.mx_quantizer(self.block, str(self.rounding))
-            flat = (rows.reshape(-1), codes.reshape(-1), scales.reshape(-1))
-            run(*flat, reals, integers, limit, element.exponent_max)
-            nan_rows = np.flatnonzero((scales == E8M0_NAN).any(axis=1))
-            return int(nan_rows[0]) if nan_rows.size else -1
-        return int(
-            kernels.mx_quantize(
-                rows,
-                self.block,
-                rule,
-                element.exponent_max,
-                element.max_value,
-                element.layout,
-                limits,
-                mode_constants(self.rounding),
-                codes,
-                scales,
-            )
+    def _policy(self, nan: str | None) -> NanPolicy:
+        if nan is None:
+            return self.default_nan
+        try:
+            policy = NanPolicy(nan)
+        except ValueError:
+            raise FpsimError(f"nan: {nan!r} is not one of {', '.join(NanPolicy)}") from None
+        if policy is NanPolicy.SCALE and not self._scale_has_nan:
+            raise FpsimError(f"nan: 'scale' is not possible in {self.name}: its scale has no NaN")
+        return policy
+
+    def _empty(self) -> Parts:
+        scale = np.dtype(np.float64) if self.scale is None else self.scale.dtype
+        none = np.empty(0, dtype=scale)
+        return Parts(
+            codes=np.empty(0, dtype=self.element.dtype),
+            scales=none,
+            bad=np.empty(0, dtype=bool),
+            negative_scales=none if self.signs else None,
+            zero_points=np.empty(0, dtype=np.int32) if self.rule in RANGE_RULES else None,
+            tensor_scale=np.float32(0) if self.tensor_range or self.base_bits else None,
         )
 
-    def _fits_vectors(self, rows: NDArray[Any]) -> bool:
-        """Return whether the vector kernel is exact: whole float32 blocks, rounded to nearest.
-
-        Dividing by the scale is exact in float32 but for values that underflow it, and those
-        round to zero in the nearest modes either way.
-        """
-        return (
-            rows.dtype == np.float32
-            and rows.shape[1] % self.block == 0
-            and self.block in VECTOR_BLOCKS
-            and rows.size >= VECTOR_MINIMUM
-            and self.rounding in (Rounding.RNE, Rounding.RNA)
-            and self.element.exponent_max >= 1
-            and self.element.bits <= 8
-            and self.element.has_zero
-            and fits_float32(self.element.layout, 0)
-        )
+    def _cast(self, rows: NDArray[Any], block: int, policy: NanPolicy) -> Parts:
+        parts = cast(self, rows, block)
+        if policy is NanPolicy.SCALE or not parts.bad.any():
+            return parts
+        row = int(np.flatnonzero(parts.bad.any(axis=1))[0])
+        if policy is NanPolicy.ERROR or np.isnan(rows).any():
+            raise FpsimError(f"x: NaN or infinity in row {row} has no value in {self.name}")
+        wide = self.is_mx and isinstance(self.element, FloatFormat)
+        with np.errstate(over="ignore"):
+            infinite = np.isinf(rows if wide else rows.astype(np.float32))
+        parts = cast(self, np.where(infinite, 0.0, rows).astype(rows.dtype), block)
+        largest = np.array([np.finfo(np.float64).max, -np.finfo(np.float64).max])
+        top, low = self.element.encode(largest, "rtz", "saturate")
+        if self.alternative is None:
+            parts.codes[infinite] = np.where(rows[infinite] > 0, top, low)
+            return parts
+        assert self.scale is not None
+        grid = np.repeat(parts.scales & self.scale.sign_bit, block, axis=1)[:, : rows.shape[1]] != 0
+        other_top, other_low = self.alternative.encode(largest, "rtz", "saturate")
+        highs, lows = np.where(grid, other_top, top), np.where(grid, other_low, low)
+        parts.codes[infinite] = np.where(rows > 0, highs, lows)[infinite]
+        return parts
 
     def dequantize(self, quantized: Quantized) -> NDArray[np.float64]:
-        """Return the values ``X * P_i`` as float64, exact; NaN under a NaN scale."""
+        """Return the values as float64; NaN under a NaN scale.
+
+        ``X * P_i`` and its extensions by sign, tensor scale and zero point are exact. Real scales
+        and stretched grids (IF4) are rounded once to float64.
+
+        Raises:
+            FpsimError: codes or scales wider than the formats, or a part that is missing.
+        """
         codes = check_codes(quantized.codes, self.element, "codes")
-        scales = self.scale.decode(quantized.scales)
-        length = codes.shape[quantized.axis]
-        spread = np.repeat(scales, self.block, axis=quantized.axis)
-        spread = np.take(spread, np.arange(length), axis=quantized.axis)
-        return self.element.decode(codes) * spread
+
+        def spread(array: NDArray[Any]) -> NDArray[Any]:
+            if not codes.size:
+                return np.zeros(codes.shape, dtype=array.dtype)
+            if self.block is Span.TENSOR:
+                return np.broadcast_to(array, codes.shape)
+            length = codes.shape[quantized.axis]
+            size = length if isinstance(self.block, Span) else self.block
+            wide = np.repeat(array, size, axis=quantized.axis)
+            return np.take(wide, np.arange(length), axis=quantized.axis)
+
+        if self.scale is None:
+            return np.asarray(self.element.decode(codes) * spread(quantized.scales))
+        scales = spread(check_codes(quantized.scales, self.scale, "scales"))
+        if self.signs:
+            other = check_codes(
+                _stored(quantized.negative_scales, "negative_scales"), self.scale, "negative_scales"
+            )
+            assert isinstance(self.element, FloatFormat)
+            scales = np.where((codes & self.element.sign_bit) != 0, spread(other), scales)
+        if self.rule in RANGE_RULES:
+            zero = spread(_stored(quantized.zero_points, "zero_points"))
+            return np.asarray((self.element.decode(codes) - zero) * self.scale.decode(scales))
+        values = decode_elements(self, codes, scales)
+        if self.tensor_range or self.base_bits:
+            values = values * np.float64(_stored(quantized.tensor_scale, "tensor_scale"))
+        return values
+
+
+def _stored(part: Any, name: str) -> Any:
+    if part is None:
+        raise FpsimError(f"{name}: missing from the quantized tensor")
+    return part
 
 
 def _check_axis(axis: int, ndim: int) -> int:
-    if not isinstance(axis, int) or not -ndim <= axis < ndim:
+    if not isinstance(axis, int | np.integer) or not -ndim <= axis < ndim:
         raise FpsimError(f"axis: {axis!r} does not exist in an array of {ndim} dimensions")
-    return axis % ndim
+    return int(axis) % ndim
 
 
-def _mx(name: str, element: str, rule: ScaleRule = ScaleRule.FLOOR) -> BlockFormat:
-    fmt = get_format(element)
-    assert isinstance(fmt, FloatFormat)
-    return BlockFormat(name, fmt, block=32, rule=rule)
-
-
-#: Named block formats (OCP MX v1.0); ``name-rule`` selects another scale rule.
+#: Named block formats; ``name-rule`` selects another scale rule where one fits.
 BLOCK_FORMATS: dict[str, BlockFormat] = {
-    fmt.name: fmt
-    for fmt in (
-        _mx("mxfp4", "e2m1"),
-        _mx("mxfp6-e2m3", "e2m3"),
-        _mx("mxfp6-e3m2", "e3m2"),
-        _mx("mxfp8-e4m3", "e4m3fn"),
-        _mx("mxfp8-e5m2", "e5m2"),
-    )
+    data["name"]: BlockFormat.from_dict(data) for data in named_block_formats()
 }
 
 
-def get_block_format(name: str | BlockFormat) -> BlockFormat:
-    """Return the block format called ``name``, such as ``mxfp4`` or ``mxfp4-rceil``.
+def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
+    """Return the block format called ``name``, such as ``mxfp4``, ``mxfp4-rceil`` or ``nvfp4``.
+
+    A `Path`, and a name that ends in ``.toml``, is read as `BlockFormat.from_toml` does.
 
     Raises:
         FpsimError: no such format, with the nearest name.
     """
     if isinstance(name, BlockFormat):
         return name
+    if isinstance(name, Path) or str(name).endswith(".toml"):
+        return BlockFormat.from_toml(name)
     key = str(name).strip().lower()
     if key in BLOCK_FORMATS:
         return BLOCK_FORMATS[key]
@@ -237,5 +362,6 @@ def get_block_format(name: str | BlockFormat) -> BlockFormat:
         return BLOCK_FORMATS[base].with_rule(rule)
     known = list(BLOCK_FORMATS)
     raise FpsimError(
-        f"block format: {name!r} is not one of {', '.join(known)}{nearest(key, known)}"
+        f"block format: {name!r} is not one of {', '.join(known)}, nor a path ending in .toml"
+        f"{nearest(key, known)}"
     )

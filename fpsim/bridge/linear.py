@@ -80,13 +80,15 @@ class SimulatedLinear(_QuantizedLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
         cast = self.cast_input(x)
+        block = self.recipe.weight.block
+        assert isinstance(block, int)
         args = MatmulOperands.check(
             self.unit.spec,
             cast.codes,
             self.codes.numpy(),
             a_scale=cast.scales,
             b_scale=self.scales.numpy(),
-            block=self.recipe.weight.block,
+            block=block,
         )
         codes, self.plan = matmul_codes(self.unit.spec, args)
         return self._finish(torch.from_numpy(_as_float32(self.unit, codes)), x)

@@ -74,11 +74,18 @@ def get_recipe(name: str | Recipe) -> Recipe:
     try:
         fmt = get_block_format(base)
     except FpsimError:
+        if base.endswith(".toml"):
+            raise
         known = recipe_names()
         raise FpsimError(
             f"recipe: {name!r} is not one of {', '.join(known)} (or one of them with a scale rule, "
             f"such as mxfp4-rceil){nearest(name, known)}"
         ) from None
+    if not fmt.is_mx or not isinstance(fmt.block, int):
+        raise FpsimError(
+            f"recipe: {name!r} has scales that are not one power of two per block; "
+            f"layers run {', '.join(recipe_names())}"
+        )
     return _direct(name, fmt)
 
 
@@ -86,6 +93,8 @@ def _direct(name: str, fmt: BlockFormat) -> BlockCast:
     return BlockCast(name, fmt, None if name.endswith(WEIGHTS_ONLY) else fmt)
 
 
+# The layers add E8M0 scales to exponents; scales with a significand need another unit.
 for _name, _format in BLOCK_FORMATS.items():
-    register(_direct(_name, _format))
-    register(_direct(_name + WEIGHTS_ONLY, _format))
+    if _format.is_mx:
+        register(_direct(_name, _format))
+        register(_direct(_name + WEIGHTS_ONLY, _format))

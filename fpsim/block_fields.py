@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fields of a block format: their values, what TOML spells them as, and which fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from fpsim.errors import FpsimError, nearest
+from fpsim.formats import FixedFormat, FloatFormat
+from fpsim.names import E8M0, get_format
+from fpsim.rounding import Rounding, parse_rounding
+from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
+
+if TYPE_CHECKING:
+    from fpsim.blocks import BlockFormat
+
+__all__ = ["FIELD_READERS", "Choice", "NanPolicy", "Span", "check_fields"]
+
+
+class Span(StrEnum):
+    """A block that is not a number of elements."""
+
+    ROW = "row"  #: all elements along the axis
+    TENSOR = "tensor"  #: all elements
+
+
+class Choice(StrEnum):
+    """Error by which a block chooses between two candidates; see `BlockFormat`."""
+
+    MSE = "mse"
+    MAE = "mae"
+    ABS_MAX = "abs_max"
+
+
+class NanPolicy(StrEnum):
+    """What a block that holds NaN or an infinity becomes; never silently a number."""
+
+    ERROR = "error"  #: FpsimError
+    SATURATE = "saturate"  #: infinities: the largest code, left out of the scale; NaN: FpsimError
+    SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
+
+
+# -- which fields fit each other -----------------------------------------------------------------
+
+
+def check_fields(fmt: BlockFormat) -> None:
+    """Raise FpsimError, naming a field, unless the fields of ``fmt`` fit each other."""
+    block = fmt.block
+    if not isinstance(block, Span) and (
+        not isinstance(block, int) or isinstance(block, bool) or block < 1
+    ):
+        raise FpsimError(f"block: {block!r} is not a positive integer, 'row' or 'tensor'")
+    if fmt.rounding is Rounding.SR:
+        raise FpsimError("rounding: a block format rounds deterministically, not 'sr'")
+    if fmt.scale_rounding is Rounding.SR:
+        raise FpsimError("scale_rounding: a block format rounds deterministically, not 'sr'")
+    nearest_only = not (fmt.is_mx or fmt.rule is ScaleRule.RAZOR)
+    if nearest_only and fmt.rounding not in (Rounding.RNE, Rounding.RNA):
+        raise FpsimError(
+            f"rounding: {fmt.rounding.value!r} is possible only in MX; {fmt.name} takes rne or rna"
+        )
+    for name in ("tensor_range", "target", "expansion"):
+        value = getattr(fmt, name)
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise FpsimError(f"{name}: {value!r} is not a non-negative number")
+    _check_rule(fmt)
+    _check_options(fmt)
+
+
+def _check_rule(fmt: BlockFormat) -> None:
+    rule, scale, fixed = fmt.rule, fmt.scale, isinstance(fmt.element, FixedFormat)
+    name = "real" if scale is None else scale.name
+    powers = (*POWER_RULES, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
+    if rule in powers and scale != E8M0:
+        raise FpsimError(f"rule: {rule.value!r} gives powers of two; scale {name} is not e8m0")
+    if rule in (ScaleRule.ABSMAX, ScaleRule.RANGE) and scale == E8M0:
+        allowed = POWER_RULES if rule is ScaleRule.ABSMAX else RANGE_RULES[1:]
+        raise FpsimError(
+            f"rule: {rule.value!r} does not fit scale e8m0; allowed: {', '.join(allowed)}"
+        )
+    integers = fixed and fmt.element.bits <= 16
+    if rule in RANGE_RULES and (
+        not (integers and scale)
+        or not isinstance(fmt.element, FixedFormat)
+        or not fmt.element.signed
+        or fmt.element.lsb
+        or fmt.element.symmetric
+    ):
+        raise FpsimError(
+            f"rule: {rule.value!r} needs a scale format and two's complement integers of up to 16 "
+            f"bits, such as int4, not {fmt.element.name}"
+        )
+    razor = rule is ScaleRule.RAZOR
+    if razor != bool(fmt.base_bits) or (razor and not isinstance(fmt.base_bits, int)):
+        raise FpsimError(f"base_bits: {fmt.base_bits!r} does not fit rule {rule.value!r}")
+    if razor:
+        _check_razor(fmt)
+    elif scale is not None and scale != E8M0 and not scale.has_zero:
+        raise FpsimError(f"scale: {name} has no zero; allowed without one is e8m0")
+    if isinstance(fmt.element, FloatFormat) and not fmt.element.has_zero and not fmt.is_mx:
+        raise FpsimError(f"element: {fmt.element.name} has no zero")
+    if not fixed and not fmt.is_mx and not fmt.element.signed:
+        raise FpsimError(f"element: {fmt.element.name} is unsigned")
+
+
+def _check_razor(fmt: BlockFormat) -> None:
+    element, scale = fmt.element, fmt.scale
+    if not isinstance(element, FixedFormat) or not element.symmetric or element.lsb:
+        raise FpsimError(
+            f"element: {element.name} is not a symmetric integer such as int4s, as 'razor' needs"
+        )
+    if not element.width <= fmt.base_bits <= 24:
+        raise FpsimError(f"base_bits: {fmt.base_bits!r} is not in {element.width}..24")
+    dropped = fmt.base_bits - element.width
+    if scale is None or scale.mantissa_bits or scale.exponent_min or scale.max_code < dropped:
+        raise FpsimError(
+            f"scale: 'razor' needs powers of two from 2^0 to 2^{dropped}, such as ue4m0b0_nozero"
+        )
+
+
+def _check_options(fmt: BlockFormat) -> None:
+    scale = fmt.scale
+    float_scale = scale is not None and fmt.rule is ScaleRule.ABSMAX
+    for name, used in (
+        ("tensor_range", bool(fmt.tensor_range)),
+        ("target", bool(fmt.target)),
+        ("choice", fmt.choice is not None),
+    ):
+        if used and not float_scale:
+            raise FpsimError(f"{name}: needs rule 'absmax' and a scale format")
+    if fmt.arithmetic is not Arithmetic.DIVIDE and not fmt.tensor_range:
+        raise FpsimError(f"arithmetic: {fmt.arithmetic.value!r} needs a tensor_range")
+    if fmt.signs and (not isinstance(fmt.element, FloatFormat) or fmt.choice is not None):
+        raise FpsimError("signs: needs sign-magnitude float elements and no choice")
+    if fmt.signs and (scale is None or fmt.rule not in (*POWER_RULES, ScaleRule.ABSMAX)):
+        raise FpsimError("signs: needs a scale format and a rule on the largest magnitude")
+    if fmt.alternative is not None:
+        if fmt.choice is None:
+            raise FpsimError("alternative: needs a choice: mse, mae or abs_max")
+        if scale is None or not scale.signed:
+            raise FpsimError("alternative: needs a scale with a sign bit, such as e4m3fn")
+        if fmt.alternative.bits != fmt.element.bits:
+            raise FpsimError(
+                f"alternative: {fmt.alternative.name} is not as wide as {fmt.element.name}"
+            )
+    if fmt.nan is NanPolicy.SCALE and scale is not None and scale.nan_code is None:
+        raise FpsimError(f"nan: 'scale' is not possible: scale {scale.name} has no NaN")
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _enum(kind: type[StrEnum]) -> Callable[[str, Any], Any]:
+    def read(key: str, value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            allowed = [str(member) for member in kind]
+            raise FpsimError(
+                f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
+            ) from None
+
+    return read
+
+
+def _typed(kind: type) -> Callable[[str, Any], Any]:
+    def read(key: str, value: Any) -> Any:
+        allowed = (float, int) if kind is float else (kind,)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise FpsimError(f"{key}: {value!r} is not a {kind.__name__}")
+        return value
+
+    return read
+
+
+def _format(key: str, value: Any) -> Any:
+    if key == "scale" and value == "real":
+        return None
+    try:
+        fmt = get_format(value)
+    except FpsimError as error:
+        raise FpsimError(f"{key}: {error}") from None
+    wanted = {"scale": FloatFormat, "alternative": FixedFormat}.get(key)
+    if wanted is not None and not isinstance(fmt, wanted):
+        kind = "floating-point" if wanted is FloatFormat else "fixed-point"
+        raise FpsimError(f"{key}: {fmt.name} is not a {kind} format")
+    return fmt
+
+
+def _block(key: str, value: Any) -> Any:
+    return _enum(Span)(key, value) if isinstance(value, str) else _typed(int)(key, value)
+
+
+def _rounding(key: str, value: Any) -> Rounding:
+    return parse_rounding(value, key)
+
+
+#: Reader of each field: (name, TOML value) to value.
+FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _typed(str),
+    "element": _format,
+    "block": _block,
+    "rule": _enum(ScaleRule),
+    "rounding": _rounding,
+    "scale": _format,
+    "scale_rounding": _rounding,
+    "tensor_range": _typed(float),
+    "target": _typed(float),
+    "signs": _typed(bool),
+    "zero": _enum(ZeroScale),
+    "arithmetic": _enum(Arithmetic),
+    "choice": _enum(Choice),
+    "expansion": _typed(float),
+    "alternative": _format,
+    "base_bits": _typed(int),
+    "nan": _enum(NanPolicy),
+}
