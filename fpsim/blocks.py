@@ -22,7 +22,7 @@ from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
 from fpsim.names import E8M0
-from fpsim.rounding import Rounding
+from fpsim.rounding import Rounding, parse_rounding
 from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
 __all__ = [
@@ -54,6 +54,30 @@ class Quantized:
     negative_scales: NDArray[Any] | None = None  #: of elements with the sign bit set
     zero_points: NDArray[np.int32] | None = None
     tensor_scale: np.float32 | None = None
+
+
+def _parse_rule(rule: str) -> ScaleRule:
+    try:
+        return ScaleRule(rule)
+    except ValueError:
+        allowed = [r.value for r in ScaleRule]
+        raise FpsimError(
+            f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(str(rule), allowed)}"
+        ) from None
+
+
+def _check_scales(quantized: Quantized, shape: tuple[int, ...], block: int | Span) -> None:
+    """Raise FpsimError unless the scales cover codes of ``shape``."""
+    scales = quantized.scales.shape
+    if block is Span.TENSOR:
+        wanted = (1,) * len(shape)
+    else:
+        length = shape[quantized.axis]
+        groups = min(length, 1) if isinstance(block, Span) else -(-length // block)
+        axis = quantized.axis % len(shape)
+        wanted = (*shape[:axis], groups, *shape[axis + 1 :])
+    if scales != wanted:
+        raise FpsimError(f"scales: shape {scales} does not cover codes of shape {shape}: {wanted}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,9 @@ class BlockFormat:
     nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
+        for name in ("rounding", "scale_rounding"):
+            object.__setattr__(self, name, parse_rounding(getattr(self, name), name))
+        object.__setattr__(self, "rule", _parse_rule(self.rule))
         check_fields(self)
 
     @property
@@ -209,7 +236,7 @@ class BlockFormat:
         """
         policy = self._policy(nan)
         array = np.asarray(x)
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             raise FpsimError(f"x: dtype {array.dtype} is not floating point")
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
@@ -295,6 +322,7 @@ class BlockFormat:
             FpsimError: codes or scales wider than the formats, or a part that is missing.
         """
         codes = check_codes(quantized.codes, self.element, "codes")
+        _check_scales(quantized, codes.shape, self.block)
 
         def spread(array: NDArray[Any]) -> NDArray[Any]:
             if not codes.size:

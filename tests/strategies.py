@@ -145,7 +145,9 @@ def mac_specs(
     b = draw(st.one_of(st.just(a), formats))
     name = description = ""
     if described:
-        name = draw(st.one_of(st.just(""), st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)))
+        name = draw(
+            st.one_of(st.just(""), st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True))
+        )
         description = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
     return MacSpec(a, b, draw(stages), name, description)
 

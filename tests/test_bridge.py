@@ -15,7 +15,16 @@ from torch import nn
 
 import fpsim
 from fpsim import oracle
-from fpsim.bridge import capture, conversion_of, convert, evaluate, get_recipe, models, restore, text
+from fpsim.bridge import (
+    capture,
+    conversion_of,
+    convert,
+    evaluate,
+    get_recipe,
+    models,
+    restore,
+    text,
+)
 from fpsim.bridge.linear import CastLinear, SimulatedLinear
 from fpsim.bridge.models import LoadedModel
 from fpsim.errors import FpsimError, ModelUnavailable
@@ -244,4 +253,3 @@ def test_check_figures(
     tokens = text.tokenize(smollm2.tokenizer, text.topics_text())
     result = evaluate(smollm2, text.windows(tokens), recipe, "exact").result
     assert result.perplexity == pytest.approx(perplexity, rel=tolerance)
-

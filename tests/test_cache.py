@@ -76,7 +76,9 @@ def test_an_edited_helper_is_never_stale(tmp_path: Path) -> None:
     Numba alone watches only the file that defines the compiled function.
     """
     package = tmp_path / "fpsim"
-    shutil.copytree(Path(fpsim.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(fpsim.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
     program = (
         "import fpsim; from fpsim.kernels import codec; f = fpsim.get_format('e2m1')\n"
         "print(f.encode([0.25, 0.75, 5.0]).tolist(), fpsim.__file__)\n"

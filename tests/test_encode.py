@@ -63,9 +63,7 @@ def encodings(
     everything = np.ones(values.size, dtype=bool)
     if not values.size:
         return
-    pieces = [
-        encode(values, everything, i, i + LONG - 1) for i in range(0, values.size, LONG - 1)
-    ]
+    pieces = [encode(values, everything, i, i + LONG - 1) for i in range(0, values.size, LONG - 1)]
     yield "short", np.concatenate(pieces), everything
     size = max(values.size, LONG + 5)
     yield "long", encode(np.resize(values, size), everything, 0, size)[: values.size], everything
@@ -126,7 +124,9 @@ def fixed_critical_values(fmt: FixedFormat) -> NDArray[np.float64]:
         integers += [i / 4 for i in range(-(5 << fmt.width), 5 << fmt.width)]
     integers += [sign * 2.0**e for sign in (1, -1) for e in range(-70, 140)]
     points = np.ldexp(np.array(integers), fmt.lsb)
-    return np.unique(np.concatenate([points, np.nextafter(points, 0), np.nextafter(points, np.inf)]))
+    return np.unique(
+        np.concatenate([points, np.nextafter(points, 0), np.nextafter(points, np.inf)])
+    )
 
 
 @pytest.mark.parametrize("fmt", FIXED, ids=lambda fmt: fmt.name)
@@ -397,7 +397,9 @@ def test_stochastic_rounding_with_more_random_bits_than_the_value_has() -> None:
 
 
 @given(float_formats(), st.integers(1, 32), st.data())
-def test_stochastic_rounding_of_any_format(fmt: FloatFormat, bits: int, data: st.DataObject) -> None:
+def test_stochastic_rounding_of_any_format(
+    fmt: FloatFormat, bits: int, data: st.DataObject
+) -> None:
     size = 12
     near = st.builds(
         lambda m, e: float(np.ldexp(m, e - 50)),

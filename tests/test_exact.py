@@ -19,6 +19,7 @@ from fpsim.stages import Exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 @pytest.mark.parametrize("name", EIGHT_BIT)
 def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:
@@ -120,7 +121,12 @@ def test_random_matrix_products(rounding: Rounding, spread: int) -> None:
     c = rng.integers(0, unit.result.max_code, (3, 10))
     low, high = max(0, 127 - spread), min(254, 127 + spread)
     scale_a, scale_b = rng.integers(low, high + 1, (3, 8)), rng.integers(low, high + 1, (8, 10))
-    for arguments in ((None, None, None), (c, None, None), (None, scale_a, scale_b), (c, scale_a, scale_b)):
+    for arguments in (
+        (None, None, None),
+        (c, None, None),
+        (None, scale_a, scale_b),
+        (c, scale_a, scale_b),
+    ):
         expected = oracle_matmul(unit, a, b, *arguments)
         assert np.array_equal(unit.matmul(a, b, *arguments), expected)
 

@@ -24,6 +24,7 @@ from fpsim import FpsimError, Rounding, oracle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 @pytest.mark.parametrize("width", [4, 5, 6, 7, 8])
 def test_every_operand_and_accumulator(width: int, rounding: Rounding) -> None:

@@ -89,9 +89,9 @@ def test_a_wide_fixed_accumulator_is_exact(seed: int, rounding: str) -> None:
     values = wide.result.decode(wide.matmul(a, b))
     assert np.array_equal(values, reference.result.decode(reference.matmul(a, b)))
     narrow = exact("e4m3", rounding)  # one rounding of the same sum
-    assert np.array_equal(narrow.matmul(a, b) & 0x7F, narrow.result.encode(
-        values, rounding, "inf"
-    ) & 0x7F)
+    assert np.array_equal(
+        narrow.matmul(a, b) & 0x7F, narrow.result.encode(values, rounding, "inf") & 0x7F
+    )
 
 
 @given(seeds, deterministic)
@@ -107,7 +107,12 @@ def test_a_wide_chain_is_exact(seed: int, rounding: str) -> None:
 @given(seeds, st.permutations(range(10)))
 def test_exact_and_wrapping_sums_do_not_depend_on_order(seed: int, order: list[int]) -> None:
     a, b = codes(seed, 2, 10, 3)
-    for unit in (exact("e4m3"), exact("e5m10", "rto"), fixed(6, -1, "wrap"), fixed(5, 2, "wrap", "rup")):
+    for unit in (
+        exact("e4m3"),
+        exact("e5m10", "rto"),
+        fixed(6, -1, "wrap"),
+        fixed(5, 2, "wrap", "rup"),
+    ):
         assert np.array_equal(unit.matmul(a[:, order], b[order]), unit.matmul(a, b))
 
 
@@ -158,7 +163,11 @@ def test_more_k_of_zeros_changes_nothing_but_the_sign_of_zero(seed: int, roundin
     a, b = codes(seed, 2, 6, 3)
     more_a = np.concatenate([a, np.zeros((2, 5), dtype=int)], axis=1)
     more_b = np.concatenate([b, np.full((5, 3), 7)], axis=0)
-    for unit in (chain("e4m3", rounding), exact("e4m3", rounding), fixed(8, 0, "saturate", rounding)):
+    for unit in (
+        chain("e4m3", rounding),
+        exact("e4m3", rounding),
+        fixed(8, 0, "saturate", rounding),
+    ):
         plain = unit.result.decode(unit.matmul(a, b))
         assert np.array_equal(unit.result.decode(unit.matmul(more_a, more_b)), plain)
 

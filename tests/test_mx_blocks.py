@@ -18,7 +18,8 @@ from fpsim.blocks import BLOCK_FORMATS, Quantized, ScaleRule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RULES = list(ScaleRule)
+MX_FORMATS = [name for name in BLOCK_FORMATS if name.startswith("mx")]
+RULES = [ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN]
 MX = get_block_format("mxfp4")
 
 
@@ -133,7 +134,7 @@ EDGE_BLOCKS: dict[str, list[float]] = {
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("what", EDGE_BLOCKS)
-@pytest.mark.parametrize("name", BLOCK_FORMATS)
+@pytest.mark.parametrize("name", MX_FORMATS)
 def test_edge_blocks(name: str, what: str, rule: str) -> None:
     check(get_block_format(name).with_rule(rule), EDGE_BLOCKS[what])
 
@@ -204,7 +205,7 @@ moderate = st.builds(lambda m, e: float(np.ldexp(m, e - 20)), st.integers(-(1 <<
 
 
 @given(
-    st.sampled_from(sorted(BLOCK_FORMATS)),
+    st.sampled_from(sorted(MX_FORMATS)),
     st.sampled_from(RULES),
     st.integers(1, 5),
     st.lists(st.one_of(moderate, finite32, st.floats()), min_size=1, max_size=12),
@@ -327,7 +328,7 @@ def test_dequantize_is_exact_to_the_ends_of_the_scale() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", BLOCK_FORMATS)
+@pytest.mark.parametrize("name", MX_FORMATS)
 def test_quantizing_again_changes_nothing(name: str, rule: str) -> None:
     """Values of a block format are fixed points of its rule, whatever scale they came from."""
     fmt = get_block_format(name).with_rule(rule)
@@ -378,7 +379,7 @@ def test_strided_input() -> None:
         ({"x": ["1.0"]}, ["x", "floating point"]),
         ({"x": [None]}, ["x", "object"]),
         ({"x": np.ones(3, dtype=np.longdouble)}, ["x", str(np.dtype(np.longdouble))]),
-        ({"x": np.ones(3), "nan": "zero"}, ["nan", "'zero'", "scale, error"]),
+        ({"x": np.ones(3), "nan": "zero"}, ["nan", "'zero'", "error, saturate, scale"]),
         ({"x": [1.0, np.inf], "nan": "error"}, ["x", "infinity", "row 0", "mxfp4"]),
     ],
     ids=lambda x: str(x)[:50],

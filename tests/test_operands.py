@@ -197,9 +197,7 @@ def test_blocks_of_scales_and_a_partial_last_one(unit: MacUnit, block: int) -> N
     spread = np.arange(7) // block
     expected = unit.matmul(a, b, None, a_scale[:, spread], b_scale[spread])
     assert np.array_equal(unit.matmul(a, b, None, a_scale, b_scale, block=block), expected)
-    dots = unit.dot(
-        a[:, None], b.T[None], None, a_scale[:, None], b_scale.T[None], block=block
-    )
+    dots = unit.dot(a[:, None], b.T[None], None, a_scale[:, None], b_scale.T[None], block=block)
     assert np.array_equal(dots, expected)
     if 7 % groups == 0:
         assert np.array_equal(unit.matmul(a, b, None, a_scale, b_scale), expected)

@@ -146,9 +146,7 @@ def test_every_mode_picks_one_of_two_neighbours(
 
 
 @given(float_formats(max_bits=32), st.data())
-def test_rounding_to_odd_is_odd_exactly_when_inexact(
-    fmt: FloatFormat, data: st.DataObject
-) -> None:
+def test_rounding_to_odd_is_odd_exactly_when_inexact(fmt: FloatFormat, data: st.DataObject) -> None:
     assume(fmt.subnormals is Subnormals.GRADUAL)
     x = data.draw(values_for(fmt))
     x = np.abs(x[np.abs(x) <= fmt.max_value])

@@ -116,7 +116,9 @@ def test_stages_take_names_of_roundings_and_policies_too() -> None:
         (Exact(fmt, "rup"), Exact(fmt, Rounding.RUP)),
         (Fixed(8, 0, "saturate", "rto"), Fixed(8, 0, Overflow.SATURATE, Rounding.RTO)),
     ):
-        units = [MacUnit(MacSpec(get_format("e2m1"), get_format("e2m1"), s)) for s in (by_name, by_value)]
+        units = [
+            MacUnit(MacSpec(get_format("e2m1"), get_format("e2m1"), s)) for s in (by_name, by_value)
+        ]
         top = 0x7BFF if units[0].result == fmt else 127
         codes = [unit.dot([7], [7], top).item() for unit in units]
         assert codes[0] == codes[1]
@@ -132,7 +134,17 @@ def test_getting_units() -> None:
     assert get_unit("exact").name == "e2m1-exact-e8m23"
     with pytest.raises(FpsimError, match="did you mean 'e2m1-chain-e5m10'"):
         get_unit("e2m1-chian-e5m10")
-    for thing in ("", "e2m1", "chain", "e2m1-chain", "e2m1-fixedq", "e2m1-fixed24", 3, None, b"exact"):
+    for thing in (
+        "",
+        "e2m1",
+        "chain",
+        "e2m1-chain",
+        "e2m1-fixedq",
+        "e2m1-fixed24",
+        3,
+        None,
+        b"exact",
+    ):
         with pytest.raises(FpsimError, match="unit"):
             get_unit(thing)
     with pytest.raises(FpsimError, match="no/such/file.toml"):
@@ -276,5 +288,7 @@ else:
     assert unit.dot(one, one).tolist() == [0x3F800000]
     assert unit.matmul(one, one).tolist() == [[0x3F800000]]
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-400:]

@@ -57,7 +57,12 @@ def test_philox_agrees_with_a_plain_implementation() -> None:
         x, k = list(counter), list(key)
         for _ in range(10):
             p0, p1 = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
-            x = [(p1 >> 32) ^ x[1] ^ k[0], p1 & 0xFFFFFFFF, (p0 >> 32) ^ x[3] ^ k[1], p0 & 0xFFFFFFFF]
+            x = [
+                (p1 >> 32) ^ x[1] ^ k[0],
+                p1 & 0xFFFFFFFF,
+                (p0 >> 32) ^ x[3] ^ k[1],
+                p0 & 0xFFFFFFFF,
+            ]
             k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
         return x
 
@@ -149,7 +154,9 @@ def test_vectors_of_other_units_are_the_oracles(unit: MacUnit) -> None:
 
 def head_of_each_section(vectors: VectorSet, count: int) -> VectorSet:
     """Return the first vectors of each section; every section starts with CLEAR or LOAD."""
-    keep = np.concatenate([np.arange(s.start, s.start + min(s.count, count)) for s in vectors.sections])
+    keep = np.concatenate(
+        [np.arange(s.start, s.start + min(s.count, count)) for s in vectors.sections]
+    )
     columns = {name: values[keep] for name, values in vectors.columns.items()}
     return VectorSet(vectors.spec, vectors.seed, vectors.strategy, columns, ())
 
@@ -177,7 +184,9 @@ def test_same_arguments_same_vectors_and_other_seeds_others(name: str, tmp_path:
         write(generate(unit, strategy="random", count=300), tmp_path / directory)
     write(generate(unit, strategy="random", count=300, seed=2), tmp_path / "three")
     files = ["vectors.hex", "vectors.jsonl", "manifest.json"]
-    one, two, three = ([(tmp_path / d / f).read_bytes() for f in files] for d in ("one", "two", "three"))
+    one, two, three = (
+        [(tmp_path / d / f).read_bytes() for f in files] for d in ("one", "two", "three")
+    )
     assert one == two
     assert one[0] != three[0]
 
@@ -275,7 +284,9 @@ def rounding_bits(vectors: VectorSet, vector: dict[str, int], acc: int) -> tuple
 def test_every_shift_meets_all_rounding_bits(half: VectorSet) -> None:
     """All 16 combinations of sign, last bit, guard and sticky: ties up and down among them."""
     met = {rounding_bits(half, v, acc) for v, acc in section(half, "every-shift")}
-    combinations = {(s, last, g, t) for s in (0, 1) for last in (0, 1) for g in (0, 1) for t in (0, 1)}
+    combinations = {
+        (s, last, g, t) for s in (0, 1) for last in (0, 1) for g in (0, 1) for t in (0, 1)
+    }
     assert combinations <= met
 
 
@@ -517,7 +528,10 @@ def test_a_wrong_expectation_is_named_by_line(written: Path) -> None:
     [
         (lambda lines: lines[:-1], ["vectors.hex", "vectors, but the manifest says"]),
         (lambda lines: [*lines, lines[-1]], ["vectors.hex", "vectors, but the manifest says"]),
-        (lambda lines: [*lines[:-3], "12xz", *lines[-2:]], ["vectors.hex:", "'12xz'", "hexadecimal"]),
+        (
+            lambda lines: [*lines[:-3], "12xz", *lines[-2:]],
+            ["vectors.hex:", "'12xz'", "hexadecimal"],
+        ),
         (lambda lines: [*lines[:-3], "", *lines[-2:]], ["vectors.hex:", "hexadecimal"]),
         (lambda lines: [*lines[:-3], "f" * 30, *lines[-2:]], ["vectors.hex:", "more than 42 bits"]),
         (lambda lines: [*lines[:-3], "-1", *lines[-2:]], ["vectors.hex:", "'-1'"]),

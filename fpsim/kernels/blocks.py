@@ -81,6 +81,8 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
             inverse = math.ldexp(1.0, E8M0_BIAS - code)
             for k in range(start, stop):
                 value = np.float64(x[r, k]) * inverse
+                if value == 0.0 and x[r, k] != 0.0:  # underflow: directed modes still see it
+                    value = np.float64(math.copysign(5e-324, x[r, k]))
                 codes[r, k] = encode_value(value, layout, limits, mode, np.int64(0), 0)
     first = bad.min()
     return -1 if first == rows else first
