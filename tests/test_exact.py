@@ -16,7 +16,6 @@ from test_chain import EIGHT_BIT, all_steps, check_case
 from fpsim import MacUnit, Rounding, get_unit, oracle
 from fpsim.stages import Exact
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

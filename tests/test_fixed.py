@@ -21,7 +21,6 @@ from test_chain import check_case
 
 from fpsim import FpsimError, Rounding, oracle
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
