@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fpsim import oracle
-from fpsim.kernels import gemm
+from fpsim.kernels import encode, gemm
 
 # Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
 # There is no deadline because the first example of a kernel variant compiles it.
@@ -58,7 +58,28 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Generate kernels for 32-byte registers, as on a processor without AVX-512."""
-    gemm.gemm.cache_clear()
-    monkeypatch.setattr("fpsim.kernels.gemm.vector_bytes", lambda: 32)
+    compiled = (gemm.gemm, encode.encoder)
+    for variants in compiled:
+        variants.cache_clear()
+    for module in ("gemm", "encode"):
+        monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
-    gemm.gemm.cache_clear()
+    for variants in compiled:
+        variants.cache_clear()
+
+
+#: Sweeps whose every case compiles or enumerates a lot: run with ``-m slow``.
+SWEEPS = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "blocks", "cache", "elements", "encode", "exact", "kernels", "metamorphic",
+        "properties", "third_party", "vectors",
+    )
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the sweeps slow."""
+    for item in items:
+        if item.path.name in SWEEPS:
+            item.add_marker(pytest.mark.slow)

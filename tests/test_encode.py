@@ -117,6 +117,15 @@ def test_encode_at_every_critical_value(name: str, rounding: Rounding) -> None:
     check(values, fmt, rounding)
 
 
+@pytest.mark.parametrize("rounding", [Rounding.RNE, Rounding.RDN])
+@pytest.mark.usefixtures("narrow_vectors")
+def test_encode_on_narrow_registers(rounding: Rounding) -> None:
+    """Other vector lengths, other tails, the same codes."""
+    for name in ("e2m1", "e4m3fn", "e5m10"):
+        fmt = float_format(name)
+        check(np.concatenate([critical_values(fmt), SPECIALS]), fmt, rounding)
+
+
 def fixed_critical_values(fmt: FixedFormat) -> NDArray[np.float64]:
     ends = [fmt.min_integer, fmt.max_integer, 0, 1 << fmt.width]
     integers = [float(end) + i / 4 for end in ends for i in range(-12, 13)]
