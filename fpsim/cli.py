@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 import fpsim
-from fpsim import vectors
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.names import NAMED_FORMATS, get_format
 from fpsim.progress import bar, say
 from fpsim.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
+from fpsim.vectors import commands as commands_about_vectors
 
 __all__ = ["main"]
 
@@ -160,40 +160,6 @@ def _units(args: argparse.Namespace) -> int:
         print(f"{rows[0]['equation']}\n\n{specs[0].to_toml()}", end="")
     else:
         _table("Published units", ["name", "equation"], [[r["name"], r["equation"]] for r in rows])
-    return 0
-
-
-def _vectors(args: argparse.Namespace) -> int:
-    if args.check is not None:
-        checked = vectors.check(args.check)
-        print(
-            f"{args.check}: {checked.count} vectors of {checked.spec.name}, "
-            "each as the unit gives it"
-        )
-        return 0
-    if args.unit is None or args.out is None:
-        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR")
-    made = vectors.generate(
-        fpsim.get_unit(args.unit),
-        strategy=args.strategy,
-        count=args.count,
-        seed=args.seed,
-        exponents=args.exponents,
-        load=not args.no_load,
-    )
-    path = vectors.write(made, args.out)
-    rows = [[s.name, s.count] for s in made.sections]
-    if args.json:
-        _print_json(
-            {
-                "unit": made.spec.name,
-                "count": made.count,
-                "out": str(path),
-                "sections": {s.name: s.count for s in made.sections},
-            }
-        )
-    else:
-        _table(f"{made.count} vectors of {made.spec.name} in {path}", ["section", "vectors"], rows)
     return 0
 
 
@@ -336,17 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("units", _units, "List published units, or show one as an equation and TOML")
     sub.add_argument("name", nargs="?")
 
-    sub = command(
-        "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them"
-    )
-    sub.add_argument("unit", nargs="?")
-    sub.add_argument("--out", type=Path, metavar="DIR")
-    sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
-    sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
-    sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
-    sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--exponents", action="store_true", help="drive the run-time exponent too")
-    sub.add_argument("--no-load", action="store_true", help="only clear and mac, no load")
+    commands_about_vectors.register(command)
 
     sub = command("rtl", _rtl, "Print the SystemVerilog instantiation of a unit", reports=False)
     sub.add_argument("unit")

@@ -94,14 +94,14 @@ def _digit(character):
     return np.int64(-1)
 
 
-@kernel(parallel=True)
+@kernel()
 def philox_words(seed, stream, start, out):
     """Fill ``out`` (uint32) with the words ``start, start + 1, ...`` of a stream; 4 divides start.
 
     Salmon et al., SC 2011; see `fpsim.vectors.philox`.
     """
     blocks = (out.size + 3) // 4
-    for j in prange(blocks):
+    for j in range(blocks):
         block = np.uint64(start // 4 + j)
         x0, x1 = block & _LOW, block >> np.uint64(32)
         x2, x3 = np.uint64(stream) & _LOW, np.uint64(stream) >> np.uint64(32)

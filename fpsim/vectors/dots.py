@@ -25,10 +25,10 @@ from fpsim.vectors.random_beats import random_dots, random_streams
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Section
 
-__all__ = ["BLOCK", "DotPlan", "Part", "plan_dots"]
+__all__ = ["DotPlan", "Part", "plan_dots"]
 
-#: Vectors per block of a random section.
-BLOCK = 4096
+#: Elements of an operand in a block of a random section, and the least vectors there.
+BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
 #: Streams are this part of the random vectors where results can be addends.
 STREAM_SHARE = 8
 MAX_COUNT = 1 << 40
@@ -138,9 +138,14 @@ def plan_dots(
             ("random-streams", streams, random_streams),
         ):
             if total:
-                blocks = -(-total // BLOCK)
+                blocks = -(-total // block_size(shape))
                 parts.append(Part(name, total, blocks, partial(_random, shape, seed, total, make)))
     return DotPlan(shape, strategy, seed, tuple(parts))
+
+
+def block_size(shape: Shape) -> int:
+    """Return the vectors per block of a random section."""
+    return max(LEAST_BLOCK, BLOCK_ELEMENTS // shape.k)
 
 
 def _fixed_parts(beats: Beats) -> list[Part]:
@@ -162,7 +167,8 @@ def _random(
     make: Callable[[Shape, int, int, int], Columns],
     block: int,
 ) -> Columns:
-    return make(shape, seed, block, min(BLOCK, total - block * BLOCK))
+    size = block_size(shape)
+    return make(shape, seed, block, min(size, total - block * size))
 
 
 def add_products(beats: Beats) -> None:

@@ -7,6 +7,8 @@ fixed order, so every vector is a function of the seed and its place.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,11 @@ class _Draw:
         return table[self.below(table.size, *shape)]
 
 
+@lru_cache(maxsize=8)
+def _palette(shape: Shape) -> Palette:
+    return Palette(shape)
+
+
 def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
     """Return ``count`` independent dot products."""
     draw = _Draw(seed, _DOTS + block)
@@ -71,7 +78,7 @@ def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
 
 def _operands(shape: Shape, draw: _Draw, count: int) -> Columns:
     """Draw operand and scale codes; one row in four is sparse, one in four keeps to few codes."""
-    spec, palette = shape.spec, Palette(shape)
+    spec, palette = shape.spec, _palette(shape)
     mode = draw.below(8, count)
     columns: Columns = {}
     for operand in "ab":
@@ -112,7 +119,7 @@ def _near_one(palette: Palette, operand: str) -> Codes:
 
 def _addends(shape: Shape, draw: _Draw, columns: Columns) -> NDArray[np.uint64]:
     """Draw addend codes: zero, any bits, near minus the sum, or with an exponent near the sum's."""
-    spec, palette = shape.spec, Palette(shape)
+    spec, palette = shape.spec, _palette(shape)
     fmt = spec.initial
     count = columns["a"].shape[0]
     mode = draw.below(4, count)
