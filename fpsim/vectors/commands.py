@@ -12,7 +12,7 @@ from typing import Any
 import fpsim
 from fpsim import vectors
 from fpsim.errors import FpsimError
-from fpsim.progress import bar
+from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import check_dots, parse_formats, write_dots
@@ -48,6 +48,14 @@ def register(command: Command) -> None:
     sub = command("explain", _explain, "Show one vector step by step")
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
+
+    sub = command("coverage", _coverage, "Corner bins of a directory of dot products")
+    sub.add_argument("directory", type=Path, metavar="DIR")
+
+    sub = command("golden", _golden, "Check the published vectors and regenerate the large sets")
+    sub.add_argument("names", nargs="*", metavar="UNIT")
+    sub.add_argument("--write", action="store_true", help="make and prove the published sets anew")
+    sub.add_argument("--released", action="store_true", help="leave the large sets out")
 
     sub = command("export-c", _export_c, "Write a C99 model of a unit, for DPI-C too")
     sub.add_argument("unit")
@@ -118,6 +126,29 @@ def _explain(args: argparse.Namespace) -> int:
     found = explain(args.directory, args.line)
     _print(args, found.to_dict(), str(found))
     return 0 if found.right else FAILED
+
+
+def _coverage(args: argparse.Namespace) -> int:
+    from fpsim.vectors.coverage import coverage
+
+    with bar("traces") as update:
+        found = coverage(args.directory, update)
+    _print(args, found.to_dict(), str(found))
+    return 0 if found.complete else FAILED
+
+
+def _golden(args: argparse.Namespace) -> int:
+    from fpsim.vectors import catalogue
+
+    rows = {}
+    for name in catalogue.names_or_all(args.names):
+        if args.write:
+            rows[name] = catalogue.release(name, say).selection.count
+        else:
+            rows[name] = catalogue.check_release(name, large=not args.released)
+            say(f"{name}: {rows[name]} vectors, bit for bit")
+    _print(args, rows, f"{len(rows)} units")
+    return 0
 
 
 def _export_c(args: argparse.Namespace) -> int:

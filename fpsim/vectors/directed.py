@@ -38,6 +38,7 @@ def add_directed(beats: Beats) -> None:
     """Append every corner class, one section each."""
     classes = (
         signed_zeros,
+        addend_alone,
         subnormal_operands,
         largest,
         addend_shifts,
@@ -152,6 +153,18 @@ def signed_zeros(beats: Beats) -> None:
         for c in addends:
             beats.add(**_lanes(beats, largest, opposite), c=c)
             beats.add(**_lanes(beats, opposite, largest), c=c)
+
+
+def addend_alone(beats: Beats) -> None:
+    """Addends of every kind with products of zero: they pass unchanged, or flushed, or cut."""
+    fmt = beats.shape.spec.initial
+    if isinstance(fmt, FloatFormat):
+        row = 1 << fmt.mantissa_bits
+        picks = np.array([1, 2, 3, row - 1, row, row + 1, fmt.max_code - 1, fmt.max_code])
+        codes = _both_signs(fmt, np.concatenate([picks, fmt.max_code // 2 + np.arange(4)]))
+    else:
+        codes = np.array([1, 2, fmt.max_integer, (1 << fmt.width) - 1], dtype=np.uint64)
+    beats.add(c=codes)
 
 
 def _opposite(palette: Palette, term: tuple[int, int]) -> tuple[int, int] | None:

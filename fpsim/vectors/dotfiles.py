@@ -228,9 +228,9 @@ class _Maker:
 _maker: _Maker | None = None
 
 
-def _install(maker: _Maker) -> None:
+def _install(source: DotSource, texts: list[str], keep: bool) -> None:
     global _maker
-    _maker = maker
+    _maker = _Maker(source, texts, keep)
 
 
 def _make(job: tuple[int, int]) -> Bodies:
@@ -240,12 +240,12 @@ def _make(job: tuple[int, int]) -> Bodies:
 
 def _bodies(source: DotSource, texts: list[str], jobs: int, keep: bool) -> Iterator[Bodies]:
     """Yield the blocks in order, made here or by worker processes a few blocks ahead."""
-    maker = _Maker(source, texts, keep)
     if jobs == 1:
-        yield from map(maker.make, source.jobs())
+        yield from map(_Maker(source, texts, keep).make, source.jobs())
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_install, initargs=(maker,)) as pool:
+    arguments = (source, texts, keep)
+    with ProcessPoolExecutor(jobs, context, initializer=_install, initargs=arguments) as pool:
         waiting: deque[Future[Bodies]] = deque()
         for job in source.jobs():
             waiting.append(pool.submit(_make, job))
@@ -532,7 +532,3 @@ def _same_bytes(
     row = (int(unequal[0]) if unequal.size else size) // length
     raise FpsimError(f"{path}: vector {start + row} is not what vectors.hex says")
 
-
-def words(columns: Columns, shape: Shape) -> NDArray[np.uint64]:
-    """Return columns as elements of words."""
-    return shape.elements(columns)
