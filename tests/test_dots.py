@@ -22,6 +22,8 @@ from fpsim.vectors.philox import Philox
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 UNITS = [
     "e2m1-chain-e5m10",
     "e2m1-fixed24q2",

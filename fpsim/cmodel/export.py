@@ -218,9 +218,7 @@ def package_text(shape: Shape, prefix: str) -> str:
     spec = shape.spec
     lanes = {lane.name: lane for lane in shape.lanes}
     names = [n for n in ("a", "b", "a_scale", "b_scale") if n in lanes]
-    arguments = [
-        f"input  bit [{lanes[n].lanes * lanes[n].width - 1}:0] {n}" for n in names
-    ]
+    arguments = [f"input  bit [{lanes[n].lanes * lanes[n].width - 1}:0] {n}" for n in names]
     arguments += [f"input  bit [{lanes['c'].width - 1}:0] c"]
     arguments += [f"output bit [{lanes['acc'].width - 1}:0] acc"]
     joined = ",\n    ".join(arguments)
@@ -243,7 +241,12 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
     text = (_HERE / "check.c").read_text(encoding="utf-8")
     lanes = {lane.name: lane for lane in shape.lanes}
     fields = {field.name: field.lsb for field in shape.fields}
-    values = {"HEADER": header, "WORD_BITS": shape.word_bits, "K": shape.k, "GROUP": max(shape.group, 1)}
+    values = {
+        "HEADER": header,
+        "WORD_BITS": shape.word_bits,
+        "K": shape.k,
+        "GROUP": max(shape.group, 1),
+    }
     for name in ("a", "b", "a_scale", "b_scale", "c", "acc", "op"):
         lane = lanes.get(name)
         values[f"{name.upper()}_LSB"] = fields.get(name, 0)
@@ -252,4 +255,3 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
     for key, value in values.items():
         text = text.replace(f"${key}$", str(value))
     return text.replace("@", prefix)
-

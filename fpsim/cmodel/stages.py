@@ -90,7 +90,11 @@ class StageWriter:
         return self._function(f"@{label}", stage.equation, body)
 
     def _chain(self, stage: Chain) -> str:
-        fmt, mode, over = self.format(stage.format), _mode(stage.rounding), _overflow(stage.overflow)
+        fmt, mode, over = (
+            self.format(stage.format),
+            _mode(stage.rounding),
+            _overflow(stage.overflow),
+        )
         term = "t[i]"
         if stage.product is ProductRounding.ROUNDED:
             term = f"@decode(@round(t[i], {fmt}, {mode}, {over}), {fmt})"
@@ -233,10 +237,16 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
 """
 
     def _tree(self, stage: Tree, label: str) -> str:
-        fmt, mode, over = self.format(stage.format), _mode(stage.rounding), _overflow(stage.overflow)
+        fmt, mode, over = (
+            self.format(stage.format),
+            _mode(stage.rounding),
+            _overflow(stage.overflow),
+        )
         rdn = int(stage.rounding is Rounding.RDN)
-        rounded = "" if stage.product is ProductRounding.FUSED else (
-            f"      v[m - 1] = @decode(@round(v[m - 1], {fmt}, {mode}, {over}), {fmt});\n"
+        rounded = (
+            ""
+            if stage.product is ProductRounding.FUSED
+            else (f"      v[m - 1] = @decode(@round(v[m - 1], {fmt}, {mode}, {over}), {fmt});\n")
         )
         size = "n" if stage.products is None else str(stage.products)
         leaf = int(stage.addend is Joins.LEAF and stage.lanes == 1)
@@ -317,7 +327,9 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
   }}
   return {inner}(t, n, c);
 """
-        head = f"static inline uint64_t @{label}(const @operands *x, int from, int n, uint64_t c) {{\n"
+        head = (
+            f"static inline uint64_t @{label}(const @operands *x, int from, int n, uint64_t c) {{\n"
+        )
         buffer = "  static @THREAD @num t[@MAX_K * 4];\n"
         self.functions.append(f"/* {stage.equation} */\n{head}{buffer}{body}}}\n")
         return f"@{label}"
@@ -343,7 +355,9 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
 """
         drop = ""
         if stage.nan_scale is NanScale.ZERO:
-            drop = "  if (sa.kind == @NAN || sb.kind == @NAN) {\n    *t = @zero();\n    return;\n  }\n"
+            drop = (
+                "  if (sa.kind == @NAN || sb.kind == @NAN) {\n    *t = @zero();\n    return;\n  }\n"
+            )
         a, b = self.format(spec.a), self.format(spec.b)
         self.functions.append(f"""/* The scaled exact sum of a block, of elements with the given signs (-1: either). */
 static inline void @block_term(const @operands *x, int from, int to, int a_sign, int b_sign, @num *t) {{

@@ -125,14 +125,32 @@ class Palette:
         fmt: FloatFormat = getattr(self.spec, f"{operand}_scale")
         row = 1 << fmt.mantissa_bits
         one, top = self.one(operand), fmt.max_code
-        codes = {0, 1, 2, row - 1, row, row + 1, one - 1, one, one + 1, one + 9, one - 9, top - 1, top}
+        codes = {
+            0,
+            1,
+            2,
+            row - 1,
+            row,
+            row + 1,
+            one - 1,
+            one,
+            one + 1,
+            one + 9,
+            one - 9,
+            top - 1,
+            top,
+        }
         if self.nan:
             codes |= {top + 1, (1 << fmt.magnitude_bits) - 1}
         if fmt.signed:
             codes |= {c + fmt.sign_bit for c in codes}
         values = fmt.decode(np.arange(1 << fmt.bits))
         return np.array(
-            [c for c in sorted(codes) if 0 <= c < 1 << fmt.bits and (self.nan or np.isfinite(values[c]))],
+            [
+                c
+                for c in sorted(codes)
+                if 0 <= c < 1 << fmt.bits and (self.nan or np.isfinite(values[c]))
+            ],
             dtype=np.int64,
         )
 
@@ -183,7 +201,9 @@ class Beats:
             if name in ("op", "c"):
                 arrays[name] = array.reshape(-1)
             else:
-                array = array[:, None] if array.ndim == 1 and not isinstance(value, tuple) else array
+                array = (
+                    array[:, None] if array.ndim == 1 and not isinstance(value, tuple) else array
+                )
                 arrays[name] = np.broadcast_to(
                     array, (array.shape[0] if array.ndim == 2 else 1, lanes[name])
                 )

@@ -27,7 +27,9 @@ Command = Callable[..., Any]
 
 def register(command: Command) -> None:
     """Add the commands; ``command(name, run, text, reports)`` makes a parser of one."""
-    sub = command("vectors", _vectors, "Write golden vectors of a unit, or check a directory of them")
+    sub = command(
+        "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them"
+    )
     sub.add_argument("unit", nargs="?")
     sub.add_argument("--out", type=Path, metavar="DIR")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")

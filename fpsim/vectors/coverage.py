@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.spec import MacSpec, exponents
@@ -89,7 +87,9 @@ def bin_table(shape: Shape, hits: Counter[str]) -> tuple[Bin, ...]:
     expected = expected_bins(shape)
     for name, reason in expected.items():
         if reason is not None and hits[name]:
-            raise FpsimError(f"coverage: {name} was hit, but it was said to be impossible: {reason}")
+            raise FpsimError(
+                f"coverage: {name} was hit, but it was said to be impossible: {reason}"
+            )
     names = list(expected) + sorted(set(hits) - set(expected))
     return tuple(Bin(name, hits[name], expected.get(name)) for name in names)
 
@@ -230,8 +230,3 @@ def term_exponents(shape: Shape) -> tuple[int, int]:
     if shape.group:
         parts += [span(spec.a_scale), span(spec.b_scale)]
     return sum(p[0] for p in parts), sum(p[1] for p in parts)
-
-
-def unused(values: np.ndarray) -> int:
-    """Return how many values are zero."""
-    return int((values == 0).sum())

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fpsim.formats import FixedFormat, FloatFormat
+from fpsim.formats import FloatFormat
 from fpsim.spec import exponents
-from fpsim.stages import Aligned, Fixed
+from fpsim.stages import Aligned
 from fpsim.vectors.beats import Beats, Codes, Palette
 from fpsim.vectors.random_beats import rough_sums
 from fpsim.vectors.shape import stages_of
@@ -48,6 +48,7 @@ def add_directed(beats: Beats) -> None:
         window_edges,
         scale_corners,
         scale_shifts,
+        scaled_to_ends,
         specials,
         lane_positions,
         streams,
@@ -95,6 +96,7 @@ def _sums(beats: Beats) -> list[dict[str, Codes]]:
             _lanes(beats, largest, *_spread(beats, tiny, k - 1)),
             _lanes(beats, tiny, one, *singles[: k - 2]),
             _lanes(beats, largest, smallest, tiny),
+            _lanes(beats, tiny, *_spread(beats, largest, k - 1)),
         ]
     return beats_
 
@@ -188,7 +190,9 @@ def subnormal_operands(beats: Beats) -> None:
         for code in _both_signs(fmt, subnormals) if fmt.signed else subnormals:
             others = palette.corner_codes(other)
             lanes = {
-                operand: beats.lane_codes(operand, np.arange(others.size), np.full(others.size, code)),
+                operand: beats.lane_codes(
+                    operand, np.arange(others.size), np.full(others.size, code)
+                ),
                 other: beats.lane_codes(other, np.arange(others.size), others),
             }
             beats.add(**lanes)
@@ -208,6 +212,8 @@ def largest(beats: Beats) -> None:
         [high, *_spread(beats, tiny, k - 1)],
         [*_spread(beats, tiny, k - 1), high][:k],
         _spread(beats, tiny, k),
+        [*_spread(beats, high, k - 1), tiny],
+        [tiny, *_spread(beats, low, k - 1)],
         [*_spread(beats, tiny, k // 2), high, low, *_spread(beats, tiny, k)][:k],
     ]
     for row in rows:
@@ -229,7 +235,11 @@ def addend_shifts(beats: Beats) -> None:
         chosen = [sums[(i + j) % len(sums)] for j in range(min(4, len(sums)))]
         for j, beat in enumerate(chosen):
             addends = _both_signs(fmt, row + patterns[j % 2 :: 2])
-            beats.add(a=np.repeat(beat["a"], addends.size, axis=0), b=np.repeat(beat["b"], addends.size, axis=0), c=addends)
+            beats.add(
+                a=np.repeat(beat["a"], addends.size, axis=0),
+                b=np.repeat(beat["b"], addends.size, axis=0),
+                c=addends,
+            )
 
 
 def cancellation(beats: Beats) -> None:
@@ -260,7 +270,6 @@ def order(beats: Beats) -> None:
     palette, k = beats.palette, beats.shape.k
     if k < 3:
         return
-    a, b, values = palette.products
     high, tiny, one = (palette.product(n) for n in ("largest", "tiny", "one"))
     low = _opposite(palette, high) or palette.product("smallest")
     fmt = _float(beats)
@@ -279,8 +288,7 @@ def order(beats: Beats) -> None:
 def range_edges(beats: Beats) -> None:
     """Addends at and near both ends of the accumulator, pushed out, and out and back."""
     palette, k = beats.palette, beats.shape.k
-    spec = beats.shape.spec
-    fmt = spec.initial
+    fmt = beats.shape.spec.initial
     if isinstance(fmt, FloatFormat):
         codes = _both_signs(fmt, fmt.max_code - np.arange(4, dtype=np.int64))
         row = 1 << fmt.mantissa_bits
@@ -298,26 +306,21 @@ def range_edges(beats: Beats) -> None:
     for row in rows:
         beat = _lanes(beats, *row)
         beats.add(**{n: np.repeat(x, codes.size, axis=0) for n, x in beat.items()}, c=codes)
-    if isinstance(spec.accumulate, Fixed) and spec.accumulate.lsb < 0:
-        return
 
 
 def window_edges(beats: Beats) -> None:
     """Terms that lie F - 1, F, F + 1, F + 2 places below the largest: the last kept and the first
     dropped bit, of both signs, alone and together with others that would have counted."""
-    spec, palette = beats.shape.spec, beats.palette
     windows = fraction_bits(beats)
     if not windows:
         return
     fmt = _float(beats)
     assert fmt is not None
-    a, b, values = palette.products
-    fractions, powers = np.frexp(np.abs(values))
+    powers = np.frexp(np.abs(beats.palette.products[2]))[1]
     for bits in windows:
         for distance in (bits - 2, bits - 1, bits, bits + 1, bits + 2):
             _addend_far_above(beats, fmt, distance)
             _products_apart(beats, distance, powers)
-    del spec, fractions, a, b
 
 
 def _addend_far_above(beats: Beats, fmt: FloatFormat, distance: int) -> None:
@@ -344,10 +347,10 @@ def _products_apart(beats: Beats, distance: int, powers: Codes) -> None:
     a, b, values = beats.palette.products
     if beats.shape.k < 2 or powers.max() - powers[values != 0].min() < distance:
         return
-    order = np.flatnonzero(values != 0)
-    order = order[np.argsort(powers[order], kind="stable")]
-    for index in order[:: max(1, order.size // 12)].tolist():
-        partners = order[powers[order] == powers[index] + distance]
+    ranked = np.flatnonzero(values != 0)
+    ranked = ranked[np.argsort(powers[ranked], kind="stable")]
+    for index in ranked[:: max(1, ranked.size // 12)].tolist():
+        partners = ranked[powers[ranked] == powers[index] + distance]
         for partner in partners[:: max(1, partners.size // 3)].tolist():
             pair = [(int(a[i]), int(b[i])) for i in (index, partner)]
             beats.add(**_lanes(beats, *pair))
@@ -410,10 +413,55 @@ def scale_shifts(beats: Beats) -> None:
         rows = np.full((codes.size, beats.shape.groups), one, dtype=np.int64)
         rows[:, -1] = codes
         terms = [palette.product("one"), palette.product("tiny"), palette.product("largest")]
-        for order in permutations(terms):
-            beat = _lanes(beats, *[order[i % 3] for i in range(k)])
+        for turn in permutations(terms):
+            beat = _lanes(beats, *[turn[i % 3] for i in range(k)])
             beats.add(**beat, a_scale=rows)
             beats.add(**beat, a_scale=rows[:, ::-1])
+
+
+def scaled_to_ends(beats: Beats) -> None:
+    """Scales that put the sum at the smallest subnormal and at the largest value of the
+    accumulator: results that are rounded to zero of either sign, subnormals rounded once or twice,
+    and overflow, from addends that decide ties."""
+    fmt = _float(beats)
+    if not beats.shape.group or fmt is None:
+        return
+    m = fmt.mantissa_bits
+    small = _both_signs(fmt, np.array([0, 1, 2, 3, (1 << m) - 1, 1 << m], dtype=np.int64))
+    big = _both_signs(fmt, fmt.max_code - np.arange(3, dtype=np.int64))
+    palette, k = beats.palette, beats.shape.k
+    one, low = palette.product("one"), palette.product("smallest")
+    a, b = palette.few(6)
+    sums = [[one], [low], [one, one, palette.product("tiny")]]
+    sums += [[pair] for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    sums += [[palette.product("largest")] * k]
+    lowest = fmt.exponent_min - m
+    for addends, places in (
+        (small, range(lowest - 7, lowest + 4)),
+        (big, range(fmt.exponent_max - m - 6, fmt.exponent_max + 2)),
+    ):
+        for exponent in places:
+            scales = _scales_of(beats, exponent)
+            if scales is None:
+                continue
+            for terms in sums:
+                beat = _lanes(beats, *terms)
+                # In the last lanes: a block of zeros after it would turn a -0 into +0.
+                beats.add(**{n: np.repeat(x[:, ::-1], addends.size, axis=0) for n, x in beat.items()},
+                          a_scale=np.full(addends.size, scales[0]),
+                          b_scale=np.full(addends.size, scales[1]), c=addends)  # fmt: skip
+
+
+def _scales_of(beats: Beats, exponent: int) -> tuple[int, int] | None:
+    """Return scale codes whose product is 2^exponent, or None where they do not reach."""
+    spec, codes = beats.shape.spec, []
+    half = exponent // 2
+    for operand, wanted in (("a", half), ("b", exponent - half)):
+        fmt = getattr(spec, f"{operand}_scale")
+        if not fmt.exponent_min <= wanted <= fmt.exponent_max:
+            return None
+        codes.append(int(fmt.encode([np.ldexp(1.0, wanted)])[0]))
+    return codes[0], codes[1]
 
 
 def _addend_of_one(beats: Beats) -> int:
@@ -422,7 +470,7 @@ def _addend_of_one(beats: Beats) -> int:
 
 def specials(beats: Beats) -> None:
     """Infinities and NaN patterns in addend and operands, against finite and each other."""
-    palette, spec = beats.palette, beats.shape.spec
+    palette = beats.palette
     fmt = _float(beats)
     if fmt is None or not palette.nan:
         return
@@ -436,14 +484,20 @@ def specials(beats: Beats) -> None:
     for operand, other in (("a", "b"), ("b", "a")):
         others = np.concatenate([palette.corner_codes(other), palette.special(other)])
         for code in palette.special(operand).tolist():
-            beats.add(**{
-                operand: beats.lane_codes(operand, np.arange(others.size), np.full(others.size, code)),
-                other: beats.lane_codes(other, np.arange(others.size), others),
-            })
+            beats.add(
+                **{
+                    operand: beats.lane_codes(
+                        operand, np.arange(others.size), np.full(others.size, code)
+                    ),
+                    other: beats.lane_codes(other, np.arange(others.size), others),
+                }
+            )
             beats.add(**_lanes(beats, one), c=addends)
             pair = {operand: (code,), other: (one[operand == "a"],)}
-            beats.add(**{n: np.full((addends.size, beats.shape.k), v[0]) for n, v in pair.items()}, c=addends)
-    del spec
+            beats.add(
+                **{n: np.full((addends.size, beats.shape.k), v[0]) for n, v in pair.items()},
+                c=addends,
+            )
 
 
 def lane_positions(beats: Beats) -> None:
@@ -467,7 +521,7 @@ def lane_positions(beats: Beats) -> None:
 
 
 def streams(beats: Beats) -> None:
-    """Beats that accumulate: growth to the end, alternation, idle clocks, clear and load between."""
+    """Beats that accumulate: to the end of the range, alternating, idle clocks, clear and load."""
     shape, palette, k = beats.shape, beats.palette, beats.shape.k
     if not shape.feeds_back:
         return
@@ -485,8 +539,14 @@ def streams(beats: Beats) -> None:
     mac, idle = int(Op.MAC), int(Op.IDLE)
     run([Op.CLEAR, *[mac] * 8], [high] * 9)
     run([Op.CLEAR, *[mac] * 8], [low] * 9)
-    run([Op.CLEAR, mac, idle, mac, idle, idle, mac, mac], [tiny, high, low, low, high, tiny, tiny, high])
+    run(
+        [Op.CLEAR, mac, idle, mac, idle, idle, mac, mac],
+        [tiny, high, low, low, high, tiny, tiny, high],
+    )
     run([Op.LOAD, *[mac] * 4], [low, tiny, high, tiny, low], load)
     run([Op.LOAD, *[mac] * 6], [low, high, high, low, low, low, high], top)
-    run([Op.CLEAR, mac, Op.CLEAR, idle, mac, Op.LOAD, mac, idle], [high, tiny, high, high, tiny, low, tiny, high], load)
-    _ = FixedFormat
+    run(
+        [Op.CLEAR, mac, Op.CLEAR, idle, mac, Op.LOAD, mac, idle],
+        [high, tiny, high, high, tiny, low, tiny, high],
+        load,
+    )

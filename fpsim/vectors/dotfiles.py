@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fpsim
 from fpsim.errors import FpsimError, nearest
@@ -33,7 +32,15 @@ from fpsim.vectors.formats import FORMATS, OPS, TEXT_FORMATS, Lines, package
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Section
 
-__all__ = ["SCHEMA", "DotFile", "DotSource", "check_dots", "open_dots", "parse_formats", "write_dots"]
+__all__ = [
+    "SCHEMA",
+    "DotFile",
+    "DotSource",
+    "check_dots",
+    "open_dots",
+    "parse_formats",
+    "write_dots",
+]
 
 SCHEMA = 2
 NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
@@ -183,18 +190,18 @@ def _write_into(
             files.append(file)
         done = 0
         for count, bodies, columns in _bodies(source, texts, jobs, "npz" in names):
-            for file, digest, body in zip(files, sums, bodies, strict=True):
-                file.write(body)
+            for written, digest, body in zip(files, sums, bodies, strict=True):
+                written.write(body)
                 digest.update(body)
             kept += [columns] if columns is not None else []
             done += count
             if progress is not None:
                 progress(done, source.count)
-        for name, file, digest in zip(texts, files, sums, strict=True):
+        for name, written, digest in zip(texts, files, sums, strict=True):
             form = TEXT_FORMATS[name]
             digests[form.file] = digest.hexdigest()
-            file.seek(0)
-            file.write(form.head(header, shape, digest.hexdigest()).encode())
+            written.seek(0)
+            written.write(form.head(header, shape, digest.hexdigest()).encode())
     if "npz" in names:
         whole = {n: np.concatenate([c[n] for c in kept]) for n in kept[0]}
         np.savez(scratch / NPZ, **whole)  # type: ignore[arg-type]
@@ -347,8 +354,8 @@ class DotFile:
                 )
             line = text[index * (digits + 1) :].split(b"\n")[0][: digits + 8]
             raise FpsimError(
-                f"{where}: {line.decode('ascii', 'replace')!r} is not a word of {digits} lower-case "
-                f"hexadecimal digits, {self.shape.word_bits} bits"
+                f"{where}: {line.decode('ascii', 'replace')!r} is not a word of {digits} "
+                f"lower-case hexadecimal digits, {self.shape.word_bits} bits"
             )
         return self.shape.columns(elements)
 
@@ -401,7 +408,9 @@ def open_dots(directory: str | Path) -> DotFile:
     if TEXT_FORMATS["readmemh"].file not in manifest["files"] or not known.issuperset(
         manifest["files"]
     ):
-        raise FpsimError(f"{file}: files must hold vectors.hex and else only {', '.join(sorted(known))}")
+        raise FpsimError(
+            f"{file}: files must hold vectors.hex and else only {', '.join(sorted(known))}"
+        )
     if any(not isinstance(d, str) or len(d) != 64 for d in digests):
         raise FpsimError(f"{file}: a sha256 is not 64 hexadecimal digits")
     ends = [s.start + s.count for s in sections]
@@ -483,7 +492,9 @@ def _compare(opened: DotFile, start: int, columns: Columns, before: int) -> None
     if unknown.size:
         i = start + int(unknown[0])
         op = int(columns["op"][unknown[0]])
-        raise FpsimError(f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} has no op {op}")
+        raise FpsimError(
+            f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} has no op {op}"
+        )
     acc = opened.shape.expected(columns, before)
     wrong = np.flatnonzero(acc != columns["acc"])
     if wrong.size:
@@ -509,7 +520,9 @@ def _check_head(path: Path, file: BinaryIO, head: str) -> None:
     found = file.read(len(expected))
     if found == expected:
         return
-    pairs = zip(expected.split(b"\n"), found.split(b"\n") + [b""] * expected.count(b"\n"), strict=False)
+    pairs = zip(
+        expected.split(b"\n"), found.split(b"\n") + [b""] * expected.count(b"\n"), strict=False
+    )
     number, (wanted, seen) = next(
         (i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1]
     )
@@ -531,4 +544,3 @@ def _same_bytes(
     )
     row = (int(unequal[0]) if unequal.size else size) // length
     raise FpsimError(f"{path}: vector {start + row} is not what vectors.hex says")
-

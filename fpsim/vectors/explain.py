@@ -147,7 +147,7 @@ def _explain_dot(path: Path, line: int) -> Explanation:
 
 def trace_row(shape: Shape, row: Columns, c: int) -> oracle.Trace:
     """Return the exact model's trace of one vector."""
-    scales = {k: (v if k == "block" else np.asarray(v)) for k, v in shape.scales(row).items()}
+    scales: dict[str, Any] = shape.scales(row)
     addend = np.asarray(c, dtype=shape.spec.initial.dtype)
     return oracle.trace(shape.spec, row["a"], row["b"], addend, **scales)
 

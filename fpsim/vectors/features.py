@@ -65,7 +65,7 @@ def bins_of(shape: Shape, row: Columns, before: int) -> set[str]:
             bins |= {f"{operand}_scale:{type_of(int(code), scale)}" for code in codes}
     bins |= set(_rounding_bins(trace.nodes, spec))
     bins |= set(_window_bins(trace.nodes, spec))
-    bins |= set(_range_bins(trace.nodes, spec))
+    bins |= set(_range_bins(trace.nodes, spec, before))
     return bins
 
 
@@ -122,7 +122,6 @@ def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
         return
     bits = stages[0].fraction_bits
     window: int | None = None
-    terms = {n.name: n for n in nodes if n.name.startswith("p[")}
     order = [n for n in nodes if n.name.startswith("p[")]
     start = 0
     for node in nodes:
@@ -152,20 +151,21 @@ def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
             yield f"window:bits cut {'-' if term.value.negative else '+'}"
             if node.value == 0:
                 yield "window:whole term cut"
-    del terms
 
 
-def _range_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
+def _range_bins(nodes: list[Node], spec: MacSpec, addend: int) -> Iterator[str]:
     """Yield crossings of the range of a fixed-point accumulator."""
     stage = next((s for s in stages_of(spec.accumulate) if isinstance(s, Fixed)), None)
     if stage is None:
         return
-    before: int | None = None
+    before = addend - (1 << stage.width if addend >> (stage.width - 1) else 0)
+    if stage is not spec.accumulate:
+        return
     term = 0
     for node in nodes:
         if node.name == "t" and isinstance(node.value, int):
             term = node.value
         if node.name == "acc" and isinstance(node.value, int):
-            if before is not None and before + term != node.value:
+            if before + term != node.value:
                 yield f"range:{stage.overflow} {'up' if term > 0 else 'down'}"
             before = node.value

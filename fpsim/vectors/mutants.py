@@ -66,7 +66,7 @@ def mutants_of(shape: Shape) -> list[Mutant]:
     found: list[Mutant] = []
     seen = {shape.spec}
     for name, spec in _spec_changes(shape.spec, scales=bool(shape.group)):
-        if spec in seen or spec.result != shape.spec.result and not _same_codes(spec, shape.spec):
+        if spec in seen or (spec.result != shape.spec.result and not _same_codes(spec, shape.spec)):
             continue
         try:
             run = _runner(shape, spec)
@@ -187,8 +187,11 @@ def _exact_changes(stage: Exact, other: Other) -> Changes:
     yield "rounded after every add", lambda: Chain(stage.format, stage.rounding, stage.overflow)
     yield "added in a tree", lambda: Tree(stage.format, stage.rounding, stage.overflow)
     for bits in (stage.format.mantissa_bits, stage.format.mantissa_bits + 2):
-        yield f"a window of {bits} bits", lambda b=bits: Aligned(  # type: ignore[misc]
-            64, b, stage.format, stage.rounding, overflow=stage.overflow, align=Rounding.RTZ
+        yield (
+            f"a window of {bits} bits",
+            lambda b=bits: Aligned(  # type: ignore[misc]
+                64, b, stage.format, stage.rounding, overflow=stage.overflow, align=Rounding.RTZ
+            ),
         )
 
 
@@ -308,7 +311,10 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
         if fmt.signed:
             sign = 1 << (fmt.bits - 1)
             found.append(
-                change(f"sign of {operand} lost", lambda x, o=operand, s=sign: {o: x[o] & ~np.array(s, x[o].dtype)})  # type: ignore[misc]
+                change(
+                    f"sign of {operand} lost",
+                    lambda x, o=operand, s=sign: {o: x[o] & ~np.array(s, x[o].dtype)},
+                )  # type: ignore[misc]
             )
     result = shape.spec.result
     if isinstance(result, FloatFormat) and result.has_negative_zero:
@@ -334,13 +340,26 @@ def _scale_mutants(
         fmt = getattr(shape.spec, name)
         if fmt.mantissa_bits:
             low = np.array((1 << fmt.mantissa_bits) - 1, dtype=fmt.dtype)
-            found.append(change(f"mantissa of {name} ignored", lambda x, n=name, m=low: {n: x[n] & ~m}))  # type: ignore[misc]
+            found.append(
+                change(f"mantissa of {name} ignored", lambda x, n=name, m=low: {n: x[n] & ~m})
+            )  # type: ignore[misc]
         if shape.spec.splits(operand):
             found.append(change(f"{name} by the other sign", lambda x, n=name: {n: _swap(x[n])}))  # type: ignore[misc]
-            found.append(change(f"{name} not split", lambda x, n=name: {n: np.repeat(x[n][:, ::2], 2, axis=1)}))  # type: ignore[misc]
+            found.append(
+                change(
+                    f"{name} not split", lambda x, n=name: {n: np.repeat(x[n][:, ::2], 2, axis=1)}
+                )
+            )  # type: ignore[misc]
         if shape.groups > 1 and not shape.spec.splits(operand):
-            found.append(change(f"{name} of the next group", lambda x, n=name: {n: np.roll(x[n], 1, axis=1)}))  # type: ignore[misc]
-            found.append(change(f"first {name} for all", lambda x, n=name: {n: np.repeat(x[n][:, :1], x[n].shape[1], axis=1)}))  # type: ignore[misc]
+            found.append(
+                change(f"{name} of the next group", lambda x, n=name: {n: np.roll(x[n], 1, axis=1)})
+            )  # type: ignore[misc]
+            found.append(
+                change(
+                    f"first {name} for all",
+                    lambda x, n=name: {n: np.repeat(x[n][:, :1], x[n].shape[1], axis=1)},
+                )
+            )  # type: ignore[misc]
     return found
 
 
@@ -390,8 +409,13 @@ def _negative(codes: Codes, sign: Codes) -> Codes:
 
 def _rounding_mutants(shape: Shape) -> list[Mutant]:
     """Return mutants of the rounding decision; directed modes do not look at these bits."""
-    modes = {getattr(s, n, None) for s in stages_of(shape.spec.accumulate)
-             for n in ("rounding", "align", "late_rounding", "convert_rounding")}  # fmt: skip
+    modes: set[Any] = set()
+    for stage in stages_of(shape.spec.accumulate):
+        modes |= {getattr(stage, "rounding", None), getattr(stage, "align", None)}
+        if getattr(stage, "addend", None) is Addend.LATE:
+            modes.add(getattr(stage, "late_rounding", None))
+        if getattr(stage, "convert", None) is not None:
+            modes.add(getattr(stage, "convert_rounding", None))
     if not modes & {Rounding.RNE, Rounding.RNA}:
         return []
     kept: dict[str, Callable[[Fraction], Fraction]] = {

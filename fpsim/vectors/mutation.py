@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import Subnormals
+from fpsim.formats import FloatFormat, Subnormals
+from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec, exponents, significand_bits
 from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, Tree
 from fpsim.vectors.dots import plan_dots
@@ -25,7 +26,7 @@ from fpsim.vectors.stream import Op
 __all__ = ["Kill", "addends", "equivalent", "kills", "random_costs"]
 
 #: Random vectors tried on a mutant, and on one that runs through the exact model.
-RANDOM, SLOW_RANDOM = 1 << 14, 128
+RANDOM, SLOW_RANDOM = 1 << 12, 32
 #: Rows of a slow mutant at a time.
 SLOW_ROWS = 16
 
@@ -130,7 +131,8 @@ def equivalent(shape: Shape, mutant: Mutant) -> str | None:
     """Return a proof that a mutant computes what the unit computes, or None."""
     spec, other = shape.spec, mutant.spec
     if other is None:
-        return _same_in_any_order(shape, mutant) or _never_rounds(shape, mutant)
+        lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
+        return next((why for lemma in lemmas if (why := lemma(shape, mutant))), None)
     if other.accumulate == spec.accumulate:
         return "every operand and scale code means the same" if _same_values(spec, other) else None
     if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
@@ -144,6 +146,21 @@ def equivalent(shape: Shape, mutant: Mutant) -> str | None:
             return f"products are multiples of 2^{low}, and the grid is 2^{stage.lsb}: none rounds"
         if str(stage.overflow) == "wrap" and _only(stage, changed, "overflow_at"):
             return "wrapping at the end is wrapping at every add: both are sums modulo 2^width"
+    if isinstance(stage, Block) and isinstance(changed, Block):
+        return _block_sums_fit(shape, stage, changed)
+    if isinstance(stage, Aligned) and isinstance(changed, Aligned):
+        fits = shape.k <= min(stage.products, changed.products)
+        if fits and _only(stage, changed, "products"):
+            return f"{shape.k} products are one step of either, filled with zeros"
+        limits = [x.product_limit for x in (stage, changed) if x.product_limit is not None]
+        high = exponents(spec.a)[1] + exponents(spec.b)[1]
+        if (
+            not shape.group
+            and limits
+            and high <= min(limits)
+            and _only(stage, changed, "product_limit")
+        ):
+            return f"every product is below 2^{high}"
     if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
         return _products_are_codes(shape, stage)
     return None
@@ -161,6 +178,57 @@ def _never_rounds(shape: Shape, mutant: Mutant) -> str | None:
     if not _exact_on_grid(shape, stage) or stage.convert is not None:
         return None
     return f"products are multiples of the grid 2^{stage.lsb}: none rounds"
+
+
+def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
+    """Prove that no result, or no difference in the result, is a -0."""
+    stage = shape.spec.accumulate
+    if mutant.name not in ("-0 lost", "-0 lost in the addend"):
+        return None
+    if isinstance(stage, Aligned) and not stage.signed_zero:
+        return "the window adds integers, which have one zero, and a zero result is +0"
+    if isinstance(stage, Block) and mutant.name == "-0 lost" and _exact_blocks(shape, stage):
+        return "block sums are multiples of the least subnormal, so only exact zeros are zero: +0"
+    scales = (shape.spec.a_scale, shape.spec.b_scale)
+    unsigned = not any(s.signed for s in scales)
+    if (
+        mutant.name == "-0 lost in the addend"
+        and isinstance(stage, Block)
+        and stage.convert is None
+    ):
+        into = stage.into
+        if unsigned and isinstance(into, Chain | Exact) and into.rounding is not Rounding.RDN:
+            return "a zero block sum is +0 and scales have no sign: -0 + +0 = +0, and -0 + p = p"
+    return None
+
+
+def _exact_blocks(shape: Shape, stage: Block) -> bool:
+    """Return whether every scaled block sum is a number of a chain's format, of unsigned scales."""
+    spec, into = shape.spec, stage.into
+    if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
+        return False
+    fmt, scales = into.format, (spec.a_scale, spec.b_scale)
+    if any(not isinstance(s, FloatFormat) or s.signed or s.infinity for s in scales):
+        return False
+    carry = (stage.size - 1).bit_length()
+    low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
+    high = sum(exponents(f)[1] for f in (spec.a, spec.b, *scales)) + carry
+    bits = sum(exponents(f)[1] - exponents(f)[0] for f in (spec.a, spec.b)) + carry
+    bits += sum(significand_bits(s) for s in scales)
+    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
+    inside = fmt.exponent_min - fmt.mantissa_bits <= low and high <= fmt.exponent_max
+    return plain and inside and bits <= fmt.mantissa_bits + 1
+
+
+def _block_sums_fit(shape: Shape, stage: Block, changed: Block) -> str | None:
+    """Prove that rounding block sums to the accumulator's format first changes nothing."""
+    same = _only(stage, changed, "convert") and changed.convert == stage.into.result
+    if isinstance(changed.into, Chain) and isinstance(stage.into, Chain):
+        alike = stage.convert == changed.convert and _only(stage.into, changed.into, "product")
+        same = same or alike
+    if not same or not _exact_blocks(shape, stage):
+        return None
+    return f"every scaled block sum is a value of {stage.into.result.name}"
 
 
 def _products_are_codes(shape: Shape, stage: Chain | Tree) -> str | None:

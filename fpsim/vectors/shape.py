@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,9 @@ class Shape:
                 raise FpsimError(f"{name}: {value!r} is not an integer in {low}..{MAX_K}")
         for stage in stages_of(self.spec.accumulate):
             if getattr(stage, "rounding", None) is Rounding.SR:
-                raise FpsimError("accumulate.rounding: vectors carry no random bits yet, so not 'sr'")
+                raise FpsimError(
+                    "accumulate.rounding: vectors carry no random bits yet, so not 'sr'"
+                )
         block = self.spec.block
         if block is not None and self.group % block.size:
             raise FpsimError(
@@ -200,7 +203,7 @@ class Shape:
         rank = index - np.maximum.accumulate(np.where(holds, -1, index))
         order = np.argsort(rank, kind="stable")
         ends = np.cumsum(np.bincount(rank))
-        for low, high in zip(ends[:-1], ends[1:], strict=True):
+        for low, high in pairwise(ends.tolist()):
             rows = order[low:high]
             before = np.where(rows > 0, out[rows - 1], start).astype(out.dtype)
             out[rows] = before
