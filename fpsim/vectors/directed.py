@@ -301,10 +301,10 @@ def range_edges(beats: Beats) -> None:
         codes = np.array([n % (1 << fmt.width) for n in numbers], dtype=np.uint64)
     high, low = palette.product("largest"), palette.product("smallest")
     tiny, minus = palette.product("tiny"), _opposite(palette, palette.product("tiny"))
-    rows = [[high], [low], [tiny], [high] * k, [low] * k, [high, low] * (k // 2)]
-    rows += [[low, high] * (k // 2), [minus or low], [high, high, low, low], [low, low, high, high]]
-    for row in rows:
-        beat = _lanes(beats, *row)
+    sums = [[high], [low], [tiny], [high] * k, [low] * k, [high, low] * (k // 2)]
+    sums += [[low, high] * (k // 2), [minus or low], [high, high, low, low], [low, low, high, high]]
+    for terms in sums:
+        beat = _lanes(beats, *terms)
         beats.add(**{n: np.repeat(x, codes.size, axis=0) for n, x in beat.items()}, c=codes)
 
 
@@ -447,9 +447,9 @@ def scaled_to_ends(beats: Beats) -> None:
             for terms in sums:
                 beat = _lanes(beats, *terms)
                 # In the last lanes: a block of zeros after it would turn a -0 into +0.
-                beats.add(**{n: np.repeat(x[:, ::-1], addends.size, axis=0) for n, x in beat.items()},
-                          a_scale=np.full(addends.size, scales[0]),
-                          b_scale=np.full(addends.size, scales[1]), c=addends)  # fmt: skip
+                rows = {n: np.repeat(x[:, ::-1], addends.size, axis=0) for n, x in beat.items()}
+                a_scale, b_scale = (np.full(addends.size, scale) for scale in scales)
+                beats.add(**rows, a_scale=a_scale, b_scale=b_scale, c=addends)
 
 
 def _scales_of(beats: Beats, exponent: int) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -309,13 +310,8 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
     for operand in "ab":
         fmt = getattr(shape.spec, operand)
         if fmt.signed:
-            sign = 1 << (fmt.bits - 1)
-            found.append(
-                change(
-                    f"sign of {operand} lost",
-                    lambda x, o=operand, s=sign: {o: x[o] & ~np.array(s, x[o].dtype)},
-                )  # type: ignore[misc]
-            )
+            kept = np.array((1 << (fmt.bits - 1)) - 1, dtype=fmt.dtype)
+            found.append(change(f"sign of {operand} lost", _edit(operand, partial(_masked, kept))))
     result = shape.spec.result
     if isinstance(result, FloatFormat) and result.has_negative_zero:
         sign = np.array(result.sign_bit, dtype=result.dtype)
@@ -336,31 +332,41 @@ def _scale_mutants(
     found = []
     for operand in "ab":
         name, one = f"{operand}_scale", palette.one(operand)
-        found.append(change(f"{name} ignored", lambda x, n=name, o=one: {n: np.full_like(x[n], o)}))  # type: ignore[misc]
+        edits: dict[str, Callable[[Codes], Codes]] = {
+            f"{name} ignored": partial(np.full_like, fill_value=one)
+        }
         fmt = getattr(shape.spec, name)
         if fmt.mantissa_bits:
             low = np.array((1 << fmt.mantissa_bits) - 1, dtype=fmt.dtype)
-            found.append(
-                change(f"mantissa of {name} ignored", lambda x, n=name, m=low: {n: x[n] & ~m})
-            )  # type: ignore[misc]
+            edits[f"mantissa of {name} ignored"] = partial(_masked, ~low)
         if shape.spec.splits(operand):
-            found.append(change(f"{name} by the other sign", lambda x, n=name: {n: _swap(x[n])}))  # type: ignore[misc]
-            found.append(
-                change(
-                    f"{name} not split", lambda x, n=name: {n: np.repeat(x[n][:, ::2], 2, axis=1)}
-                )
-            )  # type: ignore[misc]
-        if shape.groups > 1 and not shape.spec.splits(operand):
-            found.append(
-                change(f"{name} of the next group", lambda x, n=name: {n: np.roll(x[n], 1, axis=1)})
-            )  # type: ignore[misc]
-            found.append(
-                change(
-                    f"first {name} for all",
-                    lambda x, n=name: {n: np.repeat(x[n][:, :1], x[n].shape[1], axis=1)},
-                )
-            )  # type: ignore[misc]
+            edits[f"{name} by the other sign"] = _swap
+            edits[f"{name} not split"] = _unsplit
+        elif shape.groups > 1:
+            edits[f"{name} of the next group"] = _next_group
+            edits[f"first {name} for all"] = _first_group
+        found += [change(what, _edit(name, edit)) for what, edit in edits.items()]
     return found
+
+
+def _edit(name: str, edit: Callable[[Codes], Codes]) -> Callable[[Columns], Columns]:
+    return lambda columns: {name: edit(columns[name])}
+
+
+def _masked(mask: Codes, codes: Codes) -> Codes:
+    return codes & mask
+
+
+def _unsplit(codes: Codes) -> Codes:
+    return np.repeat(codes[:, ::2], 2, axis=1)
+
+
+def _next_group(codes: Codes) -> Codes:
+    return np.roll(codes, 1, axis=1)
+
+
+def _first_group(codes: Codes) -> Codes:
+    return np.repeat(codes[:, :1], codes.shape[1], axis=1)
 
 
 def _zero(fmt: Format) -> int:

@@ -17,7 +17,7 @@ from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Subnormals
 from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec, exponents, significand_bits
-from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, Tree
+from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, Joins, Tree
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.mutants import Mutant, mutants_of
 from fpsim.vectors.shape import Columns, Shape
@@ -161,6 +161,10 @@ def equivalent(shape: Shape, mutant: Mutant) -> str | None:
             and _only(stage, changed, "product_limit")
         ):
             return f"every product is below 2^{high}"
+    if isinstance(stage, Tree) and isinstance(changed, Tree):
+        whole = shape.k == stage.products and changed.products is None
+        if whole and _only(stage, changed, "products"):
+            return f"all {shape.k} products are one step"
     if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
         return _products_are_codes(shape, stage)
     return None
@@ -224,7 +228,7 @@ def _block_sums_fit(shape: Shape, stage: Block, changed: Block) -> str | None:
     """Prove that rounding block sums to the accumulator's format first changes nothing."""
     same = _only(stage, changed, "convert") and changed.convert == stage.into.result
     if isinstance(changed.into, Chain) and isinstance(stage.into, Chain):
-        alike = stage.convert == changed.convert and _only(stage.into, changed.into, "product")
+        alike = _only(stage, changed, "into") and _only(stage.into, changed.into, "product")
         same = same or alike
     if not same or not _exact_blocks(shape, stage):
         return None
@@ -257,6 +261,12 @@ def _same_in_any_order(shape: Shape, mutant: Mutant) -> str | None:
             return "one block: its sum is exact"
     if isinstance(stage, Exact):
         return "the sum is exact, rounded once"
+    if isinstance(stage, Tree) and stage.lanes == 1 and stage.addend is not Joins.LEAF:
+        full = 1
+        while full < terms:
+            full *= stage.radix
+        if full == terms == (stage.products or terms):
+            return "a full tree is its own mirror image, and the sum in a node commutes"
     if isinstance(stage, Fixed) and str(stage.overflow) == "wrap":
         return "products are rounded one by one and added modulo 2^width"
     if isinstance(stage, Aligned) and terms <= stage.products:
