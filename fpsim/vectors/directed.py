@@ -44,6 +44,7 @@ def add_directed(beats: Beats) -> None:
         addend_shifts,
         cancellation,
         order,
+        mixed_lanes,
         range_edges,
         window_edges,
         scale_corners,
@@ -150,6 +151,11 @@ def signed_zeros(beats: Beats) -> None:
     terms += [(o[0], y) for y in zeros["b"] for o in others]
     for term, c in product(terms, addends):
         beats.add(**_lanes(beats, *_spread(beats, term, beats.shape.k)), c=c)
+    for name in ("a_scale", "b_scale") if beats.shape.group else ():
+        scale = getattr(beats.shape.spec, name)
+        if scale.signed:
+            for c in addends:
+                beats.add(c=c, **{name: palette.one(name[0]) | scale.sign_bit})
     opposite = _opposite(palette, largest)
     if opposite is not None and beats.shape.k > 1:
         for c in addends:
@@ -283,6 +289,18 @@ def order(beats: Beats) -> None:
                 beats.add(**_lanes(beats, *terms), c=c)
                 gap = [(palette.zero("a"), palette.zero("b"))] * (k - 3)
                 beats.add(**_lanes(beats, terms[0], *gap, terms[1], terms[2]), c=c)
+
+
+def mixed_lanes(beats: Beats) -> None:
+    """Large, small and negative products in many arrangements of the lanes: where nodes of a tree
+    or chunks are rounded, which lanes share one shows."""
+    palette, k = beats.palette, beats.shape.k
+    names = ("largest", "tiny", "one", "smallest", "largest", "largest", "tiny", "largest")
+    terms = [palette.product(name) for name in names]
+    pattern = np.arange(1, 97)[:, None] * 2654435761 + np.arange(k) * 40503
+    pick = (pattern ^ (pattern >> 13)) >> 7 & 7
+    a, b = (np.array([term[i] for term in terms])[pick] for i in (0, 1))
+    beats.add(a=a, b=b)
 
 
 def range_edges(beats: Beats) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat, Subnormals
+from fpsim.formats import FloatFormat, Format, Subnormals
 from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec, exponents, significand_bits
-from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, Joins, Tree
+from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Fixed, Joins, Tree
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.mutants import Mutant, mutants_of
 from fpsim.vectors.shape import Columns, Shape
@@ -146,6 +146,8 @@ def equivalent(shape: Shape, mutant: Mutant) -> str | None:
             return f"products are multiples of 2^{low}, and the grid is 2^{stage.lsb}: none rounds"
         if str(stage.overflow) == "wrap" and _only(stage, changed, "overflow_at"):
             return "wrapping at the end is wrapping at every add: both are sums modulo 2^width"
+    if isinstance(stage, Chunked) and isinstance(changed, Chunked):
+        return _chunks_agree(shape, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
         return _block_sums_fit(shape, stage, changed)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
@@ -191,10 +193,17 @@ def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
         return None
     if isinstance(stage, Aligned) and not stage.signed_zero:
         return "the window adds integers, which have one zero, and a zero result is +0"
-    if isinstance(stage, Block) and mutant.name == "-0 lost" and _exact_blocks(shape, stage):
-        return "block sums are multiples of the least subnormal, so only exact zeros are zero: +0"
+    if isinstance(stage, Chunked) and isinstance(stage.inner, Aligned):
+        outer = stage.outer
+        if isinstance(outer, Chain) and outer.rounding is not Rounding.RDN:
+            fits = _holds(outer.format, stage.inner.result)
+            if fits and not stage.inner.signed_zero:
+                return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
     scales = (shape.spec.a_scale, shape.spec.b_scale)
     unsigned = not any(s.signed for s in scales)
+    if isinstance(stage, Block) and mutant.name == "-0 lost" and unsigned:
+        if _exact_blocks(shape, stage):
+            return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
         mutant.name == "-0 lost in the addend"
         and isinstance(stage, Block)
@@ -206,13 +215,54 @@ def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
     return None
 
 
+def _holds(outer: Format, inner: Format) -> bool:
+    """Return whether every value of one format is a value of another, subnormals gradual."""
+    if not isinstance(outer, FloatFormat) or not isinstance(inner, FloatFormat):
+        return False
+    gradual = outer.subnormals is inner.subnormals is Subnormals.GRADUAL
+    least = outer.exponent_min - outer.mantissa_bits <= inner.exponent_min - inner.mantissa_bits
+    wide = outer.mantissa_bits >= inner.mantissa_bits and outer.exponent_max >= inner.exponent_max
+    return gradual and least and wide and outer.infinity >= inner.infinity
+
+
+def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec) -> str | None:
+    """Prove that chunks or their promotion agree."""
+    if _only(stage, changed, "outer"):
+        first, second = stage.outer, changed.outer
+        alike = isinstance(first, Chain) and isinstance(second, Chain)
+        if alike and _only(first, second, "product") and _holds(first.result, stage.inner.result):
+            return f"every chunk's result is a value of {first.result.name}"
+    if not _only(stage, changed, "inner") or stage.size is None:
+        return None
+    inner, new = stage.inner, changed.inner
+    if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or shape.group:
+        return None
+    low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
+    high = exponents(shape.spec.a)[1] + exponents(shape.spec.b)[1]
+    ranges = ("format", "container", "overflow")
+    if all(getattr(inner, n) == getattr(new, n) for n in vars(inner) if n not in ranges):
+        top = high + stage.size.bit_length()
+        formats = (inner.format, new.format)
+        inside = all(
+            f.exponent_min <= low - inner.fraction_bits and top <= f.exponent_max for f in formats
+        )
+        if inside and formats[0].mantissa_bits == formats[1].mantissa_bits:
+            return f"a chunk's sums lie between 2^{low - inner.fraction_bits} and 2^{top}: in range"
+    part = Shape(replace(shape.spec, accumulate=inner), stage.size, shape.group)
+    return equivalent(part, Mutant("", _nothing, spec=replace(other, accumulate=new)))
+
+
+def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
+    return c
+
+
 def _exact_blocks(shape: Shape, stage: Block) -> bool:
-    """Return whether every scaled block sum is a number of a chain's format, of unsigned scales."""
+    """Return whether every finite scaled block sum is a number of a chain's format."""
     spec, into = shape.spec, stage.into
     if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
         return False
     fmt, scales = into.format, (spec.a_scale, spec.b_scale)
-    if any(not isinstance(s, FloatFormat) or s.signed or s.infinity for s in scales):
+    if any(s.infinity for s in scales if isinstance(s, FloatFormat)) and not fmt.infinity:
         return False
     carry = (stage.size - 1).bit_length()
     low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
