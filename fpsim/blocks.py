@@ -22,6 +22,7 @@ from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
 from fpsim.names import E8M0
+from fpsim.quantized import Quantized, check_axis, scales_shape, stored
 from fpsim.rounding import Rounding, parse_rounding
 from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
@@ -39,23 +40,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """A tensor in a block format.
-
-    ``codes`` has the tensor's shape; ``scales`` has ceil(K / block) entries along ``axis`` and
-    otherwise the same shape (all ones for one block per tensor). What follows is None unless the
-    format stores it; ``scales`` then are those of elements with the sign bit clear.
-    """
-
-    codes: NDArray[Any]
-    scales: NDArray[Any]
-    axis: int
-    negative_scales: NDArray[Any] | None = None  #: of elements with the sign bit set
-    zero_points: NDArray[np.int32] | None = None
-    tensor_scale: np.float32 | None = None
-
-
 def _parse_rule(rule: str) -> ScaleRule:
     try:
         return ScaleRule(rule)
@@ -64,20 +48,6 @@ def _parse_rule(rule: str) -> ScaleRule:
         raise FpsimError(
             f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(str(rule), allowed)}"
         ) from None
-
-
-def _check_scales(quantized: Quantized, shape: tuple[int, ...], block: int | Span) -> None:
-    """Raise FpsimError unless the scales cover codes of ``shape``."""
-    scales = quantized.scales.shape
-    if block is Span.TENSOR:
-        wanted = (1,) * len(shape)
-    else:
-        length = shape[quantized.axis]
-        groups = min(length, 1) if isinstance(block, Span) else -(-length // block)
-        axis = quantized.axis % len(shape)
-        wanted = (*shape[:axis], groups, *shape[axis + 1 :])
-    if scales != wanted:
-        raise FpsimError(f"scales: shape {scales} does not cover codes of shape {shape}: {wanted}")
 
 
 @dataclass(frozen=True)
@@ -240,23 +210,19 @@ class BlockFormat:
             raise FpsimError(f"x: dtype {array.dtype} is not floating point")
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
-        axis = _check_axis(axis, array.ndim)
+        axis = check_axis(axis, array.ndim)
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
-        leading, length = rows.shape[:-1], rows.shape[-1]
+        length = rows.shape[-1]
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
         if self.block is Span.TENSOR:
             flat = flat.reshape(1, -1)
         block = flat.shape[1] if isinstance(self.block, Span) else self.block
-        groups = 1 if isinstance(self.block, Span) else -(-length // block)
-        if self.block is Span.TENSOR:
-            leading = (1,) * len(leading)
         parts = self._cast(flat, block, policy) if flat.size else self._empty()
 
         def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
 
-        tensor = self.block is Span.TENSOR
-        shape = (*leading, groups if length and not (tensor and not flat.size) else 0)
+        shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
         return Quantized(
             codes=back(parts.codes, rows.shape),
             scales=back(parts.scales, shape),
@@ -319,49 +285,40 @@ class BlockFormat:
         and stretched grids (IF4) are rounded once to float64.
 
         Raises:
-            FpsimError: codes or scales wider than the formats, or a part that is missing.
+            FpsimError: codes or scales wider than the formats, an axis that does not exist, or a
+                part that is missing or has another shape than `Quantized` says.
         """
         codes = check_codes(quantized.codes, self.element, "codes")
-        _check_scales(quantized, codes.shape, self.block)
+        axis = check_axis(quantized.axis, codes.ndim)
+        shape = scales_shape(self.block, codes.shape, axis)
 
         def spread(array: NDArray[Any]) -> NDArray[Any]:
             if not codes.size:
                 return np.zeros(codes.shape, dtype=array.dtype)
             if self.block is Span.TENSOR:
                 return np.broadcast_to(array, codes.shape)
-            length = codes.shape[quantized.axis]
+            length = codes.shape[axis]
             size = length if isinstance(self.block, Span) else self.block
-            wide = np.repeat(array, size, axis=quantized.axis)
-            return np.take(wide, np.arange(length), axis=quantized.axis)
+            return np.take(np.repeat(array, size, axis=axis), np.arange(length), axis=axis)
 
         if self.scale is None:
-            return np.asarray(self.element.decode(codes) * spread(quantized.scales))
-        scales = spread(check_codes(quantized.scales, self.scale, "scales"))
+            real = stored(quantized.scales, "scales", shape, "f")
+            return np.asarray(self.element.decode(codes) * spread(real))
+        scales = spread(
+            check_codes(stored(quantized.scales, "scales", shape), self.scale, "scales")
+        )
         if self.signs:
-            other = check_codes(
-                _stored(quantized.negative_scales, "negative_scales"), self.scale, "negative_scales"
-            )
+            other = stored(quantized.negative_scales, "negative_scales", shape)
+            other = check_codes(other, self.scale, "negative_scales")
             assert isinstance(self.element, FloatFormat)
             scales = np.where((codes & self.element.sign_bit) != 0, spread(other), scales)
         if self.rule in RANGE_RULES:
-            zero = spread(_stored(quantized.zero_points, "zero_points"))
+            zero = spread(stored(quantized.zero_points, "zero_points", shape, "iu"))
             return np.asarray((self.element.decode(codes) - zero) * self.scale.decode(scales))
         values = decode_elements(self, codes, scales)
         if self.tensor_range or self.base_bits:
-            values = values * np.float64(_stored(quantized.tensor_scale, "tensor_scale"))
+            values = values * np.float64(stored(quantized.tensor_scale, "tensor_scale", (), "f"))
         return values
-
-
-def _stored(part: Any, name: str) -> Any:
-    if part is None:
-        raise FpsimError(f"{name}: missing from the quantized tensor")
-    return part
-
-
-def _check_axis(axis: int, ndim: int) -> int:
-    if not isinstance(axis, int | np.integer) or not -ndim <= axis < ndim:
-        raise FpsimError(f"axis: {axis!r} does not exist in an array of {ndim} dimensions")
-    return int(axis) % ndim
 
 
 #: Named block formats; ``name-rule`` selects another scale rule where one fits.

@@ -180,7 +180,7 @@ class FixedFormat:
                 f"overflow: {overflow!r} is not possible in {self.name}; allowed: saturate, wrap"
             )
         array = as_real(values).astype(np.float64, copy=False)
-        bits = random_array(mode, random, random_bits, array.shape).reshape(-1)
+        bits = random_array(mode, random, random_bits, array.shape).reshape(-1).astype(np.int64)
         if inf_policy is InfPolicy.ERROR:
             self._refuse(array, np.isinf(array))
         flat, out = array.reshape(-1), np.empty(array.size, dtype=np.uint64)

@@ -31,8 +31,6 @@ from fpsim.inputs import (
     random_array,
 )
 from fpsim.kernels import codec, encode
-from fpsim.kernels import flags as flag_kernel
-from fpsim.kernels.rounding import mode_constants
 from fpsim.rounding import (
     InfPolicy,
     NanPolicy,
@@ -380,20 +378,15 @@ class FloatFormat:
         bits = random_array(mode, random, random_bits, array.shape).reshape(-1)
         codes = np.empty(array.shape, dtype=self.dtype)
         flat, out = array.reshape(-1), codes.reshape(-1)
-        bad = encode.encode(flat, out, layout, limits, mode, bits, random_bits)
+        raised = np.empty(array.size, dtype=np.uint8) if flags else None
+        bad = encode.encode(flat, out, raised, layout, limits, mode, bits, random_bits)
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, array.shape))
             raise FpsimError(
                 f"values: {flat[bad]} at index {where} has no code in {self.name} "
                 f"under overflow={overflow!r}, nan={nan!r}, inf={inf!r}"
             )
-        if not flags:
-            return codes
-        raised = np.empty(array.shape, dtype=np.uint8)
-        flag_kernel.float_flags(
-            flat, out, raised.reshape(-1), layout, mode_constants(mode), bits, random_bits
-        )
-        return codes, raised
+        return codes if raised is None else (codes, raised.reshape(array.shape))
 
     @property
     def _in_float32(self) -> bool:

@@ -143,8 +143,10 @@ def convert_exactly(values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[An
 
 def random_array(
     mode: Rounding, random: ArrayLike | None, random_bits: int, shape: tuple[int, ...]
-) -> NDArray[np.int64]:
+) -> NDArray[Any]:
     """Return the random integers of ``sr`` at full shape; one zero for every other mode.
+
+    They are unsigned, of up to 32 bits, and the caller's own array where that will do.
 
     Raises:
         FpsimError: random bits without ``sr`` or ``sr`` without them, a wrong shape or range.
@@ -152,19 +154,29 @@ def random_array(
     if mode is not Rounding.SR:
         if random is not None or random_bits:
             raise FpsimError(f"random: only rounding 'sr' takes random bits, not {mode.value!r}")
-        return np.zeros(1, dtype=np.int64)
+        return np.zeros(1, dtype=np.uint32)
     check_int("random_bits", random_bits, 1, MAX_RANDOM_BITS)
     if random is None:
         raise FpsimError("random: rounding 'sr' needs an array of random integers")
     array = np.asarray(random)
     if array.dtype.kind not in "ui":
         raise FpsimError(f"random: dtype {array.dtype} is not an integer type")
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << random_bits:
+    every = array.dtype.kind == "u" and np.iinfo(array.dtype).max < 1 << random_bits
+    if array.size and not every and not _in_range(array, 1 << random_bits):
         raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
+    narrow = array.dtype.kind == "u" and array.dtype.itemsize <= 4
+    dtype = array.dtype.newbyteorder("=") if narrow else np.dtype(np.uint32)
     try:
-        return np.array(np.broadcast_to(array, shape), dtype=np.int64, order="C")
+        # Views that broadcast_to makes are read-only, for which kernels would be compiled again.
+        full = array if array.shape == shape else np.broadcast_to(array, shape)
+        return np.asarray(full, dtype=dtype, order="C")
     except ValueError:
         raise FpsimError(f"random: shape {array.shape} does not broadcast to {shape}") from None
+
+
+def _in_range(array: NDArray[Any], end: int) -> bool:
+    negative = array.dtype.kind == "i" and int(array.min()) < 0
+    return not negative and int(array.max()) < end
 
 
 def code_dtype(bits: int) -> np.dtype[Any]:
