@@ -21,7 +21,7 @@ from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec, significand_bits
 from fpsim.stages import Chain, Exact, Fixed
 
-__all__ = ["Plan", "Span", "half_shift", "plan_matmul", "scaled_span"]
+__all__ = ["Plan", "Span", "float_shift", "half_shift", "plan_matmul", "scaled_span"]
 
 E8M0_BIAS = 127
 E8M0_NAN = 255
@@ -217,6 +217,15 @@ def _lane32_holds(stage: Chain) -> bool:
 
 def half_shift(a: Span, b: Span) -> int | None:
     """Return s such that a * 2^s and b * 2^-s are exact in float16, or None."""
-    low = max(F16_LOW - a.low, b.high - F16_HIGH)
-    high = min(F16_HIGH - a.high, b.low - F16_LOW)
+    return _shift(a, b, F16_LOW, F16_HIGH)
+
+
+def float_shift(a: Span, b: Span) -> int | None:
+    """Return the same for float32: 0 where both are already, else what undoes opposite scales."""
+    return _shift(a, b, F32_LOW, F32_HIGH)
+
+
+def _shift(a: Span, b: Span, lowest: int, highest: int) -> int | None:
+    low = max(lowest - a.low, b.high - highest)
+    high = min(highest - a.high, b.low - lowest)
     return None if low > high else min(max(0, low), high)

@@ -13,6 +13,7 @@ from fpsim.engine import (
     E8M0_BIAS,
     E8M0_NAN,
     Plan,
+    float_shift,
     half_shift,
     plan_matmul,
     scaled_span,
@@ -140,10 +141,20 @@ def _no_scale(shape: tuple[int, int]) -> Array:
     return np.zeros(shape, dtype=np.uint8)
 
 
+def _packing_tables(fmt: Format, power: int, dtype: Any) -> tuple[Array, Array]:
+    """Return the values of every code times 2^power, and of every scale.
+
+    Where a power moves, a value and a scale may be out of float32's range although their product
+    is not: those are multiplied in float64.
+    """
+    if power:
+        return np.ldexp(_table(fmt), power), np.array(_scale_table())
+    return _table(fmt).astype(dtype), _scale_table().astype(dtype)
+
+
 def _pack_a(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> Array:
     """Fill ``out`` (padded M, K) with the values of ``a`` times 2^power."""
-    table = np.ldexp(_table(spec.a), power).astype(out.dtype)
-    scales = _scale_table().astype(out.dtype)
+    table, scales = _packing_tables(spec.a, power, out.dtype)
     scale = _no_scale((1, 0)) if args.a_scale is None else args.a_scale
     gemm.pack_rows(args.a, table, scale, scales, args.a_block, out)
     return out
@@ -151,8 +162,7 @@ def _pack_a(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> 
 
 def _pack_b(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> Array:
     """Fill ``out`` (panels, K, columns) with the values of ``b`` times 2^power."""
-    table = np.ldexp(_table(spec.b), power).astype(out.dtype)
-    scales = _scale_table().astype(out.dtype)
+    table, scales = _packing_tables(spec.b, power, out.dtype)
     scale = _no_scale((0, 1)) if args.b_scale is None else args.b_scale
     gemm.pack_panels(args.b, table, scale, scales, args.b_block, out)
     return out
@@ -226,7 +236,7 @@ def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array |
     rows, panels = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
     half = str(step.real) == "half"
     dtype = np.float64 if str(step.real) == "double" else np.float32
-    shift = _half_shift(spec, args) if half else 0
+    shift = _operand_shift(spec, args, half) if dtype == np.float32 else 0
     a = _pack_a(spec, args, np.zeros((rows, k), dtype=dtype), shift)
     b = _pack_b(spec, args, np.empty((panels, k, tile.columns), dtype=dtype), -shift)
     if isinstance(spec.accumulate, Fixed):
@@ -242,8 +252,10 @@ def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array |
     return (c.view(np.float16) if half else c)[:m, :n]
 
 
-def _half_shift(spec: MacSpec, args: MatmulOperands) -> int:
-    shift = half_shift(scaled_span(spec.a, args.a_scale), scaled_span(spec.b, args.b_scale))
+def _operand_shift(spec: MacSpec, args: MatmulOperands, half: bool) -> int:
+    """Return the power of two that moves from one operand to the other so that lanes hold both."""
+    a, b = scaled_span(spec.a, args.a_scale), scaled_span(spec.b, args.b_scale)
+    shift = half_shift(a, b) if half else float_shift(a, b)
     assert shift is not None
     return shift
 

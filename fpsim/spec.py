@@ -39,6 +39,8 @@ __all__ = ["SCHEMA", "MacSpec"]
 SCHEMA = 1
 #: Operands are looked up in tables of their values; a product then has at most 30 bits.
 MAX_OPERAND_BITS = 16
+#: Products beyond 2^+-768 leave float64 under the scales at the ends of E8M0, 2^-127 twice.
+MAX_PRODUCT_EXPONENT = 768
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
 _OPERAND = r"(?:[^x-]|(?<=[bq])-)+"
@@ -68,6 +70,13 @@ class MacSpec:
                     f"operands.{field_name}: {fmt.name} has {fmt.bits} bits; "
                     f"at most {MAX_OPERAND_BITS} are allowed"
                 )
+        ends = zip(value_exponents(self.a), value_exponents(self.b), strict=True)
+        low, high = (a + b for a, b in ends)
+        if low < -MAX_PRODUCT_EXPONENT or high > MAX_PRODUCT_EXPONENT:
+            raise FpsimError(
+                f"operands: products of {self.a.name} and {self.b.name} reach from 2^{low} to "
+                f"2^{high}; allowed is 2^-{MAX_PRODUCT_EXPONENT} to 2^{MAX_PRODUCT_EXPONENT}"
+            )
         if not self.name:
             object.__setattr__(self, "name", self.canonical_name)
         if not _NAME.fullmatch(self.name):
@@ -165,6 +174,13 @@ class MacSpec:
     def to_toml(self) -> str:
         """Return the unit as TOML text."""
         return tomli_w.dumps(self.to_dict())
+
+
+def value_exponents(fmt: Format) -> tuple[int, int]:
+    """Return (low, high): nonzero values are multiples of 2^low and at most 2^high."""
+    if isinstance(fmt, FixedFormat):
+        return fmt.lsb, fmt.lsb + fmt.width
+    return fmt.exponent_min - fmt.mantissa_bits, fmt.exponent_max + 1
 
 
 def significand_bits(fmt: Format) -> int:
