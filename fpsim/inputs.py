@@ -146,7 +146,7 @@ def random_array(
 ) -> NDArray[Any]:
     """Return the random integers of ``sr`` at full shape; one zero for every other mode.
 
-    They are unsigned, of up to 32 bits, and the caller's own array where that will do.
+    They are unsigned, and the caller's own memory where that will do.
 
     Raises:
         FpsimError: random bits without ``sr`` or ``sr`` without them, a wrong shape or range.
@@ -161,22 +161,27 @@ def random_array(
     array = np.asarray(random)
     if array.dtype.kind not in "ui":
         raise FpsimError(f"random: dtype {array.dtype} is not an integer type")
-    every = array.dtype.kind == "u" and np.iinfo(array.dtype).max < 1 << random_bits
-    if array.size and not every and not _in_range(array, 1 << random_bits):
+    if array.size and not _below(array, 1 << random_bits):
         raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
-    narrow = array.dtype.kind == "u" and array.dtype.itemsize <= 4
-    dtype = array.dtype.newbyteorder("=") if narrow else np.dtype(np.uint32)
+    # Non-negative signed integers are the unsigned ones of the same bits.
+    dtype = np.dtype(f"u{array.dtype.itemsize}")
     try:
         # Views that broadcast_to makes are read-only, for which kernels would be compiled again.
         full = array if array.shape == shape else np.broadcast_to(array, shape)
-        return np.asarray(full, dtype=dtype, order="C")
+        return np.asarray(full, dtype=array.dtype.newbyteorder("="), order="C").view(dtype)
     except ValueError:
         raise FpsimError(f"random: shape {array.shape} does not broadcast to {shape}") from None
 
 
-def _in_range(array: NDArray[Any], end: int) -> bool:
-    negative = array.dtype.kind == "i" and int(array.min()) < 0
-    return not negative and int(array.max()) < end
+def _below(integers: NDArray[Any], end: int) -> bool:
+    """Return whether all lie in 0..end - 1, in at most one pass where types allow."""
+    top = int(np.iinfo(integers.dtype).max)
+    if integers.dtype.kind == "i" and (top < end or not integers.dtype.isnative):
+        return int(integers.min()) >= 0 and int(integers.max()) < end
+    if integers.dtype.kind == "i":  # negative ones are the largest of unsigned ones
+        integers = integers.view(np.dtype(f"u{integers.dtype.itemsize}"))
+        top = 2 * top + 1
+    return top < end or int(integers.max()) < end
 
 
 def code_dtype(bits: int) -> np.dtype[Any]:

@@ -392,6 +392,39 @@ def test_stochastic_rounding_has_probability_k_over_2_to_the_n(bits: int) -> Non
                 assert int((np.abs(fmt.decode(codes)) == high).sum()) == k
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", ">u4", ">i8"])
+def test_random_bits_of_every_integer_type(kind: str) -> None:
+    """Whatever type a generator or a recorded LFSR gives, strided or broadcast: the same codes."""
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((40, 60)) * 3).astype(np.float32)
+    integers = rng.integers(0, 1 << 7, x.shape)
+    for name in ("e2m1", "e8m10"):
+        fmt = float_format(name)
+        expected = [
+            fmt.encode(a, "sr", random=b, random_bits=7) for a, b in zip(x, integers, strict=True)
+        ]
+        random = integers.astype(kind)
+        for array in (random, np.asfortranarray(random), np.broadcast_to(random, x.shape)):
+            codes = fmt.encode(x, "sr", random=array, random_bits=7)
+            assert np.array_equal(codes, expected)
+        row = fmt.encode(x, "sr", random=random[0], random_bits=7)
+        assert np.array_equal(row[0], expected[0])
+    for value in (1 << 7, -1):
+        if np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+            random[3, 4] = value
+            with pytest.raises(FpsimError, match=r"random: values must lie in 0..2\^7 - 1"):
+                float_format("e2m1").encode(x, "sr", random=random, random_bits=7)
+
+
+def test_random_bits_as_wide_as_their_type() -> None:
+    x = np.full(2000, 0.25)
+    for kind, bits in (("i4", 32), ("i1", 8), ("i2", 16)):
+        with pytest.raises(FpsimError, match="random: values must lie"):
+            float_format("e2m1").encode(x, "sr", random=np.full(2000, -1, kind), random_bits=bits)
+    most = np.full(2000, (1 << 32) - 1, np.uint32)
+    assert set(float_format("e2m1").encode(x, "sr", random=most, random_bits=32).tolist()) == {1}
+
+
 def test_stochastic_rounding_with_more_random_bits_than_the_value_has() -> None:
     """E8M23 leaves 29 bits of a float64; 32 random bits must not be cut down to them wrongly."""
     fmt = float_format("e8m23")

@@ -183,8 +183,10 @@ def _run_intrinsic(rounding: str, wide: bool, flags: bool, lanes_count: int) -> 
             if rounding == "sr":
                 pointer, kind, align = place(5, at)
                 words = builder.load(pointer, align=align)
-                if kind != lanes.integer_type:
-                    words = builder.zext(words, lanes.integer_type)
+                if kind.element.width != lanes.bits:
+                    narrower = kind.element.width < lanes.bits
+                    resize = builder.zext if narrower else builder.trunc
+                    words = resize(words, lanes.integer_type)
                 bits = Vec(lanes, words, True)
             codes, statuses = _encode(Vec(lanes, loaded, False), rounding, parameters, bits, flags)
             store(1, at, codes)
@@ -215,7 +217,7 @@ def encoder(rounding: str, wide: bool, flags: bool = False) -> Any:
     It is called as ``run(x, out, raised, reals, integers, random)`` with flat contiguous arrays:
     ``x`` of at least `lanes_of` float32 values (or float64, if ``wide``), ``out`` uint8, uint16 or
     uint32 codes, ``raised`` uint8 as long as ``x`` (or anything, without ``flags``), ``random``
-    uint8, uint16 or uint32 as long as ``x`` (one entry if unused), parameters from
+    unsigned integers as long as ``x`` (one entry if unused), parameters from
     `format_parameters`. It returns a negative number if any input was in error.
     """
     count = lanes_of(wide)
@@ -252,7 +254,7 @@ def encode(
     """Encode flat float32 or float64 ``values`` with the fastest kernel that holds the format.
 
     ``raised`` (uint8) takes flags unless it is None; the other arguments are those of
-    `codec.encode_array`, ``random`` being unsigned integers of up to 32 bits. Returns the index of
+    `codec.encode_array`, ``random`` being unsigned integers. Returns the index of
     the first input in error, or -1. Arrays too short to be worth a compiled variant of their own go
     through the scalar codec.
     """
