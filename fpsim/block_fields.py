@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,15 @@ from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroSc
 if TYPE_CHECKING:
     from fpsim.blocks import BlockFormat
 
-__all__ = ["FIELD_READERS", "Choice", "NanPolicy", "Span", "check_fields"]
+__all__ = [
+    "FIELD_READERS",
+    "REQUIRED_FIELDS",
+    "Choice",
+    "NanPolicy",
+    "Span",
+    "check_fields",
+    "write_field",
+]
 
 
 class Span(StrEnum):
@@ -42,16 +51,18 @@ class NanPolicy(StrEnum):
     SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
 
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
 # -- which fields fit each other -----------------------------------------------------------------
 
 
 def check_fields(fmt: BlockFormat) -> None:
     """Raise FpsimError, naming a field, unless the fields of ``fmt`` fit each other."""
-    block = fmt.block
-    if not isinstance(block, Span) and (
-        not isinstance(block, int) or isinstance(block, bool) or block < 1
-    ):
-        raise FpsimError(f"block: {block!r} is not a positive integer, 'row' or 'tensor'")
+    if not _NAME.fullmatch(fmt.name):
+        raise FpsimError(f"name: {fmt.name!r} must be lower-case letters, digits, '.', '_' and '-'")
+    if not isinstance(fmt.block, Span) and fmt.block < 1:
+        raise FpsimError(f"block: {fmt.block!r} is not a positive integer, 'row' or 'tensor'")
     if fmt.rounding is Rounding.SR:
         raise FpsimError("rounding: a block format rounds deterministically, not 'sr'")
     if fmt.scale_rounding is Rounding.SR:
@@ -63,7 +74,7 @@ def check_fields(fmt: BlockFormat) -> None:
         )
     for name in ("tensor_range", "target", "expansion"):
         value = getattr(fmt, name)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if not 0 <= value < float("inf"):
             raise FpsimError(f"{name}: {value!r} is not a non-negative number")
     _check_rule(fmt)
     _check_options(fmt)
@@ -169,7 +180,8 @@ def _typed(kind: type) -> Callable[[str, Any], Any]:
     def read(key: str, value: Any) -> Any:
         allowed = (float, int) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise FpsimError(f"{key}: {value!r} is not a {kind.__name__}")
+            names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+            raise FpsimError(f"{key}: {value!r} is not {names[kind]}")
         return value
 
     return read
@@ -190,14 +202,19 @@ def _format(key: str, value: Any) -> Any:
 
 
 def _block(key: str, value: Any) -> Any:
-    return _enum(Span)(key, value) if isinstance(value, str) else _typed(int)(key, value)
+    if isinstance(value, Span) or (isinstance(value, str) and value in list(Span)):
+        return Span(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        hint = nearest(str(value), list(Span))
+        raise FpsimError(f"{key}: {value!r} is not a positive integer, 'row' or 'tensor'{hint}")
+    return value
 
 
 def _rounding(key: str, value: Any) -> Rounding:
     return parse_rounding(value, key)
 
 
-#: Reader of each field: (name, TOML value) to value.
+#: Reader of each field: (name, TOML value) to value; a value it has read stays as it is.
 FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "name": _typed(str),
     "element": _format,
@@ -217,3 +234,15 @@ FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "base_bits": _typed(int),
     "nan": _enum(NanPolicy),
 }
+
+#: What a format says of itself even where it is the default.
+REQUIRED_FIELDS = ("name", "element", "block", "scale", "rule", "rounding")
+
+
+def write_field(value: Any) -> Any:
+    """Return a field's value as `FIELD_READERS` reads it back; only a scale is None and written."""
+    if value is None:
+        return "real"
+    if isinstance(value, FloatFormat | FixedFormat):
+        return value.name
+    return str(value) if isinstance(value, StrEnum) else value

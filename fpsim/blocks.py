@@ -14,16 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim.block_fields import FIELD_READERS, Choice, NanPolicy, Span, check_fields
+from fpsim.block_fields import (
+    FIELD_READERS,
+    REQUIRED_FIELDS,
+    Choice,
+    NanPolicy,
+    Span,
+    check_fields,
+    write_field,
+)
 from fpsim.block_names import named_block_formats
 from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
 from fpsim.names import E8M0
 from fpsim.quantized import Quantized, check_axis, scales_shape, stored
-from fpsim.rounding import Rounding, parse_rounding
+from fpsim.rounding import Rounding
 from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
 __all__ = [
@@ -40,22 +49,14 @@ __all__ = [
 ]
 
 
-def _parse_rule(rule: str) -> ScaleRule:
-    try:
-        return ScaleRule(rule)
-    except ValueError:
-        allowed = [r.value for r in ScaleRule]
-        raise FpsimError(
-            f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(str(rule), allowed)}"
-        ) from None
-
-
 @dataclass(frozen=True)
 class BlockFormat:
     """Elements of one format in blocks that share a scale.
 
+    Every field may be given as `from_dict` takes it too, such as ``element="e2m1"``.
+
     Args:
-        name: what messages call it.
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``; what messages call it.
         element: element format; finite or not, it is encoded with saturation.
         block: elements per scale (the last block along the axis may be shorter), or a `Span`.
         rule: how the scale follows from the block.
@@ -98,9 +99,10 @@ class BlockFormat:
     nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rounding", "scale_rounding"):
-            object.__setattr__(self, name, parse_rounding(getattr(self, name), name))
-        object.__setattr__(self, "rule", _parse_rule(self.rule))
+        for name, read in FIELD_READERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, read(name, value))
         check_fields(self)
 
     @property
@@ -137,15 +139,7 @@ class BlockFormat:
 
     def with_rule(self, rule: str) -> BlockFormat:
         """Return the same format under another scale rule that its other fields allow."""
-        try:
-            return replace(self, rule=ScaleRule(rule))
-        except ValueError as error:
-            if isinstance(error, FpsimError):
-                raise
-            allowed = [r.value for r in ScaleRule]
-            raise FpsimError(
-                f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(rule, allowed)}"
-            ) from None
+        return replace(self, rule=rule)  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> BlockFormat:
@@ -164,6 +158,8 @@ class BlockFormat:
                     f"{key}: not a field of a block format ({', '.join(known)})"
                     f"{nearest(str(key), known)}"
                 )
+        if not isinstance(data, dict):
+            raise FpsimError(f"block format: {data!r} is not a table of fields")
         for key in ("name", "element", "block"):
             if key not in data:
                 raise FpsimError(f"{key}: missing from the block format")
@@ -171,6 +167,18 @@ class BlockFormat:
         if "rule" not in values and values.get("scale", E8M0) != E8M0:
             values["rule"] = ScaleRule.ABSMAX
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mapping that `from_dict` reads back; fields at their defaults are left out."""
+        return {
+            f.name: write_field(getattr(self, f.name))
+            for f in fields(self)
+            if f.name in REQUIRED_FIELDS or getattr(self, f.name) != f.default
+        }
+
+    def to_toml(self) -> str:
+        """Return the format as TOML text, which `from_toml` reads back from a file."""
+        return tomli_w.dumps(self.to_dict())
 
     @classmethod
     def from_toml(cls, path: str | Path) -> BlockFormat:
