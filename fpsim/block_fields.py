@@ -8,7 +8,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fpsim.errors import FpsimError, nearest
+from fpsim.float_fields import read_enum
 from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import E8M0, get_format
 from fpsim.rounding import Rounding, parse_rounding
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from fpsim.blocks import BlockFormat
 
 __all__ = [
+    "DEFAULT_EXPANSION",
     "FIELD_READERS",
     "REQUIRED_FIELDS",
     "Choice",
@@ -26,6 +30,10 @@ __all__ = [
     "check_fields",
     "write_field",
 ]
+
+
+#: How much larger Four Over Six's second scale is: 6 / 4.
+DEFAULT_EXPANSION = 1.5
 
 
 class Span(StrEnum):
@@ -76,6 +84,10 @@ def check_fields(fmt: BlockFormat) -> None:
         value = getattr(fmt, name)
         if not 0 <= value < float("inf"):
             raise FpsimError(f"{name}: {value!r} is not a non-negative number")
+    if fmt.target > fmt.element.max_value:
+        raise FpsimError(f"target: {fmt.target!r} is beyond {fmt.element.name}'s largest value")
+    if fmt.limit * fmt.tensor_range >= 2.0**128:
+        raise FpsimError(f"tensor_range: {fmt.tensor_range!r} leaves float32")
     _check_rule(fmt)
     _check_options(fmt)
 
@@ -143,6 +155,18 @@ def _check_options(fmt: BlockFormat) -> None:
             raise FpsimError(f"{name}: needs rule 'absmax' and a scale format")
     if fmt.arithmetic is not Arithmetic.DIVIDE and not fmt.tensor_range:
         raise FpsimError(f"arithmetic: {fmt.arithmetic.value!r} needs a tensor_range")
+    if fmt.expansion != DEFAULT_EXPANSION and (fmt.choice is None or fmt.alternative is not None):
+        raise FpsimError(f"expansion: {fmt.expansion!r} needs a choice, and no alternative")
+    if not fmt.expansion:
+        raise FpsimError("expansion: 0 leaves nothing to choose")
+    if fmt.scale_rounding is not Rounding.RNE and not (
+        scale is not None and fmt.rule in (ScaleRule.ABSMAX, ScaleRule.RANGE)
+    ):
+        raise FpsimError("scale_rounding: needs a scale format that a rule rounds to")
+    # What rules do with a zero scale where the field leaves them no choice.
+    fixed_zero = ZeroScale.ONE if scale is None or fmt.rule in RANGE_RULES else ZeroScale.SMALLEST
+    if not float_scale and fmt.zero not in (fixed_zero, ZeroScale.SMALLEST):
+        raise FpsimError(f"zero: {fmt.zero.value!r} is not possible under rule {fmt.rule.value!r}")
     if fmt.signs and (not isinstance(fmt.element, FloatFormat) or fmt.choice is not None):
         raise FpsimError("signs: needs sign-magnitude float elements and no choice")
     if fmt.signs and (scale is None or fmt.rule not in (*POWER_RULES, ScaleRule.ABSMAX)):
@@ -164,16 +188,7 @@ def _check_options(fmt: BlockFormat) -> None:
 
 
 def _enum(kind: type[StrEnum]) -> Callable[[str, Any], Any]:
-    def read(key: str, value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = [str(member) for member in kind]
-            raise FpsimError(
-                f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
-            ) from None
-
-    return read
+    return lambda key, value: read_enum(key, kind, value)
 
 
 def _typed(kind: type) -> Callable[[str, Any], Any]:
@@ -204,8 +219,10 @@ def _format(key: str, value: Any) -> Any:
 def _block(key: str, value: Any) -> Any:
     if isinstance(value, Span) or (isinstance(value, str) and value in list(Span)):
         return Span(value)
+    if isinstance(value, np.integer):
+        return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        hint = nearest(str(value), list(Span))
+        hint = nearest(str(value), [span.value for span in Span])
         raise FpsimError(f"{key}: {value!r} is not a positive integer, 'row' or 'tensor'{hint}")
     return value
 

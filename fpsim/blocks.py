@@ -18,6 +18,7 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.block_fields import (
+    DEFAULT_EXPANSION,
     FIELD_READERS,
     REQUIRED_FIELDS,
     Choice,
@@ -30,6 +31,7 @@ from fpsim.block_names import named_block_formats
 from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
+from fpsim.inputs import as_floats
 from fpsim.names import E8M0
 from fpsim.quantized import Quantized, check_axis, scales_shape, stored
 from fpsim.rounding import Rounding
@@ -93,16 +95,16 @@ class BlockFormat:
     zero: ZeroScale = ZeroScale.SMALLEST
     arithmetic: Arithmetic = Arithmetic.DIVIDE
     choice: Choice | None = None
-    expansion: float = 1.5
+    expansion: float = DEFAULT_EXPANSION
     alternative: FixedFormat | None = None
     base_bits: int = 0
     nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
-        for name, read in FIELD_READERS.items():
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, read(name, value))
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None or (f.default is not None and f.name != "scale"):
+                object.__setattr__(self, f.name, FIELD_READERS[f.name](f.name, value))
         check_fields(self)
 
     @property
@@ -152,14 +154,14 @@ class BlockFormat:
             FpsimError: an unknown or missing key, or a value that does not fit, naming the key.
         """
         known = [f.name for f in fields(cls)]
+        if not isinstance(data, dict):
+            raise FpsimError(f"block format: {data!r} is not a table of fields")
         for key in data:
             if key not in known:
                 raise FpsimError(
                     f"{key}: not a field of a block format ({', '.join(known)})"
                     f"{nearest(str(key), known)}"
                 )
-        if not isinstance(data, dict):
-            raise FpsimError(f"block format: {data!r} is not a table of fields")
         for key in ("name", "element", "block"):
             if key not in data:
                 raise FpsimError(f"{key}: missing from the block format")
@@ -203,7 +205,8 @@ class BlockFormat:
         Formats other than MX take float64 rounded to float32 first.
 
         Args:
-            x: float16, float32 or float64, at least one dimension.
+            x: any floating-point numpy, ml_dtypes or (on the processor) torch type but longdouble,
+                at least one dimension.
             axis: the axis blocks run along.
             nan: a `NanPolicy` to follow instead of the format's. The blocks left bad count for
                 no tensor scale.
@@ -213,18 +216,15 @@ class BlockFormat:
                 or an infinity where the policy has no code for it.
         """
         policy = self._policy(nan)
-        array = np.asarray(x)
-        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-            raise FpsimError(f"x: dtype {array.dtype} is not floating point")
-        if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+        array = as_floats(x, "x")
         axis = check_axis(axis, array.ndim)
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
         length = rows.shape[-1]
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
         if self.block is Span.TENSOR:
             flat = flat.reshape(1, -1)
-        block = flat.shape[1] if isinstance(self.block, Span) else self.block
+        # A longer block is padded no further than the one row it holds.
+        block = flat.shape[1] if isinstance(self.block, Span) else min(self.block, length)
         parts = self._cast(flat, block, policy) if flat.size else self._empty()
 
         def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
@@ -296,6 +296,8 @@ class BlockFormat:
             FpsimError: codes or scales wider than the formats, an axis that does not exist, or a
                 part that is missing or has another shape than `Quantized` says.
         """
+        if not isinstance(quantized, Quantized):
+            raise FpsimError(f"quantized: {type(quantized).__name__} is not a Quantized")
         codes = check_codes(quantized.codes, self.element, "codes")
         axis = check_axis(quantized.axis, codes.ndim)
         shape = scales_shape(self.block, codes.shape, axis)
@@ -306,7 +308,7 @@ class BlockFormat:
             if self.block is Span.TENSOR:
                 return np.broadcast_to(array, codes.shape)
             length = codes.shape[axis]
-            size = length if isinstance(self.block, Span) else self.block
+            size = length if isinstance(self.block, Span) else min(self.block, length)
             return np.take(np.repeat(array, size, axis=axis), np.arange(length), axis=axis)
 
         if self.scale is None:

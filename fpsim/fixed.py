@@ -55,6 +55,9 @@ class FixedFormat:
     def __post_init__(self) -> None:
         check_int("width", self.width, 2 if self.signed else 1, MAX_FIXED_BITS)
         check_int("lsb", self.lsb, -512, 512)
+        for name in ("signed", "symmetric"):
+            if not isinstance(getattr(self, name), bool):
+                raise FpsimError(f"{name}: {getattr(self, name)!r} is not true or false")
         if self.symmetric and not self.signed:
             raise FpsimError("symmetric: only a signed format can be symmetric")
 

@@ -16,17 +16,15 @@ import re
 from collections.abc import Iterable
 
 from fpsim.errors import FpsimError, nearest
-from fpsim.formats import (
+from fpsim.float_fields import (
     SPECIAL_SUFFIXES,
     SUBNORMAL_SUFFIXES,
-    FixedFormat,
-    FloatFormat,
-    Format,
     NanCodes,
     Subnormals,
     default_bias,
     default_specials,
 )
+from fpsim.formats import FixedFormat, FloatFormat, Format
 
 __all__ = ["NAMED_FORMATS", "get_format"]
 
