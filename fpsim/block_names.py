@@ -8,7 +8,8 @@ amxfp4-e4m3, amxfp4-fp32    its other scales: E4M3 of which every code is finite
 amxfp4-pot, amxfp4-pot-r    the same with powers of two: floor, and "PoT-R" (even)
 amxint4, amxint4-pot[-r]    its asymmetric INT4: E5M2 scale, or power of two, and a zero point
 fouroversix[-mae|-abs-max]  arXiv 2512.02010: the largest value maps to 6 or 4, by error
-fouroversix-static-6, -4    the same repository without the choice (and with E4M3's full range)
+fouroversix-static-6, -4    its modes without the choice: no headroom for 1.5 is needed, so E4M3's
+                            full range 448 is used; the largest value maps to 6 (NVFP4) or 4
 if4                         FP4, or INT4 stretched by 6/7, in the E4M3 scale's sign bit
 llmfp4-*-row, -tensor       arXiv 2310.16836: a real scale 2^-b (see `fpsim.preshift`)
 qrazor-w4-g*, qrazor-a4-g*  arXiv 2501.13331: 4 of 8 (weights) or of 16 (activations) bits

@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +67,6 @@ def _format_row(fmt: Format) -> dict[str, Any]:
     return row | {"min_positive": float(fmt.decode([smallest])[0]), "special": ", ".join(special)}
 
 
-def _code_rows(fmt: Format) -> list[dict[str, Any]]:
-    if fmt.bits > 8:
-        raise FpsimError(f"format: {fmt.name} has {fmt.bits} bits; tables are for up to 8")
-    values = fmt.decode(np.arange(1 << fmt.bits)).tolist()
-    finite = sorted({v for v in values if np.isfinite(v)})
-    following = {a: b - a for a, b in pairwise(finite)}
-    return [
-        {
-            "code": code,
-            "bits": f"{code:0{fmt.bits}b}",
-            "value": value if np.isfinite(value) else str(value),
-            "next_ulp": following.get(value),
-        }
-        for code, value in enumerate(values)
-    ]
-
-
 def _formats(args: argparse.Namespace) -> int:
     if args.name is None:
         return _list_formats(args)
@@ -92,7 +74,7 @@ def _formats(args: argparse.Namespace) -> int:
     if block_format is not None:
         return _block_format(block_format, args.json)
     fmt = get_format(args.name, also=fpsim.blocks.BLOCK_FORMATS)
-    rows, title = _code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
+    rows, title = describe.code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
     if args.json:
         _print_json(rows)
     else:
@@ -101,7 +83,7 @@ def _formats(args: argparse.Namespace) -> int:
 
 
 def _list_formats(args: argparse.Namespace) -> int:
-    elements = [_format_row(get_format(name)) for name in NAMED_FORMATS]
+    elements = [_format_row(get_format(name)) | {"name": name} for name in NAMED_FORMATS]
     blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.BLOCK_FORMATS.values()]
     if args.json:
         kinds = (("element", elements), ("block", blocks))

@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block formats as text: a row of a list, the equations of one, and a worked example."""
+"""Formats as text: every code of one, and of block formats the equations and a worked example."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fpsim.blocks import BLOCK_FORMATS, BlockFormat, get_block_format
+from fpsim.errors import FpsimError
+from fpsim.formats import Format
+from fpsim.names import get_format
 from fpsim.scales import RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
-__all__ = ["block_example", "block_row", "equations", "find_block_format"]
+__all__ = [
+    "block_example",
+    "block_row",
+    "code_rows",
+    "equations",
+    "find_block_format",
+    "format_table",
+]
+
+#: Widest format whose codes are listed.
+MAX_TABLE_BITS = 16
 
 #: Values of the example: both signs, a large one on one side, an exact zero.
 EXAMPLE = (10.0, 3.1, -0.7, 0.2, -0.05, 0.0, 1.3, -0.4)
@@ -30,6 +44,50 @@ _ZERO = {
     ZeroScale.SMALLEST: "clamped to 2^{lowest}",
     ZeroScale.KEEP: "0, with zero elements",
 }
+
+
+def code_rows(fmt: str | Format) -> list[dict[str, Any]]:
+    """Return code, bits, value and next ulp of every code of a format, in the order of codes.
+
+    ``next_ulp`` is the distance to the next larger finite value, None where there is none. NaN and
+    infinities are text.
+
+    Raises:
+        FpsimError: a format of more than 16 bits.
+    """
+    fmt = get_format(fmt)
+    if fmt.bits > MAX_TABLE_BITS:
+        raise FpsimError(
+            f"format: {fmt.name} has {fmt.bits} bits; tables are for up to {MAX_TABLE_BITS}"
+        )
+    values = fmt.decode(np.arange(1 << fmt.bits)).tolist()
+    finite = sorted({v for v in values if np.isfinite(v)})
+    following = {a: b - a for a, b in pairwise(finite)}
+    return [
+        {
+            "code": code,
+            "bits": f"{code:0{fmt.bits}b}",
+            "value": value if np.isfinite(value) else str(value),
+            "next_ulp": following.get(value),
+        }
+        for code, value in enumerate(values)
+    ]
+
+
+def format_table(fmt: str | Format) -> str:
+    """Return `code_rows` as lines of text, for print.
+
+    Raises:
+        FpsimError: a format of more than 16 bits.
+    """
+    rows = code_rows(fmt)
+    lines = [list(rows[0])]
+    lines += [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
 
 
 def find_block_format(name: str) -> BlockFormat | None:

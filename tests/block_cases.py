@@ -23,7 +23,7 @@ VARIANTS = [
 #: One of each kind; the others differ from one of these in a number.
 KINDS = [
     "mxfp4", "mxfp4-even", "mxfp8-e4m3", "nvfp4", "nvfp4-torchao", "amxfp4", "amxfp4-rne",
-    "amxfp4-pot-r", "amxint4", "amxint4-pot-r", "fouroversix", "fouroversix-abs-max", "if4",
+    "amxfp4-pot-r", "amxint4", "amxint4-pot-r", "fouroversix", "fouroversix-mae", "fouroversix-abs-max", "if4",
     "llmfp4-e2m1-tensor", "llmfp4-e3m0-row", "qrazor-w4-g8", "qrazor-a4-g16",
 ]  # fmt: skip
 F32 = np.finfo(np.float32)

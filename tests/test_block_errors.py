@@ -40,6 +40,7 @@ def test_a_format_from_toml(tmp_path: Any) -> None:
     [
         {"element": "e3m0", "block": 16, "scale": "ue4m3", "tensor_range": 448},
         {"element": "int4s", "block": 16, "scale": "e4m3fn", "tensor_range": 448},
+        {"element": "e2m1", "block": 16, "scale": "e4m3fn", "tensor_range": 448, "signs": True},
         {"element": "int8q6", "block": 32},
         {"element": "e0m3", "block": 24, "scale": "e8m23"},
         {"element": "int8", "block": 5, "rule": "range", "scale": "e5m10"},
@@ -51,6 +52,7 @@ def test_a_format_from_toml(tmp_path: Any) -> None:
 def test_formats_of_ones_own_follow_the_oracle(fields: dict[str, Any]) -> None:
     fmt = BlockFormat.from_dict({"name": "mine", **fields})
     check_against_oracle(fmt, wide_values(9, (9, 130), spread=3))
+    check_against_oracle(fmt, -np.abs(wide_values(11, (9, 130), spread=3)))
     check_against_oracle(fmt, wide_values(10, (3, 30), spread=0))
 
 

@@ -205,12 +205,25 @@ def test_qrazor_keeps_three_bits_below_the_leading_one() -> None:
 
 @pytest.mark.parametrize(
     ("amax", "floor", "rceil", "ceil", "even"),
-    [(4, 0, 0, 0, 0), (5, 0, 0, 1, 0), (6.01, 0, 1, 1, 0), (7, 0, 1, 1, 1), (8, 1, 1, 1, 1)],
+    [
+        (4, 0, 0, 0, 0),
+        (5, 0, 0, 1, 0),
+        (6, 0, 0, 1, 0),
+        (6.01, 0, 1, 1, 0),
+        (7, 0, 1, 1, 1),
+        (8, 1, 1, 1, 1),
+    ],
 )
 def test_mx_scale_rules(amax: float, floor: int, rceil: int, ceil: int, even: int) -> None:
     x = np.array([amax], np.float32)
     for rule, exponent in (("floor", floor), ("rceil", rceil), ("ceil", ceil), ("even", even)):
         assert int(get_block_format(f"mxfp4-{rule}").quantize(x).scales[0]) - 127 == exponent
+        by_sign = get_block_format(f"amxfp4-pot-{rule}").quantize(np.append(x, -x / 2))
+        assert by_sign.negative_scales is not None
+        assert (int(by_sign.scales[0]), int(by_sign.negative_scales[0])) == (
+            127 + exponent,
+            126 + exponent,
+        )
 
 
 def test_mx_just_below_a_power_of_two() -> None:

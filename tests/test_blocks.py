@@ -34,6 +34,25 @@ def test_whole_blocks_are_cast_as_the_oracle_says(name: str) -> None:
     check_against_oracle(get_block_format(name), wide_values(1, (8, 128)))
 
 
+@pytest.mark.parametrize("rule", ["floor", "rceil", "ceil", "even"])
+def test_largest_scale_in_whole_blocks(rule: str) -> None:
+    """E1M2's exponent is small enough for scale 2^127, whose reciprocal is subnormal."""
+    fmt = BlockFormat.from_dict({"name": "mine", "element": "e1m2", "block": 32, "rule": rule})
+    x = np.linspace(-1, 1, 2048, dtype=np.float32).reshape(-1, 64) * F32.max
+    check_against_oracle(fmt, x)
+    assert int(fmt.quantize(x).scales.max()) == (253 if rule == "floor" else 254)
+
+
+@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+def test_tiny_and_huge_tensors(name: str) -> None:
+    """Scales, their products and reciprocals leave float32's range on both sides."""
+    fmt = get_block_format(name)
+    for top in (1e-45, 3e-45, 1e-41, 2.0**-126, 1e-37, 1e-30, 1e30, 3e38, float(F32.max)):
+        x = np.array([[top, -top / 2, 0, -0.0, top / 7, 1e-45, -1e-45, top / 1e5]], np.float32)
+        check_against_oracle(fmt, x)
+        assert np.isfinite(fmt.dequantize(fmt.quantize(x))).all()
+
+
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4-torchao", "amxfp4", "amxfp4-rne", "amxfp4-pot"])
 def test_vector_and_plain_paths_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fmt = get_block_format(name)
@@ -72,6 +91,12 @@ def test_nan_and_infinity_never_become_a_number(name: str, bad: float, size: int
     if fmt.block is Span.TENSOR:
         isnan[:] = True
     np.testing.assert_array_equal(np.isnan(values), isnan)
+    q = fmt.quantize(x)
+    for scales in (q.scales, q.negative_scales):
+        if scales is not None:  # of both signs, whatever the sign of the bad value
+            marked = scales if fmt.scale is None else fmt.scale.decode(scales)
+            assert np.isnan(marked).sum() == 1
+    assert not q.codes[isnan].any()
     # The other blocks are those of a tensor with nothing in the bad one.
     clean = np.where(isnan, np.float32(0), x)
     np.testing.assert_array_equal(values[~isnan], fmt.dequantize(fmt.quantize(clean))[~isnan])
@@ -103,6 +128,7 @@ def test_all_zero(name: str) -> None:
     x[0] = -0.0
     values = fmt.dequantize(fmt.quantize(x))
     np.testing.assert_array_equal(values, x)
+    check_against_oracle(fmt, x)
 
 
 @pytest.mark.parametrize("name", sweep(NAMES, KINDS))

@@ -34,6 +34,17 @@ def test_preshift_readings_differ_by_at_most_one() -> None:
     np.testing.assert_array_equal(code, np.clip(np.rint(b) - np.rint(b.min()), 0, 7))
 
 
+def test_halves_round_to_even() -> None:
+    fmt = get_format("e2m1")
+    for rho, shift in ((-0.5, 0), (-1.5, 2), (-2.5, 2)):
+        assert preshift(fmt, [12.0], rho=rho).shifts.tolist() == [shift]
+    maximum = np.nextafter(12 * 2**-1.5, 0)
+    assert real_bias(fmt, maximum) == 1.5
+    # The code rounds both biases, not their difference: 2 - 1, where 1.5 - 1 would round to 0.
+    assert preshift(fmt, [maximum], "code", rho=1.0).shifts.tolist() == [1]
+    assert preshift(fmt, [maximum], "paper", rho=1.0).shifts.tolist() == [0]
+
+
 def test_preshift_identity() -> None:
     """Folding the shifts into the product changes nothing in exact arithmetic."""
     rng = np.random.default_rng(1)

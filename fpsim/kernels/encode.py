@@ -72,8 +72,8 @@ def format_parameters(
         "parity": int(m == 0) & first,
         "subnormal_parity": int(m == 0),
         "offset": first << m,
-        # Without a zero, all below the smallest normal go under code 0 and back up to it.
-        "hidden": 1 << 30 if no_zero else 1 << m,
+        # Without a zero, all below the smallest normal come out at 0 or below and go up to 0.
+        "hidden": 1 << m,
         "flush_below": (1 << m) if layout.hidden_row == 2 else 0,
         "max_positive": layout.max_code,
         "max_negative": layout.max_code if layout.sign_bit else -int(no_zero),
