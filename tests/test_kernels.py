@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
     "limbs": ("this", exact("e8m23"), range(-60, 61)),
-    "scalar": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
+    "rows": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
     "lane32-rne": ("none", chain("e5m10"), range(-12, 13)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
@@ -132,7 +132,7 @@ def test_kernel(kernel: str, processor: Callable[..., None]) -> None:
 
 def test_no_kernel_is_left_out() -> None:
     """A new step needs a case above, or a reason why no unit can reach it."""
-    tried = set(CASES) - {"limbs", "scalar"}
+    tried = set(CASES) - {"limbs", "rows"}
     assert tried | UNREACHABLE == set(STEPS)
     assert not tried & UNREACHABLE
 
@@ -148,7 +148,7 @@ def test_kernel_on_narrow_registers(kernel: str, processor: Callable[..., None])
     test_kernel(kernel, processor)
 
 
-@pytest.mark.parametrize("kernel", ["lane32-rup-sticky", "fixed64-rne-wrap", "limbs", "scalar"])
+@pytest.mark.parametrize("kernel", ["lane32-rup-sticky", "fixed64-rne-wrap", "limbs", "rows"])
 def test_threads_change_no_bit(kernel: str) -> None:
     _, unit, shifts = CASES[kernel]
     arguments = operands(unit, shifts, (33, 5, 150))
@@ -391,7 +391,7 @@ def test_integers_at_the_limit_of_a_float64_lane(width: int, overflow: str) -> N
         kernels.add(unit.plan(a, b, c=c, a_scale=scale).kernel)
         expected = oracle_matmul(unit, a, b, c, scale)
         assert np.array_equal(unit.matmul(a, b, c, scale), expected), shift
-    assert ("scalar" in kernels) == (width > 51 or overflow == "wrap")
+    assert ("rows" in kernels) == (width > 51 or overflow == "wrap")
 
 
 # -- float16 operands ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from fpsim.blocks import Quantized
 from fpsim.bridge.recipes import Recipe
 from fpsim.engine import Plan
 from fpsim.errors import FpsimError
-from fpsim.execute import matmul_codes
+from fpsim.matmul import matmul_codes
 from fpsim.operands import MatmulOperands
 from fpsim.unit import MacUnit
 
