@@ -61,7 +61,7 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled = (gemm.gemm, encode.encoder)
     for variants in compiled:
         variants.cache_clear()
-    for module in ("gemm", "encode"):
+    for module in ("tiles", "encode"):
         monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
     for variants in compiled:
