@@ -13,7 +13,7 @@ from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import SimulatedLinear
 from fpsim.bridge.models import LoadedModel
 from fpsim.bridge.perplexity import PerplexityResult, Progress, perplexity
-from fpsim.bridge.recipes import Recipe, get_recipe
+from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
@@ -70,7 +70,7 @@ def evaluate(
         kernel, why = _plan(loaded)
     finally:
         restore(loaded.model)
-    name = None if chosen.activation is None else mac.name
+    name = None if chosen.weights_only else mac.name
     return Evaluation(loaded.name, chosen.name, name, result, replaced, kernel, why)
 
 
