@@ -279,3 +279,14 @@ def test_pipelines_take_the_model() -> None:
     )
     pixels = processor(torch.rand(1, 8, 8), return_tensors="pt", input_data_format="channels_first")
     assert model(**pixels).logits.shape == (1, 10)
+
+
+def test_values_cast_along_the_head_instead_of_the_sequence() -> None:
+    """The reference's kv_tokenwise: scales then change from one product to the next."""
+    torch.manual_seed(2)
+    casts = get_recipe(f"{ATTENTION},value_axis=token").attention("layer")
+    simulated = SimulatedAttention(casts, get_unit("exact"), "layer")
+    query, key, value = (torch.randn(1, 2, 40, 16) for _ in range(3))
+    out, probability = simulated(nn.Module().eval(), query, key, value, None, 0.25, 0.0, None)
+    truth = (mxfp4(probability) @ mxfp4(value)).float().transpose(1, 2)
+    assert torch.equal(out, truth)

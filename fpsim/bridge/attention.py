@@ -137,19 +137,13 @@ def _turned(operand: Operand, layer: str) -> Operand:
             f"layer {layer}: value_axis: 'token' with a scale per token varies along the sum; "
             "use a block format or value_axis=sequence"
         )
+    codes = np.ascontiguousarray(operand.codes.T)
     if operand.scales is None:
-        return Operand(
-            operand.element, np.ascontiguousarray(operand.codes.T), factor=operand.factor
-        )
-    length = operand.codes.shape[1]
-    spread = np.repeat(operand.scales, operand.block, axis=1)[:, :length].swapaxes(0, 1)
-    return Operand(
-        operand.element,
-        np.ascontiguousarray(operand.codes.T),
-        operand.scale,
-        np.ascontiguousarray(spread),
-        1,
-        operand.factor,
+        return replace(operand, codes=codes)
+    spread = operand.with_block(1).scales
+    assert spread is not None
+    return replace(
+        operand, codes=codes, scales=np.ascontiguousarray(spread.swapaxes(0, 1)), block=1
     )
 
 
