@@ -16,7 +16,7 @@ from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import get_format
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
-from fpsim.unit import MacUnit, get_unit, unit_names
+from fpsim.unit import MacUnit, get_unit, preset_names, unit_names
 
 __version__ = "0.1.0"
 
@@ -35,5 +35,6 @@ __all__ = [
     "get_format",
     "get_unit",
     "oracle",
+    "preset_names",
     "unit_names",
 ]

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes
+from fpsim.formats import FloatFormat, Format, NanCodes
 from fpsim.kernels.vector import host_features
+from fpsim.lowering import value_table
+from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spec import MacSpec, significand_bits
-from fpsim.stages import Chain, Exact, Fixed
+from fpsim.spec import MacSpec, exponents, significand_bits
+from fpsim.stages import Chain, Exact, Fixed, ProductRounding
 
 __all__ = ["Plan", "Span", "half_shift", "plan_matmul", "scaled_span"]
 
@@ -27,7 +29,7 @@ E8M0_BIAS = 127
 E8M0_NAN = 255
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
-F32_LOW, F32_HIGH = -126, 127
+F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 
@@ -60,7 +62,7 @@ class Span:
 class Plan:
     """The kernel chosen for one matrix product and the reason it is exact."""
 
-    kernel: str  #: a step of `fpsim.kernels.steps`, or ``limbs``, ``scalar``
+    kernel: str  #: a step of `fpsim.kernels.steps`, or ``limbs``, ``rows``
     why: str
 
 
@@ -69,21 +71,39 @@ class Plan:
 
 def format_span(fmt: Format) -> Span:
     """Return the span of a format's finite values."""
-    if isinstance(fmt, FixedFormat):
-        return Span(fmt.lsb, fmt.lsb + fmt.width - int(fmt.signed and fmt.symmetric))
-    low = fmt.exponent_min - (0 if fmt.mantissa_bits == 0 else fmt.mantissa_bits)
-    return Span(low, fmt.exponent_max + 1)
+    return Span(*exponents(fmt))
 
 
-def scaled_span(fmt: Format, scale: NDArray[Any] | None) -> Span:
-    """Return the span of a format's finite values times the E8M0 scales in use."""
+def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -> Span:
+    """Return the span of a format's finite values times the scales in use."""
     span = format_span(fmt)
     if scale is None or not scale.size:
         return span
-    codes = scale[scale != E8M0_NAN] if scale.max() == E8M0_NAN else scale
-    if not codes.size:
-        return span
-    return Span(span.low + int(codes.min()) - E8M0_BIAS, span.high + int(codes.max()) - E8M0_BIAS)
+    if scale_format == E8M0:  # powers of two: tighter than the span of their values
+        codes = scale[scale != E8M0_NAN] if scale.max() == E8M0_NAN else scale
+        if not codes.size:
+            return span
+        low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
+        return Span(span.low + low, span.high + high)
+    factors = _value_span(value_table(scale_format)[np.unique(scale)])
+    return span if factors is None else span * factors
+
+
+def operand_spans(spec: MacSpec, args: MatmulOperands) -> tuple[Span, Span]:
+    """Return the spans of both operands with their scales."""
+    a = scaled_span(spec.a, spec.a_scale, args.a_scale)
+    return a, scaled_span(spec.b, spec.b_scale, args.b_scale)
+
+
+def operand_bits(spec: MacSpec, args: MatmulOperands) -> tuple[int, int]:
+    """Return how many significant bits a scaled element of each operand can have."""
+    bits = []
+    for name in ("a", "b"):
+        scale_format = getattr(spec, f"{name}_scale")
+        scaled = getattr(args, f"{name}_scale") is not None and scale_format != E8M0
+        scale_bits = significand_bits(scale_format) if scaled else 0
+        bits.append(significand_bits(getattr(spec, name)) + scale_bits)
+    return bits[0], bits[1]
 
 
 def _value_span(values: NDArray[np.float64]) -> Span | None:
@@ -102,26 +122,27 @@ def _value_span(values: NDArray[np.float64]) -> Span | None:
 
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
-    a = scaled_span(spec.a, args.a_scale)
-    b = scaled_span(spec.b, args.b_scale)
+    a, b = operand_spans(spec, args)
     stage = spec.accumulate
-    if isinstance(stage, Chain):
-        return _plan_chain(spec, stage, a, b)
+    if isinstance(stage, Chain) and stage.product is ProductRounding.FUSED:
+        return _plan_chain(stage, a, b, operand_bits(spec, args))
     length = args.a.shape[1]
     if isinstance(stage, Fixed):
         return _plan_fixed(stage, a * b, length, args)
-    return _plan_exact(stage, a * b, length, args)
+    if isinstance(stage, Exact):
+        return _plan_exact(stage, a * b, length, args)
+    return Plan("rows", "64-bit integers, one dot product at a time")
 
 
-def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
+def _plan_chain(stage: Chain, a: Span, b: Span, bits: tuple[int, int]) -> Plan:
     fmt = stage.format
     p = fmt.mantissa_bits + 1
-    q = significand_bits(spec.a) + significand_bits(spec.b)
+    q = sum(bits)
     product = a * b
     native = stage.rounding is Rounding.RNE and stage.overflow in (Overflow.INF, Overflow.SATURATE)
     suffix = "" if stage.overflow is Overflow.INF else "-saturate"
     if native and _is_ieee(fmt, 5, 10, 15):
-        narrow = max(significand_bits(spec.a), significand_bits(spec.b)) <= F16_BITS
+        narrow = max(bits) <= F16_BITS
         if "avx512fp16" in host_features() and narrow and half_shift(a, b) is not None:
             return Plan(f"half{suffix}", "float16 fused multiply-add is this unit's step")
         if "f16c" in host_features() and _fits_float32(product) and q <= p:
@@ -132,8 +153,9 @@ def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
     if (
         native
         and _is_ieee(fmt, 8, 23, 127)
-        and _inside(a, F32_LOW, F32_HIGH)
-        and _inside(b, F32_LOW, F32_HIGH)
+        and _fits_float32(a)
+        and _fits_float32(b)
+        and max(bits) <= F32_BITS
     ):
         return Plan(f"float{suffix}", "float32 fused multiply-add is this unit's step")
     for width, lane in ((32, 24), (64, 53)):
@@ -149,16 +171,16 @@ def _plan_chain(spec: MacSpec, stage: Chain, a: Span, b: Span) -> Plan:
             )
         if lane >= p + 2:
             return Plan(f"{name}-sticky", f"sum rounded to odd in {lane} >= {p} + 2 bits first")
-    raise AssertionError(f"no lane holds {spec.name}")
+    raise AssertionError(f"no lane holds {fmt.name}")
 
 
 def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) -> Plan:
     total = product.times(length)
-    integers = np.zeros(1, np.int64) if args.c is None else stage.result.integers(args.c)
+    integers = np.zeros(1, np.int64) if args.c is None else stage.initial.integers(args.c)
     start = max(int(integers.max()), -int(integers.min()))
     integer_bits = total.high - stage.lsb
     harmless = stage.overflow is Overflow.WRAP or (
-        integer_bits < 63 and (1 << max(integer_bits, 0)) + start <= stage.result.max_integer
+        integer_bits < 63 and (1 << max(integer_bits, 0)) + start <= stage.initial.max_integer
     )
     if product.low >= stage.lsb and integer_bits < 63 and harmless:
         for bits, name in ((24, "float"), (53, "double")):
@@ -169,14 +191,14 @@ def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) 
                 )
     rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
     wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
-    steppable = wraps_in_lane or stage.overflow is Overflow.SATURATE
+    steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
     narrow = stage.width <= 51 and product.high - stage.lsb < 1000
     if steppable and narrow and not stage.random_bits:
         return Plan(
             f"fixed64-{stage.rounding}-{stage.overflow}",
             "the grid's integers below 2^52 are exact in float64 lanes",
         )
-    return Plan("scalar", "64-bit integers, one dot product at a time")
+    return Plan("rows", "64-bit integers, one dot product at a time")
 
 
 def _plan_exact(stage: Exact, product: Span, length: int, args: MatmulOperands) -> Plan:

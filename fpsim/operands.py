@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operands of a dot product or a matrix product: checked once, in one shape.
 
-Scales are E8M0 codes, one per ``block`` consecutive elements along K (the last block may be
-partial): code ``s`` adds ``s - 127`` to the exponents of the products it covers, 255 makes them
-NaN. An integer exponent ``n`` per group, such as LLM-FP4's per-channel shift, is code 127 + n.
+Scales are codes of the unit's scale formats, one per ``block`` consecutive elements along K (the
+last block may be partial). E8M0 code ``s`` adds ``s - 127`` to the exponents of the products it
+covers, 255 makes them NaN; an integer exponent ``n`` per group, such as LLM-FP4's per-channel
+shift, is code 127 + n. An operand that `MacSpec.sign_split` names has two scales per block in one
+more, last axis: for elements without the sign bit, and with it.
 """
 
 from __future__ import annotations
@@ -16,10 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, check_codes
-from fpsim.names import E8M0
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
-from fpsim.stages import Exact
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
 
@@ -48,7 +47,8 @@ class OperandOptions(ScaleOptions, total=False):
 
 @dataclass(frozen=True)
 class DotOperands:
-    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G); ``random`` (..., roundings)."""
+    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``random``
+    (..., roundings)."""
 
     a: Array
     b: Array
@@ -96,18 +96,18 @@ class DotOperands:
         if b_codes.shape[-1] != length:
             raise FpsimError(f"b: K is {b_codes.shape[-1]} along its last axis but {length} in a")
         parts = [a_codes.shape[:-1], b_codes.shape[:-1]]
-        c_codes = np.zeros((), spec.result.dtype) if c is None else check_codes(c, spec.result, "c")
+        c_codes = check_codes(np.zeros((), np.uint8) if c is None else c, spec.initial, "c")
         parts.append(c_codes.shape)
         scales = []
         blocks = []
-        for name, scale in (
-            ("a_scale", a_scale),
-            ("b_scale", b_scale),
-        ):
-            codes = None if scale is None else check_codes(scale, E8M0, name)
-            size = 1 if codes is None else _block_size(name, codes.shape[-1:], length, block)
-            if codes is not None:
-                parts.append(codes.shape[:-1])
+        for name, scale in (("a", a_scale), ("b", b_scale)):
+            codes, size = None, 1
+            if scale is not None:
+                codes, groups_axis = _scale_codes(spec, name, scale)
+                groups = codes.shape[groups_axis:][:1]
+                size = _block_size(f"{name}_scale", groups, length, block)
+                _check_block(spec, f"{name}_scale", size)
+                parts.append(codes.shape[:groups_axis])
             scales.append(codes)
             blocks.append(size)
         shape = _broadcast(parts)
@@ -115,8 +115,8 @@ class DotOperands:
             a=np.broadcast_to(a_codes, (*shape, length)),
             b=np.broadcast_to(b_codes, (*shape, length)),
             c=np.broadcast_to(c_codes, shape),
-            a_scale=_expand(scales[0], shape),
-            b_scale=_expand(scales[1], shape),
+            a_scale=_expand(spec, "a", scales[0], shape),
+            b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
             random=_random(spec, random, shape, length),
@@ -125,7 +125,8 @@ class DotOperands:
 
 @dataclass(frozen=True)
 class MatmulOperands:
-    """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N)."""
+    """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N), with
+    one more axis of 2 where the operand is split."""
 
     a: Array
     b: Array
@@ -157,32 +158,61 @@ class MatmulOperands:
         (m, length), (k, n) = a_codes.shape, b_codes.shape
         if k != length:
             raise FpsimError(f"b: K is {k} along its first axis but {length} in a")
-        c_codes = None if c is None else check_codes(c, spec.result, "c")
+        c_codes = None if c is None else check_codes(c, spec.initial, "c")
         if c_codes is not None and c_codes.shape != (m, n):
             raise FpsimError(f"c: shape {c_codes.shape} is not ({m}, {n})")
-        a_codes_scale = None if a_scale is None else check_codes(a_scale, E8M0, "a_scale")
-        b_codes_scale = None if b_scale is None else check_codes(b_scale, E8M0, "b_scale")
+        scales: list[Array | None] = [None, None]
         blocks = [1, 1]
-        if a_codes_scale is not None:
-            _check_matrix("a_scale", a_codes_scale.shape, (m, None))
-            blocks[0] = _block_size("a_scale", a_codes_scale.shape[1:], length, block)
-        if b_codes_scale is not None:
-            _check_matrix("b_scale", b_codes_scale.shape, (None, n))
-            blocks[1] = _block_size("b_scale", b_codes_scale.shape[:1], length, block)
+        given = (("a", a_scale, (m, None), 1), ("b", b_scale, (None, n), 0))
+        for i, (name, scale, wanted, groups_axis) in enumerate(given):
+            if scale is None:
+                continue
+            codes, _ = _scale_codes(spec, name, scale)
+            split = spec.splits(name)
+            _check_matrix(f"{name}_scale", codes.shape, (*wanted, 2) if split else wanted)
+            groups = codes.shape[groups_axis : groups_axis + 1]
+            blocks[i] = _block_size(f"{name}_scale", groups, length, block)
+            _check_block(spec, f"{name}_scale", blocks[i])
+            scales[i] = codes
         return cls(
             a=a_codes,
             b=b_codes,
             c=c_codes,
-            a_scale=a_codes_scale,
-            b_scale=b_codes_scale,
+            a_scale=scales[0],
+            b_scale=scales[1],
             a_block=blocks[0],
             b_block=blocks[1],
             random=_random(spec, random, (m, n), length),
         )
 
 
-def _check_matrix(name: str, shape: tuple[int, ...], wanted: tuple[int | None, int | None]) -> None:
-    fits = len(shape) == 2 and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+def _scale_codes(spec: MacSpec, operand: str, scale: ArrayLike) -> tuple[Array, int]:
+    """Return checked scale codes and the axis of their groups, counted from the end."""
+    name = f"{operand}_scale"
+    codes = check_codes(scale, getattr(spec, name), name)
+    if not spec.splits(operand):
+        return codes, -1
+    if codes.ndim < 2 or codes.shape[-1] != 2:
+        raise FpsimError(
+            f"{name}: shape {codes.shape} has no last axis of 2 (one scale per sign), which "
+            f"{spec.name} needs"
+        )
+    return codes, -2
+
+
+def _check_block(spec: MacSpec, name: str, size: int) -> None:
+    stage = spec.block
+    if stage is not None and size % stage.size:
+        raise FpsimError(
+            f"{name}: one scale per {size} elements, but {spec.name} sums blocks of {stage.size}; "
+            "a multiple is needed"
+        )
+
+
+def _check_matrix(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> None:
+    fits = len(shape) == len(wanted) and all(
+        w in (None, s) for s, w in zip(shape, wanted, strict=True)
+    )
     if not fits:
         text = ", ".join("G" if w is None else str(w) for w in wanted)
         raise FpsimError(f"{name}: shape {shape} is not ({text})")
@@ -216,24 +246,26 @@ def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         raise FpsimError(f"operands: leading shapes {listed} do not broadcast") from None
 
 
-def _expand(scale: Array | None, shape: tuple[int, ...]) -> Array | None:
-    return None if scale is None else np.broadcast_to(scale, (*shape, scale.shape[-1]))
+def _expand(
+    spec: MacSpec, operand: str, scale: Array | None, shape: tuple[int, ...]
+) -> Array | None:
+    if scale is None:
+        return None
+    kept = 2 if spec.splits(operand) else 1
+    return np.broadcast_to(scale, (*shape, *scale.shape[-kept:]))
 
 
 def _random(
     spec: MacSpec, random: ArrayLike | None, shape: tuple[int, ...], length: int
 ) -> Array | None:
-    stage = spec.accumulate
-    count = 1 if isinstance(stage, Exact) else length
-    if stage.rounding is not Rounding.SR:
+    count = spec.roundings(length)
+    if not count:
         if random is not None:
-            raise FpsimError(
-                f"random: {spec.name} rounds {stage.rounding}, which takes no random bits"
-            )
+            raise FpsimError(f"random: {spec.name} takes no random bits")
         return None
     if random is None:
         raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
-    array = check_codes(random, FixedFormat(stage.random_bits, signed=False), "random")
+    array = check_codes(random, FixedFormat(spec.random_bits, signed=False), "random")
     try:
         return np.broadcast_to(array, (*shape, count))
     except ValueError:

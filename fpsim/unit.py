@@ -9,15 +9,19 @@ from typing import Any, Unpack
 
 from numpy.typing import ArrayLike, NDArray
 
+from fpsim import oracle
 from fpsim.engine import Plan, plan_matmul
 from fpsim.errors import FpsimError, nearest
-from fpsim.execute import dot_codes, matmul_codes, step_codes
 from fpsim.formats import Format
+from fpsim.matmul import matmul_codes
 from fpsim.operands import DotOperands, DotOptions, MatmulOperands, OperandOptions, ScaleOptions
+from fpsim.oracle import Trace
+from fpsim.presets import presets
 from fpsim.resources import golden_dir
+from fpsim.rows import dot_codes, step_codes
 from fpsim.spec import MacSpec
 
-__all__ = ["MacUnit", "get_unit", "unit_names"]
+__all__ = ["MacUnit", "get_unit", "preset_names", "unit_names"]
 
 #: Units that need no file: any canonical name works too.
 ALIASES = {"exact": "e2m1-exact-e8m23"}
@@ -27,8 +31,8 @@ ALIASES = {"exact": "e2m1-exact-e8m23"}
 class MacUnit:
     """A multiply-accumulate unit that computes what its spec says, bit for bit.
 
-    Operands and results are codes (unsigned integers). Scales are E8M0 codes along K; see
-    `fpsim.operands`. With stochastic rounding every call takes ``random``: integers of
+    Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
+    along K; see `fpsim.operands`. With stochastic rounding every call takes ``random``: integers of
     ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K) for `matmul`
     (last axis 1 for an exact unit).
     """
@@ -69,7 +73,8 @@ class MacUnit:
         Args:
             a, b: operand codes (..., K); leading shapes broadcast.
             c: initial accumulator codes (...); +0 if absent.
-            a_scale, b_scale: E8M0 codes (..., G), one per block of K.
+            a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
+                operand is split by sign.
             block: elements per scale, where G does not divide K.
             random: random integers for stochastic rounding.
 
@@ -89,9 +94,11 @@ class MacUnit:
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> NDArray[Any]:
-        """Return the accumulator codes (..., K) after every product; arguments as in `dot`.
+        """Return the accumulator codes (..., S) after every step; arguments as in `dot`.
 
-        An exact unit has one result, so its last axis is 1.
+        A step is a product for chain and fixed stages, N terms for aligned and tree ones, a chunk,
+        or a scaled block sum. An exact unit has one result, so its last axis is 1; so has a
+        conversion at the end.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
         return step_codes(self.spec, args, args.length)
@@ -114,18 +121,39 @@ class MacUnit:
         )
         return matmul_codes(self.spec, args)[0]
 
+    def trace(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        **options: Unpack[DotOptions],
+    ) -> Trace:
+        """Return every internal node of one dot product, step by step, computed exactly.
+
+        Products, alignment exponents, aligned terms, sums, values before and after every rounding
+        with their flags; operands as in `dot` without leading axes.
+        """
+        return oracle.trace(self.spec, a, b, c, a_scale, b_scale, **options)
+
     def plan(self, a: ArrayLike, b: ArrayLike, **options: Unpack[OperandOptions]) -> Plan:
         """Return the kernel that `matmul` would use for these operands, and why it is exact."""
         return plan_matmul(self.spec, MatmulOperands.check(self.spec, a, b, **options))
 
 
 def unit_names() -> list[str]:
-    """Return the names of the published units, sorted."""
+    """Return the names of the published units, sorted; `preset_names` has those of real silicon."""
     return sorted(path.stem for path in golden_dir().glob("*.toml"))
 
 
+def preset_names() -> list[str]:
+    """Return the names of the units of real silicon, sorted."""
+    return sorted(presets())
+
+
 def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
-    """Return a unit by published name, canonical name (``e2m1-chain-e5m10``), or TOML path.
+    """Return a unit by name (published, of real silicon, or canonical) or TOML path.
 
     Raises:
         FpsimError: no such unit (with the nearest name), or a TOML file that does not describe one.
@@ -139,12 +167,11 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return MacUnit(MacSpec.from_toml(name))
     key = ALIASES.get(name, name)
-    published = golden_dir() / f"{key}.toml"
     if key in unit_names():
-        return MacUnit(MacSpec.from_toml(published))
-    spec = MacSpec.from_name(key)
+        return MacUnit(MacSpec.from_toml(golden_dir() / f"{key}.toml"))
+    spec = presets().get(key) or MacSpec.from_name(key)
     if spec is None:
-        known = [*unit_names(), *ALIASES]
+        known = [*unit_names(), *presets(), *ALIASES]
         raise FpsimError(
             f"unit: {name!r} is neither a published unit, a canonical name such as "
             f"e2m1-chain-e5m10, nor a path ending in .toml{nearest(name, known)}"

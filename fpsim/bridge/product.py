@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from fpsim.bridge.operand import Operand
 from fpsim.engine import Plan
-from fpsim.execute import matmul_codes
+from fpsim.matmul import matmul_codes
 from fpsim.formats import Format
-from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
-from fpsim.spec import MacSpec
+from fpsim.spec import Evidence, MacSpec, SignSplit
 from fpsim.unit import MacUnit
 
 __all__ = ["Product", "derived_unit", "float_rows", "replace_values", "straight_through"]
@@ -68,10 +67,10 @@ def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
 
 
 _SPLITS = {
-    (False, False): "none",
-    (True, False): "a",
-    (False, True): "b",
-    (True, True): "both",
+    (False, False): SignSplit.NONE,
+    (True, False): SignSplit.A,
+    (False, True): SignSplit.B,
+    (True, True): SignSplit.BOTH,
 }
 
 
@@ -79,19 +78,15 @@ _SPLITS = {
 def _derive(
     spec: MacSpec, a: Format, b: Format, a_scale: Format, b_scale: Format, split: tuple[bool, bool]
 ) -> MacUnit:
-    changes: dict[str, Any] = {}
-    if (spec.a, spec.b) != (a, b):
-        changes |= {"a": a, "b": b}
-    # The scale formats of the user's unit do not matter: the recipe brings its own.
-    if getattr(spec, "a_scale", E8M0) != a_scale:
-        changes["a_scale"] = a_scale
-    if getattr(spec, "b_scale", E8M0) != b_scale:
-        changes["b_scale"] = b_scale
-    if getattr(spec, "sign_split", "none") != _SPLITS[split]:
-        changes["sign_split"] = _SPLITS[split]
-    if not changes:
+    wanted = (a, b, a_scale, b_scale, _SPLITS[split])
+    if (spec.a, spec.b, spec.a_scale, spec.b_scale, spec.sign_split) == wanted:
         return MacUnit(spec)
-    return MacUnit(replace(spec, name="", description="", **changes))
+    # What was recorded of the user's unit says nothing about other operands.
+    derived = replace(
+        spec, name="", description="", evidence=Evidence.NONE, source="",
+        a=a, b=b, a_scale=a_scale, b_scale=b_scale, sign_split=_SPLITS[split],
+    )  # fmt: skip
+    return MacUnit(derived)
 
 
 def _as_float32(fmt: Format, codes: NDArray[Any]) -> NDArray[np.float32]:

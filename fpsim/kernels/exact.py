@@ -15,7 +15,7 @@ from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 
-__all__ = ["exact_dots", "exact_sums"]
+__all__ = ["LIMBS", "exact_dots", "exact_sum", "exact_sums"]
 
 #: Exponent of bit 0: below the smallest bit of a product of two operands and two E8M0 scales.
 LOWEST = -1152
@@ -83,7 +83,8 @@ def _to_odd(limbs):
 
 
 @njit
-def _exact_sum(limbs, a, b, c, toward_negative):
+def exact_sum(limbs, a, b, c, toward_negative):
+    """Return ``c + sum a * b`` rounded to odd, with `LIMBS` limbs of working space."""
     limbs[:] = 0
     special = 0.0
     plus = minus = nonzero = False
@@ -118,7 +119,7 @@ def exact_sums(a, b, c, toward_negative, out):
     for m in prange(a.shape[0]):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for n in range(b.shape[0]):
-            out[m, n] = _exact_sum(limbs, a[m], b[n], c[m, n], toward_negative)
+            out[m, n] = exact_sum(limbs, a[m], b[n], c[m, n], toward_negative)
 
 
 @kernel(parallel=True)
@@ -126,4 +127,4 @@ def exact_dots(a, b, c, toward_negative, out):
     """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
     for r in prange(a.shape[0]):
         limbs = np.zeros(LIMBS, dtype=np.int64)
-        out[r] = _exact_sum(limbs, a[r], b[r], c[r], toward_negative)
+        out[r] = exact_sum(limbs, a[r], b[r], c[r], toward_negative)

@@ -7,13 +7,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import F64_BIAS, F64_MANTISSA, MAX_SHIFT
 from fpsim.kernels.rounding import round_significand
 
-__all__ = ["Grid", "add", "encode_array", "to_grid"]
+__all__ = ["Grid", "add", "encode_array", "round_to_grid", "to_grid"]
 
 
 class Grid(NamedTuple):
@@ -83,6 +83,21 @@ def add(acc, magnitude, excess, negative, grid):
             return limit
         acc = total
     return min(max(acc, np.int64(grid.low)), np.int64(grid.high))
+
+
+@kernel(parallel=True)
+def round_to_grid(values, grid, mode, random, random_bits, out):
+    """Fill ``out`` with finite float64 ``values`` (R, T) rounded to multiples of 2^lsb."""
+    for i in prange(values.shape[0]):
+        for k in range(values.shape[1]):
+            value = values[i, k]
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+            # From 2^53 on nothing was rounded: a float64 that large is a multiple of the grid.
+            if not excess and magnitude < np.uint64(1) << np.uint64(53):
+                rounded = math.ldexp(np.float64(np.int64(magnitude)), grid.lsb)
+                value = -rounded if value < 0.0 else rounded
+            out[i, k] = value
 
 
 @njit

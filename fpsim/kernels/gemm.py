@@ -192,27 +192,31 @@ def gemm(step_name: str) -> Any:
 
 
 @kernel(parallel=True)
-def pack_rows(codes, table, scale, scale_table, block, out):
+def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of (M, K) codes into ``out`` (padded rows).
 
-    ``scale`` is (M, G), or (1, 0) for none.
+    ``scale`` is (M, G, 1), (M, G, 2) to select by the bit ``sign_shift`` of a code, or empty.
     """
-    scaled = scale.shape[1] > 0
+    scaled = scale.shape[0] > 0
+    split = scale.shape[2] == 2
     for m in prange(codes.shape[0]):
         for k in range(codes.shape[1]):
-            value = table[codes[m, k]]
+            code = codes[m, k]
+            value = table[code]
             if scaled:
-                value = value * scale_table[scale[m, k // block]]
+                sign = np.int64(code) >> sign_shift if split else np.int64(0)
+                value = value * scale_table[scale[m, k // block, sign]]
             out[m, k] = value
 
 
 @kernel(parallel=True)
-def pack_panels(codes, table, scale, scale_table, block, out):
+def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of (K, N) codes into panels (P, K, width).
 
-    ``scale`` is (G, N), or (0, 1) for none.
+    ``scale`` is (G, N, 1), (G, N, 2) to select by the bit ``sign_shift`` of a code, or empty.
     """
     scaled = scale.shape[0] > 0
+    split = scale.shape[2] == 2
     width = out.shape[2]
     for p in prange(out.shape[0]):
         start = p * width
@@ -220,9 +224,11 @@ def pack_panels(codes, table, scale, scale_table, block, out):
         for k in range(codes.shape[0]):
             group = k // block
             for j in range(count):
-                value = table[codes[k, start + j]]
+                code = codes[k, start + j]
+                value = table[code]
                 if scaled:
-                    value = value * scale_table[scale[group, start + j]]
+                    sign = np.int64(code) >> sign_shift if split else np.int64(0)
+                    value = value * scale_table[scale[group, start + j, sign]]
                 out[p, k, j] = value
             for j in range(count, width):
                 out[p, k, j] = 0

@@ -16,14 +16,24 @@ from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import decode_magnitude, encode_value
 from fpsim.kernels.fixedpoint import add, to_grid
 
-__all__ = ["CLEAR", "LOAD", "MAC", "chain_steps", "chain_stream", "fixed_steps", "fixed_stream"]
+__all__ = [
+    "CLEAR",
+    "LOAD",
+    "MAC",
+    "add_to_odd",
+    "chain_steps",
+    "chain_stream",
+    "decode_code",
+    "fixed_steps",
+    "fixed_stream",
+]
 
 #: Operations of a stream; anything else holds the accumulator.
 CLEAR, MAC, LOAD = 1, 2, 3
 
 
 @njit
-def _decode(code, layout):
+def decode_code(code, layout):
     """Return the float64 value of an accumulator code."""
     negative = code >= layout.sign_bit
     magnitude = code - layout.sign_bit if negative else code
@@ -38,7 +48,7 @@ def _decode(code, layout):
 
 
 @njit
-def _add_to_odd(x, y, toward_negative):
+def add_to_odd(x, y, toward_negative):
     """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
     s = x + y
     if s == 0.0:
@@ -57,7 +67,7 @@ def _add_to_odd(x, y, toward_negative):
 
 @njit
 def _chain_step(code, product, layout, limits, mode, random, random_bits):
-    total = _add_to_odd(_decode(code, layout), product, mode[3] == 1)
+    total = add_to_odd(decode_code(code, layout), product, mode[3] == 1)
     return encode_value(total, layout, limits, mode, random, random_bits)
 
 

@@ -185,8 +185,8 @@ def expected(
     if isinstance(stage, Fixed):
         if not np.isfinite(product).all():
             raise FpsimError("operands: a NaN or infinite operand has no fixed-point product")
-        start = stage.result.integers(c)
-        mac.fixed_stream(op, product, start, stage.result.grid(stage.overflow), mode, out)
+        start = stage.initial.integers(c)
+        mac.fixed_stream(op, product, start, stage.initial.grid(stage.overflow), mode, out)
         return out
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)

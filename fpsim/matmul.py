@@ -1,125 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a plan: operands into lanes, the kernel, accumulators back into codes."""
+"""Matrix products: runs a plan, operands into lanes, the kernel, accumulators back into codes."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import (
-    E8M0_BIAS,
-    E8M0_NAN,
-    Plan,
-    half_shift,
-    plan_matmul,
-    scaled_span,
-)
+from fpsim.engine import Plan, half_shift, operand_spans, plan_matmul
 from fpsim.errors import FpsimError
-from fpsim.formats import Format, Subnormals
-from fpsim.kernels import exact, gemm, mac
-from fpsim.kernels.rounding import mode_constants
+from fpsim.formats import Subnormals
+from fpsim.kernels import exact, gemm
 from fpsim.kernels.steps import FIXED_REALS, Step, step_named
+from fpsim.lowering import value_table
 from fpsim.operands import DotOperands, MatmulOperands
+from fpsim.rows import convert_fixed, dot_codes, encode_exact
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Exact, Fixed
 
-__all__ = ["dot_codes", "matmul_codes", "step_codes"]
+__all__ = ["matmul_codes"]
 
 Array = NDArray[Any]
-_NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
-
-
-@lru_cache(maxsize=64)
-def _table(fmt: Format) -> NDArray[np.float64]:
-    """Return the value of every code."""
-    table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
-    table.flags.writeable = False
-    return table
-
-
-@lru_cache(maxsize=1)
-def _scale_table() -> NDArray[np.float64]:
-    """Return 2^(code - 127) of every E8M0 code, NaN for 255."""
-    table = np.ldexp(1.0, np.arange(256) - E8M0_BIAS)
-    table[E8M0_NAN] = np.nan
-    table.flags.writeable = False
-    return table
-
-
-# -- dot products, one row at a time -------------------------------------------------------------
-
-
-def _row_values(spec: MacSpec, args: DotOperands) -> tuple[Array, Array]:
-    """Return the operands as float64 rows (R, K), scales applied."""
-    rows = []
-    for codes, fmt, scale, block in (
-        (args.a, spec.a, args.a_scale, args.a_block),
-        (args.b, spec.b, args.b_scale, args.b_block),
-    ):
-        values = _table(fmt)[codes]
-        if scale is not None:
-            values = values * np.repeat(_scale_table()[scale], block, axis=-1)[..., : args.length]
-        rows.append(np.ascontiguousarray(values.reshape(-1, args.length)))
-    return rows[0], rows[1]
-
-
-def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
-    """Return the last ``keep`` accumulator codes of each dot product, shape (..., keep).
-
-    Raises:
-        FpsimError: a result that the accumulator has no code for.
-    """
-    a, b = _row_values(spec, args)
-    stage = spec.accumulate
-    c = np.ascontiguousarray(args.c.reshape(-1))
-    random = _NO_RANDOM
-    if args.random is not None:
-        random = args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
-    mode = mode_constants(stage.rounding)
-    if isinstance(stage, Fixed):
-        _require_finite(spec, a, b)
-        start = stage.result.integers(c)
-        out = np.empty((a.shape[0], keep), dtype=np.uint64)
-        grid = stage.result.grid(stage.overflow)
-        mac.fixed_steps(a, b, start, grid, mode, random, stage.random_bits, out)
-    elif isinstance(stage, Chain):
-        assert stage.overflow is not None
-        limits = stage.format.limits(stage.rounding, stage.overflow)
-        out = np.empty((a.shape[0], keep), dtype=spec.result.dtype)
-        layout = stage.format.layout
-        bad = mac.chain_steps(a, b, c, layout, limits, mode, random, stage.random_bits, out)
-        if bad >= 0:
-            raise FpsimError(
-                f"result: dot product {bad} is NaN, which has no code in {spec.result.name}"
-            )
-    else:
-        sums = np.empty(a.shape[0])
-        exact.exact_dots(a, b, stage.format.decode(c), mode[3] == 1, sums)
-        out = _encode_exact(stage, sums[:, None], args.random)
-    return out.astype(spec.result.dtype, copy=False).reshape(*args.shape, -1)
-
-
-def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
-    """Return the accumulator code at the end of each dot product."""
-    return step_codes(spec, args, 1)[..., 0]
-
-
-def _encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
-    bits = None if random is None else random.reshape(sums.shape)
-    return stage.format.encode(
-        sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
-    )
-
-
-def _require_finite(spec: MacSpec, *operands: Array) -> None:
-    if not all(np.isfinite(values).all() for values in operands):
-        raise FpsimError(
-            f"operands: a NaN or infinite operand or scale has no code in {spec.result.name}"
-        )
-
+#: Products computed at a time where a matrix product runs as single dot products.
+SCALAR_BATCH = 1 << 22
 
 # -- matrix products -----------------------------------------------------------------------------
 
@@ -129,32 +33,34 @@ def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
     plan = plan_matmul(spec, args)
     if plan.kernel == "limbs":
         codes = _run_limbs(spec, args)
-    elif plan.kernel == "scalar":
-        codes = _run_scalar(spec, args)
+    elif plan.kernel == "rows":
+        codes = _run_rows(spec, args)
     else:
         codes = _run_lanes(spec, args, step_named(plan.kernel))
     return codes.astype(spec.result.dtype, copy=False), plan
 
 
-def _no_scale(shape: tuple[int, int]) -> Array:
-    return np.zeros(shape, dtype=np.uint8)
+def _scale_cube(spec: MacSpec, operand: str, args: MatmulOperands) -> tuple[Array, int]:
+    """Return scale codes with a last axis of signs (empty without scales), and the sign's place."""
+    scale = getattr(args, f"{operand}_scale")
+    if scale is None:
+        return np.zeros((0, 0, 1), dtype=np.uint8), 0
+    return (scale if spec.splits(operand) else scale[..., None]), getattr(spec, operand).bits - 1
 
 
 def _pack_a(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> Array:
     """Fill ``out`` (padded M, K) with the values of ``a`` times 2^power."""
-    table = np.ldexp(_table(spec.a), power).astype(out.dtype)
-    scales = _scale_table().astype(out.dtype)
-    scale = _no_scale((1, 0)) if args.a_scale is None else args.a_scale
-    gemm.pack_rows(args.a, table, scale, scales, args.a_block, out)
+    table = np.ldexp(value_table(spec.a), power).astype(out.dtype)
+    scales = value_table(spec.a_scale).astype(out.dtype)
+    gemm.pack_rows(args.a, table, *_scale_cube(spec, "a", args), scales, args.a_block, out)
     return out
 
 
 def _pack_b(spec: MacSpec, args: MatmulOperands, out: Array, power: int = 0) -> Array:
     """Fill ``out`` (panels, K, columns) with the values of ``b`` times 2^power."""
-    table = np.ldexp(_table(spec.b), power).astype(out.dtype)
-    scales = _scale_table().astype(out.dtype)
-    scale = _no_scale((0, 1)) if args.b_scale is None else args.b_scale
-    gemm.pack_panels(args.b, table, scale, scales, args.b_block, out)
+    table = np.ldexp(value_table(spec.b), power).astype(out.dtype)
+    scales = value_table(spec.b_scale).astype(out.dtype)
+    gemm.pack_panels(args.b, table, *_scale_cube(spec, "b", args), scales, args.b_block, out)
     return out
 
 
@@ -167,26 +73,31 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, str(stage.rounding) == "rdn", sums)
-    return _encode_exact(stage, sums, args.random)
+    return encode_exact(stage, sums, args.random)
 
 
-def _run_scalar(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Run a matrix product as M * N dot products, a block of rows at a time."""
-    m, n = args.a.shape[0], args.b.shape[1]
-    b, b_scale = args.b.T, None if args.b_scale is None else args.b_scale.T[None]
-    c = np.zeros((m, n), dtype=spec.result.dtype) if args.c is None else args.c
+def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
+    """Run a matrix product as M * N dot products, some rows of ``a`` at a time."""
+    (m, k), n = args.a.shape, args.b.shape[1]
+    c = np.zeros((m, n), dtype=spec.initial.dtype) if args.c is None else args.c
+    b_scale = None if args.b_scale is None else np.moveaxis(args.b_scale, 1, 0)[None]
     out = np.empty((m, n), dtype=spec.result.dtype)
-    for row in range(m):
-        part = slice(row, row + 1)
-        shape = (1, n)
+    batch = max(1, SCALAR_BATCH // (k * n))
+    for row in range(0, m, batch):
+        part = slice(row, min(row + batch, m))
+        shape = (part.stop - row, n)
+        spread = None
+        if args.a_scale is not None:
+            groups = args.a_scale[part, None]
+            spread = np.broadcast_to(groups, (*shape, *groups.shape[2:]))
         dots = DotOperands(
-            a=np.broadcast_to(args.a[part, None], (*shape, args.a.shape[1])),
-            b=b[None],
+            a=np.broadcast_to(args.a[part, None], (*shape, k)),
+            b=np.broadcast_to(args.b.T[None], (*shape, k)),
             c=c[part],
-            a_scale=None
-            if args.a_scale is None
-            else np.repeat(args.a_scale[part, None], n, axis=1),
-            b_scale=b_scale,
+            a_scale=spread,
+            b_scale=None
+            if b_scale is None
+            else np.broadcast_to(b_scale, (*shape, *b_scale.shape[2:])),
             a_block=args.a_block,
             b_block=args.b_block,
             random=None if args.random is None else args.random[part],
@@ -203,8 +114,9 @@ def _run_lanes(spec: MacSpec, args: MatmulOperands, step: Step) -> Array:
         return stage.format.encode(values, "rtz", str(stage.overflow))
     if isinstance(stage, Exact):
         values = _lane_values(spec, args, step, _decoded(spec, args.c))
-        return _encode_exact(stage, values.astype(np.float64), args.random)
-    start = None if args.c is None else stage.result.integers(args.c)
+        return encode_exact(stage, values.astype(np.float64), args.random)
+    assert isinstance(stage, Fixed)
+    start = None if args.c is None else stage.initial.integers(args.c)
     if step.reals == FIXED_REALS:
         first = None if start is None else start.astype(np.float64)
         integers = _lane_values(spec, args, step, first).astype(np.int64)
@@ -212,11 +124,14 @@ def _run_lanes(spec: MacSpec, args: MatmulOperands, step: Step) -> Array:
         sums = _lane_values(spec, args, step, None).astype(np.float64)
         integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
         integers = integers if start is None else integers + start
-    return integers.view(np.uint64) & np.uint64((1 << stage.width) - 1)
+    codes = (integers.view(np.uint64) & np.uint64((1 << stage.width) - 1)).astype(
+        stage.initial.dtype
+    )
+    return codes if stage.convert is None else convert_fixed(stage, codes)
 
 
 def _decoded(spec: MacSpec, c: Array | None) -> Array | None:
-    return None if c is None else spec.result.decode(c)
+    return None if c is None else spec.initial.decode(c)
 
 
 def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array | None) -> Array:
@@ -242,8 +157,15 @@ def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array |
     return (c.view(np.float16) if half else c)[:m, :n]
 
 
+def _require_finite(spec: MacSpec, *operands: Array) -> None:
+    if not all(np.isfinite(values).all() for values in operands):
+        raise FpsimError(
+            f"operands: a NaN or infinite operand or scale has no code in {spec.initial.name}"
+        )
+
+
 def _half_shift(spec: MacSpec, args: MatmulOperands) -> int:
-    shift = half_shift(scaled_span(spec.a, args.a_scale), scaled_span(spec.b, args.b_scale))
+    shift = half_shift(*operand_spans(spec, args))
     assert shift is not None
     return shift
 
@@ -270,8 +192,8 @@ def _parameters(stage: Chain | Exact | Fixed, step: Step, dtype: Any) -> tuple[A
     if isinstance(stage, Fixed):
         numbers = {
             "per_lsb": np.ldexp(1.0, -stage.lsb),
-            "low": float(stage.result.min_integer),
-            "high": float(stage.result.max_integer),
+            "low": float(stage.initial.min_integer),
+            "high": float(stage.initial.max_integer),
         }
         assert tuple(numbers) == FIXED_REALS
         return np.array([numbers[name] for name in step.reals], dtype=dtype), np.zeros(1, np.int64)

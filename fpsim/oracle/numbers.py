@@ -1,30 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth: every unit in exact Python integers, slow, short and obviously right.
-
-It knows formats and specs as data and shares no code with the kernels: it decodes, adds and rounds
-with `fractions.Fraction`, looks at the two neighbouring codes of a value and picks one.
-"""
+"""Codes and numbers: decoding, and rounding by looking at the two neighbouring codes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, Unpack
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import NamedTuple
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
-from fpsim.operands import DotOperands, DotOptions
 from fpsim.rounding import Flag, Overflow, Rounding
-from fpsim.spec import MacSpec
-from fpsim.stages import Chain, Exact, Fixed
 
-__all__ = ["Number", "decode", "dot", "encode", "flags", "steps"]
-
-E8M0_BIAS = 127
-E8M0_NAN = 255
+__all__ = ["NAN", "Number", "add", "decode", "encode", "flags", "multiply", "to_grid", "two_to"]
 
 
 class Number(NamedTuple):
@@ -49,7 +35,8 @@ class Number(NamedTuple):
 NAN = Number(False, None)
 
 
-def _two_to(exponent: int) -> Fraction:
+def two_to(exponent: int) -> Fraction:
+    """Return 2^exponent."""
     return Fraction(2) ** exponent
 
 
@@ -62,7 +49,7 @@ def decode(code: int, fmt: Format) -> Number:
         integer = code
         if fmt.signed and code >= 1 << (fmt.width - 1):
             integer -= 1 << fmt.width
-        return Number(integer < 0, abs(integer) * _two_to(fmt.lsb))
+        return Number(integer < 0, abs(integer) * two_to(fmt.lsb))
     negative = bool(fmt.signed and code >> fmt.magnitude_bits)
     magnitude = code & ((1 << fmt.magnitude_bits) - 1)
     if negative and magnitude == 0 and fmt.nan is NanCodes.NEGATIVE_ZERO:
@@ -77,12 +64,12 @@ def decode(code: int, fmt: Format) -> Number:
 def _magnitude(code: int, fmt: FloatFormat) -> Fraction:
     """Return the value of a magnitude code, beyond the largest one too (as if E had more bits)."""
     field, fraction = divmod(code, 1 << fmt.mantissa_bits)
-    unit = _two_to(-fmt.mantissa_bits)
+    unit = two_to(-fmt.mantissa_bits)
     if field or fmt.subnormals is Subnormals.NONE:
-        return (1 + fraction * unit) * _two_to(field - fmt.bias)
+        return (1 + fraction * unit) * two_to(field - fmt.bias)
     if fmt.subnormals is Subnormals.FLUSH:
         return Fraction(0)
-    return fraction * unit * _two_to(1 - fmt.bias)
+    return fraction * unit * two_to(1 - fmt.bias)
 
 
 def encode(
@@ -92,8 +79,13 @@ def encode(
     overflow: Overflow,
     random: int = 0,
     random_bits: int = 0,
+    *,
+    ieee: bool = True,
 ) -> int:
     """Return the code of ``number``, rounded once.
+
+    IEEE 754's directed modes keep a finite number finite; with ``ieee=False`` what is too large is
+    what ``overflow`` says in every mode.
 
     Raises:
         FpsimError: the result has no code (NaN, or what ``overflow`` asks for).
@@ -117,7 +109,8 @@ def encode(
     if fmt.subnormals is Subnormals.FLUSH and code < 1 << fmt.mantissa_bits:
         code = 0
     if code > fmt.max_code:
-        return _beyond(number.negative, False, fmt, rounding, overflow)
+        outward = rounding if ieee else Rounding.RNE
+        return _beyond(number.negative, False, fmt, outward, overflow)
     unsigned_below = code or (number.magnitude and not fmt.has_zero)
     if number.negative and not fmt.signed and unsigned_below:
         return _beyond(True, False, fmt, rounding, overflow)
@@ -142,10 +135,10 @@ def flags(
     if isinstance(fmt, FixedFormat):
         if number.magnitude is None:
             return Flag.INVALID
-        integer = _to_grid(number, fmt.lsb, rounding, random, random_bits)
+        integer = to_grid(number, fmt.lsb, rounding, random, random_bits)
         if not fmt.min_integer <= integer <= fmt.max_integer:
             return Flag.OVERFLOW | Flag.INEXACT
-        return Flag.INEXACT if integer * _two_to(fmt.lsb) != number.value else Flag(0)
+        return Flag.INEXACT if integer * two_to(fmt.lsb) != number.value else Flag(0)
     if number.is_nan:
         return Flag(0) if fmt.nan_code is not None else Flag.INVALID
     if number.infinite:
@@ -183,13 +176,13 @@ def _is_tiny(
     first = 0 if fmt.subnormals is Subnormals.NONE else 1 << fmt.mantissa_bits
     if not exact or first > fmt.max_code:
         return False
-    normal = _two_to(fmt.exponent_min)
+    normal = two_to(fmt.exponent_min)
     exponent = fmt.exponent_min
-    while exact < _two_to(exponent):
+    while exact < two_to(exponent):
         exponent -= 1
-    while exact >= _two_to(exponent + 1):
+    while exact >= two_to(exponent + 1):
         exponent += 1
-    unit = _two_to(exponent - fmt.mantissa_bits)
+    unit = two_to(exponent - fmt.mantissa_bits)
     steps_up = int(exact / unit)
     # What the code would be if codes went on counting downward: its parity decides ties.
     code = first + ((exponent - fmt.exponent_min - 1) << fmt.mantissa_bits) + steps_up
@@ -214,7 +207,7 @@ def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:
 def _grid(code: int, fmt: FloatFormat) -> Fraction:
     """Return the rounding grid: the values of codes, with subnormals even where they flush."""
     if fmt.subnormals is Subnormals.FLUSH and code < 1 << fmt.mantissa_bits:
-        return code * _two_to(1 - fmt.bias - fmt.mantissa_bits)
+        return code * two_to(1 - fmt.bias - fmt.mantissa_bits)
     return _magnitude(code, fmt)
 
 
@@ -278,40 +271,45 @@ def _encode_fixed(
     if number.infinite:
         integer = fmt.min_integer if number.negative else fmt.max_integer
     else:
-        integer = _to_grid(number, fmt.lsb, rounding, random, random_bits)
-    return _fit(integer, fmt, overflow) % (1 << fmt.width)
+        integer = to_grid(number, fmt.lsb, rounding, random, random_bits)
+    return fit(integer, fmt, overflow) % (1 << fmt.width)
 
 
-def _to_grid(number: Number, lsb: int, rounding: Rounding, random: int, random_bits: int) -> int:
+def to_grid(
+    number: Number, lsb: int, rounding: Rounding, random: int = 0, random_bits: int = 0
+) -> int:
+    """Return a finite number rounded to an integer multiple of 2^lsb."""
     assert number.magnitude is not None
-    scaled = number.magnitude / _two_to(lsb)
+    scaled = number.magnitude / two_to(lsb)
     low = int(scaled)
     up = _round_up(scaled - low, low % 2 == 1, number.negative, rounding, random, random_bits)
     return -(low + up) if number.negative else low + up
 
 
-def _fit(integer: int, fmt: FixedFormat, overflow: Overflow) -> int:
+def fit(integer: int, fmt: FixedFormat, overflow: Overflow) -> int:
+    """Return an integer wrapped or saturated to a fixed-point format."""
     if overflow is Overflow.SATURATE:
         return min(max(integer, fmt.min_integer), fmt.max_integer)
     wrapped = integer % (1 << fmt.width)
     return wrapped - (1 << fmt.width) if fmt.signed and wrapped > fmt.max_integer else wrapped
 
 
-# -- one dot product -----------------------------------------------------------------------------
+# -- arithmetic ----------------------------------------------------------------------------------
 
 
-def _product(a: int, b: int, exponent: int | None, spec: MacSpec) -> Number:
-    x, y = decode(a, spec.a), decode(b, spec.b)
-    if exponent is None or x.is_nan or y.is_nan:
+def multiply(x: Number, y: Number) -> Number:
+    """Return the exact product; NaN for NaN and for zero times infinity."""
+    if x.is_nan or y.is_nan:
         return NAN
     negative = x.negative != y.negative
     if x.infinite or y.infinite:
         return NAN if 0 in (x.magnitude, y.magnitude) else Number(negative, None, infinite=True)
     assert x.magnitude is not None and y.magnitude is not None
-    return Number(negative, x.magnitude * y.magnitude * _two_to(exponent))
+    return Number(negative, x.magnitude * y.magnitude)
 
 
-def _add(x: Number, y: Number, rounding: Rounding) -> Number:
+def add(x: Number, y: Number, rounding: Rounding) -> Number:
+    """Return the exact sum; IEEE 754's sign of zero, which ``rounding`` decides for x - x."""
     if x.is_nan or y.is_nan or (x.infinite and y.infinite and x.negative != y.negative):
         return NAN
     if x.infinite or y.infinite:
@@ -321,98 +319,3 @@ def _add(x: Number, y: Number, rounding: Rounding) -> Number:
         return Number(total < 0, abs(total))
     negative = x.negative if x.negative == y.negative else rounding is Rounding.RDN
     return Number(negative, Fraction(0))
-
-
-def steps(
-    spec: MacSpec,
-    a: Sequence[int],
-    b: Sequence[int],
-    c: int = 0,
-    exponents: Sequence[int | None] | None = None,
-    random: Sequence[int] | None = None,
-) -> list[int]:
-    """Return the accumulator code after each product of one dot product.
-
-    ``exponents`` are added to the products' exponents (None stands for a NaN scale); ``random``
-    has one integer per step for ``sr``. An `Exact` unit has one result, so the list has one entry.
-    """
-    count = len(a)
-    shift = [0] * count if exponents is None else exponents
-    bits = [0] * count if random is None else random
-    products = [_product(x, y, s, spec) for x, y, s in zip(a, b, shift, strict=True)]
-    stage = spec.accumulate
-    if isinstance(stage, Fixed):
-        return _fixed_steps(stage, products, c, bits)
-    acc = decode(c, stage.format)
-    assert stage.overflow is not None
-    if isinstance(stage, Exact):
-        for product in products:
-            acc = _add(acc, product, stage.rounding)
-        r = bits[0] if bits else 0
-        return [encode(acc, stage.format, stage.rounding, stage.overflow, r, stage.random_bits)]
-    assert isinstance(stage, Chain)
-    codes = []
-    for product, r in zip(products, bits, strict=True):
-        total = _add(acc, product, stage.rounding)
-        codes.append(
-            encode(total, stage.format, stage.rounding, stage.overflow, r, stage.random_bits)
-        )
-        acc = decode(codes[-1], stage.format)
-    return codes
-
-
-def _fixed_steps(stage: Fixed, products: list[Number], c: int, random: Sequence[int]) -> list[int]:
-    fmt = stage.result
-    acc = _fit(c, fmt, Overflow.WRAP)
-    codes = []
-    for product, r in zip(products, random, strict=True):
-        if product.magnitude is None:
-            raise FpsimError(
-                f"product: {'inf' if product.infinite else 'nan'} has no code in {fmt.name}"
-            )
-        acc += _to_grid(product, fmt.lsb, stage.rounding, r, stage.random_bits)
-        acc = _fit(acc, fmt, stage.overflow)
-        codes.append(acc % (1 << fmt.width))
-    return codes
-
-
-def dot(
-    unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
-    c: ArrayLike | None = None,
-    a_scale: ArrayLike | None = None,
-    b_scale: ArrayLike | None = None,
-    **options: Unpack[DotOptions],
-) -> NDArray[Any]:
-    """Return what `MacUnit.dot` returns, computed exactly.
-
-    Args are those of `MacUnit.dot`; ``unit`` is a MacUnit or a MacSpec.
-    """
-    spec: MacSpec = getattr(unit, "spec", unit)
-    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
-    out = np.empty(args.shape, dtype=spec.result.dtype)
-    for index in np.ndindex(*args.shape):
-        out[index] = steps(
-            spec,
-            args.a[index].tolist(),
-            args.b[index].tolist(),
-            int(args.c[index]),
-            _exponents(args, index),
-            None if args.random is None else args.random[index].tolist(),
-        )[-1]
-    return out
-
-
-def _exponents(args: DotOperands, index: tuple[int, ...]) -> list[int | None]:
-    """Return the exponent the scales add to each product of one dot product."""
-    total: list[int | None] = [0] * args.length
-    for scale, block in ((args.a_scale, args.a_block), (args.b_scale, args.b_block)):
-        if scale is None:
-            continue
-        codes = scale[index].tolist()
-        for k, exponent in enumerate(total):
-            code = codes[k // block]
-            if exponent is not None:
-                total[k] = None if code == E8M0_NAN else exponent + code - E8M0_BIAS
-    return total

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operand and scale codes as exact float64 numbers with alignment exponents, for the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.formats import FixedFormat, Format
+from fpsim.kernels.aligned import NO_EXPONENT
+from fpsim.operands import DotOperands
+from fpsim.spec import MacSpec
+from fpsim.stages import Block, NanScale
+
+__all__ = ["Rows", "exponents_of", "value_table"]
+
+Array = NDArray[Any]
+
+
+@lru_cache(maxsize=64)
+def value_table(fmt: Format) -> NDArray[np.float64]:
+    """Return the value of every code."""
+    table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
+    table.flags.writeable = False
+    return table
+
+
+def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
+    """Return e(x) = max(floor(log2 |x|), emin) of values of a format.
+
+    Zeros and what is not finite get `NO_EXPONENT`: they do not count in an alignment. A fixed-point
+    value has the exponent of the format's largest magnitude.
+    """
+    counts = np.isfinite(values) & (values != 0)
+    if isinstance(fmt, FixedFormat):
+        largest = max(fmt.max_integer, -fmt.min_integer)
+        exponents = np.full(values.shape, largest.bit_length() - 1 + fmt.lsb)
+    else:
+        exponents = np.maximum(np.frexp(np.where(counts, values, 1.0))[1] - 1, fmt.exponent_min)
+    return np.where(counts, exponents, NO_EXPONENT).astype(np.int32)
+
+
+@lru_cache(maxsize=64)
+def exponent_table(fmt: Format) -> NDArray[np.int32]:
+    """Return e(x) of every code."""
+    table = exponents_of(value_table(fmt), fmt)
+    table.flags.writeable = False
+    return table
+
+
+def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
+    """Return the exponents of products: `NO_EXPONENT` where one factor has none."""
+    total = exponents[0].astype(np.int32)
+    for part in exponents[1:]:
+        total = total + part
+    return np.maximum(total, NO_EXPONENT)
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """Codes (R, K) and scale codes (R, K, 1), or (R, K, 2) where there is one per sign, or None."""
+
+    codes: Array
+    scales: Array | None
+    format: Format
+    scale_format: Format
+    split: bool
+
+    @property
+    def signs(self) -> Array:
+        """1 where the sign bit is set."""
+        if not self.format.signed:
+            return np.zeros(self.codes.shape, dtype=np.intp)
+        return (self.codes >> (self.format.bits - 1)).astype(np.intp)
+
+    def element_scales(self) -> Array | None:
+        """Return the scale code of every element (R, K)."""
+        if self.scales is None or not self.split:
+            return None if self.scales is None else self.scales[..., 0]
+        return np.take_along_axis(self.scales, self.signs[..., None], axis=-1)[..., 0]
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the scaled values (R, K)."""
+        values = value_table(self.format)[self.codes]
+        scales = self.element_scales()
+        return values if scales is None else values * value_table(self.scale_format)[scales]
+
+    def exponents(self) -> NDArray[np.int32]:
+        """Return e(x) + e(scale) of every element (R, K)."""
+        exponents = exponent_table(self.format)[self.codes]
+        scales = self.element_scales()
+        if scales is None:
+            return exponents
+        return sum_exponents(exponents, exponent_table(self.scale_format)[scales])
+
+    def cut(self, part: slice) -> _Operand:
+        """Return a part of K."""
+        scales = None if self.scales is None else self.scales[:, part]
+        return replace(self, codes=self.codes[:, part], scales=scales)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R dot products side by side, and parts of them along K."""
+
+    a: _Operand
+    b: _Operand
+
+    @classmethod
+    def of(cls, spec: MacSpec, args: DotOperands) -> Rows:
+        """Return the dot products of checked operands, leading axes flattened."""
+        operands = []
+        for name in ("a", "b"):
+            codes, scales = getattr(args, name), getattr(args, f"{name}_scale")
+            if scales is not None:
+                per_sign = scales if spec.splits(name) else scales[..., None]
+                block = getattr(args, f"{name}_block")
+                spread = np.repeat(per_sign, block, axis=-2)[..., : args.length, :]
+                scales = spread.reshape(-1, args.length, spread.shape[-1])
+            codes = np.ascontiguousarray(codes).reshape(-1, args.length)
+            fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
+            operands.append(_Operand(codes, scales, fmt, scale_format, spec.splits(name)))
+        return cls(*operands)
+
+    @property
+    def length(self) -> int:
+        """Products per dot product."""
+        return int(self.a.codes.shape[1])
+
+    def cut(self, start: int, stop: int) -> Rows:
+        """Return the products ``start..stop - 1`` of every dot product."""
+        return Rows(self.a.cut(slice(start, stop)), self.b.cut(slice(start, stop)))
+
+    def products(self) -> NDArray[np.float64]:
+        """Return the scaled products (R, K)."""
+        return self.a.values() * self.b.values()
+
+    def product_exponents(self) -> NDArray[np.int32]:
+        """Return the products' alignment exponents (R, K)."""
+        return sum_exponents(self.a.exponents(), self.b.exponents())
+
+    def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return scaled block sums and their exponents (R, groups * quadrants)."""
+        products = (
+            value_table(self.a.format)[self.a.codes] * value_table(self.b.format)[self.b.codes]
+        )
+        terms, exponents = [], []
+        for a_sign in (0, 1) if self.a.split else (None,):
+            for b_sign in (0, 1) if self.b.split else (None,):
+                part = products
+                for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
+                    if sign is not None:
+                        part = np.where(operand.signs == sign, part, 0.0)
+                sums = _block_sums(part, stage.size)
+                scale, exponent = self._block_scale(stage, a_sign, b_sign, sums.shape)
+                if stage.nan_scale is NanScale.ZERO:
+                    sums = np.where(np.isnan(scale), 0.0, sums)
+                    scale = np.where(np.isnan(scale), 0.0, scale)
+                with np.errstate(invalid="ignore"):  # infinity times a zero scale is NaN
+                    terms.append(sums * scale)
+                exponents.append(exponent)
+        values = np.stack(terms, axis=-1).reshape(products.shape[0], -1)
+        return values, np.stack(exponents, axis=-1).reshape(values.shape)
+
+    def _block_scale(
+        self, stage: Block, a_sign: int | None, b_sign: int | None, shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return the product of the two scales of every block, and its exponent."""
+        value = np.ones(shape)
+        exponent = np.zeros(shape, dtype=np.int32)
+        for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
+            if operand.scales is not None:
+                codes = operand.scales[:, :: stage.size, sign or 0]
+                value = value * value_table(operand.scale_format)[codes]
+                exponent = sum_exponents(exponent, exponent_table(operand.scale_format)[codes])
+        return value, exponent
+
+
+def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
+    """Return the exact sums of blocks of K (R, groups); a zero sum is +0."""
+    rows, length = products.shape
+    groups = -(-length // size)
+    padded = np.zeros((rows, groups * size))
+    padded[:, :length] = products
+    return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The aligned stage in exact integers; the equations are in `fpsim.stages.aligned`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat
+from fpsim.oracle import numbers
+from fpsim.oracle.numbers import Number, two_to
+from fpsim.oracle.terms import Term, exponent_of, floor_log2
+from fpsim.oracle.trace import Trace
+from fpsim.rounding import Overflow, Rounding
+from fpsim.stages import Addend, Aligned
+
+__all__ = ["aligned"]
+
+ZERO = Term(Number(False, Fraction(0)), None)
+
+
+class _Window(NamedTuple):
+    """A sum of aligned integers: ``total`` times 2^(exponent - bits)."""
+
+    total: Number  #: an integer, with the sign of its zero
+    exponent: int
+    bits: int
+
+
+def aligned(stage: Aligned, terms: Sequence[Term], c: int, trace: Trace) -> list[int]:
+    """Return the accumulator codes of an aligned stage, one per step of N terms."""
+    codes = []
+    for trace.step, start in enumerate(range(0, len(terms), stage.products)):
+        step = list(terms[start : start + stage.products])
+        c = _step(stage, step + [ZERO] * (stage.products - len(step)), c, trace)
+        codes.append(c)
+    return codes
+
+
+def _step(stage: Aligned, terms: list[Term], code: int, trace: Trace) -> int:
+    addend = numbers.decode(code, stage.result)
+    c = Term(addend, exponent_of(addend, stage.result))
+    terms = [_limited(stage, _normalised(stage, term)) for term in terms]
+    special = numbers.NAN if addend.is_nan else Number(False, Fraction(0))
+    for term in (*terms, c):
+        if term.value.magnitude is None:
+            special = numbers.add(special, term.value, Rounding.RNE)
+    if special.is_nan or special.infinite:
+        return _finish(stage, special, trace)
+
+    if stage.addend is Addend.JOINED:
+        total = _joined(stage, terms, c, trace)
+    else:
+        early = stage.addend is Addend.EARLY
+        window = _window(stage, [*terms, c] if early else terms, early, "", trace)
+        total = _value(window)
+    if stage.addend is Addend.LATE:
+        rounded = _narrow(stage, total, trace)
+        value = numbers.decode(rounded, stage.result)
+        return _finish(stage, numbers.add(value, addend, stage.late_rounding), trace, late=True)
+    return _finish(stage, total, trace)
+
+
+def _normalised(stage: Aligned, term: Term) -> Term:
+    if not stage.normalised or not term.value.magnitude:
+        return term
+    return Term(term.value, floor_log2(term.value.magnitude))
+
+
+def _limited(stage: Aligned, term: Term) -> Term:
+    magnitude = term.value.magnitude
+    if stage.product_limit is None or magnitude is None or magnitude < two_to(stage.product_limit):
+        return term
+    return Term(Number(term.value.negative, None, infinite=True), None)
+
+
+def _window(
+    stage: Aligned, terms: Sequence[Term], has_c: bool, label: str, trace: Trace
+) -> _Window:
+    """Align terms to their largest exponent and add them."""
+    exponents = [t.exponent for t in terms if t.exponent is not None]
+    if stage.exponent_floor is not None:
+        exponents.append(stage.exponent_floor)
+    e = max(exponents, default=0)
+    bits = stage.fraction_bits
+    trace.add(f"E{label}", e)
+    total = Number(True, Fraction(0)) if stage.signed_zero else Number(False, Fraction(0))
+    first = True
+    for i, term in enumerate(terms):
+        integer = numbers.to_grid(term.value, e - bits, stage.align)
+        name = "t[c]" if has_c and i == len(terms) - 1 else f"t{label}[{i}]"
+        trace.add(name, integer)
+        part = Number(term.value.negative, Fraction(abs(integer)))
+        total = part if first else numbers.add(total, part, stage.rounding)
+        first = False
+    if stage.width is not None:
+        fmt = FixedFormat(stage.width, 0) if stage.width <= 64 else None
+        assert fmt is not None
+        integer = numbers.fit(int(total.value), fmt, stage.width_overflow)
+        if integer != total.value:
+            total = Number(integer < 0, Fraction(abs(integer)))
+    trace.add(f"S{label}", int(total.value))
+    return _Window(total, e, bits)
+
+
+def _value(window: _Window) -> Number:
+    assert window.total.magnitude is not None
+    scale = two_to(window.exponent - window.bits)
+    return Number(window.total.negative, window.total.magnitude * scale)
+
+
+def _joined(stage: Aligned, terms: list[Term], c: Term, trace: Trace) -> Number:
+    """Return the sum of AMD CDNA3's second window."""
+    parts = [terms] if stage.lanes == 1 else [terms[0::2], terms[1::2]]
+    windows = [
+        _window(stage, part, False, "" if stage.lanes == 1 else str(i), trace)
+        for i, part in enumerate(parts)
+    ]
+    e = max(window.exponent for window in windows)
+    total = Number(False, Fraction(0))
+    join = stage.join_rounding
+    for window in windows:
+        if len(windows) == 1:
+            total = _value(window)
+        else:
+            lsb = e - stage.fraction_bits
+            integer = numbers.to_grid(_value(window), lsb, join)
+            part = Number(integer < 0, abs(integer) * two_to(lsb))
+            total = numbers.add(total, part, Rounding.RNE)
+    second = e if c.exponent is None else max(e, c.exponent)
+    trace.add("E'", second)
+    lsb = second - stage.join_sum_bits
+    integer = numbers.to_grid(total, lsb, join)
+    trace.add("S'", integer)
+    result = Number(integer < 0, abs(integer) * two_to(lsb))
+    reach = stage.join_reach
+    if c.exponent is not None and (reach is None or c.exponent >= second - reach):
+        lsb = second - stage.join_addend_bits
+        integer = numbers.to_grid(c.value, lsb, join)
+        trace.add("t[c]", integer)
+        part = Number(integer < 0, abs(integer) * two_to(lsb))
+        result = numbers.add(result, part, Rounding.RNE)
+    return result
+
+
+def _narrow(stage: Aligned, number: Number, trace: Trace) -> int:
+    """Round to `format` and return the container's code."""
+    fmt, outer = stage.format, stage.result
+    assert stage.overflow is not None
+    trace.add("sum", number)
+    code = numbers.encode(number, fmt, stage.rounding, stage.overflow, ieee=False)
+    trace.add("rounded", numbers.decode(code, fmt), None, code, fmt)
+    shift = outer.mantissa_bits - fmt.mantissa_bits
+    sign = code & fmt.sign_bit and outer.sign_bit
+    return ((code & ~fmt.sign_bit) << shift) | sign
+
+
+def _finish(stage: Aligned, number: Number, trace: Trace, late: bool = False) -> int:
+    """Return the result code of a number, rounded unless it is the late addend's sum already."""
+    if number.is_nan:
+        if stage.nan is None:
+            raise FpsimError(f"result: NaN has no code in {stage.result.name}")
+        trace.add("acc", number, None, stage.nan, stage.result)
+        return stage.nan
+    assert stage.overflow is not None
+    if late:
+        trace.add("sum with c", number)
+        code = numbers.encode(
+            number, stage.result, stage.late_rounding, Overflow(stage.overflow), ieee=False
+        )
+    else:
+        code = _narrow(stage, number, trace)
+    if not stage.signed_zero and code == stage.result.sign_bit:
+        code = 0
+    trace.add("acc", numbers.decode(code, stage.result), None, code, stage.result)
+    return code

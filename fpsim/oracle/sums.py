@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages, term by term: each function returns the accumulator code after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from typing import Any
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FloatFormat
+from fpsim.oracle import numbers
+from fpsim.oracle.aligned import aligned
+from fpsim.oracle.numbers import Number
+from fpsim.oracle.terms import Element, Term, block_terms, exponent_of, product_terms
+from fpsim.oracle.trace import Trace
+from fpsim.rounding import Overflow
+from fpsim.spec import MacSpec
+from fpsim.stages import (
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Joins,
+    OverflowAt,
+    ProductRounding,
+    Stage,
+    Tree,
+)
+
+__all__ = ["run"]
+
+ZERO = Number(False, Fraction(0))
+
+
+def run(
+    spec: MacSpec,
+    stage: Stage,
+    elements: Sequence[Element],
+    c: int,
+    random: Iterator[int],
+    trace: Trace,
+) -> list[int]:
+    """Return the accumulator codes of a stage over the elements of one dot product."""
+    if isinstance(stage, Block):
+        terms = block_terms(spec, stage, elements, trace)
+        return _add_up(stage.into, terms, c, random, trace)
+    if isinstance(stage, Chunked):
+        terms = _chunk_terms(spec, stage, elements, trace)
+        return _add_up(stage.outer, terms, c, random, trace)
+    return _add_up(stage, product_terms(spec, elements, trace), c, random, trace)
+
+
+def _chunk_terms(
+    spec: MacSpec, stage: Chunked, elements: Sequence[Element], trace: Trace
+) -> list[Term]:
+    terms = []
+    size = stage.chunk(len(elements))
+    for index, start in enumerate(range(0, len(elements), size)):
+        trace.prefix = f"chunk{index}."
+        chunk = elements[start : start + size]
+        code = run(spec, stage.inner, chunk, 0, iter(()), trace)[-1]
+        value = numbers.decode(code, stage.inner.result)
+        terms.append(Term(value, exponent_of(value, stage.inner.result)))
+    trace.prefix = ""
+    return terms
+
+
+def _add_up(
+    stage: Stage, terms: list[Term], c: int, random: Iterator[int], trace: Trace
+) -> list[int]:
+    if isinstance(stage, Aligned):
+        return aligned(stage, terms, c, trace)
+    values = [term.value for term in terms]
+    if isinstance(stage, Tree):
+        return _tree(stage, values, c, trace)
+    if isinstance(stage, Fixed):
+        return _fixed(stage, values, c, random, trace)
+    if isinstance(stage, Exact):
+        return _exact(stage, values, c, random, trace)
+    assert isinstance(stage, Chain)
+    return _chain(stage, values, c, random, trace)
+
+
+def _rounded(
+    stage: Any, exact: Number, name: str, trace: Trace, random: int = 0, random_bits: int = 0
+) -> int:
+    """Return the code of a number rounded as a float stage says, and write both down."""
+    fmt: FloatFormat = stage.format
+    settings = (fmt, stage.rounding, stage.overflow, random, random_bits)
+    code = numbers.encode(exact, *settings)
+    trace.add(f"{name} before rounding", exact)
+    flags = numbers.flags(exact, *settings)
+    trace.add(name, numbers.decode(code, fmt), None, code, fmt, flags)
+    return code
+
+
+def _chain(
+    stage: Chain, values: list[Number], c: int, random: Iterator[int], trace: Trace
+) -> list[int]:
+    codes = []
+    acc = numbers.decode(c, stage.format)
+    for trace.step, value in enumerate(values):
+        if stage.product is ProductRounding.ROUNDED:
+            value = numbers.decode(_rounded(stage, value, "product", trace), stage.format)
+        total = numbers.add(acc, value, stage.rounding)
+        bits = next(random) if stage.random_bits else 0
+        codes.append(_rounded(stage, total, "acc", trace, bits, stage.random_bits))
+        acc = numbers.decode(codes[-1], stage.format)
+    return codes
+
+
+def _exact(
+    stage: Exact, values: list[Number], c: int, random: Iterator[int], trace: Trace
+) -> list[int]:
+    total = numbers.decode(c, stage.format)
+    for value in values:
+        total = numbers.add(total, value, stage.rounding)
+    bits = next(random) if stage.random_bits else 0
+    return [_rounded(stage, total, "acc", trace, bits, stage.random_bits)]
+
+
+def _fixed(
+    stage: Fixed, values: list[Number], c: int, random: Iterator[int], trace: Trace
+) -> list[int]:
+    fmt = stage.initial
+    acc = numbers.fit(c, fmt, Overflow.WRAP)
+    sums = []
+    for trace.step, value in enumerate(values):
+        if value.magnitude is None:
+            raise FpsimError(
+                f"product: {'inf' if value.infinite else 'nan'} has no code in {fmt.name}"
+            )
+        bits = next(random) if stage.random_bits else 0
+        integer = numbers.to_grid(value, fmt.lsb, stage.rounding, bits, stage.random_bits)
+        trace.add("t", integer)
+        acc += integer
+        if stage.overflow_at is OverflowAt.ADD:
+            acc = numbers.fit(acc, fmt, stage.overflow)
+        sums.append(numbers.fit(acc, fmt, stage.overflow))
+        trace.add("acc", sums[-1], None, sums[-1] % (1 << fmt.width), fmt)
+    if stage.sums_first:
+        sums = sums[-1:]
+    if stage.convert is None:
+        return [total % (1 << fmt.width) for total in sums]
+    exact = Number(sums[-1] < 0, abs(sums[-1]) * numbers.two_to(fmt.lsb))
+    overflow = stage.convert.default_overflow
+    code = numbers.encode(exact, stage.convert, stage.convert_rounding, overflow)
+    trace.add("d", numbers.decode(code, stage.convert), None, code, stage.convert)
+    return [code]
+
+
+def _tree(stage: Tree, values: list[Number], c: int, trace: Trace) -> list[int]:
+    size = len(values) if stage.products is None else stage.products
+    waiting = iter(values)
+    codes = []
+    for trace.step, _ in enumerate(range(0, len(values), size)):
+        leaves = list(islice(waiting, size))
+        leaves += [ZERO] * (size - len(leaves))
+        c = _tree_step(stage, leaves, numbers.decode(c, stage.format), trace)
+        codes.append(c)
+    return codes
+
+
+def _tree_step(stage: Tree, leaves: list[Number], c: Number, trace: Trace) -> int:
+    if stage.product is ProductRounding.ROUNDED:
+        leaves = [_node(stage, [leaf], f"product[{i}]", trace) for i, leaf in enumerate(leaves)]
+    if stage.lanes > 1:
+        nodes = _lanes(stage, leaves, c, trace)
+    else:
+        nodes = [c, *leaves] if stage.addend is Joins.LEAF else leaves
+    level = 0
+    while level == 0 or len(nodes) > 1:
+        groups = [nodes[i : i + stage.radix] for i in range(0, len(nodes), stage.radix)]
+        if len(groups) == 1 and stage.addend is Joins.FUSED:
+            groups[0].append(c)
+        level += 1
+        nodes = [_node(stage, g, f"n{level}[{i}]", trace) for i, g in enumerate(groups)]
+    if stage.addend is Joins.ROOT:
+        return _rounded(stage, numbers.add(c, nodes[0], stage.rounding), "acc", trace)
+    return _rounded(stage, nodes[0], "acc", trace)
+
+
+def _lanes(stage: Tree, leaves: list[Number], c: Number, trace: Trace) -> list[Number]:
+    lanes = [ZERO] * stage.lanes
+    if stage.addend is Joins.LEAF:
+        lanes[0] = c
+    for i, leaf in enumerate(leaves):
+        j = i % stage.lanes
+        lanes[j] = _node(stage, [lanes[j], leaf], f"lane[{j}]", trace)
+    return lanes
+
+
+def _node(stage: Tree, children: list[Number], name: str, trace: Trace) -> Number:
+    total = children[0]
+    for child in children[1:]:
+        total = numbers.add(total, child, stage.rounding)
+    return numbers.decode(_rounded(stage, total, name, trace), stage.format)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From operand codes to the exact terms that a stage adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from fpsim.formats import FixedFormat, Format
+from fpsim.oracle import numbers
+from fpsim.oracle.numbers import NAN, Number, multiply
+from fpsim.oracle.trace import Trace
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spec import MacSpec
+from fpsim.stages import Block, NanScale
+
+__all__ = ["Element", "Scale", "Term", "block_terms", "exponent_of", "product_terms", "scale_of"]
+
+
+class Term(NamedTuple):
+    """What a stage adds: a number and its alignment exponent (None: it does not count)."""
+
+    value: Number
+    exponent: int | None
+
+
+class Scale(NamedTuple):
+    """A scale: its number and exponent."""
+
+    value: Number
+    exponent: int | None
+
+
+ONE = Scale(Number(False, Fraction(1)), 0)
+
+
+class Element(NamedTuple):
+    """A pair of operand codes; scales for codes without sign bit and with it."""
+
+    a: int
+    b: int
+    a_scales: tuple[Scale, Scale] = (ONE, ONE)
+    b_scales: tuple[Scale, Scale] = (ONE, ONE)
+
+
+def floor_log2(value: Fraction) -> int:
+    """Return floor(log2(value)) of a positive number."""
+    estimate = value.numerator.bit_length() - value.denominator.bit_length()
+    return estimate if numbers.two_to(estimate) <= value else estimate - 1
+
+
+def exponent_of(number: Number, fmt: Format) -> int | None:
+    """Return e(x) = max(floor(log2 |x|), emin), None for zero and what is not finite.
+
+    A fixed-point number has the exponent of the format's largest magnitude: it is not normalised.
+    """
+    if not number.magnitude:
+        return None
+    if isinstance(fmt, FixedFormat):
+        return max(fmt.max_integer, -fmt.min_integer).bit_length() - 1 + fmt.lsb
+    return max(floor_log2(number.magnitude), fmt.exponent_min)
+
+
+def scale_of(code: int, fmt: Format) -> Scale:
+    """Return what a scale code means."""
+    number = numbers.decode(code, fmt)
+    return Scale(number, exponent_of(number, fmt))
+
+
+def _sign(code: int, fmt: Format) -> int:
+    return int(fmt.signed and code >> (fmt.bits - 1))
+
+
+def _plus(*exponents: int | None) -> int | None:
+    return None if None in exponents else sum(e for e in exponents if e is not None)
+
+
+def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> list[Term]:
+    """Return the scaled products."""
+    terms = []
+    for i, element in enumerate(elements):
+        a, b = numbers.decode(element.a, spec.a), numbers.decode(element.b, spec.b)
+        sa = element.a_scales[_sign(element.a, spec.a)]
+        sb = element.b_scales[_sign(element.b, spec.b)]
+        value = multiply(multiply(a, sa.value), multiply(b, sb.value))
+        parts = (exponent_of(a, spec.a), exponent_of(b, spec.b), sa.exponent, sb.exponent)
+        terms.append(Term(value, _plus(*parts)))
+        trace.add(f"p[{i}]", value, terms[-1].exponent)
+    return terms
+
+
+def block_terms(
+    spec: MacSpec, stage: Block, elements: Sequence[Element], trace: Trace
+) -> list[Term]:
+    """Return the scaled sums of a block stage, per block and combination of split signs."""
+    terms = []
+    for start in range(0, len(elements), stage.size):
+        block = elements[start : start + stage.size]
+        for a_sign in (0, 1) if spec.splits("a") else (None,):
+            for b_sign in (0, 1) if spec.splits("b") else (None,):
+                name = f"g{start // stage.size}"
+                for sign in (a_sign, b_sign):
+                    name += "" if sign is None else "+-"[sign]
+                terms.append(_block_term(spec, stage, block, (a_sign, b_sign), name, trace))
+    return terms
+
+
+def _block_term(
+    spec: MacSpec,
+    stage: Block,
+    block: Sequence[Element],
+    signs: tuple[int | None, int | None],
+    name: str,
+    trace: Trace,
+) -> Term:
+    total = Number(False, Fraction(0))
+    for element in block:
+        a_fits = signs[0] in (None, _sign(element.a, spec.a))
+        b_fits = signs[1] in (None, _sign(element.b, spec.b))
+        if a_fits and b_fits:
+            a, b = numbers.decode(element.a, spec.a), numbers.decode(element.b, spec.b)
+            total = numbers.add(total, multiply(a, b), Rounding.RNE)
+    trace.add(f"s[{name}]", total)
+    sa, sb = block[0].a_scales[signs[0] or 0], block[0].b_scales[signs[1] or 0]
+    if stage.nan_scale is NanScale.ZERO and (sa.value.is_nan or sb.value.is_nan):
+        return Term(Number(False, Fraction(0)), None)
+    value = multiply(total, multiply(sa.value, sb.value))
+    exponent = _plus(sa.exponent, sb.exponent)
+    trace.add(f"p[{name}]", value, exponent)
+    if stage.convert is not None:
+        overflow = Overflow(stage.convert.default_overflow)
+        code = numbers.encode(value, stage.convert, stage.convert_rounding, overflow)
+        value = numbers.decode(code, stage.convert)
+        trace.add(f"r[{name}]", value, exponent, code, stage.convert)
+    return Term(NAN if value.is_nan else value, exponent)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the oracle writes down while it adds: every internal node, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from fpsim.formats import Format
+from fpsim.oracle.numbers import Number
+from fpsim.rounding import Flag
+
+__all__ = ["Node", "Trace"]
+
+
+class Node(NamedTuple):
+    """One internal value: a product, an exponent, an aligned term, a sum, a rounded result."""
+
+    step: int  #: which step of the stage, from 0
+    name: str  #: such as ``p[3]``, ``E``, ``t[3]``, ``S``, ``sum``, ``acc``
+    value: Number | int
+    exponent: int | None = None  #: alignment exponent of a term
+    code: int | None = None  #: bit pattern, of a rounded value
+    format: str = ""  #: format of that code
+    flags: Flag | None = None  #: status flags of its rounding
+
+    @property
+    def text(self) -> str:
+        """The value as text: exact, in hexadecimal if it is not a short decimal."""
+        if isinstance(self.value, int):
+            return str(self.value)
+        if self.value.is_nan:
+            return "nan"
+        sign = "-" if self.value.negative else ""
+        if self.value.infinite:
+            return f"{sign}inf"
+        assert self.value.magnitude is not None
+        return sign + _exact(self.value.magnitude)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the node as JSON-ready data."""
+        data: dict[str, Any] = {"step": self.step, "name": self.name, "value": self.text}
+        if self.exponent is not None:
+            data["exponent"] = self.exponent
+        if self.code is not None:
+            data |= {"code": self.code, "format": self.format}
+        if self.flags is not None:
+            data["flags"] = [f.name.lower() for f in Flag if f.name and f in self.flags]
+        return data
+
+
+@dataclass
+class Trace:
+    """Nodes in the order of computation, and the code that came out."""
+
+    nodes: list[Node] = field(default_factory=list)
+    code: int = 0
+    step: int = 0
+    prefix: str = ""  #: of node names inside a nested stage
+
+    def add(
+        self,
+        name: str,
+        value: Number | int,
+        exponent: int | None = None,
+        code: int | None = None,
+        fmt: Format | None = None,
+        flags: Flag | None = None,
+    ) -> None:
+        """Write a node down."""
+        label = "" if fmt is None else fmt.name
+        self.nodes.append(Node(self.step, self.prefix + name, value, exponent, code, label, flags))
+
+    def find(self, name: str, step: int | None = None) -> list[Node]:
+        """Return the nodes called ``name``, of one step or of all."""
+        return [n for n in self.nodes if n.name == name and step in (None, n.step)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as JSON-ready data."""
+        return {"code": self.code, "nodes": [node.to_dict() for node in self.nodes]}
+
+
+class Silent(Trace):
+    """A trace that writes nothing down."""
+
+    def add(self, *_: Any, **__: Any) -> None:
+        """Do nothing."""
+
+
+def _exact(value: Fraction) -> str:
+    """Return a dyadic fraction exactly: as a decimal if it is short, else as integer * 2^e."""
+    shift = value.denominator.bit_length() - 1
+    integer = value.numerator
+    if shift == 0:
+        while integer and integer % 2 == 0 and integer >= 1 << 40:
+            integer, shift = integer // 2, shift - 1
+        return str(integer) if shift == 0 else f"{integer}*2^{-shift}"
+    text = str(float(value))
+    return text if Fraction(text) == value and len(text) <= 12 else f"{integer}*2^-{shift}"

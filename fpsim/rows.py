@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dot products, one row of terms at a time: every unit, every accumulator on the way.
+
+A stage maps rows of terms to codes; composite stages make the next stage's terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FloatFormat
+from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
+from fpsim.kernels.rounding import mode_constants
+from fpsim.lowering import Rows, exponents_of
+from fpsim.operands import DotOperands
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spec import MacSpec
+from fpsim.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
+
+__all__ = ["aligned_settings", "dot_codes", "encode_exact", "step_codes", "tree_settings"]
+
+Array = NDArray[Any]
+_NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
+_ADDENDS = {Addend.EARLY: aligned.EARLY, Addend.LATE: aligned.LATE, Addend.JOINED: aligned.JOINED}
+_JOINS = {Joins.ROOT: tree.ROOT, Joins.LEAF: tree.LEAF, Joins.FUSED: tree.FUSED}
+
+
+def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
+    """Return the result code of each dot product."""
+    return step_codes(spec, args, 1)[..., 0]
+
+
+def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
+    """Return up to ``keep`` last accumulator codes of each dot product, shape (..., S).
+
+    Raises:
+        FpsimError: a result that the accumulator has no code for.
+    """
+    random = _NO_RANDOM
+    if args.random is not None:
+        random = args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
+    c = np.ascontiguousarray(args.c.reshape(-1))
+    codes = _run(spec, spec.accumulate, Rows.of(spec, args), c, random, keep)
+    return codes.astype(spec.result.dtype, copy=False).reshape(*args.shape, -1)
+
+
+def _run(spec: MacSpec, stage: Stage, rows: Rows, c: Array, random: Array, keep: int) -> Array:
+    if isinstance(stage, Block):
+        values, exponents = rows.block_terms(stage)
+        if stage.convert is not None:
+            values = _through(values, stage.convert, stage.convert_rounding)
+        return _add_up(stage.into, values, exponents, c, random, keep)
+    if isinstance(stage, Chunked):
+        values, exponents = _chunk_terms(spec, stage, rows)
+        return _add_up(stage.outer, values, exponents, c, random, keep)
+    aligns = isinstance(stage, Aligned) and not stage.normalised
+    exponents = rows.product_exponents() if aligns else None
+    return _add_up(stage, rows.products(), exponents, c, random, keep)
+
+
+def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Array]:
+    size = stage.chunk(rows.length)
+    zero = np.zeros(rows.a.codes.shape[0], dtype=stage.inner.initial.dtype)
+    results = []
+    for start in range(0, rows.length, size):
+        part = rows.cut(start, min(start + size, rows.length))
+        results.append(_run(spec, stage.inner, part, zero, _NO_RANDOM, 1)[:, 0])
+    fmt = stage.inner.result
+    values = fmt.decode(np.stack(results, axis=1).astype(fmt.dtype, copy=False))
+    return values, exponents_of(values, fmt)
+
+
+def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
+    """Round values to a format."""
+    return fmt.decode(fmt.encode(values, rounding, str(fmt.default_overflow)))
+
+
+def _add_up(
+    stage: Stage, values: Array, exponents: Array | None, c: Array, random: Array, keep: int
+) -> Array:
+    """Return the codes (R, S) of a stage that adds terms (R, T)."""
+    values = np.ascontiguousarray(values)
+    if isinstance(stage, Fixed):
+        return _fixed(stage, values, c, random, keep)
+    if isinstance(stage, Exact):
+        sums = np.empty(values.shape[0])
+        toward_negative = stage.rounding is Rounding.RDN
+        exact.exact_dots(
+            values, np.ones(values.shape), stage.format.decode(c), toward_negative, sums
+        )
+        return encode_exact(stage, sums[:, None], None if random is _NO_RANDOM else random)
+    if isinstance(stage, Aligned):
+        if exponents is None:
+            exponents = np.full(values.shape, aligned.NO_EXPONENT, dtype=np.int32)
+        steps = -(-values.shape[1] // stage.products)
+        out = np.empty((values.shape[0], min(keep, steps)), dtype=stage.result.dtype)
+        bad = aligned.aligned_steps(values, exponents, c, *aligned_settings(stage), out)
+    elif isinstance(stage, Tree):
+        values = _leaves(stage, values)
+        steps = 1 if stage.products is None else -(-values.shape[1] // stage.products)
+        out = np.empty((values.shape[0], min(keep, steps)), dtype=stage.result.dtype)
+        bad = tree.tree_steps(values, c, *tree_settings(stage, values.shape[1]), out)
+    else:
+        assert isinstance(stage, Chain)
+        out = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=stage.result.dtype)
+        bad = _chain(stage, _leaves(stage, values), c, random, out)
+    if bad >= 0:
+        raise FpsimError(
+            f"result: dot product {bad} is NaN, which has no code in {stage.result.name}"
+        )
+    return out
+
+
+def _leaves(stage: Chain | Tree, values: Array) -> Array:
+    """Return the terms, rounded first where the stage has a separate multiplier."""
+    if stage.product is ProductRounding.FUSED:
+        return values
+    return stage.format.decode(stage.format.encode(values, stage.rounding, str(stage.overflow)))
+
+
+def _chain(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> int:
+    assert stage.overflow is not None
+    limits = stage.format.limits(stage.rounding, stage.overflow)
+    ones = np.ones(values.shape)
+    mode, bits = mode_constants(stage.rounding), stage.random_bits
+    return int(
+        mac.chain_steps(values, ones, c, stage.format.layout, limits, mode, random, bits, out)
+    )
+
+
+def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> Array:
+    fmt = stage.initial
+    if not np.isfinite(values).all():
+        raise FpsimError(f"operands: a NaN or infinite operand or scale has no code in {fmt.name}")
+    mode, bits = mode_constants(stage.rounding), stage.random_bits
+    start = fmt.integers(c)
+    grid = fmt.grid(stage.overflow)
+    if stage.sums_first:
+        rounded = np.empty(values.shape)
+        fixedpoint.round_to_grid(values, grid, mode, random, bits, rounded)
+        sums = np.empty(values.shape[0])
+        first = np.ldexp(start.astype(np.float64), stage.lsb)
+        exact.exact_dots(rounded, np.ones(values.shape), first, False, sums)
+        codes = saturated(stage, np.ldexp(sums, -stage.lsb))[:, None]
+    else:
+        out = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=np.uint64)
+        mac.fixed_steps(values, np.ones(values.shape), start, grid, mode, random, bits, out)
+        codes = out.astype(fmt.dtype)
+    return codes if stage.convert is None else convert_fixed(stage, codes[:, -1:])
+
+
+def saturated(stage: Fixed, integers: Array) -> Array:
+    """Return the codes of integers held in float64, saturated."""
+    fmt = stage.initial
+    clipped = np.clip(integers, fmt.min_integer, fmt.max_integer).astype(np.int64)
+    return (clipped & ((1 << fmt.width) - 1)).astype(fmt.dtype)
+
+
+def convert_fixed(stage: Fixed, codes: Array) -> Array:
+    """Return accumulator codes converted to the stage's float format, exactly rounded once."""
+    assert stage.convert is not None
+    integers = stage.initial.integers(codes)
+    # An integer beyond 2^53 is rounded to odd first, two bits wider than any format's mantissa.
+    coarse = np.abs(integers) >= 1 << 53
+    kept = (integers >> 11) | ((integers & 0x7FF) != 0)
+    values = np.where(coarse, np.ldexp(kept.astype(np.float64), 11), integers.astype(np.float64))
+    scaled = np.ldexp(values, stage.lsb)
+    overflow = str(stage.convert.default_overflow)
+    return stage.convert.encode(scaled, stage.convert_rounding, overflow)
+
+
+def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
+    """Return the codes of exact sums that were rounded to odd."""
+    bits = None if random is None else random.reshape(sums.shape)
+    return stage.format.encode(
+        sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
+    )
+
+
+def aligned_settings(stage: Aligned) -> aligned.AlignedSettings:
+    """Return an aligned stage's settings as the kernel takes them."""
+    assert stage.overflow is not None
+    none = aligned.NO_EXPONENT
+    numbers = aligned.Numbers(
+        products=stage.products,
+        fraction_bits=stage.fraction_bits,
+        addend=_ADDENDS[stage.addend],
+        exponent_floor=none if stage.exponent_floor is None else stage.exponent_floor,
+        normalised=int(stage.normalised),
+        width=stage.width or 0,
+        wrap=int(stage.width_overflow is Overflow.WRAP),
+        signed_zero=int(stage.signed_zero),
+        nan=-1 if stage.nan is None else stage.nan,
+        product_limit=np.inf if stage.product_limit is None else 2.0**stage.product_limit,
+        lanes=stage.lanes,
+        join_sum_bits=stage.join_sum_bits,
+        join_addend_bits=stage.join_addend_bits,
+        join_reach=-1 if stage.join_reach is None else stage.join_reach,
+    )
+    # What is too large is so in every mode: limits as of a mode that rounds outward.
+    return aligned.AlignedSettings(
+        numbers,
+        *(
+            mode_constants(mode)
+            for mode in (stage.align, stage.rounding, stage.late_rounding, stage.join_rounding)
+        ),
+        layout=stage.format.layout,
+        limits=stage.format.limits(Rounding.RNE, stage.overflow),
+        container=stage.result.layout,
+        container_limits=stage.result.limits(Rounding.RNE, stage.overflow),
+    )
+
+
+def tree_settings(stage: Tree, length: int) -> tree.TreeSettings:
+    """Return a tree stage's settings for sums of ``length`` terms."""
+    assert stage.overflow is not None
+    shape = tree.Shape(
+        products=length if stage.products is None else stage.products,
+        fill=int(stage.products is not None),
+        radix=stage.radix,
+        lanes=stage.lanes,
+        addend=_JOINS[stage.addend],
+    )
+    limits = stage.format.limits(stage.rounding, stage.overflow)
+    return tree.TreeSettings(shape, mode_constants(stage.rounding), stage.format.layout, limits)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages made of stages: chunked sums and block dot products.
+
+Inside, a stage adds *terms*. For the outermost stage they are the products; a `Chunked` stage hands
+its chunks' results on, a `Block` stage its scaled block sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FloatFormat, Format
+from fpsim.rounding import Rounding, parse_rounding
+from fpsim.stages import fields
+from fpsim.stages.aligned import Aligned
+from fpsim.stages.fields import Stage
+from fpsim.stages.simple import Chain, Exact, Fixed
+from fpsim.stages.tree import Tree
+
+__all__ = ["Block", "Chunked", "NanScale"]
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """``inner`` over chunks of the products, each from +0; ``outer`` adds the chunks and ``c``.
+
+    Chunks have ``size`` products, or there are ``parts`` of them (split-K: ceil(K / parts) products
+    each); the last may be shorter. An outer chain is a serial promotion, as in DeepSeek-V3 (a
+    float32 add every 128 products); an outer tree is a pairwise split-K.
+
+    Raises:
+        FpsimError: both or neither of size and parts, or stages that do not fit.
+    """
+
+    inner: Stage
+    outer: Stage
+    size: int | None = None
+    parts: int | None = None
+
+    kind: ClassVar[str] = "chunked"
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.parts is None):
+            raise FpsimError("size: give either size or parts")
+        for name in ("size", "parts"):
+            if getattr(self, name) is not None:
+                fields.count(getattr(self, name), name, 1, 1 << 20)
+        if not isinstance(self.inner, Chain | Exact | Fixed | Aligned | Tree | Block):
+            raise FpsimError(f"inner: {self.inner!r} is not a stage that a chunk can have")
+        if not isinstance(self.outer, Chain | Exact | Fixed | Aligned | Tree):
+            raise FpsimError(f"outer: {self.outer!r} is not a stage that adds chunks")
+
+        stages = (self.inner, getattr(self.inner, "into", self.inner), self.outer)
+        for stage in stages:
+            if getattr(stage, "rounding", None) is Rounding.SR:
+                raise FpsimError("rounding: 'sr' inside a chunked stage is not supported")
+        if self.size is not None and self.size % self._step:
+            raise FpsimError(f"size: {self.size} is not a multiple of the block of {self._step}")
+
+    @property
+    def _step(self) -> int:
+        return self.inner.size if isinstance(self.inner, Block) else 1
+
+    def chunk(self, products: int) -> int:
+        """Return how many of ``products`` products a chunk holds: whole blocks."""
+        if self.size is not None:
+            return self.size
+        assert self.parts is not None
+        return -(-products // (self.parts * self._step)) * self._step
+
+    @property
+    def result(self) -> Format:
+        """Format of the codes that come out."""
+        return self.outer.result
+
+    @property
+    def initial(self) -> Format:
+        """Format of the codes that go in as ``c``."""
+        return self.outer.initial
+
+    @property
+    def short_name(self) -> str:
+        """Part of the unit's canonical name."""
+        head = f"chunked{self.size}" if self.parts is None else f"split{self.parts}"
+        return f"{head}-of-{self.inner.short_name}-into-{self.outer.short_name}"
+
+    @property
+    def equation(self) -> str:
+        """What the stage computes, in one line."""
+        head = (
+            f"per {self.size} products"
+            if self.parts is None
+            else f"for each of {self.parts} parts of K"
+        )
+        return (
+            f"{head}, from 0: [{self.inner.equation}];  over the results: [{self.outer.equation}]"
+        )
+
+    def roundings(self, terms: int) -> int:
+        """Return how many random integers a sum takes: none."""
+        return 0
+
+
+class NanScale(StrEnum):
+    """What a NaN scale does to its block."""
+
+    NAN = "nan"  #: the block's term is NaN (OCP MX v1.0, section 5.1)
+    ZERO = "zero"  #: the block is dropped
+
+
+@dataclass(frozen=True)
+class Block:
+    """Exact sums of ``size`` products without their scales; scaled, they are ``into``'s terms.
+
+    Scales apply early: ``into`` gets the exact ``s_g * sa_g * sb_g`` and rounds once. With
+    ``convert`` they apply late: the scaled sum is rounded to that format before ``into`` adds it.
+    Its exponent for an `Aligned` stage is e(sa_g) + e(sb_g): the size of s_g does not count, nor
+    does it have to be nonzero. Where a unit's scales differ by sign (`MacSpec.sign_split`) there is
+    a sum per combination of signs, in the order ++, +-, -+, --.
+
+    Raises:
+        FpsimError: a stage that cannot add block sums.
+    """
+
+    size: int
+    into: Stage
+    convert: FloatFormat | None = None
+    convert_rounding: Rounding = Rounding.RNE
+    nan_scale: NanScale = NanScale.NAN
+
+    kind: ClassVar[str] = "block"
+
+    def __post_init__(self) -> None:
+        fields.count(self.size, "size", 1, 1 << 16)
+        if not isinstance(self.into, Chain | Exact | Fixed | Aligned | Tree):
+            raise FpsimError(f"into: {self.into!r} is not a stage that adds block sums")
+        rounding = parse_rounding(self.convert_rounding, "convert_rounding")
+        object.__setattr__(self, "convert_rounding", rounding)
+        fields.deterministic(rounding, "convert_rounding", "a conversion")
+        if self.convert is not None:
+            fields.float_format(self.convert, "a conversion", "convert")
+        elif rounding is not Rounding.RNE:
+            raise FpsimError("convert_rounding: without convert nothing is converted")
+        object.__setattr__(self, "nan_scale", fields.choice(self.nan_scale, NanScale, "nan_scale"))
+
+    @property
+    def result(self) -> Format:
+        """Format of the codes that come out."""
+        return self.into.result
+
+    @property
+    def initial(self) -> Format:
+        """Format of the codes that go in as ``c``."""
+        return self.into.initial
+
+    @property
+    def short_name(self) -> str:
+        """Part of the unit's canonical name."""
+        parts = [f"block{self.size}"]
+        if self.convert is not None:
+            parts += ["to", self.convert.name]
+            suffix = (self.convert_rounding, Rounding.RNE, str(self.convert_rounding))
+            parts += fields.suffixes(suffix)
+        parts += fields.suffixes((self.nan_scale, NanScale.NAN, f"nan{self.nan_scale}"))
+        return "-".join([*parts, "into", self.into.short_name])
+
+    @property
+    def equation(self) -> str:
+        """What the stage computes, in one line."""
+        term = "s_g sa_g sb_g"
+        if self.convert is not None:
+            term = f"{self.convert_rounding}[{self.convert.name}]({term})"
+        return f"s_g = sum of {self.size} unscaled p_i, p_g = {term}:  [{self.into.equation}]"
+
+    def roundings(self, terms: int) -> int:
+        """Return how many random integers a sum takes; ``terms`` counts the scaled block sums."""
+        return self.into.roundings(terms)
