@@ -7,16 +7,21 @@ models without a hub. Only this package imports torch and transformers.
 
 from __future__ import annotations
 
+from fpsim.bridge.calibrate import calibrate
+from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
-from fpsim.bridge.evaluate import Evaluation, evaluate
+from fpsim.bridge.evaluate import Evaluation, calibrate_on_text, evaluate
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [
     "Bits",
+    "Calibration",
     "Conversion",
     "Evaluation",
     "Recipe",
+    "calibrate",
+    "calibrate_on_text",
     "capture",
     "conversion_of",
     "convert",

@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 
 from fpsim.bridge import attention
 from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear
-from fpsim.bridge.recipe import SKIP, Recipe, get_recipe
+from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["SKIP", "Conversion", "conversion_of", "convert", "restore"]
+__all__ = ["SKIP", "Conversion", "conversion_of", "convert", "layers_to_convert", "restore"]
 
 _RECORD = "_fpsim_conversion"
 
@@ -92,10 +92,8 @@ def convert(
         raise FpsimError("model: it is converted already; restore() it first")
     chosen, mac = get_recipe(recipe), get_unit(unit)
     patterns = _Patterns.of(model, chosen, skip, only)
-    linears = {name: m for name, m in model.named_modules() if is_linear(m)}
+    linears = _linears(model)
     taken = {name: m for name, m in linears.items() if patterns.take(name)}
-    if not linears:
-        raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
     chosen = _calibrated(chosen, calibration, model, taken)
     fresh: dict[str, nn.Module] = {
         name: SimulatedLinear(linear, chosen, mac, name) for name, linear in taken.items()
@@ -191,8 +189,38 @@ def _calibrated(
     return recipe
 
 
+def _linears(model: nn.Module) -> dict[str, nn.Module]:
+    linears = {name: m for name, m in model.named_modules() if is_linear(m)}
+    if not linears:
+        raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
+    return linears
+
+
+def layers_to_convert(
+    model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
+) -> tuple[dict[str, nn.Module], dict[str, nn.Embedding]]:
+    """Return the linear layers and the token embedding that `convert` would cast, by name."""
+    if hasattr(model, _RECORD):
+        raise FpsimError("model: it is converted already; restore() it first")
+    patterns = _Patterns.of(model, recipe, skip, only)
+    linears = {name: m for name, m in _linears(model).items() if patterns.take(name)}
+    wanted = recipe.bits.embedding not in FLOAT_BITS
+    return linears, _tables(model, patterns) if wanted else {}
+
+
 def _embeddings(model: nn.Module, recipe: Recipe, patterns: _Patterns) -> dict[str, CastEmbedding]:
     """Return casts of the token embedding, if the model has one and the recipe casts it."""
+    tables = _tables(model, patterns)
+    casts = {name: recipe.embedding(name) for name in tables}
+    return {
+        name: CastEmbedding(tables[name], cast, name)
+        for name, cast in casts.items()
+        if cast is not None
+    }
+
+
+def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
+    """Return the token embedding by name, if the model has one and no pattern leaves it out."""
     getter = getattr(model, "get_input_embeddings", None)
     try:
         table = None if getter is None else getter()
@@ -200,11 +228,8 @@ def _embeddings(model: nn.Module, recipe: Recipe, patterns: _Patterns) -> dict[s
         table = None
     if not isinstance(table, nn.Embedding):
         return {}
-    names = [name for name, m in model.named_modules() if m is table and patterns.take(name)]
-    casts = {name: recipe.embedding(name) for name in names}
-    return {
-        name: CastEmbedding(table, cast, name) for name, cast in casts.items() if cast is not None
-    }
+    names = [name for name, m in model.named_modules() if m is table]
+    return {name: table for name in names if patterns.take(name)}
 
 
 def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:

@@ -3,21 +3,29 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fpsim.bridge.calibrate import calibrate
+from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import SimulatedLinear
 from fpsim.bridge.models import LoadedModel
 from fpsim.bridge.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.bridge.text import calibration_windows
+from fpsim.bridge.wheels import cache_dir
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "calibrate_on_text", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -54,16 +62,17 @@ def evaluate(
     recipe: str | Recipe | None = None,
     unit: str | MacSpec | MacUnit = "exact",
     progress: Progress | None = None,
+    calibration: Any = None,
 ) -> Evaluation:
     """Measure perplexity over ``windows`` (count, length); the model is restored afterwards.
 
-    Without a recipe the model runs as it is, in float32.
+    Without a recipe the model runs as it is, in float32. ``calibration`` is as in `convert`.
     """
     if recipe is None:
         result = perplexity(loaded.model, windows, progress)
         return Evaluation(loaded.name, None, None, result, 0, "torch", "float32 as loaded")
     chosen, mac = get_recipe(recipe), get_unit(unit)
-    convert(loaded.model, chosen, mac)
+    convert(loaded.model, chosen, mac, calibration=calibration)
     try:
         replaced = len(conversion_of(loaded.model).replaced)
         result = perplexity(loaded.model, windows, progress)
@@ -72,6 +81,34 @@ def evaluate(
         restore(loaded.model)
     name = None if chosen.weights_only else mac.name
     return Evaluation(loaded.name, chosen.name, name, result, replaced, kernel, why)
+
+
+def calibrate_on_text(
+    loaded: LoadedModel,
+    tokens: NDArray[np.int64],
+    recipe: str | Recipe,
+    *,
+    count: int = 4,
+    length: int = 512,
+    stride: int = 5000,
+    rows: int = 1024,
+    out: str | Path | None = None,
+    report: Callable[[int, int, str], None] | None = None,
+) -> Calibration:
+    """Calibrate a language model on the windows of ``tokens`` between those of an evaluation.
+
+    Without ``out`` the file is kept in the cache, by model, recipe and data, and used again.
+    """
+    windows = calibration_windows(tokens, count, length, stride)
+    batches = [{"input_ids": torch.as_tensor(window)[None]} for window in windows]
+    chosen = get_recipe(recipe)
+    if out is None:
+        digest = hashlib.sha256(windows.tobytes())
+        digest.update(repr((rows, chosen)).encode())
+        digest.update(repr(list(loaded.model.state_dict())).encode())
+        name = loaded.name.replace("/", "_").strip("._")
+        out = cache_dir() / "calibrations" / f"{name}-{digest.hexdigest()[:16]}.safetensors"
+    return calibrate(loaded.model, batches, chosen, out=out, tokens=rows, report=report)
 
 
 def _plan(loaded: LoadedModel) -> tuple[str, str]:

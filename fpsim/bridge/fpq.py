@@ -19,7 +19,7 @@ from fpsim.casts import encode_by_step
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat
 from fpsim.names import E8M0, get_format
-from fpsim.preshift import Preshifted, Reading, preshift, real_bias
+from fpsim.preshift import Preshifted, Reading, real_bias
 from fpsim.rounding import Rounding
 
 __all__ = [
@@ -61,8 +61,8 @@ def bias_candidates(initial: NDArray[np.float64], grid: Grid) -> NDArray[np.floa
     """Return the candidates (C, ...) for initial biases (...)."""
     if grid is Grid.PUBLISHED:
         factors = 0.01 + np.arange(100) * (1.2 - 0.01) / 100
-        return np.multiply.outer(factors, initial)
-    return np.add.outer(-1.0 + np.arange(101) * 0.06, initial)
+        return np.asarray(np.multiply.outer(factors, initial))
+    return np.asarray(np.add.outer(-1.0 + np.arange(101) * 0.06, initial))
 
 
 def formats(bits: int) -> tuple[FloatFormat, ...]:
@@ -97,8 +97,9 @@ def shifts_of(
     fmt: FloatFormat, biases: NDArray[np.float64], reading: Reading, rho: float
 ) -> NDArray[np.int64]:
     """Return the integers b_j (equation 15) of channels with biases b~_j under rho~."""
-    largest = fmt.max_value * 2.0**fmt.bias
-    return preshift(fmt, largest * np.exp2(-biases), reading, rho).shifts
+    paper = reading is Reading.PAPER
+    shifts = np.rint(biases - rho) if paper else np.rint(biases) - np.rint(rho)
+    return np.clip(shifts, 0, (1 << fmt.exponent_bits) - 1).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from fpsim.bridge.operand import Operand
 from fpsim.engine import Plan
-from fpsim.matmul import matmul_codes
 from fpsim.formats import Format
+from fpsim.matmul import matmul_codes
 from fpsim.operands import MatmulOperands
 from fpsim.spec import Evidence, MacSpec, SignSplit
 from fpsim.unit import MacUnit

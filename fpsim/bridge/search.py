@@ -8,8 +8,8 @@ Three rounds, alternating, candidates fixed from the initial biases:
               then the weight format;  then the input format
     baseline  weight biases, weight format, input bias, input format
 
-Every candidate's fate is as if its whole error had been computed (ties go to the first), but hardly
-any is: errors are sums of squares, so a candidate is dropped once a part of the sum exceeds the best
+Every candidate's fate is as if its whole error had been computed (ties go to the first), but few
+are: errors are sums of squares, so a candidate is dropped once a part of the sum exceeds the best
 whole. For weights the parts are components of the inputs' Gram matrix, largest first:
 
     sum_t (w_hat x_t' - o_t)^2 = |w_hat A - t|^2 + const,   X'^T X' = V L V^T, A = V sqrt(L)
@@ -37,6 +37,7 @@ from fpsim.bridge.fpq import (
     start_format,
 )
 from fpsim.bridge.recipe import FLOAT_BITS
+from fpsim.clip import largest_value
 from fpsim.formats import FloatFormat
 from fpsim.kernels.fake import fake_quantize
 from fpsim.preshift import Reading
@@ -182,7 +183,7 @@ class _Search:
     def cast_weight(self, fmt: FloatFormat, biases: NDArray[np.float64]) -> Floats:
         out = np.empty_like(self.w)
         rows = np.exp2(biases).astype(np.float32)
-        fake_quantize(self.w, rows, self.ones, fmt.mantissa_bits, fmt.max_value, out)
+        fake_quantize(self.w, rows, self.ones, fmt.mantissa_bits, largest_value(fmt), out)
         return out
 
     def cast_inputs(self, fmt: FloatFormat, rho: float, part: slice = slice(None)) -> Floats:
@@ -190,7 +191,7 @@ class _Search:
         out = np.empty_like(x)
         columns = np.exp2(rho + self._shifts(fmt, rho)).astype(np.float32)
         rows = np.ones(x.shape[0], np.float32)
-        fake_quantize(x, rows, columns, fmt.mantissa_bits, fmt.max_value, out)
+        fake_quantize(x, rows, columns, fmt.mantissa_bits, largest_value(fmt), out)
         return out
 
     def _shifts(self, fmt: FloatFormat, rho: float) -> NDArray[np.int64]:
@@ -348,7 +349,7 @@ def search_embedding(
         bias = initial.copy()
         for candidate in bias_candidates(initial, grid):
             rows = np.exp2(candidate).astype(np.float32)
-            fake_quantize(table, rows, ones, fmt.mantissa_bits, fmt.max_value, out)
+            fake_quantize(table, rows, ones, fmt.mantissa_bits, largest_value(fmt), out)
             np.subtract(out, table, out=out)
             error = np.einsum("nk,nk->n", out, out).astype(np.float64)
             better = error < best

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 from fpsim.kernels.cache import kernel
 
 __all__ = ["fake_quantize"]
