@@ -149,7 +149,9 @@ def _lane_values(spec: MacSpec, args: MatmulOperands, step: Step, start: Array |
     c = np.zeros((rows, panels * tile.columns), dtype=dtype)
     if start is not None:
         c[:m, :n] = start
-    reals, integers = _parameters(spec.accumulate, step, dtype)
+    stage = spec.accumulate
+    assert isinstance(stage, Chain | Exact | Fixed)
+    reals, integers = _parameters(stage, step, dtype)
     if half:
         a, b, c, reals = (_half_bits(x) for x in (a, b, c, reals))
     random = _pack_random(args.random, c.shape) if step.random else np.zeros((1, 1, 1), np.uint32)

@@ -125,8 +125,8 @@ class DotOperands:
 
 @dataclass(frozen=True)
 class MatmulOperands:
-    """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N), with
-    one more axis of 2 where the operand is split."""
+    """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N),
+    with one more axis of 2 where the operand is split."""
 
     a: Array
     b: Array

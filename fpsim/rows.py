@@ -70,8 +70,8 @@ def _run(spec: MacSpec, stage: Stage, rows: Rows, c: Array, random: Array, keep:
         values, exponents = _chunk_terms(spec, stage, rows)
         return _add_up(stage.outer, values, exponents, c, random, keep)
     aligns = isinstance(stage, Aligned) and not stage.normalised
-    exponents = rows.product_exponents() if aligns else None
-    return _add_up(stage, rows.products(), exponents, c, random, keep)
+    needed = rows.product_exponents() if aligns else None
+    return _add_up(stage, rows.products(), needed, c, random, keep)
 
 
 def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Array]:
@@ -215,11 +215,11 @@ def aligned_settings(stage: Aligned) -> aligned.AlignedSettings:
     )
     # What is too large is so in every mode: limits as of a mode that rounds outward.
     return aligned.AlignedSettings(
-        numbers,
-        *(
-            mode_constants(mode)
-            for mode in (stage.align, stage.rounding, stage.late_rounding, stage.join_rounding)
-        ),
+        n=numbers,
+        align=mode_constants(stage.align),
+        rounding=mode_constants(stage.rounding),
+        late_rounding=mode_constants(stage.late_rounding),
+        join_rounding=mode_constants(stage.join_rounding),
         layout=stage.format.layout,
         limits=stage.format.limits(Rounding.RNE, stage.overflow),
         container=stage.result.layout,

@@ -179,7 +179,7 @@ class MacSpec:
 
     @property
     def initial(self) -> Format:
-        """Format of the codes of ``c``; the result's, unless a `Fixed` stage converts at the end."""
+        """Format of the codes of ``c``; the result's, unless `Fixed` converts at the end."""
         return self.accumulate.initial
 
     @property

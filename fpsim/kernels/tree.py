@@ -114,8 +114,8 @@ def _step(terms, c_code, nodes, limbs, s):
 def tree_steps(terms, c, shape, mode, layout, limits, out):
     """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
 
-    ``c`` holds codes (R,), then come the fields of `TreeSettings`; ``out`` (R, S) receives the codes
-    after the last S steps.
+    ``c`` holds codes (R,), then come the fields of `TreeSettings`; ``out`` (R, S) receives the
+    codes after the last S steps.
     """
     rows, length = terms.shape
     products = shape.products

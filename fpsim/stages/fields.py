@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
 from fpsim.rounding import MAX_RANDOM_BITS, Overflow, Rounding, parse_overflow, parse_rounding
 
-__all__ = ["Stage", "StochasticStage"]
+__all__ = ["Stage"]
 
 # A float accumulator is computed in float64 lanes, which must hold it with room to spare.
 MAX_EXPONENT = 400
@@ -22,7 +22,7 @@ Member = TypeVar("Member", bound=StrEnum)
 class Stage(Protocol):
     """What every stage knows about itself; see `fpsim.stages`."""
 
-    kind: str
+    kind: ClassVar[str]
 
     @property
     def result(self) -> Format:
@@ -47,13 +47,6 @@ class Stage(Protocol):
     def roundings(self, terms: int) -> int:
         """Return how many random integers a sum of ``terms`` terms takes."""
         ...
-
-
-class StochasticStage(Protocol):
-    """A stage that may round stochastically."""
-
-    rounding: Rounding
-    random_bits: int
 
 
 def float_format(fmt: object, kind: str, field: str = "format") -> FloatFormat:
@@ -113,14 +106,13 @@ def choice(value: object, kind: type[Member], field: str) -> Member:
         raise FpsimError(f"{field}: {value!r} is not one of {', '.join(kind)}") from None
 
 
-def random_bits(stage: StochasticStage, most: int = MAX_RANDOM_BITS) -> None:
+def random_bits(rounding: Rounding, bits: object, most: int = MAX_RANDOM_BITS) -> None:
     """Check the random bits of a stage: some with ``sr``, none without."""
     most = min(most, MAX_RANDOM_BITS)
-    allowed = range(1, most + 1) if stage.rounding is Rounding.SR else range(1)
-    bits = stage.random_bits
+    allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)
     if not isinstance(bits, int) or isinstance(bits, bool) or bits not in allowed:
         raise FpsimError(
-            f"random_bits: {bits!r} with rounding {stage.rounding.value!r}; allowed: "
+            f"random_bits: {bits!r} with rounding {rounding.value!r}; allowed: "
             f"{allowed.start}..{allowed.stop - 1}"
         )
 

@@ -37,7 +37,8 @@ class _FloatStage:
     def __post_init__(self) -> None:
         fields.set_float(self, stochastic=True)
         # A sum rounded to odd in float64 must keep every random bit and one sticky bit below.
-        fields.random_bits(self, 51 - self.format.mantissa_bits)
+        most = 51 - self.format.mantissa_bits
+        fields.random_bits(self.rounding, self.random_bits, most)
 
     @property
     def result(self) -> FloatFormat:
@@ -151,7 +152,7 @@ class Fixed:
                 f"overflow: {self.overflow.value!r} is not possible in a fixed-point "
                 "accumulator; allowed: wrap, saturate"
             )
-        fields.random_bits(self)
+        fields.random_bits(self.rounding, self.random_bits)
         at = fields.choice(self.overflow_at, OverflowAt, "overflow_at")
         object.__setattr__(self, "overflow_at", at)
         rounding = parse_rounding(self.convert_rounding, "convert_rounding")
