@@ -239,7 +239,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from fpsim.bridge import Calibration, calibrate_on_text, evaluate, models, text
+    from fpsim.bridge import Calibration, calibrate_for, evaluate, evaluate_task, models, text
+    from fpsim.bridge.tasks import PerplexityTask
 
     # A bad name, option or file should not wait for the model.
     source = text.topics_text() if args.text is None else text.read_text(args.text)
@@ -249,15 +250,22 @@ def _eval(args: argparse.Namespace) -> int:
     if recipe is not None and calibration is not None:
         recipe.calibrated(calibration)
     loaded = models.load(args.model, say)
-    tokens = text.tokenize(loaded.tokenizer, source)
-    windows = text.windows(tokens, args.windows, args.window, args.stride)
+    task = _task(args, loaded, source)
+    windows = None
+    if isinstance(task, PerplexityTask):
+        tokens = text.tokenize(loaded.tokenizer, source)
+        windows = text.windows(tokens, args.windows, args.window, args.stride)
     if recipe is not None and recipe.needs_calibration and calibration is None:
         with bar(f"calibrating {recipe.name}") as progress:
-            calibration = calibrate_on_text(
-                loaded, tokens, recipe, count=args.windows, length=args.window,
-                stride=args.stride, rows=args.calibration_tokens, report=progress,
-            )  # fmt: skip
+            rows = args.calibration_tokens
+            calibration = calibrate_for(loaded, task, recipe, rows=rows, report=progress)
     with bar(f"{args.recipe} on {args.unit}") as progress:
+        if windows is None:
+            figures = evaluate_task(loaded, task, recipe, args.unit, progress, calibration)
+            _print_json(figures) if args.json else _table(
+                f"{loaded.name}", list(figures), [list(figures.values())]
+            )
+            return 0
         result = evaluate(loaded, windows, recipe, args.unit, progress, calibration)
     if args.json:
         _print_json(result.as_dict())
@@ -274,6 +282,12 @@ def _eval(args: argparse.Namespace) -> int:
     return 0
 
 
+def _task(args: argparse.Namespace, loaded: Any, source: str) -> Any:
+    from fpsim.bridge.tasks import task_for
+
+    return task_for(loaded, text=source, count=args.windows, length=args.window, stride=args.stride)
+
+
 def _recipe(args: argparse.Namespace) -> Any:
     from fpsim.bridge import get_recipe
 
@@ -281,19 +295,18 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from fpsim.bridge import calibrate_on_text, models, text
+    from fpsim.bridge import calibrate_for, models, text
 
     source = text.topics_text() if args.text is None else text.read_text(args.text)
     recipe = _recipe(args)
     if not recipe.needs_calibration:
         raise FpsimError(f"recipe: {recipe.name} needs no calibration")
     loaded = models.load(args.model, say)
-    tokens = text.tokenize(loaded.tokenizer, source)
+    task = _task(args, loaded, source)
     with bar(f"calibrating {recipe.name}") as progress:
-        found = calibrate_on_text(
-            loaded, tokens, recipe, count=args.windows, length=args.window, stride=args.stride,
-            rows=args.calibration_tokens, out=args.out, report=progress,
-        )  # fmt: skip
+        found = calibrate_for(
+            loaded, task, recipe, rows=args.calibration_tokens, out=args.out, report=progress
+        )
     errors = {name: layer.error for name, layer in found.layers.items()}
     if args.json:
         _print_json({"out": str(args.out), "layers": len(errors), "errors": errors})

@@ -11,7 +11,7 @@ from fpsim.bridge.calibrate import calibrate
 from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
-from fpsim.bridge.evaluate import Evaluation, calibrate_on_text, evaluate
+from fpsim.bridge.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
     "Evaluation",
     "Recipe",
     "calibrate",
-    "calibrate_on_text",
+    "calibrate_for",
     "capture",
     "conversion_of",
     "convert",
     "evaluate",
+    "evaluate_task",
     "get_recipe",
     "recipe_names",
     "register",

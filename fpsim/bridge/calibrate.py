@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from fpsim.bridge.attention_search import PRODUCTS, recorded_products, search_product
 from fpsim.bridge.calibration import Calibration, fingerprint
-from fpsim.bridge.convert import layers_to_convert
+from fpsim.bridge.convert import attention_layers, layers_to_convert
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.search import SearchSettings, search_embedding, search_layer
 from fpsim.errors import FpsimError
 
-__all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs"]
+__all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs", "data_digest"]
 
 #: What a model is called with.
 Batch = Mapping[str, torch.Tensor]
@@ -44,7 +45,8 @@ class Searched(Protocol):
         """What the search of a layer needs."""
 
     def description(self) -> dict[str, Any]:
-        """Return the options that decide a calibration, ``objective`` (l2, fisher) among them."""
+        """Return the options that decide a calibration, with ``objective`` (l2, fisher) and,
+        where attention is searched too, ``quantize_attention``."""
 
 
 #: Bytes of inputs that are held at a time.
@@ -92,10 +94,13 @@ def calibrate(
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")
     linears, table = layers_to_convert(model, chosen, skip, only)
-    about = {**chosen.description(), "tokens": tokens, "data": _digest(batches)}
+    about = {**chosen.description(), "tokens": tokens, "data": data_digest(batches)}
     prints = {name: fingerprint(layer) for name, layer in linears.items()}
     found = Calibration.start(out, about, prints)
-    total = len(linears) + bool(table)
+    attention = (
+        attention_layers(model, chosen, skip, only) if about.get("quantize_attention") else {}
+    )
+    total = len(linears) + len(PRODUCTS) * len(attention) + bool(table)
     for name, embedding in table.items():
         if name not in found.embeddings:
             fmt, bias = search_embedding(
@@ -105,7 +110,7 @@ def calibrate(
             found.save(out)
     todo = [name for name in linears if name not in found.layers]
     if report:
-        report(total - len(todo), total, "")
+        report(len(found.layers) + bool(table), total, "")
     fisher = about["objective"] == "fisher"
     rows = _kept_rows(batches, tokens)
     for group in _groups(linears, todo, rows, fisher):
@@ -121,7 +126,14 @@ def calibrate(
             )
             found.save(out)
             if report:
-                report(total - len(linears) + len(found.layers), total, _figures(name, found))
+                report(len(found.layers) + bool(table), total, _figures(name, found))
+    pairs = recorded_products(model, attention, batches) if attention else {}
+    for name in pairs:
+        if name not in found.layers:
+            found.layers[name] = search_product(pairs[name], settings)
+            found.save(out)
+            if report:
+                report(len(found.layers) + bool(table), total, _figures(name, found))
     found.finish(out)
     return found
 
@@ -276,7 +288,8 @@ def _own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return hidden.float().square().sum() / 2
 
 
-def _digest(batches: Sequence[Batch]) -> str:
+def data_digest(batches: Sequence[Batch]) -> str:
+    """Return 16 hexadecimal digits that tell calibration data from others."""
     digest = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):

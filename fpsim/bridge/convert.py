@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -18,7 +19,16 @@ from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["SKIP", "Conversion", "conversion_of", "convert", "layers_to_convert", "restore"]
+__all__ = [
+    "SKIP",
+    "Conversion",
+    "attention_layers",
+    "conversion_of",
+    "convert",
+    "dispatched",
+    "layers_to_convert",
+    "restore",
+]
 
 _RECORD = "_fpsim_conversion"
 
@@ -247,16 +257,52 @@ def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
 # -- attention -----------------------------------------------------------------------------------
 
 
+def attention_layers(
+    model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
+) -> dict[str, nn.Module]:
+    """Return the attention layers that no pattern leaves out, by name."""
+    patterns = _Patterns.of(model, recipe, skip, only)
+    return {name: m for name, m in _attention(model).items() if patterns.take(name)}
+
+
+@contextmanager
+def dispatched(model: nn.Module) -> Iterator[None]:
+    """Let the model's attention layers compute by `fpsim.bridge.attention` for a while."""
+    undo = _dispatch(model)
+    try:
+        yield
+    finally:
+        for part, implementations in undo:
+            _set_dispatch(part, implementations)
+
+
+def _attention(model: nn.Module) -> dict[str, nn.Module]:
+    # transformers' attention modules all say whether they are causal.
+    return {name: m for name, m in model.named_modules() if hasattr(m, "is_causal")}
+
+
+def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]], ...]:
+    """Make transformers call the simulated attention; return what was set before."""
+    done: list[tuple[PreTrainedModel, dict[str, Any]]] = []
+    for part in _outermost(model):
+        before = _dispatch_of(part)
+        part.set_attn_implementation(attention.NAME)
+        done.append((part, before))
+        if attention.NAME not in _dispatch_of(part).values():
+            for changed, implementations in done:
+                _set_dispatch(changed, implementations)
+            raise FpsimError(
+                f"model: {type(part).__name__} does not use transformers' attention interface; "
+                "choose a recipe that leaves attention float"
+            )
+    return tuple(done)
+
+
 def _attach(
     model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
     """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
-    # transformers' attention modules all say whether they are causal.
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if hasattr(module, "is_causal") and hasattr(module, "forward")
-    }
+    layers = _attention(model)
     casts = {
         name: chosen
         for name in layers
@@ -265,21 +311,10 @@ def _attach(
     left = tuple(name for name in layers if name not in casts)
     if not casts:
         return (), left, ()
-    dispatch: list[tuple[PreTrainedModel, dict[str, Any]]] = []
-    for part in _outermost(model):
-        before = _dispatch_of(part)
-        part.set_attn_implementation(attention.NAME)
-        if attention.NAME not in _dispatch_of(part).values():
-            for done, implementations in dispatch:
-                _set_dispatch(done, implementations)
-            raise FpsimError(
-                f"model: {type(part).__name__} does not use transformers' attention interface; "
-                "choose a recipe that leaves attention float"
-            )
-        dispatch.append((part, before))
+    dispatch = _dispatch(model)
     for name, chosen in casts.items():
         attention.attach(layers[name], attention.SimulatedAttention(chosen, unit, name))
-    return tuple(casts), left, tuple(dispatch)
+    return tuple(casts), left, dispatch
 
 
 def _outermost(model: nn.Module) -> list[PreTrainedModel]:

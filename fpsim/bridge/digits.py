@@ -9,7 +9,6 @@ deterministic on one machine: one thread, one seed; the cached weights are check
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +28,14 @@ __all__ = ["NAME", "Digits", "digits", "digits_model"]
 NAME = "vit-digits"
 CALIBRATION_IMAGES = 128
 #: Changes when anything below that decides the weights does.
-_VERSION = "1"
-_EPOCHS, _BATCH, _RATE, _SEED = 40, 64, 2e-3, 1
+_VERSION = "2"
+_MEAN, _DEVIATION = np.float32(0.3), np.float32(0.375)
+_EPOCHS, _BATCH, _RATE, _SEED = 40, 64, 1e-3, 1
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images (N, 1, 8, 8) in 0..1 and labels (N,) of each part."""
+    """Images (N, 1, 8, 8), about 0 on average with variance 1, and labels (N,) of each part."""
 
     train: tuple[torch.Tensor, torch.Tensor]
     test: tuple[torch.Tensor, torch.Tensor]
@@ -59,7 +59,8 @@ def digits() -> Digits:
             f"model {NAME!r} needs scikit-learn, which the extra 'torch' brings"
         ) from None
     images, labels = load_digits(return_X_y=True)
-    pixels = torch.from_numpy(np.asarray(images, dtype=np.float32) / 16).reshape(-1, 1, 8, 8)
+    scaled = (np.asarray(images, dtype=np.float32) / 16 - _MEAN) / _DEVIATION
+    pixels = torch.from_numpy(scaled).reshape(-1, 1, 8, 8)
     classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     test: NDArray[np.bool_] = np.arange(len(classes)) % 4 == 3
     chosen = torch.from_numpy(test)
@@ -85,7 +86,8 @@ def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:
         write_atomic(stamp, json.dumps(recorded, indent=1).encode(), "cache")
     _check(weights, stamp)
     model.load_state_dict(load(weights.read_bytes()))
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _check(weights: Path, stamp: Path) -> None:
@@ -109,7 +111,6 @@ def _fresh() -> transformers.PreTrainedModel:
         image_size=8,
         patch_size=2,
         num_channels=1,
-        hidden_dropout_prob=0.1,
     )
     config.num_labels = 10
     with torch.random.fork_rng():
@@ -119,40 +120,29 @@ def _fresh() -> transformers.PreTrainedModel:
 
 
 def _train(model: nn.Module, data: Digits) -> None:
-    """Train in place on shifted copies of the images, by a cosine schedule."""
+    """Train in place."""
     images, labels = data.train
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums over threads would depend on their number
     try:
         with torch.random.fork_rng():
             torch.manual_seed(_SEED)
-            _epochs(model, lambda part: (_shifted(images[part]), labels[part]), len(labels))
+            _epochs(model, images, labels)
     finally:
         torch.set_num_threads(threads)
     model.eval()
 
 
-def _epochs(
-    model: nn.Module,
-    batch: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-    size: int,
-) -> None:
+def _epochs(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    size = len(labels)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.05)
     steps = _EPOCHS * -(-size // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     model.train()
     for _ in range(_EPOCHS):
         for part in torch.split(torch.randperm(size), _BATCH):
-            images, labels = batch(part)
-            loss = model(pixel_values=images, labels=labels).loss
+            loss = model(pixel_values=images[part], labels=labels[part]).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-
-
-def _shifted(images: torch.Tensor) -> torch.Tensor:
-    """Return images moved by up to one pixel, each batch in one direction."""
-    down, right = (int(torch.randint(-1, 2, ())) for _ in range(2))
-    padded = nn.functional.pad(images, (1, 1, 1, 1))
-    return padded[..., 1 - down : 9 - down, 1 - right : 9 - right]

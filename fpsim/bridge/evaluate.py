@@ -4,28 +4,28 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fpsim.bridge.calibrate import calibrate
+from fpsim.bridge.calibrate import calibrate, data_digest
 from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import SimulatedLinear
 from fpsim.bridge.models import LoadedModel
 from fpsim.bridge.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.recipe import Recipe, get_recipe
-from fpsim.bridge.text import calibration_windows
+from fpsim.bridge.tasks import Task
 from fpsim.bridge.wheels import cache_dir
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["Evaluation", "calibrate_on_text", "evaluate"]
+__all__ = ["Evaluation", "calibrate_for", "evaluate", "evaluate_task"]
 
 
 @dataclass(frozen=True)
@@ -83,32 +83,56 @@ def evaluate(
     return Evaluation(loaded.name, chosen.name, name, result, replaced, kernel, why)
 
 
-def calibrate_on_text(
+def calibrate_for(
     loaded: LoadedModel,
-    tokens: NDArray[np.int64],
+    task: Task,
     recipe: str | Recipe,
     *,
-    count: int = 4,
-    length: int = 512,
-    stride: int = 5000,
     rows: int = 1024,
     out: str | Path | None = None,
     report: Callable[[int, int, str], None] | None = None,
 ) -> Calibration:
-    """Calibrate a language model on the windows of ``tokens`` between those of an evaluation.
+    """Calibrate a model on the data that its task keeps apart for that.
 
-    Without ``out`` the file is kept in the cache, by model, recipe and data, and used again.
+    ``rows`` of each layer's input are kept. Without ``out`` the file goes to the cache, by model,
+    recipe and data, and is used again.
     """
-    windows = calibration_windows(tokens, count, length, stride)
-    batches = [{"input_ids": torch.as_tensor(window)[None]} for window in windows]
-    chosen = get_recipe(recipe)
+    chosen, batches = get_recipe(recipe), task.calibration()
     if out is None:
-        digest = hashlib.sha256(windows.tobytes())
-        digest.update(repr((rows, chosen)).encode())
+        digest = hashlib.sha256(repr((rows, chosen, data_digest(batches))).encode())
         digest.update(repr(list(loaded.model.state_dict())).encode())
         name = loaded.name.replace("/", "_").strip("._")
         out = cache_dir() / "calibrations" / f"{name}-{digest.hexdigest()[:16]}.safetensors"
     return calibrate(loaded.model, batches, chosen, out=out, tokens=rows, report=report)
+
+
+def evaluate_task(
+    loaded: LoadedModel,
+    task: Task,
+    recipe: str | Recipe | None = None,
+    unit: str | MacSpec | MacUnit = "exact",
+    progress: Progress | None = None,
+    calibration: Any = None,
+) -> dict[str, Any]:
+    """Return what a task measures, with model, recipe, unit and seconds, as data for JSON.
+
+    The model is restored afterwards; without a recipe it runs in float32.
+    """
+    started = time.perf_counter()
+    if recipe is None:
+        figures = task.measure(loaded.model, progress)
+        about: dict[str, Any] = {"model": loaded.name, "recipe": None, "unit": None, "layers": 0}
+        return about | figures | {"seconds": time.perf_counter() - started}
+    chosen, mac = get_recipe(recipe), get_unit(unit)
+    convert(loaded.model, chosen, mac, calibration=calibration)
+    try:
+        replaced = len(conversion_of(loaded.model).replaced)
+        figures = task.measure(loaded.model, progress)
+    finally:
+        restore(loaded.model)
+    name = None if chosen.weights_only else mac.name
+    about = {"model": loaded.name, "recipe": chosen.name, "unit": name, "layers": replaced}
+    return about | figures | {"seconds": time.perf_counter() - started}
 
 
 def _plan(loaded: LoadedModel) -> tuple[str, str]:

@@ -42,7 +42,7 @@ from fpsim.formats import FloatFormat
 from fpsim.kernels.fake import fake_quantize
 from fpsim.preshift import Reading
 
-__all__ = ["SearchSettings", "search_embedding", "search_layer"]
+__all__ = ["SearchSettings", "choices", "search_embedding", "search_layer"]
 
 Floats = NDArray[np.float32]
 #: Gram components, and tokens, that are looked at first.
@@ -98,8 +98,8 @@ class _Search:
         self.importance = None if importance is None else torch.from_numpy(importance)
         self.target = torch.from_numpy(inputs) @ torch.from_numpy(weight).T
         self.ones = np.ones(weight.shape[1], np.float32)
-        self.w_formats = _choices(settings.weight_bits, settings.method)
-        self.x_formats = _choices(settings.input_bits, settings.method)
+        self.w_formats = choices(settings.weight_bits, settings.method)
+        self.x_formats = choices(settings.input_bits, settings.method)
         row_maxima = np.abs(weight).max(axis=1)
         self.w_initial = {f: initial_biases(f, row_maxima) for f in self.w_formats}
         self.w_bias = {f: bias.copy() for f, bias in self.w_initial.items()}
@@ -233,7 +233,8 @@ class _Search:
         )
 
 
-def _choices(bits: int, method: Method) -> tuple[FloatFormat, ...]:
+def choices(bits: int, method: Method) -> tuple[FloatFormat, ...]:
+    """Return the formats a search tries at a width; none where it stays float."""
     if bits in FLOAT_BITS:
         return ()
     return (start_format(bits),) if method is Method.MINMAX else formats(bits)
@@ -340,7 +341,7 @@ def search_embedding(
     maxima = np.abs(table).max(axis=1)
     out = np.empty_like(table)
     outcomes = []
-    for fmt in _choices(bits, method):
+    for fmt in choices(bits, method):
         initial = initial_biases(fmt, maxima)
         if method is Method.MINMAX:  # per tensor, as the code has it
             bias = initial_biases(fmt, np.array([maxima.max(initial=0.0)]))

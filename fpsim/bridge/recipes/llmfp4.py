@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import nn
 
+from fpsim.bridge.attention_search import PRODUCTS
 from fpsim.bridge.calibration import Calibration, fingerprint
 from fpsim.bridge.fpq import Grid, LayerConstants, Method, RowBiasCast, ShiftCast
 from fpsim.bridge.operand import Cast
-from fpsim.bridge.recipe import Bits, Recipe, register
+from fpsim.bridge.recipe import AttentionCasts, Bits, Recipe, register
 from fpsim.bridge.search import SearchSettings
 from fpsim.errors import FpsimError, nearest
 from fpsim.preshift import Reading
@@ -37,7 +38,8 @@ class LlmFp4Recipe(Recipe):
 
     ``grid``: ``published`` (with its quirks) or ``corrected``. ``reading`` of the pre-shift:
     ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors weighed
-    by the squared gradient of the loss.
+    by the squared gradient of the loss. ``quantize_attention``: both products of attention too, a
+    format and a bias per operand, as the paper does for BERT and ViT.
     """
 
     bits: Bits = ALL_FOUR
@@ -47,6 +49,7 @@ class LlmFp4Recipe(Recipe):
     objective: str = "l2"
     rounds: int = 3
     fold: bool = False
+    quantize_attention: bool = False
     constants: Calibration | None = field(default=None, repr=False, compare=False)
 
     skip: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +84,8 @@ class LlmFp4Recipe(Recipe):
     def description(self) -> dict[str, Any]:
         """Return the options that decide a calibration (``fold`` does not)."""
         names = ("method", "grid", "reading", "objective", "rounds")
-        return {"bits": str(self.bits), **{name: getattr(self, name) for name in names}}
+        about = {"bits": str(self.bits), **{name: getattr(self, name) for name in names}}
+        return about | ({"quantize_attention": True} if self.quantize_attention else {})
 
     @property
     def is_calibrated(self) -> bool:
@@ -128,12 +132,28 @@ class LlmFp4Recipe(Recipe):
             return None
         return ShiftCast(c.input_format, c.rho, c.shifts, self.fold)
 
+    def attention(self, layer: str) -> AttentionCasts | None:
+        """Return the static casts of a layer's products, where they were searched."""
+        if not self.quantize_attention or self.weights_only:
+            return None
+        scores, values = (_operands(self._layer(f"{layer}/{product}")) for product in PRODUCTS)
+        return AttentionCasts(*scores, *values)
+
     def embedding(self, layer: str) -> Cast | None:
         """Return the cast of the token embedding, a bias per entry."""
         if self.constants is None or layer not in self.constants.embeddings:
             return None
         fmt, bias = self.constants.embeddings[layer]
         return RowBiasCast(fmt, np.asarray(bias))
+
+
+def _operands(c: LayerConstants) -> tuple[Cast, Cast]:
+    """Return the casts of both operands of one of attention's products."""
+    assert c.input_format is not None
+    assert c.weight_format is not None
+    assert c.weight_bias is not None
+    first = ShiftCast(c.input_format, c.rho)
+    return first, ShiftCast(c.weight_format, float(c.weight_bias[0]))
 
 
 register("llm-fp4")(LlmFp4Recipe)
