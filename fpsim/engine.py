@@ -1,221 +1,344 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picks the fastest kernel that is provably exact for a unit and its operands, and says why.
 
-Notation for the bounds: P = mantissa bits + 1 of the accumulator, q = significant bits of a
-product, L = mantissa bits + 1 of the lane (11, 24 or 53); every nonzero product and every term of
-an exact sum is a multiple of 2^low and below 2^high in magnitude (`Span`).
+Notation for the bounds: P = mantissa bits + 1 of the accumulator, q = significant bits of a term,
+L = mantissa bits + 1 of the lane (11, 24 or 53); every nonzero term and every partial exact sum is
+a multiple of 2^low and below 2^high in magnitude (`fpsim.spans.Span`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.formats import FloatFormat, Format, NanCodes
+from fpsim.formats import FloatFormat, NanCodes, Subnormals
+from fpsim.kernels.group_steps import LANES, aligned_step, separate_step, tree_step
+from fpsim.kernels.steps import step_named
+from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, turn
 from fpsim.kernels.vector import host_features
-from fpsim.lowering import value_table
-from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spec import MacSpec, exponents, significand_bits
-from fpsim.stages import Chain, Exact, Fixed, ProductRounding
+from fpsim.spans import Span, TermBounds, block_bounds, format_span, product_bounds, value_span
+from fpsim.spec import MacSpec
+from fpsim.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
 
-__all__ = ["Plan", "Span", "half_shift", "plan_matmul", "scaled_span"]
+__all__ = ["Plan", "half_shift", "plan_matmul", "plan_terms"]
 
-E8M0_BIAS = 127
-E8M0_NAN = 255
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
 F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
+F64_BITS = 53
+#: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
+ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
+#: Terms whose code is unrolled at most.
+MAX_UNROLLED = 64
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 
 
 @dataclass(frozen=True)
-class Span:
-    """Nonzero values are multiples of 2^low and smaller than 2^high."""
-
-    low: int
-    high: int
-
-    def __mul__(self, other: Span) -> Span:
-        return Span(self.low + other.low, self.high + other.high)
-
-    def union(self, other: Span) -> Span:
-        """Return the span that holds both."""
-        return Span(min(self.low, other.low), max(self.high, other.high))
-
-    def times(self, count: int) -> Span:
-        """Return the span of every partial sum of ``count`` values."""
-        return replace(self, high=self.high + (count - 1).bit_length())
-
-    @property
-    def bits(self) -> int:
-        """Significant bits that hold every value."""
-        return self.high - self.low
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The kernel chosen for one matrix product and the reason it is exact."""
+    """The kernel chosen for one matrix product and the reason it is exact.
 
-    kernel: str  #: a step of `fpsim.kernels.steps`, or ``limbs``, ``rows``
+    ``kernel`` names a lane step, or ``limbs`` (a Kulisch accumulator), ``rows`` (scalar code),
+    ``chunks`` (a product per chunk, then the outer stage) or ``lanes`` (a product per lane, then
+    the tree).
+    """
+
+    kernel: str
     why: str
+    step: AnyStep | None = field(default=None, compare=False, repr=False)
+    source: Source = field(default=PRODUCTS, repr=False)
+
+    @classmethod
+    def lane(cls, step: AnyStep, why: str) -> Plan:
+        """Return the plan of a lane step."""
+        return cls(step.name, why, step)
 
 
-# -- spans ---------------------------------------------------------------------------------------
-
-
-def format_span(fmt: Format) -> Span:
-    """Return the span of a format's finite values."""
-    return Span(*exponents(fmt))
-
-
-def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -> Span:
-    """Return the span of a format's finite values times the scales in use."""
-    span = format_span(fmt)
-    if scale is None or not scale.size:
-        return span
-    if scale_format == E8M0:  # powers of two: tighter than the span of their values
-        codes = scale[scale != E8M0_NAN] if scale.max() == E8M0_NAN else scale
-        if not codes.size:
-            return span
-        low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
-        return Span(span.low + low, span.high + high)
-    factors = _value_span(value_table(scale_format)[np.unique(scale)])
-    return span if factors is None else span * factors
-
-
-def operand_spans(spec: MacSpec, args: MatmulOperands) -> tuple[Span, Span]:
-    """Return the spans of both operands with their scales."""
-    a = scaled_span(spec.a, spec.a_scale, args.a_scale)
-    return a, scaled_span(spec.b, spec.b_scale, args.b_scale)
-
-
-def operand_bits(spec: MacSpec, args: MatmulOperands) -> tuple[int, int]:
-    """Return how many significant bits a scaled element of each operand can have."""
-    bits = []
-    for name in ("a", "b"):
-        scale_format = getattr(spec, f"{name}_scale")
-        scaled = getattr(args, f"{name}_scale") is not None and scale_format != E8M0
-        scale_bits = significand_bits(scale_format) if scaled else 0
-        bits.append(significand_bits(getattr(spec, name)) + scale_bits)
-    return bits[0], bits[1]
-
-
-def _value_span(values: NDArray[np.float64]) -> Span | None:
-    """Return the span of the finite nonzero entries of an array, None if there are none."""
-    used = np.abs(values[np.isfinite(values) & (values != 0)])
-    if not used.size:
-        return None
-    fraction, exponent = np.frexp(used)
-    integers = np.ldexp(fraction, 53).astype(np.int64)
-    lowest_bits = np.ldexp((integers & -integers).astype(np.float64), exponent - 53)
-    return Span(int(np.frexp(lowest_bits)[1].min()) - 1, int(exponent.max()))
-
-
-# -- choice --------------------------------------------------------------------------------------
+ROWS = Plan("rows", "64-bit integers, one dot product at a time")
 
 
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
-    a, b = operand_spans(spec, args)
     stage = spec.accumulate
-    if isinstance(stage, Chain) and stage.product is ProductRounding.FUSED:
-        return _plan_chain(stage, a, b, operand_bits(spec, args))
     length = args.a.shape[1]
+    if isinstance(stage, Chunked):
+        return _plan_chunks(spec, stage, args)
+    if isinstance(stage, Tree) and stage.lanes > 1:
+        return _plan_tree_lanes(spec, stage, args)
+    if isinstance(stage, Block):
+        return _plan_block(spec, stage, args)
+    return plan_terms(stage, product_bounds(spec, args), length, args.c)
+
+
+def plan_terms(
+    stage: Stage, terms: TermBounds, count: int, start: NDArray[Any] | None = None
+) -> Plan:
+    """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
+    if isinstance(stage, Chain):
+        return _plan_chain(stage, terms)
     if isinstance(stage, Fixed):
-        return _plan_fixed(stage, a * b, length, args)
+        return _plan_fixed(stage, terms, count, start)
     if isinstance(stage, Exact):
-        return _plan_exact(stage, a * b, length, args)
-    return Plan("rows", "64-bit integers, one dot product at a time")
+        return _plan_exact(stage, terms, count, start)
+    if isinstance(stage, Aligned):
+        return _plan_aligned(stage, terms, start)
+    if isinstance(stage, Tree):
+        return _plan_tree(stage, terms, count)
+    return ROWS
 
 
-def _plan_chain(stage: Chain, a: Span, b: Span, bits: tuple[int, int]) -> Plan:
+# -- one rounding per term -----------------------------------------------------------------------
+
+
+def _plan_chain(stage: Chain, terms: TermBounds) -> Plan:
+    if stage.product is ProductRounding.FUSED:
+        return _plan_adds(stage, terms)
+    node = _plan_node(stage, terms)
+    if node is None or stage.rounding is Rounding.RDN:
+        return ROWS
+    return Plan.lane(separate_step(node.step), f"products rounded first; {node.why}")
+
+
+def _plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
+    """Return the plan of a lane step that adds terms and accumulators to each other, or None."""
+    fmt = stage.format
+    chain = Chain(fmt, stage.rounding, stage.overflow)
+    q = sum(terms.bits)
+    plan = _plan_adds(chain, terms, halves=False)
+    # A float32 lane holds a float32 accumulator as it is; a first product must be exact there too.
+    if plan.kernel in ("float", "float-saturate", "float-flush"):
+        return plan if q <= F32_BITS and _fits_float32(terms.span) else None
+    # Any other lane must hold a term that is a product, or an accumulator times one.
+    own = format_span(fmt)
+    bits = (max(q, fmt.mantissa_bits + 1), 0)
+    widest = TermBounds(terms.span.union(own), Span(0, 0), bits)
+    plan = _plan_adds(chain, widest, halves=False)
+    return plan if plan.step is not None else None
+
+
+def _plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
     fmt = stage.format
     p = fmt.mantissa_bits + 1
-    q = sum(bits)
-    product = a * b
+    q = sum(terms.bits)
+    product = terms.span
     native = stage.rounding is Rounding.RNE and stage.overflow in (Overflow.INF, Overflow.SATURATE)
     suffix = "" if stage.overflow is Overflow.INF else "-saturate"
     if native and _is_ieee(fmt, 5, 10, 15):
-        narrow = max(bits) <= F16_BITS
-        if "avx512fp16" in host_features() and narrow and half_shift(a, b) is not None:
-            return Plan(f"half{suffix}", "float16 fused multiply-add is this unit's step")
+        narrow = max(terms.bits) <= F16_BITS and half_shift(terms.a, terms.b) is not None
+        if halves and "avx512fp16" in host_features() and narrow:
+            step = step_named(f"half{suffix}")
+            return Plan.lane(step, "float16 fused multiply-add is this unit's step")
         if "f16c" in host_features() and _fits_float32(product) and q <= p:
-            return Plan(
-                f"via-half{suffix}",
-                f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}",
-            )
-    if (
-        native
-        and _is_ieee(fmt, 8, 23, 127)
-        and _fits_float32(a)
-        and _fits_float32(b)
-        and max(bits) <= F32_BITS
-    ):
-        return Plan(f"float{suffix}", "float32 fused multiply-add is this unit's step")
-    for width, lane in ((32, 24), (64, 53)):
-        if width == 32 and not (_fits_float32(product) and _lane32_holds(stage)):
+            step = step_named(f"via-half{suffix}")
+            why = f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
+            return Plan.lane(step, why)
+    in_float32 = _fits_float32(terms.a) and _fits_float32(terms.b) and max(terms.bits) <= F32_BITS
+    flushing = replace(fmt, subnormals=Subnormals.GRADUAL)
+    if native and in_float32 and _is_ieee(flushing, 8, 23, 127):
+        if fmt == flushing:
+            step = step_named(f"float{suffix}")
+            return Plan.lane(step, "float32 fused multiply-add is this unit's step")
+        if stage.overflow is Overflow.INF:
+            why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
+            return Plan.lane(step_named("float-flush"), why)
+    for width, lane in ((32, F32_BITS), (64, F64_BITS)):
+        if width == 32 and not (in_float32 and _fits_float32(product) and _lane32_holds(stage)):
             continue
         if stage.rounding is Rounding.SR and lane < p + stage.random_bits + 1:
             continue
         name = f"lane{width}-{stage.rounding}"
         if stage.rounding in _NEAREST and q <= p and 2 * p <= lane - 1:
-            return Plan(
-                name,
+            return Plan.lane(
+                step_named(name),
                 f"nearest with q = {q} <= P = {p} and 2P <= {lane - 1}: no harmful double rounding",
             )
-        if lane >= p + 2:
-            return Plan(f"{name}-sticky", f"sum rounded to odd in {lane} >= {p} + 2 bits first")
-    raise AssertionError(f"no lane holds {fmt.name}")
+        if lane >= p + 2 and q <= lane:
+            why = f"sum rounded to odd in {lane} >= {p} + 2 bits first"
+            return Plan.lane(step_named(f"{name}-sticky"), why)
+    return ROWS
 
 
-def _plan_fixed(stage: Fixed, product: Span, length: int, args: MatmulOperands) -> Plan:
+# -- exact sums ----------------------------------------------------------------------------------
+
+
+def _plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan:
+    product = terms.span
     total = product.times(length)
-    integers = np.zeros(1, np.int64) if args.c is None else stage.initial.integers(args.c)
-    start = max(int(integers.max()), -int(integers.min()))
+    integers = np.zeros(1, np.int64) if start is None else stage.initial.integers(start)
+    first = max(int(integers.max()), -int(integers.min()))
     integer_bits = total.high - stage.lsb
     harmless = stage.overflow is Overflow.WRAP or (
-        integer_bits < 63 and (1 << max(integer_bits, 0)) + start <= stage.initial.max_integer
+        integer_bits < 63 and (1 << max(integer_bits, 0)) + first <= stage.initial.max_integer
     )
     if product.low >= stage.lsb and integer_bits < 63 and harmless:
-        for bits, name in ((24, "float"), (53, "double")):
-            if total.bits <= bits and (bits == 53 or _fits_float32(total)):
-                return Plan(
-                    name,
-                    f"nothing is rounded or clamped; partial sums fit {total.bits} <= {bits} bits",
-                )
+        plain = _plain_sum(terms, total)
+        if plain is not None:
+            why = f"nothing is rounded or clamped; partial sums fit {total.bits} bits of {plain}"
+            return Plan.lane(step_named(plain), why)
     rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
     wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
     steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
-    narrow = stage.width <= 51 and product.high - stage.lsb < 1000
+    narrow = stage.width <= 51 and product.high - stage.lsb < 1000 and sum(terms.bits) <= F64_BITS
     if steppable and narrow and not stage.random_bits:
-        return Plan(
-            f"fixed64-{stage.rounding}-{stage.overflow}",
-            "the grid's integers below 2^52 are exact in float64 lanes",
-        )
-    return Plan("rows", "64-bit integers, one dot product at a time")
+        step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
+        return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
+    return ROWS
 
 
-def _plan_exact(stage: Exact, product: Span, length: int, args: MatmulOperands) -> Plan:
-    total = product.times(length)
-    if args.c is not None:
-        start = stage.format.decode(args.c)
-        span = _value_span(start)
+def _plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Plan:
+    total = terms.span.times(length)
+    first = None if start is None else stage.format.decode(start)
+    if first is not None:
+        span = value_span(first)
         if span is not None:
             total = total.union(span).times(2)
     signed_zeros = stage.rounding is Rounding.RDN or (
-        args.c is not None and bool(np.any((start == 0) & np.signbit(start)))
+        first is not None and bool(np.any((first == 0) & np.signbit(first)))
     )
-    if not signed_zeros:
-        for bits, name in ((24, "float"), (53, "double")):
-            if total.bits <= bits and (bits == 53 or _fits_float32(total)):
-                return Plan(name, f"partial sums fit {total.bits} <= {bits} bits, in any order")
+    plain = None if signed_zeros else _plain_sum(terms, total)
+    if plain is not None:
+        why = f"partial sums fit {total.bits} bits of {plain}, in any order"
+        return Plan.lane(step_named(plain), why)
     return Plan("limbs", f"partial sums span {total.bits} bits: summed in 32-bit limbs")
+
+
+def _plain_sum(terms: TermBounds, total: Span) -> str | None:
+    """Return the lane whose own adds are exact, or None."""
+    if total.bits <= F32_BITS and _fits_float32(total) and _fits_float32(terms.a.union(terms.b)):
+        return "float"
+    return "double" if total.bits <= F64_BITS else None
+
+
+# -- windows and trees ---------------------------------------------------------------------------
+
+
+def _plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
+    late = stage.addend is Addend.LATE
+    limit = stage.product_limit
+    if (
+        stage.addend is Addend.JOINED
+        or stage.signed_zero
+        or stage.products > MAX_UNROLLED
+        or (late and stage.format != stage.container)
+        or (limit is not None and terms.span.high > limit)
+        or sum(terms.bits) > F64_BITS
+    ):
+        return ROWS
+    bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
+    if stage.width is not None:
+        bits = max(bits, stage.width)
+    for width, lane in ((32, F32_BITS), (64, F64_BITS)):
+        if bits > lane or (width == 32 and not _aligned_in_float32(stage, terms, start)):
+            continue
+        step = aligned_step(
+            LANES[width],
+            stage.products,
+            str(stage.align),
+            str(stage.rounding),
+            str(stage.late_rounding) if late else None,
+            None if stage.width is None else str(stage.width_overflow),
+            stage.normalised,
+        )
+        return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
+    return ROWS
+
+
+def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
+    """Return whether every term, window and sum is a normal float32 or zero."""
+    span = terms.span
+    lowest = span.low - stage.fraction_bits
+    if start is not None:
+        first = value_span(stage.result.decode(start))
+        if first is not None:
+            lowest = min(lowest, first.low - stage.fraction_bits)
+            span = span.union(first)
+    floor = stage.exponent_floor
+    return (
+        max(terms.bits) <= F32_BITS
+        and sum(terms.bits) <= F32_BITS
+        and lowest >= ALIGNED32_LOW
+        and span.high + stage.fraction_bits <= ALIGNED32_HIGH
+        and _fits_float32(terms.a.union(terms.b))
+        and (floor is None or floor <= ALIGNED32_HIGH)
+        and stage.format.exponent_min >= F32_LOW
+        and stage.format.mantissa_bits + 1 < F32_BITS
+        and stage.addend is Addend.EARLY
+    )
+
+
+def _plan_tree(stage: Tree, terms: TermBounds, count: int) -> Plan:
+    size = count if stage.products is None else stage.products
+    leaves = size + (stage.addend is Joins.LEAF)
+    separate = stage.product is ProductRounding.ROUNDED
+    lone = stage.rounding is Rounding.RDN and (separate or leaves & (leaves - 1) or leaves < 2)
+    single = stage.lanes == 1 and stage.radix == 2 and stage.addend is not Joins.FUSED
+    if not single or lone or size > MAX_UNROLLED:
+        return ROWS
+    node = _plan_node(stage, terms)
+    if node is None or node.step.random:
+        return ROWS
+    step = tree_step(node.step, size, str(stage.addend), separate)
+    return Plan.lane(step, f"every node: {node.why}")
+
+
+# -- stages made of stages -----------------------------------------------------------------------
+
+
+def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    bounds = block_bounds(spec, stage, args)
+    count = spec.block_terms(args.a.shape[1])
+    into = stage.into
+    if stage.convert is not None:
+        same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
+        if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
+            return ROWS
+        into = replace(into, product=ProductRounding.ROUNDED)
+    plan = plan_terms(into, bounds, count, args.c)
+    source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
+    if plan.step is None or plan.step.random:
+        return ROWS
+    wide = str(plan.step.real) == "double"
+    sums_fit = max(bounds.bits) <= (F64_BITS if wide else F32_BITS)
+    whole = wide or (_fits_float32(bounds.a) and _fits_float32(bounds.b))
+    if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
+        return ROWS
+    why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
+    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+
+
+def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
+    size = stage.chunk(args.a.shape[1])
+    inner = plan_matmul(replace(spec, accumulate=stage.inner), args.cut(0, size))
+    count = -(-args.a.shape[1] // size)
+    outer = plan_terms(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
+    why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
+    return Plan("chunks", why)
+
+
+def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
+    whole = stage.products is None or stage.products >= args.a.shape[1]
+    if not whole or stage.addend is not Joins.ROOT:
+        return ROWS
+    chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
+    inner = plan_matmul(replace(spec, accumulate=chain), args)
+    return Plan("lanes", f"every lane: {inner.kernel} ({inner.why})")
 
 
 def _is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:

@@ -10,7 +10,7 @@ more, last axis: for elements without the sign bit, and with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -184,6 +184,64 @@ class MatmulOperands:
             b_block=blocks[1],
             random=_random(spec, random, (m, n), length),
         )
+
+    def cut(self, start: int, stop: int) -> MatmulOperands:
+        """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""
+        a_scale, a_block = _cut_scale(self.a_scale, self.a_block, 1, start, stop)
+        b_scale, b_block = _cut_scale(self.b_scale, self.b_block, 0, start, stop)
+        return replace(
+            self,
+            a=self.a[:, start:stop],
+            b=self.b[start:stop],
+            c=None,
+            a_scale=a_scale,
+            b_scale=b_scale,
+            a_block=a_block,
+            b_block=b_block,
+        )
+
+    def rows(self, part: slice) -> MatmulOperands:
+        """Return some rows of ``a``, ``c`` and the result."""
+        return replace(
+            self,
+            a=self.a[part],
+            c=None if self.c is None else self.c[part],
+            a_scale=None if self.a_scale is None else self.a_scale[part],
+            random=None if self.random is None else self.random[part],
+        )
+
+    def every(self, first: int, step: int) -> MatmulOperands:
+        """Return every ``step``-th product from ``first`` on, without ``c``."""
+        scales: list[Array | None] = [None, None]
+        for i, (scale, block) in enumerate(
+            ((self.a_scale, self.a_block), (self.b_scale, self.b_block))
+        ):
+            if scale is not None:
+                axis = 1 - i
+                whole = np.repeat(scale, block, axis=axis).take(range(self.a.shape[1]), axis=axis)
+                scales[i] = whole[:, first::step] if axis else whole[first::step]
+        return replace(
+            self,
+            a=self.a[:, first::step],
+            b=self.b[first::step],
+            c=None,
+            a_scale=scales[0],
+            b_scale=scales[1],
+            a_block=1,
+            b_block=1,
+        )
+
+
+def _cut_scale(
+    scale: Array | None, block: int, axis: int, start: int, stop: int
+) -> tuple[Array | None, int]:
+    """Return the scales of a part of K, one per element where the part cuts a block."""
+    if scale is None:
+        return None, block
+    if start % block:
+        scale, block = np.repeat(scale, block, axis=axis), 1
+    part = slice(start // block, -(-stop // block))
+    return (scale[:, part] if axis else scale[part]), block
 
 
 def _scale_codes(spec: MacSpec, operand: str, scale: ArrayLike) -> tuple[Array, int]:

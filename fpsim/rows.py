@@ -33,7 +33,7 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["aligned_settings", "dot_codes", "encode_exact", "step_codes", "tree_settings"]
+__all__ = ["add_terms", "convert_fixed", "dot_codes", "encode_exact", "step_codes"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
@@ -84,6 +84,12 @@ def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Arra
     fmt = stage.inner.result
     values = fmt.decode(np.stack(results, axis=1).astype(fmt.dtype, copy=False))
     return values, exponents_of(values, fmt)
+
+
+def add_terms(stage: Stage, values: Array, exponents: Array, c: Array) -> Array:
+    """Return the result codes (R,) of a stage that adds rows of terms (R, T) to codes (R,)."""
+    start = np.ascontiguousarray(c)
+    return _add_up(stage, values, exponents, start, _NO_RANDOM, 1)[:, -1]
 
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:

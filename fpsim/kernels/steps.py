@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_odd
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
-__all__ = ["FIXED_REALS", "LANE_REALS", "STEPS", "Step", "step_named"]
+__all__ = ["FIXED_REALS", "LANE_REALS", "STEPS", "GroupStep", "Step", "TermSource", "step_named"]
 
 
 #: Float parameters of a lane step, in the order of the array that carries them.
@@ -43,6 +43,41 @@ class Step:
     integers: tuple[str, ...] = ()
     random: bool = False
 
+    @property
+    def terms(self) -> int:
+        """Terms per step."""
+        return 1
+
+
+class TermSource(Protocol):
+    """Hands out the terms of one step; each call emits the code that loads or computes them."""
+
+    def pair(self, i: int) -> tuple[Vec, Vec]:
+        """Return two vectors whose product is term ``i``."""
+        ...
+
+    def power(self, i: int) -> Vec:
+        """Return 2^e of term ``i``; 0 if it does not count."""
+        ...
+
+
+@dataclass(frozen=True)
+class GroupStep:
+    """A step over several terms at once; see `fpsim.kernels.group_steps`."""
+
+    name: str  #: says everything that the code depends on
+    real: Any
+    terms: int
+    build: Callable[[Vec, TermSource, Parameters], Vec]
+    reals: tuple[str, ...]
+    integers: tuple[str, ...]
+    powers: bool = False  #: whether it asks for powers
+
+    @property
+    def random(self) -> bool:
+        """Whether it takes random bits: no group step does."""
+        return False
+
 
 # -- what processors do themselves ---------------------------------------------------------------
 
@@ -62,6 +97,13 @@ def _clamped(result: Vec, p: Parameters) -> Vec:
 def _native_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
     """The same, with results beyond the largest finite value replaced by it."""
     return _clamped(_native(acc, a, b, p, r), p)
+
+
+def _native_flushing(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
+    """The same, with results below the smallest normal value replaced by a zero of their sign."""
+    s = _native(acc, a, b, p, r)
+    sign = (s.as_bits & (1 << (s.lanes.bits - 1))).as_real
+    return (p.reals["smallest_normal"] > s.magnitude_bits.as_real).where(sign, s)
 
 
 def _converted_half(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
@@ -86,50 +128,83 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     that the sum is exact, or that the mode is to nearest and the error cannot matter
     (`fpsim.engine` states the bound).
     """
-    nearest, _, _, away_negative, _ = mode_constants(rounding)
-    inward = not nearest and rounding != "sr"  # an overflow may stay finite, an infinity may not
+    away_negative = mode_constants(rounding)[3]
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
-        sign_shift = acc.lanes.bits - 1
         if sticky:
             product = a * b
-            s = acc + product
-            t = s - acc
-            error = (acc - (s - t)) + (product - t)
+            total = exact_sum(acc, product)
         else:
             product = a * b if away_negative else a
-            s = a.intrinsic("fma", b, acc)
-        negative = s.as_bits >> sign_shift
-        magnitude = s.magnitude_bits
-        if sticky:
-            magnitude = to_odd(magnitude, negative, error)
-        rounded = round_magnitude(magnitude, negative, rounding, p, random, sticky)
-        value = rounded.bits.as_real - rounded.base
-        zero = acc.lanes.constant(0.0, False)
-        value = (p.reals["flush_below"] > value).where(zero, value)
-
-        sign = negative << sign_shift
+            total = Sum(a.intrinsic("fma", b, acc), None)
+        cancelled = None
         if away_negative:  # toward -infinity, x + (-x) is -0
-            opposite = (acc.as_bits ^ product.as_bits) >> sign_shift
-            cancelled = s.equals(0.0).one_where_set() & opposite
-            sign = sign | (cancelled << sign_shift)
-        signed = (value.as_bits | sign).as_real
-        is_negative = negative.equals(1)
-        over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
-        result = (value > p.reals["largest"]).where(over, signed)
-        if inward:
-            infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
-            result = magnitude.as_real.equals(float("inf")).where(infinity, result)
-        # A NaN's bits must survive the integer arithmetic above.
-        return s.equals(s).where(result, s)
+            cancelled = acc.as_bits ^ product.as_bits
+        return round_sum(total, rounding, p, random, opposite=cancelled)
 
     return step
+
+
+class Sum(NamedTuple):
+    """A rounded sum and what it missed, or None where that cannot matter."""
+
+    value: Vec
+    error: Vec | None
+
+
+def exact_sum(x: Vec, y: Vec) -> Sum:
+    """Return x + y and its error, exactly (Knuth's TwoSum)."""
+    s = x + y
+    t = s - x
+    return Sum(s, (x - (s - t)) + (y - t))
+
+
+def round_sum(
+    total: Sum,
+    rounding: str,
+    p: Parameters,
+    random: Vec | None = None,
+    *,
+    opposite: Vec | None = None,
+    ieee: bool = True,
+) -> Vec:
+    """Round a sum to the format of ``p`` (`LANE_REALS`, `LANE_INTEGERS`).
+
+    ``opposite`` has the sign bit set where the addends' signs differ, if the mode needs to know.
+    With ``ieee`` a finite value may stay finite beyond the largest one, as in IEEE 754's directed
+    modes; the parameters say which.
+    """
+    s, error = total
+    nearest = mode_constants(rounding)[0]
+    inward = ieee and not nearest and rounding != "sr"  # infinities must not become finite
+    sign_shift = s.lanes.bits - 1
+    negative = s.as_bits >> sign_shift
+    magnitude = s.magnitude_bits
+    if error is not None:
+        magnitude = to_odd(magnitude, negative, error)
+    rounded = round_magnitude(magnitude, negative, rounding, p, random, error is not None)
+    value = rounded.bits.as_real - rounded.base
+    zero = s.lanes.constant(0.0, False)
+    value = (p.reals["flush_below"] > value).where(zero, value)
+    sign = negative << sign_shift
+    if opposite is not None:
+        cancelled = s.equals(0.0).one_where_set() & (opposite >> sign_shift)
+        sign = sign | (cancelled << sign_shift)
+    signed = (value.as_bits | sign).as_real
+    is_negative = negative.equals(1)
+    over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
+    result = (value > p.reals["largest"]).where(over, signed)
+    if inward:
+        infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
+        result = magnitude.as_real.equals(float("inf")).where(infinity, result)
+    # A NaN's bits must survive the integer arithmetic above.
+    return s.equals(s).where(result, s)
 
 
 # -- fixed point in float64 lanes ----------------------------------------------------------------
 
 
-def _round_integer(x: Vec, rounding: str) -> Vec:
+def round_integer(x: Vec, rounding: str) -> Vec:
     """Round to an integer; ``x`` is exact and the result below 2^52."""
     if rounding == "rne":
         return x.intrinsic("roundeven")
@@ -154,7 +229,7 @@ def _fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
     """Build ``acc + R(p / 2^lsb)`` on integers held in float64, clamped or left to wrap later."""
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
-        total = acc + _round_integer(a * b * p.reals["per_lsb"], rounding)
+        total = acc + round_integer(a * b * p.reals["per_lsb"], rounding)
         if not saturate:
             return total
         total = (total > p.reals["high"]).where(p.reals["high"], total)
@@ -171,6 +246,7 @@ def _all_steps() -> dict[str, Step]:
         Step("float", FLOAT, _native),
         Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
+        Step("float-flush", FLOAT, _native_flushing, ("smallest_normal",)),
         Step("via-half", FLOAT, _converted_half),
         Step("via-half-saturate", FLOAT, _converted_half_saturating, clamp),
     ]

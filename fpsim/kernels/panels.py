@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operand codes into the arrays that the tile kernels read: rows, panels, powers of two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.vector import HALF
+
+__all__ = ["pack_panels", "pack_rows", "to_half"]
+
+
+@kernel(parallel=True)
+def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
+    """Write ``table[codes] * scale_table[scale]`` of (M, K) codes into ``out`` (padded rows).
+
+    ``scale`` is (M, G, 1), (M, G, 2) to select by the bit ``sign_shift`` of a code, or empty.
+    """
+    scaled = scale.shape[0] > 0
+    split = scale.shape[2] == 2
+    for m in prange(codes.shape[0]):
+        for k in range(codes.shape[1]):
+            code = codes[m, k]
+            value = table[code]
+            if scaled:
+                sign = np.int64(code) >> sign_shift if split else np.int64(0)
+                value = value * scale_table[scale[m, k // block, sign]]
+            out[m, k] = value
+
+
+@kernel(parallel=True)
+def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
+    """Write ``table[codes] * scale_table[scale]`` of (K, N) codes into panels (P, K, width).
+
+    ``scale`` is (G, N, 1), (G, N, 2) to select by the bit ``sign_shift`` of a code, or empty.
+    """
+    scaled = scale.shape[0] > 0
+    split = scale.shape[2] == 2
+    width = out.shape[2]
+    for p in prange(out.shape[0]):
+        start = p * width
+        count = min(width, codes.shape[1] - start)
+        for k in range(codes.shape[0]):
+            group = k // block
+            for j in range(count):
+                code = codes[k, start + j]
+                value = table[code]
+                if scaled:
+                    sign = np.int64(code) >> sign_shift if split else np.int64(0)
+                    value = value * scale_table[scale[group, start + j, sign]]
+                out[p, k, j] = value
+            for j in range(count, width):
+                out[p, k, j] = 0
+
+
+@intrinsic
+def _half_bits(typingctx, value):
+    """Return the float16 bits of a float32 that float16 holds exactly."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = builder.fptrunc(args[0], HALF)
+        return builder.bitcast(half, ir.IntType(16))
+
+    return types.uint16(types.float32), codegen
+
+
+@kernel(parallel=True)
+def to_half(values, out):
+    """Write the float16 bits of float32 ``values`` (flat) into ``out`` (uint16, flat)."""
+    for i in prange(values.size):
+        out[i] = _half_bits(values[i])  # type: ignore[call-arg]

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs lane steps: operands or terms into lanes, the kernel, accumulators back into codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.engine import Plan, half_shift
+from fpsim.errors import FpsimError
+from fpsim.formats import Format, Subnormals
+from fpsim.kernels import panels
+from fpsim.kernels.gemm import gemm
+from fpsim.kernels.steps import FIXED_REALS, GroupStep
+from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
+from fpsim.lowering import exponents_of
+from fpsim.operands import MatmulOperands
+from fpsim.packing_operands import Packed, pack, powers
+from fpsim.rounding import Rounding
+from fpsim.rows import convert_fixed, encode_exact
+from fpsim.spans import operand_spans
+from fpsim.spec import MacSpec
+from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
+
+__all__ = ["run_lanes", "run_planes"]
+
+Array = NDArray[Any]
+_NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
+#: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane.
+_LEAST_POWERS = {np.float32: -100, np.float64: -900}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A step with its operands in lanes, for a result of shape (M, N)."""
+
+    stage: Chain | Exact | Fixed | Aligned | Tree
+    step: AnyStep
+    source: Source
+    tile: Tile
+    packed: Packed
+    shape: tuple[int, int]
+
+    @property
+    def dtype(self) -> Any:
+        """Lane type; float16 lanes are filled through float32."""
+        return _dtype(self.step)
+
+    def codes(self, start: Array | None, random: Array | None = None) -> Array:
+        """Return the final codes (M, N) from initial ones."""
+        stage = self.stage
+        if isinstance(stage, Fixed):
+            return self._fixed_codes(stage, start)
+        values = self._values(None if start is None else stage.initial.decode(start), random)
+        if isinstance(stage, Exact):
+            return encode_exact(stage, values.astype(np.float64), random)
+        codes = stage.result.encode(values, "rtz", str(stage.overflow))
+        if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
+            codes[np.isnan(values)] = stage.nan
+        return codes
+
+    def _fixed_codes(self, stage: Fixed, start: Array | None) -> Array:
+        if not self.packed.finite:
+            raise FpsimError(
+                f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
+            )
+        first = None if start is None else stage.initial.integers(start)
+        if self.step.reals == FIXED_REALS:
+            begin = None if first is None else first.astype(np.float64)
+            integers = self._values(begin).astype(np.int64)
+        else:  # plain sums of values that the grid holds
+            sums = self._values(None).astype(np.float64)
+            integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
+            integers = integers if first is None else integers + first
+        used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - stage.width)
+        codes = (integers.view(np.uint64) & used).astype(stage.initial.dtype)
+        return codes if stage.convert is None else convert_fixed(stage, codes)
+
+    def _values(self, start: Array | None, random: Array | None = None) -> Array:
+        """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
+        packed, (m, n) = self.packed, self.shape
+        c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
+        if start is not None:
+            c[:m, :n] = start
+        reals, integers = _parameters(self.stage, self.step, self.dtype)
+        a, b = packed.a, packed.b
+        half = str(self.step.real) == "half"
+        if half:
+            a, b, c, reals = (_half_bits(values) for values in (a, b, c, reals))
+        cube = _pack_random(random, c.shape) if self.step.random else _NO_RANDOM
+        run = gemm(self.step, self.tile, self.source)
+        run(a, b, c, reals, integers, cube, packed.x, packed.y, packed.x_powers, packed.y_powers)
+        return (c.view(np.float16) if half else c)[:m, :n]
+
+
+def _dtype(step: AnyStep) -> Any:
+    return np.float64 if str(step.real) == "double" else np.float32
+
+
+def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Return the codes (M, N) of a matrix product by a lane step over its products or blocks."""
+    step, source = plan.step, plan.source
+    assert step is not None
+    tile = tile_of(step, source)
+    multiple = turn(step, source)
+    depth = -(-args.a.shape[1] // multiple) * multiple
+    shift = half_shift(*operand_spans(spec, args)) if str(step.real) == "half" else 0
+    assert shift is not None
+    block = spec.accumulate if isinstance(spec.accumulate, Block) else None
+    packed = pack(
+        spec,
+        args,
+        source,
+        tile,
+        depth,
+        _dtype(step),
+        isinstance(step, GroupStep) and step.powers,
+        shift,
+        NanScale.NAN if block is None else block.nan_scale,
+    )
+    stage = spec.accumulate if block is None else block.into
+    assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
+    job = _Job(stage, step, source, tile, packed, (args.a.shape[0], args.b.shape[1]))
+    return job.codes(args.c, args.random)
+
+
+def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array | None) -> Array:
+    """Return the codes (M, N) of a stage that adds terms (T, M, N), values of ``fmt``."""
+    tile = tile_of(step, flat=True)
+    dtype = _dtype(step)
+    count, shape = terms.shape[0], terms.shape[1:]
+    size = int(np.prod(shape))
+    depth = -(-count // step.terms) * step.terms
+    panels = -(-size // tile.columns)
+
+    def paneled(planes: Array) -> Array:
+        out = np.zeros((depth, panels * tile.columns), dtype=dtype)
+        out[:count, :size] = planes.reshape(count, size)
+        split = out.reshape(depth, panels, tile.columns).transpose(1, 0, 2)
+        return np.ascontiguousarray(split)[None]
+
+    ones = np.ones((1, 1, depth), dtype=dtype)
+    none = np.zeros((1, 1, 1), dtype=dtype)
+    y_powers = none
+    if isinstance(step, GroupStep) and step.powers:
+        y_powers = paneled(powers(exponents_of(terms, fmt)))
+    packed = Packed(ones, paneled(terms), none, none, ones, y_powers)
+    assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
+    job = _Job(stage, step, PRODUCTS, tile, packed, (1, size))
+    return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
+
+
+def _half_bits(values: Array) -> Array:
+    out = np.empty(values.shape, dtype=np.uint16)
+    panels.to_half(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), out.reshape(-1))
+    return out
+
+
+def _pack_random(random: Array | None, shape: tuple[int, ...]) -> Array:
+    """Return random integers (M, N, K) as (padded M, K, padded N) uint32."""
+    assert random is not None
+    m, n, k = random.shape
+    out = np.zeros((shape[0], k, shape[1]), dtype=np.uint32)
+    out[:m, :, :n] = random.transpose(0, 2, 1)
+    return out
+
+
+def _parameters(
+    stage: Chain | Exact | Fixed | Aligned | Tree, step: AnyStep, dtype: Any
+) -> tuple[Array, Array]:
+    """Return the step's run-time parameters as arrays."""
+    width = np.int32 if dtype == np.float32 else np.int64
+    if not step.reals:
+        return np.zeros(1, dtype=dtype), np.zeros(1, dtype=width)
+    if isinstance(stage, Fixed):
+        reals = {
+            "per_lsb": np.ldexp(1.0, -stage.lsb),
+            "low": float(stage.initial.min_integer),
+            "high": float(stage.initial.max_integer),
+        }
+        integers: dict[str, int] = {}
+    else:
+        reals, integers = _rounding_parameters(stage, dtype)
+    if isinstance(stage, Aligned):
+        more_reals, more_integers = _window_parameters(stage, dtype)
+        reals, integers = reals | more_reals, integers | more_integers
+    return (
+        np.array([reals[name] for name in step.reals], dtype=dtype),
+        _wrapped([integers[name] for name in step.integers] or [0], width),
+    )
+
+
+def _wrapped(values: list[int], dtype: Any) -> Array:
+    """Return integers modulo the lane's width: bit patterns may use the sign bit."""
+    unsigned = np.dtype(dtype).str.replace("i", "u")
+    modulus = 1 << (8 * np.dtype(dtype).itemsize)
+    return np.array([value % modulus for value in values], dtype=unsigned).view(dtype)
+
+
+def _lane_layout(dtype: Any) -> tuple[int, int]:
+    """Return the mantissa bits and the exponent bias of a lane."""
+    return (23, 127) if dtype == np.float32 else (52, 1023)
+
+
+def _rounding_parameters(
+    stage: Chain | Exact | Aligned | Tree, dtype: Any
+) -> tuple[dict[str, float], dict[str, int]]:
+    fmt = stage.format
+    assert stage.overflow is not None
+    # In a window what is too large is so in every mode: limits as of a mode that rounds outward.
+    mode = Rounding.RNE if isinstance(stage, Aligned) else stage.rounding
+    limits = fmt.limits(mode, stage.overflow)
+    codes = np.array(limits[:4], dtype=fmt.dtype)
+    over_positive, over_negative, inf_positive, inf_negative = fmt.decode(codes)
+    flush = fmt.subnormals is Subnormals.FLUSH
+    reals = {
+        "smallest_normal": np.ldexp(1.0, fmt.exponent_min),
+        "flush_below": np.ldexp(1.0, fmt.exponent_min) if flush else 0.0,
+        "largest": fmt.max_value,
+        "over_positive": over_positive,
+        "over_negative": over_negative,
+        "inf_positive": inf_positive,
+        "inf_negative": inf_negative,
+    }
+    lane_mantissa, lane_bias = _lane_layout(dtype)
+    shift = lane_mantissa - fmt.mantissa_bits
+    exponent_is_last = int(fmt.mantissa_bits == 0)
+    integers = {
+        "shift": shift,
+        "random_shift": shift - getattr(stage, "random_bits", 0),
+        "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
+        "subnormal_parity": exponent_is_last,
+    }
+    return reals, integers
+
+
+def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], dict[str, int]]:
+    lane_mantissa, lane_bias = _lane_layout(dtype)
+    least = _LEAST_POWERS[dtype]
+    if stage.exponent_floor is not None:
+        least = max(least, stage.exponent_floor)
+    half = np.ldexp(1.0, (stage.width or 1) - 1)
+    reals = {
+        "least_power": np.ldexp(1.0, least),
+        "per_unit": np.ldexp(1.0, -stage.fraction_bits),
+        "sum_low": -half,
+        "sum_high": half - 1.0,
+        "modulus": 2.0 * half,
+        "per_modulus": 0.5 / half,
+    }
+    exponent_bits = 8 if dtype == np.float32 else 11
+    integers = {
+        "unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa,
+        "exponent_mask": ((1 << exponent_bits) - 1) << lane_mantissa,
+    }
+    return reals, integers

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checked operands of a matrix product into the arrays that lane kernels read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.kernels import panels
+from fpsim.kernels.aligned import NO_EXPONENT
+from fpsim.kernels.tiles import Source, Tile
+from fpsim.lowering import exponent_table, value_table
+from fpsim.operands import MatmulOperands
+from fpsim.spec import MacSpec
+from fpsim.stages import NanScale
+
+__all__ = ["Packed", "pack", "pack_values"]
+
+Array = NDArray[Any]
+_NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The arrays of `fpsim.kernels.gemm.gemm` that hold operands."""
+
+    a: Array
+    b: Array
+    x: Array
+    y: Array
+    x_powers: Array
+    y_powers: Array
+
+    @property
+    def finite(self) -> bool:
+        """Whether no operand is NaN or infinite."""
+        return all(bool(np.isfinite(array).all()) for array in (self.a, self.b, self.x, self.y))
+
+
+def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return 2^e, 0 where an exponent does not count."""
+    counts = exponents > NO_EXPONENT
+    return np.where(counts, np.ldexp(1.0, np.where(counts, exponents, 0)), 0.0)
+
+
+def pack_values(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Array]:
+    """Return the scaled values (M, K) and (K, N) in float64."""
+    a = np.empty(args.a.shape)
+    b = np.empty((1, *args.b.shape))
+    panels.pack_rows(args.a, *_scaled_table(spec, args, "a", a.dtype), a)
+    panels.pack_panels(args.b, *_scaled_table(spec, args, "b", b.dtype), b)
+    return a, b[0]
+
+
+def pack(
+    spec: MacSpec,
+    args: MatmulOperands,
+    source: Source,
+    tile: Tile,
+    depth: int,
+    dtype: Any,
+    aligned: bool,
+    power: int = 0,
+    nan_scale: NanScale = NanScale.NAN,
+) -> Packed:
+    """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
+
+    ``power`` is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
+    """
+    (m, k), n = args.a.shape, args.b.shape[1]
+    rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
+    a = np.zeros((source.a_signs, rows, depth), dtype=dtype)
+    b = np.zeros((source.b_signs, count, depth, tile.columns), dtype=dtype)
+    none = np.zeros((1, 1, 1), dtype=dtype)
+    x = y = x_powers = y_powers = none
+    if not source.block:
+        panels.pack_rows(args.a, *_scaled_table(spec, args, "a", dtype, power), a[0])
+        panels.pack_panels(args.b, *_scaled_table(spec, args, "b", dtype, -power), b[0])
+        if aligned:
+            x_powers, y_powers = np.zeros_like(a), np.zeros_like(b)
+            panels.pack_rows(args.a, *_power_table(spec, args, "a", dtype), x_powers[0])
+            panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype), y_powers[0])
+        return Packed(a, b, x, y, x_powers, y_powers)
+
+    for sign in range(source.a_signs):
+        table = _signed_table(spec, "a", source.a_signs, sign, dtype)
+        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
+    for sign in range(source.b_signs):
+        table = _signed_table(spec, "b", source.b_signs, sign, dtype)
+        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
+    groups = depth // source.size
+    used = -(-k // source.size)
+    x = _block_scales(spec, args, "a", source, groups, used, rows, nan_scale)
+    y = _block_scales(spec, args, "b", source, groups, used, count * tile.columns, nan_scale)
+    if aligned:
+        x_powers = _scale_powers(spec, args, "a", source, groups, used, rows)
+        y_powers = _scale_powers(spec, args, "b", source, groups, used, count * tile.columns)
+    x, x_powers = (array.astype(dtype) for array in (x, x_powers))
+    y, y_powers = (
+        none if array is none else _panels(array, tile.columns).astype(dtype)
+        for array in (y, y_powers)
+    )
+    return Packed(a, b, x, y, x_powers, y_powers)
+
+
+def _panels(scales: Array, columns: int) -> Array:
+    """Return scales (N, G, S) as (panels, G, S, columns)."""
+    n, groups, signs = scales.shape
+    split = scales.reshape(n // columns, columns, groups, signs)
+    return np.ascontiguousarray(split.transpose(0, 2, 3, 1))
+
+
+def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> Array | None:
+    """Return scale codes with a last axis of signs, or None."""
+    scale = getattr(args, f"{operand}_scale")
+    if scale is None:
+        return None
+    return np.asarray(scale if spec.splits(operand) else scale[..., None])
+
+
+def _scaled_table(
+    spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
+) -> tuple[Any, ...]:
+    """Return a packer's arguments: value table, scales, sign place, scale table, block."""
+    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(dtype)
+    scale_table = value_table(getattr(spec, f"{operand}_scale")).astype(dtype)
+    return _packer(spec, args, operand, table, scale_table)
+
+
+def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
+    """Return the same for powers of two."""
+    table = powers(exponent_table(getattr(spec, operand))).astype(dtype)
+    scale_table = powers(exponent_table(getattr(spec, f"{operand}_scale"))).astype(dtype)
+    return _packer(spec, args, operand, table, scale_table)
+
+
+def _packer(
+    spec: MacSpec, args: MatmulOperands, operand: str, table: Array, scale_table: Array
+) -> tuple[Any, ...]:
+    cube = _cube(spec, args, operand)
+    place = getattr(spec, operand).bits - 1
+    block = getattr(args, f"{operand}_block")
+    return table, _NO_SCALES if cube is None else cube, place, scale_table, block
+
+
+def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
+    """Return the values of codes, zero where a split leaves the other sign's elements out."""
+    fmt = getattr(spec, operand)
+    table = value_table(fmt).astype(dtype)
+    if signs == 2:
+        codes = np.arange(table.size) >> (fmt.bits - 1)
+        table = np.where(codes == sign, table, dtype(0.0))
+    return table
+
+
+def _per_block(
+    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, used: int
+) -> Array | None:
+    """Return scale codes (M or N, blocks, signs) of a block source."""
+    cube = _cube(spec, args, operand)
+    if cube is None:
+        return None
+    if operand == "b":
+        cube = np.moveaxis(cube, 1, 0)
+    block = getattr(args, f"{operand}_block")
+    if block < source.size:  # a part of K that cut a scale's block has its scales per element
+        return cube[:, :: source.size // block][:, :used]
+    return np.repeat(cube, block // source.size, axis=1)[:, :used]
+
+
+def _block_scales(
+    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
+    size: int, nan_scale: NanScale,
+) -> Array:  # fmt: skip
+    signs = source.a_signs if operand == "a" else source.b_signs
+    out = np.zeros((size, groups, signs))
+    codes = _per_block(spec, args, operand, source, used)
+    count = args.a.shape[0] if operand == "a" else args.b.shape[1]
+    if codes is None:
+        out[:count, :used] = 1.0
+        return out
+    table = value_table(getattr(spec, f"{operand}_scale"))
+    if nan_scale is NanScale.ZERO:
+        table = np.where(np.isnan(table), 0.0, table)
+    out[:count, :used] = table[codes]
+    return out
+
+
+def _scale_powers(
+    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
+    size: int,
+) -> Array:  # fmt: skip
+    signs = source.a_signs if operand == "a" else source.b_signs
+    out = np.zeros((size, groups, signs))
+    codes = _per_block(spec, args, operand, source, used)
+    count = args.a.shape[0] if operand == "a" else args.b.shape[1]
+    if codes is None:
+        out[:count, :used] = 1.0
+        return out
+    out[:count, :used] = powers(exponent_table(getattr(spec, f"{operand}_scale")))[codes]
+    return out

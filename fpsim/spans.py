@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between which powers of two values lie: the bounds that the engine's proofs rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.formats import Format
+from fpsim.lowering import value_table
+from fpsim.names import E8M0
+from fpsim.operands import MatmulOperands
+from fpsim.spec import MacSpec, exponents, significand_bits
+from fpsim.stages import Block
+
+__all__ = [
+    "Span",
+    "TermBounds",
+    "block_bounds",
+    "format_span",
+    "operand_bits",
+    "operand_spans",
+    "product_bounds",
+    "scaled_span",
+    "value_span",
+]
+
+E8M0_BIAS = 127
+E8M0_NAN = 255
+
+
+@dataclass(frozen=True)
+class Span:
+    """Nonzero values are multiples of 2^low and smaller than 2^high."""
+
+    low: int
+    high: int
+
+    def __mul__(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.high + other.high)
+
+    def union(self, other: Span) -> Span:
+        """Return the span that holds both."""
+        return Span(min(self.low, other.low), max(self.high, other.high))
+
+    def times(self, count: int) -> Span:
+        """Return the span of every partial sum of ``count`` values."""
+        return replace(self, high=self.high + (count - 1).bit_length())
+
+    @property
+    def bits(self) -> int:
+        """Significant bits that hold every value."""
+        return self.high - self.low
+
+
+def format_span(fmt: Format) -> Span:
+    """Return the span of a format's finite values."""
+    return Span(*exponents(fmt))
+
+
+def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -> Span:
+    """Return the span of a format's finite values times the scales in use."""
+    span = format_span(fmt)
+    if scale is None or not scale.size:
+        return span
+    if scale_format == E8M0:  # powers of two: tighter than the span of their values
+        codes = scale[scale != E8M0_NAN] if scale.max() == E8M0_NAN else scale
+        if not codes.size:
+            return span
+        low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
+        return Span(span.low + low, span.high + high)
+    factors = value_span(value_table(scale_format)[np.unique(scale)])
+    return span if factors is None else span * factors
+
+
+def operand_spans(spec: MacSpec, args: MatmulOperands) -> tuple[Span, Span]:
+    """Return the spans of both operands with their scales."""
+    a = scaled_span(spec.a, spec.a_scale, args.a_scale)
+    return a, scaled_span(spec.b, spec.b_scale, args.b_scale)
+
+
+def operand_bits(spec: MacSpec, args: MatmulOperands) -> tuple[int, int]:
+    """Return how many significant bits a scaled element of each operand can have."""
+    bits = []
+    for name in ("a", "b"):
+        scaled = getattr(args, f"{name}_scale") is not None
+        bits.append(significand_bits(getattr(spec, name)) + scaled * _scale_bits(spec, name))
+    return bits[0], bits[1]
+
+
+def _scale_bits(spec: MacSpec, name: str) -> int:
+    """Return how many bits a scale adds to a significand."""
+    scale_format = getattr(spec, f"{name}_scale")
+    return 0 if scale_format == E8M0 else significand_bits(scale_format)
+
+
+@dataclass(frozen=True)
+class TermBounds:
+    """What is known of the terms of a sum: each is the exact product of two factors."""
+
+    a: Span
+    b: Span
+    bits: tuple[int, int]  #: significant bits of the factors
+    headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
+
+    @property
+    def span(self) -> Span:
+        """Span of the terms."""
+        return self.a * self.b
+
+    @classmethod
+    def of_format(cls, fmt: Format) -> TermBounds:
+        """Return the bounds of terms that are values of a format."""
+        # The other factor is one.
+        return cls(format_span(fmt), Span(0, 0), (significand_bits(fmt), 0), headroom=1)
+
+
+def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:
+    """Return the bounds of scaled products."""
+    scaled = sum(
+        _scale_bits(spec, name) > 0
+        for name in ("a", "b")
+        if getattr(args, f"{name}_scale") is not None
+    )
+    return TermBounds(*operand_spans(spec, args), operand_bits(spec, args), headroom=2 + scaled)
+
+
+def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBounds:
+    """Return the bounds of scaled block sums: the sums, and the products of two scales."""
+    sums = (format_span(spec.a) * format_span(spec.b)).times(stage.size)
+    scales, bits, headroom = Span(0, 0), 0, sums.high
+    for name in ("a", "b"):
+        codes = getattr(args, f"{name}_scale")
+        if codes is None:
+            continue
+        fmt = getattr(spec, f"{name}_scale")
+        factors = value_span(value_table(fmt)[np.unique(codes)])
+        if factors is not None:
+            scales = scales * factors
+        bits += _scale_bits(spec, name)
+        headroom += int(_scale_bits(spec, name) > 0)
+    return TermBounds(sums, scales, (sums.bits, bits), headroom)
+
+
+def value_span(values: NDArray[np.float64]) -> Span | None:
+    """Return the span of the finite nonzero entries of an array, None if there are none."""
+    used = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not used.size:
+        return None
+    fraction, exponent = np.frexp(used)
+    integers = np.ldexp(fraction, 53).astype(np.int64)
+    lowest_bits = np.ldexp((integers & -integers).astype(np.float64), exponent - 53)
+    return Span(int(np.frexp(lowest_bits)[1].min()) - 1, int(exponent.max()))
