@@ -148,6 +148,7 @@ def test_state_dict_loads_into_another_conversion() -> None:
         ("mxfp4@444", "exact", "bits: '444' is not E/W/A"),
         ("rtn:blok=32", "exact", "option 'blok' is not one of .*did you mean 'block'"),
         ("rtn:block=all", "exact", "block: 'all' is not one of tensor, token"),
+        ("rtn:block=32,scale=real", "exact", "scale: 'real' per block; units .* at most 16 bits"),
         ("rtn:block", "exact", "'block' in 'rtn:block' is not option=value"),
         ("int4:integer=maybe", "exact", "integer: 'maybe' is not a value of type bool"),
     ],

@@ -31,7 +31,6 @@ from fpsim.bridge.operand import BlockCast  # noqa: E402
 from fpsim.errors import FpsimError  # noqa: E402
 
 EXACT = fpsim.get_unit("exact")
-HAS_SCALE_FORMATS = hasattr(EXACT.spec, "a_scale")
 
 
 def heavy_tailed(*shape: int, seed: int = 3) -> torch.Tensor:
@@ -76,16 +75,11 @@ DIRECT = [
 SCALED = [
     "nvfp4", "nvfp4-torchao", "four-over-six", "four-over-six-mae",
     "amxfp4", "amxfp4-rne", "amxfp4-pot", "amxfp4-pot-r",
-    "rtn:block=16,scale=e4m3fn", "rtn:block=32,scale=real",
+    "rtn:block=16,scale=e4m3fn", "rtn:block=32,scale=e5m10", "rtn:block=32,scale=e8m7",
 ]  # fmt: skip
-needs_scale_formats = pytest.mark.skipif(
-    not HAS_SCALE_FORMATS, reason="units take E8M0 scales only"
-)
 
 
-@pytest.mark.parametrize(
-    "recipe", [*DIRECT, *(pytest.param(n, marks=needs_scale_formats) for n in SCALED)]
-)
+@pytest.mark.parametrize("recipe", [*DIRECT, *SCALED])
 @pytest.mark.parametrize("inside", [64, 40])
 def test_exact_accumulator_equals_float64_fake_quantization(recipe: str, inside: int) -> None:
     """To the last bit of float32; 40 does not divide into whole blocks."""

@@ -62,6 +62,10 @@ class SearchSettings:
     input_bits: int = 4
     rounds: int = 3
 
+    def __post_init__(self) -> None:
+        for name, kind in (("method", Method), ("grid", Grid), ("reading", Reading)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
+
 
 @dataclass
 class _Inputs:

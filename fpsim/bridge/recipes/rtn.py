@@ -20,6 +20,8 @@ from fpsim.names import E8M0, get_format
 
 __all__ = ["RtnRecipe", "rtn_cast"]
 
+#: Widest scale that varies along K.
+MAX_SCALE_BITS = 16
 _FLOATS = {4: "e2m1", 6: "e2m3", 8: "e4m3fn"}
 _SPANS = {"tensor": Span.TENSOR, "token": Span.ROW, "row": Span.ROW, "channel": Span.ROW}
 
@@ -42,10 +44,13 @@ def rtn_cast(element: str, block: str, scale: str = "") -> BlockCast:
             f"recipe: block: {block!r} is not one of {', '.join(_SPANS)} or a number of elements"
         )
     wanted = scale or ("real" if isinstance(span, Span) else "e8m0")
-    if wanted == "real":
-        fmt = None if isinstance(span, Span) else get_format("e8m23")
-    else:
-        fmt = get_format(wanted)
+    fmt = None if wanted == "real" else get_format(wanted)
+    wide = fmt is None or fmt.bits > MAX_SCALE_BITS
+    if wide and not isinstance(span, Span):
+        raise FpsimError(
+            f"recipe: scale: {wanted!r} per block; units look scales up by their code, so they "
+            f"have at most {MAX_SCALE_BITS} bits, such as e8m7 or e5m10"
+        )
     if not (fmt is None or isinstance(fmt, FloatFormat)):
         raise FpsimError(f"recipe: scale: {wanted!r} is not a floating-point format")
     rule = ScaleRule.FLOOR if fmt == E8M0 else ScaleRule.ABSMAX
