@@ -98,6 +98,8 @@ def table(stored: dict[str, Any], units: list[str]) -> str:
 
 
 def _figures(entry: dict[str, Any]) -> str:
+    if "error" in entry:
+        return "error"
     if "perplexity" in entry:
         return f"{entry['perplexity']:.2f}"
     shown = f"{100 * entry.get('top1', entry.get('accuracy', 0)):.1f} %"
@@ -138,9 +140,8 @@ def main() -> None:
         say(key)
         try:
             stored["cells"][key] = measure(loaded, task, recipe, unit, args.calibration_tokens)
-        except fpsim.FpsimError as error:  # a unit that has no such operands: said, not hidden
-            say(f"  {error}")
-            continue
+        except fpsim.FpsimError as error:  # such as an accumulator that overflowed: said
+            stored["cells"][key] = {"error": str(error)}
         say(f"  {_figures(stored['cells'][key])}")
         _write(path, stored)
     text = table(stored, args.units)

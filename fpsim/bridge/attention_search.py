@@ -7,7 +7,7 @@ pre-shift is described for products with a weight only, so there is none here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from fpsim.bridge.fpq import (
     initial_biases,
     start_format,
 )
+from fpsim.bridge.inputs import Batch
 from fpsim.bridge.recipe import AttentionCasts
 from fpsim.bridge.search import SearchSettings, choices
 from fpsim.clip import largest_value
@@ -38,7 +39,6 @@ PRODUCTS = ("scores", "values")
 _MATRICES = 48
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-Batch = Mapping[str, torch.Tensor]
 
 
 class _Recorder(SimulatedAttention):

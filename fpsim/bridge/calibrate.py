@@ -8,7 +8,7 @@ The file is rewritten whole after every layer; an interrupted calibration goes o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from fpsim.bridge.attention_search import PRODUCTS, recorded_products, search_product
 from fpsim.bridge.calibration import Calibration, fingerprint
 from fpsim.bridge.convert import attention_layers, layers_to_convert
+from fpsim.bridge.inputs import Batch, RowPicker, captured_inputs, kept_rows, row_step
+from fpsim.bridge.linear import weight_matrix
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.search import SearchSettings, search_embedding, search_layer
@@ -28,8 +29,6 @@ from fpsim.errors import FpsimError
 
 __all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs", "data_digest"]
 
-#: What a model is called with.
-Batch = Mapping[str, torch.Tensor]
 #: Loss of a model on a batch, for the Fisher objective.
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
 #: Called with layers done, layers in all, and one line of figures.
@@ -112,15 +111,13 @@ def calibrate(
     if report:
         report(len(found.layers) + bool(table), total, "")
     fisher = about["objective"] == "fisher"
-    rows = _kept_rows(batches, tokens)
+    rows = kept_rows(batches, tokens)
     for group in _groups(linears, todo, rows, fisher):
         part = {name: linears[name] for name in group}
         inputs = captured_inputs(model, part, batches, tokens)
         gradients = _gradients(model, part, batches, tokens, loss) if fisher else {}
         for name in group:
-            weight = linears[name].weight
-            assert isinstance(weight, torch.Tensor)
-            matrix = weight.t() if isinstance(linears[name], Conv1D) else weight
+            matrix = weight_matrix(linears[name])
             found.layers[name] = search_layer(
                 float_rows(matrix), inputs.pop(name), settings, gradients.get(name)
             )
@@ -154,9 +151,7 @@ def _groups(
     group: list[str] = []
     held = 0
     for name in todo:
-        weight = linears[name].weight
-        assert isinstance(weight, torch.Tensor)
-        outside, inside = weight.shape
+        outside, inside = weight_matrix(linears[name]).shape
         size = 4 * rows * (inside + (outside if fisher else 0))
         if group and held + size > BUDGET:
             yield group
@@ -167,81 +162,6 @@ def _groups(
         yield group
 
 
-# -- tensors of the model ------------------------------------------------------------------------
-
-
-class _Picker:
-    """Keeps every n-th row of what passes, over all batches."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.seen = step, 0
-        self.parts: list[NDArray[np.float32]] = []
-
-    def add(self, x: torch.Tensor) -> None:
-        rows = float_rows(x)
-        first = -self.seen % self.step
-        self.parts.append(rows[first :: self.step].copy())
-        self.seen += rows.shape[0]
-
-    def rows(self) -> NDArray[np.float32]:
-        return np.concatenate(self.parts)
-
-
-def _positions(batches: Sequence[Batch]) -> int:
-    """Return how many tokens (or images) the batches hold."""
-    return sum(max(1, int(_first(batch).shape[:2].numel())) for batch in batches)
-
-
-def _first(batch: Batch) -> torch.Tensor:
-    tensor = next(iter(batch.values()))
-    return tensor if tensor.dim() < 3 else tensor[:, 0, 0]  # images count as one row here
-
-
-def _step(batches: Sequence[Batch], tokens: int) -> int:
-    return max(1, _positions(batches) // tokens)
-
-
-def _kept_rows(batches: Sequence[Batch], tokens: int) -> int:
-    return min(tokens, _positions(batches)) + 1
-
-
-@torch.no_grad()
-def captured_inputs(
-    model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Batch], tokens: int
-) -> dict[str, NDArray[np.float32]]:
-    """Return inputs (T, in_features) of layers, about ``tokens`` rows spread over the batches.
-
-    Raises:
-        FpsimError: NaN or infinity in an input, or a layer that was never called, naming it.
-    """
-    batches = list(batches)
-    pickers: dict[str, _Picker] = {name: _Picker(_step(batches, tokens)) for name in layers}
-    handles = [
-        layer.register_forward_pre_hook(_recorder(pickers[name])) for name, layer in layers.items()
-    ]
-    try:
-        for batch in batches:
-            model(**batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = {}
-    for name, picker in pickers.items():
-        if not picker.parts:
-            raise FpsimError(f"layer {name}: no batch reached it; skip it by pattern")
-        found[name] = picker.rows()
-        if not np.isfinite(found[name]).all():
-            raise FpsimError(f"layer {name}: its calibration input holds NaN or infinity")
-    return found
-
-
-def _recorder(picker: _Picker) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-    def record(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        picker.add(args[0])
-
-    return record
-
-
 def _gradients(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
@@ -250,9 +170,9 @@ def _gradients(
     loss: Loss | None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return squared gradients (T, out_features) of the loss by each layer's output."""
-    pickers = {name: _Picker(_step(batches, tokens)) for name in layers}
+    pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
 
-    def hook(picker: _Picker) -> Any:
+    def hook(picker: RowPicker) -> Any:
         def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
             output.register_hook(picker.add)  # type: ignore[no-untyped-call]
 

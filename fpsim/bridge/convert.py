@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from fpsim.bridge import attention
-from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear
+from fpsim.bridge.inputs import captured_inputs
+from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear, weight_matrix
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
+from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
@@ -30,6 +33,8 @@ __all__ = [
     "restore",
 ]
 
+#: Rows of each layer's input that transforms look at.
+TRANSFORM_TOKENS = 1024
 _RECORD = "_fpsim_conversion"
 
 
@@ -78,6 +83,8 @@ def convert(
     skip: Sequence[str] | None = None,
     only: Sequence[str] = ("*",),
     calibration: Any = None,
+    transforms: str | Sequence[str | Transform] = (),
+    batches: Sequence[Mapping[str, Any]] = (),
 ) -> nn.Module:
     """Simulate the matrix products of ``model``, in place, and return the model.
 
@@ -93,6 +100,8 @@ def convert(
         skip: patterns of names of linear, attention and embedding layers.
         only: the same for those to take.
         calibration: for recipes that need one: what `fpsim.bridge.calibrate` returned, or a path.
+        transforms: of every layer's operands, see `fpsim.bridge.transforms`.
+        batches: forward passes for transforms that look at inputs.
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
@@ -105,8 +114,10 @@ def convert(
     linears = _linears(model)
     taken = {name: m for name, m in linears.items() if patterns.take(name)}
     chosen = _calibrated(chosen, calibration, model, taken)
+    changes = _transforms(model, taken, chosen, get_transforms(transforms), batches)
     fresh: dict[str, nn.Module] = {
-        name: SimulatedLinear(linear, chosen, mac, name) for name, linear in taken.items()
+        name: SimulatedLinear(linear, chosen, mac, name, changes[name])
+        for name, linear in taken.items()
     }
     embeddings = _embeddings(model, chosen, patterns)
     fresh |= embeddings
@@ -197,6 +208,38 @@ def _calibrated(
     if check is not None:
         check(model, layers)
     return recipe
+
+
+def _transforms(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    recipe: Recipe,
+    transforms: Sequence[Transform],
+    batches: Sequence[Mapping[str, Any]],
+) -> dict[str, list[LayerTransform]]:
+    """Return the transforms of each layer; each sees inputs as the one before it leaves them."""
+    changes: dict[str, list[LayerTransform]] = {name: [] for name in layers}
+    if not transforms:
+        return changes
+    if recipe.needs_calibration:
+        raise FpsimError(
+            f"transforms: the constants of {recipe.name} belong to layers as they are; transform "
+            "the model itself (rotate_residual) before calibrating, or choose another recipe"
+        )
+    seen: dict[str, Any] = dict.fromkeys(layers)
+    if any(transform.needs_inputs for transform in transforms):
+        if not batches:
+            raise FpsimError("batches: these transforms look at inputs, but none were given")
+        captured = captured_inputs(model, layers, batches, TRANSFORM_TOKENS)
+        seen = {name: torch.from_numpy(captured[name]) for name in layers}
+    for name, layer in layers.items():
+        weight, inputs = weight_matrix(layer).detach(), seen[name]
+        for transform in transforms:
+            change = transform.layer(weight, inputs)
+            weight = change.weight(weight)
+            inputs = None if inputs is None else change.inputs(inputs)
+            changes[name].append(change)
+    return changes
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Module]:

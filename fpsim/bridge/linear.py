@@ -8,7 +8,7 @@ changed. The backward pass is straight through: casts count as the identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,12 @@ from transformers.pytorch_utils import Conv1D
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import Recipe
+from fpsim.bridge.transforms import LayerTransform
 from fpsim.engine import Plan
 from fpsim.errors import FpsimError
 from fpsim.unit import MacUnit
 
-__all__ = ["CastEmbedding", "SimulatedLinear", "is_linear", "layer_sizes"]
-
-#: Acts on the input of a layer, rows (..., in_features), before it is cast.
-InputHook = Callable[[torch.Tensor], torch.Tensor]
+__all__ = ["CastEmbedding", "SimulatedLinear", "is_linear", "layer_sizes", "weight_matrix"]
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -44,6 +42,12 @@ def layer_sizes(module: nn.Module) -> tuple[int, int]:
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
 
 
+def weight_matrix(module: nn.Module) -> torch.Tensor:
+    """Return a linear layer's weight as (out_features, in_features)."""
+    assert isinstance(module.weight, torch.Tensor)
+    return module.weight.t() if isinstance(module, Conv1D) else module.weight
+
+
 class SimulatedLinear(nn.Module):
     """``y = x W^T + bias`` with operands cast by a recipe and the product computed by a unit.
 
@@ -58,15 +62,22 @@ class SimulatedLinear(nn.Module):
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, linear: nn.Module, recipe: Recipe, unit: MacUnit, name: str) -> None:
+    def __init__(
+        self,
+        linear: nn.Module,
+        recipe: Recipe,
+        unit: MacUnit,
+        name: str,
+        transforms: Sequence[LayerTransform] = (),
+    ) -> None:
         super().__init__()
+        self.transforms = tuple(transforms)
         self.in_features, self.out_features = layer_sizes(linear)
         self.transposed = isinstance(linear, Conv1D)
         self.recipe, self.unit, self.name = recipe, unit, name
         self.weight = linear.weight  # type: ignore[assignment]
         self.bias = linear.bias  # type: ignore[assignment]
         self.weight_cast, self.input_cast = recipe.weight(name), recipe.activation(name)
-        self.input_hooks: list[InputHook] = []
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
         self.passes = 0
         self._cached: tuple[tuple[Any, ...], Any] | None = None
@@ -104,31 +115,39 @@ class SimulatedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
         self.passes += 1
-        for hook in self.input_hooks:
-            x = hook(x)
+        whole, matrix, beside = x, self.matrix, None
+        for transform in self.transforms:
+            if transform.apart is not None:
+                part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
+                beside = part if beside is None else beside + part
+            whole, matrix = transform.inputs(whole), transform.weight(matrix)
         weight = self._cast_weight()
         if isinstance(weight, Operand) and self.input_cast is not None:
-            out = self._simulate(x, weight)
+            out = self._simulate(whole, matrix, weight)
         else:
-            out = self._float(x, weight)
+            out = self._float(whole, matrix, weight)
+        if beside is not None:
+            out = out + beside.reshape(out.shape)
         out = out.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         return out if self.bias is None else out + self.bias
 
-    def _simulate(self, x: torch.Tensor, weight: Operand) -> torch.Tensor:
+    def _simulate(self, x: torch.Tensor, matrix: torch.Tensor, weight: Operand) -> torch.Tensor:
         if not x.numel():
             return x.new_zeros((0, self.out_features))
         cast = self.cast_input(x)
         values, self.plan = Product(self.unit).run(cast, weight)
         out = torch.from_numpy(values).to(x.device)[None]
         rows = x.reshape(1, -1, self.in_features)
-        return straight_through(rows, self.matrix[None], out, [(cast, weight)])[0]
+        return straight_through(rows, matrix[None], out, [(cast, weight)])[0]
 
-    def _float(self, x: torch.Tensor, weight: Operand | torch.Tensor | None) -> torch.Tensor:
+    def _float(
+        self, x: torch.Tensor, matrix: torch.Tensor, weight: Operand | torch.Tensor | None
+    ) -> torch.Tensor:
         x = x.to(torch.float32)
         if self.input_cast is not None:
             cast = torch.from_numpy(self.cast_input(x).dequantize().astype(np.float32))
             x = replace_values(x, cast.reshape(x.shape).to(x.device))
-        matrix = self.matrix.to(torch.float32)
+        matrix = matrix.to(torch.float32)
         if isinstance(weight, torch.Tensor):
             matrix = replace_values(matrix, weight)
         return nn.functional.linear(x, matrix)
@@ -141,8 +160,11 @@ class SimulatedLinear(nn.Module):
         version = 0 if weight.is_inference() else weight._version
         key = (weight.data_ptr(), version, weight.dtype, weight.device)
         if self._cached is None or self._cached[0] != key:
+            matrix = self.matrix.detach()
+            for transform in self.transforms:
+                matrix = transform.weight(matrix)
             try:
-                cast = self.weight_cast.quantize(float_rows(self.matrix))
+                cast = self.weight_cast.quantize(float_rows(matrix))
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: weight: {error}") from None
             kept = cast if self.input_cast is not None else _dense(cast).to(weight.device)

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fpsim.bridge.calibrate import Batch
 from fpsim.bridge.digits import digits
+from fpsim.bridge.inputs import Batch
 from fpsim.bridge.models import LoadedModel
 from fpsim.bridge.perplexity import Progress, perplexity
 from fpsim.bridge.text import calibration_windows, tokenize, topics_text, windows
