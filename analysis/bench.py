@@ -5,7 +5,7 @@ Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.m
 (matrix products) or of a numpy copy of the same float32 array (quantization), same shape, same
 threads, best of several runs. Absolute numbers are shown only to make the ratios readable.
 
-    python analysis/bench.py [--threads 1 2] [--model] [--json FILE]
+    python analysis/bench.py [--threads 1 2] [--parts matmul quantize] [--model] [--json FILE]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -29,6 +30,7 @@ import fpsim
 from fpsim.atomic import write_atomic
 from fpsim.vectors.philox import Philox
 
+Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
 #: (unit, with E8M0 scales per 32): what the matrix product rows measure.
 UNITS = (
@@ -59,7 +61,7 @@ class Row:
     ratio: float
 
 
-def best(work: Callable[[], object], runs: int = 7) -> float:
+def best(work: Work, runs: int = 7) -> float:
     """Return the shortest time of several runs, in seconds, after one that compiles."""
     work()
     times = []
@@ -101,21 +103,46 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         )
 
 
+#: (format, rounding, random bits, with flags): what the encoding rows measure.
+ENCODINGS = (
+    ("e2m1", "rne", 0, False),
+    ("e2m1", "rup", 0, False),
+    ("e2m1", "sr", 8, False),
+    ("e2m1", "rne", 0, True),
+    ("e4m3fn", "rne", 0, False),
+    ("e8m0", "rdn", 0, False),
+    ("e5m10", "rto", 0, False),
+    ("e5m10", "sr", 16, False),
+    ("e8m10", "rna", 0, False),
+    ("e8m23", "rtz", 0, False),
+)
+
+
+def _encoding(name: str, rounding: str, bits: int, flags: bool, x: np.ndarray) -> Work:
+    options: dict[str, Any] = {"flags": flags} if flags else {}
+    if bits:
+        words = Philox(1, 5).bits(bits, x.size).astype(f"uint{bits}")
+        options |= {"random": words, "random_bits": bits}
+    return partial(fpsim.get_format(name).encode, x, rounding, **options)
+
+
 def quantize_rows(threads: int) -> Iterator[Row]:
     """Measure encoding and block quantization beside a numpy copy."""
     x = np.asarray(torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(1)) * 2)
     target = np.empty_like(x)
     rows = x.reshape(-1, 1024)
-    work: dict[str, Callable[[], object]] = {
-        "e2m1 encode": partial(fpsim.get_format("e2m1").encode, x),
-        "e4m3fn encode": partial(fpsim.get_format("e4m3fn").encode, x),
-        **{
-            f"{name} quantize": partial(fpsim.get_block_format(name).quantize, rows)
-            for name in ("mxfp4", "nvfp4", "amxfp4")
-        },
+    e2m1 = fpsim.get_format("e2m1")
+    work: dict[str, Work] = {
+        f"{name} encode {rounding}{f' {bits} bits' * (bits > 0)}{' with flags' * flags}": _encoding(
+            name, rounding, bits, flags, x
+        )
+        for name, rounding, bits, flags in ENCODINGS
     }
+    work["e2m1 decode to float32"] = partial(e2m1.decode, e2m1.encode(x), np.float32)
+    for name in ("mxfp4", "nvfp4", "amxfp4"):
+        work[f"{name} quantize"] = partial(fpsim.get_block_format(name).quantize, rows)
     for label, run in work.items():
-        seconds = best(run, 3)
+        seconds = best(run, 5)
         reference = best(lambda: np.copyto(target, x), 10)
         rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
         yield Row(label, "", threads, rate, copy, reference / seconds)
@@ -145,6 +172,9 @@ def model_rows(threads: int) -> Iterator[Row]:
         yield Row(label, "", threads, *rates, reference / seconds)
 
 
+PARTS = {"matmul": matmul_rows, "quantize": quantize_rows, "model": model_rows}
+
+
 def _show(rows: list[Row]) -> None:
     table = Table(title="Throughput beside torch.matmul (or a numpy copy) in float32")
     for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
@@ -161,12 +191,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", action="store_true", help="also the whole model (minutes)")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(PARTS), default=["matmul", "quantize"], metavar="PART"
+    )
     args = parser.parse_args()
+    parts = [PARTS[name] for name in (*args.parts, *(["model"] if args.model else []))]
     rows: list[Row] = []
     for threads in args.threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)
-        for part in (matmul_rows, quantize_rows, *([model_rows] if args.model else [])):
+        for part in parts:
             print(f"{part.__name__}, {threads} threads", file=sys.stderr)
             rows.extend(part(threads))
     _show(rows)

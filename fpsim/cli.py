@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fpsim
-from fpsim import vectors
+from fpsim import describe, vectors
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.names import NAMED_FORMATS, get_format
@@ -39,11 +38,20 @@ def _print_json(data: Any) -> None:
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     _out.print(table)
+
+
+def _rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> None:
+    def cell(value: object) -> object:
+        if isinstance(value, float) and len(repr(value)) > digits + 1:
+            return f"{value:.{digits}g}"
+        return "" if value is None else value
+
+    _table(title, list(rows[0]), [[cell(value) for value in row.values()] for row in rows])
 
 
 # -- formats and codes ---------------------------------------------------------------------------
@@ -59,34 +67,40 @@ def _format_row(fmt: Format) -> dict[str, Any]:
     return row | {"min_positive": float(fmt.decode([smallest])[0]), "special": ", ".join(special)}
 
 
-def _code_rows(fmt: Format) -> list[dict[str, Any]]:
-    if fmt.bits > 8:
-        raise FpsimError(f"format: {fmt.name} has {fmt.bits} bits; tables are for up to 8")
-    values = fmt.decode(np.arange(1 << fmt.bits)).tolist()
-    finite = sorted({v for v in values if np.isfinite(v)})
-    following = {a: b - a for a, b in pairwise(finite)}
-    return [
-        {
-            "code": code,
-            "bits": f"{code:0{fmt.bits}b}",
-            "value": value if np.isfinite(value) else str(value),
-            "next_ulp": following.get(value),
-        }
-        for code, value in enumerate(values)
-    ]
-
-
 def _formats(args: argparse.Namespace) -> int:
     if args.name is None:
-        rows = [_format_row(get_format(name)) for name in NAMED_FORMATS]
-        title = "Named formats; any e<E>m<M>[b<bias>][f|i|fn|fnuz] works too"
-    else:
-        fmt = get_format(args.name)
-        rows, title = _code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
+        return _list_formats(args)
+    block_format = describe.find_block_format(args.name)
+    if block_format is not None:
+        return _block_format(block_format, args.json)
+    fmt = get_format(args.name, also=fpsim.blocks.BLOCK_FORMATS)
+    rows, title = describe.code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
     if args.json:
         _print_json(rows)
     else:
-        _table(title, list(rows[0]), [["" if v is None else v for v in r.values()] for r in rows])
+        _rows_table(title, rows)
+    return 0
+
+
+def _list_formats(args: argparse.Namespace) -> int:
+    elements = [_format_row(get_format(name)) | {"name": name} for name in NAMED_FORMATS]
+    blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.BLOCK_FORMATS.values()]
+    if args.json:
+        kinds = (("element", elements), ("block", blocks))
+        _print_json([{**row, "kind": kind} for kind, rows in kinds for row in rows])
+        return 0
+    _rows_table("Named formats; any e<E>m<M>[b<bias>][f|i|fn|fnuz] works too", elements, 9)
+    _rows_table("Block formats; others are a few lines of TOML or Python", blocks)
+    return 0
+
+
+def _block_format(fmt: fpsim.BlockFormat, as_json: bool) -> int:
+    equations, example = describe.equations(fmt), describe.block_example(fmt)
+    if as_json:
+        _print_json({"fields": fmt.to_dict(), "equations": equations, "example": example})
+        return 0
+    print("\n".join([*equations, "", fmt.to_toml()]))
+    _rows_table("One block", example, 9)
     return 0
 
 
@@ -371,8 +385,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
 
-    sub = command("formats", _formats, "List formats, or every code of one")
-    sub.add_argument("name", nargs="?", help="a format, such as e2m1 or e2m1b3")
+    sub = command("formats", _formats, "List formats, or show every code or a block of one")
+    sub.add_argument(
+        "name", nargs="?", help="a format, such as e2m1 or e2m1b3, or a block format, such as mxfp4"
+    )
 
     sub = command("encode", _encode, "Round values to codes")
     sub.add_argument("format")

@@ -18,7 +18,7 @@ from fpsim.formats import FloatFormat, NanCodes, Subnormals
 from fpsim.kernels.group_steps import LANES, aligned_step, separate_step, tree_step
 from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, turn
-from fpsim.kernels.vector import host_features
+from fpsim.kernels.vector import has_directed_fma, host_features
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, block_bounds, format_span, product_bounds, value_span
@@ -158,6 +158,10 @@ def _plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
         if stage.overflow is Overflow.INF:
             why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
             return Plan.lane(step_named("float-flush"), why)
+    if in_float32 and _fits_float32(product) and _lane32_holds(stage):
+        plan = _plan_by_lane(stage, q)
+        if plan is not None:
+            return plan
     for width, lane in ((32, F32_BITS), (64, F64_BITS)):
         if width == 32 and not (in_float32 and _fits_float32(product) and _lane32_holds(stage)):
             continue
@@ -173,6 +177,31 @@ def _plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
             why = f"sum rounded to odd in {lane} >= {p} + 2 bits first"
             return Plan.lane(step_named(f"{name}-sticky"), why)
     return ROWS
+
+
+def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
+    """Return a plan that lets float32 lanes do the rounding, or None."""
+    fmt, mode = stage.format, stage.rounding
+    p = fmt.mantissa_bits + 1
+    saturate = stage.overflow is Overflow.SATURATE
+    suffix = "-saturate" * saturate
+    whole = "float32 fused multiply-add in the unit's direction"
+    directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and has_directed_fma()
+    if directed and _is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
+        return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
+    once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
+    why = f"nearest with q = {q} <= P = {p} and 2P <= {F32_BITS - 1}: no harmful double rounding"
+    if once and _is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        return Plan.lane(step_named(f"masked32{suffix}"), why)
+    top = fmt.exponent_max + F32_BITS + 1 - p
+    # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
+    reachable = top < F32_HIGH and p < F32_BITS and fmt.mantissa_bits > 0
+    if once and reachable:
+        return Plan.lane(step_named(f"shifted32-rne{suffix}"), why)
+    if directed and reachable:
+        step = step_named(f"shifted32-{mode}{suffix}")
+        return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
+    return None
 
 
 # -- exact sums ----------------------------------------------------------------------------------
@@ -292,7 +321,7 @@ def _plan_tree(stage: Tree, terms: TermBounds, count: int) -> Plan:
     if not single or lone or size > MAX_UNROLLED:
         return ROWS
     node = _plan_node(stage, terms)
-    if node is None or node.step.random:
+    if node is None or node.step is None or node.step.random:
         return ROWS
     step = tree_step(node.step, size, str(stage.addend), separate)
     return Plan.lane(step, f"every node: {node.why}")

@@ -173,7 +173,7 @@ def _parameters(
 ) -> tuple[Array, Array]:
     """Return the step's run-time parameters as arrays."""
     width = np.int32 if dtype == np.float32 else np.int64
-    if not step.reals:
+    if not step.reals and not step.integers:
         return np.zeros(1, dtype=dtype), np.zeros(1, dtype=width)
     if isinstance(stage, Fixed):
         reals = {
@@ -188,7 +188,7 @@ def _parameters(
         more_reals, more_integers = _window_parameters(stage, dtype)
         reals, integers = reals | more_reals, integers | more_integers
     return (
-        np.array([reals[name] for name in step.reals], dtype=dtype),
+        np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
         _wrapped([integers[name] for name in step.integers] or [0], width),
     )
 
@@ -224,6 +224,8 @@ def _rounding_parameters(
         "over_negative": over_negative,
         "inf_positive": inf_positive,
         "inf_negative": inf_negative,
+        "top_power": np.ldexp(1.0, fmt.exponent_max),
+        "magic": np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits),
     }
     lane_mantissa, lane_bias = _lane_layout(dtype)
     shift = lane_mantissa - fmt.mantissa_bits
@@ -233,6 +235,7 @@ def _rounding_parameters(
         "random_shift": shift - getattr(stage, "random_bits", 0),
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
+        "exponent_mask": (2 * lane_bias + 1) << lane_mantissa,
     }
     return reals, integers
 
@@ -251,9 +254,4 @@ def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], di
         "modulus": 2.0 * half,
         "per_modulus": 0.5 / half,
     }
-    exponent_bits = 8 if dtype == np.float32 else 11
-    integers = {
-        "unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa,
-        "exponent_mask": ((1 << exponent_bits) - 1) << lane_mantissa,
-    }
-    return reals, integers
+    return reals, {"unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa}

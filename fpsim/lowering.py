@@ -137,7 +137,8 @@ class Rows:
 
     def products(self) -> NDArray[np.float64]:
         """Return the scaled products (R, K)."""
-        return self.a.values() * self.b.values()
+        with np.errstate(invalid="ignore"):  # infinity times zero is NaN
+            return np.asarray(self.a.values() * self.b.values())
 
     def product_exponents(self) -> NDArray[np.int32]:
         """Return the products' alignment exponents (R, K)."""

@@ -124,9 +124,14 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> Array | None:
 def _scaled_table(
     spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
 ) -> tuple[Any, ...]:
-    """Return a packer's arguments: value table, scales, sign place, scale table, block."""
-    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(dtype)
-    scale_table = value_table(getattr(spec, f"{operand}_scale")).astype(dtype)
+    """Return a packer's arguments: value table, scales, sign place, scale table, block.
+
+    Where a power moves, a value or a scale may be out of float32's range although their product is
+    not: those are multiplied in float64.
+    """
+    kept = np.float64 if power else dtype
+    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
+    scale_table = value_table(getattr(spec, f"{operand}_scale")).astype(kept)
     return _packer(spec, args, operand, table, scale_table)
 
 

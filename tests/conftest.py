@@ -66,20 +66,3 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for variants in compiled:
         variants.cache_clear()
-
-
-#: Sweeps whose every case compiles or enumerates a lot: run with ``-m slow``.
-SWEEPS = frozenset(
-    f"test_{name}.py"
-    for name in (
-        "blocks", "cache", "elements", "encode", "exact", "kernels", "metamorphic",
-        "properties", "third_party", "vectors",
-    )
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the sweeps slow."""
-    for item in items:
-        if item.path.name in SWEEPS:
-            item.add_marker(pytest.mark.slow)

@@ -20,6 +20,7 @@ from helpers import (
     exact,
     fixed,
     oracle_matmul,
+    sweep,
 )
 from numpy.typing import NDArray
 
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
     "limbs": ("this", exact("e8m23"), range(-60, 61)),
-    "scalar": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
+    "rows": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
     "lane32-rne": ("none", chain("e5m10"), range(-12, 13)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
@@ -131,7 +132,7 @@ def test_kernel(kernel: str, processor: Callable[..., None]) -> None:
 
 def test_no_kernel_is_left_out() -> None:
     """A new step needs a case above, or a reason why no unit can reach it."""
-    tried = set(CASES) - {"limbs", "scalar"}
+    tried = set(CASES) - {"limbs", "rows"}
     assert tried | UNREACHABLE == set(STEPS)
     assert not tried & UNREACHABLE
 
@@ -147,7 +148,7 @@ def test_kernel_on_narrow_registers(kernel: str, processor: Callable[..., None])
     test_kernel(kernel, processor)
 
 
-@pytest.mark.parametrize("kernel", ["lane32-rup-sticky", "fixed64-rne-wrap", "limbs", "scalar"])
+@pytest.mark.parametrize("kernel", ["lane32-rup-sticky", "fixed64-rne-wrap", "limbs", "rows"])
 def test_threads_change_no_bit(kernel: str) -> None:
     _, unit, shifts = CASES[kernel]
     arguments = operands(unit, shifts, (33, 5, 150))
@@ -208,6 +209,7 @@ NEAR = range(-30, 31)
 FAR = range(-62, 63, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operand", ["e2m1", "int12"])
 @pytest.mark.parametrize("features", ["this", "f16c", "none"])
 def test_alignment_in_half_precision(
@@ -221,6 +223,7 @@ def test_alignment_in_half_precision(
     alignment_sweep(chain("e5m10", a=operand), range(-26, 15))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "operand", "kernel"),
     [
@@ -251,7 +254,7 @@ def test_alignment_at_the_boundary_of_each_lemma(name: str, operand: str, kernel
 
 
 @pytest.mark.parametrize("rounding", ["rtz", "rup", "rdn", "rto"])
-@pytest.mark.parametrize("name", ["e8m2", "e8m10", "e8m21", "e8m22", "e8m23"])
+@pytest.mark.parametrize("name", sweep(["e8m2", "e8m10", "e8m21", "e8m22", "e8m23"], ["e8m2"]))
 def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
     """The last bit of the exact sum decides, however far below it lies."""
     unit = chain(name, rounding)
@@ -388,7 +391,7 @@ def test_integers_at_the_limit_of_a_float64_lane(width: int, overflow: str) -> N
         kernels.add(unit.plan(a, b, c=c, a_scale=scale).kernel)
         expected = oracle_matmul(unit, a, b, c, scale)
         assert np.array_equal(unit.matmul(a, b, c, scale), expected), shift
-    assert ("scalar" in kernels) == (width > 51 or overflow == "wrap")
+    assert ("rows" in kernels) == (width > 51 or overflow == "wrap")
 
 
 # -- float16 operands ----------------------------------------------------------------------------

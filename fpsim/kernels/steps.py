@@ -28,6 +28,9 @@ LANE_REALS = (
     "inf_positive",
     "inf_negative",
 )
+#: Parameters of a step that shifts the last place: beyond those of a lane step, 2^emax and M.
+SHIFTED_REALS = (*LANE_REALS, "top_power", "magic")
+SHIFTED_INTEGERS = ("exponent_mask",)
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
 
@@ -114,6 +117,75 @@ def _converted_half(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> 
 def _converted_half_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
     """The same, with results beyond the largest finite value replaced by it."""
     return _clamped(_converted_half(acc, a, b, p, r), p)
+
+
+# -- by the lane's own rounding ------------------------------------------------------------------
+
+
+def _directed(mode: str) -> Callable[..., Vec]:
+    """Build a fused multiply-add of the lane's own format in a directed mode."""
+
+    def step(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
+        return a.fma_toward(b, acc, mode)
+
+    return step
+
+
+def _shifted(mode: str, saturate: bool) -> Callable[..., Vec]:
+    """Build a step that lets the lane round: adding M puts the format's last place in the lane's.
+
+    With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
+    M = 1.5 * 2^e * 2^(lane mantissa - m) is 2^(e - m), so (s + M) - M is s rounded to m mantissa
+    bits, subnormals included; ties go to even because M / 2^(e - m) is even. A directed mode rounds
+    both the multiply-add and the add in its direction, which is rounding once.
+    """
+    directed = mode != "rne"
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        power = (s.as_bits & p.integers["exponent_mask"]).as_real
+        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
+        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
+        x = s.magnitude_bits.as_real if mode == "rtz" else s
+        if directed:
+            moved = power.fma_toward(p.reals["magic"], x, mode)
+            result = moved - power * p.reals["magic"]
+        else:
+            far = power * p.reals["magic"]
+            result = (x + far) - far
+        magnitude = result.magnitude_bits.as_real
+        zero = s.lanes.constant(0.0, False)
+        magnitude = (p.reals["flush_below"] > magnitude).where(zero, magnitude)
+        result = (magnitude.as_bits | sign).as_real
+        if saturate:
+            return _clamped(result, p)
+        is_negative = sign.differs(0)
+        over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
+        result = (magnitude > p.reals["largest"]).where(over, result)
+        if directed:
+            infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
+            infinite = s.magnitude_bits.as_real.equals(float("inf"))
+            result = infinite.where(infinity, result)
+        return result
+
+    return step
+
+
+def _masked(saturate: bool) -> Callable[..., Vec]:
+    """Build a step for a format with the lane's exponent field: round to even in the bits."""
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        s = a.intrinsic("fma", b, acc)
+        shift = p.integers["shift"]
+        below = (s.lanes.constant(1, True) << shift) - 1
+        add = (below >> 1) + ((s.as_bits >> shift) & 1)
+        result = ((s.as_bits + add) & ~below).as_real
+        if saturate:
+            result = _clamped(result, p)
+        return s.equals(s).where(result, s)
+
+    return step
 
 
 # -- any float format, any rounding --------------------------------------------------------------
@@ -247,9 +319,19 @@ def _all_steps() -> dict[str, Step]:
         Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
         Step("float-flush", FLOAT, _native_flushing, ("smallest_normal",)),
+        Step("masked32", FLOAT, _masked(False), (), ("shift",)),
+        Step("masked32-saturate", FLOAT, _masked(True), clamp, ("shift",)),
         Step("via-half", FLOAT, _converted_half),
         Step("via-half-saturate", FLOAT, _converted_half_saturating, clamp),
     ]
+    for mode in ("rtz", "rup", "rdn"):
+        steps.append(Step(f"float-{mode}", FLOAT, _directed(mode)))
+    for mode in ("rne", "rtz", "rup", "rdn"):
+        for saturate in (False, True):
+            name = f"shifted32-{mode}{'-saturate' * saturate}"
+            steps.append(
+                Step(name, FLOAT, _shifted(mode, saturate), SHIFTED_REALS, SHIFTED_INTEGERS)
+            )
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):

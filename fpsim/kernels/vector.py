@@ -14,12 +14,25 @@ from typing import Any
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-__all__ = ["DOUBLE", "FLOAT", "HALF", "Lanes", "Vec", "host_features", "vector_bytes"]
+__all__ = [
+    "DOUBLE",
+    "FLOAT",
+    "HALF",
+    "Lanes",
+    "Vec",
+    "has_directed_fma",
+    "host_features",
+    "vector_bytes",
+]
 
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _BITS = {HALF: 16, FLOAT: 32, DOUBLE: 64}
 _MANTISSA = {HALF: 10, FLOAT: 23, DOUBLE: 52}
 _SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
+
+
+#: Rounding immediates of AVX-512 instructions, exceptions suppressed (Intel SDM volume 2A, 2.7.5).
+_TOWARD = {"rdn": 9, "rup": 10, "rtz": 11}
 
 
 def host_features() -> frozenset[str]:
@@ -30,6 +43,11 @@ def host_features() -> frozenset[str]:
 def vector_bytes() -> int:
     """Return the register width worth generating code for: 64 with AVX-512, else 32."""
     return 64 if "avx512f" in host_features() else 32
+
+
+def has_directed_fma() -> bool:
+    """Return whether `Vec.fma_toward` works on this processor."""
+    return vector_bytes() == 64
 
 
 @dataclass(frozen=True)
@@ -187,6 +205,22 @@ class Vec:
         builder = self.lanes.builder
         half = builder.fptrunc(self.value, ir.VectorType(HALF, self.lanes.count))
         return self._wrap(builder.fpext(half, self.lanes.real_type))
+
+    def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
+        """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
+
+        Needs AVX-512 and full registers (`has_directed_fma`).
+        """
+        kind = self.lanes.real_type
+        suffix = {FLOAT: "ps", DOUBLE: "pd"}[self.lanes.real]
+        rounding = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.lanes.builder.module,
+            ir.FunctionType(kind, [kind, kind, kind, rounding]),
+            f"llvm.x86.avx512.vfmadd.{suffix}.512",
+        )
+        arguments = [self.value, other.value, addend.value, ir.Constant(rounding, _TOWARD[mode])]
+        return self._wrap(self.lanes.builder.call(function, arguments))
 
     def intrinsic(self, name: str, *others: Vec) -> Vec:
         """Call the LLVM intrinsic ``llvm.name`` of this vector type."""
