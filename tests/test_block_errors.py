@@ -138,12 +138,11 @@ def test_other_bad_arguments() -> None:
 
 
 def test_layers_run_only_what_they_can_run_exactly() -> None:
-    """A recipe needs one power of two per block; the rest is refused, not faked."""
-    recipes = pytest.importorskip("fpsim.bridge.recipes")
-    assert recipes.get_recipe("mxfp4-even").weight.rule == "even"
-    assert not any(name.startswith(("nvfp4", "amxfp4", "if4")) for name in recipes.recipe_names())
-    with pytest.raises(FpsimError, match="recipe: 'nvfp4' has scales that are not one power of"):
-        recipes.get_recipe("nvfp4")
+    """A product of codes and scales has no zero points and one grid; the rest is not faked."""
+    operand = pytest.importorskip("fpsim.bridge.operand")
+    for name, message in (("amxint4", "zero points"), ("if4", "changes its element grid")):
+        with pytest.raises(FpsimError, match=message):
+            operand.BlockCast(get_block_format(name))
 
 
 # -- errors --------------------------------------------------------------------------------------
