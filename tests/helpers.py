@@ -226,7 +226,7 @@ def oracle_matmul(
         a[:, None, :],
         b.T[None, :, :],
         c,
-        None if a_scale is None else a_scale[:, None, :],
-        None if b_scale is None else b_scale.T[None, :, :],
+        None if a_scale is None else a_scale[:, None],
+        None if b_scale is None else np.moveaxis(b_scale, 1, 0)[None],
         **options,
     )
