@@ -187,6 +187,7 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     p = fmt.mantissa_bits + 1
     saturate = stage.overflow is Overflow.SATURATE
     suffix = "-saturate" * saturate
+    flush = "-flush" * (fmt.subnormals is Subnormals.FLUSH)
     whole = "float32 fused multiply-add in the unit's direction"
     directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and "avx512f" in host_features()
     if directed and _is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
@@ -199,9 +200,9 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
     reachable = _lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
-        return Plan.lane(step_named(f"shifted32-rne{suffix}"), why)
+        return Plan.lane(step_named(f"shifted32-rne{flush}{suffix}"), why)
     if directed and reachable:
-        step = step_named(f"shifted32-{mode}{suffix}")
+        step = step_named(f"shifted32-{mode}{flush}{suffix}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
     return None
 

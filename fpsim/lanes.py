@@ -229,8 +229,9 @@ def _rounding_parameters(
         "inf_positive": inf_positive,
         "inf_negative": inf_negative,
         "top_power": np.ldexp(1.0, fmt.exponent_max),
-        "magic": np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits),
     }
+    reals["magic"] = np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits)
+    reals["minus_magic"] = -reals["magic"]
     lane_mantissa, lane_bias = _lane_layout(dtype)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
