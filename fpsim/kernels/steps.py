@@ -29,7 +29,7 @@ LANE_REALS = (
     "inf_positive",
     "inf_negative",
 )
-#: Parameters of a step that shifts the last place: beyond those of a lane step, 2^emax and +-M / 2^e.
+#: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
 SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
 SHIFTED_INTEGERS = ("exponent_mask",)
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
