@@ -8,6 +8,8 @@ a multiple of 2^low and below 2^high in magnitude (`fpsim.spans.Span`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,13 +23,22 @@ from fpsim.kernels.group_steps import (
     joined_step,
     separate_step,
     tree_step,
+    whole_step,
 )
 from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, turn
 from fpsim.kernels.vector import host_features
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spans import Span, TermBounds, block_bounds, format_span, product_bounds, value_span
+from fpsim.spans import (
+    Span,
+    TermBounds,
+    block_bounds,
+    format_span,
+    largest_sum,
+    product_bounds,
+    value_span,
+)
 from fpsim.spec import MacSpec
 from fpsim.stages import (
     Addend,
@@ -94,7 +105,12 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
         return _plan_subtrees(spec, stage, args)
     if isinstance(stage, Block):
         return _plan_block(spec, stage, args)
-    return plan_terms(stage, product_bounds(spec, args), length, args.c)
+    bounds = product_bounds(spec, args)
+    if isinstance(stage, Aligned):
+        plan = _plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
+        if plan is not None:
+            return plan
+    return plan_terms(stage, bounds, length, args.c)
 
 
 def plan_terms(
@@ -299,6 +315,60 @@ def _plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
         )
         return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
     return ROWS
+
+
+def _plan_whole(
+    stage: Aligned, terms: TermBounds, count: int, start: Any, largest: Callable[[], float]
+) -> Plan | None:
+    """Plan a window that cuts nothing off: its last place never rises above that of a product.
+
+    With low the terms' last place and |sum| < 2^top for every partial sum, E - F <= low. Rounding
+    sums to `format` doubles them at most, unless there are too many steps for its precision.
+    """
+    first = None if start is None else value_span(stage.result.decode(start))
+    low, fraction = terms.span.low, stage.fraction_bits
+    floor = stage.exponent_floor
+    plain = stage.addend is Addend.EARLY and stage.width is None and not stage.signed_zero
+    starts_on_grid = first is None or first.low >= low
+    fmt = stage.format
+    steps = -(-count // stage.products)
+    grows_little = stage.rounding is Rounding.RTZ or 2 * steps <= 1 << fmt.mantissa_bits
+    if (
+        not plain
+        or not grows_little
+        or fmt.exponent_min - fmt.mantissa_bits > low
+        or stage.product_limit is not None
+        or not starts_on_grid
+        or stage.products > MAX_UNROLLED
+        or terms.span.high - fraction > low
+        or (floor is not None and floor - fraction > low)
+    ):
+        return None
+    highest = low + fraction  # of E, so that E - F <= low
+    top = terms.span.times(count).high
+    if top >= highest:
+        bound = largest()
+        top = highest if not np.isfinite(bound) else max(math.frexp(bound)[1], terms.span.high)
+    if first is not None:
+        top = max(top, first.high) + 1
+    if top + 1 > highest:
+        return None
+    lane = F32_BITS if top + 1 - low <= F32_BITS and _whole_in_float32(stage, terms) else F64_BITS
+    if top + 1 - low > lane or max(terms.bits) > lane:
+        return None
+    width = 32 if lane == F32_BITS else 64
+    step = whole_step(LANES[width], stage.products, str(stage.rounding))
+    return Plan.lane(step, f"|sums| < 2^{top}: no term loses a bit above 2^{low}")
+
+
+def _whole_in_float32(stage: Aligned, terms: TermBounds) -> bool:
+    return (
+        _fits_float32(terms.span)
+        and float_shift(terms.a, terms.b) is not None
+        and stage.format.exponent_min >= F32_LOW
+        and stage.format.exponent_max <= F32_HIGH
+        and stage.format.mantissa_bits + 1 < F32_BITS
+    )
 
 
 def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:

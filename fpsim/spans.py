@@ -21,6 +21,7 @@ __all__ = [
     "TermBounds",
     "block_bounds",
     "format_span",
+    "largest_sum",
     "operand_bits",
     "operand_spans",
     "product_bounds",
@@ -116,6 +117,16 @@ class TermBounds:
         """Return the bounds of terms that are values of a format."""
         # The other factor is one.
         return cls(format_span(fmt), Span(0, 0), (significand_bits(fmt), 0), headroom=1)
+
+
+def largest_sum(spec: MacSpec, args: MatmulOperands) -> float:
+    """Return a bound on every partial sum of products without scales (Cauchy and Schwarz)."""
+    if args.a_scale is not None or args.b_scale is not None:
+        return float("inf")
+    squares = [value_table(fmt).astype(np.float32) ** 2 for fmt in (spec.a, spec.b)]
+    rows = squares[0][args.a].sum(axis=1, dtype=np.float64).max()
+    columns = squares[1][args.b].sum(axis=0, dtype=np.float64).max()
+    return float(np.sqrt(rows * columns) * (1 + 1e-6))
 
 
 def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:

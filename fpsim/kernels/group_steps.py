@@ -31,6 +31,7 @@ __all__ = [
     "joined_step",
     "separate_step",
     "tree_step",
+    "whole_step",
 ]
 
 #: Beyond those of a lane step: 2^floor, 2^-F, and the range and modulus of S.
@@ -105,6 +106,22 @@ def aligned_step(
         ALIGNED_INTEGERS,
         powers=not normalised,
     )
+
+
+@cache
+def whole_step(real: Any, terms: int, rounding: str) -> GroupStep:
+    """Return the step of a window that cuts nothing off: an exact sum, rounded."""
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        total = acc
+        for i in range(terms):
+            x, y = source.pair(i)
+            total = x.intrinsic("fma", y, total)
+        zero = acc.lanes.constant(0.0, False)
+        return round_sum(Sum(total, zero), rounding, p, ieee=False) + zero
+
+    name = f"whole{'64' if real is DOUBLE else '32'}-{terms}-{rounding}"
+    return GroupStep(name, real, terms, step, LANE_REALS, LANE_INTEGERS)
 
 
 #: Beyond those of an aligned step: units and their inverses of the second window's two grids, how
