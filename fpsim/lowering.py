@@ -19,6 +19,8 @@ from fpsim.stages import Block, NanScale
 __all__ = ["Rows", "exponents_of", "value_table"]
 
 Array = NDArray[Any]
+#: Widest format whose values are kept in a table.
+MAX_TABLE_BITS = 19
 
 
 @lru_cache(maxsize=64)
@@ -27,6 +29,11 @@ def value_table(fmt: Format) -> NDArray[np.float64]:
     table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
     table.flags.writeable = False
     return table
+
+
+def values_of(fmt: Format, codes: Array) -> NDArray[np.float64]:
+    """Return the values of codes; formats too wide for a table are decoded."""
+    return value_table(fmt)[codes] if fmt.bits <= MAX_TABLE_BITS else fmt.decode(codes)
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
@@ -50,6 +57,13 @@ def exponent_table(fmt: Format) -> NDArray[np.int32]:
     table = exponents_of(value_table(fmt), fmt)
     table.flags.writeable = False
     return table
+
+
+def scale_exponents(fmt: Format, codes: Array) -> NDArray[np.int32]:
+    """Return e(x) of scale codes."""
+    if fmt.bits <= MAX_TABLE_BITS:
+        return exponent_table(fmt)[codes]
+    return exponents_of(values_of(fmt, codes), fmt)
 
 
 def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
@@ -95,7 +109,7 @@ class _Operand:
         scales = self.element_scales()
         if scales is None:
             return exponents
-        return sum_exponents(exponents, exponent_table(self.scale_format)[scales])
+        return sum_exponents(exponents, scale_exponents(self.scale_format, scales))
 
     def cut(self, part: slice) -> _Operand:
         """Return a part of K."""
@@ -174,7 +188,8 @@ class Rows:
             if operand.scales is not None:
                 codes = operand.scales[:, :: stage.size, sign or 0]
                 value = _times(value, value_table(operand.scale_format)[codes])
-                exponent = sum_exponents(exponent, exponent_table(operand.scale_format)[codes])
+                more = scale_exponents(operand.scale_format, codes)
+                exponent = sum_exponents(exponent, more)
         return value, exponent
 
 

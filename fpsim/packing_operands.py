@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.tiles import Source, Tile
-from fpsim.lowering import exponent_table, value_table
+from fpsim.lowering import exponent_table, scale_exponents, value_table, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
@@ -121,6 +121,20 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> Array | None:
     return np.asarray(scale if spec.splits(operand) else scale[..., None])
 
 
+def _indexed_scales(
+    spec: MacSpec, args: MatmulOperands, operand: str
+) -> tuple[Array, NDArray[Any]]:
+    """Return scales as indices, with a last axis of signs, and the codes they stand for."""
+    cube = _cube(spec, args, operand)
+    fmt = getattr(spec, f"{operand}_scale")
+    if cube is None:
+        return _NO_SCALES, np.zeros(1, dtype=fmt.dtype)
+    if fmt.bits <= 8:
+        return cube, np.arange(1 << fmt.bits, dtype=fmt.dtype)
+    codes, places = np.unique(cube, return_inverse=True)
+    return places.reshape(cube.shape).astype(np.int32), codes
+
+
 def _scaled_table(
     spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
 ) -> tuple[Any, ...]:
@@ -131,24 +145,30 @@ def _scaled_table(
     """
     kept = np.float64 if power else dtype
     table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
-    scale_table = value_table(getattr(spec, f"{operand}_scale")).astype(kept)
-    return _packer(spec, args, operand, table, scale_table)
+    cube, codes = _indexed_scales(spec, args, operand)
+    scales = values_of(getattr(spec, f"{operand}_scale"), codes).astype(kept)
+    return _packer(spec, args, operand, table, cube, scales)
 
 
 def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
     """Return the same for powers of two."""
     table = powers(exponent_table(getattr(spec, operand))).astype(dtype)
-    scale_table = powers(exponent_table(getattr(spec, f"{operand}_scale"))).astype(dtype)
-    return _packer(spec, args, operand, table, scale_table)
+    cube, codes = _indexed_scales(spec, args, operand)
+    scales = powers(scale_exponents(getattr(spec, f"{operand}_scale"), codes)).astype(dtype)
+    return _packer(spec, args, operand, table, cube, scales)
 
 
 def _packer(
-    spec: MacSpec, args: MatmulOperands, operand: str, table: Array, scale_table: Array
+    spec: MacSpec,
+    args: MatmulOperands,
+    operand: str,
+    table: Array,
+    cube: Array,
+    scale_table: Array,
 ) -> tuple[Any, ...]:
-    cube = _cube(spec, args, operand)
     place = getattr(spec, operand).bits - 1
     block = getattr(args, f"{operand}_block")
-    return table, _NO_SCALES if cube is None else cube, place, scale_table, block
+    return table, cube, place, scale_table, block
 
 
 def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
@@ -187,10 +207,10 @@ def _block_scales(
     if codes is None:
         out[:count, :used] = 1.0
         return out
-    table = value_table(getattr(spec, f"{operand}_scale"))
+    values = values_of(getattr(spec, f"{operand}_scale"), codes)
     if nan_scale is NanScale.ZERO:
-        table = np.where(np.isnan(table), 0.0, table)
-    out[:count, :used] = table[codes]
+        values = np.where(np.isnan(values), 0.0, values)
+    out[:count, :used] = values
     return out
 
 
@@ -205,5 +225,5 @@ def _scale_powers(
     if codes is None:
         out[:count, :used] = 1.0
         return out
-    out[:count, :used] = powers(exponent_table(getattr(spec, f"{operand}_scale")))[codes]
+    out[:count, :used] = powers(scale_exponents(getattr(spec, f"{operand}_scale"), codes))
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import value_table
+from fpsim.lowering import value_table, values_of
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
@@ -73,7 +73,7 @@ def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -
             return span
         low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
         return Span(span.low + low, span.high + high)
-    factors = value_span(value_table(scale_format)[np.unique(scale)])
+    factors = value_span(values_of(scale_format, np.unique(scale)))
     return span if factors is None else span * factors
 
 
@@ -148,7 +148,7 @@ def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBound
         if codes is None:
             continue
         fmt = getattr(spec, f"{name}_scale")
-        factors = value_span(value_table(fmt)[np.unique(codes)])
+        factors = value_span(values_of(fmt, np.unique(codes)))
         if factors is not None:
             scales = scales * factors
         bits += _scale_bits(spec, name)

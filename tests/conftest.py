@@ -53,7 +53,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes the engine believe in a processor with the given features."""
 
     def pretend(*features: str) -> None:
-        monkeypatch.setattr("fpsim.engine.host_features", lambda: frozenset(features))
+        monkeypatch.setattr("fpsim.engine.adds.host_features", lambda: frozenset(features))
 
     return pretend
 

@@ -25,8 +25,9 @@ from helpers import (
 from numpy.typing import NDArray
 
 from fpsim import FixedFormat, FloatFormat, MacUnit, Rounding, oracle
-from fpsim.engine import Span, format_span, half_shift
+from fpsim.engine import half_shift
 from fpsim.kernels.steps import STEPS
+from fpsim.spans import Span, format_span
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
