@@ -18,7 +18,7 @@ from fpsim.formats import FloatFormat, NanCodes, Subnormals
 from fpsim.kernels.group_steps import LANES, aligned_step, separate_step, tree_step
 from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, turn
-from fpsim.kernels.vector import has_directed_fma, host_features
+from fpsim.kernels.vector import host_features
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, block_bounds, format_span, product_bounds, value_span
@@ -37,11 +37,13 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["Plan", "half_shift", "plan_matmul", "plan_terms"]
+__all__ = ["Plan", "float_shift", "half_shift", "plan_matmul", "plan_terms"]
 
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
 F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
+#: The same without "normal": what a float32 operand can be.
+F32_LEAST, F32_MOST = -149, 128
 F64_BITS = 53
 #: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
 ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
@@ -158,7 +160,7 @@ def _plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
         if stage.overflow is Overflow.INF:
             why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
             return Plan.lane(step_named("float-flush"), why)
-    if in_float32 and _fits_float32(product) and _lane32_holds(stage):
+    if in_float32 and _fits_float32(product):
         plan = _plan_by_lane(stage, q)
         if plan is not None:
             return plan
@@ -186,7 +188,7 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     saturate = stage.overflow is Overflow.SATURATE
     suffix = "-saturate" * saturate
     whole = "float32 fused multiply-add in the unit's direction"
-    directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and has_directed_fma()
+    directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and "avx512f" in host_features()
     if directed and _is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
         return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
     once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
@@ -195,7 +197,7 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
         return Plan.lane(step_named(f"masked32{suffix}"), why)
     top = fmt.exponent_max + F32_BITS + 1 - p
     # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
-    reachable = top < F32_HIGH and p < F32_BITS and fmt.mantissa_bits > 0
+    reachable = _lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
         return Plan.lane(step_named(f"shifted32-rne{suffix}"), why)
     if directed and reachable:
@@ -250,7 +252,11 @@ def _plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Pla
 
 def _plain_sum(terms: TermBounds, total: Span) -> str | None:
     """Return the lane whose own adds are exact, or None."""
-    if total.bits <= F32_BITS and _fits_float32(total) and _fits_float32(terms.a.union(terms.b)):
+    if (
+        total.bits <= F32_BITS
+        and _fits_float32(total)
+        and float_shift(terms.a, terms.b) is not None
+    ):
         return "float"
     return "double" if total.bits <= F64_BITS else None
 
@@ -304,7 +310,7 @@ def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
         and sum(terms.bits) <= F32_BITS
         and lowest >= ALIGNED32_LOW
         and span.high + stage.fraction_bits <= ALIGNED32_HIGH
-        and _fits_float32(terms.a.union(terms.b))
+        and float_shift(terms.a, terms.b) is not None
         and (floor is None or floor <= ALIGNED32_HIGH)
         and stage.format.exponent_min >= F32_LOW
         and stage.format.mantissa_bits + 1 < F32_BITS
@@ -345,7 +351,7 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
         return ROWS
     wide = str(plan.step.real) == "double"
     sums_fit = max(bounds.bits) <= (F64_BITS if wide else F32_BITS)
-    whole = wide or (_fits_float32(bounds.a) and _fits_float32(bounds.b))
+    whole = wide or float_shift(bounds.a, bounds.b) == 0
     if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
@@ -391,6 +397,15 @@ def _lane32_holds(stage: Chain) -> bool:
 
 def half_shift(a: Span, b: Span) -> int | None:
     """Return s such that a * 2^s and b * 2^-s are exact in float16, or None."""
-    low = max(F16_LOW - a.low, b.high - F16_HIGH)
-    high = min(F16_HIGH - a.high, b.low - F16_LOW)
+    return _shift(a, b, F16_LOW, F16_HIGH)
+
+
+def float_shift(a: Span, b: Span) -> int | None:
+    """Return the same for float32: 0 where both are already, else what undoes opposite scales."""
+    return _shift(a, b, F32_LEAST, F32_MOST)
+
+
+def _shift(a: Span, b: Span, lowest: int, highest: int) -> int | None:
+    low = max(lowest - a.low, b.high - highest)
+    high = min(highest - a.high, b.low - lowest)
     return None if low > high else min(max(0, low), high)

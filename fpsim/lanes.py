@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import Plan, half_shift
+from fpsim.engine import Plan, float_shift, half_shift
 from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
 from fpsim.kernels import panels
@@ -107,8 +107,12 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     tile = tile_of(step, source)
     multiple = turn(step, source)
     depth = -(-args.a.shape[1] // multiple) * multiple
-    shift = half_shift(*operand_spans(spec, args)) if str(step.real) == "half" else 0
-    assert shift is not None
+    shift = 0
+    if not source.block and str(step.real) != "double":
+        find = half_shift if str(step.real) == "half" else float_shift
+        found = find(*operand_spans(spec, args))
+        assert found is not None
+        shift = found
     block = spec.accumulate if isinstance(spec.accumulate, Block) else None
     packed = pack(
         spec,

@@ -87,7 +87,7 @@ class _Operand:
         """Return the scaled values (R, K)."""
         values = value_table(self.format)[self.codes]
         scales = self.element_scales()
-        return values if scales is None else values * value_table(self.scale_format)[scales]
+        return values if scales is None else _times(values, value_table(self.scale_format)[scales])
 
     def exponents(self) -> NDArray[np.int32]:
         """Return e(x) + e(scale) of every element (R, K)."""
@@ -137,8 +137,7 @@ class Rows:
 
     def products(self) -> NDArray[np.float64]:
         """Return the scaled products (R, K)."""
-        with np.errstate(invalid="ignore"):  # infinity times zero is NaN
-            return np.asarray(self.a.values() * self.b.values())
+        return _times(self.a.values(), self.b.values())
 
     def product_exponents(self) -> NDArray[np.int32]:
         """Return the products' alignment exponents (R, K)."""
@@ -146,9 +145,8 @@ class Rows:
 
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Return scaled block sums and their exponents (R, groups * quadrants)."""
-        products = (
-            value_table(self.a.format)[self.a.codes] * value_table(self.b.format)[self.b.codes]
-        )
+        a, b = self.a, self.b
+        products = _times(value_table(a.format)[a.codes], value_table(b.format)[b.codes])
         terms, exponents = [], []
         for a_sign in (0, 1) if self.a.split else (None,):
             for b_sign in (0, 1) if self.b.split else (None,):
@@ -161,8 +159,7 @@ class Rows:
                 if stage.nan_scale is NanScale.ZERO:
                     sums = np.where(np.isnan(scale), 0.0, sums)
                     scale = np.where(np.isnan(scale), 0.0, scale)
-                with np.errstate(invalid="ignore"):  # infinity times a zero scale is NaN
-                    terms.append(sums * scale)
+                terms.append(_times(sums, scale))
                 exponents.append(exponent)
         values = np.stack(terms, axis=-1).reshape(products.shape[0], -1)
         return values, np.stack(exponents, axis=-1).reshape(values.shape)
@@ -176,9 +173,15 @@ class Rows:
         for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
             if operand.scales is not None:
                 codes = operand.scales[:, :: stage.size, sign or 0]
-                value = value * value_table(operand.scale_format)[codes]
+                value = _times(value, value_table(operand.scale_format)[codes])
                 exponent = sum_exponents(exponent, exponent_table(operand.scale_format)[codes])
         return value, exponent
+
+
+def _times(x: Array, y: Array) -> NDArray[np.float64]:
+    """Return exact products; zero times infinity is NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x * y)
 
 
 def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
@@ -187,4 +190,5 @@ def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
     groups = -(-length // size)
     padded = np.zeros((rows, groups * size))
     padded[:, :length] = products
-    return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)
+    with np.errstate(invalid="ignore"):  # infinities of both signs sum to NaN
+        return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)

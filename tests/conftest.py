@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from fpsim import oracle
 from fpsim.kernels import encode, gemm
+from fpsim.oracle import numbers
 
 # Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
 # There is no deadline because the first example of a kernel variant compiles it.
@@ -31,8 +32,10 @@ def memoised_oracle() -> Iterator[None]:
     """Let the oracle remember what codes mean and which are neighbours: four times as fast."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("decode", "_floor_code", "_grid"):
-            if hasattr(oracle, name):
-                patch.setattr(oracle, name, lru_cache(maxsize=1 << 20)(getattr(oracle, name)))
+            cached = lru_cache(maxsize=1 << 20)(getattr(numbers, name))
+            for module in (numbers, oracle):
+                if hasattr(module, name):
+                    patch.setattr(module, name, cached)
         yield
 
 
@@ -61,7 +64,7 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled = (gemm.gemm, encode.encoder)
     for variants in compiled:
         variants.cache_clear()
-    for module in ("gemm", "encode"):
+    for module in ("tiles", "encode"):
         monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
     for variants in compiled:

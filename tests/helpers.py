@@ -15,7 +15,7 @@ from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overfl
 from fpsim.formats import Format
 from fpsim.kernels.vector import host_features
 from fpsim.names import get_format
-from fpsim.stages import Chain, Exact, Fixed
+from fpsim.stages import Chain, Exact, Fixed, Stage
 
 #: What this processor really has, before a test pretends otherwise.
 HOST = host_features()
@@ -238,8 +238,8 @@ def oracle_matmul(
         a[:, None, :],
         b.T[None, :, :],
         c,
-        None if a_scale is None else a_scale[:, None, :],
-        None if b_scale is None else b_scale.T[None, :, :],
+        None if a_scale is None else a_scale[:, None],
+        None if b_scale is None else np.moveaxis(b_scale, 1, 0)[None],
         **options,
     )
 
@@ -274,3 +274,38 @@ def encodings(
         size = max(int(exact.sum()), LONG + 7)
         codes = encode(np.resize(single[exact], size), exact, 0, size)
         yield "float32", codes[: exact.sum()], exact
+
+
+# -- dot products by hand ------------------------------------------------------------------------
+
+
+def unit_of(stage: Stage, a: str = "e2m1", b: str | None = None, **more: Any) -> MacUnit:
+    """Return a unit of any stage; ``more`` may have scale formats and a sign split."""
+    for name in ("a_scale", "b_scale"):
+        if name in more:
+            more[name] = get_format(more[name])
+    return MacUnit(MacSpec(get_format(a), get_format(b or a), stage, **more))
+
+
+def codes_of(fmt: Format, values: Any) -> NDArray[Any]:
+    """Return the codes of values that a format holds exactly."""
+    overflow = "inf" if isinstance(fmt, FloatFormat) and fmt.infinity else "saturate"
+    codes = fmt.encode(np.asarray(values, dtype=np.float64), "rtz", overflow)
+    assert same_floats(fmt.decode(codes), np.asarray(values, dtype=np.float64))
+    return codes
+
+
+def dot_code(unit: MacUnit, a: Any, b: Any = None, c: float = 0.0, **scales: Any) -> int:
+    """Return the code of a dot product of values (``b`` all ones), by kernel and oracle alike."""
+    x = codes_of(unit.a, a)
+    y = codes_of(unit.b, np.ones(len(a)) if b is None else b)
+    start = codes_of(unit.spec.initial, c)
+    code = int(unit.dot(x, y, start, **scales))
+    assert code == int(oracle.dot(unit, x, y, start, **scales))
+    assert code == unit.trace(x, y, start, **scales).code
+    return code
+
+
+def dot_value(unit: MacUnit, a: Any, b: Any = None, c: float = 0.0, **scales: Any) -> float:
+    """Return the value of `dot_code`."""
+    return float(unit.result.decode([dot_code(unit, a, b, c, **scales)])[0])

@@ -44,21 +44,32 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
     "limbs": ("this", exact("e8m23"), range(-60, 61)),
     "rows": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
-    "lane32-rne": ("none", chain("e5m10"), range(-12, 13)),
+    "float-flush": ("this", chain("e8m23_flush"), range(-15, 16)),
+    "masked32": ("this", chain("e8m7"), range(-15, 16)),
+    "masked32-saturate": ("this", chain("e8m7", overflow="saturate"), range(-15, 16)),
+    "shifted32-rne": ("none", chain("e5m10"), range(-12, 13)),
+    "shifted32-rne-saturate": ("this", chain("e4m3fn"), range(-8, 9)),
+    "lane32-rne": ("this", chain("e7m3b10"), range(-8, 9)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
     "lane64-rna": ("this", chain("e8m23", "rna"), range(-20, 21)),
 }
+for _rounding in (Rounding.RTZ, Rounding.RUP, Rounding.RDN):
+    CASES |= {
+        f"float-{_rounding}": ("this", chain("e8m23", _rounding), range(-15, 16)),
+        f"shifted32-{_rounding}": ("this", chain("e5m2", _rounding), range(-12, 13)),
+        f"shifted32-{_rounding}-saturate": ("this", chain("e4m3fn", _rounding), range(-8, 9)),
+    }
 for _rounding in (*DETERMINISTIC, Rounding.SR):
     _bits = 9 if _rounding is Rounding.SR else 0
     CASES[f"lane32-{_rounding}-sticky"] = (
-        "this",
+        "none",
         chain("e5m2", _rounding, random_bits=_bits),
         range(-12, 13),
     )
     _wide = "e9m2" if _rounding in (Rounding.RNE, Rounding.RNA) else "e8m23"
     CASES[f"lane64-{_rounding}-sticky"] = (
-        "this",
+        "none",
         chain(_wide, _rounding, random_bits=_bits),
         range(-20, 21),
     )
@@ -80,7 +91,10 @@ UNREACHABLE = {
 
 def skip_without(kernel: str) -> None:
     """Skip what this processor truly cannot run."""
-    needs = {"half": "avx512fp16", "via-half": "f16c"}.get(kernel.removesuffix("-saturate"))
+    kind = kernel.removesuffix("-saturate")
+    needs = {"half": "avx512fp16", "via-half": "f16c"}.get(kind)
+    if kind.endswith(("-rtz", "-rup", "-rdn")) and kind.startswith(("float", "shifted32")):
+        needs = "avx512f"
     if needs and needs not in HOST:
         pytest.skip(f"this processor has no {needs}")
 
@@ -139,7 +153,7 @@ def test_no_kernel_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     "kernel",
-    ["half", "via-half", "float", "lane32-rne", "lane64-rdn-sticky", "lane32-sr-sticky",
+    ["half", "via-half", "float", "shifted32-rne", "masked32", "lane64-rdn-sticky", "lane32-sr-sticky",
      "fixed64-rto-saturate", "double"],
 )  # fmt: skip
 @pytest.mark.usefixtures("narrow_vectors")
@@ -171,7 +185,13 @@ def test_processors_without_the_instructions_get_no_such_kernel(
         plan = unit.plan(a, b)
         assert plan.why
         kernels.append(plan.kernel)
-    assert kernels == ["lane32-rne", "lane32-rne", "via-half", "half"]
+    assert kernels == ["shifted32-rne", "shifted32-rne", "via-half", "half"]
+    unit = chain("e5m2", "rtz")
+    kernels = []
+    for features in ((), ("avx512f",)):
+        processor(*features)
+        kernels.append(unit.plan(a, b).kernel)
+    assert kernels == ["lane32-rtz-sticky", "shifted32-rtz"]
 
 
 # -- alignment: every distance between accumulator and product -----------------------------------

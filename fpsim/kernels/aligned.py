@@ -234,7 +234,8 @@ def _step(values, exponents, code, s):
             code = encode_value(
                 value, s.container, s.container_limits, s.late_rounding, np.int64(0), 0
             )
-    if code == s.container.sign_bit and not s.n.signed_zero:
+    negative_zero = s.container.negative_zero and code == s.container.sign_bit
+    if negative_zero and not s.n.signed_zero:
         code = np.int64(0)
     return code
 

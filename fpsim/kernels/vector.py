@@ -20,7 +20,6 @@ __all__ = [
     "HALF",
     "Lanes",
     "Vec",
-    "has_directed_fma",
     "host_features",
     "vector_bytes",
 ]
@@ -43,11 +42,6 @@ def host_features() -> frozenset[str]:
 def vector_bytes() -> int:
     """Return the register width worth generating code for: 64 with AVX-512, else 32."""
     return 64 if "avx512f" in host_features() else 32
-
-
-def has_directed_fma() -> bool:
-    """Return whether `Vec.fma_toward` works on this processor."""
-    return vector_bytes() == 64
 
 
 @dataclass(frozen=True)
@@ -209,7 +203,7 @@ class Vec:
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
         """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
 
-        Needs AVX-512 and full registers (`has_directed_fma`).
+        Needs AVX-512F and vectors of 64 bytes.
         """
         kind = self.lanes.real_type
         suffix = {FLOAT: "ps", DOUBLE: "pd"}[self.lanes.real]

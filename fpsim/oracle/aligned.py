@@ -172,7 +172,8 @@ def _finish(stage: Aligned, number: Number, trace: Trace, late: bool = False) ->
         )
     else:
         code = _narrow(stage, number, trace)
-    if not stage.signed_zero and code == stage.result.sign_bit:
+    negative_zero = stage.result.has_negative_zero and code == stage.result.sign_bit
+    if negative_zero and not stage.signed_zero:
         code = 0
     trace.add("acc", numbers.decode(code, stage.result), None, code, stage.result)
     return code
