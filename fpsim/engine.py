@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import FloatFormat, NanCodes, Subnormals
-from fpsim.kernels.group_steps import LANES, aligned_step, separate_step, tree_step
+from fpsim.kernels.group_steps import (
+    LANES,
+    aligned_step,
+    joined_step,
+    separate_step,
+    tree_step,
+)
 from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, turn
 from fpsim.kernels.vector import host_features
@@ -37,7 +43,7 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["Plan", "float_shift", "half_shift", "plan_matmul", "plan_terms"]
+__all__ = ["MAX_UNROLLED", "Plan", "float_shift", "half_shift", "plan_matmul", "plan_terms"]
 
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
@@ -58,8 +64,8 @@ class Plan:
     """The kernel chosen for one matrix product and the reason it is exact.
 
     ``kernel`` names a lane step, or ``limbs`` (a Kulisch accumulator), ``rows`` (scalar code),
-    ``chunks`` (a product per chunk, then the outer stage) or ``lanes`` (a product per lane, then
-    the tree).
+    ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the
+    tree) or ``subtrees`` (a product per subtree, then the tree).
     """
 
     kernel: str
@@ -84,6 +90,8 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
         return _plan_chunks(spec, stage, args)
     if isinstance(stage, Tree) and stage.lanes > 1:
         return _plan_tree_lanes(spec, stage, args)
+    if isinstance(stage, Tree) and stage.products is None and length > MAX_UNROLLED:
+        return _plan_subtrees(spec, stage, args)
     if isinstance(stage, Block):
         return _plan_block(spec, stage, args)
     return plan_terms(stage, product_bounds(spec, args), length, args.c)
@@ -187,6 +195,7 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     p = fmt.mantissa_bits + 1
     saturate = stage.overflow is Overflow.SATURATE
     suffix = "-saturate" * saturate
+    flush = "-flush" * (fmt.subnormals is Subnormals.FLUSH)
     whole = "float32 fused multiply-add in the unit's direction"
     directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and "avx512f" in host_features()
     if directed and _is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
@@ -199,9 +208,9 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
     reachable = _lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
-        return Plan.lane(step_named(f"shifted32-rne{suffix}"), why)
+        return Plan.lane(step_named(f"shifted32-rne{flush}{suffix}"), why)
     if directed and reachable:
-        step = step_named(f"shifted32-{mode}{suffix}")
+        step = step_named(f"shifted32-{mode}{flush}{suffix}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
     return None
 
@@ -266,15 +275,12 @@ def _plain_sum(terms: TermBounds, total: Span) -> str | None:
 
 def _plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
     late = stage.addend is Addend.LATE
-    limit = stage.product_limit
-    if (
-        stage.addend is Addend.JOINED
-        or stage.signed_zero
-        or stage.products > MAX_UNROLLED
-        or (late and stage.format != stage.container)
-        or (limit is not None and terms.span.high > limit)
-        or sum(terms.bits) > F64_BITS
-    ):
+    limited = stage.product_limit is not None and terms.span.high > stage.product_limit
+    if stage.signed_zero or stage.products > MAX_UNROLLED or sum(terms.bits) > F64_BITS:
+        return ROWS
+    if stage.addend is Addend.JOINED:
+        return _plan_joined(stage, terms, limited)
+    if limited or (late and stage.format != stage.container):
         return ROWS
     bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
     if stage.width is not None:
@@ -293,6 +299,19 @@ def _plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
         )
         return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
     return ROWS
+
+
+def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:
+    """Plan a window joined with c in a second one, whose two grids must fit a lane together."""
+    grown = terms.headroom + (stage.products + 1).bit_length()
+    finest = max(stage.fraction_bits, stage.join_sum_bits, stage.join_addend_bits)
+    bits = finest + grown + 1
+    if stage.width is not None or stage.normalised or bits > F64_BITS:
+        return ROWS
+    modes = (str(stage.align), str(stage.join_rounding), str(stage.rounding))
+    reach = stage.join_reach is not None
+    step = joined_step(stage.products, stage.lanes, *modes, reach, limited)
+    return Plan.lane(step, f"both windows' {bits} <= {F64_BITS} bits are exact in a lane")
 
 
 def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
@@ -368,12 +387,19 @@ def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
 
 
 def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
-    whole = stage.products is None or stage.products >= args.a.shape[1]
-    if not whole or stage.addend is not Joins.ROOT:
+    if stage.addend is not Joins.ROOT:
         return ROWS
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
-    inner = plan_matmul(replace(spec, accumulate=chain), args)
+    inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.a.shape[1]))
     return Plan("lanes", f"every lane: {inner.kernel} ({inner.why})")
+
+
+def _plan_subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
+    """Plan a large tree as subtrees of a power of two of leaves, then a tree of their results."""
+    inner = plan_terms(stage, product_bounds(spec, args), MAX_UNROLLED)
+    if stage.addend is not Joins.ROOT or stage.rounding is Rounding.RDN or inner.step is None:
+        return ROWS
+    return Plan("subtrees", f"of {MAX_UNROLLED} leaves: {inner.kernel} ({inner.why})")
 
 
 def _is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:

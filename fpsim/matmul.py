@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import Plan, plan_matmul, plan_terms
+from fpsim.engine import MAX_UNROLLED, Plan, plan_matmul, plan_terms
 from fpsim.formats import Format
 from fpsim.kernels import exact
-from fpsim.lanes import run_lanes, run_planes
-from fpsim.lowering import exponents_of, value_table
+from fpsim.lanes import run_lanes, run_planes, run_values
+from fpsim.lowering import exponents_of
 from fpsim.operands import DotOperands, MatmulOperands
 from fpsim.packing_operands import pack_values
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
 from fpsim.spans import TermBounds
 from fpsim.spec import MacSpec
-from fpsim.stages import Chain, Chunked, Exact, Stage, Tree
+from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Stage, Tree
 
 __all__ = ["matmul_codes"]
 
@@ -50,6 +50,8 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         return _run_chunks(spec, args)
     if plan.kernel == "lanes":
         return _run_tree_lanes(spec, args)
+    if plan.kernel == "subtrees":
+        return _run_subtrees(spec, args)
     return run_lanes(spec, args, plan)
 
 
@@ -114,6 +116,17 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Tree)
+    length = args.a.shape[1]
+    size = length if stage.products is None else stage.products
+    c = args.c
+    for start in range(0, length, size):
+        step = replace(args.cut(start, min(start + size, length)), c=c)
+        c = _tree_lanes_step(spec, stage, step)
+    assert c is not None
+    return c
+
+
+def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
     inner = replace(spec, accumulate=chain, name="")
     tree = replace(stage, lanes=1, products=None)
@@ -124,6 +137,40 @@ def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
         lambda terms, c: _add_terms(tree, terms, stage.format, c),
         spec,
     )
+
+
+def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
+    """Run a large tree: subtrees of a power of two of leaves are nodes of the whole one.
+
+    A subtree's addend is -0, which changes nothing: -0 + x is x in every mode but toward -infinity.
+    """
+    stage = spec.accumulate
+    assert isinstance(stage, Tree)
+    length = args.a.shape[1]
+    parts = range(0, length, MAX_UNROLLED)
+
+    def subtrees(rows: MatmulOperands) -> Array:
+        nothing = np.full((rows.a.shape[0], rows.b.shape[1]), _negative_zero(stage))
+        return np.stack(
+            [_values(spec, replace(rows.cut(k, k + MAX_UNROLLED), c=nothing)) for k in parts]
+        )
+
+    def tree(terms: Array, c: Array | None) -> Array:
+        while len(terms) > MAX_UNROLLED:
+            nothing = np.full(terms.shape[1:], _negative_zero(stage))
+            codes = [
+                _add_terms(stage, terms[i : i + MAX_UNROLLED], stage.format, nothing)
+                for i in range(0, len(terms), MAX_UNROLLED)
+            ]
+            terms = stage.format.decode(np.stack(codes))
+        return _add_terms(stage, terms, stage.format, c)
+
+    return _in_row_batches(args, len(parts), subtrees, tree, spec)
+
+
+def _negative_zero(stage: Tree) -> Any:
+    fmt = stage.format
+    return fmt.dtype.type(fmt.sign_bit if fmt.has_negative_zero else 0)
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
@@ -139,13 +186,13 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 
 
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Return the values of a matrix product's codes."""
-    codes, _ = matmul_codes(spec, args)
-    if spec.result.bits <= 16:
-        return value_table(spec.result)[codes]
-    if spec.result.name == "e8m23":
-        return codes.view(np.float32).astype(np.float64)
-    return spec.result.decode(codes)
+    """Return the values of a matrix product's codes, in float32 where lanes have them so."""
+    plan = plan_matmul(spec, args)
+    stage = spec.accumulate
+    stage = stage.into if isinstance(stage, Block) else stage
+    if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):
+        return run_values(spec, args, plan)
+    return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
 
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int) -> Array:
@@ -160,6 +207,6 @@ def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Arra
     plan = plan_terms(stage, TermBounds.of_format(fmt), terms.shape[0], c)
     if plan.step is not None and not plan.step.random:
         return run_planes(stage, plan.step, terms, fmt, c)
-    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T)
+    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
     start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
     return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])

@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "masked32-saturate": ("this", chain("e8m7", overflow="saturate"), range(-15, 16)),
     "shifted32-rne": ("none", chain("e5m10"), range(-12, 13)),
     "shifted32-rne-saturate": ("this", chain("e4m3fn"), range(-8, 9)),
+    "shifted32-rne-flush": ("this", chain("e5m10_flush", a="e4m3fn"), range(-12, 13)),
+    "shifted32-rne-flush-saturate": ("this", chain("e4m3fn_flush"), range(-8, 9)),
     "lane32-rne": ("this", chain("e7m3b10"), range(-8, 9)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
@@ -58,6 +60,12 @@ for _rounding in (Rounding.RTZ, Rounding.RUP, Rounding.RDN):
     CASES |= {
         f"float-{_rounding}": ("this", chain("e8m23", _rounding), range(-15, 16)),
         f"shifted32-{_rounding}": ("this", chain("e5m2", _rounding), range(-12, 13)),
+        f"shifted32-{_rounding}-flush": ("this", chain("e5m2_flush", _rounding), range(-12, 13)),
+        f"shifted32-{_rounding}-flush-saturate": (
+            "this",
+            chain("e4m3fn_flush", _rounding),
+            range(-8, 9),
+        ),
         f"shifted32-{_rounding}-saturate": ("this", chain("e4m3fn", _rounding), range(-8, 9)),
     }
 for _rounding in (*DETERMINISTIC, Rounding.SR):

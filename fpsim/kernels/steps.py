@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_odd
@@ -28,8 +29,8 @@ LANE_REALS = (
     "inf_positive",
     "inf_negative",
 )
-#: Parameters of a step that shifts the last place: beyond those of a lane step, 2^emax and M.
-SHIFTED_REALS = (*LANE_REALS, "top_power", "magic")
+#: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
+SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
 SHIFTED_INTEGERS = ("exponent_mask",)
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
@@ -131,7 +132,7 @@ def _directed(mode: str) -> Callable[..., Vec]:
     return step
 
 
-def _shifted(mode: str, saturate: bool) -> Callable[..., Vec]:
+def _shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
     """Build a step that lets the lane round: adding M puts the format's last place in the lane's.
 
     With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
@@ -142,27 +143,25 @@ def _shifted(mode: str, saturate: bool) -> Callable[..., Vec]:
     directed = mode != "rne"
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        magic = p.reals["magic"]
         s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         sign = s.as_bits & (1 << (s.lanes.bits - 1))
         power = (s.as_bits & p.integers["exponent_mask"]).as_real
         power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
         power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
         x = s.magnitude_bits.as_real if mode == "rtz" else s
-        if directed:
-            moved = power.fma_toward(p.reals["magic"], x, mode)
-            result = moved - power * p.reals["magic"]
-        else:
-            far = power * p.reals["magic"]
-            result = (x + far) - far
-        magnitude = result.magnitude_bits.as_real
-        zero = s.lanes.constant(0.0, False)
-        magnitude = (p.reals["flush_below"] > magnitude).where(zero, magnitude)
-        result = (magnitude.as_bits | sign).as_real
+        moved = power.fma_toward(magic, x, mode) if directed else power.intrinsic("fma", magic, x)
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        if flush:
+            zero = s.lanes.constant(0.0, False)
+            below = p.reals["flush_below"] > result.magnitude_bits.as_real
+            result = below.where(zero, result)
+        result = (result.as_bits | sign).as_real  # a result that became zero keeps the sign of s
         if saturate:
             return _clamped(result, p)
         is_negative = sign.differs(0)
         over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
-        result = (magnitude > p.reals["largest"]).where(over, result)
+        result = (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
         if directed:
             infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
             infinite = s.magnitude_bits.as_real.equals(float("inf"))
@@ -204,14 +203,14 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
         if sticky:
-            product = a * b
-            total = exact_sum(acc, product)
+            term = a * b
+            total = exact_sum(acc, term)
         else:
-            product = a * b if away_negative else a
+            term = a * b if away_negative else a
             total = Sum(a.intrinsic("fma", b, acc), None)
         cancelled = None
         if away_negative:  # toward -infinity, x + (-x) is -0
-            cancelled = acc.as_bits ^ product.as_bits
+            cancelled = acc.as_bits ^ term.as_bits
         return round_sum(total, rounding, p, random, opposite=cancelled)
 
     return step
@@ -327,11 +326,10 @@ def _all_steps() -> dict[str, Step]:
     for mode in ("rtz", "rup", "rdn"):
         steps.append(Step(f"float-{mode}", FLOAT, _directed(mode)))
     for mode in ("rne", "rtz", "rup", "rdn"):
-        for saturate in (False, True):
-            name = f"shifted32-{mode}{'-saturate' * saturate}"
-            steps.append(
-                Step(name, FLOAT, _shifted(mode, saturate), SHIFTED_REALS, SHIFTED_INTEGERS)
-            )
+        for saturate, flush in product((False, True), repeat=2):
+            name = f"shifted32-{mode}{'-flush' * flush}{'-saturate' * saturate}"
+            build = _shifted(mode, saturate, flush)
+            steps.append(Step(name, FLOAT, build, SHIFTED_REALS, SHIFTED_INTEGERS))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):

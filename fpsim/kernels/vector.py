@@ -9,6 +9,7 @@ thirty-two lanes busy with the exact operations hardware has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from llvmlite import binding, ir
@@ -34,6 +35,7 @@ _SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
 _TOWARD = {"rdn": 9, "rup": 10, "rtz": 11}
 
 
+@cache
 def host_features() -> frozenset[str]:
     """Return LLVM's names of the features this processor has."""
     return frozenset(name for name, on in binding.get_host_cpu_features().items() if on)
