@@ -58,6 +58,8 @@ ROWS: dict[str, dict[str, str]] = {
     "FPQ, corrected grid": {"4/4/4": "llm-fp4:grid=corrected"},
     "FPQ, folded": {"4/4/4": "llm-fp4:fold=true"},
 }
+#: Transforms of INT4 and MXFP4 that the last rows of the table compare.
+TRANSFORMS = ("hadamard", "smoothquant", "outliers:count=16")
 UNITS = ("exact", "e2m1-chain-e8m23", "e2m1-chain-e5m10", "nvidia-h100-e4m3")
 
 
@@ -79,13 +81,21 @@ def cells(rows: list[str], settings: list[str], units: list[str]) -> list[tuple[
     return found
 
 
+def transformed(rows: list[str]) -> list[str]:
+    """Return ``recipe + transforms`` of every row that transforms were asked for."""
+    bases = {"INT4": "int4", "MXFP4 floor": "mxfp4", "NVFP4": "nvfp4"}
+    return [f"{bases[row]} + {t}" for row in rows if row in bases for t in TRANSFORMS]
+
+
 def _write(path: Path, stored: dict[str, Any]) -> None:
     write_atomic(path, (json.dumps(stored, indent=1, sort_keys=True) + "\n").encode())
 
 
-def table(stored: dict[str, Any], units: list[str]) -> str:
-    """Return the measured cells as a Markdown table."""
+def table(stored: dict[str, Any]) -> str:
+    """Return the measured cells as a Markdown table, a column per unit that was measured."""
     measured = stored["cells"]
+    seen = {key.rpartition(" on ")[2] for key in measured}
+    units = [*(unit for unit in UNITS if unit in seen), *sorted(seen.difference(UNITS))]
     lines = [f"| recipe | E/W/A | {' | '.join(units)} |", "|---|---|" + "---:|" * len(units)]
     for title, by_setting in ROWS.items():
         for setting, recipe in by_setting.items():
@@ -94,6 +104,10 @@ def table(stored: dict[str, Any], units: list[str]) -> str:
                 continue
             shown = [_figures(entry) if entry else "" for entry in entries]
             lines.append(f"| {title} | {setting} | {' | '.join(shown)} |")
+    for key in sorted(key for key in measured if " + " in key):
+        recipe, _, unit = key.rpartition(" on ")
+        shown = [_figures(measured[key]) if unit == u else "" for u in units]
+        lines.append(f"| {recipe} | 16/4/4 | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -113,6 +127,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--settings", nargs="+", default=[], help="E/W/A; default: all")
     parser.add_argument("--units", nargs="+", default=list(UNITS))
+    parser.add_argument("--transforms", action="store_true", help="measure transforms instead")
     parser.add_argument("--calibration-tokens", type=int, default=512)
     parser.add_argument("--out", type=Path, default=Path("analysis/results"))
     args = parser.parse_args()
@@ -133,7 +148,10 @@ def main() -> None:
     if path.exists():
         found = json.loads(path.read_text())
         stored["cells"] = found["cells"] if found["about"] == about else {}
-    for recipe, unit in cells(args.rows, args.settings, args.units):
+    wanted = cells(args.rows, args.settings, args.units)
+    if args.transforms:
+        wanted = [(recipe, args.units[0]) for recipe in transformed(args.rows)]
+    for recipe, unit in wanted:
         key = f"{recipe} on {unit}"
         if key in stored["cells"]:
             continue
@@ -144,7 +162,7 @@ def main() -> None:
             stored["cells"][key] = {"error": str(error)}
         say(f"  {_figures(stored['cells'][key])}")
         _write(path, stored)
-    text = table(stored, args.units)
+    text = table(stored)
     write_atomic(path.with_suffix(".md"), text.encode())
     print(text)
 
@@ -153,13 +171,16 @@ def measure(loaded: Any, task: Any, recipe: str, unit: str, rows: int) -> dict[s
     """Return the figures of one cell."""
     if recipe == "none":
         return evaluate_task(loaded, task)
+    base, _, transforms = recipe.partition(" + ")
     calibration = None
-    if get_recipe(recipe).needs_calibration:
+    if get_recipe(base).needs_calibration:
         with bar(f"calibrating {recipe}") as report:
             # How the constants are used does not change them.
             searched = recipe.replace(":fold=true", "")
             calibration = calibrate_for(loaded, task, searched, rows=rows, report=report)
-    return evaluate_task(loaded, task, recipe, unit, calibration=calibration)
+    return evaluate_task(
+        loaded, task, base, unit, calibration=calibration, transforms=transforms
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -274,8 +274,10 @@ def _eval(args: argparse.Namespace) -> int:
             rows = args.calibration_tokens
             calibration = calibrate_for(loaded, task, recipe, rows=rows, report=progress)
     with bar(f"{args.recipe} on {args.unit}") as progress:
-        if windows is None:
-            figures = evaluate_task(loaded, task, recipe, args.unit, progress, calibration)
+        if windows is None or args.transforms:
+            figures = evaluate_task(
+                loaded, task, recipe, args.unit, progress, calibration, args.transforms
+            )
             _print_json(figures) if args.json else _table(
                 f"{loaded.name}", list(figures), [list(figures.values())]
             )
@@ -440,6 +442,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--unit", default="exact")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
+    sub.add_argument(
+        "--transforms", default="", help="such as hadamard or smoothquant:alpha=0.5+hadamard"
+    )
 
     sub = command("calibrate", _calibrate, "Search the constants of a recipe; resumes where it was")
     _text_options(sub)

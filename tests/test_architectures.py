@@ -290,3 +290,15 @@ def test_values_cast_along_the_head_instead_of_the_sequence() -> None:
     out, probability = simulated(nn.Module().eval(), query, key, value, None, 0.25, 0.0, None)
     truth = (mxfp4(probability) @ mxfp4(value)).float().transpose(1, 2)
     assert torch.equal(out, truth)
+
+
+def test_a_model_without_the_attention_interface_is_refused_whole() -> None:
+    """Nothing is half converted."""
+    model = built(llama)
+    before = output(model)
+    model.set_attn_implementation = lambda *_: None
+    with pytest.raises(FpsimError, match="LlamaForCausalLM does not use transformers' attention"):
+        convert(model, ATTENTION)
+    del model.set_attn_implementation
+    assert torch.equal(output(model), before)
+    assert conversion_of(convert(model, "mxfp4")).attention_left

@@ -239,3 +239,15 @@ def _nearest(x: torch.Tensor, fmt: Any) -> torch.Tensor:
     """Round to the nearest value of a format by distance; calibrated biases meet no ties."""
     grid = torch.from_numpy(fmt.decode(np.arange(1 << fmt.bits)))
     return grid[(x[..., None] - grid).abs().argmin(-1)]
+
+
+def test_eval_command_with_transforms(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.setattr(digits, "_EPOCHS", 1)
+    run = ["eval", "--model", "vit-digits", "--recipe", "int4", "--json"]
+    assert main([*run, "--transforms", "smoothquant+hadamard"]) == 0
+    assert json.loads(capsys.readouterr().out)["transforms"] == "smoothquant+hadamard"
+    assert main([*run, "--transforms", "rotate"]) == 2
+    assert "transforms: 'rotate' is not one of" in capsys.readouterr().err

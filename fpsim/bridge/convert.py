@@ -122,11 +122,12 @@ def convert(
     embeddings = _embeddings(model, chosen, patterns)
     fresh |= embeddings
     originals = {name: model.get_submodule(name) for name in fresh}
-    for name, layer in fresh.items():
-        model.set_submodule(name, layer)
+    # The last thing that can fail: until here the model is as it was.
     attached, unattached, dispatch = _attach(model, chosen, mac, patterns)
     if not fresh and not attached:
         raise FpsimError("skip, only: these patterns leave no layer to convert")
+    for name, layer in fresh.items():
+        model.set_submodule(name, layer)
     record = Conversion(
         recipe=chosen.name,
         unit=mac.name,

@@ -21,6 +21,7 @@ from fpsim.bridge.models import LoadedModel
 from fpsim.bridge.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.tasks import Task
+from fpsim.bridge.transforms import get_transforms
 from fpsim.bridge.wheels import cache_dir
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
@@ -113,10 +114,12 @@ def evaluate_task(
     unit: str | MacSpec | MacUnit = "exact",
     progress: Progress | None = None,
     calibration: Any = None,
+    transforms: str = "",
 ) -> dict[str, Any]:
     """Return what a task measures, with model, recipe, unit and seconds, as data for JSON.
 
-    The model is restored afterwards; without a recipe it runs in float32.
+    The model is restored afterwards; without a recipe it runs in float32. ``transforms`` are named
+    as in `fpsim.bridge.transforms` and look at the task's calibration data.
     """
     started = time.perf_counter()
     if recipe is None:
@@ -124,7 +127,11 @@ def evaluate_task(
         about: dict[str, Any] = {"model": loaded.name, "recipe": None, "unit": None, "layers": 0}
         return about | figures | {"seconds": time.perf_counter() - started}
     chosen, mac = get_recipe(recipe), get_unit(unit)
-    convert(loaded.model, chosen, mac, calibration=calibration)
+    given = get_transforms(transforms)
+    batches = task.calibration() if any(t.needs_inputs for t in given) else ()
+    convert(
+        loaded.model, chosen, mac, calibration=calibration, transforms=given, batches=batches
+    )  # fmt: skip
     try:
         replaced = len(conversion_of(loaded.model).replaced)
         figures = task.measure(loaded.model, progress)
@@ -132,6 +139,8 @@ def evaluate_task(
         restore(loaded.model)
     name = None if chosen.weights_only else mac.name
     about = {"model": loaded.name, "recipe": chosen.name, "unit": name, "layers": replaced}
+    if transforms:
+        about["transforms"] = transforms
     return about | figures | {"seconds": time.perf_counter() - started}
 
 
