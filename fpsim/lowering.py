@@ -16,10 +16,10 @@ from fpsim.operands import DotOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
 
-__all__ = ["Rows", "exponents_of", "value_table"]
+__all__ = ["Rows", "compact", "exponents_of", "value_table"]
 
 Array = NDArray[Any]
-#: Widest format whose values are kept in a table.
+#: Bits of the widest format that gets a table of all of its values.
 MAX_TABLE_BITS = 19
 
 
@@ -31,9 +31,15 @@ def value_table(fmt: Format) -> NDArray[np.float64]:
     return table
 
 
-def values_of(fmt: Format, codes: Array) -> NDArray[np.float64]:
-    """Return the values of codes; formats too wide for a table are decoded."""
-    return value_table(fmt)[codes] if fmt.bits <= MAX_TABLE_BITS else fmt.decode(codes)
+def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
+    """Return (indices, table) with ``table[indices]`` the values of codes.
+
+    The table has every code's value; of a wide format only those in use.
+    """
+    if fmt.bits <= MAX_TABLE_BITS:
+        return codes, value_table(fmt)
+    used, indices = np.unique(codes, return_inverse=True)
+    return indices.reshape(codes.shape), fmt.decode(used)
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
@@ -57,13 +63,6 @@ def exponent_table(fmt: Format) -> NDArray[np.int32]:
     table = exponents_of(value_table(fmt), fmt)
     table.flags.writeable = False
     return table
-
-
-def scale_exponents(fmt: Format, codes: Array) -> NDArray[np.int32]:
-    """Return e(x) of scale codes."""
-    if fmt.bits <= MAX_TABLE_BITS:
-        return exponent_table(fmt)[codes]
-    return exponents_of(values_of(fmt, codes), fmt)
 
 
 def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
@@ -91,17 +90,21 @@ class _Operand:
             return np.zeros(self.codes.shape, dtype=np.intp)
         return (self.codes >> (self.format.bits - 1)).astype(np.intp)
 
-    def element_scales(self) -> Array | None:
-        """Return the scale code of every element (R, K)."""
-        if self.scales is None or not self.split:
-            return None if self.scales is None else self.scales[..., 0]
-        return np.take_along_axis(self.scales, self.signs[..., None], axis=-1)[..., 0]
+    def element_scales(self) -> NDArray[np.float64] | None:
+        """Return the scale of every element (R, K)."""
+        if self.scales is None:
+            return None
+        codes = self.scales
+        if self.split:
+            codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
+        indices, table = compact(codes[..., 0], self.scale_format)
+        return np.asarray(table[indices])
 
     def values(self) -> NDArray[np.float64]:
         """Return the scaled values (R, K)."""
         values = value_table(self.format)[self.codes]
         scales = self.element_scales()
-        return values if scales is None else _times(values, value_table(self.scale_format)[scales])
+        return values if scales is None else _times(values, scales)
 
     def exponents(self) -> NDArray[np.int32]:
         """Return e(x) + e(scale) of every element (R, K)."""
@@ -109,7 +112,7 @@ class _Operand:
         scales = self.element_scales()
         if scales is None:
             return exponents
-        return sum_exponents(exponents, scale_exponents(self.scale_format, scales))
+        return sum_exponents(exponents, exponents_of(scales, self.scale_format))
 
     def cut(self, part: slice) -> _Operand:
         """Return a part of K."""
@@ -187,9 +190,10 @@ class Rows:
         for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
             if operand.scales is not None:
                 codes = operand.scales[:, :: stage.size, sign or 0]
-                value = _times(value, value_table(operand.scale_format)[codes])
-                more = scale_exponents(operand.scale_format, codes)
-                exponent = sum_exponents(exponent, more)
+                indices, table = compact(codes, operand.scale_format)
+                value = _times(value, table[indices])
+                powers = exponents_of(table, operand.scale_format)[indices]
+                exponent = sum_exponents(exponent, powers)
         return value, exponent
 
 

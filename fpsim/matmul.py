@@ -18,7 +18,7 @@ from fpsim.formats import Format
 from fpsim.kernels import exact
 from fpsim.lanes import run_lanes, run_planes, run_values
 from fpsim.lowering import exponents_of
-from fpsim.operands import DotOperands, MatmulOperands
+from fpsim.operands import MatmulOperands
 from fpsim.packing_operands import pack_values
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
@@ -69,30 +69,12 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run a matrix product as M * N dot products, some rows of ``a`` at a time."""
     (m, k), n = args.a.shape, args.b.shape[1]
-    c = np.zeros((m, n), dtype=spec.initial.dtype) if args.c is None else args.c
     out = np.empty((m, n), dtype=spec.result.dtype)
     batch = max(1, ROWS_BATCH // (k * n))
     for row in range(0, m, batch):
-        part = slice(row, min(row + batch, m))
-        shape = (part.stop - row, n)
-        a_scale = None if args.a_scale is None else args.a_scale[part, None]
-        b_scale = None if args.b_scale is None else np.moveaxis(args.b_scale, 1, 0)[None]
-        dots = DotOperands(
-            a=np.broadcast_to(args.a[part, None], (*shape, k)),
-            b=np.broadcast_to(args.b.T[None], (*shape, k)),
-            c=c[part],
-            a_scale=_spread(a_scale, shape),
-            b_scale=_spread(b_scale, shape),
-            a_block=args.a_block,
-            b_block=args.b_block,
-            random=None if args.random is None else args.random[part],
-        )
-        out[part] = dot_codes(spec, dots)
+        part = slice(row, row + batch)
+        out[part] = dot_codes(spec, args.rows(part).as_dots(spec.initial))
     return out
-
-
-def _spread(scale: Array | None, shape: tuple[int, int]) -> Array | None:
-    return None if scale is None else np.broadcast_to(scale, (*shape, *scale.shape[2:]))
 
 
 # -- terms of composite stages -------------------------------------------------------------------

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.tiles import Source, Tile
-from fpsim.lowering import exponent_table, scale_exponents, value_table, values_of
+from fpsim.lowering import compact, exponent_table, exponents_of, value_table
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
@@ -113,26 +113,13 @@ def _panels(scales: Array, columns: int) -> Array:
     return np.ascontiguousarray(split.transpose(0, 2, 3, 1))
 
 
-def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> Array | None:
-    """Return scale codes with a last axis of signs, or None."""
+def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | None, Array]:
+    """Return indices of scales with a last axis of signs, or None, and the table they point to."""
     scale = getattr(args, f"{operand}_scale")
     if scale is None:
-        return None
-    return np.asarray(scale if spec.splits(operand) else scale[..., None])
-
-
-def _indexed_scales(
-    spec: MacSpec, args: MatmulOperands, operand: str
-) -> tuple[Array, NDArray[Any]]:
-    """Return scales as indices, with a last axis of signs, and the codes they stand for."""
-    cube = _cube(spec, args, operand)
-    fmt = getattr(spec, f"{operand}_scale")
-    if cube is None:
-        return _NO_SCALES, np.zeros(1, dtype=fmt.dtype)
-    if fmt.bits <= 8:
-        return cube, np.arange(1 << fmt.bits, dtype=fmt.dtype)
-    codes, places = np.unique(cube, return_inverse=True)
-    return places.reshape(cube.shape).astype(np.int32), codes
+        return None, np.ones(1)
+    indices, table = compact(scale, getattr(spec, f"{operand}_scale"))
+    return np.asarray(indices if spec.splits(operand) else indices[..., None]), table
 
 
 def _scaled_table(
@@ -145,17 +132,16 @@ def _scaled_table(
     """
     kept = np.float64 if power else dtype
     table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
-    cube, codes = _indexed_scales(spec, args, operand)
-    scales = values_of(getattr(spec, f"{operand}_scale"), codes).astype(kept)
-    return _packer(spec, args, operand, table, cube, scales)
+    cube, scale_table = _cube(spec, args, operand)
+    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
 def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
     """Return the same for powers of two."""
     table = powers(exponent_table(getattr(spec, operand))).astype(dtype)
-    cube, codes = _indexed_scales(spec, args, operand)
-    scales = powers(scale_exponents(getattr(spec, f"{operand}_scale"), codes)).astype(dtype)
-    return _packer(spec, args, operand, table, cube, scales)
+    cube, scales = _cube(spec, args, operand)
+    scale_table = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
+    return _packer(spec, args, operand, table, cube, scale_table.astype(dtype))
 
 
 def _packer(
@@ -163,12 +149,12 @@ def _packer(
     args: MatmulOperands,
     operand: str,
     table: Array,
-    cube: Array,
+    cube: Array | None,
     scale_table: Array,
 ) -> tuple[Any, ...]:
     place = getattr(spec, operand).bits - 1
     block = getattr(args, f"{operand}_block")
-    return table, cube, place, scale_table, block
+    return table, _NO_SCALES if cube is None else cube, place, scale_table, block
 
 
 def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
@@ -184,10 +170,11 @@ def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any
 def _per_block(
     spec: MacSpec, args: MatmulOperands, operand: str, source: Source, used: int
 ) -> Array | None:
-    """Return scale codes (M or N, blocks, signs) of a block source."""
-    cube = _cube(spec, args, operand)
-    if cube is None:
+    """Return the scales (M or N, blocks, signs) of a block source."""
+    indices, table = _cube(spec, args, operand)
+    if indices is None:
         return None
+    cube = table[indices]
     if operand == "b":
         cube = np.moveaxis(cube, 1, 0)
     block = getattr(args, f"{operand}_block")
@@ -202,15 +189,14 @@ def _block_scales(
 ) -> Array:  # fmt: skip
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
-    codes = _per_block(spec, args, operand, source, used)
+    scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if codes is None:
+    if scales is None:
         out[:count, :used] = 1.0
         return out
-    values = values_of(getattr(spec, f"{operand}_scale"), codes)
     if nan_scale is NanScale.ZERO:
-        values = np.where(np.isnan(values), 0.0, values)
-    out[:count, :used] = values
+        scales = np.where(np.isnan(scales), 0.0, scales)
+    out[:count, :used] = scales
     return out
 
 
@@ -220,10 +206,10 @@ def _scale_powers(
 ) -> Array:  # fmt: skip
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
-    codes = _per_block(spec, args, operand, source, used)
+    scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if codes is None:
+    if scales is None:
         out[:count, :used] = 1.0
         return out
-    out[:count, :used] = powers(scale_exponents(getattr(spec, f"{operand}_scale"), codes))
+    out[:count, :used] = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import value_table, values_of
+from fpsim.lowering import compact, value_table
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
@@ -73,7 +73,7 @@ def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -
             return span
         low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
         return Span(span.low + low, span.high + high)
-    factors = value_span(values_of(scale_format, np.unique(scale)))
+    factors = _used_span(scale_format, scale)
     return span if factors is None else span * factors
 
 
@@ -148,12 +148,17 @@ def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBound
         if codes is None:
             continue
         fmt = getattr(spec, f"{name}_scale")
-        factors = value_span(values_of(fmt, np.unique(codes)))
+        factors = _used_span(fmt, codes)
         if factors is not None:
             scales = scales * factors
         bits += _scale_bits(spec, name)
         headroom += int(_scale_bits(spec, name) > 0)
     return TermBounds(sums, scales, (sums.bits, bits), headroom)
+
+
+def _used_span(fmt: Format, codes: NDArray[Any]) -> Span | None:
+    indices, table = compact(np.unique(codes), fmt)
+    return value_span(table[indices])
 
 
 def value_span(values: NDArray[np.float64]) -> Span | None:

@@ -55,8 +55,8 @@ SCHEMA = 1
 MAX_OPERAND_BITS = 19
 #: Significant bits of a term that the kernels hold exactly.
 F64_BITS = 53
-#: Exponents between which a product with its scales is a normal float64.
-F64_LOW, F64_HIGH = -1022, 1023
+#: Exponents between which a product with its scales is a normal float64, with room for a sum.
+F64_LOW, F64_HIGH = -1022, 960
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
 _OPERAND = r"(?:[^x-]|(?<=[bq])-)+"

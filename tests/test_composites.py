@@ -255,3 +255,19 @@ def test_a_nan_scale_has_no_place_on_a_grid(nan_scale: str) -> None:
     else:
         with pytest.raises(ValueError, match="has no code"):
             unit.dot(x, x, a_scale=[255])
+
+
+def test_a_scale_may_be_a_float32() -> None:
+    """Without a table of all 2^32 values; the products keep all of their 2 * 24 + 4 bits."""
+    rng = np.random.default_rng(7)
+    a, b = rng.integers(0, 16, (2, 3, 8)).astype(np.uint8)
+    for stage in (Exact(F32), Chain(F32), Block(4, Chain(F32)), Block(4, Aligned(2, 20, F32))):
+        other = "e5m2" if isinstance(stage, Block) else "e8m23"
+        unit = unit_of(stage, a_scale="e8m23", b_scale=other)
+        x, y = (
+            fmt.encode(rng.normal(size=(3, 2))) for fmt in (unit.spec.a_scale, unit.spec.b_scale)
+        )
+        given = {"a_scale": x[:, None], "b_scale": y[None]}
+        expected = oracle.dot(unit, a[:, None], b[None], **given)
+        assert np.array_equal(unit.dot(a[:, None], b[None], **given), expected)
+        assert np.array_equal(unit.matmul(a, b.T, None, x, y.T), expected)
