@@ -95,6 +95,7 @@ def plan_whole(
     floor = stage.exponent_floor
     plain = stage.addend is Addend.EARLY and stage.width is None and not stage.signed_zero
     starts_on_grid = first is None or first.low >= low
+    product_exponent = terms.a.high - 1 + terms.b.high - 1
     fmt = stage.format
     steps = -(-count // stage.products)
     grows_little = stage.rounding is Rounding.RTZ or 2 * steps <= 1 << fmt.mantissa_bits
@@ -105,21 +106,22 @@ def plan_whole(
         or stage.product_limit is not None
         or not starts_on_grid
         or stage.products > MAX_UNROLLED
-        or terms.span.high - fraction > low
+        or product_exponent - fraction > low
         or (floor is not None and floor - fraction > low)
     ):
         return None
-    highest = low + fraction  # of E, so that E - F <= low
-    top = terms.span.times(count).high
-    if top >= highest:
+    extra = int(stage.rounding is not Rounding.RTZ) + (first is not None)
+    start_high = 1 + product_exponent if first is None else max(first.high, 1 + product_exponent)
+    highest = low + fraction + 1  # |sum| < 2^(low + F + 1) has E <= low + F
+    top = max(terms.span.times(count).high, start_high) + extra
+    if top > highest:
         bound = largest()
-        top = highest if not np.isfinite(bound) else max(math.frexp(bound)[1], terms.span.high)
-    if first is not None:
-        top = max(top, first.high) + 1
-    if top + 1 > highest:
+        if np.isfinite(bound):
+            top = max(math.frexp(bound)[1], start_high) + extra
+    if top > highest:
         return None
-    lane = F32_BITS if top + 1 - low <= F32_BITS and _whole_in_float32(stage, terms) else F64_BITS
-    if top + 1 - low > lane or max(terms.bits) > lane:
+    lane = F32_BITS if top - low <= F32_BITS and _whole_in_float32(stage, terms) else F64_BITS
+    if top - low > lane or max(terms.bits) > lane:
         return None
     width = 32 if lane == F32_BITS else 64
     step = whole_step(LANES[width], stage.products, str(stage.rounding))
