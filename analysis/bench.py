@@ -32,19 +32,42 @@ from fpsim.vectors.philox import Philox
 
 Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
-#: (unit, with E8M0 scales per 32): what the matrix product rows measure.
+#: (unit, elements per scale, 0 for none): what the matrix product rows measure.
 UNITS = (
-    ("e2m1-chain-e5m10", False),
-    ("e2m1-chain-e5m10", True),
-    ("e2m1-chain-e5m10-saturate", False),
-    ("e2m1-chain-e5m10-rtz", False),
-    ("e2m1-chain-e8m7", False),
-    ("e2m1-chain-e8m23", False),
-    ("e2m1-chain-e4m3fn", False),
-    ("e2m1-exact-e8m23", False),
-    ("e2m1-exact-e8m23", True),
-    ("e2m1-fixed24q2", False),
-    ("e2m1-fixed16q2-saturate", False),
+    ("e2m1-chain-e5m10", 0),
+    ("e2m1-chain-e5m10", 32),
+    ("e2m1-chain-e5m10-saturate", 0),
+    ("e2m1-chain-e5m10-rtz", 0),
+    ("e2m1-chain-e5m10-sr8", 0),
+    ("e2m1-chain-e8m7", 0),
+    ("e2m1-chain-e8m23", 0),
+    ("e2m1-chain-e8m23-rtz", 0),
+    ("e2m1-chain-e4m3fn", 0),
+    ("e4m3fn-chain-e5m10", 0),
+    ("e2m1-exact-e8m23", 0),
+    ("e2m1-exact-e8m23", 32),
+    ("e4m3fn-exact-e8m23", 32),
+    ("e2m1-fixed24q2", 0),
+    ("e2m1-fixed16q2-saturate", 0),
+    ("nvidia-a100-fp16", 0),
+    ("nvidia-h100-bf16", 0),
+    ("nvidia-h100-e4m3", 0),
+    ("e2m1-aligned32f13-e8m13", 0),
+    ("amd-cdna1a", 0),
+    ("amd-cdna1b", 0),
+    ("amd-cdna2", 0),
+    ("amd-cdna3-fp16", 0),
+    ("intel-amx-bf16", 0),
+    ("e2m1-tree8-e5m10", 0),
+    ("e2m1-tree-e8m23", 0),
+    ("e2m1-tree-e8m23-lanes16", 0),
+    ("e2m1-chunked128-of-aligned32f13-e8m13-into-chain-e8m23", 0),
+    ("e2m1-chunked128-of-chain-e5m10-into-chain-e8m23", 0),
+    ("e2m1-block32-into-chain-e8m23", 32),
+    ("e2m1.ue4m3fn-block16-into-chain-e8m23", 16),
+    ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
+    ("nvidia-b200-nvf4", 16),
+    ("nvidia-b200-mxf4", 32),
 )
 ELEMENTS = 1 << 24
 
@@ -72,9 +95,18 @@ def best(work: Work, runs: int = 7) -> float:
     return min(times)
 
 
-def _codes(bits: int, shape: tuple[int, ...], stream: int) -> np.ndarray:
-    count = int(np.prod(shape))
-    return Philox(1, stream).bits(bits, count).reshape(shape).astype(np.uint8)
+def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    """Return random finite codes."""
+    words = Philox(1, stream).bits(fmt.bits, int(np.prod(shape)))
+    codes = words.reshape(shape).astype(fmt.dtype)
+    codes[~np.isfinite(fmt.decode(codes))] = 0
+    return codes
+
+
+def _scales(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    """Return codes of random powers of two around one."""
+    powers = Philox(1, stream).bits(3, int(np.prod(shape))).astype(np.float64) - 4
+    return fmt.encode(np.exp2(powers)).reshape(shape)
 
 
 def matmul_rows(threads: int) -> Iterator[Row]:
@@ -82,17 +114,22 @@ def matmul_rows(threads: int) -> Iterator[Row]:
     m, k, n = SHAPE
     x, y = torch.randn(m, k), torch.randn(k, n)
     macs = m * k * n
-    for name, scaled in UNITS:
+    for name, block in UNITS:
         unit = fpsim.get_unit(name)
-        a, b = _codes(4, (m, k), 0), _codes(4, (k, n), 1)
-        scales = {}
-        if scaled:
-            scales["a_scale"] = 120 + _codes(3, (m, k // 32), 2)
-            scales["b_scale"] = 120 + _codes(3, (k // 32, n), 3)
-        seconds = best(partial(unit.matmul, a, b, **scales))
+        spec = unit.spec
+        a, b = _codes(unit.a, (m, k), 0), _codes(unit.b, (k, n), 1)
+        more = {}
+        if block:
+            signs = [(2,) if spec.splits(operand) else () for operand in "ab"]
+            more["a_scale"] = _scales(spec.a_scale, (m, k // block, *signs[0]), 2)
+            more["b_scale"] = _scales(spec.b_scale, (k // block, n, *signs[1]), 3)
+        if spec.random_bits:
+            words = Philox(1, 4).bits(spec.random_bits, macs)
+            more["random"] = words.reshape(m, n, k).astype(np.uint8)
+        seconds = best(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
-        kernel = unit.plan(a, b, **scales).kernel
-        label = f"{name}{' + E8M0 scales' if scaled else ''}"
+        kernel = unit.plan(a, b, **more).kernel
+        label = f"{name}{f' + scales per {block}' if block else ''}"
         yield Row(
             label,
             kernel,

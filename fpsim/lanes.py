@@ -63,7 +63,10 @@ class _Job:
         return codes
 
     def values(self, start: Array | None, random: Array | None = None) -> Array:
-        """Return the values (M, N) of the final codes in the lane's type, from initial codes."""
+        """Return the values (M, N) that the lanes end with, from initial codes.
+
+        They are those of the final codes, of a stage that rounds after every step.
+        """
         return self._run(None if start is None else self.stage.initial.decode(start), random)
 
     def _fixed_codes(self, stage: Fixed, start: Array | None) -> Array:
@@ -110,7 +113,7 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 
 
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
-    """Return the values (M, N) of the same codes, of a stage that rounds after every step."""
+    """Return the values (M, N) that lanes end with; see `run_lanes`."""
     return _job(spec, args, plan).values(args.c, args.random)
 
 

@@ -17,12 +17,12 @@ from fpsim.engine import MAX_UNROLLED, Plan, plan_matmul, plan_terms
 from fpsim.formats import Format
 from fpsim.kernels import exact
 from fpsim.lanes import run_lanes, run_planes, run_values
-from fpsim.lowering import exponents_of
+from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.packing_operands import pack_values
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
-from fpsim.spans import TermBounds
+from fpsim.spans import TermBounds, block_of_scales
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Stage, Tree
 
@@ -44,6 +44,8 @@ def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
 def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     if plan.kernel == "limbs":
         return _run_limbs(spec, args)
+    if plan.kernel == "block limbs":
+        return _run_block_limbs(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
     if plan.kernel == "chunks":
@@ -64,6 +66,39 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
     return encode_exact(stage, sums, args.random)
+
+
+def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Run an exact sum of scaled products: exact block sums in lanes, scaled, then in limbs."""
+    stage = spec.accumulate
+    assert isinstance(stage, Exact)
+    n, k = args.b.shape[1], args.a.shape[1]
+    size = block_of_scales(args)
+    parts = range(0, k, size)
+    b_scale = np.ones((len(parts), n))
+    if args.b_scale is not None:
+        b_scale = values_of(args.b_scale, spec.b_scale).repeat(args.b_block // size, axis=0)
+
+    def terms(rows: MatmulOperands) -> Array:
+        a_scale = np.ones((rows.a.shape[0], len(parts)))
+        if rows.a_scale is not None:
+            a_scale = values_of(rows.a_scale, spec.a_scale).repeat(rows.a_block // size, axis=1)
+        plain = replace(rows, a_scale=None, b_scale=None, random=None)
+        found = np.empty((len(parts), rows.a.shape[0], n))
+        for g, start in enumerate(parts):
+            sums = run_values(spec, plain.cut(start, min(start + size, k)), plan)
+            found[g] = sums * (a_scale[:, g, None] * b_scale[g])
+        return found
+
+    def add(found: Array, c: Array | None) -> Array:
+        shape = found.shape[1:]
+        rows = np.ascontiguousarray(found.reshape(len(parts), -1).T)
+        start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
+        sums = np.empty(len(rows))
+        exact.exact_dots(rows, np.ones(rows.shape), start, False, sums)
+        return encode_exact(stage, sums, None).reshape(shape)
+
+    return _in_row_batches(args, len(parts), terms, add, spec)
 
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:

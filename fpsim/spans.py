@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "Span",
     "TermBounds",
     "block_bounds",
+    "block_of_scales",
     "format_span",
     "largest_sum",
     "operand_bits",
@@ -127,6 +129,16 @@ def largest_sum(spec: MacSpec, args: MatmulOperands) -> float:
     rows = squares[0][args.a].sum(axis=1, dtype=np.float64).max()
     columns = squares[1][args.b].sum(axis=0, dtype=np.float64).max()
     return float(np.sqrt(rows * columns) * (1 + 1e-6))
+
+
+def block_of_scales(args: MatmulOperands) -> int:
+    """Return how many elements of K have the same scales on both sides; 0 without scales."""
+    blocks = [
+        block
+        for scale, block in ((args.a_scale, args.a_block), (args.b_scale, args.b_block))
+        if scale is not None
+    ]
+    return math.gcd(*blocks) if blocks else 0
 
 
 def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fpsim.engine.adds import plan_chain, plan_node
-from fpsim.engine.exact_sums import plan_exact, plan_fixed
+from fpsim.engine.exact_sums import plan_block_limbs, plan_exact, plan_fixed
 from fpsim.engine.plan import (
     F32_BITS,
     F64_BITS,
@@ -29,7 +29,12 @@ from fpsim.kernels.group_steps import tree_step
 from fpsim.kernels.tiles import Source, turn
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Rounding
-from fpsim.spans import TermBounds, block_bounds, largest_sum, product_bounds
+from fpsim.spans import (
+    TermBounds,
+    block_bounds,
+    largest_sum,
+    product_bounds,
+)
 from fpsim.spec import MacSpec
 from fpsim.stages import (
     Aligned,
@@ -64,7 +69,10 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
         if plan is not None:
             return plan
-    return plan_terms(stage, bounds, length, args.c)
+    plan = plan_terms(stage, bounds, length, args.c)
+    if plan.kernel == "limbs":
+        return plan_block_limbs(spec, args) or plan
+    return plan
 
 
 def plan_terms(

@@ -9,11 +9,17 @@ import numpy as np
 
 from fpsim.engine.plan import F32_BITS, F64_BITS, ROWS, Plan, fits_float32, float_shift
 from fpsim.kernels.steps import step_named
+from fpsim.names import E8M0
+from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spans import Span, TermBounds, value_span
+from fpsim.spans import Span, TermBounds, block_of_scales, format_span, value_span
+from fpsim.spec import MacSpec, significand_bits
 from fpsim.stages import Exact, Fixed
 
-__all__ = ["plan_exact", "plan_fixed"]
+__all__ = ["plan_block_limbs", "plan_exact", "plan_fixed"]
+
+#: Least block of products with common scales worth a lane before the limbs.
+MIN_LIMB_BLOCK = 4
 
 
 def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan:
@@ -64,3 +70,26 @@ def _plain_sum(terms: TermBounds, total: Span) -> str | None:
     if total.bits <= F32_BITS and fits_float32(total) and float_shift(terms.a, terms.b) is not None:
         return "float"
     return "double" if total.bits <= F64_BITS else None
+
+
+def plan_block_limbs(spec: MacSpec, args: MatmulOperands) -> Plan | None:
+    """Plan an exact sum as block sums that a lane holds, then limbs for the scaled ones, or None.
+
+    An exact zero must not depend on the signs of the zeros it is made of.
+    """
+    stage, size = spec.accumulate, block_of_scales(args)
+    assert isinstance(stage, Exact)
+    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or args.random is not None:
+        return None
+    scales = [fmt for fmt in (spec.a_scale, spec.b_scale) if fmt != E8M0]
+    bits = (significand_bits(spec.a), significand_bits(spec.b))
+    products = TermBounds(format_span(spec.a), format_span(spec.b), bits)
+    sums = products.span.times(size)
+    plain = _plain_sum(products, sums)
+    fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
+    start = np.zeros(1) if args.c is None else stage.format.decode(args.c)
+    signed_zeros = stage.rounding is Rounding.RDN or bool(np.any((start == 0) & np.signbit(start)))
+    if plain is None or not fits or signed_zeros:
+        return None
+    why = f"sums of {size} fit {sums.bits} bits of {plain}; scaled, they are summed in limbs"
+    return Plan("block limbs", why, step_named(plain))
