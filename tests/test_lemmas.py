@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from fpsim import MacUnit, get_format
 from fpsim.rounding import Rounding
-from fpsim.stages import Addend, Aligned, Block, Chain, Chunked, Exact, Joins, Stage, Tree
+from fpsim.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -262,4 +273,61 @@ def test_every_path_of_composites(stage: Stage, name: str) -> None:
     plan = unit.plan(a, b, c=c)
     assert name in plan.kernel
     assert plan.why
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize(("k", "kernel"), [(64, "tree-64"), (65, "subtrees"), (197, "subtrees")])
+@pytest.mark.parametrize("product", ["fused", "rounded"])
+def test_large_trees_are_trees_of_subtrees(k: int, kernel: str, product: str) -> None:
+    unit = unit_of(Tree(float_format("e5m10"), product=ProductRounding(product)))
+    a, b = straining(unit, k)
+    c = get_format("e5m10").encode(np.linspace(-3, 3, 20).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith(kernel)
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_a_subtree_of_zeros_keeps_their_sign() -> None:
+    """-0 is what leaves a sum of negative zeros negative: no +0 may slip in between."""
+    unit = unit_of(Tree(float_format("e5m10")))
+    a, b = np.full((1, 130), 8), np.full((130, 1), 3)  # -0 * 1.5
+    c = np.full((1, 1), 0x8000)
+    assert unit.plan(a, b, c=c).kernel == "subtrees"
+    assert unit.matmul(a, b, c).item() == 0x8000
+
+
+@pytest.mark.parametrize(
+    ("operand", "rounding", "scale", "kernel"),
+    [
+        ("e4m3fn", "rne", "e8m0", "block limbs"),  # 16 products of 36 bits: 40
+        ("e5m2", "rne", "e8m0", "limbs"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", "limbs"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", "limbs"),  # the sign of a zero sum depends on its zeros
+    ],
+)
+def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
+    operand: str, rounding: str, scale: str, kernel: str
+) -> None:
+    stage = Exact(float_format("e8m23"), Rounding(rounding))
+    unit = unit_of(stage, operand, a_scale=scale, b_scale=scale)
+    a, b = straining(unit, 48)
+    rng = np.random.default_rng(2)
+    scales = {
+        "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-90, 90, (4, 3)))),
+        "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-90, 90, (3, 5)))),
+    }
+    assert unit.plan(a, b, **scales).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b, **scales), oracle_matmul(unit, a, b, **scales))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("reach", "limit"), [(None, None), (3, 5)])
+def test_joined_windows_run_in_lanes(lanes: int, reach: int | None, limit: int | None) -> None:
+    stage = Aligned(
+        6, 12, float_format("e8m10"), rounding=Rounding.RNE, addend=Addend.JOINED, lanes=lanes,
+        join_sum_bits=15, join_addend_bits=9, join_reach=reach, product_limit=limit,
+    )  # fmt: skip
+    unit = unit_of(stage)
+    a, b = straining(unit, 20)
+    c = unit.result.encode(np.linspace(-900, 900, 20).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith("joined64")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
