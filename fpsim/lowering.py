@@ -16,9 +16,11 @@ from fpsim.operands import DotOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
 
-__all__ = ["Rows", "exponents_of", "value_table"]
+__all__ = ["Rows", "compact", "exponents_of", "value_table", "values_of"]
 
 Array = NDArray[Any]
+#: Bits of the widest format that gets a table of all of its values.
+MAX_TABLE_BITS = 19
 
 
 @lru_cache(maxsize=64)
@@ -27,6 +29,23 @@ def value_table(fmt: Format) -> NDArray[np.float64]:
     table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
     table.flags.writeable = False
     return table
+
+
+def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
+    """Return (indices, table) with ``table[indices]`` the values of codes.
+
+    The table has every code's value; of a wide format only those in use.
+    """
+    if fmt.bits <= MAX_TABLE_BITS:
+        return codes, value_table(fmt)
+    used, indices = np.unique(codes, return_inverse=True)
+    return indices.reshape(codes.shape), fmt.decode(used)
+
+
+def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of codes."""
+    indices, table = compact(codes, fmt)
+    return np.asarray(table[indices])
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
@@ -77,17 +96,21 @@ class _Operand:
             return np.zeros(self.codes.shape, dtype=np.intp)
         return (self.codes >> (self.format.bits - 1)).astype(np.intp)
 
-    def element_scales(self) -> Array | None:
-        """Return the scale code of every element (R, K)."""
-        if self.scales is None or not self.split:
-            return None if self.scales is None else self.scales[..., 0]
-        return np.take_along_axis(self.scales, self.signs[..., None], axis=-1)[..., 0]
+    def element_scales(self) -> NDArray[np.float64] | None:
+        """Return the scale of every element (R, K)."""
+        if self.scales is None:
+            return None
+        codes = self.scales
+        if self.split:
+            codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
+        indices, table = compact(codes[..., 0], self.scale_format)
+        return np.asarray(table[indices])
 
     def values(self) -> NDArray[np.float64]:
         """Return the scaled values (R, K)."""
         values = value_table(self.format)[self.codes]
         scales = self.element_scales()
-        return values if scales is None else values * value_table(self.scale_format)[scales]
+        return values if scales is None else _times(values, scales)
 
     def exponents(self) -> NDArray[np.int32]:
         """Return e(x) + e(scale) of every element (R, K)."""
@@ -95,7 +118,7 @@ class _Operand:
         scales = self.element_scales()
         if scales is None:
             return exponents
-        return sum_exponents(exponents, exponent_table(self.scale_format)[scales])
+        return sum_exponents(exponents, exponents_of(scales, self.scale_format))
 
     def cut(self, part: slice) -> _Operand:
         """Return a part of K."""
@@ -137,7 +160,7 @@ class Rows:
 
     def products(self) -> NDArray[np.float64]:
         """Return the scaled products (R, K)."""
-        return self.a.values() * self.b.values()
+        return _times(self.a.values(), self.b.values())
 
     def product_exponents(self) -> NDArray[np.int32]:
         """Return the products' alignment exponents (R, K)."""
@@ -145,9 +168,8 @@ class Rows:
 
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Return scaled block sums and their exponents (R, groups * quadrants)."""
-        products = (
-            value_table(self.a.format)[self.a.codes] * value_table(self.b.format)[self.b.codes]
-        )
+        a, b = self.a, self.b
+        products = _times(value_table(a.format)[a.codes], value_table(b.format)[b.codes])
         terms, exponents = [], []
         for a_sign in (0, 1) if self.a.split else (None,):
             for b_sign in (0, 1) if self.b.split else (None,):
@@ -160,8 +182,7 @@ class Rows:
                 if stage.nan_scale is NanScale.ZERO:
                     sums = np.where(np.isnan(scale), 0.0, sums)
                     scale = np.where(np.isnan(scale), 0.0, scale)
-                with np.errstate(invalid="ignore"):  # infinity times a zero scale is NaN
-                    terms.append(sums * scale)
+                terms.append(_times(sums, scale))
                 exponents.append(exponent)
         values = np.stack(terms, axis=-1).reshape(products.shape[0], -1)
         return values, np.stack(exponents, axis=-1).reshape(values.shape)
@@ -175,9 +196,17 @@ class Rows:
         for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
             if operand.scales is not None:
                 codes = operand.scales[:, :: stage.size, sign or 0]
-                value = value * value_table(operand.scale_format)[codes]
-                exponent = sum_exponents(exponent, exponent_table(operand.scale_format)[codes])
+                indices, table = compact(codes, operand.scale_format)
+                value = _times(value, table[indices])
+                powers = exponents_of(table, operand.scale_format)[indices]
+                exponent = sum_exponents(exponent, powers)
         return value, exponent
+
+
+def _times(x: Array, y: Array) -> NDArray[np.float64]:
+    """Return exact products; zero times infinity is NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x * y)
 
 
 def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
@@ -186,4 +215,5 @@ def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
     groups = -(-length // size)
     padded = np.zeros((rows, groups * size))
     padded[:, :length] = products
-    return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)
+    with np.errstate(invalid="ignore"):  # infinities of both signs sum to NaN
+        return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)

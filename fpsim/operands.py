@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, check_codes
+from fpsim.formats import FixedFormat, Format, check_codes
 from fpsim.spec import MacSpec
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
@@ -208,6 +208,28 @@ class MatmulOperands:
             c=None if self.c is None else self.c[part],
             a_scale=None if self.a_scale is None else self.a_scale[part],
             random=None if self.random is None else self.random[part],
+        )
+
+    def as_dots(self, initial: Format) -> DotOperands:
+        """Return the M * N dot products (M, N, K); ``initial`` is the format of ``c``."""
+        (m, k), n = self.a.shape, self.b.shape[1]
+        scales = [
+            None if self.a_scale is None else self.a_scale[:, None],
+            None if self.b_scale is None else np.moveaxis(self.b_scale, 1, 0)[None],
+        ]
+        a_scale, b_scale = (
+            None if scale is None else np.broadcast_to(scale, (m, n, *scale.shape[2:]))
+            for scale in scales
+        )
+        return DotOperands(
+            a=np.broadcast_to(self.a[:, None], (m, n, k)),
+            b=np.broadcast_to(self.b.T[None], (m, n, k)),
+            c=np.zeros((m, n), dtype=initial.dtype) if self.c is None else self.c,
+            a_scale=a_scale,
+            b_scale=b_scale,
+            a_block=self.a_block,
+            b_block=self.b_block,
+            random=self.random,
         )
 
     def every(self, first: int, step: int) -> MatmulOperands:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.tiles import Source, Tile
-from fpsim.lowering import exponent_table, value_table
+from fpsim.lowering import compact, exponent_table, exponents_of, value_table
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
@@ -113,34 +113,45 @@ def _panels(scales: Array, columns: int) -> Array:
     return np.ascontiguousarray(split.transpose(0, 2, 3, 1))
 
 
-def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> Array | None:
-    """Return scale codes with a last axis of signs, or None."""
+def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | None, Array]:
+    """Return indices of scales with a last axis of signs, or None, and the table they point to."""
     scale = getattr(args, f"{operand}_scale")
     if scale is None:
-        return None
-    return np.asarray(scale if spec.splits(operand) else scale[..., None])
+        return None, np.ones(1)
+    indices, table = compact(scale, getattr(spec, f"{operand}_scale"))
+    return np.asarray(indices if spec.splits(operand) else indices[..., None]), table
 
 
 def _scaled_table(
     spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
 ) -> tuple[Any, ...]:
-    """Return a packer's arguments: value table, scales, sign place, scale table, block."""
-    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(dtype)
-    scale_table = value_table(getattr(spec, f"{operand}_scale")).astype(dtype)
-    return _packer(spec, args, operand, table, scale_table)
+    """Return a packer's arguments: value table, scales, sign place, scale table, block.
+
+    Where a power moves, a value or a scale may be out of float32's range although their product is
+    not: those are multiplied in float64.
+    """
+    kept = np.float64 if power else dtype
+    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
+    cube, scale_table = _cube(spec, args, operand)
+    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
 def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
     """Return the same for powers of two."""
     table = powers(exponent_table(getattr(spec, operand))).astype(dtype)
-    scale_table = powers(exponent_table(getattr(spec, f"{operand}_scale"))).astype(dtype)
-    return _packer(spec, args, operand, table, scale_table)
+    cube, scales = _cube(spec, args, operand)
+    scale_table = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
+    return _packer(spec, args, operand, table, cube, scale_table.astype(dtype))
 
 
 def _packer(
-    spec: MacSpec, args: MatmulOperands, operand: str, table: Array, scale_table: Array
+    spec: MacSpec,
+    args: MatmulOperands,
+    operand: str,
+    table: Array,
+    cube: Array | None,
+    scale_table: Array,
 ) -> tuple[Any, ...]:
-    cube = _cube(spec, args, operand)
     place = getattr(spec, operand).bits - 1
     block = getattr(args, f"{operand}_block")
     return table, _NO_SCALES if cube is None else cube, place, scale_table, block
@@ -159,10 +170,11 @@ def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any
 def _per_block(
     spec: MacSpec, args: MatmulOperands, operand: str, source: Source, used: int
 ) -> Array | None:
-    """Return scale codes (M or N, blocks, signs) of a block source."""
-    cube = _cube(spec, args, operand)
-    if cube is None:
+    """Return the scales (M or N, blocks, signs) of a block source."""
+    indices, table = _cube(spec, args, operand)
+    if indices is None:
         return None
+    cube = table[indices]
     if operand == "b":
         cube = np.moveaxis(cube, 1, 0)
     block = getattr(args, f"{operand}_block")
@@ -177,15 +189,14 @@ def _block_scales(
 ) -> Array:  # fmt: skip
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
-    codes = _per_block(spec, args, operand, source, used)
+    scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if codes is None:
+    if scales is None:
         out[:count, :used] = 1.0
         return out
-    table = value_table(getattr(spec, f"{operand}_scale"))
     if nan_scale is NanScale.ZERO:
-        table = np.where(np.isnan(table), 0.0, table)
-    out[:count, :used] = table[codes]
+        scales = np.where(np.isnan(scales), 0.0, scales)
+    out[:count, :used] = scales
     return out
 
 
@@ -195,10 +206,10 @@ def _scale_powers(
 ) -> Array:  # fmt: skip
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
-    codes = _per_block(spec, args, operand, source, used)
+    scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if codes is None:
+    if scales is None:
         out[:count, :used] = 1.0
         return out
-    out[:count, :used] = powers(exponent_table(getattr(spec, f"{operand}_scale")))[codes]
+    out[:count, :used] = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
     return out

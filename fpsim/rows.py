@@ -33,7 +33,16 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["add_terms", "convert_fixed", "dot_codes", "encode_exact", "step_codes"]
+__all__ = [
+    "add_terms",
+    "add_up",
+    "convert_fixed",
+    "dot_codes",
+    "encode_exact",
+    "outer_terms",
+    "random_rows",
+    "step_codes",
+]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
@@ -52,26 +61,40 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
     Raises:
         FpsimError: a result that the accumulator has no code for.
     """
-    random = _NO_RANDOM
-    if args.random is not None:
-        random = args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
     c = np.ascontiguousarray(args.c.reshape(-1))
-    codes = _run(spec, spec.accumulate, Rows.of(spec, args), c, random, keep)
+    codes = _run(spec, spec.accumulate, Rows.of(spec, args), c, random_rows(args), keep)
     return codes.astype(spec.result.dtype, copy=False).reshape(*args.shape, -1)
 
 
-def _run(spec: MacSpec, stage: Stage, rows: Rows, c: Array, random: Array, keep: int) -> Array:
+def random_rows(args: DotOperands) -> Array:
+    """Return the random integers as `add_up` takes them."""
+    if args.random is None:
+        return _NO_RANDOM
+    return args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
+
+
+def outer_terms(spec: MacSpec, rows: Rows) -> tuple[Stage, Array, Array | None]:
+    """Return the stage that makes the result, its terms (R, T) and their alignment exponents.
+
+    The terms are products, scaled block sums or the results of chunks.
+    """
+    return _terms(spec, spec.accumulate, rows)
+
+
+def _terms(spec: MacSpec, stage: Stage, rows: Rows) -> tuple[Stage, Array, Array | None]:
     if isinstance(stage, Block):
         values, exponents = rows.block_terms(stage)
         if stage.convert is not None:
             values = _through(values, stage.convert, stage.convert_rounding)
-        return _add_up(stage.into, values, exponents, c, random, keep)
+        return stage.into, values, exponents
     if isinstance(stage, Chunked):
-        values, exponents = _chunk_terms(spec, stage, rows)
-        return _add_up(stage.outer, values, exponents, c, random, keep)
+        return stage.outer, *_chunk_terms(spec, stage, rows)
     aligns = isinstance(stage, Aligned) and not stage.normalised
-    needed = rows.product_exponents() if aligns else None
-    return _add_up(stage, rows.products(), needed, c, random, keep)
+    return stage, rows.products(), rows.product_exponents() if aligns else None
+
+
+def _run(spec: MacSpec, stage: Stage, rows: Rows, c: Array, random: Array, keep: int) -> Array:
+    return add_up(*_terms(spec, stage, rows), c, random, keep)
 
 
 def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Array]:
@@ -89,7 +112,7 @@ def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Arra
 def add_terms(stage: Stage, values: Array, exponents: Array, c: Array) -> Array:
     """Return the result codes (R,) of a stage that adds rows of terms (R, T) to codes (R,)."""
     start = np.ascontiguousarray(c)
-    return _add_up(stage, values, exponents, start, _NO_RANDOM, 1)[:, -1]
+    return add_up(stage, values, exponents, start, _NO_RANDOM, 1)[:, -1]
 
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
@@ -97,10 +120,13 @@ def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
     return fmt.decode(fmt.encode(values, rounding, str(fmt.default_overflow)))
 
 
-def _add_up(
+def add_up(
     stage: Stage, values: Array, exponents: Array | None, c: Array, random: Array, keep: int
 ) -> Array:
-    """Return the codes (R, S) of a stage that adds terms (R, T)."""
+    """Return up to ``keep`` last codes (R, S) of a stage that adds terms (R, T) to codes (R,).
+
+    ``random`` has a row of integers per row of terms; any array where nothing is random.
+    """
     values = np.ascontiguousarray(values)
     if isinstance(stage, Fixed):
         return _fixed(stage, values, c, random, keep)

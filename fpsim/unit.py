@@ -19,6 +19,7 @@ from fpsim.oracle import Trace
 from fpsim.presets import presets
 from fpsim.resources import golden_dir
 from fpsim.rows import dot_codes, step_codes
+from fpsim.sizing import Sizing, study
 from fpsim.spec import MacSpec
 
 __all__ = ["MacUnit", "get_unit", "preset_names", "unit_names"]
@@ -136,6 +137,19 @@ class MacUnit:
         with their flags; operands as in `dot` without leading axes.
         """
         return oracle.trace(self.spec, a, b, c, a_scale, b_scale, **options)
+
+    def size(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        **options: Unpack[ScaleOptions],
+    ) -> Sizing:
+        """Return what the accumulator met on a matrix product: losses, and the width it needed.
+
+        Arguments as in `matmul`; `fpsim.sizing.study` takes dot products too.
+        """
+        return study(self.spec, a, b, c, **options)
 
     def plan(self, a: ArrayLike, b: ArrayLike, **options: Unpack[OperandOptions]) -> Plan:
         """Return the kernel that `matmul` would use for these operands, and why it is exact."""

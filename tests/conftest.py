@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from fpsim import oracle
 from fpsim.kernels import encode, gemm
+from fpsim.oracle import numbers
 
 # Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
 # There is no deadline because the first example of a kernel variant compiles it.
@@ -31,8 +32,10 @@ def memoised_oracle() -> Iterator[None]:
     """Let the oracle remember what codes mean and which are neighbours: four times as fast."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("decode", "_floor_code", "_grid"):
-            if hasattr(oracle, name):
-                patch.setattr(oracle, name, lru_cache(maxsize=1 << 20)(getattr(oracle, name)))
+            cached = lru_cache(maxsize=1 << 20)(getattr(numbers, name))
+            for module in (numbers, oracle):
+                if hasattr(module, name):
+                    patch.setattr(module, name, cached)
         yield
 
 
@@ -50,7 +53,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes the engine believe in a processor with the given features."""
 
     def pretend(*features: str) -> None:
-        monkeypatch.setattr("fpsim.engine.host_features", lambda: frozenset(features))
+        monkeypatch.setattr("fpsim.engine.adds.host_features", lambda: frozenset(features))
 
     return pretend
 
@@ -61,25 +64,8 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled = (gemm.gemm, encode.encoder)
     for variants in compiled:
         variants.cache_clear()
-    for module in ("gemm", "encode"):
+    for module in ("tiles", "encode"):
         monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
     for variants in compiled:
         variants.cache_clear()
-
-
-#: Sweeps whose every case compiles or enumerates a lot: run with ``-m slow``.
-SWEEPS = frozenset(
-    f"test_{name}.py"
-    for name in (
-        "blocks", "cache", "elements", "encode", "exact", "kernels", "metamorphic",
-        "properties", "third_party", "vectors",
-    )
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the sweeps slow."""
-    for item in items:
-        if item.path.name in SWEEPS:
-            item.add_marker(pytest.mark.slow)

@@ -3,23 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
 from fpsim.formats import Format
 from fpsim.kernels.vector import host_features
 from fpsim.names import get_format
-from fpsim.stages import Chain, Exact, Fixed
+from fpsim.stages import Chain, Exact, Fixed, Stage
 
 #: What this processor really has, before a test pretends otherwise.
 HOST = host_features()
 #: Every rounding that needs no random bits.
 DETERMINISTIC = [r for r in Rounding if r is not Rounding.SR]
+
+
+def sweep(cases: Iterable[Any], quick: Container[Any]) -> list[Any]:
+    """Return the cases of a parametrized test, those that are not ``quick`` marked slow."""
+    slow = pytest.mark.slow
+    return [
+        case
+        if case in quick
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=slow)
+        for case in cases
+    ]
 
 
 def float_format(name: str) -> FloatFormat:
@@ -226,7 +238,74 @@ def oracle_matmul(
         a[:, None, :],
         b.T[None, :, :],
         c,
-        None if a_scale is None else a_scale[:, None, :],
-        None if b_scale is None else b_scale.T[None, :, :],
+        None if a_scale is None else a_scale[:, None],
+        None if b_scale is None else np.moveaxis(b_scale, 1, 0)[None],
         **options,
     )
+
+
+#: Arrays at least this long take the vector kernels, shorter ones the scalar code.
+LONG = 1 << 10
+
+
+def encodings(
+    values: NDArray[Any], fmt: Format, *arguments: Any, random: Any = None, **options: Any
+) -> Iterator[tuple[str, NDArray[Any], NDArray[np.bool_]]]:
+    """Encode in every way there is: yield a name, the codes and the mask of values they are of.
+
+    Long and short arrays and float32 take different kernels; a tail that fills no vector counts.
+    """
+
+    def encode(x: NDArray[Any], mask: NDArray[np.bool_], start: int, stop: int) -> NDArray[Any]:
+        part = {} if random is None else {"random": np.resize(random[mask], x.size)[start:stop]}
+        return fmt.encode(x[start:stop], *arguments, **part, **options)
+
+    everything = np.ones(values.size, dtype=bool)
+    if not values.size:
+        return
+    pieces = [encode(values, everything, i, i + LONG - 1) for i in range(0, values.size, LONG - 1)]
+    yield "short", np.concatenate(pieces), everything
+    size = max(values.size, LONG + 5)
+    yield "long", encode(np.resize(values, size), everything, 0, size)[: values.size], everything
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)
+    exact = (single == values) | np.isnan(values)
+    if exact.any():
+        size = max(int(exact.sum()), LONG + 7)
+        codes = encode(np.resize(single[exact], size), exact, 0, size)
+        yield "float32", codes[: exact.sum()], exact
+
+
+# -- dot products by hand ------------------------------------------------------------------------
+
+
+def unit_of(stage: Stage, a: str = "e2m1", b: str | None = None, **more: Any) -> MacUnit:
+    """Return a unit of any stage; ``more`` may have scale formats and a sign split."""
+    for name in ("a_scale", "b_scale"):
+        if name in more:
+            more[name] = get_format(more[name])
+    return MacUnit(MacSpec(get_format(a), get_format(b or a), stage, **more))
+
+
+def codes_of(fmt: Format, values: Any) -> NDArray[Any]:
+    """Return the codes of values that a format holds exactly."""
+    overflow = "inf" if isinstance(fmt, FloatFormat) and fmt.infinity else "saturate"
+    codes = fmt.encode(np.asarray(values, dtype=np.float64), "rtz", overflow)
+    assert same_floats(fmt.decode(codes), np.asarray(values, dtype=np.float64))
+    return codes
+
+
+def dot_code(unit: MacUnit, a: Any, b: Any = None, c: float = 0.0, **scales: Any) -> int:
+    """Return the code of a dot product of values (``b`` all ones), by kernel and oracle alike."""
+    x = codes_of(unit.a, a)
+    y = codes_of(unit.b, np.ones(len(a)) if b is None else b)
+    start = codes_of(unit.spec.initial, c)
+    code = int(unit.dot(x, y, start, **scales))
+    assert code == int(oracle.dot(unit, x, y, start, **scales))
+    assert code == unit.trace(x, y, start, **scales).code
+    return code
+
+
+def dot_value(unit: MacUnit, a: Any, b: Any = None, c: float = 0.0, **scales: Any) -> float:
+    """Return the value of `dot_code`."""
+    return float(unit.result.decode([dot_code(unit, a, b, c, **scales)])[0])

@@ -7,7 +7,7 @@ smallest and largest numbers, infinities, NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,19 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding
+from fpsim import (
+    FixedFormat,
+    FloatFormat,
+    FpsimError,
+    MacSpec,
+    MacUnit,
+    Overflow,
+    Rounding,
+    get_format,
+)
 from fpsim.formats import SPECIAL_SUFFIXES, Format, NanCodes, Subnormals
+from fpsim.names import E8M0
+from fpsim.spec import SignSplit
 from fpsim.stages import Chain, Exact, Fixed, Stage
 
 E8M0_NAN = 255
@@ -136,8 +147,12 @@ def mac_specs(
     stages: st.SearchStrategy[Stage] | None = None,
     operands: st.SearchStrategy[Format] | None = None,
     described: bool = False,
+    any_scales: bool = False,
 ) -> MacSpec:
-    """Any valid MAC unit; with ``described`` sometimes with a name and a description."""
+    """Any valid MAC unit; with ``described`` sometimes with a name and a description.
+
+    With ``any_scales`` scale formats may be other than E8M0, and operands scaled by sign.
+    """
     if stages is None:
         stages = st.one_of(float_stages(Chain), float_stages(Exact), fixed_stages())
     formats = operand_formats() if operands is None else operands
@@ -149,7 +164,31 @@ def mac_specs(
             st.one_of(st.just(""), st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True))
         )
         description = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-    return MacSpec(a, b, draw(stages), name, description)
+    stage = draw(stages)
+    try:
+        spec = MacSpec(a, b, stage, name, description)
+        return _scaled(draw, spec) if any_scales else spec
+    except FpsimError:
+        assume(False)  # more significant bits than float64 has, or a split without signs
+        raise
+
+
+#: Scale formats of MX, NVFP4 and others: signed, unsigned, with and without infinities.
+SCALES = ("e8m0", "e8m0", "e8m0", "e4m3fn", "ue4m3fn", "e5m2", "e3m4", "e8m7")
+
+
+def _scaled(draw: st.DrawFn, spec: MacSpec) -> MacSpec:
+    scales = [get_format(draw(st.sampled_from(SCALES))) for _ in "ab"]
+    splits = [SignSplit.NONE]
+    if spec.a.signed and spec.b.signed:
+        splits = [*splits, SignSplit.NONE, *SignSplit]
+    return replace(
+        spec,
+        name="",
+        a_scale=scales[0],
+        b_scale=scales[1],
+        sign_split=draw(st.sampled_from(splits)),
+    )
 
 
 # -- operands ------------------------------------------------------------------------------------
@@ -212,7 +251,7 @@ def matmul_cases(
     special: bool = True,
     scaled: bool = True,
 ) -> MatmulCase:
-    """A unit with small matrices of codes, E8M0 scales and random bits.
+    """A unit with small matrices of codes, scales and random bits.
 
     Without ``special`` no operand or scale is NaN or infinite, as fixed point demands.
     """
@@ -229,21 +268,33 @@ def matmul_cases(
     b = matrix(pick(spec.b), k, n, spec.b.dtype)
     c = None
     if draw(st.booleans()):
-        c = matrix(codes(spec.result), m, n, spec.result.dtype)
-    block = draw(st.integers(1, k))
+        c = matrix(codes(spec.initial), m, n, spec.initial.dtype)
+    size = 1 if spec.block is None else spec.block.size
+    block = size * draw(st.integers(1, -(-k // size)))
     groups = -(-k // block)
     scales: list[NDArray[Any] | None] = [None, None]
     for side, shape in enumerate(((m, groups), (groups, n))):
         if scaled and draw(st.booleans()):
-            scales[side] = matrix(_scales(draw, special), *shape, np.uint8)
+            name = "ab"[side]
+            fmt, signs = getattr(spec, f"{name}_scale"), 1 + spec.splits(name)
+            source = _scales(draw, special) if fmt == E8M0 else _significant(fmt, special)
+            drawn = matrix(source, shape[0], shape[1] * signs, fmt.dtype)
+            scales[side] = drawn.reshape(*shape, 2) if signs == 2 else drawn
     random = None
-    stage = spec.accumulate
-    if stage.rounding is Rounding.SR:
-        steps = 1 if isinstance(stage, Exact) else k
-        top = (1 << stage.random_bits) - 1
+    steps = spec.roundings(k)
+    if steps:
+        top = (1 << spec.random_bits) - 1
         words = draw(st.lists(st.integers(0, top), min_size=m * n * steps, max_size=m * n * steps))
         random = np.array(words, dtype=np.uint32).reshape(m, n, steps)
     return MatmulCase(MacUnit(spec), a, b, c, scales[0], scales[1], block, random)
+
+
+def _significant(fmt: Format, special: bool) -> st.SearchStrategy[int]:
+    """Codes of scales with a significand, most of them near one."""
+    one = int(fmt.encode([1.0])[0])
+    step = 1 << fmt.mantissa_bits
+    near = st.integers(max(1, one - 4 * step), min(fmt.max_code, one + 4 * step))
+    return st.one_of(near, near, codes(fmt) if special else finite_operand_codes(fmt))
 
 
 def _scales(draw: st.DrawFn, special: bool) -> st.SearchStrategy[int]:

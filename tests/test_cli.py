@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fpsim.cli import main
@@ -49,6 +51,68 @@ def test_units(capsys: Capture) -> None:
     assert 'kind = "chain"' in out
 
 
+def test_units_have_their_evidence(capsys: Capture) -> None:
+    rows = {row["name"]: row for row in run_json(capsys, "units")}
+    assert rows["nvidia-v100-fp16"]["evidence"] == "validated"
+    assert rows["nvidia-b200-nvf4"]["evidence"] == "single source"
+    assert rows["intel-amx-bf16"]["evidence"] == "modelled"
+    assert all(row["source"] for row in rows.values() if row["evidence"])
+    assert main(["units"]) == 0
+    assert "nvidia-v100-fp16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", [["show"], []])
+def test_units_show_prints_equation_evidence_and_toml(how: list[str], capsys: Capture) -> None:
+    assert main(["units", *how, "nvidia-a100-fp16"]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0].startswith("p_i = e5m10(a_i) * e5m10(b_i)")
+    assert "E = max(e_i, e(c), -132)" in lines[0]
+    assert lines[1] == "evidence: validated"
+    assert lines[2].startswith("source: ") and "arXiv 2512.07004" in lines[2]
+    (row,) = run_json(capsys, "units", *how, "nvidia-a100-fp16")
+    assert row["toml"] in out
+    assert tomllib.loads(row["toml"])["accumulate"]["fraction_bits"] == 24
+
+
+def test_trace_shows_every_node(capsys: Capture) -> None:
+    command = ["trace", "nvidia-h100-e4m3", "--a", "0x38", "0x40", "--b", "0x38", "0xB8"]
+    assert main([*command, "--c", "0x3f800000"]) == 0
+    out = capsys.readouterr().out
+    for words in ("p[1]", "-2", "t[c]", "4096", "e8m23 0x0"):
+        assert words in out
+    data = run_json(capsys, *command)
+    assert data["code"] == 0xBF800000
+    assert data["value"] == -1.0
+    assert data["nodes"][1] == {"step": 0, "name": "p[1]", "value": "-2", "exponent": 1}
+
+
+def test_trace_takes_scales_pairs_and_random_bits(capsys: Capture) -> None:
+    scaled = ["trace", "e2m1-block2-into-exact-e8m23", "--a", "2", "2", "2", "--b", "2", "2", "2"]
+    data = run_json(capsys, *scaled, "--a-scale", "128", "126", "--block", "2")
+    assert data["value"] == 4.5
+    split = ["trace", "e2m1.e5m2.splitxe2m1-exact-e8m23", "--a", "2", "10", "--b", "2", "2"]
+    data = run_json(capsys, *split, "--a-scale", "0x3c", "0x40")
+    assert data["value"] == 1.0 - 2.0
+    data = run_json(capsys, "trace", "e2m1-chain-e4m3-sr2", "--a", "1", "--b", "1", "--random", "3")
+    assert data["value"] == 0.25
+    data = run_json(capsys, "trace", "e5m2-chain-e8m23", "--a", "0x7c", "--b", "0x3c")
+    assert data["value"] == "inf"
+
+
+def test_size_reads_codes_from_a_file(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "layer.npz"
+    np.savez(path, a=[[7, 2, 2]], b=[[7], [2], [2]], c=[[0]], a_scale=[[127]])
+    data = run_json(capsys, "size", "e2m1-chain-e5m2", str(path))
+    assert (data["steps"], data["inexact"], data["swamped"]) == (3, 3, 2)
+    assert data["largest"] == 38.0
+    assert (data["fixed_width"], data["fixed_lsb"]) == (7, 0)
+    assert main(["size", "e2m1-chain-e5m2", str(path)]) == 0
+    assert "7 bits, LSB 2^0" in capsys.readouterr().out
+    np.savez(path, a=[7, 2], b=[[7, 2], [2, 2]])
+    assert run_json(capsys, "size", "e2m1-chain-e5m2", str(path), "--dots")["dots"] == 2
+
+
 def test_vectors_write_and_check(capsys: Capture, tmp_path: Path) -> None:
     out = tmp_path / "v"
     made = run_json(capsys, "vectors", "e2m1-fixed24q2", "--out", str(out), "--count", "100")
@@ -80,7 +144,7 @@ SMALL = {"sqnr": ["--samples", "4096"]}
     ("argv", "message"),
     [
         (["formats", "e2n1"], "format: 'e2n1' is not a format name"),
-        (["formats", "e8m23"], "tables are for up to 8"),
+        (["formats", "e8m23"], "tables are for up to 16"),
         (["encode", "e2m1", "nan"], "values: nan at index (0,) has no code in e2m1"),
         (["encode", "e2m1", "1", "--overflow", "inf"], "overflow: 'inf' is not possible in e2m1"),
         (["decode", "e2m1", "16"], "codes: 16 is not a code of e2m1 (0..15)"),
@@ -100,6 +164,19 @@ SMALL = {"sqnr": ["--samples", "4096"]}
         (["plot", "formats", "--out", "{file}/x.svg"], "cannot be written"),
         (["demo", "--out", "{file}/x", "--no-model"], "cannot be written"),
         (["units", "{file}"], "not valid TOML"),
+        (["units", "show"], "units: show needs the name of a unit"),
+        (["units", "exact", "exact"], "units: 'exact' after 'exact'"),
+        (["units", "show", "nvidia-h10-fp16"], "did you mean 'nvidia-h100-fp16'"),
+        (["trace", "exact", "--a", "16", "--b", "1"], "a: 16 is not a code of e2m1"),
+        (["trace", "exact", "--a", "1", "--b", "1", "2"], "b: K is 2"),
+        (["trace", "exact", "--a", "1", "--b", "1", "--c", "-1"], "c: -1"),
+        (
+            ["trace", "e2m1.e5m2.split-exact-e8m23", "--a", "1", "--b", "1", "--a-scale", "1"],
+            "a_scale: 1 codes; e2m1.e5m2.split-exact-e8m23 takes pairs",
+        ),
+        (["size", "exact", "{file}"], "is not an .npz file of arrays"),
+        (["size", "exact", "{file}.no"], "cannot be read"),
+        (["size", "nonsense", "{file}"], "unit: 'nonsense'"),
     ],
 )
 def test_mistakes_get_one_sentence(

@@ -23,7 +23,7 @@ def commands() -> list[str]:
 
 
 def test_python_examples_print_what_they_say() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
@@ -32,6 +32,8 @@ def test_python_examples_print_what_they_say() -> None:
     assert "[[38.5]]" in code
     assert lines[2] == "20688"
     assert lines[2] in code
+    assert lines[5] in code
+    assert lines[6] == "True"
 
 
 @pytest.mark.parametrize("line", [c for c in commands() if not c.startswith(SLOW)])

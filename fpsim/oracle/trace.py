@@ -38,6 +38,11 @@ class Node(NamedTuple):
         assert self.value.magnitude is not None
         return sign + _exact(self.value.magnitude)
 
+    @property
+    def flag_names(self) -> list[str]:
+        """Names of the flags that are set."""
+        return [f.name.lower() for f in Flag if f.name and self.flags and f in self.flags]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the node as JSON-ready data."""
         data: dict[str, Any] = {"step": self.step, "name": self.name, "value": self.text}
@@ -46,7 +51,7 @@ class Node(NamedTuple):
         if self.code is not None:
             data |= {"code": self.code, "format": self.format}
         if self.flags is not None:
-            data["flags"] = [f.name.lower() for f in Flag if f.name and f in self.flags]
+            data["flags"] = self.flag_names
         return data
 
 
@@ -93,8 +98,9 @@ def _exact(value: Fraction) -> str:
     shift = value.denominator.bit_length() - 1
     integer = value.numerator
     if shift == 0:
-        while integer and integer % 2 == 0 and integer >= 1 << 40:
-            integer, shift = integer // 2, shift - 1
-        return str(integer) if shift == 0 else f"{integer}*2^{-shift}"
+        if integer < 1 << 40:
+            return str(integer)
+        shift = (integer & -integer).bit_length() - 1
+        return f"{integer >> shift}*2^{shift}" if shift else str(integer)
     text = str(float(value))
     return text if Fraction(text) == value and len(text) <= 12 else f"{integer}*2^-{shift}"

@@ -201,9 +201,9 @@ def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
                 return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
     scales = (shape.spec.a_scale, shape.spec.b_scale)
     unsigned = not any(s.signed for s in scales)
-    if isinstance(stage, Block) and mutant.name == "-0 lost" and unsigned:
-        if _exact_blocks(shape, stage):
-            return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
+    exact = isinstance(stage, Block) and unsigned and _exact_blocks(shape, stage)
+    if exact and mutant.name == "-0 lost":
+        return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
         mutant.name == "-0 lost in the addend"
         and isinstance(stage, Block)

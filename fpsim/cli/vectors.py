@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fpsim
 from fpsim import vectors
+from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
@@ -21,13 +20,10 @@ from fpsim.vectors.explain import explain, schema_of
 
 __all__ = ["register"]
 
-FAILED = 1
-Command = Callable[..., Any]
 
-
-def register(command: Command) -> None:
-    """Add the commands; ``command(name, run, text, reports)`` makes a parser of one."""
-    sub = command(
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    sub = commands.add(
         "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them"
     )
     sub.add_argument("unit", nargs="?")
@@ -47,19 +43,19 @@ def register(command: Command) -> None:
     sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
 
-    sub = command("explain", _explain, "Show one vector step by step")
+    sub = commands.add("explain", _explain, "Show one vector step by step")
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
 
-    sub = command("coverage", _coverage, "Corner bins of a directory of dot products")
+    sub = commands.add("coverage", _coverage, "Corner bins of a directory of dot products")
     sub.add_argument("directory", type=Path, metavar="DIR")
 
-    sub = command("golden", _golden, "Check the published vectors and regenerate the large sets")
+    sub = commands.add("golden", _golden, "Check the published vectors, the large sets too")
     sub.add_argument("names", nargs="*", metavar="UNIT")
     sub.add_argument("--write", action="store_true", help="make and prove the published sets anew")
     sub.add_argument("--released", action="store_true", help="leave the large sets out")
 
-    sub = command("export-c", _export_c, "Write a C99 model of a unit, for DPI-C too")
+    sub = commands.add("export-c", _export_c, "Write a C99 model of a unit, for DPI-C too")
     sub.add_argument("unit")
     sub.add_argument("--out", type=Path, required=True, metavar="MAC.h")
     sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
@@ -67,7 +63,10 @@ def register(command: Command) -> None:
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
-    print(json.dumps(data, indent=1) if args.json else text)
+    if args.json:
+        print_json(data)
+    else:
+        print(text)
 
 
 def _vectors(args: argparse.Namespace) -> int:
@@ -127,7 +126,7 @@ def _check(args: argparse.Namespace) -> int:
 def _explain(args: argparse.Namespace) -> int:
     found = explain(args.directory, args.line)
     _print(args, found.to_dict(), str(found))
-    return 0 if found.right else FAILED
+    return 0 if found.right else INCOMPLETE
 
 
 def _coverage(args: argparse.Namespace) -> int:
@@ -136,7 +135,7 @@ def _coverage(args: argparse.Namespace) -> int:
     with bar("traces") as update:
         found = coverage(args.directory, update)
     _print(args, found.to_dict(), str(found))
-    return 0 if found.complete else FAILED
+    return 0 if found.complete else INCOMPLETE
 
 
 def _golden(args: argparse.Namespace) -> int:

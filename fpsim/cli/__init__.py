@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``fpsim`` command: parses, calls, prints. A module per group of commands.
+
+Exit status: 0 done, 1 a comparison failed or the demo is incomplete, 2 bad input (one sentence on
+standard error).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import fpsim
+from fpsim.cli import formats, models, testbench, units, vectors
+from fpsim.cli.output import Commands
+from fpsim.errors import FpsimError
+
+__all__ = ["main"]
+
+BAD_INPUT = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
+    commands = Commands(parser)
+    for group in (formats, units, vectors, testbench, models):
+        group.register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except FpsimError as error:
+        print(f"fpsim: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("fpsim: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return status

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fpsim units``, ``trace``, ``size``: what units there are and what they do."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fpsim
+from fpsim.cli.output import Commands, code, print_json, table
+from fpsim.errors import FpsimError
+from fpsim.sizing import Sizing, study
+from fpsim.spec import MacSpec
+
+__all__ = ["register"]
+
+#: Arrays that `fpsim size` reads.
+OPERANDS = ("a", "b", "c", "a_scale", "b_scale")
+
+
+# -- units ---------------------------------------------------------------------------------------
+
+
+def _unit_row(spec: MacSpec) -> dict[str, str]:
+    return {
+        "name": spec.name,
+        "canonical": spec.canonical_name,
+        "evidence": str(spec.evidence),
+        "source": spec.source,
+        "equation": spec.equation,
+        "description": spec.description,
+    }
+
+
+def _units(args: argparse.Namespace) -> int:
+    if args.name == "show" and args.shown is None:
+        raise FpsimError("units: show needs the name of a unit or a path ending in .toml")
+    if args.name is not None and args.name != "show" and args.shown is not None:
+        raise FpsimError(f"units: {args.shown!r} after {args.name!r}; one unit at a time")
+    name = args.shown if args.name == "show" else args.name
+    if name is not None:
+        return _show(fpsim.get_unit(name).spec, args.json)
+    published = [fpsim.get_unit(n).spec for n in fpsim.unit_names()]
+    silicon = [fpsim.get_unit(n).spec for n in fpsim.preset_names()]
+    if args.json:
+        print_json([_unit_row(spec) for spec in (*published, *silicon)])
+        return 0
+    rows = [[s.name, s.description] for s in published]
+    table("Published units; any canonical name works too", ["name", "what it is"], rows)
+    rows = [[s.name, str(s.evidence), s.description] for s in silicon]
+    table("Units of real silicon", ["name", "evidence", "what it is"], rows)
+    return 0
+
+
+def _show(spec: MacSpec, as_json: bool) -> int:
+    row = _unit_row(spec)
+    if as_json:
+        print_json([row | {"toml": spec.to_toml()}])
+        return 0
+    print(spec.equation)
+    for key in ("evidence", "source"):
+        if row[key]:
+            print(f"{key}: {row[key]}")
+    print(f"\n{spec.to_toml()}", end="")
+    return 0
+
+
+# -- trace ---------------------------------------------------------------------------------------
+
+
+def _trace(args: argparse.Namespace) -> int:
+    unit = fpsim.get_unit(args.unit)
+    spec = unit.spec
+    given: dict[str, Any] = {"a": args.a, "b": args.b}
+    for name in ("a_scale", "b_scale"):
+        codes = getattr(args, name)
+        if codes is None:
+            continue
+        if spec.splits(name[0]):
+            if len(codes) % 2:
+                raise FpsimError(
+                    f"{name}: {len(codes)} codes; {spec.name} takes pairs, for the element "
+                    "codes without the sign bit and with it"
+                )
+            codes = np.array(codes, dtype=np.int64).reshape(-1, 2)
+        given[name] = codes
+    if args.c is not None:
+        given["c"] = args.c
+    if args.block is not None:
+        given["block"] = args.block
+    if args.random is not None:
+        given["random"] = args.random
+    trace = unit.trace(**given)
+    value = float(unit.result.decode([trace.code])[0])
+    if args.json:
+        shown = value if np.isfinite(value) else str(value)
+        data = {"unit": spec.name, "equation": spec.equation, "value": shown}
+        print_json(data | trace.to_dict())
+        return 0
+    rows = []
+    for node in trace.nodes:
+        bits = f"{node.format} 0x{node.code:x}" if node.code is not None else ""
+        exponent = "" if node.exponent is None else node.exponent
+        rows.append([node.step, node.name, node.text, exponent, bits, ", ".join(node.flag_names)])
+    columns = ["step", "node", "value", "exponent", "code", "flags"]
+    table(f"{spec.name}: {value} (0x{trace.code:x})", columns, rows)
+    return 0
+
+
+# -- size ----------------------------------------------------------------------------------------
+
+
+def _size(args: argparse.Namespace) -> int:
+    unit = fpsim.get_unit(args.unit)
+    given = _arrays(args.operands)
+    if args.block is not None:
+        given["block"] = args.block
+    sizing = study(unit, **given, dots=args.dots)
+    if args.json:
+        print_json(sizing.to_dict())
+        return 0
+    table(f"{unit.name} on {args.operands}", ["", ""], _size_rows(sizing))
+    return 0
+
+
+def _size_rows(sizing: Sizing) -> list[list[object]]:
+    def share(count: int) -> str:
+        return f"{count} ({100 * count / sizing.steps:.3g} %)"
+
+    fmt = sizing.float_format
+    return [
+        ["dot products, steps", f"{sizing.dots}, {sizing.steps}"],
+        ["overflowing steps", share(sizing.overflows)],
+        ["of them saturated or wrapped", share(sizing.saturations)],
+        ["inexact steps", share(sizing.inexact)],
+        ["fully swamped steps", share(sizing.swamped)],
+        ["results not finite", sizing.not_finite],
+        ["relative error, largest", f"{sizing.max_relative_error:.3g}"],
+        ["relative error, mean", f"{sizing.mean_relative_error:.3g}"],
+        ["SQNR against exact", f"{sizing.sqnr_db:.4g} dB"],
+        ["largest partial sum", f"{sizing.largest:.17g}"],
+        ["lossless fixed point", f"{sizing.fixed_width} bits, LSB 2^{sizing.fixed_lsb}"],
+        ["in any order", f"{sizing.any_order_width} bits"],
+        [
+            "lossless floating point",
+            f"{sizing.exponent_bits} exponent and {sizing.mantissa_bits} mantissa bits"
+            + (f" ({fmt.name})" if fmt is not None else ""),
+        ],
+    ]
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """Return the operands in an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if not hasattr(data, "files"):
+                raise FpsimError(f"{path}: one array, not an .npz with arrays a and b")
+            unknown = sorted(set(data.files) - set(OPERANDS))
+            if unknown:
+                raise FpsimError(
+                    f"{path}: {unknown[0]!r} is not an operand; known: {', '.join(OPERANDS)}"
+                )
+            for name in ("a", "b"):
+                if name not in data.files:
+                    raise FpsimError(f"{path}: array {name!r} is missing")
+            return {name: data[name] for name in data.files}
+    except OSError as error:
+        raise FpsimError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except FpsimError:
+        raise
+    except (ValueError, EOFError) as error:
+        raise FpsimError(f"{path}: is not an .npz file of arrays ({error})") from None
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    sub = commands.add(
+        "units", _units, "List units with their evidence, or show one: equation, source, TOML"
+    )
+    sub.add_argument("name", nargs="?", metavar="[show] NAME", help="a name or a .toml file")
+    sub.add_argument("shown", nargs="?", help=argparse.SUPPRESS)
+
+    sub = commands.add("trace", _trace, "Show every internal node of one dot product")
+    sub.add_argument("unit")
+    for option in ("--a", "--b"):
+        sub.add_argument(option, nargs="+", type=code, required=True, help="codes, such as 7 0xF")
+    sub.add_argument("--c", type=code, help="code of the initial accumulator; +0 if absent")
+    for option in ("--a-scale", "--b-scale"):
+        sub.add_argument(
+            option, nargs="+", type=code, help="scale codes, one per block (a pair where split)"
+        )
+    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
+    sub.add_argument("--random", nargs="+", type=code, help="for sr: random integers")
+
+    sub = commands.add(
+        "size", _size, "What a unit's accumulator meets on data, and how wide it must be"
+    )
+    sub.add_argument("unit")
+    sub.add_argument(
+        "operands", type=Path, help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale"
+    )
+    sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
+    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
