@@ -267,7 +267,7 @@ def _with_scales(beats: Beats, beat: dict[str, Codes]) -> dict[str, Any]:
         for lane in beats.shape.lanes:
             if lane.name.endswith("_scale"):
                 one = beats.palette.one(lane.name[0])
-                columns[lane.name] = np.full((1, lane.lanes), one)
+                columns[lane.name] = np.full((beat["a"].shape[0], lane.lanes), one)
     return columns
 
 
@@ -301,6 +301,11 @@ def mixed_lanes(beats: Beats) -> None:
     pick = (pattern ^ (pattern >> 13)) >> 7 & 7
     a, b = (np.array([term[i] for term in terms])[pick] for i in (0, 1))
     beats.add(a=a, b=b)
+    if _float(beats) is None:
+        return
+    sums = rough_sums(beats.shape, _with_scales(beats, {"a": a, "b": b}))
+    for factor in (-1.0, 1.0, 1 / 3, -1 / 48, 5 / 256):  # cancelled, doubled, and bits below
+        beats.add(a=a, b=b, c=palette.encode_addend(sums * factor))
 
 
 def range_edges(beats: Beats) -> None:
