@@ -201,6 +201,9 @@ def beat_text(shape: Shape) -> str:
     return f"""/* One beat of {shape.k} elements for DPI-C: packed arrays as svBitVecVal. Define FPSIM_DPI in one
    translation unit to get a function to link with. */
 #ifdef FPSIM_DPI
+#ifdef __cplusplus
+extern "C" /* some simulators compile C as C++ */
+#endif
 void @beat({arguments}, const uint32_t *c, uint32_t *acc);
 void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 #else
@@ -226,6 +229,7 @@ def package_text(shape: Shape, prefix: str) -> str:
 // {spec.equation}
 // Link with the C model compiled with -DFPSIM_DPI. Element 0 of a packed array is in its low bits.
 package {prefix}pkg;
+  /* verilator lint_off UNUSEDPARAM */
   localparam int unsigned K = {shape.k};
   localparam int unsigned GROUP = {shape.group};
   // acc = dot(a, b, c): one beat of K elements.

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.kernels.words import write_words
-from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.shape import Shape
 
 __all__ = ["FORMATS", "TEXT_FORMATS", "Lines", "TextFormat", "package"]
 
@@ -145,6 +145,7 @@ def package(header: Header, shape: Shape) -> str:
         f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
         f"// {header['equation']}",
         f"package {name}_pkg;",
+        "  /* verilator lint_off UNUSEDPARAM */",
         f"  localparam int unsigned WORD_BITS = {shape.word_bits};",
         f"  localparam int unsigned COUNT = {header['count']};",
         f"  localparam int unsigned K = {shape.k};",
@@ -158,8 +159,3 @@ def package(header: Header, shape: Shape) -> str:
         f"endpackage : {name}_pkg",
     ]
     return "\n".join(lines) + "\n"
-
-
-def arrays(columns: Columns) -> Columns:
-    """Return what an npz file holds."""
-    return dict(columns)
