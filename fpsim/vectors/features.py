@@ -120,14 +120,24 @@ def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
     stages = [s for s in stages_of(spec.accumulate) if isinstance(s, Aligned)]
     if not stages:
         return
-    bits = stages[0].fraction_bits
+    groups: dict[str, list[Node]] = {}
+    for node in nodes:  # a chunk's nodes carry its name before theirs
+        prefix, dot, name = node.name.rpartition(".")
+        groups.setdefault(prefix + dot, []).append(node._replace(name=name))
+    for group in groups.values():
+        yield from _group_bins(group, stages[0])
+
+
+def _group_bins(nodes: list[Node], stage: Aligned) -> Iterator[str]:
+    """Yield the bins of one window after the other."""
+    bits = stage.fraction_bits
     window: int | None = None
     order = [n for n in nodes if n.name.startswith("p[")]
     start = 0
     for node in nodes:
         if node.name in ("E", "E0") and isinstance(node.value, int):
             window = node.value
-            start = node.step * stages[0].products
+            start = node.step * stage.products
         if window is None or not node.name.startswith("t[") or not isinstance(node.value, int):
             continue
         if node.name == "t[c]":

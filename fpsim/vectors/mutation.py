@@ -239,6 +239,12 @@ def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec
         return None
     low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
     high = exponents(shape.spec.a)[1] + exponents(shape.spec.b)[1]
+    nearest = Rounding.RDN not in (inner.rounding, inner.late_rounding)
+    if _only(inner, new, "signed_zero") and nearest and inner.format == inner.container:
+        return "a chunk starts from +0, and zero products of any sign leave it +0"
+    floors = [f for f in (inner.exponent_floor, new.exponent_floor) if f is not None]
+    if _only(inner, new, "exponent_floor") and max(floors) - inner.fraction_bits <= low:
+        return f"a window at the floor keeps every bit of products, multiples of 2^{low}"
     ranges = ("format", "container", "overflow")
     if all(getattr(inner, n) == getattr(new, n) for n in vars(inner) if n not in ranges):
         top = high + stage.size.bit_length()
