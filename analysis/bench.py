@@ -5,7 +5,7 @@ Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.m
 (matrix products) or of a numpy copy of the same float32 array (quantization), same shape, same
 threads, best of several runs. Absolute numbers are shown only to make the ratios readable.
 
-    python analysis/bench.py [--threads 1 2] [--model] [--json FILE]
+    python analysis/bench.py [--threads 1 2] [--parts matmul quantize] [--model] [--json FILE]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -29,20 +30,44 @@ import fpsim
 from fpsim.atomic import write_atomic
 from fpsim.vectors.philox import Philox
 
+Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
-#: (unit, with E8M0 scales per 32): what the matrix product rows measure.
+#: (unit, elements per scale, 0 for none): what the matrix product rows measure.
 UNITS = (
-    ("e2m1-chain-e5m10", False),
-    ("e2m1-chain-e5m10", True),
-    ("e2m1-chain-e5m10-saturate", False),
-    ("e2m1-chain-e5m10-rtz", False),
-    ("e2m1-chain-e8m7", False),
-    ("e2m1-chain-e8m23", False),
-    ("e2m1-chain-e4m3fn", False),
-    ("e2m1-exact-e8m23", False),
-    ("e2m1-exact-e8m23", True),
-    ("e2m1-fixed24q2", False),
-    ("e2m1-fixed16q2-saturate", False),
+    ("e2m1-chain-e5m10", 0),
+    ("e2m1-chain-e5m10", 32),
+    ("e2m1-chain-e5m10-saturate", 0),
+    ("e2m1-chain-e5m10-rtz", 0),
+    ("e2m1-chain-e5m10-sr8", 0),
+    ("e2m1-chain-e8m7", 0),
+    ("e2m1-chain-e8m23", 0),
+    ("e2m1-chain-e8m23-rtz", 0),
+    ("e2m1-chain-e4m3fn", 0),
+    ("e4m3fn-chain-e5m10", 0),
+    ("e2m1-exact-e8m23", 0),
+    ("e2m1-exact-e8m23", 32),
+    ("e4m3fn-exact-e8m23", 32),
+    ("e2m1-fixed24q2", 0),
+    ("e2m1-fixed16q2-saturate", 0),
+    ("nvidia-a100-fp16", 0),
+    ("nvidia-h100-bf16", 0),
+    ("nvidia-h100-e4m3", 0),
+    ("e2m1-aligned32f13-e8m13", 0),
+    ("amd-cdna1a", 0),
+    ("amd-cdna1b", 0),
+    ("amd-cdna2", 0),
+    ("amd-cdna3-fp16", 0),
+    ("intel-amx-bf16", 0),
+    ("e2m1-tree8-e5m10", 0),
+    ("e2m1-tree-e8m23", 0),
+    ("e2m1-tree-e8m23-lanes16", 0),
+    ("e2m1-chunked128-of-aligned32f13-e8m13-into-chain-e8m23", 0),
+    ("e2m1-chunked128-of-chain-e5m10-into-chain-e8m23", 0),
+    ("e2m1-block32-into-chain-e8m23", 32),
+    ("e2m1.ue4m3fn-block16-into-chain-e8m23", 16),
+    ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
+    ("nvidia-b200-nvf4", 16),
+    ("nvidia-b200-mxf4", 32),
 )
 ELEMENTS = 1 << 24
 
@@ -59,7 +84,7 @@ class Row:
     ratio: float
 
 
-def best(work: Callable[[], object], runs: int = 7) -> float:
+def best(work: Work, runs: int = 7) -> float:
     """Return the shortest time of several runs, in seconds, after one that compiles."""
     work()
     times = []
@@ -70,9 +95,18 @@ def best(work: Callable[[], object], runs: int = 7) -> float:
     return min(times)
 
 
-def _codes(bits: int, shape: tuple[int, ...], stream: int) -> np.ndarray:
-    count = int(np.prod(shape))
-    return Philox(1, stream).bits(bits, count).reshape(shape).astype(np.uint8)
+def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    """Return random finite codes."""
+    words = Philox(1, stream).bits(fmt.bits, int(np.prod(shape)))
+    codes = words.reshape(shape).astype(fmt.dtype)
+    codes[~np.isfinite(fmt.decode(codes))] = 0
+    return codes
+
+
+def _scales(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    """Return codes of random powers of two around one."""
+    powers = Philox(1, stream).bits(3, int(np.prod(shape))).astype(np.float64) - 4
+    return fmt.encode(np.exp2(powers)).reshape(shape)
 
 
 def matmul_rows(threads: int) -> Iterator[Row]:
@@ -80,17 +114,22 @@ def matmul_rows(threads: int) -> Iterator[Row]:
     m, k, n = SHAPE
     x, y = torch.randn(m, k), torch.randn(k, n)
     macs = m * k * n
-    for name, scaled in UNITS:
+    for name, block in UNITS:
         unit = fpsim.get_unit(name)
-        a, b = _codes(4, (m, k), 0), _codes(4, (k, n), 1)
-        scales = {}
-        if scaled:
-            scales["a_scale"] = 120 + _codes(3, (m, k // 32), 2)
-            scales["b_scale"] = 120 + _codes(3, (k // 32, n), 3)
-        seconds = best(partial(unit.matmul, a, b, **scales))
+        spec = unit.spec
+        a, b = _codes(unit.a, (m, k), 0), _codes(unit.b, (k, n), 1)
+        more = {}
+        if block:
+            signs = [(2,) if spec.splits(operand) else () for operand in "ab"]
+            more["a_scale"] = _scales(spec.a_scale, (m, k // block, *signs[0]), 2)
+            more["b_scale"] = _scales(spec.b_scale, (k // block, n, *signs[1]), 3)
+        if spec.random_bits:
+            words = Philox(1, 4).bits(spec.random_bits, macs)
+            more["random"] = words.reshape(m, n, k).astype(np.uint8)
+        seconds = best(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
-        kernel = unit.plan(a, b, **scales).kernel
-        label = f"{name}{' + E8M0 scales' if scaled else ''}"
+        kernel = unit.plan(a, b, **more).kernel
+        label = f"{name}{f' + scales per {block}' if block else ''}"
         yield Row(
             label,
             kernel,
@@ -101,21 +140,46 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         )
 
 
+#: (format, rounding, random bits, with flags): what the encoding rows measure.
+ENCODINGS = (
+    ("e2m1", "rne", 0, False),
+    ("e2m1", "rup", 0, False),
+    ("e2m1", "sr", 8, False),
+    ("e2m1", "rne", 0, True),
+    ("e4m3fn", "rne", 0, False),
+    ("e8m0", "rdn", 0, False),
+    ("e5m10", "rto", 0, False),
+    ("e5m10", "sr", 16, False),
+    ("e8m10", "rna", 0, False),
+    ("e8m23", "rtz", 0, False),
+)
+
+
+def _encoding(name: str, rounding: str, bits: int, flags: bool, x: np.ndarray) -> Work:
+    options: dict[str, Any] = {"flags": flags} if flags else {}
+    if bits:
+        words = Philox(1, 5).bits(bits, x.size).astype(f"uint{bits}")
+        options |= {"random": words, "random_bits": bits}
+    return partial(fpsim.get_format(name).encode, x, rounding, **options)
+
+
 def quantize_rows(threads: int) -> Iterator[Row]:
     """Measure encoding and block quantization beside a numpy copy."""
     x = np.asarray(torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(1)) * 2)
     target = np.empty_like(x)
     rows = x.reshape(-1, 1024)
-    work: dict[str, Callable[[], object]] = {
-        "e2m1 encode": partial(fpsim.get_format("e2m1").encode, x),
-        "e4m3fn encode": partial(fpsim.get_format("e4m3fn").encode, x),
-        **{
-            f"{name} quantize": partial(fpsim.get_block_format(name).quantize, rows)
-            for name in ("mxfp4", "nvfp4", "amxfp4")
-        },
+    e2m1 = fpsim.get_format("e2m1")
+    work: dict[str, Work] = {
+        f"{name} encode {rounding}{f' {bits} bits' * (bits > 0)}{' with flags' * flags}": _encoding(
+            name, rounding, bits, flags, x
+        )
+        for name, rounding, bits, flags in ENCODINGS
     }
+    work["e2m1 decode to float32"] = partial(e2m1.decode, e2m1.encode(x), np.float32)
+    for name in ("mxfp4", "nvfp4", "amxfp4"):
+        work[f"{name} quantize"] = partial(fpsim.get_block_format(name).quantize, rows)
     for label, run in work.items():
-        seconds = best(run, 3)
+        seconds = best(run, 5)
         reference = best(lambda: np.copyto(target, x), 10)
         rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
         yield Row(label, "", threads, rate, copy, reference / seconds)
@@ -145,6 +209,9 @@ def model_rows(threads: int) -> Iterator[Row]:
         yield Row(label, "", threads, *rates, reference / seconds)
 
 
+PARTS = {"matmul": matmul_rows, "quantize": quantize_rows, "model": model_rows}
+
+
 def _show(rows: list[Row]) -> None:
     table = Table(title="Throughput beside torch.matmul (or a numpy copy) in float32")
     for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
@@ -161,12 +228,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", action="store_true", help="also the whole model (minutes)")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(PARTS), default=["matmul", "quantize"], metavar="PART"
+    )
     args = parser.parse_args()
+    parts = [PARTS[name] for name in (*args.parts, *(["model"] if args.model else []))]
     rows: list[Row] = []
     for threads in args.threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)
-        for part in (matmul_rows, quantize_rows, *([model_rows] if args.model else [])):
+        for part in parts:
             print(f"{part.__name__}, {threads} threads", file=sys.stderr)
             rows.extend(part(threads))
     _show(rows)

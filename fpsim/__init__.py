@@ -2,6 +2,7 @@
 """fpsim: a bit-exact simulator and RTL reference model of FP4 hardware.
 
 fpsim.get_format("e2m1")          what a code means: decode, encode
+fpsim.format_table("e2m1")        every code of a format as text
 fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
 fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
 fpsim.oracle.dot(unit, a, b)      the same in exact rationals
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from fpsim import oracle
 from fpsim.blocks import BlockFormat, Quantized, get_block_format
+from fpsim.describe import format_table
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import get_format
@@ -31,6 +33,7 @@ __all__ = [
     "Quantized",
     "Rounding",
     "__version__",
+    "format_table",
     "get_block_format",
     "get_format",
     "get_unit",

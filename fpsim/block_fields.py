@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fpsim.errors import FpsimError, nearest
+from fpsim.float_fields import read_enum
 from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import E8M0, get_format
 from fpsim.rounding import Rounding, parse_rounding
@@ -16,7 +20,20 @@ from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroSc
 if TYPE_CHECKING:
     from fpsim.blocks import BlockFormat
 
-__all__ = ["FIELD_READERS", "Choice", "NanPolicy", "Span", "check_fields"]
+__all__ = [
+    "DEFAULT_EXPANSION",
+    "FIELD_READERS",
+    "REQUIRED_FIELDS",
+    "Choice",
+    "NanPolicy",
+    "Span",
+    "check_fields",
+    "write_field",
+]
+
+
+#: How much larger Four Over Six's second scale is: 6 / 4.
+DEFAULT_EXPANSION = 1.5
 
 
 class Span(StrEnum):
@@ -42,16 +59,18 @@ class NanPolicy(StrEnum):
     SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
 
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
 # -- which fields fit each other -----------------------------------------------------------------
 
 
 def check_fields(fmt: BlockFormat) -> None:
     """Raise FpsimError, naming a field, unless the fields of ``fmt`` fit each other."""
-    block = fmt.block
-    if not isinstance(block, Span) and (
-        not isinstance(block, int) or isinstance(block, bool) or block < 1
-    ):
-        raise FpsimError(f"block: {block!r} is not a positive integer, 'row' or 'tensor'")
+    if not _NAME.fullmatch(fmt.name):
+        raise FpsimError(f"name: {fmt.name!r} must be lower-case letters, digits, '.', '_' and '-'")
+    if not isinstance(fmt.block, Span) and fmt.block < 1:
+        raise FpsimError(f"block: {fmt.block!r} is not a positive integer, 'row' or 'tensor'")
     if fmt.rounding is Rounding.SR:
         raise FpsimError("rounding: a block format rounds deterministically, not 'sr'")
     if fmt.scale_rounding is Rounding.SR:
@@ -63,8 +82,12 @@ def check_fields(fmt: BlockFormat) -> None:
         )
     for name in ("tensor_range", "target", "expansion"):
         value = getattr(fmt, name)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if not 0 <= value < float("inf"):
             raise FpsimError(f"{name}: {value!r} is not a non-negative number")
+    if fmt.target > fmt.element.max_value:
+        raise FpsimError(f"target: {fmt.target!r} is beyond {fmt.element.name}'s largest value")
+    if fmt.limit * fmt.tensor_range >= 2.0**128:
+        raise FpsimError(f"tensor_range: {fmt.tensor_range!r} leaves float32")
     _check_rule(fmt)
     _check_options(fmt)
 
@@ -132,6 +155,18 @@ def _check_options(fmt: BlockFormat) -> None:
             raise FpsimError(f"{name}: needs rule 'absmax' and a scale format")
     if fmt.arithmetic is not Arithmetic.DIVIDE and not fmt.tensor_range:
         raise FpsimError(f"arithmetic: {fmt.arithmetic.value!r} needs a tensor_range")
+    if fmt.expansion != DEFAULT_EXPANSION and (fmt.choice is None or fmt.alternative is not None):
+        raise FpsimError(f"expansion: {fmt.expansion!r} needs a choice, and no alternative")
+    if not fmt.expansion:
+        raise FpsimError("expansion: 0 leaves nothing to choose")
+    if fmt.scale_rounding is not Rounding.RNE and not (
+        scale is not None and fmt.rule in (ScaleRule.ABSMAX, ScaleRule.RANGE)
+    ):
+        raise FpsimError("scale_rounding: needs a scale format that a rule rounds to")
+    # What rules do with a zero scale where the field leaves them no choice.
+    fixed_zero = ZeroScale.ONE if scale is None or fmt.rule in RANGE_RULES else ZeroScale.SMALLEST
+    if not float_scale and fmt.zero not in (fixed_zero, ZeroScale.SMALLEST):
+        raise FpsimError(f"zero: {fmt.zero.value!r} is not possible under rule {fmt.rule.value!r}")
     if fmt.signs and (not isinstance(fmt.element, FloatFormat) or fmt.choice is not None):
         raise FpsimError("signs: needs sign-magnitude float elements and no choice")
     if fmt.signs and (scale is None or fmt.rule not in (*POWER_RULES, ScaleRule.ABSMAX)):
@@ -153,23 +188,15 @@ def _check_options(fmt: BlockFormat) -> None:
 
 
 def _enum(kind: type[StrEnum]) -> Callable[[str, Any], Any]:
-    def read(key: str, value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = [str(member) for member in kind]
-            raise FpsimError(
-                f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
-            ) from None
-
-    return read
+    return lambda key, value: read_enum(key, kind, value)
 
 
 def _typed(kind: type) -> Callable[[str, Any], Any]:
     def read(key: str, value: Any) -> Any:
         allowed = (float, int) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise FpsimError(f"{key}: {value!r} is not a {kind.__name__}")
+            names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+            raise FpsimError(f"{key}: {value!r} is not {names[kind]}")
         return value
 
     return read
@@ -190,14 +217,21 @@ def _format(key: str, value: Any) -> Any:
 
 
 def _block(key: str, value: Any) -> Any:
-    return _enum(Span)(key, value) if isinstance(value, str) else _typed(int)(key, value)
+    if isinstance(value, Span) or (isinstance(value, str) and value in list(Span)):
+        return Span(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        hint = nearest(str(value), [span.value for span in Span])
+        raise FpsimError(f"{key}: {value!r} is not a positive integer, 'row' or 'tensor'{hint}")
+    return value
 
 
 def _rounding(key: str, value: Any) -> Rounding:
     return parse_rounding(value, key)
 
 
-#: Reader of each field: (name, TOML value) to value.
+#: Reader of each field: (name, TOML value) to value; a value it has read stays as it is.
 FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "name": _typed(str),
     "element": _format,
@@ -217,3 +251,15 @@ FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "base_bits": _typed(int),
     "nan": _enum(NanPolicy),
 }
+
+#: What a format says of itself even where it is the default.
+REQUIRED_FIELDS = ("name", "element", "block", "scale", "rule", "rounding")
+
+
+def write_field(value: Any) -> Any:
+    """Return a field's value as `FIELD_READERS` reads it back; only a scale is None and written."""
+    if value is None:
+        return "real"
+    if isinstance(value, FloatFormat | FixedFormat):
+        return value.name
+    return str(value) if isinstance(value, StrEnum) else value

@@ -4,10 +4,12 @@
 mxfp4, mxfp6-*, mxfp8-*     OCP MX v1.0; a suffix -rceil, -ceil or -even selects the scale rule
 nvfp4, nvfp4-torchao        a zero scale becomes 1 (ModelOpt), or is clamped to 2^-6 (torchao)
 amxfp4, amxfp4-rne          arXiv 2411.09909: an E5M2 scale per sign; ties away, or to even
+amxfp4-e4m3, amxfp4-fp32    its other scales: E4M3 of which every code is finite, and float32
 amxfp4-pot, amxfp4-pot-r    the same with powers of two: floor, and "PoT-R" (even)
 amxint4, amxint4-pot[-r]    its asymmetric INT4: E5M2 scale, or power of two, and a zero point
 fouroversix[-mae|-abs-max]  arXiv 2512.02010: the largest value maps to 6 or 4, by error
-fouroversix-static-6, -4    the same repository without the choice (and with E4M3's full range)
+fouroversix-static-6, -4    its modes without the choice: no headroom for 1.5 is needed, so E4M3's
+                            full range 448 is used; the largest value maps to 6 (NVFP4) or 4
 if4                         FP4, or INT4 stretched by 6/7, in the E4M3 scale's sign bit
 llmfp4-*-row, -tensor       arXiv 2310.16836: a real scale 2^-b (see `fpsim.preshift`)
 qrazor-w4-g*, qrazor-a4-g*  arXiv 2501.13331: 4 of 8 (weights) or of 16 (activations) bits
@@ -47,6 +49,8 @@ def named_block_formats() -> list[dict[str, Any]]:
             **{**amx, "rounding": "rne"},
             **{**fp8, "scale_rounding": "rne"},
         ),
+        dict(name="amxfp4-e4m3", **amx, **{**fp8, "scale": "e4m3f"}),
+        dict(name="amxfp4-fp32", **amx, **{**fp8, "scale": "e8m23"}),
         dict(name="amxfp4-pot", **amx),
         dict(name="amxfp4-pot-r", rule="even", **amx),
         dict(name="amxint4", rule="range", **amxint, **fp8),

@@ -14,15 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim.block_fields import FIELD_READERS, Choice, NanPolicy, Span, check_fields
+from fpsim.block_fields import (
+    DEFAULT_EXPANSION,
+    FIELD_READERS,
+    REQUIRED_FIELDS,
+    Choice,
+    NanPolicy,
+    Span,
+    check_fields,
+    write_field,
+)
 from fpsim.block_names import named_block_formats
 from fpsim.casts import Parts, cast, decode_elements
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import FixedFormat, FloatFormat, Format, check_codes
+from fpsim.inputs import as_floats
 from fpsim.names import E8M0
-from fpsim.rounding import Rounding, parse_rounding
+from fpsim.quantized import Quantized, check_axis, scales_shape, stored
+from fpsim.rounding import Rounding
 from fpsim.scales import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 
 __all__ = [
@@ -40,52 +52,13 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """A tensor in a block format.
-
-    ``codes`` has the tensor's shape; ``scales`` has ceil(K / block) entries along ``axis`` and
-    otherwise the same shape (all ones for one block per tensor). What follows is None unless the
-    format stores it; ``scales`` then are those of elements with the sign bit clear.
-    """
-
-    codes: NDArray[Any]
-    scales: NDArray[Any]
-    axis: int
-    negative_scales: NDArray[Any] | None = None  #: of elements with the sign bit set
-    zero_points: NDArray[np.int32] | None = None
-    tensor_scale: np.float32 | None = None
-
-
-def _parse_rule(rule: str) -> ScaleRule:
-    try:
-        return ScaleRule(rule)
-    except ValueError:
-        allowed = [r.value for r in ScaleRule]
-        raise FpsimError(
-            f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(str(rule), allowed)}"
-        ) from None
-
-
-def _check_scales(quantized: Quantized, shape: tuple[int, ...], block: int | Span) -> None:
-    """Raise FpsimError unless the scales cover codes of ``shape``."""
-    scales = quantized.scales.shape
-    if block is Span.TENSOR:
-        wanted = (1,) * len(shape)
-    else:
-        length = shape[quantized.axis]
-        groups = min(length, 1) if isinstance(block, Span) else -(-length // block)
-        axis = quantized.axis % len(shape)
-        wanted = (*shape[:axis], groups, *shape[axis + 1 :])
-    if scales != wanted:
-        raise FpsimError(f"scales: shape {scales} does not cover codes of shape {shape}: {wanted}")
-
-
-@dataclass(frozen=True)
 class BlockFormat:
     """Elements of one format in blocks that share a scale.
 
+    Every field may be given as `from_dict` takes it too, such as ``element="e2m1"``.
+
     Args:
-        name: what messages call it.
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``; what messages call it.
         element: element format; finite or not, it is encoded with saturation.
         block: elements per scale (the last block along the axis may be shorter), or a `Span`.
         rule: how the scale follows from the block.
@@ -122,15 +95,16 @@ class BlockFormat:
     zero: ZeroScale = ZeroScale.SMALLEST
     arithmetic: Arithmetic = Arithmetic.DIVIDE
     choice: Choice | None = None
-    expansion: float = 1.5
+    expansion: float = DEFAULT_EXPANSION
     alternative: FixedFormat | None = None
     base_bits: int = 0
     nan: NanPolicy | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rounding", "scale_rounding"):
-            object.__setattr__(self, name, parse_rounding(getattr(self, name), name))
-        object.__setattr__(self, "rule", _parse_rule(self.rule))
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None or (f.default is not None and f.name != "scale"):
+                object.__setattr__(self, f.name, FIELD_READERS[f.name](f.name, value))
         check_fields(self)
 
     @property
@@ -167,15 +141,7 @@ class BlockFormat:
 
     def with_rule(self, rule: str) -> BlockFormat:
         """Return the same format under another scale rule that its other fields allow."""
-        try:
-            return replace(self, rule=ScaleRule(rule))
-        except ValueError as error:
-            if isinstance(error, FpsimError):
-                raise
-            allowed = [r.value for r in ScaleRule]
-            raise FpsimError(
-                f"rule: {rule!r} is not one of {', '.join(allowed)}{nearest(rule, allowed)}"
-            ) from None
+        return replace(self, rule=rule)  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> BlockFormat:
@@ -188,6 +154,8 @@ class BlockFormat:
             FpsimError: an unknown or missing key, or a value that does not fit, naming the key.
         """
         known = [f.name for f in fields(cls)]
+        if not isinstance(data, dict):
+            raise FpsimError(f"block format: {data!r} is not a table of fields")
         for key in data:
             if key not in known:
                 raise FpsimError(
@@ -201,6 +169,18 @@ class BlockFormat:
         if "rule" not in values and values.get("scale", E8M0) != E8M0:
             values["rule"] = ScaleRule.ABSMAX
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mapping that `from_dict` reads back; fields at their defaults are left out."""
+        return {
+            f.name: write_field(getattr(self, f.name))
+            for f in fields(self)
+            if f.name in REQUIRED_FIELDS or getattr(self, f.name) != f.default
+        }
+
+    def to_toml(self) -> str:
+        """Return the format as TOML text, which `from_toml` reads back from a file."""
+        return tomli_w.dumps(self.to_dict())
 
     @classmethod
     def from_toml(cls, path: str | Path) -> BlockFormat:
@@ -225,7 +205,8 @@ class BlockFormat:
         Formats other than MX take float64 rounded to float32 first.
 
         Args:
-            x: float16, float32 or float64, at least one dimension.
+            x: any floating-point numpy, ml_dtypes or (on the processor) torch type but longdouble,
+                at least one dimension.
             axis: the axis blocks run along.
             nan: a `NanPolicy` to follow instead of the format's. The blocks left bad count for
                 no tensor scale.
@@ -235,28 +216,21 @@ class BlockFormat:
                 or an infinity where the policy has no code for it.
         """
         policy = self._policy(nan)
-        array = np.asarray(x)
-        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-            raise FpsimError(f"x: dtype {array.dtype} is not floating point")
-        if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
-        axis = _check_axis(axis, array.ndim)
+        array = as_floats(x, "x")
+        axis = check_axis(axis, array.ndim)
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
-        leading, length = rows.shape[:-1], rows.shape[-1]
+        length = rows.shape[-1]
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
         if self.block is Span.TENSOR:
             flat = flat.reshape(1, -1)
-        block = flat.shape[1] if isinstance(self.block, Span) else self.block
-        groups = 1 if isinstance(self.block, Span) else -(-length // block)
-        if self.block is Span.TENSOR:
-            leading = (1,) * len(leading)
+        # A longer block is padded no further than the one row it holds.
+        block = flat.shape[1] if isinstance(self.block, Span) else min(self.block, length)
         parts = self._cast(flat, block, policy) if flat.size else self._empty()
 
         def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
 
-        tensor = self.block is Span.TENSOR
-        shape = (*leading, groups if length and not (tensor and not flat.size) else 0)
+        shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
         return Quantized(
             codes=back(parts.codes, rows.shape),
             scales=back(parts.scales, shape),
@@ -319,49 +293,42 @@ class BlockFormat:
         and stretched grids (IF4) are rounded once to float64.
 
         Raises:
-            FpsimError: codes or scales wider than the formats, or a part that is missing.
+            FpsimError: codes or scales wider than the formats, an axis that does not exist, or a
+                part that is missing or has another shape than `Quantized` says.
         """
+        if not isinstance(quantized, Quantized):
+            raise FpsimError(f"quantized: {type(quantized).__name__} is not a Quantized")
         codes = check_codes(quantized.codes, self.element, "codes")
-        _check_scales(quantized, codes.shape, self.block)
+        axis = check_axis(quantized.axis, codes.ndim)
+        shape = scales_shape(self.block, codes.shape, axis)
 
         def spread(array: NDArray[Any]) -> NDArray[Any]:
             if not codes.size:
                 return np.zeros(codes.shape, dtype=array.dtype)
             if self.block is Span.TENSOR:
                 return np.broadcast_to(array, codes.shape)
-            length = codes.shape[quantized.axis]
-            size = length if isinstance(self.block, Span) else self.block
-            wide = np.repeat(array, size, axis=quantized.axis)
-            return np.take(wide, np.arange(length), axis=quantized.axis)
+            length = codes.shape[axis]
+            size = length if isinstance(self.block, Span) else min(self.block, length)
+            return np.take(np.repeat(array, size, axis=axis), np.arange(length), axis=axis)
 
         if self.scale is None:
-            return np.asarray(self.element.decode(codes) * spread(quantized.scales))
-        scales = spread(check_codes(quantized.scales, self.scale, "scales"))
+            real = stored(quantized.scales, "scales", shape, "f")
+            return np.asarray(self.element.decode(codes) * spread(real))
+        scales = spread(
+            check_codes(stored(quantized.scales, "scales", shape), self.scale, "scales")
+        )
         if self.signs:
-            other = check_codes(
-                _stored(quantized.negative_scales, "negative_scales"), self.scale, "negative_scales"
-            )
+            other = stored(quantized.negative_scales, "negative_scales", shape)
+            other = check_codes(other, self.scale, "negative_scales")
             assert isinstance(self.element, FloatFormat)
             scales = np.where((codes & self.element.sign_bit) != 0, spread(other), scales)
         if self.rule in RANGE_RULES:
-            zero = spread(_stored(quantized.zero_points, "zero_points"))
+            zero = spread(stored(quantized.zero_points, "zero_points", shape, "iu"))
             return np.asarray((self.element.decode(codes) - zero) * self.scale.decode(scales))
         values = decode_elements(self, codes, scales)
         if self.tensor_range or self.base_bits:
-            values = values * np.float64(_stored(quantized.tensor_scale, "tensor_scale"))
+            values = values * np.float64(stored(quantized.tensor_scale, "tensor_scale", (), "f"))
         return values
-
-
-def _stored(part: Any, name: str) -> Any:
-    if part is None:
-        raise FpsimError(f"{name}: missing from the quantized tensor")
-    return part
-
-
-def _check_axis(axis: int, ndim: int) -> int:
-    if not isinstance(axis, int | np.integer) or not -ndim <= axis < ndim:
-        raise FpsimError(f"axis: {axis!r} does not exist in an array of {ndim} dimensions")
-    return int(axis) % ndim
 
 
 #: Named block formats; ``name-rule`` selects another scale rule where one fits.

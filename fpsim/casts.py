@@ -293,7 +293,11 @@ def _errors(
 
 
 def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
-    """Real scales, LLM-FP4's equations 5 to 9: x L / amax is rounded, half to even of x / step."""
+    """Real scales, LLM-FP4's equations 5 to 9: x L / amax is rounded, half to even of x / step.
+
+    The scale amax / L is rounded once, to float64: the paper's 2^-b~ is a real number. Through a
+    rounded logarithm b~ the largest value could miss itself.
+    """
     length = x.shape[1]
     padded = _padded(x, block)
     amax, _, bad = _extremes(fmt, padded, block)
@@ -360,7 +364,12 @@ def _round_integers(values: NDArray[Any], rounding: Rounding) -> NDArray[np.floa
 
 
 def _razor(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
-    """QRazor: integers of ``base_bits`` by the tensor's absmax, then the top bits of each block."""
+    """QRazor: integers of ``base_bits`` by the tensor's absmax, then the top bits of each block.
+
+    The paper keeps the sign and the bits from the leading one of the OR down, and rounds the rest
+    away. Its rounding is read as to nearest, halves away from zero, as a rounder that adds the
+    first dropped bit does; a carry out of the kept bits saturates (int4s: at 7).
+    """
     element = fmt.element
     assert isinstance(element, FixedFormat)
     length = rows.shape[1]

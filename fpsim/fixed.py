@@ -55,6 +55,9 @@ class FixedFormat:
     def __post_init__(self) -> None:
         check_int("width", self.width, 2 if self.signed else 1, MAX_FIXED_BITS)
         check_int("lsb", self.lsb, -512, 512)
+        for name in ("signed", "symmetric"):
+            if not isinstance(getattr(self, name), bool):
+                raise FpsimError(f"{name}: {getattr(self, name)!r} is not true or false")
         if self.symmetric and not self.signed:
             raise FpsimError("symmetric: only a signed format can be symmetric")
 
@@ -180,7 +183,7 @@ class FixedFormat:
                 f"overflow: {overflow!r} is not possible in {self.name}; allowed: saturate, wrap"
             )
         array = as_real(values).astype(np.float64, copy=False)
-        bits = random_array(mode, random, random_bits, array.shape).reshape(-1)
+        bits = random_array(mode, random, random_bits, array.shape).reshape(-1).astype(np.int64)
         if inf_policy is InfPolicy.ERROR:
             self._refuse(array, np.isinf(array))
         flat, out = array.reshape(-1), np.empty(array.size, dtype=np.uint64)

@@ -13,7 +13,6 @@ Fixed-point formats are in `fpsim.fixed`; both kinds together are a `Format`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, overload
 
@@ -22,17 +21,25 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.fixed import FixedFormat
+from fpsim.float_fields import (
+    BORROWED_NAMES,
+    SPECIAL_SUFFIXES,
+    SUBNORMAL_SUFFIXES,
+    NanCodes,
+    Subnormals,
+    check_float_fields,
+    default_bias,
+    default_specials,
+    read_enum,
+)
 from fpsim.inputs import (
     as_real,
     check_codes,
-    check_int,
     code_dtype,
     convert_exactly,
     random_array,
 )
 from fpsim.kernels import codec, encode
-from fpsim.kernels import flags as flag_kernel
-from fpsim.kernels.rounding import mode_constants
 from fpsim.rounding import (
     InfPolicy,
     NanPolicy,
@@ -45,60 +52,6 @@ from fpsim.rounding import (
 )
 
 __all__ = ["FixedFormat", "FloatFormat", "Format", "NanCodes", "Subnormals", "check_codes"]
-
-#: Widest floating-point code (E8M23).
-MAX_FLOAT_BITS = 32
-# Every value and every midpoint must be an exact, normal float64.
-F64_EXPONENT_MIN = -1022
-F64_EXPONENT_MAX = 1023
-
-
-class NanCodes(StrEnum):
-    """Which codes are NaN."""
-
-    NONE = "none"  #: no code
-    IEEE = "ieee"  #: exponent field all ones, mantissa not zero (mantissa zero is infinity)
-    TOP = "top"  #: all magnitude bits one, with either sign
-    NEGATIVE_ZERO = "negative-zero"  #: the sign bit alone; the format has no -0
-
-
-class Subnormals(StrEnum):
-    """What the codes with exponent field 0 mean."""
-
-    GRADUAL = "gradual"  #: T / 2^m * 2^(1-b)
-    FLUSH = "flush"  #: zero, whatever T is; results that round into this row become zero
-    NONE = "none"  #: (1 + T / 2^m) * 2^(-b): the format has no zero, the smallest code stands in
-
-
-#: Name suffix of each set of special codes; `default_specials` says when it is left out.
-SPECIAL_SUFFIXES: dict[tuple[NanCodes, bool], str] = {
-    (NanCodes.NONE, False): "f",
-    (NanCodes.NONE, True): "fi",
-    (NanCodes.IEEE, True): "i",
-    (NanCodes.TOP, False): "fn",
-    (NanCodes.TOP, True): "fni",
-    (NanCodes.NEGATIVE_ZERO, False): "fnuz",
-    (NanCodes.NEGATIVE_ZERO, True): "fnuzi",
-}
-SUBNORMAL_SUFFIXES: dict[Subnormals, str] = {
-    Subnormals.GRADUAL: "",
-    Subnormals.FLUSH: "_flush",
-    Subnormals.NONE: "_nozero",
-}
-
-
-#: Names the field gives to other formats than the grammar would; see `fpsim.names.ALIASES`.
-BORROWED_NAMES = frozenset({"e2m1fn", "e2m3fn", "e3m2fn", "e4m3fnuz", "e5m2fnuz", "ue4m3"})
-
-
-def default_bias(exponent_bits: int) -> int:
-    """Return 2^(e-1) - 1, the bias of a name that states none (0 if there is no exponent field)."""
-    return (1 << (exponent_bits - 1)) - 1 if exponent_bits else 0
-
-
-def default_specials(bits: int) -> tuple[NanCodes, bool]:
-    """Return the special codes of a name that states none: none up to 6 bits, else IEEE 754's."""
-    return (NanCodes.NONE, False) if bits <= 6 else (NanCodes.IEEE, True)
 
 
 @dataclass(frozen=True)
@@ -119,40 +72,9 @@ class FloatFormat:
     alias: str = field(default="", compare=False)  #: a name of its own, such as ``e8m0``
 
     def __post_init__(self) -> None:
-        check_int("exponent_bits", self.exponent_bits, 0, 11)
-        check_int("mantissa_bits", self.mantissa_bits, 0, 23)
-        check_int("bias", self.bias, -2000, 2000)
-        if not self.magnitude_bits >= 1 or self.bits > MAX_FLOAT_BITS:
-            raise FpsimError(
-                f"format: E{self.exponent_bits}M{self.mantissa_bits} has {self.bits} bits; "
-                f"allowed are 1 magnitude bit up to {MAX_FLOAT_BITS} bits in all"
-            )
-        if self.nan is NanCodes.IEEE and not (self.infinity and self.mantissa_bits):
-            raise FpsimError("nan: 'ieee' needs infinity=True and at least one mantissa bit")
-        if self.nan is NanCodes.IEEE and not self.exponent_bits:
-            raise FpsimError("nan: 'ieee' needs an exponent field")
-        if self.nan is NanCodes.NEGATIVE_ZERO and not self.signed:
-            raise FpsimError("nan: 'negative-zero' needs a signed format")
-        if self.subnormals is not Subnormals.GRADUAL and not self.exponent_bits:
-            raise FpsimError(
-                f"subnormals: {self.subnormals.value!r} needs an exponent field; "
-                "with none every code is subnormal"
-            )
-        if self.subnormals is Subnormals.NONE and self.nan is NanCodes.NEGATIVE_ZERO:
-            raise FpsimError(
-                "nan: 'negative-zero' needs a zero, which subnormals='none' leaves out"
-            )
-        lowest = 1 << self.mantissa_bits if self.subnormals is Subnormals.FLUSH else 1
-        if self.max_code < lowest:
-            raise FpsimError(f"format: {self.name} has no finite code above zero")
-        if self.exponent_min - self.mantissa_bits < F64_EXPONENT_MIN:
-            raise FpsimError(
-                f"bias: {self.bias} puts the smallest value of {self.name} below 2^-1022"
-            )
-        if self.exponent_max > F64_EXPONENT_MAX:
-            raise FpsimError(
-                f"bias: {self.bias} puts the largest value of {self.name} above 2^1024"
-            )
+        object.__setattr__(self, "nan", read_enum("nan", NanCodes, self.nan))
+        object.__setattr__(self, "subnormals", read_enum("subnormals", Subnormals, self.subnormals))
+        check_float_fields(self)
 
     # -- what the fields imply -----------------------------------------------------------------
 
@@ -380,20 +302,15 @@ class FloatFormat:
         bits = random_array(mode, random, random_bits, array.shape).reshape(-1)
         codes = np.empty(array.shape, dtype=self.dtype)
         flat, out = array.reshape(-1), codes.reshape(-1)
-        bad = encode.encode(flat, out, layout, limits, mode, bits, random_bits)
+        raised = np.empty(array.size, dtype=np.uint8) if flags else None
+        bad = encode.encode(flat, out, raised, layout, limits, mode, bits, random_bits)
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, array.shape))
             raise FpsimError(
                 f"values: {flat[bad]} at index {where} has no code in {self.name} "
                 f"under overflow={overflow!r}, nan={nan!r}, inf={inf!r}"
             )
-        if not flags:
-            return codes
-        raised = np.empty(array.shape, dtype=np.uint8)
-        flag_kernel.float_flags(
-            flat, out, raised.reshape(-1), layout, mode_constants(mode), bits, random_bits
-        )
-        return codes, raised
+        return codes if raised is None else (codes, raised.reshape(array.shape))
 
     @property
     def _in_float32(self) -> bool:

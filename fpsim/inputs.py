@@ -15,6 +15,7 @@ from fpsim.rounding import MAX_RANDOM_BITS, Rounding
 __all__ = [
     "SMALL_FLOATS",
     "CodeFormat",
+    "as_floats",
     "as_real",
     "check_codes",
     "check_int",
@@ -53,7 +54,9 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     Raises:
         FpsimError: not integers, negative, or wider than the format, naming the field.
     """
-    array = np.asarray(codes)
+    array = _as_array(codes, field)
+    if not array.size and not isinstance(codes, np.ndarray):
+        array = array.astype(fmt.dtype)  # an empty list has no type
     if array.dtype.kind not in "ui":
         raise FpsimError(
             f"{field}: dtype {array.dtype} cannot hold codes of {fmt.name}; "
@@ -76,7 +79,7 @@ def as_real(values: ArrayLike) -> NDArray[Any]:
     Raises:
         FpsimError: another type, or a value (of int64, uint64 or longdouble) float64 cannot hold.
     """
-    array = np.asarray(_from_torch(values) if _is_tensor(values) else values)
+    array = _as_array(values, "values")
     if array.dtype.kind == "V" and array.dtype.name in SMALL_FLOATS:
         return np.asarray(array, dtype=np.float32, order="C")
     if array.dtype.kind not in "fiu":
@@ -86,6 +89,31 @@ def as_real(values: ArrayLike) -> NDArray[Any]:
     if array.dtype.itemsize > 4 and array.dtype != np.float64:
         _check_float64(array, real)
     return real
+
+
+def as_floats(values: ArrayLike, field: str) -> NDArray[Any]:
+    """Return floating-point ``values`` as an array of float32 or, where they are, float64.
+
+    Taken are the floating-point types of `as_real` but longdouble.
+
+    Raises:
+        FpsimError: another type, naming the field.
+    """
+    array = _as_array(values, field)
+    if array.dtype.kind == "V" and array.dtype.name in SMALL_FLOATS:
+        return np.asarray(array, dtype=np.float32)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise FpsimError(f"{field}: dtype {array.dtype} is not floating point")
+    return np.asarray(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32)
+
+
+def _as_array(values: object, field: str) -> NDArray[Any]:
+    try:
+        return np.asarray(_from_torch(values) if _is_tensor(values) else values)
+    except ValueError as error:
+        if isinstance(error, FpsimError):
+            raise
+        raise FpsimError(f"{field}: rows of different lengths are no array") from None
 
 
 def _check_float64(array: NDArray[Any], real: NDArray[Any]) -> None:
@@ -126,7 +154,10 @@ def convert_exactly(values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[An
     Raises:
         FpsimError: not a floating-point type, or a value it does not hold, naming the first index.
     """
-    target = np.dtype(dtype)
+    try:
+        target = np.dtype(dtype)
+    except TypeError:
+        raise FpsimError(f"dtype: {dtype!r} is not a type") from None
     if target.kind != "f" and target.name not in SMALL_FLOATS:
         raise FpsimError(f"dtype: {target} is not a floating-point type")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -143,8 +174,10 @@ def convert_exactly(values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[An
 
 def random_array(
     mode: Rounding, random: ArrayLike | None, random_bits: int, shape: tuple[int, ...]
-) -> NDArray[np.int64]:
+) -> NDArray[Any]:
     """Return the random integers of ``sr`` at full shape; one zero for every other mode.
+
+    They are unsigned, and the caller's own memory where that will do.
 
     Raises:
         FpsimError: random bits without ``sr`` or ``sr`` without them, a wrong shape or range.
@@ -152,19 +185,39 @@ def random_array(
     if mode is not Rounding.SR:
         if random is not None or random_bits:
             raise FpsimError(f"random: only rounding 'sr' takes random bits, not {mode.value!r}")
-        return np.zeros(1, dtype=np.int64)
-    check_int("random_bits", random_bits, 1, MAX_RANDOM_BITS)
+        return np.zeros(1, dtype=np.uint32)
+    check_int(
+        "random_bits",
+        int(random_bits) if isinstance(random_bits, np.integer) else random_bits,
+        1,
+        MAX_RANDOM_BITS,
+    )
     if random is None:
         raise FpsimError("random: rounding 'sr' needs an array of random integers")
-    array = np.asarray(random)
+    array = _as_array(random, "random")
     if array.dtype.kind not in "ui":
         raise FpsimError(f"random: dtype {array.dtype} is not an integer type")
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << random_bits:
+    if array.size and not _below(array, 1 << random_bits):
         raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
+    # Non-negative signed integers are the unsigned ones of the same bits.
+    dtype = np.dtype(f"u{array.dtype.itemsize}")
     try:
-        return np.array(np.broadcast_to(array, shape), dtype=np.int64, order="C")
+        # Views that broadcast_to makes are read-only, for which kernels would be compiled again.
+        full = array if array.shape == shape else np.broadcast_to(array, shape)
+        return np.asarray(full, dtype=array.dtype.newbyteorder("="), order="C").view(dtype)
     except ValueError:
         raise FpsimError(f"random: shape {array.shape} does not broadcast to {shape}") from None
+
+
+def _below(integers: NDArray[Any], end: int) -> bool:
+    """Return whether all lie in 0..end - 1, in at most one pass where types allow."""
+    top = int(np.iinfo(integers.dtype).max)
+    if integers.dtype.kind == "i" and (top < end or not integers.dtype.isnative):
+        return int(integers.min()) >= 0 and int(integers.max()) < end
+    if integers.dtype.kind == "i":  # negative ones are the largest of unsigned ones
+        integers = integers.view(np.dtype(f"u{integers.dtype.itemsize}"))
+        top = 2 * top + 1
+    return top < end or int(integers.max()) < end
 
 
 def code_dtype(bits: int) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import Plan, half_shift
+from fpsim.engine import Plan, float_shift, half_shift
 from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
 from fpsim.kernels import panels
@@ -23,9 +23,9 @@ from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
-from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
+from fpsim.stages import Addend, Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
-__all__ = ["run_lanes", "run_planes"]
+__all__ = ["run_lanes", "run_planes", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
@@ -54,13 +54,20 @@ class _Job:
         stage = self.stage
         if isinstance(stage, Fixed):
             return self._fixed_codes(stage, start)
-        values = self._values(None if start is None else stage.initial.decode(start), random)
+        values = self.values(start, random)
         if isinstance(stage, Exact):
             return encode_exact(stage, values.astype(np.float64), random)
         codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
             codes[np.isnan(values)] = stage.nan
         return codes
+
+    def values(self, start: Array | None, random: Array | None = None) -> Array:
+        """Return the values (M, N) that the lanes end with, from initial codes.
+
+        They are those of the final codes, of a stage that rounds after every step.
+        """
+        return self._run(None if start is None else self.stage.initial.decode(start), random)
 
     def _fixed_codes(self, stage: Fixed, start: Array | None) -> Array:
         if not self.packed.finite:
@@ -70,16 +77,16 @@ class _Job:
         first = None if start is None else stage.initial.integers(start)
         if self.step.reals == FIXED_REALS:
             begin = None if first is None else first.astype(np.float64)
-            integers = self._values(begin).astype(np.int64)
+            integers = self._run(begin).astype(np.int64)
         else:  # plain sums of values that the grid holds
-            sums = self._values(None).astype(np.float64)
+            sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
         used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - stage.width)
         codes = (integers.view(np.uint64) & used).astype(stage.initial.dtype)
         return codes if stage.convert is None else convert_fixed(stage, codes)
 
-    def _values(self, start: Array | None, random: Array | None = None) -> Array:
+    def _run(self, start: Array | None, random: Array | None = None) -> Array:
         """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
         packed, (m, n) = self.packed, self.shape
         c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
@@ -102,13 +109,26 @@ def _dtype(step: AnyStep) -> Any:
 
 def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Return the codes (M, N) of a matrix product by a lane step over its products or blocks."""
+    return _job(spec, args, plan).codes(args.c, args.random)
+
+
+def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Return the values (M, N) that lanes end with; see `run_lanes`."""
+    return _job(spec, args, plan).values(args.c, args.random)
+
+
+def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     step, source = plan.step, plan.source
     assert step is not None
     tile = tile_of(step, source)
     multiple = turn(step, source)
     depth = -(-args.a.shape[1] // multiple) * multiple
-    shift = half_shift(*operand_spans(spec, args)) if str(step.real) == "half" else 0
-    assert shift is not None
+    shift = 0
+    if not source.block and str(step.real) != "double":
+        find = half_shift if str(step.real) == "half" else float_shift
+        found = find(*operand_spans(spec, args))
+        assert found is not None
+        shift = found
     block = spec.accumulate if isinstance(spec.accumulate, Block) else None
     packed = pack(
         spec,
@@ -123,8 +143,7 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     )
     stage = spec.accumulate if block is None else block.into
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
-    job = _Job(stage, step, source, tile, packed, (args.a.shape[0], args.b.shape[1]))
-    return job.codes(args.c, args.random)
+    return _Job(stage, step, source, tile, packed, (args.a.shape[0], args.b.shape[1]))
 
 
 def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array | None) -> Array:
@@ -173,7 +192,7 @@ def _parameters(
 ) -> tuple[Array, Array]:
     """Return the step's run-time parameters as arrays."""
     width = np.int32 if dtype == np.float32 else np.int64
-    if not step.reals:
+    if not step.reals and not step.integers:
         return np.zeros(1, dtype=dtype), np.zeros(1, dtype=width)
     if isinstance(stage, Fixed):
         reals = {
@@ -188,7 +207,7 @@ def _parameters(
         more_reals, more_integers = _window_parameters(stage, dtype)
         reals, integers = reals | more_reals, integers | more_integers
     return (
-        np.array([reals[name] for name in step.reals], dtype=dtype),
+        np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
         _wrapped([integers[name] for name in step.integers] or [0], width),
     )
 
@@ -224,7 +243,10 @@ def _rounding_parameters(
         "over_negative": over_negative,
         "inf_positive": inf_positive,
         "inf_negative": inf_negative,
+        "top_power": np.ldexp(1.0, fmt.exponent_max),
     }
+    reals["magic"] = np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits)
+    reals["minus_magic"] = -reals["magic"]
     lane_mantissa, lane_bias = _lane_layout(dtype)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
@@ -233,6 +255,7 @@ def _rounding_parameters(
         "random_shift": shift - getattr(stage, "random_bits", 0),
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
+        "exponent_mask": (2 * lane_bias + 1) << lane_mantissa,
     }
     return reals, integers
 
@@ -251,9 +274,15 @@ def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], di
         "modulus": 2.0 * half,
         "per_modulus": 0.5 / half,
     }
-    exponent_bits = 8 if dtype == np.float32 else 11
-    integers = {
-        "unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa,
-        "exponent_mask": ((1 << exponent_bits) - 1) << lane_mantissa,
-    }
+    integers = {"unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa}
+    if stage.addend is Addend.JOINED:
+        limit, reach = stage.product_limit, stage.join_reach
+        reals |= {
+            "per_sum_unit": np.ldexp(1.0, -stage.join_sum_bits),
+            "per_addend_unit": np.ldexp(1.0, -stage.join_addend_bits),
+            "reach": np.ldexp(1.0, -(reach or 0)),
+            "product_limit": np.inf if limit is None else np.ldexp(1.0, limit),
+        }
+        for name, bits in (("sum", stage.join_sum_bits), ("addend", stage.join_addend_bits)):
+            integers[f"{name}_unit_bits"] = (bits + 2 * lane_bias) << lane_mantissa
     return reals, integers

@@ -16,7 +16,7 @@ from fpsim.operands import DotOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
 
-__all__ = ["Rows", "compact", "exponents_of", "value_table"]
+__all__ = ["Rows", "compact", "exponents_of", "value_table", "values_of"]
 
 Array = NDArray[Any]
 #: Bits of the widest format that gets a table of all of its values.
@@ -40,6 +40,12 @@ def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
         return codes, value_table(fmt)
     used, indices = np.unique(codes, return_inverse=True)
     return indices.reshape(codes.shape), fmt.decode(used)
+
+
+def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of codes."""
+    indices, table = compact(codes, fmt)
+    return np.asarray(table[indices])
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import Plan, plan_matmul, plan_terms
+from fpsim.engine import MAX_UNROLLED, Plan, plan_matmul, plan_terms
 from fpsim.formats import Format
 from fpsim.kernels import exact
-from fpsim.lanes import run_lanes, run_planes
-from fpsim.lowering import exponents_of, value_table
+from fpsim.lanes import run_lanes, run_planes, run_values
+from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.packing_operands import pack_values
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
-from fpsim.spans import TermBounds
+from fpsim.spans import TermBounds, block_of_scales
 from fpsim.spec import MacSpec
-from fpsim.stages import Chain, Chunked, Exact, Stage, Tree
+from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Stage, Tree
 
 __all__ = ["matmul_codes"]
 
@@ -44,12 +44,16 @@ def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
 def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     if plan.kernel == "limbs":
         return _run_limbs(spec, args)
+    if plan.kernel == "block limbs":
+        return _run_block_limbs(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
     if plan.kernel == "chunks":
         return _run_chunks(spec, args)
     if plan.kernel == "lanes":
         return _run_tree_lanes(spec, args)
+    if plan.kernel == "subtrees":
+        return _run_subtrees(spec, args)
     return run_lanes(spec, args, plan)
 
 
@@ -62,6 +66,39 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
     return encode_exact(stage, sums, args.random)
+
+
+def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Run an exact sum of scaled products: exact block sums in lanes, scaled, then in limbs."""
+    stage = spec.accumulate
+    assert isinstance(stage, Exact)
+    n, k = args.b.shape[1], args.a.shape[1]
+    size = block_of_scales(args)
+    parts = range(0, k, size)
+    b_scale = np.ones((len(parts), n))
+    if args.b_scale is not None:
+        b_scale = values_of(args.b_scale, spec.b_scale).repeat(args.b_block // size, axis=0)
+
+    def terms(rows: MatmulOperands) -> Array:
+        a_scale = np.ones((rows.a.shape[0], len(parts)))
+        if rows.a_scale is not None:
+            a_scale = values_of(rows.a_scale, spec.a_scale).repeat(rows.a_block // size, axis=1)
+        plain = replace(rows, a_scale=None, b_scale=None, random=None)
+        found = np.empty((len(parts), rows.a.shape[0], n))
+        for g, start in enumerate(parts):
+            sums = run_values(spec, plain.cut(start, min(start + size, k)), plan)
+            found[g] = sums * (a_scale[:, g, None] * b_scale[g])
+        return found
+
+    def add(found: Array, c: Array | None) -> Array:
+        shape = found.shape[1:]
+        rows = np.ascontiguousarray(found.reshape(len(parts), -1).T)
+        start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
+        sums = np.empty(len(rows))
+        exact.exact_dots(rows, np.ones(rows.shape), start, False, sums)
+        return encode_exact(stage, sums, None).reshape(shape)
+
+    return _in_row_batches(args, len(parts), terms, add, spec)
 
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -96,6 +133,17 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Tree)
+    length = args.a.shape[1]
+    size = length if stage.products is None else stage.products
+    c = args.c
+    for start in range(0, length, size):
+        step = replace(args.cut(start, min(start + size, length)), c=c)
+        c = _tree_lanes_step(spec, stage, step)
+    assert c is not None
+    return c
+
+
+def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
     inner = replace(spec, accumulate=chain, name="")
     tree = replace(stage, lanes=1, products=None)
@@ -106,6 +154,40 @@ def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
         lambda terms, c: _add_terms(tree, terms, stage.format, c),
         spec,
     )
+
+
+def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
+    """Run a large tree: subtrees of a power of two of leaves are nodes of the whole one.
+
+    A subtree's addend is -0, which changes nothing: -0 + x is x in every mode but toward -infinity.
+    """
+    stage = spec.accumulate
+    assert isinstance(stage, Tree)
+    length = args.a.shape[1]
+    parts = range(0, length, MAX_UNROLLED)
+
+    def subtrees(rows: MatmulOperands) -> Array:
+        nothing = np.full((rows.a.shape[0], rows.b.shape[1]), _negative_zero(stage))
+        return np.stack(
+            [_values(spec, replace(rows.cut(k, k + MAX_UNROLLED), c=nothing)) for k in parts]
+        )
+
+    def tree(terms: Array, c: Array | None) -> Array:
+        while len(terms) > MAX_UNROLLED:
+            nothing = np.full(terms.shape[1:], _negative_zero(stage))
+            codes = [
+                _add_terms(stage, terms[i : i + MAX_UNROLLED], stage.format, nothing)
+                for i in range(0, len(terms), MAX_UNROLLED)
+            ]
+            terms = stage.format.decode(np.stack(codes))
+        return _add_terms(stage, terms, stage.format, c)
+
+    return _in_row_batches(args, len(parts), subtrees, tree, spec)
+
+
+def _negative_zero(stage: Tree) -> Any:
+    fmt = stage.format
+    return fmt.dtype.type(fmt.sign_bit if fmt.has_negative_zero else 0)
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
@@ -121,13 +203,13 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 
 
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Return the values of a matrix product's codes."""
-    codes, _ = matmul_codes(spec, args)
-    if spec.result.bits <= 16:
-        return value_table(spec.result)[codes]
-    if spec.result.name == "e8m23":
-        return codes.view(np.float32).astype(np.float64)
-    return spec.result.decode(codes)
+    """Return the values of a matrix product's codes, in float32 where lanes have them so."""
+    plan = plan_matmul(spec, args)
+    stage = spec.accumulate
+    stage = stage.into if isinstance(stage, Block) else stage
+    if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):
+        return run_values(spec, args, plan)
+    return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
 
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int) -> Array:
@@ -142,6 +224,6 @@ def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Arra
     plan = plan_terms(stage, TermBounds.of_format(fmt), terms.shape[0], c)
     if plan.step is not None and not plan.step.random:
         return run_planes(stage, plan.step, terms, fmt, c)
-    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T)
+    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
     start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
     return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])

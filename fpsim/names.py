@@ -13,19 +13,18 @@ finite code. Left out, it is f up to 6 bits and i above.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from fpsim.errors import FpsimError, nearest
-from fpsim.formats import (
+from fpsim.float_fields import (
     SPECIAL_SUFFIXES,
     SUBNORMAL_SUFFIXES,
-    FixedFormat,
-    FloatFormat,
-    Format,
     NanCodes,
     Subnormals,
     default_bias,
     default_specials,
 )
+from fpsim.formats import FixedFormat, FloatFormat, Format
 
 __all__ = ["NAMED_FORMATS", "get_format"]
 
@@ -72,8 +71,10 @@ _FIXED = re.compile(r"(?P<unsigned>u?)int(?P<width>\d+)(?:q(?P<q>-?\d+))?(?P<sym
 _P3109 = re.compile(r"binary(?P<k>\d+)p(?P<p>\d+)(?P<sign>[su])(?P<domain>[fe])")
 
 
-def get_format(name: str | Format) -> Format:
+def get_format(name: str | Format, *, also: Iterable[str] = ()) -> Format:
     """Return the format called ``name`` (case does not matter); a format is returned as it is.
+
+    ``also`` are names of other things that the caller takes, for the hint in the error.
 
     Raises:
         FpsimError: not a name of the grammar, or a format that cannot exist, naming the field.
@@ -90,7 +91,7 @@ def get_format(name: str | Format) -> Format:
         match = pattern.fullmatch(key)
         if match:
             return build(match)
-    known = [*NAMED_FORMATS, *ALIASES]
+    known = [*NAMED_FORMATS, *ALIASES, *also]
     raise FpsimError(
         f"format: {name!r} is not a format name (such as e2m1, e2m1b3, e4m3fn, int4)"
         f"{nearest(key, known)}"

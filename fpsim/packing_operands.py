@@ -125,10 +125,15 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | No
 def _scaled_table(
     spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
 ) -> tuple[Any, ...]:
-    """Return a packer's arguments: value table, scales, sign place, scale table, block."""
-    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(dtype)
+    """Return a packer's arguments: value table, scales, sign place, scale table, block.
+
+    Where a power moves, a value or a scale may be out of float32's range although their product is
+    not: those are multiplied in float64.
+    """
+    kept = np.float64 if power else dtype
+    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
     cube, scale_table = _cube(spec, args, operand)
-    return _packer(spec, args, operand, table, cube, scale_table.astype(dtype))
+    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
 def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:

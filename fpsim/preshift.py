@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.casts import encode_by_step
 from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat, check_codes
+from fpsim.float_fields import read_enum
+from fpsim.formats import FloatFormat, Format, check_codes
+from fpsim.inputs import as_floats, as_real
+from fpsim.names import get_format
 from fpsim.rounding import Rounding
 
 __all__ = ["Preshifted", "Reading", "preshift", "real_bias"]
@@ -35,8 +39,10 @@ class Reading(StrEnum):
     CODE = "code"  #: b_j = clip(round(b~_j) - round(rho~), 0, 2^e - 1)
 
 
-def _largest_unbiased(element: FloatFormat) -> float:
+def _largest_unbiased(element: Format) -> float:
     """Return Qmax: the largest value of the format under bias 0 (E2M1: 12)."""
+    if not isinstance(element, FloatFormat):
+        raise FpsimError(f"element: {element.name} is not a floating-point format")
     if not element.signed or element.infinity or element.nan_code is not None:
         raise FpsimError(
             f"element: {element.name} is not a signed format in which every code is finite"
@@ -46,16 +52,16 @@ def _largest_unbiased(element: FloatFormat) -> float:
     return element.max_value * 2.0**element.bias
 
 
-def real_bias(element: FloatFormat, clip: ArrayLike) -> NDArray[np.float64]:
+def real_bias(element: str | Format, clip: ArrayLike) -> NDArray[np.float64]:
     """Return b~ of clip values (equation 7), in float64.
 
     Raises:
         FpsimError: a clip value that is not positive and finite, or an unsuitable format.
     """
-    values = np.asarray(clip, dtype=np.float64)
+    values = as_real(clip).astype(np.float64)
     if not (np.isfinite(values) & (values > 0)).all():
         raise FpsimError("clip: every value must be positive and finite")
-    return np.asarray(np.log2(_largest_unbiased(element) / values))
+    return np.asarray(np.log2(_largest_unbiased(get_format(element)) / values))
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,8 @@ class Preshifted:
         Raises:
             FpsimError: NaN, a wrong dtype, or another number of channels.
         """
-        array = np.asarray(x)
-        if array.dtype.kind != "f":
-            raise FpsimError(f"x: dtype {array.dtype} is not floating point")
-        if array.ndim < 1 or array.shape[-1] != self.shifts.size:
-            raise FpsimError(f"x: shape {array.shape} does not end in {self.shifts.size} channels")
+        array = as_floats(x, "x")
+        self._check_channels("x", array.shape)
         if np.isnan(array).any():
             raise FpsimError(f"x: NaN has no value in {self.element.name}")
         # Element values lie on 2^-bias times the bias-0 grid.
@@ -87,22 +90,31 @@ class Preshifted:
         scaled = np.ldexp(array.astype(np.float64) * 2.0**self.rho, exponents)
         return encode_by_step(self.element, scaled, Rounding.RNE)
 
+    def _check_channels(self, name: str, shape: tuple[int, ...]) -> None:
+        if len(shape) < 1 or shape[-1] != self.shifts.size:
+            raise FpsimError(f"{name}: shape {shape} does not end in {self.shifts.size} channels")
+
     def dequantize(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """Return 2^-rho~ * 2^-b_j * P, rounded once to float64 (2^-rho~ itself is rounded)."""
+        """Return 2^-rho~ * 2^-b_j * P, rounded once to float64 (2^-rho~ itself is rounded).
+
+        Raises:
+            FpsimError: codes wider than the element, or another number of channels.
+        """
         values = self.element.decode(check_codes(codes, self.element, "codes"))
+        self._check_channels("codes", values.shape)
         exponents = self.element.bias - self.shifts
         return np.asarray(np.ldexp(values, exponents) * 2.0**-self.rho)
 
 
 def preshift(
-    element: FloatFormat, maxima: ArrayLike, reading: str = "paper", rho: float | None = None
+    element: str | Format, maxima: ArrayLike, reading: str = "paper", rho: float | None = None
 ) -> Preshifted:
     """Split the biases of channels with the given largest magnitudes.
 
     Halves round to even; biases are float64 logarithms.
 
     Args:
-        element: signed format without special codes.
+        element: signed format without special codes, or its name.
         maxima: the largest magnitude of each channel, positive.
         reading: a `Reading`.
         rho: the shared part; by default the smallest b~_j, as the search starts.
@@ -110,19 +122,18 @@ def preshift(
     Raises:
         FpsimError: maxima that are not positive and finite, or an unknown reading.
     """
-    try:
-        rule = Reading(reading)
-    except ValueError:
-        raise FpsimError(f"reading: {reading!r} is not one of {', '.join(Reading)}") from None
-    biases = real_bias(element, maxima)
+    rule = read_enum("reading", Reading, reading)
+    fmt = get_format(element)
+    biases = real_bias(fmt, maxima)
+    assert isinstance(fmt, FloatFormat)
     if biases.ndim != 1 or not biases.size:
         raise FpsimError(f"maxima: shape {biases.shape} is not one value per channel")
-    shared = float(biases.min()) if rho is None else float(rho)
-    if not np.isfinite(shared):
+    if rho is not None and (not isinstance(rho, Real) or not np.isfinite(rho)):
         raise FpsimError(f"rho: {rho!r} is not a finite number")
+    shared = float(biases.min()) if rho is None else float(rho)
     if rule is Reading.PAPER:
         shifts = np.rint(biases - shared)
     else:
         shifts = np.rint(biases) - np.rint(shared)
-    highest = (1 << element.exponent_bits) - 1
-    return Preshifted(element, shared, np.clip(shifts, 0, highest).astype(np.int64))
+    highest = (1 << fmt.exponent_bits) - 1
+    return Preshifted(fmt, shared, np.clip(shifts, 0, highest).astype(np.int64))

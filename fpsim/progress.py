@@ -20,8 +20,8 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar and yield a callback that takes (done, total)."""
+def bar(label: str) -> Iterator[Callable[..., None]]:
+    """Show a bar and yield a callback that takes (done, total) and perhaps a line of figures."""
     columns = (
         TextColumn("    {task.description}"),
         BarColumn(),
@@ -31,8 +31,10 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=None)
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, figures: str = "") -> None:
             progress.update(task, completed=done, total=total or None)
+            if figures:
+                progress.console.print(f"    {figures}", highlight=False)
 
         yield update
 

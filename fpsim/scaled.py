@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, NanCodes, Subnormals
 from fpsim.inputs import as_real
+from fpsim.names import get_format
 
 __all__ = ["ScaledFormat"]
 
@@ -49,7 +51,12 @@ class ScaledFormat:
     b_tilde: float
 
     def __post_init__(self) -> None:
-        element = self.element
+        element = get_format(self.element)
+        if not isinstance(element, FloatFormat):
+            raise FpsimError(f"element: {element.name} is not a floating-point format")
+        object.__setattr__(self, "element", element)
+        if not isinstance(self.b_tilde, Real):
+            raise FpsimError(f"b_tilde: {self.b_tilde!r} is not a number")
         plain = element.nan is NanCodes.NONE and not element.infinity
         gradual = element.subnormals is Subnormals.GRADUAL and element.exponent_bits
         if element.bias or not (plain and gradual and element.signed):
@@ -66,18 +73,19 @@ class ScaledFormat:
             )
 
     @classmethod
-    def from_max(cls, element: FloatFormat, qmax: float) -> ScaledFormat:
+    def from_max(cls, element: str | FloatFormat, qmax: float) -> ScaledFormat:
         """Return the format whose largest value is ``qmax`` (equation 7), to the last bit of b~.
 
         Raises:
             FpsimError: ``qmax`` is not a positive finite number.
         """
-        if not (qmax > 0 and math.isfinite(qmax)):
+        if not isinstance(qmax, Real) or not (qmax > 0 and math.isfinite(qmax)):
             raise FpsimError(f"qmax: {qmax!r} is not a positive finite number")
+        fmt = get_format(element)
         # Equation 7 is log2 of a quotient; fractions keep it exact for subnormal qmax too.
-        top, top_exponent = math.frexp(element.max_value)
+        top, top_exponent = math.frexp(fmt.max_value)
         fraction, exponent = math.frexp(qmax)
-        return cls(element, math.log2(top / fraction) + (top_exponent - exponent))
+        return cls(fmt, math.log2(top / fraction) + (top_exponent - exponent))
 
     @cached_property
     def scale(self) -> float:
@@ -108,15 +116,16 @@ class ScaledFormat:
         Raises:
             FpsimError: NaN or infinities that the policies call an error.
         """
-        x = as_real(values).astype(np.float64, copy=False)
+        given = as_real(values)
+        x = np.atleast_1d(given.astype(np.float64, copy=False))
         with np.errstate(over="ignore", under="ignore"):
             quotient = self._beside_ties(x, x / self.scale)
         if self.element.mantissa_bits:
-            return self.element.encode(quotient, "rne", nan=nan, inf=inf)
+            return self.element.encode(quotient.reshape(given.shape), "rne", nan=nan, inf=inf)
         codes = self.element.encode(quotient, "rna", nan=nan, inf=inf)
         smallest = math.ldexp(1.0, self.element.exponent_min)
         codes[np.abs(quotient) == smallest / 2] &= self.element.sign_bit
-        return codes
+        return codes.reshape(given.shape)
 
     def _beside_ties(
         self, x: NDArray[np.float64], quotient: NDArray[np.float64]

@@ -13,7 +13,8 @@ block, ``fl`` one rounding to float32 and ``Q`` the rounding to the scale format
 ``divide`` is NVIDIA ModelOpt's order and, without a tensor scale, AMXFP4's: s = Q(fl(amax / L)),
 y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` that of the Four Over Six repository.
 
-A product s s_t or a reciprocal that leaves float32's range flushes its block to zero.
+A product s s_t or a reciprocal that leaves float32's range flushes its block to zero: so do tensors
+whose s_t underflows, where the recipes' code divides by zero.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ Floats = NDArray[np.float32]
 F32_MANTISSA = 23
 F32_BIAS = 127
 E8M0_MAX = 254
+#: Scales worked out at a time.
+CHUNK = 1 << 16
 
 
 class ScaleRule(StrEnum):
@@ -68,7 +71,12 @@ RANGE_RULES = (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
 
 
 class ZeroScale(StrEnum):
-    """What a scale that is zero, or rounds to zero, becomes."""
+    """What a scale that is zero, or rounds to zero, becomes.
+
+    ModelOpt and AMXFP4's code look for zeros before they round the scale. One that underflows then
+    is stored as 0: elements saturate, exact zeros become 0 / 0 = NaN. Here ``one`` covers it too;
+    every value that is a number there, +-6 times 0, is the zero that it means.
+    """
 
     ONE = "one"  #: 1 (ModelOpt, AMXFP4); the elements round to zero
     SMALLEST = "smallest"  #: scales are clamped from below: smallest normal (torchao, E8M0)
@@ -140,6 +148,25 @@ def block_scales(
     fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float = 1.0
 ) -> Divisors:
     """Return the scales of blocks with largest magnitudes ``amax`` (finite, any shape)."""
+    if amax.size <= CHUNK:
+        return _block_scales(fmt, amax, tensor_largest, expansion)
+    # A dozen passes over arrays that stay in the cache.
+    assert fmt.scale is not None
+    flat = amax.reshape(-1)
+    codes = np.empty(flat.shape, dtype=fmt.scale.dtype)
+    factor = np.empty(flat.shape, dtype=np.float32)
+    multiply = False
+    for start in range(0, flat.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        codes[part], factor[part], multiply = _block_scales(
+            fmt, flat[part], tensor_largest, expansion
+        )
+    return Divisors(codes.reshape(amax.shape), factor.reshape(amax.shape), multiply)
+
+
+def _block_scales(
+    fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float
+) -> Divisors:
     scale = fmt.scale
     assert scale is not None
     if fmt.rule in POWER_RULES:
@@ -155,14 +182,14 @@ def block_scales(
             raw = amax / top / s_t
         else:
             raw = amax / (top * s_t)
-        # 0 / 0 and 0 * inf: amax / L and s_t both underflowed.
-        raw = np.where((amax > 0) & ~np.isnan(raw), raw, np.float32(0))
+        # NaN is 0 / 0 or 0 * inf: amax / L and s_t both underflowed, or both are 0.
+        np.copyto(raw, np.float32(0), where=~(raw > 0))
         if fmt.zero is ZeroScale.SMALLEST:
             raw = np.maximum(raw, np.float32(2.0**scale.exponent_min))
         # An infinite ratio saturates: only its float32 form overflowed.
         codes = scale.encode(raw, fmt.scale_rounding, "saturate")
-        if fmt.zero is ZeroScale.ONE:
-            codes = np.where(codes == 0, scale.encode(np.ones(1), "rne")[0], codes)
+        if fmt.zero is ZeroScale.ONE and not codes.all():
+            codes[codes == 0] = scale.encode(1.0)
         value = _decode_scales(scale, codes)
         if fmt.arithmetic is Arithmetic.RECIPROCAL:
             factor = one / s_t / value
@@ -171,9 +198,9 @@ def block_scales(
         else:
             factor = value * s_t if fmt.tensor_range else value
     multiply = fmt.arithmetic is not Arithmetic.DIVIDE
-    usable = (factor > 0) & np.isfinite(factor)
-    flush = np.float32(0) if multiply else np.float32(np.inf)
-    return Divisors(codes, np.where(usable, factor, flush), multiply)
+    flush = np.float32(0 if multiply else np.inf)
+    np.copyto(factor, flush, where=~((factor > 0) & (factor < np.inf)))
+    return Divisors(codes, factor, multiply)
 
 
 def range_scales(
@@ -181,7 +208,8 @@ def range_scales(
 ) -> tuple[NDArray[Any], Floats]:
     """Return scale codes and values of blocks with extremes ``smallest`` <= 0 <= ``largest``.
 
-    A zero scale, and one that rounds to zero, becomes 1.
+    Zero counts as an element, as in AMXFP4's reductions, so it stays exactly representable. A zero
+    scale, and one that rounds to zero, becomes 1.
     """
     scale, element = fmt.scale, fmt.element
     assert scale is not None

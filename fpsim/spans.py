@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import compact
+from fpsim.lowering import compact, value_table
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
@@ -20,7 +21,9 @@ __all__ = [
     "Span",
     "TermBounds",
     "block_bounds",
+    "block_of_scales",
     "format_span",
+    "largest_sum",
     "operand_bits",
     "operand_spans",
     "product_bounds",
@@ -116,6 +119,26 @@ class TermBounds:
         """Return the bounds of terms that are values of a format."""
         # The other factor is one.
         return cls(format_span(fmt), Span(0, 0), (significand_bits(fmt), 0), headroom=1)
+
+
+def largest_sum(spec: MacSpec, args: MatmulOperands) -> float:
+    """Return a bound on every partial sum of products without scales (Cauchy and Schwarz)."""
+    if args.a_scale is not None or args.b_scale is not None:
+        return float("inf")
+    squares = [value_table(fmt).astype(np.float32) ** 2 for fmt in (spec.a, spec.b)]
+    rows = squares[0][args.a].sum(axis=1, dtype=np.float64).max()
+    columns = squares[1][args.b].sum(axis=0, dtype=np.float64).max()
+    return float(np.sqrt(rows * columns) * (1 + 1e-6))
+
+
+def block_of_scales(args: MatmulOperands) -> int:
+    """Return how many elements of K have the same scales on both sides; 0 without scales."""
+    blocks = [
+        block
+        for scale, block in ((args.a_scale, args.a_block), (args.b_scale, args.b_block))
+        if scale is not None
+    ]
+    return math.gcd(*blocks) if blocks else 0
 
 
 def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:

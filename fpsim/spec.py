@@ -55,8 +55,8 @@ SCHEMA = 1
 MAX_OPERAND_BITS = 19
 #: Significant bits of a term that the kernels hold exactly.
 F64_BITS = 53
-#: Exponents of float64, with room for a sum of many.
-F64_LOWEST, F64_HIGHEST = -1022, 960
+#: Exponents between which a product with its scales is a normal float64, with room for a sum.
+F64_LOW, F64_HIGH = -1022, 960
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
 _OPERAND = r"(?:[^x-]|(?<=[bq])-)+"
@@ -141,12 +141,12 @@ class MacSpec:
 
     def _check_exactness(self) -> None:
         """Check that float64 holds every term exactly: kernels compute in it."""
-        parts = [exponents(fmt) for fmt in (self.a, self.b, self.a_scale, self.b_scale)]
-        lowest, highest = (sum(e) for e in zip(*parts, strict=True))
-        if lowest < F64_LOWEST or highest > F64_HIGHEST:
+        factors = [exponents(f) for f in (self.a, self.b, self.a_scale, self.b_scale)]
+        lowest, highest = (sum(ends) for ends in zip(*factors, strict=True))
+        if lowest < F64_LOW or highest > F64_HIGH:
             raise FpsimError(
-                f"operands: products of {self.a.name} x {self.b.name} with their scales span "
-                f"2^{lowest}..2^{highest}; 2^{F64_LOWEST}..2^{F64_HIGHEST} is allowed"
+                f"operands: products of {self.a.name} x {self.b.name} with their scales reach from "
+                f"2^{lowest} to 2^{highest}; allowed is 2^{F64_LOW} to 2^{F64_HIGH}"
             )
         scales = sum(0 if s == E8M0 else significand_bits(s) for s in (self.a_scale, self.b_scale))
         bits = significand_bits(self.a) + significand_bits(self.b)

@@ -53,7 +53,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes the engine believe in a processor with the given features."""
 
     def pretend(*features: str) -> None:
-        monkeypatch.setattr("fpsim.engine.host_features", lambda: frozenset(features))
+        monkeypatch.setattr("fpsim.engine.adds.host_features", lambda: frozenset(features))
 
     return pretend
 
@@ -64,25 +64,8 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled = (gemm.gemm, encode.encoder)
     for variants in compiled:
         variants.cache_clear()
-    for module in ("gemm", "encode"):
+    for module in ("tiles", "encode"):
         monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
     for variants in compiled:
         variants.cache_clear()
-
-
-#: Sweeps whose every case compiles or enumerates a lot: run with ``-m slow``.
-SWEEPS = frozenset(
-    f"test_{name}.py"
-    for name in (
-        "blocks", "cache", "elements", "encode", "exact", "kernels", "metamorphic",
-        "properties", "third_party", "vectors",
-    )
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the sweeps slow."""
-    for item in items:
-        if item.path.name in SWEEPS:
-            item.add_marker(pytest.mark.slow)

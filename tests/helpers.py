@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
@@ -20,6 +21,17 @@ from fpsim.stages import Chain, Exact, Fixed, Stage
 HOST = host_features()
 #: Every rounding that needs no random bits.
 DETERMINISTIC = [r for r in Rounding if r is not Rounding.SR]
+
+
+def sweep(cases: Iterable[Any], quick: Container[Any]) -> list[Any]:
+    """Return the cases of a parametrized test, those that are not ``quick`` marked slow."""
+    slow = pytest.mark.slow
+    return [
+        case
+        if case in quick
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=slow)
+        for case in cases
+    ]
 
 
 def float_format(name: str) -> FloatFormat:
@@ -230,6 +242,38 @@ def oracle_matmul(
         None if b_scale is None else np.moveaxis(b_scale, 1, 0)[None],
         **options,
     )
+
+
+#: Arrays at least this long take the vector kernels, shorter ones the scalar code.
+LONG = 1 << 10
+
+
+def encodings(
+    values: NDArray[Any], fmt: Format, *arguments: Any, random: Any = None, **options: Any
+) -> Iterator[tuple[str, NDArray[Any], NDArray[np.bool_]]]:
+    """Encode in every way there is: yield a name, the codes and the mask of values they are of.
+
+    Long and short arrays and float32 take different kernels; a tail that fills no vector counts.
+    """
+
+    def encode(x: NDArray[Any], mask: NDArray[np.bool_], start: int, stop: int) -> NDArray[Any]:
+        part = {} if random is None else {"random": np.resize(random[mask], x.size)[start:stop]}
+        return fmt.encode(x[start:stop], *arguments, **part, **options)
+
+    everything = np.ones(values.size, dtype=bool)
+    if not values.size:
+        return
+    pieces = [encode(values, everything, i, i + LONG - 1) for i in range(0, values.size, LONG - 1)]
+    yield "short", np.concatenate(pieces), everything
+    size = max(values.size, LONG + 5)
+    yield "long", encode(np.resize(values, size), everything, 0, size)[: values.size], everything
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)
+    exact = (single == values) | np.isnan(values)
+    if exact.any():
+        size = max(int(exact.sum()), LONG + 7)
+        codes = encode(np.resize(single[exact], size), exact, 0, size)
+        yield "float32", codes[: exact.sum()], exact
 
 
 # -- dot products by hand ------------------------------------------------------------------------

@@ -146,7 +146,10 @@ def operands(**more: str) -> str:
             operands(a="e8m10").replace(CHAIN, BLOCK + INTO),
             ["operands: a sum of 16 products of e8m10 x e2m1", "at most 53"],
         ),
-        (operands(a="e10m8", b="e10m8"), ["operands: products of e10m8 x e10m8", "2^-1022..2^960"]),
+        (
+            operands(a="e10m8", b="e10m8"),
+            ["operands: products of e10m8 x e10m8", "2^-1022 to 2^960"],
+        ),
         ('evidence = "sure"\n' + operands(), ["evidence: 'sure'", "'validated'"]),
         ("source = 3\n" + operands(), ["source: 3 is not text"]),
     ],

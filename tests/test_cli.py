@@ -144,7 +144,7 @@ SMALL = {"sqnr": ["--samples", "4096"]}
     ("argv", "message"),
     [
         (["formats", "e2n1"], "format: 'e2n1' is not a format name"),
-        (["formats", "e8m23"], "tables are for up to 8"),
+        (["formats", "e8m23"], "tables are for up to 16"),
         (["encode", "e2m1", "nan"], "values: nan at index (0,) has no code in e2m1"),
         (["encode", "e2m1", "1", "--overflow", "inf"], "overflow: 'inf' is not possible in e2m1"),
         (["decode", "e2m1", "16"], "codes: 16 is not a code of e2m1 (0..15)"),

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import (
     DETERMINISTIC,
+    LONG,
     critical_values,
+    encodings,
     float_format,
     oracle_codes,
     overflows,
     same_floats,
+    sweep,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,38 +44,6 @@ FIXED = [
     FixedFormat(8, -6), FixedFormat(5, 3), FixedFormat(24, -2), FixedFormat(52, -20),
     FixedFormat(63), FixedFormat(64, -3), FixedFormat(64, signed=False), FixedFormat(1, signed=False),
 ]  # fmt: skip
-
-
-#: Arrays at least this long take the vector kernels, shorter ones the scalar code.
-LONG = 1 << 10
-
-
-def encodings(
-    values: NDArray[Any], fmt: Format, *arguments: Any, random: Any = None, **options: Any
-) -> Iterator[tuple[str, NDArray[Any], NDArray[np.bool_]]]:
-    """Encode in every way there is: yield a name, the codes and the mask of values they are of.
-
-    Long and short arrays and float32 take different kernels; a tail that fills no vector counts.
-    """
-
-    def encode(x: NDArray[Any], mask: NDArray[np.bool_], start: int, stop: int) -> NDArray[Any]:
-        part = {} if random is None else {"random": np.resize(random[mask], x.size)[start:stop]}
-        return fmt.encode(x[start:stop], *arguments, **part, **options)
-
-    everything = np.ones(values.size, dtype=bool)
-    if not values.size:
-        return
-    pieces = [encode(values, everything, i, i + LONG - 1) for i in range(0, values.size, LONG - 1)]
-    yield "short", np.concatenate(pieces), everything
-    size = max(values.size, LONG + 5)
-    yield "long", encode(np.resize(values, size), everything, 0, size)[: values.size], everything
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = values.astype(np.float32)
-    exact = (single == values) | np.isnan(values)
-    if exact.any():
-        size = max(int(exact.sum()), LONG + 7)
-        codes = encode(np.resize(single[exact], size), exact, 0, size)
-        yield "float32", codes[: exact.sum()], exact
 
 
 def check(values: NDArray[Any], fmt: Format, rounding: Rounding) -> None:
@@ -108,8 +78,14 @@ def check(values: NDArray[Any], fmt: Format, rounding: Rounding) -> None:
 SPECIALS = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.7e308, -1.7e308])
 
 
-@pytest.mark.parametrize("rounding", DETERMINISTIC)
-@pytest.mark.parametrize("name", SMALL + EIGHT + WIDE)
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    sweep(
+        [(name, rounding) for name in SMALL + EIGHT + WIDE for rounding in DETERMINISTIC],
+        [(name, rounding) for name in SMALL for rounding in DETERMINISTIC]
+        + [(name, Rounding.RNE) for name in EIGHT + WIDE],
+    ),
+)
 def test_encode_at_every_critical_value(name: str, rounding: Rounding) -> None:
     """Midpoints, one ulp beside them, codes, powers of two, zeros, limits: every overflow policy."""
     fmt = float_format(name)
@@ -355,73 +331,6 @@ def test_bad_arguments(arguments: dict[str, Any], words: list[str]) -> None:
 def test_overflow_policies_fixed_point_does_not_have(overflow: str) -> None:
     with pytest.raises(FpsimError, match=f"overflow: '{overflow}'.*int4.*saturate, wrap"):
         get_format("int4").encode([1.0], overflow=overflow)
-
-
-# -- stochastic rounding -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bits", [1, 2, 3, 8])
-@pytest.mark.parametrize("name", ["e2m1", "e3m0", "e0m3", "ue2m2", "e4m3_flush", "e5m10", "int4"])
-def test_stochastic_rounding_over_all_random_numbers(name: str, bits: int) -> None:
-    """Every r of n bits: away from zero exactly for floor(f * 2^n) of the 2^n, as the oracle says."""
-    fmt = get_format(name)
-    rng = np.random.default_rng(bits)
-    scale = fmt.max_value / 3
-    values = np.concatenate([rng.normal(size=12) * scale, rng.normal(size=6) * scale / 50, TIES])
-    values = np.concatenate([values, [0.0, -0.0, fmt.max_value * 1.01, -fmt.max_value * 1.01]])
-    random = np.arange(1 << bits)
-    pairs_v = np.repeat(values, random.size)
-    pairs_r = np.tile(random, values.size)
-    for overflow in overflows(fmt):
-        expected = oracle_codes(pairs_v, fmt, Rounding.SR, overflow, pairs_r, bits)
-        ways = encodings(pairs_v, fmt, "sr", overflow, random=pairs_r, random_bits=bits)
-        for way, codes, mask in ways:
-            assert np.array_equal(codes, np.array(expected)[mask]), way
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 10])
-def test_stochastic_rounding_has_probability_k_over_2_to_the_n(bits: int) -> None:
-    """A value k/2^n of the way up goes up for exactly k of the random numbers, for either sign."""
-    fmt = float_format("e2m1")
-    count = 1 << bits
-    for low, high in ((0.0, 0.5), (1.0, 1.5), (2.0, 3.0), (4.0, 6.0)):
-        for k in range(0, count, max(1, count // 16)):
-            values = np.full(count, low + (high - low) * k / count)
-            for sign in (1, -1):
-                codes = fmt.encode(sign * values, "sr", random=np.arange(count), random_bits=bits)
-                assert int((np.abs(fmt.decode(codes)) == high).sum()) == k
-
-
-def test_stochastic_rounding_with_more_random_bits_than_the_value_has() -> None:
-    """E8M23 leaves 29 bits of a float64; 32 random bits must not be cut down to them wrongly."""
-    fmt = float_format("e8m23")
-    rng = np.random.default_rng(9)
-    values = np.concatenate([rng.normal(size=200), rng.normal(size=50) * 2.0**-130])
-    random = rng.integers(0, 1 << 32, values.size)
-    for bits in (29, 30, 32):
-        r = random >> (32 - bits)
-        expected = np.array(oracle_codes(values, fmt, Rounding.SR, Overflow.INF, r, bits))
-        for way, codes, mask in encodings(values, fmt, "sr", "inf", random=r, random_bits=bits):
-            assert np.array_equal(codes, expected[mask]), f"{way}, {bits} bits"
-
-
-@given(float_formats(), st.integers(1, 32), st.data())
-def test_stochastic_rounding_of_any_format(
-    fmt: FloatFormat, bits: int, data: st.DataObject
-) -> None:
-    size = 12
-    near = st.builds(
-        lambda m, e: float(np.ldexp(m, e - 50)),
-        st.integers(-(1 << 50), 1 << 50),
-        st.integers(fmt.exponent_min - fmt.mantissa_bits - 3, fmt.exponent_max + 2),
-    )
-    values = np.array(data.draw(st.lists(near, min_size=size, max_size=size)))
-    words = st.integers(0, (1 << bits) - 1)
-    random = np.array(data.draw(st.lists(words, min_size=size, max_size=size)))
-    expected = np.array(oracle_codes(values, fmt, Rounding.SR, Overflow.SATURATE, random, bits))
-    ways = encodings(values, fmt, "sr", "saturate", random=random, random_bits=bits)
-    for way, codes, mask in ways:
-        assert np.array_equal(codes, expected[mask]), way
 
 
 def test_codes_survive_a_round_trip_through_values() -> None:

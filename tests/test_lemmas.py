@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from fpsim import MacUnit, get_format
 from fpsim.rounding import Rounding
-from fpsim.stages import Addend, Aligned, Block, Chain, Chunked, Exact, Joins, Stage, Tree
+from fpsim.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,6 +49,18 @@ def straining(unit: MacUnit, k: int, seed: int = 5) -> tuple[Codes, Codes]:
     return a, b
 
 
+def believe_float32_has(bits: int, patch: pytest.MonkeyPatch) -> None:
+    """Change how many bits the engine takes a float32 lane to hold."""
+    for module in ("", ".adds", ".exact_sums", ".windows"):
+        patch.setattr(f"fpsim.engine{module}.F32_BITS", bits)
+
+
+@pytest.fixture
+def no_whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every window be cut, also one that loses nothing."""
+    monkeypatch.setattr("fpsim.engine.plan_whole", lambda *_: None)
+
+
 def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: Any) -> str:
     """Return the lane of the chosen kernel after comparing three ways to compute the product."""
     a, b = straining(unit, k)
@@ -45,7 +68,7 @@ def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: A
     codes = unit.matmul(a, b, **operands)
     assert np.array_equal(codes, oracle_matmul(unit, a, b, **operands)), plan
     with monkeypatch.context() as patch:
-        patch.setattr("fpsim.engine.F32_BITS", 1)
+        believe_float32_has(1, patch)
         wider = unit.plan(a, b, **operands)
         assert wider.step is None or str(wider.step.real) == "double"
         assert np.array_equal(unit.matmul(a, b, **operands), codes), wider
@@ -55,6 +78,7 @@ def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: A
 # -- windows -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_whole_windows")
 @pytest.mark.parametrize(
     ("products", "bits", "lane"),
     [
@@ -73,6 +97,7 @@ def test_a_window_is_exact_in_lanes_that_hold_it(
     assert "bits are exact integers" in unit.plan(*straining(unit, 19)).why or lane == "rows"
 
 
+@pytest.mark.usefixtures("no_whole_windows")
 def test_a_register_wider_than_the_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = Aligned(8, 10, float_format("e8m10"), width=24)
     wide = Aligned(8, 10, float_format("e8m10"), width=25)
@@ -80,6 +105,7 @@ def test_a_register_wider_than_the_window_counts(monkeypatch: pytest.MonkeyPatch
     assert kernel(unit_of(wide), 9, monkeypatch) == "double"
 
 
+@pytest.mark.usefixtures("no_whole_windows")
 @pytest.mark.parametrize(
     ("shift", "lane"), [(-78, "float"), (-79, "double"), (74, "float"), (75, "double")]
 )
@@ -92,6 +118,7 @@ def test_a_window_stays_within_the_exponents_of_float32(
     assert kernel(unit, 9, monkeypatch, a_scale=scale) == lane
 
 
+@pytest.mark.usefixtures("no_whole_windows")
 def test_scales_with_a_significand_take_a_bit_of_the_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -112,7 +139,7 @@ def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) ->
     exact = oracle_matmul(unit, a, b)
     assert unit.result.decode(exact).item() == 2.0**-5
     assert np.array_equal(unit.matmul(a, b), exact)
-    monkeypatch.setattr("fpsim.engine.F32_BITS", 27)
+    believe_float32_has(27, monkeypatch)
     forced = unit.plan(a, b)
     assert forced.step is not None and str(forced.step.real) == "float"
     assert not np.array_equal(unit.matmul(a, b), exact)
@@ -121,7 +148,7 @@ def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     "changes",
     [
-        {"addend": Addend.JOINED},
+        {"addend": Addend.JOINED, "normalised": True},
         {"signed_zero": True},
         {"addend": Addend.LATE, "container": float_format("e8m23")},
         {"product_limit": 3},
@@ -134,6 +161,42 @@ def test_what_lanes_cannot_do_runs_in_integers(
 ) -> None:
     settings = {"products": 4, "fraction_bits": 10, "format": float_format("e8m10")} | changes
     assert kernel(unit_of(Aligned(**settings)), 9, monkeypatch) == "rows"
+
+
+@pytest.mark.parametrize(
+    ("bits", "k", "whole"),
+    [
+        (13, 32, True),  # 32 products stay below 2^11 = 2^(13 - 2): in whatever data
+        (13, 8192, False),
+        (8, 32, False),
+    ],
+)
+def test_a_window_that_cuts_nothing_is_an_exact_sum(bits: int, k: int, whole: bool) -> None:
+    """E2M1 products are multiples of 2^-2: with |sum| < 2^top the window is whole to F = top + 3."""
+    unit = unit_of(Aligned(8, bits, float_format("e8m10")))
+    a, b = straining(unit, k)
+    plan = unit.plan(a, b)
+    assert plan.kernel.startswith("whole") == whole, plan
+    part = slice(0, min(k, 256))
+    a, b = a[:, part], b[part]
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.parametrize(("last", "whole"), [(4, True), (5, False)])
+def test_the_bound_on_whole_windows_is_not_idle(last: int, whole: bool) -> None:
+    """F = 6 holds sums below 2^5 to the quarter; one more product of 6 and the quarter is lost.
+
+    Products of 6 grow to 24 or 30 below, or 36 above, 2^5; then comes a quarter.
+    """
+    unit = unit_of(Aligned(1, 6, float_format("e8m10")))
+    values = np.array([[6.0] * last + [6.0 * (last == 5), 0.5]])
+    a = unit.a.encode(values)
+    b = unit.b.encode(np.where(values == 0.5, 0.5, 1.0).T)
+    plan = unit.plan(a, b)
+    assert plan.kernel.startswith("whole") == whole, plan
+    result = unit.result.decode(unit.matmul(a, b)).item()
+    assert result == values.sum() - 0.25 - (0.25 if not whole else 0.0)
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
 
 
 # -- blocks --------------------------------------------------------------------------------------
@@ -196,7 +259,8 @@ def test_a_float32_tree_needs_products_that_float32_holds(
         (Tree(float_format("e5m10"), addend=Joins.FUSED), "rows"),
         (Tree(float_format("e5m10"), radix=4), "rows"),
         (Tree(float_format("e5m10"), lanes=4), "lanes"),
-        (Tree(float_format("e5m10"), lanes=4, products=8), "rows"),
+        (Tree(float_format("e5m10"), lanes=4, products=8), "lanes"),
+        (Tree(float_format("e5m10"), lanes=4, addend=Joins.LEAF), "rows"),
         (Chunked(Chain(float_format("e4m3")), Chain(float_format("e8m23")), size=4), "chunks"),
         (Chunked(Exact(float_format("e4m3")), Tree(float_format("e8m7")), parts=3), "chunks"),
     ],
@@ -209,4 +273,61 @@ def test_every_path_of_composites(stage: Stage, name: str) -> None:
     plan = unit.plan(a, b, c=c)
     assert name in plan.kernel
     assert plan.why
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize(("k", "kernel"), [(64, "tree-64"), (65, "subtrees"), (197, "subtrees")])
+@pytest.mark.parametrize("product", ["fused", "rounded"])
+def test_large_trees_are_trees_of_subtrees(k: int, kernel: str, product: str) -> None:
+    unit = unit_of(Tree(float_format("e5m10"), product=ProductRounding(product)))
+    a, b = straining(unit, k)
+    c = get_format("e5m10").encode(np.linspace(-3, 3, 20).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith(kernel)
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_a_subtree_of_zeros_keeps_their_sign() -> None:
+    """-0 is what leaves a sum of negative zeros negative: no +0 may slip in between."""
+    unit = unit_of(Tree(float_format("e5m10")))
+    a, b = np.full((1, 130), 8), np.full((130, 1), 3)  # -0 * 1.5
+    c = np.full((1, 1), 0x8000)
+    assert unit.plan(a, b, c=c).kernel == "subtrees"
+    assert unit.matmul(a, b, c).item() == 0x8000
+
+
+@pytest.mark.parametrize(
+    ("operand", "rounding", "scale", "kernel"),
+    [
+        ("e4m3fn", "rne", "e8m0", "block limbs"),  # 16 products of 36 bits: 40
+        ("e5m2", "rne", "e8m0", "limbs"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", "limbs"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", "limbs"),  # the sign of a zero sum depends on its zeros
+    ],
+)
+def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
+    operand: str, rounding: str, scale: str, kernel: str
+) -> None:
+    stage = Exact(float_format("e8m23"), Rounding(rounding))
+    unit = unit_of(stage, operand, a_scale=scale, b_scale=scale)
+    a, b = straining(unit, 48)
+    rng = np.random.default_rng(2)
+    scales = {
+        "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-90, 90, (4, 3)))),
+        "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-90, 90, (3, 5)))),
+    }
+    assert unit.plan(a, b, **scales).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b, **scales), oracle_matmul(unit, a, b, **scales))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("reach", "limit"), [(None, None), (3, 5)])
+def test_joined_windows_run_in_lanes(lanes: int, reach: int | None, limit: int | None) -> None:
+    stage = Aligned(
+        6, 12, float_format("e8m10"), rounding=Rounding.RNE, addend=Addend.JOINED, lanes=lanes,
+        join_sum_bits=15, join_addend_bits=9, join_reach=reach, product_limit=limit,
+    )  # fmt: skip
+    unit = unit_of(stage)
+    a, b = straining(unit, 20)
+    c = unit.result.encode(np.linspace(-900, 900, 20).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith("joined64")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torch bridge: whole transformers through a simulated unit.
 
-`convert` replaces the linear layers of any model, `evaluate` measures perplexity, `models` loads
+`convert` simulates the matrix products of any model, `evaluate` measures perplexity, `models` loads
 models without a hub. Only this package imports torch and transformers.
 """
 
 from __future__ import annotations
 
+from fpsim.bridge.calibrate import calibrate
+from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
-from fpsim.bridge.evaluate import Evaluation, evaluate
-from fpsim.bridge.recipes import get_recipe, recipe_names
+from fpsim.bridge.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
+from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [
+    "Bits",
+    "Calibration",
     "Conversion",
     "Evaluation",
+    "Recipe",
+    "calibrate",
+    "calibrate_for",
     "capture",
     "conversion_of",
     "convert",
     "evaluate",
+    "evaluate_task",
     "get_recipe",
     "recipe_names",
+    "register",
     "restore",
 ]

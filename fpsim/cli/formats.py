@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fpsim.cli.output import Commands, code, print_json, table
+import fpsim
+from fpsim import describe
+from fpsim.cli.output import Commands, code, print_json, rows_table, table
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.names import NAMED_FORMATS, get_format
@@ -28,34 +29,40 @@ def _format_row(fmt: Format) -> dict[str, Any]:
     return row | {"min_positive": float(fmt.decode([smallest])[0]), "special": ", ".join(special)}
 
 
-def _code_rows(fmt: Format) -> list[dict[str, Any]]:
-    if fmt.bits > 8:
-        raise FpsimError(f"format: {fmt.name} has {fmt.bits} bits; tables are for up to 8")
-    values = fmt.decode(np.arange(1 << fmt.bits)).tolist()
-    finite = sorted({v for v in values if np.isfinite(v)})
-    following = {a: b - a for a, b in pairwise(finite)}
-    return [
-        {
-            "code": code,
-            "bits": f"{code:0{fmt.bits}b}",
-            "value": value if np.isfinite(value) else str(value),
-            "next_ulp": following.get(value),
-        }
-        for code, value in enumerate(values)
-    ]
-
-
 def _formats(args: argparse.Namespace) -> int:
     if args.name is None:
-        rows = [_format_row(get_format(name)) for name in NAMED_FORMATS]
-        title = "Named formats; any e<E>m<M>[b<bias>][f|i|fn|fnuz] works too"
-    else:
-        fmt = get_format(args.name)
-        rows, title = _code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
+        return _list_formats(args)
+    block_format = describe.find_block_format(args.name)
+    if block_format is not None:
+        return _block_format(block_format, args.json)
+    fmt = get_format(args.name, also=fpsim.blocks.BLOCK_FORMATS)
+    rows, title = describe.code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
     if args.json:
         print_json(rows)
     else:
-        table(title, list(rows[0]), [["" if v is None else v for v in r.values()] for r in rows])
+        rows_table(title, rows)
+    return 0
+
+
+def _list_formats(args: argparse.Namespace) -> int:
+    elements = [_format_row(get_format(name)) | {"name": name} for name in NAMED_FORMATS]
+    blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.BLOCK_FORMATS.values()]
+    if args.json:
+        kinds = (("element", elements), ("block", blocks))
+        print_json([{**row, "kind": kind} for kind, rows in kinds for row in rows])
+        return 0
+    rows_table("Named formats; any e<E>m<M>[b<bias>][f|i|fn|fnuz] works too", elements, 9)
+    rows_table("Block formats; others are a few lines of TOML or Python", blocks)
+    return 0
+
+
+def _block_format(fmt: fpsim.BlockFormat, as_json: bool) -> int:
+    equations, example = describe.equations(fmt), describe.block_example(fmt)
+    if as_json:
+        print_json({"fields": fmt.to_dict(), "equations": equations, "example": example})
+        return 0
+    print("\n".join([*equations, "", fmt.to_toml()]))
+    rows_table("One block", example, 9)
     return 0
 
 
@@ -110,8 +117,10 @@ def _decode(args: argparse.Namespace) -> int:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add("formats", _formats, "List formats, or every code of one")
-    sub.add_argument("name", nargs="?", help="a format, such as e2m1 or e2m1b3")
+    sub = commands.add("formats", _formats, "List formats, or show every code or a block of one")
+    sub.add_argument(
+        "name", nargs="?", help="a format, such as e2m1 or e2m1b3, or a block format, such as mxfp4"
+    )
 
     sub = commands.add("encode", _encode, "Round values to codes")
     sub.add_argument("format")

@@ -1,33 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim eval``, ``plot``, ``demo``: models, pictures, everything at once."""
+"""``fpsim eval``, ``calibrate``, ``plot``, ``demo``: models, pictures, everything at once."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import fpsim
-from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.output import INCOMPLETE, Commands, print_json, table
+from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 
 __all__ = ["register"]
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from fpsim.bridge import evaluate, models, text
+    from fpsim.bridge import Calibration, calibrate_for, evaluate, evaluate_task, models, text
+    from fpsim.bridge.tasks import PerplexityTask
 
+    # A bad name, option or file should not wait for the model.
     source = text.topics_text() if args.text is None else text.read_text(args.text)
-    recipe = None if args.recipe in ("none", "float32") else args.recipe
-    if recipe is not None:  # a bad name should not wait for the model
-        from fpsim.bridge import get_recipe
-
-        get_recipe(recipe)
-        fpsim.get_unit(args.unit)
+    recipe = None if args.recipe in ("none", "float32") else _recipe(args)
+    fpsim.get_unit(args.unit)
+    calibration = None if args.calibration is None else Calibration.load(args.calibration)
+    if recipe is not None and calibration is not None:
+        recipe.calibrated(calibration)
     loaded = models.load(args.model, say)
-    tokens = text.tokenize(loaded.tokenizer, source)
-    windows = text.windows(tokens, args.windows, args.window, args.stride)
-    with bar(f"{recipe or 'float32'} on {args.unit}") as progress:
-        result = evaluate(loaded, windows, recipe, args.unit, progress)
+    task = _task(args, loaded, source)
+    windows = None
+    if isinstance(task, PerplexityTask):
+        tokens = text.tokenize(loaded.tokenizer, source)
+        windows = text.windows(tokens, args.windows, args.window, args.stride)
+    if recipe is not None and recipe.needs_calibration and calibration is None:
+        with bar(f"calibrating {recipe.name}") as progress:
+            rows = args.calibration_tokens
+            calibration = calibrate_for(loaded, task, recipe, rows=rows, report=progress)
+    with bar(f"{args.recipe} on {args.unit}") as progress:
+        if windows is None or args.transforms:
+            figures = evaluate_task(
+                loaded, task, recipe, args.unit, progress, calibration, args.transforms
+            )
+            print_json(figures) if args.json else table(
+                f"{loaded.name}", list(figures), [list(figures.values())]
+            )
+            return 0
+        result = evaluate(loaded, windows, recipe, args.unit, progress, calibration)
     if args.json:
         print_json(result.as_dict())
     else:
@@ -41,6 +59,52 @@ def _eval(args: argparse.Namespace) -> int:
             f"{result.kernel}: {result.why}"
         )
     return 0
+
+
+def _task(args: argparse.Namespace, loaded: Any, source: str) -> Any:
+    from fpsim.bridge.tasks import task_for
+
+    return task_for(loaded, text=source, count=args.windows, length=args.window, stride=args.stride)
+
+
+def _recipe(args: argparse.Namespace) -> Any:
+    from fpsim.bridge import get_recipe
+
+    return get_recipe(args.recipe, **({} if args.bits is None else {"bits": args.bits}))
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from fpsim.bridge import calibrate_for, models, text
+
+    source = text.topics_text() if args.text is None else text.read_text(args.text)
+    recipe = _recipe(args)
+    if not recipe.needs_calibration:
+        raise FpsimError(f"recipe: {recipe.name} needs no calibration")
+    loaded = models.load(args.model, say)
+    task = _task(args, loaded, source)
+    with bar(f"calibrating {recipe.name}") as progress:
+        found = calibrate_for(
+            loaded, task, recipe, rows=args.calibration_tokens, out=args.out, report=progress
+        )
+    errors = {name: layer.error for name, layer in found.layers.items()}
+    if args.json:
+        print_json({"out": str(args.out), "layers": len(errors), "errors": errors})
+    else:
+        mean = sum(errors.values()) / len(errors)
+        print(f"{args.out}: {len(errors)} layers, mean output error {100 * mean:.3f} %")
+    return 0
+
+
+def _text_options(sub: Any) -> None:
+    sub.add_argument("--model", default="smollm2-135m", help="a known name, a hub name or a folder")
+    sub.add_argument("--bits", help="E/W/A, such as 4/4/8; 16 is floating point")
+    sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
+    sub.add_argument("--windows", type=int, default=4)
+    sub.add_argument("--window", type=int, default=512, help="tokens per window")
+    sub.add_argument("--stride", type=int, default=5000, help="tokens between window starts")
+    sub.add_argument(
+        "--calibration-tokens", type=int, default=1024, help="rows of each layer's input to keep"
+    )
 
 
 def _plot(args: argparse.Namespace) -> int:
@@ -66,15 +130,22 @@ def _demo(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add("eval", _eval, "Perplexity of a model with its linear layers on a unit")
-    sub.add_argument("--model", default="smollm2-135m", help="a known name, a hub name or a folder")
+    _text_options(sub)
     sub.add_argument(
-        "--recipe", default="mxfp4", help="such as mxfp4, mxfp4-rceil, mxfp4-weights, none"
+        "--recipe", default="mxfp4", help="such as mxfp4, mxfp4-rceil, nvfp4-weights, llm-fp4, none"
     )
     sub.add_argument("--unit", default="exact")
-    sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
-    sub.add_argument("--windows", type=int, default=4)
-    sub.add_argument("--window", type=int, default=512, help="tokens per window")
-    sub.add_argument("--stride", type=int, default=5000, help="tokens between window starts")
+    sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
+    sub.add_argument(
+        "--transforms", default="", help="such as hadamard or smoothquant:alpha=0.5+hadamard"
+    )
+
+    sub = commands.add(
+        "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was"
+    )
+    _text_options(sub)
+    sub.add_argument("--recipe", default="llm-fp4")
+    sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
     sub = commands.add(
         "plot", _plot, "Draw formats, or quantization error against format", reports=False

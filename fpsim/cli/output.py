@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["INCOMPLETE", "Commands", "code", "console", "print_json", "table"]
+__all__ = ["INCOMPLETE", "Commands", "code", "console", "print_json", "rows_table", "table"]
 
 INCOMPLETE = 1
 console = Console(highlight=False)
@@ -47,11 +47,22 @@ def print_json(data: Any) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table."""
     made = Table(title=title, title_justify="left")
-    for column in columns:
-        made.add_column(column)
+    for i, column in enumerate(columns):
+        made.add_column(column, no_wrap=i == 0)
     for row in rows:
         made.add_row(*(Text(str(cell)) for cell in row))  # t[c] is no markup
     console.print(made)
+
+
+def rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> None:
+    """Print a table of dictionaries with the same keys; None is left blank."""
+
+    def cell(value: object) -> object:
+        if isinstance(value, float) and len(repr(value)) > digits + 1:
+            return f"{value:.{digits}g}"
+        return "" if value is None else value
+
+    table(title, list(rows[0]), [[cell(value) for value in row.values()] for row in rows])
 
 
 def code(text: str) -> int:

@@ -123,9 +123,7 @@ def _window(values, exponents, start, stride, count, c, c_exponent, s):
                 e = max(e, exponent)
     if s.n.addend == EARLY:
         e = max(e, c_exponent)
-    if e == NO_EXPONENT:
-        e = np.int64(0)
-    lsb = e - s.n.fraction_bits
+    lsb = e - s.n.fraction_bits  # where nothing counts, of zeros only
     total = np.int64(0)
     plus = minus = nonzero = False
     for i in range(count + (s.n.addend == EARLY)):
@@ -189,6 +187,8 @@ def _joined(values, exponents, c, c_exponent, s):
         e = max(e0, e1)
         total = _shifted(s0, e0 - e, s.join_rounding) + _shifted(s1, e1 - e, s.join_rounding)
     second = max(e, c_exponent)
+    if second == NO_EXPONENT:
+        second = np.int64(0)
     left = (e - s.n.fraction_bits) - (second - s.n.join_sum_bits)
     total = _shifted(total, left, s.join_rounding)
     addend = np.int64(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ def kernel(variant: str = "", **options: Any) -> Callable[[Callable[..., Any]], 
     """Compile with ``numba.njit(**options)`` and keep the machine code on disk.
 
     ``variant`` names what a closure was specialised for; two closures of one function that differ
-    must differ in it.
+    must differ in it. Where there is no place to write to, kernels are compiled in every process.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
-        dispatcher._cache = _KernelCache(function, variant)
+        # Numba finds no locator in a read-only installation without a home directory.
+        with suppress(RuntimeError):
+            dispatcher._cache = _KernelCache(function, variant)
         return dispatcher
 
     return decorate

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Status flags of encoded values, found after the fact from the values and their codes.
+"""Status flags of encoded values, as `fpsim.rounding.Flag` defines them.
 
-`fpsim.rounding.Flag` defines them. Nothing here is needed to make codes, so encoding without flags
-stays as fast as it is.
+`vector_flags` raises them while the vector encoder rounds. `float_flags` and `fixed_flags` find
+them after the fact from the values and their codes: the readable form, and the one for what no lane
+holds. Encoding without flags pays for neither.
 """
 
 from __future__ import annotations
@@ -17,14 +18,27 @@ from fpsim.kernels.codec import (
     F64_BIAS,
     F64_MANTISSA,
     Layout,
+    Limits,
     decode_magnitude,
     round_to_code,
 )
 from fpsim.kernels.fixedpoint import to_grid
+from fpsim.kernels.lanes import Parameters, Rounded, round_bits
+from fpsim.kernels.vector import Vec
 
-__all__ = ["fixed_flags", "float_flags"]
+__all__ = ["FLAG_INTEGERS", "fixed_flags", "flag_parameters", "float_flags", "vector_flags"]
 
 INEXACT, UNDERFLOW, OVERFLOW, INVALID = 1, 2, 4, 16
+
+
+#: Parameters of `vector_flags`.
+FLAG_INTEGERS = (
+    "normal_bits",  # lane bits of the smallest normal value, 0 if the format has none
+    "zero_is",  # 0 if the format has zero, else -1
+    "nan_flags",
+    "inf_positive_flags",
+    "inf_negative_flags",
+)
 
 
 @njit
@@ -93,6 +107,54 @@ def _float_flags(value, code, layout, mode, random, random_bits):
     if has_normals and sig and _is_tiny(sig, lsb, negative, layout, mode, random, random_bits):
         return INEXACT | UNDERFLOW
     return INEXACT
+
+
+def _has_normals(layout: Layout) -> bool:
+    return layout.hidden_row == 1 or layout.max_code >> layout.mantissa_bits > 0
+
+
+def flag_parameters(layout: Layout, limits: Limits, mantissa: int, bias: int) -> dict[str, int]:
+    """Return the values of `FLAG_INTEGERS` for a lane of that many mantissa bits and that bias."""
+    special = _special_flags.py_func
+    return {
+        "normal_bits": (layout.exponent_min + bias) << mantissa if _has_normals(layout) else 0,
+        "zero_is": -int(layout.hidden_row == 1),
+        "nan_flags": special(math.nan, limits.nan, layout),
+        "inf_positive_flags": special(math.inf, limits.inf_positive, layout),
+        "inf_negative_flags": special(-math.inf, limits.inf_negative, layout),
+    }
+
+
+def vector_flags(
+    magnitude: Vec,
+    negative: Vec,
+    rounding: str,
+    p: Parameters,
+    random: Vec | None,
+    rounded: Rounded,
+    flushed: Vec,
+    beyond: Vec,
+) -> Vec:
+    """Return the flags of a vector of values, given how they were rounded.
+
+    ``magnitude`` and ``negative`` are the values' bits without their sign and their sign, 0 or 1;
+    ``flushed`` and ``beyond`` the masks of results that became the smallest code and that left the
+    range.
+    """
+    integers = p.integers
+    zero = magnitude.lanes.constant(0, True)
+    inexact = rounded.inexact | (flushed & (magnitude > integers["zero_is"]))
+    # On the grid that goes on below the smallest normal value: tiny after rounding.
+    own, _ = round_bits(magnitude, negative, rounding, p, random, integers["parity"])
+    tiny = inexact & (integers["normal_bits"] > own) & (magnitude > 0)
+    flags = inexact.one_where_set() | (tiny.one_where_set() << UNDERFLOW.bit_length() - 1)
+    flags = beyond.where(zero + (OVERFLOW | INEXACT), flags)
+    special = negative.equals(1).where(
+        integers["inf_negative_flags"], integers["inf_positive_flags"]
+    )
+    real = magnitude.as_real
+    flags = real.equals(float("inf")).where(special, flags)
+    return real.equals(real).where(flags, integers["nan_flags"])
 
 
 @kernel(parallel=True)

@@ -25,7 +25,14 @@ from fpsim.kernels.steps import (
 )
 from fpsim.kernels.vector import DOUBLE, FLOAT, Vec
 
-__all__ = ["ALIGNED_INTEGERS", "ALIGNED_REALS", "aligned_step", "separate_step", "tree_step"]
+__all__ = [
+    "LANES",
+    "aligned_step",
+    "joined_step",
+    "separate_step",
+    "tree_step",
+    "whole_step",
+]
 
 #: Beyond those of a lane step: 2^floor, 2^-F, and the range and modulus of S.
 ALIGNED_REALS = (
@@ -99,6 +106,93 @@ def aligned_step(
         ALIGNED_INTEGERS,
         powers=not normalised,
     )
+
+
+@cache
+def whole_step(real: Any, terms: int, rounding: str) -> GroupStep:
+    """Return the step of a window that cuts nothing off: an exact sum, rounded."""
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        total = acc
+        for i in range(terms):
+            x, y = source.pair(i)
+            total = x.intrinsic("fma", y, total)
+        zero = acc.lanes.constant(0.0, False)
+        return round_sum(Sum(total, zero), rounding, p, ieee=False) + zero
+
+    name = f"whole{'64' if real is DOUBLE else '32'}-{terms}-{rounding}"
+    return GroupStep(name, real, terms, step, LANE_REALS, LANE_INTEGERS)
+
+
+#: Beyond those of an aligned step: units and their inverses of the second window's two grids, how
+#: far c may lie below, and the product that overflows.
+JOINED_REALS = (
+    *ALIGNED_REALS,
+    "per_sum_unit",
+    "per_addend_unit",
+    "reach",
+    "product_limit",
+)
+JOINED_INTEGERS = (*ALIGNED_INTEGERS, "sum_unit_bits", "addend_unit_bits")
+
+
+@cache
+def joined_step(
+    terms: int, lanes: int, align: str, join: str, rounding: str, reach: bool, limited: bool
+) -> GroupStep:
+    """Return the step of an aligned window that a second one joins with ``c``, in float64 lanes.
+
+    ``reach`` says that ``c`` may be dropped, ``limited`` that products may overflow.
+    """
+
+    def window(acc: Vec, source: TermSource, p: Parameters, first: int) -> tuple[Vec, Vec]:
+        """Return the sum of every ``lanes``-th term, and its power of two."""
+        top = p.reals["least_power"]
+        for i in range(first, terms, lanes):
+            top = _larger(source.power(i), top)
+        per_power = (p.integers["unit_bits"] - top.as_bits).as_real
+        total = acc.lanes.constant(0.0, False)
+        for i in range(first, terms, lanes):
+            x, y = source.pair(i)
+            product = x * y
+            if limited:
+                product = _overflowed(product, p.reals["product_limit"])
+            total = total + round_integer(product * per_power, align)
+        return total * (top * p.reals["per_unit"]), top
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        zero = acc.lanes.constant(0.0, False)
+        total, top = window(acc, source, p, 0)
+        for first in range(1, lanes):
+            other, power = window(acc, source, p, first)
+            joint = _larger(top, power)
+            per_power = (p.integers["unit_bits"] - joint.as_bits).as_real
+            whole = round_integer(total * per_power, join) + round_integer(other * per_power, join)
+            total, top = whole * (joint * p.reals["per_unit"]), joint
+        power = _power_of(acc, p)
+        second = _larger(power, top)
+        per_sum = (p.integers["sum_unit_bits"] - second.as_bits).as_real
+        per_addend = (p.integers["addend_unit_bits"] - second.as_bits).as_real
+        total = round_integer(total * per_sum, join) * (second * p.reals["per_sum_unit"])
+        addend = round_integer(acc * per_addend, join) * (second * p.reals["per_addend_unit"])
+        if reach:
+            near = power >= second * p.reals["reach"]
+            addend = near.where(addend, zero)
+            # What is not finite has no power, but counts.
+            finite = acc.magnitude_bits.as_real < float("inf")
+            addend = finite.where(addend, acc)
+        result = round_sum(Sum(total + addend, zero), rounding, p, ieee=False)
+        return result + zero
+
+    flags = f"{'-reach' * reach}{'-limited' * limited}"
+    name = f"joined64-{terms}-{lanes}-{align}-{join}-{rounding}{flags}"
+    return GroupStep(name, DOUBLE, terms, step, JOINED_REALS, JOINED_INTEGERS, powers=True)
+
+
+def _overflowed(product: Vec, limit: Vec) -> Vec:
+    """Return infinity of its sign for a product that reaches the limit."""
+    infinity = product.lanes.constant(float("inf"), False).intrinsic("copysign", product)
+    return (product.magnitude_bits.as_real >= limit).where(infinity, product)
 
 
 def _larger(x: Vec, y: Vec) -> Vec:

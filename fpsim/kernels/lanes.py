@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import Vec
 
-__all__ = ["LANE_INTEGERS", "Parameters", "Rounded", "round_magnitude", "to_odd"]
+__all__ = ["LANE_INTEGERS", "Parameters", "Rounded", "round_bits", "round_magnitude", "to_odd"]
 
 #: Integer parameters of a format in a lane: lane bits below its last one, the same less the random
 #: bits, and how a code's parity differs from the last kept lane bit: always, and in the subnormal
@@ -35,6 +35,7 @@ class Rounded(NamedTuple):
     bits: Vec
     base: Vec
     subnormal: Vec  #: mask
+    inexact: Vec  #: mask
 
 
 def to_odd(magnitude: Vec, negative: Vec, error: Vec) -> Vec:
@@ -57,7 +58,6 @@ def round_magnitude(
     Without ``sticky`` the caller knows that nothing is lost where 2^emin is added. The exponent is
     unbounded above: the caller compares with the largest value.
     """
-    nearest, even, away_positive, away_negative, odd = mode_constants(rounding)
     lanes = magnitude.lanes
     zero = lanes.constant(0, True)
     normal = p.reals["smallest_normal"]
@@ -68,19 +68,32 @@ def round_magnitude(
     if sticky:
         bits = to_odd(bits, zero, magnitude.as_real - (moved - base))
 
+    parity = p.integers["parity"] ^ (p.integers["subnormal_parity"] & subnormal.one_where_set())
+    rounded, inexact = round_bits(bits, negative, rounding, p, random, parity)
+    return Rounded(rounded, base, subnormal, inexact)
+
+
+def round_bits(
+    bits: Vec, negative: Vec, rounding: str, p: Parameters, random: Vec | None, parity: Vec
+) -> tuple[Vec, Vec]:
+    """Round lane bits to the kept ones; return them and the mask of where something was dropped.
+
+    ``parity`` is how a code's parity differs from the last kept bit.
+    """
+    nearest, even, away_positive, away_negative, odd = mode_constants(rounding)
+    lanes = bits.lanes
     shift = p.integers["shift"]
     below = (lanes.constant(1, True) << shift) - 1
-    parity = ((bits >> shift) & 1) ^ p.integers["parity"]
-    parity = parity ^ (p.integers["subnormal_parity"] & subnormal.one_where_set())
-    add = zero
+    odd_code = ((bits >> shift) & 1) ^ parity
+    add = lanes.constant(0, True)
     if nearest:
-        add = (below >> 1) + (parity if even else 1)
+        add = (below >> 1) + (odd_code if even else 1)
     elif away_positive or away_negative:
         add = below * (negative if away_negative else negative ^ 1)
     elif random is not None:
         add = random << p.integers["random_shift"]
     rounded = (bits + add) & ~below
+    inexact = (bits & below).differs(0)
     if odd:
-        inexact = (bits & below).differs(0).one_where_set()
-        rounded = rounded + ((inexact & (parity ^ 1)) << shift)
-    return Rounded(rounded, base, subnormal)
+        rounded = rounded + ((inexact.one_where_set() & (odd_code ^ 1)) << shift)
+    return rounded, inexact

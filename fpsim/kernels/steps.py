@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_odd
@@ -28,6 +29,9 @@ LANE_REALS = (
     "inf_positive",
     "inf_negative",
 )
+#: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
+SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
+SHIFTED_INTEGERS = ("exponent_mask",)
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
 
@@ -116,6 +120,73 @@ def _converted_half_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec |
     return _clamped(_converted_half(acc, a, b, p, r), p)
 
 
+# -- by the lane's own rounding ------------------------------------------------------------------
+
+
+def _directed(mode: str) -> Callable[..., Vec]:
+    """Build a fused multiply-add of the lane's own format in a directed mode."""
+
+    def step(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
+        return a.fma_toward(b, acc, mode)
+
+    return step
+
+
+def _shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
+    """Build a step that lets the lane round: adding M puts the format's last place in the lane's.
+
+    With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
+    M = 1.5 * 2^e * 2^(lane mantissa - m) is 2^(e - m), so (s + M) - M is s rounded to m mantissa
+    bits, subnormals included; ties go to even because M / 2^(e - m) is even. A directed mode rounds
+    both the multiply-add and the add in its direction, which is rounding once.
+    """
+    directed = mode != "rne"
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        magic = p.reals["magic"]
+        s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        power = (s.as_bits & p.integers["exponent_mask"]).as_real
+        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
+        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
+        x = s.magnitude_bits.as_real if mode == "rtz" else s
+        moved = power.fma_toward(magic, x, mode) if directed else power.intrinsic("fma", magic, x)
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        if flush:
+            zero = s.lanes.constant(0.0, False)
+            below = p.reals["flush_below"] > result.magnitude_bits.as_real
+            result = below.where(zero, result)
+        result = (result.as_bits | sign).as_real  # a result that became zero keeps the sign of s
+        if saturate:
+            return _clamped(result, p)
+        is_negative = sign.differs(0)
+        over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
+        result = (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
+        if directed:
+            infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
+            infinite = s.magnitude_bits.as_real.equals(float("inf"))
+            result = infinite.where(infinity, result)
+        return result
+
+    return step
+
+
+def _masked(saturate: bool) -> Callable[..., Vec]:
+    """Build a step for a format with the lane's exponent field: round to even in the bits."""
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        s = a.intrinsic("fma", b, acc)
+        shift = p.integers["shift"]
+        below = (s.lanes.constant(1, True) << shift) - 1
+        add = (below >> 1) + ((s.as_bits >> shift) & 1)
+        result = ((s.as_bits + add) & ~below).as_real
+        if saturate:
+            result = _clamped(result, p)
+        return s.equals(s).where(result, s)
+
+    return step
+
+
 # -- any float format, any rounding --------------------------------------------------------------
 
 
@@ -132,14 +203,14 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
         if sticky:
-            product = a * b
-            total = exact_sum(acc, product)
+            term = a * b
+            total = exact_sum(acc, term)
         else:
-            product = a * b if away_negative else a
+            term = a * b if away_negative else a
             total = Sum(a.intrinsic("fma", b, acc), None)
         cancelled = None
         if away_negative:  # toward -infinity, x + (-x) is -0
-            cancelled = acc.as_bits ^ product.as_bits
+            cancelled = acc.as_bits ^ term.as_bits
         return round_sum(total, rounding, p, random, opposite=cancelled)
 
     return step
@@ -247,9 +318,18 @@ def _all_steps() -> dict[str, Step]:
         Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
         Step("float-flush", FLOAT, _native_flushing, ("smallest_normal",)),
+        Step("masked32", FLOAT, _masked(False), (), ("shift",)),
+        Step("masked32-saturate", FLOAT, _masked(True), clamp, ("shift",)),
         Step("via-half", FLOAT, _converted_half),
         Step("via-half-saturate", FLOAT, _converted_half_saturating, clamp),
     ]
+    for mode in ("rtz", "rup", "rdn"):
+        steps.append(Step(f"float-{mode}", FLOAT, _directed(mode)))
+    for mode in ("rne", "rtz", "rup", "rdn"):
+        for saturate, flush in product((False, True), repeat=2):
+            name = f"shifted32-{mode}{'-flush' * flush}{'-saturate' * saturate}"
+            build = _shifted(mode, saturate, flush)
+            steps.append(Step(name, FLOAT, build, SHIFTED_REALS, SHIFTED_INTEGERS))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):

@@ -9,12 +9,21 @@ thirty-two lanes busy with the exact operations hardware has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-__all__ = ["DOUBLE", "FLOAT", "HALF", "Lanes", "Vec", "host_features", "vector_bytes"]
+__all__ = [
+    "DOUBLE",
+    "FLOAT",
+    "HALF",
+    "Lanes",
+    "Vec",
+    "host_features",
+    "vector_bytes",
+]
 
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _BITS = {HALF: 16, FLOAT: 32, DOUBLE: 64}
@@ -22,6 +31,11 @@ _MANTISSA = {HALF: 10, FLOAT: 23, DOUBLE: 52}
 _SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
 
 
+#: Rounding immediates of AVX-512 instructions, exceptions suppressed (Intel SDM volume 2A, 2.7.5).
+_TOWARD = {"rdn": 9, "rup": 10, "rtz": 11}
+
+
+@cache
 def host_features() -> frozenset[str]:
     """Return LLVM's names of the features this processor has."""
     return frozenset(name for name, on in binding.get_host_cpu_features().items() if on)
@@ -187,6 +201,22 @@ class Vec:
         builder = self.lanes.builder
         half = builder.fptrunc(self.value, ir.VectorType(HALF, self.lanes.count))
         return self._wrap(builder.fpext(half, self.lanes.real_type))
+
+    def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
+        """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
+
+        Needs AVX-512F and vectors of 64 bytes.
+        """
+        kind = self.lanes.real_type
+        suffix = {FLOAT: "ps", DOUBLE: "pd"}[self.lanes.real]
+        rounding = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.lanes.builder.module,
+            ir.FunctionType(kind, [kind, kind, kind, rounding]),
+            f"llvm.x86.avx512.vfmadd.{suffix}.512",
+        )
+        arguments = [self.value, other.value, addend.value, ir.Constant(rounding, _TOWARD[mode])]
+        return self._wrap(self.lanes.builder.call(function, arguments))
 
     def intrinsic(self, name: str, *others: Vec) -> Vec:
         """Call the LLVM intrinsic ``llvm.name`` of this vector type."""

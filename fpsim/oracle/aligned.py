@@ -25,7 +25,7 @@ class _Window(NamedTuple):
     """A sum of aligned integers: ``total`` times 2^(exponent - bits)."""
 
     total: Number  #: an integer, with the sign of its zero
-    exponent: int
+    exponent: int | None  #: None if nothing counts: the total is zero
     bits: int
 
 
@@ -83,7 +83,8 @@ def _window(
     exponents = [t.exponent for t in terms if t.exponent is not None]
     if stage.exponent_floor is not None:
         exponents.append(stage.exponent_floor)
-    e = max(exponents, default=0)
+    counted = max(exponents, default=None)
+    e = counted or 0
     bits = stage.fraction_bits
     trace.add(f"E{label}", e)
     total = Number(True, Fraction(0)) if stage.signed_zero else Number(False, Fraction(0))
@@ -102,12 +103,12 @@ def _window(
         if integer != total.value:
             total = Number(integer < 0, Fraction(abs(integer)))
     trace.add(f"S{label}", int(total.value))
-    return _Window(total, e, bits)
+    return _Window(total, counted, bits)
 
 
 def _value(window: _Window) -> Number:
     assert window.total.magnitude is not None
-    scale = two_to(window.exponent - window.bits)
+    scale = two_to((window.exponent or 0) - window.bits)
     return Number(window.total.negative, window.total.magnitude * scale)
 
 
@@ -118,7 +119,8 @@ def _joined(stage: Aligned, terms: list[Term], c: Term, trace: Trace) -> Number:
         _window(stage, part, False, "" if stage.lanes == 1 else str(i), trace)
         for i, part in enumerate(parts)
     ]
-    e = max(window.exponent for window in windows)
+    counted = [w.exponent for w in windows if w.exponent is not None]
+    e = max(counted, default=0)
     total = Number(False, Fraction(0))
     join = stage.join_rounding
     for window in windows:
@@ -129,7 +131,7 @@ def _joined(stage: Aligned, terms: list[Term], c: Term, trace: Trace) -> Number:
             integer = numbers.to_grid(_value(window), lsb, join)
             part = Number(integer < 0, abs(integer) * two_to(lsb))
             total = numbers.add(total, part, Rounding.RNE)
-    second = e if c.exponent is None else max(e, c.exponent)
+    second = max([*counted, *([] if c.exponent is None else [c.exponent])], default=0)
     trace.add("E'", second)
     lsb = second - stage.join_sum_bits
     integer = numbers.to_grid(total, lsb, join)

@@ -40,25 +40,38 @@ def write(vectors: VectorSet, directory: str | Path) -> Path:
     """
     target = Path(directory)
     try:
+        target = target.resolve()  # "." has no name to rename to
         _check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
     try:
+        made = scratch / "new"
+        made.mkdir()
         files = {HEX: _hex_lines(vectors), JSONL: _json_lines(vectors)}
-        digests = {name: _write_lines(scratch / name, lines) for name, lines in files.items()}
+        digests = {name: _write_lines(made / name, lines) for name, lines in files.items()}
         text = json.dumps(_manifest(vectors, digests), indent=1) + "\n"
-        (scratch / MANIFEST).write_text(text, encoding="utf-8")
-        scratch.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.replace(target)
+        (made / MANIFEST).write_text(text, encoding="utf-8")
+        _replace(target, made, scratch / "old")
     except OSError as error:
         raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return target
+    return target if Path(directory).is_absolute() else Path(directory)
+
+
+def _replace(target: Path, made: Path, aside: Path) -> None:
+    """Put ``made`` in the place of ``target``; what was there goes only when that has worked."""
+    before = target.exists()
+    if before:
+        target.rename(aside)
+    try:
+        made.rename(target)
+    except BaseException:
+        if before:
+            aside.rename(target)
+        raise
 
 
 def _check_target(target: Path) -> None:
@@ -66,8 +79,7 @@ def _check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise FpsimError(f"out: {target} is a file, not a directory")
-    names = {path.name for path in target.iterdir()}
-    if names and MANIFEST not in names:
+    if not {path.name for path in target.iterdir()} <= {HEX, JSONL, MANIFEST}:
         raise FpsimError(f"out: {target} holds other files; choose an empty or a vector directory")
 
 
@@ -144,12 +156,17 @@ def read(directory: str | Path) -> VectorSet:
     """
     path = Path(directory)
     manifest = _read_manifest(path)
-    for name, entry in manifest["files"].items():
-        _check_digest(path / name, entry["sha256"])
-    spec = MacSpec.from_dict(manifest["unit"])
-    exponents = any(f["name"] == "exp" for f in manifest["fields"])
-    fields = word_fields(spec, exponents)
-    if [vars(f) for f in fields] != manifest["fields"]:
+    for name, digest in manifest["files"].items():
+        _check_digest(path / name, digest)
+    try:
+        spec = MacSpec.from_dict(manifest["unit"])
+    except FpsimError as error:
+        raise FpsimError(f"{path / MANIFEST}: unit: {error}") from None
+    for exponents in (False, True):
+        fields = word_fields(spec, exponents)
+        if [vars(f) for f in fields] == manifest["fields"]:
+            break
+    else:
         raise FpsimError(f"{path / MANIFEST}: fields do not match those of {spec.name}")
     words = _read_words(path / HEX, _word_bits(fields))
     if len(words) != manifest["count"]:
@@ -160,14 +177,12 @@ def read(directory: str | Path) -> VectorSet:
         f.name: np.array([(w >> f.lsb) & ((1 << f.width) - 1) for w in words], dtype=np.uint64)
         for f in fields
     }
-    sections = tuple(Section(**entry) for entry in manifest["sections"])
-    return VectorSet(spec, manifest["seed"], manifest["strategy"], columns, sections)
+    return VectorSet(spec, manifest["seed"], manifest["strategy"], columns, manifest["sections"])
 
 
 def digests(directory: str | Path) -> dict[str, str]:
     """Return the SHA-256 of each vector file, as the manifest states it."""
-    files = _read_manifest(Path(directory))["files"]
-    return {name: entry["sha256"] for name, entry in files.items()}
+    return dict(_read_manifest(Path(directory))["files"])
 
 
 def check(directory: str | Path) -> VectorSet:
@@ -201,6 +216,7 @@ def _recompute(vectors: VectorSet) -> NDArray[np.uint64]:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest, its shape checked: ``files`` as digests, ``sections`` as a tuple."""
     file = path / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -213,7 +229,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     missing = {"unit", "fields", "count", "files", "sections", "seed", "strategy"} - set(manifest)
     if missing:
         raise FpsimError(f"{file}: {', '.join(sorted(missing))} missing")
-    return manifest
+    for key, kind in (("seed", int), ("count", int), ("strategy", str), ("unit", dict)):
+        if not isinstance(manifest[key], kind) or isinstance(manifest[key], bool):
+            raise FpsimError(f"{file}: {key} is {manifest[key]!r}, not {kind.__name__}")
+    try:
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (AttributeError, TypeError, KeyError):
+        files = {}
+    if set(files) != {HEX, JSONL}:
+        raise FpsimError(f"{file}: files does not give the SHA-256 of {HEX} and {JSONL}")
+    try:
+        sections = tuple(Section(**entry) for entry in manifest["sections"])
+    except TypeError:
+        raise FpsimError(f"{file}: sections is not a list of name, start and count") from None
+    return {**manifest, "files": files, "sections": sections}
 
 
 def _check_digest(file: Path, expected_digest: str) -> None:
@@ -226,7 +255,7 @@ def _check_digest(file: Path, expected_digest: str) -> None:
 
 
 def _hex_header(file: Path) -> Iterator[str]:
-    with file.open(encoding="ascii") as lines:
+    with file.open(encoding="ascii", errors="backslashreplace") as lines:
         for line in lines:
             if not line.startswith("//"):
                 return
@@ -235,7 +264,9 @@ def _hex_header(file: Path) -> Iterator[str]:
 
 def _read_words(file: Path, bits: int) -> list[int]:
     words = []
-    for number, line in enumerate(file.read_text(encoding="ascii").splitlines(), start=1):
+    # Words are ASCII; what is not shows up as an escape in the message about its line.
+    text = file.read_text(encoding="ascii", errors="backslashreplace")
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("//"):
             continue
         try:

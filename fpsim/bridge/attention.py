@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention's two matrix products on a simulated unit, through transformers' attention interface.
+
+Any model that dispatches through `AttentionInterface` gets them without a line of its own:
+
+    S = (Q K^T) * scaling   summed along the head, after positions are in; then mask and softmax
+    O = P V                 summed along the keys
+
+Scaling, soft caps, masks and softmax are float32. Under grouped-query attention the query heads of
+a group share one cast of K and V. Keys that a mask hides from every query (padding, unused slots
+of a static cache) count as zeros in K and V, so they do not stretch anyone's scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
+from fpsim.bridge.recipe import AttentionCasts
+from fpsim.errors import FpsimError
+from fpsim.unit import MacUnit
+
+__all__ = ["NAME", "SimulatedAttention", "attach", "detach"]
+
+#: Name under which transformers knows the simulated attention.
+NAME = "fpsim"
+
+
+class SimulatedAttention:
+    """The products of one attention layer.
+
+    Raises:
+        FpsimError: on a call, operands that have no codes, naming layer, pass (from 1) and operand.
+    """
+
+    def __init__(self, casts: AttentionCasts, unit: MacUnit, name: str) -> None:
+        self.casts, self.unit, self.name = casts, unit, name
+        self.passes = 0
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        scaling: float,
+        dropout: float,
+        softcap: float | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs (B, T, H, D) and probabilities (B, H, T, S).
+
+        ``query`` is (B, H, T, D), ``key`` and ``value`` are (B, G, S, D) with G dividing H, and
+        ``mask`` is added to the scores: (B or 1, H or 1, T, S or more).
+        """
+        self.passes += 1
+        batch, heads, rows, width = query.shape
+        groups, length = key.shape[1], key.shape[2]
+        if mask is not None:
+            mask = mask[..., :length]
+            key, value = _without_hidden(key, mask), _without_hidden(value, mask)
+        stacked = query.reshape(batch * groups, -1, width)
+        flat_key = key.reshape(batch * groups, length, width)
+        scores = self._product(stacked, flat_key, ("query", "key"))
+        scores = scores.reshape(batch, heads, rows, length) * scaling
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        if mask is not None:
+            scores = scores + mask
+        probability = nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
+        dropped = nn.functional.dropout(probability, dropout, module.training)
+        columns = value.reshape(batch * groups, length, -1).transpose(1, 2)
+        weights = dropped.reshape(batch * groups, -1, length)
+        out = self._product(weights, columns, ("probability", "value"))
+        out = out.reshape(batch, heads, rows, -1).transpose(1, 2)
+        return out.to(query.dtype).contiguous(), probability.to(query.dtype)
+
+    def _product(self, x: torch.Tensor, w: torch.Tensor, names: tuple[str, str]) -> torch.Tensor:
+        """Return x (B, M, K) times w (B, N, K) transposed, in float32."""
+        left, right = (getattr(self.casts, name) for name in names)
+        if left is None or right is None:
+            a, b = self._replaced(x, left, names[0]), self._replaced(w, right, names[1])
+            return a @ b.transpose(1, 2)
+        a_rows, b_rows = self._cast(x, left, names[0]), self._cast(w, right, names[1])
+        pairs = list(zip(a_rows, b_rows, strict=True))
+        product = Product(self.unit)
+        out = torch.from_numpy(np.stack([product.run(a, b)[0] for a, b in pairs])).to(x.device)
+        return straight_through(x, w, out, pairs)
+
+    def _cast(self, x: torch.Tensor, cast: Cast, name: str) -> list[Operand]:
+        """Return one operand per batch entry of x (B, R, K); all are cast as one tensor."""
+        by_token = name == "value" and self.casts.value_axis == "token"
+        tensor = x.transpose(1, 2) if by_token else x
+        try:
+            whole = cast.quantize(float_rows(tensor))
+        except FpsimError as error:
+            raise FpsimError(
+                f"layer {self.name}: forward pass {self.passes}: {name}: {error}"
+            ) from None
+        count = tensor.shape[1]
+        parts = [whole.rows(slice(i * count, (i + 1) * count)) for i in range(tensor.shape[0])]
+        return [_turned(part, self.name) for part in parts] if by_token else parts
+
+    def _replaced(self, x: torch.Tensor, cast: Cast | None, name: str) -> torch.Tensor:
+        x = x.to(torch.float32)
+        if cast is None:
+            return x
+        values = np.stack([part.dequantize() for part in self._cast(x, cast, name)])
+        return replace_values(x, torch.from_numpy(values.astype(np.float32)).to(x.device))
+
+
+def _without_hidden(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return x (B, G, S, D) with zeros at keys that ``mask`` hides from every query."""
+    lowest = torch.finfo(mask.dtype).min / 2
+    hidden = (mask <= lowest).flatten(1, 2).all(1)  # (B or 1, S)
+    if not bool(hidden.any()):
+        return x
+    return x.masked_fill(hidden[:, None, :, None], 0.0)
+
+
+def _turned(operand: Operand, layer: str) -> Operand:
+    """Return rows (S, D) that were cast along D as an operand (D, S) that is summed along S.
+
+    Scales then differ from one product to the next: a block of one element along K.
+    """
+    if operand.factor is not None and operand.factor.shape[0] > 1:
+        raise FpsimError(
+            f"layer {layer}: value_axis: 'token' with a scale per token varies along the sum; "
+            "use a block format or value_axis=sequence"
+        )
+    codes = np.ascontiguousarray(operand.codes.T)
+    if operand.scales is None:
+        return replace(operand, codes=codes)
+    spread = operand.with_block(1).scales
+    assert spread is not None
+    return replace(
+        operand, codes=codes, scales=np.ascontiguousarray(spread.swapaxes(0, 1)), block=1
+    )
+
+
+# -- transformers --------------------------------------------------------------------------------
+
+_ATTACHED: WeakKeyDictionary[nn.Module, SimulatedAttention] = WeakKeyDictionary()
+
+
+def attach(module: nn.Module, simulated: SimulatedAttention) -> None:
+    """Let an attention layer compute with ``simulated`` while its model dispatches to `NAME`."""
+    _ATTACHED[module] = simulated
+
+
+def detach(module: nn.Module) -> None:
+    """Undo `attach`."""
+    _ATTACHED.pop(module, None)
+
+
+def _forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Compute attention as transformers asks for it."""
+    simulated = _ATTACHED.get(module)
+    if simulated is None:
+        # Another model with the same config object, or a layer that a pattern left float.
+        return _ordinary(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout,
+            softcap=softcap, **others,
+        )  # fmt: skip
+    for name in ("s_aux", "position_bias"):
+        if others.get(name) is not None:
+            raise FpsimError(f"layer {simulated.name}: attention with {name} is not simulated")
+    if attention_mask is None and getattr(module, "is_causal", False) and query.shape[2] > 1:
+        attention_mask = _causal(query, key)
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return simulated(module, query, key, value, attention_mask, factor, dropout, softcap)
+
+
+def _ordinary(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    softcap: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if softcap is None:
+        sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        result: tuple[torch.Tensor, torch.Tensor | None] = sdpa(
+            module, query, key, value, mask, **options
+        )
+        return result
+    scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
+    plain = SimulatedAttention(AttentionCasts(None, None, None, None), _NO_UNIT, "")
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return plain(module, query, key, value, mask, factor, dropout, softcap)
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    rows, length = query.shape[2], key.shape[2]
+    lowest = torch.finfo(query.dtype).min
+    full = torch.full((rows, length), lowest, dtype=query.dtype, device=query.device)
+    return full.triu(length - rows + 1)[None, None]
+
+
+_NO_UNIT: Any = None
+ALL_ATTENTION_FUNCTIONS.register(NAME, _forward)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, eager_mask)

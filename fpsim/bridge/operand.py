@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix operands as a unit takes them, and the casts that make them from float rows.
+
+A row runs along K, the axis that is summed. What varies along K goes into the unit: codes, scale
+codes, integer exponents. A scale that is constant along K (per tensor, token or output channel)
+cannot change which sums round, so hardware applies it once, after the product; so does the bridge,
+as one float32 multiplication per operand (`Operand.factor`), activation first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.block_fields import Span
+from fpsim.blocks import BlockFormat, Quantized
+from fpsim.errors import FpsimError
+from fpsim.formats import FloatFormat, Format
+from fpsim.names import E8M0
+from fpsim.scales import RANGE_RULES, ScaleRule
+
+__all__ = ["BlockCast", "Cast", "Operand", "scaled_values"]
+
+_E8M0_BIAS = 127
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Rows (R, K) of codes; ``scales`` (R, G) or, split by sign, (R, G, 2), one per ``block``.
+
+    The value of an element is its code times its scale times ``factor`` (R, 1) or (1, 1).
+    """
+
+    element: Format
+    codes: NDArray[Any]
+    scale: FloatFormat = E8M0
+    scales: NDArray[Any] | None = None
+    block: int = 1
+    factor: NDArray[np.float32] | None = None
+
+    @property
+    def split(self) -> bool:
+        """Whether elements of either sign have scales of their own."""
+        return self.scales is not None and self.scales.ndim == 3
+
+    def values(self) -> NDArray[np.float64]:
+        """Return what the unit multiplies, (R, K): code times scale, exact in float64."""
+        return scaled_values(self)
+
+    def dequantize(self) -> NDArray[np.float64]:
+        """Return `values` times ``factor``, rounded once to float64."""
+        return self.values() if self.factor is None else self.values() * self.factor
+
+    def rows(self, part: slice) -> Operand:
+        """Return some of the rows."""
+        factor = self.factor
+        if factor is not None and factor.shape[0] > 1:
+            factor = factor[part]
+        scales = None if self.scales is None else self.scales[part]
+        return replace(self, codes=self.codes[part], scales=scales, factor=factor)
+
+    def with_block(self, block: int) -> Operand:
+        """Return the same values with scales spread over smaller blocks that divide this one's."""
+        if self.scales is None or block == self.block:
+            return self
+        groups = -(-self.codes.shape[1] // block)
+        scales = np.repeat(self.scales, self.block // block, axis=1)[:, :groups]
+        return replace(self, scales=np.ascontiguousarray(scales), block=block)
+
+    @cached_property
+    def columns(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Codes (K, R) and scales (G, R[, 2]) as a unit takes its second operand, contiguous."""
+        scales = None if self.scales is None else np.ascontiguousarray(self.scales.swapaxes(0, 1))
+        return np.ascontiguousarray(self.codes.T), scales
+
+
+def scaled_values(operand: Operand) -> NDArray[np.float64]:
+    """Return code times scale of every element, exact in float64."""
+    codes = operand.codes
+    table = operand.element.decode(np.arange(1 << operand.element.bits, dtype=codes.dtype))
+    values = table[codes]
+    if operand.scales is None:
+        return np.asarray(values)
+    scales = operand.scale.decode(np.ascontiguousarray(operand.scales))
+    spread = np.repeat(scales, operand.block, axis=1)[:, : codes.shape[1]]
+    if operand.split:
+        assert isinstance(operand.element, FloatFormat)
+        negative = (codes & operand.element.sign_bit) != 0
+        spread = np.where(negative, spread[..., 1], spread[..., 0])
+    return np.asarray(values * spread)
+
+
+class Cast(Protocol):
+    """How one operand becomes codes. Any object with this attribute and method will do."""
+
+    @property
+    def element(self) -> Format:
+        """Element format of the codes."""
+
+    def quantize(self, rows: NDArray[np.float32]) -> Operand:
+        """Return rows (R, K) as an operand; all rows are one tensor.
+
+        Raises:
+            FpsimError: NaN, infinities, or values without a code.
+        """
+
+
+@dataclass(frozen=True)
+class BlockCast:
+    """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
+
+    Raises:
+        FpsimError: a format with zero points or two grids, which a product of codes cannot honour.
+    """
+
+    fmt: BlockFormat
+
+    def __post_init__(self) -> None:
+        fmt = self.fmt
+        if fmt.rule in RANGE_RULES:
+            raise FpsimError(
+                f"recipe: {fmt.name} has zero points; a unit multiplies codes and scales only"
+            )
+        if fmt.alternative is not None:
+            raise FpsimError(
+                f"recipe: {fmt.name} changes its element grid from block to block; a unit has one"
+            )
+        if fmt.scale is None and not isinstance(fmt.block, Span):
+            raise FpsimError(
+                f"recipe: {fmt.name} has a real scale per block; give it a format, such as e8m23"
+            )
+        if fmt.signs and isinstance(fmt.block, Span):
+            raise FpsimError(f"recipe: {fmt.name} has scales by sign, which need blocks along K")
+
+    @property
+    def element(self) -> Format:
+        """Element format of the codes."""
+        return self.fmt.element
+
+    def quantize(self, rows: NDArray[np.float32]) -> Operand:
+        """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
+        fmt = self.fmt
+        quantized = fmt.quantize(rows, axis=1, nan="error")
+        if isinstance(fmt.block, Span):
+            return Operand(fmt.element, quantized.codes, factor=self._factor(quantized))
+        factor = None
+        if quantized.tensor_scale is not None:
+            factor = np.full((1, 1), quantized.tensor_scale, dtype=np.float32)
+        scale, scales = fmt.scale, quantized.scales
+        assert scale is not None
+        if fmt.rule is ScaleRule.RAZOR:  # powers of two 2^0..2^15 in a format of their own
+            scales = (scales.astype(np.int64) + _E8M0_BIAS + scale.exponent_min).astype(np.uint8)
+            scale = E8M0
+        if quantized.negative_scales is not None:
+            scales = np.stack([scales, quantized.negative_scales], axis=-1)
+        return Operand(fmt.element, quantized.codes, scale, scales, fmt.block, factor)
+
+    def _factor(self, quantized: Quantized) -> NDArray[np.float32]:
+        scales = quantized.scales if self.fmt.scale is None else self._decoded(quantized.scales)
+        factor = scales.astype(np.float32)
+        if quantized.tensor_scale is not None:
+            factor = factor * quantized.tensor_scale
+        return factor
+
+    def _decoded(self, scales: NDArray[Any]) -> NDArray[np.float64]:
+        assert self.fmt.scale is not None
+        return self.fmt.scale.decode(scales)

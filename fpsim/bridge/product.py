@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products of cast operands on a simulated unit, differentiable straight through the casts.
+
+The user's unit says how products are accumulated; the operands say their own element and scale
+formats. `derived_unit` puts the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fpsim.bridge.operand import Operand
+from fpsim.engine import Plan
+from fpsim.formats import Format
+from fpsim.matmul import matmul_codes
+from fpsim.operands import MatmulOperands
+from fpsim.spec import Evidence, MacSpec, SignSplit
+from fpsim.unit import MacUnit
+
+__all__ = ["Product", "derived_unit", "float_rows", "replace_values", "straight_through"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Products on one unit; ``plan`` of `run` is the engine's choice of kernel."""
+
+    unit: MacUnit
+
+    def run(self, a: Operand, b: Operand) -> tuple[NDArray[np.float32], Plan]:
+        """Return a b^T (M, N) of rows (M, K) and (N, K) as float32, factors applied, and the plan.
+
+        The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
+        factor of ``a``, then by that of ``b``.
+        """
+        if a.scales is not None and b.scales is not None and a.block != b.block:
+            block = math.gcd(a.block, b.block)
+            a, b = a.with_block(block), b.with_block(block)
+        unit = derived_unit(self.unit, a, b)
+        codes, scales = b.columns
+        args = MatmulOperands.check(
+            unit.spec,
+            a.codes,
+            codes,
+            a_scale=a.scales,
+            b_scale=scales,
+            block=b.block if a.scales is None else a.block,
+        )
+        result, plan = matmul_codes(unit.spec, args)
+        out = _as_float32(unit.result, result)
+        if a.factor is not None:
+            out = out * a.factor
+        if b.factor is not None:
+            out = out * b.factor.T
+        return out, plan
+
+
+def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
+    """Return ``unit`` with the operands' element formats, scale formats and splits."""
+    return _derive(unit.spec, a.element, b.element, a.scale, b.scale, (a.split, b.split))
+
+
+_SPLITS = {
+    (False, False): SignSplit.NONE,
+    (True, False): SignSplit.A,
+    (False, True): SignSplit.B,
+    (True, True): SignSplit.BOTH,
+}
+
+
+@lru_cache(maxsize=256)
+def _derive(
+    spec: MacSpec, a: Format, b: Format, a_scale: Format, b_scale: Format, split: tuple[bool, bool]
+) -> MacUnit:
+    wanted = (a, b, a_scale, b_scale, _SPLITS[split])
+    if (spec.a, spec.b, spec.a_scale, spec.b_scale, spec.sign_split) == wanted:
+        return MacUnit(spec)
+    # What was recorded of the user's unit says nothing about other operands.
+    derived = replace(
+        spec, name="", description="", evidence=Evidence.NONE, source="",
+        a=a, b=b, a_scale=a_scale, b_scale=b_scale, sign_split=_SPLITS[split],
+    )  # fmt: skip
+    return MacUnit(derived)
+
+
+def _as_float32(fmt: Format, codes: NDArray[Any]) -> NDArray[np.float32]:
+    if fmt.name == "e8m23":
+        return np.ascontiguousarray(codes).view(np.float32)
+    if fmt.name == "e5m10":
+        return np.ascontiguousarray(codes).view(np.float16).astype(np.float32)
+    return fmt.decode(codes).astype(np.float32)
+
+
+# -- torch ---------------------------------------------------------------------------------------
+
+
+def float_rows(x: torch.Tensor) -> NDArray[np.float32]:
+    """Return ``x`` (..., K) as float32 rows (R, K) on the CPU."""
+    return x.detach().reshape(-1, x.shape[-1]).to("cpu", torch.float32).contiguous().numpy()
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Batched x w^T with the forward pass given and the backward pass of the cast values.
+
+    The casts count as the identity: d/dx = g w_hat, d/dw = g^T x_hat.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        out: torch.Tensor,
+        operands: list[tuple[Operand, Operand]],
+    ) -> torch.Tensor:
+        ctx.operands = operands
+        ctx.dtypes = x.dtype, w.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        into_x, into_w = [], []
+        for g, (a, b) in zip(grad, ctx.operands, strict=True):
+            if ctx.needs_input_grad[0]:
+                into_x.append(g.float() @ _tensor(b))
+            if ctx.needs_input_grad[1]:
+                into_w.append(g.float().T @ _tensor(a))
+        x_type, w_type = ctx.dtypes
+        x = torch.stack(into_x).to(x_type) if into_x else None
+        w = torch.stack(into_w).to(w_type) if into_w else None
+        return x, w, None, None
+
+
+def _tensor(operand: Operand) -> torch.Tensor:
+    return torch.from_numpy(operand.dequantize().astype(np.float32))
+
+
+def straight_through(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    out: torch.Tensor,
+    operands: list[tuple[Operand, Operand]],
+) -> torch.Tensor:
+    """Return ``out`` (B, M, N) as a differentiable function of x (B, M, K) and w (B, N, K)."""
+    if not (torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)):
+        return out
+    result: torch.Tensor = _StraightThrough.apply(x, w, out, operands)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Replace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad, None
+
+
+def replace_values(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return ``values``, with the gradient going to ``x`` as it is."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return values
+    result: torch.Tensor = _Replace.apply(x, values)  # type: ignore[no-untyped-call]
+    return result

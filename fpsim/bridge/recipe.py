@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: which operands of which layers are cast, and to what.
+
+A recipe is a frozen dataclass derived from `Recipe`; its fields are the options that users set. Put
+it in a module of `fpsim.bridge.recipes` (every module there is imported) or anywhere else, and
+decorate it with `register`; nothing else in the package knows its name.
+
+    @register("half-block")
+    @dataclass(frozen=True)
+    class HalfBlock(Recipe):
+        block: int = 16
+
+        def weight(self, layer: str) -> Cast | None:
+            return BlockCast(...)
+
+Users write a name, then bits, then options: ``mxfp4``, ``llm-fp4@4/4/8``, ``rtn:element=e3m0``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+
+from fpsim.bridge.operand import Cast
+from fpsim.errors import FpsimError, nearest
+
+__all__ = [
+    "SKIP",
+    "WEIGHTS_ONLY",
+    "AttentionCasts",
+    "Bits",
+    "Recipe",
+    "get_recipe",
+    "recipe_names",
+    "register",
+]
+
+#: Layers that stay float unless a recipe or the user says otherwise: shell patterns on names.
+#: Besides them, whatever the model calls its output embeddings.
+SKIP = ("lm_head", "*.lm_head")
+#: Suffix of a recipe that leaves activations alone.
+WEIGHTS_ONLY = "-weights"
+#: Bits that mean: left in floating point.
+FLOAT_BITS = (16, 32)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Widths of embeddings, weights and activations, ``E/W/A`` as LLM-FP4's tables write them."""
+
+    embedding: int = 16
+    weight: int = 4
+    activation: int = 4
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value not in (4, 6, 8, *FLOAT_BITS):
+                raise FpsimError(f"bits.{f.name}: {value!r} is not one of 4, 6, 8, 16 (float)")
+
+    @classmethod
+    def parse(cls, text: str | Bits) -> Bits:
+        """Return the bits that ``4/4/8`` (E/W/A) or ``4/8`` (W/A) says."""
+        if isinstance(text, Bits):
+            return text
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+            raise FpsimError(f"bits: {text!r} is not E/W/A, such as 4/4/8, or W/A")
+        numbers = [int(part) for part in parts]
+        return cls(*numbers) if len(numbers) == 3 else cls(16, *numbers)
+
+    def __str__(self) -> str:
+        return f"{self.embedding}/{self.weight}/{self.activation}"
+
+
+class AttentionCasts(NamedTuple):
+    """Casts of attention's two products: Q K^T along the head, P V along the keys.
+
+    A pair of which one is None is a float product with the other cast. ``value_axis`` is
+    ``sequence`` (V in blocks along the tokens) or ``token`` (along the head).
+    """
+
+    query: Cast | None
+    key: Cast | None
+    probability: Cast | None
+    value: Cast | None
+    value_axis: str = "sequence"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is cast; None means: stays float. Derive from it and override what differs.
+
+    Fields are options. `bits` is the E/W/A setting; a subclass decides what a width means.
+    """
+
+    name: str = ""
+    bits: Bits = Bits()
+
+    #: Patterns of layers that stay float by default, and whether output embeddings are among them.
+    skip: ClassVar[tuple[str, ...]] = SKIP
+    skip_output: ClassVar[bool] = True
+    #: Whether `calibrated` must be called before layers can be cast.
+    needs_calibration: ClassVar[bool] = False
+
+    def weight(self, layer: str) -> Cast | None:
+        """Return the cast of a layer's weight, rows (out_features, in_features)."""
+        raise NotImplementedError
+
+    def activation(self, layer: str) -> Cast | None:
+        """Return the cast of a layer's input, rows (tokens, in_features)."""
+        raise NotImplementedError
+
+    def attention(self, layer: str) -> AttentionCasts | None:
+        """Return the casts of an attention layer's two products; None: they stay float."""
+        return None
+
+    def embedding(self, layer: str) -> Cast | None:
+        """Return the cast of the token embedding, rows (vocabulary, width)."""
+        return None
+
+    def calibrated(self, calibration: Any) -> Self:
+        """Return the recipe with the constants of a calibration, see `fpsim.bridge.calibrate`."""
+        raise FpsimError(f"recipe: {self.name} takes no calibration")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether layers can be cast."""
+        return not self.needs_calibration
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether activations stay float."""
+        return self.bits.activation in FLOAT_BITS
+
+
+class _Entry(NamedTuple):
+    kind: type[Recipe]
+    preset: dict[str, Any]
+
+
+_RECIPES: dict[str, _Entry] = {}
+_Kind = TypeVar("_Kind", bound=type[Recipe])
+
+
+def register(name: str, **preset: Any) -> Callable[[_Kind], _Kind]:
+    """Return a decorator that makes a recipe class known as ``name``, with options preset."""
+
+    def known(kind: _Kind) -> _Kind:
+        _RECIPES[name] = _Entry(kind, preset)
+        return kind
+
+    return known
+
+
+def recipe_names() -> list[str]:
+    """Return the registered names."""
+    _load()
+    return sorted(_RECIPES)
+
+
+def get_recipe(name: str | Recipe, **options: Any) -> Recipe:
+    """Return a recipe by name, such as ``mxfp4-rceil``, ``llm-fp4@4/4/8``, ``rtn:element=e3m0``.
+
+    ``options`` are the recipe's fields and win over those in the name; ``-weights`` at the end of
+    a name leaves activations in floating point.
+
+    Raises:
+        FpsimError: no such recipe (with the nearest name), no such option, or a bad value.
+    """
+    if isinstance(name, Recipe):
+        return replace(name, **options) if options else name
+    _load()
+    head, _, tail = name.partition(":")
+    head, at, bits = head.partition("@")
+    given: dict[str, Any] = _parse_options(name, tail)
+    if at:
+        given["bits"] = bits
+    given |= options
+    base = head
+    if head not in _RECIPES and head.endswith(WEIGHTS_ONLY):
+        base = head.removesuffix(WEIGHTS_ONLY)
+    if base not in _RECIPES:
+        known = recipe_names()
+        raise FpsimError(f"recipe: {name!r} is not one of {', '.join(known)}{nearest(head, known)}")
+    entry = _RECIPES[base]
+    recipe = entry.kind(name=name, **_values(entry.kind, entry.preset | given))
+    if base != head:
+        recipe = replace(recipe, bits=replace(recipe.bits, activation=16))
+    return recipe
+
+
+def _parse_options(name: str, tail: str) -> dict[str, Any]:
+    options = {}
+    for item in filter(None, tail.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise FpsimError(f"recipe: {item!r} in {name!r} is not option=value")
+        options[key.strip()] = value.strip()
+    return options
+
+
+def _values(kind: type[Recipe], options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with text turned into the types of the recipe's fields."""
+    types = {f.name: str(f.type) for f in fields(kind) if f.init and f.name != "name"}
+    values = {}
+    for key, value in options.items():
+        if key not in types:
+            raise FpsimError(
+                f"recipe: option {key!r} is not one of {', '.join(types)}{nearest(key, types)}"
+            )
+        values[key] = _typed(key, value, types[key])
+    return values
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    if kind == "Bits":
+        return Bits.parse(value)
+    if not isinstance(value, str) or kind == "str":
+        return value
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}[value.lower()]
+        if kind == "int":
+            return int(value)
+        if kind == "float":
+            return float(value)
+    except (ValueError, KeyError):
+        raise FpsimError(f"recipe: {key}: {value!r} is not a value of type {kind}") from None
+    return value
+
+
+@cache
+def _load() -> None:
+    """Import every module of `fpsim.bridge.recipes`; each registers what it defines."""
+    package = importlib.import_module("fpsim.bridge.recipes")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes that come with fpsim, one module each; see `fpsim.bridge.recipe`."""
+
+from fpsim.bridge.recipe import Recipe, get_recipe, recipe_names, register
+
+__all__ = ["Recipe", "get_recipe", "recipe_names", "register"]

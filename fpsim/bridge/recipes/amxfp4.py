@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AMXFP4 (arXiv 2411.09909): one scale per sign and block of 32, by direct cast.
+
+Linear layers and both products of attention are cast, each along the axis it sums; lm_head,
+embeddings, norms and softmax stay float. V is blocked along the sequence, 32 tokens to a scale.
+
+While decoding, the last block of V is open. Policy: V is cast afresh from the cached float values
+at every step, in blocks counted from token 0. A full block gives the same codes ever after; the
+open one is scaled by the tokens it holds so far. One layer's step thus gives what its full pass
+over the same prefix gives in the last row. (Earlier rows of a full pass see blocks scaled by later
+tokens, so deeper layers differ; the reference code evaluates only full passes.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fpsim.blocks import BlockFormat, get_block_format
+from fpsim.bridge.recipe import AttentionCasts, register
+from fpsim.bridge.recipes.blocks import BlockRecipe
+from fpsim.errors import FpsimError
+
+__all__ = ["AmxRecipe"]
+
+_VARIANTS = ("amxfp4", "amxfp4-rne", "amxfp4-pot", "amxfp4-pot-r")
+
+
+@dataclass(frozen=True)
+class AmxRecipe(BlockRecipe):
+    """AMXFP4; ``variant`` selects FP8 scales (ties away or even) or powers of two.
+
+    ``operands`` of attention: ``all``, or ``kv``: only K and V (the reference's kv_quant_only).
+    """
+
+    quantize_attention: bool = True
+    variant: str = "amxfp4"
+    operands: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in _VARIANTS:
+            raise FpsimError(
+                f"recipe: variant: {self.variant!r} is not one of {', '.join(_VARIANTS)}"
+            )
+        if self.operands not in ("all", "kv"):
+            raise FpsimError(f"recipe: operands: {self.operands!r} is not one of all, kv")
+
+    def format(self, width: int) -> BlockFormat:
+        """Return the variant; only 4 bits are defined."""
+        if width != 4:
+            raise FpsimError(f"bits: amxfp4 has 4 bits, not {width}; allowed: 4, 16")
+        return get_block_format(self.variant)
+
+    def attention(self, layer: str) -> AttentionCasts | None:
+        """Return the casts of all four operands, or of K and V."""
+        casts = super().attention(layer)
+        if casts is None or self.operands == "all":
+            return casts
+        return casts._replace(query=None, probability=None)
+
+
+for _name in _VARIANTS:
+    register(_name, variant=_name)(AmxRecipe)
+    register(f"{_name}-linear", variant=_name, quantize_attention=False)(AmxRecipe)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Picks the fastest kernel that is provably exact for a unit and its operands, and says why.
+
+Notation for the bounds: P = mantissa bits + 1 of the accumulator, q = significant bits of a term,
+L = mantissa bits + 1 of the lane (11, 24 or 53); every nonzero term and every partial exact sum is
+a multiple of 2^low and below 2^high in magnitude (`fpsim.spans.Span`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fpsim.engine.adds import plan_chain, plan_node
+from fpsim.engine.exact_sums import plan_block_limbs, plan_exact, plan_fixed
+from fpsim.engine.plan import (
+    F32_BITS,
+    F64_BITS,
+    MAX_UNROLLED,
+    ROWS,
+    Plan,
+    float_shift,
+    half_shift,
+)
+from fpsim.engine.windows import plan_aligned, plan_whole
+from fpsim.kernels.group_steps import tree_step
+from fpsim.kernels.tiles import Source, turn
+from fpsim.operands import MatmulOperands
+from fpsim.rounding import Rounding
+from fpsim.spans import (
+    TermBounds,
+    block_bounds,
+    largest_sum,
+    product_bounds,
+)
+from fpsim.spec import MacSpec
+from fpsim.stages import (
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
+
+__all__ = ["MAX_UNROLLED", "Plan", "float_shift", "half_shift", "plan_matmul", "plan_terms"]
+
+
+def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
+    """Return the kernel for a matrix product and why it is exact."""
+    stage = spec.accumulate
+    length = args.a.shape[1]
+    if isinstance(stage, Chunked):
+        return _plan_chunks(spec, stage, args)
+    if isinstance(stage, Tree) and stage.lanes > 1:
+        return _plan_tree_lanes(spec, stage, args)
+    if isinstance(stage, Tree) and stage.products is None and length > MAX_UNROLLED:
+        return _plan_subtrees(spec, stage, args)
+    if isinstance(stage, Block):
+        return _plan_block(spec, stage, args)
+    bounds = product_bounds(spec, args)
+    if isinstance(stage, Aligned):
+        plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
+        if plan is not None:
+            return plan
+    plan = plan_terms(stage, bounds, length, args.c)
+    if plan.kernel == "limbs":
+        return plan_block_limbs(spec, args) or plan
+    return plan
+
+
+def plan_terms(
+    stage: Stage, terms: TermBounds, count: int, start: NDArray[Any] | None = None
+) -> Plan:
+    """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
+    if isinstance(stage, Chain):
+        return plan_chain(stage, terms)
+    if isinstance(stage, Fixed):
+        return plan_fixed(stage, terms, count, start)
+    if isinstance(stage, Exact):
+        return plan_exact(stage, terms, count, start)
+    if isinstance(stage, Aligned):
+        return plan_aligned(stage, terms, start)
+    if isinstance(stage, Tree):
+        return plan_tree(stage, terms, count)
+    return ROWS
+
+
+def plan_tree(stage: Tree, terms: TermBounds, count: int) -> Plan:
+    size = count if stage.products is None else stage.products
+    leaves = size + (stage.addend is Joins.LEAF)
+    separate = stage.product is ProductRounding.ROUNDED
+    lone = stage.rounding is Rounding.RDN and (separate or leaves & (leaves - 1) or leaves < 2)
+    single = stage.lanes == 1 and stage.radix == 2 and stage.addend is not Joins.FUSED
+    if not single or lone or size > MAX_UNROLLED:
+        return ROWS
+    node = plan_node(stage, terms)
+    if node is None or node.step is None or node.step.random:
+        return ROWS
+    step = tree_step(node.step, size, str(stage.addend), separate)
+    return Plan.lane(step, f"every node: {node.why}")
+
+
+def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    bounds = block_bounds(spec, stage, args)
+    count = spec.block_terms(args.a.shape[1])
+    into = stage.into
+    if stage.convert is not None:
+        same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
+        if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
+            return ROWS
+        into = replace(into, product=ProductRounding.ROUNDED)
+    plan = plan_terms(into, bounds, count, args.c)
+    source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
+    if plan.step is None or plan.step.random:
+        return ROWS
+    wide = str(plan.step.real) == "double"
+    sums_fit = max(bounds.bits) <= (F64_BITS if wide else F32_BITS)
+    whole = wide or float_shift(bounds.a, bounds.b) == 0
+    if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
+        return ROWS
+    why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
+    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+
+
+def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
+    size = stage.chunk(args.a.shape[1])
+    inner = plan_matmul(replace(spec, accumulate=stage.inner), args.cut(0, size))
+    count = -(-args.a.shape[1] // size)
+    outer = plan_terms(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
+    why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
+    return Plan("chunks", why)
+
+
+def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
+    if stage.addend is not Joins.ROOT:
+        return ROWS
+    chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
+    inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.a.shape[1]))
+    return Plan("lanes", f"every lane: {inner.kernel} ({inner.why})")
+
+
+def _plan_subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
+    """Plan a large tree as subtrees of a power of two of leaves, then a tree of their results."""
+    inner = plan_terms(stage, product_bounds(spec, args), MAX_UNROLLED)
+    if stage.addend is not Joins.ROOT or stage.rounding is Rounding.RDN or inner.step is None:
+        return ROWS
+    return Plan("subtrees", f"of {MAX_UNROLLED} leaves: {inner.kernel} ({inner.why})")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans for stages that round once per term: chains, and the nodes of trees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fpsim.engine.plan import (
+    F16_BITS,
+    F32_BITS,
+    F32_HIGH,
+    F32_LOW,
+    F64_BITS,
+    ROWS,
+    Plan,
+    fits_float32,
+    half_shift,
+    is_ieee,
+)
+from fpsim.formats import Subnormals
+from fpsim.kernels.group_steps import separate_step
+from fpsim.kernels.steps import step_named
+from fpsim.kernels.vector import host_features
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spans import Span, TermBounds, format_span
+from fpsim.stages import Chain, ProductRounding, Tree
+
+__all__ = ["plan_chain", "plan_node"]
+
+_NEAREST = (Rounding.RNE, Rounding.RNA)
+
+
+def plan_chain(stage: Chain, terms: TermBounds) -> Plan:
+    """Return the plan of a chain."""
+    if stage.product is ProductRounding.FUSED:
+        return plan_adds(stage, terms)
+    node = plan_node(stage, terms)
+    if node is None or stage.rounding is Rounding.RDN:
+        return ROWS
+    return Plan.lane(separate_step(node.step), f"products rounded first; {node.why}")
+
+
+def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
+    """Return the plan of a lane step that adds terms and accumulators to each other, or None."""
+    fmt = stage.format
+    chain = Chain(fmt, stage.rounding, stage.overflow)
+    q = sum(terms.bits)
+    plan = plan_adds(chain, terms, halves=False)
+    # A float32 lane holds a float32 accumulator as it is; a first product must be exact there too.
+    if plan.kernel in ("float", "float-saturate", "float-flush"):
+        return plan if q <= F32_BITS and fits_float32(terms.span) else None
+    # Any other lane must hold a term that is a product, or an accumulator times one.
+    own = format_span(fmt)
+    bits = (max(q, fmt.mantissa_bits + 1), 0)
+    widest = TermBounds(terms.span.union(own), Span(0, 0), bits)
+    plan = plan_adds(chain, widest, halves=False)
+    return plan if plan.step is not None else None
+
+
+def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
+    fmt = stage.format
+    p = fmt.mantissa_bits + 1
+    q = sum(terms.bits)
+    product = terms.span
+    native = stage.rounding is Rounding.RNE and stage.overflow in (Overflow.INF, Overflow.SATURATE)
+    suffix = "" if stage.overflow is Overflow.INF else "-saturate"
+    if native and is_ieee(fmt, 5, 10, 15):
+        narrow = max(terms.bits) <= F16_BITS and half_shift(terms.a, terms.b) is not None
+        if halves and "avx512fp16" in host_features() and narrow:
+            step = step_named(f"half{suffix}")
+            return Plan.lane(step, "float16 fused multiply-add is this unit's step")
+        if "f16c" in host_features() and fits_float32(product) and q <= p:
+            step = step_named(f"via-half{suffix}")
+            why = f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
+            return Plan.lane(step, why)
+    in_float32 = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
+    flushing = replace(fmt, subnormals=Subnormals.GRADUAL)
+    if native and in_float32 and is_ieee(flushing, 8, 23, 127):
+        if fmt == flushing:
+            step = step_named(f"float{suffix}")
+            return Plan.lane(step, "float32 fused multiply-add is this unit's step")
+        if stage.overflow is Overflow.INF:
+            why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
+            return Plan.lane(step_named("float-flush"), why)
+    if in_float32 and fits_float32(product):
+        plan = _plan_by_lane(stage, q)
+        if plan is not None:
+            return plan
+    for width, lane in ((32, F32_BITS), (64, F64_BITS)):
+        if width == 32 and not (in_float32 and fits_float32(product) and lane32_holds(stage)):
+            continue
+        if stage.rounding is Rounding.SR and lane < p + stage.random_bits + 1:
+            continue
+        name = f"lane{width}-{stage.rounding}"
+        if stage.rounding in _NEAREST and q <= p and 2 * p <= lane - 1:
+            return Plan.lane(
+                step_named(name),
+                f"nearest with q = {q} <= P = {p} and 2P <= {lane - 1}: no harmful double rounding",
+            )
+        if lane >= p + 2 and q <= lane:
+            why = f"sum rounded to odd in {lane} >= {p} + 2 bits first"
+            return Plan.lane(step_named(f"{name}-sticky"), why)
+    return ROWS
+
+
+def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
+    """Return a plan that lets float32 lanes do the rounding, or None."""
+    fmt, mode = stage.format, stage.rounding
+    p = fmt.mantissa_bits + 1
+    saturate = stage.overflow is Overflow.SATURATE
+    suffix = "-saturate" * saturate
+    flush = "-flush" * (fmt.subnormals is Subnormals.FLUSH)
+    whole = "float32 fused multiply-add in the unit's direction"
+    directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and "avx512f" in host_features()
+    if directed and is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
+        return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
+    once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
+    why = f"nearest with q = {q} <= P = {p} and 2P <= {F32_BITS - 1}: no harmful double rounding"
+    if once and is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        return Plan.lane(step_named(f"masked32{suffix}"), why)
+    top = fmt.exponent_max + F32_BITS + 1 - p
+    # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
+    reachable = lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
+    if once and reachable:
+        return Plan.lane(step_named(f"shifted32-rne{flush}{suffix}"), why)
+    if directed and reachable:
+        step = step_named(f"shifted32-{mode}{flush}{suffix}")
+        return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
+    return None
+
+
+def lane32_holds(stage: Chain) -> bool:
+    """Return whether float32 holds every sum; one that overflows it is as good as infinite."""
+    fmt = stage.format
+    top = F32_HIGH if stage.rounding in _NEAREST else F32_HIGH - 2
+    return fmt.exponent_min >= F32_LOW and fmt.exponent_max <= top

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans for sums that are exact, or fixed-point: any lane that holds every partial sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fpsim.engine.plan import F32_BITS, F64_BITS, ROWS, Plan, fits_float32, float_shift
+from fpsim.kernels.steps import step_named
+from fpsim.names import E8M0
+from fpsim.operands import MatmulOperands
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spans import Span, TermBounds, block_of_scales, format_span, value_span
+from fpsim.spec import MacSpec, significand_bits
+from fpsim.stages import Exact, Fixed
+
+__all__ = ["plan_block_limbs", "plan_exact", "plan_fixed"]
+
+#: Least block of products with common scales worth a lane before the limbs.
+MIN_LIMB_BLOCK = 4
+
+
+def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan:
+    """Return the plan of a fixed-point accumulator that starts at codes (None: 0)."""
+    product = terms.span
+    total = product.times(length)
+    integers = np.zeros(1, np.int64) if start is None else stage.initial.integers(start)
+    first = max(int(integers.max()), -int(integers.min()))
+    integer_bits = total.high - stage.lsb
+    harmless = stage.overflow is Overflow.WRAP or (
+        integer_bits < 63 and (1 << max(integer_bits, 0)) + first <= stage.initial.max_integer
+    )
+    if product.low >= stage.lsb and integer_bits < 63 and harmless:
+        plain = _plain_sum(terms, total)
+        if plain is not None:
+            why = f"nothing is rounded or clamped; partial sums fit {total.bits} bits of {plain}"
+            return Plan.lane(step_named(plain), why)
+    rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
+    wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
+    steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
+    narrow = stage.width <= 51 and product.high - stage.lsb < 1000 and sum(terms.bits) <= F64_BITS
+    if steppable and narrow and not stage.random_bits:
+        step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
+        return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
+    return ROWS
+
+
+def plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Plan:
+    """Return the plan of an exact sum that starts at codes (None: +0)."""
+    total = terms.span.times(length)
+    first = None if start is None else stage.format.decode(start)
+    if first is not None:
+        span = value_span(first)
+        if span is not None:
+            total = total.union(span).times(2)
+    signed_zeros = stage.rounding is Rounding.RDN or (
+        first is not None and bool(np.any((first == 0) & np.signbit(first)))
+    )
+    plain = None if signed_zeros else _plain_sum(terms, total)
+    if plain is not None:
+        why = f"partial sums fit {total.bits} bits of {plain}, in any order"
+        return Plan.lane(step_named(plain), why)
+    return Plan("limbs", f"partial sums span {total.bits} bits: summed in 32-bit limbs")
+
+
+def _plain_sum(terms: TermBounds, total: Span) -> str | None:
+    """Return the lane whose own adds are exact, or None."""
+    if total.bits <= F32_BITS and fits_float32(total) and float_shift(terms.a, terms.b) is not None:
+        return "float"
+    return "double" if total.bits <= F64_BITS else None
+
+
+def plan_block_limbs(spec: MacSpec, args: MatmulOperands) -> Plan | None:
+    """Plan an exact sum as block sums that a lane holds, then limbs for the scaled ones, or None.
+
+    An exact zero must not depend on the signs of the zeros it is made of.
+    """
+    stage, size = spec.accumulate, block_of_scales(args)
+    assert isinstance(stage, Exact)
+    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or args.random is not None:
+        return None
+    scales = [fmt for fmt in (spec.a_scale, spec.b_scale) if fmt != E8M0]
+    bits = (significand_bits(spec.a), significand_bits(spec.b))
+    products = TermBounds(format_span(spec.a), format_span(spec.b), bits)
+    sums = products.span.times(size)
+    plain = _plain_sum(products, sums)
+    fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
+    start = np.zeros(1) if args.c is None else stage.format.decode(args.c)
+    signed_zeros = stage.rounding is Rounding.RDN or bool(np.any((start == 0) & np.signbit(start)))
+    if plain is None or not fits or signed_zeros:
+        return None
+    why = f"sums of {size} fit {sums.bits} bits of {plain}; scaled, they are summed in limbs"
+    return Plan("block limbs", why, step_named(plain))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan is, and the ranges of the lanes that plans are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fpsim.formats import FloatFormat, NanCodes
+from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source
+from fpsim.spans import Span
+
+__all__ = [
+    "MAX_UNROLLED",
+    "ROWS",
+    "Plan",
+    "fits_float32",
+    "float_shift",
+    "half_shift",
+    "inside",
+    "is_ieee",
+]
+
+#: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
+F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
+F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
+#: The same without "normal": what a float32 operand can be.
+F32_LEAST, F32_MOST = -149, 128
+F64_BITS = 53
+#: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
+ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
+#: Terms whose code is unrolled at most.
+MAX_UNROLLED = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kernel chosen for one matrix product and the reason it is exact.
+
+    ``kernel`` names a lane step, or ``limbs`` (a Kulisch accumulator), ``block limbs``
+    (the same for block sums that lanes made), ``rows`` (scalar code),
+    ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the
+    tree) or ``subtrees`` (a product per subtree, then the tree).
+    """
+
+    kernel: str
+    why: str
+    step: AnyStep | None = field(default=None, compare=False, repr=False)
+    source: Source = field(default=PRODUCTS, repr=False)
+
+    @classmethod
+    def lane(cls, step: AnyStep, why: str) -> Plan:
+        """Return the plan of a lane step."""
+        return cls(step.name, why, step)
+
+
+ROWS = Plan("rows", "64-bit integers, one dot product at a time")
+
+
+def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
+    """Return whether a format is the IEEE 754 format of these fields."""
+    return fmt == FloatFormat(exponent_bits, mantissa_bits, bias, nan=NanCodes.IEEE, infinity=True)
+
+
+def inside(span: Span, low: int, high: int) -> bool:
+    """Return whether a span lies between 2^low and 2^high."""
+    return span.low >= low and span.high <= high
+
+
+def fits_float32(span: Span) -> bool:
+    """Return whether values of a span are normal float32 numbers (given few enough bits)."""
+    return inside(span, F32_LOW, F32_HIGH)
+
+
+def half_shift(a: Span, b: Span) -> int | None:
+    """Return s such that a * 2^s and b * 2^-s are exact in float16, or None."""
+    return _shift(a, b, F16_LOW, F16_HIGH)
+
+
+def float_shift(a: Span, b: Span) -> int | None:
+    """Return the same for float32: 0 where both are already, else what undoes opposite scales."""
+    return _shift(a, b, F32_LEAST, F32_MOST)
+
+
+def _shift(a: Span, b: Span, lowest: int, highest: int) -> int | None:
+    low = max(lowest - a.low, b.high - highest)
+    high = min(highest - a.high, b.low - lowest)
+    return None if low > high else min(max(0, low), high)

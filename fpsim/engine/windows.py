@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans for aligned windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fpsim.engine.plan import (
+    ALIGNED32_HIGH,
+    ALIGNED32_LOW,
+    F32_BITS,
+    F32_HIGH,
+    F32_LOW,
+    F64_BITS,
+    MAX_UNROLLED,
+    ROWS,
+    Plan,
+    fits_float32,
+    float_shift,
+)
+from fpsim.kernels.group_steps import LANES, aligned_step, joined_step, whole_step
+from fpsim.rounding import Rounding
+from fpsim.spans import TermBounds, value_span
+from fpsim.stages import Addend, Aligned
+
+__all__ = ["plan_aligned", "plan_whole"]
+
+
+def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
+    """Return the plan of an aligned window that starts at codes (None: +0)."""
+    late = stage.addend is Addend.LATE
+    limited = stage.product_limit is not None and terms.span.high > stage.product_limit
+    if stage.signed_zero or stage.products > MAX_UNROLLED or sum(terms.bits) > F64_BITS:
+        return ROWS
+    if stage.addend is Addend.JOINED:
+        return _plan_joined(stage, terms, limited)
+    if limited or (late and stage.format != stage.container):
+        return ROWS
+    bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
+    if stage.width is not None:
+        bits = max(bits, stage.width)
+    for width, lane in ((32, F32_BITS), (64, F64_BITS)):
+        if bits > lane or (width == 32 and not _aligned_in_float32(stage, terms, start)):
+            continue
+        step = aligned_step(
+            LANES[width],
+            stage.products,
+            str(stage.align),
+            str(stage.rounding),
+            str(stage.late_rounding) if late else None,
+            None if stage.width is None else str(stage.width_overflow),
+            stage.normalised,
+        )
+        return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
+    return ROWS
+
+
+def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
+    """Return whether every term, window and sum is a normal float32 or zero."""
+    span = terms.span
+    lowest = span.low - stage.fraction_bits
+    if start is not None:
+        first = value_span(stage.result.decode(start))
+        if first is not None:
+            lowest = min(lowest, first.low - stage.fraction_bits)
+            span = span.union(first)
+    floor = stage.exponent_floor
+    return (
+        max(terms.bits) <= F32_BITS
+        and sum(terms.bits) <= F32_BITS
+        and lowest >= ALIGNED32_LOW
+        and span.high + stage.fraction_bits <= ALIGNED32_HIGH
+        and float_shift(terms.a, terms.b) is not None
+        and (floor is None or floor <= ALIGNED32_HIGH)
+        and stage.format.exponent_min >= F32_LOW
+        and stage.format.mantissa_bits + 1 < F32_BITS
+        and stage.addend is Addend.EARLY
+    )
+
+
+def plan_whole(
+    stage: Aligned, terms: TermBounds, count: int, start: Any, largest: Callable[[], float]
+) -> Plan | None:
+    """Plan a window that cuts nothing off: its last place never rises above that of a product.
+
+    With low the terms' last place and |sum| < 2^top for every partial sum, E - F <= low. Rounding
+    sums to `format` doubles them at most, unless there are too many steps for its precision.
+    """
+    first = None if start is None else value_span(stage.result.decode(start))
+    low, fraction = terms.span.low, stage.fraction_bits
+    floor = stage.exponent_floor
+    plain = stage.addend is Addend.EARLY and stage.width is None and not stage.signed_zero
+    starts_on_grid = first is None or first.low >= low
+    product_exponent = terms.a.high - 1 + terms.b.high - 1
+    fmt = stage.format
+    steps = -(-count // stage.products)
+    grows_little = stage.rounding is Rounding.RTZ or 2 * steps <= 1 << fmt.mantissa_bits
+    if (
+        not plain
+        or not grows_little
+        or fmt.exponent_min - fmt.mantissa_bits > low
+        or stage.product_limit is not None
+        or not starts_on_grid
+        or stage.products > MAX_UNROLLED
+        or product_exponent - fraction > low
+        or (floor is not None and floor - fraction > low)
+    ):
+        return None
+    extra = int(stage.rounding is not Rounding.RTZ) + (first is not None)
+    start_high = 1 + product_exponent if first is None else max(first.high, 1 + product_exponent)
+    highest = low + fraction + 1  # |sum| < 2^(low + F + 1) has E <= low + F
+    top = max(terms.span.times(count).high, start_high) + extra
+    if top > highest:
+        bound = largest()
+        if np.isfinite(bound):
+            top = max(math.frexp(bound)[1], start_high) + extra
+    if top > highest:
+        return None
+    lane = F32_BITS if top - low <= F32_BITS and _whole_in_float32(stage, terms) else F64_BITS
+    if top - low > lane or max(terms.bits) > lane:
+        return None
+    width = 32 if lane == F32_BITS else 64
+    step = whole_step(LANES[width], stage.products, str(stage.rounding))
+    return Plan.lane(step, f"|sums| < 2^{top}: no term loses a bit above 2^{low}")
+
+
+def _whole_in_float32(stage: Aligned, terms: TermBounds) -> bool:
+    return (
+        fits_float32(terms.span)
+        and float_shift(terms.a, terms.b) is not None
+        and stage.format.exponent_min >= F32_LOW
+        and stage.format.exponent_max <= F32_HIGH
+        and stage.format.mantissa_bits + 1 < F32_BITS
+    )
+
+
+def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:
+    """Plan a window joined with c in a second one, whose two grids must fit a lane together."""
+    grown = terms.headroom + (stage.products + 1).bit_length()
+    finest = max(stage.fraction_bits, stage.join_sum_bits, stage.join_addend_bits)
+    bits = finest + grown + 1
+    if stage.width is not None or stage.normalised or bits > F64_BITS:
+        return ROWS
+    modes = (str(stage.align), str(stage.join_rounding), str(stage.rounding))
+    reach = stage.join_reach is not None
+    step = joined_step(stage.products, stage.lanes, *modes, reach, limited)
+    return Plan.lane(step, f"both windows' {bits} <= {F64_BITS} bits are exact in a lane")
