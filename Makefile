@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
 
-.PHONY: help demo demo-no-model test test-slow test-all lint format bench vectors lock clean
+.PHONY: help demo demo-no-model test test-slow test-all lint format bench golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ format: $(STAMP) ## Reformat the Python sources
 
 bench: $(STAMP) ## Measure kernels and the model beside torch in one process
 	@$(BIN)/python analysis/bench.py --model
+
+golden: $(STAMP) ## Check the published vectors and regenerate the large sets bit for bit
+	@$(BIN)/fpsim golden
 
 lock: $(STAMP) ## Write the installed versions to constraints.txt
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.tmp

@@ -38,6 +38,7 @@ class Op(IntEnum):
     CLEAR = mac.CLEAR  #: accumulator = +0
     MAC = mac.MAC  #: accumulator = step(accumulator, a * b * 2^exp)
     LOAD = mac.LOAD  #: accumulator = c
+    DOT = 4  #: accumulator = dot(a, b, c); sets of dot products only (`fpsim.vectors.shape`)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about vectors: make, check, explain, coverage, and the C model of a unit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import fpsim
+from fpsim import vectors
+from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.errors import FpsimError
+from fpsim.progress import bar, say
+from fpsim.stages import Chain, Fixed
+from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
+from fpsim.vectors.dotfiles import check_dots, parse_formats, write_dots
+from fpsim.vectors.dots import plan_dots
+from fpsim.vectors.explain import explain, schema_of
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    sub = commands.add(
+        "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them"
+    )
+    sub.add_argument("unit", nargs="?")
+    sub.add_argument("--out", type=Path, metavar="DIR")
+    sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
+    sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
+    sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--exponents", action="store_true", help="drive the run-time exponent too")
+    sub.add_argument("--no-load", action="store_true", help="only clear and mac, no load")
+    sub.add_argument(
+        "--format",
+        metavar="F,F",
+        help="readmemh, jsonl, csv, testfloat, npz, svh: sets of dot products",
+    )
+    sub.add_argument("--k", type=int, help="elements per vector: a set of dot products of any unit")
+    sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
+    sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
+
+    sub = commands.add("explain", _explain, "Show one vector step by step")
+    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
+
+    sub = commands.add("coverage", _coverage, "Corner bins of a directory of dot products")
+    sub.add_argument("directory", type=Path, metavar="DIR")
+
+    sub = commands.add("golden", _golden, "Check the published vectors, the large sets too")
+    sub.add_argument("names", nargs="*", metavar="UNIT")
+    sub.add_argument("--write", action="store_true", help="make and prove the published sets anew")
+    sub.add_argument("--released", action="store_true", help="leave the large sets out")
+
+    sub = commands.add("export-c", _export_c, "Write a C99 model of a unit, for DPI-C too")
+    sub.add_argument("unit")
+    sub.add_argument("--out", type=Path, required=True, metavar="MAC.h")
+    sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
+    sub.add_argument("--group", type=int, help="elements per scale of a DPI-C beat; 0: no scales")
+
+
+def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    if args.json:
+        print_json(data)
+    else:
+        print(text)
+
+
+def _vectors(args: argparse.Namespace) -> int:
+    if args.check is not None:
+        return _check(args)
+    if args.unit is None or args.out is None:
+        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR")
+    unit = fpsim.get_unit(args.unit)
+    stage = unit.spec.accumulate
+    lanes = args.k is not None or args.group is not None or args.format is not None
+    if isinstance(stage, Chain | Fixed) and not lanes:
+        made = vectors.generate(
+            unit,
+            strategy=args.strategy,
+            count=args.count,
+            seed=args.seed,
+            exponents=args.exponents,
+            load=not args.no_load,
+        )
+        path = vectors.write(made, args.out)
+        count, sections = made.count, made.sections
+    else:
+        for option in ("exponents", "no_load"):
+            if getattr(args, option):
+                name = option.replace("_", "-")
+                raise FpsimError(f"{name}: only for streams of single products, which chain and "
+                                 "fixed units have without --k, --group and --format")  # fmt: skip
+        formats = parse_formats(args.format or "readmemh,jsonl")
+        plan = plan_dots(
+            unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
+            group=args.group,
+        )  # fmt: skip
+        with bar(unit.name) as update:
+            path = write_dots(plan, args.out, formats, jobs=args.jobs, progress=update)
+        count, sections = plan.count, plan.sections
+    data = {"unit": unit.name, "count": count, "out": str(path),
+            "sections": {s.name: s.count for s in sections}}  # fmt: skip
+    lines = [f"{count} vectors of {unit.name} in {path}"]
+    lines += [f"  {s.count:9d} {s.name}" for s in sections]
+    _print(args, data, "\n".join(lines))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    if schema_of(args.check) == DOT_SCHEMA:
+        with bar("check") as update:
+            opened = check_dots(args.check, update)
+        count, name = opened.count, opened.shape.spec.name
+    else:
+        checked = vectors.check(args.check)
+        count, name = checked.count, checked.spec.name
+    text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
+    _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    found = explain(args.directory, args.line)
+    _print(args, found.to_dict(), str(found))
+    return 0 if found.right else INCOMPLETE
+
+
+def _coverage(args: argparse.Namespace) -> int:
+    from fpsim.vectors.coverage import coverage
+
+    with bar("traces") as update:
+        found = coverage(args.directory, update)
+    _print(args, found.to_dict(), str(found))
+    return 0 if found.complete else INCOMPLETE
+
+
+def _golden(args: argparse.Namespace) -> int:
+    from fpsim.vectors import catalogue
+
+    rows = {}
+    for name in catalogue.names_or_all(args.names):
+        if args.write:
+            rows[name] = catalogue.release(name, say).selection.count
+        else:
+            rows[name] = catalogue.check_release(name, large=not args.released)
+            say(f"{name}: {rows[name]} vectors, bit for bit")
+    _print(args, rows, f"{len(rows)} units")
+    return 0
+
+
+def _export_c(args: argparse.Namespace) -> int:
+    from fpsim.cmodel import export_c
+
+    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group)
+    paths = {name: str(path) for name, path in vars(files).items()}
+    _print(args, {"unit": args.unit} | paths, "\n".join(paths.values()))
+    return 0

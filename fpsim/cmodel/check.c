@@ -1,0 +1,62 @@
+/* Compares every vector of a vectors.hex with the model: cc this file, ./a.out vectors.hex.
+   Exit status 0: all match; 1: a mismatch, named on standard error; 2: a file that is no vectors. */
+#include <stdio.h>
+#include <string.h>
+#include "$HEADER$"
+
+#define DIGITS (($WORD_BITS$ + 3) / 4)
+#define WORDS ($WORD_BITS$ / 32 + 2)
+
+static void codes(const uint32_t *word, int lsb, int lanes, int width, uint64_t *out) {
+  for (int i = 0; i < lanes; i++) out[i] = @bits(word, lsb + i * width, width);
+}
+
+int main(int argc, char **argv) {
+  static char line[DIGITS + 4096];
+  static uint64_t a[$A_LANES$], b[$B_LANES$], sa[$A_SCALE_LANES$ + 1], sb[$B_SCALE_LANES$ + 1];
+  uint64_t acc = 0;
+  long number = 0, count = 0;
+  FILE *file = argc == 2 ? fopen(argv[1], "r") : NULL;
+  if (file == NULL) {
+    fprintf(stderr, "usage: %s vectors.hex\n", argv[0]);
+    return 2;
+  }
+  while (fgets(line, (int)sizeof line, file) != NULL) {
+    uint32_t word[WORDS] = {0};
+    number++;
+    if (strncmp(line, "//", 2) == 0) continue;
+    if (strspn(line, "0123456789abcdef") != DIGITS) {
+      fprintf(stderr, "%s:%ld: not a word of %d digits\n", argv[1], number, DIGITS);
+      fclose(file);
+      return 2;
+    }
+    for (int i = 0; i < DIGITS; i++) {
+      char digit = line[DIGITS - 1 - i];
+      uint32_t value = (uint32_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+      word[i / 8] |= value << (4 * (i % 8));
+    }
+    codes(word, $A_LSB$, $A_LANES$, $A_WIDTH$, a);
+    codes(word, $B_LSB$, $B_LANES$, $B_WIDTH$, b);
+    codes(word, $A_SCALE_LSB$, $A_SCALE_LANES$, $A_SCALE_WIDTH$, sa);
+    codes(word, $B_SCALE_LSB$, $B_SCALE_LANES$, $B_SCALE_WIDTH$, sb);
+    uint64_t c = @bits(word, $C_LSB$, $C_WIDTH$), expected = @bits(word, $ACC_LSB$, $ACC_WIDTH$);
+    const uint64_t *a_scale = $A_SCALE_LANES$ ? sa : NULL, *b_scale = $B_SCALE_LANES$ ? sb : NULL;
+    switch (@bits(word, $OP_LSB$, $OP_WIDTH$)) {
+      case 0: break;
+      case 1: acc = 0; break;
+      case 2: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, acc); break;
+      case 3: acc = c; break;
+      default: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, c);
+    }
+    if (acc != expected) {
+      fprintf(stderr, "%s:%ld: expects %llx, the C model gives %llx\n", argv[1], number,
+              (unsigned long long)expected, (unsigned long long)acc);
+      fclose(file);
+      return 1;
+    }
+    count++;
+  }
+  fclose(file);
+  printf("%ld vectors match\n", count);
+  return count ? 0 : 2;
+}

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the C99 header of a unit, its SystemVerilog package and a program that checks vectors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import fpsim
+from fpsim.atomic import write_atomic
+from fpsim.cmodel.stages import StageWriter
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat, FloatFormat
+from fpsim.rounding import Rounding
+from fpsim.spec import MacSpec, exponents
+from fpsim.stages import Aligned
+from fpsim.unit import MacUnit
+from fpsim.vectors.shape import Shape, stages_of
+
+__all__ = ["CFiles", "export_c"]
+
+#: Elements of a dot product, unless FPSIM_MAX_K is defined.
+MAX_K = 1024
+#: A sum this wide would need more than a page of limbs.
+MAX_SUM_BITS = 4096
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class CFiles:
+    """What was written."""
+
+    header: Path
+    package: Path
+    check: Path
+
+
+def export_c(
+    unit: MacUnit | MacSpec, path: str | Path, k: int | None = None, group: int | None = None
+) -> CFiles:
+    """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
+
+    ``k`` and ``group`` are the beat of the DPI-C function, as in `fpsim.vectors.plan_dots`.
+
+    Raises:
+        FpsimError: a unit that the C model does not have (stochastic rounding, or exponents so far
+            apart that an exact sum has thousands of bits), or a path that cannot be written.
+    """
+    spec = unit.spec if isinstance(unit, MacUnit) else unit
+    target = Path(path)
+    if target.suffix != ".h":
+        raise FpsimError(f"out: {target} must end in .h")
+    shape = _shape(spec, k, group)
+    prefix = re.sub(r"[^a-z0-9]", "_", f"fpsim_{spec.name}_")
+    text = header_text(shape, prefix, target.name)
+    package = target.with_name(f"{target.stem}_pkg.sv")
+    check = target.with_name(f"{target.stem}_check.c")
+    write_atomic(package, package_text(shape, prefix).encode())
+    write_atomic(check, check_text(shape, prefix, target.name).encode())
+    return CFiles(write_atomic(target, text.encode()), package, check)
+
+
+def _shape(spec: MacSpec, k: int | None, group: int | None) -> Shape:
+    for stage in stages_of(spec.accumulate):
+        if getattr(stage, "rounding", None) is Rounding.SR:
+            raise FpsimError(
+                "accumulate.rounding: 'sr' cannot be exported; the C model takes no random bits"
+            )
+    return Shape.of(spec, k, group)
+
+
+def _sum_range(spec: MacSpec) -> tuple[int, int]:
+    """Return (low, high): every number and sum is a multiple of 2^low and below 2^high."""
+    scales = [exponents(s) for s in (spec.a_scale, spec.b_scale)]
+    a, b = exponents(spec.a), exponents(spec.b)
+    lows = [a[0] + b[0], a[0] + b[0] + sum(min(s[0], 0) for s in scales)]
+    highs = [a[1] + b[1] + sum(max(s[1], 0) for s in scales), a[1] + b[1]]
+    for stage in stages_of(spec.accumulate):
+        for fmt in (stage.result, stage.initial, getattr(stage, "format", None),
+                    getattr(stage, "convert", None)):  # fmt: skip
+            if isinstance(fmt, FixedFormat | FloatFormat):
+                low, high = exponents(fmt)
+                lows.append(low)
+                highs.append(high)
+    margin = 0
+    for stage in stages_of(spec.accumulate):
+        if isinstance(stage, Aligned):
+            margin = max(margin, stage.fraction_bits, stage.join_sum_bits, stage.join_addend_bits)
+            if stage.exponent_floor is not None:
+                lows.append(stage.exponent_floor)
+                highs.append(stage.exponent_floor)
+    return min(lows) - margin - 2, max(highs) + MAX_K.bit_length() + 4
+
+
+def header_text(shape: Shape, prefix: str, name: str) -> str:
+    """Return the C99 header of a unit."""
+    spec = shape.spec
+    low, high = _sum_range(spec)
+    if high - low > MAX_SUM_BITS:
+        raise FpsimError(
+            f"unit: {spec.name} cannot be exported; an exact sum has {high - low} bits, "
+            f"at most {MAX_SUM_BITS} are allowed"
+        )
+    writer = StageWriter(spec)
+    top = writer.elements(spec.accumulate)
+    operands = _operands(spec, writer)
+    guard = f"{prefix.upper()}H"
+    runtime = (_HERE / "runtime.h").read_text(encoding="utf-8")
+    parts = [
+        f"""/* {name}: {spec.name}, by fpsim {fpsim.__version__}. SPDX-License-Identifier: Apache-2.0
+
+   {spec.canonical_name}
+   {spec.equation}
+
+   One dot product, on codes (bit patterns):
+
+       uint64_t @dot(a, b, a_scale, b_scale, k, group, c)
+
+   a, b: k codes, 1 <= k <= @MAX_K. a_scale, b_scale: a code per `group` elements (two where
+   scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.
+   Integers only; a result that has no code (NaN in a format without NaN) is 0. Not reentrant
+   within a thread; define FPSIM_THREAD as your compiler's thread storage if you use several. */
+#ifndef {guard}
+#define {guard}
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef FPSIM_MAX_K
+#define FPSIM_MAX_K {MAX_K}
+#endif
+#ifndef FPSIM_THREAD
+#define FPSIM_THREAD
+#endif
+#define @MAX_K FPSIM_MAX_K
+#define @THREAD FPSIM_THREAD
+#define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
+#define @LIMBS {-(-(high - low) // 32) + 1}
+""",
+        runtime,
+        writer.constants(),
+        operands,
+        *writer.functions,
+        f"""static inline uint64_t @dot(const uint64_t *a, const uint64_t *b, const uint64_t *a_scale,
+                            const uint64_t *b_scale, int k, int group, uint64_t c) {{
+  @operands x = {{a, b, a_scale, b_scale, group}};
+  return {top}(&x, 0, k, c);
+}}
+""",
+        beat_text(shape),
+        f"#endif /* {guard} */\n",
+    ]
+    return "\n".join(parts).replace("@", prefix)
+
+
+def _operands(spec: MacSpec, writer: StageWriter) -> str:
+    text = """typedef struct {
+  const uint64_t *a, *b, *a_scale, *b_scale;
+  int group;
+} @operands;
+
+static inline int @sign_of(uint64_t code, const @fmt *f) {
+  int bits = f->fixed ? f->man_bits : 1 + f->exp_bits + f->man_bits;
+  return f->is_signed ? (int)(code >> (bits - 1) & 1) : 0;
+}
+"""
+    for operand in "ab":
+        fmt = writer.format(getattr(spec, operand))
+        scale = writer.format(getattr(spec, f"{operand}_scale"))
+        index = "i / x->group"
+        sign = "  (void)sign;\n"
+        if spec.splits(operand):
+            index = "2 * (i / x->group) + sign"
+            sign = f"  if (sign < 0) sign = @sign_of(x->{operand}[i], {fmt});\n"
+        text += f"""
+/* The scale of element i; sign -1: the one that its own sign selects. */
+static inline @num @scale_{operand}(const @operands *x, int i, int sign) {{
+  @num one = {{@NUM, 0, 1, 0, 1, 0}};
+  if (x->{operand}_scale == NULL) return one;
+{sign}  return @decode(x->{operand}_scale[{index}], {scale});
+}}
+"""
+    return text
+
+
+def beat_text(shape: Shape) -> str:
+    """Return the DPI-C function of one beat: packed vectors as 32-bit words, element 0 lowest."""
+    lanes = {lane.name: lane for lane in shape.lanes}
+    names = [n for n in ("a", "b", "a_scale", "b_scale") if n in lanes]
+    arguments = ", ".join(f"const uint32_t *{n}" for n in names)
+    fill = ""
+    for n in names:
+        lane = lanes[n]
+        fill += f"  uint64_t {n}_codes[{lane.lanes}];\n"
+    for n in names:
+        lane = lanes[n]
+        fill += f"  for (int i = 0; i < {lane.lanes}; i++) {n}_codes[i] = @bits({n}, {lane.width} * i, {lane.width});\n"
+    scales = ", ".join(f"{n}_codes" if n in names else "NULL" for n in ("a_scale", "b_scale"))
+    c, acc = lanes["c"].width, lanes["acc"].width
+    high = "  acc[1] = (uint32_t)(code >> 32);\n" if acc > 32 else ""
+    return f"""/* One beat of {shape.k} elements for DPI-C: packed arrays as svBitVecVal. Define FPSIM_DPI in one
+   translation unit to get a function to link with. */
+#ifdef FPSIM_DPI
+#ifdef __cplusplus
+extern "C" /* some simulators compile C as C++ */
+#endif
+void @beat({arguments}, const uint32_t *c, uint32_t *acc);
+void @beat({arguments}, const uint32_t *c, uint32_t *acc)
+#else
+static inline void @beat({arguments}, const uint32_t *c, uint32_t *acc)
+#endif
+{{
+{fill}  uint64_t code = @dot(a_codes, b_codes, {scales}, {shape.k}, {max(shape.group, 1)}, @bits(c, 0, {c}));
+  acc[0] = (uint32_t)code;
+{high}}}
+"""
+
+
+def package_text(shape: Shape, prefix: str) -> str:
+    """Return the SystemVerilog package that imports the beat."""
+    spec = shape.spec
+    lanes = {lane.name: lane for lane in shape.lanes}
+    names = [n for n in ("a", "b", "a_scale", "b_scale") if n in lanes]
+    arguments = [f"input  bit [{lanes[n].lanes * lanes[n].width - 1}:0] {n}" for n in names]
+    arguments += [f"input  bit [{lanes['c'].width - 1}:0] c"]
+    arguments += [f"output bit [{lanes['acc'].width - 1}:0] acc"]
+    joined = ",\n    ".join(arguments)
+    return f"""// {spec.name}, by fpsim {fpsim.__version__}. SPDX-License-Identifier: Apache-2.0
+// {spec.equation}
+// Link with the C model compiled with -DFPSIM_DPI. Element 0 of a packed array is in its low bits.
+package {prefix}pkg;
+  /* verilator lint_off UNUSEDPARAM */
+  localparam int unsigned K = {shape.k};
+  localparam int unsigned GROUP = {shape.group};
+  // acc = dot(a, b, c): one beat of K elements.
+  import "DPI-C" function void {prefix}beat(
+    {joined}
+  );
+endpackage : {prefix}pkg
+"""
+
+
+def check_text(shape: Shape, prefix: str, header: str) -> str:
+    """Return a C program that compares every vector of a vectors.hex with the model."""
+    text = (_HERE / "check.c").read_text(encoding="utf-8")
+    lanes = {lane.name: lane for lane in shape.lanes}
+    fields = {field.name: field.lsb for field in shape.fields}
+    values = {
+        "HEADER": header,
+        "WORD_BITS": shape.word_bits,
+        "K": shape.k,
+        "GROUP": max(shape.group, 1),
+    }
+    for name in ("a", "b", "a_scale", "b_scale", "c", "acc", "op"):
+        lane = lanes.get(name)
+        values[f"{name.upper()}_LSB"] = fields.get(name, 0)
+        values[f"{name.upper()}_LANES"] = 0 if lane is None else lane.lanes
+        values[f"{name.upper()}_WIDTH"] = 0 if lane is None else lane.width
+    for key, value in values.items():
+        text = text.replace(f"${key}$", str(value))
+    return text.replace("@", prefix)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published catalogue: a small released set, coverage and mutants of every unit in `golden/`.
+
+    golden/NAME.toml             the unit
+    golden/NAME/                 its released set: vectors.hex, manifest.json
+    golden/reports/NAME.json     coverage, which vector kills which mutant, cost of random vectors
+    golden/checksums.json        SHA-256 of vectors.hex of the large sets, which are made on demand
+
+The released set is a choice from the corner classes: for every mutant a vector that kills it, two
+vectors for every coverage bin, the streams as they are, and a few random vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpsim.atomic import write_atomic
+from fpsim.errors import FpsimError
+from fpsim.resources import golden_dir
+from fpsim.unit import get_unit, unit_names
+from fpsim.vectors.coverage import Coverage, bin_table, expected_bins, row_bins
+from fpsim.vectors.dotfiles import check_dots, open_dots, write_dots
+from fpsim.vectors.dots import DotPlan, plan_dots
+from fpsim.vectors.mutants import mutants_of
+from fpsim.vectors.mutation import Kill, kills, random_costs
+from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.stream import Section
+
+__all__ = ["Release", "Selection", "check_release", "large_set", "release"]
+
+SEED = 1
+#: Random vectors of a large set, and of a released one.
+LARGE, FEW = 1 << 16, 32
+#: Vectors of each section whose traces decide about the coverage of a released set.
+TRACED = 20
+#: Vectors kept per coverage bin.
+PER_BIN = 2
+#: Elements per vector and per scale, where they are not what `Shape.of` takes.
+SHAPES: dict[str, tuple[int, int]] = {
+    "e2m1-fixed24q2": (1, 0),
+    "llm-fp4-shift-e5m10": (4, 1),
+    "mxfp4-block32-e8m23": (64, 32),
+    "nvfp4-block16-e8m23": (32, 16),
+    "amxfp4-block32-e8m23": (64, 32),
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Vectors chosen from a set, as `fpsim.vectors.dotfiles.write_dots` takes them."""
+
+    shape: Shape
+    chosen: Columns
+    sections: tuple[Section, ...]
+    seed: int = SEED
+    strategy: str = "selected"
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.chosen["op"].size)
+
+    def jobs(self) -> list[tuple[int, int]]:
+        """Return the only block."""
+        return [(0, 0)]
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return all vectors."""
+        return self.chosen
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released set with what it proves."""
+
+    selection: Selection
+    coverage: Coverage
+    kills: tuple[Kill, ...]
+
+    def problems(self) -> list[str]:
+        """Return what stands against publishing: mutants alive, bins empty without a reason."""
+        alive = [f"mutant alive: {k.mutant}" for k in self.kills if k.alive]
+        return alive + [f"bin empty: {b.name}" for b in self.coverage.bins if b.missing]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return {"coverage": self.coverage.to_dict(), "mutants": [k.to_dict() for k in self.kills]}
+
+
+def plan_of(name: str, strategy: str, count: int) -> DotPlan:
+    """Return a set of a published unit in its published shape."""
+    k, group = SHAPES.get(name, (None, None))
+    return plan_dots(get_unit(name), strategy=strategy, count=count, seed=SEED, k=k, group=group)
+
+
+def large_set(name: str) -> DotPlan:
+    """Return the large set of a published unit, whose checksum `golden/checksums.json` has."""
+    return plan_of(name, "mixed", LARGE)
+
+
+def select(name: str) -> Selection:
+    """Return the released set of a published unit."""
+    plan = plan_of(name, "directed", FEW)
+    columns, shape = plan.columns(), plan.shape
+    keep: set[int] = set()
+    for kill in kills(shape, columns):
+        keep |= set() if kill.vector is None else {kill.vector}
+    streams = next((s for s in plan.sections if s.name == "streams"), None)
+    held = set(range(streams.start, streams.start + streams.count)) if streams else set()
+    keep |= held
+    tried: list[int] = sorted(keep)
+    for s in plan.sections:
+        step = max(1, s.count // TRACED)
+        tried += [i for i in range(s.start, s.start + s.count, step) if i not in keep]
+    keep |= _for_bins(shape, columns, tried, keep)
+    rest = [i for i in range(plan.count) if i not in set(tried)]
+    keep |= _for_missing(shape, columns, rest, keep)
+    order = sorted(keep)
+    random = plan_of(name, "random", FEW).columns()
+    dots = np.flatnonzero(random["op"] == 4)
+    chosen = {n: np.concatenate([columns[n][order], random[n][dots]]) for n in columns}
+    names = [next(s.name for s in plan.sections if s.start <= i < s.start + s.count) for i in order]
+    return Selection(shape, chosen, _sections([*names, *["random"] * dots.size]))
+
+
+def _for_bins(shape: Shape, columns: Columns, tried: list[int], keep: set[int]) -> set[int]:
+    """Return vectors that fill bins, beyond those kept anyway."""
+    part = {n: c[tried] for n, c in columns.items()}
+    hits: Counter[str] = Counter()
+    chosen: set[int] = set()
+    for index, bins in zip(tried, row_bins(shape, part), strict=True):
+        if index in keep:
+            hits.update(bins)
+        elif any(hits[b] < PER_BIN for b in bins):
+            hits.update(bins)
+            chosen.add(index)
+    return chosen
+
+
+def _for_missing(shape: Shape, columns: Columns, rest: list[int], keep: set[int]) -> set[int]:
+    """Return vectors that hit bins which nothing hits yet, looking at the rest one by one."""
+    order = sorted(keep)
+    hits: set[str] = set()
+    for bins in row_bins(shape, {n: c[order] for n, c in columns.items()}):
+        hits |= bins
+    missing = {n for n, why in expected_bins(shape).items() if why is None} - hits
+    chosen: set[int] = set()
+    stride = max(1, len(rest) // 1021)
+    for start in range(stride if missing else 0):
+        part = rest[start::stride]
+        found = row_bins(shape, {n: c[part] for n, c in columns.items()})
+        for index, bins in zip(part, found, strict=True):
+            if bins & missing:
+                missing -= bins
+                chosen.add(index)
+            if not missing:
+                return chosen
+    return chosen
+
+
+def _sections(names: list[str]) -> tuple[Section, ...]:
+    sections: list[Section] = []
+    for i, name in enumerate(names):
+        if sections and sections[-1].name == name:
+            sections[-1] = Section(name, sections[-1].start, sections[-1].count + 1)
+        else:
+            sections.append(Section(name, i, 1))
+    return tuple(sections)
+
+
+def prove(selection: Selection, costs: bool = True) -> Release:
+    """Return a selection with its coverage and the fate of every mutant."""
+    shape, columns = selection.shape, selection.chosen
+    hits: Counter[str] = Counter()
+    for bins in row_bins(shape, columns):
+        hits.update(bins)
+    table = Coverage(shape.spec.name, selection.count, bin_table(shape, hits))
+    mutants = mutants_of(shape)
+    found = kills(shape, columns, mutants)
+    if costs:
+        found = random_costs(shape, mutants, found)
+    return Release(selection, table, tuple(found))
+
+
+def release(name: str, say: Say, directory: Path | None = None) -> Release:
+    """Make, prove and write the released set of a published unit, with the large set's checksum.
+
+    Raises:
+        FpsimError: a mutant that lives or a bin that is empty without a reason; nothing is written.
+    """
+    root = directory or golden_dir()
+    made = prove(select(name))
+    say(f"{name}: {made.selection.count} vectors, {len(made.kills)} mutants")
+    problems = made.problems()
+    if problems:
+        raise FpsimError(f"{name}: not published; {'; '.join(problems)}")
+    write_dots(made.selection, root / name, ("readmemh",))
+    text = json.dumps(made.to_dict(), indent=1) + "\n"
+    write_atomic(root / "reports" / f"{name}.json", text.encode())
+    sums = root / "checksums.json"
+    known = json.loads(sums.read_text(encoding="utf-8")) if sums.exists() else {}
+    known[name] = large_checksum(name)
+    write_atomic(sums, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    return made
+
+
+def large_checksum(name: str) -> dict[str, Any]:
+    """Make the large set in a temporary directory and return its count and checksum."""
+    plan = large_set(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = write_dots(plan, Path(scratch) / name, ("readmemh",))
+        digest = open_dots(path).manifest["files"]["vectors.hex"]["sha256"]
+    return {"count": plan.count, "sha256": digest}
+
+
+def check_release(name: str, large: bool = True) -> int:
+    """Check a released set and regenerate the large one; return the vectors of both.
+
+    Raises:
+        FpsimError: a set that is not what the unit gives, or another checksum.
+    """
+    root = golden_dir()
+    count = check_dots(root / name).count
+    if large:
+        known = json.loads((root / "checksums.json").read_text(encoding="utf-8")).get(name)
+        found = large_checksum(name)
+        if known != found:
+            raise FpsimError(
+                f"{name}: the large set is {found}, golden/checksums.json says {known}"
+            )
+        count += found["count"]
+    return count
+
+
+def names_or_all(names: list[str]) -> list[str]:
+    """Return the given published units, or all.
+
+    Raises:
+        FpsimError: a name that is not published.
+    """
+    for name in names:
+        if name not in unit_names():
+            raise FpsimError(f"unit: {name!r} is not published; known: {', '.join(unit_names())}")
+    return names or unit_names()
+
+
+def empty_bins(shape: Shape) -> dict[str, str]:
+    """Return the bins that a unit cannot have, with the reasons."""
+    return {name: why for name, why in expected_bins(shape).items() if why is not None}

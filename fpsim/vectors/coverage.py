@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coverage of a set: corner bins, how often each is hit, and why the empty ones are empty.
+
+`expected_bins` lists the bins of a unit, each with the reason why it cannot occur or None. A bin
+that is empty without a reason makes a set incomplete.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat, FloatFormat, Format
+from fpsim.spec import MacSpec, exponents
+from fpsim.stages import Aligned, Fixed
+from fpsim.vectors.beats import finite_codes
+from fpsim.vectors.dotfiles import open_dots
+from fpsim.vectors.features import bins_of, type_of
+from fpsim.vectors.shape import Columns, Shape, stages_of, takes_nan
+from fpsim.vectors.stream import Op
+
+__all__ = ["Bin", "Coverage", "coverage", "expected_bins"]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A corner bin: hits, and why it must be empty (None: it need not)."""
+
+    name: str
+    hits: int
+    impossible: str | None
+
+    @property
+    def missing(self) -> bool:
+        """Whether the bin is empty and nothing says that it must be."""
+        return not self.hits and self.impossible is None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The bins of a set of vectors."""
+
+    unit: str
+    vectors: int
+    bins: tuple[Bin, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no bin is empty without a reason."""
+        return not any(b.missing for b in self.bins)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        bins = {b.name: {"hits": b.hits, "impossible": b.impossible} for b in self.bins}
+        return {"unit": self.unit, "vectors": self.vectors, "complete": self.complete, "bins": bins}
+
+    def __str__(self) -> str:
+        lines = [f"{self.unit}: {self.vectors} vectors"]
+        for b in self.bins:
+            why = f"  cannot occur: {b.impossible}" if b.impossible and not b.hits else ""
+            lines.append(f"  {b.hits:7d}  {b.name}{why}{'  EMPTY' if b.missing else ''}")
+        return "\n".join(lines)
+
+
+def coverage(directory: str | Path, progress: Callable[[int, int], None] | None = None) -> Coverage:
+    """Return the coverage of a directory of dot products, by tracing every vector exactly.
+
+    Raises:
+        FpsimError: no such directory, or vectors whose results are wrong.
+    """
+    opened = open_dots(directory)
+    columns = opened.columns()
+    hits = count_bins(opened.shape, columns, progress)
+    return Coverage(opened.shape.spec.name, opened.count, bin_table(opened.shape, hits))
+
+
+def bin_table(shape: Shape, hits: Counter[str]) -> tuple[Bin, ...]:
+    """Return hits beside the expected bins; a hit on an impossible bin is a bug.
+
+    Raises:
+        FpsimError: a bin that was said to be impossible was hit.
+    """
+    expected = expected_bins(shape)
+    for name, reason in expected.items():
+        if reason is not None and hits[name]:
+            raise FpsimError(
+                f"coverage: {name} was hit, but it was said to be impossible: {reason}"
+            )
+    names = list(expected) + sorted(set(hits) - set(expected))
+    return tuple(Bin(name, hits[name], expected.get(name)) for name in names)
+
+
+def count_bins(
+    shape: Shape, columns: Columns, progress: Callable[[int, int], None] | None = None
+) -> Counter[str]:
+    """Return how often each bin is hit."""
+    hits: Counter[str] = Counter()
+    for index, bins in enumerate(row_bins(shape, columns)):
+        hits.update(bins)
+        if progress is not None and index % 64 == 0:
+            progress(index, columns["op"].size)
+    return hits
+
+
+def row_bins(shape: Shape, columns: Columns) -> Any:
+    """Yield the bins of every vector, in order."""
+    before = 0
+    for index in range(columns["op"].size):
+        row = {name: column[index] for name, column in columns.items()}
+        addend = int(row["c"]) if int(row["op"]) in (Op.DOT, Op.LOAD) else before
+        yield bins_of(shape, row, addend)
+        before = int(row["acc"])
+
+
+# -- what there is to hit ------------------------------------------------------------------------
+
+
+def expected_bins(shape: Shape) -> dict[str, str | None]:
+    """Return every bin of a unit with the reason why it is impossible, or None."""
+    spec = shape.spec
+    bins: dict[str, str | None] = {}
+    streams = None if shape.feeds_back else "results are no addends"
+    for op in Op:
+        bins[f"op:{op.name.lower()}"] = None if op is Op.DOT else streams
+    for operand in "ab":
+        bins |= _types(operand, getattr(spec, operand), takes_nan(spec))
+        if shape.group:
+            name = f"{operand}_scale"
+            bins |= _types(name, getattr(spec, name), takes_nan(spec))
+    bins |= _types("addend", spec.initial, takes_nan(spec))
+    bins |= _rounding(shape)
+    stages = stages_of(spec.accumulate)
+    for stage in stages:
+        if isinstance(stage, Aligned):
+            bins |= _window(shape, stage)
+        if isinstance(stage, Fixed) and stage is spec.accumulate:
+            bins |= {f"range:{stage.overflow} {way}": None for way in ("up", "down")}
+    return bins
+
+
+def _types(field: str, fmt: Format, nan: bool) -> dict[str, str | None]:
+    """Return a bin per type of code that a format has."""
+    if fmt.bits <= 10:
+        codes = range(1 << fmt.bits)
+    elif isinstance(fmt, FixedFormat):
+        half = 1 << (fmt.bits - 1)
+        codes = (0, 1, half - 1, half, half + 1)  # type: ignore[assignment]
+    else:
+        row, top = 1 << fmt.mantissa_bits, fmt.max_code
+        magnitudes = [0, 1, row, top, top + 1, (1 << fmt.magnitude_bits) - 1]
+        codes = [c + s for c in magnitudes for s in {0, fmt.sign_bit}]  # type: ignore[assignment]
+    bins: dict[str, str | None] = {}
+    for code in codes:
+        name = type_of(code, fmt)
+        special = name == "nan" or name.endswith("inf")
+        why = "a NaN could arise, which the accumulator has no code for"
+        bins[f"{field}:{name}"] = why if special and not nan else None
+    if fmt.bits <= 10 and finite_codes(fmt).size == 1 << fmt.bits:
+        bins[f"{field}:nan"] = f"{fmt.name} has no NaN"
+    return bins
+
+
+def _rounding(shape: Shape) -> dict[str, str | None]:
+    """Return the combinations of sign, last bit, guard and sticky of the final rounding."""
+    spec = shape.spec
+    stages = [s for s in stages_of(spec.accumulate) if hasattr(s, "format")]
+    if not stages:
+        return {}
+    stage = stages[-1] if len(stages) > 1 else stages[0]
+    fmt: FloatFormat = stage.format
+    bins: dict[str, str | None] = {}
+    for sign in "+-":
+        for tail in range(8):
+            lsb, guard, sticky = tail >> 2, tail >> 1 & 1, tail & 1
+            name = f"rounding:{sign}{lsb}{guard}{sticky}"
+            bins[name] = _no_tail(spec, stage, fmt, lsb, guard, sticky)
+    return bins
+
+
+def _no_tail(
+    spec: MacSpec, stage: Any, fmt: FloatFormat, lsb: int, guard: int, sticky: int
+) -> str | None:
+    """Return why a tail cannot occur, or None."""
+    if not guard and not sticky:
+        return None
+    low = min(exponents(spec.a)[0] + exponents(spec.b)[0], fmt.exponent_min - fmt.mantissa_bits)
+    top = fmt.exponent_max - fmt.mantissa_bits
+    if low >= top:
+        return f"every sum is a multiple of 2^{low}, which every code is too"
+    del stage, lsb
+    return None
+
+
+def _window(shape: Shape, stage: Aligned) -> dict[str, str | None]:
+    """Return the bins of terms against the window."""
+    spec = shape.spec
+    bits = stage.fraction_bits
+    low, high = term_exponents(shape)
+    fmt = stage.result
+    reach = max(high, fmt.exponent_max)  # the addend may be the largest
+    bins: dict[str, str | None] = {"window:a product is the largest": None}
+    for offset in (-1, 0, 1, 2):
+        near = reach - low >= bits + offset
+        why = f"products reach from 2^{low} and nothing is above 2^{reach}"
+        for sign in "+-":
+            bins[f"window:F{offset:+d} {sign}"] = None if near else why
+    product_low = exponents(spec.a)[0] + exponents(spec.b)[0]
+    cuts = product_low < reach - bits
+    for sign in "+-":
+        bins[f"window:bits cut {sign}"] = None if cuts else "no product has bits below the window"
+    bins["window:whole term cut"] = None if cuts else "no product has bits below the window"
+    return bins
+
+
+def term_exponents(shape: Shape) -> tuple[int, int]:
+    """Return the least and largest alignment exponent of a product (or scaled block)."""
+    spec = shape.spec
+
+    def span(fmt: Format) -> tuple[int, int]:
+        if isinstance(fmt, FixedFormat):
+            top = max(fmt.max_integer, -fmt.min_integer).bit_length() - 1 + fmt.lsb
+            return top, top
+        return fmt.exponent_min, fmt.exponent_max
+
+    parts = [span(spec.a), span(spec.b)] if spec.block is None else []
+    if shape.group:
+        parts += [span(spec.a_scale), span(spec.b_scale)]
+    return sum(p[0] for p in parts), sum(p[1] for p in parts)

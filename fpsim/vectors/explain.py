@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vector of a directory, step by step: operands decoded, every internal node, the verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpsim import oracle
+from fpsim.errors import FpsimError
+from fpsim.formats import Format
+from fpsim.oracle import Node
+from fpsim.spec import MacSpec
+from fpsim.vectors import files
+from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
+from fpsim.vectors.dotfiles import open_dots
+from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.stream import EXPONENT_BITS, Op
+
+__all__ = ["Explanation", "explain", "schema_of"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a vector asks for and what the exact model makes of it."""
+
+    unit: str
+    equation: str
+    line: int  #: of vectors.hex, from 1
+    index: int  #: of the vector, from 0
+    section: str
+    op: str
+    operands: dict[str, list[tuple[int, str]]]  #: codes and their values, by field
+    before: int  #: the accumulator that the vector finds, or its addend
+    nodes: tuple[Node, ...]
+    expected: int
+    computed: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the file expects what the model computes."""
+        return self.expected == self.computed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        data = {k: v for k, v in vars(self).items() if k != "nodes"}
+        return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.unit}, line {self.line} (vector {self.index}, {self.section}): {self.op}",
+            f"  {self.equation}",
+        ]
+        for name, values in self.operands.items():
+            shown = "  ".join(f"{code:x} = {value}" for code, value in values)
+            lines.append(f"  {name:8s} {shown}")
+        step = -1
+        for node in self.nodes:
+            if node.step != step:
+                step = node.step
+                lines.append(f"  step {step}")
+            lines.append(f"    {_node(node)}")
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {self.expected:x}"
+        lines.append(f"  result {self.computed:x}, {verdict}")
+        return "\n".join(lines)
+
+
+def _node(node: Node) -> str:
+    text = f"{node.name:24s} {node.text}"
+    if node.exponent is not None:
+        text += f"   e = {node.exponent}"
+    if node.code is not None:
+        text += f"   {node.format} code {node.code:x}"
+    if node.flags:
+        text += "   " + ", ".join(str(f) for f in node.to_dict()["flags"])
+    return text
+
+
+def explain(directory: str | Path, line: int) -> Explanation:
+    """Explain the vector on a line of ``vectors.hex``, as error messages number them.
+
+    Raises:
+        FpsimError: no vectors there, or no vector on that line.
+    """
+    path = Path(directory)
+    if not isinstance(line, int) or line < 1:
+        raise FpsimError(f"line: {line!r} is not a positive integer")
+    return _explain_dot(path, line) if schema_of(path) == DOT_SCHEMA else _explain_clock(path, line)
+
+
+def schema_of(path: Path) -> int:
+    """Return the schema that a directory's manifest states.
+
+    Raises:
+        FpsimError: a manifest that is missing or not JSON.
+    """
+    file = path / files.MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    return schema if isinstance(schema, int) else files.SCHEMA
+
+
+def _row(line: int, head: int, count: int, path: Path) -> int:
+    index = line - head - 1
+    if not 0 <= index < count:
+        raise FpsimError(
+            f"line: {line} of {path / files.HEX} holds no vector; they are on lines "
+            f"{head + 1}..{head + count}"
+        )
+    return index
+
+
+def _explain_dot(path: Path, line: int) -> Explanation:
+    opened = open_dots(path)
+    shape = opened.shape
+    index = _row(line, opened.head_lines, opened.count, path)
+    columns = opened.columns()
+    row = {name: column[index] for name, column in columns.items()}
+    op = Op(int(row["op"]))
+    before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
+    if op in (Op.MAC, Op.IDLE) and index:
+        before = int(columns["acc"][index - 1])
+    nodes: tuple[Node, ...] = ()
+    computed = 0 if op is Op.CLEAR else before
+    if op in (Op.DOT, Op.MAC):
+        trace = trace_row(shape, row, before)
+        nodes, computed = tuple(trace.nodes), trace.code
+    operands = {
+        name: _values(np.atleast_1d(column).tolist(), shape.format_of(name))
+        for name, column in row.items()
+        if name not in ("op", "acc")
+    }
+    return Explanation(
+        shape.spec.name, shape.spec.equation, line, index, opened.section_of(index),
+        op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
+    )  # fmt: skip
+
+
+def trace_row(shape: Shape, row: Columns, c: int) -> oracle.Trace:
+    """Return the exact model's trace of one vector."""
+    scales: dict[str, Any] = shape.scales(row)
+    addend = np.asarray(c, dtype=shape.spec.initial.dtype)
+    return oracle.trace(shape.spec, row["a"], row["b"], addend, **scales)
+
+
+def _explain_clock(path: Path, line: int) -> Explanation:
+    vectors = files.read(path)
+    head = sum(1 for _ in files._hex_header(path / files.HEX))
+    index = _row(line, head, vectors.count, path)
+    row = {name: int(column[index]) for name, column in vectors.columns.items()}
+    op, spec = Op(row["op"]), vectors.spec
+    before = int(vectors.columns["acc"][index - 1]) if index else 0
+    nodes: tuple[Node, ...] = ()
+    computed = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before)
+    if op is Op.MAC:
+        trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
+                             **_exponent(spec, row.get("exp", 0)))  # fmt: skip
+        nodes, computed = tuple(trace.nodes), trace.code
+    operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
+    operands["c"] = _values([row["c"]], spec.initial)
+    section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
+    return Explanation(
+        spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
+        row["acc"], computed,
+    )  # fmt: skip
+
+
+def _exponent(spec: MacSpec, field: int) -> dict[str, Any]:
+    """Return the exponent field of a clock as two E8M0 scales."""
+    del spec
+    exponent = field - (1 << EXPONENT_BITS) if field >> (EXPONENT_BITS - 1) else field
+    first = min(max(exponent, -127), 127)
+    return {"a_scale": [127 + first], "b_scale": [127 + exponent - first]} if exponent else {}
+
+
+def _values(codes: list[int], fmt: Format) -> list[tuple[int, str]]:
+    return [(code, Node(0, "", oracle.decode(code, fmt)).text) for code in codes]

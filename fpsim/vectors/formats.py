@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File formats of a set of dot products: text lines by one kernel, a package, NumPy arrays.
+
+    readmemh   vectors.hex      // header, one word per line for $readmemh
+    jsonl      vectors.jsonl    a header object, then an object of hexadecimal fields per line
+    csv        vectors.csv      # header, names, hexadecimal fields
+    testfloat  vectors.txt      Berkeley TestFloat's lines: upper-case fields between spaces
+    npz        vectors.npz      one array of codes per field (n,) or (n, lanes)
+    svh        vectors_pkg.svh  a SystemVerilog package: localparams, packed struct of a word
+
+Bit patterns only; lane 0 of a field is in its low bits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.kernels.words import write_words
+from fpsim.vectors.shape import Shape
+
+__all__ = ["FORMATS", "TEXT_FORMATS", "Lines", "TextFormat", "package"]
+
+OPS = {"idle": 0, "clear": 1, "mac": 2, "load": 3, "dot": 4}
+Header = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How a set becomes lines. ``head`` gives the header for a body digest of 64 digits."""
+
+    file: str
+    head: Callable[[Header, Shape, str], str]
+    pieces: Callable[[Shape], tuple[Sequence[str], str]]  #: literal before each field, and the end
+    whole: bool = False  #: one field: the word
+    upper: bool = False
+
+
+class Lines:
+    """Turns columns into the lines of one format."""
+
+    def __init__(self, form: TextFormat, shape: Shape) -> None:
+        self.form, self.shape = form, shape
+        before, end = form.pieces(shape)
+        if form.whole:
+            widths = [shape.word_bits]
+            self._first = np.array([0, shape.widths.size], dtype=np.int64)
+        else:
+            widths = [lane.lanes * lane.width for lane in shape.lanes]
+            self._first = np.cumsum([0, *(lane.lanes for lane in shape.lanes)]).astype(np.int64)
+        self._digits = np.array([-(-w // 4) for w in widths], dtype=np.int64)
+        template, ends = "", []
+        for literal, digits in zip(before, self._digits.tolist(), strict=True):
+            template += literal + "0" * digits
+            ends.append(len(template))
+        self._ends = np.array(ends, dtype=np.int64)
+        self._template = np.frombuffer(f"{template}{end}\n".encode(), dtype=np.uint8)
+        alphabet = "0123456789ABCDEF" if form.upper else "0123456789abcdef"
+        self._alphabet = np.frombuffer(alphabet.encode(), dtype=np.uint8)
+
+    @cached_property
+    def length(self) -> int:
+        """Bytes of a line with its end."""
+        return int(self._template.size)
+
+    def text(self, elements: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """Return the lines (n, length) of words given as elements."""
+        out = np.empty((elements.shape[0], self.length), dtype=np.uint8)
+        out[:] = self._template
+        write_words(
+            elements, self.shape.widths, self._first, self._ends, self._digits, self._alphabet, out
+        )
+        return out
+
+
+def _hex_head(header: Header, shape: Shape, digest: str) -> str:
+    lines = [
+        f"{header['generator']}: {header['count']} vectors of {header['unit']['name']}, "
+        f"schema {header['schema']}",
+        f"unit {header['canonical']}",
+        header["equation"],
+        f"strategy {header['strategy']}, seed {header['seed']}, {shape.k} elements per vector, "
+        + (f"{shape.group} per scale, " if shape.group else "no scales, ")
+        + f"{shape.word_bits} bits per word",
+        "op: 0 idle (hold), 1 clear (+0), 2 mac (acc = dot(a, b, acc)), 3 load (acc = c), "
+        "4 dot (acc = dot(a, b, c)); acc is expected after the clock",
+        "element 0 of a field is in its low bits"
+        + ("; of two scales per group the one without sign is the lower" if _splits(shape) else ""),
+    ]
+    for lane, field in zip(shape.lanes, shape.fields, strict=True):
+        lanes = f"  {lane.lanes} x {lane.width} bits" if lane.lanes > 1 else ""
+        lines.append(f"{lane.name} [{field.lsb + field.width - 1}:{field.lsb}]{lanes}")
+    lines.append(f"sha256 {digest}")
+    return "".join(f"// {line}\n" for line in lines)
+
+
+def _splits(shape: Shape) -> bool:
+    return bool(shape.group) and (shape.spec.splits("a") or shape.spec.splits("b"))
+
+
+def _json_head(header: Header, shape: Shape, digest: str) -> str:
+    return json.dumps(header | {"sha256": digest}) + "\n"
+
+
+def _json_pieces(shape: Shape) -> tuple[list[str], str]:
+    names = [lane.name for lane in shape.lanes]
+    return [('{"' if i == 0 else '", "') + f'{n}": "' for i, n in enumerate(names)], '"}'
+
+
+def _csv_head(header: Header, shape: Shape, digest: str) -> str:
+    names = ",".join(lane.name for lane in shape.lanes)
+    start = f"# {header['generator']}, schema {header['schema']}, {header['canonical']}, "
+    return f"{start}seed {header['seed']}, count {header['count']}, sha256 {digest}\n{names}\n"
+
+
+def _separated(separator: str) -> Callable[[Shape], tuple[list[str], str]]:
+    return lambda shape: (["", *[separator] * (len(shape.lanes) - 1)], "")
+
+
+TEXT_FORMATS = {
+    "readmemh": TextFormat("vectors.hex", _hex_head, lambda _: ([""], ""), whole=True),
+    "jsonl": TextFormat("vectors.jsonl", _json_head, _json_pieces),
+    "csv": TextFormat("vectors.csv", _csv_head, _separated(",")),
+    "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
+}
+FORMATS = (*TEXT_FORMATS, "npz", "svh")
+
+
+def package(header: Header, shape: Shape) -> str:
+    """Return the SystemVerilog package that unpacks a word of the set."""
+    name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{header['unit']['name']}_vectors")
+    members = []
+    for lane in shape.lanes:
+        outer = f"[{lane.lanes - 1}:0]" if lane.lanes > 1 else ""
+        members.append(f"    logic {outer}[{lane.width - 1}:0] {lane.name};")
+    ops = ", ".join(f"OP_{op.upper()} = 3'd{code}" for op, code in OPS.items())
+    lines = [
+        f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
+        f"// {header['equation']}",
+        f"package {name}_pkg;",
+        "  /* verilator lint_off UNUSEDPARAM */",
+        f"  localparam int unsigned WORD_BITS = {shape.word_bits};",
+        f"  localparam int unsigned COUNT = {header['count']};",
+        f"  localparam int unsigned K = {shape.k};",
+        f"  localparam int unsigned GROUP = {shape.group};",
+        '  localparam string FILE = "vectors.hex";',
+        f"  typedef enum logic [2:0] {{{ops}}} op_e;",
+        "  // Most significant field first; element 0 of a field is in its low bits.",
+        "  typedef struct packed {",
+        *members,
+        "  } vector_t;",
+        f"endpackage : {name}_pkg",
+    ]
+    return "\n".join(lines) + "\n"

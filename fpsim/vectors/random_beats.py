@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Constrained random beats: uniform codes, sparse lanes, addends that cancel, scales near one.
+
+Block ``i`` of a section draws from the Philox stream ``(section << 48) + i`` of the seed, in a
+fixed order, so every vector is a function of the seed and its place.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.kernels.words import philox_words
+from fpsim.vectors.beats import Codes, Palette, finite_codes
+from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.stream import Op
+
+__all__ = ["random_dots", "random_streams"]
+
+_DOTS, _STREAMS = 1 << 48, 2 << 48
+#: A stream is one of 1..MAX_BEATS beats after CLEAR or LOAD.
+MAX_BEATS = 12
+
+
+class _Draw:
+    """Words of one Philox stream, in order."""
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return the next words; every draw starts at a multiple of four."""
+        out = np.empty(count, dtype=np.uint32)
+        philox_words(self._seed, self._stream, self._at, out)
+        self._at += (count + 3) // 4 * 4
+        return out.astype(np.uint64)
+
+    def below(self, bound: int, *shape: int) -> Codes:
+        """Return integers in 0..bound-1."""
+        words = self.words(int(np.prod(shape)))
+        return ((words * np.uint64(bound)) >> np.uint64(32)).astype(np.int64).reshape(shape)
+
+    def codes(self, table: Codes, *shape: int) -> Codes:
+        """Return members of a table."""
+        return table[self.below(table.size, *shape)]
+
+
+@lru_cache(maxsize=8)
+def _palette(shape: Shape) -> Palette:
+    return Palette(shape)
+
+
+def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
+    """Return ``count`` independent dot products."""
+    draw = _Draw(seed, _DOTS + block)
+    columns = _operands(shape, draw, count)
+    columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
+    columns["c"] = _addends(shape, draw, columns)
+    return columns
+
+
+def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
+    """Return beats that accumulate: CLEAR or LOAD, then products with idle clocks between."""
+    draw = _Draw(seed, _STREAMS + block)
+    columns = _operands(shape, draw, count)
+    lengths = draw.below(MAX_BEATS, count) + 2
+    starts = np.cumsum(lengths) - lengths
+    begins = np.isin(np.arange(count), starts)
+    idle = draw.below(12, count) == 0
+    load = draw.below(4, count) == 0
+    op = np.where(idle, Op.IDLE, Op.MAC)
+    columns["op"] = np.where(begins, np.where(load, Op.LOAD, Op.CLEAR), op).astype(np.uint8)
+    columns["c"] = _addends(shape, draw, columns)
+    return columns
+
+
+def _operands(shape: Shape, draw: _Draw, count: int) -> Columns:
+    """Draw operand and scale codes; one row in four is sparse, one in four keeps to few codes."""
+    spec, palette = shape.spec, _palette(shape)
+    mode = draw.below(8, count)
+    columns: Columns = {}
+    for operand in "ab":
+        fmt = getattr(spec, operand)
+        table = getattr(palette, operand)
+        codes = draw.codes(table, count, shape.k)
+        corners = draw.codes(palette.corner_codes(operand), count, shape.k)
+        codes = np.where((mode == 1)[:, None], corners, codes)
+        special = palette.special(operand)
+        if special.size and palette.nan:
+            hit = draw.below(64 * shape.k, count, shape.k) == 0
+            codes = np.where(hit, draw.codes(special, count, shape.k), codes)
+        columns[operand] = codes.astype(fmt.dtype)
+    sparse = (draw.below(4, count, shape.k) > 0) & ((mode == 2) | (mode == 3))[:, None]
+    columns["a"] = np.where(sparse, palette.zero("a"), columns["a"]).astype(spec.a.dtype)
+    if shape.group:
+        for operand in "ab":
+            name = f"{operand}_scale"
+            fmt = getattr(spec, name)
+            lanes = next(lane.lanes for lane in shape.lanes if lane.name == name)
+            near = _near_one(palette, operand)
+            codes = draw.codes(near, count, lanes)
+            every = np.arange(1 << fmt.bits) if palette.nan else finite_codes(fmt)
+            anywhere = draw.codes(every, count, lanes)
+            codes = np.where(((mode & 3) == 3)[:, None], anywhere, codes)
+            columns[name] = codes.astype(fmt.dtype)
+    return columns
+
+
+def _near_one(palette: Palette, operand: str) -> Codes:
+    """Return the scale codes within a few binades of one."""
+    fmt = getattr(palette.spec, f"{operand}_scale")
+    codes = finite_codes(fmt)
+    values = np.abs(fmt.decode(codes))
+    near = codes[(values >= 2.0**-6) & (values <= 2.0**6)]
+    return near if near.size else codes
+
+
+def _addends(shape: Shape, draw: _Draw, columns: Columns) -> NDArray[np.uint64]:
+    """Draw addend codes: zero, any bits, near minus the sum, or with an exponent near the sum's."""
+    spec, palette = shape.spec, _palette(shape)
+    fmt = spec.initial
+    count = columns["a"].shape[0]
+    mode = draw.below(4, count)
+    low, high = draw.words(count), draw.words(count)
+    anything = ((high << np.uint64(32)) | low) >> np.uint64(64 - fmt.bits)
+    if not palette.nan:
+        finite = fmt.decode(anything.astype(fmt.dtype))
+        anything = np.where(np.isfinite(finite), anything, 0).astype(np.uint64)
+    sums = rough_sums(shape, columns)
+    limit = fmt.max_value
+    near = palette.encode_addend(np.clip(-sums, -limit, limit)).astype(np.uint64)
+    step = (draw.below(5, count) - 2).astype(np.int64)
+    top = np.uint64((1 << fmt.bits) - 1)
+    near = ((near.astype(np.int64) + step).view(np.uint64)) & top
+    shift = draw.below(33, count) - 16
+    around = palette.encode_addend(np.clip(np.ldexp(sums, shift), -limit, limit)).astype(np.uint64)
+    around = np.where(anything & np.uint64(1), around, around ^ (low & np.uint64(3)))
+    codes = np.choose(mode, [np.zeros_like(low), anything, near, around])
+    if not palette.nan:
+        codes = np.where(np.isfinite(fmt.decode(codes.astype(fmt.dtype))), codes, 0)
+    return codes.astype(fmt.dtype)
+
+
+def rough_sums(shape: Shape, columns: Columns) -> NDArray[np.float64]:
+    """Return the sums of the scaled products in float64, finite; only to aim at."""
+    spec = shape.spec
+    values = []
+    for operand in "ab":
+        part = getattr(spec, operand).decode(columns[operand])
+        if shape.group:
+            name = f"{operand}_scale"
+            scales = getattr(spec, name).decode(columns[name])
+            if spec.splits(operand):
+                signs = np.signbit(part).astype(np.int64)
+                pairs = np.repeat(scales.reshape(-1, shape.groups, 2), shape.group, axis=1)
+                pairs = pairs[:, : shape.k]
+                scales = np.take_along_axis(pairs, signs[..., None], axis=-1)[..., 0]
+            else:
+                scales = np.repeat(scales, shape.group, axis=1)[:, : shape.k]
+            with np.errstate(invalid="ignore"):
+                part = part * scales
+        values.append(part)
+    sums = np.zeros(values[0].shape[0])
+    with np.errstate(all="ignore"):
+        products = np.nan_to_num(values[0] * values[1], nan=0.0, posinf=0.0, neginf=0.0)
+        for k in range(shape.k):  # one after the other: numpy's own order is not part of its API
+            sums += products[:, k]
+    return np.nan_to_num(sums, nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The word of a set of dot products: which fields, how many lanes, how wide.
+
+One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
+From the most significant bits down a word holds
+
+    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc
+
+Element 0 of a field is in its low bits. A scale covers ``group`` consecutive elements; an operand
+that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.errors import FpsimError
+from fpsim.formats import FixedFormat, FloatFormat, Format
+from fpsim.names import E8M0
+from fpsim.rounding import Rounding
+from fpsim.spec import MacSpec
+from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
+from fpsim.unit import MacUnit
+from fpsim.vectors.stream import Field, Op
+
+__all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
+
+#: Columns of a set by field name: codes (n,) or (n, lanes).
+Columns = dict[str, NDArray[Any]]
+OP_BITS = 3
+MAX_K = 1024
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A field as lanes of equal width."""
+
+    name: str
+    lanes: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A unit and how its dot products are cut into words.
+
+    Args:
+        spec: any unit with deterministic rounding.
+        k: elements per vector, 1..1024.
+        group: elements per scale; 0 leaves the scale fields out.
+
+    Raises:
+        FpsimError: stochastic rounding, or lengths that do not fit the unit.
+    """
+
+    spec: MacSpec
+    k: int
+    group: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_K:
+                raise FpsimError(f"{name}: {value!r} is not an integer in {low}..{MAX_K}")
+        for stage in stages_of(self.spec.accumulate):
+            if getattr(stage, "rounding", None) is Rounding.SR:
+                raise FpsimError(
+                    "accumulate.rounding: vectors carry no random bits yet, so not 'sr'"
+                )
+        block = self.spec.block
+        if block is not None and self.group % block.size:
+            raise FpsimError(
+                f"group: {self.group} elements per scale, but {self.spec.name} sums blocks of "
+                f"{block.size}; a multiple is needed"
+            )
+
+    @classmethod
+    def of(cls, spec: MacSpec, k: int | None = None, group: int | None = None) -> Shape:
+        """Return a shape with what is natural for the unit where nothing is given."""
+        if k is None:
+            k = natural_k(spec)
+        if group is None:
+            if spec.block is not None:
+                group = spec.block.size
+            else:
+                scaled = (spec.a_scale, spec.b_scale) != (E8M0, E8M0) or spec.sign_split != "none"
+                group = k if scaled else 0
+        return cls(spec, k, group)
+
+    @cached_property
+    def groups(self) -> int:
+        """Scales per operand, not counting signs; 0 without scales."""
+        return -(-self.k // self.group) if self.group else 0
+
+    @cached_property
+    def lanes(self) -> tuple[Lanes, ...]:
+        """Fields from the most significant bits down."""
+        spec = self.spec
+        fields = [Lanes("op", 1, OP_BITS), Lanes("a", self.k, spec.a.bits)]
+        fields.append(Lanes("b", self.k, spec.b.bits))
+        if self.group:
+            for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
+                count = self.groups * (1 + spec.splits(name))
+                fields.append(Lanes(f"{name}_scale", count, fmt.bits))
+        fields += [Lanes("c", 1, spec.initial.bits), Lanes("acc", 1, spec.result.bits)]
+        return tuple(fields)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The same as bit positions in the word."""
+        lsb = self.word_bits
+        fields = []
+        for lane in self.lanes:
+            lsb -= lane.lanes * lane.width
+            fields.append(Field(lane.name, lsb, lane.lanes * lane.width))
+        return tuple(fields)
+
+    @cached_property
+    def word_bits(self) -> int:
+        """Bits of a word."""
+        return sum(lane.lanes * lane.width for lane in self.lanes)
+
+    @cached_property
+    def widths(self) -> NDArray[np.int64]:
+        """Bits of every element of a word, most significant first."""
+        return np.array([f.width for f in self.lanes for _ in range(f.lanes)], dtype=np.int64)
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether a result can be the next addend, so that there are streams."""
+        return self.spec.result == self.spec.initial
+
+    def format_of(self, name: str) -> Format:
+        """Return the format of a field's codes."""
+        spec = self.spec
+        formats = {"a": spec.a, "b": spec.b, "a_scale": spec.a_scale, "b_scale": spec.b_scale}
+        return formats.get(name) or (spec.initial if name == "c" else spec.result)
+
+    def elements(self, columns: Columns) -> NDArray[np.uint64]:
+        """Return columns as elements of words (n, E)."""
+        parts = []
+        for lane in self.lanes:
+            column = columns[lane.name]
+            column = column[:, ::-1] if column.ndim == 2 else column[:, None]
+            parts.append(column.astype(np.uint64))
+        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+    def columns(self, elements: NDArray[np.uint64]) -> Columns:
+        """Return elements of words as columns; the inverse of `elements`."""
+        columns: Columns = {}
+        at = 0
+        for lane in self.lanes:
+            part = elements[:, at : at + lane.lanes]
+            at += lane.lanes
+            dtype = np.uint8 if lane.name == "op" else self.format_of(lane.name).dtype
+            part = part.astype(dtype)
+            plain = lane.name in ("op", "c", "acc")
+            columns[lane.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
+        return columns
+
+    def dot(self, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
+        """Return the unit's results for the operands of ``columns`` and addends ``c``."""
+        with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN, as it should be
+            unit = MacUnit(self.spec)
+            return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.scales(columns)))
+
+    def scales(self, columns: Columns) -> dict[str, Any]:
+        """Return the scale arguments of `MacUnit.dot`."""
+        if not self.group:
+            return {}
+        scales: dict[str, Any] = {"block": self.group}
+        for name in ("a", "b"):
+            codes = columns[f"{name}_scale"]
+            if self.spec.splits(name):
+                codes = codes.reshape(*codes.shape[:-1], self.groups, 2)
+            scales[f"{name}_scale"] = codes
+        return scales
+
+    def expected(self, columns: Columns, start: int = 0) -> NDArray[Any]:
+        """Return the accumulator after every vector, the first of which finds ``start``.
+
+        Raises:
+            FpsimError: a result that has no code, or a stream of a unit whose results are no
+                addends.
+        """
+        op = columns["op"]
+        out = np.zeros(op.size, dtype=self.spec.result.dtype)
+        dots = np.flatnonzero(op == Op.DOT)
+        if dots.size:
+            out[dots] = self.dot({k: v[dots] for k, v in columns.items()}, columns["c"][dots])
+        if dots.size == op.size:
+            return out
+        if not self.feeds_back:
+            raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
+        out[op == Op.LOAD] = columns["c"][op == Op.LOAD]
+        holds = (op == Op.MAC) | (op == Op.IDLE)
+        index = np.arange(op.size)
+        rank = index - np.maximum.accumulate(np.where(holds, -1, index))
+        order = np.argsort(rank, kind="stable")
+        ends = np.cumsum(np.bincount(rank))
+        for low, high in pairwise(ends.tolist()):
+            rows = order[low:high]
+            before = np.where(rows > 0, out[rows - 1], start).astype(out.dtype)
+            out[rows] = before
+            mac = op[rows] == Op.MAC
+            if mac.any():
+                part = {k: v[rows[mac]] for k, v in columns.items()}
+                out[rows[mac]] = self.dot(part, before[mac])
+        return out
+
+
+def stages_of(stage: Stage) -> list[Any]:
+    """Return a stage and all stages inside it."""
+    stages: list[Any] = [stage]
+    for outer in stages:
+        stages += [getattr(outer, n) for n in ("inner", "outer", "into") if hasattr(outer, n)]
+    return stages
+
+
+def natural_k(spec: MacSpec) -> int:
+    """Return the elements of one beat: a step of the unit, or a few products."""
+    return min(_natural(spec.accumulate), MAX_K)
+
+
+def _natural(stage: Stage) -> int:
+    if isinstance(stage, Block):
+        into = stage.into
+        per_step = into.products if isinstance(into, Aligned | Tree) else None
+        return stage.size * (per_step or 1)
+    if isinstance(stage, Chunked):
+        return 2 * (stage.size or 2 * (stage.parts or 1))
+    if isinstance(stage, Aligned):
+        return stage.products
+    if isinstance(stage, Tree):
+        return stage.products or 8
+    return 4
+
+
+def takes_nan(spec: MacSpec) -> bool:
+    """Return whether every format that a NaN may reach has a code for it."""
+    for stage in stages_of(spec.accumulate):
+        for name in ("format", "convert"):
+            fmt = getattr(stage, name, None)
+            if isinstance(fmt, FloatFormat) and fmt.nan_code is None:
+                return False
+        if isinstance(getattr(stage, "initial", None), FixedFormat):
+            return False
+    return True

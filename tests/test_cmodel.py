@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exported C model gives every vector's result, compiled with every warning an error."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fpsim import FpsimError, get_unit
+from fpsim.cmodel import export_c
+from fpsim.errors import SimulatorMissing
+from fpsim.hdl.simulator import find
+from fpsim.vectors.dotfiles import write_dots
+from fpsim.vectors.dots import plan_dots
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
+    pytest.mark.usefixtures("one_thread"),
+]
+
+FLAGS = ["-std=c99", "-O1", "-pedantic", "-Wall", "-Wextra", "-Werror"]
+SANITIZE = ["-fsanitize=undefined", "-fno-sanitize-recover"]
+UNITS = [
+    "e2m1-chain-e5m10",
+    "e2m1-fixed24q2",
+    "e2m1-exact-e8m7",
+    "e2m1-aligned4f5-e5m10",
+    "e2m1-tree8-e5m10",
+    "e2m1-chunked4-of-chain-e5m10-into-chain-e8m23",
+    "e2m1.e5m2.split-block4-into-chain-e8m7",
+]
+SLOW = [
+    "e2m1-chain-e4m3fn-rdn-rounded",
+    "e2m1-fixed8q0-rna-saturate-end",
+    "e2m1-fixed16q2-to-e5m10",
+    "e2m1-aligned8f13-e8m13-late-in.e8m23",
+    "e2m1-tree-e5m10-rtz-radix3-lanes4-leaf",
+    "e2m1-tree4-e8m7-fused",
+    "e2m1-block8-into-chain-e8m23",
+    "e2m1.ue4m3fn-block4-to-e5m10-nanzero-into-aligned2f9-e8m7",
+    "nvidia-b200-nvf4", "amd-cdna3-e4m3", "amd-cdna3-fp16", "intel-amx-bf16", "amd-cdna2",
+        "nvidia-l40s-e4m3", "nvidia-b200-mma-e4m3", "nvidia-h100-fp16", "amd-cdna1b"]  # fmt: skip
+
+
+def run_check(name: str, directory: Path, *, count: int = 200) -> subprocess.CompletedProcess[str]:
+    plan = plan_dots(get_unit(name), count=count)
+    write_dots(plan, directory / "set", "readmemh")
+    files = export_c(get_unit(name), directory / "mac.h")
+    program = directory / "check"
+    command = ["gcc", *FLAGS, *SANITIZE, str(files.check), "-o", str(program)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    arguments = [str(program), str(directory / "set" / "vectors.hex")]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_vector(name: str, tmp_path: Path) -> None:
+    result = run_check(name, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "vectors match" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_vector_of_more_units(name: str, tmp_path: Path) -> None:
+    result = run_check(name, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_check_can_fail(tmp_path: Path) -> None:
+    run_check("e2m1-chain-e5m10", tmp_path, count=10)
+    header = (tmp_path / "mac.h").read_text()
+    broken = header.replace("return half && (rest || odd);", "return half;")
+    assert broken != header
+    (tmp_path / "mac.h").write_text(broken)
+    command = ["gcc", *FLAGS, str(tmp_path / "mac_check.c"), "-o", str(tmp_path / "check")]
+    subprocess.run(command, check=True)
+    arguments = [str(tmp_path / "check"), str(tmp_path / "set" / "vectors.hex")]
+    result = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "expects" in result.stderr
+
+
+def test_no_floating_point_in_the_header(tmp_path: Path) -> None:
+    files = export_c(get_unit("e2m1-block8-into-chain-e8m23"), tmp_path / "mac.h")
+    text = files.header.read_text()
+    assert "float" not in text.replace("floating", "") and "double" not in text
+    assert get_unit("e2m1-block8-into-chain-e8m23").spec.equation in text
+    assert 'import "DPI-C"' in files.package.read_text()
+    assert "@" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "words"),
+    [
+        ("e2m1-chain-e5m10-sr8", "mac.h", "'sr' cannot be exported"),
+        ("e2m1-chain-e5m10", "mac.c", r"must end in \.h"),
+    ],
+)
+def test_refusals(name: str, out: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(FpsimError, match=words):
+        export_c(get_unit(name), tmp_path / out)
+    assert not list(tmp_path.iterdir())
+
+
+TOP = """module top;
+  import {vectors}::*;
+  logic [WORD_BITS-1:0] words [COUNT];
+  vector_t v;
+  bit [31:0] acc;
+  int wrong = 0;
+  initial begin
+    $readmemh("{file}", words);
+    for (int i = 0; i < COUNT; i++) begin
+      v = words[i];
+      {model}::{beat}(v.a, v.b, v.a_scale, v.b_scale, v.c, acc);
+      if (acc !== v.acc) wrong++;
+    end
+    $display("%0d vectors, %0d wrong", COUNT, wrong);
+    $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_a_simulator_calls_it_through_dpi(tmp_path: Path) -> None:
+    """Both packages unpack and call: a Verilator testbench compares every word."""
+    try:
+        tool = find("verilator")
+    except SimulatorMissing as error:
+        pytest.skip(str(error))
+    unit = get_unit("e2m1-block8-into-chain-e8m23")
+    files = export_c(unit, tmp_path / "mac.h")
+    folder = write_dots(plan_dots(unit, strategy="exhaustive"), tmp_path / "set", "svh")
+    packages = [files.package, folder / "vectors_pkg.svh"]
+    model, vectors = (re.search(r"package (\w+);", p.read_text()).group(1) for p in packages)
+    names = {"vectors": vectors, "model": model, "beat": model.replace("_pkg", "_beat")}
+    (tmp_path / "top.sv").write_text(TOP.format(file=folder / "vectors.hex", **names))
+    (tmp_path / "dpi.c").write_text('#define FPSIM_DPI\n#include "mac.h"\n')
+    build = [
+        "verilator",
+        "--binary",
+        "-Wall",
+        "-Wno-UNUSEDSIGNAL",
+        "-Wno-DECLFILENAME",
+        "--top",
+        "top",
+    ]
+    build += ["-Mdir", str(tmp_path / "obj"), *map(str, packages), str(tmp_path / "top.sv")]
+    build += [str(tmp_path / "dpi.c"), "-CFLAGS", f"-I{tmp_path}", "-o", "sim"]
+    environment = os.environ | dict(tool.environment)
+    made = subprocess.run(build, check=False, capture_output=True, text=True, env=environment)
+    assert made.returncode == 0, made.stderr
+    result = subprocess.run(
+        [str(tmp_path / "obj" / "sim")], check=True, capture_output=True, text=True
+    )
+    assert "256 vectors, 0 wrong" in result.stdout
