@@ -16,9 +16,9 @@ from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
 from fpsim.kernels.steps import FIXED_REALS, GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
+from fpsim.lane_operands import Packed, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
-from fpsim.packing_operands import Packed, pack, powers
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from fpsim.engine import MAX_UNROLLED, Plan, plan_matmul, plan_terms
 from fpsim.formats import Format
 from fpsim.kernels import exact
+from fpsim.lane_operands import pack_values
 from fpsim.lanes import run_lanes, run_planes, run_values
 from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
-from fpsim.packing_operands import pack_values
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
 from fpsim.spans import TermBounds, block_of_scales

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fpsim import FpsimError, MacUnit, get_unit, oracle
-from fpsim.order import ORDERS, study
+from fpsim.order import ORDERS, _orders, study
 from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,17 +39,23 @@ def test_a_chain_forgets_small_terms_after_a_large_one() -> None:
 
 
 def test_sorted_orders_are_sorted_by_value_and_by_magnitude() -> None:
-    """A chain of 2^2, -2^-1 and 2^0 in E8M2, and every order by the oracle."""
-    unit = chain("e8m2")
-    a, b = [6, 9, 2, 14], [2, 2, 2, 5]  # 4, -0.5, 1, -12
-    got = {o.order: o.code for o in study(unit, a, b, random_orders=0).outcomes}
-    for name, order in {
+    """The keys alone, then a chain of 4, -0.5, 1 and -8 in E8M2 with every order by the oracle."""
+    expected = {
+        "given": [0, 1, 2, 3],
+        "reversed": [3, 2, 1, 0],
         "ascending": [3, 1, 2, 0],
         "descending": [0, 2, 1, 3],
         "small first": [1, 2, 0, 3],
         "large first": [3, 0, 2, 1],
-        "reversed": [3, 2, 1, 0],
-    }.items():
+    }
+    names, orders = _orders(np.array([4, -0.5, 1, -12]), 2, 1)
+    assert names == [*expected, "random", "random"]
+    assert orders[:6].tolist() == list(expected.values())
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders.tolist())
+    unit = chain("e8m2")
+    a, b = [6, 9, 2, 14], [2, 2, 2, 4]  # 4, -0.5, 1, -4 * 2
+    got = {o.order: o.code for o in study(unit, a, b, random_orders=0).outcomes}
+    for name, order in expected.items():
         assert got[name] == oracle.dot(unit, np.take(a, order), np.take(b, order)), name
 
 

@@ -79,6 +79,11 @@ def test_where_the_addend_joins(addend: str, expected: float) -> None:
     assert dot_value(tree(addend=addend), [8, 1, 1, 2], c=-1) == expected
 
 
+def test_a_fused_addend_joins_the_root_node_only() -> None:
+    """8 and 3 are rounded without it: 8 + 3 + 4 = 15 -> 16."""
+    assert dot_value(tree(addend="fused"), [8, 1, 1, 2], c=4) == 16.0
+
+
 def test_an_addend_at_the_leaf_starts_lane_zero() -> None:
     """Lanes (4+8 = 12, +1 -> 12) and (1+1): 14; at the root (8+1 -> 8) + 2, then 4: 14."""
     assert dot_value(tree(lanes=2, addend="leaf"), [8, 1, 1, 1], c=-1) == 10.0  # 7 + 1 = 8, 8 + 2

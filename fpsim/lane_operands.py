@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,19 +92,22 @@ def pack(
     for sign in range(source.b_signs):
         table = _signed_table(spec, "b", source.b_signs, sign, dtype)
         panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
-    groups = depth // source.size
-    used = -(-k // source.size)
-    x = _block_scales(spec, args, "a", source, groups, used, rows, nan_scale)
-    y = _block_scales(spec, args, "b", source, groups, used, count * tile.columns, nan_scale)
+    groups, used = depth // source.size, -(-k // source.size)
+
+    def packed(operand: str, exponents: bool) -> Array:
+        def read(scales: Array) -> Array:
+            if exponents:
+                return powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
+            return np.where(np.isnan(scales), 0.0, scales) if drop_nan else scales
+
+        size = rows if operand == "a" else count * tile.columns
+        scales = _block_scales(spec, args, operand, source, groups, used, size, read)
+        return (scales if operand == "a" else _panels(scales, tile.columns)).astype(dtype)
+
+    drop_nan = nan_scale is NanScale.ZERO
     if aligned:
-        x_powers = _scale_powers(spec, args, "a", source, groups, used, rows)
-        y_powers = _scale_powers(spec, args, "b", source, groups, used, count * tile.columns)
-    x, x_powers = (array.astype(dtype) for array in (x, x_powers))
-    y, y_powers = (
-        none if array is none else _panels(array, tile.columns).astype(dtype)
-        for array in (y, y_powers)
-    )
-    return Packed(a, b, x, y, x_powers, y_powers)
+        x_powers, y_powers = packed("a", True), packed("b", True)
+    return Packed(a, b, packed("a", False), packed("b", False), x_powers, y_powers)
 
 
 def _panels(scales: Array, columns: int) -> Array:
@@ -185,31 +189,12 @@ def _per_block(
 
 def _block_scales(
     spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
-    size: int, nan_scale: NanScale,
+    size: int, read: Callable[[Array], Array],
 ) -> Array:  # fmt: skip
+    """Return what ``read`` makes of the scales, (size, groups, signs): 1 without, 0 beyond."""
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
     scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if scales is None:
-        out[:count, :used] = 1.0
-        return out
-    if nan_scale is NanScale.ZERO:
-        scales = np.where(np.isnan(scales), 0.0, scales)
-    out[:count, :used] = scales
-    return out
-
-
-def _scale_powers(
-    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
-    size: int,
-) -> Array:  # fmt: skip
-    signs = source.a_signs if operand == "a" else source.b_signs
-    out = np.zeros((size, groups, signs))
-    scales = _per_block(spec, args, operand, source, used)
-    count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    if scales is None:
-        out[:count, :used] = 1.0
-        return out
-    out[:count, :used] = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
+    out[:count, :used] = 1.0 if scales is None else read(scales)
     return out
