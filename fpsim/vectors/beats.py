@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,17 @@ Codes = NDArray[np.int64]
 MAX_PRODUCTS = 24
 
 
+@lru_cache(maxsize=32)
 def finite_codes(fmt: Format) -> Codes:
-    """Return the codes with finite values."""
+    """Return the codes with finite values; one array for all callers, not to be written to."""
     codes = np.arange(1 << fmt.bits, dtype=np.int64)
     return codes[np.isfinite(fmt.decode(codes))]
+
+
+@lru_cache(maxsize=64)
+def _nearest(fmt: Format, value: float) -> int:
+    codes = finite_codes(fmt)
+    return int(codes[np.abs(fmt.decode(codes) - value).argmin()])
 
 
 class Palette:
@@ -110,15 +117,11 @@ class Palette:
 
     def zero(self, operand: str) -> int:
         """Return the code nearest to zero: +0 where there is one."""
-        fmt: Format = getattr(self.spec, operand)
-        codes = finite_codes(fmt)
-        return int(codes[np.abs(fmt.decode(codes)).argmin()])
+        return _nearest(getattr(self.spec, operand), 0.0)
 
     def one(self, operand: str) -> int:
         """Return the scale code nearest to 1."""
-        fmt = getattr(self.spec, f"{operand}_scale")
-        codes = finite_codes(fmt)
-        return int(codes[np.abs(fmt.decode(codes) - 1).argmin()])
+        return _nearest(getattr(self.spec, f"{operand}_scale"), 1.0)
 
     def scale_corners(self, operand: str) -> Codes:
         """Return scale codes at both ends, around one, subnormal, of both signs, and special."""
