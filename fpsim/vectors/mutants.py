@@ -255,7 +255,7 @@ def _block_changes(stage: Block, other: Other) -> Changes:
         yield f"NaN scale gives {nan}", other(nan_scale=nan)
     into = stage.into
     if isinstance(into, Chain | Exact | Tree | Aligned):
-        for fmt in {into.result, replace(into.result, mantissa_bits=10, alias="")}:
+        for fmt in (into.result, replace(into.result, mantissa_bits=10, alias="")):
             yield f"block sums rounded to {fmt.name}", other(convert=fmt)
     yield "block sums not rounded", other(convert=None, convert_rounding=Rounding.RNE)
 
