@@ -15,6 +15,11 @@ from fpsim import oracle
 from fpsim.kernels import encode, gemm
 from fpsim.oracle import numbers
 
+# Side by side, workers that each start a thread per core only get into each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    numba.set_num_threads(1)
+
 # Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
 # There is no deadline because the first example of a kernel variant compiles it.
 _COMMON = {

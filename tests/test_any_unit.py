@@ -72,7 +72,7 @@ def single(case: MatmulCase) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=120)
+@settings(max_examples=30)
 def test_dot_equals_the_oracle(kind: str, data: st.DataObject) -> None:
     special = data.draw(st.booleans())
     case = data.draw(matmul_cases(all_specs(KINDS[kind]), max_k=11, special=special))
@@ -102,7 +102,7 @@ def test_matmul_equals_the_oracle_for_many_units(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_matmul_equals_the_oracle(data: st.DataObject) -> None:
     case = data.draw(matmul_cases(all_specs(), max_k=11, special=False))
     expected = outcome(lambda: oracle_matmul(case.unit, **case.arguments))

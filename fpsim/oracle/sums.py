@@ -92,6 +92,8 @@ def _rounded(
     fmt: FloatFormat = stage.format
     settings = (fmt, stage.rounding, stage.overflow, random, random_bits)
     code = numbers.encode(exact, *settings)
+    if trace.silent:  # flags cost more than the rounding
+        return code
     trace.add(f"{name} before rounding", exact)
     flags = numbers.flags(exact, *settings)
     trace.add(name, numbers.decode(code, fmt), None, code, fmt, flags)

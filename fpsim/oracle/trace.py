@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from fpsim.formats import Format
 from fpsim.oracle.numbers import Number
@@ -63,6 +63,7 @@ class Trace:
     code: int = 0
     step: int = 0
     prefix: str = ""  #: of node names inside a nested stage
+    silent: ClassVar[bool] = False
 
     def add(
         self,
@@ -88,6 +89,8 @@ class Trace:
 
 class Silent(Trace):
     """A trace that writes nothing down."""
+
+    silent = True
 
     def add(self, *_: Any, **__: Any) -> None:
         """Do nothing."""
