@@ -243,7 +243,8 @@ def _rounding_parameters(
         "over_negative": over_negative,
         "inf_positive": inf_positive,
         "inf_negative": inf_negative,
-        "top_power": np.ldexp(1.0, fmt.exponent_max),
+        # Without an exponent field every value lies below 2^emin.
+        "top_power": np.ldexp(1.0, max(fmt.exponent_max, fmt.exponent_min)),
     }
     reals["magic"] = np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits)
     reals["minus_magic"] = -reals["magic"]

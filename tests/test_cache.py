@@ -17,8 +17,9 @@ from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
 import fpsim
-from fpsim.kernels import cache, gemm
+from fpsim.kernels import cache, gemm, tiles
 from fpsim.kernels.steps import STEPS
+from fpsim.kernels.tiles import PRODUCTS, Source
 
 KERNELS = Path(cache.__file__).parent
 
@@ -165,13 +166,15 @@ def test_every_gemm_variant_has_its_own_name(monkeypatch: pytest.MonkeyPatch) ->
         return original(variant, **options)
 
     monkeypatch.setattr(gemm, "kernel", spy)
+    sources = (PRODUCTS, Source(True, 16), Source(True, 32, 2, 2))
     for width in (32, 64):
         gemm.gemm.cache_clear()
-        monkeypatch.setattr(gemm, "vector_bytes", lambda width=width: width)
-        for name in STEPS:
-            gemm.gemm(name)
+        monkeypatch.setattr(tiles, "vector_bytes", lambda width=width: width)
+        for step in STEPS.values():
+            for source in sources:
+                gemm.gemm(step, tiles.tile_of(step, source), source)
     gemm.gemm.cache_clear()
-    assert len(seen) == 2 * len(STEPS)
+    assert len(seen) == 2 * len(STEPS) * len(sources)
 
 
 def test_no_kernel_uses_numbas_own_cache() -> None:
