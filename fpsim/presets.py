@@ -23,7 +23,6 @@ __all__ = ["presets"]
 RECORDINGS = "recordings of Khattak and Mikaitis, arXiv 2512.07004"
 MMA_SIM = "MMA-Sim, arXiv 2511.10909"
 
-#: GPU generation: products per step of 16-bit operands, fraction bits, exponent floor, inputs.
 _PLAIN = ("fp16", "bf16", "tf32")
 _FP8 = ("e4m3", "e5m2")
 
