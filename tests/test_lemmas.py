@@ -328,6 +328,8 @@ def test_joined_windows_run_in_lanes(lanes: int, reach: int | None, limit: int |
     )  # fmt: skip
     unit = unit_of(stage)
     a, b = straining(unit, 20)
-    c = unit.result.encode(np.linspace(-900, 900, 20).reshape(4, 5))
+    # Rounded down, an addend far below the products is a unit less, unless it is out of reach.
+    far = -np.exp2(-np.arange(10.0))
+    c = unit.result.encode(np.concatenate([np.linspace(-900, 900, 10), far]).reshape(4, 5))
     assert unit.plan(a, b, c=c).kernel.startswith("joined64")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))

@@ -106,7 +106,6 @@ def plan_whole(
         or stage.product_limit is not None
         or not starts_on_grid
         or stage.products > MAX_UNROLLED
-        or product_exponent - fraction > low
         or (floor is not None and floor - fraction > low)
     ):
         return None
