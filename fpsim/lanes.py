@@ -25,10 +25,11 @@ from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
 from fpsim.stages import Addend, Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
-__all__ = ["run_lanes", "run_planes", "run_values"]
+__all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
+_NO_INTEGERS = np.zeros(1, dtype=np.int64)
 #: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane.
 _LEAST_POWERS = {np.float32: -100, np.float64: -900}
 
@@ -86,13 +87,26 @@ class _Job:
         codes = (integers.view(np.uint64) & used).astype(stage.initial.dtype)
         return codes if stage.convert is None else convert_fixed(stage, codes)
 
-    def _run(self, start: Array | None, random: Array | None = None) -> Array:
+    def sums(self, slices: list[tuple[int, int]]) -> Array:
+        """Return the sums (slices, M, N) of every slice (s, w) of the products."""
+        found = []
+        for last, width in slices:
+            reals = np.ldexp(1.0, [-last, width, -width])
+            found.append(np.ldexp(self._run(None, None, (reals, _NO_INTEGERS)), last))
+        return np.stack(found)
+
+    def _run(
+        self,
+        start: Array | None,
+        random: Array | None = None,
+        parameters: tuple[Array, Array] | None = None,
+    ) -> Array:
         """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
         packed, (m, n) = self.packed, self.shape
         c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
         if start is not None:
             c[:m, :n] = start
-        reals, integers = _parameters(self.stage, self.step, self.dtype)
+        reals, integers = parameters or _parameters(self.stage, self.step, self.dtype)
         a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
@@ -115,6 +129,13 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Return the values (M, N) that lanes end with; see `run_lanes`."""
     return _job(spec, args, plan).values(args.c, args.random)
+
+
+def run_slices(
+    spec: MacSpec, args: MatmulOperands, plan: Plan, slices: list[tuple[int, int]]
+) -> Array:
+    """Return the exact sums (slices, M, N) of each slice of the products."""
+    return _job(spec, args, plan).sums(slices)
 
 
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
@@ -202,7 +223,7 @@ def _parameters(
         }
         integers: dict[str, int] = {}
     else:
-        reals, integers = _rounding_parameters(stage, dtype)
+        reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
         more_reals, more_integers = _window_parameters(stage, dtype)
         reals, integers = reals | more_reals, integers | more_integers
@@ -225,7 +246,7 @@ def _lane_layout(dtype: Any) -> tuple[int, int]:
 
 
 def _rounding_parameters(
-    stage: Chain | Exact | Aligned | Tree, dtype: Any
+    stage: Chain | Exact | Aligned | Tree, step: AnyStep, dtype: Any
 ) -> tuple[dict[str, float], dict[str, int]]:
     fmt = stage.format
     assert stage.overflow is not None
@@ -246,9 +267,10 @@ def _rounding_parameters(
         # Without an exponent field every value lies below 2^emin.
         "top_power": np.ldexp(1.0, max(fmt.exponent_max, fmt.exponent_min)),
     }
-    reals["magic"] = np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits)
-    reals["minus_magic"] = -reals["magic"]
     lane_mantissa, lane_bias = _lane_layout(dtype)
+    step_mantissa = 10 if str(step.real) == "half" else lane_mantissa
+    reals["magic"] = np.ldexp(1.5, step_mantissa - fmt.mantissa_bits)
+    reals["minus_magic"] = -reals["magic"]
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
     integers = {
@@ -256,7 +278,6 @@ def _rounding_parameters(
         "random_shift": shift - getattr(stage, "random_bits", 0),
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
-        "exponent_mask": (2 * lane_bias + 1) << lane_mantissa,
     }
     return reals, integers
 

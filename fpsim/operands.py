@@ -11,6 +11,7 @@ more, last axis: for elements without the sign bit, and with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypedDict
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format, check_codes
-from fpsim.spec import MacSpec
+from fpsim.kernels.panels import mark_used
+from fpsim.spec import MAX_OPERAND_BITS, MacSpec
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
 
@@ -184,6 +186,16 @@ class MatmulOperands:
             b_block=blocks[1],
             random=_random(spec, random, (m, n), length),
         )
+
+    @cached_property
+    def used(self) -> dict[str, Array]:
+        """Which codes each operand uses, by its name: a mask (2^bits of its dtype)."""
+        masks = {}
+        for name in ("a", "b"):
+            codes = getattr(self, name)
+            masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
+            mark_used(codes, masks[name])
+        return masks
 
     def cut(self, start: int, stop: int) -> MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""

@@ -13,7 +13,15 @@ from numba.extending import intrinsic
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.vector import HALF
 
-__all__ = ["pack_panels", "pack_rows", "to_half"]
+__all__ = ["mark_used", "pack_panels", "pack_rows", "to_half"]
+
+
+@kernel()
+def mark_used(codes, used):
+    """Set ``used[code]`` of every code of an array (M, N)."""
+    for m in range(codes.shape[0]):
+        for n in range(codes.shape[1]):
+            used[codes[m, n]] = True
 
 
 @kernel(parallel=True)

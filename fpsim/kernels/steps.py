@@ -16,7 +16,16 @@ from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_o
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
-__all__ = ["FIXED_REALS", "LANE_REALS", "STEPS", "GroupStep", "Step", "TermSource", "step_named"]
+__all__ = [
+    "FIXED_REALS",
+    "LANE_REALS",
+    "SLICE_REALS",
+    "STEPS",
+    "GroupStep",
+    "Step",
+    "TermSource",
+    "step_named",
+]
 
 
 #: Float parameters of a lane step, in the order of the array that carries them.
@@ -31,7 +40,8 @@ LANE_REALS = (
 )
 #: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
 SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
-SHIFTED_INTEGERS = ("exponent_mask",)
+#: Float parameters of a slice: 2^-s, and 2^w with its inverse.
+SLICE_REALS = ("per_last", "slice", "per_slice")
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
 
@@ -54,20 +64,32 @@ class Step:
 
 
 class TermSource(Protocol):
-    """Hands out the terms of one step; each call emits the code that loads or computes them."""
+    """Hands out the terms of one step; each call emits the code that loads or computes them.
 
-    def pair(self, i: int) -> tuple[Vec, Vec]:
+    A number ``i`` is a Python integer, or what `fold` passes on.
+    """
+
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
         """Return two vectors whose product is term ``i``."""
         ...
 
-    def power(self, i: int) -> Vec:
+    def power(self, i: Any) -> Vec:
         """Return 2^e of term ``i``; 0 if it does not count."""
+        ...
+
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term.
+
+        Many terms become a loop in the code.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class GroupStep:
-    """A step over several terms at once; see `fpsim.kernels.group_steps`."""
+    """A step over several terms at once; see `fpsim.kernels.window_steps` and `tree_steps`."""
 
     name: str  #: says everything that the code depends on
     real: Any
@@ -146,7 +168,7 @@ def _shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
         magic = p.reals["magic"]
         s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         sign = s.as_bits & (1 << (s.lanes.bits - 1))
-        power = (s.as_bits & p.integers["exponent_mask"]).as_real
+        power = s.power
         power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
         power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
         x = s.magnitude_bits.as_real if mode == "rtz" else s
@@ -204,7 +226,7 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
         if sticky:
             term = a * b
-            total = exact_sum(acc, term)
+            total = Sum(*exact_sum(acc, term))
         else:
             term = a * b if away_negative else a
             total = Sum(a.intrinsic("fma", b, acc), None)
@@ -223,11 +245,11 @@ class Sum(NamedTuple):
     error: Vec | None
 
 
-def exact_sum(x: Vec, y: Vec) -> Sum:
+def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
     """Return x + y and its error, exactly (Knuth's TwoSum)."""
     s = x + y
     t = s - x
-    return Sum(s, (x - (s - t)) + (y - t))
+    return s, (x - (s - t)) + (y - t)
 
 
 def round_sum(
@@ -309,6 +331,17 @@ def _fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
     return step
 
 
+def _slice(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+    """Add a slice of the exact product, as an integer: the part between 2^s and 2^(s + w).
+
+    With R_s(x) the multiple of 2^s next to x, slices R_s - R_(s+w) of all levels add up to x.
+    """
+    units = a * b * p.reals["per_last"]
+    above = (units * p.reals["per_slice"]).intrinsic("roundeven")
+    own = units.intrinsic("roundeven") - above * p.reals["slice"]
+    return acc + own
+
+
 def _all_steps() -> dict[str, Step]:
     clamp = ("largest", "over_negative")
     steps = [
@@ -318,6 +351,7 @@ def _all_steps() -> dict[str, Step]:
         Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
         Step("float-flush", FLOAT, _native_flushing, ("smallest_normal",)),
+        Step("slice", DOUBLE, _slice, SLICE_REALS),
         Step("masked32", FLOAT, _masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, _masked(True), clamp, ("shift",)),
         Step("via-half", FLOAT, _converted_half),
@@ -325,11 +359,13 @@ def _all_steps() -> dict[str, Step]:
     ]
     for mode in ("rtz", "rup", "rdn"):
         steps.append(Step(f"float-{mode}", FLOAT, _directed(mode)))
+        steps.append(Step(f"half-{mode}", HALF, _directed(mode)))
     for mode in ("rne", "rtz", "rup", "rdn"):
         for saturate, flush in product((False, True), repeat=2):
-            name = f"shifted32-{mode}{'-flush' * flush}{'-saturate' * saturate}"
+            suffix = f"{mode}{'-flush' * flush}{'-saturate' * saturate}"
             build = _shifted(mode, saturate, flush)
-            steps.append(Step(name, FLOAT, build, SHIFTED_REALS, SHIFTED_INTEGERS))
+            for real, width in ((HALF, 16), (FLOAT, 32)):
+                steps.append(Step(f"shifted{width}-{suffix}", real, build, SHIFTED_REALS))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):

@@ -9,6 +9,7 @@ at a time. One turn of the loop holds whole blocks and whole steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,8 +19,12 @@ from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.steps import GroupStep, Step
 from fpsim.kernels.vector import Lanes, Vec, vector_bytes
 
-__all__ = ["PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
+__all__ = ["MAX_UNROLLED", "PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
 
+#: Terms whose code is unrolled at most.
+MAX_UNROLLED = 64
+#: Terms per turn of a loop over a step's terms.
+FOLDED = 8
 _INDEX = ir.IntType(64)
 AnyStep = Step | GroupStep
 
@@ -98,10 +103,10 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
         return Tile(1, 4, lanes)
     if source.quadrants > 1:
         return Tile(2, 1, lanes)
+    if step.name.startswith(("shifted", "masked", "slice")):
+        return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:
         return Tile(4, 3 if wide else 1, lanes)
-    if step.name.startswith(("shifted", "masked")):
-        return Tile(4, 2, lanes)
     if step.integers or step.terms > 1:
         return Tile(2, 2, lanes)
     return Tile(4, 4 if wide else 2, lanes)
@@ -242,17 +247,19 @@ class Emitter:
 
 
 class Terms:
-    """The terms of one turn, for one cell: `pair` and `power` emit their code when asked."""
+    """The terms of one step, for one cell; see `fpsim.kernels.steps.TermSource`."""
 
-    def __init__(self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any) -> None:
+    def __init__(
+        self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
+    ) -> None:
         self._emit, (self._row, self._vector) = emitter, cell
-        self._k, self._sums = k, sums
+        self._k, self._sums, self._first = k, sums, first
 
-    def pair(self, i: int) -> tuple[Vec, Vec]:
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
         """Return two vectors whose product is term ``i``."""
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
-            k = emit.add(self._k, number(i))
+            k = self._element(i)
             return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
         index, group, a_sign, b_sign = self._block(i)
         scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
@@ -260,38 +267,65 @@ class Terms:
         )
         return self._sums[index][r, v, a_sign, b_sign], scale
 
-    def power(self, i: int) -> Vec:
+    def power(self, i: Any) -> Vec:
         """Return 2^e of term ``i``; 0 if it does not count."""
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
-            k = emit.add(self._k, number(i))
+            k = self._element(i)
             x = emit.row_element(emit.at.x_powers, r, k)
             return x * emit.panel_vector(emit.at.y_powers, v, k)
         _, group, a_sign, b_sign = self._block(i)
         x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
         return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
 
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term."""
+        looped = 0 if self._emit.source.block else len(terms) // FOLDED * FOLDED
+        values = self._loop(terms[:looped], start, add) if looped > FOLDED else start
+        for i in terms[looped if looped > FOLDED else 0 :]:
+            values = add(i, *values)
+        return values
+
+    def _loop(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Fold in a loop of `FOLDED` terms a turn."""
+        emit, builder = self._emit, self._emit.builder
+        before, body = builder.block, builder.append_basic_block("terms")
+        after = builder.append_basic_block("folded")
+        builder.branch(body)
+        builder.position_at_end(body)
+        first = builder.phi(_INDEX)
+        first.add_incoming(number(terms.start), before)
+        carried = tuple(
+            Vec(value.lanes, builder.phi(value.value.type), value.integer) for value in start
+        )
+        values = carried
+        for i in range(FOLDED):
+            values = add(emit.add(first, number(i * terms.step)), *values)
+        following = emit.add(first, number(FOLDED * terms.step))
+        last = builder.block
+        first.add_incoming(following, last)
+        for phi, value, result in zip(carried, start, values, strict=True):
+            phi.value.add_incoming(value.value, before)
+            phi.value.add_incoming(result.value, last)
+        builder.cbranch(builder.icmp_signed("<", following, number(terms.stop)), body, after)
+        builder.position_at_end(after)
+        return values
+
+    def _element(self, i: Any) -> Any:
+        """Return where term ``i`` stands in K, if terms are products."""
+        emit = self._emit
+        return emit.add(self._k, number(self._first), number(i) if isinstance(i, int) else i)
+
     def _block(self, i: int) -> tuple[int, Any, int, int]:
         source = self._emit.source
-        index, quadrant = divmod(i, source.quadrants)
+        index, quadrant = divmod(self._first + i, source.quadrants)
         first = self._emit.builder.udiv(self._k, number(source.size))
         a_sign, b_sign = divmod(quadrant, source.b_signs)
         return index, self._emit.add(first, number(index)), a_sign, b_sign
-
-
-class Shifted:
-    """Terms counted from a first one."""
-
-    def __init__(self, terms: Terms, first: int) -> None:
-        self._terms, self._first = terms, first
-
-    def pair(self, i: int) -> tuple[Vec, Vec]:
-        """Return two vectors whose product is term ``i``."""
-        return self._terms.pair(self._first + i)
-
-    def power(self, i: int) -> Vec:
-        """Return 2^e of term ``i``."""
-        return self._terms.power(self._first + i)
 
 
 def number(value: int) -> Any:
@@ -333,13 +367,13 @@ def build_tile(
     result = {}
     for cell in emit.cells:
         value = Vec(emit.lanes, acc[cell], False)
-        terms = Terms(emit, cell, k, sums)
         for first in range(0, count // source.size * source.quadrants, step.terms):
+            terms = Terms(emit, cell, k, sums, first)
             if isinstance(step, GroupStep):
-                value = step.build(value, Shifted(terms, first), parameters)
+                value = step.build(value, terms, parameters)
             else:
                 bits = emit.random_bits(*cell, k) if step.random else None
-                value = step.build(value, *terms.pair(first), parameters, bits)
+                value = step.build(value, *terms.pair(0), parameters, bits)
         result[cell] = value.value
 
     following = emit.add(k, number(count))
