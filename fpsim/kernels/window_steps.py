@@ -93,6 +93,8 @@ def aligned_step(
             opposite = acc.as_bits ^ result.as_bits if signed_zero else None
             away = opposite if mode_constants(late)[3] else None
             result = round_sum(Sum(*exact_sum(acc, result)), late, p, opposite=away, ieee=False)
+            # What becomes infinite by rounding does not meet an infinite c.
+            result = _is_finite(acc).where(result, acc + value)
         return result if signed_zero else result + zero  # -0 becomes +0
 
     lane = "64" if real is DOUBLE else "32"
@@ -143,8 +145,7 @@ def integer_step(
         if not native:
             zero = acc.lanes.constant(0.0, False)
             value = round_sum(Sum(value, zero), rounding, p, ieee=False) + zero
-        finite = acc.magnitude_bits.as_real < float("inf")
-        return finite.where(value, acc)
+        return _is_finite(acc).where(value, acc)
 
     suffix = "-native" * native + "-split" * split + "-normalised" * normalised
     name = f"integer32-{terms}-{align}-{rounding}{suffix}"
@@ -242,8 +243,7 @@ def joined_step(
             near = power >= second * p.reals["reach"]
             addend = near.where(addend, zero)
             # What is not finite has no power, but counts.
-            finite = acc.magnitude_bits.as_real < float("inf")
-            addend = finite.where(addend, acc)
+            addend = _is_finite(acc).where(addend, acc)
         total = (
             total + addend + zero
         )  # an exact zero is +0, also where a rounded one keeps its sign
@@ -289,6 +289,10 @@ def _signed_zero(value: Vec, total: Vec, sign: Vec, any_sign: bool) -> Vec:
     return value.equals(0.0).where(signed.as_real, value)
 
 
+def _is_finite(x: Vec) -> Vec:
+    return x.magnitude_bits.as_real < float("inf")
+
+
 def _larger(x: Vec, y: Vec) -> Vec:
     return (x > y).where(x, y)
 
@@ -302,10 +306,12 @@ def _power_of(acc: Vec, p: Parameters) -> Vec:
 
 
 def _fit(total: Vec, width: str, p: Parameters) -> Vec:
-    """Saturate or wrap an integer sum to its width."""
+    """Saturate or wrap an integer sum to its width; what is not finite stays."""
     low, high, modulus = (p.reals[name] for name in ("sum_low", "sum_high", "modulus"))
     if width == "saturate":
-        total = (total > high).where(high, total)
-        return (low > total).where(low, total)
-    turns = ((total - low) * p.reals["per_modulus"]).intrinsic("floor")
-    return total - turns * modulus
+        fitted = (total > high).where(high, total)
+        fitted = (low > fitted).where(low, fitted)
+    else:
+        turns = ((total - low) * p.reals["per_modulus"]).intrinsic("floor")
+        fitted = total - turns * modulus
+    return _is_finite(total).where(fitted, total)
