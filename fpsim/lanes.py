@@ -14,11 +14,12 @@ from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
 from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
-from fpsim.kernels.steps import FIXED_REALS, GroupStep
+from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
+from fpsim.random_bits import RandomBits
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
@@ -50,35 +51,39 @@ class _Job:
         """Lane type; float16 lanes are filled through float32."""
         return _dtype(self.step)
 
-    def codes(self, start: Array | None, random: Array | None = None) -> Array:
+    def codes(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
         """Return the final codes (M, N) from initial ones."""
         stage = self.stage
         if isinstance(stage, Fixed):
-            return self._fixed_codes(stage, start)
+            return self._fixed_codes(stage, start, random)
         values = self.values(start, random)
         if isinstance(stage, Exact):
+            if isinstance(random, RandomBits):
+                random = random.integers(values.size, 1, stage.random_bits)
             return encode_exact(stage, values.astype(np.float64), random)
         codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
             codes[np.isnan(values)] = stage.nan
         return codes
 
-    def values(self, start: Array | None, random: Array | None = None) -> Array:
+    def values(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
         """Return the values (M, N) that the lanes end with, from initial codes.
 
         They are those of the final codes, of a stage that rounds after every step.
         """
         return self._run(None if start is None else self.stage.initial.decode(start), random)
 
-    def _fixed_codes(self, stage: Fixed, start: Array | None) -> Array:
+    def _fixed_codes(
+        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None
+    ) -> Array:
         if not self.packed.finite:
             raise FpsimError(
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
         first = None if start is None else stage.initial.integers(start)
-        if self.step.reals == FIXED_REALS:
+        if self.step.reals:  # on the grid's integers
             begin = None if first is None else first.astype(np.float64)
-            integers = self._run(begin).astype(np.int64)
+            integers = self._run(begin, random).astype(np.int64)
         else:  # plain sums of values that the grid holds
             sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
@@ -98,7 +103,7 @@ class _Job:
     def _run(
         self,
         start: Array | None,
-        random: Array | None = None,
+        random: Array | RandomBits | None = None,
         parameters: tuple[Array, Array] | None = None,
     ) -> Array:
         """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
@@ -111,7 +116,11 @@ class _Job:
         half = str(self.step.real) == "half"
         if half:
             a, b, c, reals = (_half_bits(values) for values in (a, b, c, reals))
-        cube = _pack_random(random, c.shape) if self.step.random else _NO_RANDOM
+        cube = _NO_RANDOM
+        if self.step.random:
+            assert random is not None
+            rounds = a.shape[-1] // self.source.size * self.source.quadrants
+            cube = _pack_random(random, self.shape, c.shape, rounds)
         run = gemm(self.step, self.tile, self.source)
         run(a, b, c, reals, integers, cube, packed.x, packed.y, packed.x_powers, packed.y_powers)
         return (c.view(np.float16) if half else c)[:m, :n]
@@ -199,12 +208,16 @@ def _half_bits(values: Array) -> Array:
     return out
 
 
-def _pack_random(random: Array | None, shape: tuple[int, ...]) -> Array:
-    """Return random integers (M, N, K) as (padded M, K, padded N) uint32."""
-    assert random is not None
-    m, n, k = random.shape
-    out = np.zeros((shape[0], k, shape[1]), dtype=np.uint32)
-    out[:m, :, :n] = random.transpose(0, 2, 1)
+def _pack_random(
+    random: Array | RandomBits, shape: tuple[int, int], padded: tuple[int, int], rounds: int
+) -> Array:
+    """Return random integers (M, T, N), or their streams (M, 1, N), for padded sizes."""
+    if isinstance(random, RandomBits):
+        streams = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
+        streams[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
+        return streams
+    out = np.zeros((padded[0], rounds, padded[1]), dtype=random.dtype)
+    panels.transpose_rounds(random, out)
     return out
 
 
@@ -220,8 +233,10 @@ def _parameters(
             "per_lsb": np.ldexp(1.0, -stage.lsb),
             "low": float(stage.initial.min_integer),
             "high": float(stage.initial.max_integer),
+            "random_places": np.ldexp(1.0, stage.random_bits),
+            "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
-        integers: dict[str, int] = {}
+        integers = {"random_drop": 32 - stage.random_bits}
     else:
         reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
@@ -271,11 +286,14 @@ def _rounding_parameters(
     step_mantissa = 10 if str(step.real) == "half" else lane_mantissa
     reals["magic"] = np.ldexp(1.5, step_mantissa - fmt.mantissa_bits)
     reals["minus_magic"] = -reals["magic"]
+    random_bits = getattr(stage, "random_bits", 0)
+    reals["random_unit"] = np.ldexp(1.0, -fmt.mantissa_bits - random_bits)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
     integers = {
         "shift": shift,
-        "random_shift": shift - getattr(stage, "random_bits", 0),
+        "random_shift": shift - random_bits,
+        "random_drop": 32 - random_bits,
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
     }

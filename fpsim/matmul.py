@@ -88,7 +88,7 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
-    return encode_exact(stage, sums, args.random)
+    return encode_exact(stage, sums, args.random_integers(1, stage.random_bits))
 
 
 def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
@@ -144,7 +144,7 @@ def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     batch = max(1, ROWS_BATCH // (k * n))
     for row in range(0, m, batch):
         part = slice(row, row + batch)
-        out[part] = dot_codes(spec, args.rows(part).as_dots(spec.initial))
+        out[part] = dot_codes(spec, args.rows(part).as_dots(spec))
     return out
 
 

@@ -32,8 +32,10 @@ from fpsim.engine.plan import (
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
+from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import Source, turn
 from fpsim.operands import MatmulOperands
+from fpsim.random_bits import RandomBits
 from fpsim.spans import (
     TermBounds,
     block_bounds,
@@ -69,6 +71,14 @@ __all__ = [
 
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
+    plan = _plan(spec, args)
+    if plan.step is None or not plan.step.random or not isinstance(args.random, RandomBits):
+        return plan
+    step = step_named(f"{plan.step.name}-seeded")
+    return replace(plan, kernel=f"{plan.kernel}-seeded", step=step)
+
+
+def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     stage = spec.accumulate
     length = args.a.shape[1]
     if isinstance(stage, Chunked):
@@ -119,7 +129,7 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
         into = replace(into, product=ProductRounding.ROUNDED)
     plan = plan_terms(into, bounds, count, args.c)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
-    if plan.step is None or plan.step.random:
+    if plan.step is None:
         return ROWS
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)

@@ -145,6 +145,7 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     if directed and is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
         return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
     once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
+    stochastic = mode is Rounding.SR and p + stage.random_bits <= F32_BITS
     why = f"nearest with q = {q} <= P = {p} and 2P <= {F32_BITS - 1}: no harmful double rounding"
     if once and is_ieee(fmt, 8, fmt.mantissa_bits, 127):
         return Plan.lane(step_named(f"masked32{saturate}"), why)
@@ -153,6 +154,9 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     reachable = lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
         return Plan.lane(step_named(f"shifted32-rne{_suffix(stage)}"), why)
+    if stochastic and reachable and "avx512f" in host_features():
+        why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
+        return Plan.lane(step_named(f"shifted32-sr{_suffix(stage)}"), why)
     if directed and reachable:
         step = step_named(f"shifted32-{mode}{_suffix(stage)}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")

@@ -40,8 +40,9 @@ def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan
     rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
     wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
     steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
-    narrow = stage.width <= 51 and product.high - stage.lsb < 1000 and sum(terms.bits) <= F64_BITS
-    if steppable and narrow and not stage.random_bits:
+    most = F64_BITS - 1 - stage.random_bits if stage.random_bits else 1000
+    narrow = stage.width <= 51 and product.high - stage.lsb < most and sum(terms.bits) <= F64_BITS
+    if steppable and narrow:
         step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
         return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
     return ROWS

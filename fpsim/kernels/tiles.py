@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.steps import GroupStep, Step
-from fpsim.kernels.vector import Lanes, Vec, vector_bytes
+from fpsim.kernels.vector import Lanes, Vec, splat, vector_bytes
 
 __all__ = ["MAX_UNROLLED", "PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
 
@@ -25,6 +25,8 @@ __all__ = ["MAX_UNROLLED", "PRODUCTS", "Source", "Tile", "build_tile", "tile_of"
 MAX_UNROLLED = 64
 #: Terms per turn of a loop over a step's terms.
 FOLDED = 8
+#: What counters of random bits advance by per rounding; see `fpsim.random_bits`.
+STEP = 0x9E3779B9
 _INDEX = ir.IntType(64)
 AnyStep = Step | GroupStep
 
@@ -123,6 +125,7 @@ class Emitter:
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
         self.groups = builder.udiv(self.size.depth, number(source.size))
+        self.rounds = self.mul(self.groups, number(source.quadrants))
         self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
 
     def add(self, *terms: Any) -> Any:
@@ -186,21 +189,33 @@ class Emitter:
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
         return self.load_vector(pointer, self.add(start, column))
 
-    def random_bits(self, r: int, v: int, k: Any) -> Vec:
-        """Load the random integers of a cell at ``k``."""
-        builder, lanes = self.builder, self.lanes
-        row = self.mul(self.add(self.size.row, number(r)), self.size.depth)
+    def random_bits(self, r: int, v: int, k: Any, parameters: Parameters) -> Vec:
+        """Return the random integers of a cell for term ``k``: loaded, or made of its streams."""
+        row = self.add(self.size.row, number(r))
+        if self.step.seeded:
+            words = self._random_words(row, v, None)
+            counter = self.builder.trunc(self.mul(k, number(STEP)), ir.IntType(32))
+            counters = splat(self.builder, counter, words.type)
+            words = mixed(self.builder, self.builder.add(words, counters))
+            return Vec(self.lanes, self._as_wide(words), True) >> parameters.integers["random_drop"]
+        return Vec(self.lanes, self._as_wide(self._random_words(row, v, k)), True)
+
+    def _random_words(self, row: Any, v: int, k: Any) -> Any:
+        """Load what there is for a cell's columns: streams (M, N), or integers (M, K, N) at k."""
+        if k is not None:
+            row = self.add(self.mul(row, self.rounds), k)
         index = self.add(
-            self.mul(self.add(row, k), self.size.columns),
-            self.size.column,
-            number(v * self.tile.lanes),
+            self.mul(row, self.size.columns), self.size.column, number(v * self.tile.lanes)
         )
-        word = ir.VectorType(ir.IntType(32), self.tile.lanes)
-        where = builder.bitcast(builder.gep(self.at.random, [index]), word.as_pointer())
-        loaded = builder.load(where, align=4)
-        if lanes.bits > 32:
-            loaded = builder.zext(loaded, lanes.integer_type)
-        return Vec(lanes, loaded, True)
+        pointer = self.builder.gep(self.at.random, [index])
+        kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
+        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
+
+    def _as_wide(self, words: Any) -> Any:
+        """Widen integers to the lane's width."""
+        if words.type == self.lanes.integer_type:
+            return words
+        return self.builder.zext(words, self.lanes.integer_type)
 
     def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
         """Emit the loop that sums one block; by row, vector and the two signs."""
@@ -328,6 +343,16 @@ class Terms:
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
+def mixed(builder: Any, words: Any) -> Any:
+    """Return the hash of 32-bit words; see `fpsim.random_bits`."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
+        amount = ir.Constant(words.type, [shift] * words.type.count)
+        words = builder.xor(words, builder.lshr(words, amount))
+        if factor is not None:
+            words = builder.mul(words, ir.Constant(words.type, [factor] * words.type.count))
+    return words
+
+
 def number(value: int) -> Any:
     """Return an index constant."""
     return ir.Constant(_INDEX, value)
@@ -372,7 +397,10 @@ def build_tile(
             if isinstance(step, GroupStep):
                 value = step.build(value, terms, parameters)
             else:
-                bits = emit.random_bits(*cell, k) if step.random else None
+                bits = None
+                if step.random:
+                    term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
+                    bits = emit.random_bits(*cell, emit.add(term, number(first)), parameters)
                 value = step.build(value, *terms.pair(0), parameters, bits)
         result[cell] = value.value
 

@@ -22,6 +22,7 @@ __all__ = [
     "Lanes",
     "Vec",
     "host_features",
+    "splat",
     "vector_bytes",
 ]
 
@@ -87,12 +88,15 @@ class Lanes:
     def splat(self, scalar: Any, integer: bool = False) -> Vec:
         """Return a vector whose lanes all hold an LLVM scalar."""
         kind = self.integer_type if integer else self.real_type
-        index = ir.IntType(32)
-        one = self.builder.insert_element(
-            ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0)
-        )
-        mask = ir.Constant(ir.VectorType(index, self.count), [0] * self.count)
-        return Vec(self, self.builder.shuffle_vector(one, one, mask), integer)
+        return Vec(self, splat(self.builder, scalar, kind), integer)
+
+
+def splat(builder: Any, scalar: Any, kind: Any) -> Any:
+    """Return an LLVM vector whose lanes all hold a scalar."""
+    index = ir.IntType(32)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0))
+    mask = ir.Constant(ir.VectorType(index, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, one, mask)
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,11 @@ class Vec:
         """The floats of bit patterns."""
         builder = self.lanes.builder
         return self._wrap(builder.bitcast(self.value, self.lanes.real_type), False)
+
+    @property
+    def unsigned_reals(self) -> Vec:
+        """Unsigned integers as floats, rounded to nearest."""
+        return self._wrap(self.lanes.builder.uitofp(self.value, self.lanes.real_type), False)
 
     @property
     def power(self) -> Vec:
