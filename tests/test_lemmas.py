@@ -57,8 +57,9 @@ def believe_float32_has(bits: int, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every window be cut, also one that loses nothing."""
+    """Let every window be cut, also one that loses nothing, and its integers be floats."""
     monkeypatch.setattr("fpsim.engine.plan_whole", lambda *_: None)
+    monkeypatch.setattr("fpsim.engine.windows.CONVERSIONS", ())
 
 
 def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: Any) -> str:
