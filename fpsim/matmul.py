@@ -210,9 +210,11 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     edges = [0, *range(leaves - leaf, length, leaves), length]
     results = []
     for start, stop in pairwise(edges):
-        joins = str(Joins.LEAF) if leaf and start == 0 else NO_ADDEND
+        part, joins = args.cut(start, stop), NO_ADDEND
+        if leaf and start == 0:
+            part, joins = replace(part, c=args.c), str(Joins.LEAF)
         plan = plan_subtree(stage, bounds, stop - start, joins)
-        results.append(run_values(spec, args.cut(start, stop), plan))
+        results.append(run_values(spec, part, plan))
     return np.stack(results)
 
 
