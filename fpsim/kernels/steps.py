@@ -8,7 +8,7 @@ Products of codes are exact in the lane (or inside its fused multiply-add).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +16,16 @@ from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, round_magnitude, to_o
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
-__all__ = ["FIXED_REALS", "LANE_REALS", "STEPS", "GroupStep", "Step", "TermSource", "step_named"]
+__all__ = [
+    "FIXED_REALS",
+    "LANE_REALS",
+    "SLICE_REALS",
+    "STEPS",
+    "GroupStep",
+    "Step",
+    "TermSource",
+    "step_named",
+]
 
 
 #: Float parameters of a lane step, in the order of the array that carries them.
@@ -31,7 +40,10 @@ LANE_REALS = (
 )
 #: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
 SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
-SHIFTED_INTEGERS = ("exponent_mask",)
+#: Those of a stochastic one: beyond them, 2^-(m + random bits).
+SHIFTED_RANDOM_REALS = (*SHIFTED_REALS, "random_unit")
+#: Float parameters of a slice: 2^-s, and 2^w with its inverse.
+SLICE_REALS = ("per_last", "slice", "per_slice")
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
 
@@ -46,6 +58,7 @@ class Step:
     reals: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     random: bool = False
+    seeded: bool = False  #: the random bits are made of streams instead of loaded
 
     @property
     def terms(self) -> int:
@@ -54,20 +67,32 @@ class Step:
 
 
 class TermSource(Protocol):
-    """Hands out the terms of one step; each call emits the code that loads or computes them."""
+    """Hands out the terms of one step; each call emits the code that loads or computes them.
 
-    def pair(self, i: int) -> tuple[Vec, Vec]:
+    A number ``i`` is a Python integer, or what `fold` passes on.
+    """
+
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
         """Return two vectors whose product is term ``i``."""
         ...
 
-    def power(self, i: int) -> Vec:
+    def power(self, i: Any) -> Vec:
         """Return 2^e of term ``i``; 0 if it does not count."""
+        ...
+
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term.
+
+        Many terms become a loop in the code.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class GroupStep:
-    """A step over several terms at once; see `fpsim.kernels.group_steps`."""
+    """A step over several terms at once; see `fpsim.kernels.window_steps` and `tree_steps`."""
 
     name: str  #: says everything that the code depends on
     real: Any
@@ -80,6 +105,11 @@ class GroupStep:
     @property
     def random(self) -> bool:
         """Whether it takes random bits: no group step does."""
+        return False
+
+    @property
+    def seeded(self) -> bool:
+        """Whether it makes random bits."""
         return False
 
 
@@ -146,7 +176,7 @@ def _shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
         magic = p.reals["magic"]
         s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         sign = s.as_bits & (1 << (s.lanes.bits - 1))
-        power = (s.as_bits & p.integers["exponent_mask"]).as_real
+        power = s.power
         power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
         power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
         x = s.magnitude_bits.as_real if mode == "rtz" else s
@@ -167,6 +197,36 @@ def _shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
             infinite = s.magnitude_bits.as_real.equals(float("inf"))
             result = infinite.where(infinity, result)
         return result
+
+    return step
+
+
+def _shifted_random(saturate: bool, flush: bool) -> Callable[..., Vec]:
+    """Build the same for stochastic rounding: random bits below the last place, then truncation.
+
+    The sum is truncated to the lane's bits first, which drops nothing above the random bits' last
+    place; truncating once more, at the format's last place, is truncating once.
+    """
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
+        assert random is not None
+        s = a.fma_toward(b, acc, "rtz")
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        power = s.power
+        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
+        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
+        units = random.to_reals("rtz") * p.reals["random_unit"]
+        x = power.fma_toward(units, s.magnitude_bits.as_real, "rtz")
+        moved = power.fma_toward(p.reals["magic"], x, "rtz")
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        if flush:
+            below = p.reals["flush_below"] > result
+            result = below.where(s.lanes.constant(0.0, False), result)
+        result = (result.as_bits | sign).as_real
+        if saturate:
+            return _clamped(result, p)
+        over = sign.differs(0).where(p.reals["over_negative"], p.reals["over_positive"])
+        return (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
 
     return step
 
@@ -204,7 +264,7 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
         if sticky:
             term = a * b
-            total = exact_sum(acc, term)
+            total = Sum(*exact_sum(acc, term))
         else:
             term = a * b if away_negative else a
             total = Sum(a.intrinsic("fma", b, acc), None)
@@ -223,11 +283,11 @@ class Sum(NamedTuple):
     error: Vec | None
 
 
-def exact_sum(x: Vec, y: Vec) -> Sum:
+def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
     """Return x + y and its error, exactly (Knuth's TwoSum)."""
     s = x + y
     t = s - x
-    return Sum(s, (x - (s - t)) + (y - t))
+    return s, (x - (s - t)) + (y - t)
 
 
 def round_sum(
@@ -300,13 +360,44 @@ def _fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
     """Build ``acc + R(p / 2^lsb)`` on integers held in float64, clamped or left to wrap later."""
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
-        total = acc + round_integer(a * b * p.reals["per_lsb"], rounding)
-        if not saturate:
-            return total
-        total = (total > p.reals["high"]).where(p.reals["high"], total)
-        return (p.reals["low"] > total).where(p.reals["low"], total)
+        return _onto(acc, round_integer(a * b * p.reals["per_lsb"], rounding), p, saturate)
 
     return step
+
+
+def _fixed_random_step(saturate: bool) -> Callable[..., Vec]:
+    """Build the same with stochastic rounding: |x| + r 2^-bits, truncated, all of it exact."""
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
+        assert random is not None
+        x = a * b * p.reals["per_lsb"]
+        places = (x.magnitude_bits.as_real * p.reals["random_places"]).intrinsic("trunc")
+        integer = ((places + random.unsigned_reals) * p.reals["per_random_place"]).intrinsic(
+            "trunc"
+        )
+        return _onto(acc, integer.intrinsic("copysign", x), p, saturate)
+
+    return step
+
+
+def _onto(acc: Vec, integer: Vec, p: Parameters, saturate: bool) -> Vec:
+    """Add an integer, clamped or left to wrap later."""
+    total = acc + integer
+    if not saturate:
+        return total
+    total = (total > p.reals["high"]).where(p.reals["high"], total)
+    return (p.reals["low"] > total).where(p.reals["low"], total)
+
+
+def _slice(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+    """Add a slice of the exact product, as an integer: the part between 2^s and 2^(s + w).
+
+    With R_s(x) the multiple of 2^s next to x, slices R_s - R_(s+w) of all levels add up to x.
+    """
+    units = a * b * p.reals["per_last"]
+    above = (units * p.reals["per_slice"]).intrinsic("roundeven")
+    own = units.intrinsic("roundeven") - above * p.reals["slice"]
+    return acc + own
 
 
 def _all_steps() -> dict[str, Step]:
@@ -318,6 +409,7 @@ def _all_steps() -> dict[str, Step]:
         Step("double", DOUBLE, _native),
         Step("float-saturate", FLOAT, _native_saturating, clamp),
         Step("float-flush", FLOAT, _native_flushing, ("smallest_normal",)),
+        Step("slice", DOUBLE, _slice, SLICE_REALS),
         Step("masked32", FLOAT, _masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, _masked(True), clamp, ("shift",)),
         Step("via-half", FLOAT, _converted_half),
@@ -325,11 +417,18 @@ def _all_steps() -> dict[str, Step]:
     ]
     for mode in ("rtz", "rup", "rdn"):
         steps.append(Step(f"float-{mode}", FLOAT, _directed(mode)))
+        steps.append(Step(f"half-{mode}", HALF, _directed(mode)))
     for mode in ("rne", "rtz", "rup", "rdn"):
         for saturate, flush in product((False, True), repeat=2):
-            name = f"shifted32-{mode}{'-flush' * flush}{'-saturate' * saturate}"
+            suffix = f"{mode}{'-flush' * flush}{'-saturate' * saturate}"
             build = _shifted(mode, saturate, flush)
-            steps.append(Step(name, FLOAT, build, SHIFTED_REALS, SHIFTED_INTEGERS))
+            steps.append(Step(f"shifted32-{suffix}", FLOAT, build, SHIFTED_REALS))
+            if mode == "rne":
+                steps.append(Step(f"shifted16-{suffix}", HALF, build, SHIFTED_REALS))
+    for saturate, flush in product((False, True), repeat=2):
+        name = f"shifted32-sr{'-flush' * flush}{'-saturate' * saturate}"
+        build = _shifted_random(saturate, flush)
+        steps.append(Step(name, FLOAT, build, SHIFTED_RANDOM_REALS, random=True))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):
@@ -342,6 +441,14 @@ def _all_steps() -> dict[str, Step]:
                 name = f"fixed64-{rounding}-{overflow}"
                 build = _fixed_step(rounding, overflow == "saturate")
                 steps.append(Step(name, DOUBLE, build, FIXED_REALS))
+    for overflow in ("wrap", "saturate"):
+        build = _fixed_random_step(overflow == "saturate")
+        reals = (*FIXED_REALS, "random_places", "per_random_place")
+        steps.append(Step(f"fixed64-sr-{overflow}", DOUBLE, build, reals, random=True))
+    drop = ("random_drop",)
+    for step in [step for step in steps if step.random]:
+        name, integers = f"{step.name}-seeded", (*step.integers, *drop)
+        steps.append(replace(step, name=name, integers=integers, seeded=True))
     return {step.name: step for step in steps}
 
 

@@ -9,6 +9,7 @@ at a time. One turn of the loop holds whole blocks and whole steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +17,16 @@ from llvmlite import ir
 
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.steps import GroupStep, Step
-from fpsim.kernels.vector import Lanes, Vec, vector_bytes
+from fpsim.kernels.vector import Lanes, Vec, splat, vector_bytes
 
-__all__ = ["PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
+__all__ = ["MAX_UNROLLED", "PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
 
+#: Terms whose code is unrolled at most.
+MAX_UNROLLED = 64
+#: Terms per turn of a loop over a step's terms.
+FOLDED = 8
+#: What counters of random bits advance by per rounding; see `fpsim.random_bits`.
+STEP = 0x9E3779B9
 _INDEX = ir.IntType(64)
 AnyStep = Step | GroupStep
 
@@ -98,10 +105,10 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
         return Tile(1, 4, lanes)
     if source.quadrants > 1:
         return Tile(2, 1, lanes)
+    if step.name.startswith(("shifted", "masked", "slice")):
+        return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:
         return Tile(4, 3 if wide else 1, lanes)
-    if step.name.startswith(("shifted", "masked")):
-        return Tile(4, 2, lanes)
     if step.integers or step.terms > 1:
         return Tile(2, 2, lanes)
     return Tile(4, 4 if wide else 2, lanes)
@@ -118,6 +125,7 @@ class Emitter:
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
         self.groups = builder.udiv(self.size.depth, number(source.size))
+        self.rounds = self.mul(self.groups, number(source.quadrants))
         self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
 
     def add(self, *terms: Any) -> Any:
@@ -181,21 +189,33 @@ class Emitter:
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
         return self.load_vector(pointer, self.add(start, column))
 
-    def random_bits(self, r: int, v: int, k: Any) -> Vec:
-        """Load the random integers of a cell at ``k``."""
-        builder, lanes = self.builder, self.lanes
-        row = self.mul(self.add(self.size.row, number(r)), self.size.depth)
+    def random_bits(self, r: int, v: int, k: Any, parameters: Parameters) -> Vec:
+        """Return the random integers of a cell for term ``k``: loaded, or made of its streams."""
+        row = self.add(self.size.row, number(r))
+        if self.step.seeded:
+            words = self._random_words(row, v, None)
+            counter = self.builder.trunc(self.mul(k, number(STEP)), ir.IntType(32))
+            counters = splat(self.builder, counter, words.type)
+            words = mixed(self.builder, self.builder.add(words, counters))
+            return Vec(self.lanes, self._as_wide(words), True) >> parameters.integers["random_drop"]
+        return Vec(self.lanes, self._as_wide(self._random_words(row, v, k)), True)
+
+    def _random_words(self, row: Any, v: int, k: Any) -> Any:
+        """Load what there is for a cell's columns: streams (M, N), or integers (M, K, N) at k."""
+        if k is not None:
+            row = self.add(self.mul(row, self.rounds), k)
         index = self.add(
-            self.mul(self.add(row, k), self.size.columns),
-            self.size.column,
-            number(v * self.tile.lanes),
+            self.mul(row, self.size.columns), self.size.column, number(v * self.tile.lanes)
         )
-        word = ir.VectorType(ir.IntType(32), self.tile.lanes)
-        where = builder.bitcast(builder.gep(self.at.random, [index]), word.as_pointer())
-        loaded = builder.load(where, align=4)
-        if lanes.bits > 32:
-            loaded = builder.zext(loaded, lanes.integer_type)
-        return Vec(lanes, loaded, True)
+        pointer = self.builder.gep(self.at.random, [index])
+        kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
+        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
+
+    def _as_wide(self, words: Any) -> Any:
+        """Widen integers to the lane's width."""
+        if words.type == self.lanes.integer_type:
+            return words
+        return self.builder.zext(words, self.lanes.integer_type)
 
     def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
         """Emit the loop that sums one block; by row, vector and the two signs."""
@@ -242,17 +262,19 @@ class Emitter:
 
 
 class Terms:
-    """The terms of one turn, for one cell: `pair` and `power` emit their code when asked."""
+    """The terms of one step, for one cell; see `fpsim.kernels.steps.TermSource`."""
 
-    def __init__(self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any) -> None:
+    def __init__(
+        self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
+    ) -> None:
         self._emit, (self._row, self._vector) = emitter, cell
-        self._k, self._sums = k, sums
+        self._k, self._sums, self._first = k, sums, first
 
-    def pair(self, i: int) -> tuple[Vec, Vec]:
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
         """Return two vectors whose product is term ``i``."""
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
-            k = emit.add(self._k, number(i))
+            k = self._element(i)
             return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
         index, group, a_sign, b_sign = self._block(i)
         scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
@@ -260,38 +282,75 @@ class Terms:
         )
         return self._sums[index][r, v, a_sign, b_sign], scale
 
-    def power(self, i: int) -> Vec:
+    def power(self, i: Any) -> Vec:
         """Return 2^e of term ``i``; 0 if it does not count."""
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
-            k = emit.add(self._k, number(i))
+            k = self._element(i)
             x = emit.row_element(emit.at.x_powers, r, k)
             return x * emit.panel_vector(emit.at.y_powers, v, k)
         _, group, a_sign, b_sign = self._block(i)
         x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
         return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
 
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term."""
+        looped = 0 if self._emit.source.block else len(terms) // FOLDED * FOLDED
+        values = self._loop(terms[:looped], start, add) if looped > FOLDED else start
+        for i in terms[looped if looped > FOLDED else 0 :]:
+            values = add(i, *values)
+        return values
+
+    def _loop(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Fold in a loop of `FOLDED` terms a turn."""
+        emit, builder = self._emit, self._emit.builder
+        before, body = builder.block, builder.append_basic_block("terms")
+        after = builder.append_basic_block("folded")
+        builder.branch(body)
+        builder.position_at_end(body)
+        first = builder.phi(_INDEX)
+        first.add_incoming(number(terms.start), before)
+        carried = tuple(
+            Vec(value.lanes, builder.phi(value.value.type), value.integer) for value in start
+        )
+        values = carried
+        for i in range(FOLDED):
+            values = add(emit.add(first, number(i * terms.step)), *values)
+        following = emit.add(first, number(FOLDED * terms.step))
+        last = builder.block
+        first.add_incoming(following, last)
+        for phi, value, result in zip(carried, start, values, strict=True):
+            phi.value.add_incoming(value.value, before)
+            phi.value.add_incoming(result.value, last)
+        builder.cbranch(builder.icmp_signed("<", following, number(terms.stop)), body, after)
+        builder.position_at_end(after)
+        return values
+
+    def _element(self, i: Any) -> Any:
+        """Return where term ``i`` stands in K, if terms are products."""
+        emit = self._emit
+        return emit.add(self._k, number(self._first), number(i) if isinstance(i, int) else i)
+
     def _block(self, i: int) -> tuple[int, Any, int, int]:
         source = self._emit.source
-        index, quadrant = divmod(i, source.quadrants)
+        index, quadrant = divmod(self._first + i, source.quadrants)
         first = self._emit.builder.udiv(self._k, number(source.size))
         a_sign, b_sign = divmod(quadrant, source.b_signs)
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
-class Shifted:
-    """Terms counted from a first one."""
-
-    def __init__(self, terms: Terms, first: int) -> None:
-        self._terms, self._first = terms, first
-
-    def pair(self, i: int) -> tuple[Vec, Vec]:
-        """Return two vectors whose product is term ``i``."""
-        return self._terms.pair(self._first + i)
-
-    def power(self, i: int) -> Vec:
-        """Return 2^e of term ``i``."""
-        return self._terms.power(self._first + i)
+def mixed(builder: Any, words: Any) -> Any:
+    """Return the hash of 32-bit words; see `fpsim.random_bits`."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
+        amount = ir.Constant(words.type, [shift] * words.type.count)
+        words = builder.xor(words, builder.lshr(words, amount))
+        if factor is not None:
+            words = builder.mul(words, ir.Constant(words.type, [factor] * words.type.count))
+    return words
 
 
 def number(value: int) -> Any:
@@ -333,13 +392,16 @@ def build_tile(
     result = {}
     for cell in emit.cells:
         value = Vec(emit.lanes, acc[cell], False)
-        terms = Terms(emit, cell, k, sums)
         for first in range(0, count // source.size * source.quadrants, step.terms):
+            terms = Terms(emit, cell, k, sums, first)
             if isinstance(step, GroupStep):
-                value = step.build(value, Shifted(terms, first), parameters)
+                value = step.build(value, terms, parameters)
             else:
-                bits = emit.random_bits(*cell, k) if step.random else None
-                value = step.build(value, *terms.pair(first), parameters, bits)
+                bits = None
+                if step.random:
+                    term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
+                    bits = emit.random_bits(*cell, emit.add(term, number(first)), parameters)
+                value = step.build(value, *terms.pair(0), parameters, bits)
         result[cell] = value.value
 
     following = emit.add(k, number(count))
