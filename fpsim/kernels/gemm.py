@@ -21,7 +21,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, build_tile
+from fpsim.kernels.emit import build_tile
+from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile
 
 __all__ = ["gemm"]
 

@@ -10,15 +10,8 @@ from typing import Any
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters, to_odd
 from fpsim.kernels.rounding import mode_constants
-from fpsim.kernels.steps import (
-    LANE_REALS,
-    GroupStep,
-    Step,
-    Sum,
-    TermSource,
-    exact_sum,
-    round_sum,
-)
+from fpsim.kernels.steps import GroupStep, Step, TermSource
+from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_sum
 from fpsim.kernels.vector import DOUBLE, Vec
 
 __all__ = ["Node", "binary_node", "exact_node", "separate_step", "tree_step"]

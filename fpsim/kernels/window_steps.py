@@ -14,15 +14,8 @@ from typing import Any
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
 from fpsim.kernels.rounding import mode_constants
-from fpsim.kernels.steps import (
-    LANE_REALS,
-    GroupStep,
-    Sum,
-    TermSource,
-    exact_sum,
-    round_integer,
-    round_sum,
-)
+from fpsim.kernels.steps import GroupStep, TermSource
+from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_integer, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, Vec
 
 __all__ = ["LANES", "aligned_step", "integer_step", "joined_step", "whole_step"]
