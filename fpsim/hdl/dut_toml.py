@@ -211,14 +211,7 @@ def _input(table: dict[str, Any]) -> Input:
     beats = table.get("beats", [])
     if not isinstance(beats, list) or not all(isinstance(b, dict) for b in beats):
         raise FpsimError("input.beats: not a list of tables; write [[input.beats]]")
-    if adapted:
-        if beats:
-            raise FpsimError("input.beats: not beside an adapter, which makes the beats")
-        runs: tuple[Beats, ...] = (
-            Beats({n: Wires((Place(f"adapter_{n}"),)) for n in "ab"}, elements=1),
-        )
-    else:
-        runs = tuple(_beats(b, f"input.beats[{i}]") for i, b in enumerate(beats))
+    runs = tuple(_beats(b, f"input.beats[{i}]") for i, b in enumerate(beats))
     ports = {k: _port(table, k, "input") for k in ("valid", "ready", "first", "last")}
     per = _choice(table.get("per", "vector"), ("vector", "group"), "input.per")
     return Input(runs, **ports, per_group=per == "group", tie=_tie(table, "input"))
