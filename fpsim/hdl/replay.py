@@ -165,12 +165,25 @@ class Simulation:
         limit = self.options.timeout
         if limit is None:
             limit = RUN_SECONDS + stimulus.beats / RUN_CLOCKS_PER_SECOND
-        job = _bench_job(self.dut, stimulus, writer, self.options)
-        result = self.work.run(job, stimulus.compared, limit, progress)
+        result = self._run(stimulus, writer, limit, progress)
         if result["error"]:
             done = f" ({result['compared']} of {stimulus.compared} results were compared)"
             raise SimulationFailed(f"run: {self.tool}: {result['error']}{done}")
         return result
+
+    def _run(
+        self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
+    ) -> dict[str, Any]:
+        job = _bench_job(self.dut, stimulus, writer, self.options)
+        return self.work.run(job, stimulus.compared, limit, progress)
+
+    @property
+    def waveform(self) -> Path | None:
+        """Where the waveform is, if one was asked for."""
+        if not self.options.waves:
+            return None
+        name = "run/dump.vcd" if self.tool.name == "verilator" else f"{self.dut.top}.fst"
+        return self.work.directory / name
 
 
 def replay(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process between `fpsim.hdl.replay` and a simulator: builds or runs through cocotb's runner.
 
-    python fpsim_launch.py build|run JOB.json
+    python fpsim_launch.py build|run|commands JOB.json
 
 A process of its own, because the runner takes its settings from the environment and prints, and
 because its group can be ended as a whole. It ends itself if its parent disappears. Like
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,6 +33,9 @@ def main(arguments: list[str]) -> int:
     action, job_path = arguments
     job: dict[str, Any] = json.loads(Path(job_path).read_text(encoding="utf-8"))
     _follow_parent()
+    if action == "commands":
+        statuses = (subprocess.run(command, check=False).returncode for command in job["commands"])
+        return next((1 for status in statuses if status), 0)
     # Imported here: cocotb is an optional dependency.
     from cocotb_tools.runner import get_runner
 
