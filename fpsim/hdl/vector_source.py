@@ -14,7 +14,7 @@ from fpsim.errors import FpsimError
 from fpsim.hdl.dut import Dut
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
-from fpsim.vectors import Section, VectorSet
+from fpsim.vectors import Op, Section, VectorSet
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.dots import DotPlan, plan_dots
@@ -80,16 +80,16 @@ def from_stream(stream: VectorSet, head_lines: int | None = None) -> VectorSourc
     )  # fmt: skip
 
 
-def from_plan(plan: DotPlan) -> VectorSource:
-    """Return a set of dot products that is made block by block."""
+def from_plan(plan: DotPlan, addends: bool = True) -> VectorSource:
+    """Return a set of dot products that is made block by block; the addends 0 if not wanted."""
+    shape = plan.shape
 
     def blocks() -> Iterator[tuple[int, Columns]]:
         start = 0
         for columns in plan:
-            yield start, columns
+            yield start, columns if addends else _without_addends(shape, columns)
             start += columns["op"].size
 
-    shape = plan.shape
     return VectorSource(
         shape.spec, shape.k, shape.group, plan.count, plan.strategy, plan.seed, plan.sections,
         blocks,
@@ -130,7 +130,20 @@ def made_for(
         return from_stream(stream)
     k = dut.k if dut.k is not None else _elements(dut, spec)
     group = _group(dut, spec, k)
-    return from_plan(plan_dots(spec, strategy=strategy, count=count, seed=seed, k=k, group=group))
+    plan = plan_dots(spec, strategy=strategy, count=count, seed=seed, k=k, group=group)
+    return from_plan(plan, addends=dut.adapter is not None or dut.carries("c"))
+
+
+def _without_addends(shape: Shape, columns: Columns) -> Columns:
+    """Return dot products onto 0; what else there is stays."""
+    dots = np.flatnonzero(columns["op"] == Op.DOT)
+    if not dots.size:
+        return columns
+    part = {name: column[dots] for name, column in columns.items()}
+    acc, c = columns["acc"].copy(), columns["c"].copy()
+    c[dots] = 0
+    acc[dots] = shape.dot(part, c[dots])
+    return columns | {"c": c, "acc": acc}
 
 
 def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
