@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,13 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> Diagnosis:
-    """Explain the first mismatch of a result and guess the mistake behind all of them."""
+def diagnose(
+    source: VectorSource, writer: BeatWriter, result: ReplayResult, lanes: int = 0
+) -> Diagnosis:
+    """Explain the first mismatch of a result and guess the mistake behind all of them.
+
+    ``lanes``: elements per beat of the design, if known.
+    """
     first = result.kept[0]
     states = {m.index: m.code for m in result.kept}
     run = fetch(source, [first.index, *([] if first.before is None else [first.before])])
@@ -82,7 +87,7 @@ def diagnose(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> 
         explanation = explain_dot(shape, row, before, *place)
     fmt, expected = source.spec.result, int(row["acc"])
     try:
-        found = tuple(guesses(_case(source, writer, result)))
+        found = tuple(guesses(replace(_case(source, writer, result), lanes=lanes)))
     except FpsimError:
         found = ()
     return Diagnosis(

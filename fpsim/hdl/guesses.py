@@ -9,7 +9,7 @@ mismatches it explains less the matches it contradicts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,21 @@ from fpsim.errors import FpsimError
 from fpsim.hdl.encodings import ENCODINGS, encode
 from fpsim.hdl.sequence import VectorRun, dot_form
 from fpsim.vectors import Op
+from fpsim.vectors.beats import Palette
 from fpsim.vectors.mutants import mutants_of
-from fpsim.vectors.shape import Columns
+from fpsim.vectors.shape import Columns, Shape
 
 __all__ = ["Case", "Guess", "guesses"]
 
 MAX_GUESSES = 3
+#: A guess that is less often right than this, or than chance, is none.
+LEAST_SCORE = 0.1
 #: Mismatches and matches that a guess is tried on, and one that runs through the exact model.
 FAST_ROWS, SLOW_ROWS = 256, 24
 
 Codes = NDArray[np.uint64]
-#: Given rows: what a design with the mistake answers.
+#: Columns and addends to results, and rows to what a design with the mistake answers.
+Run = Callable[[Columns, NDArray[Any]], NDArray[Any]]
 Predict = Callable[[NDArray[np.int64]], NDArray[Any]]
 
 
@@ -46,6 +50,7 @@ class Case:
     before: Codes
     previous: NDArray[np.int64]
     judged: NDArray[np.int64]  #: rows that were compared and whose seen code is known
+    lanes: int = 0  #: elements per beat of the design; 0: not known
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def guesses(case: Case) -> list[Guess]:
     found = []
     for name, predict, slow in (*_wirings(case), *_mutants(case)):
         guess = _tried(case, name, predict, SLOW_ROWS if slow else FAST_ROWS)
-        if guess is not None and guess.score > 0:
+        if guess is not None and guess.score >= LEAST_SCORE:
             found.append(guess)
     found.sort(key=lambda guess: (-guess.score, len(guess.mistake)))
     return found[:MAX_GUESSES]
@@ -128,9 +133,7 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
     before = np.where(op == Op.MAC, case.before, columns["c"].astype(np.uint64))
     expected = columns["acc"].astype(np.uint64)
 
-    def predicted(
-        rows: NDArray[np.int64], run: Callable[[Columns, NDArray[Any]], NDArray[Any]]
-    ) -> NDArray[Any]:
+    def predicted(rows: NDArray[np.int64], run: Run) -> NDArray[Any]:
         out = expected[rows]
         sums = np.flatnonzero((op[rows] == Op.MAC) | (op[rows] == Op.DOT))
         part = rows[sums]
@@ -157,6 +160,26 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         return out
 
     yield "operands of the vector before", stale, False
-    for mutant in mutants_of(shape):
-        if mutant.name != "previous products":  # said above, with the vector really before
-            yield mutant.name, lambda rows, m=mutant: predicted(rows, m.run), mutant.slow  # type: ignore[misc]
+    for name, run, slow in _changes(shape, case.lanes):
+        yield name, lambda rows, r=run: predicted(rows, r), slow  # type: ignore[misc]
+
+
+def _changes(shape: Shape, lanes: int) -> Iterator[tuple[str, Run, bool]]:
+    """Yield changed arithmetic: the unit's mutants, the same in both operands, lanes of a beat."""
+    mutants = {m.name: m for m in mutants_of(shape) if m.name != "previous products"}
+    for mutant in mutants.values():
+        yield mutant.name, mutant.run, mutant.slow
+    for name, mutant in mutants.items():
+        twin = mutants.get(f"b{name[1:]}")
+        if name.startswith("a: ") and mutant.spec and twin and twin.spec:
+            both = Shape(replace(mutant.spec, b=twin.spec.b), shape.k, shape.group)
+            yield f"a and b{name[1:]}", both.dot, False
+    zero = Palette(shape).zero("a")
+    for lane in range(lanes) if 1 < lanes < shape.k else ():
+
+        def dropped(columns: Columns, c: NDArray[Any], lane: int = lane) -> NDArray[Any]:
+            a = columns["a"].copy()
+            a[:, lane::lanes] = zero
+            return shape.dot(columns | {"a": a}, c)
+
+        yield f"lane {lane} of every beat dropped", dropped, False

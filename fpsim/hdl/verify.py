@@ -118,7 +118,8 @@ def verify_design(
     result = run_source(simulation, source, writer, progress)
     if not result.kept or not plan.explain:
         return Report(result, waveform=simulation.waveform)
-    diagnosis = diagnose(source, writer, result)
+    lanes = max((beats.elements or 0 for beats in dut.input.beats), default=0)
+    diagnosis = diagnose(source, writer, result, lanes)
     made = shrink(simulation, source, writer, result.kept[0].index)
     reproducer_dir = made.run.write(directory.with_name(f"{directory.name}-reproducer"))
     if plan.options.waves:  # the waveform that stays is that of the reproducer
