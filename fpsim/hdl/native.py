@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from fpsim.hdl.work import Progress, SimulationFailed
 
 __all__ = ["NativeSimulation", "build_commands", "write_testbench"]
 
+# What Icarus and Verilator say of a connection to a port that is not there.
+_NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found: '(?P<pin>\w+)'")
 _SHARES = 1 << 16
 _FILE = f"{BENCH_TOP}.sv"
 
@@ -61,7 +64,14 @@ class NativeSimulation(Simulation):
         commands = build_commands(
             self.tool.name, self.dut, path, self.work.directory, self.options.waves
         )
-        return self.work.build_with(commands, text, progress)
+        try:
+            return self.work.build_with(commands, text, progress)
+        except SimulationFailed as failed:
+            missing = _NO_PORT.search(str(failed))
+            if missing is None:
+                raise
+            port = missing["icarus"] or missing["pin"]
+            raise SimulationFailed(f"build: port: {self.dut.top} has no port {port!r}") from None
 
     def _run(
         self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None

@@ -21,7 +21,7 @@ from fpsim.hdl.dut import Dut
 from fpsim.hdl.parameters import RtlTop
 from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.serialise import Serialiser
-from fpsim.hdl.simulator import Simulator, find
+from fpsim.hdl.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
 from fpsim.hdl.stimulus import BeatWriter, Located, Stimulus, locate, write_stimulus
 from fpsim.hdl.vector_source import VectorSource, from_directory
 from fpsim.hdl.work import Progress, SimulationFailed, Work
@@ -146,6 +146,10 @@ class Simulation:
     bench = "cocotb"
 
     def __init__(self, dut: Dut, tool: Simulator, directory: Path, options: Options) -> None:
+        if dut.vhdl != (tool.name in VHDL_SIMULATORS):
+            language = "VHDL" if dut.vhdl else "Verilog"
+            takes = ", ".join(VHDL_SIMULATORS if dut.vhdl else SIMULATORS)
+            raise FpsimError(f"simulator: {tool.name} does not take {language}; allowed: {takes}")
         self.dut, self.tool, self.options = dut, tool, options
         self.work = Work(tool, dut, directory, options.waves)
 
@@ -182,8 +186,8 @@ class Simulation:
         """Where the waveform is, if one was asked for."""
         if not self.options.waves:
             return None
-        name = "run/dump.vcd" if self.tool.name == "verilator" else f"{self.dut.top}.fst"
-        return self.work.directory / name
+        names = {"verilator": "run/dump.vcd", "ghdl": f"run/{self.dut.top}.ghw"}
+        return self.work.directory / names.get(self.tool.name, f"{self.dut.top}.fst")
 
 
 def replay(

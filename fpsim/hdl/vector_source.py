@@ -25,6 +25,8 @@ from fpsim.vectors.shape import Columns, Shape
 __all__ = ["VectorSource", "from_directory", "from_stream", "made_for"]
 
 BLOCK = 1 << 16
+#: Random vectors that a stream has at most; more come as dot products, which are made faster.
+MAX_STREAM = 1 << 16
 Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 
 
@@ -122,7 +124,7 @@ def made_for(
     Raises:
         FpsimError: as `fpsim.vectors.generate` and `fpsim.vectors.dots.plan_dots`.
     """
-    if _takes_streams(dut, spec):
+    if _takes_streams(dut, spec) and count <= MAX_STREAM:
         stream = vectors.generate(
             spec, strategy=strategy, count=count, seed=seed, exponents=dut.carries("exp"),
             load="load" in dut.known_ops and dut.carries("c"),
@@ -161,7 +163,7 @@ def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
 
 def _elements(dut: Dut, spec: MacSpec) -> int:
     """Return the elements of a step of the unit, made up to whole beats and scales."""
-    natural = Shape.of(spec, None, dut.group).k
+    natural = 1 if _takes_streams(dut, spec) else Shape.of(spec, None, dut.group).k
     unit = max([b.elements for b in dut.input.beats if b.elements is not None], default=1)
     return -(-natural // unit) * unit
 

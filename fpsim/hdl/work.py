@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 BUILD_SECONDS = 600.0
 # A warning of the user's design is not an error; the reference RTL is linted by tests.
-_BUILD_ARGS = {"verilator": ("-Wno-fatal",)}
+_BUILD_ARGS = {"verilator": ("-Wno-fatal",), "ghdl": ("--std=08",)}
 _LAUNCHER = Path(__file__).parent / "inside" / "fpsim_launch.py"
 # What would change the behaviour of cocotb, its runner or make behind our back.
 _DROPPED_VARIABLES = ("COCOTB_", "PYTEST_", "GPI_", "PYGPI_", "SIM_CMD_", "MAKE", "MFLAGS")
@@ -70,7 +70,6 @@ class Work:
             "sources": [str(path) for path in self.dut.sources],
             "include": [str(path) for path in self.dut.include],
             "defines": dict(self.dut.defines),
-            "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
         }
         return self._build("build", job, "", progress)
 
@@ -149,6 +148,7 @@ class Work:
             "top": self.dut.top,
             "language": "vhdl" if self.dut.vhdl else "verilog",
             "parameters": dict(self.dut.parameters),
+            "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
             "build_dir": str(self.directory),
             "run_dir": str(self.run_dir),
             "waves": self.waves,
@@ -175,9 +175,10 @@ class Work:
             )
         except child.TimeLimitReached:
             done = self._done() if action == "run" else 0
+            hint = "; a loop without delay, or --timeout is short" if action == "run" else ""
             after = f" (at least {done} vectors were done)" if done else ""
             raise SimulationFailed(
-                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped{after}"
+                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped{after}{hint}"
             ) from None
 
     def _done(self) -> int:

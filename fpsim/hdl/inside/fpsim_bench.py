@@ -7,6 +7,7 @@ lines. It writes what differed, or what went wrong, to the job's result file.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import random
@@ -76,8 +77,9 @@ def check_ports(dut: Any, job: dict[str, Any]) -> None:
 def _check_port(dut: Any, port: str, width: int, exact: bool) -> None:
     handle = getattr(dut, port, None)
     if handle is None:
-        names = ", ".join(sorted(h._name for h in dut))
-        raise Stuck(f"port: {dut._name} has no port {port!r}; it has {names}")
+        near = difflib.get_close_matches(port, [h._name for h in dut], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise Stuck(f"port: {dut._name} has no port {port!r}{hint}")
     have = len(handle)
     if have < width or (exact and have != width):
         need = "" if exact else "at least "
@@ -186,7 +188,7 @@ class _Bench:
             self.quiet += 1
             if monitor.results != self.results:
                 self._progress()
-            elif self.quiet > job["patience"] or not self.looks_once:
+            if not self.looks_once or self.quiet > job["patience"]:
                 self._watch()
             if self.next is None and driver.idle and not board.waiting:
                 tail -= 1

@@ -55,6 +55,14 @@ def main(arguments: list[str]) -> int:
                 waves=job["waves"],
             )
         else:
+            if job["simulator"] == "ghdl":  # which takes its generics and standard when it runs
+                place = [f"--workdir={job['build_dir']}"]
+                settings = {
+                    "parameters": job["parameters"],
+                    "test_args": [*job["build_args"], *place],
+                }
+            else:
+                settings = {}
             runner.test(
                 test_module=BENCH_MODULE,
                 hdl_toplevel=job["top"],
@@ -64,6 +72,7 @@ def main(arguments: list[str]) -> int:
                 results_xml=str(Path(job["run_dir"]) / "results.xml"),
                 extra_env={BENCH_JOB_VARIABLE: job_path},
                 waves=job["waves"],
+                **settings,
             )
     except (RuntimeError, ValueError) as error:
         print(f"launch: {error}", file=sys.stderr)
