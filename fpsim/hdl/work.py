@@ -178,7 +178,8 @@ class Work:
             hint = "; a loop without delay, or --timeout is short" if action == "run" else ""
             after = f" (at least {done} vectors were done)" if done else ""
             raise SimulationFailed(
-                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped{after}{hint}"
+                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped"
+                f"{after}{hint}"
             ) from None
 
     def _done(self) -> int:
