@@ -182,10 +182,10 @@ class Driver(_Agent):
         if self._queue and (self._shown or not self._stall or self._random.random() >= self._stall):
             self._shown = True
             self.valid.set(True)
-            self._set(self._queue[0][0])
+            self.put(self._queue[0][0])
         elif self.valid.handle is not None:
             self.valid.set(False)
-            self._set([self._random.getrandbits(width) for width in self._widths])
+            self.put([self._random.getrandbits(width) for width in self._widths])
 
     def settle(self) -> tuple[Sequence[int], Any] | None:
         """Return the beat and tag that the next rising edge takes, if it takes one."""
@@ -209,7 +209,8 @@ class Driver(_Agent):
         """Take the beat away at once, as for a reset."""
         self.valid.set(False)
 
-    def _set(self, values: Sequence[int]) -> None:
+    def put(self, values: Sequence[int]) -> None:
+        """Drive the data ports, those that change."""
         for handle, value, last in zip(self._handles, values, self._last, strict=True):
             if value != last:
                 handle.value = value
@@ -335,8 +336,11 @@ class Scoreboard:
             self.unexpected = self.unexpected or Mismatch(None, {}, shown)
             return
         expected, tag = self._waiting.popleft()
-        if expected is None:
-            return
+        if expected is not None:
+            self.judge(expected, seen, tag)
+
+    def judge(self, expected: Sequence[int], seen: Sequence[str], tag: Any) -> None:
+        """Compare a result with what it should be."""
         self.compared += 1
         for bits, value, mask in zip(seen, expected, self._masks, strict=True):
             try:
