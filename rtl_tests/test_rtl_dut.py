@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ def test_the_same_on_verilator(
     path: Path, unit: str, bench: str, verilator: Simulator, tmp_path: Path
 ) -> None:
     report = run(unit, read_dut(path), verilator, tmp_path, bench, options={"stall": 0.2})
+    assert report.passed, str(report)
+
+
+def test_ports_may_have_the_names_of_the_bench(icarus: Simulator, tmp_path: Path) -> None:
+    names = {"ab": "line", "c": "marks", "y": "out"}
+    for file, before in ((COMB, '(?<=")'), (COMB.with_suffix(".v"), r"\b")):
+        text = file.read_text(encoding="utf-8")
+        for old, new in names.items():
+            text = re.sub(rf"{before}{old}\b", new, text)
+        (tmp_path / file.name).write_text(text, encoding="utf-8")
+    report = run(FIXED16, read_dut(tmp_path / COMB.name), icarus, tmp_path, "native")
     assert report.passed, str(report)
 
 
