@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.replay import Options, SimulationFailed
 from fpsim.hdl.simulator import Simulator, find
 from fpsim.hdl.verify import Plan, Report, verify_design
+from fpsim.vectors import Op
 
 DOT4, FIXED24 = HERE / "examples" / "dot4" / "dut.toml", "e2m1-fixed24q2"
 COMB, FIXED16 = HERE / "designs" / "comb_mac.toml", "e2m1-fixed16q2"
@@ -205,6 +207,25 @@ def test_a_wrong_accumulator_is_shrunk_to_what_matters(icarus: Simulator, tmp_pa
     assert report.reproducer.run.count == 2
     again = run(unit.name, dut, icarus, tmp_path, vectors_dir=report.reproducer_dir)
     assert again.result.mismatch_count == 1
+
+
+def test_vectors_that_do_not_matter_are_dropped(icarus: Simulator, tmp_path: Path) -> None:
+    """Without a load the accumulator must be brought to where truncation shows."""
+    unit = fpsim.get_unit("e2m1-chain-e5m6")
+    top = reference_dut(fpsim.get_unit("e2m1-chain-e5m6-rtz").spec)
+    (beats,) = top.input.beats
+    fields = {name: wires for name, wires in beats.fields.items() if name not in ("c", "exp")}
+    dut = replace(
+        top,
+        ops={name: code for name, code in top.ops.items() if name != "load"},
+        input=replace(top.input, beats=(replace(beats, fields=fields),),
+                      tie={"c_i": 0, "exp_i": 0}),
+    )  # fmt: skip
+    report = run(unit.name, dut, icarus, tmp_path, "native", strategy="random", count=400)
+    assert report.reproducer is not None and report.reproducer.alone
+    made = report.reproducer.run
+    assert 3 <= made.count < report.result.kept[0].index // 2  # one stream, from its clear
+    assert made.columns["op"].tolist() == [Op.CLEAR] + [Op.MAC] * (made.count - 1)
 
 
 def test_unknown_bits_are_named(icarus: Simulator, tmp_path: Path) -> None:
