@@ -107,7 +107,7 @@ def test_ports_may_have_the_names_of_the_bench(icarus: Simulator, tmp_path: Path
 
 
 def test_stalls_depend_on_the_seed_alone(icarus: Simulator, tmp_path: Path) -> None:
-    plan = {"strategy": "random", "count": 60}
+    plan = {"bench": "native", "strategy": "random", "count": 60}
     clocks = [
         run(MXFP4, read_dut(SERIAL), icarus, tmp_path, **plan, options={"stall": 0.3, "seed": s})
         .result.clocks
@@ -199,13 +199,13 @@ def test_a_wrong_accumulator_is_shrunk_to_what_matters(icarus: Simulator, tmp_pa
     """Truncation shows late in a long stream; two vectors are left, few operands in them."""
     unit = fpsim.get_unit("e2m1-chain-e4m3")
     dut = reference_dut(fpsim.get_unit("e2m1-chain-e4m3-rtz").spec)
-    report = run(unit.name, dut, icarus, tmp_path, strategy="random", count=400)
+    report = run(unit.name, dut, icarus, tmp_path, "native", strategy="random", count=400)
     assert report.diagnosis is not None and report.reproducer is not None
     assert report.diagnosis.guesses[0].mistake == "rounding rtz"
     assert report.diagnosis.ulps in (-1, 1)
     assert "p[0]" in str(report.diagnosis) and " ulp" in str(report.diagnosis)
     assert report.reproducer.run.count == 2
-    again = run(unit.name, dut, icarus, tmp_path, vectors_dir=report.reproducer_dir)
+    again = run(unit.name, dut, icarus, tmp_path, "native", vectors_dir=report.reproducer_dir)
     assert again.result.mismatch_count == 1
 
 
@@ -228,18 +228,21 @@ def test_vectors_that_do_not_matter_are_dropped(icarus: Simulator, tmp_path: Pat
     assert made.columns["op"].tolist() == [Op.CLEAR] + [Op.MAC] * (made.count - 1)
 
 
-def test_unknown_bits_are_named(icarus: Simulator, tmp_path: Path) -> None:
-    report = run(MXFP4, with_bug(SERIAL, tmp_path, "BUG_CLEAR"), icarus, tmp_path, count=20,
-                 strategy="random")  # fmt: skip
+@BENCHES
+def test_unknown_bits_are_named(bench: str, icarus: Simulator, tmp_path: Path) -> None:
+    report = run(MXFP4, with_bug(SERIAL, tmp_path, "BUG_CLEAR"), icarus, tmp_path, bench, count=20,
+                 strategy="random", explain=bench == "native")  # fmt: skip
     assert "x" in report.result.mismatches[0].seen
     assert "out_data bit 31 is x" in str(report)
-    assert report.diagnosis is not None and report.diagnosis.seen_value == "unknown bits"
+    if report.diagnosis is not None:
+        assert report.diagnosis.seen_value == "unknown bits"
 
 
 def test_a_waveform_of_the_reproducer(icarus: Simulator, tmp_path: Path) -> None:
     dut = with_bug(COMB, tmp_path, "BUG_SIGN")
     for bench in ("cocotb", "native"):
-        report = run(FIXED16, dut, icarus, tmp_path, bench, options={"waves": True})
+        report = run(FIXED16, dut, icarus, tmp_path, bench, strategy="exhaustive",
+                     options={"waves": True}, explain=bench == "native")  # fmt: skip
         assert report.waveform is not None and report.waveform.stat().st_size > 200
 
 
@@ -274,8 +277,8 @@ def test_a_design_that_cannot_go_on_says_why(
 def test_a_combinational_loop_ends(bench: str, simulator: Simulator, tmp_path: Path) -> None:
     loop = ("comb_mac", "comb_loop")
     dut = read_dut(changed(COMB, tmp_path, loop))
-    with pytest.raises(SimulationFailed, match=r"did not converge|within 5 s and was stopped"):
-        run(FIXED16, dut, simulator, tmp_path, bench, options={"timeout": 5.0})
+    with pytest.raises(SimulationFailed, match=r"did not converge|within 3 s and was stopped"):
+        run(FIXED16, dut, simulator, tmp_path, bench, options={"timeout": 3.0})
 
 
 def test_the_wrong_language_is_refused(icarus: Simulator, tmp_path: Path) -> None:
