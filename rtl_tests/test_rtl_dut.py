@@ -173,7 +173,9 @@ def test_vhdl_through_ghdl(tmp_path: Path) -> None:
         (DOT4, FIXED24, "BUG_SUBNORMAL", "a and b: subnormals read as zero"),
         (DOT4, FIXED24, "BUG_LANE", "lane 0 of every beat dropped"),
         (COMB, FIXED16, "BUG_SIGN", "sign of a lost"),
-        (SERIAL, MXFP4, "BUG_STICKY", "rounding: sticky dropped"),
+        pytest.param(
+            SERIAL, MXFP4, "BUG_STICKY", "rounding: sticky dropped", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_bug_is_found_explained_and_shrunk(
