@@ -52,7 +52,7 @@ _JOINS = {Joins.ROOT: tree.ROOT, Joins.LEAF: tree.LEAF, Joins.FUSED: tree.FUSED}
 
 def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
     """Return the result code of each dot product."""
-    return step_codes(spec, args, 1)[..., 0]
+    return step_codes(spec, args, 1).reshape(args.shape)
 
 
 def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
@@ -61,6 +61,8 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
     Raises:
         FpsimError: a result that the accumulator has no code for.
     """
+    if 0 in args.shape:
+        return np.empty((*args.shape, 0), dtype=spec.result.dtype)
     c = np.ascontiguousarray(args.c.reshape(-1))
     codes = _run(spec, spec.accumulate, Rows.of(spec, args), c, random_rows(args), keep)
     return codes.astype(spec.result.dtype, copy=False).reshape(*args.shape, -1)

@@ -211,3 +211,11 @@ def test_sides_may_have_different_blocks() -> None:
     assert np.array_equal(UNIT.matmul(a, b, None, a_scale, b_scale), expected)
     dots = UNIT.dot(a[:, None], b.T[None], None, a_scale[:, None], b_scale.T[None])
     assert np.array_equal(dots, expected)
+
+
+@pytest.mark.parametrize("name", ["e2m1-chain-e5m10", "nvidia-h100-e4m3", "exact"])
+def test_no_dot_products_are_no_codes(name: str) -> None:
+    unit = get_unit(name)
+    a, b = np.zeros((0, 4), unit.a.dtype), np.zeros((3, 1, 4), unit.b.dtype)
+    codes = unit.dot(a, b)
+    assert codes.shape == (3, 0) and codes.dtype == unit.result.dtype
