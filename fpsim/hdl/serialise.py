@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.hdl.beat_plan import Beat, BeatPlan, Mark
+from fpsim.hdl.beat_plan import Beat, BeatPlan, LineField, Mark
 from fpsim.hdl.dut import Dut, Wires
-from fpsim.hdl.encodings import encodable, encode
+from fpsim.hdl.encodings import decode, encodable, encode
 from fpsim.hdl.pieces import MAX_WORD, Piece, zeros
 from fpsim.kernels.words import write_words
 from fpsim.spec import MacSpec
@@ -42,8 +42,18 @@ class Serialiser:
         self.plan = BeatPlan(dut, spec, k, group)
         self.dut, self.group = dut, group
         self._beats = self.plan.beats
-        fields = (*self.plan.inputs, *self.plan.outputs)
+        fields = (*self.inputs, *self.outputs)
         self.length = max(f.stop for f in fields) + 1
+
+    @property
+    def inputs(self) -> tuple[LineField, ...]:
+        """Inputs of the design, as they stand in a line."""
+        return self.plan.inputs
+
+    @property
+    def outputs(self) -> tuple[LineField, ...]:
+        """Outputs that are compared."""
+        return self.plan.outputs
 
     # -- what the design can be told -----------------------------------------------------------
 
@@ -133,18 +143,36 @@ class Serialiser:
                 out[starts[rows] + i] = self._text(beat, wired, rows)
         return out
 
+    def seen_code(self, seen: dict[str, str]) -> int | None:
+        """Return the accumulator code that bits per output port carry; None: not all known."""
+        wires, width = self.plan.wires["acc"], self.plan.widths["acc"]
+        code = 0
+        for port, pieces in self.plan.acc.items():
+            at = sum(piece.width for piece in pieces)
+            bits = seen[port][-at:]
+            for piece in pieces:
+                part, bits = bits[: piece.width], bits[piece.width :]
+                if piece.name:
+                    if not set(part) <= {"0", "1"}:
+                        return None
+                    code |= int(part, 2) << piece.shift
+        bits_on_wires = wires.element_bits or width
+        if code >> width and bits_on_wires > width:
+            code &= (1 << width) - 1
+        return decode(code, width, wires.encoding)
+
     def _text(self, beat: Beat, wired: _Wired, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         groups: list[tuple[Piece, ...]] = [(Piece(4, value=int(beat.marks)),)]
-        groups += [beat.ports[f.port] for f in self.plan.inputs]
+        groups += [beat.ports[f.port] for f in self.inputs]
         compared = Mark.COMPARE in beat.marks
-        groups += [self.plan.acc[f.port] if compared else zeros(f.width) for f in self.plan.outputs]
+        groups += [self.plan.acc[f.port] if compared else zeros(f.width) for f in self.outputs]
         pieces = [piece for group in groups for piece in group]
         elements = np.empty((rows.size, len(pieces)), dtype=np.uint64)
         widths = np.array([piece.width for piece in pieces], dtype=np.int64)
         for i, piece in enumerate(pieces):
             elements[:, i] = wired.piece(piece)[rows] if piece.name else np.uint64(piece.value)
         first = np.cumsum([0, *(len(group) for group in groups)]).astype(np.int64)
-        ends = [1, *(f.stop for f in (*self.plan.inputs, *self.plan.outputs))]
+        ends = [1, *(f.stop for f in (*self.inputs, *self.outputs))]
         digits = np.diff([0, *ends]).astype(np.int64)
         out = np.full((rows.size, self.length), ord("\n"), dtype=np.uint8)
         write_words(elements, widths, first, np.array(ends), digits, _ALPHABET, out)

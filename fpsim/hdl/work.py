@@ -19,7 +19,7 @@ from typing import Any
 
 from fpsim.errors import FpsimError
 from fpsim.hdl import child
-from fpsim.hdl.parameters import RtlTop
+from fpsim.hdl.dut import Dut
 from fpsim.hdl.simulator import Simulator
 
 __all__ = ["Progress", "SimulationFailed", "Work"]
@@ -28,6 +28,8 @@ __all__ = ["Progress", "SimulationFailed", "Work"]
 Progress = Callable[[str, int, int], None]
 
 BUILD_SECONDS = 600.0
+# A warning of the user's design is not an error; the reference RTL is linted by tests.
+_BUILD_ARGS = {"verilator": ("-Wno-fatal",)}
 _LAUNCHER = Path(__file__).parent / "inside" / "fpsim_launch.py"
 # What would change the behaviour of cocotb, its runner or make behind our back.
 _DROPPED_VARIABLES = ("COCOTB_", "PYTEST_", "GPI_", "PYGPI_", "SIM_CMD_", "MAKE", "MFLAGS")
@@ -45,8 +47,8 @@ class Work:
         FpsimError: a directory that cannot be written.
     """
 
-    def __init__(self, tool: Simulator, top: RtlTop, directory: Path, waves: bool) -> None:
-        self.tool, self.top, self.directory, self.waves = tool, top, directory, waves
+    def __init__(self, tool: Simulator, dut: Dut, directory: Path, waves: bool) -> None:
+        self.tool, self.dut, self.directory, self.waves = tool, dut, directory, waves
         self.run_dir = directory / "run"
         self.counter = self.run_dir / "progress.txt"
         self._stamp_file = directory / "stamp.txt"
@@ -69,11 +71,16 @@ class Work:
             return 0.0
         self._stamp_file.write_text("", encoding="ascii")
         started = time.perf_counter()
-        job = self._job() | {"sources": [str(path) for path in self.top.sources]}
+        job = self._job() | {
+            "sources": [str(path) for path in self.dut.sources],
+            "include": [str(path) for path in self.dut.include],
+            "defines": dict(self.dut.defines),
+            "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
+        }
         tell = None if progress is None else lambda: progress("build", 0, 0)
         if self._launch("build", job, BUILD_SECONDS, tell):
             errors = child.log_errors(self.directory / "build.log")
-            raise SimulationFailed(f"build: {self.tool} refuses {self.top.name}:\n{errors}")
+            raise SimulationFailed(f"build: {self.tool} refuses {self.dut.top}:\n{errors}")
         self._stamp_file.write_text(stamp, encoding="ascii")
         return time.perf_counter() - started
 
@@ -108,8 +115,9 @@ class Work:
     def _job(self) -> dict[str, Any]:
         return {
             "simulator": self.tool.name,
-            "top": self.top.name,
-            "parameters": self.top.parameters,
+            "top": self.dut.top,
+            "language": "vhdl" if self.dut.vhdl else "verilog",
+            "parameters": dict(self.dut.parameters),
             "build_dir": str(self.directory),
             "run_dir": str(self.run_dir),
             "waves": self.waves,
@@ -145,9 +153,11 @@ class Work:
     def _stamp(self) -> str:
         """What a build depends on, as one digest."""
         facts = [str(self.tool), version("cocotb"), sys.executable, self.waves]
-        facts += [self.top.name, sorted(self.top.parameters.items())]
+        facts += [self.dut.top, sorted(self.dut.parameters.items())]
+        facts += [sorted(self.dut.defines.items()), self.dut.include]
         digest = hashlib.sha256(repr(facts).encode())
-        for path in self.top.sources:
+        included = (f for i in self.dut.include for f in sorted(i.glob("*")) if f.is_file())
+        for path in (*self.dut.sources, *included):
             digest.update(str(path).encode())
             try:
                 digest.update(path.read_bytes())

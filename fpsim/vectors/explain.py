@@ -154,7 +154,7 @@ def trace_row(shape: Shape, row: Columns, c: int) -> oracle.Trace:
 
 def _explain_clock(path: Path, line: int) -> Explanation:
     vectors = files.read(path)
-    head = sum(1 for _ in files._hex_header(path / files.HEX))
+    head = files.head_lines(path)
     index = _row(line, head, vectors.count, path)
     row = {name: int(column[index]) for name, column in vectors.columns.items()}
     op, spec = Op(row["op"]), vectors.spec

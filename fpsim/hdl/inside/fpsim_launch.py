@@ -41,7 +41,10 @@ def main(arguments: list[str]) -> int:
             runner.build(
                 sources=job["sources"],
                 hdl_toplevel=job["top"],
-                parameters=job["parameters"],
+                parameters=_quoted(job["parameters"]),
+                includes=job["include"],
+                defines=_quoted(job["defines"]),
+                build_args=job["build_args"],
                 build_dir=job["build_dir"],
                 always=True,
                 timescale=("1ns", "1ps"),
@@ -51,7 +54,7 @@ def main(arguments: list[str]) -> int:
             runner.test(
                 test_module=BENCH_MODULE,
                 hdl_toplevel=job["top"],
-                hdl_toplevel_lang="verilog",
+                hdl_toplevel_lang=job["language"],
                 build_dir=job["build_dir"],
                 test_dir=job["run_dir"],
                 results_xml=str(Path(job["run_dir"]) / "results.xml"),
@@ -62,6 +65,11 @@ def main(arguments: list[str]) -> int:
         print(f"launch: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _quoted(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as the simulators' command lines want them: text in quotes."""
+    return {k: f'"{v}"' if isinstance(v, str) else v for k, v in settings.items()}
 
 
 def _follow_parent() -> None:
