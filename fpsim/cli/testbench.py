@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim rtl``, ``verify``: the RTL of a unit, replayed against its golden vectors."""
+"""``fpsim verify``: the RTL of a unit, replayed against its golden vectors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.progress import bar
 
 __all__ = ["register"]
-
-
-def _rtl(args: argparse.Namespace) -> int:
-    from fpsim.hdl.instantiation import instantiation
-
-    print(instantiation(fpsim.get_unit(args.unit).spec), end="")
-    return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -53,11 +46,6 @@ def _verify(args: argparse.Namespace) -> int:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add(
-        "rtl", _rtl, "Print the SystemVerilog instantiation of a unit", reports=False
-    )
-    sub.add_argument("unit")
-
     sub = commands.add(
         "verify", _verify, "Replay golden vectors through the unit's RTL in a simulator"
     )

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the published vectors find mistakes in RTL? Every fault simulated until a vector shows it.
+
+A family of tops is judged by the published units that it implements, cheapest first. A fault that
+no unit shows must be in `EQUIVALENT` with the reason why none can; else the vectors have a hole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fpsim.errors import FpsimError
+from fpsim.hdl.faults import FAULTS, Fault, inject
+from fpsim.hdl.parameters import RtlTop, rtl_top
+from fpsim.hdl.reference import reference_dut
+from fpsim.hdl.replay import Options, ReplayResult, Simulation, run_source
+from fpsim.hdl.serialise import Serialiser
+from fpsim.hdl.simulator import Simulator
+from fpsim.hdl.vector_source import VectorSource, from_directory
+from fpsim.hdl.work import SimulationFailed
+from fpsim.resources import golden_dir
+
+__all__ = ["EQUIVALENT", "FAMILIES", "Shown", "faults_of", "report", "show"]
+
+#: Published units by top module, the cheapest to simulate first.
+FAMILIES = {
+    "dot_chain": ("e2m1-chain-e5m10", "e1m2-chain-e8m7", "llm-fp4-shift-e5m10"),
+    "dot_fixed": ("e2m1-fixed24q2", "e3m0-fixed16q4-saturate", "int4-fixed12q0-saturate"),
+    "dot_aligned": ("fp4xfp8-aligned8-f10-rne", "fp4-aligned32-f13"),
+    "dot_block": ("nvfp4-block16-e8m23", "mxfp4-block32-e8m23", "amxfp4-block32-e8m23"),
+    "dot_tree": ("fp4xfp8-tree8-e8m7",),
+}
+PIPELINE = 2
+#: Stalls show mistakes of the handshake; a design that hangs is given up soon.
+OPTIONS = Options(stall=0.3, patience=200)
+
+_ONE_SIGN = "no zero or NaN of this unit gets there with a sign"
+#: Faults, as (family, file, name), that no vector of the family's units can show.
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a fault came to light."""
+
+    unit: str
+    vector: int | None  #: index of the first wrong vector; None: the simulation did not end well
+    line: int | None  #: of its vectors.hex
+    section: str
+    how: str  #: what was expected and seen, or how the simulation ended
+
+
+def faults_of(family: str) -> tuple[Fault, ...]:
+    """Return the faults in sources that a family's units are made of."""
+    files = {path.name for unit in FAMILIES[family] for path in _top(_vectors(unit)).sources}
+    return tuple(fault for fault in FAULTS if fault.file in files)
+
+
+def show(
+    family: str, fault: Fault, tool: Simulator, directory: Path, units: tuple[str, ...] = ()
+) -> Shown | None:
+    """Simulate a fault with the vectors of one unit after another; return the first that shows it.
+
+    Raises:
+        FpsimError: a fault that does not fit its source.
+    """
+    for unit in units or FAMILIES[family]:
+        source = _vectors(unit)
+        top = _top(source)
+        if all(path.name != fault.file for path in top.sources):
+            continue
+        work = directory / unit
+        shutil.rmtree(work, ignore_errors=True)
+        faulty = replace(top, sources=inject(fault, top.sources, work / "faulty"))
+        try:
+            result = _run(source, faulty, tool, work / "build")
+        except SimulationFailed as error:
+            if str(error).startswith("build"):
+                raise FpsimError(f"fault {fault.name}: {error}") from None
+            return Shown(unit, None, None, "", str(error).splitlines()[0])
+        if not result.passed:
+            return _shown(source, result)
+    return None
+
+
+def report(
+    family: str, tool: Simulator, directory: Path, progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Return which vector shows each fault of a family, and why some cannot be shown.
+
+    Raises:
+        FpsimError: a fault that lives without a reason, or one with a reason that is shown.
+    """
+    faults = faults_of(family)
+    rows = []
+    for done, fault in enumerate(faults):
+        shown = show(family, fault, tool, directory)
+        why = EQUIVALENT.get((family, fault.file, fault.name))
+        if (shown is None) != (why is not None):
+            verb = "is not shown" if shown is None else "is shown, though it cannot be,"
+            raise FpsimError(f"{family}: fault {fault.name!r} in {fault.file} {verb} by any vector")
+        found = {"equivalent": why} if shown is None else {"shown by": asdict(shown)}
+        rows.append({"fault": fault.name, "file": fault.file} | found)
+        if progress is not None:
+            progress(done + 1, len(faults))
+    units = list(FAMILIES[family])
+    shown_count = sum("shown by" in row for row in rows)
+    return {"top": family, "units": units, "faults": len(rows), "shown": shown_count, "table": rows}
+
+
+def write_report(table: dict[str, Any], path: Path) -> None:
+    """Write a report, whole or not at all."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def _vectors(unit: str) -> VectorSource:
+    return from_directory(golden_dir() / unit)
+
+
+def _top(source: VectorSource) -> RtlTop:
+    scaled = source.group > 0 and source.spec.block is None
+    return rtl_top(source.spec, stream=True, scaled=scaled, pipeline=PIPELINE)
+
+
+def _run(source: VectorSource, top: RtlTop, tool: Simulator, directory: Path) -> ReplayResult:
+    dut = reference_dut(source.spec, top)
+    writer = Serialiser(dut, source.spec, source.k, source.group)
+    return run_source(Simulation(dut, tool, directory, OPTIONS), source, writer)
+
+
+def _shown(source: VectorSource, result: ReplayResult) -> Shown:
+    if not result.mismatches:
+        return Shown(source.spec.name, None, None, "", str(result))
+    first = result.mismatches[0]
+    how = f"expected {first.expected}, seen {first.seen}"
+    return Shown(
+        source.spec.name, first.index, first.line, source.section_of(first.index), how
+    )
