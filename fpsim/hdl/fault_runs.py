@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,4 @@ def _shown(source: VectorSource, result: ReplayResult) -> Shown:
         return Shown(source.spec.name, None, None, "", str(result))
     first = result.mismatches[0]
     how = f"expected {first.expected}, seen {first.seen}"
-    return Shown(
-        source.spec.name, first.index, first.line, source.section_of(first.index), how
-    )
+    return Shown(source.spec.name, first.index, first.line, source.section_of(first.index), how)

@@ -56,7 +56,7 @@ Key = TypeVar("Key")
 
 
 def parameter_text(name: str, value: int) -> str:
-    """Return a parameter's value as SystemVerilog: the package's name of a code, else the number."""
+    """Return a parameter's value in SystemVerilog: the package's name of a code, or the number."""
     for end, names in _NAMES.items():
         if name.endswith(end):
             return f"fpsim_pkg::{names[value]}"

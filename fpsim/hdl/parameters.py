@@ -26,7 +26,7 @@ from fpsim.stages.simple import OverflowAt, ProductRounding
 from fpsim.stages.tree import Joins
 from fpsim.vectors.stream import EXPONENT_BITS
 
-__all__ = ["RtlTop", "rtl_top"]
+__all__ = ["RtlTop", "rtl_top", "sources_of"]
 
 PACKAGE = "fpsim_pkg.sv"
 _INSTANCE = re.compile(r"^\s+(\w+) #\($", re.MULTILINE)
@@ -106,7 +106,7 @@ def _mac(spec: MacSpec, family: _Family, operands: dict[str, int]) -> RtlTop:
         "c_i": width,
         "exp_i": EXPONENT_BITS,
     }
-    return RtlTop(name, parameters, _sources(name), inputs, {"acc_o": width})
+    return RtlTop(name, parameters, sources_of(name), inputs, {"acc_o": width})
 
 
 def _stream(
@@ -131,10 +131,10 @@ def _stream(
     outputs = {"ready_o": 1, "valid_o": 1, "acc_o": width}
     name = f"dot_{family.name}"
     tied = ("a_scale_i", "b_scale_i") if chain and not scaled else ()
-    return RtlTop(name, parameters, _sources(name), inputs, outputs, tied=tied)
+    return RtlTop(name, parameters, sources_of(name), inputs, outputs, tied=tied)
 
 
-def _sources(name: str) -> tuple[Path, ...]:
+def sources_of(name: str) -> tuple[Path, ...]:
     """Return a module's files in compile order: the package, then leaves before their users."""
     root = rtl_dir()
     found: list[Path] = [root / PACKAGE]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a design costs: cells, area, logic depth and flip-flops, mapped by Yosys.
 
-Area is in NAND2 equivalents of the generic library `fpsim.hdl.cell_library`: good for ratios between
-designs, not for square micrometres. Depth is the longest path of cells between registers or ports.
+Area is in NAND2 equivalents of the generic library `fpsim.hdl.cell_library`: good for ratios
+between designs, not for square micrometres. Depth is the longest path of cells between registers or ports.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def synthesise(top: RtlTop, directory: Path | None = None) -> Cost:
     counts = Counter(cell["type"] for cell in cells)
     unmapped = sorted(counts.keys() - _AREAS)
     if unmapped:
-        raise FpsimError(f"synthesis: {top.name}: {unmapped[0]} is no cell of the library; a latch?")
+        raise FpsimError(f"synthesis: {top.name}: no cell of the library is {unmapped[0]}")
     return Cost(
         top=top.name,
         cells=len(cells),
