@@ -111,7 +111,7 @@ def test_stream_parameters() -> None:
     assert (top.inputs["a_i"], top.inputs["b_i"]) == (16, 32)
     with pytest.raises(FpsimError, match=r"pipeline: 65 is not in 0\.\.64"):
         rtl_top(chain("e5m10"), stream=True, pipeline=65)
-    with pytest.raises(FpsimError, match="scaled: .* takes no scales; allowed: chain and block"):
+    with pytest.raises(FpsimError, match=r"scaled: .* takes no scales; allowed: chain and block"):
         rtl_top(fixed(24, -2), stream=True, scaled=True)
 
 

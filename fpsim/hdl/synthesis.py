@@ -2,7 +2,8 @@
 """What a design costs: cells, area, logic depth and flip-flops, mapped by Yosys.
 
 Area is in NAND2 equivalents of the generic library `fpsim.hdl.cell_library`: good for ratios
-between designs, not for square micrometres. Depth is the longest path of cells between registers or ports.
+between designs, not for square micrometres. Depth is the longest path of cells between registers
+or ports.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _script(top: RtlTop) -> list[str]:
         *([f"chparam {' '.join(sets)} {top.name}"] if sets else []),
         f"hierarchy -check -top {top.name}",
         "check -assert",
-        "synth -flatten",
+        "synth -flatten -noalumacc",  # every operator on its own: merged ones come out larger
         f"dfflibmap -liberty {_LIBRARY}",
         f"abc -liberty {_LIBRARY}",
         "opt_clean -purge",
