@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the published vectors find mistakes in RTL? Every fault simulated until a vector shows it.
 
-A family of tops is judged by the published units that it implements, cheapest first. A fault that
-no unit shows must be in `EQUIVALENT` with the reason why none can; else the vectors have a hole.
+A family of tops is judged by the published units that it implements, cheapest first: by the
+released vectors, then, for faults that those leave alone, by the directed ones of
+``fpsim vectors``. A fault that neither shows must be excused in `fpsim.hdl.fault_excuses`, with the
+reason why no vector of these units can show it; else the vectors have a hole.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fpsim.atomic import write_atomic
 from fpsim.errors import FpsimError
+from fpsim.hdl.fault_excuses import excuse
 from fpsim.hdl.faults import FAULTS, Fault, inject
 from fpsim.hdl.parameters import RtlTop, rtl_top
 from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.replay import Options, ReplayResult, Simulation, run_source
 from fpsim.hdl.serialise import Serialiser
 from fpsim.hdl.simulator import Simulator
-from fpsim.hdl.vector_source import VectorSource, from_directory
+from fpsim.hdl.vector_source import VectorSource, from_directory, from_plan
 from fpsim.hdl.work import SimulationFailed
 from fpsim.resources import golden_dir
+from fpsim.vectors.dots import plan_dots
 
-__all__ = ["EQUIVALENT", "FAMILIES", "Shown", "faults_of", "report", "show"]
+__all__ = ["FAMILIES", "Shown", "faults_of", "report", "show", "write_report"]
 
 #: Published units by top module, the cheapest to simulate first.
 FAMILIES = {
@@ -39,16 +44,13 @@ PIPELINE = 2
 #: Stalls show mistakes of the handshake; a design that hangs is given up soon.
 OPTIONS = Options(stall=0.3, patience=200)
 
-_ONE_SIGN = "no zero or NaN of this unit gets there with a sign"
-#: Faults, as (family, file, name), that no vector of the family's units can show.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
-
 
 @dataclass(frozen=True)
 class Shown:
     """How a fault came to light."""
 
     unit: str
+    vectors: str  #: released, or directed
     vector: int | None  #: index of the first wrong vector; None: the simulation did not end well
     line: int | None  #: of its vectors.hex
     section: str
@@ -62,30 +64,46 @@ def faults_of(family: str) -> tuple[Fault, ...]:
 
 
 def show(
-    family: str, fault: Fault, tool: Simulator, directory: Path, units: tuple[str, ...] = ()
+    family: str, fault: Fault, tool: Simulator, directory: Path, directed: bool = True
 ) -> Shown | None:
-    """Simulate a fault with the vectors of one unit after another; return the first that shows it.
+    """Simulate a fault with one set of vectors after another; return how the first one shows it.
 
     Raises:
         FpsimError: a fault that does not fit its source.
     """
-    for unit in units or FAMILIES[family]:
-        source = _vectors(unit)
-        top = _top(source)
-        if all(path.name != fault.file for path in top.sources):
-            continue
-        work = directory / unit
-        shutil.rmtree(work, ignore_errors=True)
-        faulty = replace(top, sources=inject(fault, top.sources, work / "faulty"))
-        try:
-            result = _run(source, faulty, tool, work / "build")
-        except SimulationFailed as error:
-            if str(error).startswith("build"):
-                raise FpsimError(f"fault {fault.name}: {error}") from None
-            return Shown(unit, None, None, "", str(error).splitlines()[0])
-        if not result.passed:
-            return _shown(source, result)
+    kinds = ("released", "directed") if directed else ("released",)
+    for kind in kinds:
+        for unit in FAMILIES[family]:
+            shown = _show(unit, kind, fault, tool, directory / f"{unit}-{kind}")
+            if shown is not None:
+                return shown
     return None
+
+
+def _show(unit: str, kind: str, fault: Fault, tool: Simulator, directory: Path) -> Shown | None:
+    source = _vectors(unit)
+    top = _top(source)
+    if all(path.name != fault.file for path in top.sources):
+        return None
+    if kind == "directed":
+        plan = plan_dots(source.spec, strategy=kind, k=source.k, group=source.group)
+        source = from_plan(plan)
+    shutil.rmtree(directory, ignore_errors=True)
+    faulty = replace(top, sources=inject(fault, top.sources, directory / "faulty"))
+    try:
+        result = _run(source, faulty, tool, directory / "build")
+    except SimulationFailed as error:
+        if str(error).startswith("build"):
+            raise FpsimError(f"fault {fault.name}: {error}") from None
+        return Shown(unit, kind, None, None, "", str(error).splitlines()[0])
+    if result.passed:
+        return None
+    if not result.mismatches:
+        return Shown(unit, kind, None, None, "", str(result))
+    first = result.mismatches[0]
+    section = source.section_of(first.index)
+    how = f"expected {first.expected}, seen {first.seen}"
+    return Shown(unit, kind, first.index, first.line, section, how)
 
 
 def report(
@@ -94,30 +112,30 @@ def report(
     """Return which vector shows each fault of a family, and why some cannot be shown.
 
     Raises:
-        FpsimError: a fault that lives without a reason, or one with a reason that is shown.
+        FpsimError: faults that live without an excuse, or with one though a vector shows them.
     """
     faults = faults_of(family)
-    rows = []
+    rows, wrong = [], []
     for done, fault in enumerate(faults):
-        shown = show(family, fault, tool, directory)
-        why = EQUIVALENT.get((family, fault.file, fault.name))
+        why = excuse(family, fault)
+        shown = show(family, fault, tool, directory, directed=why is None)
         if (shown is None) != (why is not None):
-            verb = "is not shown" if shown is None else "is shown, though it cannot be,"
-            raise FpsimError(f"{family}: fault {fault.name!r} in {fault.file} {verb} by any vector")
-        found = {"equivalent": why} if shown is None else {"shown by": asdict(shown)}
+            verb = "is shown by no vector" if shown is None else "is excused, but shown"
+            wrong.append(f"fault {fault.name!r} in {fault.file} {verb}")
+        found: dict[str, Any] = {"excused": why} if shown is None else {"shown": asdict(shown)}
         rows.append({"fault": fault.name, "file": fault.file} | found)
         if progress is not None:
             progress(done + 1, len(faults))
+    if wrong:
+        raise FpsimError(f"{family}: {'; '.join(wrong)}")
     units = list(FAMILIES[family])
-    shown_count = sum("shown by" in row for row in rows)
+    shown_count = sum("shown" in row for row in rows)
     return {"top": family, "units": units, "faults": len(rows), "shown": shown_count, "table": rows}
 
 
 def write_report(table: dict[str, Any], path: Path) -> None:
     """Write a report, whole or not at all."""
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_atomic(path, (json.dumps(table, indent=1) + "\n").encode(), "report")
 
 
 def _vectors(unit: str) -> VectorSource:
@@ -133,11 +151,3 @@ def _run(source: VectorSource, top: RtlTop, tool: Simulator, directory: Path) ->
     dut = reference_dut(source.spec, top)
     writer = Serialiser(dut, source.spec, source.k, source.group)
     return run_source(Simulation(dut, tool, directory, OPTIONS), source, writer)
-
-
-def _shown(source: VectorSource, result: ReplayResult) -> Shown:
-    if not result.mismatches:
-        return Shown(source.spec.name, None, None, "", str(result))
-    first = result.mismatches[0]
-    how = f"expected {first.expected}, seen {first.seen}"
-    return Shown(source.spec.name, first.index, first.line, source.section_of(first.index), how)

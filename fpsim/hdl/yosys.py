@@ -76,5 +76,5 @@ def run(
 
 
 def _errors(output: str, log: Path) -> str:
-    lines = [line for line in output.splitlines() if line.startswith("ERROR")]
+    lines = [line for line in output.splitlines() if "ERROR: " in line]
     return "\n".join(lines[: child.MAX_LOG_LINES]) or child.log_errors(log)
