@@ -21,7 +21,7 @@ from fpsim.hdl.dut import Dut
 from fpsim.hdl.parameters import RtlTop
 from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.serialise import Serialiser
-from fpsim.hdl.simulator import Simulator, find
+from fpsim.hdl.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
 from fpsim.hdl.stimulus import BeatWriter, Located, Stimulus, locate, write_stimulus
 from fpsim.hdl.vector_source import VectorSource, from_directory
 from fpsim.hdl.work import Progress, SimulationFailed, Work
@@ -146,6 +146,10 @@ class Simulation:
     bench = "cocotb"
 
     def __init__(self, dut: Dut, tool: Simulator, directory: Path, options: Options) -> None:
+        if dut.vhdl != (tool.name in VHDL_SIMULATORS):
+            language = "VHDL" if dut.vhdl else "Verilog"
+            takes = ", ".join(VHDL_SIMULATORS if dut.vhdl else SIMULATORS)
+            raise FpsimError(f"simulator: {tool.name} does not take {language}; allowed: {takes}")
         self.dut, self.tool, self.options = dut, tool, options
         self.work = Work(tool, dut, directory, options.waves)
 
@@ -165,12 +169,25 @@ class Simulation:
         limit = self.options.timeout
         if limit is None:
             limit = RUN_SECONDS + stimulus.beats / RUN_CLOCKS_PER_SECOND
-        job = _bench_job(self.dut, stimulus, writer, self.options)
-        result = self.work.run(job, stimulus.compared, limit, progress)
+        result = self._run(stimulus, writer, limit, progress)
         if result["error"]:
             done = f" ({result['compared']} of {stimulus.compared} results were compared)"
             raise SimulationFailed(f"run: {self.tool}: {result['error']}{done}")
         return result
+
+    def _run(
+        self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
+    ) -> dict[str, Any]:
+        job = _bench_job(self.dut, stimulus, writer, self.options)
+        return self.work.run(job, stimulus.compared, limit, progress)
+
+    @property
+    def waveform(self) -> Path | None:
+        """Where the waveform is, if one was asked for."""
+        if not self.options.waves:
+            return None
+        names = {"verilator": "run/dump.vcd", "ghdl": f"run/{self.dut.top}.ghw"}
+        return self.work.directory / names.get(self.tool.name, f"{self.dut.top}.fst")
 
 
 def replay(

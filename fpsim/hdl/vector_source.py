@@ -14,7 +14,7 @@ from fpsim.errors import FpsimError
 from fpsim.hdl.dut import Dut
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
-from fpsim.vectors import Section, VectorSet
+from fpsim.vectors import Op, Section, VectorSet
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.dots import DotPlan, plan_dots
@@ -25,6 +25,8 @@ from fpsim.vectors.shape import Columns, Shape
 __all__ = ["VectorSource", "from_directory", "from_stream", "made_for"]
 
 BLOCK = 1 << 16
+#: Random vectors that a stream has at most; more come as dot products, which are made faster.
+MAX_STREAM = 1 << 16
 Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 
 
@@ -80,16 +82,16 @@ def from_stream(stream: VectorSet, head_lines: int | None = None) -> VectorSourc
     )  # fmt: skip
 
 
-def from_plan(plan: DotPlan) -> VectorSource:
-    """Return a set of dot products that is made block by block."""
+def from_plan(plan: DotPlan, addends: bool = True) -> VectorSource:
+    """Return a set of dot products that is made block by block; the addends 0 if not wanted."""
+    shape = plan.shape
 
     def blocks() -> Iterator[tuple[int, Columns]]:
         start = 0
         for columns in plan:
-            yield start, columns
+            yield start, columns if addends else _without_addends(shape, columns)
             start += columns["op"].size
 
-    shape = plan.shape
     return VectorSource(
         shape.spec, shape.k, shape.group, plan.count, plan.strategy, plan.seed, plan.sections,
         blocks,
@@ -122,7 +124,7 @@ def made_for(
     Raises:
         FpsimError: as `fpsim.vectors.generate` and `fpsim.vectors.dots.plan_dots`.
     """
-    if _takes_streams(dut, spec):
+    if _takes_streams(dut, spec) and count <= MAX_STREAM:
         stream = vectors.generate(
             spec, strategy=strategy, count=count, seed=seed, exponents=dut.carries("exp"),
             load="load" in dut.known_ops and dut.carries("c"),
@@ -130,7 +132,20 @@ def made_for(
         return from_stream(stream)
     k = dut.k if dut.k is not None else _elements(dut, spec)
     group = _group(dut, spec, k)
-    return from_plan(plan_dots(spec, strategy=strategy, count=count, seed=seed, k=k, group=group))
+    plan = plan_dots(spec, strategy=strategy, count=count, seed=seed, k=k, group=group)
+    return from_plan(plan, addends=dut.adapter is not None or dut.carries("c"))
+
+
+def _without_addends(shape: Shape, columns: Columns) -> Columns:
+    """Return dot products onto 0; what else there is stays."""
+    dots = np.flatnonzero(columns["op"] == Op.DOT)
+    if not dots.size:
+        return columns
+    part = {name: column[dots] for name, column in columns.items()}
+    acc, c = columns["acc"].copy(), columns["c"].copy()
+    c[dots] = 0
+    acc[dots] = shape.dot(part, c[dots])
+    return columns | {"c": c, "acc": acc}
 
 
 def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
@@ -148,7 +163,7 @@ def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
 
 def _elements(dut: Dut, spec: MacSpec) -> int:
     """Return the elements of a step of the unit, made up to whole beats and scales."""
-    natural = Shape.of(spec, None, dut.group).k
+    natural = 1 if _takes_streams(dut, spec) else Shape.of(spec, None, dut.group).k
     unit = max([b.elements for b in dut.input.beats if b.elements is not None], default=1)
     return -(-natural // unit) * unit
 

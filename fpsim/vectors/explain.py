@@ -21,7 +21,7 @@ from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
-__all__ = ["Explanation", "explain", "schema_of"]
+__all__ = ["Explanation", "explain", "explain_clock", "explain_dot", "schema_of"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Explanation:
 
     unit: str
     equation: str
-    line: int  #: of vectors.hex, from 1
+    line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
     index: int  #: of the vector, from 0
     section: str
     op: str
@@ -51,8 +51,14 @@ class Explanation:
         return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
 
     def __str__(self) -> str:
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {self.expected:x}"
+        return "\n".join([*self.steps(), f"  result {self.computed:x}, {verdict}"])
+
+    def steps(self) -> list[str]:
+        """Return lines of text: the vector, its operands, and every internal node."""
+        place = "" if self.line is None else f"line {self.line} "
         lines = [
-            f"{self.unit}, line {self.line} (vector {self.index}, {self.section}): {self.op}",
+            f"{self.unit}, {place}(vector {self.index}, {self.section}): {self.op}",
             f"  {self.equation}",
         ]
         for name, values in self.operands.items():
@@ -64,9 +70,7 @@ class Explanation:
                 step = node.step
                 lines.append(f"  step {step}")
             lines.append(f"    {_node(node)}")
-        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {self.expected:x}"
-        lines.append(f"  result {self.computed:x}, {verdict}")
-        return "\n".join(lines)
+        return lines
 
 
 def _node(node: Node) -> str:
@@ -125,10 +129,17 @@ def _explain_dot(path: Path, line: int) -> Explanation:
     index = _row(line, opened.head_lines, opened.count, path)
     columns = opened.columns()
     row = {name: column[index] for name, column in columns.items()}
+    before = int(columns["acc"][index - 1]) if index else 0
+    return explain_dot(shape, row, before, index, line, opened.section_of(index))
+
+
+def explain_dot(
+    shape: Shape, row: Columns, before: int, index: int, line: int | None, section: str
+) -> Explanation:
+    """Explain a vector of a set of dot products that finds the accumulator ``before``."""
     op = Op(int(row["op"]))
-    before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
-    if op in (Op.MAC, Op.IDLE) and index:
-        before = int(columns["acc"][index - 1])
+    if op not in (Op.MAC, Op.IDLE):
+        before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
     nodes: tuple[Node, ...] = ()
     computed = 0 if op is Op.CLEAR else before
     if op in (Op.DOT, Op.MAC):
@@ -140,7 +151,7 @@ def _explain_dot(path: Path, line: int) -> Explanation:
         if name not in ("op", "acc")
     }
     return Explanation(
-        shape.spec.name, shape.spec.equation, line, index, opened.section_of(index),
+        shape.spec.name, shape.spec.equation, line, index, section,
         op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
     )  # fmt: skip
 
@@ -157,26 +168,32 @@ def _explain_clock(path: Path, line: int) -> Explanation:
     head = files.head_lines(path)
     index = _row(line, head, vectors.count, path)
     row = {name: int(column[index]) for name, column in vectors.columns.items()}
-    op, spec = Op(row["op"]), vectors.spec
     before = int(vectors.columns["acc"][index - 1]) if index else 0
+    section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
+    return explain_clock(vectors.spec, row, before, index, line, section)
+
+
+def explain_clock(
+    spec: MacSpec, row: dict[str, int], before: int, index: int, line: int | None, section: str
+) -> Explanation:
+    """Explain a vector of a stream of single products that finds the accumulator ``before``."""
+    op = Op(row["op"])
     nodes: tuple[Node, ...] = ()
     computed = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before)
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
-                             **_exponent(spec, row.get("exp", 0)))  # fmt: skip
+                             **_exponent(row.get("exp", 0)))  # fmt: skip
         nodes, computed = tuple(trace.nodes), trace.code
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
-    section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
         row["acc"], computed,
     )  # fmt: skip
 
 
-def _exponent(spec: MacSpec, field: int) -> dict[str, Any]:
+def _exponent(field: int) -> dict[str, Any]:
     """Return the exponent field of a clock as two E8M0 scales."""
-    del spec
     exponent = field - (1 << EXPONENT_BITS) if field >> (EXPONENT_BITS - 1) else field
     first = min(max(exponent, -127), 127)
     return {"a_scale": [127 + first], "b_scale": [127 + exponent - first]} if exponent else {}

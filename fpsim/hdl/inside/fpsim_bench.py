@@ -7,6 +7,7 @@ lines. It writes what differed, or what went wrong, to the job's result file.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import random
@@ -40,14 +41,18 @@ async def replay(dut: Any) -> None:
     job = json.loads(Path(os.environ["FPSIM_BENCH_JOB"]).read_text(encoding="utf-8"))
     started = time.perf_counter()
     masks = {port: mask for port, _, _, mask, _, _ in job["outputs"]}
-    board = Scoreboard(masks, job["max_mismatches"])
-    result: dict[str, Any] = {"error": None, "clocks": 0, "resets": 0, "state": ""}
+    board = Scoreboard(list(masks), masks, job["max_mismatches"])
+    result: dict[str, Any] = {"error": None, "clocks": 0, "resets": 0}
     try:
         check_ports(dut, job)
         if job["clock"] is None:
             await _combinational(dut, job, board, result)
         else:
-            await _Bench(dut, job, board, result).run()
+            bench = _Bench(dut, job, board)
+            try:
+                await bench.run()
+            finally:
+                result |= {"clocks": bench.clocks, "resets": bench.resets}
     except Stuck as stuck:
         result["error"] = str(stuck)
     result |= {
@@ -72,8 +77,9 @@ def check_ports(dut: Any, job: dict[str, Any]) -> None:
 def _check_port(dut: Any, port: str, width: int, exact: bool) -> None:
     handle = getattr(dut, port, None)
     if handle is None:
-        names = ", ".join(sorted(h._name for h in dut))
-        raise Stuck(f"port: {dut._name} has no port {port!r}; it has {names}")
+        near = difflib.get_close_matches(port, [h._name for h in dut], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise Stuck(f"port: {dut._name} has no port {port!r}{hint}")
     have = len(handle)
     if have < width or (exact and have != width):
         need = "" if exact else "at least "
@@ -93,17 +99,15 @@ class Line:
 def read_lines(job: dict[str, Any]) -> Iterator[Line]:
     """Yield the beats of the job's file; ``ordinal`` counts those that are compared."""
     inputs = [(start, stop) for *_, start, stop in job["inputs"]]
-    outputs = [(port, start, stop) for port, *_, start, stop in job["outputs"]]
+    outputs = [(start, stop) for *_, start, stop in job["outputs"]]
     ordinal = 0
     with Path(job["stimulus"]).open(encoding="ascii") as file:
         for text in file:
-            if text.startswith("//"):
-                continue
             marks = int(text[0], 16)
             values = [int(text[start:stop], 16) for start, stop in inputs]
             expected = None
             if marks & COMPARE:
-                expected = {port: int(text[start:stop], 16) for port, start, stop in outputs}
+                expected = [int(text[start:stop], 16) for start, stop in outputs]
             yield Line(marks, values, expected, ordinal)
             ordinal += expected is not None
 
@@ -121,18 +125,17 @@ async def _combinational(
         driver.settle()
         await settle
         board.expect(line.expected, line.ordinal)
-        board.check(monitor.sample(), monitor.ports)
-        _tell(job, board.compared)
+        board.check(monitor.sample())
+        if board.compared % PROGRESS_EVERY == 0:
+            _replace(Path(job["progress"]), str(board.compared))
     result["clocks"] = driver.taken
 
 
 class _Bench:
     """A clocked design, its agents, and the lines that are left."""
 
-    def __init__(
-        self, dut: Any, job: dict[str, Any], board: Scoreboard, result: dict[str, Any]
-    ) -> None:
-        self.dut, self.job, self.board, self.result = dut, job, board, result
+    def __init__(self, dut: Any, job: dict[str, Any], board: Scoreboard) -> None:
+        self.dut, self.job, self.board = dut, job, board
         self.clock = getattr(dut, job["clock"])
         self.driver = Driver(
             dut, [port for port, *_ in job["inputs"]], valid=job["in_valid"],
@@ -149,6 +152,7 @@ class _Bench:
         self.lines = read_lines(job)
         self.next = next(self.lines, None)
         self.decided = self.cut = False  # whether a reset will cut the next line off
+        self.results = self.clocks = self.resets = 0
         self.quiet = 0  # clocks without any progress
 
     async def run(self) -> None:
@@ -180,11 +184,16 @@ class _Bench:
                 self._taken(beat[1])
             if not self.looks_once:
                 monitor.settle()
-            self._watch()
+            self.clocks += 1
+            self.quiet += 1
+            if monitor.results != self.results:
+                self._progress()
+            if not self.looks_once or self.quiet > job["patience"]:
+                self._watch()
             if self.next is None and driver.idle and not board.waiting:
                 tail -= 1
-            self.result["clocks"] += 1
             await falling
+        self._watch()
 
     async def _feed(self, line: Line) -> None:
         """Give the driver a line, or reset the design where that is due."""
@@ -198,7 +207,7 @@ class _Bench:
             if self.cut:
                 await self._cut_off(line)
             await self._reset()
-            self.result["resets"] += 1
+            self.resets += 1
             self.cut = False
         if not asked:
             self.driver.offer(line.values, line)
@@ -229,19 +238,18 @@ class _Bench:
             self.board.expect(line.expected, line.ordinal)
             self.monitor.due()
 
+    def _progress(self) -> None:
+        self.results, self.quiet = self.monitor.results, 0
+        if self.results % PROGRESS_EVERY == 0:
+            _replace(Path(self.job["progress"]), str(self.board.compared))
+
     def _watch(self) -> None:
-        board, monitor = self.board, self.monitor
-        for flag in (self.driver.ready, monitor.valid):
+        """Give up where the design does what no design may, or nothing at all."""
+        for flag in (self.driver.ready, self.monitor.valid):
             if flag.unknown:
-                clock = self.result["clocks"]
-                raise Stuck(f"handshake: {flag} in clock {clock}; {self._state()}")
-        if board.unexpected is not None:
-            raise Stuck(f"{board.unexpected} in clock {self.result['clocks']}; {self._state()}")
-        if monitor.results != self.result.get("results", 0):
-            self.result["results"] = monitor.results
-            self.quiet = 0
-            _tell(self.job, board.compared)
-        self.quiet += 1
+                raise Stuck(f"handshake: {flag} in clock {self.clocks}; {self._state()}")
+        if self.board.unexpected is not None:
+            raise Stuck(f"{self.board.unexpected} in clock {self.clocks}; {self._state()}")
         if self.quiet > self.job["patience"]:
             raise Stuck(f"no answer for {self.job['patience']} clocks; {self._state()}")
 
@@ -253,11 +261,6 @@ class _Bench:
             f"last seen {shown or 'no handshake'}; {driver.taken} beats taken, "
             f"{monitor.results} results, {self.board.waiting} under way"
         )
-
-
-def _tell(job: dict[str, Any], done: int) -> None:
-    if done % PROGRESS_EVERY == 0:
-        _replace(Path(job["progress"]), str(done))
 
 
 def _replace(path: Path, text: str) -> None:

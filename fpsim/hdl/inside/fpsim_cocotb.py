@@ -3,14 +3,14 @@
 
     from fpsim.hdl import Driver, Monitor, Scoreboard, apply_reset
 
-    board = Scoreboard()
+    board = Scoreboard(["acc_o"])
     driver = Driver(dut, ["op_i", "a_i"], clock=dut.clk_i, valid="valid_i", ready="ready_o",
                     stall=0.3, seed=7)
     monitor = Monitor(dut, ["acc_o"], clock=dut.clk_i, valid="valid_o", ready="ready_i",
                       stall=0.3, seed=8, scoreboard=board)
     driver.start()
     monitor.start()
-    board.expect({"acc_o": 0x3C00}, tag="vector 0")
+    board.expect([0x3C00], tag="vector 0")
     await driver.send({"op_i": 2, "a_i": 5})
     await board.drained(dut.clk_i)
     board.verdict()
@@ -148,7 +148,7 @@ class Driver(_Agent):
         self.ports = tuple(ports)
         self._handles = [getattr(dut, name) for name in ports]
         self._widths = [len(handle) for handle in self._handles]
-        self._last: list[int | None] = [None] * len(self._handles)
+        self._last: Sequence[int | None] = [None] * len(self._handles)
         self.valid, self.ready = _Flag(dut, valid), _Flag(dut, ready)
         self._stall = stall if valid is not None else 0.0
         self._random = random.Random(seed)
@@ -210,11 +210,10 @@ class Driver(_Agent):
         self.valid.set(False)
 
     def _set(self, values: Sequence[int]) -> None:
-        last = self._last
-        for i, value in enumerate(values):
-            if value != last[i]:
-                self._handles[i].value = value
-                last[i] = value
+        for handle, value, last in zip(self._handles, values, self._last, strict=True):
+            if value != last:
+                handle.value = value
+        self._last = values
 
 
 class Monitor(_Agent):
@@ -287,7 +286,7 @@ class Monitor(_Agent):
         self.results += 1
         seen = self.sample()
         if self._scoreboard is not None:
-            self._scoreboard.check(seen, self.ports)
+            self._scoreboard.check(seen)
         return seen
 
     def sample(self) -> list[str]:
@@ -303,14 +302,18 @@ class Scoreboard:
     """Compares results with expectations, in order.
 
     Args:
+        ports: names of the ports of a result, as the monitor has them.
         masks: bits that count, by port; of others all do.
         keep: mismatches kept in full.
     """
 
-    def __init__(self, masks: Mapping[str, int] | None = None, keep: int = 1000) -> None:
-        self._masks = dict(masks or {})
+    def __init__(
+        self, ports: Sequence[str], masks: Mapping[str, int] | None = None, keep: int = 1000
+    ) -> None:
+        self.ports = tuple(ports)
+        self._masks = [None if masks is None else masks.get(port) for port in ports]
         self._keep = keep
-        self._waiting: deque[tuple[Mapping[str, int] | None, Any]] = deque()
+        self._waiting: deque[tuple[Sequence[int] | None, Any]] = deque()
         self.compared = 0
         self.mismatch_count = 0
         self.mismatches: list[Mismatch] = []
@@ -321,41 +324,36 @@ class Scoreboard:
         """Results that are expected and have not come."""
         return len(self._waiting)
 
-    def expect(self, result: Mapping[str, int] | None, tag: Any) -> None:
-        """Expect a result by port; None: one comes and does not matter."""
+    def expect(self, result: Sequence[int] | None, tag: Any) -> None:
+        """Expect a result, a value per port; None: one comes and does not matter."""
         self._waiting.append((result, tag))
 
-    def check(self, seen: Sequence[str], ports: Sequence[str]) -> None:
+    def check(self, seen: Sequence[str]) -> None:
         """Compare the next result, given as bits per port."""
         if not self._waiting:
-            self.unexpected = self.unexpected or Mismatch(
-                None, {}, dict(zip(ports, seen, strict=True))
-            )
+            shown = dict(zip(self.ports, seen, strict=True))
+            self.unexpected = self.unexpected or Mismatch(None, {}, shown)
             return
         expected, tag = self._waiting.popleft()
         if expected is None:
             return
         self.compared += 1
-        for port, bits in zip(ports, seen, strict=True):
-            if port in expected and not self._equal(bits, expected[port], self._masks.get(port)):
-                self.mismatch_count += 1
-                if len(self.mismatches) < self._keep:
-                    shown = dict(zip(ports, seen, strict=True))
-                    self.mismatches.append(Mismatch(tag, dict(expected), shown))
+        for bits, value, mask in zip(seen, expected, self._masks, strict=True):
+            try:
+                if int(bits, 2) == value:
+                    continue
+            except ValueError:  # X or Z somewhere
+                pass
+            if mask is None or not _equal(bits, value, mask):
+                self._differs(expected, seen, tag)
                 return
 
-    @staticmethod
-    def _equal(bits: str, expected: int, mask: int | None) -> bool:
-        if mask is None or mask.bit_length() == len(bits) == mask.bit_count():
-            try:
-                return int(bits, 2) == expected
-            except ValueError:  # X or Z somewhere
-                return False
-        known = "".join(bit if (mask >> i) & 1 else "0" for i, bit in _by_place(bits))
-        try:
-            return int(known, 2) == expected & mask
-        except ValueError:
-            return False
+    def _differs(self, expected: Sequence[int], seen: Sequence[str], tag: Any) -> None:
+        self.mismatch_count += 1
+        if len(self.mismatches) < self._keep:
+            wanted = dict(zip(self.ports, expected, strict=True))
+            shown = dict(zip(self.ports, seen, strict=True))
+            self.mismatches.append(Mismatch(tag, wanted, shown))
 
     async def drained(self, clock: Any, limit: int = 10_000) -> None:
         """Wait until every expected result has come.
@@ -381,9 +379,11 @@ class Scoreboard:
             raise AssertionError("no result was compared")
 
 
-def _by_place(bits: str) -> list[tuple[int, str]]:
+def _equal(bits: str, expected: int, mask: int) -> bool:
+    """Compare the bits that a mask selects; what else there is does not matter."""
     top = len(bits) - 1
-    return [(top - i, bit) for i, bit in enumerate(bits)]
+    chosen = [(top - i, bit) for i, bit in enumerate(bits) if mask >> (top - i) & 1]
+    return all(bit == str(expected >> place & 1) for place, bit in chosen)
 
 
 async def apply_reset(
