@@ -161,6 +161,13 @@ def format_table(rows: Sequence[Row]) -> bytes:
     return csv_text(head, lines)
 
 
+def _label(name: str) -> str:
+    """Return a pair of formats as a figure writes it."""
+    return " \N{MULTIPLICATION SIGN} ".join(
+        part.upper().removesuffix("F") for part in name.split(" x ")
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the picture and the tables, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -178,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for row in rows:
             mac_published = PUBLISHED.get(row.name, (0, 0, None))[2]
             ratio = None if mac_published is None else mac_published / PUBLISHED["int4"][2]
-            formats[row.name.upper().removesuffix("F")] = (row.mac / rows[0].mac, ratio)
+            formats[_label(row.name)] = (row.mac / rows[0].mac, ratio)
         points = {k: [(bits, area) for _, bits, area, _ in v] for k, v in accumulators.items()}
         plots.save(plots.area_figure(formats, points), args.out / "area.svg")
     except FpsimError as error:

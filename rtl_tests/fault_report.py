@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which published vector finds each mistake in the RTL? Writes reports/<top>.json.
 
-python rtl_tests/fault_report.py [TOP ...]          about ten minutes for all of them
+python rtl_tests/fault_report.py [TOP ...]          some minutes for all of them
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """Do the published vectors find mistakes in RTL? Every fault simulated until a vector shows it.
 
 A family of tops is judged by the published units that it implements, cheapest first: by the
-released vectors, then, for faults that those leave alone, by the directed ones of
-``fpsim vectors``. A fault that neither shows must be excused in `fpsim.hdl.fault_excuses`, with the
-reason why no vector of these units can show it; else the vectors have a hole.
+released vectors, then, for faults that those leave alone, by the set that ``fpsim vectors`` makes.
+A fault that neither shows must be excused in `fpsim.hdl.fault_excuses`, with the reason why no
+vector of these units can show it; else the vectors have a hole.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from fpsim.atomic import write_atomic
 from fpsim.errors import FpsimError
 from fpsim.hdl.fault_excuses import excuse
 from fpsim.hdl.faults import FAULTS, Fault, inject
+from fpsim.hdl.native import NativeSimulation
 from fpsim.hdl.parameters import RtlTop, rtl_top
 from fpsim.hdl.reference import reference_dut
-from fpsim.hdl.replay import Options, ReplayResult, Simulation, run_source
+from fpsim.hdl.replay import Options, ReplayResult, run_source
 from fpsim.hdl.serialise import Serialiser
 from fpsim.hdl.simulator import Simulator
 from fpsim.hdl.vector_source import VectorSource, from_directory, from_plan
@@ -50,7 +51,7 @@ class Shown:
     """How a fault came to light."""
 
     unit: str
-    vectors: str  #: released, or directed
+    vectors: str  #: released, or generated
     vector: int | None  #: index of the first wrong vector; None: the simulation did not end well
     line: int | None  #: of its vectors.hex
     section: str
@@ -64,14 +65,14 @@ def faults_of(family: str) -> tuple[Fault, ...]:
 
 
 def show(
-    family: str, fault: Fault, tool: Simulator, directory: Path, directed: bool = True
+    family: str, fault: Fault, tool: Simulator, directory: Path, generated: bool = True
 ) -> Shown | None:
     """Simulate a fault with one set of vectors after another; return how the first one shows it.
 
     Raises:
         FpsimError: a fault that does not fit its source.
     """
-    kinds = ("released", "directed") if directed else ("released",)
+    kinds = ("released", "generated") if generated else ("released",)
     for kind in kinds:
         for unit in FAMILIES[family]:
             shown = _show(unit, kind, fault, tool, directory / f"{unit}-{kind}")
@@ -85,9 +86,8 @@ def _show(unit: str, kind: str, fault: Fault, tool: Simulator, directory: Path) 
     top = _top(source)
     if all(path.name != fault.file for path in top.sources):
         return None
-    if kind == "directed":
-        plan = plan_dots(source.spec, strategy=kind, k=source.k, group=source.group)
-        source = from_plan(plan)
+    if kind == "generated":
+        source = from_plan(plan_dots(source.spec, k=source.k, group=source.group))
     shutil.rmtree(directory, ignore_errors=True)
     faulty = replace(top, sources=inject(fault, top.sources, directory / "faulty"))
     try:
@@ -118,7 +118,7 @@ def report(
     rows, wrong = [], []
     for done, fault in enumerate(faults):
         why = excuse(family, fault)
-        shown = show(family, fault, tool, directory, directed=why is None)
+        shown = show(family, fault, tool, directory, generated=why is None)
         if (shown is None) != (why is not None):
             verb = "is shown by no vector" if shown is None else "is excused, but shown"
             wrong.append(f"fault {fault.name!r} in {fault.file} {verb}")
@@ -150,4 +150,4 @@ def _top(source: VectorSource) -> RtlTop:
 def _run(source: VectorSource, top: RtlTop, tool: Simulator, directory: Path) -> ReplayResult:
     dut = reference_dut(source.spec, top)
     writer = Serialiser(dut, source.spec, source.k, source.group)
-    return run_source(Simulation(dut, tool, directory, OPTIONS), source, writer)
+    return run_source(NativeSimulation(dut, tool, directory, OPTIONS), source, writer)

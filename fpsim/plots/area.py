@@ -49,7 +49,7 @@ def _formats(axes: Axes, formats: Mapping[str, tuple[float, float | None]]) -> N
     axes.set_xlim(left=0)
     axes.grid(axis="x")
     axes.tick_params(length=0)
-    axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    axes.legend(frameon=False, fontsize=8.5, loc="lower left")
 
 
 def _accumulators(axes: Axes, kinds: Mapping[str, Sequence[tuple[int, float]]]) -> None:
