@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rtl_units import DOTS, dots, golden, name
 
+from fpsim.hdl.native import NativeSimulation
 from fpsim.hdl.parameters import RtlTop, rtl_top
 from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.replay import Options, Simulation, run_source
@@ -46,7 +47,8 @@ def run(
 ) -> None:
     dut = reference_dut(source.spec, top_for(source, pipeline))
     writer = Serialiser(dut, source.spec, source.k, source.group)
-    result = run_source(Simulation(dut, simulator, directory, options), source, writer)
+    bench = NativeSimulation(dut, simulator, directory, options)
+    result = run_source(bench, source, writer)
     assert result.passed, "\n".join([str(result), *map(str, result.mismatches)])
     assert result.compared == source.count and not result.left_out
 
@@ -116,6 +118,6 @@ def test_a_full_pipeline_takes_a_beat_every_clock(icarus: Simulator, tmp_path: P
     depth = 3
     dut = reference_dut(source.spec, top_for(source, depth))
     writer = Serialiser(dut, source.spec, source.k, source.group)
-    result = run_source(Simulation(dut, icarus, tmp_path, FREELY), source, writer)
+    result = run_source(Simulation(dut, icarus, tmp_path, FREELY), source, writer)  # by cocotb
     assert result.passed
     assert result.clocks <= result.beats + depth + RESET_AND_END

@@ -5,7 +5,7 @@
 //   value = term * a_scale * b_scale = (-1)^sign * significand / 2^(SIG_W-1) * 2^exponent,
 //   SIG_W = TERM_W + A_MAN + B_MAN + 2
 //
-// With NAN_ZERO a NaN of either scale makes the value +0, else NaN.
+// With NAN_ZERO a NaN of either scale makes the value +0, else NaN; for scales without infinity.
 module fp_scale #(
     parameter int TERM_W       = 14,
     parameter int A_SIGNED     = 0,                              // scales: default E8M0
