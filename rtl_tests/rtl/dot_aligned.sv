@@ -11,7 +11,7 @@
 //
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between products and sum,
 // the others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes
-// one clock: the first result comes PIPELINE + 1 clocks after its last beat.
+// one clock: a result comes PIPELINE + 1 clocks after its last beat.
 module dot_aligned #(
     parameter int LANES         = 32,                             // products per window
     parameter int A_EXP         = 2,                              // operands: see fp_decode
@@ -42,7 +42,7 @@ module dot_aligned #(
     parameter int ROUNDING      = fpsim_pkg::ROUND_RTZ,
     parameter int OVERFLOW      = fpsim_pkg::OVERFLOW_INF,
     parameter int OUT_MAN       = 13,                             // mantissa bits that survive rounding
-    parameter int PIPELINE      = 1                                    // registers before the accumulator
+    parameter int PIPELINE      = 1                               // registers before the accumulator
 ) (
     input  logic                             clk_i,
     input  logic                             rst_ni,     // asynchronous, active low
@@ -52,10 +52,10 @@ module dot_aligned #(
     input  logic                             last_i,     // a result is due after this beat
     input  logic [LANES*(A_EXP+A_MAN+1)-1:0] a_i,        // element 0 in the low bits
     input  logic [LANES*(B_EXP+B_MAN+1)-1:0] b_i,
-    input  logic [ACC_EXP+ACC_MAN+1-1:0]     c_i,
+    input  logic [ACC_EXP+ACC_MAN:0]         c_i,
     output logic                             valid_o,
     input  logic                             ready_i,
-    output logic [ACC_EXP+ACC_MAN+1-1:0]     acc_o
+    output logic [ACC_EXP+ACC_MAN:0]         acc_o
 );
 
   // -- derived, do not change ---------------------------------------------------------------------

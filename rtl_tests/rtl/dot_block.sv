@@ -12,7 +12,7 @@
 //
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between products and sum,
 // the others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes
-// one clock: the first result comes PIPELINE + 1 clocks after its last beat.
+// one clock: a result comes PIPELINE + 1 clocks after its last beat.
 module dot_block #(
     parameter int LANES         = 32,                             // elements per block
     parameter int A_EXP         = 2,                              // operands: see fp_decode
@@ -46,7 +46,7 @@ module dot_block #(
     parameter int ACC_SPECIALS  = fpsim_pkg::SPECIALS_IEEE,
     parameter int ROUNDING      = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW      = fpsim_pkg::OVERFLOW_INF,
-    parameter int PIPELINE      = 1                                    // registers before the accumulator
+    parameter int PIPELINE      = 1                               // registers before the accumulator
 ) (
     input  logic                                             clk_i,
     input  logic                                             rst_ni,     // asynchronous, active low
@@ -58,10 +58,10 @@ module dot_block #(
     input  logic [LANES*(B_EXP+B_MAN+1)-1:0]                 b_i,
     input  logic [(1+A_SPLIT)*(SA_SIGNED+SA_EXP+SA_MAN)-1:0] a_scale_i,  // of codes without sign bit in the low bits
     input  logic [(1+B_SPLIT)*(SB_SIGNED+SB_EXP+SB_MAN)-1:0] b_scale_i,
-    input  logic [ACC_EXP+ACC_MAN+1-1:0]                     c_i,
+    input  logic [ACC_EXP+ACC_MAN:0]                         c_i,
     output logic                                             valid_o,
     input  logic                                             ready_i,
-    output logic [ACC_EXP+ACC_MAN+1-1:0]                     acc_o
+    output logic [ACC_EXP+ACC_MAN:0]                         acc_o
 );
 
   // -- derived, do not change ---------------------------------------------------------------------

@@ -10,7 +10,7 @@
 //
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between products and sum,
 // the others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes
-// one clock: the first result comes PIPELINE + 1 clocks after its last beat.
+// one clock: a result comes PIPELINE + 1 clocks after its last beat.
 module dot_chain #(
     parameter int A_EXP         = 2,                              // operands: see fp_decode
     parameter int A_MAN         = 1,
@@ -41,7 +41,7 @@ module dot_chain #(
     parameter int ACC_SPECIALS  = fpsim_pkg::SPECIALS_IEEE,
     parameter int ROUNDING      = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW      = fpsim_pkg::OVERFLOW_INF,
-    parameter int PIPELINE      = 1                                    // registers before the accumulator
+    parameter int PIPELINE      = 1                               // registers before the accumulator
 ) (
     input  logic                               clk_i,
     input  logic                               rst_ni,     // asynchronous, active low
@@ -53,10 +53,10 @@ module dot_chain #(
     input  logic [B_EXP+B_MAN:0]               b_i,
     input  logic [SA_SIGNED+SA_EXP+SA_MAN-1:0] a_scale_i,
     input  logic [SB_SIGNED+SB_EXP+SB_MAN-1:0] b_scale_i,
-    input  logic [ACC_EXP+ACC_MAN+1-1:0]       c_i,
+    input  logic [ACC_EXP+ACC_MAN:0]           c_i,
     output logic                               valid_o,
     input  logic                               ready_i,
-    output logic [ACC_EXP+ACC_MAN+1-1:0]       acc_o
+    output logic [ACC_EXP+ACC_MAN:0]           acc_o
 );
 
   // -- derived, do not change ---------------------------------------------------------------------

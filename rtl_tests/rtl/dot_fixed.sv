@@ -9,7 +9,7 @@
 //
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between products and sum,
 // the others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes
-// one clock: the first result comes PIPELINE + 1 clocks after its last beat.
+// one clock: a result comes PIPELINE + 1 clocks after its last beat.
 module dot_fixed #(
     parameter int A_EXP        = 2,                              // operands: see fp_decode
     parameter int A_MAN        = 1,
@@ -23,7 +23,7 @@ module dot_fixed #(
     parameter int LSB          = -2,
     parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_WRAP,       // or OVERFLOW_SATURATE
-    parameter int PIPELINE     = 1                                    // registers before the accumulator
+    parameter int PIPELINE     = 1                                // registers before the accumulator
 ) (
     input  logic                 clk_i,
     input  logic                 rst_ni,     // asynchronous, active low

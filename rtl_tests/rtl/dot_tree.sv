@@ -4,11 +4,12 @@
 //
 //   n1_j = R(p_2j + p_2j+1),  n2_j = R(n1_2j + n1_2j+1), ...;   acc <- R(x + root)
 //
-// x is acc under MAC, c_i under DOT. Products are exact; a node with one child rounds it. Stream and operations: see acc_stream; zeros, NaN and infinity: see fp_sum.
+// x is acc under MAC, c_i under DOT. Products are exact; a node with one child rounds it. Stream and
+// operations: see acc_stream; zeros, NaN and infinity: see fp_sum.
 //
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between tree and sum,
 // the others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes
-// one clock: the first result comes PIPELINE + 1 clocks after its last beat.
+// one clock: a result comes PIPELINE + 1 clocks after its last beat.
 module dot_tree #(
     parameter int LANES        = 8,                              // products per beat
     parameter int A_EXP        = 2,                              // operands: see fp_decode
@@ -27,7 +28,7 @@ module dot_tree #(
     parameter int ACC_SPECIALS = fpsim_pkg::SPECIALS_IEEE,
     parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_INF,
-    parameter int PIPELINE     = 1                                    // registers before the accumulator
+    parameter int PIPELINE     = 1                                // registers before the accumulator
 ) (
     input  logic                             clk_i,
     input  logic                             rst_ni,     // asynchronous, active low
@@ -37,10 +38,10 @@ module dot_tree #(
     input  logic                             last_i,     // a result is due after this beat
     input  logic [LANES*(A_EXP+A_MAN+1)-1:0] a_i,        // element 0 in the low bits
     input  logic [LANES*(B_EXP+B_MAN+1)-1:0] b_i,
-    input  logic [ACC_EXP+ACC_MAN+1-1:0]     c_i,
+    input  logic [ACC_EXP+ACC_MAN:0]         c_i,
     output logic                             valid_o,
     input  logic                             ready_i,
-    output logic [ACC_EXP+ACC_MAN+1-1:0]     acc_o
+    output logic [ACC_EXP+ACC_MAN:0]         acc_o
 );
 
   // -- derived, do not change ---------------------------------------------------------------------
