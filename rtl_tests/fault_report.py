@@ -32,6 +32,10 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as scratch, bar(f"faults of {family}") as update:
                 table = report(family, find("icarus"), Path(scratch), update)
             write_report(table, REPORTS / f"{family}.json")
+            for row in table["table"]:
+                if "missed" in row:
+                    print(f"{family}: no vector shows that {row['fault']}", file=sys.stderr)
+                    status = 1
         except FpsimError as error:
             print(f"fault_report: {error}", file=sys.stderr)
             status = 1

@@ -28,6 +28,9 @@ CHOSEN = [
     ("dot_chain", "stream_pipe.sv", "a stalled pipeline repeats beats"),
 ]
 
+#: Faults that the vectors should show and do not; see the README.
+HOLES: dict[str, set[str]] = {"dot_block": {"infinity in the accumulator is ignored"}}
+
 
 @cache
 def committed(family: str) -> dict[str, Any]:
@@ -59,8 +62,9 @@ def test_a_report_covers_every_fault(family: str) -> None:
     for fault in faults_of(family):
         row = rows[fault.file, fault.name]
         assert row.get("excused") == excuse(family, fault)
-        assert ("shown" in row) != ("excused" in row)
+        assert sum(key in row for key in ("shown", "excused", "missed")) == 1
     assert table["shown"] == sum("shown" in row for row in rows.values()) >= 20
+    assert {row["fault"] for row in rows.values() if "missed" in row} == HOLES.get(family, set())
 
 
 def test_every_excuse_is_needed() -> None:

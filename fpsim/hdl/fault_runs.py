@@ -2,9 +2,9 @@
 """Do the published vectors find mistakes in RTL? Every fault simulated until a vector shows it.
 
 A family of tops is judged by the published units that it implements, cheapest first: by the
-released vectors, then, for faults that those leave alone, by the set that ``fpsim vectors`` makes.
-A fault that neither shows must be excused in `fpsim.hdl.fault_excuses`, with the reason why no
-vector of these units can show it; else the vectors have a hole.
+released vectors, then, for faults that those leave alone, by the set that ``fpsim vectors`` makes
+of the first unit. A fault that neither shows must be excused in `fpsim.hdl.fault_excuses`, with the
+reason why no vector of these units can show it; else the vectors have a hole.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def show(
     Raises:
         FpsimError: a fault that does not fit its source.
     """
-    kinds = ("released", "generated") if generated else ("released",)
-    for kind in kinds:
-        for unit in FAMILIES[family]:
-            shown = _show(unit, kind, fault, tool, directory / f"{unit}-{kind}")
-            if shown is not None:
-                return shown
+    sets = [(unit, "released") for unit in FAMILIES[family]]
+    if generated:
+        sets.append((FAMILIES[family][0], "generated"))
+    for unit, kind in sets:
+        shown = _show(unit, kind, fault, tool, directory / f"{unit}-{kind}")
+        if shown is not None:
+            return shown
     return None
 
 
@@ -111,26 +112,33 @@ def report(
 ) -> dict[str, Any]:
     """Return which vector shows each fault of a family, and why some cannot be shown.
 
+    A fault that is neither shown nor excused is ``missed``: a hole in the vectors.
+
     Raises:
-        FpsimError: faults that live without an excuse, or with one though a vector shows them.
+        FpsimError: a fault with an excuse though a vector shows it.
     """
     faults = faults_of(family)
-    rows, wrong = [], []
+    rows: list[dict[str, Any]] = []
     for done, fault in enumerate(faults):
         why = excuse(family, fault)
         shown = show(family, fault, tool, directory, generated=why is None)
-        if (shown is None) != (why is not None):
-            verb = "is shown by no vector" if shown is None else "is excused, but shown"
-            wrong.append(f"fault {fault.name!r} in {fault.file} {verb}")
-        found: dict[str, Any] = {"excused": why} if shown is None else {"shown": asdict(shown)}
-        rows.append({"fault": fault.name, "file": fault.file} | found)
+        row: dict[str, Any] = {"fault": fault.name, "file": fault.file}
+        if shown is not None and why is not None:
+            raise FpsimError(
+                f"{family}: fault {fault.name!r} in {fault.file} is excused, but shown"
+            )
+        if shown is not None:
+            row["shown"] = asdict(shown)
+        elif why is not None:
+            row["excused"] = why
+        else:
+            row["missed"] = True
+        rows.append(row)
         if progress is not None:
             progress(done + 1, len(faults))
-    if wrong:
-        raise FpsimError(f"{family}: {'; '.join(wrong)}")
+    counts = {key: sum(key in row for row in rows) for key in ("shown", "excused", "missed")}
     units = list(FAMILIES[family])
-    shown_count = sum("shown" in row for row in rows)
-    return {"top": family, "units": units, "faults": len(rows), "shown": shown_count, "table": rows}
+    return {"top": family, "units": units, "faults": len(rows)} | counts | {"table": rows}
 
 
 def write_report(table: dict[str, Any], path: Path) -> None:
