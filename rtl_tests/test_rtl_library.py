@@ -15,7 +15,7 @@ from rtl_support import HERE
 from fpsim.hdl import Mismatch, Scoreboard, unknown_bits
 from fpsim.hdl.simulator import Simulator
 
-TESTS = 5
+TESTS = 6
 SCRIPT = """
 import sys
 from cocotb_tools.runner import get_runner

@@ -12,7 +12,7 @@ from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.formats import Format
 from fpsim.hdl.guesses import Case, Guess, guesses
-from fpsim.hdl.replay import KEPT_MISMATCHES, Mismatch, ReplayResult
+from fpsim.hdl.replay import Mismatch, ReplayResult
 from fpsim.hdl.sequence import fetch
 from fpsim.hdl.stimulus import BeatWriter, selected
 from fpsim.hdl.vector_source import VectorSource
@@ -104,7 +104,7 @@ def _case(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> Cas
     """Gather the mismatches that are known, and matches between them."""
     wrong = {m.index: m for m in result.kept}
     # Beyond the last mismatch that was kept nobody knows what matched.
-    last = max(wrong) if result.mismatch_count > min(len(wrong), KEPT_MISMATCHES - 1) else None
+    last = max(wrong) if result.mismatch_count > len(wrong) else None
     rows, before_of, done = [], {}, 0
     previous = -1
     for indices, columns in selected(source, writer):

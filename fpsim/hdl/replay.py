@@ -17,7 +17,7 @@ import numpy as np
 
 from fpsim.errors import FpsimError
 from fpsim.hdl.beat_plan import LineField
-from fpsim.hdl.dut import Dut
+from fpsim.hdl.dut import RESET_OP, Dut
 from fpsim.hdl.parameters import RtlTop
 from fpsim.hdl.reference import reference_dut
 from fpsim.hdl.serialise import Serialiser
@@ -273,7 +273,10 @@ def _bench_job(
     dut: Dut, stimulus: Stimulus, writer: BeatWriter, options: Options
 ) -> dict[str, Any]:
     reset = dut.reset
+    handshakes = (dut.input.valid, dut.output.valid)
+    resets = bool(options.resets) or RESET_OP in dut.ops.values()
     return {
+        "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
         "stimulus": str(stimulus.path),
         "clock": dut.clock,
         "reset": None if reset is None else vars(reset),

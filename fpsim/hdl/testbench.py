@@ -60,7 +60,7 @@ def testbench(dut: Dut, writer: BeatWriter, title: str) -> str:
         "expect": ", ".join(_slice(f, digits) for f in writer.outputs),
         "differs": " || ".join(_differs(writer.outputs)),
         "seen_format": " ".join("%b" for _ in writer.outputs),
-        "seen": ", ".join(f.port for f in writer.outputs),
+        "seen": ", ".join(net(f.port) for f in writer.outputs),
     }
     fields |= _protocol(dut)
     for name, text in fields.items():
@@ -69,7 +69,12 @@ def testbench(dut: Dut, writer: BeatWriter, title: str) -> str:
 
 
 def _assignments(writer: BeatWriter, value: Callable[[LineField], str]) -> str:
-    return "\n".join(f"      {f.port} = {value(f)};" for f in writer.inputs)
+    return "\n".join(f"      {net(f.port)} = {value(f)};" for f in writer.inputs)
+
+
+def net(port: str) -> str:
+    """Return the bench's name for what is connected to a port: none of its own names."""
+    return f"p_{port.removeprefix('!')}"
 
 
 def _slice(f: LineField, digits: int) -> str:
@@ -83,14 +88,14 @@ def _range(width: int) -> str:
 
 def _declarations(dut: Dut, writer: BeatWriter) -> Iterable[str]:
     driven = {f.port: f.width for f in writer.inputs}
-    yield from (f"  reg {_range(width)}{port};" for port, width in driven.items())
+    yield from (f"  reg {_range(width)}{net(port)};" for port, width in driven.items())
     for name in (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.output.ready):
         if name:
-            yield f"  reg {name.removeprefix('!')};"
-    yield from (f"  wire {_range(f.width)}{f.port};" for f in writer.outputs)
+            yield f"  reg {net(name)};"
+    yield from (f"  wire {_range(f.width)}{net(f.port)};" for f in writer.outputs)
     for name in (dut.input.ready, dut.output.valid):
         if name:
-            yield f"  wire {name.removeprefix('!')};"
+            yield f"  wire {net(name)};"
 
 
 def _ports(dut: Dut, writer: BeatWriter) -> list[str]:
@@ -106,7 +111,9 @@ def _instance(dut: Dut, writer: BeatWriter) -> str:
 
     values = {k: f'"{v}"' if isinstance(v, str) else v for k, v in dut.parameters.items()}
     parameters = f" #(\n{table(values)}\n  )" if values else ""
-    return f"  {dut.top}{parameters} u_dut (\n{table({p: p for p in _ports(dut, writer)})}\n  );"
+    return (
+        f"  {dut.top}{parameters} u_dut (\n{table({p: net(p) for p in _ports(dut, writer)})}\n  );"
+    )
 
 
 def _checks(dut: Dut, writer: BeatWriter) -> Iterable[str]:
@@ -137,34 +144,34 @@ def _differs(outputs: Iterable[LineField]) -> Iterable[str]:
         low -= f.width
         part = f"wanted[{low + f.width - 1}:{low}]"
         if f.mask == (1 << f.width) - 1:
-            yield f"{f.port} !== {part}"
+            yield f"{net(f.port)} !== {part}"
         else:
             mask = f"{f.width}'h{f.mask:x}"
-            yield f"({f.port} & {mask}) !== ({part} & {mask})"
+            yield f"({net(f.port)} & {mask}) !== ({part} & {mask})"
 
 
 def _protocol(dut: Dut) -> dict[str, str]:
     """Return the expressions and statements of handshakes, reset and latency."""
 
     def flag(name: str | None) -> str:
-        return "1'b1" if name is None else (f"!{name[1:]}" if name.startswith("!") else name)
+        return "1'b1" if name is None else "!" * name.startswith("!") + net(name)
 
     def assign(name: str | None, value: str) -> str:
         if name is None:
             return ""
-        return f"{name[1:]} = !({value});" if name.startswith("!") else f"{name} = {value};"
+        return f"{net(name)} = !({value});" if name.startswith("!") else f"{net(name)} = {value};"
 
     timed = dut.output.valid is None
     handshake = (dut.input.valid, dut.input.ready, dut.output.valid, dut.output.ready)
     flags = [name.removeprefix("!") for name in handshake if name is not None]
     reset = dut.reset
     unknown = [
-        f"(^{name.removeprefix('!')} === 1'bx)"
+        f"(^{net(name)} === 1'bx)"
         for name in (dut.input.ready, dut.output.valid)
         if name is not None
     ]
     return {
-        "clock": dut.clock or "",
+        "clock": net(dut.clock or ""),
         "no_valid": str(int(dut.input.valid is None)),
         "no_ready": str(int(dut.output.ready is None)),
         "in_ready": flag(dut.input.ready),
@@ -181,9 +188,9 @@ def _protocol(dut: Dut) -> dict[str, str]:
         "latency": str(dut.output.latency or 0),
         "unknown": " || ".join(unknown) or "1'b0",
         "flag_formats": ", ".join(f"{name}=%b" for name in flags) or "no handshake",
-        "flag_values": "".join(f"{name}, " for name in flags),
+        "flag_values": "".join(f"{net(name)}, " for name in flags),
         "has_reset": str(int(reset is not None)),
-        "reset_on": f"{reset.port} = 1'b{int(not reset.active_low)};" if reset else "",
-        "reset_off": f"{reset.port} = 1'b{int(reset.active_low)};" if reset else "",
+        "reset_on": f"{net(reset.port)} = 1'b{int(not reset.active_low)};" if reset else "",
+        "reset_off": f"{net(reset.port)} = 1'b{int(reset.active_low)};" if reset else "",
         "reset_clocks": str(reset.clocks if reset else 0),
     }  # fmt: skip

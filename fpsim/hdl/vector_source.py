@@ -57,17 +57,6 @@ class VectorSource:
         """Return the line of a vector in vectors.hex, from 1."""
         return None if self.head_lines is None else self.head_lines + index + 1
 
-    def rows(self, low: int, high: int) -> Columns:
-        """Return the vectors ``low .. high - 1``."""
-        parts = []
-        for start, columns in self.blocks():
-            first, last = max(low - start, 0), high - start
-            if last <= 0:
-                break
-            if first < columns["op"].size:
-                parts.append({name: column[first:last] for name, column in columns.items()})
-        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
 
 def from_stream(stream: VectorSet, head_lines: int | None = None) -> VectorSource:
     """Return a stream of single products as a source."""

@@ -24,7 +24,14 @@ async def started(dut: Any, stall: float) -> tuple[Driver, Scoreboard]:
     Clock(dut.clk, 10, unit="ns").start()
     board = Scoreboard(["out_data"])
     driver = Driver(
-        dut, ["in_data"], clock=dut.clk, valid="in_valid", ready="!in_stop", stall=stall, seed=3
+        dut,
+        ["in_data"],
+        clock=dut.clk,
+        valid="in_valid",
+        ready="!in_stop",
+        stall=stall,
+        seed=3,
+        patience=200,
     )
     monitor = Monitor(
         dut, ["out_data"], clock=dut.clk, valid="out_valid", ready="out_ready", stall=stall,
@@ -97,3 +104,18 @@ async def a_result_too_many_fails(dut: Any) -> None:
 async def nothing_compared_fails(dut: Any) -> None:
     _, board = await started(dut, 0.0)
     board.verdict()
+
+
+@cocotb.test(expect_error=AssertionError)
+async def a_design_that_takes_nothing_fails(dut: Any) -> None:
+    """Nobody takes the results, so the second block waits at its last byte."""
+    Clock(dut.clk, 10, unit="ns").start()
+    dut.out_ready.value = 0
+    driver = Driver(
+        dut, ["in_data"], clock=dut.clk, valid="in_valid", ready="!in_stop", patience=50
+    )
+    await apply_reset(dut.rst, dut.clk, active_low=False, synchronous=True)
+    driver.start()
+    for data, _ in blocks()[:2]:
+        for byte in data:
+            await driver.send({"in_data": byte})

@@ -107,6 +107,9 @@ class _Agent:
         """Look at what the design answers."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Fail where nothing goes on."""
+
     def start(self) -> Any:
         """Act on every clock from now on; returns the cocotb task."""
         return cocotb.start_soon(self._run())
@@ -118,6 +121,7 @@ class _Agent:
             self.present()
             await settled
             self.settle()
+            self.check()
 
 
 class Driver(_Agent):
@@ -131,6 +135,7 @@ class Driver(_Agent):
         ready: port by which the design takes it; None: it always does.
         stall: share of clocks without a beat. The data ports are random then.
         seed: of the stalls and of what stands on the ports meanwhile.
+        patience: clocks that a beat may wait; after `start`, the test fails then.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Driver(_Agent):
         ready: str | None = None,
         stall: float = 0.0,
         seed: int = 1,
+        patience: int = 10_000,
     ) -> None:
         super().__init__(clock)
         self.ports = tuple(ports)
@@ -154,6 +160,7 @@ class Driver(_Agent):
         self._random = random.Random(seed)
         self._queue: deque[tuple[Sequence[int], Any]] = deque()
         self._shown = False
+        self._patience, self._waited = patience, 0
         self._events: deque[Event] = deque()
         self._followers: list[Monitor] = []
         self.taken = 0  #: beats that the design took
@@ -182,10 +189,19 @@ class Driver(_Agent):
         if self._queue and (self._shown or not self._stall or self._random.random() >= self._stall):
             self._shown = True
             self.valid.set(True)
-            self._set(self._queue[0][0])
+            self.put(self._queue[0][0])
         elif self.valid.handle is not None:
             self.valid.set(False)
-            self._set([self._random.getrandbits(width) for width in self._widths])
+            self.put([self._random.getrandbits(width) for width in self._widths])
+
+    def check(self) -> None:
+        """Fail if the beat that is shown has waited too long."""
+        self._waited = self._waited + 1 if self._shown else 0
+        if self._waited > self._patience:
+            raise AssertionError(
+                f"a beat was not taken in {self._patience} clocks; last seen "
+                f"{self.valid}, {self.ready}; {self.taken} beats taken"
+            )
 
     def settle(self) -> tuple[Sequence[int], Any] | None:
         """Return the beat and tag that the next rising edge takes, if it takes one."""
@@ -209,7 +225,8 @@ class Driver(_Agent):
         """Take the beat away at once, as for a reset."""
         self.valid.set(False)
 
-    def _set(self, values: Sequence[int]) -> None:
+    def put(self, values: Sequence[int]) -> None:
+        """Drive the data ports, those that change."""
         for handle, value, last in zip(self._handles, values, self._last, strict=True):
             if value != last:
                 handle.value = value
@@ -335,8 +352,11 @@ class Scoreboard:
             self.unexpected = self.unexpected or Mismatch(None, {}, shown)
             return
         expected, tag = self._waiting.popleft()
-        if expected is None:
-            return
+        if expected is not None:
+            self.judge(expected, seen, tag)
+
+    def judge(self, expected: Sequence[int], seen: Sequence[str], tag: Any) -> None:
+        """Compare a result with what it should be."""
         self.compared += 1
         for bits, value, mask in zip(seen, expected, self._masks, strict=True):
             try:
