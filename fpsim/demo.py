@@ -110,15 +110,15 @@ def run(out: Path, with_model: bool = True) -> bool:
 
 
 def _units_with_rtl() -> list[MacUnit]:
-    """Return the published units that the reference RTL implements."""
+    """Return the published MACs that the reference RTL implements; its dot products take longer."""
     units = []
-    for name in unit_names():
-        unit = get_unit(name)
+    for unit in map(get_unit, unit_names()):
         try:
-            rtl_top(unit.spec)
+            top = rtl_top(unit.spec)
         except FpsimError:
             continue
-        units.append(unit)
+        if top.name.startswith("mac_"):
+            units.append(unit)
     return units
 
 

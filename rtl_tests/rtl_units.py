@@ -9,6 +9,7 @@ from fpsim.errors import FpsimError
 from fpsim.hdl.parameters import rtl_top
 from fpsim.resources import golden_dir
 from fpsim.spec import MacSpec
+from fpsim.stages import Chain, Fixed
 
 ROUNDINGS = ("rne", "rna", "rtz", "rup", "rdn", "rto")
 
@@ -18,11 +19,11 @@ def unit(a: str, b: str, **accumulate: object) -> MacSpec:
     return MacSpec.from_dict({"operands": {"a": a, "b": b}, "accumulate": accumulate})
 
 
-def chain(fmt: str, a: str = "e2m1", b: str = "e2m1", **options: str) -> MacSpec:
+def chain(fmt: str, a: str = "e2m1", b: str = "e2m1", **options: object) -> MacSpec:
     return unit(a, b, kind="chain", format=fmt, **options)
 
 
-def fixed(width: int, lsb: int, a: str = "e2m1", b: str = "e2m1", **options: str) -> MacSpec:
+def fixed(width: int, lsb: int, a: str = "e2m1", b: str = "e2m1", **options: object) -> MacSpec:
     return unit(a, b, kind="fixed", width=width, lsb=lsb, **options)
 
 
@@ -30,6 +31,36 @@ def golden() -> list[MacSpec]:
     """Return the published units that the reference RTL implements."""
     specs = [MacSpec.from_toml(path) for path in sorted(golden_dir().glob("*.toml"))]
     return [spec for spec in specs if _has_rtl(spec)]
+
+
+def macs() -> list[MacSpec]:
+    """Return those that are a MAC working on every clock."""
+    return [spec for spec in golden() if isinstance(spec.accumulate, Chain | Fixed)]
+
+
+def aligned(products: int, bits: int, fmt: str, a: str, b: str, **options: object) -> MacSpec:
+    stage = {"products": products, "fraction_bits": bits, "format": fmt} | options
+    return unit(a, b, kind="aligned", **stage)
+
+
+def tree(products: int, fmt: str, a: str, b: str, **options: object) -> MacSpec:
+    return unit(a, b, kind="tree", products=products, format=fmt, **options)
+
+
+def block(
+    size: int,
+    fmt: str,
+    a: str,
+    b: str,
+    scales: tuple[str, str] = ("e8m0", "e8m0"),
+    split: str = "none",
+    nan_scale: str = "nan",
+    **into: object,
+) -> MacSpec:
+    operands = {"a": a, "b": b, "a_scale": scales[0], "b_scale": scales[1], "sign_split": split}
+    stage = {"kind": "block", "size": size, "nan_scale": nan_scale}
+    chained = {"kind": "chain", "format": fmt} | into
+    return MacSpec.from_dict({"operands": operands, "accumulate": stage | {"into": chained}})
 
 
 def _has_rtl(spec: MacSpec) -> bool:
@@ -61,6 +92,53 @@ TYPICAL = [
     fixed(64, -40, overflow="saturate", rounding="rtz"),
     fixed(64, 2),
 ]
+
+
+#: Dot products: one unit per thing that can differ.
+DOTS = [
+    aligned(4, 25, "e8m23", "e2m1", "e4m3fn", exponent_floor=3, nan_code=0x7FFFFFFF),
+    aligned(4, 5, "e8m7", "e2m1", "e2m1", width=8, signed_zero=True),
+    aligned(3, 10, "e8m7", "e5m2", "e3m2f", rounding="rdn", align="rdn", addend="late",
+            late_rounding="rto", signed_zero=True),
+    block(4, "e8m13", "e3m2f", "e5m2", ("e5m2", "ue4m3fn"), "a", rounding="rup",
+          overflow="saturate"),
+    tree(5, "e5m10", "e5m2", "e4m3fn", rounding="rdn"),
+    chain("e5m10", a="e4m3fnuz", b="e4m3_flush", rounding="rdn"),
+    aligned(4, 5, "e8m7", "e2m1", "e2m1", width=8, width_overflow="saturate"),
+    aligned(4, 25, "e8m23", "e2m1", "e4m3fn", exponent_floor=-20),
+    aligned(4, 3, "e5m10", "e2m1", "e4m3fn", normalised=True, rounding="rne", align="rdn"),
+    aligned(1, 1, "e5m2", "e2m1", "e2m1"),
+    aligned(32, 13, "e8m13", "e4m3fn", "e4m3fn", container="e8m23", overflow="nan"),
+    block(8, "e8m7", "e2m1", "e2m1", nan_scale="zero"),
+    block(8, "e8m23", "int8", "int8"),
+    block(4, "e5m10", "e2m1", "e4m3fnuz", rounding="rto"),
+    tree(1, "e8m7", "e2m1", "e2m1"),
+    tree(8, "e8m7", "e5m2", "e4m3fn", overflow="saturate"),
+    chain("e5m10", a="int4"),
+    chain("e8m7", a="e4m3fn", b="e5m2"),
+    fixed(12, 1, a="int8", rounding="rup", overflow="saturate"),
+]  # fmt: skip
+
+
+def dots() -> list[MacSpec]:
+    """Return every rounding of every family of dot products, with formats in rotation."""
+    units = []
+    for i, rounding in enumerate(ROUNDINGS):
+        other, third = ROUNDINGS[(i + 1) % 6], ROUNDINGS[(i + 2) % 6]
+        policy = ("saturate", "nan", "inf")[i % 3]
+        units += [
+            aligned(4, 6 + i, "e5m10", "e2m1", "e4m3fn", rounding=rounding, align=other),
+            aligned(3, 10, "e8m7", "e5m2", "e3m2f", rounding=rounding, align=rounding,
+                    addend="late", late_rounding=third, signed_zero=True),
+            aligned(8, 4, "e4m3", "e2m1", "e2m1", rounding=rounding, align=rounding,
+                    signed_zero=True, overflow=policy),
+            tree(5, ("e5m10", "e8m7")[i % 2], "e5m2", "e4m3fn", rounding=rounding,
+                 overflow=("inf", "saturate")[i % 2]),
+            block(4, "e5m10", "e2m1", "e4m3fnuz", rounding=rounding),
+            block(4, "e8m13", "e3m2f", "e5m2", ("e5m2", "ue4m3fn"), "a", rounding=rounding,
+                  overflow="saturate"),
+        ]  # fmt: skip
+    return units
 
 
 def wide() -> list[MacSpec]:

@@ -7,9 +7,10 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rtl_units import TYPICAL, chain, fixed, golden, name
+from rtl_units import DOTS, TYPICAL, aligned, block, chain, fixed, golden, macs, name, tree
 
 from fpsim.hdl.parameters import RtlTop, rtl_top
 from fpsim.hdl.simulator import Simulator
@@ -23,6 +24,20 @@ EXTREMES = [
     fixed(4, -512),
     fixed(64, 512, overflow="saturate"),
 ]
+#: Streams: small and wide sums, no scales and large ones, every subnormal and special layout.
+STREAMS = [
+    *((spec, {}) for spec in [*macs(), *DOTS]),
+    (chain("e1m2"), {"pipeline": 0}),
+    (chain("e8m23", a="e5m2", b="e4m3fnuz"), {"scaled": True, "pipeline": 5}),
+    (fixed(64, -512, a="int16"), {"pipeline": 0}),
+    (aligned(1, 1, "e1m2", "e1m0", "e1m0"), {"pipeline": 0}),
+    (aligned(33, 50, "e8m23", "e5m2", "e5m10", width=56, addend="late"), {}),
+    (aligned(2, 2, "e8m0f", "int2", "e2m1", exponent_floor=-400), {}),
+    (block(1, "e8m0f", "e1m0", "e1m0"), {"pipeline": 0}),
+    (block(32, "e8m23", "e4m3fn", "e4m3fn", ("e8m7i", "ue5m3f"), "both"), {"pipeline": 7}),
+    (tree(2, "e8m0f", "e1m0", "e1m0"), {"pipeline": 0}),
+    (tree(33, "e3m0f", "e2m1", "int8"), {}),
+]
 
 
 def compile_only(command: list[str], simulator: Simulator) -> str:
@@ -34,6 +49,16 @@ def compile_only(command: list[str], simulator: Simulator) -> str:
     output = process.stdout + process.stderr
     assert process.returncode == 0, output
     return "\n".join(line for line in output.splitlines() if not line.startswith("- "))
+
+
+def stream_top(spec: MacSpec, options: dict[str, Any]) -> RtlTop:
+    return rtl_top(spec, stream=True, **options)
+
+
+def icarus_command(top: RtlTop, tmp_path: Path) -> list[str]:
+    parameters = [f"-P{top.name}.{key}={value}" for key, value in top.parameters.items()]
+    command = ["iverilog", "-g2012", "-Wall", "-o", str(tmp_path / "out"), "-s", top.name]
+    return [*command, *parameters, *map(str, top.sources)]
 
 
 def verilator_command(top: RtlTop, *options: str) -> list[str]:
@@ -62,13 +87,19 @@ def test_verilator_warns_of_nothing(spec: MacSpec, verilator: Simulator) -> None
 
 @pytest.mark.parametrize("spec", [*golden(), *EXTREMES], ids=name)
 def test_icarus_warns_of_nothing(spec: MacSpec, icarus: Simulator, tmp_path: Path) -> None:
-    top = rtl_top(spec)
-    parameters = [f"-P{top.name}.{key}={value}" for key, value in top.parameters.items()]
-    command = ["iverilog", "-g2012", "-Wall", "-o", str(tmp_path / "out"), "-s", top.name]
-    assert compile_only([*command, *parameters, *map(str, top.sources)], icarus) == ""
+    assert compile_only(icarus_command(rtl_top(spec), tmp_path), icarus) == ""
 
 
-@pytest.mark.parametrize("spec", golden(), ids=name)
+@pytest.mark.parametrize(("spec", "options"), STREAMS)
+def test_no_tool_warns_of_a_stream(
+    spec: MacSpec, options: dict[str, Any], verilator: Simulator, icarus: Simulator, tmp_path: Path
+) -> None:
+    top = stream_top(spec, options)
+    assert compile_only(verilator_command(top), verilator) == ""
+    assert compile_only(icarus_command(top, tmp_path), icarus) == ""
+
+
+@pytest.mark.parametrize("spec", macs(), ids=name)
 def test_no_warning_without_the_exponent_input(spec: MacSpec, verilator: Simulator) -> None:
     top = rtl_top(spec)
     top = replace(top, parameters=top.parameters | {"SCALE_W": 0})
@@ -77,8 +108,8 @@ def test_no_warning_without_the_exponent_input(spec: MacSpec, verilator: Simulat
 
 def test_every_source_says_its_licence_and_is_used() -> None:
     sources = {path.name for path in rtl_dir().glob("*.sv")}
-    used = {path.name for spec in (chain("e5m10"), fixed(24, -2)) for path in rtl_top(spec).sources}
-    assert sources == used
+    tops = [rtl_top(spec, stream=stream) for spec in golden() for stream in (False, True)]
+    assert sources == {path.name for top in tops for path in top.sources}
     for path in rtl_dir().glob("*.sv"):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first == "// SPDX-License-Identifier: Apache-2.0"

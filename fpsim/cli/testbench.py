@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim rtl``, ``verify``, ``testbench``: the RTL of a unit, and any design held to a unit."""
+"""``fpsim verify``, ``testbench``: the RTL of a unit, and any design held to a unit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from fpsim.unit import MacUnit
 
 __all__ = ["register"]
-
-
-def _rtl(args: argparse.Namespace) -> int:
-    from fpsim.hdl.instantiation import instantiation
-
-    print(instantiation(fpsim.get_unit(args.unit).spec), end="")
-    return 0
 
 
 def _dut(args: argparse.Namespace, unit: MacUnit) -> Dut:
@@ -121,11 +114,6 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add(
-        "rtl", _rtl, "Print the SystemVerilog instantiation of a unit", reports=False
-    )
-    sub.add_argument("unit")
-
     sub = commands.add(
         "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own"
     )

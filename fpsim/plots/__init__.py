@@ -9,6 +9,7 @@ give equal bytes.
 from __future__ import annotations
 
 from fpsim.plots.accumulator import accumulator_figure
+from fpsim.plots.area import area_figure
 from fpsim.plots.error import sqnr_figure
 from fpsim.plots.formats import format_figure
 from fpsim.plots.perplexity import perplexity_figure
@@ -16,6 +17,7 @@ from fpsim.plots.style import save, to_svg
 
 __all__ = [
     "accumulator_figure",
+    "area_figure",
     "format_figure",
     "perplexity_figure",
     "save",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The accumulator register and its four operations; every top ends in one.
+// The accumulator register and its four operations; every MAC ends in one.
 //
 //   op IDLE: acc <- acc    CLEAR: acc <- 0 (the code of +0)    MAC: acc <- sum_i    LOAD: acc <- c_i
 //
@@ -19,7 +19,7 @@ module acc_register #(
   logic [W-1:0] acc_d, acc_q;
 
   always_comb begin
-    case (op_i)
+    case ({1'b0, op_i})
       fpsim_pkg::OP_CLEAR: acc_d = '0;
       fpsim_pkg::OP_MAC:   acc_d = sum_i;
       fpsim_pkg::OP_LOAD:  acc_d = c_i;

@@ -10,6 +10,9 @@
 // with the largest finite code. Below the smallest normal number the significand first moves right.
 // A significand without its top bit is zero and keeps its sign.
 //
+// OUTWARD = 1: a number beyond the largest finite code is what OVERFLOW says in every rounding mode,
+// as tensor cores have it; IEEE 754's inward modes stop at that code.
+//
 // inf_i and nan_i override the number. OVERFLOW_SATURATE takes infinities to the largest finite code,
 // OVERFLOW_NAN takes them to NaN. NaN is positive: quiet and without payload in SPECIALS_IEEE.
 module fp_round_pack #(
@@ -19,6 +22,7 @@ module fp_round_pack #(
     parameter int SPECIALS = fpsim_pkg::SPECIALS_IEEE,   // IEEE needs MAN > 0
     parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW = fpsim_pkg::OVERFLOW_INF,    // one that SPECIALS has a code for
+    parameter int OUTWARD  = 0,
     parameter int EXP_W    = 8,                          // above EXP, holds exponent_i and 1-BIAS
     parameter int SIG_W    = 15                          // at least MAN+3
 ) (
@@ -80,9 +84,9 @@ module fp_round_pack #(
   always_comb begin
     case (ROUNDING)
       fpsim_pkg::ROUND_RNE, fpsim_pkg::ROUND_RNA: outward = 1'b1;
-      fpsim_pkg::ROUND_RUP:                       outward = ~sign_i;
-      fpsim_pkg::ROUND_RDN:                       outward = sign_i;
-      default:                                    outward = 1'b0;
+      fpsim_pkg::ROUND_RUP:                       outward = ~sign_i | (OUTWARD != 0);
+      fpsim_pkg::ROUND_RDN:                       outward = sign_i | (OUTWARD != 0);
+      default:                                    outward = OUTWARD != 0;
     endcase
   end
 

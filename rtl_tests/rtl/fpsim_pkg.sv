@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Names shared by every module: rounding modes, overflow policies, special-code layouts, operations,
-// and the one rounding decision.
+// Names shared by every module: rounding modes, overflow policies, layouts of codes, operations; the
+// sizes that several modules derive, and the one rounding decision.
 //
 //   round_up = 1  iff  the truncated magnitude t must become t + 1, where
 //     lsb    = t is odd (as a code),  guard = first dropped bit,  sticky = any later dropped bit
@@ -28,12 +28,19 @@ package fpsim_pkg;
   localparam int SPECIALS_NONE = 0;  // none
   localparam int SPECIALS_IEEE = 1;  // exponent all ones: infinity (mantissa 0) or NaN
   localparam int SPECIALS_TOP  = 2;  // magnitude all ones: NaN (as E4M3FN)
+  localparam int SPECIALS_ZERO = 3;  // sign bit alone: NaN, and no -0 (as E4M3FNUZ)
 
-  // What an accumulator does on a clock edge.
-  localparam logic [1:0] OP_IDLE  = 2'd0;  // hold
-  localparam logic [1:0] OP_CLEAR = 2'd1;  // +0
-  localparam logic [1:0] OP_MAC   = 2'd2;  // accumulate one product
-  localparam logic [1:0] OP_LOAD  = 2'd3;  // take c as it is
+  // What the codes with an exponent field of zero mean.
+  localparam int SUBNORMALS_GRADUAL = 0;  // no hidden bit, the exponent of field 1
+  localparam int SUBNORMALS_FLUSH   = 1;  // zero
+  localparam int SUBNORMALS_NONE    = 2;  // a hidden bit as everywhere; there is no zero (as E8M0)
+
+  // What an accumulator does with a beat. The MACs without a stream know the first four.
+  localparam logic [2:0] OP_IDLE  = 3'd0;  // hold
+  localparam logic [2:0] OP_CLEAR = 3'd1;  // +0
+  localparam logic [2:0] OP_MAC   = 3'd2;  // accumulate on itself
+  localparam logic [2:0] OP_LOAD  = 3'd3;  // take c as it is
+  localparam logic [2:0] OP_DOT   = 3'd4;  // accumulate on c
 
   /* verilator lint_on UNUSEDPARAM */
 
@@ -50,6 +57,31 @@ package fpsim_pkg;
     signed_width = 1;
     for (int w = 1; w < 31; w++) begin
       if (low < -(1 << (w - 1)) || high > (1 << (w - 1)) - 1) signed_width = w + 1;
+    end
+  endfunction
+
+  // Exponents of an operand's top significand bit: EXP = 0 stands for an integer of MAN+1 bits.
+  function automatic int exponent_high(input int exp, input int man, input int bias);
+    exponent_high = ((exp == 0) ? man : (1 << exp) - 1) - bias;
+  endfunction
+
+  function automatic int exponent_low(input int exp, input int man, input int bias, input int subnormals);
+    exponent_low = ((exp == 0) ? man : (subnormals == SUBNORMALS_NONE) ? 0 : 1) - bias;
+  endfunction
+
+  // Rows that are left of n after some levels of 3:2 compressors, and levels until two are left.
+  function automatic int rows_after(input int n, input int levels);
+    rows_after = n;
+    for (int i = 0; i < levels; i++) rows_after = 2 * (rows_after / 3) + rows_after % 3;
+  endfunction
+
+  function automatic int compressor_levels(input int n);
+    int rows;
+    rows = n;
+    compressor_levels = 0;
+    for (int i = 1; i < 32; i++) begin
+      if (rows > 2) compressor_levels = i;
+      rows = 2 * (rows / 3) + rows % 3;
     end
   endfunction
 

@@ -7,20 +7,22 @@
 //   IDLE (0) holds, CLEAR (1) gives 0, LOAD (3) takes c_i as it is; see acc_register
 //
 // Each product is rounded onto the grid, then added exactly; O wraps or saturates that sum, once per
-// step. Operands are finite formats with gradual subnormals; a zero has no sign here.
+// step. Every operand code is a number; a zero has no sign here.
 // One register; exp_i is tied to 0 when unused, or left out of the logic with SCALE_W = 0.
 module mac_fixed #(
-    parameter int A_EXP    = 2,                         // operand a: ExMy and bias, EXP >= 1
-    parameter int A_MAN    = 1,
-    parameter int A_BIAS   = 1,
-    parameter int B_EXP    = 2,                         // operand b
-    parameter int B_MAN    = 1,
-    parameter int B_BIAS   = 1,
-    parameter int W_ACC    = 24,                        // 4 .. 64
-    parameter int LSB      = -2,
-    parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
-    parameter int OVERFLOW = fpsim_pkg::OVERFLOW_WRAP,  // or OVERFLOW_SATURATE
-    parameter int SCALE_W  = 9                          // bits of exp_i, two's complement
+    parameter int A_EXP        = 2,                         // operand a: ExMy and bias; see fp_decode
+    parameter int A_MAN        = 1,
+    parameter int A_BIAS       = 1,
+    parameter int A_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int B_EXP        = 2,                         // operand b
+    parameter int B_MAN        = 1,
+    parameter int B_BIAS       = 1,
+    parameter int B_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int W_ACC        = 24,                        // 4 .. 64
+    parameter int LSB          = -2,
+    parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
+    parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_WRAP,  // or OVERFLOW_SATURATE
+    parameter int SCALE_W      = 9                          // bits of exp_i, two's complement
 ) (
     input  logic                                            clk_i,
     input  logic                                            rst_ni,  // asynchronous, active low
@@ -37,8 +39,10 @@ module mac_fixed #(
   localparam int MAG_W     = W_ACC + 1;          // an addend of 2^W_ACC always overflows
 
   localparam int SCALE_SPAN   = (1 << SCALE_W) / 2;                 // exp_i is in -span .. span-1
-  localparam int PRODUCT_HIGH = (1 << A_EXP) - A_BIAS + (1 << B_EXP) - B_BIAS - 1 + SCALE_SPAN;
-  localparam int PRODUCT_LOW  = 3 - A_BIAS - B_BIAS - SCALE_SPAN;
+  localparam int PRODUCT_HIGH = fpsim_pkg::exponent_high(A_EXP, A_MAN, A_BIAS)
+                              + fpsim_pkg::exponent_high(B_EXP, B_MAN, B_BIAS) + 1 + SCALE_SPAN;
+  localparam int PRODUCT_LOW  = fpsim_pkg::exponent_low(A_EXP, A_MAN, A_BIAS, A_SUBNORMALS)
+                              + fpsim_pkg::exponent_low(B_EXP, B_MAN, B_BIAS, B_SUBNORMALS) + 1 - SCALE_SPAN;
   localparam int ORIGIN       = LSB + PRODUCT_W - 1;                // exponent that needs no shift
   localparam int RANGE_W      = fpsim_pkg::signed_width(            // exponents, origin and shifts
       fpsim_pkg::min_of(fpsim_pkg::min_of(PRODUCT_LOW, ORIGIN), PRODUCT_LOW - ORIGIN),
@@ -48,20 +52,25 @@ module mac_fixed #(
       fpsim_pkg::max_of(A_EXP, B_EXP), SCALE_W);
   localparam int EXP_W        = fpsim_pkg::max_of(RANGE_W, FIELD_W);
 
-  logic p_sign, huge;
+  logic p_sign, p_inf, p_nan, huge;
   logic signed [EXP_W-1:0] p_exponent;
   logic [PRODUCT_W-1:0] p_significand;
   logic [MAG_W-1:0] magnitude;
   logic [W_ACC-1:0] sum;
 
   fp_product #(
-      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS),
-      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS),
+      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SUBNORMALS(A_SUBNORMALS),
+      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
       .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
-      .sign_o(p_sign), .exponent_o(p_exponent), .significand_o(p_significand)
+      .sign_o(p_sign), .exponent_o(p_exponent), .significand_o(p_significand),
+      .inf_o(p_inf), .nan_o(p_nan)
   );
+
+  // Every operand code is a number, so these are constant 0.
+  logic unused_specials;
+  assign unused_specials = &{1'b0, p_inf, p_nan};
 
   fp_to_grid #(
       .SIG_W(PRODUCT_W), .EXP_W(EXP_W), .MAG_W(MAG_W), .LSB(LSB), .ROUNDING(ROUNDING)

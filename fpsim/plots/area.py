@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Area of multiply-accumulate units: formats beside published figures, and accumulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
+
+__all__ = ["area_figure"]
+
+
+def area_figure(
+    formats: Mapping[str, tuple[float, float | None]],
+    accumulators: Mapping[str, Sequence[tuple[int, float]]],
+) -> Figure:
+    """Draw MAC area against format, and against the accumulator's width.
+
+    Args:
+        formats: by name, area as a ratio to the first one's, here and as published.
+        accumulators: by kind, (bits, area in NAND2 equivalents).
+
+    Raises:
+        FpsimError: nothing to draw.
+    """
+    check_some([*formats, *accumulators])
+    with style():
+        figure = new_figure(3.4)
+        left, right = figure.subplots(1, 2)
+        _formats(left, formats)
+        _accumulators(right, accumulators)
+    return figure
+
+
+def _formats(axes: Axes, formats: Mapping[str, tuple[float, float | None]]) -> None:
+    axes.set_title(f"MAC area, {next(iter(formats))} = 1")
+    for y, (here, published) in enumerate(formats.values()):
+        axes.plot(here, y, "o", color=BLUE, label="generic cells" if y == 0 else None)
+        if published is not None:
+            axes.plot(
+                published, y, "D", color=RED, markerfacecolor="white",
+                label="published, 40 nm" if y == 0 else None,
+            )  # fmt: skip
+    axes.set_yticks(range(len(formats)), list(formats))
+    axes.set_ylim(len(formats) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x")
+    axes.tick_params(length=0)
+    axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+
+
+def _accumulators(axes: Axes, kinds: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    axes.set_title("E2M1 MAC, NAND2 equivalents")
+    for (kind, points), colour in zip(kinds.items(), (BLUE, RED), strict=False):
+        axes.plot(*zip(*points, strict=True), "o", color=colour, label=kind)
+    axes.set_xlabel("accumulator bits", color=MUTED)
+    axes.set_ylim(bottom=0)
+    axes.grid()
+    axes.tick_params(length=0)
+    axes.legend(frameon=False, fontsize=8.5)

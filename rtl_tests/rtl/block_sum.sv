@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exact sum of a block's products without their scales; combinational. Products of small formats are
+// integers on one grid, so nothing is aligned and nothing rounds.
+//
+//   value = (-1)^sign * total / 2^(TOTAL_W-1) * 2^EXPONENT        total may have leading zeros
+//
+// A_SIGN and B_SIGN choose what counts: the elements without sign bit (0), with it (1), or all (-1).
+// A zero sum is +0. NaN of an element, and infinities of both signs, are NaN.
+module block_sum #(
+    parameter int N            = 32,
+    parameter int A_EXP        = 2,                               // operands: see fp_decode
+    parameter int A_MAN        = 1,
+    parameter int A_BIAS       = 1,
+    parameter int A_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
+    parameter int A_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int A_SIGN       = -1,
+    parameter int B_EXP        = 2,
+    parameter int B_MAN        = 1,
+    parameter int B_BIAS       = 1,
+    parameter int B_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
+    parameter int B_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int B_SIGN       = -1,
+    // derived, do not change
+    parameter int SPAN         = fpsim_pkg::exponent_high(A_EXP, A_MAN, A_BIAS)
+                               + fpsim_pkg::exponent_high(B_EXP, B_MAN, B_BIAS)
+                               - fpsim_pkg::exponent_low(A_EXP, A_MAN, A_BIAS, A_SUBNORMALS)
+                               - fpsim_pkg::exponent_low(B_EXP, B_MAN, B_BIAS, B_SUBNORMALS),
+    parameter int INT_W        = A_MAN + B_MAN + 2 + SPAN,        // one product's magnitude
+    parameter int TOTAL_W      = INT_W + $clog2(N)
+) (
+    input  logic [N*(A_EXP+A_MAN+1)-1:0] a_i,
+    input  logic [N*(B_EXP+B_MAN+1)-1:0] b_i,
+    output logic                         sign_o,
+    output logic [TOTAL_W-1:0]           total_o,
+    output logic                         inf_o,
+    output logic                         nan_o
+);
+
+  localparam int A_W       = A_EXP + A_MAN + 1;
+  localparam int B_W       = B_EXP + B_MAN + 1;
+  localparam int PRODUCT_W = A_MAN + B_MAN + 2;
+  localparam int ROW_W     = INT_W + 1;
+  localparam int LOW       = fpsim_pkg::exponent_low(A_EXP, A_MAN, A_BIAS, A_SUBNORMALS)
+                           + fpsim_pkg::exponent_low(B_EXP, B_MAN, B_BIAS, B_SUBNORMALS) + 1;
+  localparam int EXP_W     = 1 + fpsim_pkg::max_of(               // every exponent, the shift, the fields
+      fpsim_pkg::signed_width(fpsim_pkg::min_of(LOW, -1), fpsim_pkg::max_of(LOW + SPAN, SPAN)),
+      fpsim_pkg::max_of(A_EXP, B_EXP));
+  localparam logic signed [EXP_W-1:0] ORIGIN = EXP_W'(LOW);
+
+  logic [N*ROW_W-1:0] rows;
+  logic [N-1:0] plus_inf, minus_inf, nans;
+  logic [TOTAL_W:0] sum;
+
+  generate
+    for (genvar i = 0; i < N; i++) begin : g_lane
+      logic [A_W-1:0] a;
+      logic [B_W-1:0] b;
+      logic sign, inf, nan, counts;
+      logic signed [EXP_W-1:0] exponent;
+      logic [EXP_W-1:0] shift;
+      logic [PRODUCT_W-1:0] significand;
+      logic [INT_W-1:0] magnitude;
+
+      assign a = a_i[i*A_W+:A_W];
+      assign b = b_i[i*B_W+:B_W];
+      assign counts = (A_SIGN < 0 | a[A_W-1] == (A_SIGN == 1)) & (B_SIGN < 0 | b[B_W-1] == (B_SIGN == 1));
+
+      fp_product #(
+          .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
+          .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
+          .SCALE_W(0), .EXP_W(EXP_W)
+      ) u_product (
+          .a_i(a), .b_i(b), .exp_i(1'b0),
+          .sign_o(sign), .exponent_o(exponent), .significand_o(significand), .inf_o(inf), .nan_o(nan)
+      );
+
+      assign shift     = exponent - ORIGIN;
+      assign magnitude = counts ? {{SPAN{1'b0}}, significand} << shift : '0;
+      assign rows[i*ROW_W+:ROW_W] = sign ? -{1'b0, magnitude} : {1'b0, magnitude};
+      assign nans[i]      = counts & nan;
+      assign plus_inf[i]  = counts & inf & ~sign;
+      assign minus_inf[i] = counts & inf & sign;
+    end
+  endgenerate
+
+  compressor_tree #(
+      .N(N), .W(ROW_W), .SUM_W(TOTAL_W + 1)
+  ) u_sum (
+      .rows_i(rows), .sum_o(sum)
+  );
+
+  assign inf_o   = (|plus_inf) | (|minus_inf);
+  assign nan_o   = (|nans) | ((|plus_inf) & (|minus_inf));
+  assign sign_o  = inf_o ? |minus_inf : sum[TOTAL_W];
+  assign total_o = sum[TOTAL_W] ? -sum[TOTAL_W-1:0] : sum[TOTAL_W-1:0];
+
+endmodule

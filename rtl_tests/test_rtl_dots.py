@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dot products in RTL agree with the model on every bit, with stalls, resets and any pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rtl_units import DOTS, dots, golden, name
+
+from fpsim.hdl.native import NativeSimulation
+from fpsim.hdl.parameters import RtlTop, rtl_top
+from fpsim.hdl.reference import reference_dut
+from fpsim.hdl.replay import Options, Simulation, run_source
+from fpsim.hdl.serialise import Serialiser
+from fpsim.hdl.simulator import Simulator
+from fpsim.hdl.vector_source import VectorSource, from_directory, from_plan
+from fpsim.resources import golden_dir
+from fpsim.spec import MacSpec
+from fpsim.vectors.dots import plan_dots
+
+COUNT = 400
+#: Clocks that a bench spends around the beats.
+RESET_AND_END = 24
+FREELY = Options()
+STALLING = Options(stall=0.3, resets=0.05)
+
+#: Published units that Verilator compiles by default: the largest window, and scales per element.
+COMPILED = ["fp4-aligned32-f13", "llm-fp4-shift-e5m10"]
+
+
+def published(spec: MacSpec) -> VectorSource:
+    return from_directory(golden_dir() / spec.name)
+
+
+def made(spec: MacSpec, count: int, strategy: str = "mixed") -> VectorSource:
+    return from_plan(plan_dots(spec, count=count, strategy=strategy))
+
+
+def top_for(source: VectorSource, pipeline: int) -> RtlTop:
+    scaled = source.group > 0 and source.spec.block is None
+    return rtl_top(source.spec, stream=True, scaled=scaled, pipeline=pipeline)
+
+
+def run(
+    source: VectorSource, pipeline: int, simulator: Simulator, directory: Path, options: Options
+) -> None:
+    dut = reference_dut(source.spec, top_for(source, pipeline))
+    writer = Serialiser(dut, source.spec, source.k, source.group)
+    bench = NativeSimulation(dut, simulator, directory, options)
+    result = run_source(bench, source, writer)
+    assert result.passed, "\n".join([str(result), *map(str, result.mismatches)])
+    assert result.compared == source.count and not result.left_out
+
+
+def pipelined(specs: list[MacSpec]) -> list[tuple[MacSpec, int]]:
+    """Return each unit with a depth of its own: 0, 1, 2, 3, 0, ..."""
+    return [(spec, i % 4) for i, spec in enumerate(specs)]
+
+
+def ids(pairs: list[tuple[MacSpec, int]]) -> list[str]:
+    return [f"{name(spec)}-pipeline{depth}" for spec, depth in pairs]
+
+
+PUBLISHED = pipelined(golden())
+TYPICAL, OTHERS = pipelined(DOTS[:6]), pipelined(DOTS[6:] + dots())
+
+
+@pytest.mark.parametrize(("spec", "pipeline"), PUBLISHED, ids=ids(PUBLISHED))
+def test_published_vectors_match_with_stalls_and_resets(
+    spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
+) -> None:
+    run(published(spec), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.parametrize("unit", COMPILED)
+def test_published_vectors_match_on_verilator(
+    unit: str, verilator: Simulator, tmp_path: Path
+) -> None:
+    spec = MacSpec.from_toml(golden_dir() / f"{unit}.toml")
+    run(published(spec), 2, verilator, tmp_path, FREELY)
+
+
+@pytest.mark.parametrize(("spec", "pipeline"), TYPICAL, ids=ids(TYPICAL))
+def test_typical_dot_products_match(
+    spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
+) -> None:
+    run(made(spec, 2 * COUNT, "random"), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "pipeline"), OTHERS, ids=ids(OTHERS))
+def test_every_family_and_rounding_matches(
+    spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
+) -> None:
+    run(made(spec, 4 * COUNT), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", [0, 1, 3])
+@pytest.mark.parametrize("spec", golden(), ids=name)
+def test_every_published_unit_matches_at_every_depth(
+    spec: MacSpec, pipeline: int, simulator: Simulator, tmp_path: Path
+) -> None:
+    run(published(spec), pipeline, simulator, tmp_path, STALLING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", DOTS, ids=name)
+def test_many_dot_products_match_on_verilator(
+    spec: MacSpec, verilator: Simulator, tmp_path: Path
+) -> None:
+    run(made(spec, 50 * COUNT), 2, verilator, tmp_path, FREELY)
+
+
+def test_a_full_pipeline_takes_a_beat_every_clock(icarus: Simulator, tmp_path: Path) -> None:
+    source = published(MacSpec.from_toml(golden_dir() / "nvfp4-block16-e8m23.toml"))
+    depth = 3
+    dut = reference_dut(source.spec, top_for(source, depth))
+    writer = Serialiser(dut, source.spec, source.k, source.group)
+    result = run_source(Simulation(dut, icarus, tmp_path, FREELY), source, writer)  # by cocotb
+    assert result.passed
+    assert result.clocks <= result.beats + depth + RESET_AND_END
