@@ -205,7 +205,7 @@ def test_truncated(written: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_nothing_is_left_behind(
+def test_nothing_that_looks_complete_is_left_behind(
     plan: DotPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     def fail(*_: object) -> None:
@@ -215,7 +215,13 @@ def test_nothing_is_left_behind(
     kind = FpsimError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(kind):
         write_dots(plan, tmp_path / "set", ("svh",))
-    assert not list(tmp_path.iterdir())
+    assert [p.name for p in tmp_path.iterdir()] == [".set.partial"]
+    assert not (tmp_path / ".set.partial" / "manifest.json").exists()
+    with pytest.raises(FpsimError, match="cannot be read"):
+        open_dots(tmp_path / "set")
+    monkeypatch.undo()
+    check_dots(write_dots(plan, tmp_path / "set", ("svh",)))
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
-from fpsim.vectors.dotfiles import check_dots, parse_formats, write_dots
+from fpsim.vectors.dotfiles import check_dots, merge_shards, open_dots, parse_formats, write_dots
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.explain import explain, schema_of
+from fpsim.vectors.shards import Shard
 
 __all__ = ["register"]
 
@@ -29,6 +30,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("unit", nargs="?")
     sub.add_argument("--out", type=Path, metavar="DIR")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
+    sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
     sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1)
@@ -42,6 +44,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("--k", type=int, help="elements per vector: a set of dot products of any unit")
     sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
+    sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
 
     sub = commands.add("explain", _explain, "Show one vector step by step")
     sub.add_argument("directory", type=Path, metavar="DIR")
@@ -72,11 +75,13 @@ def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
 def _vectors(args: argparse.Namespace) -> int:
     if args.check is not None:
         return _check(args)
+    if args.merge is not None:
+        return _merge(args)
     if args.unit is None or args.out is None:
-        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR")
+        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
     unit = fpsim.get_unit(args.unit)
     stage = unit.spec.accumulate
-    lanes = args.k is not None or args.group is not None or args.format is not None
+    lanes = any(getattr(args, n) is not None for n in ("k", "group", "format", "shard"))
     if isinstance(stage, Chain | Fixed) and not lanes:
         made = vectors.generate(
             unit,
@@ -92,15 +97,18 @@ def _vectors(args: argparse.Namespace) -> int:
         for option in ("exponents", "no_load"):
             if getattr(args, option):
                 name = option.replace("_", "-")
-                raise FpsimError(f"{name}: only for streams of single products, which chain and "
-                                 "fixed units have without --k, --group and --format")  # fmt: skip
+                raise FpsimError(
+                    f"{name}: only for streams of single products, which chain and fixed units "
+                    "have without --k, --group, --format and --shard"
+                )
         formats = parse_formats(args.format or "readmemh,jsonl")
         plan = plan_dots(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
             group=args.group,
         )  # fmt: skip
+        shard = Shard() if args.shard is None else Shard.parse(args.shard)
         with bar(unit.name) as update:
-            path = write_dots(plan, args.out, formats, jobs=args.jobs, progress=update)
+            path = write_dots(plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
         count, sections = plan.count, plan.sections
     data = {"unit": unit.name, "count": count, "out": str(path),
             "sections": {s.name: s.count for s in sections}}  # fmt: skip
@@ -113,13 +121,21 @@ def _vectors(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     if schema_of(args.check) == DOT_SCHEMA:
         with bar("check") as update:
-            opened = check_dots(args.check, update)
+            opened = check_dots(args.check, update, jobs=args.jobs)
         count, name = opened.count, opened.shape.spec.name
     else:
         checked = vectors.check(args.check)
         count, name = checked.count, checked.spec.name
     text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
     _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    with bar("merge") as update:
+        path = merge_shards(args.merge, update)
+    count = open_dots(path).count
+    _print(args, {"directory": str(path), "count": count}, f"{count} vectors in {path}")
     return 0
 
 

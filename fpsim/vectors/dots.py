@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product as pairs
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,13 @@ class Part:
 
     name: str
     count: int
-    blocks: int
+    size: int  #: vectors of a block; the last may have fewer
     make: Callable[[int], Columns]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // self.size)
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,20 @@ class DotPlan:
         """Return (part, block) of every block, in order."""
         return [(p, b) for p, part in enumerate(self.parts) for b in range(part.blocks)]
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: nothing."""
+        return {}
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        made = self.parts[part]
+        return min(made.size, made.count - block * made.size)
+
     def block(self, part: int, block: int) -> Columns:
         """Return one block with the results that the unit gives."""
         columns = self.parts[part].make(block)
-        return columns | {"acc": self.shape.expected(columns)}
+        return columns | self.shape.results(columns)
 
     def __iter__(self) -> Iterator[Columns]:
         """Yield the blocks in order."""
@@ -138,8 +154,8 @@ def plan_dots(
             ("random-streams", streams, random_streams),
         ):
             if total:
-                blocks = -(-total // block_size(shape))
-                parts.append(Part(name, total, blocks, partial(_random, shape, seed, total, make)))
+                make_block = partial(_random, shape, seed, total, make)
+                parts.append(Part(name, total, block_size(shape), make_block))
     return DotPlan(shape, strategy, seed, tuple(parts))
 
 
@@ -151,7 +167,7 @@ def block_size(shape: Shape) -> int:
 def _fixed_parts(beats: Beats) -> list[Part]:
     columns = beats.columns()
     return [
-        Part(s.name, s.count, 1, partial(_slice, columns, s.start, s.start + s.count))
+        Part(s.name, s.count, s.count, partial(_slice, columns, s.start, s.start + s.count))
         for s in beats.sections()
     ]
 

@@ -41,7 +41,7 @@ def write(vectors: VectorSet, directory: str | Path) -> Path:
     target = Path(directory)
     try:
         target = target.resolve()  # "." has no name to rename to
-        _check_target(target)
+        _check_target(target, {HEX, JSONL, MANIFEST})
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
@@ -74,12 +74,12 @@ def _replace(target: Path, made: Path, aside: Path) -> None:
         raise
 
 
-def _check_target(target: Path) -> None:
+def _check_target(target: Path, names: set[str]) -> None:
     if not target.exists():
         return
     if not target.is_dir():
         raise FpsimError(f"out: {target} is a file, not a directory")
-    if not {path.name for path in target.iterdir()} <= {HEX, JSONL, MANIFEST}:
+    if not {path.name for path in target.iterdir()} <= names:
         raise FpsimError(f"out: {target} holds other files; choose an empty or a vector directory")
 
 

@@ -181,6 +181,10 @@ class Shape:
             scales[f"{name}_scale"] = codes
         return scales
 
+    def results(self, columns: Columns, start: int = 0) -> Columns:
+        """Return the fields that the unit gives, for vectors the first of which finds ``start``."""
+        return {"acc": self.expected(columns, start)}
+
     def expected(self, columns: Columns, start: int = 0) -> NDArray[Any]:
         """Return the accumulator after every vector, the first of which finds ``start``.
 
