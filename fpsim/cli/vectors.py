@@ -43,6 +43,9 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--k", type=int, help="elements per vector: a set of dot products of any unit")
     sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
+    sub.add_argument(
+        "--flags", action="store_true", help="status flags of every vector; slow, use --jobs"
+    )
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
     sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
 
@@ -63,6 +66,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, metavar="MAC.h")
     sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
     sub.add_argument("--group", type=int, help="elements per scale of a DPI-C beat; 0: no scales")
+    sub.add_argument("--flags", action="store_true", help="the program checks flags too")
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
@@ -90,6 +94,7 @@ def _vectors(args: argparse.Namespace) -> int:
             seed=args.seed,
             exponents=args.exponents,
             load=not args.no_load,
+            flags=args.flags,
         )
         path = vectors.write(made, args.out)
         count, sections = made.count, made.sections
@@ -104,7 +109,7 @@ def _vectors(args: argparse.Namespace) -> int:
         formats = parse_formats(args.format or "readmemh,jsonl")
         plan = plan_dots(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
-            group=args.group,
+            group=args.group, flags=args.flags,
         )  # fmt: skip
         shard = Shard() if args.shard is None else Shard.parse(args.shard)
         with bar(unit.name) as update:
@@ -171,7 +176,7 @@ def _golden(args: argparse.Namespace) -> int:
 def _export_c(args: argparse.Namespace) -> int:
     from fpsim.cmodel import export_c
 
-    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group)
+    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group, args.flags)
     paths = {name: str(path) for name, path in vars(files).items()}
     _print(args, {"unit": args.unit} | paths, "\n".join(paths.values()))
     return 0

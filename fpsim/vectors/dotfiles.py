@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from fpsim.errors import FpsimError, nearest
-from fpsim.spec import MacSpec
 from fpsim.vectors.checked import check_dots
 from fpsim.vectors.files import MANIFEST, _check_target
 from fpsim.vectors.formats import FORMATS, TEXT_FORMATS, package
@@ -29,7 +28,7 @@ from fpsim.vectors.partial import PART, Partial, hidden
 from fpsim.vectors.rendering import lines_of, rendered
 from fpsim.vectors.shape import Shape
 from fpsim.vectors.shards import SHARD_FILE, Shard, open_shards
-from fpsim.vectors.sources import SCHEMA, DotSource, Progress, header_of
+from fpsim.vectors.sources import SCHEMA, DotSource, Progress, header_of, shape_of
 
 __all__ = [
     "SCHEMA",
@@ -213,7 +212,7 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
     header, names = shards[0].data["set"], parse_formats(shards[0].data["formats"])
     made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")
     try:
-        shape = Shape(MacSpec.from_dict(header["unit"]), header["k"], header["group"])
+        shape = shape_of(header)
         _check_target(target, _names_of(WHOLE))
         made.mkdir()
         sums: dict[str, str] = {}

@@ -112,6 +112,7 @@ def plan_dots(
     seed: int = 1,
     k: int | None = None,
     group: int | None = None,
+    flags: bool = False,
 ) -> DotPlan:
     """Return the set of dot products of a unit; the same arguments give the same set everywhere.
 
@@ -124,6 +125,8 @@ def plan_dots(
         k: elements per vector; a step of the unit if absent.
         group: elements per scale; 0: no scales. If absent, the unit's blocks, or all ``k`` for a
             unit whose scales are not plain E8M0.
+        flags: also the status flags of every vector, from the exact model: some hundred vectors a
+            second, not millions.
 
     Raises:
         FpsimError: an argument outside these, or a unit with stochastic rounding.
@@ -137,7 +140,7 @@ def plan_dots(
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
         raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
     Philox(seed)
-    shape = Shape.of(spec, k, group)
+    shape = Shape.of(spec, k, group, flags)
     parts: list[Part] = []
     if strategy in ("exhaustive", "mixed"):
         beats = Beats(shape)

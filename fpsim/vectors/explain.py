@@ -18,6 +18,7 @@ from fpsim.spec import MacSpec
 from fpsim.vectors import files
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
+from fpsim.vectors.flags import flag_names
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
@@ -39,11 +40,14 @@ class Explanation:
     nodes: tuple[Node, ...]
     expected: int
     computed: int
+    expected_flags: int | None = None  #: where the vectors have flags
+    flags: int = 0
 
     @property
     def right(self) -> bool:
         """Whether the file expects what the model computes."""
-        return self.expected == self.computed
+        same_flags = self.expected_flags in (None, self.flags)
+        return self.expected == self.computed and same_flags
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -64,8 +68,11 @@ class Explanation:
                 step = node.step
                 lines.append(f"  step {step}")
             lines.append(f"    {_node(node)}")
-        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {self.expected:x}"
-        lines.append(f"  result {self.computed:x}, {verdict}")
+        expected = f"{self.expected:x}"
+        if self.expected_flags is not None:
+            expected += f" with flags {flag_names(self.expected_flags)}"
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
+        lines.append(f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}")
         return "\n".join(lines)
 
 
@@ -130,18 +137,19 @@ def _explain_dot(path: Path, line: int) -> Explanation:
     if op in (Op.MAC, Op.IDLE) and index:
         before = int(columns["acc"][index - 1])
     nodes: tuple[Node, ...] = ()
-    computed = 0 if op is Op.CLEAR else before
+    computed, flags = 0 if op is Op.CLEAR else before, 0
     if op in (Op.DOT, Op.MAC):
         trace = trace_row(shape, row, before)
-        nodes, computed = tuple(trace.nodes), trace.code
+        nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {
         name: _values(np.atleast_1d(column).tolist(), shape.format_of(name))
         for name, column in row.items()
-        if name not in ("op", "acc")
+        if name not in ("op", "acc", "flags")
     }
     return Explanation(
         shape.spec.name, shape.spec.equation, line, index, opened.section_of(index),
         op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
+        int(row["flags"]) if shape.flags else None, flags,
     )  # fmt: skip
 
 
@@ -160,17 +168,17 @@ def _explain_clock(path: Path, line: int) -> Explanation:
     op, spec = Op(row["op"]), vectors.spec
     before = int(vectors.columns["acc"][index - 1]) if index else 0
     nodes: tuple[Node, ...] = ()
-    computed = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before)
+    computed, flags = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before), 0
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
                              **_exponent(spec, row.get("exp", 0)))  # fmt: skip
-        nodes, computed = tuple(trace.nodes), trace.code
+        nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
     section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
-        row["acc"], computed,
+        row["acc"], computed, row.get("flags"), flags,
     )  # fmt: skip
 
 

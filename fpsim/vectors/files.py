@@ -15,6 +15,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 import fpsim
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
+from fpsim.vectors.flags import FLAG_TEXT, stream_flags
 from fpsim.vectors.stream import Field, Section, VectorSet, expected, word_fields
 
 __all__ = ["SCHEMA", "check", "digests", "read", "write"]
@@ -126,6 +128,8 @@ def _hex_lines(vectors: VectorSet) -> Iterator[str]:
     bits = header["word_bits"]
     yield f"// strategy {vectors.strategy}, seed {vectors.seed}, {bits} bits per word"
     yield "// op: 0 idle (hold), 1 clear (+0), 2 mac, 3 load (c); acc is expected after the clock"
+    if "flags" in vectors.columns:
+        yield f"// {FLAG_TEXT}"
     for f in vectors.fields:
         yield f"// {f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]"
     digits = -(-bits // 4)
@@ -162,8 +166,8 @@ def read(directory: str | Path) -> VectorSet:
         spec = MacSpec.from_dict(manifest["unit"])
     except FpsimError as error:
         raise FpsimError(f"{path / MANIFEST}: unit: {error}") from None
-    for exponents in (False, True):
-        fields = word_fields(spec, exponents)
+    for exponents, flags in product((False, True), repeat=2):
+        fields = word_fields(spec, exponents, flags)
         if [vars(f) for f in fields] == manifest["fields"]:
             break
     else:
@@ -202,16 +206,26 @@ def check(directory: str | Path) -> VectorSet:
             f"{int(vectors.columns['acc'][i]):x}, {vectors.spec.name} gives {int(acc[i]):x} "
             f"({wrong.size} vectors differ)"
         )
+    if "flags" in vectors.columns:
+        _check_flags(vectors, Path(directory) / HEX)
     return vectors
+
+
+def _check_flags(vectors: VectorSet, path: Path) -> None:
+    flags = stream_flags(vectors)
+    wrong = np.flatnonzero(flags != vectors.columns["flags"])
+    if wrong.size:
+        i = int(wrong[0])
+        line = 1 + sum(1 for _ in _hex_header(path)) + i
+        raise FpsimError(
+            f"{path}:{line}: vector {i} expects flags {int(vectors.columns['flags'][i]):x}, "
+            f"{vectors.spec.name} gives {int(flags[i]):x} ({wrong.size} vectors differ)"
+        )
 
 
 def _recompute(vectors: VectorSet) -> NDArray[np.uint64]:
     columns = {name: values.view(np.int64) for name, values in vectors.columns.items()}
-    width = next((f.width for f in vectors.fields if f.name == "exp"), 0)
-    exp = np.zeros(vectors.count, dtype=np.int64)
-    if width:
-        exp = (columns["exp"] << (64 - width)) >> (64 - width)
-    args = (columns["op"], columns["a"], columns["b"], exp, vectors.columns["c"])
+    args = (columns["op"], columns["a"], columns["b"], vectors.exponents, vectors.columns["c"])
     return expected(vectors.spec, *args)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.kernels.words import write_words
+from fpsim.vectors.flags import FLAG_CODES, FLAG_TEXT
 from fpsim.vectors.shape import Shape
 
 __all__ = ["FORMATS", "TEXT_FORMATS", "Lines", "TextFormat", "package"]
@@ -94,6 +95,7 @@ def _hex_head(header: Header, shape: Shape, digest: str) -> str:
         "element 0 of a field is in its low bits"
         + ("; of two scales per group the one without sign is the lower" if _splits(shape) else ""),
     ]
+    lines += [FLAG_TEXT] * shape.flags
     for lane, field in zip(shape.lanes, shape.fields, strict=True):
         lanes = f"  {lane.lanes} x {lane.width} bits" if lane.lanes > 1 else ""
         lines.append(f"{lane.name} [{field.lsb + field.width - 1}:{field.lsb}]{lanes}")
@@ -140,6 +142,10 @@ def package(header: Header, shape: Shape) -> str:
     for lane in shape.lanes:
         outer = f"[{lane.lanes - 1}:0]" if lane.lanes > 1 else ""
         members.append(f"    logic {outer}[{lane.width - 1}:0] {lane.name};")
+    flags = [
+        f"  localparam logic [4:0] FLAG_{name.upper()} = 5'd{code};"
+        for name, code in FLAG_CODES.items()
+    ]
     ops = ", ".join(f"OP_{op.upper()} = 3'd{code}" for op, code in OPS.items())
     lines = [
         f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
@@ -152,6 +158,7 @@ def package(header: Header, shape: Shape) -> str:
         f"  localparam int unsigned GROUP = {shape.group};",
         '  localparam string FILE = "vectors.hex";',
         f"  typedef enum logic [2:0] {{{ops}}} op_e;",
+        *([f"  // {FLAG_TEXT}", *flags] if shape.flags else []),
         "  // Most significant field first; element 0 of a field is in its low bits.",
         "  typedef struct packed {",
         *members,

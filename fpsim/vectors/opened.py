@@ -14,11 +14,10 @@ import numpy as np
 
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
-from fpsim.spec import MacSpec
 from fpsim.vectors.files import MANIFEST
 from fpsim.vectors.formats import TEXT_FORMATS
 from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.sources import SCHEMA
+from fpsim.vectors.sources import SCHEMA, shape_of
 from fpsim.vectors.stream import Section
 
 __all__ = ["NPZ", "SVH", "DotFile", "check_head", "open_dots", "opened_file"]
@@ -176,7 +175,7 @@ def open_dots(directory: str | Path) -> DotFile:
         if not isinstance(manifest.get(key), kind):
             raise FpsimError(f"{file}: {key} is missing or not of type {kind.__name__}")
     try:
-        shape = Shape(MacSpec.from_dict(manifest["unit"]), manifest["k"], manifest["group"])
+        shape = shape_of(manifest)
     except FpsimError as error:
         raise FpsimError(f"{file}: {error}") from None
     if [vars(f) for f in shape.fields] != manifest["fields"]:

@@ -4,7 +4,7 @@
 One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
 From the most significant bits down a word holds
 
-    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc
+    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc, [flags]
 
 Element 0 of a field is in its low bits. A scale covers ``group`` consecutive elements; an operand
 that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
@@ -27,7 +27,8 @@ from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
-from fpsim.vectors.stream import Field, Op
+from fpsim.vectors.flags import dot_flags
+from fpsim.vectors.stream import FLAG_BITS, Field, Op
 
 __all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
 
@@ -54,6 +55,7 @@ class Shape:
         spec: any unit with deterministic rounding.
         k: elements per vector, 1..1024.
         group: elements per scale; 0 leaves the scale fields out.
+        flags: whether words have status flags (`fpsim.vectors.flags`), from the exact model.
 
     Raises:
         FpsimError: stochastic rounding, or lengths that do not fit the unit.
@@ -62,6 +64,7 @@ class Shape:
     spec: MacSpec
     k: int
     group: int = 0
+    flags: bool = False
 
     def __post_init__(self) -> None:
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
@@ -80,7 +83,9 @@ class Shape:
             )
 
     @classmethod
-    def of(cls, spec: MacSpec, k: int | None = None, group: int | None = None) -> Shape:
+    def of(
+        cls, spec: MacSpec, k: int | None = None, group: int | None = None, flags: bool = False
+    ) -> Shape:
         """Return a shape with what is natural for the unit where nothing is given."""
         if k is None:
             k = natural_k(spec)
@@ -90,7 +95,7 @@ class Shape:
             else:
                 scaled = (spec.a_scale, spec.b_scale) != (E8M0, E8M0) or spec.sign_split != "none"
                 group = k if scaled else 0
-        return cls(spec, k, group)
+        return cls(spec, k, group, flags)
 
     @cached_property
     def groups(self) -> int:
@@ -108,6 +113,7 @@ class Shape:
                 count = self.groups * (1 + spec.splits(name))
                 fields.append(Lanes(f"{name}_scale", count, fmt.bits))
         fields += [Lanes("c", 1, spec.initial.bits), Lanes("acc", 1, spec.result.bits)]
+        fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
         return tuple(fields)
 
     @cached_property
@@ -157,9 +163,9 @@ class Shape:
         for lane in self.lanes:
             part = elements[:, at : at + lane.lanes]
             at += lane.lanes
-            dtype = np.uint8 if lane.name == "op" else self.format_of(lane.name).dtype
-            part = part.astype(dtype)
-            plain = lane.name in ("op", "c", "acc")
+            small = lane.name in ("op", "flags")
+            part = part.astype(np.uint8 if small else self.format_of(lane.name).dtype)
+            plain = lane.name in ("op", "c", "acc", "flags")
             columns[lane.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
         return columns
 
@@ -183,7 +189,10 @@ class Shape:
 
     def results(self, columns: Columns, start: int = 0) -> Columns:
         """Return the fields that the unit gives, for vectors the first of which finds ``start``."""
-        return {"acc": self.expected(columns, start)}
+        acc = self.expected(columns, start)
+        if not self.flags:
+            return {"acc": acc}
+        return {"acc": acc, "flags": dot_flags(self, columns, acc, start)}
 
     def expected(self, columns: Columns, start: int = 0) -> NDArray[Any]:
         """Return the accumulator after every vector, the first of which finds ``start``.

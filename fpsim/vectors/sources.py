@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import fpsim
+from fpsim.spec import MacSpec
 from fpsim.vectors.formats import OPS
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Section
 
-__all__ = ["SCHEMA", "DotSource", "Job", "Progress", "header_of"]
+__all__ = ["SCHEMA", "DotSource", "Job", "Progress", "header_of", "shape_of"]
 
 SCHEMA = 2
 
@@ -86,3 +87,13 @@ def header_of(source: DotSource) -> dict[str, Any]:
         "word_bits": shape.word_bits,
         "sections": [vars(s) for s in source.sections],
     } | source.extra
+
+
+def shape_of(header: dict[str, Any]) -> Shape:
+    """Return the shape of a set from its header.
+
+    Raises:
+        FpsimError: a unit or lengths that cannot be.
+    """
+    flags = any(isinstance(f, dict) and f.get("name") == "flags" for f in header["fields"])
+    return Shape(MacSpec.from_dict(header["unit"]), header["k"], header["group"], flags)
