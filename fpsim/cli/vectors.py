@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
+from fpsim.unit import MacUnit
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import check_dots, merge_shards, open_dots, parse_formats, write_dots
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.explain import explain, schema_of
+from fpsim.vectors.shape import Shape
 from fpsim.vectors.shards import Shard
+from fpsim.vectors.sources import DotSource
+from fpsim.vectors.tiles import TileSize, random_tiles
 
 __all__ = ["register"]
+
+#: With one of these a chain or fixed unit gets dot products, not a stream of single products.
+_DOT_OPTIONS = ("k", "group", "format", "shard", "tile", "from_model")
 
 
 def register(commands: Commands) -> None:
@@ -47,6 +55,7 @@ def register(commands: Commands) -> None:
         "--flags", action="store_true", help="status flags of every vector; slow, use --jobs"
     )
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
+    _tile_options(sub)
     sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
 
     sub = commands.add("explain", _explain, "Show one vector step by step")
@@ -69,6 +78,17 @@ def register(commands: Commands) -> None:
     sub.add_argument("--flags", action="store_true", help="the program checks flags too")
 
 
+def _tile_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
+    sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
+    sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
+    sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
+    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
+    sub.add_argument("--text", type=Path, help="what the model reads; default: Python's topics")
+    sub.add_argument("--window", type=int, default=128, help="tokens that the model reads")
+
+
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
     if args.json:
         print_json(data)
@@ -85,7 +105,7 @@ def _vectors(args: argparse.Namespace) -> int:
         raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
     unit = fpsim.get_unit(args.unit)
     stage = unit.spec.accumulate
-    lanes = any(getattr(args, n) is not None for n in ("k", "group", "format", "shard"))
+    lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
     if isinstance(stage, Chain | Fixed) and not lanes:
         made = vectors.generate(
             unit,
@@ -104,13 +124,10 @@ def _vectors(args: argparse.Namespace) -> int:
                 name = option.replace("_", "-")
                 raise FpsimError(
                     f"{name}: only for streams of single products, which chain and fixed units "
-                    "have without --k, --group, --format and --shard"
+                    "have without --k, --group, --format, --shard and tiles"
                 )
         formats = parse_formats(args.format or "readmemh,jsonl")
-        plan = plan_dots(
-            unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
-            group=args.group, flags=args.flags,
-        )  # fmt: skip
+        plan = _plan(args, unit)
         shard = Shard() if args.shard is None else Shard.parse(args.shard)
         with bar(unit.name) as update:
             path = write_dots(plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
@@ -121,6 +138,45 @@ def _vectors(args: argparse.Namespace) -> int:
     lines += [f"  {s.count:9d} {s.name}" for s in sections]
     _print(args, data, "\n".join(lines))
     return 0
+
+
+def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
+    if args.tile is None and args.from_model is None:
+        return plan_dots(
+            unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
+            group=args.group, flags=args.flags,
+        )  # fmt: skip
+    size = TileSize.parse(args.tile or "16x16")
+    if args.from_model is None:
+        shape = Shape.of(unit.spec, args.k, args.group, args.flags)
+        return random_tiles(shape, size, args.tiles, args.seed)
+    if args.group is not None:
+        raise FpsimError("group: a model's recipe says how many elements a scale has")
+    return _model_tiles(args, unit, size)
+
+
+def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> DotSource:
+    import torch
+
+    from fpsim.bridge import models, text
+    from fpsim.bridge.tiles import layer_operands, model_tiles
+
+    words = text.topics_text() if args.text is None else text.read_text(args.text)
+    loaded = models.load(args.from_model, say)
+    if loaded.tokenizer is None:
+        raise FpsimError(f"from-model: {args.from_model} reads no text")
+    tokens = text.windows(text.tokenize(loaded.tokenizer, words), 1, args.window)
+    say(f"running {loaded.name} on {unit.name}, {args.window} tokens")
+    operands = layer_operands(
+        loaded.model, {"input_ids": torch.as_tensor(tokens)}, args.recipe, unit, args.layer,
+        args.calibration,
+    )  # fmt: skip
+    source = {"model": loaded.name, "recipe": args.recipe, "layer": args.layer,
+              "tokens": args.window,
+              "text_sha256": hashlib.sha256(words.encode()).hexdigest()}  # fmt: skip
+    return model_tiles(
+        operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags, source=source
+    )
 
 
 def _check(args: argparse.Namespace) -> int:

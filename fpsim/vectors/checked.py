@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from fpsim.errors import FpsimError
 from fpsim.vectors.formats import OPS, TEXT_FORMATS, TextFormat, package
-from fpsim.vectors.opened import NPZ, SVH, DotFile, check_head, open_dots, opened_file
+from fpsim.vectors.matrices import matrix_texts
+from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, check_head, open_dots, opened_file
 from fpsim.vectors.rendering import in_order, lines_of
 from fpsim.vectors.shape import Columns
 from fpsim.vectors.sources import Progress
@@ -42,6 +44,7 @@ def check_dots(
         _check_digest(opened, TEXT_FORMATS[name])
     _check_package(opened)
     _check_arrays(opened)
+    _check_matrices(opened)
     return opened
 
 
@@ -154,3 +157,24 @@ def _check_arrays(opened: DotFile) -> None:
         for name, column in columns.items():
             if name not in arrays.files or not np.array_equal(arrays[name], column):
                 raise FpsimError(f"{path}: array {name} differs from vectors.hex")
+
+
+def _check_matrices(opened: DotFile) -> None:
+    files = opened.manifest["files"]
+    names = [name for name in MATRIX_FILES if name in files]
+    if not names:
+        return
+    if len(names) != len(MATRIX_FILES):
+        raise FpsimError(f"{opened.directory}: matrices are {', '.join(MATRIX_FILES)}, all of them")
+    sums = {name: hashlib.sha256() for name in names}
+    with ExitStack() as stack:
+        opens = {n: stack.enter_context(opened_file(opened.directory / n)) for n in names}
+        for name, piece in matrix_texts(opened):
+            if opens[name].read(len(piece)) != piece:
+                raise FpsimError(f"{opened.directory / name}: not the operands of vectors.hex")
+            sums[name].update(piece)
+        for name, file in opens.items():
+            if file.read(1) or sums[name].hexdigest() != files[name]["sha256"]:
+                raise FpsimError(
+                    f"{opened.directory / name}: not what vectors.hex and manifest say"
+                )

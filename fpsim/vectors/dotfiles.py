@@ -14,6 +14,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from fpsim.errors import FpsimError, nearest
 from fpsim.vectors.checked import check_dots
 from fpsim.vectors.files import MANIFEST, _check_target
 from fpsim.vectors.formats import FORMATS, TEXT_FORMATS, package
-from fpsim.vectors.opened import NPZ, SVH, DotFile, open_dots
+from fpsim.vectors.matrices import matrix_texts
+from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, open_dots
 from fpsim.vectors.partial import PART, Partial, hidden
 from fpsim.vectors.rendering import lines_of, rendered
 from fpsim.vectors.shape import Shape
@@ -81,6 +83,8 @@ def write_dots(
         raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
     if "npz" in names and source.count > MAX_NPZ:
         raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
+    if "matrices" in names and "tiles" not in source.extra:
+        raise FpsimError("format: matrices are those of tiles, and this set has none")
     target = shard.directory(Path(directory).resolve())
     texts = tuple(name for name in names if name in TEXT_FORMATS)
     lengths = {name: lines_of(name, source.shape).length for name in texts}
@@ -107,7 +111,7 @@ def _names_of(shard: Shard) -> set[str]:
     files = {form.file for form in TEXT_FORMATS.values()}
     if shard.of > 1:
         return {f"{name}{PART}" for name in files} | {SHARD_FILE}
-    return files | {NPZ, SVH, MANIFEST}
+    return files | {NPZ, SVH, MANIFEST, *MATRIX_FILES}
 
 
 def _write_blocks(
@@ -171,12 +175,25 @@ def _finish(
         columns = DotFile(made, shape, header | {"files": _entries(digests)}).columns()
         np.savez(made / NPZ, **columns)  # type: ignore[arg-type]
         digests[NPZ] = hashlib.sha256((made / NPZ).read_bytes()).hexdigest()
+    if "matrices" in names:
+        opened = DotFile(made, shape, header | {"files": _entries(digests)})
+        digests |= _write_matrices(opened)
     if "svh" in names:
         text = package(header, shape)
         _write_text(made / SVH, text)
         digests[SVH] = hashlib.sha256(text.encode()).hexdigest()
     manifest = header | {"files": _entries(digests)}
     _write_text(made / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def _write_matrices(opened: DotFile) -> dict[str, str]:
+    sums = {name: hashlib.sha256() for name in MATRIX_FILES}
+    with ExitStack() as stack:
+        files = {n: stack.enter_context((opened.directory / n).open("wb")) for n in MATRIX_FILES}
+        for name, piece in matrix_texts(opened):
+            files[name].write(piece)
+            sums[name].update(piece)
+    return {name: digest.hexdigest() for name, digest in sums.items()}
 
 
 def _entries(digests: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@
     testfloat  vectors.txt      Berkeley TestFloat's lines: upper-case fields between spaces
     npz        vectors.npz      one array of codes per field (n,) or (n, lanes)
     svh        vectors_pkg.svh  a SystemVerilog package: localparams, packed struct of a word
+    matrices   a, b, c, d.hex   the operands of tiles once each (`fpsim.vectors.matrices`)
 
 Bit patterns only; lane 0 of a field is in its low bits.
 """
@@ -132,7 +133,7 @@ TEXT_FORMATS = {
     "csv": TextFormat("vectors.csv", _csv_head, _separated(",")),
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
-FORMATS = (*TEXT_FORMATS, "npz", "svh")
+FORMATS = (*TEXT_FORMATS, "npz", "svh", "matrices")
 
 
 def package(header: Header, shape: Shape) -> str:

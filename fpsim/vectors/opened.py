@@ -20,9 +20,11 @@ from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.sources import SCHEMA, shape_of
 from fpsim.vectors.stream import Section
 
-__all__ = ["NPZ", "SVH", "DotFile", "check_head", "open_dots", "opened_file"]
+__all__ = ["MATRIX_FILES", "NPZ", "SVH", "DotFile", "check_head", "open_dots", "opened_file"]
 
 NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
+#: Files of the operands of tiles (`fpsim.vectors.matrices`).
+MATRIX_FILES = ("a.hex", "b.hex", "c.hex", "d.hex")
 #: Vectors read at a time.
 READ_BLOCK = 1 << 14
 
@@ -190,7 +192,7 @@ def open_dots(directory: str | Path) -> DotFile:
         sections = [Section(**entry) for entry in manifest["sections"]]
     except (TypeError, KeyError):
         raise FpsimError(f"{file}: files or sections are not as this version writes them") from None
-    known = {form.file for form in TEXT_FORMATS.values()} | {NPZ, SVH}
+    known = {form.file for form in TEXT_FORMATS.values()} | {NPZ, SVH, *MATRIX_FILES}
     if TEXT_FORMATS["readmemh"].file not in manifest["files"] or not known.issuperset(
         manifest["files"]
     ):

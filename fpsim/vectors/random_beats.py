@@ -17,9 +17,9 @@ from fpsim.vectors.beats import Codes, Palette, finite_codes
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
 
-__all__ = ["random_dots", "random_streams"]
+__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums"]
 
-_DOTS, _STREAMS = 1 << 48, 2 << 48
+_DOTS, _STREAMS, _TILES = 1 << 48, 2 << 48, 3 << 48
 #: A stream is one of 1..MAX_BEATS beats after CLEAR or LOAD.
 MAX_BEATS = 12
 
@@ -74,6 +74,26 @@ def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
     columns["op"] = np.where(begins, np.where(load, Op.LOAD, Op.CLEAR), op).astype(np.uint8)
     columns["c"] = _addends(shape, draw, columns)
     return columns
+
+
+def random_tile(
+    shape: Shape, seed: int, tile: int, sides: tuple[int, int], length: int
+) -> dict[str, Codes]:
+    """Return finite operand codes (M, K) and (N, K) of a tile, scales near one, addends (M, N).
+
+    Every second tile has addends; the first has zeros.
+    """
+    draw, spec, palette = _Draw(seed, _TILES + tile), shape.spec, _palette(shape)
+    codes: dict[str, Codes] = {}
+    for operand, side in zip("ab", sides, strict=True):
+        codes[operand] = draw.codes(getattr(palette, operand), side, length)
+        if shape.group:
+            groups = -(-length // shape.group) * (1 + spec.splits(operand))
+            near = _near_one(palette, operand)
+            codes[f"{operand}_scale"] = draw.codes(near, side, groups)
+    values = (draw.below(1 << 12, *sides) - (1 << 11)) * (tile % 2) / 8.0
+    codes["c"] = palette.encode_addend(values)
+    return codes
 
 
 def _operands(shape: Shape, draw: _Draw, count: int) -> Columns:
