@@ -23,7 +23,7 @@ import numpy as np
 from fpsim.errors import FpsimError, nearest
 from fpsim.vectors.checked import check_dots
 from fpsim.vectors.files import MANIFEST, _check_target
-from fpsim.vectors.formats import FORMATS, TEXT_FORMATS, package
+from fpsim.vectors.formats import FORMATS, TEXT_FORMATS, TILE_FORMATS, package
 from fpsim.vectors.matrices import matrix_texts
 from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, open_dots
 from fpsim.vectors.partial import PART, Partial, hidden
@@ -52,12 +52,13 @@ WHOLE = Shard()
 def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
     """Return format names from a list or comma-separated text, ``readmemh`` first."""
     names = [n.strip() for n in text.split(",")] if isinstance(text, str) else list(text)
+    known = (*FORMATS, *TILE_FORMATS)
     for name in names:
-        if name not in FORMATS:
+        if name not in known:
             raise FpsimError(
-                f"format: {name!r} is not one of {', '.join(FORMATS)}{nearest(name, FORMATS)}"
+                f"format: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
             )
-    return tuple(n for n in FORMATS if n == "readmemh" or n in names)
+    return tuple(n for n in known if n == "readmemh" or n in names)
 
 
 def write_dots(

@@ -28,7 +28,7 @@ from fpsim.kernels.words import write_words
 from fpsim.vectors.flags import FLAG_CODES, FLAG_TEXT
 from fpsim.vectors.shape import Shape
 
-__all__ = ["FORMATS", "TEXT_FORMATS", "Lines", "TextFormat", "package"]
+__all__ = ["FORMATS", "TEXT_FORMATS", "TILE_FORMATS", "Lines", "TextFormat", "package"]
 
 OPS = {"idle": 0, "clear": 1, "mac": 2, "load": 3, "dot": 4}
 Header = dict[str, Any]
@@ -133,7 +133,9 @@ TEXT_FORMATS = {
     "csv": TextFormat("vectors.csv", _csv_head, _separated(",")),
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
-FORMATS = (*TEXT_FORMATS, "npz", "svh", "matrices")
+FORMATS = (*TEXT_FORMATS, "npz", "svh")
+#: Further formats of sets of tiles.
+TILE_FORMATS = ("matrices",)
 
 
 def package(header: Header, shape: Shape) -> str:

@@ -42,8 +42,10 @@ class TileSize:
     k: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, most in (("M", self.m, MAX_SIDE), ("N", self.n, MAX_SIDE),
-                                  ("K", 1 if self.k is None else self.k, MAX_ELEMENTS)):  # fmt: skip
+        k = 1 if self.k is None else self.k
+        for name, value, most in (
+            ("M", self.m, MAX_SIDE), ("N", self.n, MAX_SIDE), ("K", k, MAX_ELEMENTS)
+        ):  # fmt: skip
             if not 1 <= value <= most:
                 raise FpsimError(f"tile: {name} is {value}, not in 1..{most}")
 
