@@ -62,8 +62,9 @@ def register(commands: Commands) -> None:
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
 
-    sub = commands.add("coverage", _coverage, "Corner bins of a directory of dot products")
+    sub = commands.add("coverage", _coverage, "Corner bins of a directory of vectors, and mutants")
     sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--mutants", action="store_true", help="which mutants of the unit they kill")
 
     sub = commands.add("golden", _golden, "Check the published vectors, the large sets too")
     sub.add_argument("names", nargs="*", metavar="UNIT")
@@ -209,10 +210,30 @@ def _explain(args: argparse.Namespace) -> int:
 def _coverage(args: argparse.Namespace) -> int:
     from fpsim.vectors.coverage import coverage
 
+    if args.mutants:
+        return _mutants(args)
     with bar("traces") as update:
         found = coverage(args.directory, update)
     _print(args, found.to_dict(), str(found))
     return 0 if found.complete else INCOMPLETE
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    from fpsim.vectors.coverage import load
+    from fpsim.vectors.mutation import kills
+
+    shape, columns, _ = load(args.directory)
+    found = kills(shape, columns)
+    alive = [k for k in found if k.alive]
+    lines = [f"{shape.spec.name}: {len(found)} mutants, {len(alive)} alive"]
+    for kill in found:
+        fate = "ALIVE" if kill.alive else f"equivalent: {kill.equivalent}"
+        if kill.vector is not None:
+            fate = f"killed by vector {kill.vector}"
+        lines.append(f"  {kill.mutant:40s} {fate}")
+    data = {"unit": shape.spec.name, "mutants": [k.to_dict() for k in found]}
+    _print(args, data, "\n".join(lines))
+    return INCOMPLETE if alive else 0
 
 
 def _golden(args: argparse.Namespace) -> int:

@@ -18,7 +18,9 @@ from fpsim.formats import FloatFormat
 from fpsim.spec import exponents
 from fpsim.stages import Aligned
 from fpsim.vectors.beats import Beats, Codes, Palette
+from fpsim.vectors.models import MODEL_SECTIONS
 from fpsim.vectors.random_beats import rough_sums
+from fpsim.vectors.search import search
 from fpsim.vectors.shape import stages_of
 from fpsim.vectors.stream import Op
 
@@ -57,6 +59,11 @@ def add_directed(beats: Beats) -> None:
     for corner in classes:
         beats.section(corner.__name__.replace("_", "-"))
         corner(beats)
+    for model, title in MODEL_SECTIONS.items():
+        beats.section(f"{model.lower()}-{title}")
+        for found in search(beats.shape):
+            if found.bin.startswith(f"{model}:"):
+                beats.add(**{name: column[None] for name, column in found.row.items()})
 
 
 # -- what classes are made of --------------------------------------------------------------------

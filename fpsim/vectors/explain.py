@@ -19,7 +19,6 @@ from fpsim.vectors import files
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.flags import flag_names
-from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
 __all__ = ["Explanation", "explain", "schema_of"]
@@ -139,7 +138,7 @@ def _explain_dot(path: Path, line: int) -> Explanation:
     nodes: tuple[Node, ...] = ()
     computed, flags = 0 if op is Op.CLEAR else before, 0
     if op in (Op.DOT, Op.MAC):
-        trace = trace_row(shape, row, before)
+        trace = shape.trace(row, before)
         nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {
         name: _values(np.atleast_1d(column).tolist(), shape.format_of(name))
@@ -151,13 +150,6 @@ def _explain_dot(path: Path, line: int) -> Explanation:
         op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
         int(row["flags"]) if shape.flags else None, flags,
     )  # fmt: skip
-
-
-def trace_row(shape: Shape, row: Columns, c: int) -> oracle.Trace:
-    """Return the exact model's trace of one vector."""
-    scales: dict[str, Any] = shape.scales(row)
-    addend = np.asarray(c, dtype=shape.spec.initial.dtype)
-    return oracle.trace(shape.spec, row["a"], row["b"], addend, **scales)
 
 
 def _explain_clock(path: Path, line: int) -> Explanation:

@@ -38,7 +38,6 @@ from fpsim.stages import (
     Stage,
     Tree,
 )
-from fpsim.vectors.explain import trace_row
 from fpsim.vectors.shape import Columns, Shape, stages_of
 
 __all__ = ["Mutant", "mutants_of"]
@@ -457,7 +456,7 @@ def _patched(shape: Shape, edit: Callable[[Fraction], Fraction]) -> Run:
         with mock.patch.object(numbers, "_round_up", round_up):
             for i in range(c.size):
                 row = {name: column[i] for name, column in columns.items()}
-                out[i] = trace_row(shape, row, int(c[i])).code
+                out[i] = shape.trace(row, int(c[i])).code
         return out
 
     return run

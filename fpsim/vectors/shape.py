@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
@@ -174,6 +175,11 @@ class Shape:
         with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN, as it should be
             unit = MacUnit(self.spec)
             return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.scales(columns)))
+
+    def trace(self, row: Columns, c: int) -> oracle.Trace:
+        """Return the exact model's trace of one vector that finds the accumulator ``c``."""
+        addend = np.asarray(c, dtype=self.spec.initial.dtype)
+        return oracle.trace(self.spec, row["a"], row["b"], addend, **self.scales(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
         """Return the scale arguments of `MacUnit.dot`."""
