@@ -177,7 +177,10 @@ def _steps(
 def _into_window(stage: Aligned, terms: list[Number], nodes: list[Node], acc: Number) -> Addition:
     if stage.addend is not Addend.LATE:
         return Addition(acc, _sum(terms), _first(nodes, "sum"))
-    return Addition(acc, _first(nodes, "rounded") or _sum(terms), _first(nodes, "sum with c"))
+    total, rounded = _first(nodes, "sum with c"), _first(nodes, "rounded")
+    if total is None or rounded is None:  # something is special, and only that counts
+        return Addition(acc, _sum(terms), None)
+    return Addition(acc, rounded, total)
 
 
 def _into_tree(stage: Tree, nodes: list[Node], acc: Number) -> Addition:

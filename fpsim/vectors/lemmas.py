@@ -55,6 +55,8 @@ def equivalent(shape: Shape, mutant: Mutant) -> str | None:
             return f"products are multiples of 2^{low}, and the grid is 2^{stage.lsb}: none rounds"
         if str(stage.overflow) == "wrap" and _only(stage, changed, "overflow_at"):
             return "wrapping at the end is wrapping at every add: both are sums modulo 2^width"
+        if shape.k == 1 and _only(stage, changed, "overflow_at"):
+            return "one product: its add is the end"
     if isinstance(stage, Chunked) and isinstance(changed, Chunked):
         return _chunks_agree(shape, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
