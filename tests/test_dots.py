@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,23 @@ def test_blocks_do_not_depend_on_each_other() -> None:
     again = plan_dots(get_unit("e2m1-fixed24q2"), strategy="random", count=70000, k=2)
     for name, column in plan.block(part, 0).items():
         assert np.array_equal(column, again.block(part, 0)[name]), name
+
+
+def test_bytes_do_not_depend_on_pythons_hashes() -> None:
+    """Sets and dicts of strings have another order in every process; corner classes have not."""
+    code = (
+        "import hashlib; from fpsim import get_unit; from fpsim.vectors.dots import plan_dots; "
+        "columns = plan_dots(get_unit('e2m1-chain-e4m3fn'), strategy='directed').columns(); "
+        "print(hashlib.sha256(b''.join(c.tobytes() for c in columns.values())).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(digests) == 1
 
 
 def test_compiled_philox_is_philox() -> None:

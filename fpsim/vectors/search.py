@@ -68,7 +68,7 @@ def search(shape: Shape) -> tuple[Found, ...]:
         return search(Shape(shape.spec, shape.k, shape.group))
     wanted: dict[str, list[tuple[_Term, int]]] = defaultdict(list)
     for term, code, bins in _pairs(shape):
-        for name in bins:
+        for name in sorted(bins):  # not in the order of hashes, which changes from run to run
             if len(wanted[name]) < TRIES:
                 wanted[name].append((term, code))
     found: list[Found] = []
