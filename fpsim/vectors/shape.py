@@ -210,10 +210,10 @@ class Shape:
         op = columns["op"]
         out = np.zeros(op.size, dtype=self.spec.result.dtype)
         dots = np.flatnonzero(op == Op.DOT)
+        if dots.size == op.size:
+            return self.dot(columns, columns["c"]).astype(out.dtype, copy=False)
         if dots.size:
             out[dots] = self.dot({k: v[dots] for k, v in columns.items()}, columns["c"][dots])
-        if dots.size == op.size:
-            return out
         if not self.feeds_back:
             raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
         out[op == Op.LOAD] = columns["c"][op == Op.LOAD]
