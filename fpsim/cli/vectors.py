@@ -130,8 +130,14 @@ def _vectors(args: argparse.Namespace) -> int:
         formats = parse_formats(args.format or "readmemh,jsonl")
         plan = _plan(args, unit)
         shard = Shard() if args.shard is None else Shard.parse(args.shard)
-        with bar(unit.name) as update:
-            path = write_dots(plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
+        try:
+            with bar(unit.name) as update:
+                path = write_dots(
+                    plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update
+                )
+        except KeyboardInterrupt:
+            say("what is done is kept beside the directory; the same command goes on")
+            raise
         count, sections = plan.count, plan.sections
     data = {"unit": unit.name, "count": count, "out": str(path),
             "sections": {s.name: s.count for s in sections}}  # fmt: skip

@@ -46,6 +46,11 @@ class Bin:
         """Whether the bin is empty and nothing says that it must or may be."""
         return not self.hits and self.impossible is None and not self.open
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        data = {"hits": self.hits, "impossible": self.impossible}
+        return data | {"open": True} if self.open else data
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -62,11 +67,7 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
-        bins = {
-            b.name: {"hits": b.hits, "impossible": b.impossible}
-            | ({"open": True} if b.open else {})
-            for b in self.bins
-        }
+        bins = {b.name: b.to_dict() for b in self.bins}
         return {"unit": self.unit, "vectors": self.vectors, "complete": self.complete, "bins": bins}
 
     def __str__(self) -> str:

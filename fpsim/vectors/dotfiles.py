@@ -98,11 +98,10 @@ def write_dots(
         partial.finished()
         _replace(target, partial.path)
     except OSError as error:
-        kept = ""
-        if partial.blocks:
-            kept = f"; {partial.done} vectors are kept in {partial.path}, the same command goes on"
-        else:
+        kept = f"; {partial.done} vectors are kept in {partial.path}, the same command goes on"
+        if not partial.blocks and not partial.found:
             partial.discard()
+            kept = ""
         raise FpsimError(f"out: {target} cannot be written ({error.strerror}){kept}") from None
     return target
 

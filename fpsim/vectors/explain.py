@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,12 +104,7 @@ def schema_of(path: Path) -> int:
         FpsimError: a manifest that is missing or not JSON.
     """
     file = path / files.MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    manifest = files.read_json(file)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     return schema if isinstance(schema, int) else files.SCHEMA
 

@@ -28,7 +28,7 @@ from fpsim.spec import MacSpec
 from fpsim.vectors.flags import FLAG_TEXT, stream_flags
 from fpsim.vectors.stream import Field, Section, VectorSet, expected, word_fields
 
-__all__ = ["SCHEMA", "check", "digests", "read", "write"]
+__all__ = ["MANIFEST", "SCHEMA", "check", "digests", "read", "read_json", "write"]
 
 SCHEMA = 1
 HEX, JSONL, MANIFEST = "vectors.hex", "vectors.jsonl", "manifest.json"
@@ -229,15 +229,24 @@ def _recompute(vectors: VectorSet) -> NDArray[np.uint64]:
     return expected(vectors.spec, *args)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest, its shape checked: ``files`` as digests, ``sections`` as a tuple."""
-    file = path / MANIFEST
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FpsimError: a file that is missing or not JSON.
+    """
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise FpsimError(f"{file}: not valid JSON ({error})") from None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest, its shape checked: ``files`` as digests, ``sections`` as a tuple."""
+    file = path / MANIFEST
+    manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise FpsimError(f"{file}: not a vector manifest of schema {SCHEMA}")
     missing = {"unit", "fields", "count", "files", "sections", "seed", "strategy"} - set(manifest)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import numpy as np
 
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
-from fpsim.vectors.files import MANIFEST
+from fpsim.vectors.files import MANIFEST, read_json
 from fpsim.vectors.formats import TEXT_FORMATS
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.sources import SCHEMA, shape_of
@@ -161,12 +160,7 @@ def open_dots(directory: str | Path) -> DotFile:
     """
     path = Path(directory)
     file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
         raise FpsimError(f"{file}: schema {schema!r} is not supported; dot products have {SCHEMA}")

@@ -41,6 +41,7 @@ class Partial:
         self.path, self.texts, self._lengths = path, tuple(texts), lengths
         self.done = 0  #: vectors that are written
         self.blocks = 0  #: blocks that are written
+        self.found = path.exists()  #: whether an earlier run left it
         self._sums = {name: hashlib.sha256() for name in texts}
         self._files: dict[str, BinaryIO] = {}
         self._journal: IO[bytes] | None = None

@@ -9,7 +9,6 @@ vectors these are, SHA-256 of each file.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fpsim.errors import FpsimError
+from fpsim.vectors.files import read_json
 from fpsim.vectors.formats import TEXT_FORMATS
 from fpsim.vectors.partial import PART, difference
 from fpsim.vectors.sources import DotSource, Job
@@ -77,12 +77,7 @@ class ShardDirectory:
     def open(cls, path: Path) -> ShardDirectory:
         """Open a shard; FpsimError where its description is missing or not one."""
         file = path / SHARD_FILE
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise FpsimError(f"{file}: not valid JSON ({error})") from None
+        data = read_json(file)
         kinds = {"set": dict, "formats": list, "shard": list, "start": int, "count": int,
                  "sha256": dict}  # fmt: skip
         if not isinstance(data, dict) or any(
