@@ -43,13 +43,16 @@ UNITS = (
     ("e2m1-chain-e8m23", 0),
     ("e2m1-chain-e8m23-rtz", 0),
     ("e2m1-chain-e4m3fn", 0),
+    ("e2m1-chain-e4m3fn-sr8", 0),
     ("e4m3fn-chain-e5m10", 0),
     ("e2m1-exact-e8m23", 0),
     ("e2m1-exact-e8m23", 32),
     ("e4m3fn-exact-e8m23", 32),
+    ("e5m10-exact-e8m23", 0),
     ("e2m1-fixed24q2", 0),
     ("e2m1-fixed16q2-saturate", 0),
     ("nvidia-a100-fp16", 0),
+    ("nvidia-a100-tf32", 0),
     ("nvidia-h100-bf16", 0),
     ("nvidia-h100-e4m3", 0),
     ("e2m1-aligned32f13-e8m13", 0),
@@ -60,6 +63,7 @@ UNITS = (
     ("intel-amx-bf16", 0),
     ("e2m1-tree8-e5m10", 0),
     ("e2m1-tree-e8m23", 0),
+    ("e2m1-tree16-e8m23-radix4", 0),
     ("e2m1-tree-e8m23-lanes16", 0),
     ("e2m1-chunked128-of-aligned32f13-e8m13-into-chain-e8m23", 0),
     ("e2m1-chunked128-of-chain-e5m10-into-chain-e8m23", 0),
@@ -96,7 +100,9 @@ def best(work: Work, runs: int = 7) -> float:
 
 
 def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
-    """Return random finite codes."""
+    """Return random finite codes; of wide formats those of normally distributed numbers."""
+    if fmt.bits > 8:  # any codes would spread over all exponents, as no data does
+        return fmt.encode(np.random.default_rng(stream).normal(size=shape))
     words = Philox(1, stream).bits(fmt.bits, int(np.prod(shape)))
     codes = words.reshape(shape).astype(fmt.dtype)
     codes[~np.isfinite(fmt.decode(codes))] = 0
@@ -124,8 +130,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
             more["a_scale"] = _scales(spec.a_scale, (m, k // block, *signs[0]), 2)
             more["b_scale"] = _scales(spec.b_scale, (k // block, n, *signs[1]), 3)
         if spec.random_bits:
-            words = Philox(1, 4).bits(spec.random_bits, macs)
-            more["random"] = words.reshape(m, n, k).astype(np.uint8)
+            more["random"] = fpsim.RandomBits(4)
         seconds = best(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
         kernel = unit.plan(a, b, **more).kernel

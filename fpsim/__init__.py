@@ -16,6 +16,7 @@ from fpsim.describe import format_table
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import get_format
+from fpsim.random_bits import RandomBits
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit, preset_names, unit_names
@@ -31,6 +32,7 @@ __all__ = [
     "MacUnit",
     "Overflow",
     "Quantized",
+    "RandomBits",
     "Rounding",
     "__version__",
     "format_table",

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.formats import Format
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.tiles import Source, Tile
@@ -126,6 +128,18 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | No
     return np.asarray(indices if spec.splits(operand) else indices[..., None]), table
 
 
+@lru_cache(maxsize=64)
+def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
+    """Return the values of all codes times 2^power."""
+    return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
+
+
+@lru_cache(maxsize=64)
+def _lane_powers(fmt: Format, dtype: Any) -> Array:
+    """Return 2^e of all codes."""
+    return powers(exponent_table(fmt)).astype(dtype)
+
+
 def _scaled_table(
     spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
 ) -> tuple[Any, ...]:
@@ -135,14 +149,14 @@ def _scaled_table(
     not: those are multiplied in float64.
     """
     kept = np.float64 if power else dtype
-    table = np.ldexp(value_table(getattr(spec, operand)), power).astype(kept)
+    table = _lane_table(getattr(spec, operand), power, kept)
     cube, scale_table = _cube(spec, args, operand)
     return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
 def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
     """Return the same for powers of two."""
-    table = powers(exponent_table(getattr(spec, operand))).astype(dtype)
+    table = _lane_powers(getattr(spec, operand), dtype)
     cube, scales = _cube(spec, args, operand)
     scale_table = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
     return _packer(spec, args, operand, table, cube, scale_table.astype(dtype))

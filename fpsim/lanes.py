@@ -14,21 +14,23 @@ from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
 from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
-from fpsim.kernels.steps import FIXED_REALS, GroupStep
+from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
+from fpsim.random_bits import RandomBits
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
 from fpsim.stages import Addend, Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
-__all__ = ["run_lanes", "run_planes", "run_values"]
+__all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
+_NO_INTEGERS = np.zeros(1, dtype=np.int64)
 #: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane.
 _LEAST_POWERS = {np.float32: -100, np.float64: -900}
 
@@ -49,35 +51,39 @@ class _Job:
         """Lane type; float16 lanes are filled through float32."""
         return _dtype(self.step)
 
-    def codes(self, start: Array | None, random: Array | None = None) -> Array:
+    def codes(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
         """Return the final codes (M, N) from initial ones."""
         stage = self.stage
         if isinstance(stage, Fixed):
-            return self._fixed_codes(stage, start)
+            return self._fixed_codes(stage, start, random)
         values = self.values(start, random)
         if isinstance(stage, Exact):
+            if isinstance(random, RandomBits):
+                random = random.integers(values.size, 1, stage.random_bits)
             return encode_exact(stage, values.astype(np.float64), random)
         codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
             codes[np.isnan(values)] = stage.nan
         return codes
 
-    def values(self, start: Array | None, random: Array | None = None) -> Array:
+    def values(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
         """Return the values (M, N) that the lanes end with, from initial codes.
 
         They are those of the final codes, of a stage that rounds after every step.
         """
         return self._run(None if start is None else self.stage.initial.decode(start), random)
 
-    def _fixed_codes(self, stage: Fixed, start: Array | None) -> Array:
+    def _fixed_codes(
+        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None
+    ) -> Array:
         if not self.packed.finite:
             raise FpsimError(
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
         first = None if start is None else stage.initial.integers(start)
-        if self.step.reals == FIXED_REALS:
+        if self.step.reals:  # on the grid's integers
             begin = None if first is None else first.astype(np.float64)
-            integers = self._run(begin).astype(np.int64)
+            integers = self._run(begin, random).astype(np.int64)
         else:  # plain sums of values that the grid holds
             sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
@@ -86,18 +92,35 @@ class _Job:
         codes = (integers.view(np.uint64) & used).astype(stage.initial.dtype)
         return codes if stage.convert is None else convert_fixed(stage, codes)
 
-    def _run(self, start: Array | None, random: Array | None = None) -> Array:
+    def sums(self, slices: list[tuple[int, int]]) -> Array:
+        """Return the sums (slices, M, N) of every slice (s, w) of the products."""
+        found = []
+        for last, width in slices:
+            reals = np.ldexp(1.0, [-last, width, -width])
+            found.append(np.ldexp(self._run(None, None, (reals, _NO_INTEGERS)), last))
+        return np.stack(found)
+
+    def _run(
+        self,
+        start: Array | None,
+        random: Array | RandomBits | None = None,
+        parameters: tuple[Array, Array] | None = None,
+    ) -> Array:
         """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
         packed, (m, n) = self.packed, self.shape
         c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
         if start is not None:
             c[:m, :n] = start
-        reals, integers = _parameters(self.stage, self.step, self.dtype)
+        reals, integers = parameters or _parameters(self.stage, self.step, self.dtype)
         a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
             a, b, c, reals = (_half_bits(values) for values in (a, b, c, reals))
-        cube = _pack_random(random, c.shape) if self.step.random else _NO_RANDOM
+        cube = _NO_RANDOM
+        if self.step.random:
+            assert random is not None
+            rounds = a.shape[-1] // self.source.size * self.source.quadrants
+            cube = _pack_random(random, self.shape, c.shape, rounds)
         run = gemm(self.step, self.tile, self.source)
         run(a, b, c, reals, integers, cube, packed.x, packed.y, packed.x_powers, packed.y_powers)
         return (c.view(np.float16) if half else c)[:m, :n]
@@ -115,6 +138,13 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Return the values (M, N) that lanes end with; see `run_lanes`."""
     return _job(spec, args, plan).values(args.c, args.random)
+
+
+def run_slices(
+    spec: MacSpec, args: MatmulOperands, plan: Plan, slices: list[tuple[int, int]]
+) -> Array:
+    """Return the exact sums (slices, M, N) of each slice of the products."""
+    return _job(spec, args, plan).sums(slices)
 
 
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
@@ -178,12 +208,16 @@ def _half_bits(values: Array) -> Array:
     return out
 
 
-def _pack_random(random: Array | None, shape: tuple[int, ...]) -> Array:
-    """Return random integers (M, N, K) as (padded M, K, padded N) uint32."""
-    assert random is not None
-    m, n, k = random.shape
-    out = np.zeros((shape[0], k, shape[1]), dtype=np.uint32)
-    out[:m, :, :n] = random.transpose(0, 2, 1)
+def _pack_random(
+    random: Array | RandomBits, shape: tuple[int, int], padded: tuple[int, int], rounds: int
+) -> Array:
+    """Return random integers (M, T, N), or their streams (M, 1, N), for padded sizes."""
+    if isinstance(random, RandomBits):
+        streams = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
+        streams[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
+        return streams
+    out = np.zeros((padded[0], rounds, padded[1]), dtype=random.dtype)
+    panels.transpose_rounds(random, out)
     return out
 
 
@@ -199,10 +233,12 @@ def _parameters(
             "per_lsb": np.ldexp(1.0, -stage.lsb),
             "low": float(stage.initial.min_integer),
             "high": float(stage.initial.max_integer),
+            "random_places": np.ldexp(1.0, stage.random_bits),
+            "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
-        integers: dict[str, int] = {}
+        integers = {"random_drop": 32 - stage.random_bits}
     else:
-        reals, integers = _rounding_parameters(stage, dtype)
+        reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
         more_reals, more_integers = _window_parameters(stage, dtype)
         reals, integers = reals | more_reals, integers | more_integers
@@ -225,7 +261,7 @@ def _lane_layout(dtype: Any) -> tuple[int, int]:
 
 
 def _rounding_parameters(
-    stage: Chain | Exact | Aligned | Tree, dtype: Any
+    stage: Chain | Exact | Aligned | Tree, step: AnyStep, dtype: Any
 ) -> tuple[dict[str, float], dict[str, int]]:
     fmt = stage.format
     assert stage.overflow is not None
@@ -246,17 +282,20 @@ def _rounding_parameters(
         # Without an exponent field every value lies below 2^emin.
         "top_power": np.ldexp(1.0, max(fmt.exponent_max, fmt.exponent_min)),
     }
-    reals["magic"] = np.ldexp(1.5, _lane_layout(dtype)[0] - fmt.mantissa_bits)
-    reals["minus_magic"] = -reals["magic"]
     lane_mantissa, lane_bias = _lane_layout(dtype)
+    step_mantissa = 10 if str(step.real) == "half" else lane_mantissa
+    reals["magic"] = np.ldexp(1.5, step_mantissa - fmt.mantissa_bits)
+    reals["minus_magic"] = -reals["magic"]
+    random_bits = getattr(stage, "random_bits", 0)
+    reals["random_unit"] = np.ldexp(1.0, -fmt.mantissa_bits - random_bits)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
     integers = {
         "shift": shift,
-        "random_shift": shift - getattr(stage, "random_bits", 0),
+        "random_shift": shift - random_bits,
+        "random_drop": 32 - random_bits,
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
-        "exponent_mask": (2 * lane_bias + 1) << lane_mantissa,
     }
     return reals, integers
 

@@ -7,24 +7,45 @@ A composite stage makes terms with one product per chunk or lane and hands them,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import MAX_UNROLLED, Plan, plan_matmul, plan_terms
+from fpsim.engine import (
+    NO_ADDEND,
+    Plan,
+    plan_matmul,
+    plan_subtree,
+    plan_terms,
+    slices_of,
+    subtree_leaves,
+)
 from fpsim.formats import Format
 from fpsim.kernels import exact
 from fpsim.lane_operands import pack_values
-from fpsim.lanes import run_lanes, run_planes, run_values
+from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
 from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
-from fpsim.spans import TermBounds, block_of_scales
+from fpsim.spans import TermBounds, block_of_scales, product_bounds
 from fpsim.spec import MacSpec
-from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Stage, Tree
+from fpsim.stages import (
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
 
 __all__ = ["matmul_codes"]
 
@@ -46,6 +67,8 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         return _run_limbs(spec, args)
     if plan.kernel == "block limbs":
         return _run_block_limbs(spec, args, plan)
+    if plan.kernel == "slices":
+        return _run_slices(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
     if plan.kernel == "chunks":
@@ -65,7 +88,7 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
     start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
-    return encode_exact(stage, sums, args.random)
+    return encode_exact(stage, sums, args.random_integers(1, stage.random_bits))
 
 
 def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
@@ -90,15 +113,28 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
             found[g] = sums * (a_scale[:, g, None] * b_scale[g])
         return found
 
-    def add(found: Array, c: Array | None) -> Array:
-        shape = found.shape[1:]
-        rows = np.ascontiguousarray(found.reshape(len(parts), -1).T)
-        start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
-        sums = np.empty(len(rows))
-        exact.exact_dots(rows, np.ones(rows.shape), start, False, sums)
-        return encode_exact(stage, sums, None).reshape(shape)
+    return _in_row_batches(args, len(parts), terms, partial(_add_exactly, stage), spec)
 
-    return _in_row_batches(args, len(parts), terms, add, spec)
+
+def _run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Run an exact sum of wide products: exact sums of each slice of them, then in limbs."""
+    stage = spec.accumulate
+    assert isinstance(stage, Exact)
+    slices = slices_of(product_bounds(spec, args).span, args.a.shape[1])
+
+    def terms(rows: MatmulOperands) -> Array:
+        return run_slices(spec, replace(rows, c=None, random=None), plan, slices)
+
+    return _in_row_batches(args, len(slices), terms, partial(_add_exactly, stage), spec)
+
+
+def _add_exactly(stage: Exact, terms: Array, c: Array | None) -> Array:
+    """Return the codes (M, N) of the exact sums of terms (T, M, N) and initial codes."""
+    rows = np.ascontiguousarray(terms.reshape(len(terms), -1).T)
+    start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
+    sums = np.empty(len(rows))
+    exact.exact_dots(rows, np.ones(rows.shape), start, False, sums)
+    return encode_exact(stage, sums, None).reshape(terms.shape[1:])
 
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -108,7 +144,7 @@ def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     batch = max(1, ROWS_BATCH // (k * n))
     for row in range(0, m, batch):
         part = slice(row, row + batch)
-        out[part] = dot_codes(spec, args.rows(part).as_dots(spec.initial))
+        out[part] = dot_codes(spec, args.rows(part).as_dots(spec))
     return out
 
 
@@ -133,14 +169,7 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Tree)
-    length = args.a.shape[1]
-    size = length if stage.products is None else stage.products
-    c = args.c
-    for start in range(0, length, size):
-        step = replace(args.cut(start, min(start + size, length)), c=c)
-        c = _tree_lanes_step(spec, stage, step)
-    assert c is not None
-    return c
+    return _in_steps(stage, args, lambda step: _tree_lanes_step(spec, stage, step))
 
 
 def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
@@ -157,37 +186,65 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
 
 
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Run a large tree: subtrees of a power of two of leaves are nodes of the whole one.
-
-    A subtree's addend is -0, which changes nothing: -0 + x is x in every mode but toward -infinity.
-    """
+    """Run large trees: subtrees, then trees of their results until one node is left."""
     stage = spec.accumulate
     assert isinstance(stage, Tree)
+    return _in_steps(
+        stage,
+        args,
+        lambda step: _in_row_batches(
+            step,
+            -(-step.a.shape[1] // subtree_leaves(stage)),
+            lambda rows: _subtrees(spec, stage, rows),
+            lambda terms, c: _tree_of(stage, terms, c),
+            spec,
+        ),
+    )
+
+
+def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
+    """Return the results (T, M, N) of the subtrees over products, a leaf being ``c`` or not."""
+    length, leaves = args.a.shape[1], subtree_leaves(stage)
+    leaf = stage.addend is Joins.LEAF
+    bounds = product_bounds(spec, args)
+    edges = [0, *range(leaves - leaf, length, leaves), length]
+    results = []
+    for start, stop in pairwise(edges):
+        part, joins = args.cut(start, stop), NO_ADDEND
+        if leaf and start == 0:
+            part, joins = replace(part, c=args.c), str(Joins.LEAF)
+        plan = plan_subtree(stage, bounds, stop - start, joins)
+        results.append(run_values(spec, part, plan))
+    return np.stack(results)
+
+
+def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
+    """Return the codes (M, N) of a tree whose leaves (T, M, N) are results of subtrees."""
+    leaves = subtree_leaves(stage)
+    tree = replace(stage, product=ProductRounding.FUSED, products=None)
+    bounds = TermBounds.of_format(stage.format)
+
+    def node(planes: Array, joins: str, c: Array | None) -> Array:
+        plan = plan_subtree(tree, bounds, len(planes), joins)
+        assert plan.step is not None
+        return run_planes(tree, plan.step, planes, stage.format, c)
+
+    while len(terms) > leaves:
+        parts = [terms[i : i + leaves] for i in range(0, len(terms), leaves)]
+        terms = stage.format.decode(np.stack([node(part, NO_ADDEND, None) for part in parts]))
+    joins = NO_ADDEND if stage.addend is Joins.LEAF else str(stage.addend)
+    return node(terms, joins, c)
+
+
+def _in_steps(stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]) -> Array:
+    """Run a tree step by step, the result of one being the addend of the next."""
     length = args.a.shape[1]
-    parts = range(0, length, MAX_UNROLLED)
-
-    def subtrees(rows: MatmulOperands) -> Array:
-        nothing = np.full((rows.a.shape[0], rows.b.shape[1]), _negative_zero(stage))
-        return np.stack(
-            [_values(spec, replace(rows.cut(k, k + MAX_UNROLLED), c=nothing)) for k in parts]
-        )
-
-    def tree(terms: Array, c: Array | None) -> Array:
-        while len(terms) > MAX_UNROLLED:
-            nothing = np.full(terms.shape[1:], _negative_zero(stage))
-            codes = [
-                _add_terms(stage, terms[i : i + MAX_UNROLLED], stage.format, nothing)
-                for i in range(0, len(terms), MAX_UNROLLED)
-            ]
-            terms = stage.format.decode(np.stack(codes))
-        return _add_terms(stage, terms, stage.format, c)
-
-    return _in_row_batches(args, len(parts), subtrees, tree, spec)
-
-
-def _negative_zero(stage: Tree) -> Any:
-    fmt = stage.format
-    return fmt.dtype.type(fmt.sign_bit if fmt.has_negative_zero else 0)
+    size = length if stage.products is None else stage.products
+    c = args.c
+    for start in range(0, length, size):
+        c = run(replace(args.cut(start, min(start + size, length)), c=c))
+    assert c is not None
+    return c
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:

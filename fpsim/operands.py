@@ -10,15 +10,19 @@ more, last axis: for elements without the sign bit, and with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, Format, check_codes
-from fpsim.spec import MacSpec
+from fpsim.formats import FixedFormat, check_codes
+from fpsim.kernels.panels import mark_used
+from fpsim.random_bits import RandomBits
+from fpsim.spec import MAX_OPERAND_BITS, MacSpec
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
 
@@ -29,7 +33,7 @@ class DotOptions(TypedDict, total=False):
     """Rarely needed arguments of a product: see `fpsim.unit.MacUnit.dot`."""
 
     block: int | None
-    random: ArrayLike | None
+    random: ArrayLike | RandomBits | None
 
 
 class ScaleOptions(DotOptions, total=False):
@@ -80,7 +84,7 @@ class DotOperands:
         b_scale: ArrayLike | None = None,
         *,
         block: int | None = None,
-        random: ArrayLike | None = None,
+        random: ArrayLike | RandomBits | None = None,
     ) -> DotOperands:
         """Return the operands broadcast against each other.
 
@@ -119,7 +123,7 @@ class DotOperands:
             b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, random, shape, length),
+            random=_integers(spec, random, shape, length),
         )
 
 
@@ -135,7 +139,7 @@ class MatmulOperands:
     b_scale: Array | None
     a_block: int
     b_block: int
-    random: Array | None
+    random: Array | RandomBits | None
 
     @classmethod
     def check(
@@ -148,7 +152,7 @@ class MatmulOperands:
         b_scale: ArrayLike | None = None,
         *,
         block: int | None = None,
-        random: ArrayLike | None = None,
+        random: ArrayLike | RandomBits | None = None,
     ) -> MatmulOperands:
         """Return the checked operands; raises as `DotOperands.check` does."""
         a_codes, b_codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
@@ -185,6 +189,16 @@ class MatmulOperands:
             random=_random(spec, random, (m, n), length),
         )
 
+    @cached_property
+    def used(self) -> dict[str, Array]:
+        """Which codes each operand uses, by its name: a mask (2^bits of its dtype)."""
+        masks = {}
+        for name in ("a", "b"):
+            codes = getattr(self, name)
+            masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
+            mark_used(codes, masks[name])
+        return masks
+
     def cut(self, start: int, stop: int) -> MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""
         a_scale, a_block = _cut_scale(self.a_scale, self.a_block, 1, start, stop)
@@ -207,11 +221,18 @@ class MatmulOperands:
             a=self.a[part],
             c=None if self.c is None else self.c[part],
             a_scale=None if self.a_scale is None else self.a_scale[part],
-            random=None if self.random is None else self.random[part],
+            random=_rows_of(self.random, part, self.b.shape[1]),
         )
 
-    def as_dots(self, initial: Format) -> DotOperands:
-        """Return the M * N dot products (M, N, K); ``initial`` is the format of ``c``."""
+    def random_integers(self, roundings: int, bits: int) -> Array | None:
+        """Return the random integers (M, N, roundings) as an array."""
+        if not isinstance(self.random, RandomBits):
+            return self.random
+        m, n = self.a.shape[0], self.b.shape[1]
+        return self.random.integers(m * n, roundings, bits).reshape(m, n, roundings)
+
+    def as_dots(self, spec: MacSpec) -> DotOperands:
+        """Return the M * N dot products (M, N, K)."""
         (m, k), n = self.a.shape, self.b.shape[1]
         scales = [
             None if self.a_scale is None else self.a_scale[:, None],
@@ -224,12 +245,12 @@ class MatmulOperands:
         return DotOperands(
             a=np.broadcast_to(self.a[:, None], (m, n, k)),
             b=np.broadcast_to(self.b.T[None], (m, n, k)),
-            c=np.zeros((m, n), dtype=initial.dtype) if self.c is None else self.c,
+            c=np.zeros((m, n), dtype=spec.initial.dtype) if self.c is None else self.c,
             a_scale=a_scale,
             b_scale=b_scale,
             a_block=self.a_block,
             b_block=self.b_block,
-            random=self.random,
+            random=self.random_integers(spec.roundings(k), spec.random_bits),
         )
 
     def every(self, first: int, step: int) -> MatmulOperands:
@@ -335,9 +356,18 @@ def _expand(
     return np.broadcast_to(scale, (*shape, *scale.shape[-kept:]))
 
 
+def _rows_of(
+    random: Array | RandomBits | None, part: slice, columns: int
+) -> Array | RandomBits | None:
+    """Return the random integers of some rows of a matrix product's results."""
+    if isinstance(random, RandomBits):
+        return random.after((part.start or 0) * columns)
+    return None if random is None else random[part]
+
+
 def _random(
-    spec: MacSpec, random: ArrayLike | None, shape: tuple[int, ...], length: int
-) -> Array | None:
+    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
+) -> Array | RandomBits | None:
     count = spec.roundings(length)
     if not count:
         if random is not None:
@@ -345,6 +375,8 @@ def _random(
         return None
     if random is None:
         raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
+    if isinstance(random, RandomBits):
+        return random
     array = check_codes(random, FixedFormat(spec.random_bits, signed=False), "random")
     try:
         return np.broadcast_to(array, (*shape, count))
@@ -352,3 +384,14 @@ def _random(
         raise FpsimError(
             f"random: shape {array.shape} does not broadcast to {(*shape, count)}"
         ) from None
+
+
+def _integers(
+    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
+) -> Array | None:
+    """Return the random integers of dot products (..., roundings) as an array."""
+    checked = _random(spec, random, shape, length)
+    if not isinstance(checked, RandomBits):
+        return checked
+    count = spec.roundings(length)
+    return checked.integers(math.prod(shape), count, spec.random_bits).reshape(*shape, count)

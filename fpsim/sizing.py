@@ -133,7 +133,7 @@ def _batches(spec: MacSpec, args: DotOperands | MatmulOperands) -> Iterator[DotO
     m, k = args.a.shape
     batch = max(1, BATCH // (k * args.b.shape[1]))
     for row in range(0, m, batch):
-        yield args.rows(slice(row, row + batch)).as_dots(spec.initial)
+        yield args.rows(slice(row, row + batch)).as_dots(spec)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import compact, value_table
+from fpsim.lowering import compact, value_table, values_of
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
@@ -20,6 +20,7 @@ from fpsim.stages import Block
 __all__ = [
     "Span",
     "TermBounds",
+    "all_finite",
     "block_bounds",
     "block_of_scales",
     "format_span",
@@ -27,10 +28,11 @@ __all__ = [
     "operand_bits",
     "operand_spans",
     "product_bounds",
-    "scaled_span",
     "value_span",
 ]
 
+#: Formats of so few bits are bounded as a whole.
+MAX_WHOLE_BITS = 8
 E8M0_BIAS = 127
 E8M0_NAN = 255
 
@@ -64,9 +66,16 @@ def format_span(fmt: Format) -> Span:
     return Span(*exponents(fmt))
 
 
-def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -> Span:
-    """Return the span of a format's finite values times the scales in use."""
+def _scaled_span(spec: MacSpec, args: MatmulOperands, name: str) -> Span:
+    """Return the span of an operand's finite elements times the scales in use.
+
+    Of a wide format the elements in use count, else all that the format has.
+    """
+    fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
+    scale = getattr(args, f"{name}_scale")
     span = format_span(fmt)
+    if fmt.bits > MAX_WHOLE_BITS:
+        span = value_span(_used_values(fmt, args.used[name])) or span
     if scale is None or not scale.size:
         return span
     if scale_format == E8M0:  # powers of two: tighter than the span of their values
@@ -81,8 +90,7 @@ def scaled_span(fmt: Format, scale_format: Format, scale: NDArray[Any] | None) -
 
 def operand_spans(spec: MacSpec, args: MatmulOperands) -> tuple[Span, Span]:
     """Return the spans of both operands with their scales."""
-    a = scaled_span(spec.a, spec.a_scale, args.a_scale)
-    return a, scaled_span(spec.b, spec.b_scale, args.b_scale)
+    return _scaled_span(spec, args, "a"), _scaled_span(spec, args, "b")
 
 
 def operand_bits(spec: MacSpec, args: MatmulOperands) -> tuple[int, int]:
@@ -108,6 +116,7 @@ class TermBounds:
     b: Span
     bits: tuple[int, int]  #: significant bits of the factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
+    finite: bool = False  #: no term is NaN or infinite
 
     @property
     def span(self) -> Span:
@@ -122,8 +131,12 @@ class TermBounds:
 
 
 def largest_sum(spec: MacSpec, args: MatmulOperands) -> float:
-    """Return a bound on every partial sum of products without scales (Cauchy and Schwarz)."""
-    if args.a_scale is not None or args.b_scale is not None:
+    """Return a bound on every partial sum of products without scales (Cauchy and Schwarz).
+
+    Infinite where it would cost more than it can save.
+    """
+    scaled = args.a_scale is not None or args.b_scale is not None
+    if scaled or max(spec.a.bits, spec.b.bits) > MAX_WHOLE_BITS:
         return float("inf")
     squares = [value_table(fmt).astype(np.float32) ** 2 for fmt in (spec.a, spec.b)]
     rows = squares[0][args.a].sum(axis=1, dtype=np.float64).max()
@@ -148,7 +161,26 @@ def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:
         for name in ("a", "b")
         if getattr(args, f"{name}_scale") is not None
     )
-    return TermBounds(*operand_spans(spec, args), operand_bits(spec, args), headroom=2 + scaled)
+    return TermBounds(
+        *operand_spans(spec, args), operand_bits(spec, args), 2 + scaled, all_finite(spec, args)
+    )
+
+
+def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether no operand and no scale is NaN or infinite."""
+    values = []
+    for name in ("a", "b"):
+        fmt, scale = getattr(spec, name), getattr(args, f"{name}_scale")
+        if not np.isfinite(value_table(fmt)).all():
+            values.append(_used_values(fmt, args.used[name]))
+        if scale is not None:
+            values.append(values_of(scale, getattr(spec, f"{name}_scale")))
+    return all(np.isfinite(array).all() for array in values)
+
+
+def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    table = value_table(fmt)
+    return table[used[: table.size]]
 
 
 def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBounds:

@@ -77,7 +77,7 @@ class MacUnit:
             a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
                 operand is split by sign.
             block: elements per scale, where G does not divide K.
-            random: random integers for stochastic rounding.
+            random: random integers for stochastic rounding, or a `RandomBits` that makes them.
 
         NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
 

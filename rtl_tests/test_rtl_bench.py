@@ -245,7 +245,9 @@ def test_a_missing_simulator_says_how_to_install_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_simulator_is_refused() -> None:
-    with pytest.raises(FpsimError, match="not one of verilator, icarus; did you mean 'verilator'"):
+    with pytest.raises(
+        FpsimError, match="one of verilator, icarus, ghdl; did you mean 'verilator'"
+    ):
         find("verilater")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import zlib
 
 import numpy as np
 import pytest
@@ -84,6 +85,25 @@ def test_layer_equals_the_oracle(unit: str) -> None:
         block=32,
     )
     assert np.array_equal(layer(x).detach().numpy(), mac.result.decode(truth).astype(np.float32))
+
+
+def test_stochastic_rounding_has_a_seed_per_layer() -> None:
+    """The same bits in every pass, others in another layer, and those of `fpsim.RandomBits`."""
+    unit = fpsim.get_unit("e2m1-chain-e4m3fn-sr8")
+    recipe = get_recipe("mxfp4")
+    x = torch.randn(5, 64)
+    layers = [SimulatedLinear(linear(64, 8, bias=False), recipe, unit, n) for n in ("one", "two")]
+    with torch.no_grad():
+        one, again, two = layers[0](x), layers[0](x), layers[1](x)
+    assert torch.equal(one, again) and not torch.equal(one, two)
+    a, b = layers[0].cast_input(x), layers[0].operand()
+    codes, scales = b.columns
+    random = fpsim.RandomBits(zlib.crc32(b"one")).integers(40, 64, 8).reshape(5, 8, 64)
+    expected = oracle.dot(
+        unit, a.codes[:, None], codes.T[None], a_scale=a.scales[:, None], b_scale=scales.T[None],
+        random=random,
+    )  # fmt: skip
+    assert np.array_equal(unit.result.decode(expected), one.numpy())
 
 
 def test_convert_replaces_all_but_the_lm_head_and_restores() -> None:

@@ -100,6 +100,21 @@ def test_trace_takes_scales_pairs_and_random_bits(capsys: Capture) -> None:
     assert data["value"] == "inf"
 
 
+def test_order_tells_whether_it_matters(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "layer.npz"
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 16, (2, 64)).astype(np.uint8), rng.integers(0, 16, (64, 3))
+    np.savez(path, a=a, b=b.astype(np.uint8), c=np.zeros((2, 3), np.uint8))
+    found = run_json(capsys, "order", "e2m1-chain-e4m3fn", str(path), "--result", "1", "2")
+    assert found["depends"] and len(found["outcomes"]) == 106
+    assert main(["order", "e2m1-chain-e4m3fn", str(path), "--random-orders", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "depends on the order" in shown and "8 more random orders" in shown
+    assert not run_json(capsys, "order", "e2m1-fixed24q2", str(path))["depends"]
+    assert main(["order", "e2m1-fixed24q2", str(path), "--result", "2", "0"]) == 2
+    assert "result: (2, 0) is not in the product of shape (2, 3)" in capsys.readouterr().err
+
+
 def test_size_reads_codes_from_a_file(capsys: Capture, tmp_path: Path) -> None:
     path = tmp_path / "layer.npz"
     np.savez(path, a=[[7, 2, 2]], b=[[7], [2], [2]], c=[[0]], a_scale=[[127]])

@@ -24,7 +24,7 @@ from helpers import (
 )
 from numpy.typing import NDArray
 
-from fpsim import FixedFormat, FloatFormat, MacUnit, Rounding, oracle
+from fpsim import FixedFormat, FloatFormat, MacUnit, RandomBits, Rounding, oracle
 from fpsim.engine import half_shift
 from fpsim.kernels.steps import STEPS
 from fpsim.spans import Span, format_span
@@ -43,15 +43,28 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "float": ("this", chain("e8m23"), range(-15, 16)),
     "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
-    "limbs": ("this", exact("e8m23"), range(-60, 61)),
+    "slices": ("this", exact("e8m23"), range(-60, 61)),
+    "limbs": ("this", exact("e8m23", "rdn"), range(-60, 61)),
     "rows": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
     "float-flush": ("this", chain("e8m23_flush"), range(-15, 16)),
     "masked32": ("this", chain("e8m7"), range(-15, 16)),
     "masked32-saturate": ("this", chain("e8m7", overflow="saturate"), range(-15, 16)),
     "shifted32-rne": ("none", chain("e5m10"), range(-12, 13)),
-    "shifted32-rne-saturate": ("this", chain("e4m3fn"), range(-8, 9)),
+    "shifted32-rne-saturate": ("none", chain("e4m3fn"), range(-8, 9)),
     "shifted32-rne-flush": ("this", chain("e5m10_flush", a="e4m3fn"), range(-12, 13)),
-    "shifted32-rne-flush-saturate": ("this", chain("e4m3fn_flush"), range(-8, 9)),
+    "shifted32-rne-flush-saturate": ("none", chain("e4m3fn_flush"), range(-8, 9)),
+    "shifted16-rne": ("this", chain("e4m3"), range(-4, 5)),
+    "shifted16-rne-saturate": ("this", chain("e4m3fn"), range(-4, 5)),
+    "shifted16-rne-flush": ("this", chain("e4m3_flush"), range(-4, 5)),
+    "shifted16-rne-flush-saturate": ("this", chain("e4m3fn_flush"), range(-4, 5)),
+    "shifted32-sr": ("this", chain("e5m10", "sr", random_bits=9), range(-12, 13)),
+    "shifted32-sr-saturate": ("this", chain("e4m3fn", "sr", random_bits=4), range(-8, 9)),
+    "shifted32-sr-flush": ("this", chain("e5m10_flush", "sr", random_bits=3), range(-12, 13)),
+    "shifted32-sr-flush-saturate": (
+        "this",
+        chain("e4m3fn_flush", "sr", random_bits=2),
+        range(-8, 9),
+    ),
     "lane32-rne": ("this", chain("e7m3b10"), range(-8, 9)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
@@ -59,6 +72,7 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
 }
 for _rounding in (Rounding.RTZ, Rounding.RUP, Rounding.RDN):
     CASES |= {
+        f"half-{_rounding}": ("this", chain("e5m10", _rounding), range(-4, 5)),
         f"float-{_rounding}": ("this", chain("e8m23", _rounding), range(-15, 16)),
         f"shifted32-{_rounding}": ("this", chain("e5m2", _rounding), range(-12, 13)),
         f"shifted32-{_rounding}-flush": ("this", chain("e5m2_flush", _rounding), range(-12, 13)),
@@ -82,27 +96,29 @@ for _rounding in (*DETERMINISTIC, Rounding.SR):
         chain(_wide, _rounding, random_bits=_bits),
         range(-20, 21),
     )
-    if _rounding is not Rounding.SR:
-        for _overflow in ("wrap", "saturate"):
-            CASES[f"fixed64-{_rounding}-{_overflow}"] = (
-                "this",
-                fixed(14, 0, _overflow, _rounding),
-                range(-6, 12),
-            )
+    for _overflow in ("wrap", "saturate"):
+        CASES[f"fixed64-{_rounding}-{_overflow}"] = (
+            "this",
+            fixed(14, 0, _overflow, _rounding, random_bits=_bits),
+            range(-6, 12),
+        )
+CASES |= {f"{name}-seeded": case for name, case in CASES.items() if "-sr" in name}
 
 #: Steps that `fpsim.kernels.steps` generates although no unit needs them.
 UNREACHABLE = {
     f"lane{width}-{rounding}"
     for width in (32, 64)
-    for rounding in ("rtz", "rup", "rdn", "rto", "sr")
+    for rounding in ("rtz", "rup", "rdn", "rto", "sr", "sr-seeded")
 }
 
 
 def skip_without(kernel: str) -> None:
     """Skip what this processor truly cannot run."""
     kind = kernel.removesuffix("-saturate")
-    needs = {"half": "avx512fp16", "via-half": "f16c"}.get(kind)
-    if kind.endswith(("-rtz", "-rup", "-rdn")) and kind.startswith(("float", "shifted32")):
+    needs = {"via-half": "f16c"}.get(kind)
+    if kind.startswith(("half", "shifted16")):
+        needs = "avx512fp16"
+    elif kind.startswith(("float-r", "shifted32-")) and "rne" not in kind:
         needs = "avx512f"
     if needs and needs not in HOST:
         pytest.skip(f"this processor has no {needs}")
@@ -137,7 +153,7 @@ def operands(unit: MacUnit, shifts: range, shape: tuple[int, int, int]) -> dict[
 
 def sum_of_a_kind(kernel: str, arguments: dict[str, NDArray[Any]]) -> None:
     """Leave an exact unit no infinite start, so that only the size of the sum decides."""
-    if kernel in ("double", "limbs"):
+    if kernel in ("double", "limbs", "slices"):
         del arguments["c"]
 
 
@@ -149,13 +165,15 @@ def test_kernel(kernel: str, processor: Callable[..., None]) -> None:
     processor(*PROCESSORS[features])
     arguments = operands(unit, shifts, (5, 4, 131 if kernel.startswith("half") else 67))
     sum_of_a_kind(kernel, arguments)
+    if kernel.endswith("-seeded"):
+        arguments["random"] = RandomBits(9)
     assert unit.plan(**arguments).kernel == kernel
     assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
 
 
 def test_no_kernel_is_left_out() -> None:
     """A new step needs a case above, or a reason why no unit can reach it."""
-    tried = set(CASES) - {"limbs", "rows"}
+    tried = set(CASES) - {"limbs", "rows", "slices"} | {"slice"}
     assert tried | UNREACHABLE == set(STEPS)
     assert not tried & UNREACHABLE
 
@@ -346,7 +364,7 @@ def test_sums_at_the_bottom_of_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "kernel"), [(6, "float"), (7, "double"), (35, "double"), (36, "limbs")]
+    ("shift", "kernel"), [(6, "float"), (7, "double"), (35, "double"), (36, "slices")]
 )
 def test_sums_of_24_25_53_and_54_bits(shift: int, kernel: str) -> None:
     """3 * 255^2 * 2^s + 1 has exactly as many bits as the bound says; one too many would lose 1."""
@@ -362,7 +380,7 @@ def test_sums_of_24_25_53_and_54_bits(shift: int, kernel: str) -> None:
         assert unit.plan(a, b, a_scale=scale).kernel == kernel
         expected = oracle_matmul(unit, a, b, None, scale)
         assert np.array_equal(unit.matmul(a, b, None, scale), expected)
-    if kernel != "limbs":
+    if kernel != "slices":
         unit = fixed(60, 0, a="uint8")
         assert unit.plan(a, b, a_scale=scale).kernel == kernel
         assert unit.matmul(a, b, None, scale).tolist() == [[total, total]]
@@ -370,7 +388,7 @@ def test_sums_of_24_25_53_and_54_bits(shift: int, kernel: str) -> None:
 
 def test_the_initial_accumulator_counts_in_the_bound() -> None:
     """1 + 2^24 has 25 bits: a start far above the products needs a wider lane."""
-    for power, kernel in ((20, "float"), (26, "double"), (55, "limbs")):
+    for power, kernel in ((20, "float"), (26, "double"), (55, "slices")):
         unit = exact("e8m23", "rup", a="uint8")
         c = unit.result.encode([[2.0**power, -(2.0**power)]])
         a, b = np.array([[1]]), np.array([[1, 1]])

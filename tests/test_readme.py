@@ -13,7 +13,8 @@ import pytest
 
 from fpsim.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Commands that take minutes or a simulator are exercised by the demo and by rtl_tests.
 SLOW = ("fpsim eval", "fpsim verify")
 
@@ -38,6 +39,7 @@ def test_python_examples_print_what_they_say() -> None:
 
 @pytest.mark.parametrize("line", [c for c in commands() if not c.startswith(SLOW)])
 def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rtl_tests").symlink_to(ROOT / "rtl_tests")
     monkeypatch.chdir(tmp_path)
     if "--check" in line:
         assert main(["vectors", "e2m1-chain-e5m10", "--out", line.split()[-1]]) == 0

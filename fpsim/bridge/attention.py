@@ -92,8 +92,10 @@ class SimulatedAttention:
             return a @ b.transpose(1, 2)
         a_rows, b_rows = self._cast(x, left, names[0]), self._cast(w, right, names[1])
         pairs = list(zip(a_rows, b_rows, strict=True))
-        product = Product(self.unit)
-        out = torch.from_numpy(np.stack([product.run(a, b)[0] for a, b in pairs])).to(x.device)
+        product = Product(self.unit, f"{self.name}.{names[0]}")
+        results = x.shape[1] * w.shape[1]
+        parts = [product.run(a, b, i * results)[0] for i, (a, b) in enumerate(pairs)]
+        out = torch.from_numpy(np.stack(parts)).to(x.device)
         return straight_through(x, w, out, pairs)
 
     def _cast(self, x: torch.Tensor, cast: Cast, name: str) -> list[Operand]:

@@ -135,7 +135,7 @@ class SimulatedLinear(nn.Module):
         if not x.numel():
             return x.new_zeros((0, self.out_features))
         cast = self.cast_input(x)
-        values, self.plan = Product(self.unit).run(cast, weight)
+        values, self.plan = Product(self.unit, self.name).run(cast, weight)
         out = torch.from_numpy(values).to(x.device)[None]
         rows = x.reshape(1, -1, self.in_features)
         return straight_through(rows, matrix[None], out, [(cast, weight)])[0]

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from fpsim.engine import Plan
 from fpsim.formats import Format
 from fpsim.matmul import matmul_codes
 from fpsim.operands import MatmulOperands
+from fpsim.random_bits import RandomBits
 from fpsim.spec import Evidence, MacSpec, SignSplit
 from fpsim.unit import MacUnit
 
@@ -29,15 +31,21 @@ __all__ = ["Product", "derived_unit", "float_rows", "replace_values", "straight_
 
 @dataclass(frozen=True)
 class Product:
-    """Products on one unit; ``plan`` of `run` is the engine's choice of kernel."""
+    """Products on one unit; ``plan`` of `run` is the engine's choice of kernel.
+
+    A unit that rounds stochastically gets its random bits from a seed that is the CRC-32 of
+    ``name``, the layer: every forward pass draws the same ones.
+    """
 
     unit: MacUnit
+    name: str = ""
 
-    def run(self, a: Operand, b: Operand) -> tuple[NDArray[np.float32], Plan]:
+    def run(self, a: Operand, b: Operand, first: int = 0) -> tuple[NDArray[np.float32], Plan]:
         """Return a b^T (M, N) of rows (M, K) and (N, K) as float32, factors applied, and the plan.
 
         The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
-        factor of ``a``, then by that of ``b``.
+        factor of ``a``, then by that of ``b``. ``first`` is the number of the first result among
+        those of this name.
         """
         if a.scales is not None and b.scales is not None and a.block != b.block:
             block = math.gcd(a.block, b.block)
@@ -51,6 +59,7 @@ class Product:
             a_scale=a.scales,
             b_scale=scales,
             block=b.block if a.scales is None else a.block,
+            random=RandomBits(crc32(self.name.encode()), first) if unit.spec.random_bits else None,
         )
         result, plan = matmul_codes(unit.spec, args)
         out = _as_float32(unit.result, result)

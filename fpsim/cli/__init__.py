@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import fpsim
-from fpsim.cli import formats, models, testbench, units, vectors
+from fpsim.cli import formats, models, studies, testbench, units, vectors
 from fpsim.cli.output import Commands
 from fpsim.errors import FpsimError
 
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(parser)
-    for group in (formats, units, vectors, testbench, models):
+    for group in (formats, units, studies, vectors, testbench, models):
         group.register(commands)
     return parser
 

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim rtl``, ``verify``: the RTL of a unit, replayed against its golden vectors."""
+"""``fpsim rtl``, ``verify``, ``testbench``: the RTL of a unit, and any design held to a unit."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fpsim
+from fpsim import vectors
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
-from fpsim.progress import bar
+from fpsim.errors import FpsimError
+from fpsim.progress import bar, say
+
+if TYPE_CHECKING:
+    from fpsim.hdl.dut import Dut
+    from fpsim.hdl.vector_source import VectorSource
+    from fpsim.unit import MacUnit
 
 __all__ = ["register"]
 
@@ -20,35 +28,95 @@ def _rtl(args: argparse.Namespace) -> int:
     return 0
 
 
+def _dut(args: argparse.Namespace, unit: MacUnit) -> Dut:
+    from fpsim.hdl.dut_toml import read_dut
+    from fpsim.hdl.reference import reference_dut
+
+    return reference_dut(unit.spec) if args.dut is None else read_dut(args.dut)
+
+
 def _verify(args: argparse.Namespace) -> int:
-    from fpsim.hdl.verify import verify
+    from fpsim.hdl import junit
+    from fpsim.hdl.replay import Options
+    from fpsim.hdl.verify import Plan, verify_design
 
     unit = fpsim.get_unit(args.unit)
-    with bar(f"{unit.name} on {args.simulator}") as update:
-        result = verify(
-            unit,
-            args.simulator,
-            args.build,
-            args.vectors,
-            lambda stage, done, total: update(done, total),
-        )
+    dut = _dut(args, unit)
+    simulator = args.simulator or ("ghdl" if dut.vhdl else "verilator")
+    plan = Plan(
+        args.vectors,
+        args.strategy,
+        args.count,
+        args.seed,
+        args.bench,
+        Options(args.waves, args.stall, args.resets, args.stall_seed, args.patience, args.timeout),
+    )
+    try:
+        with bar(f"{unit.name} on {simulator}") as update:
+            report = verify_design(
+                unit, dut, simulator, args.build, plan, lambda _, done, total: update(done, total)
+            )
+    except FpsimError as error:
+        if args.junit is not None:
+            junit.write_error(unit.name, dut.top, str(error), args.junit)
+        raise
+    if args.junit is not None:
+        junit.write(report, dut.top, args.junit)
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        print(report)
+    return 0 if report.passed else INCOMPLETE
+
+
+def _testbench(args: argparse.Namespace) -> int:
+    from fpsim.hdl.adapter import beat_writer
+    from fpsim.hdl.native import write_testbench
+    from fpsim.hdl.stimulus import write_stimulus
+
+    unit = fpsim.get_unit(args.unit)
+    dut = _dut(args, unit)
+    source = _source(args, unit, dut)
+    writer = beat_writer(dut, source)
+    path, commands = write_testbench(
+        dut, writer, args.out, f"{unit.name}: {unit.spec.equation}; design {dut.top}"
+    )
+    made = write_stimulus(source, writer, args.out / "stimulus.hex")
     if args.json:
         print_json(
             {
-                "unit": result.unit,
-                "simulator": result.simulator,
-                "vectors": result.vectors,
-                "compared": result.compared,
-                "mismatches": result.mismatch_count,
-                "first": [str(m) for m in result.mismatches],
-                "passed": result.passed,
+                "unit": unit.name,
+                "bench": str(path),
+                "stimulus": str(made.path),
+                "vectors": made.applied,
+                "left_out": made.left_out,
+                "compared": made.compared,
+                "commands": commands,
             }
         )
-    else:
-        print(result)
-        for mismatch in result.mismatches:
-            print(f"  {mismatch}")
-    return 0 if result.passed else INCOMPLETE
+        return 0
+    print(f"{path}\n{made.path}: {made.applied} vectors, {made.compared} results compared")
+    if made.left_out:
+        print(made.left_out_text)
+    say(f"in {args.out}, for example:")
+    print("\n".join(f"    {command}" for command in commands))
+    return 0
+
+
+def _source(args: argparse.Namespace, unit: MacUnit, dut: Dut) -> VectorSource:
+    from fpsim.hdl.verify import Plan, vectors_for
+
+    return vectors_for(unit, dut, Plan(args.vectors, args.strategy, args.count, args.seed))
+
+
+def _add_vectors(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
+    )
+    sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
+    sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
+    sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
+    sub.add_argument("--seed", type=int, default=1, help="of the random vectors")
 
 
 def register(commands: Commands) -> None:
@@ -59,9 +127,27 @@ def register(commands: Commands) -> None:
     sub.add_argument("unit")
 
     sub = commands.add(
-        "verify", _verify, "Replay golden vectors through the unit's RTL in a simulator"
+        "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own"
     )
     sub.add_argument("unit")
-    sub.add_argument("--simulator", default="verilator", choices=["verilator", "icarus"])
-    sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: generated, seed 1")
+    _add_vectors(sub)
+    sub.add_argument("--simulator", choices=["verilator", "icarus", "ghdl"])
+    sub.add_argument("--bench", default="cocotb", choices=["cocotb", "native"])
     sub.add_argument("--build", type=Path, default=Path("out/rtl"), metavar="DIR")
+    sub.add_argument("--waves", action="store_true", help="write a waveform")
+    sub.add_argument("--junit", type=Path, metavar="XML", help="write the result as JUnit XML too")
+    sub.add_argument("--stall", type=float, default=0.0, metavar="SHARE",
+                     help="clocks without a beat, and in which no result is taken")  # fmt: skip
+    sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
+                     help="vectors before which one is begun and cut off by a reset")  # fmt: skip
+    sub.add_argument("--stall-seed", type=int, default=1, metavar="SEED")
+    sub.add_argument("--patience", type=int, default=2000, metavar="CLOCKS",
+                     help="without an answer, after which the design is given up")  # fmt: skip
+    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="of simulation")
+
+    sub = commands.add(
+        "testbench", _testbench, "Write a self-checking SystemVerilog bench of a design"
+    )
+    sub.add_argument("unit")
+    _add_vectors(sub)
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim units``, ``trace``, ``size``: what units there are and what they do."""
+"""``fpsim units`` and ``trace``: what units there are and what they do."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,9 @@ import numpy as np
 import fpsim
 from fpsim.cli.output import Commands, code, print_json, table
 from fpsim.errors import FpsimError
-from fpsim.sizing import Sizing, study
 from fpsim.spec import MacSpec
 
 __all__ = ["register"]
-
-#: Arrays that `fpsim size` reads.
-OPERANDS = ("a", "b", "c", "a_scale", "b_scale")
-
 
 # -- units ---------------------------------------------------------------------------------------
 
@@ -110,71 +104,6 @@ def _trace(args: argparse.Namespace) -> int:
     return 0
 
 
-# -- size ----------------------------------------------------------------------------------------
-
-
-def _size(args: argparse.Namespace) -> int:
-    unit = fpsim.get_unit(args.unit)
-    given = _arrays(args.operands)
-    if args.block is not None:
-        given["block"] = args.block
-    sizing = study(unit, **given, dots=args.dots)
-    if args.json:
-        print_json(sizing.to_dict())
-        return 0
-    table(f"{unit.name} on {args.operands}", ["", ""], _size_rows(sizing))
-    return 0
-
-
-def _size_rows(sizing: Sizing) -> list[list[object]]:
-    def share(count: int) -> str:
-        return f"{count} ({100 * count / sizing.steps:.3g} %)"
-
-    fmt = sizing.float_format
-    return [
-        ["dot products, steps", f"{sizing.dots}, {sizing.steps}"],
-        ["overflowing steps", share(sizing.overflows)],
-        ["of them saturated or wrapped", share(sizing.saturations)],
-        ["inexact steps", share(sizing.inexact)],
-        ["fully swamped steps", share(sizing.swamped)],
-        ["results not finite", sizing.not_finite],
-        ["relative error, largest", f"{sizing.max_relative_error:.3g}"],
-        ["relative error, mean", f"{sizing.mean_relative_error:.3g}"],
-        ["SQNR against exact", f"{sizing.sqnr_db:.4g} dB"],
-        ["largest partial sum", f"{sizing.largest:.17g}"],
-        ["lossless fixed point", f"{sizing.fixed_width} bits, LSB 2^{sizing.fixed_lsb}"],
-        ["in any order", f"{sizing.any_order_width} bits"],
-        [
-            "lossless floating point",
-            f"{sizing.exponent_bits} exponent and {sizing.mantissa_bits} mantissa bits"
-            + (f" ({fmt.name})" if fmt is not None else ""),
-        ],
-    ]
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    """Return the operands in an .npz file."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise FpsimError(f"{path}: one array, not an .npz with arrays a and b")
-            unknown = sorted(set(data.files) - set(OPERANDS))
-            if unknown:
-                raise FpsimError(
-                    f"{path}: {unknown[0]!r} is not an operand; known: {', '.join(OPERANDS)}"
-                )
-            for name in ("a", "b"):
-                if name not in data.files:
-                    raise FpsimError(f"{path}: array {name!r} is missing")
-            return {name: data[name] for name in data.files}
-    except OSError as error:
-        raise FpsimError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except FpsimError:
-        raise
-    except (ValueError, EOFError) as error:
-        raise FpsimError(f"{path}: is not an .npz file of arrays ({error})") from None
-
-
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
@@ -194,13 +123,3 @@ def register(commands: Commands) -> None:
         )
     sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
     sub.add_argument("--random", nargs="+", type=code, help="for sr: random integers")
-
-    sub = commands.add(
-        "size", _size, "What a unit's accumulator meets on data, and how wide it must be"
-    )
-    sub.add_argument("unit")
-    sub.add_argument(
-        "operands", type=Path, help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale"
-    )
-    sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
-    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")

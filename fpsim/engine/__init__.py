@@ -13,8 +13,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fpsim.engine.adds import plan_chain, plan_node
-from fpsim.engine.exact_sums import plan_block_limbs, plan_exact, plan_fixed
+from fpsim.engine.adds import plan_chain
+from fpsim.engine.exact_sums import (
+    plan_block_limbs,
+    plan_exact,
+    plan_fixed,
+    plan_slices,
+    slices_of,
+)
 from fpsim.engine.plan import (
     F32_BITS,
     F64_BITS,
@@ -24,11 +30,12 @@ from fpsim.engine.plan import (
     float_shift,
     half_shift,
 )
+from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
-from fpsim.kernels.group_steps import tree_step
+from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import Source, turn
 from fpsim.operands import MatmulOperands
-from fpsim.rounding import Rounding
+from fpsim.random_bits import RandomBits
 from fpsim.spans import (
     TermBounds,
     block_bounds,
@@ -49,19 +56,37 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["MAX_UNROLLED", "Plan", "float_shift", "half_shift", "plan_matmul", "plan_terms"]
+__all__ = [
+    "NO_ADDEND",
+    "Plan",
+    "float_shift",
+    "half_shift",
+    "plan_matmul",
+    "plan_subtree",
+    "plan_terms",
+    "slices_of",
+    "subtree_leaves",
+]
 
 
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
+    plan = _plan(spec, args)
+    if plan.step is None or not plan.step.random or not isinstance(args.random, RandomBits):
+        return plan
+    step = step_named(f"{plan.step.name}-seeded")
+    return replace(plan, kernel=f"{plan.kernel}-seeded", step=step)
+
+
+def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     stage = spec.accumulate
     length = args.a.shape[1]
     if isinstance(stage, Chunked):
         return _plan_chunks(spec, stage, args)
-    if isinstance(stage, Tree) and stage.lanes > 1:
-        return _plan_tree_lanes(spec, stage, args)
-    if isinstance(stage, Tree) and stage.products is None and length > MAX_UNROLLED:
-        return _plan_subtrees(spec, stage, args)
+    if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
+        if stage.lanes > 1:
+            return _plan_tree_lanes(spec, stage, args)
+        return plan_subtrees(stage, product_bounds(spec, args), length)
     if isinstance(stage, Block):
         return _plan_block(spec, stage, args)
     bounds = product_bounds(spec, args)
@@ -71,7 +96,8 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
             return plan
     plan = plan_terms(stage, bounds, length, args.c)
     if plan.kernel == "limbs":
-        return plan_block_limbs(spec, args) or plan
+        assert isinstance(stage, Exact)
+        return plan_block_limbs(spec, args) or plan_slices(stage, bounds, length, args) or plan
     return plan
 
 
@@ -92,21 +118,6 @@ def plan_terms(
     return ROWS
 
 
-def plan_tree(stage: Tree, terms: TermBounds, count: int) -> Plan:
-    size = count if stage.products is None else stage.products
-    leaves = size + (stage.addend is Joins.LEAF)
-    separate = stage.product is ProductRounding.ROUNDED
-    lone = stage.rounding is Rounding.RDN and (separate or leaves & (leaves - 1) or leaves < 2)
-    single = stage.lanes == 1 and stage.radix == 2 and stage.addend is not Joins.FUSED
-    if not single or lone or size > MAX_UNROLLED:
-        return ROWS
-    node = plan_node(stage, terms)
-    if node is None or node.step is None or node.step.random:
-        return ROWS
-    step = tree_step(node.step, size, str(stage.addend), separate)
-    return Plan.lane(step, f"every node: {node.why}")
-
-
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     bounds = block_bounds(spec, stage, args)
     count = spec.block_terms(args.a.shape[1])
@@ -118,11 +129,12 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
         into = replace(into, product=ProductRounding.ROUNDED)
     plan = plan_terms(into, bounds, count, args.c)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
-    if plan.step is None or plan.step.random:
+    if plan.step is None:
         return ROWS
-    wide = str(plan.step.real) == "double"
-    sums_fit = max(bounds.bits) <= (F64_BITS if wide else F32_BITS)
-    whole = wide or float_shift(bounds.a, bounds.b) == 0
+    lane = str(plan.step.real)
+    sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
+    shift = {"half": half_shift, "float": float_shift}.get(lane)
+    whole = shift is None or shift(bounds.a, bounds.b) == 0
     if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
@@ -139,16 +151,9 @@ def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
 
 
 def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
-    if stage.addend is not Joins.ROOT:
+    """Plan a tree of lanes that are too long to unroll: a chain per lane, then the tree."""
+    if stage.addend is Joins.LEAF:
         return ROWS
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
     inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.a.shape[1]))
     return Plan("lanes", f"every lane: {inner.kernel} ({inner.why})")
-
-
-def _plan_subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
-    """Plan a large tree as subtrees of a power of two of leaves, then a tree of their results."""
-    inner = plan_terms(stage, product_bounds(spec, args), MAX_UNROLLED)
-    if stage.addend is not Joins.ROOT or stage.rounding is Rounding.RDN or inner.step is None:
-        return ROWS
-    return Plan("subtrees", f"of {MAX_UNROLLED} leaves: {inner.kernel} ({inner.why})")

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from fpsim.engine.plan import (
     F16_BITS,
+    F16_HIGH,
+    F16_LOW,
+    F16_NORMAL,
     F32_BITS,
     F32_HIGH,
     F32_LOW,
@@ -18,8 +21,8 @@ from fpsim.engine.plan import (
     is_ieee,
 )
 from fpsim.formats import Subnormals
-from fpsim.kernels.group_steps import separate_step
 from fpsim.kernels.steps import step_named
+from fpsim.kernels.tree_steps import separate_step
 from fpsim.kernels.vector import host_features
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, format_span
@@ -28,6 +31,7 @@ from fpsim.stages import Chain, ProductRounding, Tree
 __all__ = ["plan_chain", "plan_node"]
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
+_DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
 
 
 def plan_chain(stage: Chain, terms: TermBounds) -> Plan:
@@ -64,15 +68,14 @@ def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
     product = terms.span
     native = stage.rounding is Rounding.RNE and stage.overflow in (Overflow.INF, Overflow.SATURATE)
     suffix = "" if stage.overflow is Overflow.INF else "-saturate"
-    if native and is_ieee(fmt, 5, 10, 15):
-        narrow = max(terms.bits) <= F16_BITS and half_shift(terms.a, terms.b) is not None
-        if halves and "avx512fp16" in host_features() and narrow:
-            step = step_named(f"half{suffix}")
-            return Plan.lane(step, "float16 fused multiply-add is this unit's step")
-        if "f16c" in host_features() and fits_float32(product) and q <= p:
-            step = step_named(f"via-half{suffix}")
-            why = f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
-            return Plan.lane(step, why)
+    plan = _plan_by_half(stage, terms) if halves else None
+    if plan is not None:
+        return plan
+    converts = "f16c" in host_features() and fits_float32(product) and q <= p
+    if native and is_ieee(fmt, 5, 10, 15) and converts:
+        step = step_named(f"via-half{suffix}")
+        why = f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
+        return Plan.lane(step, why)
     in_float32 = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
     flushing = replace(fmt, subnormals=Subnormals.GRADUAL)
     if native and in_float32 and is_ieee(flushing, 8, 23, 127):
@@ -103,28 +106,59 @@ def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
     return ROWS
 
 
+def _plan_by_half(stage: Chain, terms: TermBounds) -> Plan | None:
+    """Return a plan that lets float16 lanes do the rounding, or None."""
+    fmt, mode = stage.format, stage.rounding
+    p, q = fmt.mantissa_bits + 1, sum(terms.bits)
+    if max(terms.bits) > F16_BITS or half_shift(terms.a, terms.b) is None:
+        return None
+    if "avx512fp16" not in host_features():
+        return None
+    if is_ieee(fmt, 5, 10, 15):
+        why = "float16 fused multiply-add is this unit's step"
+        if mode is Rounding.RNE and stage.overflow in (Overflow.INF, Overflow.SATURATE):
+            suffix = "" if stage.overflow is Overflow.INF else "-saturate"
+            return Plan.lane(step_named(f"half{suffix}"), why)
+        if mode in _DIRECTED and stage.overflow is Overflow.INF:
+            return Plan.lane(step_named(f"half-{mode}"), f"{why}, in its direction")
+    once = mode is Rounding.RNE and q <= p and 2 * p <= F16_BITS - 1 and fmt.mantissa_bits > 0
+    top = fmt.exponent_max + F16_BITS - p
+    # Sums below the normal float16 numbers are exact.
+    if not once or terms.span.low < F16_LOW or fmt.exponent_min < F16_NORMAL or top >= F16_HIGH:
+        return None
+    why = f"nearest with q = {q} <= P = {p} and 2P <= {F16_BITS - 1}: no harmful double rounding"
+    return Plan.lane(step_named(f"shifted16-rne{_suffix(stage)}"), why)
+
+
+def _suffix(stage: Chain) -> str:
+    flush = stage.format.subnormals is Subnormals.FLUSH
+    return "-flush" * flush + "-saturate" * (stage.overflow is Overflow.SATURATE)
+
+
 def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     """Return a plan that lets float32 lanes do the rounding, or None."""
     fmt, mode = stage.format, stage.rounding
     p = fmt.mantissa_bits + 1
-    saturate = stage.overflow is Overflow.SATURATE
-    suffix = "-saturate" * saturate
-    flush = "-flush" * (fmt.subnormals is Subnormals.FLUSH)
+    saturate = "-saturate" * (stage.overflow is Overflow.SATURATE)
     whole = "float32 fused multiply-add in the unit's direction"
-    directed = mode in (Rounding.RTZ, Rounding.RUP, Rounding.RDN) and "avx512f" in host_features()
+    directed = mode in _DIRECTED and "avx512f" in host_features()
     if directed and is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
         return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
     once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
+    stochastic = mode is Rounding.SR and p + stage.random_bits <= F32_BITS
     why = f"nearest with q = {q} <= P = {p} and 2P <= {F32_BITS - 1}: no harmful double rounding"
     if once and is_ieee(fmt, 8, fmt.mantissa_bits, 127):
-        return Plan.lane(step_named(f"masked32{suffix}"), why)
+        return Plan.lane(step_named(f"masked32{saturate}"), why)
     top = fmt.exponent_max + F32_BITS + 1 - p
     # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
     reachable = lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
-        return Plan.lane(step_named(f"shifted32-rne{flush}{suffix}"), why)
+        return Plan.lane(step_named(f"shifted32-rne{_suffix(stage)}"), why)
+    if stochastic and reachable and "avx512f" in host_features():
+        why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
+        return Plan.lane(step_named(f"shifted32-sr{_suffix(stage)}"), why)
     if directed and reachable:
-        step = step_named(f"shifted32-{mode}{flush}{suffix}")
+        step = step_named(f"shifted32-{mode}{_suffix(stage)}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
     return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fpsim.engine.plan import F32_BITS, F64_BITS, ROWS, Plan, fits_float32, float_shift
+from fpsim.engine.plan import F32_BITS, F64_BITS, F64_RANGE, ROWS, Plan, fits_float32, float_shift
 from fpsim.kernels.steps import step_named
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
@@ -16,7 +16,7 @@ from fpsim.spans import Span, TermBounds, block_of_scales, format_span, value_sp
 from fpsim.spec import MacSpec, significand_bits
 from fpsim.stages import Exact, Fixed
 
-__all__ = ["plan_block_limbs", "plan_exact", "plan_fixed"]
+__all__ = ["plan_block_limbs", "plan_exact", "plan_fixed", "plan_slices", "slices_of"]
 
 #: Least block of products with common scales worth a lane before the limbs.
 MIN_LIMB_BLOCK = 4
@@ -40,8 +40,9 @@ def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan
     rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
     wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
     steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
-    narrow = stage.width <= 51 and product.high - stage.lsb < 1000 and sum(terms.bits) <= F64_BITS
-    if steppable and narrow and not stage.random_bits:
+    most = F64_BITS - 1 - stage.random_bits if stage.random_bits else 1000
+    narrow = stage.width <= 51 and product.high - stage.lsb < most and sum(terms.bits) <= F64_BITS
+    if steppable and narrow:
         step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
         return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
     return ROWS
@@ -50,19 +51,21 @@ def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan
 def plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Plan:
     """Return the plan of an exact sum that starts at codes (None: +0)."""
     total = terms.span.times(length)
-    first = None if start is None else stage.format.decode(start)
-    if first is not None:
-        span = value_span(first)
+    if start is not None:
+        span = value_span(stage.format.decode(start))
         if span is not None:
             total = total.union(span).times(2)
-    signed_zeros = stage.rounding is Rounding.RDN or (
-        first is not None and bool(np.any((first == 0) & np.signbit(first)))
-    )
-    plain = None if signed_zeros else _plain_sum(terms, total)
+    plain = None if _signed_zeros(stage, start) else _plain_sum(terms, total)
     if plain is not None:
         why = f"partial sums fit {total.bits} bits of {plain}, in any order"
         return Plan.lane(step_named(plain), why)
     return Plan("limbs", f"partial sums span {total.bits} bits: summed in 32-bit limbs")
+
+
+def _signed_zeros(stage: Exact, start: Any) -> bool:
+    """Return whether an exact zero depends on the signs of the zeros it is made of."""
+    first = np.zeros(1) if start is None else stage.format.decode(start)
+    return stage.rounding is Rounding.RDN or bool(np.any((first == 0) & np.signbit(first)))
 
 
 def _plain_sum(terms: TermBounds, total: Span) -> str | None:
@@ -87,9 +90,27 @@ def plan_block_limbs(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     sums = products.span.times(size)
     plain = _plain_sum(products, sums)
     fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
-    start = np.zeros(1) if args.c is None else stage.format.decode(args.c)
-    signed_zeros = stage.rounding is Rounding.RDN or bool(np.any((start == 0) & np.signbit(start)))
-    if plain is None or not fits or signed_zeros:
+    if plain is None or not fits or _signed_zeros(stage, args.c):
         return None
     why = f"sums of {size} fit {sums.bits} bits of {plain}; scaled, they are summed in limbs"
     return Plan("block limbs", why, step_named(plain))
+
+
+def slices_of(span: Span, length: int) -> list[tuple[int, int]]:
+    """Return (s, w) of slices of products whose sums of ``length`` are integers of float64.
+
+    The slice of a product is a multiple of 2^s of at most 2^(w - 1) + 1 units.
+    """
+    width = F64_BITS - 1 - length.bit_length()
+    return [(low, width) for low in range(span.low, span.high + 1, width)]
+
+
+def plan_slices(stage: Exact, terms: TermBounds, length: int, args: MatmulOperands) -> Plan | None:
+    """Plan an exact sum of wide products as sums of slices, each exact in float64, or None."""
+    inside = max(abs(terms.span.low), abs(terms.span.high)) <= F64_RANGE // 2
+    exact = sum(terms.bits) <= F64_BITS and terms.finite and args.random is None
+    if not (inside and exact) or _signed_zeros(stage, args.c):
+        return None
+    count = len(slices_of(terms.span, length))
+    why = f"products are cut into {count} slices whose sums are exact in float64"
+    return Plan("slices", why, step_named("slice"))

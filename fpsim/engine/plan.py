@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fpsim.formats import FloatFormat, NanCodes
-from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source
+from fpsim.kernels.tiles import MAX_UNROLLED, PRODUCTS, AnyStep, Source
 from fpsim.spans import Span
 
 __all__ = [
@@ -22,14 +22,15 @@ __all__ = [
 
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
+F16_NORMAL = -14
 F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
 #: The same without "normal": what a float32 operand can be.
 F32_LEAST, F32_MOST = -149, 128
 F64_BITS = 53
+#: Exponents whose float64 sums neither overflow nor lose what is below the normal numbers.
+F64_RANGE = 960
 #: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
 ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
-#: Terms whose code is unrolled at most.
-MAX_UNROLLED = 64
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,25 +17,31 @@ from fpsim.engine.plan import (
     F32_HIGH,
     F32_LOW,
     F64_BITS,
-    MAX_UNROLLED,
     ROWS,
     Plan,
     fits_float32,
     float_shift,
+    is_ieee,
 )
-from fpsim.kernels.group_steps import LANES, aligned_step, joined_step, whole_step
+from fpsim.kernels.vector import host_features
+from fpsim.kernels.window_steps import LANES, aligned_step, integer_step, joined_step, whole_step
 from fpsim.rounding import Rounding
 from fpsim.spans import TermBounds, value_span
 from fpsim.stages import Addend, Aligned
 
 __all__ = ["plan_aligned", "plan_whole"]
 
+#: Bits of an integer lane without its sign.
+INT32_BITS = 31
+#: Roundings that conversions between float32 and integers have.
+CONVERSIONS = (Rounding.RNE, Rounding.RTZ, Rounding.RUP, Rounding.RDN)
+
 
 def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
     """Return the plan of an aligned window that starts at codes (None: +0)."""
     late = stage.addend is Addend.LATE
     limited = stage.product_limit is not None and terms.span.high > stage.product_limit
-    if stage.signed_zero or stage.products > MAX_UNROLLED or sum(terms.bits) > F64_BITS:
+    if sum(terms.bits) > F64_BITS:
         return ROWS
     if stage.addend is Addend.JOINED:
         return _plan_joined(stage, terms, limited)
@@ -43,8 +50,13 @@ def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
     bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
     if stage.width is not None:
         bits = max(bits, stage.width)
+    in_float32 = _aligned_in_float32(stage, terms, start)
+    plan = _plan_integers(stage, terms, bits) if in_float32 else None
+    if plan is not None:
+        return plan
     for width, lane in ((32, F32_BITS), (64, F64_BITS)):
-        if bits > lane or (width == 32 and not _aligned_in_float32(stage, terms, start)):
+        narrow = width == 32 and stage.format.mantissa_bits + 1 < F32_BITS
+        if bits > lane or (width == 32 and not (in_float32 and narrow)):
             continue
         step = aligned_step(
             LANES[width],
@@ -54,9 +66,36 @@ def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
             str(stage.late_rounding) if late else None,
             None if stage.width is None else str(stage.width_overflow),
             stage.normalised,
+            stage.signed_zero,
         )
         return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
     return ROWS
+
+
+def _plan_integers(stage: Aligned, terms: TermBounds, bits: int) -> Plan | None:
+    """Plan a window of float32 terms whose sum is a 32-bit integer, or None."""
+    plain = stage.width is None and not stage.signed_zero and terms.finite
+    converts = stage.align in CONVERSIONS and "avx512f" in host_features()
+    native = stage.rounding in CONVERSIONS and is_ieee(stage.format, 8, 23, 127)
+    once = native or bits <= F32_BITS or stage.rounding is Rounding.RTZ
+    if not (plain and converts and once):
+        return None
+    step = partial(
+        integer_step,
+        stage.products,
+        str(stage.align),
+        str(stage.rounding),
+        native,
+        stage.normalised,
+    )
+    why = "terms are exact in float32, the window's"
+    if bits <= INT32_BITS:
+        return Plan.lane(step(), f"{why} {bits} <= {INT32_BITS} bits in an integer")
+    own = stage.fraction_bits + terms.headroom + (stage.products - 1).bit_length()
+    if native and own <= INT32_BITS:
+        why = f"{why} {own} <= {INT32_BITS} bits of products in an integer"
+        return Plan.lane(step(split=True), f"{why}, added to the addend in halves")
+    return None
 
 
 def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
@@ -77,7 +116,6 @@ def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
         and float_shift(terms.a, terms.b) is not None
         and (floor is None or floor <= ALIGNED32_HIGH)
         and stage.format.exponent_min >= F32_LOW
-        and stage.format.mantissa_bits + 1 < F32_BITS
         and stage.addend is Addend.EARLY
     )
 
@@ -105,7 +143,6 @@ def plan_whole(
         or fmt.exponent_min - fmt.mantissa_bits > low
         or stage.product_limit is not None
         or not starts_on_grid
-        or stage.products > MAX_UNROLLED
         or (floor is not None and floor - fraction > low)
     ):
         return None
@@ -113,7 +150,7 @@ def plan_whole(
     start_high = 1 + product_exponent if first is None else max(first.high, 1 + product_exponent)
     highest = low + fraction + 1  # |sum| < 2^(low + F + 1) has E <= low + F
     top = max(terms.span.times(count).high, start_high) + extra
-    if top > highest:
+    if top > highest and start_high + extra <= highest:
         bound = largest()
         if np.isfinite(bound):
             top = max(math.frexp(bound)[1], start_high) + extra
@@ -146,5 +183,5 @@ def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:
         return ROWS
     modes = (str(stage.align), str(stage.join_rounding), str(stage.rounding))
     reach = stage.join_reach is not None
-    step = joined_step(stage.products, stage.lanes, *modes, reach, limited)
+    step = joined_step(stage.products, stage.lanes, *modes, reach, limited, stage.signed_zero)
     return Plan.lane(step, f"both windows' {bits} <= {F64_BITS} bits are exact in a lane")

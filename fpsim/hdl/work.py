@@ -19,7 +19,7 @@ from typing import Any
 
 from fpsim.errors import FpsimError
 from fpsim.hdl import child
-from fpsim.hdl.parameters import RtlTop
+from fpsim.hdl.dut import Dut
 from fpsim.hdl.simulator import Simulator
 
 __all__ = ["Progress", "SimulationFailed", "Work"]
@@ -28,6 +28,8 @@ __all__ = ["Progress", "SimulationFailed", "Work"]
 Progress = Callable[[str, int, int], None]
 
 BUILD_SECONDS = 600.0
+# A warning of the user's design is not an error; the reference RTL is linted by tests.
+_BUILD_ARGS = {"verilator": ("-Wno-fatal",), "ghdl": ("--std=08",)}
 _LAUNCHER = Path(__file__).parent / "inside" / "fpsim_launch.py"
 # What would change the behaviour of cocotb, its runner or make behind our back.
 _DROPPED_VARIABLES = ("COCOTB_", "PYTEST_", "GPI_", "PYGPI_", "SIM_CMD_", "MAKE", "MFLAGS")
@@ -45,8 +47,8 @@ class Work:
         FpsimError: a directory that cannot be written.
     """
 
-    def __init__(self, tool: Simulator, top: RtlTop, directory: Path, waves: bool) -> None:
-        self.tool, self.top, self.directory, self.waves = tool, top, directory, waves
+    def __init__(self, tool: Simulator, dut: Dut, directory: Path, waves: bool) -> None:
+        self.tool, self.dut, self.directory, self.waves = tool, dut, directory, waves
         self.run_dir = directory / "run"
         self.counter = self.run_dir / "progress.txt"
         self._stamp_file = directory / "stamp.txt"
@@ -64,16 +66,33 @@ class Work:
         Raises:
             SimulationFailed: the simulator refuses the design, with its first complaints.
         """
-        stamp = self._stamp()
+        job = self._job() | {
+            "sources": [str(path) for path in self.dut.sources],
+            "include": [str(path) for path in self.dut.include],
+            "defines": dict(self.dut.defines),
+        }
+        return self._build("build", job, "", progress)
+
+    def build_with(self, commands: list[list[str]], text: str, progress: Progress | None) -> float:
+        """Compile with commands of one's own; ``text`` is what they compile besides the design.
+
+        Raises:
+            SimulationFailed: as `build`.
+        """
+        return self._build("commands", {"commands": commands}, text, progress)
+
+    def _build(
+        self, action: str, job: dict[str, Any], text: str, progress: Progress | None
+    ) -> float:
+        stamp = self._stamp(text)
         if self._stamp_file.read_text(encoding="ascii") == stamp:
             return 0.0
         self._stamp_file.write_text("", encoding="ascii")
         started = time.perf_counter()
-        job = self._job() | {"sources": [str(path) for path in self.top.sources]}
         tell = None if progress is None else lambda: progress("build", 0, 0)
-        if self._launch("build", job, BUILD_SECONDS, tell):
+        if self._launch("build", job, BUILD_SECONDS, tell, action):
             errors = child.log_errors(self.directory / "build.log")
-            raise SimulationFailed(f"build: {self.tool} refuses {self.top.name}:\n{errors}")
+            raise SimulationFailed(f"build: {self.tool} refuses {self.dut.top}:\n{errors}")
         self._stamp_file.write_text(stamp, encoding="ascii")
         return time.perf_counter() - started
 
@@ -105,24 +124,49 @@ class Work:
         found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return found
 
+    def run_with(
+        self, command: list[str], total: int, limit: float, progress: Progress | None
+    ) -> float:
+        """Simulate with a command of one's own; return the seconds it took.
+
+        Raises:
+            SimulationFailed: as `run`.
+        """
+        started = time.perf_counter()
+        tell = None if progress is None else lambda: progress("run", 0, total)
+        status = self._launch("run", {"commands": [command]}, limit, tell, "commands")
+        if status:
+            errors = child.log_errors(self.directory / "run.log")
+            raise SimulationFailed(f"run: {self.tool} failed (status {status}):\n{errors}")
+        if progress is not None:
+            progress("run", total, total)
+        return time.perf_counter() - started
+
     def _job(self) -> dict[str, Any]:
         return {
             "simulator": self.tool.name,
-            "top": self.top.name,
-            "parameters": self.top.parameters,
+            "top": self.dut.top,
+            "language": "vhdl" if self.dut.vhdl else "verilog",
+            "parameters": dict(self.dut.parameters),
+            "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
             "build_dir": str(self.directory),
             "run_dir": str(self.run_dir),
             "waves": self.waves,
         }
 
     def _launch(
-        self, action: str, job: dict[str, Any], limit: float, on_wait: Callable[[], None] | None
+        self,
+        action: str,
+        job: dict[str, Any],
+        limit: float,
+        on_wait: Callable[[], None] | None,
+        how: str | None = None,
     ) -> int:
         path = self.directory / f"{action}.json"
         path.write_text(json.dumps(job, indent=1), encoding="utf-8")
         try:
             return child.run(
-                [sys.executable, str(_LAUNCHER), action, str(path)],
+                [sys.executable, str(_LAUNCHER), how or action, str(path)],
                 log=self.directory / f"{action}.log",
                 timeout=limit,
                 cwd=self.run_dir,
@@ -131,9 +175,11 @@ class Work:
             )
         except child.TimeLimitReached:
             done = self._done() if action == "run" else 0
+            hint = "; a loop without delay, or --timeout is short" if action == "run" else ""
             after = f" (at least {done} vectors were done)" if done else ""
             raise SimulationFailed(
-                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped{after}"
+                f"{action}: {self.tool} did not end within {limit:.0f} s and was stopped"
+                f"{after}{hint}"
             ) from None
 
     def _done(self) -> int:
@@ -142,12 +188,14 @@ class Work:
         except (OSError, ValueError):
             return 0
 
-    def _stamp(self) -> str:
+    def _stamp(self, text: str) -> str:
         """What a build depends on, as one digest."""
-        facts = [str(self.tool), version("cocotb"), sys.executable, self.waves]
-        facts += [self.top.name, sorted(self.top.parameters.items())]
+        facts = [str(self.tool), version("cocotb"), sys.executable, self.waves, text]
+        facts += [self.dut.top, sorted(self.dut.parameters.items())]
+        facts += [sorted(self.dut.defines.items()), self.dut.include]
         digest = hashlib.sha256(repr(facts).encode())
-        for path in self.top.sources:
+        included = (f for i in self.dut.include for f in sorted(i.glob("*")) if f.is_file())
+        for path in (*self.dut.sources, *included):
             digest.update(str(path).encode())
             try:
                 digest.update(path.read_bytes())

@@ -21,7 +21,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, build_tile
+from fpsim.kernels.emit import build_tile
+from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile
 
 __all__ = ["gemm"]
 
@@ -56,8 +57,8 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
     step's lane type (float16 as its uint16 bits), ``a`` (planes, M, K), ``b`` (planes, panels, K,
     columns per panel) and ``c`` (M, N), which holds the initial accumulators and receives the
     results; M and N are multiples of the tile's, K of `fpsim.kernels.tiles.turn`. ``reals`` and
-    ``integers`` are the step's parameters (integers as wide as the lane), ``random`` is uint32 of
-    shape (M, K, N) for a step with random bits.
+    ``integers`` are the step's parameters (integers as wide as the lane), ``random`` has unsigned
+    integers (M, K, N) for a step with random bits, uint32 streams (M, 1, N) for a seeded one.
 
     Blocks of K have scales ``x`` (M, G, signs) and ``y`` (panels, G, signs, columns). A step that
     aligns reads powers of two, 0 for what does not count: of the scales, shaped like them, or

@@ -13,7 +13,30 @@ from numba.extending import intrinsic
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.vector import HALF
 
-__all__ = ["pack_panels", "pack_rows", "to_half"]
+__all__ = ["mark_used", "pack_panels", "pack_rows", "to_half", "transpose_rounds"]
+
+
+#: Edge of the squares that a transposition moves at a time: they stay in the first cache.
+EDGE = 64
+
+
+@kernel(parallel=True)
+def transpose_rounds(integers, out):
+    """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
+    for m in prange(integers.shape[0]):
+        for n0 in range(0, integers.shape[1], EDGE):
+            for t0 in range(0, integers.shape[2], EDGE):
+                for t in range(t0, min(t0 + EDGE, integers.shape[2])):
+                    for n in range(n0, min(n0 + EDGE, integers.shape[1])):
+                        out[m, t, n] = integers[m, n, t]
+
+
+@kernel()
+def mark_used(codes, used):
+    """Set ``used[code]`` of every code of an array (M, N)."""
+    for m in range(codes.shape[0]):
+        for n in range(codes.shape[1]):
+            used[codes[m, n]] = True
 
 
 @kernel(parallel=True)

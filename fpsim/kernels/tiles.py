@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emits the loop over K of one register tile: where its terms come from, and in which order.
+"""Register tiles: their shape, where their terms come from, and how many one turn takes.
 
 A `Source` says what a term is: a product ``a * b``, or a sum of ``size`` of them times the product
 of two scales, per combination of split signs. A `Step` adds terms to an accumulator, one or several
-at a time. One turn of the loop holds whole blocks and whole steps.
+at a time. One turn of the loop over K holds whole blocks and whole steps.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from llvmlite import ir
-
-from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.steps import GroupStep, Step
-from fpsim.kernels.vector import Lanes, Vec, vector_bytes
+from fpsim.kernels.vector import vector_bytes
 
-__all__ = ["PRODUCTS", "Source", "Tile", "build_tile", "tile_of", "turn"]
+__all__ = ["MAX_UNROLLED", "PRODUCTS", "AnyStep", "Source", "Tile", "tile_of", "turn"]
 
-_INDEX = ir.IntType(64)
+#: Terms whose code is unrolled at most.
+MAX_UNROLLED = 64
 AnyStep = Step | GroupStep
 
 
@@ -55,31 +53,6 @@ class Tile(NamedTuple):
         return self.vectors * self.lanes
 
 
-class Pointers(NamedTuple):
-    """The arrays of a tile; see `fpsim.kernels.gemm.gemm`."""
-
-    a: Any
-    b: Any
-    c: Any
-    reals: Any
-    integers: Any
-    random: Any
-    x: Any
-    y: Any
-    x_powers: Any
-    y_powers: Any
-
-
-class Sizes(NamedTuple):
-    """Where a tile is, and how large the arrays are."""
-
-    row: Any
-    column: Any
-    depth: Any  #: K
-    columns: Any  #: N
-    rows: Any  #: M
-
-
 def turn(step: AnyStep, source: Source) -> int:
     """Return how many elements of K one turn of the loop takes."""
     terms = math.lcm(step.terms, source.quadrants)
@@ -98,256 +71,10 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
         return Tile(1, 4, lanes)
     if source.quadrants > 1:
         return Tile(2, 1, lanes)
+    if step.name.startswith(("shifted", "masked", "slice")):
+        return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:
         return Tile(4, 3 if wide else 1, lanes)
-    if step.name.startswith(("shifted", "masked")):
-        return Tile(4, 2, lanes)
     if step.integers or step.terms > 1:
         return Tile(2, 2, lanes)
     return Tile(4, 4 if wide else 2, lanes)
-
-
-class Emitter:
-    """Addresses, loads and terms of one tile, while its loop is built."""
-
-    def __init__(
-        self, step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
-    ) -> None:
-        self.step, self.source, self.tile, self.builder = step, source, tile, builder
-        self.lanes = Lanes(builder, step.real, tile.lanes)
-        self.at = Pointers(*pointers)
-        self.size = Sizes(*sizes)
-        self.groups = builder.udiv(self.size.depth, number(source.size))
-        self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
-
-    def add(self, *terms: Any) -> Any:
-        """Return the sum of indices."""
-        total = terms[0]
-        for term in terms[1:]:
-            total = self.builder.add(total, term)
-        return total
-
-    def mul(self, x: Any, y: Any) -> Any:
-        """Return the product of indices."""
-        return self.builder.mul(x, y)
-
-    def load_vector(self, pointer: Any, index: Any) -> Vec:
-        """Load the vector that starts at an index."""
-        where = self.builder.bitcast(
-            self.builder.gep(pointer, [index]), self.lanes.real_type.as_pointer()
-        )
-        return Vec(self.lanes, self.builder.load(where, align=self.lanes.bits // 8), False)
-
-    def load_splat(self, pointer: Any, index: Any, integer: bool = False) -> Vec:
-        """Load a scalar into all lanes."""
-        return self.lanes.splat(self.builder.load(self.builder.gep(pointer, [index])), integer)
-
-    def cell_pointer(self, r: int, v: int) -> Any:
-        """Return the address of a cell of ``c``."""
-        start = self.mul(self.add(self.size.row, number(r)), self.size.columns)
-        index = self.add(start, self.size.column, number(v * self.tile.lanes))
-        return self.builder.bitcast(
-            self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
-        )
-
-    def row_element(self, pointer: Any, r: int, k: Any, plane: int = 0) -> Vec:
-        """Load the element ``k`` of a row of ``a`` (or of its powers) into all lanes."""
-        row = self.add(self.size.row, number(r))
-        if plane:
-            row = self.add(row, self.mul(self.size.rows, number(plane)))
-        return self.load_splat(pointer, self.add(self.mul(row, self.size.depth), k))
-
-    def panel_vector(self, pointer: Any, v: int, k: Any, plane: int = 0) -> Vec:
-        """Load the columns of a vector at ``k`` from the panels of ``b``."""
-        start = self.mul(self.size.column, self.size.depth)
-        if plane:
-            whole = self.mul(self.size.depth, self.size.columns)
-            start = self.add(start, self.mul(whole, number(plane)))
-        column = self.add(self.mul(k, number(self.tile.columns)), number(v * self.tile.lanes))
-        return self.load_vector(pointer, self.add(start, column))
-
-    def row_scale(self, pointer: Any, r: int, group: Any, sign: int) -> Vec:
-        """Load the scale of a block of a row into all lanes."""
-        signs = self.source.a_signs
-        row = self.mul(self.add(self.size.row, number(r)), self.groups)
-        index = self.add(self.mul(self.add(row, group), number(signs)), number(sign))
-        return self.load_splat(pointer, index)
-
-    def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
-        """Load the scales of a block of the columns of a vector."""
-        signs, width = self.source.b_signs, self.tile.columns
-        start = self.mul(self.mul(self.size.column, self.groups), number(signs))
-        within = self.add(self.mul(group, number(signs)), number(sign))
-        column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
-        return self.load_vector(pointer, self.add(start, column))
-
-    def random_bits(self, r: int, v: int, k: Any) -> Vec:
-        """Load the random integers of a cell at ``k``."""
-        builder, lanes = self.builder, self.lanes
-        row = self.mul(self.add(self.size.row, number(r)), self.size.depth)
-        index = self.add(
-            self.mul(self.add(row, k), self.size.columns),
-            self.size.column,
-            number(v * self.tile.lanes),
-        )
-        word = ir.VectorType(ir.IntType(32), self.tile.lanes)
-        where = builder.bitcast(builder.gep(self.at.random, [index]), word.as_pointer())
-        loaded = builder.load(where, align=4)
-        if lanes.bits > 32:
-            loaded = builder.zext(loaded, lanes.integer_type)
-        return Vec(lanes, loaded, True)
-
-    def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
-        """Emit the loop that sums one block; by row, vector and the two signs."""
-        source, builder = self.source, self.builder
-        keys = [
-            (r, v, i, j)
-            for r, v in self.cells
-            for i in range(source.a_signs)
-            for j in range(source.b_signs)
-        ]
-        before, body = builder.block, builder.append_basic_block("block")
-        after = builder.append_basic_block("summed")
-        builder.branch(body)
-        builder.position_at_end(body)
-        inner = builder.phi(_INDEX)
-        inner.add_incoming(number(0), before)
-        zero = self.lanes.constant(0.0, False).value
-        sums = {}
-        for key in keys:
-            sums[key] = builder.phi(self.lanes.real_type)
-            sums[key].add_incoming(zero, before)
-        here = self.add(k, inner)
-        columns = {
-            (v, j): self.panel_vector(self.at.b, v, here, j)
-            for v in range(self.tile.vectors)
-            for j in range(source.b_signs)
-        }
-        rows = {
-            (r, i): self.row_element(self.at.a, r, here, i)
-            for r in range(self.tile.rows)
-            for i in range(source.a_signs)
-        }
-        result = {}
-        for r, v, i, j in keys:
-            acc = Vec(self.lanes, sums[r, v, i, j], False)
-            result[r, v, i, j] = rows[r, i].intrinsic("fma", columns[v, j], acc)
-        following = self.add(inner, number(1))
-        inner.add_incoming(following, body)
-        for key in keys:
-            sums[key].add_incoming(result[key].value, body)
-        builder.cbranch(builder.icmp_signed("<", following, number(source.size)), body, after)
-        builder.position_at_end(after)
-        return result
-
-
-class Terms:
-    """The terms of one turn, for one cell: `pair` and `power` emit their code when asked."""
-
-    def __init__(self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any) -> None:
-        self._emit, (self._row, self._vector) = emitter, cell
-        self._k, self._sums = k, sums
-
-    def pair(self, i: int) -> tuple[Vec, Vec]:
-        """Return two vectors whose product is term ``i``."""
-        emit, r, v = self._emit, self._row, self._vector
-        if not emit.source.block:
-            k = emit.add(self._k, number(i))
-            return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
-        index, group, a_sign, b_sign = self._block(i)
-        scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
-            emit.at.y, v, group, b_sign
-        )
-        return self._sums[index][r, v, a_sign, b_sign], scale
-
-    def power(self, i: int) -> Vec:
-        """Return 2^e of term ``i``; 0 if it does not count."""
-        emit, r, v = self._emit, self._row, self._vector
-        if not emit.source.block:
-            k = emit.add(self._k, number(i))
-            x = emit.row_element(emit.at.x_powers, r, k)
-            return x * emit.panel_vector(emit.at.y_powers, v, k)
-        _, group, a_sign, b_sign = self._block(i)
-        x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
-        return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
-
-    def _block(self, i: int) -> tuple[int, Any, int, int]:
-        source = self._emit.source
-        index, quadrant = divmod(i, source.quadrants)
-        first = self._emit.builder.udiv(self._k, number(source.size))
-        a_sign, b_sign = divmod(quadrant, source.b_signs)
-        return index, self._emit.add(first, number(index)), a_sign, b_sign
-
-
-class Shifted:
-    """Terms counted from a first one."""
-
-    def __init__(self, terms: Terms, first: int) -> None:
-        self._terms, self._first = terms, first
-
-    def pair(self, i: int) -> tuple[Vec, Vec]:
-        """Return two vectors whose product is term ``i``."""
-        return self._terms.pair(self._first + i)
-
-    def power(self, i: int) -> Vec:
-        """Return 2^e of term ``i``."""
-        return self._terms.power(self._first + i)
-
-
-def number(value: int) -> Any:
-    """Return an index constant."""
-    return ir.Constant(_INDEX, value)
-
-
-def build_tile(
-    step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
-) -> None:
-    """Emit the loop over K of one tile; see `fpsim.kernels.gemm.gemm` for the arrays."""
-    emit = Emitter(step, source, tile, builder, pointers, sizes)
-    load = emit.load_splat
-    parameters = Parameters(
-        {n: load(emit.at.reals, number(i)) for i, n in enumerate(step.reals)},
-        {
-            n: emit.load_splat(emit.at.integers, number(i), True)
-            for i, n in enumerate(step.integers)
-        },
-    )
-    targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
-    align = emit.lanes.bits // 8
-    initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
-    before, body = builder.block, builder.append_basic_block("k")
-    after = builder.append_basic_block("done")
-    builder.branch(body)
-    builder.position_at_end(body)
-    k = builder.phi(_INDEX)
-    k.add_incoming(number(0), before)
-    acc = {cell: builder.phi(emit.lanes.real_type) for cell in emit.cells}
-    for cell in emit.cells:
-        acc[cell].add_incoming(initial[cell], before)
-
-    count = turn(step, source)
-    sums = []
-    if source.block:
-        for start in range(0, count, source.size):
-            sums.append(emit.block_sums(emit.add(k, number(start))))
-    result = {}
-    for cell in emit.cells:
-        value = Vec(emit.lanes, acc[cell], False)
-        terms = Terms(emit, cell, k, sums)
-        for first in range(0, count // source.size * source.quadrants, step.terms):
-            if isinstance(step, GroupStep):
-                value = step.build(value, Shifted(terms, first), parameters)
-            else:
-                bits = emit.random_bits(*cell, k) if step.random else None
-                value = step.build(value, *terms.pair(first), parameters, bits)
-        result[cell] = value.value
-
-    following = emit.add(k, number(count))
-    last = builder.block
-    k.add_incoming(following, last)
-    for cell in emit.cells:
-        acc[cell].add_incoming(result[cell], last)
-    builder.cbranch(builder.icmp_signed("<", following, emit.size.depth), body, after)
-    builder.position_at_end(after)
-    for cell in emit.cells:
-        builder.store(result[cell], targets[cell], align=align)

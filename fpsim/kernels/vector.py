@@ -22,6 +22,7 @@ __all__ = [
     "Lanes",
     "Vec",
     "host_features",
+    "splat",
     "vector_bytes",
 ]
 
@@ -32,7 +33,7 @@ _SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
 
 
 #: Rounding immediates of AVX-512 instructions, exceptions suppressed (Intel SDM volume 2A, 2.7.5).
-_TOWARD = {"rdn": 9, "rup": 10, "rtz": 11}
+_TOWARD = {"rne": 8, "rdn": 9, "rup": 10, "rtz": 11, "current": 12}
 
 
 @cache
@@ -65,6 +66,11 @@ class Lanes:
         return _MANTISSA[self.real]
 
     @property
+    def exponent_mask(self) -> int:
+        """The bits of a lane's exponent field."""
+        return (1 << (self.bits - 1)) - (1 << self.mantissa_bits)
+
+    @property
     def real_type(self) -> Any:
         """LLVM type of a vector of floats."""
         return ir.VectorType(self.real, self.count)
@@ -82,12 +88,15 @@ class Lanes:
     def splat(self, scalar: Any, integer: bool = False) -> Vec:
         """Return a vector whose lanes all hold an LLVM scalar."""
         kind = self.integer_type if integer else self.real_type
-        index = ir.IntType(32)
-        one = self.builder.insert_element(
-            ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0)
-        )
-        mask = ir.Constant(ir.VectorType(index, self.count), [0] * self.count)
-        return Vec(self, self.builder.shuffle_vector(one, one, mask), integer)
+        return Vec(self, splat(self.builder, scalar, kind), integer)
+
+
+def splat(builder: Any, scalar: Any, kind: Any) -> Any:
+    """Return an LLVM vector whose lanes all hold a scalar."""
+    index = ir.IntType(32)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0))
+    mask = ir.Constant(ir.VectorType(index, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, one, mask)
 
 
 @dataclass(frozen=True)
@@ -182,6 +191,16 @@ class Vec:
         return self._wrap(builder.bitcast(self.value, self.lanes.real_type), False)
 
     @property
+    def unsigned_reals(self) -> Vec:
+        """Unsigned integers as floats, rounded to nearest."""
+        return self._wrap(self.lanes.builder.uitofp(self.value, self.lanes.real_type), False)
+
+    @property
+    def power(self) -> Vec:
+        """The power of two at or below each |x|: 0 for subnormals, infinity for infinity, NaN."""
+        return (self.as_bits & self.lanes.exponent_mask).as_real
+
+    @property
     def magnitude_bits(self) -> Vec:
         """The bit patterns of floats without their sign."""
         return self.as_bits & ((1 << (self.lanes.bits - 1)) - 1)
@@ -205,18 +224,44 @@ class Vec:
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
         """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
 
-        Needs AVX-512F and vectors of 64 bytes.
+        Needs AVX-512F (AVX512-FP16 for float16) and vectors of 64 bytes.
         """
+        name = {HALF: "avx512fp16.vfmadd.ph", FLOAT: "avx512.vfmadd.ps", DOUBLE: "avx512.vfmadd.pd"}
         kind = self.lanes.real_type
-        suffix = {FLOAT: "ps", DOUBLE: "pd"}[self.lanes.real]
+        arguments = [self.value, other.value, addend.value]
+        return self._wrap(self._with_rounding(name[self.lanes.real], kind, arguments, mode))
+
+    def to_integers(self, mode: str) -> Vec:
+        """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN.
+
+        Needs AVX-512F.
+        """
+        kind, mask = self.lanes.integer_type, ir.IntType(self.lanes.count)
+        arguments = [self.value, ir.Constant(kind, None), ir.Constant(mask, -1)]
+        # What truncates anyway takes no mode, only that exceptions are suppressed.
+        name, mode = ("cvttps2dq", "current") if mode == "rtz" else ("cvtps2dq", mode)
+        return self._wrap(self._with_rounding(f"avx512.mask.{name}", kind, arguments, mode), True)
+
+    def to_reals(self, mode: str) -> Vec:
+        """Return 32-bit integers as float32 lanes, rounded in ``mode``. Needs AVX-512F."""
+        kind = self.lanes.real_type
+        converted = self._with_rounding(
+            "avx512.sitofp.round", kind, [self.value], mode, "v16f32.v16i32"
+        )
+        return self._wrap(converted, False)
+
+    def _with_rounding(
+        self, name: str, result: Any, arguments: list[Any], mode: str, suffix: str = "512"
+    ) -> Any:
+        """Call an AVX-512 instruction that carries its own rounding mode."""
         rounding = ir.IntType(32)
+        arguments = [*arguments, ir.Constant(rounding, _TOWARD[mode])]
         function = cgutils.get_or_insert_function(
             self.lanes.builder.module,
-            ir.FunctionType(kind, [kind, kind, kind, rounding]),
-            f"llvm.x86.avx512.vfmadd.{suffix}.512",
+            ir.FunctionType(result, [argument.type for argument in arguments]),
+            f"llvm.x86.{name}.{suffix}",
         )
-        arguments = [self.value, other.value, addend.value, ir.Constant(rounding, _TOWARD[mode])]
-        return self._wrap(self.lanes.builder.call(function, arguments))
+        return self.lanes.builder.call(function, arguments)
 
     def intrinsic(self, name: str, *others: Vec) -> Vec:
         """Call the LLVM intrinsic ``llvm.name`` of this vector type."""

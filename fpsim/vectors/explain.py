@@ -18,9 +18,10 @@ from fpsim.vectors import files
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.flags import flag_names
+from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
-__all__ = ["Explanation", "explain", "schema_of"]
+__all__ = ["Explanation", "explain", "explain_clock", "explain_dot", "schema_of"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Explanation:
 
     unit: str
     equation: str
-    line: int  #: of vectors.hex, from 1
+    line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
     index: int  #: of the vector, from 0
     section: str
     op: str
@@ -53,8 +54,18 @@ class Explanation:
         return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
 
     def __str__(self) -> str:
+        expected = f"{self.expected:x}"
+        if self.expected_flags is not None:
+            expected += f" with flags {flag_names(self.expected_flags)}"
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
+        result = f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
+        return "\n".join([*self.steps(), result])
+
+    def steps(self) -> list[str]:
+        """Return lines of text: the vector, its operands, and every internal node."""
+        place = "" if self.line is None else f"line {self.line} "
         lines = [
-            f"{self.unit}, line {self.line} (vector {self.index}, {self.section}): {self.op}",
+            f"{self.unit}, {place}(vector {self.index}, {self.section}): {self.op}",
             f"  {self.equation}",
         ]
         for name, values in self.operands.items():
@@ -66,12 +77,7 @@ class Explanation:
                 step = node.step
                 lines.append(f"  step {step}")
             lines.append(f"    {_node(node)}")
-        expected = f"{self.expected:x}"
-        if self.expected_flags is not None:
-            expected += f" with flags {flag_names(self.expected_flags)}"
-        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
-        lines.append(f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}")
-        return "\n".join(lines)
+        return lines
 
 
 def _node(node: Node) -> str:
@@ -125,10 +131,17 @@ def _explain_dot(path: Path, line: int) -> Explanation:
     index = _row(line, opened.head_lines, opened.count, path)
     columns = opened.columns()
     row = {name: column[index] for name, column in columns.items()}
+    before = int(columns["acc"][index - 1]) if index else 0
+    return explain_dot(shape, row, before, index, line, opened.section_of(index))
+
+
+def explain_dot(
+    shape: Shape, row: Columns, before: int, index: int, line: int | None, section: str
+) -> Explanation:
+    """Explain a vector of a set of dot products that finds the accumulator ``before``."""
     op = Op(int(row["op"]))
-    before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
-    if op in (Op.MAC, Op.IDLE) and index:
-        before = int(columns["acc"][index - 1])
+    if op not in (Op.MAC, Op.IDLE):
+        before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
     nodes: tuple[Node, ...] = ()
     computed, flags = 0 if op is Op.CLEAR else before, 0
     if op in (Op.DOT, Op.MAC):
@@ -140,7 +153,7 @@ def _explain_dot(path: Path, line: int) -> Explanation:
         if name not in ("op", "acc", "flags")
     }
     return Explanation(
-        shape.spec.name, shape.spec.equation, line, index, opened.section_of(index),
+        shape.spec.name, shape.spec.equation, line, index, section,
         op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
         int(row["flags"]) if shape.flags else None, flags,
     )  # fmt: skip
@@ -148,29 +161,35 @@ def _explain_dot(path: Path, line: int) -> Explanation:
 
 def _explain_clock(path: Path, line: int) -> Explanation:
     vectors = files.read(path)
-    head = sum(1 for _ in files._hex_header(path / files.HEX))
+    head = files.head_lines(path)
     index = _row(line, head, vectors.count, path)
     row = {name: int(column[index]) for name, column in vectors.columns.items()}
-    op, spec = Op(row["op"]), vectors.spec
     before = int(vectors.columns["acc"][index - 1]) if index else 0
+    section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
+    return explain_clock(vectors.spec, row, before, index, line, section)
+
+
+def explain_clock(
+    spec: MacSpec, row: dict[str, int], before: int, index: int, line: int | None, section: str
+) -> Explanation:
+    """Explain a vector of a stream of single products that finds the accumulator ``before``."""
+    op = Op(row["op"])
     nodes: tuple[Node, ...] = ()
     computed, flags = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before), 0
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
-                             **_exponent(spec, row.get("exp", 0)))  # fmt: skip
+                             **_exponent(row.get("exp", 0)))  # fmt: skip
         nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
-    section = next((s.name for s in vectors.sections if s.start <= index < s.start + s.count), "")
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
         row["acc"], computed, row.get("flags"), flags,
     )  # fmt: skip
 
 
-def _exponent(spec: MacSpec, field: int) -> dict[str, Any]:
+def _exponent(field: int) -> dict[str, Any]:
     """Return the exponent field of a clock as two E8M0 scales."""
-    del spec
     exponent = field - (1 << EXPONENT_BITS) if field >> (EXPONENT_BITS - 1) else field
     first = min(max(exponent, -127), 127)
     return {"a_scale": [127 + first], "b_scale": [127 + exponent - first]} if exponent else {}

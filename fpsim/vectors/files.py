@@ -15,7 +15,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def check(directory: str | Path) -> VectorSet:
     wrong = np.flatnonzero(acc != vectors.columns["acc"])
     if wrong.size:
         i = int(wrong[0])
-        line = 1 + sum(1 for text in _hex_header(Path(directory) / HEX)) + i
+        line = 1 + head_lines(directory) + i
         raise FpsimError(
             f"{Path(directory) / HEX}:{line}: vector {i} expects acc "
             f"{int(vectors.columns['acc'][i]):x}, {vectors.spec.name} gives {int(acc[i]):x} "
@@ -216,7 +216,7 @@ def _check_flags(vectors: VectorSet, path: Path) -> None:
     wrong = np.flatnonzero(flags != vectors.columns["flags"])
     if wrong.size:
         i = int(wrong[0])
-        line = 1 + sum(1 for _ in _hex_header(path)) + i
+        line = 1 + head_lines(path.parent) + i
         raise FpsimError(
             f"{path}:{line}: vector {i} expects flags {int(vectors.columns['flags'][i]):x}, "
             f"{vectors.spec.name} gives {int(flags[i]):x} ({wrong.size} vectors differ)"
@@ -277,12 +277,10 @@ def _check_digest(file: Path, expected_digest: str) -> None:
         raise FpsimError(f"{file}: SHA-256 is {digest}, the manifest says {expected_digest}")
 
 
-def _hex_header(file: Path) -> Iterator[str]:
-    with file.open(encoding="ascii", errors="backslashreplace") as lines:
-        for line in lines:
-            if not line.startswith("//"):
-                return
-            yield line
+def head_lines(directory: str | Path) -> int:
+    """Return the lines of the header of a directory's ``vectors.hex``."""
+    with (Path(directory) / HEX).open(encoding="ascii", errors="backslashreplace") as lines:
+        return sum(1 for _ in takewhile(lambda line: line.startswith("//"), lines))
 
 
 def _read_words(file: Path, bits: int) -> list[int]:

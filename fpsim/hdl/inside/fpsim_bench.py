@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cocotb test that replays a vector file; it runs inside the simulator and only moves bits.
+"""The cocotb test that replays a file of beats; it runs inside the simulator and only moves bits.
 
-Every value it compares with was computed before the simulation. Inputs change on the falling clock
-edge, the design works on the rising one, and the next falling edge reads the result: nothing races.
+Every value it compares with was computed before the simulation; `fpsim.hdl.serialise` wrote the
+lines. It writes what differed, or what went wrong, to the job's result file.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,60 +18,266 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, ReadOnly, Timer
+from fpsim_cocotb import Driver, Monitor, Scoreboard, apply_reset
 
 PROGRESS_EVERY = 2048
-RESET_CLOCKS = 2
+#: Clocks after the last result in which no other may come.
+TAIL = 16
+#: Clocks in which a vector is begun before a reset cuts it off.
+CUT_CLOCKS = 3
+
+# The marks of a line, as `fpsim.hdl.beat_plan.Mark`.
+ANSWER, COMPARE, FREE, RESET = 1, 2, 4, 8
+
+
+class Stuck(Exception):
+    """The design cannot be run any further; the text says why."""
 
 
 @cocotb.test()
 async def replay(dut: Any) -> None:
-    """Apply every word of the file and write what differed to the job's result file."""
+    """Apply every line of the job's file and write the result file."""
     job = json.loads(Path(os.environ["FPSIM_BENCH_JOB"]).read_text(encoding="utf-8"))
-    # [handle, LSB, mask, last value driven]; an input without a field stays 0.
-    drives = [[getattr(dut, name), lsb, mask, 0] for name, lsb, mask in job["drives"]]
-    output_name, expected_lsb, expected_mask = job["output"]
-    output = getattr(dut, output_name)
-    progress = Path(job["progress"])
-    keep = job["max_mismatches"]
-
-    clock, reset = getattr(dut, job["clock"]), getattr(dut, job["reset"])
-    for name in job["inputs"]:
-        getattr(dut, name).value = 0
-    reset.value = 0
-    Clock(clock, 10, unit="ns").start(start_high=False)
-    falling = FallingEdge(clock)
-    for _ in range(RESET_CLOCKS):
-        await falling
-    reset.value = 1
-
-    compared = count = 0
-    mismatches: list[list[Any]] = []
     started = time.perf_counter()
-    for line, word in _words(Path(job["vectors"])):
-        for drive in drives:
-            handle, lsb, mask, last = drive
-            value = (word >> lsb) & mask
-            if value != last:
-                handle.value = value
-                drive[3] = value
-        await falling
-        expected = (word >> expected_lsb) & expected_mask
-        seen = output.value
-        if not _equal(seen, expected):
-            count += 1
-            if len(mismatches) < keep:
-                mismatches.append([compared, line, word, _hex(str(seen))])
-        compared += 1
-        if compared % PROGRESS_EVERY == 0:
-            _replace(progress, str(compared))
-    result = {
-        "compared": compared,
-        "mismatch_count": count,
-        "mismatches": mismatches,
+    masks = {port: mask for port, _, _, mask, _, _ in job["outputs"]}
+    board = Scoreboard(list(masks), masks, job["max_mismatches"])
+    result: dict[str, Any] = {"error": None, "clocks": 0, "resets": 0}
+    try:
+        check_ports(dut, job)
+        if job["clock"] is None:
+            await _combinational(dut, job, board, result)
+        else:
+            bench = _Bench(dut, job, board)
+            try:
+                await bench.run()
+            finally:
+                result |= {"clocks": bench.clocks, "resets": bench.resets}
+    except Stuck as stuck:
+        result["error"] = str(stuck)
+    result |= {
+        "compared": board.compared,
+        "mismatch_count": board.mismatch_count,
+        "mismatches": [[m.tag, m.seen] for m in board.mismatches],
         "seconds": time.perf_counter() - started,
     }
     _replace(Path(job["result"]), json.dumps(result))
+
+
+def check_ports(dut: Any, job: dict[str, Any]) -> None:
+    """Compare the ports that the job names with those of the elaborated design."""
+    for port, width, exact, *_ in (*job["inputs"], *job["outputs"]):
+        _check_port(dut, port, width, exact)
+    reset = [job["reset"]["port"]] if job["reset"] else []
+    flags = [job[k] for k in ("clock", "in_valid", "in_ready", "out_valid", "out_ready") if job[k]]
+    for port in [*reset, *flags]:
+        _check_port(dut, port.removeprefix("!"), 1, True)
+
+
+def _check_port(dut: Any, port: str, width: int, exact: bool) -> None:
+    handle = getattr(dut, port, None)
+    if handle is None:
+        near = difflib.get_close_matches(port, [h._name for h in dut], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise Stuck(f"port: {dut._name} has no port {port!r}{hint}")
+    have = len(handle)
+    if have < width or (exact and have != width):
+        need = "" if exact else "at least "
+        raise Stuck(f"port: {port} of {dut._name} has {have} bits, the mapping {need}{width}")
+
+
+class Line:
+    """A beat as the file has it."""
+
+    __slots__ = ("expected", "marks", "ordinal", "values")
+
+    def __init__(self, marks: int, values: list[int], expected: Any, ordinal: int) -> None:
+        self.marks, self.values = marks, values
+        self.expected, self.ordinal = expected, ordinal
+
+
+def read_lines(job: dict[str, Any]) -> Iterator[Line]:
+    """Yield the beats of the job's file; ``ordinal`` counts those that are compared."""
+    inputs = [(start, stop) for *_, start, stop in job["inputs"]]
+    outputs = [(start, stop) for *_, start, stop in job["outputs"]]
+    ordinal = 0
+    with Path(job["stimulus"]).open(encoding="ascii") as file:
+        for text in file:
+            marks = int(text[0], 16)
+            values = [int(text[start:stop], 16) for start, stop in inputs]
+            expected = None
+            if marks & COMPARE:
+                expected = [int(text[start:stop], 16) for start, stop in outputs]
+            yield Line(marks, values, expected, ordinal)
+            ordinal += expected is not None
+
+
+async def _combinational(
+    dut: Any, job: dict[str, Any], board: Scoreboard, result: dict[str, Any]
+) -> None:
+    ports = [port for port, *_ in job["inputs"]]
+    driver = Driver(dut, ports)
+    monitor = Monitor(dut, [port for port, *_ in job["outputs"]], latency=0)
+    settle = Timer(1, unit="ns")
+    for line in read_lines(job):
+        driver.offer(line.values)
+        driver.present()
+        driver.settle()
+        await settle
+        board.expect(line.expected, line.ordinal)
+        board.check(monitor.sample())
+        if board.compared % PROGRESS_EVERY == 0:
+            _replace(Path(job["progress"]), str(board.compared))
+    result["clocks"] = driver.taken
+
+
+class _Bench:
+    """A clocked design, its agents, and the lines that are left."""
+
+    def __init__(self, dut: Any, job: dict[str, Any], board: Scoreboard) -> None:
+        self.dut, self.job, self.board = dut, job, board
+        self.clock = getattr(dut, job["clock"])
+        self.driver = Driver(
+            dut, [port for port, *_ in job["inputs"]], valid=job["in_valid"],
+            ready=job["in_ready"], stall=job["stall"], seed=job["seed"],
+        )  # fmt: skip
+        self.monitor = Monitor(
+            dut, [port for port, *_ in job["outputs"]], valid=job["out_valid"],
+            ready=job["out_ready"], latency=job["latency"], stall=job["stall"],
+            seed=job["seed"] + 1, scoreboard=board,
+        )  # fmt: skip
+        self.random = random.Random(job["seed"] + 2)
+        # Nothing settles where inputs cannot change what is read: one look per clock does.
+        self.looks_once = not job["in_ready"] and not job["out_valid"] and job["latency"] > 0
+        self.lines = read_lines(job)
+        self.next = next(self.lines, None)
+        self.decided = self.cut = False  # whether a reset will cut the next line off
+        self.results = self.clocks = self.resets = 0
+        self.quiet = 0  # clocks without any progress
+
+    async def run(self) -> None:
+        """Run every line, then look whether more comes than was asked for."""
+        job, driver, monitor, board = self.job, self.driver, self.monitor, self.board
+        driver.offer([0] * len(driver.ports))
+        driver.present()
+        driver.drop()
+        driver.quiet()
+        monitor.ready.set(True)
+        Clock(self.clock, 10, unit="ns").start(start_high=False)
+        falling, settled = FallingEdge(self.clock), ReadOnly()
+        if job["reset"]:
+            await self._reset()
+        else:
+            await falling
+        if job["plain"]:
+            await self._every_clock(falling)
+            return
+        tail = TAIL
+        while tail:
+            if driver.idle and self.next is not None:
+                await self._feed(self.next)
+            monitor.present()
+            if self.looks_once:
+                monitor.settle()
+            driver.present()
+            if not self.looks_once:
+                await settled
+            beat = driver.settle()
+            if beat is not None:
+                self._taken(beat[1])
+            if not self.looks_once:
+                monitor.settle()
+            self.clocks += 1
+            self.quiet += 1
+            if monitor.results != self.results:
+                self._progress()
+            if not self.looks_once or self.quiet > job["patience"]:
+                self._watch()
+            if self.next is None and driver.idle and not board.waiting:
+                tail -= 1
+            await falling
+        self._watch()
+
+    async def _every_clock(self, falling: Any) -> None:
+        """Run designs without any handshake that answer after one edge: the common, fast case."""
+        driver, monitor, board = self.driver, self.monitor, self.board
+        line = self.next
+        while line is not None:
+            driver.put(line.values)
+            await falling
+            if line.expected is not None:
+                board.judge(line.expected, monitor.sample(), line.ordinal)
+                if board.compared % PROGRESS_EVERY == 0:
+                    _replace(Path(self.job["progress"]), str(board.compared))
+            self.clocks += 1
+            line = next(self.lines, None)
+
+    async def _feed(self, line: Line) -> None:
+        """Give the driver a line, or reset the design where that is due."""
+        asked = bool(line.marks & RESET)
+        if not self.decided:
+            self.decided = True
+            self.cut = bool(line.marks & FREE) and self.random.random() < self.job["resets"]
+        if asked or self.cut:
+            if self.board.waiting:
+                return
+            if self.cut:
+                await self._cut_off(line)
+            await self._reset()
+            self.resets += 1
+            self.cut = False
+        if not asked:
+            self.driver.offer(line.values, line)
+        self.next = next(self.lines, None)
+        self.decided = False
+
+    async def _cut_off(self, line: Line) -> None:
+        """Begin a vector that a reset will cut off; what it answers is not looked at."""
+        falling = FallingEdge(self.clock)
+        for _ in range(self.random.randrange(1, CUT_CLOCKS + 1)):
+            self.driver.offer(line.values)
+            self.driver.present()
+            await falling
+        self.driver.drop()
+
+    async def _reset(self) -> None:
+        reset = self.job["reset"]
+        self.driver.quiet()
+        await apply_reset(
+            getattr(self.dut, reset["port"]), self.clock, active_low=reset["active_low"],
+            synchronous=reset["synchronous"], clocks=reset["clocks"],
+        )  # fmt: skip
+        self.monitor.forget()
+
+    def _taken(self, line: Line) -> None:
+        self.quiet = 0
+        if line.marks & ANSWER:
+            self.board.expect(line.expected, line.ordinal)
+            self.monitor.due()
+
+    def _progress(self) -> None:
+        self.results, self.quiet = self.monitor.results, 0
+        if self.results % PROGRESS_EVERY == 0:
+            _replace(Path(self.job["progress"]), str(self.board.compared))
+
+    def _watch(self) -> None:
+        """Give up where the design does what no design may, or nothing at all."""
+        for flag in (self.driver.ready, self.monitor.valid):
+            if flag.unknown:
+                raise Stuck(f"handshake: {flag} in clock {self.clocks}; {self._state()}")
+        if self.board.unexpected is not None:
+            raise Stuck(f"{self.board.unexpected} in clock {self.clocks}; {self._state()}")
+        if self.quiet > self.job["patience"]:
+            raise Stuck(f"no answer for {self.job['patience']} clocks; {self._state()}")
+
+    def _state(self) -> str:
+        driver, monitor = self.driver, self.monitor
+        flags = (driver.valid, driver.ready, monitor.valid, monitor.ready)
+        shown = ", ".join(str(flag) for flag in flags if flag.handle is not None)
+        return (
+            f"last seen {shown or 'no handshake'}; {driver.taken} beats taken, "
+            f"{monitor.results} results, {self.board.waiting} under way"
+        )
 
 
 def _replace(path: Path, text: str) -> None:
@@ -77,26 +285,3 @@ def _replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".tmp")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
-
-
-def _words(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield (line number from 1, word) of a $readmemh file."""
-    with path.open(encoding="ascii") as lines:
-        for number, line in enumerate(lines, start=1):
-            text = line.partition("//")[0].strip()
-            if text:
-                yield number, int(text.replace("_", ""), 16)
-
-
-def _equal(seen: Any, expected: int) -> bool:
-    try:
-        return int(seen) == expected
-    except ValueError:  # X or Z somewhere
-        return False
-
-
-def _hex(bits: str) -> str:
-    """Return hexadecimal digits of a bit string; a digit with an X or Z in it is ``x``."""
-    padded = bits.rjust(-(-len(bits) // 4) * 4, "0")
-    digits = (padded[i : i + 4] for i in range(0, len(padded), 4))
-    return "".join(f"{int(d, 2):x}" if set(d) <= {"0", "1"} else "x" for d in digits)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process between `fpsim.hdl.replay` and a simulator: builds or runs through cocotb's runner.
 
-    python fpsim_launch.py build|run JOB.json
+    python fpsim_launch.py build|run|commands JOB.json
 
 A process of its own, because the runner takes its settings from the environment and prints, and
 because its group can be ended as a whole. It ends itself if its parent disappears. Like
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,6 +33,9 @@ def main(arguments: list[str]) -> int:
     action, job_path = arguments
     job: dict[str, Any] = json.loads(Path(job_path).read_text(encoding="utf-8"))
     _follow_parent()
+    if action == "commands":
+        statuses = (subprocess.run(command, check=False).returncode for command in job["commands"])
+        return next((1 for status in statuses if status), 0)
     # Imported here: cocotb is an optional dependency.
     from cocotb_tools.runner import get_runner
 
@@ -41,27 +45,44 @@ def main(arguments: list[str]) -> int:
             runner.build(
                 sources=job["sources"],
                 hdl_toplevel=job["top"],
-                parameters=job["parameters"],
+                parameters=_quoted(job["parameters"]),
+                includes=job["include"],
+                defines=_quoted(job["defines"]),
+                build_args=job["build_args"],
                 build_dir=job["build_dir"],
                 always=True,
                 timescale=("1ns", "1ps"),
                 waves=job["waves"],
             )
         else:
+            if job["simulator"] == "ghdl":  # which takes its generics and standard when it runs
+                place = [f"--workdir={job['build_dir']}"]
+                settings = {
+                    "parameters": job["parameters"],
+                    "test_args": [*job["build_args"], *place],
+                }
+            else:
+                settings = {}
             runner.test(
                 test_module=BENCH_MODULE,
                 hdl_toplevel=job["top"],
-                hdl_toplevel_lang="verilog",
+                hdl_toplevel_lang=job["language"],
                 build_dir=job["build_dir"],
                 test_dir=job["run_dir"],
                 results_xml=str(Path(job["run_dir"]) / "results.xml"),
                 extra_env={BENCH_JOB_VARIABLE: job_path},
                 waves=job["waves"],
+                **settings,
             )
     except (RuntimeError, ValueError) as error:
         print(f"launch: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _quoted(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as the simulators' command lines want them: text in quotes."""
+    return {k: f'"{v}"' if isinstance(v, str) else v for k, v in settings.items()}
 
 
 def _follow_parent() -> None:

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fpsim size`` and ``order``: what an accumulator meets on codes in a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fpsim
+from fpsim import order, sizing
+from fpsim.cli.output import Commands, print_json, table
+from fpsim.errors import FpsimError
+
+__all__ = ["register"]
+
+#: Arrays that a file of operands may have.
+OPERANDS = ("a", "b", "c", "a_scale", "b_scale")
+#: Results that are listed one by one.
+MAX_LISTED = 12
+
+
+# -- size ----------------------------------------------------------------------------------------
+
+
+def _size(args: argparse.Namespace) -> int:
+    unit = fpsim.get_unit(args.unit)
+    given = _arrays(args.operands)
+    if args.block is not None:
+        given["block"] = args.block
+    found = sizing.study(unit, **given, dots=args.dots)
+    if args.json:
+        print_json(found.to_dict())
+        return 0
+    table(f"{unit.name} on {args.operands}", ["", ""], _size_rows(found))
+    return 0
+
+
+def _size_rows(found: sizing.Sizing) -> list[list[object]]:
+    def share(count: int) -> str:
+        return f"{count} ({100 * count / found.steps:.3g} %)"
+
+    fmt = found.float_format
+    return [
+        ["dot products, steps", f"{found.dots}, {found.steps}"],
+        ["overflowing steps", share(found.overflows)],
+        ["of them saturated or wrapped", share(found.saturations)],
+        ["inexact steps", share(found.inexact)],
+        ["fully swamped steps", share(found.swamped)],
+        ["results not finite", found.not_finite],
+        ["relative error, largest", f"{found.max_relative_error:.3g}"],
+        ["relative error, mean", f"{found.mean_relative_error:.3g}"],
+        ["SQNR against exact", f"{found.sqnr_db:.4g} dB"],
+        ["largest partial sum", f"{found.largest:.17g}"],
+        ["lossless fixed point", f"{found.fixed_width} bits, LSB 2^{found.fixed_lsb}"],
+        ["in any order", f"{found.any_order_width} bits"],
+        [
+            "lossless floating point",
+            f"{found.exponent_bits} exponent and {found.mantissa_bits} mantissa bits"
+            + (f" ({fmt.name})" if fmt is not None else ""),
+        ],
+    ]
+
+
+# -- order ---------------------------------------------------------------------------------------
+
+
+def _order(args: argparse.Namespace) -> int:
+    unit = fpsim.get_unit(args.unit)
+    given = _one_result(_arrays(args.operands), *args.result)
+    if args.block is not None:
+        given["block"] = args.block
+    found = order.study(unit, **given, random_orders=args.random_orders, seed=args.seed)
+    if args.json:
+        print_json(found.to_dict())
+        return 0
+    named = [o for o in found.outcomes if o.order != "random"]
+    drawn = [o for o in found.outcomes if o.order == "random"]
+    rows = [[o.order, f"{o.value:.9g}", f"0x{o.code:x}"] for o in named + drawn[:MAX_LISTED]]
+    if len(drawn) > MAX_LISTED:
+        rows.append([f"{len(drawn) - MAX_LISTED} more random orders", "", ""])
+    depends = "depends on the order" if found.depends else "is the same in every order"
+    table(f"{unit.name}: result {args.result} {depends}", ["order", "value", "code"], rows)
+    print(f"distinct results {len(found.codes)}, exact sum {found.exact:.9g}, "
+          f"spread {found.spread:.3g}, largest error {found.largest_error:.3g}")  # fmt: skip
+    return 0
+
+
+def _one_result(arrays: dict[str, Any], m: int, n: int) -> dict[str, Any]:
+    """Return the operands of the result (m, n) of a matrix product."""
+    for name in ("a", "b"):
+        if arrays[name].ndim != 2:
+            raise FpsimError(f"{name}: shape {arrays[name].shape} is not a matrix")
+    shape = (arrays["a"].shape[0], arrays["b"].shape[1])
+    if not (0 <= m < shape[0] and 0 <= n < shape[1]):
+        raise FpsimError(f"result: ({m}, {n}) is not in the product of shape {shape}")
+    picked = {"a": arrays["a"][m], "b": arrays["b"][:, n]}
+    if "c" in arrays:
+        picked["c"] = arrays["c"][m, n]
+    if "a_scale" in arrays:
+        picked["a_scale"] = arrays["a_scale"][m]
+    if "b_scale" in arrays:
+        picked["b_scale"] = arrays["b_scale"][:, n]
+    return picked
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """Return the operands in an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if not hasattr(data, "files"):
+                raise FpsimError(f"{path}: one array, not an .npz with arrays a and b")
+            unknown = sorted(set(data.files) - set(OPERANDS))
+            if unknown:
+                raise FpsimError(
+                    f"{path}: {unknown[0]!r} is not an operand; known: {', '.join(OPERANDS)}"
+                )
+            for name in ("a", "b"):
+                if name not in data.files:
+                    raise FpsimError(f"{path}: array {name!r} is missing")
+            return {name: data[name] for name in data.files}
+    except OSError as error:
+        raise FpsimError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except FpsimError:
+        raise
+    except (ValueError, EOFError) as error:
+        raise FpsimError(f"{path}: is not an .npz file of arrays ({error})") from None
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    sub = commands.add(
+        "size", _size, "What a unit's accumulator meets on data, and how wide it must be"
+    )
+    sub.add_argument("unit")
+    sub.add_argument(
+        "operands", type=Path, help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale"
+    )
+    sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
+    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
+
+    sub = commands.add("order", _order, "Whether the order of the products of a result matters")
+    sub.add_argument("unit")
+    sub.add_argument("operands", type=Path, help="an .npz of codes, as for size")
+    sub.add_argument(
+        "--result", type=int, nargs=2, default=[0, 0], metavar=("M", "N"), help="row and column"
+    )
+    sub.add_argument("--random-orders", type=int, default=100, metavar="COUNT")
+    sub.add_argument("--seed", type=int, default=1, help="of the random orders")
+    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")

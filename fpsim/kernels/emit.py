@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emits the loop over K of one register tile: addresses, loads, terms, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+
+from fpsim.kernels.lanes import Parameters
+from fpsim.kernels.steps import GroupStep
+from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
+from fpsim.kernels.vector import Lanes, Vec, splat
+
+__all__ = ["build_tile"]
+
+#: Terms per turn of a loop over a step's terms.
+FOLDED = 8
+#: What counters of random bits advance by per rounding; see `fpsim.random_bits`.
+STEP = 0x9E3779B9
+_INDEX = ir.IntType(64)
+
+
+class Pointers(NamedTuple):
+    """The arrays of a tile; see `fpsim.kernels.gemm.gemm`."""
+
+    a: Any
+    b: Any
+    c: Any
+    reals: Any
+    integers: Any
+    random: Any
+    x: Any
+    y: Any
+    x_powers: Any
+    y_powers: Any
+
+
+class Sizes(NamedTuple):
+    """Where a tile is, and how large the arrays are."""
+
+    row: Any
+    column: Any
+    depth: Any  #: K
+    columns: Any  #: N
+    rows: Any  #: M
+
+
+class Emitter:
+    """Addresses, loads and terms of one tile, while its loop is built."""
+
+    def __init__(
+        self, step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
+    ) -> None:
+        self.step, self.source, self.tile, self.builder = step, source, tile, builder
+        self.lanes = Lanes(builder, step.real, tile.lanes)
+        self.at = Pointers(*pointers)
+        self.size = Sizes(*sizes)
+        self.groups = builder.udiv(self.size.depth, number(source.size))
+        self.rounds = self.mul(self.groups, number(source.quadrants))
+        self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
+
+    def add(self, *terms: Any) -> Any:
+        """Return the sum of indices."""
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.builder.add(total, term)
+        return total
+
+    def mul(self, x: Any, y: Any) -> Any:
+        """Return the product of indices."""
+        return self.builder.mul(x, y)
+
+    def load_vector(self, pointer: Any, index: Any) -> Vec:
+        """Load the vector that starts at an index."""
+        where = self.builder.bitcast(
+            self.builder.gep(pointer, [index]), self.lanes.real_type.as_pointer()
+        )
+        return Vec(self.lanes, self.builder.load(where, align=self.lanes.bits // 8), False)
+
+    def load_splat(self, pointer: Any, index: Any, integer: bool = False) -> Vec:
+        """Load a scalar into all lanes."""
+        return self.lanes.splat(self.builder.load(self.builder.gep(pointer, [index])), integer)
+
+    def cell_pointer(self, r: int, v: int) -> Any:
+        """Return the address of a cell of ``c``."""
+        start = self.mul(self.add(self.size.row, number(r)), self.size.columns)
+        index = self.add(start, self.size.column, number(v * self.tile.lanes))
+        return self.builder.bitcast(
+            self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
+        )
+
+    def row_element(self, pointer: Any, r: int, k: Any, plane: int = 0) -> Vec:
+        """Load the element ``k`` of a row of ``a`` (or of its powers) into all lanes."""
+        row = self.add(self.size.row, number(r))
+        if plane:
+            row = self.add(row, self.mul(self.size.rows, number(plane)))
+        return self.load_splat(pointer, self.add(self.mul(row, self.size.depth), k))
+
+    def panel_vector(self, pointer: Any, v: int, k: Any, plane: int = 0) -> Vec:
+        """Load the columns of a vector at ``k`` from the panels of ``b``."""
+        start = self.mul(self.size.column, self.size.depth)
+        if plane:
+            whole = self.mul(self.size.depth, self.size.columns)
+            start = self.add(start, self.mul(whole, number(plane)))
+        column = self.add(self.mul(k, number(self.tile.columns)), number(v * self.tile.lanes))
+        return self.load_vector(pointer, self.add(start, column))
+
+    def row_scale(self, pointer: Any, r: int, group: Any, sign: int) -> Vec:
+        """Load the scale of a block of a row into all lanes."""
+        signs = self.source.a_signs
+        row = self.mul(self.add(self.size.row, number(r)), self.groups)
+        index = self.add(self.mul(self.add(row, group), number(signs)), number(sign))
+        return self.load_splat(pointer, index)
+
+    def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
+        """Load the scales of a block of the columns of a vector."""
+        signs, width = self.source.b_signs, self.tile.columns
+        start = self.mul(self.mul(self.size.column, self.groups), number(signs))
+        within = self.add(self.mul(group, number(signs)), number(sign))
+        column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
+        return self.load_vector(pointer, self.add(start, column))
+
+    def random_bits(self, r: int, v: int, k: Any, parameters: Parameters) -> Vec:
+        """Return the random integers of a cell for term ``k``: loaded, or made of its streams."""
+        row = self.add(self.size.row, number(r))
+        if self.step.seeded:
+            words = self._random_words(row, v, None)
+            counter = self.builder.trunc(self.mul(k, number(STEP)), ir.IntType(32))
+            counters = splat(self.builder, counter, words.type)
+            words = mixed(self.builder, self.builder.add(words, counters))
+            return Vec(self.lanes, self._as_wide(words), True) >> parameters.integers["random_drop"]
+        return Vec(self.lanes, self._as_wide(self._random_words(row, v, k)), True)
+
+    def _random_words(self, row: Any, v: int, k: Any) -> Any:
+        """Load what there is for a cell's columns: streams (M, N), or integers (M, K, N) at k."""
+        if k is not None:
+            row = self.add(self.mul(row, self.rounds), k)
+        index = self.add(
+            self.mul(row, self.size.columns), self.size.column, number(v * self.tile.lanes)
+        )
+        pointer = self.builder.gep(self.at.random, [index])
+        kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
+        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
+
+    def _as_wide(self, words: Any) -> Any:
+        """Widen integers to the lane's width."""
+        if words.type == self.lanes.integer_type:
+            return words
+        return self.builder.zext(words, self.lanes.integer_type)
+
+    def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
+        """Emit the loop that sums one block; by row, vector and the two signs."""
+        source, builder = self.source, self.builder
+        keys = [
+            (r, v, i, j)
+            for r, v in self.cells
+            for i in range(source.a_signs)
+            for j in range(source.b_signs)
+        ]
+        before, body = builder.block, builder.append_basic_block("block")
+        after = builder.append_basic_block("summed")
+        builder.branch(body)
+        builder.position_at_end(body)
+        inner = builder.phi(_INDEX)
+        inner.add_incoming(number(0), before)
+        zero = self.lanes.constant(0.0, False).value
+        sums = {}
+        for key in keys:
+            sums[key] = builder.phi(self.lanes.real_type)
+            sums[key].add_incoming(zero, before)
+        here = self.add(k, inner)
+        columns = {
+            (v, j): self.panel_vector(self.at.b, v, here, j)
+            for v in range(self.tile.vectors)
+            for j in range(source.b_signs)
+        }
+        rows = {
+            (r, i): self.row_element(self.at.a, r, here, i)
+            for r in range(self.tile.rows)
+            for i in range(source.a_signs)
+        }
+        result = {}
+        for r, v, i, j in keys:
+            acc = Vec(self.lanes, sums[r, v, i, j], False)
+            result[r, v, i, j] = rows[r, i].intrinsic("fma", columns[v, j], acc)
+        following = self.add(inner, number(1))
+        inner.add_incoming(following, body)
+        for key in keys:
+            sums[key].add_incoming(result[key].value, body)
+        builder.cbranch(builder.icmp_signed("<", following, number(source.size)), body, after)
+        builder.position_at_end(after)
+        return result
+
+
+class Terms:
+    """The terms of one step, for one cell; see `fpsim.kernels.steps.TermSource`."""
+
+    def __init__(
+        self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
+    ) -> None:
+        self._emit, (self._row, self._vector) = emitter, cell
+        self._k, self._sums, self._first = k, sums, first
+
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
+        """Return two vectors whose product is term ``i``."""
+        emit, r, v = self._emit, self._row, self._vector
+        if not emit.source.block:
+            k = self._element(i)
+            return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
+        index, group, a_sign, b_sign = self._block(i)
+        scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
+            emit.at.y, v, group, b_sign
+        )
+        return self._sums[index][r, v, a_sign, b_sign], scale
+
+    def power(self, i: Any) -> Vec:
+        """Return 2^e of term ``i``; 0 if it does not count."""
+        emit, r, v = self._emit, self._row, self._vector
+        if not emit.source.block:
+            k = self._element(i)
+            x = emit.row_element(emit.at.x_powers, r, k)
+            return x * emit.panel_vector(emit.at.y_powers, v, k)
+        _, group, a_sign, b_sign = self._block(i)
+        x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
+        return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
+
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term."""
+        looped = 0 if self._emit.source.block else len(terms) // FOLDED * FOLDED
+        values = self._loop(terms[:looped], start, add) if looped > FOLDED else start
+        for i in terms[looped if looped > FOLDED else 0 :]:
+            values = add(i, *values)
+        return values
+
+    def _loop(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Fold in a loop of `FOLDED` terms a turn."""
+        emit, builder = self._emit, self._emit.builder
+        before, body = builder.block, builder.append_basic_block("terms")
+        after = builder.append_basic_block("folded")
+        builder.branch(body)
+        builder.position_at_end(body)
+        first = builder.phi(_INDEX)
+        first.add_incoming(number(terms.start), before)
+        carried = tuple(
+            Vec(value.lanes, builder.phi(value.value.type), value.integer) for value in start
+        )
+        values = carried
+        for i in range(FOLDED):
+            values = add(emit.add(first, number(i * terms.step)), *values)
+        following = emit.add(first, number(FOLDED * terms.step))
+        last = builder.block
+        first.add_incoming(following, last)
+        for phi, value, result in zip(carried, start, values, strict=True):
+            phi.value.add_incoming(value.value, before)
+            phi.value.add_incoming(result.value, last)
+        builder.cbranch(builder.icmp_signed("<", following, number(terms.stop)), body, after)
+        builder.position_at_end(after)
+        return values
+
+    def _element(self, i: Any) -> Any:
+        """Return where term ``i`` stands in K, if terms are products."""
+        emit = self._emit
+        return emit.add(self._k, number(self._first), number(i) if isinstance(i, int) else i)
+
+    def _block(self, i: int) -> tuple[int, Any, int, int]:
+        source = self._emit.source
+        index, quadrant = divmod(self._first + i, source.quadrants)
+        first = self._emit.builder.udiv(self._k, number(source.size))
+        a_sign, b_sign = divmod(quadrant, source.b_signs)
+        return index, self._emit.add(first, number(index)), a_sign, b_sign
+
+
+def mixed(builder: Any, words: Any) -> Any:
+    """Return the hash of 32-bit words; see `fpsim.random_bits`."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
+        amount = ir.Constant(words.type, [shift] * words.type.count)
+        words = builder.xor(words, builder.lshr(words, amount))
+        if factor is not None:
+            words = builder.mul(words, ir.Constant(words.type, [factor] * words.type.count))
+    return words
+
+
+def number(value: int) -> Any:
+    """Return an index constant."""
+    return ir.Constant(_INDEX, value)
+
+
+def build_tile(
+    step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
+) -> None:
+    """Emit the loop over K of one tile; see `fpsim.kernels.gemm.gemm` for the arrays."""
+    emit = Emitter(step, source, tile, builder, pointers, sizes)
+    load = emit.load_splat
+    parameters = Parameters(
+        {n: load(emit.at.reals, number(i)) for i, n in enumerate(step.reals)},
+        {
+            n: emit.load_splat(emit.at.integers, number(i), True)
+            for i, n in enumerate(step.integers)
+        },
+    )
+    targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
+    align = emit.lanes.bits // 8
+    initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
+    before, body = builder.block, builder.append_basic_block("k")
+    after = builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    k = builder.phi(_INDEX)
+    k.add_incoming(number(0), before)
+    acc = {cell: builder.phi(emit.lanes.real_type) for cell in emit.cells}
+    for cell in emit.cells:
+        acc[cell].add_incoming(initial[cell], before)
+
+    count = turn(step, source)
+    sums = []
+    if source.block:
+        for start in range(0, count, source.size):
+            sums.append(emit.block_sums(emit.add(k, number(start))))
+    result = {}
+    for cell in emit.cells:
+        value = Vec(emit.lanes, acc[cell], False)
+        for first in range(0, count // source.size * source.quadrants, step.terms):
+            terms = Terms(emit, cell, k, sums, first)
+            if isinstance(step, GroupStep):
+                value = step.build(value, terms, parameters)
+            else:
+                bits = None
+                if step.random:
+                    term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
+                    bits = emit.random_bits(*cell, emit.add(term, number(first)), parameters)
+                value = step.build(value, *terms.pair(0), parameters, bits)
+        result[cell] = value.value
+
+    following = emit.add(k, number(count))
+    last = builder.block
+    k.add_incoming(following, last)
+    for cell in emit.cells:
+        acc[cell].add_incoming(result[cell], last)
+    builder.cbranch(builder.icmp_signed("<", following, emit.size.depth), body, after)
+    builder.position_at_end(after)
+    for cell in emit.cells:
+        builder.store(result[cell], targets[cell], align=align)

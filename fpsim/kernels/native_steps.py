@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that a lane's own rounding computes: its format's, or another's by a shift or a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fpsim.kernels.lanes import Parameters
+from fpsim.kernels.sums import LANE_REALS
+from fpsim.kernels.vector import Vec
+
+__all__ = [
+    "SHIFTED_RANDOM_REALS",
+    "SHIFTED_REALS",
+    "converted_half",
+    "converted_half_saturating",
+    "directed",
+    "masked",
+    "native",
+    "native_flushing",
+    "native_saturating",
+    "shifted",
+    "shifted_random",
+]
+
+#: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
+SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
+#: Those of a stochastic one: beyond them, 2^-(m + random bits).
+SHIFTED_RANDOM_REALS = (*SHIFTED_REALS, "random_unit")
+
+
+def native(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
+    """IEEE fused multiply-add of the lane's own format (nearest even, overflow to infinity)."""
+    return a.intrinsic("fma", b, acc)
+
+
+def _clamped(result: Vec, p: Parameters) -> Vec:
+    largest = p.reals["largest"]
+    result = (result > largest).where(largest, result)
+    lowest = p.reals["over_negative"]
+    return (lowest > result).where(lowest, result)
+
+
+def native_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
+    """The same, with results beyond the largest finite value replaced by it."""
+    return _clamped(native(acc, a, b, p, r), p)
+
+
+def native_flushing(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
+    """The same, with results below the smallest normal value replaced by a zero of their sign."""
+    s = native(acc, a, b, p, r)
+    sign = (s.as_bits & (1 << (s.lanes.bits - 1))).as_real
+    return (p.reals["smallest_normal"] > s.magnitude_bits.as_real).where(sign, s)
+
+
+def converted_half(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
+    """float32 add, then hardware float16 rounding: 24 >= 2 * 11 + 2 makes it innocuous."""
+    return a.intrinsic("fma", b, acc).through_half()
+
+
+def converted_half_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
+    """The same, with results beyond the largest finite value replaced by it."""
+    return _clamped(converted_half(acc, a, b, p, r), p)
+
+
+# -- by the lane's own rounding ------------------------------------------------------------------
+
+
+def directed(mode: str) -> Callable[..., Vec]:
+    """Build a fused multiply-add of the lane's own format in a directed mode."""
+
+    def step(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
+        return a.fma_toward(b, acc, mode)
+
+    return step
+
+
+def shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
+    """Build a step that lets the lane round: adding M puts the format's last place in the lane's.
+
+    With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
+    M = 1.5 * 2^e * 2^(lane mantissa - m) is 2^(e - m), so (s + M) - M is s rounded to m mantissa
+    bits, subnormals included; ties go to even because M / 2^(e - m) is even. A directed mode rounds
+    both the multiply-add and the add in its direction, which is rounding once.
+    """
+    directed = mode != "rne"
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        magic = p.reals["magic"]
+        s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        power = s.power
+        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
+        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
+        x = s.magnitude_bits.as_real if mode == "rtz" else s
+        moved = power.fma_toward(magic, x, mode) if directed else power.intrinsic("fma", magic, x)
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        if flush:
+            zero = s.lanes.constant(0.0, False)
+            below = p.reals["flush_below"] > result.magnitude_bits.as_real
+            result = below.where(zero, result)
+        result = (result.as_bits | sign).as_real  # a result that became zero keeps the sign of s
+        if saturate:
+            return _clamped(result, p)
+        is_negative = sign.differs(0)
+        over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
+        result = (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
+        if directed:
+            infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
+            infinite = s.magnitude_bits.as_real.equals(float("inf"))
+            result = infinite.where(infinity, result)
+        return result
+
+    return step
+
+
+def shifted_random(saturate: bool, flush: bool) -> Callable[..., Vec]:
+    """Build the same for stochastic rounding: random bits below the last place, then truncation.
+
+    The sum is truncated to the lane's bits first, which drops nothing above the random bits' last
+    place; truncating once more, at the format's last place, is truncating once.
+    """
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
+        assert random is not None
+        s = a.fma_toward(b, acc, "rtz")
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        power = s.power
+        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
+        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
+        units = random.to_reals("rtz") * p.reals["random_unit"]
+        x = power.fma_toward(units, s.magnitude_bits.as_real, "rtz")
+        moved = power.fma_toward(p.reals["magic"], x, "rtz")
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        if flush:
+            below = p.reals["flush_below"] > result
+            result = below.where(s.lanes.constant(0.0, False), result)
+        result = (result.as_bits | sign).as_real
+        if saturate:
+            return _clamped(result, p)
+        over = sign.differs(0).where(p.reals["over_negative"], p.reals["over_positive"])
+        return (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
+
+    return step
+
+
+def masked(saturate: bool) -> Callable[..., Vec]:
+    """Build a step for a format with the lane's exponent field: round to even in the bits."""
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        s = a.intrinsic("fma", b, acc)
+        shift = p.integers["shift"]
+        below = (s.lanes.constant(1, True) << shift) - 1
+        add = (below >> 1) + ((s.as_bits >> shift) & 1)
+        result = ((s.as_bits + add) & ~below).as_real
+        if saturate:
+            result = _clamped(result, p)
+        return s.equals(s).where(result, s)
+
+    return step

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aligned windows in vector lanes: N terms at once, shifted to one exponent and added as integers.
+
+A term times 2^(F - E), rounded to an integer, is exact in a lane that holds the whole window, and
+so is their sum (`fpsim.engine` states the bounds); the integers are held in floats, or as integers
+where a processor converts in the mode of alignment. Powers of two stand for exponents: their
+largest is found by comparison, and 2^(F - E) is a subtraction of bit patterns.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
+from fpsim.kernels.rounding import mode_constants
+from fpsim.kernels.steps import GroupStep, TermSource
+from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_integer, round_sum
+from fpsim.kernels.vector import DOUBLE, FLOAT, Vec
+
+__all__ = ["LANES", "aligned_step", "integer_step", "joined_step", "whole_step"]
+
+LANES = {32: FLOAT, 64: DOUBLE}
+
+#: Beyond those of a lane step: 2^floor, 2^-F, and the range and modulus of S.
+ALIGNED_REALS = (
+    *LANE_REALS,
+    "least_power",
+    "per_unit",
+    "sum_low",
+    "sum_high",
+    "modulus",
+    "per_modulus",
+)
+#: Beyond those of a lane step: the bits of 2^F plus the lane's bias once more.
+ALIGNED_INTEGERS = (*LANE_INTEGERS, "unit_bits")
+
+
+@cache
+def aligned_step(
+    real: Any,
+    terms: int,
+    align: str,
+    rounding: str,
+    late: str | None = None,
+    width: str | None = None,
+    normalised: bool = False,
+    signed_zero: bool = False,
+) -> GroupStep:
+    """Return the step of an aligned window whose integers are floats of a lane.
+
+    ``late`` is the rounding of an addend that joins after the window, else it joins early;
+    ``width`` is ``wrap`` or ``saturate`` where the sum has a width.
+    """
+    any_sign = mode_constants(rounding)[3] == 1  # toward -infinity, only +0 + +0 is +0
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        zero = acc.lanes.constant(0.0, False)
+        top = _largest_power(source, terms, p, normalised)
+        if late is None:
+            top = _larger(_power_of(acc, p), top)
+        per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
+
+        def add(i: Any, total: Vec, *signs: Vec) -> tuple[Vec, ...]:
+            x, y = source.pair(i)
+            return joined(x * y, total, *signs)
+
+        def joined(term: Vec, total: Vec, *signs: Vec) -> tuple[Vec, ...]:
+            total = total + round_integer(term * per_power, align)
+            return total, *(s | term.as_bits if any_sign else s & term.as_bits for s in signs)
+
+        sums: tuple[Vec, ...] = (zero,)
+        if signed_zero:
+            sums = (zero, acc.lanes.constant(0 if any_sign else -1, True))
+        sums = source.fold(range(terms), sums, add)
+        if late is None:
+            sums = joined(acc, *sums)
+        value = total = sums[0]
+        if width is not None:
+            value = _fit(total, width, p)
+        value = value * (top * p.reals["per_unit"])
+        if signed_zero:
+            value = _signed_zero(value, total, sums[1], any_sign)
+        result = round_sum(Sum(value, zero), rounding, p, ieee=False)
+        if late is not None:
+            opposite = acc.as_bits ^ result.as_bits if signed_zero else None
+            away = opposite if mode_constants(late)[3] else None
+            result = round_sum(Sum(*exact_sum(acc, result)), late, p, opposite=away, ieee=False)
+            # What becomes infinite by rounding does not meet an infinite c.
+            result = _is_finite(acc).where(result, acc + value)
+        return result if signed_zero else result + zero  # -0 becomes +0
+
+    lane = "64" if real is DOUBLE else "32"
+    suffix = f"{'' if late is None else f'-late-{late}'}{'' if width is None else f'-{width}'}"
+    suffix += "-normalised" * normalised + "-signed" * signed_zero
+    return GroupStep(
+        f"aligned{lane}-{terms}-{align}-{rounding}{suffix}",
+        real,
+        terms,
+        step,
+        ALIGNED_REALS,
+        ALIGNED_INTEGERS,
+        powers=not normalised,
+    )
+
+
+@cache
+def integer_step(
+    terms: int,
+    align: str,
+    rounding: str,
+    native: bool,
+    normalised: bool = False,
+    split: bool = False,
+) -> GroupStep:
+    """Return the step of an aligned window whose sum is a 32-bit integer; terms are float32.
+
+    With ``native`` float32 itself is the result's format and rounds the integer; else the integer
+    has no more bits than float32, or truncating it twice is truncating once. With ``split`` only
+    the sum of the products fits 32 bits; it meets ``c`` in halves. No term is NaN or infinite, and
+    neither a result, unless ``c`` is.
+    """
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        top = _larger(_power_of(acc, p), _largest_power(source, terms, p, normalised))
+        per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
+
+        def add(i: Any, total: Vec) -> tuple[Vec, ...]:
+            x, y = source.pair(i)
+            return (total + (x * y * per_power).to_integers(align),)
+
+        own = (acc * per_power).to_integers(align)
+        nothing = acc.lanes.constant(0, True)
+        (total,) = source.fold(range(terms), (nothing if split else own,), add)
+        mode = rounding if native else "rtz"
+        value = _sum_of_halves(total, own, mode) if split else total.to_reals(mode)
+        value = value * (top * p.reals["per_unit"])
+        if not native:
+            zero = acc.lanes.constant(0.0, False)
+            value = round_sum(Sum(value, zero), rounding, p, ieee=False) + zero
+        return _is_finite(acc).where(value, acc)
+
+    suffix = "-native" * native + "-split" * split + "-normalised" * normalised
+    name = f"integer32-{terms}-{align}-{rounding}{suffix}"
+    return GroupStep(
+        name, FLOAT, terms, step, ALIGNED_REALS, ALIGNED_INTEGERS, powers=not normalised
+    )
+
+
+def _sum_of_halves(x: Vec, y: Vec, mode: str) -> Vec:
+    """Return x + y of 32-bit integers as float32, rounded once."""
+    low, high = 0xFFFF, 0xFFFF0000
+    one = x.lanes.constant(1.0, False)
+    upper = (x & high).to_reals(mode) + (y & high).to_reals(mode)  # 17 bits: exact
+    lower = (x & low).to_reals(mode) + (y & low).to_reals(mode)
+    return upper.fma_toward(one, lower, mode)
+
+
+@cache
+def whole_step(real: Any, terms: int, rounding: str) -> GroupStep:
+    """Return the step of a window that cuts nothing off: an exact sum, rounded."""
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        def add(i: Any, total: Vec) -> tuple[Vec, ...]:
+            x, y = source.pair(i)
+            return (x.intrinsic("fma", y, total),)
+
+        (total,) = source.fold(range(terms), (acc,), add)
+        zero = acc.lanes.constant(0.0, False)
+        return round_sum(Sum(total, zero), rounding, p, ieee=False) + zero
+
+    name = f"whole{'64' if real is DOUBLE else '32'}-{terms}-{rounding}"
+    return GroupStep(name, real, terms, step, LANE_REALS, LANE_INTEGERS)
+
+
+#: Beyond those of an aligned step: units and their inverses of the second window's two grids, how
+#: far c may lie below, and the product that overflows.
+JOINED_REALS = (
+    *ALIGNED_REALS,
+    "per_sum_unit",
+    "per_addend_unit",
+    "reach",
+    "product_limit",
+)
+JOINED_INTEGERS = (*ALIGNED_INTEGERS, "sum_unit_bits", "addend_unit_bits")
+
+
+@cache
+def joined_step(
+    terms: int,
+    lanes: int,
+    align: str,
+    join: str,
+    rounding: str,
+    reach: bool,
+    limited: bool,
+    signed_zero: bool = False,
+) -> GroupStep:
+    """Return the step of an aligned window that a second one joins with ``c``, in float64 lanes.
+
+    ``reach`` says that ``c`` may be dropped, ``limited`` that products may overflow.
+    """
+
+    def window(acc: Vec, source: TermSource, p: Parameters, first: int) -> tuple[Vec, Vec]:
+        """Return the sum of every ``lanes``-th term, and its power of two."""
+        own = range(first, terms, lanes)
+        top = _largest_power(source, own, p)
+        per_power = (p.integers["unit_bits"] - top.as_bits).as_real
+
+        def add(i: Any, total: Vec) -> tuple[Vec, ...]:
+            x, y = source.pair(i)
+            product = x * y
+            if limited:
+                product = _overflowed(product, p.reals["product_limit"])
+            return (total + round_integer(product * per_power, align),)
+
+        (total,) = source.fold(own, (acc.lanes.constant(0.0, False),), add)
+        return total * (top * p.reals["per_unit"]), top
+
+    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
+        zero = acc.lanes.constant(0.0, False)
+        total, top = window(acc, source, p, 0)
+        for first in range(1, lanes):
+            other, power = window(acc, source, p, first)
+            joint = _larger(top, power)
+            per_power = (p.integers["unit_bits"] - joint.as_bits).as_real
+            whole = round_integer(total * per_power, join) + round_integer(other * per_power, join)
+            total, top = whole * (joint * p.reals["per_unit"]), joint
+        power = _power_of(acc, p)
+        second = _larger(power, top)
+        per_sum = (p.integers["sum_unit_bits"] - second.as_bits).as_real
+        per_addend = (p.integers["addend_unit_bits"] - second.as_bits).as_real
+        total = round_integer(total * per_sum, join) * (second * p.reals["per_sum_unit"])
+        addend = round_integer(acc * per_addend, join) * (second * p.reals["per_addend_unit"])
+        if reach:
+            near = power >= second * p.reals["reach"]
+            addend = near.where(addend, zero)
+            # What is not finite has no power, but counts.
+            addend = _is_finite(acc).where(addend, acc)
+        total = (
+            total + addend + zero
+        )  # an exact zero is +0, also where a rounded one keeps its sign
+        result = round_sum(Sum(total, zero), rounding, p, ieee=False)
+        return result if signed_zero else result + zero
+
+    flags = f"{'-reach' * reach}{'-limited' * limited}{'-signed' * signed_zero}"
+    name = f"joined64-{terms}-{lanes}-{align}-{join}-{rounding}{flags}"
+    return GroupStep(name, DOUBLE, terms, step, JOINED_REALS, JOINED_INTEGERS, powers=True)
+
+
+def _overflowed(product: Vec, limit: Vec) -> Vec:
+    """Return infinity of its sign for a product that reaches the limit."""
+    infinity = product.lanes.constant(float("inf"), False).intrinsic("copysign", product)
+    return (product.magnitude_bits.as_real >= limit).where(infinity, product)
+
+
+def _largest_power(
+    source: TermSource, terms: range | int, p: Parameters, normalised: bool = False
+) -> Vec:
+    """Return 2^E of terms and floor."""
+
+    def larger(i: Any, top: Vec) -> tuple[Vec, ...]:
+        if not normalised:
+            return (_larger(source.power(i), top),)
+        x, y = source.pair(i)
+        return (_larger((x * y).power, top),)
+
+    numbers = range(terms) if isinstance(terms, int) else terms
+    (top,) = source.fold(numbers, (p.reals["least_power"],), larger)
+    return top
+
+
+def _signed_zero(value: Vec, total: Vec, sign: Vec, any_sign: bool) -> Vec:
+    """Give a zero value its sign: that of ``sign``, unless terms cancelled or a register wrapped.
+
+    ``sign`` has the sign bits of all terms, combined by OR toward -infinity (where a sum that is
+    zero without being one of +0 alone is -0), else by AND (-0 only from -0 alone).
+    """
+    bit = 1 << (value.lanes.bits - 1)
+    cancelled = value.lanes.constant(bit if any_sign else 0, True)
+    signed = total.equals(0.0).where(sign & bit, cancelled)
+    return value.equals(0.0).where(signed.as_real, value)
+
+
+def _is_finite(x: Vec) -> Vec:
+    return x.magnitude_bits.as_real < float("inf")
+
+
+def _larger(x: Vec, y: Vec) -> Vec:
+    return (x > y).where(x, y)
+
+
+def _power_of(acc: Vec, p: Parameters) -> Vec:
+    """Return 2^e of an accumulator: 0 for zero; what is not finite does not count."""
+    power = acc.power
+    zero = acc.lanes.constant(0.0, False)
+    power = acc.equals(0.0).where(zero, _larger(power, p.reals["smallest_normal"]))
+    return power.equals(float("inf")).where(zero, power)
+
+
+def _fit(total: Vec, width: str, p: Parameters) -> Vec:
+    """Saturate or wrap an integer sum to its width; what is not finite stays."""
+    low, high, modulus = (p.reals[name] for name in ("sum_low", "sum_high", "modulus"))
+    if width == "saturate":
+        fitted = (total > high).where(high, total)
+        fitted = (low > fitted).where(low, fitted)
+    else:
+        turns = ((total - low) * p.reals["per_modulus"]).intrinsic("floor")
+        fitted = total - turns * modulus
+    return _is_finite(total).where(fitted, total)

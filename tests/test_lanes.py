@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lanes that do unusual things: integers in windows, exact nodes, slices, float16, random bits.
+
+Expected codes are the oracle's, or the scalar kernels' where a space is exhausted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import HOST, chain, float_format, oracle_matmul, unit_of
+from numpy.typing import NDArray
+
+from fpsim import FpsimError, MacUnit, RandomBits, get_format
+from fpsim.rounding import Rounding
+from fpsim.stages import Aligned, Block, Exact, Fixed, Joins, ProductRounding, Stage, Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Codes = NDArray[Any]
+AVX512 = pytest.mark.skipif("avx512f" not in HOST, reason="needs AVX-512F")
+
+
+def spread(fmt: Any, shape: tuple[int, ...], seed: int, binades: int) -> Codes:
+    """Return codes of numbers over many binades, with zeros of both signs and cancellation."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=shape) * np.exp2(rng.integers(-binades, binades + 1, shape))
+    values[rng.random(shape) < 0.15] = 0.0
+    values[rng.random(shape) < 0.1] = -0.0
+    values[..., 1::2] = np.where(
+        rng.random(values[..., 1::2].shape) < 0.3,
+        -values[..., :-1:2] if values.shape[-1] % 2 else -values[..., ::2],
+        values[..., 1::2],
+    )
+    codes: Codes = fmt.encode(values)
+    return codes
+
+
+def operands(unit: MacUnit, k: int, binades: int = 4, seed: int = 2) -> tuple[Codes, Codes, Codes]:
+    """Return a (4, K), b (K, 5) and c (4, 5)."""
+    a = spread(unit.a, (4, k), seed, binades)
+    b = np.abs(unit.b.decode(spread(unit.b, (5, k), seed + 1, binades)))
+    c = spread(unit.result, (4, 5), seed + 2, binades + 2)
+    return a, unit.b.encode(b.T), c
+
+
+def runs_as(unit: MacUnit, k: int, binades: int = 4, **options: Any) -> str:
+    """Return the kernel, after comparing it with the oracle, with an addend and without."""
+    a, b, c = operands(unit, k, binades)
+    for addend in (None, c):
+        expected = oracle_matmul(unit, a, b, addend, **options)
+        assert np.array_equal(unit.matmul(a, b, addend, **options), expected)
+    return unit.plan(a, b, c=c, **options).kernel
+
+
+# -- windows -------------------------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("products", "bits", "result", "rounding", "align", "kernel"),
+    [
+        (8, 24, "e8m23", "rtz", "rtz", "integer32-8-rtz-rtz-native"),  # A100
+        (8, 25, "e8m23", "rne", "rne", "integer32-8-rne-rne-native"),  # 25 + 2 + 4 = 31 bits
+        (8, 26, "e8m23", "rup", "rdn", "integer32-8-rdn-rup-native-split"),  # products alone: 31
+        (8, 27, "e8m23", "rtz", "rtz", "aligned64"),
+        (16, 25, "e8m23", "rtz", "rtz", "integer32-16-rtz-rtz-native-split"),  # H100
+        (8, 24, "e8m13", "rtz", "rtz", "integer32-8-rtz-rtz"),  # truncated twice is once
+        (8, 24, "e8m13", "rne", "rtz", "aligned64"),
+        (8, 13, "e8m13", "rne", "rup", "integer32-8-rup-rne"),  # float32 holds the integer
+        (8, 24, "e8m23", "rna", "rtz", "aligned64"),  # no conversion rounds so
+    ],
+)
+def test_integer_windows(
+    products: int, bits: int, result: str, rounding: str, align: str, kernel: str
+) -> None:
+    stage = Aligned(products, bits, float_format(result), Rounding(rounding), Rounding(align))
+    assert runs_as(unit_of(stage, "e5m10"), 19).startswith(kernel)
+
+
+@AVX512
+def test_integer_windows_take_finite_terms_only() -> None:
+    unit = unit_of(Aligned(8, 24, float_format("e8m23")), "e5m10")
+    a, b, c = operands(unit, 16)
+    for special in (0x7C00, 0xFC00, 0x7E00):
+        a[1, 3] = special
+        assert unit.plan(a, b, c=c).kernel.startswith("aligned64")
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    a[1, 3] = 0
+    c[0] = 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFFFFFFF, 0x80000000
+    assert unit.plan(a, b, c=c).kernel.startswith("integer32")
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@AVX512
+def test_halves_of_a_sum_meet_at_their_largest() -> None:
+    """16 of the largest bfloat16 products and c: 65.5 * 2^25 does not fit an int32."""
+    unit = unit_of(Aligned(16, 25, float_format("e8m23")), "e8m7")
+    for sign in (1, -1):
+        a = unit.a.encode(np.full((1, 16), sign * (2 - 2**-7)))
+        b = unit.b.encode(np.full((16, 1), 2 - 2**-7))
+        c = unit.result.encode(np.full((1, 1), sign * (4 - 2**-22)))
+        assert unit.plan(a, b, c=c).kernel.endswith("split")
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("rounding", ["rne", "rdn", "rtz"])
+@pytest.mark.parametrize("more", [{}, {"width": 9}, {"addend": "late", "late_rounding": "rdn"}])
+def test_zeros_keep_their_sign(rounding: str, more: dict[str, Any]) -> None:
+    """All -0; mixed; cancelled; all too small to be seen; a sum that a register wraps to zero."""
+    fmt = float_format("e8m13")
+    unit = unit_of(Aligned(4, 4, fmt, Rounding(rounding), signed_zero=True, **more))
+    rows = [[-0.0] * 4, [0.0] * 4, [-0.0, 0.0, -0.0, -0.0], [2.0, -2.0, 0.0, -0.0], [-6.0] * 4]
+    rows += [[-0.5, -0.5, -0.5, -0.5], [4.0, 4.0, 4.0, 4.0], [-4.0, -4.0, -4.0, -4.0]]
+    a = unit.a.encode(rows)
+    b = unit.b.encode(np.array([[1.0, 0.0, 4.0]] * 4))
+    for start in (0.0, -0.0, 0.5, -64.0, 2.0**-40):
+        c = fmt.encode(np.full((len(rows), 3), start))
+        assert unit.plan(a, b, c=c).kernel != "rows"
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_infinite_addends_pass_registers_and_late_additions() -> None:
+    fmt = float_format("e5m10")
+    late = Aligned(2, 10, fmt, addend="late")  # type: ignore[arg-type]
+    for stage in (late, Aligned(2, 4, fmt, width=8),
+                  Aligned(2, 4, fmt, width=8, width_overflow="saturate")):  # type: ignore[arg-type]  # fmt: skip
+        unit = unit_of(stage, "e5m2")
+        a = unit.a.encode([[57344.0, 57344.0], [1.0, 1.0]])  # the first overflows
+        b = unit.b.encode([[57344.0, 1.0], [57344.0, 1.0]])
+        c = np.array([[0xFC00, 0x7C00], [0xFC00, 0x7C00]], np.uint16)
+        assert unit.plan(a, b, c=c).kernel != "rows"
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_windows_of_many_products_are_loops() -> None:
+    for stage in (
+        Aligned(75, 13, float_format("e8m13")),
+        Aligned(75, 13, float_format("e8m13"), Rounding.RDN, signed_zero=True),
+        Aligned(75, 13, float_format("e8m23"), Rounding.RNE, Rounding.RNA, normalised=True),
+        Aligned(66, 24, float_format("e8m23"), addend="joined", lanes=2),  # type: ignore[arg-type]
+    ):
+        assert runs_as(unit_of(stage, "e4m3fn"), 160) != "rows"
+
+
+# -- trees ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounding", ["rne", "rdn", "rto"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"products": 4, "radix": 4, "addend": Joins.FUSED},  # CDNA1
+        {"products": 8, "radix": 3},
+        {"products": 5, "addend": Joins.FUSED},
+        {"products": 6, "lanes": 2, "radix": 3, "addend": Joins.LEAF},
+        {"products": 7, "radix": 4, "product": ProductRounding.ROUNDED},
+    ],
+)
+def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None:
+    """Fields of 80 bits: neither products nor sums fit a float64."""
+    tree = Tree(float_format("e8m23"), Rounding(rounding), **settings)
+    assert "exact" in runs_as(unit_of(tree, "e5m10"), 14, binades=12)
+
+
+def test_a_node_sees_what_is_far_below() -> None:
+    """2^24 + 2^-24 is above 2^24, which a sum of rounded parts forgets."""
+    unit = unit_of(Tree(float_format("e8m23"), Rounding.RUP, products=4, radix=4), "e5m10")
+    a = unit.a.encode([[4096.0, 2.0**-12, 0.0, 0.0], [4096.0, -4096.0, 2.0**-12, 2.0**-24]])
+    b = unit.b.encode(np.ones((4, 1)))
+    b[0] = unit.b.encode([4096.0])
+    a[1, 1] = unit.a.encode([-4096.0])[0]
+    b2 = unit.b.encode([[4096.0], [4096.0], [2.0**-12], [2.0**-24]])
+    for columns in (b, b2):
+        assert np.array_equal(unit.matmul(a, columns), oracle_matmul(unit, a, columns))
+    decoded = unit.result.decode(unit.matmul(a, b2))
+    assert decoded[0, 0] == 2.0**24 + 2 and decoded[1, 0] == 2.0**-24 + 2.0**-47
+
+
+@pytest.mark.parametrize("addend", Joins)
+@pytest.mark.parametrize("rounding", ["rne", "rdn"])
+@pytest.mark.parametrize(("k", "radix", "products"), [(130, 2, None), (200, 4, 100)])
+def test_large_trees_of_every_join(
+    addend: Joins, rounding: str, k: int, radix: int, products: int | None
+) -> None:
+    fmt = float_format("e5m10")
+    stage = Tree(fmt, Rounding(rounding), products=products, radix=radix, addend=addend)
+    assert runs_as(unit_of(stage), k) == "subtrees"
+
+
+# -- exact sums ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operand", "binades"), [("e5m10", 8), ("e8m7", 60), ("e5m2", 14)])
+def test_slices_add_up(operand: str, binades: int) -> None:
+    unit = unit_of(Exact(float_format("e8m23")), operand)
+    assert runs_as(unit, 41, binades) == "slices"
+
+
+def test_slices_cancel() -> None:
+    """The largest and smallest products of float16, then the largest again, negative."""
+    unit = unit_of(Exact(float_format("e8m23"), Rounding.RUP), "e5m10")
+    tiny = 2.0**-24
+    a = unit.a.encode([[65504.0, tiny, -65504.0], [65504.0, tiny, -65472.0], [tiny, tiny, -tiny]])
+    b = unit.b.encode([[65504.0, tiny], [tiny, tiny], [65504.0, tiny]])
+    assert unit.plan(a, b).kernel == "slices"
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+# -- float16 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+@pytest.mark.parametrize("policy", ["saturate", None])
+@pytest.mark.parametrize("result", ["e4m3fn", "e4m3", "e3m3", "e2m4", "e4m3fn_flush"])
+def test_narrow_accumulators_in_float16(result: str, policy: str | None) -> None:
+    """Every accumulator and every product of two E2M1 numbers."""
+    unit = chain(result, "rne", policy)
+    c = np.repeat(np.arange(1 << unit.result.bits, dtype=unit.result.dtype)[:, None], 16, 1)
+    b = np.arange(16, dtype=np.uint8)[None]
+    for code in range(16):
+        a = np.full((len(c), 1), code, np.uint8)
+        assert unit.plan(a, b, c=c).kernel.startswith("shifted16")
+        assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+def test_float16_lanes_end_where_sums_would_be_rounded_twice() -> None:
+    def kernel(shift: int, result: str = "e4m3fn") -> str:
+        unit = chain(result)
+        scale = np.full((4, 1), 127 + shift, np.uint8)
+        a, b, c = operands(unit, 8)
+        expected = oracle_matmul(unit, a, b, c, a_scale=scale)
+        assert np.array_equal(unit.matmul(a, b, c, a_scale=scale), expected)
+        return unit.plan(a, b, c=c, a_scale=scale).kernel.split("-")[0]
+
+    assert kernel(-22) == "shifted16"  # products are multiples of 2^-24
+    assert kernel(-23) == "shifted32"
+    assert kernel(0, "e5m4b14") != "shifted16"  # 1.5 * 2^6 above its largest power overflows
+    assert kernel(0, "e4m5") == "shifted32"  # 2P = 12 > 10
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+@pytest.mark.parametrize("rounding", ["rtz", "rup", "rdn"])
+def test_float16_rounds_in_its_own_direction(rounding: str) -> None:
+    unit = chain("e5m10", rounding)
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 16, (64, 3)).astype(np.uint8)
+    b = rng.integers(0, 16, (3, 64)).astype(np.uint8)
+    c = rng.integers(0, 1 << 16, (64, 64)).astype(np.uint16)
+    assert unit.plan(a, b, c=c).kernel == f"half-{rounding}"
+    assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+# -- random bits ---------------------------------------------------------------------------------
+
+
+def test_the_random_integers_are_these() -> None:
+    """As the definition says, computed once by hand with unbounded integers."""
+
+    def mix(x: int) -> int:
+        x ^= x >> 16
+        x = x * 0x7FEB352D % 2**32
+        x ^= x >> 15
+        x = x * 0x846CA68B % 2**32
+        return x ^ x >> 16
+
+    bits = RandomBits(0xDEADBEEF, first=3)
+    expected = [
+        [mix((mix(mix(r) ^ 0xDEADBEEF) + k * 0x9E3779B9) % 2**32) >> 24 for k in range(4)]
+        for r in (3, 4)
+    ]
+    assert bits.integers(2, 4, 8).tolist() == expected
+    assert RandomBits(0xDEADBEEF).after(3) == bits
+
+
+def test_random_integers_look_random() -> None:
+    drawn = RandomBits(1).integers(256, 256, 4)
+    counts = np.bincount(drawn.reshape(-1), minlength=16)
+    assert np.abs(counts - 4096).max() < 5 * np.sqrt(4096)
+    centred = drawn - 7.5
+    for shifted in (centred[1:, :] * centred[:-1, :], centred[:, 1:] * centred[:, :-1]):
+        assert abs(shifted.mean()) < 5 * (255 / 12) / np.sqrt(shifted.size)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 32, 1.5, True, "x"])
+def test_bad_seeds_are_refused(seed: Any) -> None:
+    with pytest.raises(FpsimError, match="seed"):
+        RandomBits(seed)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kernel"),
+    [
+        (chain("e4m3fn", "sr", random_bits=5).spec.accumulate, "shifted32-sr"),
+        (chain("e5m10", "sr", "saturate", random_bits=13).spec.accumulate, "shifted32-sr"),
+        (chain("e5m10", "sr", random_bits=14).spec.accumulate, "lane64-sr"),
+        (chain("e4m3fn_flush", "sr", random_bits=3).spec.accumulate, "shifted32-sr"),
+        (Fixed(12, 1, rounding=Rounding.SR, random_bits=4), "fixed64-sr"),
+        (Block(4, chain("e5m10", "sr", random_bits=8).spec.accumulate), "block4 shifted32-sr"),
+        (Exact(float_format("e4m3fn"), Rounding.SR, random_bits=6), "float"),
+    ],
+)
+def test_a_seed_stands_for_its_integers(stage: Stage, kernel: str) -> None:
+    unit = unit_of(stage)
+    spec, k = unit.spec, 12
+    rng = np.random.default_rng(5)
+    a, b = (rng.integers(0, 16, shape).astype(np.uint8) for shape in ((3, k), (k, 35)))
+    c = np.arange(105).reshape(3, 35).astype(spec.initial.dtype)
+    bits = RandomBits(77)
+    integers = bits.integers(105, spec.roundings(k), spec.random_bits).reshape(3, 35, -1)
+    expected = oracle_matmul(unit, a, b, c, random=integers)
+    assert np.array_equal(unit.matmul(a, b, c, random=integers), expected)
+    assert np.array_equal(unit.matmul(a, b, c, random=bits), expected)
+    assert np.array_equal(unit.dot(a[:, None], b.T[None], c, random=bits), expected)
+    assert unit.plan(a, b, c=c, random=bits).kernel.startswith(kernel)
+
+
+@AVX512
+@pytest.mark.parametrize("policy", ["saturate", None])
+def test_stochastic_rounding_in_float32_lanes_is_exhausted(policy: str | None) -> None:
+    """Every accumulator, a product of each magnitude, every random integer of three bits."""
+    unit = chain("e4m3fn", "sr", policy, random_bits=3)
+    a = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 8, 0)
+    c = np.repeat(a, 16, 1)
+    random = np.tile(np.arange(8, dtype=np.uint8), 256)[:, None, None]
+    random = np.broadcast_to(random, (2048, 16, 1))
+    b = np.arange(16, dtype=np.uint8)[None]
+    for code in (1, 7):
+        a = np.full((2048, 1), code, np.uint8)
+        for shift in (0, -8):
+            scale = np.full((2048, 1), 127 + shift, np.uint8)
+            got = unit.matmul(a, b, c, a_scale=scale, random=random)
+            dots = unit.dot(a[:, None], b.T[None], c, a_scale=scale[:, None], random=random)
+            assert np.array_equal(got, dots)
+    assert unit.plan(a, b, c=c, random=random).kernel.startswith("shifted32-sr")
+    assert get_format("e4m3fn").bits == 8
