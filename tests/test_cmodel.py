@@ -47,10 +47,13 @@ SLOW = [
         "nvidia-l40s-e4m3", "nvidia-b200-mma-e4m3", "nvidia-h100-fp16", "amd-cdna1b"]  # fmt: skip
 
 
-def run_check(name: str, directory: Path, *, count: int = 200) -> subprocess.CompletedProcess[str]:
-    plan = plan_dots(get_unit(name), count=count)
+def run_check(
+    name: str, directory: Path, *, count: int = 200, flags: bool = False
+) -> subprocess.CompletedProcess[str]:
+    strategy = "random" if flags else "mixed"  # the exact model takes milliseconds per vector
+    plan = plan_dots(get_unit(name), strategy=strategy, count=count, flags=flags)
     write_dots(plan, directory / "set", "readmemh")
-    files = export_c(get_unit(name), directory / "mac.h")
+    files = export_c(get_unit(name), directory / "mac.h", flags=flags)
     program = directory / "check"
     command = ["gcc", *FLAGS, *SANITIZE, str(files.check), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True, text=True)
@@ -63,6 +66,20 @@ def test_every_vector(name: str, tmp_path: Path) -> None:
     result = run_check(name, tmp_path)
     assert result.returncode == 0, result.stderr
     assert "vectors match" in result.stdout
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_flag(name: str, tmp_path: Path) -> None:
+    """The C model raises its flags where its integers lose bits, the oracle by fractions."""
+    result = run_check(name, tmp_path, flags=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_flag_of_more_units(name: str, tmp_path: Path) -> None:
+    result = run_check(name, tmp_path, flags=True, count=400)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow

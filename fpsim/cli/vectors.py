@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
+from fpsim.unit import MacUnit
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
-from fpsim.vectors.dotfiles import check_dots, parse_formats, write_dots
+from fpsim.vectors.dotfiles import check_dots, merge_shards, open_dots, parse_formats, write_dots
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.explain import explain, schema_of
+from fpsim.vectors.shape import Shape
+from fpsim.vectors.shards import Shard
+from fpsim.vectors.sources import DotSource
+from fpsim.vectors.tiles import TileSize, random_tiles
 
 __all__ = ["register"]
+
+#: With one of these a chain or fixed unit gets dot products, not a stream of single products.
+_DOT_OPTIONS = ("k", "group", "format", "shard", "tile", "from_model")
 
 
 def register(commands: Commands) -> None:
@@ -29,6 +38,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("unit", nargs="?")
     sub.add_argument("--out", type=Path, metavar="DIR")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
+    sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
     sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1)
@@ -41,14 +51,20 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--k", type=int, help="elements per vector: a set of dot products of any unit")
     sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
+    sub.add_argument(
+        "--flags", action="store_true", help="status flags of every vector; slow, use --jobs"
+    )
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
+    _tile_options(sub)
+    sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
 
     sub = commands.add("explain", _explain, "Show one vector step by step")
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
 
-    sub = commands.add("coverage", _coverage, "Corner bins of a directory of dot products")
+    sub = commands.add("coverage", _coverage, "Corner bins of a directory of vectors, and mutants")
     sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--mutants", action="store_true", help="which mutants of the unit they kill")
 
     sub = commands.add("golden", _golden, "Check the published vectors, the large sets too")
     sub.add_argument("names", nargs="*", metavar="UNIT")
@@ -60,6 +76,18 @@ def register(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, metavar="MAC.h")
     sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
     sub.add_argument("--group", type=int, help="elements per scale of a DPI-C beat; 0: no scales")
+    sub.add_argument("--flags", action="store_true", help="the program checks flags too")
+
+
+def _tile_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
+    sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
+    sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
+    sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
+    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
+    sub.add_argument("--text", type=Path, help="what the model reads; default: Python's topics")
+    sub.add_argument("--window", type=int, default=128, help="tokens that the model reads")
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
@@ -72,11 +100,13 @@ def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
 def _vectors(args: argparse.Namespace) -> int:
     if args.check is not None:
         return _check(args)
+    if args.merge is not None:
+        return _merge(args)
     if args.unit is None or args.out is None:
-        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR")
+        raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
     unit = fpsim.get_unit(args.unit)
     stage = unit.spec.accumulate
-    lanes = args.k is not None or args.group is not None or args.format is not None
+    lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
     if isinstance(stage, Chain | Fixed) and not lanes:
         made = vectors.generate(
             unit,
@@ -85,6 +115,7 @@ def _vectors(args: argparse.Namespace) -> int:
             seed=args.seed,
             exponents=args.exponents,
             load=not args.no_load,
+            flags=args.flags,
         )
         path = vectors.write(made, args.out)
         count, sections = made.count, made.sections
@@ -92,15 +123,21 @@ def _vectors(args: argparse.Namespace) -> int:
         for option in ("exponents", "no_load"):
             if getattr(args, option):
                 name = option.replace("_", "-")
-                raise FpsimError(f"{name}: only for streams of single products, which chain and "
-                                 "fixed units have without --k, --group and --format")  # fmt: skip
+                raise FpsimError(
+                    f"{name}: only for streams of single products, which chain and fixed units "
+                    "have without --k, --group, --format, --shard and tiles"
+                )
         formats = parse_formats(args.format or "readmemh,jsonl")
-        plan = plan_dots(
-            unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
-            group=args.group,
-        )  # fmt: skip
-        with bar(unit.name) as update:
-            path = write_dots(plan, args.out, formats, jobs=args.jobs, progress=update)
+        plan = _plan(args, unit)
+        shard = Shard() if args.shard is None else Shard.parse(args.shard)
+        try:
+            with bar(unit.name) as update:
+                path = write_dots(
+                    plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update
+                )
+        except KeyboardInterrupt:
+            say("what is done is kept beside the directory; the same command goes on")
+            raise
         count, sections = plan.count, plan.sections
     data = {"unit": unit.name, "count": count, "out": str(path),
             "sections": {s.name: s.count for s in sections}}  # fmt: skip
@@ -110,16 +147,63 @@ def _vectors(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
+    if args.tile is None and args.from_model is None:
+        return plan_dots(
+            unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
+            group=args.group, flags=args.flags,
+        )  # fmt: skip
+    size = TileSize.parse(args.tile or "16x16")
+    if args.from_model is None:
+        shape = Shape.of(unit.spec, args.k, args.group, args.flags)
+        return random_tiles(shape, size, args.tiles, args.seed)
+    if args.group is not None:
+        raise FpsimError("group: a model's recipe says how many elements a scale has")
+    return _model_tiles(args, unit, size)
+
+
+def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> DotSource:
+    import torch
+
+    from fpsim.bridge import models, text
+    from fpsim.bridge.tiles import layer_operands, model_tiles
+
+    words = text.topics_text() if args.text is None else text.read_text(args.text)
+    loaded = models.load(args.from_model, say)
+    if loaded.tokenizer is None:
+        raise FpsimError(f"from-model: {args.from_model} reads no text")
+    tokens = text.windows(text.tokenize(loaded.tokenizer, words), 1, args.window)
+    say(f"running {loaded.name} on {unit.name}, {args.window} tokens")
+    operands = layer_operands(
+        loaded.model, {"input_ids": torch.as_tensor(tokens)}, args.recipe, unit, args.layer,
+        args.calibration,
+    )  # fmt: skip
+    source = {"model": loaded.name, "recipe": args.recipe, "layer": args.layer,
+              "tokens": args.window,
+              "text_sha256": hashlib.sha256(words.encode()).hexdigest()}  # fmt: skip
+    return model_tiles(
+        operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags, source=source
+    )
+
+
 def _check(args: argparse.Namespace) -> int:
     if schema_of(args.check) == DOT_SCHEMA:
         with bar("check") as update:
-            opened = check_dots(args.check, update)
+            opened = check_dots(args.check, update, jobs=args.jobs)
         count, name = opened.count, opened.shape.spec.name
     else:
         checked = vectors.check(args.check)
         count, name = checked.count, checked.spec.name
     text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
     _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    with bar("merge") as update:
+        path = merge_shards(args.merge, update)
+    count = open_dots(path).count
+    _print(args, {"directory": str(path), "count": count}, f"{count} vectors in {path}")
     return 0
 
 
@@ -132,10 +216,30 @@ def _explain(args: argparse.Namespace) -> int:
 def _coverage(args: argparse.Namespace) -> int:
     from fpsim.vectors.coverage import coverage
 
+    if args.mutants:
+        return _mutants(args)
     with bar("traces") as update:
         found = coverage(args.directory, update)
     _print(args, found.to_dict(), str(found))
     return 0 if found.complete else INCOMPLETE
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    from fpsim.vectors.coverage import load
+    from fpsim.vectors.mutation import kills
+
+    shape, columns, _ = load(args.directory)
+    found = kills(shape, columns)
+    alive = [k for k in found if k.alive]
+    lines = [f"{shape.spec.name}: {len(found)} mutants, {len(alive)} alive"]
+    for kill in found:
+        fate = "ALIVE" if kill.alive else f"equivalent: {kill.equivalent}"
+        if kill.vector is not None:
+            fate = f"killed by vector {kill.vector}"
+        lines.append(f"  {kill.mutant:40s} {fate}")
+    data = {"unit": shape.spec.name, "mutants": [k.to_dict() for k in found]}
+    _print(args, data, "\n".join(lines))
+    return INCOMPLETE if alive else 0
 
 
 def _golden(args: argparse.Namespace) -> int:
@@ -155,7 +259,7 @@ def _golden(args: argparse.Namespace) -> int:
 def _export_c(args: argparse.Namespace) -> int:
     from fpsim.cmodel import export_c
 
-    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group)
+    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group, args.flags)
     paths = {name: str(path) for name, path in vars(files).items()}
     _print(args, {"unit": args.unit} | paths, "\n".join(paths.values()))
     return 0

@@ -41,6 +41,7 @@ int main(int argc, char **argv) {
     codes(word, $B_SCALE_LSB$, $B_SCALE_LANES$, $B_SCALE_WIDTH$, sb);
     uint64_t c = @bits(word, $C_LSB$, $C_WIDTH$), expected = @bits(word, $ACC_LSB$, $ACC_WIDTH$);
     const uint64_t *a_scale = $A_SCALE_LANES$ ? sa : NULL, *b_scale = $B_SCALE_LANES$ ? sb : NULL;
+    @flags = 0;
     switch (@bits(word, $OP_LSB$, $OP_WIDTH$)) {
       case 0: break;
       case 1: acc = 0; break;
@@ -51,6 +52,12 @@ int main(int argc, char **argv) {
     if (acc != expected) {
       fprintf(stderr, "%s:%ld: expects %llx, the C model gives %llx\n", argv[1], number,
               (unsigned long long)expected, (unsigned long long)acc);
+      fclose(file);
+      return 1;
+    }
+    if ($FLAGS_WIDTH$ && @flags != @bits(word, $FLAGS_LSB$, $FLAGS_WIDTH$)) {
+      fprintf(stderr, "%s:%ld: expects flags %llx, the C model gives %x\n", argv[1], number,
+              (unsigned long long)@bits(word, $FLAGS_LSB$, $FLAGS_WIDTH$), @flags);
       fclose(file);
       return 1;
     }

@@ -37,11 +37,16 @@ class CFiles:
 
 
 def export_c(
-    unit: MacUnit | MacSpec, path: str | Path, k: int | None = None, group: int | None = None
+    unit: MacUnit | MacSpec,
+    path: str | Path,
+    k: int | None = None,
+    group: int | None = None,
+    flags: bool = False,
 ) -> CFiles:
     """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
 
-    ``k`` and ``group`` are the beat of the DPI-C function, as in `fpsim.vectors.plan_dots`.
+    ``k`` and ``group`` are the beat of the DPI-C function, as in `fpsim.vectors.plan_dots`;
+    ``flags``: the program checks vectors that have status flags (the model always has them).
 
     Raises:
         FpsimError: a unit that the C model does not have (stochastic rounding, or exponents so far
@@ -51,7 +56,7 @@ def export_c(
     target = Path(path)
     if target.suffix != ".h":
         raise FpsimError(f"out: {target} must end in .h")
-    shape = _shape(spec, k, group)
+    shape = _shape(spec, k, group, flags)
     prefix = re.sub(r"[^a-z0-9]", "_", f"fpsim_{spec.name}_")
     text = header_text(shape, prefix, target.name)
     package = target.with_name(f"{target.stem}_pkg.sv")
@@ -61,13 +66,13 @@ def export_c(
     return CFiles(write_atomic(target, text.encode()), package, check)
 
 
-def _shape(spec: MacSpec, k: int | None, group: int | None) -> Shape:
+def _shape(spec: MacSpec, k: int | None, group: int | None, flags: bool) -> Shape:
     for stage in stages_of(spec.accumulate):
         if getattr(stage, "rounding", None) is Rounding.SR:
             raise FpsimError(
                 "accumulate.rounding: 'sr' cannot be exported; the C model takes no random bits"
             )
-    return Shape.of(spec, k, group)
+    return Shape.of(spec, k, group, flags)
 
 
 def _sum_range(spec: MacSpec) -> tuple[int, int]:
@@ -119,6 +124,8 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
 
    a, b: k codes, 1 <= k <= @MAX_K. a_scale, b_scale: a code per `group` elements (two where
    scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.
+   @flags holds the status flags of the last call: 1 inexact, 2 underflow, 4 overflow, 16 invalid,
+   ORed over every rounding and cut on the way to the result.
    Integers only; a result that has no code (NaN in a format without NaN) is 0. Not reentrant
    within a thread; define FPSIM_THREAD as your compiler's thread storage if you use several. */
 #ifndef {guard}
@@ -144,6 +151,7 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
         f"""static inline uint64_t @dot(const uint64_t *a, const uint64_t *b, const uint64_t *a_scale,
                             const uint64_t *b_scale, int k, int group, uint64_t c) {{
   @operands x = {{a, b, a_scale, b_scale, group}};
+  @flags = 0;
   return {top}(&x, 0, k, c);
 }}
 """,
@@ -204,6 +212,11 @@ def beat_text(shape: Shape) -> str:
 #ifdef __cplusplus
 extern "C" /* some simulators compile C as C++ */
 #endif
+unsigned @last_flags(void);
+unsigned @last_flags(void) {{ return @flags; }}
+#ifdef __cplusplus
+extern "C"
+#endif
 void @beat({arguments}, const uint32_t *c, uint32_t *acc);
 void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 #else
@@ -236,6 +249,8 @@ package {prefix}pkg;
   import "DPI-C" function void {prefix}beat(
     {joined}
   );
+  // Status flags of the last beat: 1 inexact, 2 underflow, 4 overflow, 16 invalid.
+  import "DPI-C" function int unsigned {prefix}last_flags();
 endpackage : {prefix}pkg
 """
 
@@ -251,7 +266,7 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
         "K": shape.k,
         "GROUP": max(shape.group, 1),
     }
-    for name in ("a", "b", "a_scale", "b_scale", "c", "acc", "op"):
+    for name in ("a", "b", "a_scale", "b_scale", "c", "acc", "op", "flags"):
         lane = lanes.get(name)
         values[f"{name.upper()}_LSB"] = fields.get(name, 0)
         values[f"{name.upper()}_LANES"] = 0 if lane is None else lane.lanes

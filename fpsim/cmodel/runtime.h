@@ -25,6 +25,10 @@ typedef struct {
 enum { @RNE, @RNA, @RTZ, @RUP, @RDN, @RTO };
 enum { @SATURATE, @TO_INF, @TO_NAN, @WRAP };
 
+/* Status flags, ORed while a dot product is computed; clear them before one. */
+enum { @INEXACT = 1, @UNDERFLOW = 2, @OVERFLOW = 4, @INVALID = 16 };
+static @THREAD unsigned @flags;
+
 static inline int @log2(uint64_t x) {
   int n = -1;
   while (x) {
@@ -91,7 +95,10 @@ static inline @num @times(@num x, @num y) {
   if (x.kind == @NAN || y.kind == @NAN) return @nan_number();
   n.neg = x.neg ^ y.neg;
   if (x.kind == @INF || y.kind == @INF) {
-    if ((x.kind == @NUM && !x.sig) || (y.kind == @NUM && !y.sig)) return @nan_number();
+    if ((x.kind == @NUM && !x.sig) || (y.kind == @NUM && !y.sig)) {
+      @flags |= @INVALID;
+      return @nan_number();
+    }
     n.kind = @INF;
     return n;
   }
@@ -128,6 +135,7 @@ static inline void @sum_add(@sum *s, @num n, int rdn, int first) {
   if (n.kind == @INF) {
     if (s->kind == @INF && s->neg != n.neg) {
       s->kind = @NAN;
+      @flags |= @INVALID;
     } else {
       s->kind = @INF;
       s->neg = n.neg;
@@ -179,14 +187,29 @@ static inline int @round_up(int half, int rest, int odd, int neg, int mode) {
 static inline uint64_t @beyond(int neg, int infinite, const @fmt *f, int mode, int overflow) {
   uint64_t sign = neg ? @sign_bit(f) : 0;
   int inward = mode == @RTZ || mode == @RTO || (mode == @RUP && neg) || (mode == @RDN && !neg);
+  @flags |= infinite ? (overflow == @TO_INF ? 0 : @INVALID) : @OVERFLOW | @INEXACT;
   if (overflow == @SATURATE) return sign | f->max_code;
   if (overflow == @TO_NAN) return f->nan_code;
   return sign | (infinite || !inward ? f->max_code + 1 : f->max_code);
 }
 
+/* Whether a value whose first bit is 2^e, rounded up or not, is below all normal numbers. */
+static inline int @tiny(int e, const uint32_t *w, int top, int neg, const @fmt *f, int mode) {
+  int m = f->man_bits, emin = @emin(f), cut = top - m, ones = 1, half = 0, rest = 0;
+  if (f->row0 != 1 && (uint64_t)1 << m > f->max_code) return 0;
+  if (e != emin - 1) return e < emin;
+  for (int i = top; i >= cut; i--) ones &= i >= 0 ? (int)(w[i / 32] >> (i % 32) & 1) : 0;
+  if (cut > 0) half = (int)(w[(cut - 1) / 32] >> ((cut - 1) % 32) & 1);
+  for (int i = 0; i < cut - 1; i++) rest |= (int)(w[i / 32] >> (i % 32) & 1);
+  return !(ones && @round_up(half, rest, m ? 1 : f->row0 == 1, neg, mode));
+}
+
 /* The code of a sum rounded once. ieee = 0: what is too large overflows in every mode. */
 static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overflow, int ieee) {
-  if (s->kind == @NAN) return f->nan_code;
+  if (s->kind == @NAN) {
+    if (f->nan == 0) @flags |= @INVALID;
+    return f->nan_code;
+  }
   if (s->kind == @INF) return @beyond(s->neg, 1, f, mode, overflow);
   uint32_t w[@LIMBS];
   int top = -1, emin = @emin(f), m = f->man_bits;
@@ -194,6 +217,7 @@ static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overf
   for (int i = 0; i < @LIMBS; i++)
     if (w[i]) top = 32 * i + @log2(w[i]);
   uint64_t code = 0;
+  int lost = 0;
   if (top >= 0) {
     int e = top + @LOW > emin ? top + @LOW : emin;
     int cut = e - m - @LOW; /* first kept bit */
@@ -203,11 +227,16 @@ static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overf
     if (cut < 0) kept <<= -cut;
     if (cut > 0 && cut - 1 <= top) half = (int)(w[(cut - 1) / 32] >> ((cut - 1) % 32) & 1);
     for (int i = 0; i < cut - 1 && i <= top; i++) rest |= (int)(w[i / 32] >> (i % 32) & 1);
+    lost = half || rest;
     code = ((uint64_t)(e - emin) << m) + kept;
     code += (uint64_t)@round_up(half, rest, (int)(code & 1), s->neg, mode);
   }
-  if (f->row0 == 2 && code >> m == 0) code = 0;
+  if (f->row0 == 2 && code >> m == 0) {
+    lost |= code != 0;
+    code = 0;
+  }
   if (code > f->max_code) return @beyond(s->neg, 0, f, ieee ? mode : @RNE, overflow);
+  if (lost) @flags |= @INEXACT | (@tiny(top + @LOW, w, top, s->neg, f, mode) ? @UNDERFLOW : 0);
   if (code == 0 && f->nan == 3) return 0;
   return s->neg ? @sign_bit(f) | code : code;
 }
@@ -243,6 +272,7 @@ static inline void @sum_grid(@sum *s, int lsb, int mode) {
     if (i < cut - 1) rest |= (int)(w[i / 32] >> (i % 32) & 1);
     w[i / 32] &= ~((uint32_t)1 << (i % 32));
   }
+  if (half || rest) @flags |= @INEXACT;
   uint64_t carry = @round_up(half, rest, odd, neg, mode) ? (uint64_t)1 << (cut % 32) : 0;
   for (int i = cut / 32; i < @LIMBS; i++) {
     carry += w[i];
@@ -263,6 +293,7 @@ static inline void @sum_fit(@sum *s, int lsb, int width, int overflow) {
   if (s->kind != @NUM) return;
   for (int i = sign; i < 32 * @LIMBS; i++) out |= (int)(s->w[i / 32] >> (i % 32) & 1) != minus;
   if (!out) return;
+  @flags |= @OVERFLOW | @INEXACT;
   int fill = overflow == @SATURATE ? minus : (int)(s->w[sign / 32] >> (sign % 32) & 1);
   for (int i = 0; i < 32 * @LIMBS; i++) {
     uint32_t bit = (uint32_t)1 << (i % 32);
@@ -283,6 +314,7 @@ static inline @num @grid(@num n, int lsb, int mode) {
   half = drop <= 64 ? (int)(n.sig >> (drop - 1) & 1) : 0;
   below = drop > 64 ? n.sig : n.sig & (((uint64_t)1 << (drop - 1)) - 1);
   kept = drop < 64 ? n.sig >> drop : 0;
+  if (half || below) @flags |= @INEXACT;
   n.sig = kept + (uint64_t)@round_up(half, below != 0, (int)(kept & 1), n.neg, mode);
   n.lsb = lsb;
   return n;

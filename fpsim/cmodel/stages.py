@@ -173,7 +173,8 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
         if stage.product_limit is not None:
             adjust += (
                 f"      if (u[i].kind == @NUM && u[i].sig && @log2(u[i].sig) + u[i].lsb >= "
-                f"{stage.product_limit}) u[i].kind = @INF, u[i].has_e = 0;\n"
+                f"{stage.product_limit}) u[i].kind = @INF, u[i].has_e = 0, "
+                "@flags |= @OVERFLOW | @INEXACT;\n"
             )
         nan = stage.nan if stage.nan is not None else 0
         zero = "" if stage.signed_zero else f"    if (c == @sign_bit({outer})) c = 0;\n"
@@ -356,7 +357,8 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
         drop = ""
         if stage.nan_scale is NanScale.ZERO:
             drop = (
-                "  if (sa.kind == @NAN || sb.kind == @NAN) {\n    *t = @zero();\n    return;\n  }\n"
+                "  if (sa.kind == @NAN || sb.kind == @NAN) {\n    @flags |= @INVALID;\n"
+                "    *t = @zero();\n    return;\n  }\n"
             )
         a, b = self.format(spec.a), self.format(spec.b)
         self.functions.append(f"""/* The scaled exact sum of a block, of elements with the given signs (-1: either). */

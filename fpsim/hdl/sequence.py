@@ -111,8 +111,16 @@ class _Dots:
     def sections(self) -> tuple[Section, ...]:
         return self.like.sections
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        return {}
+
     def jobs(self) -> list[tuple[int, int]]:
         return [(0, 0)]
+
+    def rows(self, part: int, block: int) -> int:
+        del part, block
+        return self.count
 
     def block(self, part: int, block: int) -> Columns:
         del part, block

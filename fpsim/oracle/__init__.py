@@ -18,10 +18,23 @@ from fpsim.operands import DotOperands, DotOptions
 from fpsim.oracle.numbers import NAN, Number, decode, encode, flags, two_to
 from fpsim.oracle.sums import run
 from fpsim.oracle.terms import ONE, Element, Scale, scale_of
-from fpsim.oracle.trace import Node, Silent, Trace
+from fpsim.oracle.trace import FlagsOnly, Node, Silent, Trace
+from fpsim.rounding import Flag
 from fpsim.spec import MacSpec
 
-__all__ = ["Node", "Number", "Trace", "decode", "dot", "encode", "flags", "steps", "trace"]
+__all__ = [
+    "Node",
+    "Number",
+    "Trace",
+    "decode",
+    "dot",
+    "dot_with_flags",
+    "encode",
+    "flags",
+    "step_with_flags",
+    "steps",
+    "trace",
+]
 
 
 def steps(
@@ -41,6 +54,14 @@ def steps(
     scales = [_power(e) for e in (exponents if exponents is not None else [0] * len(a))]
     elements = [Element(x, y, (s, s)) for x, y, s in zip(a, b, scales, strict=True)]
     return run(spec, spec.accumulate, elements, c, iter(random or ()), Silent())
+
+
+def step_with_flags(spec: MacSpec, a: int, b: int, c: int, exponent: int = 0) -> tuple[int, Flag]:
+    """Return the accumulator code after one product, and its flags as in `dot_with_flags`."""
+    scale = _power(exponent)
+    seen = FlagsOnly()
+    codes = run(spec, spec.accumulate, [Element(a, b, (scale, scale))], c, iter(()), seen)
+    return codes[-1], seen.flags
 
 
 def _power(exponent: int | None) -> Scale:
@@ -87,6 +108,34 @@ def trace(
     nodes = Trace()
     nodes.code = _run_one(spec, args, (), nodes)
     return nodes
+
+
+def dot_with_flags(
+    unit: Any,
+    a: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike | None = None,
+    a_scale: ArrayLike | None = None,
+    b_scale: ArrayLike | None = None,
+    **options: Unpack[DotOptions],
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return what `dot` returns, and the status flags of each dot product.
+
+    Flags are those of `fpsim.rounding.Flag`, ORed over everything on the way to the result, as in a
+    status register that is clear before and that every operation can only set: INEXACT where a
+    rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a float
+    format; OVERFLOW of a register that wraps or saturates; INVALID where NaN arises (infinity
+    minus infinity, zero times infinity) or NaN or infinity becomes a number.
+    """
+    spec: MacSpec = getattr(unit, "spec", unit)
+    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
+    out = np.empty(args.shape, dtype=spec.result.dtype)
+    flags = np.empty(args.shape, dtype=np.uint8)
+    for index in np.ndindex(*args.shape):
+        seen = FlagsOnly()
+        out[index] = _run_one(spec, args, index, seen)
+        flags[index] = seen.flags
+    return out, flags
 
 
 def _run_one(spec: MacSpec, args: DotOperands, index: tuple[int, ...], into: Trace) -> int:

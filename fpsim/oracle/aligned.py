@@ -13,7 +13,7 @@ from fpsim.oracle import numbers
 from fpsim.oracle.numbers import Number, two_to
 from fpsim.oracle.terms import Term, exponent_of, floor_log2
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Overflow, Rounding
+from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.stages import Addend, Aligned
 
 __all__ = ["aligned"]
@@ -42,11 +42,13 @@ def aligned(stage: Aligned, terms: Sequence[Term], c: int, trace: Trace) -> list
 def _step(stage: Aligned, terms: list[Term], code: int, trace: Trace) -> int:
     addend = numbers.decode(code, stage.result)
     c = Term(addend, exponent_of(addend, stage.result))
-    terms = [_limited(stage, _normalised(stage, term)) for term in terms]
+    terms = [_limited(stage, _normalised(stage, term), trace) for term in terms]
     special = numbers.NAN if addend.is_nan else Number(False, Fraction(0))
     for term in (*terms, c):
         if term.value.magnitude is None:
+            arises = not (special.is_nan or term.value.is_nan)
             special = numbers.add(special, term.value, Rounding.RNE)
+            trace.flag(Flag.INVALID, arises and special.is_nan)
     if special.is_nan or special.infinite:
         return _finish(stage, special, trace)
 
@@ -59,7 +61,9 @@ def _step(stage: Aligned, terms: list[Term], code: int, trace: Trace) -> int:
     if stage.addend is Addend.LATE:
         rounded = _narrow(stage, total, trace)
         value = numbers.decode(rounded, stage.result)
-        return _finish(stage, numbers.add(value, addend, stage.late_rounding), trace, late=True)
+        total = numbers.add(value, addend, stage.late_rounding)
+        trace.flag(Flag.INVALID, total.is_nan and not value.is_nan)
+        return _finish(stage, total, trace, late=True)
     return _finish(stage, total, trace)
 
 
@@ -69,11 +73,23 @@ def _normalised(stage: Aligned, term: Term) -> Term:
     return Term(term.value, floor_log2(term.value.magnitude))
 
 
-def _limited(stage: Aligned, term: Term) -> Term:
+def _limited(stage: Aligned, term: Term, trace: Trace) -> Term:
     magnitude = term.value.magnitude
     if stage.product_limit is None or magnitude is None or magnitude < two_to(stage.product_limit):
         return term
+    trace.flag(Flag.OVERFLOW | Flag.INEXACT)
     return Term(Number(term.value.negative, None, infinite=True), None)
+
+
+def _cut(number: Number, lsb: int, rounding: Rounding, name: str, trace: Trace) -> int:
+    """Return a number as an integer multiple of 2^lsb; what it loses makes it inexact."""
+    integer = numbers.to_grid(number, lsb, rounding)
+    lost = not trace.silent and integer * two_to(lsb) != number.value
+    if name:
+        trace.add(name, integer, flags=Flag.INEXACT if lost else Flag(0))
+    else:
+        trace.flag(Flag.INEXACT, lost)
+    return integer
 
 
 def _window(
@@ -90,9 +106,8 @@ def _window(
     total = Number(True, Fraction(0)) if stage.signed_zero else Number(False, Fraction(0))
     first = True
     for i, term in enumerate(terms):
-        integer = numbers.to_grid(term.value, e - bits, stage.align)
         name = "t[c]" if has_c and i == len(terms) - 1 else f"t{label}[{i}]"
-        trace.add(name, integer)
+        integer = _cut(term.value, e - bits, stage.align, name, trace)
         part = Number(term.value.negative, Fraction(abs(integer)))
         total = part if first else numbers.add(total, part, stage.rounding)
         first = False
@@ -101,6 +116,7 @@ def _window(
         assert fmt is not None
         integer = numbers.fit(int(total.value), fmt, stage.width_overflow)
         if integer != total.value:
+            trace.flag(Flag.OVERFLOW | Flag.INEXACT)
             total = Number(integer < 0, Fraction(abs(integer)))
     trace.add(f"S{label}", int(total.value))
     return _Window(total, counted, bits)
@@ -128,20 +144,18 @@ def _joined(stage: Aligned, terms: list[Term], c: Term, trace: Trace) -> Number:
             total = _value(window)
         else:
             lsb = e - stage.fraction_bits
-            integer = numbers.to_grid(_value(window), lsb, join)
+            integer = _cut(_value(window), lsb, join, "", trace)
             part = Number(integer < 0, abs(integer) * two_to(lsb))
             total = numbers.add(total, part, Rounding.RNE)
     second = max([*counted, *([] if c.exponent is None else [c.exponent])], default=0)
     trace.add("E'", second)
     lsb = second - stage.join_sum_bits
-    integer = numbers.to_grid(total, lsb, join)
-    trace.add("S'", integer)
+    integer = _cut(total, lsb, join, "S'", trace)
     result = Number(integer < 0, abs(integer) * two_to(lsb))
     reach = stage.join_reach
     if c.exponent is not None and (reach is None or c.exponent >= second - reach):
         lsb = second - stage.join_addend_bits
-        integer = numbers.to_grid(c.value, lsb, join)
-        trace.add("t[c]", integer)
+        integer = _cut(c.value, lsb, join, "t[c]", trace)
         part = Number(integer < 0, abs(integer) * two_to(lsb))
         result = numbers.add(result, part, Rounding.RNE)
     return result
@@ -153,7 +167,9 @@ def _narrow(stage: Aligned, number: Number, trace: Trace) -> int:
     assert stage.overflow is not None
     trace.add("sum", number)
     code = numbers.encode(number, fmt, stage.rounding, stage.overflow, ieee=False)
-    trace.add("rounded", numbers.decode(code, fmt), None, code, fmt)
+    if not trace.silent:
+        flags = numbers.flags(number, fmt, stage.rounding, stage.overflow)
+        trace.add("rounded", numbers.decode(code, fmt), None, code, fmt, flags)
     shift = outer.mantissa_bits - fmt.mantissa_bits
     sign = code & fmt.sign_bit and outer.sign_bit
     return ((code & ~fmt.sign_bit) << shift) | sign
@@ -168,10 +184,10 @@ def _finish(stage: Aligned, number: Number, trace: Trace, late: bool = False) ->
         return stage.nan
     assert stage.overflow is not None
     if late:
-        trace.add("sum with c", number)
-        code = numbers.encode(
-            number, stage.result, stage.late_rounding, Overflow(stage.overflow), ieee=False
-        )
+        settings = (stage.result, stage.late_rounding, Overflow(stage.overflow))
+        code = numbers.encode(number, *settings, ieee=False)
+        if not trace.silent:
+            trace.add("sum with c", number, flags=numbers.flags(number, *settings))
     else:
         code = _narrow(stage, number, trace)
     negative_zero = stage.result.has_negative_zero and code == stage.result.sign_bit

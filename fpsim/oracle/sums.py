@@ -15,7 +15,7 @@ from fpsim.oracle.aligned import aligned
 from fpsim.oracle.numbers import Number
 from fpsim.oracle.terms import Element, Term, block_terms, exponent_of, product_terms
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Overflow
+from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import (
     Aligned,
@@ -85,6 +85,16 @@ def _add_up(
     return _chain(stage, values, c, random, trace)
 
 
+def _plus(trace: Trace, rounding: Rounding, *numbers_: Number) -> Number:
+    """Return an exact sum; infinities of both signs are an invalid operation."""
+    total = numbers_[0]
+    for number in numbers_[1:]:
+        arises = not (total.is_nan or number.is_nan)
+        total = numbers.add(total, number, rounding)
+        trace.flag(Flag.INVALID, arises and total.is_nan)
+    return total
+
+
 def _rounded(
     stage: Any, exact: Number, name: str, trace: Trace, random: int = 0, random_bits: int = 0
 ) -> int:
@@ -108,7 +118,7 @@ def _chain(
     for trace.step, value in enumerate(values):
         if stage.product is ProductRounding.ROUNDED:
             value = numbers.decode(_rounded(stage, value, "product", trace), stage.format)
-        total = numbers.add(acc, value, stage.rounding)
+        total = _plus(trace, stage.rounding, acc, value)
         bits = next(random) if stage.random_bits else 0
         codes.append(_rounded(stage, total, "acc", trace, bits, stage.random_bits))
         acc = numbers.decode(codes[-1], stage.format)
@@ -118,9 +128,7 @@ def _chain(
 def _exact(
     stage: Exact, values: list[Number], c: int, random: Iterator[int], trace: Trace
 ) -> list[int]:
-    total = numbers.decode(c, stage.format)
-    for value in values:
-        total = numbers.add(total, value, stage.rounding)
+    total = _plus(trace, stage.rounding, numbers.decode(c, stage.format), *values)
     bits = next(random) if stage.random_bits else 0
     return [_rounded(stage, total, "acc", trace, bits, stage.random_bits)]
 
@@ -138,12 +146,15 @@ def _fixed(
             )
         bits = next(random) if stage.random_bits else 0
         integer = numbers.to_grid(value, fmt.lsb, stage.rounding, bits, stage.random_bits)
-        trace.add("t", integer)
+        cut = not trace.silent and integer * numbers.two_to(fmt.lsb) != value.value
+        trace.add("t", integer, flags=Flag.INEXACT if cut else Flag(0))
         acc += integer
         if stage.overflow_at is OverflowAt.ADD:
-            acc = numbers.fit(acc, fmt, stage.overflow)
+            acc = _fitted(stage, acc, trace)
         sums.append(numbers.fit(acc, fmt, stage.overflow))
         trace.add("acc", sums[-1], None, sums[-1] % (1 << fmt.width), fmt)
+    if stage.overflow_at is OverflowAt.END:
+        _fitted(stage, acc, trace)
     if stage.sums_first:
         sums = sums[-1:]
     if stage.convert is None:
@@ -151,8 +162,17 @@ def _fixed(
     exact = Number(sums[-1] < 0, abs(sums[-1]) * numbers.two_to(fmt.lsb))
     overflow = stage.convert.default_overflow
     code = numbers.encode(exact, stage.convert, stage.convert_rounding, overflow)
-    trace.add("d", numbers.decode(code, stage.convert), None, code, stage.convert)
+    if not trace.silent:
+        flags = numbers.flags(exact, stage.convert, stage.convert_rounding, overflow)
+        trace.add("d", numbers.decode(code, stage.convert), None, code, stage.convert, flags)
     return [code]
+
+
+def _fitted(stage: Fixed, integer: int, trace: Trace) -> int:
+    """Return an integer wrapped or saturated to the accumulator, and flag it if it did not fit."""
+    fits = numbers.fit(integer, stage.initial, stage.overflow)
+    trace.flag(Flag.OVERFLOW | Flag.INEXACT, fits != integer)
+    return fits
 
 
 def _tree(stage: Tree, values: list[Number], c: int, trace: Trace) -> list[int]:
@@ -182,7 +202,7 @@ def _tree_step(stage: Tree, leaves: list[Number], c: Number, trace: Trace) -> in
         level += 1
         nodes = [_node(stage, g, f"n{level}[{i}]", trace) for i, g in enumerate(groups)]
     if stage.addend is Joins.ROOT:
-        return _rounded(stage, numbers.add(c, nodes[0], stage.rounding), "acc", trace)
+        return _rounded(stage, _plus(trace, stage.rounding, c, nodes[0]), "acc", trace)
     return _rounded(stage, nodes[0], "acc", trace)
 
 
@@ -197,7 +217,5 @@ def _lanes(stage: Tree, leaves: list[Number], c: Number, trace: Trace) -> list[N
 
 
 def _node(stage: Tree, children: list[Number], name: str, trace: Trace) -> Number:
-    total = children[0]
-    for child in children[1:]:
-        total = numbers.add(total, child, stage.rounding)
+    total = _plus(trace, stage.rounding, *children)
     return numbers.decode(_rounded(stage, total, name, trace), stage.format)

@@ -11,7 +11,7 @@ from fpsim.formats import FixedFormat, Format
 from fpsim.oracle import numbers
 from fpsim.oracle.numbers import NAN, Number, multiply
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Overflow, Rounding
+from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
 
@@ -76,6 +76,13 @@ def _plus(*exponents: int | None) -> int | None:
     return None if None in exponents else sum(e for e in exponents if e is not None)
 
 
+def _times(trace: Trace, x: Number, y: Number) -> Number:
+    """Return an exact product; zero times infinity is an invalid operation."""
+    product = multiply(x, y)
+    trace.flag(Flag.INVALID, product.is_nan and not (x.is_nan or y.is_nan))
+    return product
+
+
 def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> list[Term]:
     """Return the scaled products."""
     terms = []
@@ -83,7 +90,7 @@ def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> l
         a, b = numbers.decode(element.a, spec.a), numbers.decode(element.b, spec.b)
         sa = element.a_scales[_sign(element.a, spec.a)]
         sb = element.b_scales[_sign(element.b, spec.b)]
-        value = multiply(multiply(a, sa.value), multiply(b, sb.value))
+        value = _times(trace, _times(trace, a, sa.value), _times(trace, b, sb.value))
         parts = (exponent_of(a, spec.a), exponent_of(b, spec.b), sa.exponent, sb.exponent)
         terms.append(Term(value, _plus(*parts)))
         trace.add(f"p[{i}]", value, terms[-1].exponent)
@@ -120,17 +127,24 @@ def _block_term(
         b_fits = signs[1] in (None, _sign(element.b, spec.b))
         if a_fits and b_fits:
             a, b = numbers.decode(element.a, spec.a), numbers.decode(element.b, spec.b)
-            total = numbers.add(total, multiply(a, b), Rounding.RNE)
+            product = _times(trace, a, b)
+            arises = not (total.is_nan or product.is_nan)
+            total = numbers.add(total, product, Rounding.RNE)
+            trace.flag(Flag.INVALID, arises and total.is_nan)
     trace.add(f"s[{name}]", total)
     sa, sb = block[0].a_scales[signs[0] or 0], block[0].b_scales[signs[1] or 0]
     if stage.nan_scale is NanScale.ZERO and (sa.value.is_nan or sb.value.is_nan):
+        trace.flag(Flag.INVALID)
         return Term(Number(False, Fraction(0)), None)
-    value = multiply(total, multiply(sa.value, sb.value))
+    value = _times(trace, total, _times(trace, sa.value, sb.value))
     exponent = _plus(sa.exponent, sb.exponent)
     trace.add(f"p[{name}]", value, exponent)
     if stage.convert is not None:
         overflow = Overflow(stage.convert.default_overflow)
         code = numbers.encode(value, stage.convert, stage.convert_rounding, overflow)
+        flags = None
+        if not trace.silent:
+            flags = numbers.flags(value, stage.convert, stage.convert_rounding, overflow)
         value = numbers.decode(code, stage.convert)
-        trace.add(f"r[{name}]", value, exponent, code, stage.convert)
+        trace.add(f"r[{name}]", value, exponent, code, stage.convert, flags)
     return Term(NAN if value.is_nan else value, exponent)

@@ -11,7 +11,10 @@ from fpsim.formats import Format
 from fpsim.oracle.numbers import Number
 from fpsim.rounding import Flag
 
-__all__ = ["Node", "Trace"]
+__all__ = ["FlagsOnly", "Node", "Silent", "Trace"]
+
+
+NO_FLAGS = Flag(0)
 
 
 class Node(NamedTuple):
@@ -63,6 +66,7 @@ class Trace:
     code: int = 0
     step: int = 0
     prefix: str = ""  #: of node names inside a nested stage
+    flags: Flag = NO_FLAGS  #: OR of everything that was flagged on the way
     silent: ClassVar[bool] = False
 
     def add(
@@ -75,8 +79,14 @@ class Trace:
         flags: Flag | None = None,
     ) -> None:
         """Write a node down."""
+        self.flag(flags)
         label = "" if fmt is None else fmt.name
         self.nodes.append(Node(self.step, self.prefix + name, value, exponent, code, label, flags))
+
+    def flag(self, flags: Flag | None, when: bool = True) -> None:
+        """Raise status flags, which stay up."""
+        if when and flags:
+            self.flags |= flags
 
     def find(self, name: str, step: int | None = None) -> list[Node]:
         """Return the nodes called ``name``, of one step or of all."""
@@ -84,13 +94,34 @@ class Trace:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trace as JSON-ready data."""
-        return {"code": self.code, "nodes": [node.to_dict() for node in self.nodes]}
+        flags = [f.name.lower() for f in Flag if f.name and f in self.flags]
+        nodes = [node.to_dict() for node in self.nodes]
+        return {"code": self.code, "flags": flags, "nodes": nodes}
+
+
+class FlagsOnly(Trace):
+    """A trace that keeps nothing but the flags."""
+
+    def add(
+        self,
+        name: str,
+        value: Number | int,
+        exponent: int | None = None,
+        code: int | None = None,
+        fmt: Format | None = None,
+        flags: Flag | None = None,
+    ) -> None:
+        """Raise the flags of a node."""
+        self.flag(flags)
 
 
 class Silent(Trace):
     """A trace that writes nothing down."""
 
     silent = True
+
+    def flag(self, *_: Any, **__: Any) -> None:
+        """Do nothing."""
 
     def add(self, *_: Any, **__: Any) -> None:
         """Do nothing."""

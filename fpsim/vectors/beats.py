@@ -227,5 +227,5 @@ class Beats:
 
     def columns(self) -> Columns:
         """Return all beats."""
-        names = [lane.name for lane in self.shape.lanes if lane.name != "acc"]
+        names = [lane.name for lane in self.shape.lanes if lane.name not in ("acc", "flags")]
         return {name: np.concatenate([part[name] for part in self._parts]) for name in names}

@@ -73,6 +73,15 @@ class Selection:
         """Return the only block."""
         return [(0, 0)]
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: nothing."""
+        return {}
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors."""
+        return self.count
+
     def block(self, part: int, block: int) -> Columns:
         """Return all vectors."""
         return self.chosen

@@ -16,7 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import FixedFormat, FloatFormat, Format
+from fpsim.names import E8M0
 from fpsim.spec import MacSpec
+from fpsim.vectors.models import MODEL_SECTIONS, MODELS
+from fpsim.vectors.search import search
+from fpsim.vectors.shape import Shape
 from fpsim.vectors.stream import EXPONENT_MAX, EXPONENT_MIN, Op, Stimulus
 
 __all__ = ["add_products", "directed"]
@@ -230,6 +234,19 @@ _FLOAT: tuple[Callable[[MacSpec, FloatFormat, Stimulus], None], ...] = (
 _FIXED: tuple[Callable[[MacSpec, FixedFormat, Stimulus], None], ...] = (range_edges, out_and_back)
 
 
+def models(spec: MacSpec, out: Stimulus, exponents: bool) -> None:
+    """A section per IBM model with what `fpsim.vectors.search` found for its bins."""
+    found = search(Shape(spec, 1, int(exponents)))
+    for model in MODELS:
+        out.section(f"{model.lower()}-{MODEL_SECTIONS[model]}")
+        for row in (f.row for f in found if f.bin.startswith(f"{model}:")):
+            out.add(Op.LOAD, c=row["c"].astype(np.uint64).view(np.int64))
+            exp = 0
+            if exponents:
+                exp = int(row["a_scale"][0]) + int(row["b_scale"][0]) - 2 * E8M0.bias
+            out.add(Op.MAC, a=row["a"][0], b=row["b"][0], exp=exp)
+
+
 def directed(spec: MacSpec, out: Stimulus, exponents: bool, load: bool) -> None:
     """Append every corner class of the unit, one section each.
 
@@ -251,3 +268,4 @@ def directed(spec: MacSpec, out: Stimulus, exponents: bool, load: bool) -> None:
         for fixed_class in _FIXED:
             out.section(fixed_class.__name__.replace("_", "-"))
             fixed_class(spec, result, out)
+    models(spec, out, exponents)

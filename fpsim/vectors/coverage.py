@@ -17,13 +17,19 @@ from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.spec import MacSpec, exponents
 from fpsim.stages import Aligned, Fixed
+from fpsim.vectors import files
 from fpsim.vectors.beats import finite_codes
+from fpsim.vectors.clocked import as_dots
+from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
-from fpsim.vectors.features import bins_of, type_of
+from fpsim.vectors.explain import schema_of
+from fpsim.vectors.features import bins_of
+from fpsim.vectors.models import MODELS, type_of
+from fpsim.vectors.search import model_expectations
 from fpsim.vectors.shape import Columns, Shape, stages_of, takes_nan
 from fpsim.vectors.stream import Op
 
-__all__ = ["Bin", "Coverage", "coverage", "expected_bins"]
+__all__ = ["Bin", "Coverage", "coverage", "expected_bins", "load"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,17 @@ class Bin:
     name: str
     hits: int
     impossible: str | None
+    open: bool = False  #: neither operands nor a proof that there are none are known
 
     @property
     def missing(self) -> bool:
-        """Whether the bin is empty and nothing says that it must be."""
-        return not self.hits and self.impossible is None
+        """Whether the bin is empty and nothing says that it must or may be."""
+        return not self.hits and self.impossible is None and not self.open
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        data = {"hits": self.hits, "impossible": self.impossible}
+        return data | {"open": True} if self.open else data
 
 
 @dataclass(frozen=True)
@@ -55,43 +67,74 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
-        bins = {b.name: {"hits": b.hits, "impossible": b.impossible} for b in self.bins}
+        bins = {b.name: b.to_dict() for b in self.bins}
         return {"unit": self.unit, "vectors": self.vectors, "complete": self.complete, "bins": bins}
 
     def __str__(self) -> str:
         lines = [f"{self.unit}: {self.vectors} vectors"]
+        lines += [f"  {model:4s} {text}: {self._summary(model)}" for model, text in MODELS.items()]
         for b in self.bins:
             why = f"  cannot occur: {b.impossible}" if b.impossible and not b.hits else ""
+            why = "  open: no operands found" if b.open and not b.hits else why
             lines.append(f"  {b.hits:7d}  {b.name}{why}{'  EMPTY' if b.missing else ''}")
         return "\n".join(lines)
 
+    def _summary(self, model: str) -> str:
+        """Say of one of IBM's models how much of it is hit."""
+        bins = [b for b in self.bins if b.name.startswith(f"{model}:")]
+        whole = next((b.impossible for b in bins if b.name == f"{model}:any"), None)
+        if whole is not None:
+            return f"cannot occur: {whole}"
+        can = [b for b in bins if b.hits or b.impossible is None]
+        left = [f"{sum(b.open for b in can if not b.hits)} open"] * any(b.open for b in can)
+        left += [f"{len(bins) - len(can)} cannot occur"] * (len(bins) > len(can))
+        return ", ".join([f"{sum(b.hits > 0 for b in can)} of {len(can)} bins hit", *left])
 
-def coverage(directory: str | Path, progress: Callable[[int, int], None] | None = None) -> Coverage:
-    """Return the coverage of a directory of dot products, by tracing every vector exactly.
+
+def load(directory: str | Path) -> tuple[Shape, Columns, bool]:
+    """Return a directory's shape and vectors, and whether they are single products.
 
     Raises:
-        FpsimError: no such directory, or vectors whose results are wrong.
+        FpsimError: no vectors there, or files that are damaged.
     """
-    opened = open_dots(directory)
-    columns = opened.columns()
-    hits = count_bins(opened.shape, columns, progress)
-    return Coverage(opened.shape.spec.name, opened.count, bin_table(opened.shape, hits))
+    path = Path(directory)
+    if schema_of(path) == DOT_SCHEMA:
+        opened = open_dots(path)
+        return opened.shape, opened.columns(), False
+    return *as_dots(files.read(path)), True
 
 
-def bin_table(shape: Shape, hits: Counter[str]) -> tuple[Bin, ...]:
+def coverage(directory: str | Path, progress: Callable[[int, int], None] | None = None) -> Coverage:
+    """Return the coverage of a directory of vectors, by tracing every vector exactly.
+
+    Raises:
+        FpsimError: as `load`, or a bin hit that was said to be impossible.
+    """
+    shape, columns, single = load(directory)
+    hits = count_bins(shape, columns, progress)
+    return Coverage(shape.spec.name, columns["op"].size, bin_table(shape, hits, single))
+
+
+def bin_table(shape: Shape, hits: Counter[str], single: bool = False) -> tuple[Bin, ...]:
     """Return hits beside the expected bins; a hit on an impossible bin is a bug.
+
+    ``single``: the vectors are single products, whose exponent field has no scale codes.
 
     Raises:
         FpsimError: a bin that was said to be impossible was hit.
     """
     expected = expected_bins(shape)
+    if single:
+        expected = {n: why for n, why in expected.items() if "_scale:" not in n}
+        expected["op:dot"] = "these are single products, added to the accumulator"
+    _, unknown = model_expectations(shape)
     for name, reason in expected.items():
         if reason is not None and hits[name]:
             raise FpsimError(
                 f"coverage: {name} was hit, but it was said to be impossible: {reason}"
             )
     names = list(expected) + sorted(set(hits) - set(expected))
-    return tuple(Bin(name, hits[name], expected.get(name)) for name in names)
+    return tuple(Bin(n, hits[n], expected.get(n), n in unknown and not hits[n]) for n in names)
 
 
 def count_bins(
@@ -132,7 +175,7 @@ def expected_bins(shape: Shape) -> dict[str, str | None]:
             name = f"{operand}_scale"
             bins |= _types(name, getattr(spec, name), takes_nan(spec))
     bins |= _types("addend", spec.initial, takes_nan(spec))
-    bins |= _rounding(shape)
+    bins |= _rounding(shape) | model_expectations(shape)[0]
     stages = stages_of(spec.accumulate)
     for stage in stages:
         if isinstance(stage, Aligned):
@@ -176,7 +219,7 @@ def _rounding(shape: Shape) -> dict[str, str | None]:
     for sign in "+-":
         for tail in range(8):
             lsb, guard, sticky = tail >> 2, tail >> 1 & 1, tail & 1
-            name = f"rounding:{sign}{lsb}{guard}{sticky}"
+            name = f"B3:{sign}{lsb}{guard}{sticky}"
             bins[name] = _no_tail(spec, stage, fmt, lsb, guard, sticky)
     return bins
 

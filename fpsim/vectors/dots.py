@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product as pairs
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,13 @@ class Part:
 
     name: str
     count: int
-    blocks: int
+    size: int  #: vectors of a block; the last may have fewer
     make: Callable[[int], Columns]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // self.size)
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,20 @@ class DotPlan:
         """Return (part, block) of every block, in order."""
         return [(p, b) for p, part in enumerate(self.parts) for b in range(part.blocks)]
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: nothing."""
+        return {}
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        made = self.parts[part]
+        return min(made.size, made.count - block * made.size)
+
     def block(self, part: int, block: int) -> Columns:
         """Return one block with the results that the unit gives."""
         columns = self.parts[part].make(block)
-        return columns | {"acc": self.shape.expected(columns)}
+        return columns | self.shape.results(columns)
 
     def __iter__(self) -> Iterator[Columns]:
         """Yield the blocks in order."""
@@ -96,6 +112,7 @@ def plan_dots(
     seed: int = 1,
     k: int | None = None,
     group: int | None = None,
+    flags: bool = False,
 ) -> DotPlan:
     """Return the set of dot products of a unit; the same arguments give the same set everywhere.
 
@@ -108,6 +125,8 @@ def plan_dots(
         k: elements per vector; a step of the unit if absent.
         group: elements per scale; 0: no scales. If absent, the unit's blocks, or all ``k`` for a
             unit whose scales are not plain E8M0.
+        flags: also the status flags of every vector, from the exact model: some hundred vectors a
+            second, not millions.
 
     Raises:
         FpsimError: an argument outside these, or a unit with stochastic rounding.
@@ -121,7 +140,7 @@ def plan_dots(
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
         raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
     Philox(seed)
-    shape = Shape.of(spec, k, group)
+    shape = Shape.of(spec, k, group, flags)
     parts: list[Part] = []
     if strategy in ("exhaustive", "mixed"):
         beats = Beats(shape)
@@ -138,8 +157,8 @@ def plan_dots(
             ("random-streams", streams, random_streams),
         ):
             if total:
-                blocks = -(-total // block_size(shape))
-                parts.append(Part(name, total, blocks, partial(_random, shape, seed, total, make)))
+                make_block = partial(_random, shape, seed, total, make)
+                parts.append(Part(name, total, block_size(shape), make_block))
     return DotPlan(shape, strategy, seed, tuple(parts))
 
 
@@ -151,7 +170,7 @@ def block_size(shape: Shape) -> int:
 def _fixed_parts(beats: Beats) -> list[Part]:
     columns = beats.columns()
     return [
-        Part(s.name, s.count, 1, partial(_slice, columns, s.start, s.start + s.count))
+        Part(s.name, s.count, s.count, partial(_slice, columns, s.start, s.start + s.count))
         for s in beats.sections()
     ]
 

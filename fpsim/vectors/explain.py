@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fpsim.spec import MacSpec
 from fpsim.vectors import files
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
+from fpsim.vectors.flags import flag_names
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
@@ -39,11 +39,14 @@ class Explanation:
     nodes: tuple[Node, ...]
     expected: int
     computed: int
+    expected_flags: int | None = None  #: where the vectors have flags
+    flags: int = 0
 
     @property
     def right(self) -> bool:
         """Whether the file expects what the model computes."""
-        return self.expected == self.computed
+        same_flags = self.expected_flags in (None, self.flags)
+        return self.expected == self.computed and same_flags
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -51,8 +54,12 @@ class Explanation:
         return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
 
     def __str__(self) -> str:
-        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {self.expected:x}"
-        return "\n".join([*self.steps(), f"  result {self.computed:x}, {verdict}"])
+        expected = f"{self.expected:x}"
+        if self.expected_flags is not None:
+            expected += f" with flags {flag_names(self.expected_flags)}"
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
+        result = f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
+        return "\n".join([*self.steps(), result])
 
     def steps(self) -> list[str]:
         """Return lines of text: the vector, its operands, and every internal node."""
@@ -103,12 +110,7 @@ def schema_of(path: Path) -> int:
         FpsimError: a manifest that is missing or not JSON.
     """
     file = path / files.MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    manifest = files.read_json(file)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     return schema if isinstance(schema, int) else files.SCHEMA
 
@@ -141,26 +143,20 @@ def explain_dot(
     if op not in (Op.MAC, Op.IDLE):
         before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
     nodes: tuple[Node, ...] = ()
-    computed = 0 if op is Op.CLEAR else before
+    computed, flags = 0 if op is Op.CLEAR else before, 0
     if op in (Op.DOT, Op.MAC):
-        trace = trace_row(shape, row, before)
-        nodes, computed = tuple(trace.nodes), trace.code
+        trace = shape.trace(row, before)
+        nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {
         name: _values(np.atleast_1d(column).tolist(), shape.format_of(name))
         for name, column in row.items()
-        if name not in ("op", "acc")
+        if name not in ("op", "acc", "flags")
     }
     return Explanation(
         shape.spec.name, shape.spec.equation, line, index, section,
         op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
+        int(row["flags"]) if shape.flags else None, flags,
     )  # fmt: skip
-
-
-def trace_row(shape: Shape, row: Columns, c: int) -> oracle.Trace:
-    """Return the exact model's trace of one vector."""
-    scales: dict[str, Any] = shape.scales(row)
-    addend = np.asarray(c, dtype=shape.spec.initial.dtype)
-    return oracle.trace(shape.spec, row["a"], row["b"], addend, **scales)
 
 
 def _explain_clock(path: Path, line: int) -> Explanation:
@@ -179,16 +175,16 @@ def explain_clock(
     """Explain a vector of a stream of single products that finds the accumulator ``before``."""
     op = Op(row["op"])
     nodes: tuple[Node, ...] = ()
-    computed = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before)
+    computed, flags = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before), 0
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
                              **_exponent(row.get("exp", 0)))  # fmt: skip
-        nodes, computed = tuple(trace.nodes), trace.code
+        nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
-        row["acc"], computed,
+        row["acc"], computed, row.get("flags"), flags,
     )  # fmt: skip
 
 

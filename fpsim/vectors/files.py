@@ -15,7 +15,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 import fpsim
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
+from fpsim.vectors.flags import FLAG_TEXT, stream_flags
 from fpsim.vectors.stream import Field, Section, VectorSet, expected, word_fields
 
-__all__ = ["SCHEMA", "check", "digests", "read", "write"]
+__all__ = ["MANIFEST", "SCHEMA", "check", "digests", "read", "read_json", "write"]
 
 SCHEMA = 1
 HEX, JSONL, MANIFEST = "vectors.hex", "vectors.jsonl", "manifest.json"
@@ -42,7 +43,7 @@ def write(vectors: VectorSet, directory: str | Path) -> Path:
     target = Path(directory)
     try:
         target = target.resolve()  # "." has no name to rename to
-        _check_target(target)
+        _check_target(target, {HEX, JSONL, MANIFEST})
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
@@ -75,12 +76,12 @@ def _replace(target: Path, made: Path, aside: Path) -> None:
         raise
 
 
-def _check_target(target: Path) -> None:
+def _check_target(target: Path, names: set[str]) -> None:
     if not target.exists():
         return
     if not target.is_dir():
         raise FpsimError(f"out: {target} is a file, not a directory")
-    if not {path.name for path in target.iterdir()} <= {HEX, JSONL, MANIFEST}:
+    if not {path.name for path in target.iterdir()} <= names:
         raise FpsimError(f"out: {target} holds other files; choose an empty or a vector directory")
 
 
@@ -127,6 +128,8 @@ def _hex_lines(vectors: VectorSet) -> Iterator[str]:
     bits = header["word_bits"]
     yield f"// strategy {vectors.strategy}, seed {vectors.seed}, {bits} bits per word"
     yield "// op: 0 idle (hold), 1 clear (+0), 2 mac, 3 load (c); acc is expected after the clock"
+    if "flags" in vectors.columns:
+        yield f"// {FLAG_TEXT}"
     for f in vectors.fields:
         yield f"// {f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]"
     digits = -(-bits // 4)
@@ -163,8 +166,8 @@ def read(directory: str | Path) -> VectorSet:
         spec = MacSpec.from_dict(manifest["unit"])
     except FpsimError as error:
         raise FpsimError(f"{path / MANIFEST}: unit: {error}") from None
-    for exponents in (False, True):
-        fields = word_fields(spec, exponents)
+    for exponents, flags in product((False, True), repeat=2):
+        fields = word_fields(spec, exponents, flags)
         if [vars(f) for f in fields] == manifest["fields"]:
             break
     else:
@@ -203,28 +206,47 @@ def check(directory: str | Path) -> VectorSet:
             f"{int(vectors.columns['acc'][i]):x}, {vectors.spec.name} gives {int(acc[i]):x} "
             f"({wrong.size} vectors differ)"
         )
+    if "flags" in vectors.columns:
+        _check_flags(vectors, Path(directory) / HEX)
     return vectors
+
+
+def _check_flags(vectors: VectorSet, path: Path) -> None:
+    flags = stream_flags(vectors)
+    wrong = np.flatnonzero(flags != vectors.columns["flags"])
+    if wrong.size:
+        i = int(wrong[0])
+        line = 1 + head_lines(path.parent) + i
+        raise FpsimError(
+            f"{path}:{line}: vector {i} expects flags {int(vectors.columns['flags'][i]):x}, "
+            f"{vectors.spec.name} gives {int(flags[i]):x} ({wrong.size} vectors differ)"
+        )
 
 
 def _recompute(vectors: VectorSet) -> NDArray[np.uint64]:
     columns = {name: values.view(np.int64) for name, values in vectors.columns.items()}
-    width = next((f.width for f in vectors.fields if f.name == "exp"), 0)
-    exp = np.zeros(vectors.count, dtype=np.int64)
-    if width:
-        exp = (columns["exp"] << (64 - width)) >> (64 - width)
-    args = (columns["op"], columns["a"], columns["b"], exp, vectors.columns["c"])
+    args = (columns["op"], columns["a"], columns["b"], vectors.exponents, vectors.columns["c"])
     return expected(vectors.spec, *args)
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FpsimError: a file that is missing or not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise FpsimError(f"{file}: not valid JSON ({error})") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest, its shape checked: ``files`` as digests, ``sections`` as a tuple."""
     file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FpsimError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise FpsimError(f"{file}: not a vector manifest of schema {SCHEMA}")
     missing = {"unit", "fields", "count", "files", "sections", "seed", "strategy"} - set(manifest)

@@ -7,6 +7,7 @@
     testfloat  vectors.txt      Berkeley TestFloat's lines: upper-case fields between spaces
     npz        vectors.npz      one array of codes per field (n,) or (n, lanes)
     svh        vectors_pkg.svh  a SystemVerilog package: localparams, packed struct of a word
+    matrices   a, b, c, d.hex   the operands of tiles once each (`fpsim.vectors.matrices`)
 
 Bit patterns only; lane 0 of a field is in its low bits.
 """
@@ -24,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.kernels.words import write_words
+from fpsim.vectors.flags import FLAG_CODES, FLAG_TEXT
 from fpsim.vectors.shape import Shape
 
-__all__ = ["FORMATS", "TEXT_FORMATS", "Lines", "TextFormat", "package"]
+__all__ = ["FORMATS", "TEXT_FORMATS", "TILE_FORMATS", "Lines", "TextFormat", "package"]
 
 OPS = {"idle": 0, "clear": 1, "mac": 2, "load": 3, "dot": 4}
 Header = dict[str, Any]
@@ -94,6 +96,7 @@ def _hex_head(header: Header, shape: Shape, digest: str) -> str:
         "element 0 of a field is in its low bits"
         + ("; of two scales per group the one without sign is the lower" if _splits(shape) else ""),
     ]
+    lines += [FLAG_TEXT] * shape.flags
     for lane, field in zip(shape.lanes, shape.fields, strict=True):
         lanes = f"  {lane.lanes} x {lane.width} bits" if lane.lanes > 1 else ""
         lines.append(f"{lane.name} [{field.lsb + field.width - 1}:{field.lsb}]{lanes}")
@@ -131,6 +134,8 @@ TEXT_FORMATS = {
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
 FORMATS = (*TEXT_FORMATS, "npz", "svh")
+#: Further formats of sets of tiles.
+TILE_FORMATS = ("matrices",)
 
 
 def package(header: Header, shape: Shape) -> str:
@@ -140,6 +145,10 @@ def package(header: Header, shape: Shape) -> str:
     for lane in shape.lanes:
         outer = f"[{lane.lanes - 1}:0]" if lane.lanes > 1 else ""
         members.append(f"    logic {outer}[{lane.width - 1}:0] {lane.name};")
+    flags = [
+        f"  localparam logic [4:0] FLAG_{name.upper()} = 5'd{code};"
+        for name, code in FLAG_CODES.items()
+    ]
     ops = ", ".join(f"OP_{op.upper()} = 3'd{code}" for op, code in OPS.items())
     lines = [
         f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
@@ -152,6 +161,7 @@ def package(header: Header, shape: Shape) -> str:
         f"  localparam int unsigned GROUP = {shape.group};",
         '  localparam string FILE = "vectors.hex";',
         f"  typedef enum logic [2:0] {{{ops}}} op_e;",
+        *([f"  // {FLAG_TEXT}", *flags] if shape.flags else []),
         "  // Most significant field first; element 0 of a field is in its low bits.",
         "  typedef struct packed {",
         *members,

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fpsim.errors import FpsimError, nearest
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit
 from fpsim.vectors.corners import add_products, directed, operand_codes
+from fpsim.vectors.flags import stream_flags
 from fpsim.vectors.philox import Philox
 from fpsim.vectors.stream import EXPONENT_MAX, EXPONENT_MIN, Op, Stimulus, VectorSet
 
@@ -18,6 +21,7 @@ STRATEGIES = ("exhaustive", "directed", "random", "mixed")
 #: Random sequences have 1..MAX_LENGTH products.
 MAX_LENGTH = 64
 DEFAULT_COUNT = 4096
+MAX_COUNT = 1 << 22
 
 
 def generate(
@@ -28,6 +32,7 @@ def generate(
     seed: int = 1,
     exponents: bool = False,
     load: bool = True,
+    flags: bool = False,
 ) -> VectorSet:
     """Return the vectors of a unit; the same arguments give the same vectors everywhere.
 
@@ -39,6 +44,8 @@ def generate(
         seed: 0..2^64 - 1.
         exponents: also drive the run-time exponent of the product (field ``exp``).
         load: also use the LOAD operation, which presets the accumulator.
+        flags: also the status flags of every vector, from the exact model: some thousand vectors
+            a second, not millions.
 
     Raises:
         FpsimError: an argument outside these, or a unit that vectors cannot describe.
@@ -51,6 +58,11 @@ def generate(
         )
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise FpsimError(f"count: {count!r} is not a positive integer")
+    if count > MAX_COUNT:
+        raise FpsimError(
+            f"count: {count} is more than {MAX_COUNT}, for streams of single products are made in "
+            "memory; sets of dot products (k=1, say) have no such limit"
+        )
     stimulus = Stimulus()
     random = Philox(seed)
     if strategy in ("exhaustive", "mixed"):
@@ -59,7 +71,10 @@ def generate(
         directed(spec, stimulus, exponents, load)
     if strategy in ("random", "mixed"):
         _random_sequences(spec, stimulus, random, count, exponents, load)
-    return VectorSet.from_stimulus(spec, stimulus, seed, strategy, exponents)
+    made = VectorSet.from_stimulus(spec, stimulus, seed, strategy, exponents)
+    if not flags:
+        return made
+    return replace(made, columns=made.columns | {"flags": stream_flags(made)})
 
 
 def _random_sequences(

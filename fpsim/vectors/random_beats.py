@@ -12,39 +12,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.kernels.words import philox_words
 from fpsim.vectors.beats import Codes, Palette, finite_codes
+from fpsim.vectors.draws import Draw
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
 
-__all__ = ["random_dots", "random_streams"]
+__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums"]
 
-_DOTS, _STREAMS = 1 << 48, 2 << 48
+_DOTS, _STREAMS, _TILES = 1 << 48, 2 << 48, 3 << 48
 #: A stream is one of 1..MAX_BEATS beats after CLEAR or LOAD.
 MAX_BEATS = 12
-
-
-class _Draw:
-    """Words of one Philox stream, in order."""
-
-    def __init__(self, seed: int, stream: int) -> None:
-        self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
-
-    def words(self, count: int) -> NDArray[np.uint64]:
-        """Return the next words; every draw starts at a multiple of four."""
-        out = np.empty(count, dtype=np.uint32)
-        philox_words(self._seed, self._stream, self._at, out)
-        self._at += (count + 3) // 4 * 4
-        return out.astype(np.uint64)
-
-    def below(self, bound: int, *shape: int) -> Codes:
-        """Return integers in 0..bound-1."""
-        words = self.words(int(np.prod(shape)))
-        return ((words * np.uint64(bound)) >> np.uint64(32)).astype(np.int64).reshape(shape)
-
-    def codes(self, table: Codes, *shape: int) -> Codes:
-        """Return members of a table."""
-        return table[self.below(table.size, *shape)]
 
 
 @lru_cache(maxsize=8)
@@ -54,7 +31,7 @@ def _palette(shape: Shape) -> Palette:
 
 def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
     """Return ``count`` independent dot products."""
-    draw = _Draw(seed, _DOTS + block)
+    draw = Draw(seed, _DOTS + block)
     columns = _operands(shape, draw, count)
     columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
     columns["c"] = _addends(shape, draw, columns)
@@ -63,7 +40,7 @@ def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
 
 def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
     """Return beats that accumulate: CLEAR or LOAD, then products with idle clocks between."""
-    draw = _Draw(seed, _STREAMS + block)
+    draw = Draw(seed, _STREAMS + block)
     columns = _operands(shape, draw, count)
     lengths = draw.below(MAX_BEATS, count) + 2
     starts = np.cumsum(lengths) - lengths
@@ -76,35 +53,54 @@ def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
     return columns
 
 
-def _operands(shape: Shape, draw: _Draw, count: int) -> Columns:
+def random_tile(
+    shape: Shape, seed: int, tile: int, sides: tuple[int, int], length: int
+) -> dict[str, Codes]:
+    """Return finite operand codes (M, K) and (N, K) of a tile, scales near one, addends (M, N).
+
+    Every second tile has addends; the first has zeros.
+    """
+    draw, spec, palette = Draw(seed, _TILES + tile), shape.spec, _palette(shape)
+    codes: dict[str, Codes] = {}
+    for operand, side in zip("ab", sides, strict=True):
+        codes[operand] = draw.codes(getattr(palette, operand), side, length)
+        if shape.group:
+            groups = -(-length // shape.group) * (1 + spec.splits(operand))
+            near = _near_one(palette, operand)
+            codes[f"{operand}_scale"] = draw.codes(near, side, groups)
+    values = (draw.below(1 << 12, *sides) - (1 << 11)) * (tile % 2) / 8.0
+    codes["c"] = palette.encode_addend(values)
+    return codes
+
+
+def _operands(shape: Shape, draw: Draw, count: int) -> Columns:
     """Draw operand and scale codes; one row in four is sparse, one in four keeps to few codes."""
     spec, palette = shape.spec, _palette(shape)
     mode = draw.below(8, count)
     columns: Columns = {}
     for operand in "ab":
-        fmt = getattr(spec, operand)
-        table = getattr(palette, operand)
-        codes = draw.codes(table, count, shape.k)
-        corners = draw.codes(palette.corner_codes(operand), count, shape.k)
-        codes = np.where((mode == 1)[:, None], corners, codes)
-        special = palette.special(operand)
+        dtype = getattr(spec, operand).dtype
+        codes = draw.codes(getattr(palette, operand).astype(dtype), count, shape.k)
+        corners = draw.codes(palette.corner_codes(operand).astype(dtype), count, shape.k)
+        np.copyto(codes, corners, where=(mode == 1)[:, None])
+        special = palette.special(operand).astype(dtype)
         if special.size and palette.nan:
             hit = draw.below(64 * shape.k, count, shape.k) == 0
-            codes = np.where(hit, draw.codes(special, count, shape.k), codes)
-        columns[operand] = codes.astype(fmt.dtype)
-    sparse = (draw.below(4, count, shape.k) > 0) & ((mode == 2) | (mode == 3))[:, None]
-    columns["a"] = np.where(sparse, palette.zero("a"), columns["a"]).astype(spec.a.dtype)
+            np.copyto(codes, draw.codes(special, count, shape.k), where=hit)
+        columns[operand] = codes
+    sparse = draw.below(4, count, shape.k) > 0
+    sparse &= ((mode == 2) | (mode == 3))[:, None]
+    np.copyto(columns["a"], spec.a.dtype.type(palette.zero("a")), where=sparse)
     if shape.group:
         for operand in "ab":
             name = f"{operand}_scale"
             fmt = getattr(spec, name)
             lanes = next(lane.lanes for lane in shape.lanes if lane.name == name)
-            near = _near_one(palette, operand)
-            codes = draw.codes(near, count, lanes)
+            codes = draw.codes(_near_one(palette, operand).astype(fmt.dtype), count, lanes)
             every = np.arange(1 << fmt.bits) if palette.nan else finite_codes(fmt)
-            anywhere = draw.codes(every, count, lanes)
-            codes = np.where(((mode & 3) == 3)[:, None], anywhere, codes)
-            columns[name] = codes.astype(fmt.dtype)
+            anywhere = draw.codes(every.astype(fmt.dtype), count, lanes)
+            np.copyto(codes, anywhere, where=((mode & 3) == 3)[:, None])
+            columns[name] = codes
     return columns
 
 
@@ -117,7 +113,7 @@ def _near_one(palette: Palette, operand: str) -> Codes:
     return near if near.size else codes
 
 
-def _addends(shape: Shape, draw: _Draw, columns: Columns) -> NDArray[np.uint64]:
+def _addends(shape: Shape, draw: Draw, columns: Columns) -> NDArray[np.uint64]:
     """Draw addend codes: zero, any bits, near minus the sum, or with an exponent near the sum's."""
     spec, palette = shape.spec, _palette(shape)
     fmt = spec.initial
@@ -128,16 +124,21 @@ def _addends(shape: Shape, draw: _Draw, columns: Columns) -> NDArray[np.uint64]:
     if not palette.nan:
         finite = fmt.decode(anything.astype(fmt.dtype))
         anything = np.where(np.isfinite(finite), anything, 0).astype(np.uint64)
-    sums = rough_sums(shape, columns)
-    limit = fmt.max_value
-    near = palette.encode_addend(np.clip(-sums, -limit, limit)).astype(np.uint64)
-    step = (draw.below(5, count) - 2).astype(np.int64)
-    top = np.uint64((1 << fmt.bits) - 1)
-    near = ((near.astype(np.int64) + step).view(np.uint64)) & top
-    shift = draw.below(33, count) - 16
-    around = palette.encode_addend(np.clip(np.ldexp(sums, shift), -limit, limit)).astype(np.uint64)
-    around = np.where(anything & np.uint64(1), around, around ^ (low & np.uint64(3)))
-    codes = np.choose(mode, [np.zeros_like(low), anything, near, around])
+    step, shift = draw.below(5, count) - 2, draw.below(33, count) - 16
+    codes = np.where(mode == 1, anything, np.uint64(0))
+    limit, top = fmt.max_value, np.uint64((1 << fmt.bits) - 1)
+
+    rows = np.flatnonzero(mode == 2)
+    sums = rough_sums(shape, {name: column[rows] for name, column in columns.items()})
+    near = palette.encode_addend(np.clip(-sums, -limit, limit))
+    codes[rows] = (near + step[rows]).view(np.uint64) & top
+
+    rows = np.flatnonzero(mode == 3)
+    sums = rough_sums(shape, {name: column[rows] for name, column in columns.items()})
+    moved = np.clip(np.ldexp(sums, shift[rows]), -limit, limit)
+    around = palette.encode_addend(moved).view(np.uint64)
+    flip = np.where(anything[rows] & np.uint64(1), np.uint64(0), low[rows] & np.uint64(3))
+    codes[rows] = around ^ flip
     if not palette.nan:
         codes = np.where(np.isfinite(fmt.decode(codes.astype(fmt.dtype))), codes, 0)
     return codes.astype(fmt.dtype)

@@ -4,7 +4,7 @@
 One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
 From the most significant bits down a word holds
 
-    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc
+    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc, [flags]
 
 Element 0 of a field is in its low bits. A scale covers ``group`` consecutive elements; an operand
 that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
@@ -27,7 +28,8 @@ from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
-from fpsim.vectors.stream import Field, Op
+from fpsim.vectors.flags import dot_flags
+from fpsim.vectors.stream import FLAG_BITS, Field, Op
 
 __all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
 
@@ -54,6 +56,7 @@ class Shape:
         spec: any unit with deterministic rounding.
         k: elements per vector, 1..1024.
         group: elements per scale; 0 leaves the scale fields out.
+        flags: whether words have status flags (`fpsim.vectors.flags`), from the exact model.
 
     Raises:
         FpsimError: stochastic rounding, or lengths that do not fit the unit.
@@ -62,6 +65,7 @@ class Shape:
     spec: MacSpec
     k: int
     group: int = 0
+    flags: bool = False
 
     def __post_init__(self) -> None:
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
@@ -80,7 +84,9 @@ class Shape:
             )
 
     @classmethod
-    def of(cls, spec: MacSpec, k: int | None = None, group: int | None = None) -> Shape:
+    def of(
+        cls, spec: MacSpec, k: int | None = None, group: int | None = None, flags: bool = False
+    ) -> Shape:
         """Return a shape with what is natural for the unit where nothing is given."""
         if k is None:
             k = natural_k(spec)
@@ -90,7 +96,7 @@ class Shape:
             else:
                 scaled = (spec.a_scale, spec.b_scale) != (E8M0, E8M0) or spec.sign_split != "none"
                 group = k if scaled else 0
-        return cls(spec, k, group)
+        return cls(spec, k, group, flags)
 
     @cached_property
     def groups(self) -> int:
@@ -108,6 +114,7 @@ class Shape:
                 count = self.groups * (1 + spec.splits(name))
                 fields.append(Lanes(f"{name}_scale", count, fmt.bits))
         fields += [Lanes("c", 1, spec.initial.bits), Lanes("acc", 1, spec.result.bits)]
+        fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
         return tuple(fields)
 
     @cached_property
@@ -157,9 +164,9 @@ class Shape:
         for lane in self.lanes:
             part = elements[:, at : at + lane.lanes]
             at += lane.lanes
-            dtype = np.uint8 if lane.name == "op" else self.format_of(lane.name).dtype
-            part = part.astype(dtype)
-            plain = lane.name in ("op", "c", "acc")
+            small = lane.name in ("op", "flags")
+            part = part.astype(np.uint8 if small else self.format_of(lane.name).dtype)
+            plain = lane.name in ("op", "c", "acc", "flags")
             columns[lane.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
         return columns
 
@@ -168,6 +175,11 @@ class Shape:
         with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN, as it should be
             unit = MacUnit(self.spec)
             return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.scales(columns)))
+
+    def trace(self, row: Columns, c: int) -> oracle.Trace:
+        """Return the exact model's trace of one vector that finds the accumulator ``c``."""
+        addend = np.asarray(c, dtype=self.spec.initial.dtype)
+        return oracle.trace(self.spec, row["a"], row["b"], addend, **self.scales(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
         """Return the scale arguments of `MacUnit.dot`."""
@@ -181,6 +193,13 @@ class Shape:
             scales[f"{name}_scale"] = codes
         return scales
 
+    def results(self, columns: Columns, start: int = 0) -> Columns:
+        """Return the fields that the unit gives, for vectors the first of which finds ``start``."""
+        acc = self.expected(columns, start)
+        if not self.flags:
+            return {"acc": acc}
+        return {"acc": acc, "flags": dot_flags(self, columns, acc, start)}
+
     def expected(self, columns: Columns, start: int = 0) -> NDArray[Any]:
         """Return the accumulator after every vector, the first of which finds ``start``.
 
@@ -191,10 +210,10 @@ class Shape:
         op = columns["op"]
         out = np.zeros(op.size, dtype=self.spec.result.dtype)
         dots = np.flatnonzero(op == Op.DOT)
+        if dots.size == op.size:
+            return self.dot(columns, columns["c"]).astype(out.dtype, copy=False)
         if dots.size:
             out[dots] = self.dot({k: v[dots] for k, v in columns.items()}, columns["c"][dots])
-        if dots.size == op.size:
-            return out
         if not self.feeds_back:
             raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
         out[op == Op.LOAD] = columns["c"][op == Op.LOAD]

@@ -24,11 +24,22 @@ from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
 
-__all__ = ["EXPONENT_BITS", "Field", "Op", "Section", "Stimulus", "VectorSet", "expected"]
+__all__ = [
+    "EXPONENT_BITS",
+    "FLAG_BITS",
+    "Field",
+    "Op",
+    "Section",
+    "Stimulus",
+    "VectorSet",
+    "expected",
+]
 
 #: Width of the exponent field, two's complement: the sum of two E8M0 exponents.
 EXPONENT_BITS = 9
 EXPONENT_MIN, EXPONENT_MAX = -254, 254
+#: Width of the field of status flags (`fpsim.vectors.flags`).
+FLAG_BITS = 5
 
 
 class Op(IntEnum):
@@ -115,8 +126,15 @@ class VectorSet:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Fields from the most significant bits down: op, a, b, [exp], c, acc."""
-        return word_fields(self.spec, "exp" in self.columns)
+        """Fields from the most significant bits down: op, a, b, [exp], c, acc, [flags]."""
+        return word_fields(self.spec, "exp" in self.columns, "flags" in self.columns)
+
+    @property
+    def exponents(self) -> NDArray[np.int64]:
+        """The exponent added to each product; zeros without that field."""
+        if "exp" not in self.columns:
+            return np.zeros(self.count, dtype=np.int64)
+        return (self.columns["exp"].view(np.int64) << (64 - EXPONENT_BITS)) >> (64 - EXPONENT_BITS)
 
     def __iter__(self) -> Iterator[dict[str, int]]:
         """Yield vectors as dicts of integers."""
@@ -145,11 +163,12 @@ class VectorSet:
         return cls(spec, seed, strategy, columns, stimulus.sections())
 
 
-def word_fields(spec: MacSpec, exponents: bool) -> tuple[Field, ...]:
+def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Field, ...]:
     """Return the fields of a vector word of a unit."""
     widths = [("op", 2), ("a", spec.a.bits), ("b", spec.b.bits)]
     widths += [("exp", EXPONENT_BITS)] * exponents
     widths += [("c", spec.result.bits), ("acc", spec.result.bits)]
+    widths += [("flags", FLAG_BITS)] * flags
     fields = []
     lsb = sum(width for _, width in widths)
     for name, width in widths:

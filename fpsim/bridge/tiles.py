@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiles of a model's linear layers as vectors: codes and scales as the network produced them.
+
+The model runs converted (`fpsim.bridge.convert`), so a layer sees what the layers before it
+computed on the unit. A tile of it is some rows of its input and some of its output channels, both
+as cast for the unit; what the bridge multiplies in float afterwards (scales of whole rows or
+tensors) is no part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fpsim.bridge.convert import conversion_of, convert, restore
+from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.operand import Operand
+from fpsim.bridge.product import derived_unit
+from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.errors import FpsimError
+from fpsim.spec import MacSpec
+from fpsim.unit import MacUnit, get_unit
+from fpsim.vectors.shape import Shape, natural_k
+from fpsim.vectors.tiles import Tile, TilePlan, TileSize
+
+__all__ = ["layer_operands", "model_tiles"]
+
+
+@torch.no_grad()
+def layer_operands(
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    recipe: str | Recipe = "mxfp4",
+    unit: str | MacSpec | MacUnit = "exact",
+    layer: str = "*",
+    calibration: Any = None,
+) -> dict[str, tuple[Operand, Operand]]:
+    """Return input and weight of each linear layer whose name matches ``layer``, as cast.
+
+    The model is converted, run on ``batch`` and restored.
+
+    Raises:
+        FpsimError: as `convert`; no such layer, one that stays float, or one the batch never met.
+    """
+    chosen = get_recipe(recipe)
+    convert(model, chosen, unit, calibration=calibration)
+    try:
+        replaced = conversion_of(model).replaced
+        names = [name for name in replaced if fnmatch(name, layer)]
+        if not names:
+            raise FpsimError(
+                f"layer: {layer!r} matches none of {len(replaced)}: {', '.join(replaced[:8])}, ..."
+            )
+        if chosen.weights_only:
+            raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
+        inputs: dict[str, Operand] = {}
+        handles = []
+        for name in names:
+            module = model.get_submodule(name)
+            assert isinstance(module, SimulatedLinear)
+            handles.append(module.register_forward_pre_hook(_recorder(inputs, name)))
+        try:
+            model(**batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        unmet = [name for name in names if name not in inputs]
+        if unmet:
+            raise FpsimError(f"layer: the text never reached {unmet[0]}")
+        return {name: (inputs[name], _weight(model, name)) for name in names}
+    finally:
+        restore(model)
+
+
+def _recorder(inputs: dict[str, Operand], name: str) -> Any:
+    def record(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(module, SimulatedLinear)
+        x = args[0]
+        for transform in module.transforms:
+            x = transform.inputs(x)
+        inputs[name] = module.cast_input(x)
+
+    return record
+
+
+def _weight(model: nn.Module, name: str) -> Operand:
+    module = model.get_submodule(name)
+    assert isinstance(module, SimulatedLinear)
+    return module.operand()
+
+
+def model_tiles(
+    operands: Mapping[str, tuple[Operand, Operand]],
+    unit: str | MacSpec | MacUnit,
+    size: TileSize,
+    *,
+    per_layer: int = 1,
+    k: int | None = None,
+    flags: bool = False,
+    source: Mapping[str, Any] | None = None,
+) -> TilePlan:
+    """Return tiles of layers' operands as a set of vectors, ``per_layer`` of each.
+
+    Tiles are spread evenly over rows and output channels; their K starts at element 0 and goes to
+    the end of the shortest row unless ``size`` says less. ``k`` is a beat's elements: a step of the
+    unit, or a scale block, if absent. ``source`` goes into the manifest.
+
+    Raises:
+        FpsimError: a tile larger than a layer, layers of different formats, or a length that does
+            not fit the blocks.
+    """
+    if not isinstance(per_layer, int) or isinstance(per_layer, bool) or per_layer < 1:
+        raise FpsimError(f"tiles: {per_layer!r} is not a positive integer")
+    pairs = {name: _same_blocks(*pair) for name, pair in operands.items()}
+    units = {derived_unit(get_unit(unit), *pair).spec for pair in pairs.values()}
+    blocks = {_block(*pair) for pair in pairs.values()}
+    if len(units) > 1 or len(blocks) > 1:
+        raise FpsimError("layer: these layers have different formats; choose them by --layer")
+    spec, block = units.pop(), blocks.pop()
+    length = min(pair[0].codes.shape[1] for pair in pairs.values())
+    whole = TileSize(size.m, size.n, length if size.k is None else size.k)
+    assert whole.k is not None
+    step = k or _beat(spec, block)
+    cuts: list[_Cut] = []
+    for name, (a, b) in pairs.items():
+        sizes = (("M", size.m, a.codes.shape[0]), ("N", size.n, b.codes.shape[0]),
+                 ("K", whole.k, a.codes.shape[1]))  # fmt: skip
+        for what, wanted, there in sizes:
+            if wanted > there:
+                raise FpsimError(f"tile: {what} is {wanted}, but {name} has {there}")
+        for i in range(per_layer):
+            rows, columns = (_start(i, per_layer, there - wanted) for _, wanted, there in sizes[:2])
+            label = f"{name}[{rows}:{rows + size.m},{columns}:{columns + size.n}]"
+            cuts.append(_Cut(label, name, rows, columns))
+    shape = Shape(spec, step, block, flags)
+    names = tuple(cut.label for cut in cuts)
+    if len(set(names)) < len(names):
+        raise FpsimError(f"tiles: {per_layer} of {size.m}x{size.n} are more than a layer has")
+    about = {"kind": "model", **(source or {})}
+    return TilePlan(shape, whole, names, _Maker(pairs, cuts, whole), source=about)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where a tile lies in a layer."""
+
+    label: str
+    layer: str
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class _Maker:
+    pairs: dict[str, tuple[Operand, Operand]]
+    cuts: list[_Cut]
+    size: TileSize
+
+    def __call__(self, index: int) -> Tile:
+        cut, size = self.cuts[index], self.size
+        a, b = self.pairs[cut.layer]
+        rows, columns = slice(cut.row, cut.row + size.m), slice(cut.column, cut.column + size.n)
+        c = np.zeros((size.m, size.n), dtype=np.int64)
+        part = (_codes(a, rows, size), _codes(b, columns, size))
+        scales = (_scales(a, rows, size), _scales(b, columns, size))
+        return Tile(cut.label, *part, c, *scales)
+
+
+def _codes(operand: Operand, part: slice, size: TileSize) -> NDArray[Any]:
+    return operand.codes[part, : size.k]
+
+
+def _scales(operand: Operand, part: slice, size: TileSize) -> NDArray[Any] | None:
+    assert size.k is not None
+    if operand.scales is None:
+        return None
+    return operand.scales[part, : -(-size.k // operand.block)]
+
+
+def _same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
+    if a.scales is None or b.scales is None or a.block == b.block:
+        return a, b
+    block = math.gcd(a.block, b.block)
+    return a.with_block(block), b.with_block(block)
+
+
+def _block(a: Operand, b: Operand) -> int:
+    """Return the elements per scale of either operand; 0 without scales."""
+    return next((x.block for x in (a, b) if x.scales is not None), 0)
+
+
+def _beat(spec: MacSpec, block: int) -> int:
+    """Return a beat's elements: a step of the unit, in whole blocks."""
+    step = natural_k(spec)
+    return -(-step // block) * block if block else step
+
+
+def _start(index: int, count: int, room: int) -> int:
+    return room * index // (count - 1) if count > 1 else 0

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be written as a set of dot products: sections cut into blocks, and their header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import fpsim
+from fpsim.spec import MacSpec
+from fpsim.vectors.formats import OPS
+from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.stream import Section
+
+__all__ = ["SCHEMA", "DotSource", "Job", "Progress", "header_of", "shape_of"]
+
+SCHEMA = 2
+
+#: A block: the number of its part and its number there.
+Job = tuple[int, int]
+#: Takes vectors done and vectors in all.
+Progress = Callable[[int, int], None]
+
+
+class DotSource(Protocol):
+    """What can be written: `fpsim.vectors.dots.DotPlan`, a selection, tiles of a model."""
+
+    @property
+    def shape(self) -> Shape:
+        """Unit and lanes."""
+        ...
+
+    @property
+    def strategy(self) -> str:
+        """How the vectors were chosen."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random ones."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        ...
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Named runs of vectors."""
+        ...
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: JSON-ready, empty for most."""
+        ...
+
+    def jobs(self) -> list[Job]:
+        """Return the blocks, in order."""
+        ...
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        ...
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return one block with its results."""
+        ...
+
+
+def header_of(source: DotSource) -> dict[str, Any]:
+    """Return what a header says of a set."""
+    shape = source.shape
+    return {
+        "schema": SCHEMA,
+        "generator": f"fpsim {fpsim.__version__}",
+        "unit": shape.spec.to_dict(),
+        "canonical": shape.spec.canonical_name,
+        "equation": shape.spec.equation,
+        "strategy": source.strategy,
+        "seed": source.seed,
+        "count": source.count,
+        "k": shape.k,
+        "group": shape.group,
+        "ops": OPS,
+        "fields": [vars(f) for f in shape.fields],
+        "word_bits": shape.word_bits,
+        "sections": [vars(s) for s in source.sections],
+    } | source.extra
+
+
+def shape_of(header: dict[str, Any]) -> Shape:
+    """Return the shape of a set from its header.
+
+    Raises:
+        FpsimError: a unit or lengths that cannot be.
+    """
+    flags = any(isinstance(f, dict) and f.get("name") == "flags" for f in header["fields"])
+    return Shape(MacSpec.from_dict(header["unit"]), header["k"], header["group"], flags)
