@@ -28,12 +28,6 @@ CHOSEN = [
     ("dot_chain", "stream_pipe.sv", "a stalled pipeline repeats beats"),
 ]
 
-#: Faults that the vectors should show and do not; see the README.
-HOLES = {
-    "dot_block": {"infinity in the accumulator is ignored", "infinity has the sign of the sum"},
-}
-
-
 @cache
 def committed(family: str) -> dict[str, Any]:
     text = (HERE / "reports" / f"{family}.json").read_text(encoding="utf-8")
@@ -66,7 +60,7 @@ def test_a_report_covers_every_fault(family: str) -> None:
         assert row.get("excused") == excuse(family, fault)
         assert sum(key in row for key in ("shown", "excused", "missed")) == 1
     assert table["shown"] == sum("shown" in row for row in rows.values()) >= 20
-    assert {row["fault"] for row in rows.values() if "missed" in row} == HOLES.get(family, set())
+    assert not [row["fault"] for row in rows.values() if "missed" in row]
 
 
 def test_every_excuse_is_needed() -> None:

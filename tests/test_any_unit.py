@@ -72,7 +72,7 @@ def single(case: MatmulCase) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_dot_equals_the_oracle(kind: str, data: st.DataObject) -> None:
     special = data.draw(st.booleans())
     case = data.draw(matmul_cases(all_specs(KINDS[kind]), max_k=11, special=special))

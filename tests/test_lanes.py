@@ -6,11 +6,12 @@ Expected codes are the oracle's, or the scalar kernels' where a space is exhaust
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import HOST, chain, float_format, oracle_matmul, unit_of
+from helpers import HOST, chain, float_format, oracle_matmul, sweep, unit_of
 from numpy.typing import NDArray
 
 from fpsim import FpsimError, MacUnit, RandomBits, get_format
@@ -179,9 +180,17 @@ def test_a_node_sees_what_is_far_below() -> None:
     assert decoded[0, 0] == 2.0**24 + 2 and decoded[1, 0] == 2.0**-24 + 2.0**-47
 
 
-@pytest.mark.parametrize("addend", Joins)
-@pytest.mark.parametrize("rounding", ["rne", "rdn"])
-@pytest.mark.parametrize(("k", "radix", "products"), [(130, 2, None), (200, 4, 100)])
+@pytest.mark.parametrize(
+    ("addend", "rounding", "k", "radix", "products"),
+    sweep(
+        product(Joins, ["rne", "rdn"], [130], [2], [None]),
+        quick=[(Joins.LEAF, "rne", 130, 2, None), (Joins.ROOT, "rdn", 130, 2, None)],
+    )
+    + sweep(
+        product(Joins, ["rne", "rdn"], [136], [4], [68]),
+        quick=[(Joins.FUSED, "rdn", 136, 4, 68)],
+    ),
+)
 def test_large_trees_of_every_join(
     addend: Joins, rounding: str, k: int, radix: int, products: int | None
 ) -> None:

@@ -90,6 +90,8 @@ def scaled_to_ends(beats: Beats) -> None:
     m = fmt.mantissa_bits
     small = both_signs(fmt, np.array([0, 1, 2, 3, (1 << m) - 1, 1 << m], dtype=np.int64))
     big = both_signs(fmt, fmt.max_code - np.arange(3, dtype=np.int64))
+    if fmt.inf_code is not None:  # which an overflow of the other sign must not touch
+        big = np.concatenate([big, [fmt.inf_code, fmt.inf_code | fmt.sign_bit]])
     palette, k = beats.palette, beats.shape.k
     one, low = palette.product("one"), palette.product("smallest")
     a, b = palette.few(6)

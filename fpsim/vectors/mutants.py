@@ -115,7 +115,25 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
         found.append(Mutant("zeros negative", lambda x, c: _negative(shape.dot(x, c), sign)))
     if shape.group:
         found += _scale_mutants(shape, change)
+    if _overflows(shape):
+        found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
     return found
+
+
+def _overflows(shape: Shape) -> bool:
+    """Return whether scaled products alone can exceed an accumulator that has infinities."""
+    spec, result = shape.spec, shape.spec.result
+    if not (shape.group and isinstance(result, FloatFormat) and result.infinity):
+        return False
+    largest = spec.a_scale.max_value * spec.b_scale.max_value * shape.group
+    return spec.initial == result and largest > result.max_value
+
+
+def _overflowing(shape: Shape, columns: Columns, c: Codes) -> Codes:
+    """Return results where a sum that is infinite by itself replaces an infinite addend."""
+    alone, result = shape.dot(columns, np.zeros_like(c)), shape.spec.result
+    both = np.isinf(result.decode(c)) & np.isinf(result.decode(alone))
+    return np.where(both, alone, shape.dot(columns, c))
 
 
 def _scale_mutants(
