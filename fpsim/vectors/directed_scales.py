@@ -90,8 +90,9 @@ def scaled_to_ends(beats: Beats) -> None:
     m = fmt.mantissa_bits
     small = both_signs(fmt, np.array([0, 1, 2, 3, (1 << m) - 1, 1 << m], dtype=np.int64))
     big = both_signs(fmt, fmt.max_code - np.arange(3, dtype=np.int64))
+    infinite = np.array([], dtype=np.int64)
     if fmt.inf_code is not None:  # which an overflow of the other sign must not touch
-        big = np.concatenate([big, [fmt.inf_code, fmt.inf_code | fmt.sign_bit]])
+        infinite = np.array([fmt.inf_code, fmt.inf_code | fmt.sign_bit])
     palette, k = beats.palette, beats.shape.k
     one, low = palette.product("one"), palette.product("smallest")
     a, b = palette.few(6)
@@ -102,6 +103,7 @@ def scaled_to_ends(beats: Beats) -> None:
     for addends, places in (
         (small, range(lowest - 7, lowest + 4)),
         (big, range(fmt.exponent_max - m - 6, fmt.exponent_max + 2)),
+        (infinite, range(fmt.exponent_max + 8, fmt.exponent_max + 9)),
     ):
         for exponent in places:
             scales = _scales_of(beats, exponent)
