@@ -28,6 +28,7 @@ CHOSEN = [
     ("dot_chain", "stream_pipe.sv", "a stalled pipeline repeats beats"),
 ]
 
+
 @cache
 def committed(family: str) -> dict[str, Any]:
     text = (HERE / "reports" / f"{family}.json").read_text(encoding="utf-8")

@@ -103,7 +103,7 @@ def scaled_to_ends(beats: Beats) -> None:
     for addends, places in (
         (small, range(lowest - 7, lowest + 4)),
         (big, range(fmt.exponent_max - m - 6, fmt.exponent_max + 2)),
-        (infinite, range(fmt.exponent_max + 8, fmt.exponent_max + 9)),
+        (infinite, (fmt.exponent_max + 1, fmt.exponent_max + 8)),
     ):
         for exponent in places:
             scales = _scales_of(beats, exponent)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
+from fpsim.names import E8M0
 from fpsim.oracle import numbers
 from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
@@ -117,6 +118,7 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
         found += _scale_mutants(shape, change)
     if _overflows(shape):
         found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
+        found.append(Mutant("infinite addend as a power of two", partial(_cancelling, shape)))
     return found
 
 
@@ -124,6 +126,8 @@ def _overflows(shape: Shape) -> bool:
     """Return whether scaled products alone can exceed an accumulator that has infinities."""
     spec, result = shape.spec, shape.spec.result
     if not (shape.group and isinstance(result, FloatFormat) and result.infinity):
+        return False
+    if spec.a_scale != E8M0:
         return False
     largest = spec.a_scale.max_value * spec.b_scale.max_value * shape.group
     return spec.initial == result and largest > result.max_value
@@ -134,6 +138,18 @@ def _overflowing(shape: Shape, columns: Columns, c: Codes) -> Codes:
     alone, result = shape.dot(columns, np.zeros_like(c)), shape.spec.result
     both = np.isinf(result.decode(c)) & np.isinf(result.decode(alone))
     return np.where(both, alone, shape.dot(columns, c))
+
+
+def _cancelling(shape: Shape, columns: Columns, c: Codes) -> Codes:
+    """Return results where an infinite addend, read as 2^(emax + 1), is cancelled by a sum."""
+    result = shape.spec.result
+    assert isinstance(result, FloatFormat)
+    scale = columns["a_scale"]
+    halves = columns | {"a_scale": np.where((scale > 0) & (scale < 255), scale - 1, scale)}
+    half = result.decode(shape.dot(halves, np.zeros_like(c)))
+    addend = result.decode(c)
+    cancels = np.isinf(addend) & (half == -np.copysign(2.0**result.exponent_max, addend))
+    return np.where(cancels, 0, shape.dot(columns, c)).astype(c.dtype)
 
 
 def _scale_mutants(
