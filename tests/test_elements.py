@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import DETERMINISTIC, critical_values, float_format, overflows, sweep
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import float_formats
@@ -131,6 +131,7 @@ def test_flags_when_flushing(name: str) -> None:
         check_flags(values, fmt, rounding, Overflow.SATURATE, ftz=True)
 
 
+@settings(max_examples=40)
 @given(float_formats(max_bits=16), st.lists(st.floats(allow_nan=False), min_size=1, max_size=4))
 def test_flags_of_any_format(fmt: FloatFormat, far: list[float]) -> None:
     """Vector kernels included: every layout, lanes of both widths."""
