@@ -8,7 +8,9 @@ standard error).
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import fpsim
@@ -35,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = _parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None
     try:
         status: int = args.run(args)
     except FpsimError as error:
@@ -45,4 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return status
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _stop(number: int, _: object) -> None:
+    """End as on an error, so that child processes and partial files are cleared away."""
+    raise SystemExit(128 + number)
