@@ -12,6 +12,7 @@ import pytest
 import fpsim
 from fpsim import vectors
 from fpsim.errors import FpsimError
+from fpsim.hdl.adapter import beat_writer
 from fpsim.hdl.dut_toml import read_dut
 from fpsim.hdl.encodings import ENCODINGS, decode, encode
 from fpsim.hdl.guesses import Case, guesses
@@ -117,6 +118,22 @@ def test_a_mistake_in_the_file_is_named(old: str, new: str, message: str, tmp_pa
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FpsimError, match=r"dut: .*none.toml cannot be read"):
         read_dut(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("class Mine(Adapter): pass", "Mine in .* does not define beats, result"),
+        ("class Mine: pass", "has no class 'Mine' derived from"),
+        ("class Mine(Adapter): 1 / 0", "raises ZeroDivisionError"),
+    ],
+)
+def test_a_bad_adapter_is_named(source: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"from fpsim.hdl import Adapter\n{source}\n")
+    text = MAC[: MAC.index("[[input.beats]]")] + "[output]\nlatency = 2\n"
+    design = dut(f'adapter = "mine.py:Mine"\n{text}', tmp_path)
+    with pytest.raises(FpsimError, match=f"adapter: .*{message}"):
+        beat_writer(design, made_for(design, fpsim.get_unit("e2m1-fixed24q2").spec, count=5))
 
 
 def test_lines_of_a_stream(tmp_path: Path) -> None:

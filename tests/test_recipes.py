@@ -131,6 +131,15 @@ def test_a_recipe_is_one_class_in_one_place(monkeypatch: pytest.MonkeyPatch) -> 
     assert model[1].input_cast is None
 
 
+def test_half_a_recipe_is_refused() -> None:
+    class Half(Recipe):
+        def weight(self, layer: str) -> BlockCast | None:
+            return None
+
+    with pytest.raises(FpsimError, match="recipe: half: Half does not define activation"):
+        register("half")(Half)
+
+
 def test_bits_are_read_as_the_tables_write_them() -> None:
     assert Bits.parse("4/4/8") == Bits(4, 4, 8)
     assert str(Bits.parse("8/4")) == "16/8/4"

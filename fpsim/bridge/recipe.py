@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -92,7 +93,7 @@ class AttentionCasts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(ABC):
     """What is cast; None means: stays float. Derive from it and override what differs.
 
     Fields are options. `bits` is the E/W/A setting; a subclass decides what a width means.
@@ -107,13 +108,13 @@ class Recipe:
     #: Whether `calibrated` must be called before layers can be cast.
     needs_calibration: ClassVar[bool] = False
 
+    @abstractmethod
     def weight(self, layer: str) -> Cast | None:
         """Return the cast of a layer's weight, rows (out_features, in_features)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def activation(self, layer: str) -> Cast | None:
         """Return the cast of a layer's input, rows (tokens, in_features)."""
-        raise NotImplementedError
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return the casts of an attention layer's two products; None: they stay float."""
@@ -148,9 +149,18 @@ _Kind = TypeVar("_Kind", bound=type[Recipe])
 
 
 def register(name: str, **preset: Any) -> Callable[[_Kind], _Kind]:
-    """Return a decorator that makes a recipe class known as ``name``, with options preset."""
+    """Return a decorator that makes a recipe class known as ``name``, with options preset.
+
+    Raises:
+        FpsimError: a class that does not define what a recipe must.
+    """
 
     def known(kind: _Kind) -> _Kind:
+        missing = sorted(getattr(kind, "__abstractmethods__", ()))
+        if missing:
+            raise FpsimError(
+                f"recipe: {name}: {kind.__name__} does not define {', '.join(missing)}"
+            )
         _RECIPES[name] = _Entry(kind, preset)
         return kind
 

@@ -17,6 +17,7 @@ An adapter runs before the simulation, so it works with every bench and never sl
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,7 +40,7 @@ __all__ = ["Adapter", "beat_writer"]
 Vector = Mapping[str, Any]
 
 
-class Adapter:
+class Adapter(ABC):
     """Beats of a design, one vector at a time; see the module.
 
     A vector is a dictionary: ``op`` (as `fpsim.vectors.Op`), ``a``, ``b``, ``a_scale``,
@@ -58,13 +59,13 @@ class Adapter:
         """Return whether the design can be told a vector; by default dot products only."""
         return bool(vector["op"] == Op.DOT)
 
+    @abstractmethod
     def beats(self, vector: Vector) -> Sequence[Mapping[str, int]]:
         """Return the beats of a vector, at least one; ports that a beat leaves out are 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self, vector: Vector) -> Mapping[str, int]:
         """Return what the outputs must be after the last beat."""
-        raise NotImplementedError
 
     def code(self, seen: Mapping[str, int]) -> int:
         """Return the accumulator code that the outputs carry; by default the first output."""
@@ -168,4 +169,7 @@ def _load(name: str, directory: Path) -> type[Adapter]:
     found = getattr(module, kind, None)
     if not isinstance(found, type) or not issubclass(found, Adapter):
         raise FpsimError(f"adapter: {path} has no class {kind!r} derived from fpsim.hdl.Adapter")
+    missing = sorted(found.__abstractmethods__)
+    if missing:
+        raise FpsimError(f"adapter: {kind} in {path} does not define {', '.join(missing)}")
     return found

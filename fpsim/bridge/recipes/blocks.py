@@ -7,6 +7,7 @@ needed. Wider settings of MXFP4 use the MX formats of that width.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,9 +44,9 @@ class BlockRecipe(Recipe):
         for width in (self.bits.weight, self.bits.activation, self.bits.embedding):
             self._cast(width)
 
+    @abstractmethod
     def format(self, width: int) -> BlockFormat:
         """Return the block format of a width."""
-        raise NotImplementedError
 
     def _cast(self, width: int) -> Cast | None:
         return None if width in FLOAT_BITS else _cast(self.format(width))

@@ -26,6 +26,7 @@ This module imports nothing of fpsim: a simulation starts at once.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,21 +94,21 @@ class _Flag:
         return "" if self.handle is None else f"{self.handle._name}={self.handle.value!s}"
 
 
-class _Agent:
+class _Agent(ABC):
     """What acts once per clock: `present` after the falling edge, `settle` before the rising."""
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
 
+    @abstractmethod
     def present(self) -> None:
         """Drive inputs of the design."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self) -> Any:
         """Look at what the design answers."""
-        raise NotImplementedError
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (a hook that most leave as it is)
         """Fail where nothing goes on."""
 
     def start(self) -> Any:
