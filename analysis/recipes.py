@@ -83,7 +83,7 @@ def cells(rows: list[str], settings: list[str], units: list[str]) -> list[tuple[
 
 def transformed(rows: list[str]) -> list[str]:
     """Return ``recipe + transforms`` of every row that transforms were asked for."""
-    bases = {"INT4": "int4", "MXFP4 floor": "mxfp4", "NVFP4": "nvfp4"}
+    bases = {"INT4": "int4", "MXFP4 floor": "mxfp4", "NVFP4": "nvfp4", "FPQ": "llm-fp4"}
     return [f"{bases[row]} + {t}" for row in rows if row in bases for t in TRANSFORMS]
 
 
@@ -177,7 +177,9 @@ def measure(loaded: Any, task: Any, recipe: str, unit: str, rows: int) -> dict[s
         with bar(f"calibrating {recipe}") as report:
             # How the constants are used does not change them.
             searched = recipe.replace(":fold=true", "")
-            calibration = calibrate_for(loaded, task, searched, rows=rows, report=report)
+            calibration = calibrate_for(
+                loaded, task, searched, rows=rows, transforms=transforms, report=report
+            )
     return evaluate_task(
         loaded, task, base, unit, calibration=calibration, transforms=transforms
     )  # fmt: skip
