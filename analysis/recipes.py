@@ -57,6 +57,11 @@ ROWS: dict[str, dict[str, str]] = {
     "FPQ": {"4/4/4": "llm-fp4", "4/4/8": "llm-fp4@4/4/8", "8/8/8": "llm-fp4@8/8/8"},
     "FPQ, corrected grid": {"4/4/4": "llm-fp4:grid=corrected"},
     "FPQ, folded": {"4/4/4": "llm-fp4:fold=true"},
+    "FPQ, attention too": {
+        "4/4/4": "llm-fp4:quantize_attention=true",
+        "8/8/8": "llm-fp4@8/8/8:quantize_attention=true",
+    },
+    "FPQ, Fisher": {"4/4/4": "llm-fp4:objective=fisher"},
 }
 #: Transforms of INT4 and MXFP4 that the last rows of the table compare.
 TRANSFORMS = ("hadamard", "smoothquant", "outliers:count=16")

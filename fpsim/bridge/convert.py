@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fpsim.bridge import attention
-from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear
+from fpsim.bridge.linear import CastEmbedding, InputCasts, SimulatedLinear, is_linear
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
 from fpsim.bridge.transformed import fingerprints, layer_transforms
 from fpsim.bridge.transforms import Transform, get_transforms
@@ -115,8 +115,9 @@ def convert(
     changes = layer_transforms(model, taken, get_transforms(transforms), batches)
     if chosen.needs_calibration:
         chosen.check_layers(fingerprints(taken, changes))
+    casts = InputCasts()
     fresh: dict[str, nn.Module] = {
-        name: SimulatedLinear(linear, chosen, mac, name, changes[name])
+        name: SimulatedLinear(linear, chosen, mac, name, changes[name], casts)
         for name, linear in taken.items()
     }
     embeddings = _embeddings(model, chosen, patterns)
