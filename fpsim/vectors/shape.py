@@ -28,6 +28,7 @@ from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
+from fpsim.vectors.fills import ranks
 from fpsim.vectors.flags import dot_flags
 from fpsim.vectors.stream import FLAG_BITS, Field, Op
 
@@ -217,20 +218,28 @@ class Shape:
         if not self.feeds_back:
             raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
         out[op == Op.LOAD] = columns["c"][op == Op.LOAD]
-        holds = (op == Op.MAC) | (op == Op.IDLE)
-        index = np.arange(op.size)
-        rank = index - np.maximum.accumulate(np.where(holds, -1, index))
+        rank = _ranks((op == Op.MAC) | (op == Op.IDLE))
         order = np.argsort(rank, kind="stable")
+        part = {n: column[order] for n, column in columns.items() if n not in ("c", "acc")}
         ends = np.cumsum(np.bincount(rank))
         for low, high in pairwise(ends.tolist()):
             rows = order[low:high]
-            before = np.where(rows > 0, out[rows - 1], start).astype(out.dtype)
+            before = out[rows - 1]
+            if rows[0] == 0:
+                before[0] = start
+            mac = np.flatnonzero(part["op"][low:high] == Op.MAC)
+            if mac.size:
+                some = {name: column[low:high][mac] for name, column in part.items()}
+                before[mac] = self.dot(some, before[mac])
             out[rows] = before
-            mac = op[rows] == Op.MAC
-            if mac.any():
-                part = {k: v[rows[mac]] for k, v in columns.items()}
-                out[rows[mac]] = self.dot(part, before[mac])
         return out
+
+
+def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return how many vectors back the last one is that does not depend on the one before it."""
+    rank = np.empty(holds.size, dtype=np.int64)
+    # Stable sorts of 16-bit integers take linear time.
+    return rank.astype(np.uint16) if ranks(holds, rank) < 1 << 16 else rank
 
 
 def stages_of(stage: Stage) -> list[Any]:

@@ -206,11 +206,15 @@ def expected(
         if not np.isfinite(product).all():
             raise FpsimError("operands: a NaN or infinite operand has no fixed-point product")
         start = stage.initial.integers(c)
-        mac.fixed_stream(op, product, start, stage.initial.grid(stage.overflow), mode, out)
+        mac.fixed_stream(
+            op, product, start, 0, stage.initial.grid(stage.overflow), mode, np.zeros(1), 0, out
+        )
         return out
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)
-    bad = mac.chain_stream(op, product, c, stage.format.layout, limits, mode, out)
+    bad = mac.chain_stream(
+        op, product, c, 0, stage.format.layout, limits, mode, np.zeros(1), 0, out
+    )
     if bad >= 0:
         raise FpsimError(
             f"vector {bad}: the result is NaN, which has no code in {spec.result.name}"
