@@ -8,7 +8,7 @@ from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 
-__all__ = ["philox_words", "read_words", "write_words"]
+__all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -104,11 +104,11 @@ def philox_words(seed, stream, start, out):
     """
     for c in prange((out.size + _CHUNK - 1) // _CHUNK):
         first = c * _CHUNK
-        _philox(seed, stream, start + first, out[first : first + _CHUNK])
+        philox_chunk(seed, stream, start + first, out[first : first + _CHUNK])
 
 
 @njit
-def _philox(seed, stream, start, out):
+def philox_chunk(seed, stream, start, out):
     """Do the same in one thread; this loop becomes vector code, and would not in a `prange`."""
     blocks = (out.size + 3) // 4
     for j in range(blocks):

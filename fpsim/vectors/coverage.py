@@ -22,8 +22,8 @@ from fpsim.vectors.beats import finite_codes
 from fpsim.vectors.clocked import as_dots
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
-from fpsim.vectors.explain import schema_of
 from fpsim.vectors.features import bins_of
+from fpsim.vectors.manifests import schema_of
 from fpsim.vectors.models import MODELS, type_of
 from fpsim.vectors.search import model_expectations
 from fpsim.vectors.shape import Columns, Shape, stages_of, takes_nan

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,27 +30,17 @@ from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
 from fpsim.vectors.fills import ranks
 from fpsim.vectors.flags import dot_flags
-from fpsim.vectors.stream import FLAG_BITS, Field, Op
+from fpsim.vectors.stream import FLAG_BITS, Op
+from fpsim.vectors.words import Columns, Lanes, Words
 
 __all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
 
-#: Columns of a set by field name: codes (n,) or (n, lanes).
-Columns = dict[str, NDArray[Any]]
 OP_BITS = 3
 MAX_K = 1024
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """A field as lanes of equal width."""
-
-    name: str
-    lanes: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Shape:
+class Shape(Words):
     """A unit and how its dot products are cut into words.
 
     Args:
@@ -67,6 +57,7 @@ class Shape:
     k: int
     group: int = 0
     flags: bool = False
+    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
@@ -118,26 +109,6 @@ class Shape:
         fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
         return tuple(fields)
 
-    @cached_property
-    def fields(self) -> tuple[Field, ...]:
-        """The same as bit positions in the word."""
-        lsb = self.word_bits
-        fields = []
-        for lane in self.lanes:
-            lsb -= lane.lanes * lane.width
-            fields.append(Field(lane.name, lsb, lane.lanes * lane.width))
-        return tuple(fields)
-
-    @cached_property
-    def word_bits(self) -> int:
-        """Bits of a word."""
-        return sum(lane.lanes * lane.width for lane in self.lanes)
-
-    @cached_property
-    def widths(self) -> NDArray[np.int64]:
-        """Bits of every element of a word, most significant first."""
-        return np.array([f.width for f in self.lanes for _ in range(f.lanes)], dtype=np.int64)
-
     @property
     def feeds_back(self) -> bool:
         """Whether a result can be the next addend, so that there are streams."""
@@ -149,17 +120,8 @@ class Shape:
         formats = {"a": spec.a, "b": spec.b, "a_scale": spec.a_scale, "b_scale": spec.b_scale}
         return formats.get(name) or (spec.initial if name == "c" else spec.result)
 
-    def elements(self, columns: Columns) -> NDArray[np.uint64]:
-        """Return columns as elements of words (n, E)."""
-        parts = []
-        for lane in self.lanes:
-            column = columns[lane.name]
-            column = column[:, ::-1] if column.ndim == 2 else column[:, None]
-            parts.append(column.astype(np.uint64))
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
     def columns(self, elements: NDArray[np.uint64]) -> Columns:
-        """Return elements of words as columns; the inverse of `elements`."""
+        """Return elements of words as columns: codes (n,) or (n, lanes)."""
         columns: Columns = {}
         at = 0
         for lane in self.lanes:

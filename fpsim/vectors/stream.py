@@ -32,7 +32,10 @@ __all__ = [
     "Section",
     "Stimulus",
     "VectorSet",
+    "check_clocked",
     "expected",
+    "signed_exponents",
+    "word_fields",
 ]
 
 #: Width of the exponent field, two's complement: the sum of two E8M0 exponents.
@@ -93,13 +96,16 @@ class Stimulus:
         )
         self._rows.append(np.stack(columns, axis=1))
 
-    def rows(self) -> NDArray[np.int64]:
-        """Return all vectors as rows (op, a, b, exp, c); codes of 64 bits appear as int64."""
-        return np.concatenate(self._rows) if self._rows else np.empty((0, 5), dtype=np.int64)
+    def columns(self) -> dict[str, NDArray[np.uint64]]:
+        """Return all vectors by field, the exponent as its field holds it."""
+        rows = np.concatenate(self._rows) if self._rows else np.empty((0, 5), dtype=np.int64)
+        fields = np.ascontiguousarray(rows.T).view(np.uint64)
+        columns = dict(zip(("op", "a", "b", "exp", "c"), fields, strict=True))
+        return columns | {"exp": columns["exp"] & np.uint64((1 << EXPONENT_BITS) - 1)}
 
     def sections(self) -> tuple[Section, ...]:
         """Return the sections that have vectors."""
-        ends = [start for _, start in self._names[1:]] + [self.count]
+        ends = [*(start for _, start in self._names), self.count][1:]
         pairs = zip(self._names, ends, strict=True)
         return tuple(
             Section(name, start, end - start) for (name, start), end in pairs if end > start
@@ -134,33 +140,13 @@ class VectorSet:
         """The exponent added to each product; zeros without that field."""
         if "exp" not in self.columns:
             return np.zeros(self.count, dtype=np.int64)
-        return (self.columns["exp"].view(np.int64) << (64 - EXPONENT_BITS)) >> (64 - EXPONENT_BITS)
+        return signed_exponents(self.columns["exp"])
 
     def __iter__(self) -> Iterator[dict[str, int]]:
         """Yield vectors as dicts of integers."""
         names = [f.name for f in self.fields]
         for row in zip(*(self.columns[name].tolist() for name in names), strict=True):
             yield dict(zip(names, row, strict=True))
-
-    @classmethod
-    def from_stimulus(
-        cls, spec: MacSpec, stimulus: Stimulus, seed: int, strategy: str, exponents: bool
-    ) -> VectorSet:
-        """Run the unit over a stimulus and keep what it answers."""
-        rows = stimulus.rows()
-        op, a, b, exp, c = (np.ascontiguousarray(column) for column in rows.T)
-        acc = expected(spec, op, a, b, exp, c.view(np.uint64))
-        columns = {
-            "op": op.view(np.uint64),
-            "a": a.view(np.uint64),
-            "b": b.view(np.uint64),
-            "exp": exp.view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1),
-            "c": c.view(np.uint64),
-            "acc": acc,
-        }
-        if not exponents:
-            del columns["exp"]
-        return cls(spec, seed, strategy, columns, stimulus.sections())
 
 
 def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Field, ...]:
@@ -177,18 +163,11 @@ def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Fi
     return tuple(fields)
 
 
-def expected(
-    spec: MacSpec,
-    op: NDArray[Any],
-    a: NDArray[Any],
-    b: NDArray[Any],
-    exp: NDArray[np.int64],
-    c: NDArray[np.uint64],
-) -> NDArray[np.uint64]:
-    """Return the accumulator codes (uint64) of a stream, one per vector.
+def check_clocked(spec: MacSpec) -> Chain | Fixed:
+    """Return the stage of a unit that has streams.
 
     Raises:
-        FpsimError: a unit that has no per-clock accumulator, or a result without a code.
+        FpsimError: a unit that has no per-clock accumulator.
     """
     stage = spec.accumulate
     if not isinstance(stage, Chain | Fixed):
@@ -198,23 +177,38 @@ def expected(
         )
     if stage.rounding is Rounding.SR:
         raise FpsimError("accumulate.rounding: vectors carry no random bits yet, so not 'sr'")
-    values = spec.a.decode(a) * spec.b.decode(b)
-    product = np.ldexp(values, exp)
-    mode = mode_constants(stage.rounding)
+    return stage
+
+
+def signed_exponents(fields: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the exponents that fields of `EXPONENT_BITS` bits hold in two's complement."""
+    unused = 64 - EXPONENT_BITS
+    return (fields.astype(np.uint64).view(np.int64) << unused) >> unused
+
+
+def expected(spec: MacSpec, columns: dict[str, NDArray[Any]], start: int = 0) -> NDArray[np.uint64]:
+    """Return the accumulator codes (uint64) of a stream, one per vector; the first finds ``start``.
+
+    Raises:
+        FpsimError: as `check_clocked`, or a result without a code.
+    """
+    stage = check_clocked(spec)
+    op, c = columns["op"].astype(np.int64), columns["c"].astype(np.uint64)
+    product = spec.a.decode(columns["a"]) * spec.b.decode(columns["b"])
+    if "exp" in columns:
+        product = np.ldexp(product, signed_exponents(columns["exp"]))
+    mode, random = mode_constants(stage.rounding), (np.zeros(1, dtype=np.int64), 0)
     out = np.empty(op.shape, dtype=np.uint64)
     if isinstance(stage, Fixed):
         if not np.isfinite(product).all():
             raise FpsimError("operands: a NaN or infinite operand has no fixed-point product")
-        start = stage.initial.integers(c)
-        mac.fixed_stream(
-            op, product, start, 0, stage.initial.grid(stage.overflow), mode, np.zeros(1), 0, out
-        )
+        loads, fmt = stage.initial.integers(c), stage.initial
+        first = int(fmt.integers(np.array([start], dtype=fmt.dtype))[0])
+        mac.fixed_stream(op, product, loads, first, fmt.grid(stage.overflow), mode, *random, out)
         return out
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)
-    bad = mac.chain_stream(
-        op, product, c, 0, stage.format.layout, limits, mode, np.zeros(1), 0, out
-    )
+    bad = mac.chain_stream(op, product, c, start, stage.format.layout, limits, mode, *random, out)
     if bad >= 0:
         raise FpsimError(
             f"vector {bad}: the result is NaN, which has no code in {spec.result.name}"
