@@ -60,6 +60,8 @@ def as_dots(vectors: VectorSet) -> tuple[Shape, Columns]:
         found[name] = columns[name].astype(shape.format_of(name).dtype)[:, None]
     for name in ("c", "acc"):
         found[name] = columns[name].astype(shape.format_of(name).dtype)
+    if shape.roundings:
+        found["random"] = columns["random"].astype(shape.format_of("random").dtype)[:, None]
     if scaled:
         exponents = vectors.exponents
         first = np.clip(exponents, -_BIAS, _BIAS)

@@ -116,6 +116,8 @@ def _formats_for(source: DotSource, formats: str | Iterable[str]) -> tuple[str, 
         raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
     if "matrices" in names and "tiles" not in source.extra:
         raise FpsimError("format: matrices are those of tiles, and this set has none")
+    if "matrices" in names and source.shape.spec.random_bits:
+        raise FpsimError("format: matrices have no place for the integers of stochastic rounding")
     have = formats_of(source.shape)
     other = [name for name in names if name not in have]
     if other and source.shape.schema != SCHEMA:

@@ -43,7 +43,7 @@ def plan_dots(
     """Return the set of dot products of a unit; the same arguments give the same set everywhere.
 
     Args:
-        unit: any unit with deterministic rounding.
+        unit: any unit.
         strategy: ``exhaustive`` (every operand pair in a lane of its own), ``directed`` (corner
             classes), ``random``, or ``mixed`` (all three).
         count: number of random vectors.
@@ -55,7 +55,7 @@ def plan_dots(
             second, not millions.
 
     Raises:
-        FpsimError: an argument outside these, or a unit with stochastic rounding.
+        FpsimError: an argument outside these.
     """
     spec = unit.spec if isinstance(unit, MacUnit) else unit
     check_request(strategy, count, MAX_COUNT, seed)

@@ -167,14 +167,20 @@ def explain_clock(
     computed, flags = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before), 0
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
-                             **_exponent(row.get("exp", 0)))  # fmt: skip
+                             **_exponent(row.get("exp", 0)), random=_random(spec, row))  # fmt: skip
         nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
+    if spec.random_bits:
+        operands["random"] = [(row["random"], str(row["random"]))]
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
         row["acc"], computed, row.get("flags"), flags,
     )  # fmt: skip
+
+
+def _random(spec: MacSpec, row: dict[str, int]) -> list[int] | None:
+    return [row["random"]] if spec.random_bits else None
 
 
 def _exponent(field: int) -> dict[str, Any]:

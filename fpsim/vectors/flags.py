@@ -82,7 +82,8 @@ def clock_flags(
     exponents = signed_exponents(columns["exp"]) if "exp" in columns else np.zeros(acc.size, int)
     for i, row in enumerate(rows.tolist()):
         operands = (int(columns["a"][row]), int(columns["b"][row]), int(before[row]))
-        codes[i], flags[row] = oracle.step_with_flags(spec, *operands, int(exponents[row]))
+        random = [int(columns["random"][row])] if spec.random_bits else []
+        codes[i], flags[row] = oracle.step_with_flags(spec, *operands, int(exponents[row]), random)
     _agree(spec, rows, codes, acc[rows])
     return flags
 

@@ -138,6 +138,7 @@ def _hex_head(header: Header, shape: Words, digest: str) -> str:
         "op: 0 idle (hold), 1 clear (+0), 2 mac (acc = dot(a, b, acc)), 3 load (acc = c), "
         "4 dot (acc = dot(a, b, c)); acc is expected after the clock",
         "element 0 of a field is in its low bits"
+        + ("; the first rounding takes element 0 of random" if shape.spec.random_bits else "")
         + ("; of two scales per group the one without sign is the lower" if _splits(shape) else ""),
     ]
     lines += [FLAG_TEXT] * shape.flags

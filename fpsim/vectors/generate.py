@@ -32,7 +32,7 @@ def plan_stream(
     """Return the stream of a unit; the same arguments give the same vectors everywhere.
 
     Args:
-        unit: a chain or fixed unit with deterministic rounding.
+        unit: a chain or fixed unit.
         strategy: ``exhaustive`` (every operand pair), ``directed`` (corner classes), ``random``
             (sequences of uniform codes), or ``mixed`` (all three).
         count: least number of random vectors.
@@ -56,6 +56,8 @@ def plan_stream(
     columns = stimulus.columns()
     if not exponents:
         del columns["exp"]
+    if not spec.random_bits:
+        del columns["random"]
     parts = fixed_parts(columns, stimulus.sections())
     if strategy in ("random", "mixed"):
         sequences = Sequences(spec, seed, count, exponents, load)

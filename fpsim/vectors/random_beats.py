@@ -21,9 +21,9 @@ from fpsim.vectors.draws import Draw
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
 
-__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums"]
+__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums", "tile_integers"]
 
-_DOTS, _STREAMS, _TILES = 1 << 48, 2 << 48, 3 << 48
+_DOTS, _STREAMS, _TILES, _TILE_INTEGERS = 1 << 48, 2 << 48, 3 << 48, 4 << 48
 #: A stream is one of 1..MAX_BEATS beats after CLEAR or LOAD.
 MAX_BEATS = 12
 _STREAM_OPS = (int(Op.CLEAR), int(Op.LOAD), int(Op.MAC), int(Op.IDLE), MAX_BEATS)
@@ -42,7 +42,7 @@ def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
     columns = _operands(shape, draw, count)
     columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
     columns["c"] = _addends(shape, draw, columns)
-    return columns
+    return columns | _random_integers(shape, draw, count)
 
 
 def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
@@ -53,7 +53,7 @@ def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
     columns["op"] = np.empty(count, dtype=np.uint8)
     fills.stream_ops(lengths, idle, load, _STREAM_OPS, columns["op"])
     columns["c"] = _addends(shape, draw, columns)
-    return columns
+    return columns | _random_integers(shape, draw, count)
 
 
 def random_tile(
@@ -74,6 +74,11 @@ def random_tile(
     values = (draw.below(1 << 12, *sides) - (1 << 11)) * (tile % 2) / 8.0
     codes["c"] = palette.encode_addend(values)
     return codes
+
+
+def tile_integers(shape: Shape, seed: int, tile: int, count: int) -> Columns:
+    """Return the random integers of the vectors of a tile, if the unit takes any."""
+    return _random_integers(shape, Draw(seed, _TILE_INTEGERS + tile), count)
 
 
 def _operands(shape: Shape, draw: Draw, count: int) -> Columns:
@@ -134,6 +139,18 @@ def _addends(shape: Shape, draw: Draw, columns: Columns) -> NDArray[Any]:
     codes = np.empty(count, dtype=fmt.dtype)
     fills.addends(mode, low, high, steps, near, fmt.bits, _finite(_palette(shape)), codes)
     return codes
+
+
+def _random_integers(shape: Shape, draw: Draw, count: int) -> Columns:
+    """Draw the integers of stochastic roundings; one in eight is 0, one all ones."""
+    if not shape.roundings:
+        return {}
+    size, fmt = (count, shape.roundings), shape.format_of("random")
+    mode = draw.below(8, *size, dtype=np.uint8)
+    codes = (draw.words(*size) >> np.uint32(32 - fmt.bits)).astype(fmt.dtype)
+    codes[mode == 0] = 0
+    codes[mode == 1] = (1 << fmt.bits) - 1
+    return {"random": codes}
 
 
 def _finite(palette: Palette) -> NDArray[np.uint64]:

@@ -3,8 +3,9 @@
 
 Sequences take words of the Philox stream 0 of the seed, one after the other: its length, how it
 starts, how far its exponents spread, the code that LOAD takes if it has one, then for every product
-whether the clock is idle instead, its exponent if there are any, and its operands. Where a sequence
-starts depends on all before it, so a scan finds the first sequence of every block.
+whether the clock is idle instead, its exponent if there are any, its operands, and its random
+integer if the unit takes any. Where a sequence starts depends on all before it, so a scan finds the
+first sequence of every block.
 """
 
 from __future__ import annotations
@@ -63,8 +64,12 @@ def _scan(seed, load, per_product, count, places):  # type: ignore[no-untyped-de
 
 
 @kernel(_SOURCES)
-def _fill(words, load, exponents, preset_bits, a_codes, b_codes, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (5, n): op, a, b, exp, c, from the words of whole sequences."""
+def _fill(words, load, exponents, bits, a_codes, b_codes, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (6, n): op, a, b, exp, c, random, from the words of whole sequences.
+
+    ``bits``: of the code that LOAD takes, and of a random integer.
+    """
+    preset_bits, random_bits = bits
     at, row = 0, 0
     unused = np.uint64(64 - preset_bits)
     while row < out.shape[1]:
@@ -88,6 +93,10 @@ def _fill(words, load, exponents, preset_bits, a_codes, b_codes, out):  # type: 
             out[2, i] = b_codes[bounded(words[at + length], b_codes.size)]
             at += 1
         at += length
+        if random_bits:
+            for i in range(row + 1, row + 1 + length):
+                out[5, i] = words[at] >> np.uint32(32 - random_bits)
+                at += 1
         row += 1 + length
 
 
@@ -117,7 +126,7 @@ class Sequences:
     def _places(self) -> NDArray[np.int64]:
         """First word and vector of every block, and of the end."""
         places = np.empty((self.count // BLOCK + 2, 2), dtype=np.int64)
-        per_product = 3 + self.exponents
+        per_product = 3 + self.exponents + bool(self.spec.random_bits)
         blocks = _scan(np.uint64(self.seed), self.load, per_product, self.count, places)
         return places[: blocks + 1]
 
@@ -131,12 +140,14 @@ class Sequences:
         (first, start), (last, stop) = self._places[index : index + 2].tolist()
         words = np.empty(last - first // 4 * 4, dtype=np.uint32)
         philox_words(np.uint64(self.seed), np.uint64(0), first // 4 * 4, words)
-        rows = np.zeros((5, stop - start), dtype=np.int64)
+        rows = np.zeros((6, stop - start), dtype=np.int64)
         codes = [finite_codes(fmt) for fmt in (self.spec.a, self.spec.b)]
-        bits = self.spec.result.bits
+        bits = (self.spec.result.bits, self.spec.random_bits)
         _fill(words[first % 4 :], self.load, self.exponents, bits, *codes, rows)
-        op, a, b, exp, c = rows.view(np.uint64)
+        op, a, b, exp, c, random = rows.view(np.uint64)
         columns = {"op": op, "a": a, "b": b, "c": c}
         if self.exponents:
             columns["exp"] = exp & np.uint64((1 << EXPONENT_BITS) - 1)
+        if self.spec.random_bits:
+            columns["random"] = random
         return columns

@@ -4,10 +4,12 @@
 One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
 From the most significant bits down a word holds
 
-    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc, [flags]
+    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, [random[..0]], acc, [flags]
 
 Element 0 of a field is in its low bits. A scale covers ``group`` consecutive elements; an operand
 that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
+``random``, of units with stochastic rounding, holds the random integers in the order in which the
+roundings of the dot product take them, the first in the low bits.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
@@ -44,13 +45,13 @@ class Shape(Words):
     """A unit and how its dot products are cut into words.
 
     Args:
-        spec: any unit with deterministic rounding.
+        spec: any unit.
         k: elements per vector, 1..1024.
         group: elements per scale; 0 leaves the scale fields out.
         flags: whether words have status flags (`fpsim.vectors.flags`), from the exact model.
 
     Raises:
-        FpsimError: stochastic rounding, or lengths that do not fit the unit.
+        FpsimError: lengths that do not fit the unit.
     """
 
     spec: MacSpec
@@ -63,11 +64,6 @@ class Shape(Words):
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_K:
                 raise FpsimError(f"{name}: {value!r} is not an integer in {low}..{MAX_K}")
-        for stage in stages_of(self.spec.accumulate):
-            if getattr(stage, "rounding", None) is Rounding.SR:
-                raise FpsimError(
-                    "accumulate.rounding: vectors carry no random bits yet, so not 'sr'"
-                )
         block = self.spec.block
         if block is not None and self.group % block.size:
             raise FpsimError(
@@ -96,6 +92,11 @@ class Shape(Words):
         return -(-self.k // self.group) if self.group else 0
 
     @cached_property
+    def roundings(self) -> int:
+        """Random integers that a vector takes; 0 without stochastic rounding."""
+        return self.spec.roundings(self.k)
+
+    @cached_property
     def lanes(self) -> tuple[Lanes, ...]:
         """Fields from the most significant bits down."""
         spec = self.spec
@@ -105,7 +106,10 @@ class Shape(Words):
             for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
                 count = self.groups * (1 + spec.splits(name))
                 fields.append(Lanes(f"{name}_scale", count, fmt.bits))
-        fields += [Lanes("c", 1, spec.initial.bits), Lanes("acc", 1, spec.result.bits)]
+        fields.append(Lanes("c", 1, spec.initial.bits))
+        if self.roundings:
+            fields.append(Lanes("random", self.roundings, spec.random_bits))
+        fields.append(Lanes("acc", 1, spec.result.bits))
         fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
         return tuple(fields)
 
@@ -117,6 +121,8 @@ class Shape(Words):
     def format_of(self, name: str) -> Format:
         """Return the format of a field's codes."""
         spec = self.spec
+        if name == "random":
+            return FixedFormat(spec.random_bits, signed=False)
         formats = {"a": spec.a, "b": spec.b, "a_scale": spec.a_scale, "b_scale": spec.b_scale}
         return formats.get(name) or (spec.initial if name == "c" else spec.result)
 
@@ -145,10 +151,11 @@ class Shape(Words):
         return oracle.trace(self.spec, row["a"], row["b"], addend, **self.scales(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
-        """Return the scale arguments of `MacUnit.dot`."""
+        """Return the scale arguments of `MacUnit.dot`, and the random integers if it takes any."""
+        scales: dict[str, Any] = {"random": columns["random"]} if self.roundings else {}
         if not self.group:
-            return {}
-        scales: dict[str, Any] = {"block": self.group}
+            return scales
+        scales["block"] = self.group
         for name in ("a", "b"):
             codes = columns[f"{name}_scale"]
             if self.spec.splits(name):

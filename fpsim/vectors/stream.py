@@ -2,7 +2,8 @@
 """A stream of vectors: what a testbench drives each clock, and the accumulator after it.
 
 One vector is one clock: an operation, the operand codes, an exponent that is added to the
-product's (if the set has one), the code that LOAD takes, and the accumulator code after the clock.
+product's (if the set has one), the code that LOAD takes, the random integer of a unit with
+stochastic rounding, and the accumulator code after the clock.
 Streams start from reset (+0) and state carries from line to line, so the first wrong line is the
 first divergence.
 """
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from fpsim.errors import FpsimError
 from fpsim.kernels import mac
 from fpsim.kernels.rounding import mode_constants
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
 
@@ -89,18 +89,20 @@ class Stimulus:
         """Vectors so far."""
         return sum(len(rows) for rows in self._rows)
 
-    def add(self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0) -> None:
+    def add(
+        self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0, random: Any = 0
+    ) -> None:
         """Append vectors; scalars repeat to the length of the arrays."""
         columns = np.broadcast_arrays(
-            *(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c))
+            *(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c, random))
         )
         self._rows.append(np.stack(columns, axis=1))
 
     def columns(self) -> dict[str, NDArray[np.uint64]]:
         """Return all vectors by field, the exponent as its field holds it."""
-        rows = np.concatenate(self._rows) if self._rows else np.empty((0, 5), dtype=np.int64)
+        rows = np.concatenate(self._rows) if self._rows else np.empty((0, 6), dtype=np.int64)
         fields = np.ascontiguousarray(rows.T).view(np.uint64)
-        columns = dict(zip(("op", "a", "b", "exp", "c"), fields, strict=True))
+        columns = dict(zip(("op", "a", "b", "exp", "c", "random"), fields, strict=True))
         return columns | {"exp": columns["exp"] & np.uint64((1 << EXPONENT_BITS) - 1)}
 
     def sections(self) -> tuple[Section, ...]:
@@ -132,7 +134,7 @@ class VectorSet:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Fields from the most significant bits down: op, a, b, [exp], c, acc, [flags]."""
+        """Fields from the top down: op, a, b, [exp], c, [random], acc, [flags]."""
         return word_fields(self.spec, "exp" in self.columns, "flags" in self.columns)
 
     @property
@@ -153,7 +155,9 @@ def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Fi
     """Return the fields of a vector word of a unit."""
     widths = [("op", 2), ("a", spec.a.bits), ("b", spec.b.bits)]
     widths += [("exp", EXPONENT_BITS)] * exponents
-    widths += [("c", spec.result.bits), ("acc", spec.result.bits)]
+    widths.append(("c", spec.result.bits))
+    widths += [("random", spec.random_bits)] * bool(spec.random_bits)
+    widths.append(("acc", spec.result.bits))
     widths += [("flags", FLAG_BITS)] * flags
     fields = []
     lsb = sum(width for _, width in widths)
@@ -175,8 +179,6 @@ def check_clocked(spec: MacSpec) -> Chain | Fixed:
             f"accumulate.kind: {stage.kind!r} has no accumulator to compare after every clock; "
             "vectors need chain or fixed"
         )
-    if stage.rounding is Rounding.SR:
-        raise FpsimError("accumulate.rounding: vectors carry no random bits yet, so not 'sr'")
     return stage
 
 
@@ -198,6 +200,8 @@ def expected(spec: MacSpec, columns: dict[str, NDArray[Any]], start: int = 0) ->
     if "exp" in columns:
         product = np.ldexp(product, signed_exponents(columns["exp"]))
     mode, random = mode_constants(stage.rounding), (np.zeros(1, dtype=np.int64), 0)
+    if stage.random_bits:
+        random = columns["random"].astype(np.int64), stage.random_bits
     out = np.empty(op.shape, dtype=np.uint64)
     if isinstance(stage, Fixed):
         if not np.isfinite(product).all():
