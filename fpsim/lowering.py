@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from fpsim.formats import FixedFormat, Format
 from fpsim.kernels.aligned import NO_EXPONENT
+from fpsim.kernels.codec import look_up
 from fpsim.operands import DotOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
 
-__all__ = ["Rows", "compact", "exponents_of", "value_table", "values_of"]
+__all__ = ["Rows", "compact", "decoded", "exponents_of", "value_table", "values_of"]
 
 Array = NDArray[Any]
 #: Bits of the widest format that gets a table of all of its values.
@@ -44,8 +45,21 @@ def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
 
 def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
     """Return the values of codes."""
-    indices, table = compact(codes, fmt)
-    return np.asarray(table[indices])
+    return _entries(*compact(codes, fmt))
+
+
+def decoded(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of many codes; as `Format.decode`, from a table that is kept."""
+    if fmt.bits > MAX_TABLE_BITS:
+        return fmt.decode(codes)
+    return _entries(codes, value_table(fmt))
+
+
+def _entries(codes: Array, table: Array) -> Array:
+    """Return ``table[codes]``."""
+    out = np.empty(codes.shape, dtype=table.dtype)
+    look_up(codes.reshape(-1), table, out.reshape(-1))
+    return out
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
@@ -103,18 +117,17 @@ class _Operand:
         codes = self.scales
         if self.split:
             codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
-        indices, table = compact(codes[..., 0], self.scale_format)
-        return np.asarray(table[indices])
+        return _entries(*compact(codes[..., 0], self.scale_format))
 
     def values(self) -> NDArray[np.float64]:
         """Return the scaled values (R, K)."""
-        values = value_table(self.format)[self.codes]
+        values = _entries(self.codes, value_table(self.format))
         scales = self.element_scales()
         return values if scales is None else _times(values, scales)
 
     def exponents(self) -> NDArray[np.int32]:
         """Return e(x) + e(scale) of every element (R, K)."""
-        exponents = exponent_table(self.format)[self.codes]
+        exponents = _entries(self.codes, exponent_table(self.format))
         scales = self.element_scales()
         if scales is None:
             return exponents
@@ -169,7 +182,7 @@ class Rows:
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Return scaled block sums and their exponents (R, groups * quadrants)."""
         a, b = self.a, self.b
-        products = _times(value_table(a.format)[a.codes], value_table(b.format)[b.codes])
+        products = _times(*(_entries(x.codes, value_table(x.format)) for x in (a, b)))
         terms, exponents = [], []
         for a_sign in (0, 1) if self.a.split else (None,):
             for b_sign in (0, 1) if self.b.split else (None,):

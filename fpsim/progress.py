@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,10 +28,16 @@ def bar(label: str) -> Iterator[Callable[..., None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=None)
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task(label, total=None)
+
+    with ExitStack() as shown:
+        if progress.console.is_terminal:
+            shown.enter_context(progress)
 
         def update(done: int, total: int, figures: str = "") -> None:
+            if not progress.live.is_started:  # a log keeps silent about what fails at once
+                shown.enter_context(progress)
             progress.update(task, completed=done, total=total or None)
             if figures:
                 progress.console.print(f"    {figures}", highlight=False)

@@ -15,7 +15,7 @@ from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat
 from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
-from fpsim.lowering import Rows, exponents_of
+from fpsim.lowering import Rows, decoded, exponents_of
 from fpsim.operands import DotOperands
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+#: Rows from which on a chain is computed one product of every row at a time.
+COLUMNS_MINIMUM = 1 << 12
 _NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
 _ADDENDS = {Addend.EARLY: aligned.EARLY, Addend.LATE: aligned.LATE, Addend.JOINED: aligned.JOINED}
 _JOINS = {Joins.ROOT: tree.ROOT, Joins.LEAF: tree.LEAF, Joins.FUSED: tree.FUSED}
@@ -171,11 +173,29 @@ def _leaves(stage: Chain | Tree, values: Array) -> Array:
 def _chain(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> int:
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)
-    ones = np.ones(values.shape)
+    many = values.shape[0] >= COLUMNS_MINIMUM and out.shape[1] == 1
+    if many and _chain_by_columns(stage, values, c, random, out[:, 0]):
+        return -1
     mode, bits = mode_constants(stage.rounding), stage.random_bits
-    return int(
-        mac.chain_steps(values, ones, c, stage.format.layout, limits, mode, random, bits, out)
-    )
+    return int(mac.chain_steps(values, c, stage.format.layout, limits, mode, random, bits, out))
+
+
+def _chain_by_columns(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> bool:
+    """Do one product of every row at a time in vector code; return whether all have codes."""
+    fmt, codes = stage.format, c
+    sums = np.empty(values.shape[0])
+    for k in range(values.shape[1]):
+        mac.sums_to_odd(decoded(codes, fmt), values, k, stage.rounding is Rounding.RDN, sums)
+        bits = random[:, k] if stage.random_bits else None
+        try:
+            codes = fmt.encode(
+                sums, stage.rounding, str(stage.overflow), random=bits,
+                random_bits=stage.random_bits,
+            )  # fmt: skip
+        except FpsimError:
+            return False
+    out[:] = codes
+    return True
 
 
 def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> Array:
@@ -194,7 +214,7 @@ def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> A
         codes = saturated(stage, np.ldexp(sums, -stage.lsb))[:, None]
     else:
         out = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=np.uint64)
-        mac.fixed_steps(values, np.ones(values.shape), start, grid, mode, random, bits, out)
+        mac.fixed_steps(values, start, grid, mode, random, bits, out)
         codes = out.astype(fmt.dtype)
     return codes if stage.convert is None else convert_fixed(stage, codes[:, -1:])
 

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from strategies import MatmulCase, float_stages, mac_specs, matmul_cases
 
 from fpsim import FpsimError, MacUnit, Rounding, get_unit, oracle
+from fpsim.rows import COLUMNS_MINIMUM
 from fpsim.stages import Chain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,6 +35,12 @@ def all_steps(unit: MacUnit) -> tuple[np.ndarray, np.ndarray]:
     """Return `dot` and `matmul` over all (a, b, c) of an 8-bit accumulator, as (16, 16, 256)."""
     a, b, c = (x.reshape(-1) for x in np.meshgrid(*map(np.arange, (16, 16, 256)), indexing="ij"))
     dots = unit.dot(a[:, None], b[:, None], c).reshape(16, 16, 256)
+    few = COLUMNS_MINIMUM - 1  # rows that take the other way through `dot`
+    parts = [
+        unit.dot(a[i : i + few, None], b[i : i + few, None], c[i : i + few])
+        for i in range(0, a.size, few)
+    ]
+    assert np.array_equal(np.concatenate(parts), dots.reshape(-1))
     # One product, 256 x 256: rows are (a, high digit of c), columns (b, low digit of c).
     row_a, row_c = (x.reshape(-1, 1) for x in np.meshgrid(range(16), range(16), indexing="ij"))
     matrix = unit.matmul(row_a, row_a.T, row_c * 16 + row_c.T)
@@ -71,6 +78,43 @@ def test_an_accumulator_without_nan_reports_inf_minus_inf() -> None:
     for compute in (unit.matmul, unit.dot):
         with pytest.raises(FpsimError, match="nan|NaN"):
             compute(product, one, np.full((1, 1) if compute == unit.matmul else (1,), inf))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        chain("e5m10"),
+        chain("e4m3fn", "rdn", "nan"),
+        chain("e3m2", "rna"),
+        chain("e6m9_flush", "rto"),
+        chain("e8m23", b="e4m3fn"),
+        get_unit("e2m1-chain-e5m2-sr7"),
+    ],
+    ids=lambda unit: unit.name,
+)
+def test_many_rows_are_the_same_as_few(unit: MacUnit) -> None:
+    """From `COLUMNS_MINIMUM` rows on a chain is computed product by product, in vector code."""
+    rng = np.random.default_rng(3)
+    rows, k = COLUMNS_MINIMUM + 5, 3
+    a, b = (rng.integers(0, 1 << f.bits, (rows, k)).astype(f.dtype) for f in (unit.a, unit.b))
+    c = rng.integers(0, 1 << unit.result.bits, rows).astype(unit.result.dtype)
+    if unit.result.nan_code is None:
+        c &= unit.result.max_code
+    bits = unit.spec.random_bits
+    random = rng.integers(0, 1 << bits, (rows, k)) if bits else None
+    many = unit.dot(a, b, c, random=random)
+    for part in (slice(0, 4000), slice(4000, None)):
+        few = unit.dot(a[part], b[part], c[part], random=None if random is None else random[part])
+        assert np.array_equal(many[part], few)
+
+
+def test_many_rows_name_the_row_without_a_code() -> None:
+    unit = chain("e3m2", a="e4m3fn")
+    rows = COLUMNS_MINIMUM + 5
+    a = np.zeros((rows, 2), dtype=np.uint8)
+    a[77, 1] = a[4000, 0] = 0x7F
+    with pytest.raises(FpsimError, match="dot product 77 is NaN, which has no code"):
+        unit.dot(a, np.zeros((rows, 2), dtype=np.uint8))
 
 
 # -- a 16-bit accumulator ------------------------------------------------------------------------

@@ -17,9 +17,11 @@ import pytest
 
 from fpsim import FpsimError, get_unit
 from fpsim.cli import main
+from fpsim.vectors import generate, write
 from fpsim.vectors.dotfiles import check_dots, merge_shards, write_dots
 from fpsim.vectors.dots import DotPlan, plan_dots
 from fpsim.vectors.formats import FORMATS
+from fpsim.vectors.generate import plan_stream
 from fpsim.vectors.shards import Shard
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 UNIT, COUNT, K = "e2m1-fixed24q2", 20000, 32
 
 
-def set_of(seed: int = 1, count: int = COUNT, strategy: str = "mixed") -> DotPlan:
+def set_of(seed: int = 1, count: int = COUNT, strategy: str = "mixed") -> DotPlan[Any]:
     return plan_dots(get_unit(UNIT), strategy=strategy, count=count, seed=seed, k=K)
 
 
@@ -59,7 +61,7 @@ def test_shards_join_to_the_same_bytes(of: int, tmp_path: Path, whole: dict[str,
 
 def test_shards_share_the_work() -> None:
     plan = set_of(count=200_000, strategy="random")
-    shares = [sum(plan.rows(*job) for job in Shard(i, 4).jobs(plan)[1]) for i in range(1, 5)]
+    shares = [sum(plan.rows(*job) for _, job in Shard(i, 4).jobs(plan)) for i in range(1, 5)]
     assert sum(shares) == plan.count
     assert max(shares) - min(shares) <= 2 * 4096
 
@@ -138,7 +140,7 @@ def test_shard_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 # -- interrupted runs ----------------------------------------------------------------------------
 
 
-class Stopped(DotPlan):
+class Stopped(DotPlan[Any]):
     """A set whose making is interrupted at a block."""
 
     stop: Any = None
@@ -151,7 +153,7 @@ class Stopped(DotPlan):
         return super().block(part, block)
 
 
-def stopped(plan: DotPlan, after: int | None) -> DotPlan:
+def stopped(plan: DotPlan[Any], after: int | None) -> DotPlan[Any]:
     """Return a set that can be made ``after`` blocks far."""
     Stopped.stop, Stopped.made = after, 0
     return Stopped(plan.shape, plan.strategy, plan.seed, plan.parts)
@@ -235,7 +237,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 
 def test_a_set_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    class Refused(DotPlan):
+    class Refused(DotPlan[Any]):
         def block(self, part: int, block: int) -> Any:
             raise FpsimError("result: NaN has no code")
 
@@ -263,3 +265,65 @@ def test_a_killed_process(tmp_path: Path) -> None:
     plan = plan_dots(get_unit(UNIT), count=400000, k=K)
     again = write_dots(plan, tmp_path / "set", ("csv",))
     assert contents(again) == contents(write_dots(plan, tmp_path / "other", ("csv",)))
+
+
+# -- streams of single products ------------------------------------------------------------------
+
+STREAM = 150_000
+
+
+def stream_of(count: int = STREAM) -> DotPlan[Any]:
+    unit = get_unit("e2m1-chain-e5m10")
+    return plan_stream(unit, count=count, seed=3, exponents=True)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return contents(write_dots(stream_of(), tmp_path_factory.mktemp("stream") / "set"))
+
+
+def test_a_stream_is_that_of_memory(stream: dict[str, bytes], tmp_path: Path) -> None:
+    """Blocks of whole sequences join to the stream that `generate` makes in one go."""
+    plan, made = (
+        stream_of(),
+        generate(get_unit("e2m1-chain-e5m10"), count=STREAM, seed=3, exponents=True),
+    )
+    assert plan.parts[-1].blocks == 3
+    assert contents(write(made, tmp_path / "set")) == stream
+    assert b'\n{"i": 99999, ' in stream["vectors.jsonl"]
+    lines = stream["vectors.jsonl"].splitlines()[1:]
+    assert [json.loads(line)["i"] for line in lines] == list(range(made.count))
+
+
+@pytest.mark.parametrize("of", [2, 7])
+def test_shards_of_a_stream(of: int, tmp_path: Path, stream: dict[str, bytes]) -> None:
+    for i in range(of, 0, -1):
+        write_dots(stream_of(), tmp_path / "set", shard=Shard(i, of))
+    merge_shards(tmp_path / "set")
+    assert contents(tmp_path / "set") == stream
+
+
+@pytest.mark.parametrize("after", [0, 3, 15])
+def test_an_interrupted_stream_goes_on(
+    after: int, tmp_path: Path, stream: dict[str, bytes]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_dots(stopped(stream_of(), after), tmp_path / "set")
+    plan = stopped(stream_of(), None)
+    write_dots(plan, tmp_path / "set")
+    assert Stopped.made == len(plan.jobs()) - after
+    assert contents(tmp_path / "set") == stream
+    assert check_dots(tmp_path / "set").count == plan.count
+
+
+def test_stream_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["vectors", UNIT, "--count", "300", "--out", str(tmp_path / "set")]
+    assert main([*command[:-1], str(tmp_path / "whole"), "--jobs", "2"]) == 0
+    for part in ("2/2", "1/2"):
+        assert main([*command, "--shard", part]) == 0
+    assert main(["vectors", "--merge", str(tmp_path / "set")]) == 0
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert main(["vectors", "--check", str(tmp_path / "set")]) == 0
+    assert "each as the unit gives it" in capsys.readouterr().out
+    with pytest.raises(FpsimError, match="format: 'csv' is for sets of dot products"):
+        write_dots(stream_of(300), tmp_path / "csv", "csv")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from helpers import fixed
 
 import fpsim
 from fpsim import FpsimError, get_unit
-from fpsim.vectors import VectorSet, check, generate, read, write
+from fpsim.vectors import Op, check, generate, read, write
 
 GOLDEN = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]
 
@@ -99,12 +98,37 @@ def reseal(directory: Path) -> None:
     path.write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["vectors.hex", "vectors.jsonl"])
-def test_a_changed_bit_is_noticed(written: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vectors.hex", r"vectors\.hex:327: vector 317 \(random\) expects acc"),
+        ("vectors.jsonl", r"vectors\.jsonl: vector 317 is not what vectors\.hex says"),
+    ],
+)
+def test_a_changed_bit_is_noticed(written: Path, name: str, words: str) -> None:
     data = bytearray((written / name).read_bytes())
     data[-3] ^= 1
     (written / name).write_bytes(bytes(data))
+    with pytest.raises(FpsimError, match=words):
+        check(written)
     with pytest.raises(FpsimError, match=rf"{name}: SHA-256"):
+        read(written)
+
+
+def test_changed_stimuli_are_noticed(written: Path) -> None:
+    """An operand of an idle clock has no result: only the checksum tells."""
+    vectors = read(written)
+    index = int(np.flatnonzero(vectors.columns["op"] == Op.IDLE)[0])
+    path, field = written / "vectors.hex", vectors.fields[1]
+    lines = path.read_text().splitlines(keepends=True)
+    line = len(lines) - vectors.count + index
+    lines[line] = f"{int(lines[line], 16) ^ 1 << field.lsb:0{len(lines[line]) - 1}x}\n"
+    path.write_text("".join(lines))
+    (written / "vectors.jsonl").unlink()
+    manifest = json.loads((written / "manifest.json").read_text())
+    del manifest["files"]["vectors.jsonl"]
+    (written / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FpsimError, match=r"vectors\.hex: SHA-256.*stimuli were changed"):
         check(written)
 
 
@@ -126,17 +150,20 @@ def test_a_wrong_expectation_is_named_by_line(written: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda lines: lines[:-1], ["vectors.hex", "vectors, but the manifest says"]),
-        (lambda lines: [*lines, lines[-1]], ["vectors.hex", "vectors, but the manifest says"]),
+        (lambda lines: lines[:-1], ["vectors.hex", "317 vectors; the manifest says 318"]),
+        (lambda lines: [*lines, lines[-1]], ["vectors.hex", "more than the 318 vectors"]),
         (
             lambda lines: [*lines[:-3], "12xz", *lines[-2:]],
             ["vectors.hex:", "'12xz'", "hexadecimal"],
         ),
         (lambda lines: [*lines[:-3], "", *lines[-2:]], ["vectors.hex:", "hexadecimal"]),
-        (lambda lines: [*lines[:-3], "f" * 30, *lines[-2:]], ["vectors.hex:", "more than 42 bits"]),
+        (
+            lambda lines: [*lines[:-3], "f" * 30, *lines[-2:]],
+            ["vectors.hex", "more than the 318 vectors"],
+        ),
         (lambda lines: [*lines[:-3], "-1", *lines[-2:]], ["vectors.hex:", "'-1'"]),
         (lambda lines: [*lines[:-3], "µ", *lines[-2:]], ["vectors.hex"]),
-        (lambda lines: [], ["vectors.hex", "hexadecimal"]),
+        (lambda lines: [], ["vectors.hex:1:", "not the header"]),
     ],
 )
 def test_damaged_words_name_file_and_line(written: Path, edit: Any, words: list[str]) -> None:
@@ -148,7 +175,7 @@ def test_damaged_words_name_file_and_line(written: Path, edit: Any, words: list[
         read(written)
     for word in words:
         assert word in str(error.value)
-    if words[0].endswith(":"):
+    if words[0] == "vectors.hex:":
         assert f"vectors.hex:{len(lines) - 2}:" in str(error.value)
 
 
@@ -173,7 +200,7 @@ def test_truncated_files_are_named(written: Path) -> None:
     ("edit", "words"),
     [
         ({"schema": 2}, ["manifest.json", "schema 1"]),
-        ({"count": 3}, ["vectors.hex", "manifest says 3"]),
+        ({"count": 3}, ["manifest.json", "sections do not cover the 3 vectors"]),
         ({"fields": []}, ["manifest.json", "fields"]),
         ({"fields": 3}, ["manifest.json", "fields"]),
         ({"fields": None}, ["manifest.json", "fields"]),
@@ -279,15 +306,16 @@ def test_nothing_is_half_written(
         write(generate(get_unit(GOLDEN[0]), strategy="random", count=5), target)
     old = {p.name: p.read_bytes() for p in target.iterdir()} if before else {}
 
-    def lines(vectors: VectorSet) -> Iterator[str]:
-        yield "{}"
+    def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("fpsim.vectors.files._json_lines", lines)
+    monkeypatch.setattr("fpsim.vectors.dotfiles._finish", fail)
     expected = FpsimError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
         write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), target)
-    assert [p.name for p in tmp_path.iterdir()] == (["vectors"] if before else [])
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {".vectors.partial"} | ({"vectors"} if before else set())
+    assert not (tmp_path / ".vectors.partial" / "manifest.json").exists()
     assert {p.name: p.read_bytes() for p in target.iterdir()} == old if before else True
 
 
@@ -306,4 +334,6 @@ def test_a_failed_rename_keeps_the_old_vectors(
         write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in written.iterdir()} == old
+    assert {p.name for p in written.parent.iterdir()} == {"vectors", ".vectors.partial"}
+    write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     assert [p.name for p in written.parent.iterdir()] == ["vectors"]

@@ -15,10 +15,11 @@ from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
 from fpsim.stages import Chain, Fixed
 from fpsim.unit import MacUnit
-from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
-from fpsim.vectors.dotfiles import check_dots, merge_shards, open_dots, parse_formats, write_dots
+from fpsim.vectors.dotfiles import check_dots, merge_shards, parse_formats, write_dots
 from fpsim.vectors.dots import plan_dots
-from fpsim.vectors.explain import explain, schema_of
+from fpsim.vectors.explain import explain
+from fpsim.vectors.generate import plan_stream
+from fpsim.vectors.opened import open_set
 from fpsim.vectors.shape import Shape
 from fpsim.vectors.shards import Shard
 from fpsim.vectors.sources import DotSource
@@ -27,7 +28,7 @@ from fpsim.vectors.tiles import TileSize, random_tiles
 __all__ = ["register"]
 
 #: With one of these a chain or fixed unit gets dot products, not a stream of single products.
-_DOT_OPTIONS = ("k", "group", "format", "shard", "tile", "from_model")
+_DOT_OPTIONS = ("k", "group", "format", "tile", "from_model")
 
 
 def register(commands: Commands) -> None:
@@ -100,49 +101,39 @@ def _vectors(args: argparse.Namespace) -> int:
     if args.unit is None or args.out is None:
         raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
     unit = fpsim.get_unit(args.unit)
-    stage = unit.spec.accumulate
-    lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
-    if isinstance(stage, Chain | Fixed) and not lanes:
-        made = vectors.generate(
-            unit,
-            strategy=args.strategy,
-            count=args.count,
-            seed=args.seed,
-            exponents=args.exponents,
-            load=not args.no_load,
-            flags=args.flags,
-        )
-        path = vectors.write(made, args.out)
-        count, sections = made.count, made.sections
-    else:
-        for option in ("exponents", "no_load"):
-            if getattr(args, option):
-                name = option.replace("_", "-")
-                raise FpsimError(
-                    f"{name}: only for streams of single products, which chain and fixed units "
-                    "have without --k, --group, --format, --shard and tiles"
-                )
-        formats = parse_formats(args.format or "readmemh,jsonl")
-        plan = _plan(args, unit)
-        shard = Shard() if args.shard is None else Shard.parse(args.shard)
-        try:
-            with bar(unit.name) as update:
-                path = write_dots(
-                    plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update
-                )
-        except KeyboardInterrupt:
-            say("what is done is kept beside the directory; the same command goes on")
-            raise
-        count, sections = plan.count, plan.sections
-    data = {"unit": unit.name, "count": count, "out": str(path),
-            "sections": {s.name: s.count for s in sections}}  # fmt: skip
-    lines = [f"{count} vectors of {unit.name} in {path}"]
-    lines += [f"  {s.count:9d} {s.name}" for s in sections]
+    formats = parse_formats(args.format or "readmemh,jsonl")
+    shard = Shard() if args.shard is None else Shard.parse(args.shard)
+    plan = _plan(args, unit)
+    try:
+        with bar(unit.name) as update:
+            path = write_dots(plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
+    except KeyboardInterrupt:
+        say("what is done is kept beside the directory; the same command goes on")
+        raise
+    if shard.of == 1 and not args.out.is_absolute():
+        path = args.out
+    data = {"unit": unit.name, "count": plan.count, "out": str(path),
+            "sections": {s.name: s.count for s in plan.sections}}  # fmt: skip
+    lines = [f"{plan.count} vectors of {unit.name} in {path}"]
+    lines += [f"  {s.count:9d} {s.name}" for s in plan.sections]
     _print(args, data, "\n".join(lines))
     return 0
 
 
 def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
+    lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
+    if isinstance(unit.spec.accumulate, Chain | Fixed) and not lanes:
+        return plan_stream(
+            unit, strategy=args.strategy, count=args.count, seed=args.seed,
+            exponents=args.exponents, load=not args.no_load, flags=args.flags,
+        )  # fmt: skip
+    for option in ("exponents", "no_load"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise FpsimError(
+                f"{name}: only for streams of single products, which chain and fixed units have "
+                "without --k, --group, --format and tiles"
+            )
     if args.tile is None and args.from_model is None:
         return plan_dots(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
@@ -169,13 +160,9 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Dot
 
 
 def _check(args: argparse.Namespace) -> int:
-    if schema_of(args.check) == DOT_SCHEMA:
-        with bar("check") as update:
-            opened = check_dots(args.check, update, jobs=args.jobs)
-        count, name = opened.count, opened.shape.spec.name
-    else:
-        checked = vectors.check(args.check)
-        count, name = checked.count, checked.spec.name
+    with bar("check") as update:
+        opened = check_dots(args.check, update, jobs=args.jobs)
+    count, name = opened.count, opened.shape.spec.name
     text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
     _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
     return 0
@@ -184,7 +171,7 @@ def _check(args: argparse.Namespace) -> int:
 def _merge(args: argparse.Namespace) -> int:
     with bar("merge") as update:
         path = merge_shards(args.merge, update)
-    count = open_dots(path).count
+    count = open_set(path).count
     _print(args, {"directory": str(path), "count": count}, f"{count} vectors in {path}")
     return 0
 

@@ -13,7 +13,7 @@ static void codes(const uint32_t *word, int lsb, int lanes, int width, uint64_t 
 
 int main(int argc, char **argv) {
   static char line[DIGITS + 4096];
-  static uint64_t a[$A_LANES$], b[$B_LANES$], sa[$A_SCALE_LANES$ + 1], sb[$B_SCALE_LANES$ + 1];
+  static uint64_t a[$A_LANES$], b[$B_LANES$], sa[$A_SCALE_LANES$ + 1], sb[$B_SCALE_LANES$ + 1];$RANDOM_DECLARATION$
   uint64_t acc = 0;
   long number = 0, count = 0;
   FILE *file = argc == 2 ? fopen(argv[1], "r") : NULL;
@@ -39,15 +39,15 @@ int main(int argc, char **argv) {
     codes(word, $B_LSB$, $B_LANES$, $B_WIDTH$, b);
     codes(word, $A_SCALE_LSB$, $A_SCALE_LANES$, $A_SCALE_WIDTH$, sa);
     codes(word, $B_SCALE_LSB$, $B_SCALE_LANES$, $B_SCALE_WIDTH$, sb);
-    uint64_t c = @bits(word, $C_LSB$, $C_WIDTH$), expected = @bits(word, $ACC_LSB$, $ACC_WIDTH$);
+$RANDOM_READ$    uint64_t c = @bits(word, $C_LSB$, $C_WIDTH$), expected = @bits(word, $ACC_LSB$, $ACC_WIDTH$);
     const uint64_t *a_scale = $A_SCALE_LANES$ ? sa : NULL, *b_scale = $B_SCALE_LANES$ ? sb : NULL;
     @flags = 0;
     switch (@bits(word, $OP_LSB$, $OP_WIDTH$)) {
       case 0: break;
       case 1: acc = 0; break;
-      case 2: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, acc); break;
+      case 2: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, acc$RANDOM_ARGUMENT$); break;
       case 3: acc = c; break;
-      default: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, c);
+      default: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, c$RANDOM_ARGUMENT$);
     }
     if (acc != expected) {
       fprintf(stderr, "%s:%ld: expects %llx, the C model gives %llx\n", argv[1], number,

@@ -12,7 +12,6 @@ from fpsim.atomic import write_atomic
 from fpsim.cmodel.stages import StageWriter
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec, exponents
 from fpsim.stages import Aligned
 from fpsim.unit import MacUnit
@@ -25,6 +24,12 @@ MAX_K = 1024
 #: A sum this wide would need more than a page of limbs.
 MAX_SUM_BITS = 4096
 _HERE = Path(__file__).parent
+#: What C code has only of units with stochastic rounding.
+_RANDOM_TEXT = """
+   random: an integer of {} bits for every rounding, in the order in which they happen."""
+_CHECK_DECLARATION = "\n  static uint64_t integers[$RANDOM_LANES$];"
+_CHECK_READ = "    codes(word, $RANDOM_LSB$, $RANDOM_LANES$, $RANDOM_WIDTH$, integers);\n"
+_SET_RANDOM = "\n  @random = random;"
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,14 @@ def export_c(
     ``flags``: the program checks vectors that have status flags (the model always has them).
 
     Raises:
-        FpsimError: a unit that the C model does not have (stochastic rounding, or exponents so far
-            apart that an exact sum has thousands of bits), or a path that cannot be written.
+        FpsimError: a unit that the C model does not have (exponents so far apart that an exact sum
+            has thousands of bits), or a path that cannot be written.
     """
     spec = unit.spec if isinstance(unit, MacUnit) else unit
     target = Path(path)
     if target.suffix != ".h":
         raise FpsimError(f"out: {target} must end in .h")
-    shape = _shape(spec, k, group, flags)
+    shape = Shape.of(spec, k, group, flags)
     prefix = re.sub(r"[^a-z0-9]", "_", f"fpsim_{spec.name}_")
     text = header_text(shape, prefix, target.name)
     package = target.with_name(f"{target.stem}_pkg.sv")
@@ -64,15 +69,6 @@ def export_c(
     write_atomic(package, package_text(shape, prefix).encode())
     write_atomic(check, check_text(shape, prefix, target.name).encode())
     return CFiles(write_atomic(target, text.encode()), package, check)
-
-
-def _shape(spec: MacSpec, k: int | None, group: int | None, flags: bool) -> Shape:
-    for stage in stages_of(spec.accumulate):
-        if getattr(stage, "rounding", None) is Rounding.SR:
-            raise FpsimError(
-                "accumulate.rounding: 'sr' cannot be exported; the C model takes no random bits"
-            )
-    return Shape.of(spec, k, group, flags)
 
 
 def _sum_range(spec: MacSpec) -> tuple[int, int]:
@@ -120,10 +116,10 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
 
    One dot product, on codes (bit patterns):
 
-       uint64_t @dot(a, b, a_scale, b_scale, k, group, c)
+       uint64_t @dot(a, b, a_scale, b_scale, k, group, c{", random" if shape.roundings else ""})
 
    a, b: k codes, 1 <= k <= @MAX_K. a_scale, b_scale: a code per `group` elements (two where
-   scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.
+   scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.{_RANDOM_TEXT.format(spec.random_bits) if shape.roundings else ""}
    @flags holds the status flags of the last call: 1 inexact, 2 underflow, 4 overflow, 16 invalid,
    ORed over every rounding and cut on the way to the result.
    Integers only; a result that has no code (NaN in a format without NaN) is 0. Not reentrant
@@ -141,6 +137,7 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
 #endif
 #define @MAX_K FPSIM_MAX_K
 #define @THREAD FPSIM_THREAD
+#define @RANDOM_BITS {spec.random_bits} /* of the integers of stochastic rounding */
 #define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
 #define @LIMBS {-(-(high - low) // 32) + 1}
 """,
@@ -149,9 +146,9 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
         operands,
         *writer.functions,
         f"""static inline uint64_t @dot(const uint64_t *a, const uint64_t *b, const uint64_t *a_scale,
-                            const uint64_t *b_scale, int k, int group, uint64_t c) {{
+                            const uint64_t *b_scale, int k, int group, uint64_t c{", const uint64_t *random" if shape.roundings else ""}) {{
   @operands x = {{a, b, a_scale, b_scale, group}};
-  @flags = 0;
+  @flags = 0;{_SET_RANDOM if shape.roundings else ""}
   return {top}(&x, 0, k, c);
 }}
 """,
@@ -194,7 +191,7 @@ static inline @num @scale_{operand}(const @operands *x, int i, int sign) {{
 def beat_text(shape: Shape) -> str:
     """Return the DPI-C function of one beat: packed vectors as 32-bit words, element 0 lowest."""
     lanes = {lane.name: lane for lane in shape.lanes}
-    names = [n for n in ("a", "b", "a_scale", "b_scale") if n in lanes]
+    names = [n for n in ("a", "b", "a_scale", "b_scale", "random") if n in lanes]
     arguments = ", ".join(f"const uint32_t *{n}" for n in names)
     fill = ""
     for n in names:
@@ -223,7 +220,7 @@ void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 static inline void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 #endif
 {{
-{fill}  uint64_t code = @dot(a_codes, b_codes, {scales}, {shape.k}, {max(shape.group, 1)}, @bits(c, 0, {c}));
+{fill}  uint64_t code = @dot(a_codes, b_codes, {scales}, {shape.k}, {max(shape.group, 1)}, @bits(c, 0, {c}){", random_codes" if shape.roundings else ""});
   acc[0] = (uint32_t)code;
 {high}}}
 """
@@ -233,7 +230,7 @@ def package_text(shape: Shape, prefix: str) -> str:
     """Return the SystemVerilog package that imports the beat."""
     spec = shape.spec
     lanes = {lane.name: lane for lane in shape.lanes}
-    names = [n for n in ("a", "b", "a_scale", "b_scale") if n in lanes]
+    names = [n for n in ("a", "b", "a_scale", "b_scale", "random") if n in lanes]
     arguments = [f"input  bit [{lanes[n].lanes * lanes[n].width - 1}:0] {n}" for n in names]
     arguments += [f"input  bit [{lanes['c'].width - 1}:0] c"]
     arguments += [f"output bit [{lanes['acc'].width - 1}:0] acc"]
@@ -266,7 +263,11 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
         "K": shape.k,
         "GROUP": max(shape.group, 1),
     }
-    for name in ("a", "b", "a_scale", "b_scale", "c", "acc", "op", "flags"):
+    random = shape.roundings > 0
+    text = text.replace("$RANDOM_DECLARATION$", _CHECK_DECLARATION if random else "")
+    text = text.replace("$RANDOM_READ$", _CHECK_READ if random else "")
+    text = text.replace("$RANDOM_ARGUMENT$", ", integers" if random else "")
+    for name in ("a", "b", "a_scale", "b_scale", "c", "random", "acc", "op", "flags"):
         lane = lanes.get(name)
         values[f"{name.upper()}_LSB"] = fields.get(name, 0)
         values[f"{name.upper()}_LANES"] = 0 if lane is None else lane.lanes

@@ -22,7 +22,7 @@ typedef struct {
   int top; /* fixed point: exponent of the largest magnitude */
 } @fmt;
 
-enum { @RNE, @RNA, @RTZ, @RUP, @RDN, @RTO };
+enum { @RNE, @RNA, @RTZ, @RUP, @RDN, @RTO, @SR };
 enum { @SATURATE, @TO_INF, @TO_NAN, @WRAP };
 
 /* Status flags, ORed while a dot product is computed; clear them before one. */
@@ -184,6 +184,25 @@ static inline int @round_up(int half, int rest, int odd, int neg, int mode) {
   }
 }
 
+/* The random integer of a stochastic rounding: each takes the next one. */
+#if @RANDOM_BITS
+static @THREAD const uint64_t *@random;
+static inline uint64_t @next_random(int mode) { return mode == @SR ? *@random++ : 0; }
+#else
+static inline uint64_t @next_random(int mode) {
+  (void)mode;
+  return 0;
+}
+#endif
+
+/* Stochastic rounding of what is below bit `cut`: up when floor(f 2^n) + random >= 2^n. */
+static inline int @random_up(const uint32_t *w, int cut, uint64_t random) {
+  uint64_t steps = 0;
+  for (int i = cut - 1; i >= cut - @RANDOM_BITS; i--)
+    steps = steps << 1 | (i >= 0 && i < 32 * @LIMBS ? w[i / 32] >> (i % 32) & 1 : 0);
+  return steps + random >= (uint64_t)1 << @RANDOM_BITS;
+}
+
 static inline uint64_t @beyond(int neg, int infinite, const @fmt *f, int mode, int overflow) {
   uint64_t sign = neg ? @sign_bit(f) : 0;
   int inward = mode == @RTZ || mode == @RTO || (mode == @RUP && neg) || (mode == @RDN && !neg);
@@ -194,18 +213,21 @@ static inline uint64_t @beyond(int neg, int infinite, const @fmt *f, int mode, i
 }
 
 /* Whether a value whose first bit is 2^e, rounded up or not, is below all normal numbers. */
-static inline int @tiny(int e, const uint32_t *w, int top, int neg, const @fmt *f, int mode) {
+static inline int @tiny(int e, const uint32_t *w, int top, int neg, const @fmt *f, int mode,
+                         uint64_t random) {
   int m = f->man_bits, emin = @emin(f), cut = top - m, ones = 1, half = 0, rest = 0;
   if (f->row0 != 1 && (uint64_t)1 << m > f->max_code) return 0;
   if (e != emin - 1) return e < emin;
   for (int i = top; i >= cut; i--) ones &= i >= 0 ? (int)(w[i / 32] >> (i % 32) & 1) : 0;
   if (cut > 0) half = (int)(w[(cut - 1) / 32] >> ((cut - 1) % 32) & 1);
   for (int i = 0; i < cut - 1; i++) rest |= (int)(w[i / 32] >> (i % 32) & 1);
+  if (mode == @SR) return !(ones && @random_up(w, cut, random));
   return !(ones && @round_up(half, rest, m ? 1 : f->row0 == 1, neg, mode));
 }
 
 /* The code of a sum rounded once. ieee = 0: what is too large overflows in every mode. */
 static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overflow, int ieee) {
+  uint64_t random = @next_random(mode);
   if (s->kind == @NAN) {
     if (f->nan == 0) @flags |= @INVALID;
     return f->nan_code;
@@ -229,14 +251,15 @@ static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overf
     for (int i = 0; i < cut - 1 && i <= top; i++) rest |= (int)(w[i / 32] >> (i % 32) & 1);
     lost = half || rest;
     code = ((uint64_t)(e - emin) << m) + kept;
-    code += (uint64_t)@round_up(half, rest, (int)(code & 1), s->neg, mode);
+    code += (uint64_t)(mode == @SR ? @random_up(w, cut, random)
+                                   : @round_up(half, rest, (int)(code & 1), s->neg, mode));
   }
   if (f->row0 == 2 && code >> m == 0) {
     lost |= code != 0;
     code = 0;
   }
   if (code > f->max_code) return @beyond(s->neg, 0, f, ieee ? mode : @RNE, overflow);
-  if (lost) @flags |= @INEXACT | (@tiny(top + @LOW, w, top, s->neg, f, mode) ? @UNDERFLOW : 0);
+  if (lost) @flags |= @INEXACT | (@tiny(top + @LOW, w, top, s->neg, f, mode, random) ? @UNDERFLOW : 0);
   if (code == 0 && f->nan == 3) return 0;
   return s->neg ? @sign_bit(f) | code : code;
 }
@@ -308,14 +331,22 @@ static inline void @sum_fit(@sum *s, int lsb, int width, int overflow) {
 }
 
 static inline @num @grid(@num n, int lsb, int mode) {
-  int drop = lsb - n.lsb, half;
-  uint64_t below, kept;
+  int drop = lsb - n.lsb, half, up;
+  uint64_t below, kept, random = @next_random(mode);
   if (n.kind != @NUM || !n.sig || drop <= 0) return n;
   half = drop <= 64 ? (int)(n.sig >> (drop - 1) & 1) : 0;
   below = drop > 64 ? n.sig : n.sig & (((uint64_t)1 << (drop - 1)) - 1);
   kept = drop < 64 ? n.sig >> drop : 0;
   if (half || below) @flags |= @INEXACT;
-  n.sig = kept + (uint64_t)@round_up(half, below != 0, (int)(kept & 1), n.neg, mode);
+  up = @round_up(half, below != 0, (int)(kept & 1), n.neg, mode);
+  if (mode == @SR) {
+    uint32_t w[@LIMBS];
+    @sum s;
+    @sum_add(&s, n, 0, 1);
+    @magnitude(&s, w);
+    up = @random_up(w, lsb - @LOW, random);
+  }
+  n.sig = kept + (uint64_t)up;
   n.lsb = lsb;
   return n;
 }

@@ -16,7 +16,7 @@ from fpsim.hdl.vector_source import VectorSource
 from fpsim.vectors import Op, Section, VectorSet
 from fpsim.vectors.dotfiles import write_dots
 from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.stream import EXPONENT_BITS, expected
+from fpsim.vectors.stream import expected, signed_exponents
 
 __all__ = ["VectorRun", "dot_form", "fetch"]
 
@@ -130,16 +130,14 @@ class _Dots:
 def _expected(source: VectorSource, columns: Columns) -> NDArray[Any]:
     if not source.stream:
         return Shape(source.spec, source.k, source.group).expected(columns)
-    op, a, b = (columns[name].view(np.int64) for name in ("op", "a", "b"))
-    return expected(source.spec, op, a, b, exponents(columns), columns["c"])
+    return expected(source.spec, columns)
 
 
 def exponents(columns: Columns) -> NDArray[np.int64]:
     """Return the exponents of a stream as signed integers; 0 where it has none."""
     if "exp" not in columns:
         return np.zeros(columns["op"].size, dtype=np.int64)
-    shift = 64 - EXPONENT_BITS
-    return (columns["exp"].view(np.int64) << shift) >> shift
+    return signed_exponents(columns["exp"])
 
 
 def dot_form(run: VectorRun) -> tuple[Shape, Columns]:

@@ -18,8 +18,8 @@ from fpsim.vectors import Op, Section, VectorSet
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.dots import DotPlan, plan_dots
-from fpsim.vectors.explain import schema_of
 from fpsim.vectors.files import head_lines
+from fpsim.vectors.manifests import schema_of
 from fpsim.vectors.shape import Columns, Shape
 
 __all__ = ["VectorSource", "from_directory", "from_stream", "made_for"]
@@ -71,7 +71,7 @@ def from_stream(stream: VectorSet, head_lines: int | None = None) -> VectorSourc
     )  # fmt: skip
 
 
-def from_plan(plan: DotPlan, addends: bool = True) -> VectorSource:
+def from_plan(plan: DotPlan[Shape], addends: bool = True) -> VectorSource:
     """Return a set of dot products that is made block by block; the addends 0 if not wanted."""
     shape = plan.shape
 

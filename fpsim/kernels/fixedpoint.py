@@ -15,6 +15,9 @@ from fpsim.kernels.rounding import round_significand
 
 __all__ = ["Grid", "add", "encode_array", "round_to_grid", "to_grid"]
 
+#: Values that a thread takes at a time.
+_CHUNK = 1 << 14
+
 
 class Grid(NamedTuple):
     """A fixed-point format; see `fpsim.formats.FixedFormat`."""
@@ -111,24 +114,27 @@ def _fit_unsigned(magnitude, excess, negative, grid):
     return top if excess or magnitude > top else magnitude
 
 
-@kernel()
+@kernel(parallel=True)
 def encode_array(values, out, grid, mode, random, random_bits):
     """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
-    first = -1
-    for i in range(values.size):
-        value = values[i]
-        negative = value < 0.0
-        if math.isnan(value) and first < 0:
-            first = i
-        if not math.isfinite(value):
-            integer = np.int64(grid.low) if negative else np.int64(grid.high)
-            out[i] = np.uint64(integer) & used
-            continue
-        r = random[i] if random_bits else np.int64(0)
-        magnitude, excess = to_grid(value, grid, mode, r, random_bits)
-        if grid.low == 0:
-            out[i] = _fit_unsigned(magnitude, excess, negative, grid)
-        else:
-            out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
-    return first
+    chunks = (values.size + _CHUNK - 1) // _CHUNK
+    bad = np.full(chunks + 1, values.size, dtype=np.int64)
+    for c in prange(chunks):
+        for i in range(c * _CHUNK, min((c + 1) * _CHUNK, values.size)):
+            value = values[i]
+            negative = value < 0.0
+            if math.isnan(value):
+                bad[c] = min(bad[c], i)
+            if not math.isfinite(value):
+                integer = np.int64(grid.low) if negative else np.int64(grid.high)
+                out[i] = np.uint64(integer) & used
+                continue
+            r = random[i] if random_bits else np.int64(0)
+            magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+            if grid.low == 0:
+                out[i] = _fit_unsigned(magnitude, excess, negative, grid)
+            else:
+                out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
+    first = bad.min()
+    return -1 if first == values.size else first

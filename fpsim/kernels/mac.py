@@ -26,6 +26,7 @@ __all__ = [
     "decode_code",
     "fixed_steps",
     "fixed_stream",
+    "sums_to_odd",
 ]
 
 #: Operations of a stream; anything else holds the accumulator.
@@ -78,21 +79,21 @@ def _fixed_step(acc, product, grid, mode, random, random_bits):
 
 
 @kernel(parallel=True)
-def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):
+def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
     """Accumulate rows of products into a float format, one rounding per product.
 
-    ``a``, ``b`` are float64 values (R, K) whose products are exact, ``c`` codes (R,), ``random``
-    (R, K) or (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the
+    ``terms`` are the products (R, K), exact in float64, ``c`` codes (R,), ``random`` (R, K) or
+    (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the
     first row whose result has no code, or -1.
     """
-    rows, length = a.shape
+    rows, length = terms.shape
     keep = out.shape[1]
     bad = np.full(rows, rows, dtype=np.int64)
     for i in prange(rows):
         code = np.int64(c[i])
         for k in range(length):
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            code = _chain_step(code, a[i, k] * b[i, k], layout, limits, mode, r, random_bits)
+            code = _chain_step(code, terms[i, k], layout, limits, mode, r, random_bits)
             if code < 0:
                 bad[i] = i
                 code = np.int64(0)
@@ -103,38 +104,51 @@ def chain_steps(a, b, c, layout, limits, mode, random, random_bits, out):
 
 
 @kernel(parallel=True)
-def fixed_steps(a, b, c, grid, mode, random, random_bits, out):
+def sums_to_odd(acc, terms, k, toward_negative, out):
+    """Fill ``out`` (R,) with accumulators ``acc`` (R,) plus term ``k`` of rows ``terms`` (R, K).
+
+    All are float64. Inexact sums are rounded to odd (`add_to_odd`), so that rounding them once
+    more, to the accumulator's format, makes a step of `chain_steps`.
+    """
+    for i in prange(acc.size):
+        out[i] = add_to_odd(acc[i], terms[i, k], toward_negative)
+
+
+@kernel(parallel=True)
+def fixed_steps(terms, c, grid, mode, random, random_bits, out):
     """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
 
     ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
     """
-    rows, length = a.shape
+    rows, length = terms.shape
     keep = out.shape[1]
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     for i in prange(rows):
         acc = np.int64(c[i])
         for k in range(length):
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            acc = _fixed_step(acc, a[i, k] * b[i, k], grid, mode, r, random_bits)
+            acc = _fixed_step(acc, terms[i, k], grid, mode, r, random_bits)
             if k >= length - keep:
                 out[i, k - (length - keep)] = np.uint64(acc) & used
 
 
 @kernel()
-def chain_stream(op, product, c, layout, limits, mode, out):
-    """Run one stream of operations from reset (+0); ``out[i]`` is the accumulator after step i.
+def chain_stream(op, product, c, start, layout, limits, mode, random, random_bits, out):
+    """Run a stream of operations from the code ``start``; ``out[i]`` is the accumulator after i.
 
-    ``product`` holds exact float64 values, ``c`` the codes that LOAD takes. Returns the first step
-    whose result has no code, or -1.
+    ``product`` holds exact float64 values, ``c`` the codes that LOAD takes, ``random`` an integer
+    per operation, or one in all when ``random_bits`` is 0. Returns the first step whose result has
+    no code, or -1.
     """
-    code = np.int64(0)
+    code = np.int64(start)
     for i in range(op.size):
         if op[i] == CLEAR:
             code = np.int64(0)
         elif op[i] == LOAD:
             code = np.int64(c[i])
         elif op[i] == MAC:
-            code = _chain_step(code, product[i], layout, limits, mode, np.int64(0), 0)
+            r = np.int64(random[i]) if random_bits else np.int64(0)
+            code = _chain_step(code, product[i], layout, limits, mode, r, random_bits)
             if code < 0:
                 return i
         out[i] = code
@@ -142,15 +156,16 @@ def chain_stream(op, product, c, layout, limits, mode, out):
 
 
 @kernel()
-def fixed_stream(op, product, c, grid, mode, out):
-    """Run one stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
+def fixed_stream(op, product, c, start, grid, mode, random, random_bits, out):
+    """Run a stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
-    acc = np.int64(0)
+    acc = np.int64(start)
     for i in range(op.size):
         if op[i] == CLEAR:
             acc = np.int64(0)
         elif op[i] == LOAD:
             acc = np.int64(c[i])
         elif op[i] == MAC:
-            acc = _fixed_step(acc, product[i], grid, mode, np.int64(0), 0)
+            r = np.int64(random[i]) if random_bits else np.int64(0)
+            acc = _fixed_step(acc, product[i], grid, mode, r, random_bits)
         out[i] = np.uint64(acc) & used

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 
-__all__ = ["philox_words", "read_words", "write_words"]
+__all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _TAKE = 32
+#: Random words that a thread makes at a time; 4 divides it.
+_CHUNK = 1 << 12
 
 
 @kernel(parallel=True)
@@ -94,12 +96,20 @@ def _digit(character):
     return np.int64(-1)
 
 
-@kernel()
+@kernel(parallel=True)
 def philox_words(seed, stream, start, out):
     """Fill ``out`` (uint32) with the words ``start, start + 1, ...`` of a stream; 4 divides start.
 
     Salmon et al., SC 2011; see `fpsim.vectors.philox`.
     """
+    for c in prange((out.size + _CHUNK - 1) // _CHUNK):
+        first = c * _CHUNK
+        philox_chunk(seed, stream, start + first, out[first : first + _CHUNK])
+
+
+@njit
+def philox_chunk(seed, stream, start, out):
+    """Do the same in one thread; this loop becomes vector code, and would not in a `prange`."""
     blocks = (out.size + 3) // 4
     for j in range(blocks):
         block = np.uint64(start // 4 + j)

@@ -56,11 +56,13 @@ def steps(
     return run(spec, spec.accumulate, elements, c, iter(random or ()), Silent())
 
 
-def step_with_flags(spec: MacSpec, a: int, b: int, c: int, exponent: int = 0) -> tuple[int, Flag]:
+def step_with_flags(
+    spec: MacSpec, a: int, b: int, c: int, exponent: int = 0, random: Sequence[int] = ()
+) -> tuple[int, Flag]:
     """Return the accumulator code after one product, and its flags as in `dot_with_flags`."""
     scale = _power(exponent)
     seen = FlagsOnly()
-    codes = run(spec, spec.accumulate, [Element(a, b, (scale, scale))], c, iter(()), seen)
+    codes = run(spec, spec.accumulate, [Element(a, b, (scale, scale))], c, iter(random), seen)
     return codes[-1], seen.flags
 
 

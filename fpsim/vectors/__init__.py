@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from fpsim.vectors.files import check, digests, read, write
-from fpsim.vectors.generate import STRATEGIES, generate
+from fpsim.vectors.generate import generate
+from fpsim.vectors.plans import STRATEGIES
 from fpsim.vectors.stream import Field, Op, Section, VectorSet
 
 __all__ = [

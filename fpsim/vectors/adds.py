@@ -31,7 +31,7 @@ from fpsim.stages import (
     Tree,
 )
 
-__all__ = ["Addition", "additions", "last_stage", "log2", "roundings", "terms_are_codes"]
+__all__ = ["BEFORE", "Addition", "additions", "last_stage", "log2", "roundings", "terms_are_codes"]
 
 ZERO = Number(False, Fraction(0))
 BEFORE = " before rounding"

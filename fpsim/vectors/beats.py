@@ -185,9 +185,11 @@ class Beats:
         return tuple(Section(n, start, end - start) for (n, start), end in pairs if end > start)
 
     def neutral(self) -> dict[str, Any]:
-        """Return zero operands, unit scales and a zero addend."""
+        """Return zero operands, unit scales, a zero addend, and zero where integers are random."""
         palette = self.palette
         row: dict[str, Any] = {"op": Op.DOT, "c": 0}
+        if self.shape.roundings:
+            row["random"] = 0
         for operand in "ab":
             row[operand] = palette.zero(operand)
             if self.shape.group:

@@ -105,13 +105,13 @@ class Release:
         return {"coverage": self.coverage.to_dict(), "mutants": [k.to_dict() for k in self.kills]}
 
 
-def plan_of(name: str, strategy: str, count: int) -> DotPlan:
+def plan_of(name: str, strategy: str, count: int) -> DotPlan[Shape]:
     """Return a set of a published unit in its published shape."""
     k, group = SHAPES.get(name, (None, None))
     return plan_dots(get_unit(name), strategy=strategy, count=count, seed=SEED, k=k, group=group)
 
 
-def large_set(name: str) -> DotPlan:
+def large_set(name: str) -> DotPlan[Shape]:
     """Return the large set of a published unit, whose checksum `golden/checksums.json` has."""
     return plan_of(name, "mixed", LARGE)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a directory of dot product vectors: every result anew, every byte of every file."""
+"""Checks a directory of vectors: every result anew, every byte of every file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from fpsim.errors import FpsimError
-from fpsim.vectors.formats import OPS, TEXT_FORMATS, TextFormat, package
+from fpsim.vectors.formats import OPS, TextFormat, formats_of, package, starting_digest
 from fpsim.vectors.matrices import matrix_texts
-from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, check_head, open_dots, opened_file
+from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, check_head, open_set, opened_file
 from fpsim.vectors.rendering import in_order, lines_of
-from fpsim.vectors.shape import Columns
 from fpsim.vectors.sources import Progress
+from fpsim.vectors.words import Columns, Words
 
-__all__ = ["check_dots"]
+__all__ = ["check_digests", "check_dots"]
 
 #: Vectors recomputed at a time, and bytes hashed at a time.
 CHECK_BLOCK, READ_BYTES = 1 << 16, 1 << 20
@@ -25,7 +25,7 @@ CHECK_BLOCK, READ_BYTES = 1 << 16, 1 << 20
 
 def check_dots(
     directory: str | Path, progress: Progress | None = None, *, jobs: int = 1
-) -> DotFile:
+) -> DotFile[Words]:
     """Recompute every result and compare every byte of every file, in ``jobs`` processes.
 
     Raises:
@@ -33,42 +33,48 @@ def check_dots(
     """
     if not isinstance(jobs, int) or jobs < 1:
         raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
-    opened = open_dots(directory)
+    opened = open_set(directory)
     opened.check_ends()
     for name in _others(opened):
-        _check_ends(opened, TEXT_FORMATS[name])
+        _check_ends(opened, name)
     for done in in_order(_check_slice, opened, range(0, opened.count, CHECK_BLOCK), jobs):
         if progress is not None:
             progress(done, opened.count)
-    for name in ("readmemh", *_others(opened)):
-        _check_digest(opened, TEXT_FORMATS[name])
+    check_digests(opened)
     _check_package(opened)
     _check_arrays(opened)
     _check_matrices(opened)
     return opened
 
 
-def _others(opened: DotFile) -> list[str]:
+def check_digests(opened: DotFile[Words]) -> None:
+    """Compare the SHA-256 of every text file with the manifest; FpsimError names the file."""
+    for name in ("readmemh", *_others(opened)):
+        _check_digest(opened, formats_of(opened.shape)[name])
+
+
+def _others(opened: DotFile[Words]) -> list[str]:
     """Return the text formats that are there besides ``vectors.hex``."""
     files = opened.manifest["files"]
-    return [n for n, form in TEXT_FORMATS.items() if n != "readmemh" and form.file in files]
+    forms = formats_of(opened.shape)
+    return [n for n, form in forms.items() if n != "readmemh" and form.file in files]
 
 
-def _head(opened: DotFile, form: TextFormat) -> str:
+def _head(opened: DotFile[Words], form: TextFormat) -> str:
     return form.head(opened.header, opened.shape, opened.manifest["files"][form.file]["sha256"])
 
 
-def _check_ends(opened: DotFile, form: TextFormat) -> None:
+def _check_ends(opened: DotFile[Words], name: str) -> None:
+    form = formats_of(opened.shape)[name]
     path = opened.directory / form.file
-    name = next(n for n, other in TEXT_FORMATS.items() if other is form)
     with opened_file(path) as file:
         check_head(path, file, _head(opened, form))
-        file.seek(opened.count * lines_of(name, opened.shape).length, 1)
+        file.seek(lines_of(name, opened.shape).size(0, opened.count), 1)
         if file.read(1):
             raise FpsimError(f"{path}: more than {opened.count} vectors")
 
 
-def _check_slice(opened: DotFile, start: int) -> int:
+def _check_slice(opened: DotFile[Words], start: int) -> int:
     """Check the vectors from ``start`` on, in every file; return where they end."""
     stop = min(start + CHECK_BLOCK, opened.count)
     columns = opened.rows(start, stop)
@@ -77,13 +83,14 @@ def _check_slice(opened: DotFile, start: int) -> int:
     others = _others(opened)
     elements = opened.shape.elements(columns)
     for name in others:
-        body = lines_of(name, opened.shape).text(elements).tobytes()
+        body = lines_of(name, opened.shape).text(elements, start)
         _same_bytes(opened, name, body, start)
     return stop
 
 
-def _compare(opened: DotFile, start: int, columns: Columns, before: int) -> None:
-    unknown = np.flatnonzero(columns["op"] > max(OPS.values()))
+def _compare(opened: DotFile[Words], start: int, columns: Columns, before: int) -> None:
+    most = max(opened.header["ops"].values()) if "ops" in opened.header else max(OPS.values())
+    unknown = np.flatnonzero(columns["op"] > most)
     if unknown.size:
         i = start + int(unknown[0])
         op = int(columns["op"][unknown[0]])
@@ -104,11 +111,11 @@ def _compare(opened: DotFile, start: int, columns: Columns, before: int) -> None
         )
 
 
-def _same_bytes(opened: DotFile, name: str, body: bytes, start: int) -> None:
-    form, length = TEXT_FORMATS[name], lines_of(name, opened.shape).length
+def _same_bytes(opened: DotFile[Words], name: str, body: bytes, start: int) -> None:
+    form, lines = formats_of(opened.shape)[name], lines_of(name, opened.shape)
     path = opened.directory / form.file
     with opened_file(path) as file:
-        file.seek(len(_head(opened, form).encode()) + start * length)
+        file.seek(len(_head(opened, form).encode()) + lines.size(0, start))
         found = file.read(len(body))
     if found == body:
         return
@@ -116,15 +123,16 @@ def _same_bytes(opened: DotFile, name: str, body: bytes, start: int) -> None:
     unequal = np.flatnonzero(
         np.frombuffer(found[:size], np.uint8) != np.frombuffer(body[:size], np.uint8)
     )
-    row = (int(unequal[0]) if unequal.size else size) // length
-    raise FpsimError(f"{path}: vector {start + row} is not what vectors.hex says")
+    vector, place = start, int(unequal[0]) if unequal.size else size
+    while lines.size(start, vector + 1) <= place:
+        vector += 1
+    raise FpsimError(f"{path}: vector {vector} is not what vectors.hex says")
 
 
-def _check_digest(opened: DotFile, form: TextFormat) -> None:
+def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
     path, wanted = opened.directory / form.file, opened.manifest["files"][form.file]["sha256"]
-    digest = hashlib.sha256()
     with opened_file(path) as file:
-        file.seek(len(_head(opened, form).encode()))
+        digest = starting_digest(form, file.read(len(_head(opened, form).encode())))
         while piece := file.read(READ_BYTES):
             digest.update(piece)
     if digest.hexdigest() != wanted:
@@ -134,7 +142,7 @@ def _check_digest(opened: DotFile, form: TextFormat) -> None:
         )
 
 
-def _check_package(opened: DotFile) -> None:
+def _check_package(opened: DotFile[Words]) -> None:
     if SVH not in opened.manifest["files"]:
         return
     text, path = package(opened.header, opened.shape), opened.directory / SVH
@@ -144,7 +152,7 @@ def _check_package(opened: DotFile) -> None:
             raise FpsimError(f"{path}: more than the package of {opened.shape.spec.name}")
 
 
-def _check_arrays(opened: DotFile) -> None:
+def _check_arrays(opened: DotFile[Words]) -> None:
     if NPZ not in opened.manifest["files"]:
         return
     path = opened.directory / NPZ
@@ -159,7 +167,7 @@ def _check_arrays(opened: DotFile) -> None:
                 raise FpsimError(f"{path}: array {name} differs from vectors.hex")
 
 
-def _check_matrices(opened: DotFile) -> None:
+def _check_matrices(opened: DotFile[Words]) -> None:
     files = opened.manifest["files"]
     names = [name for name in MATRIX_FILES if name in files]
     if not names:

@@ -21,6 +21,7 @@ from fpsim.spec import MacSpec
 from fpsim.vectors.models import MODEL_SECTIONS, MODELS
 from fpsim.vectors.search import search
 from fpsim.vectors.shape import Shape
+from fpsim.vectors.stochastic import word_rows
 from fpsim.vectors.stream import EXPONENT_MAX, EXPONENT_MIN, Op, Stimulus
 
 __all__ = ["add_products", "directed"]
@@ -247,6 +248,21 @@ def models(spec: MacSpec, out: Stimulus, exponents: bool) -> None:
             out.add(Op.MAC, a=row["a"][0], b=row["b"][0], exp=exp)
 
 
+def random_words(spec: MacSpec, out: Stimulus) -> None:
+    """Random integers on both sides of the threshold (`fpsim.vectors.stochastic`)."""
+    rows = word_rows(Shape(spec, 1))
+    beats = {name: np.repeat(rows[name].reshape(-1), 2) for name in ("a", "b", "c", "random")}
+    op = np.tile([Op.LOAD, Op.MAC], rows["c"].size)
+    mac = op == Op.MAC
+    out.add(
+        op,
+        a=np.where(mac, beats["a"], 0),
+        b=np.where(mac, beats["b"], 0),
+        c=np.where(mac, 0, beats["c"].astype(np.uint64).view(np.int64)),
+        random=np.where(mac, beats["random"], 0),
+    )
+
+
 def directed(spec: MacSpec, out: Stimulus, exponents: bool, load: bool) -> None:
     """Append every corner class of the unit, one section each.
 
@@ -269,3 +285,6 @@ def directed(spec: MacSpec, out: Stimulus, exponents: bool, load: bool) -> None:
             out.section(fixed_class.__name__.replace("_", "-"))
             fixed_class(spec, result, out)
     models(spec, out, exponents)
+    if spec.random_bits:
+        out.section("random-words")
+        random_words(spec, out)

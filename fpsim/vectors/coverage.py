@@ -22,11 +22,12 @@ from fpsim.vectors.beats import finite_codes
 from fpsim.vectors.clocked import as_dots
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
-from fpsim.vectors.explain import schema_of
 from fpsim.vectors.features import bins_of
+from fpsim.vectors.manifests import schema_of
 from fpsim.vectors.models import MODELS, type_of
 from fpsim.vectors.search import model_expectations
 from fpsim.vectors.shape import Columns, Shape, stages_of, takes_nan
+from fpsim.vectors.stochastic import random_expectations
 from fpsim.vectors.stream import Op
 
 __all__ = ["Bin", "Coverage", "coverage", "expected_bins", "load"]
@@ -175,7 +176,7 @@ def expected_bins(shape: Shape) -> dict[str, str | None]:
             name = f"{operand}_scale"
             bins |= _types(name, getattr(spec, name), takes_nan(spec))
     bins |= _types("addend", spec.initial, takes_nan(spec))
-    bins |= _rounding(shape) | model_expectations(shape)[0]
+    bins |= _rounding(shape) | model_expectations(shape)[0] | random_expectations(shape)
     stages = stages_of(spec.accumulate)
     for stage in stages:
         if isinstance(stage, Aligned):

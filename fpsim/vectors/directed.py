@@ -12,6 +12,7 @@ from __future__ import annotations
 from fpsim.vectors import directed_scales as scales
 from fpsim.vectors import directed_sums as sums
 from fpsim.vectors import directed_windows as windows
+from fpsim.vectors import stochastic
 from fpsim.vectors.beats import Beats
 from fpsim.vectors.models import MODEL_SECTIONS
 from fpsim.vectors.search import search
@@ -38,6 +39,7 @@ def add_directed(beats: Beats) -> None:
         sums.specials,
         sums.lane_positions,
         sums.streams,
+        stochastic.random_words,
     )
     for corner in classes:
         beats.section(corner.__name__.replace("_", "-"))

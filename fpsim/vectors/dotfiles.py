@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories of dot product vectors: written in a stream, whole or not at all; read and checked.
+"""Directories of vectors: written in a stream, whole or not at all; read and checked.
 
 `vectors.hex` is always there, further formats on request (`fpsim.vectors.formats`), and
 `manifest.json` with the unit, the fields, the sections and the SHA-256 of every file's body (what
@@ -22,15 +22,22 @@ import numpy as np
 
 from fpsim.errors import FpsimError, nearest
 from fpsim.vectors.checked import check_dots
-from fpsim.vectors.files import MANIFEST, _check_target
-from fpsim.vectors.formats import FORMATS, TEXT_FORMATS, TILE_FORMATS, package
+from fpsim.vectors.formats import (
+    FORMATS,
+    TEXT_FORMATS,
+    TILE_FORMATS,
+    formats_of,
+    package,
+    starting_digest,
+)
+from fpsim.vectors.manifests import MANIFEST, check_target
 from fpsim.vectors.matrices import matrix_texts
 from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, open_dots
 from fpsim.vectors.partial import PART, Partial, hidden
 from fpsim.vectors.rendering import lines_of, rendered
-from fpsim.vectors.shape import Shape
 from fpsim.vectors.shards import SHARD_FILE, Shard, open_shards
-from fpsim.vectors.sources import SCHEMA, DotSource, Progress, header_of, shape_of
+from fpsim.vectors.sources import SCHEMA, DotSource, Job, Progress, header_of, shape_of
+from fpsim.vectors.words import Words
 
 __all__ = [
     "SCHEMA",
@@ -79,20 +86,16 @@ def write_dots(
         FpsimError: an unknown format, a path that cannot be written, a directory with other files,
             the unfinished run of another set.
     """
-    names = parse_formats(formats)
+    names = _formats_for(source, formats)
     if not isinstance(jobs, int) or jobs < 1:
         raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
-    if "npz" in names and source.count > MAX_NPZ:
-        raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
-    if "matrices" in names and "tiles" not in source.extra:
-        raise FpsimError("format: matrices are those of tiles, and this set has none")
     target = shard.directory(Path(directory).resolve())
-    texts = tuple(name for name in names if name in TEXT_FORMATS)
-    lengths = {name: lines_of(name, source.shape).length for name in texts}
-    partial = Partial(hidden(target), texts, lengths)
+    work = shard.jobs(source)
+    lines = {name: lines_of(name, source.shape) for name in names if name in TEXT_FORMATS}
+    partial = Partial(hidden(target), lines, work[0][0] if work else 0)
     try:
-        _check_target(target, _names_of(shard))
-        _write_blocks(partial, source, names, jobs, shard, progress)
+        check_target(target, _names_of(shard))
+        _write_blocks(partial, source, names, jobs, shard, work, progress)
         if shard.of == 1:
             _finish(partial.path, header_of(source), source.shape, names, partial.digests)
         partial.finished()
@@ -104,6 +107,25 @@ def write_dots(
             kept = ""
         raise FpsimError(f"out: {target} cannot be written ({error.strerror}){kept}") from None
     return target
+
+
+def _formats_for(source: DotSource, formats: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of formats that a set can have."""
+    names = parse_formats(formats)
+    if "npz" in names and source.count > MAX_NPZ:
+        raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
+    if "matrices" in names and "tiles" not in source.extra:
+        raise FpsimError("format: matrices are those of tiles, and this set has none")
+    if "matrices" in names and source.shape.spec.random_bits:
+        raise FpsimError("format: matrices have no place for the integers of stochastic rounding")
+    have = formats_of(source.shape)
+    other = [name for name in names if name not in have]
+    if other and source.shape.schema != SCHEMA:
+        raise FpsimError(
+            f"format: {other[0]!r} is for sets of dot products; streams of single products have "
+            f"{', '.join(have)}"
+        )
+    return names
 
 
 def _names_of(shard: Shard) -> set[str]:
@@ -120,11 +142,11 @@ def _write_blocks(
     names: tuple[str, ...],
     jobs: int,
     shard: Shard,
+    work: list[tuple[int, Job]],
     progress: Progress | None,
 ) -> None:
     header, shape = header_of(source), source.shape
-    start, work = shard.jobs(source)
-    total = sum(source.rows(*job) for job in work)
+    start, total = work[0][0] if work else 0, sum(source.rows(*job) for _, job in work)
     run = {"formats": list(names), "shard": [shard.index, shard.of]}
     heads = {
         name: _head(name, header, shape, NO_DIGEST) if shard.of == 1 else b""
@@ -133,7 +155,8 @@ def _write_blocks(
     with partial.opened(header | run, heads):
         work = work[partial.blocks :]
         try:
-            for job, bodies in zip(work, rendered(source, partial.texts, work, jobs), strict=True):
+            made = rendered(source, partial.texts, work, jobs)
+            for (_, job), bodies in zip(work, made, strict=True):
                 partial.add(source.rows(*job), bodies)
                 if progress is not None:
                     progress(partial.done, total)
@@ -147,8 +170,8 @@ def _write_blocks(
             _write_text(partial.path / SHARD_FILE, json.dumps(data, indent=1) + "\n")
 
 
-def _head(name: str, header: dict[str, Any], shape: Shape, digest: str) -> bytes:
-    return TEXT_FORMATS[name].head(header, shape, digest).encode()
+def _head(name: str, header: dict[str, Any], shape: Words, digest: str) -> bytes:
+    return formats_of(shape)[name].head(header, shape, digest).encode()
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -158,7 +181,7 @@ def _write_text(path: Path, text: str) -> None:
 def _finish(
     made: Path,
     header: dict[str, Any],
-    shape: Shape,
+    shape: Words,
     names: tuple[str, ...],
     sums: dict[str, str],
 ) -> None:
@@ -186,7 +209,7 @@ def _finish(
     _write_text(made / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
-def _write_matrices(opened: DotFile) -> dict[str, str]:
+def _write_matrices(opened: DotFile[Words]) -> dict[str, str]:
     sums = {name: hashlib.sha256() for name in MATRIX_FILES}
     with ExitStack() as stack:
         files = {n: stack.enter_context((opened.directory / n).open("wb")) for n in MATRIX_FILES}
@@ -230,14 +253,15 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
     made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")
     try:
         shape = shape_of(header)
-        _check_target(target, _names_of(WHOLE))
+        check_target(target, _names_of(WHOLE))
         made.mkdir()
         sums: dict[str, str] = {}
         texts = [name for name in names if name in TEXT_FORMATS]
         for name in texts:
-            digest, done = hashlib.sha256(), 0
+            head, done = _head(name, header, shape, NO_DIGEST), 0
+            digest = starting_digest(formats_of(shape)[name], head)
             with (made / (TEXT_FORMATS[name].file + PART)).open("wb") as file:
-                file.write(_head(name, header, shape, NO_DIGEST))
+                file.write(head)
                 for shard in shards:
                     for piece in shard.pieces(name):
                         file.write(piece)

@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of dot products of any unit: exhaustive products, corner classes, streams, random beats.
-
-A set is a list of sections, each cut into blocks that depend on nothing but the unit, the seed and
-their place: any process can make any block, in any order, and the bytes are the same.
-"""
+"""Sets of dot products of any unit: exhaustive products, corner classes, streams, random beats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from itertools import product as pairs
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fpsim.errors import FpsimError, nearest
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit
 from fpsim.vectors.beats import Beats
 from fpsim.vectors.directed import add_directed
-from fpsim.vectors.generate import STRATEGIES
-from fpsim.vectors.philox import Philox
+from fpsim.vectors.plans import DotPlan, Part, check_request, fixed_parts
 from fpsim.vectors.random_beats import random_dots, random_streams
-from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.stream import Section
+from fpsim.vectors.shape import Shape
+from fpsim.vectors.words import Columns
 
-__all__ = ["DotPlan", "Part", "plan_dots"]
+__all__ = ["DotPlan", "plan_dots"]
 
 #: Elements of an operand in a block of a random section, and the least vectors there.
 BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
@@ -35,73 +28,6 @@ STREAM_SHARE = 8
 MAX_COUNT = 1 << 40
 #: Operand pairs that are exhausted; of more, one for each distinct product.
 MAX_PAIRS = 1 << 12
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section that is made block by block: ``make(i)`` gives the beats of block i."""
-
-    name: str
-    count: int
-    size: int  #: vectors of a block; the last may have fewer
-    make: Callable[[int], Columns]
-
-    @property
-    def blocks(self) -> int:
-        """Number of blocks."""
-        return -(-self.count // self.size)
-
-
-@dataclass(frozen=True)
-class DotPlan:
-    """A set that has not been made yet."""
-
-    shape: Shape
-    strategy: str
-    seed: int
-    parts: tuple[Part, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of vectors."""
-        return sum(part.count for part in self.parts)
-
-    @property
-    def sections(self) -> tuple[Section, ...]:
-        """Named runs of vectors."""
-        starts = np.cumsum([0, *(part.count for part in self.parts)]).tolist()
-        return tuple(
-            Section(p.name, start, p.count) for p, start in zip(self.parts, starts, strict=False)
-        )
-
-    def jobs(self) -> list[tuple[int, int]]:
-        """Return (part, block) of every block, in order."""
-        return [(p, b) for p, part in enumerate(self.parts) for b in range(part.blocks)]
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What else the manifest says: nothing."""
-        return {}
-
-    def rows(self, part: int, block: int) -> int:
-        """Return the number of vectors in one block."""
-        made = self.parts[part]
-        return min(made.size, made.count - block * made.size)
-
-    def block(self, part: int, block: int) -> Columns:
-        """Return one block with the results that the unit gives."""
-        columns = self.parts[part].make(block)
-        return columns | self.shape.results(columns)
-
-    def __iter__(self) -> Iterator[Columns]:
-        """Yield the blocks in order."""
-        for job in self.jobs():
-            yield self.block(*job)
-
-    def columns(self) -> Columns:
-        """Return the whole set in memory."""
-        blocks = list(self)
-        return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
 
 
 def plan_dots(
@@ -113,11 +39,11 @@ def plan_dots(
     k: int | None = None,
     group: int | None = None,
     flags: bool = False,
-) -> DotPlan:
+) -> DotPlan[Shape]:
     """Return the set of dot products of a unit; the same arguments give the same set everywhere.
 
     Args:
-        unit: any unit with deterministic rounding.
+        unit: any unit.
         strategy: ``exhaustive`` (every operand pair in a lane of its own), ``directed`` (corner
             classes), ``random``, or ``mixed`` (all three).
         count: number of random vectors.
@@ -129,27 +55,20 @@ def plan_dots(
             second, not millions.
 
     Raises:
-        FpsimError: an argument outside these, or a unit with stochastic rounding.
+        FpsimError: an argument outside these.
     """
     spec = unit.spec if isinstance(unit, MacUnit) else unit
-    if strategy not in STRATEGIES:
-        raise FpsimError(
-            f"strategy: {strategy!r} is not one of {', '.join(STRATEGIES)}"
-            f"{nearest(strategy, STRATEGIES)}"
-        )
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
-        raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
-    Philox(seed)
+    check_request(strategy, count, MAX_COUNT, seed)
     shape = Shape.of(spec, k, group, flags)
     parts: list[Part] = []
     if strategy in ("exhaustive", "mixed"):
         beats = Beats(shape)
         add_products(beats)
-        parts += _fixed_parts(beats)
+        parts += fixed_parts(beats.columns(), beats.sections())
     if strategy in ("directed", "mixed"):
         beats = Beats(shape)
         add_directed(beats)
-        parts += _fixed_parts(beats)
+        parts += fixed_parts(beats.columns(), beats.sections())
     if strategy in ("random", "mixed"):
         streams = count // STREAM_SHARE if shape.feeds_back else 0
         for name, total, make in (
@@ -157,8 +76,9 @@ def plan_dots(
             ("random-streams", streams, random_streams),
         ):
             if total:
-                make_block = partial(_random, shape, seed, total, make)
-                parts.append(Part(name, total, block_size(shape), make_block))
+                size = block_size(shape)
+                bounds = np.minimum(np.arange(-(-total // size) + 1) * size, total)
+                parts.append(Part(name, bounds, partial(_random, shape, seed, bounds, make)))
     return DotPlan(shape, strategy, seed, tuple(parts))
 
 
@@ -167,27 +87,14 @@ def block_size(shape: Shape) -> int:
     return max(LEAST_BLOCK, BLOCK_ELEMENTS // shape.k)
 
 
-def _fixed_parts(beats: Beats) -> list[Part]:
-    columns = beats.columns()
-    return [
-        Part(s.name, s.count, s.count, partial(_slice, columns, s.start, s.start + s.count))
-        for s in beats.sections()
-    ]
-
-
-def _slice(columns: Columns, start: int, stop: int, _: int) -> Columns:
-    return {name: column[start:stop] for name, column in columns.items()}
-
-
 def _random(
     shape: Shape,
     seed: int,
-    total: int,
+    bounds: NDArray[np.int64],
     make: Callable[[Shape, int, int, int], Columns],
     block: int,
 ) -> Columns:
-    size = block_size(shape)
-    return make(shape, seed, block, min(size, total - block * size))
+    return make(shape, seed, block, int(bounds[block + 1] - bounds[block]))
 
 
 def add_products(beats: Beats) -> None:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws from one Philox stream, in order: words, bounded integers, members of a table."""
+"""Draws from one Philox stream, in order: words, bounded integers, members of a table.
+
+A draw of n takes the next n words of the stream, and starts at a multiple of four. A word picks one
+of ``size`` members as ``word * size >> 32``.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.words import philox_words
 
-__all__ = ["Draw"]
+__all__ = ["CHUNK", "Draw", "bounded", "sources_hash"]
 
-#: The cache of kernels looks at the sources of `fpsim.kernels` only.
-_SELF = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+#: Entries that a thread takes at a time.
+CHUNK = 1 << 13
 
 
-@kernel(_SELF)
+def sources_hash(*files: str) -> str:
+    """Return what names the kernels of some files: their cache looks at `fpsim.kernels` only."""
+    digest = hashlib.sha256()
+    for file in (__file__, *files):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@njit
+def bounded(word, size):  # type: ignore[no-untyped-def]
+    """Return an integer in 0..size-1."""
+    return (np.uint64(word) * np.uint64(size)) >> np.uint64(32)
+
+
+@kernel(sources_hash(), parallel=True)
 def _members(words, table, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with ``table[word * size >> 32]``."""
-    size = np.uint64(table.size)
-    for i in range(out.size):
-        out[i] = table[np.int64((np.uint64(words[i]) * size) >> np.uint64(32))]
+    """Fill ``out`` with members of ``table``."""
+    for c in prange((out.size + CHUNK - 1) // CHUNK):
+        for i in range(c * CHUNK, min((c + 1) * CHUNK, out.size)):
+            out[i] = table[bounded(words[i], table.size)]
+
+
+@kernel(sources_hash(), parallel=True)
+def _integers(words, bound, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with integers in 0..bound-1."""
+    for c in prange((out.size + CHUNK - 1) // CHUNK):
+        for i in range(c * CHUNK, min((c + 1) * CHUNK, out.size)):
+            out[i] = bounded(words[i], bound)
 
 
 class Draw:
@@ -33,26 +60,21 @@ class Draw:
     def __init__(self, seed: int, stream: int) -> None:
         self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
 
-    def _words(self, count: int) -> NDArray[np.uint32]:
-        out = np.empty(count, dtype=np.uint32)
-        philox_words(self._seed, self._stream, self._at, out)
-        self._at += (count + 3) // 4 * 4
+    def words(self, *shape: int) -> NDArray[np.uint32]:
+        """Return the next words."""
+        out = np.empty(shape, dtype=np.uint32)
+        philox_words(self._seed, self._stream, self._at, out.reshape(-1))
+        self._at += (out.size + 3) // 4 * 4
         return out
 
-    def words(self, count: int) -> NDArray[np.uint64]:
-        """Return the next words."""
-        return self._words(count).astype(np.uint64)
-
-    def below(self, bound: int, *shape: int) -> NDArray[np.int64]:
-        """Return integers in 0..bound-1."""
-        words = self.words(int(np.prod(shape)))
-        words *= np.uint64(bound)
-        words >>= np.uint64(32)
-        return words.view(np.int64).reshape(shape)
+    def below(self, bound: int, *shape: int, dtype: Any = np.int64) -> NDArray[Any]:
+        """Return integers in 0..bound-1, which ``dtype`` holds."""
+        out = np.empty(shape, dtype=dtype)
+        _integers(self.words(*shape).reshape(-1), bound, out.reshape(-1))
+        return out
 
     def codes(self, table: NDArray[Any], *shape: int) -> NDArray[Any]:
         """Return members of a table, of its type."""
-        words = self._words(int(np.prod(shape)))
-        out = np.empty(words.size, dtype=table.dtype)
-        _members(words, table, out)
-        return out.reshape(shape)
+        out = np.empty(shape, dtype=table.dtype)
+        _members(self.words(*shape).reshape(-1), table, out.reshape(-1))
+        return out

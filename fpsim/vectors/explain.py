@@ -15,13 +15,13 @@ from fpsim.formats import Format
 from fpsim.oracle import Node
 from fpsim.spec import MacSpec
 from fpsim.vectors import files
-from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.flags import flag_names
+from fpsim.vectors.manifests import schema_of
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import EXPONENT_BITS, Op
 
-__all__ = ["Explanation", "explain", "explain_clock", "explain_dot", "schema_of"]
+__all__ = ["Explanation", "explain", "explain_clock", "explain_dot"]
 
 
 @dataclass(frozen=True)
@@ -100,26 +100,15 @@ def explain(directory: str | Path, line: int) -> Explanation:
     path = Path(directory)
     if not isinstance(line, int) or line < 1:
         raise FpsimError(f"line: {line!r} is not a positive integer")
-    return _explain_dot(path, line) if schema_of(path) == DOT_SCHEMA else _explain_clock(path, line)
-
-
-def schema_of(path: Path) -> int:
-    """Return the schema that a directory's manifest states.
-
-    Raises:
-        FpsimError: a manifest that is missing or not JSON.
-    """
-    file = path / files.MANIFEST
-    manifest = files.read_json(file)
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    return schema if isinstance(schema, int) else files.SCHEMA
+    explained = _explain_dot if schema_of(path) == Shape.schema else _explain_clock
+    return explained(path, line)
 
 
 def _row(line: int, head: int, count: int, path: Path) -> int:
     index = line - head - 1
     if not 0 <= index < count:
         raise FpsimError(
-            f"line: {line} of {path / files.HEX} holds no vector; they are on lines "
+            f"line: {line} of {path / 'vectors.hex'} holds no vector; they are on lines "
             f"{head + 1}..{head + count}"
         )
     return index
@@ -178,14 +167,20 @@ def explain_clock(
     computed, flags = {Op.CLEAR: 0, Op.LOAD: row["c"]}.get(op, before), 0
     if op is Op.MAC:
         trace = oracle.trace(spec, [row["a"]], [row["b"]], np.asarray(before, spec.initial.dtype),
-                             **_exponent(row.get("exp", 0)))  # fmt: skip
+                             **_exponent(row.get("exp", 0)), random=_random(spec, row))  # fmt: skip
         nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
     operands = {n: _values([row[n]], getattr(spec, n)) for n in "ab"}
     operands["c"] = _values([row["c"]], spec.initial)
+    if spec.random_bits:
+        operands["random"] = [(row["random"], str(row["random"]))]
     return Explanation(
         spec.name, spec.equation, line, index, section, op.name.lower(), operands, before, nodes,
         row["acc"], computed, row.get("flags"), flags,
     )  # fmt: skip
+
+
+def _random(spec: MacSpec, row: dict[str, int]) -> list[int] | None:
+    return [row["random"]] if spec.random_bits else None
 
 
 def _exponent(field: int) -> dict[str, Any]:

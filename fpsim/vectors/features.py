@@ -16,6 +16,7 @@ from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Fixed
 from fpsim.vectors.models import model_bins, type_of
 from fpsim.vectors.shape import Columns, Shape, stages_of
+from fpsim.vectors.stochastic import random_bins
 from fpsim.vectors.stream import Op
 
 __all__ = ["bins_of"]
@@ -41,6 +42,7 @@ def bins_of(shape: Shape, row: Columns, before: int) -> set[str]:
     bins |= set(model_bins(spec, trace.nodes, before))
     bins |= set(_window_bins(trace.nodes, spec))
     bins |= set(_range_bins(trace.nodes, spec, before))
+    bins |= set(random_bins(shape, row, trace.nodes))
     return bins
 
 

@@ -30,9 +30,9 @@ from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.rounding import Flag
 from fpsim.spec import MacSpec
-from fpsim.vectors.stream import Op, VectorSet
+from fpsim.vectors.stream import Op, signed_exponents
 
-__all__ = ["FLAG_CODES", "FLAG_TEXT", "dot_flags", "flag_names", "stream_flags"]
+__all__ = ["FLAG_CODES", "FLAG_TEXT", "clock_flags", "dot_flags", "flag_names"]
 
 FLAG_CODES = {flag.name.lower(): int(flag) for flag in Flag if flag.name}
 FLAG_TEXT = (
@@ -71,22 +71,20 @@ def dot_flags(
     return flags
 
 
-def stream_flags(vectors: VectorSet) -> NDArray[np.uint64]:
-    """Return the flags of every vector of a stream of single products.
-
-    Raises:
-        FpsimError: as `dot_flags`.
-    """
-    columns, spec = vectors.columns, vectors.spec
-    flags = np.zeros(vectors.count, dtype=np.uint64)
-    before = np.concatenate([np.zeros(1, np.uint64), columns["acc"][:-1]])
+def clock_flags(
+    spec: MacSpec, columns: dict[str, NDArray[Any]], acc: NDArray[Any], start: int = 0
+) -> NDArray[np.uint64]:
+    """Return the flags of every vector of a stream of single products; as `dot_flags`."""
+    flags = np.zeros(acc.size, dtype=np.uint64)
+    before = np.concatenate([np.array([start], dtype=np.uint64), acc[:-1]])
     rows = np.flatnonzero(columns["op"] == Op.MAC)
     codes = np.zeros(rows.size, dtype=np.uint64)
-    exponents = vectors.exponents
+    exponents = signed_exponents(columns["exp"]) if "exp" in columns else np.zeros(acc.size, int)
     for i, row in enumerate(rows.tolist()):
         operands = (int(columns["a"][row]), int(columns["b"][row]), int(before[row]))
-        codes[i], flags[row] = oracle.step_with_flags(spec, *operands, int(exponents[row]))
-    _agree(spec, rows, codes, columns["acc"][rows])
+        random = [int(columns["random"][row])] if spec.random_bits else []
+        codes[i], flags[row] = oracle.step_with_flags(spec, *operands, int(exponents[row]), random)
+    _agree(spec, rows, codes, acc[rows])
     return flags
 
 

@@ -14,9 +14,10 @@ Bit patterns only; lane 0 of a field is in its low bits.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,9 +27,18 @@ from numpy.typing import NDArray
 
 from fpsim.kernels.words import write_words
 from fpsim.vectors.flags import FLAG_CODES, FLAG_TEXT
-from fpsim.vectors.shape import Shape
+from fpsim.vectors.words import Words
 
-__all__ = ["FORMATS", "TEXT_FORMATS", "TILE_FORMATS", "Lines", "TextFormat", "package"]
+__all__ = [
+    "FORMATS",
+    "TEXT_FORMATS",
+    "TILE_FORMATS",
+    "Lines",
+    "TextFormat",
+    "formats_of",
+    "package",
+    "starting_digest",
+]
 
 OPS = {"idle": 0, "clear": 1, "mac": 2, "load": 3, "dot": 4}
 Header = dict[str, Any]
@@ -39,16 +49,18 @@ class TextFormat:
     """How a set becomes lines. ``head`` gives the header for a body digest of 64 digits."""
 
     file: str
-    head: Callable[[Header, Shape, str], str]
-    pieces: Callable[[Shape], tuple[Sequence[str], str]]  #: literal before each field, and the end
+    head: Callable[[Header, Words, str], str]
+    pieces: Callable[[Words], tuple[Sequence[str], str]]  #: literal before each field, and the end
     whole: bool = False  #: one field: the word
     upper: bool = False
+    sealed: bool = False  #: SHA-256 is that of the header too, which does not state it
+    numbered: bool = False  #: a line starts with the decimal number of its vector
 
 
 class Lines:
     """Turns columns into the lines of one format."""
 
-    def __init__(self, form: TextFormat, shape: Shape) -> None:
+    def __init__(self, form: TextFormat, shape: Words) -> None:
         self.form, self.shape = form, shape
         before, end = form.pieces(shape)
         if form.whole:
@@ -69,20 +81,52 @@ class Lines:
 
     @cached_property
     def length(self) -> int:
-        """Bytes of a line with its end."""
+        """Bytes of a line with its end, without the number of its vector."""
         return int(self._template.size)
 
-    def text(self, elements: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """Return the lines (n, length) of words given as elements."""
+    def size(self, first: int, stop: int) -> int:
+        """Return the bytes of the lines of vectors ``first`` to ``stop - 1``."""
+        size = (stop - first) * self.length
+        if self.form.numbered:
+            size += sum((b - a) * (len(_NUMBER) + digits) for a, b, digits in _decades(first, stop))
+        return size
+
+    def text(self, elements: NDArray[np.uint64], first: int) -> bytes:
+        """Return the lines of words given as elements, the first of which is vector ``first``."""
         out = np.empty((elements.shape[0], self.length), dtype=np.uint8)
         out[:] = self._template
         write_words(
             elements, self.shape.widths, self._first, self._ends, self._digits, self._alphabet, out
         )
-        return out
+        return _numbered(out, first) if self.form.numbered else out.tobytes()
 
 
-def _hex_head(header: Header, shape: Shape, digest: str) -> str:
+_NUMBER = b'{"i": '
+
+
+def _decades(first: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Yield runs (start, end, digits) of numbers with the same count of decimal digits."""
+    while first < stop:
+        digits = len(str(first))
+        end = min(stop, 10**digits)
+        yield first, end, digits
+        first = end
+
+
+def _numbered(lines: NDArray[np.uint8], first: int) -> bytes:
+    """Return lines with the numbers of their vectors before them."""
+    pieces = []
+    for start, end, digits in _decades(first, first + lines.shape[0]):
+        numbers = np.arange(start, end)[:, None] // 10 ** np.arange(digits)[::-1]
+        head = np.empty((end - start, len(_NUMBER) + digits), dtype=np.uint8)
+        head[:, : len(_NUMBER)] = np.frombuffer(_NUMBER, dtype=np.uint8)
+        head[:, len(_NUMBER) :] = numbers % 10 + ord("0")
+        part = np.concatenate([head, lines[start - first : end - first]], axis=1)
+        pieces.append(part.tobytes())
+    return b"".join(pieces)
+
+
+def _hex_head(header: Header, shape: Words, digest: str) -> str:
     lines = [
         f"{header['generator']}: {header['count']} vectors of {header['unit']['name']}, "
         f"schema {header['schema']}",
@@ -94,6 +138,7 @@ def _hex_head(header: Header, shape: Shape, digest: str) -> str:
         "op: 0 idle (hold), 1 clear (+0), 2 mac (acc = dot(a, b, acc)), 3 load (acc = c), "
         "4 dot (acc = dot(a, b, c)); acc is expected after the clock",
         "element 0 of a field is in its low bits"
+        + ("; the first rounding takes element 0 of random" if shape.spec.random_bits else "")
         + ("; of two scales per group the one without sign is the lower" if _splits(shape) else ""),
     ]
     lines += [FLAG_TEXT] * shape.flags
@@ -104,26 +149,48 @@ def _hex_head(header: Header, shape: Shape, digest: str) -> str:
     return "".join(f"// {line}\n" for line in lines)
 
 
-def _splits(shape: Shape) -> bool:
+def _splits(shape: Words) -> bool:
     return bool(shape.group) and (shape.spec.splits("a") or shape.spec.splits("b"))
 
 
-def _json_head(header: Header, shape: Shape, digest: str) -> str:
+def _json_head(header: Header, shape: Words, digest: str) -> str:
     return json.dumps(header | {"sha256": digest}) + "\n"
 
 
-def _json_pieces(shape: Shape) -> tuple[list[str], str]:
+def _json_pieces(shape: Words) -> tuple[list[str], str]:
     names = [lane.name for lane in shape.lanes]
     return [('{"' if i == 0 else '", "') + f'{n}": "' for i, n in enumerate(names)], '"}'
 
 
-def _csv_head(header: Header, shape: Shape, digest: str) -> str:
+def _csv_head(header: Header, shape: Words, digest: str) -> str:
     names = ",".join(lane.name for lane in shape.lanes)
     start = f"# {header['generator']}, schema {header['schema']}, {header['canonical']}, "
     return f"{start}seed {header['seed']}, count {header['count']}, sha256 {digest}\n{names}\n"
 
 
-def _separated(separator: str) -> Callable[[Shape], tuple[list[str], str]]:
+def _clock_hex_head(header: Header, shape: Words, digest: str) -> str:
+    lines = [
+        f"{header['generator']}: {header['count']} vectors of {header['unit']['name']}, "
+        f"schema {header['schema']}",
+        header["equation"],
+        f"strategy {header['strategy']}, seed {header['seed']}, {shape.word_bits} bits per word",
+        "op: 0 idle (hold), 1 clear (+0), 2 mac, 3 load (c); acc is expected after the clock",
+    ]
+    lines += [FLAG_TEXT] * shape.flags
+    lines += [f"{f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]" for f in shape.fields]
+    return "".join(f"// {line}\n" for line in lines)
+
+
+def _clock_json_head(header: Header, shape: Words, digest: str) -> str:
+    return json.dumps(header) + "\n"
+
+
+def _clock_json_pieces(shape: Words) -> tuple[list[str], str]:
+    names = [lane.name for lane in shape.lanes]  # the number of the vector stands before them
+    return [(", " if i == 0 else '", ') + f'"{n}": "' for i, n in enumerate(names)], '"}'
+
+
+def _separated(separator: str) -> Callable[[Words], tuple[list[str], str]]:
     return lambda shape: (["", *[separator] * (len(shape.lanes) - 1)], "")
 
 
@@ -133,12 +200,29 @@ TEXT_FORMATS = {
     "csv": TextFormat("vectors.csv", _csv_head, _separated(",")),
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
+#: The same of streams of single products, which have had these bytes from the first version on.
+CLOCK_FORMATS = {
+    "readmemh": TextFormat("vectors.hex", _clock_hex_head, lambda _: ([""], ""), True, sealed=True),
+    "jsonl": TextFormat(
+        "vectors.jsonl", _clock_json_head, _clock_json_pieces, sealed=True, numbered=True
+    ),
+}
 FORMATS = (*TEXT_FORMATS, "npz", "svh")
 #: Further formats of sets of tiles.
 TILE_FORMATS = ("matrices",)
 
 
-def package(header: Header, shape: Shape) -> str:
+def formats_of(shape: Words) -> dict[str, TextFormat]:
+    """Return the text formats that a set can have."""
+    return CLOCK_FORMATS if shape.schema == 1 else TEXT_FORMATS
+
+
+def starting_digest(form: TextFormat, head: bytes) -> Any:
+    """Return the SHA-256 that the body of a file goes on with, whose header is ``head``."""
+    return hashlib.sha256(head if form.sealed else b"")
+
+
+def package(header: Header, shape: Words) -> str:
     """Return the SystemVerilog package that unpacks a word of the set."""
     name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{header['unit']['name']}_vectors")
     members = []

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import write_words
 from fpsim.vectors.opened import MATRIX_FILES, DotFile
-from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.words import Columns, Words
 
 __all__ = ["matrix_texts"]
 
@@ -31,7 +31,7 @@ _INDEX = {"a.hex": "tile, row m, beat", "b.hex": "tile, column n, beat",
           "c.hex": "tile, m, n", "d.hex": "tile, m, n"}  # fmt: skip
 
 
-def matrix_texts(opened: DotFile) -> Iterator[tuple[str, bytes]]:
+def matrix_texts(opened: DotFile[Words]) -> Iterator[tuple[str, bytes]]:
     """Yield (file, bytes) pieces of the four files, headers first, then tile after tile.
 
     Raises:
@@ -58,7 +58,7 @@ def matrix_texts(opened: DotFile) -> Iterator[tuple[str, bytes]]:
             yield name, _lines(opened.shape, part)
 
 
-def _head(opened: DotFile, name: str, tiles: dict[str, Any]) -> bytes:
+def _head(opened: DotFile[Words], name: str, tiles: dict[str, Any]) -> bytes:
     shape = opened.shape
     lanes = [lane for f in _FIELDS[name] for lane in shape.lanes if lane.name == f]
     fields = ", ".join(f"{lane.name} {lane.lanes} x {lane.width} bits" for lane in lanes)
@@ -71,7 +71,7 @@ def _head(opened: DotFile, name: str, tiles: dict[str, Any]) -> bytes:
     return "".join(f"// {line}\n" for line in lines).encode()
 
 
-def _lines(shape: Shape, columns: Columns) -> bytes:
+def _lines(shape: Words, columns: Columns) -> bytes:
     """Return words of some fields, the first the most significant."""
     lanes = [next(lane for lane in shape.lanes if lane.name == name) for name in columns]
     widths = np.array([lane.width for lane in lanes for _ in range(lane.lanes)], dtype=np.int64)
@@ -87,7 +87,7 @@ def _lines(shape: Shape, columns: Columns) -> bytes:
     return out.tobytes()
 
 
-def _check_shared(opened: DotFile, start: int, grid: dict[str, NDArray[Any]]) -> None:
+def _check_shared(opened: DotFile[Words], start: int, grid: dict[str, NDArray[Any]]) -> None:
     for name, whole in grid.items():
         if name not in ("a", "b", "a_scale", "b_scale"):
             continue

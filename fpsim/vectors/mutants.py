@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from math import ceil, floor
 from typing import Any
 from unittest import mock
 
@@ -24,9 +25,7 @@ from fpsim.names import E8M0
 from fpsim.oracle import numbers
 from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
-from fpsim.stages import (
-    Addend,
-)
+from fpsim.stages import Addend
 from fpsim.vectors.shape import Columns, Shape, stages_of
 from fpsim.vectors.spec_changes import spec_changes
 
@@ -34,6 +33,9 @@ __all__ = ["Mutant", "mutants_of"]
 
 Codes = NDArray[Any]
 Run = Callable[[Columns, Codes], Codes]
+#: Decides whether a fraction is rounded up: what the exact model has, and what mutants put there.
+RoundUp = Callable[..., bool]
+_round_up: RoundUp = numbers._round_up
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,17 @@ def _same_codes(first: MacSpec, second: MacSpec) -> bool:
 
 def _runner(shape: Shape, spec: MacSpec) -> Run:
     changed = Shape(spec, shape.k, shape.group)
-    return lambda columns, c: changed.dot(columns, c)
+    if not changed.roundings:
+        return lambda columns, c: changed.dot(columns, c)
+    if changed.roundings > shape.roundings:
+        raise FpsimError("random: the mutant rounds more often than the unit")
+    fewer = shape.spec.random_bits - spec.random_bits
+
+    def run(columns: Columns, c: Codes) -> Codes:
+        random = columns["random"][:, : changed.roundings] >> fewer
+        return changed.dot(columns | {"random": random}, c)
+
+    return run
 
 
 # -- changed operands and results ----------------------------------------------------------------
@@ -116,6 +128,8 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
         found.append(Mutant("zeros negative", lambda x, c: _negative(shape.dot(x, c), sign)))
     if shape.group:
         found += _scale_mutants(shape, change)
+    if shape.roundings:
+        found += [change(what, _edit("random", edit)) for what, edit in _integers(shape).items()]
     if _overflows(shape):
         found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
         found.append(Mutant("infinite addend as a power of two", partial(_cancelling, shape)))
@@ -176,6 +190,35 @@ def _scale_mutants(
             edits[f"first {name} for all"] = _first_group
         found += [change(what, _edit(name, edit)) for what, edit in edits.items()]
     return found
+
+
+def _integers(shape: Shape) -> dict[str, Callable[[Codes], Codes]]:
+    """Return changes of the random integers of a vector."""
+    bits = shape.spec.random_bits
+    top = np.array((1 << bits) - 1, dtype=shape.format_of("random").dtype)
+    edits: dict[str, Callable[[Codes], Codes]] = {
+        "random bits ignored": np.zeros_like,
+        "random bits always ones": partial(np.full_like, fill_value=top),
+        "random bits inverted": partial(np.bitwise_xor, top),
+        "top random bit lost": partial(_masked, top >> 1),
+        "last random bit lost": partial(_masked, top - 1),
+    }
+    if bits > 1:
+        edits["random bits a place too low"] = lambda codes: codes >> 1
+        edits["random bits a place too high"] = lambda codes: codes << 1 & top
+        edits["random bits reversed"] = partial(_bits_reversed, bits)
+    if shape.roundings > 1:
+        edits["random integers in reverse order"] = lambda codes: codes[:, ::-1]
+        edits["first random integer for all"] = _first_group
+        edits["random integer of the next rounding"] = _next_group
+    return edits
+
+
+def _bits_reversed(bits: int, codes: Codes) -> Codes:
+    out = np.zeros_like(codes)
+    for bit in range(bits):
+        out |= ((codes >> bit) & 1) << (bits - 1 - bit)
+    return out
 
 
 def _edit(name: str, edit: Callable[[Codes], Codes]) -> Callable[[Columns], Columns]:
@@ -251,17 +294,12 @@ def _rounding_mutants(shape: Shape) -> list[Mutant]:
             modes.add(getattr(stage, "late_rounding", None))
         if getattr(stage, "convert", None) is not None:
             modes.add(getattr(stage, "convert_rounding", None))
-    if not modes & {Rounding.RNE, Rounding.RNA}:
-        return []
-    kept: dict[str, Callable[[Fraction], Fraction]] = {
-        "sticky dropped": lambda f: Fraction(int(f * 2), 2),
-        "sticky is one bit": lambda f: Fraction(int(f * 4), 4),
-        "ties down": lambda f: f - Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
-        "ties up": lambda f: f + Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
-        "guard ignored": lambda f: f - Fraction(1, 2) if f >= Fraction(1, 2) else f,
-        "rounded twice": _twice,
-    }
-    return [Mutant(f"rounding: {n}", _patched(shape, f), slow=True) for n, f in kept.items()]
+    found: dict[str, RoundUp] = {}
+    if modes & {Rounding.RNE, Rounding.RNA}:
+        found |= {name: partial(_nearest, edit) for name, edit in _FRACTIONS.items()}
+    if Rounding.SR in modes:
+        found |= {name: partial(_stochastic, decide) for name, decide in _DECISIONS.items()}
+    return [Mutant(f"rounding: {n}", _patched(shape, f), slow=True) for n, f in found.items()]
 
 
 def _twice(fraction: Fraction) -> Fraction:
@@ -273,14 +311,48 @@ def _twice(fraction: Fraction) -> Fraction:
     return Fraction(low + int(up), 4)
 
 
-def _patched(shape: Shape, edit: Callable[[Fraction], Fraction]) -> Run:
-    plain = numbers._round_up
+#: Changes of the fraction that is rounded to nearest.
+_FRACTIONS: dict[str, Callable[[Fraction], Fraction]] = {
+    "sticky dropped": lambda f: Fraction(int(f * 2), 2),
+    "sticky is one bit": lambda f: Fraction(int(f * 4), 4),
+    "ties down": lambda f: f - Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
+    "ties up": lambda f: f + Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
+    "guard ignored": lambda f: f - Fraction(1, 2) if f >= Fraction(1, 2) else f,
+    "rounded twice": _twice,
+}
+#: Decisions on x = f 2^n, 2^n, the sign and the integer r; the unit's is floor(x) + r >= 2^n.
+_DECISIONS: dict[str, Callable[[Fraction, int, bool, int], bool]] = {
+    "> instead of >=": lambda x, steps, negative, r: floor(x) + r > steps,
+    "bits below the random ones count": lambda x, steps, negative, r: ceil(x) + r >= steps,
+    "carry in": lambda x, steps, negative, r: floor(x) + r + 1 >= steps,
+    "random bits subtracted from negatives": lambda x, steps, negative, r: (
+        floor(x) > r if negative else floor(x) + r >= steps
+    ),
+    "half added to the random bits": lambda x, steps, negative, r: floor(x) + r >= steps // 2,
+}
 
-    def round_up(fraction: Fraction, odd: bool, negative: bool, mode: Rounding, *rest: int) -> bool:
-        if mode in (Rounding.RNE, Rounding.RNA):
-            fraction = edit(fraction)
-        return plain(fraction, odd, negative, mode, *rest)
 
+def _nearest(
+    edit: Callable[[Fraction], Fraction], fraction: Fraction, odd: bool, negative: bool,
+    mode: Rounding, *random: int,
+) -> bool:  # fmt: skip
+    """Round another fraction to nearest."""
+    fraction = edit(fraction) if mode in (Rounding.RNE, Rounding.RNA) else fraction
+    return _round_up(fraction, odd, negative, mode, *random)
+
+
+def _stochastic(
+    decide: Callable[[Fraction, int, bool, int], bool], fraction: Fraction, odd: bool,
+    negative: bool, mode: Rounding, random: int, random_bits: int,
+) -> bool:  # fmt: skip
+    """Add random bits in another way."""
+    if mode is not Rounding.SR:
+        return _round_up(fraction, odd, negative, mode, random, random_bits)
+    steps = 1 << random_bits
+    return decide(fraction * steps, steps, negative, random)
+
+
+def _patched(shape: Shape, round_up: RoundUp) -> Run:
     def run(columns: Columns, c: Codes) -> Codes:
         out = np.zeros(c.size, dtype=shape.spec.result.dtype)
         with mock.patch.object(numbers, "_round_up", round_up):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A directory of dot product vectors, opened: its manifest, its sections, its vectors."""
+"""A directory of vectors, opened: its manifest, its sections, its vectors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic
 
 import numpy as np
 
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
-from fpsim.vectors.files import MANIFEST, read_json
-from fpsim.vectors.formats import TEXT_FORMATS
-from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.sources import SCHEMA, shape_of
+from fpsim.vectors.clocked import ClockShape
+from fpsim.vectors.formats import TEXT_FORMATS, formats_of
+from fpsim.vectors.manifests import MANIFEST, read_json
+from fpsim.vectors.shape import Shape
+from fpsim.vectors.sources import CLOCK_SCHEMA, SCHEMA, shape_of
 from fpsim.vectors.stream import Section
+from fpsim.vectors.words import Columns, Words, WordsT
 
-__all__ = ["MATRIX_FILES", "NPZ", "SVH", "DotFile", "check_head", "open_dots", "opened_file"]
+__all__ = [
+    "MATRIX_FILES",
+    "NPZ",
+    "SVH",
+    "DotFile",
+    "check_head",
+    "open_dots",
+    "open_set",
+    "open_stream",
+    "opened_file",
+]
 
 NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
 #: Files of the operands of tiles (`fpsim.vectors.matrices`).
@@ -29,11 +41,11 @@ READ_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
-class DotFile:
-    """A directory of dot product vectors, opened: its manifest is consistent."""
+class DotFile(Generic[WordsT]):
+    """A directory of vectors, opened: its manifest is consistent."""
 
     directory: Path
-    shape: Shape
+    shape: WordsT
     manifest: dict[str, Any]
 
     @property
@@ -69,7 +81,7 @@ class DotFile:
     def head(self) -> str:
         """The header that `vectors.hex` must have."""
         digest = self.manifest["files"][self.hex_file.name]["sha256"]
-        return TEXT_FORMATS["readmemh"].head(self.header, self.shape, digest)
+        return formats_of(self.shape)["readmemh"].head(self.header, self.shape, digest)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -152,31 +164,49 @@ class DotFile:
         return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
 
 
-def open_dots(directory: str | Path) -> DotFile:
+def open_dots(directory: str | Path) -> DotFile[Shape]:
     """Open a directory of dot product vectors by its manifest.
 
     Raises:
         FpsimError: a manifest that is missing, of another schema, or does not fit its unit.
     """
-    path = Path(directory)
+    return _open(Path(directory), (SCHEMA,))
+
+
+def open_stream(directory: str | Path) -> DotFile[ClockShape]:
+    """Open a directory of a stream of single products; raises as `open_dots` does."""
+    return _open(Path(directory), (CLOCK_SCHEMA,))
+
+
+def open_set(directory: str | Path) -> DotFile[Words]:
+    """Open a directory of vectors of either kind; raises as `open_dots` does."""
+    return _open(Path(directory), (CLOCK_SCHEMA, SCHEMA))
+
+
+_KINDS = {CLOCK_SCHEMA: "streams of single products", SCHEMA: "dot products"}
+
+
+def _open(path: Path, schemas: tuple[int, ...]) -> DotFile[Any]:
     file = path / MANIFEST
     manifest = read_json(file)
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise FpsimError(f"{file}: schema {schema!r} is not supported; dot products have {SCHEMA}")
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema not in schemas:
+        known = ", ".join(f"{_KINDS[s]} have schema {s}" for s in schemas)
+        raise FpsimError(f"{file}: schema {schema!r} is not supported; {known}")
     types = {"unit": dict, "fields": list, "count": int, "files": dict, "sections": list,
-             "seed": int, "strategy": str, "k": int, "group": int, "generator": str,
-             "canonical": str, "equation": str}  # fmt: skip
+             "seed": int, "strategy": str, "generator": str, "equation": str}  # fmt: skip
+    if schema == SCHEMA:
+        types |= {"k": int, "group": int, "canonical": str}
     for key, kind in types.items():
-        if not isinstance(manifest.get(key), kind):
+        if not isinstance(manifest.get(key), kind) or isinstance(manifest[key], bool):
             raise FpsimError(f"{file}: {key} is missing or not of type {kind.__name__}")
     try:
         shape = shape_of(manifest)
     except FpsimError as error:
-        raise FpsimError(f"{file}: {error}") from None
+        raise FpsimError(f"{file}: unit: {error}") from None
     if [vars(f) for f in shape.fields] != manifest["fields"]:
         raise FpsimError(f"{file}: fields do not match those of {shape.spec.name}")
-    if manifest["canonical"] != shape.spec.canonical_name:
+    if manifest.get("canonical", shape.spec.canonical_name) != shape.spec.canonical_name:
         raise FpsimError(
             f"{file}: canonical {manifest['canonical']!r}, but the unit is "
             f"{shape.spec.canonical_name}"
@@ -186,12 +216,12 @@ def open_dots(directory: str | Path) -> DotFile:
         sections = [Section(**entry) for entry in manifest["sections"]]
     except (TypeError, KeyError):
         raise FpsimError(f"{file}: files or sections are not as this version writes them") from None
-    known = {form.file for form in TEXT_FORMATS.values()} | {NPZ, SVH, *MATRIX_FILES}
-    if TEXT_FORMATS["readmemh"].file not in manifest["files"] or not known.issuperset(
+    allowed = {form.file for form in TEXT_FORMATS.values()} | {NPZ, SVH, *MATRIX_FILES}
+    if TEXT_FORMATS["readmemh"].file not in manifest["files"] or not allowed.issuperset(
         manifest["files"]
     ):
         raise FpsimError(
-            f"{file}: files must hold vectors.hex and else only {', '.join(sorted(known))}"
+            f"{file}: files must hold vectors.hex and else only {', '.join(sorted(allowed))}"
         )
     if any(not isinstance(d, str) or len(d) != 64 for d in digests):
         raise FpsimError(f"{file}: a sha256 is not 64 hexadecimal digits")

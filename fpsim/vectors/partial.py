@@ -12,7 +12,6 @@ and made anew. A lock on ``set.json`` keeps two runs apart.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from fpsim.errors import FpsimError
-from fpsim.vectors.formats import TEXT_FORMATS
+from fpsim.vectors.formats import TEXT_FORMATS, Lines, starting_digest
 
 __all__ = ["PART", "Partial", "difference", "hidden"]
 
@@ -35,14 +34,17 @@ def hidden(target: Path) -> Path:
 
 
 class Partial:
-    """The bodies of text formats, written block by block; see the module."""
+    """The bodies of text formats, written block by block; see the module.
 
-    def __init__(self, path: Path, texts: Sequence[str], lengths: dict[str, int]) -> None:
-        self.path, self.texts, self._lengths = path, tuple(texts), lengths
+    ``lines`` makes the lines of each format, the first of which is that of vector ``first``.
+    """
+
+    def __init__(self, path: Path, lines: dict[str, Lines], first: int) -> None:
+        self.path, self.texts, self._lines, self._first = path, tuple(lines), lines, first
         self.done = 0  #: vectors that are written
         self.blocks = 0  #: blocks that are written
         self.found = path.exists()  #: whether an earlier run left it
-        self._sums = {name: hashlib.sha256() for name in texts}
+        self._sums: dict[str, Any] = {}
         self._files: dict[str, BinaryIO] = {}
         self._journal: IO[bytes] | None = None
 
@@ -50,6 +52,10 @@ class Partial:
     def digests(self) -> dict[str, str]:
         """SHA-256 of each body so far, by text format."""
         return {name: digest.hexdigest() for name, digest in self._sums.items()}
+
+    def _size(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes of lines, counted from the first that is here."""
+        return self._lines[name].size(self._first + start, self._first + stop)
 
     def body(self, name: str) -> Path:
         """Return the file that the lines of a format go to."""
@@ -98,6 +104,8 @@ class Partial:
         """Read what is there, and cut off what the journal does not vouch for."""
         assert self._journal is not None
         at = 0
+        forms = {name: lines.form for name, lines in self._lines.items()}
+        self._sums = {name: starting_digest(forms[name], heads[name]) for name in self.texts}
         for name, file in self._files.items():
             file.seek(0)
             fresh = fresh or file.read(len(heads[name])) != heads[name]
@@ -111,7 +119,7 @@ class Partial:
             at += len(line)
         self._journal.truncate(at)
         for name, file in self._files.items():
-            file.truncate(len(heads[name]) + self.done * self._lengths[name] if not fresh else 0)
+            file.truncate(len(heads[name]) + self._size(name, 0, self.done) if not fresh else 0)
             if fresh:
                 file.write(heads[name])
             file.flush()
@@ -123,7 +131,7 @@ class Partial:
             return None
         sums = {name: digest.copy() for name, digest in self._sums.items()}
         for (name, file), digest in zip(self._files.items(), digests, strict=True):
-            left = (int(count) - self.done) * self._lengths[name]
+            left = self._size(name, self.done, int(count))
             while left > 0 and (piece := file.read(min(left, READ_BYTES))):
                 sums[name].update(piece)
                 left -= len(piece)

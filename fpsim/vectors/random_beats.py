@@ -8,20 +8,27 @@ fixed order, so every vector is a function of the seed and its place.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.formats import FixedFormat, NanCodes
+from fpsim.lowering import decoded
+from fpsim.vectors import fills
 from fpsim.vectors.beats import Codes, Palette, finite_codes
 from fpsim.vectors.draws import Draw
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
 
-__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums"]
+__all__ = ["random_dots", "random_streams", "random_tile", "rough_sums", "tile_integers"]
 
-_DOTS, _STREAMS, _TILES = 1 << 48, 2 << 48, 3 << 48
+_DOTS, _STREAMS, _TILES, _TILE_INTEGERS = 1 << 48, 2 << 48, 3 << 48, 4 << 48
 #: A stream is one of 1..MAX_BEATS beats after CLEAR or LOAD.
 MAX_BEATS = 12
+_STREAM_OPS = (int(Op.CLEAR), int(Op.LOAD), int(Op.MAC), int(Op.IDLE), MAX_BEATS)
+#: What moves an addend's exponent away from the sum's.
+POWERS = np.ldexp(1.0, np.arange(-16, 17))
 
 
 @lru_cache(maxsize=8)
@@ -35,22 +42,18 @@ def random_dots(shape: Shape, seed: int, block: int, count: int) -> Columns:
     columns = _operands(shape, draw, count)
     columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
     columns["c"] = _addends(shape, draw, columns)
-    return columns
+    return columns | _random_integers(shape, draw, count)
 
 
 def random_streams(shape: Shape, seed: int, block: int, count: int) -> Columns:
     """Return beats that accumulate: CLEAR or LOAD, then products with idle clocks between."""
     draw = Draw(seed, _STREAMS + block)
     columns = _operands(shape, draw, count)
-    lengths = draw.below(MAX_BEATS, count) + 2
-    starts = np.cumsum(lengths) - lengths
-    begins = np.isin(np.arange(count), starts)
-    idle = draw.below(12, count) == 0
-    load = draw.below(4, count) == 0
-    op = np.where(idle, Op.IDLE, Op.MAC)
-    columns["op"] = np.where(begins, np.where(load, Op.LOAD, Op.CLEAR), op).astype(np.uint8)
+    lengths, idle, load = draw.words(count), draw.words(count), draw.words(count)
+    columns["op"] = np.empty(count, dtype=np.uint8)
+    fills.stream_ops(lengths, idle, load, _STREAM_OPS, columns["op"])
     columns["c"] = _addends(shape, draw, columns)
-    return columns
+    return columns | _random_integers(shape, draw, count)
 
 
 def random_tile(
@@ -73,35 +76,46 @@ def random_tile(
     return codes
 
 
+def tile_integers(shape: Shape, seed: int, tile: int, count: int) -> Columns:
+    """Return the random integers of the vectors of a tile, if the unit takes any."""
+    return _random_integers(shape, Draw(seed, _TILE_INTEGERS + tile), count)
+
+
 def _operands(shape: Shape, draw: Draw, count: int) -> Columns:
     """Draw operand and scale codes; one row in four is sparse, one in four keeps to few codes."""
     spec, palette = shape.spec, _palette(shape)
-    mode = draw.below(8, count)
+    mode = draw.below(8, count, dtype=np.uint8)
     columns: Columns = {}
     for operand in "ab":
         dtype = getattr(spec, operand).dtype
-        codes = draw.codes(getattr(palette, operand).astype(dtype), count, shape.k)
-        corners = draw.codes(palette.corner_codes(operand).astype(dtype), count, shape.k)
-        np.copyto(codes, corners, where=(mode == 1)[:, None])
-        special = palette.special(operand).astype(dtype)
+        size = (count, shape.k)
+        codes = np.empty(size, dtype=dtype)
+        _choose(draw, codes, mode, (7, 1), getattr(palette, operand), palette.corner_codes(operand))
+        special = palette.special(operand)
         if special.size and palette.nan:
-            hit = draw.below(64 * shape.k, count, shape.k) == 0
-            np.copyto(codes, draw.codes(special, count, shape.k), where=hit)
+            fills.sprinkle(draw.words(*size), draw.words(*size), 64 * shape.k, special, codes)
         columns[operand] = codes
-    sparse = draw.below(4, count, shape.k) > 0
-    sparse &= ((mode == 2) | (mode == 3))[:, None]
-    np.copyto(columns["a"], spec.a.dtype.type(palette.zero("a")), where=sparse)
+    fills.thin(draw.words(count, shape.k), mode, palette.zero("a"), columns["a"])
     if shape.group:
         for operand in "ab":
             name = f"{operand}_scale"
             fmt = getattr(spec, name)
-            lanes = next(lane.lanes for lane in shape.lanes if lane.name == name)
-            codes = draw.codes(_near_one(palette, operand).astype(fmt.dtype), count, lanes)
+            size = (count, next(lane.lanes for lane in shape.lanes if lane.name == name))
+            codes = np.empty(size, dtype=fmt.dtype)
             every = np.arange(1 << fmt.bits) if palette.nan else finite_codes(fmt)
-            anywhere = draw.codes(every.astype(fmt.dtype), count, lanes)
-            np.copyto(codes, anywhere, where=((mode & 3) == 3)[:, None])
+            _choose(draw, codes, mode, (3, 3), _near_one(palette, operand), every)
             columns[name] = codes
     return columns
+
+
+def _choose(
+    draw: Draw, out: NDArray[Any], mode: NDArray[Any], where: tuple[int, int], table: Codes,
+    other: Codes,
+) -> None:  # fmt: skip
+    """Draw codes of a table, but of another in rows whose mode & where[0] is where[1]."""
+    words, others = draw.words(*out.shape), draw.words(*out.shape)
+    tables = np.concatenate([table, other]).astype(out.dtype)
+    fills.choose(words, others, mode, *where, tables, table.size, out)
 
 
 def _near_one(palette: Palette, operand: str) -> Codes:
@@ -113,59 +127,50 @@ def _near_one(palette: Palette, operand: str) -> Codes:
     return near if near.size else codes
 
 
-def _addends(shape: Shape, draw: Draw, columns: Columns) -> NDArray[np.uint64]:
+def _addends(shape: Shape, draw: Draw, columns: Columns) -> NDArray[Any]:
     """Draw addend codes: zero, any bits, near minus the sum, or with an exponent near the sum's."""
-    spec, palette = shape.spec, _palette(shape)
-    fmt = spec.initial
-    count = columns["a"].shape[0]
-    mode = draw.below(4, count)
+    fmt, count = shape.spec.initial, columns["a"].shape[0]
+    mode = draw.below(4, count, dtype=np.uint8)
     low, high = draw.words(count), draw.words(count)
-    anything = ((high << np.uint64(32)) | low) >> np.uint64(64 - fmt.bits)
-    if not palette.nan:
-        finite = fmt.decode(anything.astype(fmt.dtype))
-        anything = np.where(np.isfinite(finite), anything, 0).astype(np.uint64)
-    step, shift = draw.below(5, count) - 2, draw.below(33, count) - 16
-    codes = np.where(mode == 1, anything, np.uint64(0))
-    limit, top = fmt.max_value, np.uint64((1 << fmt.bits) - 1)
+    steps, shifts = draw.words(count), draw.words(count)
+    aims = np.empty(count)
+    fills.aims(mode, rough_sums(shape, columns), shifts, POWERS, float(fmt.max_value), aims)
+    near = fmt.encode(aims, "rtz", "saturate")
+    codes = np.empty(count, dtype=fmt.dtype)
+    fills.addends(mode, low, high, steps, near, fmt.bits, _finite(_palette(shape)), codes)
+    return codes
 
-    rows = np.flatnonzero(mode == 2)
-    sums = rough_sums(shape, {name: column[rows] for name, column in columns.items()})
-    near = palette.encode_addend(np.clip(-sums, -limit, limit))
-    codes[rows] = (near + step[rows]).view(np.uint64) & top
 
-    rows = np.flatnonzero(mode == 3)
-    sums = rough_sums(shape, {name: column[rows] for name, column in columns.items()})
-    moved = np.clip(np.ldexp(sums, shift[rows]), -limit, limit)
-    around = palette.encode_addend(moved).view(np.uint64)
-    flip = np.where(anything[rows] & np.uint64(1), np.uint64(0), low[rows] & np.uint64(3))
-    codes[rows] = around ^ flip
-    if not palette.nan:
-        codes = np.where(np.isfinite(fmt.decode(codes.astype(fmt.dtype))), codes, 0)
-    return codes.astype(fmt.dtype)
+def _random_integers(shape: Shape, draw: Draw, count: int) -> Columns:
+    """Draw the integers of stochastic roundings; one in eight is 0, one all ones."""
+    if not shape.roundings:
+        return {}
+    size, fmt = (count, shape.roundings), shape.format_of("random")
+    mode = draw.below(8, *size, dtype=np.uint8)
+    codes = (draw.words(*size) >> np.uint32(32 - fmt.bits)).astype(fmt.dtype)
+    codes[mode == 0] = 0
+    codes[mode == 1] = (1 << fmt.bits) - 1
+    return {"random": codes}
+
+
+def _finite(palette: Palette) -> NDArray[np.uint64]:
+    """Return which addend codes are allowed, as `fills.addends` takes it."""
+    fmt = palette.spec.initial
+    if palette.nan or isinstance(fmt, FixedFormat):
+        return np.zeros(3, dtype=np.uint64)
+    magnitude = (1 << fmt.magnitude_bits) - 1
+    hole = fmt.sign_bit if fmt.nan is NanCodes.NEGATIVE_ZERO else 1 << fmt.bits
+    return np.array([magnitude, fmt.max_code, hole], dtype=np.uint64)
 
 
 def rough_sums(shape: Shape, columns: Columns) -> NDArray[np.float64]:
     """Return the sums of the scaled products in float64, finite; only to aim at."""
     spec = shape.spec
-    values = []
-    for operand in "ab":
-        part = getattr(spec, operand).decode(columns[operand])
-        if shape.group:
-            name = f"{operand}_scale"
-            scales = getattr(spec, name).decode(columns[name])
-            if spec.splits(operand):
-                signs = np.signbit(part).astype(np.int64)
-                pairs = np.repeat(scales.reshape(-1, shape.groups, 2), shape.group, axis=1)
-                pairs = pairs[:, : shape.k]
-                scales = np.take_along_axis(pairs, signs[..., None], axis=-1)[..., 0]
-            else:
-                scales = np.repeat(scales, shape.group, axis=1)[:, : shape.k]
-            with np.errstate(invalid="ignore"):
-                part = part * scales
-        values.append(part)
-    sums = np.zeros(values[0].shape[0])
-    with np.errstate(all="ignore"):
-        products = np.nan_to_num(values[0] * values[1], nan=0.0, posinf=0.0, neginf=0.0)
-        for k in range(shape.k):  # one after the other: numpy's own order is not part of its API
-            sums += products[:, k]
-    return np.nan_to_num(sums, nan=0.0, posinf=0.0, neginf=0.0)
+    a, b = (decoded(columns[operand], getattr(spec, operand)) for operand in "ab")
+    scales = [np.ones((1, 1)), np.ones((1, 1))]
+    if shape.group:
+        names = ("a_scale", "b_scale")
+        scales = [decoded(columns[name], getattr(spec, name)) for name in names]
+    sums = np.empty(a.shape[0])
+    fills.rough_sums(a, b, *scales, shape.group, spec.splits("a"), spec.splits("b"), sums)
+    return sums

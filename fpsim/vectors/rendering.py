@@ -10,9 +10,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from fpsim.vectors.formats import TEXT_FORMATS, Lines
-from fpsim.vectors.shape import Shape
+from fpsim.vectors.formats import Lines, formats_of
 from fpsim.vectors.sources import DotSource, Job
+from fpsim.vectors.words import Words
 
 __all__ = ["in_order", "lines_of", "rendered"]
 
@@ -61,19 +61,22 @@ def _call(work: Callable[[Any, T], R], item: T) -> R:
 
 
 def rendered(
-    source: DotSource, texts: tuple[str, ...], work: Iterable[Job], jobs: int
+    source: DotSource, texts: tuple[str, ...], work: Iterable[tuple[int, Job]], jobs: int
 ) -> Iterator[list[bytes]]:
-    """Yield the lines of blocks, one piece for each format of ``texts``."""
+    """Yield the lines of blocks, one piece for each format of ``texts``.
+
+    ``work`` gives the first vector of every block, and the block.
+    """
     return in_order(_render, (source, texts), work, jobs)
 
 
-def _render(context: tuple[DotSource, tuple[str, ...]], job: Job) -> list[bytes]:
-    source, texts = context
+def _render(context: tuple[DotSource, tuple[str, ...]], item: tuple[int, Job]) -> list[bytes]:
+    (source, texts), (first, job) = context, item
     elements = source.shape.elements(source.block(*job))
-    return [lines_of(name, source.shape).text(elements).tobytes() for name in texts]
+    return [lines_of(name, source.shape).text(elements, first) for name in texts]
 
 
 @lru_cache(maxsize=16)
-def lines_of(name: str, shape: Shape) -> Lines:
+def lines_of(name: str, shape: Words) -> Lines:
     """Return the maker of lines of a format."""
-    return Lines(TEXT_FORMATS[name], shape)
+    return Lines(formats_of(shape)[name], shape)

@@ -91,6 +91,8 @@ def search(shape: Shape) -> tuple[Found, ...]:
 def _row(shape: Shape, term: _Term, code: int) -> Columns:
     palette = Palette(shape)
     row: Columns = {"op": np.array(4, np.uint8), "c": np.array(code, shape.spec.initial.dtype)}
+    if shape.roundings:
+        row["random"] = np.zeros(shape.roundings, shape.format_of("random").dtype)
     for i, operand in enumerate("ab"):
         codes = np.full(shape.k, palette.zero(operand), getattr(shape.spec, operand).dtype)
         codes[0] = (term.a, term.b)[i]

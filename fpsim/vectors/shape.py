@@ -4,10 +4,12 @@
 One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
 From the most significant bits down a word holds
 
-    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, acc, [flags]
+    op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, [random[..0]], acc, [flags]
 
 Element 0 of a field is in its low bits. A scale covers ``group`` consecutive elements; an operand
 that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
+``random``, of units with stochastic rounding, holds the random integers in the order in which the
+roundings of the dot product take them, the first in the low bits.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,58 +26,44 @@ from fpsim import oracle
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
 from fpsim.unit import MacUnit
+from fpsim.vectors.fills import ranks
 from fpsim.vectors.flags import dot_flags
-from fpsim.vectors.stream import FLAG_BITS, Field, Op
+from fpsim.vectors.stream import FLAG_BITS, Op
+from fpsim.vectors.words import Columns, Lanes, Words
 
 __all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
 
-#: Columns of a set by field name: codes (n,) or (n, lanes).
-Columns = dict[str, NDArray[Any]]
 OP_BITS = 3
 MAX_K = 1024
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """A field as lanes of equal width."""
-
-    name: str
-    lanes: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Shape:
+class Shape(Words):
     """A unit and how its dot products are cut into words.
 
     Args:
-        spec: any unit with deterministic rounding.
+        spec: any unit.
         k: elements per vector, 1..1024.
         group: elements per scale; 0 leaves the scale fields out.
         flags: whether words have status flags (`fpsim.vectors.flags`), from the exact model.
 
     Raises:
-        FpsimError: stochastic rounding, or lengths that do not fit the unit.
+        FpsimError: lengths that do not fit the unit.
     """
 
     spec: MacSpec
     k: int
     group: int = 0
     flags: bool = False
+    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_K:
                 raise FpsimError(f"{name}: {value!r} is not an integer in {low}..{MAX_K}")
-        for stage in stages_of(self.spec.accumulate):
-            if getattr(stage, "rounding", None) is Rounding.SR:
-                raise FpsimError(
-                    "accumulate.rounding: vectors carry no random bits yet, so not 'sr'"
-                )
         block = self.spec.block
         if block is not None and self.group % block.size:
             raise FpsimError(
@@ -104,6 +92,11 @@ class Shape:
         return -(-self.k // self.group) if self.group else 0
 
     @cached_property
+    def roundings(self) -> int:
+        """Random integers that a vector takes; 0 without stochastic rounding."""
+        return self.spec.roundings(self.k)
+
+    @cached_property
     def lanes(self) -> tuple[Lanes, ...]:
         """Fields from the most significant bits down."""
         spec = self.spec
@@ -113,29 +106,12 @@ class Shape:
             for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
                 count = self.groups * (1 + spec.splits(name))
                 fields.append(Lanes(f"{name}_scale", count, fmt.bits))
-        fields += [Lanes("c", 1, spec.initial.bits), Lanes("acc", 1, spec.result.bits)]
+        fields.append(Lanes("c", 1, spec.initial.bits))
+        if self.roundings:
+            fields.append(Lanes("random", self.roundings, spec.random_bits))
+        fields.append(Lanes("acc", 1, spec.result.bits))
         fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
         return tuple(fields)
-
-    @cached_property
-    def fields(self) -> tuple[Field, ...]:
-        """The same as bit positions in the word."""
-        lsb = self.word_bits
-        fields = []
-        for lane in self.lanes:
-            lsb -= lane.lanes * lane.width
-            fields.append(Field(lane.name, lsb, lane.lanes * lane.width))
-        return tuple(fields)
-
-    @cached_property
-    def word_bits(self) -> int:
-        """Bits of a word."""
-        return sum(lane.lanes * lane.width for lane in self.lanes)
-
-    @cached_property
-    def widths(self) -> NDArray[np.int64]:
-        """Bits of every element of a word, most significant first."""
-        return np.array([f.width for f in self.lanes for _ in range(f.lanes)], dtype=np.int64)
 
     @property
     def feeds_back(self) -> bool:
@@ -145,20 +121,13 @@ class Shape:
     def format_of(self, name: str) -> Format:
         """Return the format of a field's codes."""
         spec = self.spec
+        if name == "random":
+            return FixedFormat(spec.random_bits, signed=False)
         formats = {"a": spec.a, "b": spec.b, "a_scale": spec.a_scale, "b_scale": spec.b_scale}
         return formats.get(name) or (spec.initial if name == "c" else spec.result)
 
-    def elements(self, columns: Columns) -> NDArray[np.uint64]:
-        """Return columns as elements of words (n, E)."""
-        parts = []
-        for lane in self.lanes:
-            column = columns[lane.name]
-            column = column[:, ::-1] if column.ndim == 2 else column[:, None]
-            parts.append(column.astype(np.uint64))
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
     def columns(self, elements: NDArray[np.uint64]) -> Columns:
-        """Return elements of words as columns; the inverse of `elements`."""
+        """Return elements of words as columns: codes (n,) or (n, lanes)."""
         columns: Columns = {}
         at = 0
         for lane in self.lanes:
@@ -182,10 +151,11 @@ class Shape:
         return oracle.trace(self.spec, row["a"], row["b"], addend, **self.scales(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
-        """Return the scale arguments of `MacUnit.dot`."""
+        """Return the scale arguments of `MacUnit.dot`, and the random integers if it takes any."""
+        scales: dict[str, Any] = {"random": columns["random"]} if self.roundings else {}
         if not self.group:
-            return {}
-        scales: dict[str, Any] = {"block": self.group}
+            return scales
+        scales["block"] = self.group
         for name in ("a", "b"):
             codes = columns[f"{name}_scale"]
             if self.spec.splits(name):
@@ -217,20 +187,28 @@ class Shape:
         if not self.feeds_back:
             raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
         out[op == Op.LOAD] = columns["c"][op == Op.LOAD]
-        holds = (op == Op.MAC) | (op == Op.IDLE)
-        index = np.arange(op.size)
-        rank = index - np.maximum.accumulate(np.where(holds, -1, index))
+        rank = _ranks((op == Op.MAC) | (op == Op.IDLE))
         order = np.argsort(rank, kind="stable")
+        part = {n: column[order] for n, column in columns.items() if n not in ("c", "acc")}
         ends = np.cumsum(np.bincount(rank))
         for low, high in pairwise(ends.tolist()):
             rows = order[low:high]
-            before = np.where(rows > 0, out[rows - 1], start).astype(out.dtype)
+            before = out[rows - 1]
+            if rows[0] == 0:
+                before[0] = start
+            mac = np.flatnonzero(part["op"][low:high] == Op.MAC)
+            if mac.size:
+                some = {name: column[low:high][mac] for name, column in part.items()}
+                before[mac] = self.dot(some, before[mac])
             out[rows] = before
-            mac = op[rows] == Op.MAC
-            if mac.any():
-                part = {k: v[rows[mac]] for k, v in columns.items()}
-                out[rows[mac]] = self.dot(part, before[mac])
         return out
+
+
+def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return how many vectors back the last one is that does not depend on the one before it."""
+    rank = np.empty(holds.size, dtype=np.int64)
+    # Stable sorts of 16-bit integers take linear time.
+    return rank.astype(np.uint16) if ranks(holds, rank) < 1 << 16 else rank
 
 
 def stages_of(stage: Stage) -> list[Any]:

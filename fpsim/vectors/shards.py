@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fpsim.errors import FpsimError
-from fpsim.vectors.files import read_json
 from fpsim.vectors.formats import TEXT_FORMATS
+from fpsim.vectors.manifests import read_json
 from fpsim.vectors.partial import PART, difference
 from fpsim.vectors.sources import DotSource, Job
 
@@ -49,15 +49,14 @@ class Shard:
             raise FpsimError(f"shard: {text!r} is not i/n with 1 <= i <= n <= {MAX_SHARDS}")
         return cls(int(found[1]), int(found[2]))
 
-    def jobs(self, source: DotSource) -> tuple[int, list[Job]]:
-        """Return the first vector and the blocks, which follow each other; some may have none."""
-        start, mine, first = 0, [], None
+    def jobs(self, source: DotSource) -> list[tuple[int, Job]]:
+        """Return the blocks, each after its first vector; some shards may have none."""
+        start, count, mine = 0, source.count, []
         for job in source.jobs():
-            if start * self.of // source.count == self.index - 1:
-                first = start if first is None else first
-                mine.append(job)
+            if start * self.of // count == self.index - 1:
+                mine.append((start, job))
             start += source.rows(*job)
-        return first or 0, mine
+        return mine
 
     def directory(self, target: Path) -> Path:
         """Return where this part of ``target`` goes; the whole: ``target``."""

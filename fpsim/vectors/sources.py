@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be written as a set of dot products: sections cut into blocks, and their header."""
+"""What can be written as a set: sections cut into blocks, and their header."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any, Protocol
 
 import fpsim
 from fpsim.spec import MacSpec
+from fpsim.vectors.clocked import ClockShape
 from fpsim.vectors.formats import OPS
-from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.shape import Shape
 from fpsim.vectors.stream import Section
+from fpsim.vectors.words import Columns, Words
 
-__all__ = ["SCHEMA", "DotSource", "Job", "Progress", "header_of", "shape_of"]
+__all__ = ["CLOCK_SCHEMA", "SCHEMA", "DotSource", "Job", "Progress", "header_of", "shape_of"]
 
-SCHEMA = 2
+#: Of sets of dot products, and of streams of single products.
+SCHEMA, CLOCK_SCHEMA = Shape.schema, ClockShape.schema
 
 #: A block: the number of its part and its number there.
 Job = tuple[int, int]
@@ -23,10 +26,10 @@ Progress = Callable[[int, int], None]
 
 
 class DotSource(Protocol):
-    """What can be written: `fpsim.vectors.dots.DotPlan`, a selection, tiles of a model."""
+    """What can be written: `fpsim.vectors.plans.DotPlan`, a selection, tiles of a model."""
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> Words:
         """Unit and lanes."""
         ...
 
@@ -71,8 +74,8 @@ class DotSource(Protocol):
 def header_of(source: DotSource) -> dict[str, Any]:
     """Return what a header says of a set."""
     shape = source.shape
-    return {
-        "schema": SCHEMA,
+    header = {
+        "schema": shape.schema,
         "generator": f"fpsim {fpsim.__version__}",
         "unit": shape.spec.to_dict(),
         "canonical": shape.spec.canonical_name,
@@ -86,14 +89,22 @@ def header_of(source: DotSource) -> dict[str, Any]:
         "fields": [vars(f) for f in shape.fields],
         "word_bits": shape.word_bits,
         "sections": [vars(s) for s in source.sections],
-    } | source.extra
+    }
+    if shape.schema == CLOCK_SCHEMA:
+        header["ops"] = {name: code for name, code in OPS.items() if name != "dot"}
+        for key in ("canonical", "k", "group"):
+            del header[key]
+    return header | source.extra
 
 
-def shape_of(header: dict[str, Any]) -> Shape:
+def shape_of(header: dict[str, Any]) -> Words:
     """Return the shape of a set from its header.
 
     Raises:
         FpsimError: a unit or lengths that cannot be.
     """
-    flags = any(isinstance(f, dict) and f.get("name") == "flags" for f in header["fields"])
-    return Shape(MacSpec.from_dict(header["unit"]), header["k"], header["group"], flags)
+    names = {f.get("name") for f in header["fields"] if isinstance(f, dict)}
+    spec, flags = MacSpec.from_dict(header["unit"]), "flags" in names
+    if header["schema"] == CLOCK_SCHEMA:
+        return ClockShape(spec, "exp" in names, flags)
+    return Shape(spec, header["k"], header["group"], flags)

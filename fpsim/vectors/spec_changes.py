@@ -93,10 +93,14 @@ def _stage_changes(stage: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         return lambda: replace(stage, **change)
 
     names = {f.name for f in fields(stage)}
+    bits = getattr(stage, "random_bits", 0)
     for name in ("rounding", "align", "late_rounding", "join_rounding", "convert_rounding"):
         if name in names:
+            none = {"random_bits": 0} if name == "rounding" and bits else {}
             for mode in _MODES:
-                yield f"{name} {mode}", other(**{name: mode})
+                yield f"{name} {mode}", other(**{name: mode}, **none)
+    if bits:
+        yield "one random bit fewer", other(random_bits=bits - 1)
     if "overflow" in names:
         for overflow in Overflow:
             yield f"overflow {overflow}", other(overflow=overflow)

@@ -2,7 +2,8 @@
 """A stream of vectors: what a testbench drives each clock, and the accumulator after it.
 
 One vector is one clock: an operation, the operand codes, an exponent that is added to the
-product's (if the set has one), the code that LOAD takes, and the accumulator code after the clock.
+product's (if the set has one), the code that LOAD takes, the random integer of a unit with
+stochastic rounding, and the accumulator code after the clock.
 Streams start from reset (+0) and state carries from line to line, so the first wrong line is the
 first divergence.
 """
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from fpsim.errors import FpsimError
 from fpsim.kernels import mac
 from fpsim.kernels.rounding import mode_constants
-from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import Chain, Fixed
 
@@ -32,7 +32,10 @@ __all__ = [
     "Section",
     "Stimulus",
     "VectorSet",
+    "check_clocked",
     "expected",
+    "signed_exponents",
+    "word_fields",
 ]
 
 #: Width of the exponent field, two's complement: the sum of two E8M0 exponents.
@@ -86,20 +89,25 @@ class Stimulus:
         """Vectors so far."""
         return sum(len(rows) for rows in self._rows)
 
-    def add(self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0) -> None:
+    def add(
+        self, op: Any, a: Any = 0, b: Any = 0, exp: Any = 0, c: Any = 0, random: Any = 0
+    ) -> None:
         """Append vectors; scalars repeat to the length of the arrays."""
         columns = np.broadcast_arrays(
-            *(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c))
+            *(np.atleast_1d(x).astype(np.int64) for x in (op, a, b, exp, c, random))
         )
         self._rows.append(np.stack(columns, axis=1))
 
-    def rows(self) -> NDArray[np.int64]:
-        """Return all vectors as rows (op, a, b, exp, c); codes of 64 bits appear as int64."""
-        return np.concatenate(self._rows) if self._rows else np.empty((0, 5), dtype=np.int64)
+    def columns(self) -> dict[str, NDArray[np.uint64]]:
+        """Return all vectors by field, the exponent as its field holds it."""
+        rows = np.concatenate(self._rows) if self._rows else np.empty((0, 6), dtype=np.int64)
+        fields = np.ascontiguousarray(rows.T).view(np.uint64)
+        columns = dict(zip(("op", "a", "b", "exp", "c", "random"), fields, strict=True))
+        return columns | {"exp": columns["exp"] & np.uint64((1 << EXPONENT_BITS) - 1)}
 
     def sections(self) -> tuple[Section, ...]:
         """Return the sections that have vectors."""
-        ends = [start for _, start in self._names[1:]] + [self.count]
+        ends = [*(start for _, start in self._names), self.count][1:]
         pairs = zip(self._names, ends, strict=True)
         return tuple(
             Section(name, start, end - start) for (name, start), end in pairs if end > start
@@ -126,7 +134,7 @@ class VectorSet:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Fields from the most significant bits down: op, a, b, [exp], c, acc, [flags]."""
+        """Fields from the top down: op, a, b, [exp], c, [random], acc, [flags]."""
         return word_fields(self.spec, "exp" in self.columns, "flags" in self.columns)
 
     @property
@@ -134,7 +142,7 @@ class VectorSet:
         """The exponent added to each product; zeros without that field."""
         if "exp" not in self.columns:
             return np.zeros(self.count, dtype=np.int64)
-        return (self.columns["exp"].view(np.int64) << (64 - EXPONENT_BITS)) >> (64 - EXPONENT_BITS)
+        return signed_exponents(self.columns["exp"])
 
     def __iter__(self) -> Iterator[dict[str, int]]:
         """Yield vectors as dicts of integers."""
@@ -142,32 +150,14 @@ class VectorSet:
         for row in zip(*(self.columns[name].tolist() for name in names), strict=True):
             yield dict(zip(names, row, strict=True))
 
-    @classmethod
-    def from_stimulus(
-        cls, spec: MacSpec, stimulus: Stimulus, seed: int, strategy: str, exponents: bool
-    ) -> VectorSet:
-        """Run the unit over a stimulus and keep what it answers."""
-        rows = stimulus.rows()
-        op, a, b, exp, c = (np.ascontiguousarray(column) for column in rows.T)
-        acc = expected(spec, op, a, b, exp, c.view(np.uint64))
-        columns = {
-            "op": op.view(np.uint64),
-            "a": a.view(np.uint64),
-            "b": b.view(np.uint64),
-            "exp": exp.view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1),
-            "c": c.view(np.uint64),
-            "acc": acc,
-        }
-        if not exponents:
-            del columns["exp"]
-        return cls(spec, seed, strategy, columns, stimulus.sections())
-
 
 def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Field, ...]:
     """Return the fields of a vector word of a unit."""
     widths = [("op", 2), ("a", spec.a.bits), ("b", spec.b.bits)]
     widths += [("exp", EXPONENT_BITS)] * exponents
-    widths += [("c", spec.result.bits), ("acc", spec.result.bits)]
+    widths.append(("c", spec.result.bits))
+    widths += [("random", spec.random_bits)] * bool(spec.random_bits)
+    widths.append(("acc", spec.result.bits))
     widths += [("flags", FLAG_BITS)] * flags
     fields = []
     lsb = sum(width for _, width in widths)
@@ -177,18 +167,11 @@ def word_fields(spec: MacSpec, exponents: bool, flags: bool = False) -> tuple[Fi
     return tuple(fields)
 
 
-def expected(
-    spec: MacSpec,
-    op: NDArray[Any],
-    a: NDArray[Any],
-    b: NDArray[Any],
-    exp: NDArray[np.int64],
-    c: NDArray[np.uint64],
-) -> NDArray[np.uint64]:
-    """Return the accumulator codes (uint64) of a stream, one per vector.
+def check_clocked(spec: MacSpec) -> Chain | Fixed:
+    """Return the stage of a unit that has streams.
 
     Raises:
-        FpsimError: a unit that has no per-clock accumulator, or a result without a code.
+        FpsimError: a unit that has no per-clock accumulator.
     """
     stage = spec.accumulate
     if not isinstance(stage, Chain | Fixed):
@@ -196,21 +179,40 @@ def expected(
             f"accumulate.kind: {stage.kind!r} has no accumulator to compare after every clock; "
             "vectors need chain or fixed"
         )
-    if stage.rounding is Rounding.SR:
-        raise FpsimError("accumulate.rounding: vectors carry no random bits yet, so not 'sr'")
-    values = spec.a.decode(a) * spec.b.decode(b)
-    product = np.ldexp(values, exp)
-    mode = mode_constants(stage.rounding)
+    return stage
+
+
+def signed_exponents(fields: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the exponents that fields of `EXPONENT_BITS` bits hold in two's complement."""
+    unused = 64 - EXPONENT_BITS
+    return (fields.astype(np.uint64).view(np.int64) << unused) >> unused
+
+
+def expected(spec: MacSpec, columns: dict[str, NDArray[Any]], start: int = 0) -> NDArray[np.uint64]:
+    """Return the accumulator codes (uint64) of a stream, one per vector; the first finds ``start``.
+
+    Raises:
+        FpsimError: as `check_clocked`, or a result without a code.
+    """
+    stage = check_clocked(spec)
+    op, c = columns["op"].astype(np.int64), columns["c"].astype(np.uint64)
+    product = spec.a.decode(columns["a"]) * spec.b.decode(columns["b"])
+    if "exp" in columns:
+        product = np.ldexp(product, signed_exponents(columns["exp"]))
+    mode, random = mode_constants(stage.rounding), (np.zeros(1, dtype=np.int64), 0)
+    if stage.random_bits:
+        random = columns["random"].astype(np.int64), stage.random_bits
     out = np.empty(op.shape, dtype=np.uint64)
     if isinstance(stage, Fixed):
         if not np.isfinite(product).all():
             raise FpsimError("operands: a NaN or infinite operand has no fixed-point product")
-        start = stage.initial.integers(c)
-        mac.fixed_stream(op, product, start, stage.initial.grid(stage.overflow), mode, out)
+        loads, fmt = stage.initial.integers(c), stage.initial
+        first = int(fmt.integers(np.array([start], dtype=fmt.dtype))[0])
+        mac.fixed_stream(op, product, loads, first, fmt.grid(stage.overflow), mode, *random, out)
         return out
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)
-    bad = mac.chain_stream(op, product, c, stage.format.layout, limits, mode, out)
+    bad = mac.chain_stream(op, product, c, start, stage.format.layout, limits, mode, *random, out)
     if bad >= 0:
         raise FpsimError(
             f"vector {bad}: the result is NaN, which has no code in {spec.result.name}"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.vectors.beats import Palette
-from fpsim.vectors.random_beats import random_tile
+from fpsim.vectors.random_beats import random_tile, tile_integers
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.sources import Job
 from fpsim.vectors.stream import Op, Section
@@ -136,6 +136,7 @@ class TilePlan:
     def block(self, part: int, block: int) -> Columns:
         """Return the vectors of a tile with their results."""
         columns = tile_columns(self.shape, self.make(part), self.beats)
+        columns |= tile_integers(self.shape, self.seed, part, self._rows)
         return columns | self.shape.results(columns)
 
 
