@@ -106,7 +106,7 @@ def plan_terms(
 ) -> Plan:
     """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
     if isinstance(stage, Chain):
-        return plan_chain(stage, terms)
+        return plan_chain(stage, terms, start)
     if isinstance(stage, Fixed):
         return plan_fixed(stage, terms, count, start)
     if isinstance(stage, Exact):
@@ -114,7 +114,7 @@ def plan_terms(
     if isinstance(stage, Aligned):
         return plan_aligned(stage, terms, start)
     if isinstance(stage, Tree):
-        return plan_tree(stage, terms, count)
+        return plan_tree(stage, terms, count, start)
     return ROWS
 
 

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
 from fpsim.kernels.native_steps import (
+    MAGIC_REALS,
     SHIFTED_RANDOM_REALS,
     SHIFTED_REALS,
     converted_half,
     converted_half_saturating,
     directed,
+    magic,
     masked,
     native,
     native_flushing,
@@ -202,6 +204,8 @@ def _all_steps() -> dict[str, Step]:
         Step("slice", DOUBLE, _slice, SLICE_REALS),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
+        Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
+        Step("magic32-rtz", FLOAT, magic("rtz"), MAGIC_REALS),
         Step("via-half", FLOAT, converted_half),
         Step("via-half-saturate", FLOAT, converted_half_saturating, clamp),
     ]

@@ -71,7 +71,7 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
         return Tile(1, 4, lanes)
     if source.quadrants > 1:
         return Tile(2, 1, lanes)
-    if step.name.startswith(("shifted", "masked", "slice")):
+    if step.name.startswith(("shifted", "masked", "magic", "slice")):
         return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:
         return Tile(4, 3 if wide else 1, lanes)
