@@ -32,8 +32,9 @@ __all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
 _NO_INTEGERS = np.zeros(1, dtype=np.int64)
-#: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane.
-_LEAST_POWERS = {np.float32: -100, np.float64: -900}
+#: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane,
+#: while 2^(F - E) and its inverse are normal numbers for every F that the lane's windows have.
+_LEAST_POWERS = {np.float32: -95, np.float64: -900}
 
 
 @dataclass(frozen=True)

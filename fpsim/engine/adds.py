@@ -32,7 +32,7 @@ from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, format_span, value_span
 from fpsim.stages import Chain, ProductRounding, Tree
 
-__all__ = ["has_no_minus_zero", "plan_adds", "plan_chain", "plan_node"]
+__all__ = ["plain_start", "plan_adds", "plan_chain", "plan_node"]
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 _DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
@@ -65,12 +65,15 @@ def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
     return plan if plan.step is not None else None
 
 
-def has_no_minus_zero(fmt: FloatFormat, start: NDArray[Any] | None) -> bool:
-    """Return whether no initial code is -0."""
+def plain_start(fmt: FloatFormat, start: NDArray[Any] | None) -> Span | None:
+    """Return a span of initial values, None if one of them is -0, infinite or NaN."""
+    nothing = Span(0, 0)
     if start is None:
-        return True
+        return nothing
     values = fmt.decode(start)
-    return not bool(np.any((values == 0) & np.signbit(values)))
+    if not np.isfinite(values).all() or np.any((values == 0) & np.signbit(values)):
+        return None
+    return value_span(values) or nothing
 
 
 def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> Plan | None:
@@ -85,14 +88,10 @@ def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> 
     holds = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
     if not (nearest or truncates) or not holds or not terms.finite or p < 2:
         return None
-    if not is_ieee(fmt, 8, fmt.mantissa_bits, 127) or not has_no_minus_zero(fmt, start):
+    first = plain_start(fmt, start)
+    if first is None or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
         return None
-    sums = replace(terms.span, high=terms.span.high + p + 1)
-    if start is not None:
-        first = fmt.decode(start)
-        if not np.isfinite(first).all():
-            return None
-        sums = sums.union(value_span(first) or sums)
+    sums = replace(terms.span, high=terms.span.high + p + 1).union(first)
     if not fits_float32(replace(sums, high=sums.high + 2 + F32_BITS - p)):
         return None
     why = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fpsim.engine.adds import has_no_minus_zero, plan_adds, plan_node
+from fpsim.engine.adds import plain_start, plan_adds, plan_node
 from fpsim.engine.plan import (
     F32_BITS,
     F32_HIGH,
@@ -56,24 +56,22 @@ def plan_tree(
 ) -> Plan:
     """Return the plan of a tree over ``count`` terms, or steps of its own number of them."""
     size = count if stage.products is None else stage.products
-    cut = has_no_minus_zero(stage.format, start)
-    return plan_subtree(stage, terms, size, str(stage.addend), cut)
+    return plan_subtree(stage, terms, size, str(stage.addend), plain_start(stage.format, start))
 
 
 def plan_subtree(
-    stage: Tree, terms: TermBounds, size: int, joins: str = NO_ADDEND, cut: bool = False
+    stage: Tree, terms: TermBounds, size: int, joins: str = NO_ADDEND, first: Span | None = None
 ) -> Plan:
     """Return the plan of a tree over ``size`` terms, with its own way of joining an addend.
 
-    ``cut`` says that products may be cut in two, which loses the sign of zeros: it needs an addend
-    that is never -0.
+    ``first`` is the span of initial addends, if there are any and none is -0, infinite or NaN.
     """
     if size > MAX_UNROLLED:
         return ROWS
     found = (
         _plain(stage, terms, size, joins)
         or _binary(stage, terms, size, joins)
-        or (_cut(stage, terms, size) if cut else None)
+        or _cut(stage, terms, size, first)
         or _exact(stage, terms, size, joins)
     )
     if found is None:
@@ -169,17 +167,20 @@ def _is_native(stage: Tree) -> bool:
     return nearest and is_ieee(stage.format, 8, 23, 127)
 
 
-def _cut(stage: Tree, terms: TermBounds, size: int) -> _Found | None:
+def _cut(stage: Tree, terms: TermBounds, size: int, first: Span | None) -> _Found | None:
     """Return nodes over products cut in two, or None.
 
     Of n products, multiples of 2^low below 2^high, the parts below 2^c add up below
-    n * 2^(c - 1), those above to multiples of 2^c, and to less than half the magic number.
+    n * 2^(c - 1), those above to multiples of 2^c, and to less than half the magic number. Zeros
+    lose their sign, which only an addend of -0 shows; an addend beyond P + 1 bits above the sum of
+    products stays as it is.
     """
     low, high, carries = terms.span.low, terms.span.high, (size - 1).bit_length()
     fused = stage.product is ProductRounding.FUSED and stage.lanes == 1
     cut = low + F64_BITS - carries
     whole = terms.finite and sum(terms.bits) <= F64_BITS
-    inside = low >= F32_LEAST and high + carries <= F32_HIGH
+    top = max(first.high, high + carries + F32_BITS + 1) if first else F32_HIGH
+    inside = low >= F32_LEAST and top < F32_HIGH
     exact = high + carries + 1 <= cut + F64_BITS - 2
     if not (fused and whole and inside and exact and _is_native(stage)):
         return None

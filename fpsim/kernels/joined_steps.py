@@ -30,6 +30,8 @@ JOINED_REALS = (
     "reach",
     "product_limit",
 )
+#: Those of its form on 32-bit integers.
+JOINED32_REALS = (*ALIGNED_REALS, "reach")
 JOINED_INTEGERS = (*ALIGNED_INTEGERS, "sum_unit_bits", "addend_unit_bits")
 
 
@@ -156,7 +158,7 @@ def joined_integer_step(
         return is_finite(acc).where(value.to_reals(rounding) * unit, acc)
 
     name = f"joined32-{terms}-{lanes}-{align}-{rounding}-{kept}-{lost}{'-reach' * reach}"
-    return GroupStep(name, FLOAT, terms, step, JOINED_REALS, JOINED_INTEGERS, powers=True)
+    return GroupStep(name, FLOAT, terms, step, JOINED32_REALS, ALIGNED_INTEGERS, powers=True)
 
 
 def _binades(upper: Vec, lower: Vec) -> Vec:

@@ -32,6 +32,7 @@ class Node:
     reals: tuple[str, ...]
     integers: tuple[str, ...]
     build: Callable[[Sequence[Child], Vec | None, Parameters], Vec]
+    cells: tuple[int, int] = (2, 2)  #: as of a step
 
 
 @cache
@@ -79,7 +80,7 @@ def wide_node(rounding: str, native: bool, directed: bool, split: bool) -> Node:
     The accumulator is added to that sum by rounding to odd, with at least two bits more than the
     result has. ``native`` says that the result is a float32, to nearest even, ``directed`` that the
     processor rounds as it is told. With ``split`` (only where ``native``) each child is cut at a
-    power of two into a high and a low part whose sums are exact; no child is NaN or infinite, and
+    power of two into a high and a low part whose sums are exact; nothing is NaN or infinite, and
     the sign of an exact zero, +0, is not asked for.
     """
     any_sign = mode_constants(rounding)[3] == 1
@@ -101,7 +102,8 @@ def wide_node(rounding: str, native: bool, directed: bool, split: bool) -> Node:
     kind = "float" if native else rounding
     name = f"wide-{kind}{'-directed' * directed}{'-split' * split}"
     reals = ("split",) if split else () if native else LANE_REALS
-    return Node(name, DOUBLE, reals, () if native else LANE_INTEGERS, build)
+    cells = (4, 2) if native else (2, 2)
+    return Node(name, DOUBLE, reals, () if native else LANE_INTEGERS, build, cells)
 
 
 @cache
@@ -173,8 +175,7 @@ def _two_sums(sums: tuple[Vec, Vec], own: Vec | None, directed: bool) -> Vec:
         return odd_sum(*sums, directed)
     whole, rest = ordered_sum(*sums)
     top, error = exact_sum(whole, own)
-    total = odd_sum(top, odd_sum(error, rest, directed), directed)
-    return (own.magnitude_bits.as_real < float("inf")).where(total, own)
+    return odd_sum(top, odd_sum(error, rest, directed), directed)
 
 
 def _expanded(values: Sequence[Vec]) -> tuple[Vec, Vec]:

@@ -101,6 +101,7 @@ class GroupStep:
     reals: tuple[str, ...]
     integers: tuple[str, ...]
     powers: bool = False  #: whether it asks for powers
+    cells: tuple[int, int] = (2, 2)  #: rows and vectors that keep the processor busy
 
     @property
     def random(self) -> bool:

@@ -71,7 +71,8 @@ def tree_step(
     shape = f"{terms}{f'-radix{radix}' * (radix > 2)}{f'-lanes{lanes}' * (lanes > 1)}"
     shape += f"-free{free}" * (free > 1)
     name = f"tree-{shape}-{joins}{'-separate' * separate}-{node.name}"
-    return GroupStep(name, node.real, terms, step, node.reals, node.integers)
+    cells = (4, 4) if free > 1 else node.cells
+    return GroupStep(name, node.real, terms, step, node.reals, node.integers, cells=cells)
 
 
 @cache
