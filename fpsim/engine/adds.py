@@ -25,7 +25,7 @@ from fpsim.engine.plan import (
     is_ieee,
 )
 from fpsim.formats import FloatFormat, Subnormals
-from fpsim.kernels.steps import step_named
+from fpsim.kernels.steps import Step, step_named
 from fpsim.kernels.tree_steps import separate_step
 from fpsim.kernels.vector import host_features
 from fpsim.rounding import Overflow, Rounding
@@ -43,9 +43,11 @@ def plan_chain(stage: Chain, terms: TermBounds, start: NDArray[Any] | None = Non
     if stage.product is ProductRounding.FUSED:
         return _plan_magic(stage, terms, start) or plan_adds(stage, terms)
     node = plan_node(stage, terms)
-    if node is None or stage.rounding is Rounding.RDN:
+    if node is None:
         return ROWS
-    return Plan.lane(separate_step(node.step), f"products rounded first; {node.why}")
+    assert isinstance(node.step, Step)
+    step = separate_step(node.step, stage.rounding is Rounding.RDN)
+    return Plan.lane(step, f"products rounded first; {node.why}")
 
 
 def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
@@ -84,9 +86,11 @@ def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> 
     fmt, mode = stage.format, stage.rounding
     p, q = fmt.mantissa_bits + 1, sum(terms.bits)
     nearest = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
-    truncates = mode is Rounding.RTZ and p <= F32_BITS - 2 and "avx512f" in host_features()
+    twice = p <= F32_BITS - 2 and "avx512f" in host_features()
+    odd = mode is Rounding.RNE and twice and not nearest
+    truncates = mode is Rounding.RTZ and twice
     holds = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
-    if not (nearest or truncates) or not holds or not terms.finite or p < 2:
+    if not (nearest or odd or truncates) or not holds or not terms.finite or p < 2:
         return None
     first = plain_start(fmt, start)
     if first is None or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
@@ -97,7 +101,8 @@ def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> 
     why = (
         f"|sums| < 2^{sums.high + 1} are normal float32 numbers, as is what rounds them to P = {p}"
     )
-    return Plan.lane(step_named(f"magic32-{mode}"), f"{why} bits")
+    why += " bits, to odd first" if odd else " bits"
+    return Plan.lane(step_named(f"magic32-{mode}{'-odd' * odd}"), why)
 
 
 def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:

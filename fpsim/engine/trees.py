@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def plan_subtree(
         return ROWS
     found = (
         _plain(stage, terms, size, joins)
-        or _binary(stage, terms, size, joins)
+        or _binary(stage, terms, joins)
         or _cut(stage, terms, size, first)
         or _exact(stage, terms, size, joins)
     )
@@ -81,13 +81,12 @@ def plan_subtree(
     return Plan.lane(step, f"every node: {found.why}", found.constants)
 
 
-def plan_subtrees(stage: Tree, terms: TermBounds, length: int) -> Plan:
+def plan_subtrees(stage: Tree, terms: TermBounds) -> Plan:
     """Return the plan of a tree of more leaves than are unrolled: subtrees, then their tree."""
-    whole = stage.products is None or length % stage.products == 0
     leaves = subtree_leaves(stage)
     inner = plan_subtree(stage, terms, leaves)
     results = plan_subtree(stage, TermBounds.of_format(stage.format), leaves, str(Joins.FUSED))
-    if not whole or inner.step is None or results.step is None:
+    if inner.step is None or results.step is None:
         return ROWS
     return Plan("subtrees", f"of {leaves} leaves: {inner.kernel} ({inner.why})")
 
@@ -101,14 +100,19 @@ def subtree_leaves(stage: Tree) -> int:
 
 
 def _plain(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
-    """Return nodes over sums that a lane holds exactly, whatever their order, or None."""
-    total = terms.span.times(size)
+    """Return nodes over sums that a lane holds exactly, whatever their order, or None.
+
+    A rounded sum is a multiple of 2^low too; where rounding takes it further up than to the end of
+    its span, it becomes the smallest value of the format.
+    """
+    smallest = stage.format.exponent_min + 1
+    total = replace(terms.span, high=max(terms.span.high, smallest)).times(size)
     inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
-    fused = stage.product is ProductRounding.FUSED and stage.lanes == 1
-    if not fused or not inside or total.bits > F64_BITS:
+    if stage.lanes > 1 or not inside or total.bits > F64_BITS:
         return None
     free = 1
-    if joins != Joins.LEAF and terms.finite and stage.rounding is not Rounding.RDN:
+    fused = stage.product is ProductRounding.FUSED
+    if fused and joins != Joins.LEAF and terms.finite and stage.rounding is not Rounding.RDN:
         free = _free_leaves(stage, terms.span, size)
     binary = stage.radix == 2 and joins != Joins.FUSED
     if binary and free == 1:
@@ -188,19 +192,14 @@ def _cut(stage: Tree, terms: TermBounds, size: int, first: Span | None) -> _Foun
     return _Found(_wide_node(stage, True), why, 1, {"split": math.ldexp(1.5, cut + F64_BITS - 1)})
 
 
-def _binary(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
+def _binary(stage: Tree, terms: TermBounds, joins: str) -> _Found | None:
     """Return a node of a lane's own multiply-add and why, or None."""
     if stage.radix > 2 or joins == Joins.FUSED:
         return None
-    leaves = size + (joins == Joins.LEAF)
-    separate = stage.product is ProductRounding.ROUNDED
-    lone = separate or (stage.lanes == 1 and leaves & (leaves - 1)) or leaves < 2
-    if stage.rounding is Rounding.RDN and (lone or stage.lanes & (stage.lanes - 1)):
-        return None  # a node of one child adds it to -0, which is -0 toward -infinity
     plan = plan_node(stage, terms)
     if plan is None or not isinstance(plan.step, Step) or plan.step.random:
         return None
-    return _Found(binary_node(plan.step), plan.why)
+    return _Found(binary_node(plan.step, stage.rounding is Rounding.RDN), plan.why)
 
 
 def _exact(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:

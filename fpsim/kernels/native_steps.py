@@ -166,8 +166,10 @@ def masked(saturate: bool) -> Callable[..., Vec]:
 MAGIC_REALS = ("magic", "minus_magic")
 
 
-def magic(mode: str) -> Callable[..., Vec]:
+def magic(mode: str, odd: bool = False) -> Callable[..., Vec]:
     """Build the step of `shifted` for a format with the lane's exponent field and nothing special.
+
+    With ``odd`` the first sum is rounded to odd: of its two neighbours the odd one.
 
     No sum may be -0, subnormal in the lane, or so large that M * 2^e is infinite. The power of two
     has the sign of the sum, so that what rounds toward zero does.
@@ -175,7 +177,11 @@ def magic(mode: str) -> Callable[..., Vec]:
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
         directed = mode != "rne"
-        s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        if odd:
+            down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
+            s = (down.as_bits & 1).differs(0).where(down, up)
+        else:
+            s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         signed = s.lanes.exponent_mask | (1 << (s.lanes.bits - 1))
         power = (s.as_bits & signed).as_real
         m = p.reals["magic"]

@@ -36,8 +36,8 @@ class Node:
 
 
 @cache
-def binary_node(step: Step) -> Node:
-    """Return the node that a lane step computes: of two children at most, not toward -infinity."""
+def binary_node(step: Step, toward_negative: bool) -> Node:
+    """Return the node that a lane step computes: of two children at most."""
 
     def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         if own is not None:
@@ -45,7 +45,8 @@ def binary_node(step: Step) -> Node:
         x, y = children[0]
         one = x.lanes.constant(1.0, False)
         if len(children) == 1:
-            return step.build(_nothing(x), x, one if y is None else y, p, None)
+            nothing = _nothing(x, toward_negative)
+            return step.build(nothing, x, one if y is None else y, p, None)
         second, factor = children[1]
         return step.build(_value(children[0]), second, one if factor is None else factor, p, None)
 
@@ -138,8 +139,9 @@ def _value(child: Child) -> Vec:
     return x if y is None else x * y
 
 
-def _nothing(x: Vec) -> Vec:
-    return x.lanes.constant(-0.0, False)  # -0 + x is x, whatever x is
+def _nothing(x: Vec, toward_negative: bool = False) -> Vec:
+    """Return the zero that added to x is x, whatever x is."""
+    return x.lanes.constant(0.0 if toward_negative else -0.0, False)
 
 
 def _zero_of_signs(total: Vec, children: Sequence[Child], any_sign: bool) -> Vec:

@@ -206,6 +206,7 @@ def _all_steps() -> dict[str, Step]:
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
         Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
+        Step("magic32-rne-odd", FLOAT, magic("rne", odd=True), MAGIC_REALS),
         Step("magic32-rtz", FLOAT, magic("rtz"), MAGIC_REALS),
         Step("via-half", FLOAT, converted_half),
         Step("via-half-saturate", FLOAT, converted_half_saturating, clamp),

@@ -76,9 +76,9 @@ def tree_step(
 
 
 @cache
-def separate_step(step: Step) -> GroupStep:
+def separate_step(step: Step, toward_negative: bool) -> GroupStep:
     """Return a chain step that rounds the product before it adds it."""
-    node = binary_node(step)
+    node = binary_node(step, toward_negative)
 
     def build(acc: Vec, source: TermSource, p: Parameters) -> Vec:
         product = node.build([source.pair(0)], None, p)
