@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ __all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
 _NO_INTEGERS = np.zeros(1, dtype=np.int64)
-#: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane.
-_LEAST_POWERS = {np.float32: -100, np.float64: -900}
+#: Exponents of 2^floor where an aligned stage has none: below every alignment exponent of a lane,
+#: while 2^(F - E) and its inverse are normal numbers for every F that the lane's windows have.
+_LEAST_POWERS = {np.float32: -95, np.float64: -900}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Job:
     tile: Tile
     packed: Packed
     shape: tuple[int, int]
+    constants: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def dtype(self) -> Any:
@@ -103,6 +106,9 @@ class _Job:
             found.append(np.ldexp(self._run(None, None, (reals, _NO_INTEGERS)), last))
         return np.stack(found)
 
+    def _parameters(self) -> tuple[Array, Array]:
+        return _parameters(self.stage, self.step, self.dtype, self.constants)
+
     def _run(
         self,
         start: Array | None,
@@ -114,7 +120,7 @@ class _Job:
         c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
         if start is not None:
             c[:m, :n] = start
-        reals, integers = parameters or _parameters(self.stage, self.step, self.dtype)
+        reals, integers = parameters or self._parameters()
         a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
@@ -176,7 +182,8 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     )
     stage = spec.accumulate if block is None else block.into
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
-    return _Job(stage, step, source, tile, packed, (args.a.shape[0], args.b.shape[1]))
+    shape = (args.a.shape[0], args.b.shape[1])
+    return _Job(stage, step, source, tile, packed, shape, plan.constants)
 
 
 def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array | None) -> Array:
@@ -225,7 +232,10 @@ def _pack_random(
 
 
 def _parameters(
-    stage: Chain | Exact | Fixed | Aligned | Tree, step: AnyStep, dtype: Any
+    stage: Chain | Exact | Fixed | Aligned | Tree,
+    step: AnyStep,
+    dtype: Any,
+    constants: Mapping[str, float],
 ) -> tuple[Array, Array]:
     """Return the step's run-time parameters as arrays."""
     width = np.int32 if dtype == np.float32 else np.int64
@@ -247,6 +257,7 @@ def _parameters(
     if isinstance(stage, Aligned):
         more_reals, more_integers = _window_parameters(stage, dtype)
         reals, integers = reals | more_reals, integers | more_integers
+    reals |= constants
     return (
         np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
         _wrapped([integers[name] for name in step.integers] or [0], width),

@@ -169,20 +169,23 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Tree)
-    return _in_steps(stage, args, lambda step: _tree_lanes_step(spec, stage, step))
+    return _in_steps(spec, stage, args, lambda step: _tree_lanes_step(spec, stage, step))
 
 
 def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
     inner = replace(spec, accumulate=chain, name="")
     tree = replace(stage, lanes=1, products=None)
-    return _in_row_batches(
-        args,
-        stage.lanes,
-        lambda rows: np.stack([_lane(inner, rows, j, stage.lanes) for j in range(stage.lanes)]),
-        lambda terms, c: _add_terms(tree, terms, stage.format, c),
-        spec,
-    )
+    leaf = stage.addend is Joins.LEAF
+
+    def sums(rows: MatmulOperands) -> Array:
+        starts = [rows.c if leaf and lane == 0 else None for lane in range(stage.lanes)]
+        return np.stack([_lane(inner, rows, i, stage.lanes, c) for i, c in enumerate(starts)])
+
+    def tree_of(terms: Array, c: Array | None) -> Array:
+        return _tree_of(tree, terms, None if leaf else c)
+
+    return _in_row_batches(args, stage.lanes, sums, tree_of, spec)
 
 
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -190,6 +193,7 @@ def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Tree)
     return _in_steps(
+        spec,
         stage,
         args,
         lambda step: _in_row_batches(
@@ -236,15 +240,38 @@ def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
     return node(terms, joins, c)
 
 
-def _in_steps(stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]) -> Array:
+def _in_steps(
+    spec: MacSpec, stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]
+) -> Array:
     """Run a tree step by step, the result of one being the addend of the next."""
     length = args.a.shape[1]
     size = length if stage.products is None else stage.products
+    args, length = _padded(spec, args, -length % size), -(-length // size) * size
     c = args.c
     for start in range(0, length, size):
         c = run(replace(args.cut(start, min(start + size, length)), c=c))
     assert c is not None
     return c
+
+
+def _padded(spec: MacSpec, args: MatmulOperands, more: int) -> MatmulOperands:
+    """Return operands with ``more`` products of +0 at the end of K."""
+    if not more:
+        return args
+    found: dict[str, Any] = {}
+    for axis, name in ((1, "a"), (0, "b")):
+        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
+        found[name] = _extended(codes, axis, more, 0)
+        if scale is not None:
+            groups = -(-(codes.shape[axis] + more) // getattr(args, f"{name}_block"))
+            one = int(getattr(spec, f"{name}_scale").encode(1.0, "rtz", "saturate"))
+            found[f"{name}_scale"] = _extended(scale, axis, groups - scale.shape[axis], one)
+    return replace(args, **found)
+
+
+def _extended(array: Array, axis: int, more: int, value: Any) -> Array:
+    widths = [(0, more if i == axis else 0) for i in range(array.ndim)]
+    return np.pad(array, widths, constant_values=value)
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
@@ -269,11 +296,11 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
 
 
-def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int) -> Array:
-    """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from +0."""
+def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
+    """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from ``c``."""
     if lane >= args.a.shape[1]:
         return np.zeros((args.a.shape[0], args.b.shape[1]))
-    return _values(spec, args.every(lane, lanes))
+    return _values(spec, replace(args.every(lane, lanes), c=c))
 
 
 def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Array:

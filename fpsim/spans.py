@@ -117,6 +117,7 @@ class TermBounds:
     bits: tuple[int, int]  #: significant bits of the factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
+    significand: float = 4.0  #: a term is at most this times 2^(headroom - 2) times 2^e
 
     @property
     def span(self) -> Span:
@@ -161,8 +162,13 @@ def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:
         for name in ("a", "b")
         if getattr(args, f"{name}_scale") is not None
     )
+    largest = [2 - 2.0 ** (1 - significand_bits(fmt)) for fmt in (spec.a, spec.b)]
     return TermBounds(
-        *operand_spans(spec, args), operand_bits(spec, args), 2 + scaled, all_finite(spec, args)
+        *operand_spans(spec, args),
+        operand_bits(spec, args),
+        2 + scaled,
+        all_finite(spec, args),
+        largest[0] * largest[1],
     )
 
 

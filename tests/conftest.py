@@ -59,7 +59,8 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes the engine believe in a processor with the given features."""
 
     def pretend(*features: str) -> None:
-        monkeypatch.setattr("fpsim.engine.adds.host_features", lambda: frozenset(features))
+        for module in ("adds", "trees", "windows"):
+            monkeypatch.setattr(f"fpsim.engine.{module}.host_features", lambda: frozenset(features))
 
     return pretend
 

@@ -14,9 +14,9 @@ import pytest
 from helpers import HOST, chain, float_format, oracle_matmul, sweep, unit_of
 from numpy.typing import NDArray
 
-from fpsim import FpsimError, MacUnit, RandomBits, get_format
+from fpsim import FpsimError, MacUnit, RandomBits, get_format, get_unit
 from fpsim.rounding import Rounding
-from fpsim.stages import Aligned, Block, Exact, Fixed, Joins, ProductRounding, Stage, Tree
+from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, Joins, ProductRounding, Stage, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -146,6 +146,82 @@ def test_windows_of_many_products_are_loops() -> None:
         assert runs_as(unit_of(stage, "e4m3fn"), 160) != "rows"
 
 
+def test_windows_of_zeros_are_zero() -> None:
+    """2^(F - E) of a window without any exponent must stay finite, whatever F is."""
+    for bits in (27, 28, 29):
+        unit = unit_of(Aligned(1, bits, float_format("e8m23")), "e5m10")
+        zeros = np.zeros((2, 2), np.uint16)
+        assert not unit.matmul(zeros, zeros).any()
+
+
+# -- windows joined with the addend --------------------------------------------------------------
+
+CDNA3 = {
+    "fp16": "joined32-8-1-rtz-rne-5-2",
+    "bf16": "joined32-8-1-rtz-rne-5-2",
+    "xf32": "joined32-4-1-rtz-rne-5-2",
+    "e4m3": "joined32-16-2-rtz-rne-5-2-reach",
+    "e5m2": "joined32-16-2-rtz-rne-5-2-reach",
+}
+
+
+@AVX512
+@pytest.mark.parametrize("operand", CDNA3)
+def test_joined_windows_are_integers(operand: str) -> None:
+    unit = get_unit(f"amd-cdna3-{operand}")
+    assert runs_as(unit, 35) == CDNA3[operand]
+
+
+def test_joined_windows_without_the_conversions(processor: Any) -> None:
+    processor("f16c")
+    assert runs_as(get_unit("amd-cdna3-e4m3"), 35).startswith("joined64")
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("settings", "kernel"),
+    [
+        ({}, "rtz-rne-5-2"),
+        ({"join_sum_bits": 24}, "rtz-rne-0-0"),
+        ({"join_sum_bits": 29, "align": "rdn"}, "rdn-rne-5-0"),
+        ({"join_sum_bits": 37, "rounding": "rup"}, "rtz-rup-5-8"),
+        ({"lanes": 2, "join_reach": 9}, "rtz-rne-5-2-reach"),
+        ({"products": 16}, "joined64"),  # 16 * 4 half shifted out are as large as c
+        ({"join_rounding": "rtz"}, "joined64"),
+        ({"join_addend_bits": 25}, "joined64"),
+        ({"fraction_bits": 22, "join_addend_bits": 22}, "joined64"),  # c would lose bits
+    ],
+)
+def test_joined_windows_at_every_distance(settings: dict[str, Any], kernel: str) -> None:
+    """Every exponent of c, with sums that nearly cancel it, and their last bits at every place."""
+    fields = {"products": 8, "fraction_bits": 24, "rounding": "rne", "addend": "joined"} | settings
+    unit = unit_of(Aligned(format=float_format("e8m23"), **fields), "e5m10")
+    a = unit.a.encode(np.array([
+        [1.9990234375] * 8,
+        [-1.9990234375] * 8,
+        [1.0, 2.0**-11, 0, 0, 0, 0, 0, -(2.0**-12)],
+        [-1.0, 3 * 2.0**-12, 0, 0, 0, 2.0**-11, 0, 2.0**-12],
+        [1.5, -1.5, 2.0**-11, 0, 0, 0, 0, 0],
+        [2.0**-12, 0, 0, 0, 0, 0, 0, 0],
+    ]))  # fmt: skip
+    b = np.full(8, 1.9990234375)
+    b[-1] = 2.0**-11
+    rng = np.random.default_rng(7)
+    powers = np.exp2(np.arange(-30, 46))
+    significands = [1.0, 2 - 2.0**-23, 1 + rng.integers(0, 1 << 23) / (1 << 23)]
+    starts = np.concatenate([powers * s for s in significands])
+    exact_sums = unit.a.decode(a) @ b
+    starts = np.concatenate([starts, -starts, -exact_sums, [0.0, -0.0]])
+    specials = np.array([0x7F800000, 0xFF800000, 0x7FC00000], np.uint32)
+    codes = np.concatenate([unit.result.encode(starts), specials])
+    c = np.repeat(codes[None], len(a), 0)
+    columns = np.repeat(unit.b.encode(b)[:, None], codes.size, 1)
+    assert kernel in unit.plan(a, columns, c=c).kernel
+    if kernel == "joined64":
+        return
+    assert np.array_equal(unit.matmul(a, columns, c), oracle_matmul(unit, a, columns, c))
+
+
 # -- trees ---------------------------------------------------------------------------------------
 
 
@@ -162,8 +238,93 @@ def test_windows_of_many_products_are_loops() -> None:
 )
 def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None:
     """Fields of 80 bits: neither products nor sums fit a float64."""
-    tree = Tree(float_format("e8m23"), Rounding(rounding), **settings)
-    assert "exact" in runs_as(unit_of(tree, "e5m10"), 14, binades=12)
+    unit = unit_of(Tree(float_format("e8m23"), Rounding(rounding), **settings), "e5m10")
+    runs_as(unit, 14, binades=12)
+    a, b, c = operands(unit, 14, 12)
+    c[0, 0] = unit.result.encode(-0.0)  # whose sign two parts of a product would lose
+    assert "exact" in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("directed", sweep([True, False], [True]))
+@pytest.mark.parametrize(
+    ("settings", "operand", "kernel"),
+    [
+        ({"products": 4, "radix": 4, "addend": Joins.FUSED}, "e5m10", "wide-float{}-split"),
+        ({"products": 16, "radix": 4}, "e5m10", "wide-float{}-split"),
+        ({"products": 16, "radix": 4}, "e4m3fn", "root-wide-float{}"),
+        ({"products": 9, "radix": 3, "addend": Joins.LEAF}, "e4m3fn", "leaf-wide-float{}"),
+        ({"products": 20, "radix": 20, "addend": Joins.FUSED}, "e5m10", "wide-float{}-split"),
+    ],
+)
+def test_nodes_add_in_float64(
+    settings: dict[str, Any], operand: str, kernel: str, directed: bool, processor: Any
+) -> None:
+    if directed and "avx512f" not in HOST:
+        pytest.skip("needs AVX-512F")
+    processor(*HOST - ({"avx512f"} if not directed else set()))
+    unit = unit_of(Tree(float_format("e8m23"), **settings), operand)
+    a, b, c = operands(unit, 35, 11)
+    c[c == unit.result.encode(-0.0)] = 0
+    a[1] |= unit.a.sign_bit  # type: ignore[union-attr]
+    for addend in (None, c):
+        assert kernel.format("-directed" * directed) in unit.plan(a, b, c=addend).kernel
+        assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
+
+
+def test_parts_of_products_cancel() -> None:
+    """5 - 2.5 - 2.5 is 8 - 8 in parts cut at 2^3: nothing is left but c, or what is far below."""
+    unit = get_unit("amd-cdna1b")
+    low = 2.0**-24
+    a = unit.a.encode([[5.0, -2.5, -2.5, 0.0], [5.0, -2.5, -2.5, low], [4096.0, -4096.0, 5.0, low]])
+    b = unit.b.encode(np.array([[1.0, 1, 1, 1], [1, 1, 1, low], [4096, 4096, 1, low]]).T)
+    tiny = 2.0**-60 * (1 + 2.0**-23)
+    c = unit.result.encode(np.array([[tiny, -tiny, -5.0]] * 3))
+    plan = unit.plan(a, b, c=c)
+    assert "split" in plan.kernel and "2^3:" in plan.why
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    assert unit.result.decode(unit.matmul(a, b, c))[0, 0] == tiny
+
+
+@pytest.mark.parametrize(
+    "rounding", sweep(["rne", "rtz", "rup", "rdn", "rna", "rto"], ["rne", "rdn"])
+)
+@pytest.mark.parametrize(
+    ("result", "products", "settings", "kernel"),
+    [
+        ("e8m23", 16, {"radix": 4}, "free16"),
+        ("e5m10", 32, {"radix": 4}, "free4"),  # 16 * 36 in quarters has 12 bits
+        ("e5m10", 20, {"radix": 2}, "free8"),  # 8 * 36 has 11
+        ("e4m3fn", 16, {"radix": 4, "addend": Joins.FUSED}, "fused"),
+        ("e4m3", 12, {"radix": 3, "addend": Joins.LEAF}, "leaf"),
+        ("e5m10", 16, {"radix": 4, "product": ProductRounding.ROUNDED}, "separate"),
+        ("e5m10_flush", 16, {"radix": 8}, "free8"),
+    ],
+)
+def test_trees_add_up_what_no_node_rounds(
+    rounding: str, result: str, products: int, settings: dict[str, Any], kernel: str
+) -> None:
+    tree = Tree(float_format(result), Rounding(rounding), products=products, **settings)
+    unit = unit_of(tree)
+    plan = runs_as(unit, 2 * products + 3)
+    assert "exact" not in plan
+    if rounding != "rdn":  # toward -infinity a sum that cancels is -0, which a plain sum is not
+        assert kernel in plan
+    # The largest sums, all but one product of one sign.
+    a = np.full((2, products), 7, np.uint8)
+    a[:, 1], a[1, 5] = 1, 15
+    b = np.full((products, 2), 7, np.uint8)
+    b[1] = 1
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+def test_nodes_that_round_up_to_the_smallest_value() -> None:
+    """Sums of 2^-40 become the smallest subnormal toward +infinity, and add up from there."""
+    unit = unit_of(Tree(float_format("e4m3"), Rounding.RUP, products=16, radix=4), "e2m1b30")
+    a, b, c = operands(unit, 16)
+    a[0], b[:, 0] = 1, 7
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
 
 
 def test_a_node_sees_what_is_far_below() -> None:
@@ -197,6 +358,106 @@ def test_large_trees_of_every_join(
     fmt = float_format("e5m10")
     stage = Tree(fmt, Rounding(rounding), products=products, radix=radix, addend=addend)
     assert runs_as(unit_of(stage), k) == "subtrees"
+
+
+@pytest.mark.parametrize("rounding", ["rne", "rdn"])
+@pytest.mark.parametrize(
+    ("settings", "kernel"),
+    [
+        ({"products": 68, "radix": 4}, "subtrees"),
+        ({"products": 66, "lanes": 3, "addend": Joins.LEAF}, "lanes"),
+        ({"lanes": 2, "addend": Joins.LEAF}, "lanes"),
+    ],
+)
+def test_large_trees_end_with_zeros_and_start_with_c(
+    settings: dict[str, Any], kernel: str, rounding: str
+) -> None:
+    unit = unit_of(Tree(float_format("e5m10"), Rounding(rounding), **settings))
+    scale = np.random.default_rng(3).integers(125, 130, (4, 12)).astype(np.uint8)
+    assert runs_as(unit, 90, a_scale=scale, block=8) == kernel
+    a = np.full((1, 90), 8, np.uint8)  # -0
+    for start in (0.0, -0.0):
+        c = unit.result.encode(np.full((1, 5), start))
+        b = np.full((90, 5), 1, np.uint8)
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("result", ["e8m23", "e5m10", "e4m3fn"])
+def test_rounded_products_toward_negative_infinity(result: str) -> None:
+    """Zeros of both signs, alone and added: a lone product keeps its sign."""
+    for stage in (
+        Chain(float_format(result), Rounding.RDN, product=ProductRounding.ROUNDED),
+        Tree(float_format(result), Rounding.RDN, products=3, product=ProductRounding.ROUNDED),
+    ):
+        unit = unit_of(stage)
+        assert runs_as(unit, 7) != "rows"
+        a = np.array([[0, 0, 0], [8, 8, 8], [0, 8, 0], [7, 15, 0], [7, 15, 8], [8, 7, 15]])
+        b = np.array([[1, 9]] * 3)
+        for start in (0.0, -0.0):
+            c = unit.result.encode(np.full((6, 2), start))
+            assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+# -- magic numbers -------------------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("result", "rounding", "kernel"),
+    [
+        ("e8m7", "rne", "magic32-rne"),
+        ("e8m7", "rtz", "magic32-rtz"),
+        ("e8m10", "rne", "magic32-rne"),  # 2P = 22
+        ("e8m11", "rne", "magic32-rne-odd"),
+        ("e8m2", "rne", "magic32-rne-odd"),  # q = P + 1
+        ("e8m21", "rne", "magic32-rne-odd"),  # P + 2 = 24
+        ("e8m21", "rtz", "magic32-rtz"),
+        ("e8m22", "rne", "lane64-rne"),
+        ("e8m22", "rtz", "lane64-rtz-sticky"),
+    ],
+)
+def test_magic_numbers_round_at_every_distance(result: str, rounding: str, kernel: str) -> None:
+    unit = chain(result, rounding)
+    fmt = unit.result
+    rng = np.random.default_rng(4)
+    one = int(fmt.encode([1.0])[0])
+    m = one & -one
+    codes = {one, one + 1, one + 2, one + 3, one - 1, one + m - 1, one + m // 2}
+    near = fmt.decode(np.array(sorted(codes)))
+    starts = np.outer(np.exp2(np.arange(-34, 35)), near).reshape(-1)
+    c = fmt.encode(np.concatenate([starts, -starts, [0.0]]))
+    a = np.array([[1, 1, 9], [3, 0, 11], [7, 15, 2], [13, 2, 6]])
+    b = rng.integers(0, 16, (3, c.size))
+    c = np.repeat(c[None], 4, 0)
+    assert unit.plan(a, b, c=c).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+@AVX512
+def test_magic_numbers_end_where_a_lane_does() -> None:
+    """Starts that are -0, special, or so large that M times them is infinite; tiny products."""
+    unit = chain("e8m7")
+    fmt = unit.result
+    a, b = np.array([[1, 7, 15, 0]]), np.array([[7], [1], [3], [0]])
+
+    def kernel(start: float, shift: int = 0) -> str:
+        c = fmt.encode(np.full((1, 1), start), overflow="inf")
+        scale = np.full((1, 1), 127 + shift)
+        expected = oracle_matmul(unit, a, b, c, scale)
+        assert np.array_equal(unit.matmul(a, b, c, scale), expected)
+        return unit.plan(a, b, c=c, a_scale=scale).kernel
+
+    assert kernel(-0.0) == kernel(np.inf) == kernel(np.nan) == "masked32"
+    assert kernel(2.0**-133) == "masked32"
+    assert kernel(2.0**-119) == "magic32-rne"
+    assert kernel(2.0**108 * (2 - 2.0**-7)) == "magic32-rne"
+    assert kernel(2.0**109) == "masked32"
+    assert kernel(0.0, -124) == "magic32-rne"  # products are multiples of 2^-126
+    assert kernel(0.0, -125) == "lane64-rne"
+    assert kernel(0.0, 94) == "magic32-rne"
+    assert kernel(0.0, 95) == "masked32"
+    grown = np.full((1, 4000), 7)
+    assert np.array_equal(unit.matmul(grown, grown.T), unit.dot(grown, grown)[:, None])
 
 
 # -- exact sums ----------------------------------------------------------------------------------

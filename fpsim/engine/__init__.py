@@ -50,7 +50,6 @@ from fpsim.stages import (
     Chunked,
     Exact,
     Fixed,
-    Joins,
     ProductRounding,
     Stage,
     Tree,
@@ -86,7 +85,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
-        return plan_subtrees(stage, product_bounds(spec, args), length)
+        return plan_subtrees(stage, product_bounds(spec, args))
     if isinstance(stage, Block):
         return _plan_block(spec, stage, args)
     bounds = product_bounds(spec, args)
@@ -106,7 +105,7 @@ def plan_terms(
 ) -> Plan:
     """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
     if isinstance(stage, Chain):
-        return plan_chain(stage, terms)
+        return plan_chain(stage, terms, start)
     if isinstance(stage, Fixed):
         return plan_fixed(stage, terms, count, start)
     if isinstance(stage, Exact):
@@ -114,7 +113,7 @@ def plan_terms(
     if isinstance(stage, Aligned):
         return plan_aligned(stage, terms, start)
     if isinstance(stage, Tree):
-        return plan_tree(stage, terms, count)
+        return plan_tree(stage, terms, count, start)
     return ROWS
 
 
@@ -152,7 +151,9 @@ def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
 
 def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
     """Plan a tree of lanes that are too long to unroll: a chain per lane, then the tree."""
-    if stage.addend is Joins.LEAF:
+    leaves = min(stage.lanes, subtree_leaves(stage))
+    tree = replace(stage, lanes=1, products=None, product=ProductRounding.FUSED)
+    if plan_subtree(tree, TermBounds.of_format(stage.format), leaves).step is None:
         return ROWS
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
     inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.a.shape[1]))

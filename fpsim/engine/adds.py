@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fpsim.engine.plan import (
     F16_BITS,
@@ -20,28 +24,30 @@ from fpsim.engine.plan import (
     half_shift,
     is_ieee,
 )
-from fpsim.formats import Subnormals
-from fpsim.kernels.steps import step_named
+from fpsim.formats import FloatFormat, Subnormals
+from fpsim.kernels.steps import Step, step_named
 from fpsim.kernels.tree_steps import separate_step
 from fpsim.kernels.vector import host_features
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spans import Span, TermBounds, format_span
+from fpsim.spans import Span, TermBounds, format_span, value_span
 from fpsim.stages import Chain, ProductRounding, Tree
 
-__all__ = ["plan_chain", "plan_node"]
+__all__ = ["plain_start", "plan_adds", "plan_chain", "plan_node"]
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 _DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
 
 
-def plan_chain(stage: Chain, terms: TermBounds) -> Plan:
-    """Return the plan of a chain."""
+def plan_chain(stage: Chain, terms: TermBounds, start: NDArray[Any] | None = None) -> Plan:
+    """Return the plan of a chain that starts at codes (None: +0)."""
     if stage.product is ProductRounding.FUSED:
-        return plan_adds(stage, terms)
+        return _plan_magic(stage, terms, start) or plan_adds(stage, terms)
     node = plan_node(stage, terms)
-    if node is None or stage.rounding is Rounding.RDN:
+    if node is None:
         return ROWS
-    return Plan.lane(separate_step(node.step), f"products rounded first; {node.why}")
+    assert isinstance(node.step, Step)
+    step = separate_step(node.step, stage.rounding is Rounding.RDN)
+    return Plan.lane(step, f"products rounded first; {node.why}")
 
 
 def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
@@ -61,7 +67,46 @@ def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
     return plan if plan.step is not None else None
 
 
+def plain_start(fmt: FloatFormat, start: NDArray[Any] | None) -> Span | None:
+    """Return a span of initial values, None if one of them is -0, infinite or NaN."""
+    nothing = Span(0, 0)
+    if start is None:
+        return nothing
+    values = fmt.decode(start)
+    if not np.isfinite(values).all() or np.any((values == 0) & np.signbit(values)):
+        return None
+    return value_span(values) or nothing
+
+
+def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> Plan | None:
+    """Return the plan of a format with float32's exponents that meets none of their ends, or None.
+
+    An accumulator beyond 2^(P + 1) times the largest product is left as it is by any product.
+    """
+    fmt, mode = stage.format, stage.rounding
+    p, q = fmt.mantissa_bits + 1, sum(terms.bits)
+    nearest = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
+    twice = p <= F32_BITS - 2 and "avx512f" in host_features()
+    odd = mode is Rounding.RNE and twice and not nearest
+    truncates = mode is Rounding.RTZ and twice
+    holds = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
+    if not (nearest or odd or truncates) or not holds or not terms.finite or p < 2:
+        return None
+    first = plain_start(fmt, start)
+    if first is None or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        return None
+    sums = replace(terms.span, high=terms.span.high + p + 1).union(first)
+    if not fits_float32(replace(sums, high=sums.high + 2 + F32_BITS - p)):
+        return None
+    why = (
+        f"|sums| < 2^{sums.high + 1} are normal float32 numbers, as is what rounds them to P = {p}"
+    )
+    why += " bits, to odd first" if odd else " bits"
+    return Plan.lane(step_named(f"magic32-{mode}{'-odd' * odd}"), why)
+
+
 def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
+    """Return the plan of adding terms to an accumulator, each sum rounded."""
     fmt = stage.format
     p = fmt.mantissa_bits + 1
     q = sum(terms.bits)

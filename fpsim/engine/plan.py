@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fpsim.formats import FloatFormat, NanCodes
@@ -47,11 +48,13 @@ class Plan:
     why: str
     step: AnyStep | None = field(default=None, compare=False, repr=False)
     source: Source = field(default=PRODUCTS, repr=False)
+    #: Parameters of the step that depend on the operands.
+    constants: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def lane(cls, step: AnyStep, why: str) -> Plan:
+    def lane(cls, step: AnyStep, why: str, constants: Mapping[str, float] | None = None) -> Plan:
         """Return the plan of a lane step."""
-        return cls(step.name, why, step)
+        return cls(step.name, why, step, constants=constants or {})
 
 
 ROWS = Plan("rows", "64-bit integers, one dot product at a time")

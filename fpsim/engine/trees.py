@@ -3,12 +3,35 @@
 
 from __future__ import annotations
 
-from fpsim.engine.adds import plan_node
-from fpsim.engine.plan import F64_BITS, F64_RANGE, MAX_UNROLLED, ROWS, Plan
-from fpsim.kernels.tree_steps import Node, binary_node, exact_node, tree_step
-from fpsim.rounding import Rounding
-from fpsim.spans import TermBounds
-from fpsim.stages import Joins, ProductRounding, Tree
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fpsim.engine.adds import plain_start, plan_adds, plan_node
+from fpsim.engine.plan import (
+    F32_BITS,
+    F32_HIGH,
+    F32_LEAST,
+    F64_BITS,
+    F64_RANGE,
+    MAX_UNROLLED,
+    ROWS,
+    Plan,
+    fits_float32,
+    float_shift,
+    is_ieee,
+)
+from fpsim.formats import FloatFormat, Subnormals
+from fpsim.kernels.nodes import Node, binary_node, exact_node, lane_node, wide_node
+from fpsim.kernels.steps import Step
+from fpsim.kernels.tree_steps import tree_step
+from fpsim.kernels.vector import host_features
+from fpsim.rounding import Overflow, Rounding
+from fpsim.spans import Span, TermBounds
+from fpsim.stages import Chain, Joins, ProductRounding, Tree
 
 __all__ = ["NO_ADDEND", "plan_subtree", "plan_subtrees", "plan_tree", "subtree_leaves"]
 
@@ -18,32 +41,52 @@ MAX_EXPANSION = 16
 NO_ADDEND = "none"
 
 
-def plan_tree(stage: Tree, terms: TermBounds, count: int) -> Plan:
+@dataclass(frozen=True)
+class _Found:
+    """A way to compute nodes, and why."""
+
+    node: Node
+    why: str
+    free: int = 1
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+
+def plan_tree(
+    stage: Tree, terms: TermBounds, count: int, start: NDArray[Any] | None = None
+) -> Plan:
     """Return the plan of a tree over ``count`` terms, or steps of its own number of them."""
     size = count if stage.products is None else stage.products
-    return plan_subtree(stage, terms, size, str(stage.addend))
+    return plan_subtree(stage, terms, size, str(stage.addend), plain_start(stage.format, start))
 
 
-def plan_subtree(stage: Tree, terms: TermBounds, size: int, joins: str = NO_ADDEND) -> Plan:
-    """Return the plan of a tree over ``size`` terms, with its own way of joining an addend."""
+def plan_subtree(
+    stage: Tree, terms: TermBounds, size: int, joins: str = NO_ADDEND, first: Span | None = None
+) -> Plan:
+    """Return the plan of a tree over ``size`` terms, with its own way of joining an addend.
+
+    ``first`` is the span of initial addends, if there are any and none is -0, infinite or NaN.
+    """
     if size > MAX_UNROLLED:
         return ROWS
-    found = _binary(stage, terms, size, joins) or _exact(stage, terms, size, joins)
+    found = (
+        _plain(stage, terms, size, joins)
+        or _binary(stage, terms, joins)
+        or _cut(stage, terms, size, first)
+        or _exact(stage, terms, size, joins)
+    )
     if found is None:
         return ROWS
-    node, why = found
     separate = stage.product is ProductRounding.ROUNDED
-    step = tree_step(node, size, joins, separate, stage.radix, stage.lanes)
-    return Plan.lane(step, f"every node: {why}")
+    step = tree_step(found.node, size, joins, separate, stage.radix, stage.lanes, found.free)
+    return Plan.lane(step, f"every node: {found.why}", found.constants)
 
 
-def plan_subtrees(stage: Tree, terms: TermBounds, length: int) -> Plan:
+def plan_subtrees(stage: Tree, terms: TermBounds) -> Plan:
     """Return the plan of a tree of more leaves than are unrolled: subtrees, then their tree."""
-    whole = stage.products is None or length % stage.products == 0
     leaves = subtree_leaves(stage)
     inner = plan_subtree(stage, terms, leaves)
     results = plan_subtree(stage, TermBounds.of_format(stage.format), leaves, str(Joins.FUSED))
-    if not whole or inner.step is None or results.step is None:
+    if inner.step is None or results.step is None:
         return ROWS
     return Plan("subtrees", f"of {leaves} leaves: {inner.kernel} ({inner.why})")
 
@@ -56,30 +99,115 @@ def subtree_leaves(stage: Tree) -> int:
     return leaves
 
 
-def _binary(stage: Tree, terms: TermBounds, size: int, joins: str) -> tuple[Node, str] | None:
+def _plain(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
+    """Return nodes over sums that a lane holds exactly, whatever their order, or None.
+
+    A rounded sum is a multiple of 2^low too; where rounding takes it further up than to the end of
+    its span, it becomes the smallest value of the format.
+    """
+    smallest = stage.format.exponent_min + 1
+    total = replace(terms.span, high=max(terms.span.high, smallest)).times(size)
+    inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
+    if stage.lanes > 1 or not inside or total.bits > F64_BITS:
+        return None
+    free = 1
+    fused = stage.product is ProductRounding.FUSED
+    if fused and joins != Joins.LEAF and terms.finite and stage.rounding is not Rounding.RDN:
+        free = _free_leaves(stage, terms.span, size)
+    binary = stage.radix == 2 and joins != Joins.FUSED
+    if binary and free == 1:
+        return None  # one multiply-add per node is as good
+    lane = _lane_node(stage, terms, total)
+    if lane is None and binary:
+        return None
+    node = lane or _wide_node(stage)
+    name = "float64" if lane is None else "float32"
+    why = f"products add up in {total.bits} bits of {name}"
+    return _Found(node, f"{why}, {free} of them without any rounding" if free > 1 else why, free)
+
+
+def _free_leaves(stage: Tree, span: Span, size: int) -> int:
+    """Return how many neighbours make the largest subtrees that round nothing: 1 if none do."""
+    free = 1
+    while free < size and _represents(stage.format, span.times(min(free * stage.radix, size))):
+        free *= stage.radix
+    return min(free, size)
+
+
+def _represents(fmt: FloatFormat, span: Span) -> bool:
+    """Return whether every multiple of 2^low below 2^high is a value of a format."""
+    gradual = fmt.subnormals is not Subnormals.FLUSH
+    least = fmt.exponent_min - fmt.mantissa_bits * gradual
+    largest = math.ldexp(1.0, span.high) - math.ldexp(1.0, span.low)
+    return span.bits <= fmt.mantissa_bits + 1 and span.low >= least and largest <= fmt.max_value
+
+
+def _lane_node(stage: Tree, terms: TermBounds, total: Span) -> Node | None:
+    """Return the node that float32 lanes compute, or None."""
+    holds = total.bits <= F32_BITS and fits_float32(total) and max(terms.bits) <= F32_BITS
+    if not holds or float_shift(terms.a, terms.b) is None or stage.rounding is Rounding.RDN:
+        return None
+    chain = Chain(stage.format, stage.rounding, stage.overflow)
+    one = Span(0, 0)
+    # A sum that the lane holds is rounded once, whatever its bits.
+    closed = plan_adds(chain, TermBounds(total, one, (1, 0)), halves=False).step
+    joining = plan_adds(chain, TermBounds(total, one, (total.bits, 0)), halves=False).step
+    if not isinstance(closed, Step) or not isinstance(joining, Step):
+        return None
+    if {str(closed.real), str(joining.real)} != {"float"}:
+        return None
+    return lane_node(closed, joining)
+
+
+def _wide_node(stage: Tree, split: bool = False) -> Node:
+    """Return the node that float64 lanes compute."""
+    directed = "avx512f" in host_features()
+    return wide_node(str(stage.rounding), _is_native(stage), directed, split)
+
+
+def _is_native(stage: Tree) -> bool:
+    """Return whether results are float32 numbers, rounded as conversions do."""
+    nearest = stage.rounding is Rounding.RNE and stage.overflow is Overflow.INF
+    return nearest and is_ieee(stage.format, 8, 23, 127)
+
+
+def _cut(stage: Tree, terms: TermBounds, size: int, first: Span | None) -> _Found | None:
+    """Return nodes over products cut in two, or None.
+
+    Of n products, multiples of 2^low below 2^high, the parts below 2^c add up below
+    n * 2^(c - 1), those above to multiples of 2^c, and to less than half the magic number. Zeros
+    lose their sign, which only an addend of -0 shows; an addend beyond P + 1 bits above the sum of
+    products stays as it is.
+    """
+    low, high, carries = terms.span.low, terms.span.high, (size - 1).bit_length()
+    fused = stage.product is ProductRounding.FUSED and stage.lanes == 1
+    cut = low + F64_BITS - carries
+    whole = terms.finite and sum(terms.bits) <= F64_BITS
+    top = max(first.high, high + carries + F32_BITS + 1) if first else F32_HIGH
+    inside = low >= F32_LEAST and top < F32_HIGH
+    exact = high + carries + 1 <= cut + F64_BITS - 2
+    if not (fused and whole and inside and exact and _is_native(stage)):
+        return None
+    why = f"products are cut at 2^{cut}: both their parts add up exactly in float64"
+    return _Found(_wide_node(stage, True), why, 1, {"split": math.ldexp(1.5, cut + F64_BITS - 1)})
+
+
+def _binary(stage: Tree, terms: TermBounds, joins: str) -> _Found | None:
     """Return a node of a lane's own multiply-add and why, or None."""
     if stage.radix > 2 or joins == Joins.FUSED:
         return None
-    leaves = size + (joins == Joins.LEAF)
-    separate = stage.product is ProductRounding.ROUNDED
-    lone = separate or (stage.lanes == 1 and leaves & (leaves - 1)) or leaves < 2
-    if stage.rounding is Rounding.RDN and (lone or stage.lanes & (stage.lanes - 1)):
-        return None  # a node of one child adds it to -0, which is -0 toward -infinity
     plan = plan_node(stage, terms)
-    if plan is None or plan.step is None or plan.step.random:
+    if plan is None or not isinstance(plan.step, Step) or plan.step.random:
         return None
-    return binary_node(plan.step), plan.why
+    return _Found(binary_node(plan.step, stage.rounding is Rounding.RDN), plan.why)
 
 
-def _exact(stage: Tree, terms: TermBounds, size: int, joins: str) -> tuple[Node, str] | None:
+def _exact(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
     """Return a node that rounds an exact sum of float64 numbers and why, or None."""
     children = min(stage.radix, size) + (joins != NO_ADDEND)
     total = terms.span.times(children)
-    plain = total.bits <= F64_BITS and stage.product is ProductRounding.FUSED
     inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
     if sum(terms.bits) > F64_BITS or not inside or children > MAX_EXPANSION:
         return None
     why = f"an exact sum in parts of float64, rounded to odd in {F64_BITS} bits first"
-    if plain:
-        why = f"products add up in {total.bits} <= {F64_BITS} bits; else {why}"
-    return exact_node(str(stage.rounding), plain), why
+    return _Found(exact_node(str(stage.rounding)), why)

@@ -23,8 +23,9 @@ from fpsim.engine.plan import (
     float_shift,
     is_ieee,
 )
+from fpsim.kernels.joined_steps import joined_integer_step, joined_step
 from fpsim.kernels.vector import host_features
-from fpsim.kernels.window_steps import LANES, aligned_step, integer_step, joined_step, whole_step
+from fpsim.kernels.window_steps import LANES, aligned_step, integer_step, whole_step
 from fpsim.rounding import Rounding
 from fpsim.spans import TermBounds, value_span
 from fpsim.stages import Addend, Aligned
@@ -44,13 +45,14 @@ def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
     if sum(terms.bits) > F64_BITS:
         return ROWS
     if stage.addend is Addend.JOINED:
-        return _plan_joined(stage, terms, limited)
+        integers = _plan_joined_integers(stage, terms, start)
+        return integers or _plan_joined(stage, terms, limited)
     if limited or (late and stage.format != stage.container):
         return ROWS
     bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
     if stage.width is not None:
         bits = max(bits, stage.width)
-    in_float32 = _aligned_in_float32(stage, terms, start)
+    in_float32 = not late and _aligned_in_float32(stage, terms, start, stage.fraction_bits)
     plan = _plan_integers(stage, terms, bits) if in_float32 else None
     if plan is not None:
         return plan
@@ -98,14 +100,17 @@ def _plan_integers(stage: Aligned, terms: TermBounds, bits: int) -> Plan | None:
     return None
 
 
-def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
-    """Return whether every term, window and sum is a normal float32 or zero."""
+def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any, bits: int) -> bool:
+    """Return whether every term, window (of ``bits`` fraction bits) and sum is a normal float32.
+
+    Or zero.
+    """
     span = terms.span
-    lowest = span.low - stage.fraction_bits
+    lowest = span.low - bits
     if start is not None:
         first = value_span(stage.result.decode(start))
         if first is not None:
-            lowest = min(lowest, first.low - stage.fraction_bits)
+            lowest = min(lowest, first.low - bits)
             span = span.union(first)
     floor = stage.exponent_floor
     return (
@@ -116,7 +121,6 @@ def _aligned_in_float32(stage: Aligned, terms: TermBounds, start: Any) -> bool:
         and float_shift(terms.a, terms.b) is not None
         and (floor is None or floor <= ALIGNED32_HIGH)
         and stage.format.exponent_min >= F32_LOW
-        and stage.addend is Addend.EARLY
     )
 
 
@@ -172,6 +176,37 @@ def _whole_in_float32(stage: Aligned, terms: TermBounds) -> bool:
         and stage.format.exponent_max <= F32_HIGH
         and stage.format.mantissa_bits + 1 < F32_BITS
     )
+
+
+def _plan_joined_integers(stage: Aligned, terms: TermBounds, start: Any) -> Plan | None:
+    """Plan a window joined with c by floor, both in 32-bit integers, or None.
+
+    Sums of products are below S, c is below 2^(F + 1) and, aligned to itself, at least 2^F. Where
+    bits below the integer's last are summed up in it, c outweighs the products, of which at least
+    half is shifted out: the result has two bits more than float32.
+    """
+    fraction, more = stage.fraction_bits, stage.join_sum_bits - stage.fraction_bits
+    plain = stage.width is None and not stage.normalised and terms.finite
+    converts = stage.align in CONVERSIONS and stage.rounding in CONVERSIONS
+    native = is_ieee(stage.format, 8, 23, 127) and "avx512f" in host_features()
+    floors = stage.join_rounding is Rounding.RDN and stage.join_addend_bits == fraction
+    if not (plain and converts and native and floors and fraction >= F32_BITS - 1 and more >= 0):
+        return None
+    if not _aligned_in_float32(stage, terms, start, stage.join_sum_bits):
+        return None
+    unit = math.ldexp(terms.significand, terms.headroom - 2 + fraction)
+    largest = stage.products * (math.ceil(unit) + 1)
+    kept = min(more, INT32_BITS - fraction - 1)
+    while kept >= 0 and (2 << fraction + kept) + largest >= 1 << INT32_BITS:
+        kept -= 1
+    lost = more - kept
+    if kept < 0 or (lost and (1 << fraction + kept) - largest // 2 - 1 < 1 << F32_BITS + 1):
+        return None
+    reach = stage.join_reach is not None
+    modes = (str(stage.align), str(stage.rounding))
+    step = joined_integer_step(stage.products, stage.lanes, *modes, (kept, lost), reach)
+    why = f"terms are exact in float32, both windows and {kept} bits between them in an integer"
+    return Plan.lane(step, f"{why}, {lost} more as its odd last bit" if lost else why)
 
 
 def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.sums import LANE_REALS
-from fpsim.kernels.vector import Vec
+from fpsim.kernels.vector import HALF, Vec
 
 __all__ = [
+    "MAGIC_REALS",
     "SHIFTED_RANDOM_REALS",
     "SHIFTED_REALS",
     "converted_half",
     "converted_half_saturating",
     "directed",
+    "magic",
     "masked",
     "native",
     "native_flushing",
@@ -55,7 +57,7 @@ def native_flushing(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> V
 
 def converted_half(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
     """float32 add, then hardware float16 rounding: 24 >= 2 * 11 + 2 makes it innocuous."""
-    return a.intrinsic("fma", b, acc).through_half()
+    return a.intrinsic("fma", b, acc).through(HALF)
 
 
 def converted_half_saturating(acc: Vec, a: Vec, b: Vec, p: Parameters, r: Vec | None) -> Vec:
@@ -156,5 +158,34 @@ def masked(saturate: bool) -> Callable[..., Vec]:
         if saturate:
             result = _clamped(result, p)
         return s.equals(s).where(result, s)
+
+    return step
+
+
+#: Parameters of a magic step.
+MAGIC_REALS = ("magic", "minus_magic")
+
+
+def magic(mode: str, odd: bool = False) -> Callable[..., Vec]:
+    """Build the step of `shifted` for a format with the lane's exponent field and nothing special.
+
+    With ``odd`` the first sum is rounded to odd: of its two neighbours the odd one.
+
+    No sum may be -0, subnormal in the lane, or so large that M * 2^e is infinite. The power of two
+    has the sign of the sum, so that what rounds toward zero does.
+    """
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+        directed = mode != "rne"
+        if odd:
+            down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
+            s = (down.as_bits & 1).differs(0).where(down, up)
+        else:
+            s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        signed = s.lanes.exponent_mask | (1 << (s.lanes.bits - 1))
+        power = (s.as_bits & signed).as_real
+        m = p.reals["magic"]
+        moved = power.fma_toward(m, s, mode) if directed else power.intrinsic("fma", m, s)
+        return power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
 
     return step

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
 from fpsim.kernels.native_steps import (
+    MAGIC_REALS,
     SHIFTED_RANDOM_REALS,
     SHIFTED_REALS,
     converted_half,
     converted_half_saturating,
     directed,
+    magic,
     masked,
     native,
     native_flushing,
@@ -101,6 +103,7 @@ class GroupStep:
     reals: tuple[str, ...]
     integers: tuple[str, ...]
     powers: bool = False  #: whether it asks for powers
+    cells: tuple[int, int] = (2, 2)  #: rows and vectors that keep the processor busy
 
     @property
     def random(self) -> bool:
@@ -212,6 +215,9 @@ def _all_steps() -> dict[str, Step]:
         Step("clamped32", FLOAT, _clamped_sum, CLAMPED_REALS),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
+        Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
+        Step("magic32-rne-odd", FLOAT, magic("rne", odd=True), MAGIC_REALS),
+        Step("magic32-rtz", FLOAT, magic("rtz"), MAGIC_REALS),
         Step("via-half", FLOAT, converted_half),
         Step("via-half-saturate", FLOAT, converted_half_saturating, clamp),
     ]

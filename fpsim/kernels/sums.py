@@ -9,7 +9,7 @@ from fpsim.kernels.lanes import Parameters, round_magnitude, to_odd
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.vector import Vec
 
-__all__ = ["LANE_REALS", "Sum", "exact_sum", "round_integer", "round_sum"]
+__all__ = ["LANE_REALS", "Sum", "exact_sum", "odd_sum", "ordered_sum", "round_integer", "round_sum"]
 
 #: Float parameters of a lane step, in the order of the array that carries them.
 LANE_REALS = (
@@ -35,6 +35,30 @@ def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
     s = x + y
     t = s - x
     return s, (x - (s - t)) + (y - t)
+
+
+def ordered_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
+    """Return the same if |x| >= |y| or x is a multiple of y's last place (Dekker's FastTwoSum).
+
+    The second condition: Boldo, Graillat and Muller, ACM TOMS 44(1), 2017.
+    """
+    s = x + y
+    return s, y - (s - x)
+
+
+def odd_sum(x: Vec, y: Vec, directed: bool) -> Vec:
+    """Return x + y rounded to odd: of float64 neighbours around the exact sum the odd one.
+
+    With ``directed`` (AVX-512F) instructions round both ways; else the error of the sum decides.
+    """
+    if directed:
+        down, up = x.add_toward(y, "rdn"), x.add_toward(y, "rup")
+        return (down.as_bits & 1).differs(0).where(down, up)
+    s, error = exact_sum(x, y)
+    sign_shift = s.lanes.bits - 1
+    negative = s.as_bits >> sign_shift
+    magnitude = to_odd(s.magnitude_bits, negative, error)
+    return (magnitude | (negative << sign_shift)).as_real
 
 
 def round_sum(

@@ -75,6 +75,9 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
         return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:
         return Tile(4, 3 if wide else 1, lanes)
-    if step.integers or step.terms > 1:
+    if isinstance(step, GroupStep) and step.terms > 1:
+        rows, vectors = step.cells
+        return Tile(rows, vectors if wide else min(vectors, 2), lanes)
+    if step.integers:
         return Tile(2, 2, lanes)
     return Tile(4, 4 if wide else 2, lanes)

@@ -215,11 +215,21 @@ class Vec:
         )
         return builder.call(function, [self.value])
 
-    def through_half(self) -> Vec:
-        """Round float32 lanes to float16 (nearest even, subnormals and infinities kept)."""
+    def through(self, real: Any) -> Vec:
+        """Round lanes to a narrower float (nearest even, subnormals and infinities kept)."""
         builder = self.lanes.builder
-        half = builder.fptrunc(self.value, ir.VectorType(HALF, self.lanes.count))
-        return self._wrap(builder.fpext(half, self.lanes.real_type))
+        narrow = builder.fptrunc(self.value, ir.VectorType(real, self.lanes.count))
+        return self._wrap(builder.fpext(narrow, self.lanes.real_type))
+
+    def shifted_down(self, amounts: Vec) -> Vec:
+        """Return floor(x / 2^n) of signed 32-bit integers, for every n >= 0. Needs AVX-512F."""
+        kind = self.lanes.integer_type
+        function = cgutils.get_or_insert_function(
+            self.lanes.builder.module,
+            ir.FunctionType(kind, [kind, kind]),
+            "llvm.x86.avx512.psrav.d.512",
+        )
+        return self._wrap(self.lanes.builder.call(function, [self.value, amounts.value]))
 
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
         """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
@@ -230,6 +240,13 @@ class Vec:
         kind = self.lanes.real_type
         arguments = [self.value, other.value, addend.value]
         return self._wrap(self._with_rounding(name[self.lanes.real], kind, arguments, mode))
+
+    def add_toward(self, other: Vec, mode: str) -> Vec:
+        """Return the sum of float64 lanes rounded in ``mode``. Needs AVX-512F."""
+        arguments = [self.value, other.value]
+        return self._wrap(
+            self._with_rounding("avx512.add.pd", self.lanes.real_type, arguments, mode)
+        )
 
     def to_integers(self, mode: str) -> Vec:
         """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN.

@@ -18,7 +18,18 @@ from fpsim.kernels.steps import GroupStep, TermSource
 from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_integer, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, Vec
 
-__all__ = ["LANES", "aligned_step", "integer_step", "joined_step", "whole_step"]
+__all__ = [
+    "ALIGNED_INTEGERS",
+    "ALIGNED_REALS",
+    "LANES",
+    "aligned_step",
+    "integer_step",
+    "is_finite",
+    "larger",
+    "largest_power",
+    "power_of",
+    "whole_step",
+]
 
 LANES = {32: FLOAT, 64: DOUBLE}
 
@@ -56,9 +67,9 @@ def aligned_step(
 
     def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
         zero = acc.lanes.constant(0.0, False)
-        top = _largest_power(source, terms, p, normalised)
+        top = largest_power(source, terms, p, normalised)
         if late is None:
-            top = _larger(_power_of(acc, p), top)
+            top = larger(power_of(acc, p), top)
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
 
         def add(i: Any, total: Vec, *signs: Vec) -> tuple[Vec, ...]:
@@ -87,7 +98,7 @@ def aligned_step(
             away = opposite if mode_constants(late)[3] else None
             result = round_sum(Sum(*exact_sum(acc, result)), late, p, opposite=away, ieee=False)
             # What becomes infinite by rounding does not meet an infinite c.
-            result = _is_finite(acc).where(result, acc + value)
+            result = is_finite(acc).where(result, acc + value)
         return result if signed_zero else result + zero  # -0 becomes +0
 
     lane = "64" if real is DOUBLE else "32"
@@ -122,7 +133,7 @@ def integer_step(
     """
 
     def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
-        top = _larger(_power_of(acc, p), _largest_power(source, terms, p, normalised))
+        top = larger(power_of(acc, p), largest_power(source, terms, p, normalised))
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
 
         def add(i: Any, total: Vec) -> tuple[Vec, ...]:
@@ -138,7 +149,7 @@ def integer_step(
         if not native:
             zero = acc.lanes.constant(0.0, False)
             value = round_sum(Sum(value, zero), rounding, p, ieee=False) + zero
-        return _is_finite(acc).where(value, acc)
+        return is_finite(acc).where(value, acc)
 
     suffix = "-native" * native + "-split" * split + "-normalised" * normalised
     name = f"integer32-{terms}-{align}-{rounding}{suffix}"
@@ -173,100 +184,19 @@ def whole_step(real: Any, terms: int, rounding: str) -> GroupStep:
     return GroupStep(name, real, terms, step, LANE_REALS, LANE_INTEGERS)
 
 
-#: Beyond those of an aligned step: units and their inverses of the second window's two grids, how
-#: far c may lie below, and the product that overflows.
-JOINED_REALS = (
-    *ALIGNED_REALS,
-    "per_sum_unit",
-    "per_addend_unit",
-    "reach",
-    "product_limit",
-)
-JOINED_INTEGERS = (*ALIGNED_INTEGERS, "sum_unit_bits", "addend_unit_bits")
-
-
-@cache
-def joined_step(
-    terms: int,
-    lanes: int,
-    align: str,
-    join: str,
-    rounding: str,
-    reach: bool,
-    limited: bool,
-    signed_zero: bool = False,
-) -> GroupStep:
-    """Return the step of an aligned window that a second one joins with ``c``, in float64 lanes.
-
-    ``reach`` says that ``c`` may be dropped, ``limited`` that products may overflow.
-    """
-
-    def window(acc: Vec, source: TermSource, p: Parameters, first: int) -> tuple[Vec, Vec]:
-        """Return the sum of every ``lanes``-th term, and its power of two."""
-        own = range(first, terms, lanes)
-        top = _largest_power(source, own, p)
-        per_power = (p.integers["unit_bits"] - top.as_bits).as_real
-
-        def add(i: Any, total: Vec) -> tuple[Vec, ...]:
-            x, y = source.pair(i)
-            product = x * y
-            if limited:
-                product = _overflowed(product, p.reals["product_limit"])
-            return (total + round_integer(product * per_power, align),)
-
-        (total,) = source.fold(own, (acc.lanes.constant(0.0, False),), add)
-        return total * (top * p.reals["per_unit"]), top
-
-    def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
-        zero = acc.lanes.constant(0.0, False)
-        total, top = window(acc, source, p, 0)
-        for first in range(1, lanes):
-            other, power = window(acc, source, p, first)
-            joint = _larger(top, power)
-            per_power = (p.integers["unit_bits"] - joint.as_bits).as_real
-            whole = round_integer(total * per_power, join) + round_integer(other * per_power, join)
-            total, top = whole * (joint * p.reals["per_unit"]), joint
-        power = _power_of(acc, p)
-        second = _larger(power, top)
-        per_sum = (p.integers["sum_unit_bits"] - second.as_bits).as_real
-        per_addend = (p.integers["addend_unit_bits"] - second.as_bits).as_real
-        total = round_integer(total * per_sum, join) * (second * p.reals["per_sum_unit"])
-        addend = round_integer(acc * per_addend, join) * (second * p.reals["per_addend_unit"])
-        if reach:
-            near = power >= second * p.reals["reach"]
-            addend = near.where(addend, zero)
-            # What is not finite has no power, but counts.
-            addend = _is_finite(acc).where(addend, acc)
-        total = (
-            total + addend + zero
-        )  # an exact zero is +0, also where a rounded one keeps its sign
-        result = round_sum(Sum(total, zero), rounding, p, ieee=False)
-        return result if signed_zero else result + zero
-
-    flags = f"{'-reach' * reach}{'-limited' * limited}{'-signed' * signed_zero}"
-    name = f"joined64-{terms}-{lanes}-{align}-{join}-{rounding}{flags}"
-    return GroupStep(name, DOUBLE, terms, step, JOINED_REALS, JOINED_INTEGERS, powers=True)
-
-
-def _overflowed(product: Vec, limit: Vec) -> Vec:
-    """Return infinity of its sign for a product that reaches the limit."""
-    infinity = product.lanes.constant(float("inf"), False).intrinsic("copysign", product)
-    return (product.magnitude_bits.as_real >= limit).where(infinity, product)
-
-
-def _largest_power(
+def largest_power(
     source: TermSource, terms: range | int, p: Parameters, normalised: bool = False
 ) -> Vec:
     """Return 2^E of terms and floor."""
 
-    def larger(i: Any, top: Vec) -> tuple[Vec, ...]:
+    def next_larger(i: Any, top: Vec) -> tuple[Vec, ...]:
         if not normalised:
-            return (_larger(source.power(i), top),)
+            return (larger(source.power(i), top),)
         x, y = source.pair(i)
-        return (_larger((x * y).power, top),)
+        return (larger((x * y).power, top),)
 
     numbers = range(terms) if isinstance(terms, int) else terms
-    (top,) = source.fold(numbers, (p.reals["least_power"],), larger)
+    (top,) = source.fold(numbers, (p.reals["least_power"],), next_larger)
     return top
 
 
@@ -282,19 +212,21 @@ def _signed_zero(value: Vec, total: Vec, sign: Vec, any_sign: bool) -> Vec:
     return value.equals(0.0).where(signed.as_real, value)
 
 
-def _is_finite(x: Vec) -> Vec:
+def is_finite(x: Vec) -> Vec:
+    """Return the mask of lanes that are neither infinite nor NaN."""
     return x.magnitude_bits.as_real < float("inf")
 
 
-def _larger(x: Vec, y: Vec) -> Vec:
+def larger(x: Vec, y: Vec) -> Vec:
+    """Return the larger of two lanes, ``y`` if there is a NaN."""
     return (x > y).where(x, y)
 
 
-def _power_of(acc: Vec, p: Parameters) -> Vec:
+def power_of(acc: Vec, p: Parameters) -> Vec:
     """Return 2^e of an accumulator: 0 for zero; what is not finite does not count."""
     power = acc.power
     zero = acc.lanes.constant(0.0, False)
-    power = acc.equals(0.0).where(zero, _larger(power, p.reals["smallest_normal"]))
+    power = acc.equals(0.0).where(zero, larger(power, p.reals["smallest_normal"]))
     return power.equals(float("inf")).where(zero, power)
 
 
@@ -307,4 +239,4 @@ def _fit(total: Vec, width: str, p: Parameters) -> Vec:
     else:
         turns = ((total - low) * p.reals["per_modulus"]).intrinsic("floor")
         fitted = total - turns * modulus
-    return _is_finite(total).where(fitted, total)
+    return is_finite(total).where(fitted, total)
