@@ -19,7 +19,7 @@ from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
-from fpsim.random_bits import RandomBits
+from fpsim.random_bits import RandomBits, integers_per_word
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
@@ -236,7 +236,7 @@ def _parameters(
             "random_places": np.ldexp(1.0, stage.random_bits),
             "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
-        integers = {"random_drop": 32 - stage.random_bits}
+        integers = _random_parameters(stage.random_bits, 0)
     else:
         reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
@@ -287,17 +287,25 @@ def _rounding_parameters(
     reals["magic"] = np.ldexp(1.5, step_mantissa - fmt.mantissa_bits)
     reals["minus_magic"] = -reals["magic"]
     random_bits = getattr(stage, "random_bits", 0)
-    reals["random_unit"] = np.ldexp(1.0, -fmt.mantissa_bits - random_bits)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
     integers = {
         "shift": shift,
-        "random_shift": shift - random_bits,
-        "random_drop": 32 - random_bits,
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
     }
-    return reals, integers
+    return reals, integers | _random_parameters(random_bits, shift - random_bits)
+
+
+def _random_parameters(bits: int, place: int) -> dict[str, int]:
+    """Return the parameters of random integers that stand ``place`` bits up in a lane."""
+    count = integers_per_word(bits) if bits else 0
+    return {
+        "random_place": place,
+        "random_bits": bits,
+        "random_mask": (1 << bits) - 1,
+        "random_count": count,
+    }
 
 
 def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], dict[str, int]]:

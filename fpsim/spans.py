@@ -117,6 +117,12 @@ class TermBounds:
     bits: tuple[int, int]  #: significant bits of the factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
+    most: float | None = None  #: the largest magnitude, where more is known than its power of two
+
+    @property
+    def largest(self) -> float:
+        """A bound on the finite terms' magnitude."""
+        return math.ldexp(1.0, self.span.high) if self.most is None else self.most
 
     @property
     def span(self) -> Span:
@@ -162,8 +168,21 @@ def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:
         if getattr(args, f"{name}_scale") is not None
     )
     return TermBounds(
-        *operand_spans(spec, args), operand_bits(spec, args), 2 + scaled, all_finite(spec, args)
+        *operand_spans(spec, args),
+        operand_bits(spec, args),
+        2 + scaled,
+        all_finite(spec, args),
+        _largest_product(spec, args),
     )
+
+
+def _largest_product(spec: MacSpec, args: MatmulOperands) -> float | None:
+    """Return the largest finite product of two narrow formats without scales, None for others."""
+    scaled = args.a_scale is not None or args.b_scale is not None
+    if scaled or max(spec.a.bits, spec.b.bits) > MAX_WHOLE_BITS:
+        return None
+    tables = (value_table(fmt) for fmt in (spec.a, spec.b))
+    return math.prod(float(np.abs(table[np.isfinite(table)]).max()) for table in tables)
 
 
 def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:

@@ -106,7 +106,7 @@ def plan_terms(
 ) -> Plan:
     """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
     if isinstance(stage, Chain):
-        return plan_chain(stage, terms)
+        return plan_chain(stage, terms, count, start)
     if isinstance(stage, Fixed):
         return plan_fixed(stage, terms, count, start)
     if isinstance(stage, Exact):

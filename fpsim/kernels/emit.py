@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from fpsim.kernels.lanes import Parameters
+from fpsim.kernels.random_words import LoadedIntegers, SeededIntegers
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
-from fpsim.kernels.vector import Lanes, Vec, splat
+from fpsim.kernels.vector import Lanes, Vec
 
 __all__ = ["build_tile"]
 
 #: Terms per turn of a loop over a step's terms.
 FOLDED = 8
-#: What counters of random bits advance by per rounding; see `fpsim.random_bits`.
-STEP = 0x9E3779B9
 _INDEX = ir.IntType(64)
 
 
@@ -122,33 +121,17 @@ class Emitter:
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
         return self.load_vector(pointer, self.add(start, column))
 
-    def random_bits(self, r: int, v: int, k: Any, parameters: Parameters) -> Vec:
-        """Return the random integers of a cell for term ``k``: loaded, or made of its streams."""
-        row = self.add(self.size.row, number(r))
-        if self.step.seeded:
-            words = self._random_words(row, v, None)
-            counter = self.builder.trunc(self.mul(k, number(STEP)), ir.IntType(32))
-            counters = splat(self.builder, counter, words.type)
-            words = mixed(self.builder, self.builder.add(words, counters))
-            return Vec(self.lanes, self._as_wide(words), True) >> parameters.integers["random_drop"]
-        return Vec(self.lanes, self._as_wide(self._random_words(row, v, k)), True)
-
-    def _random_words(self, row: Any, v: int, k: Any) -> Any:
-        """Load what there is for a cell's columns: streams (M, N), or integers (M, K, N) at k."""
-        if k is not None:
-            row = self.add(self.mul(row, self.rounds), k)
-        index = self.add(
-            self.mul(row, self.size.columns), self.size.column, number(v * self.tile.lanes)
+    def random_words(self, cell: tuple[int, int], rounding: Any) -> Any:
+        """Load what there is for a cell's columns: streams (M, 1, N), or integers (M, T, N)."""
+        row = self.add(self.size.row, number(cell[0]))
+        if rounding is not None:
+            row = self.add(self.mul(row, self.rounds), rounding)
+        first = self.add(self.size.column, number(cell[1] * self.tile.lanes))
+        pointer = self.builder.gep(
+            self.at.random, [self.add(self.mul(row, self.size.columns), first)]
         )
-        pointer = self.builder.gep(self.at.random, [index])
         kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
         return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
-
-    def _as_wide(self, words: Any) -> Any:
-        """Widen integers to the lane's width."""
-        if words.type == self.lanes.integer_type:
-            return words
-        return self.builder.zext(words, self.lanes.integer_type)
 
     def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
         """Emit the loop that sums one block; by row, vector and the two signs."""
@@ -276,16 +259,6 @@ class Terms:
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
-def mixed(builder: Any, words: Any) -> Any:
-    """Return the hash of 32-bit words; see `fpsim.random_bits`."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
-        amount = ir.Constant(words.type, [shift] * words.type.count)
-        words = builder.xor(words, builder.lshr(words, amount))
-        if factor is not None:
-            words = builder.mul(words, ir.Constant(words.type, [factor] * words.type.count))
-    return words
-
-
 def number(value: int) -> Any:
     """Return an index constant."""
     return ir.Constant(_INDEX, value)
@@ -304,6 +277,10 @@ def build_tile(
             for i, n in enumerate(step.integers)
         },
     )
+    random = None
+    if step.random:
+        integers = SeededIntegers if step.seeded else LoadedIntegers
+        random = integers(emit.lanes, emit.cells, emit.random_words, parameters)
     targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
     align = emit.lanes.bits // 8
     initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
@@ -317,32 +294,35 @@ def build_tile(
     for cell in emit.cells:
         acc[cell].add_incoming(initial[cell], before)
 
+    if random is not None:
+        random.enter(before)
     count = turn(step, source)
     sums = []
     if source.block:
         for start in range(0, count, source.size):
             sums.append(emit.block_sums(emit.add(k, number(start))))
-    result = {}
-    for cell in emit.cells:
-        value = Vec(emit.lanes, acc[cell], False)
-        for first in range(0, count // source.size * source.quadrants, step.terms):
+    values = {cell: Vec(emit.lanes, acc[cell], False) for cell in emit.cells}
+    for first in range(0, count // source.size * source.quadrants, step.terms):
+        bits: dict[tuple[int, int], Vec] = {}
+        if random is not None:
+            term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
+            bits = random.take(emit.add(term, number(first)))
+        for cell in emit.cells:
             terms = Terms(emit, cell, k, sums, first)
             if isinstance(step, GroupStep):
-                value = step.build(value, terms, parameters)
+                values[cell] = step.build(values[cell], terms, parameters)
             else:
-                bits = None
-                if step.random:
-                    term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
-                    bits = emit.random_bits(*cell, emit.add(term, number(first)), parameters)
-                value = step.build(value, *terms.pair(0), parameters, bits)
-        result[cell] = value.value
+                pair = terms.pair(0)
+                values[cell] = step.build(values[cell], *pair, parameters, bits.get(cell))
 
     following = emit.add(k, number(count))
     last = builder.block
     k.add_incoming(following, last)
     for cell in emit.cells:
-        acc[cell].add_incoming(result[cell], last)
+        acc[cell].add_incoming(values[cell].value, last)
+    if random is not None:
+        random.leave(last)
     builder.cbranch(builder.icmp_signed("<", following, emit.size.depth), body, after)
     builder.position_at_end(after)
     for cell in emit.cells:
-        builder.store(result[cell], targets[cell], align=align)
+        builder.store(values[cell].value, targets[cell], align=align)

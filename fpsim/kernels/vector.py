@@ -85,6 +85,12 @@ class Lanes:
         kind = self.integer_type if integer else self.real_type
         return Vec(self, ir.Constant(kind, [kind.element(value)] * self.count), integer)
 
+    def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """Call an LLVM intrinsic on LLVM values."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, arguments)
+
     def splat(self, scalar: Any, integer: bool = False) -> Vec:
         """Return a vector whose lanes all hold an LLVM scalar."""
         kind = self.integer_type if integer else self.real_type
@@ -207,13 +213,9 @@ class Vec:
 
     def largest(self) -> Any:
         """Return the largest lane of unsigned integers, as an LLVM scalar."""
-        builder = self.lanes.builder
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.IntType(self.lanes.bits), [self.lanes.integer_type]),
-            f"llvm.vector.reduce.umax.v{self.lanes.count}i{self.lanes.bits}",
-        )
-        return builder.call(function, [self.value])
+        bits = self.lanes.bits
+        name = f"llvm.vector.reduce.umax.v{self.lanes.count}i{bits}"
+        return self.lanes.call(name, ir.IntType(bits), [self.value])
 
     def through_half(self) -> Vec:
         """Round float32 lanes to float16 (nearest even, subnormals and infinities kept)."""
@@ -256,20 +258,11 @@ class Vec:
         """Call an AVX-512 instruction that carries its own rounding mode."""
         rounding = ir.IntType(32)
         arguments = [*arguments, ir.Constant(rounding, _TOWARD[mode])]
-        function = cgutils.get_or_insert_function(
-            self.lanes.builder.module,
-            ir.FunctionType(result, [argument.type for argument in arguments]),
-            f"llvm.x86.{name}.{suffix}",
-        )
-        return self.lanes.builder.call(function, arguments)
+        return self.lanes.call(f"llvm.x86.{name}.{suffix}", result, arguments)
 
     def intrinsic(self, name: str, *others: Vec) -> Vec:
         """Call the LLVM intrinsic ``llvm.name`` of this vector type."""
         kind = self.lanes.real_type
         arguments = [self.value, *(other.value for other in others)]
-        function = cgutils.get_or_insert_function(
-            self.lanes.builder.module,
-            ir.FunctionType(kind, [kind] * len(arguments)),
-            f"llvm.{name}.v{self.lanes.count}{_SUFFIX[self.lanes.real]}",
-        )
-        return self._wrap(self.lanes.builder.call(function, arguments))
+        full_name = f"llvm.{name}.v{self.lanes.count}{_SUFFIX[self.lanes.real]}"
+        return self._wrap(self.lanes.call(full_name, kind, arguments))
