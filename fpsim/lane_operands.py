@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.byte_operands import byte_power, pack_bytes
 from fpsim.formats import Format
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
@@ -24,6 +25,7 @@ __all__ = ["Packed", "pack", "pack_values"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
+_NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Packed:
     y: Array
     x_powers: Array
     y_powers: Array
+    starts: Array = field(default_factory=lambda: _NO_STARTS)
 
     @property
     def finite(self) -> bool:
@@ -75,10 +78,16 @@ def pack(
     """
     (m, k), n = args.a.shape, args.b.shape[1]
     rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
-    a = np.zeros((source.a_signs, rows, depth), dtype=dtype)
-    b = np.zeros((source.b_signs, count, depth, tile.columns), dtype=dtype)
     none = np.zeros((1, 1, 1), dtype=dtype)
     x = y = x_powers = y_powers = none
+    starts, product_power = _NO_STARTS, 0
+    if source.bytes:
+        product_power = byte_power(spec) or 0
+        words = pack_bytes(spec, args, source, tile, depth)
+        a, b, starts = words.a, words.b, words.starts
+    else:
+        a = np.zeros((source.a_signs, rows, depth), dtype=dtype)
+        b = np.zeros((source.b_signs, count, depth, tile.columns), dtype=dtype)
     if not source.block:
         panels.pack_rows(args.a, *_scaled_table(spec, args, "a", dtype, power), a[0])
         panels.pack_panels(args.b, *_scaled_table(spec, args, "b", dtype, -power), b[0])
@@ -88,12 +97,8 @@ def pack(
             panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype), y_powers[0])
         return Packed(a, b, x, y, x_powers, y_powers)
 
-    for sign in range(source.a_signs):
-        table = _signed_table(spec, "a", source.a_signs, sign, dtype)
-        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
-    for sign in range(source.b_signs):
-        table = _signed_table(spec, "b", source.b_signs, sign, dtype)
-        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
+    if not source.bytes:
+        _pack_planes(spec, args, source, a, b)
     groups, used = depth // source.size, -(-k // source.size)
 
     def packed(operand: str, exponents: bool) -> Array:
@@ -109,7 +114,19 @@ def pack(
     drop_nan = nan_scale is NanScale.ZERO
     if aligned:
         x_powers, y_powers = packed("a", True), packed("b", True)
-    return Packed(a, b, packed("a", False), packed("b", False), x_powers, y_powers)
+    # Sums of bytes are integers: what they are multiples of goes to the scales of a.
+    x = np.ldexp(packed("a", False), product_power)
+    return Packed(a, b, x, packed("b", False), x_powers, y_powers, starts)
+
+
+def _pack_planes(spec: MacSpec, args: MatmulOperands, source: Source, a: Array, b: Array) -> None:
+    """Fill the planes of both operands with the elements of each sign, without scales."""
+    for sign in range(source.a_signs):
+        table = _signed_table(spec, "a", source.a_signs, sign, a.dtype.type)
+        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
+    for sign in range(source.b_signs):
+        table = _signed_table(spec, "b", source.b_signs, sign, b.dtype.type)
+        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
 
 
 def _panels(scales: Array, columns: int) -> Array:

@@ -119,10 +119,12 @@ class _Job:
         cube = _NO_RANDOM
         if self.step.random:
             assert random is not None
-            rounds = a.shape[-1] // self.source.size * self.source.quadrants
+            blocks = a.shape[-1] * self.source.per_word // self.source.size
+            rounds = blocks * self.source.quadrants
             cube = _pack_random(random, self.shape, c.shape, rounds)
         run = gemm(self.step, self.tile, self.source)
-        run(a, b, c, reals, integers, cube, packed.x, packed.y, packed.x_powers, packed.y_powers)
+        scales = packed.x, packed.y, packed.x_powers, packed.y_powers
+        run(a, b, c, reals, integers, cube, *scales, packed.starts)
         return (c.view(np.float16) if half else c)[:m, :n]
 
 

@@ -216,7 +216,8 @@ def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBound
             scales = scales * factors
         bits += _scale_bits(spec, name)
         headroom += int(_scale_bits(spec, name) > 0)
-    return TermBounds(sums, scales, (sums.bits, bits), headroom)
+    finite = all_finite(spec, args)
+    return TermBounds(sums, scales, (sums.bits, bits), headroom, finite)
 
 
 def _used_span(fmt: Format, codes: NDArray[Any]) -> Span | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fpsim.engine.adds import plan_chain
+from fpsim.engine.adds import plan_chain, with_seed
+from fpsim.engine.byte_sums import by_bytes
 from fpsim.engine.exact_sums import (
     plan_block_limbs,
     plan_exact,
@@ -32,7 +33,6 @@ from fpsim.engine.plan import (
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
-from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import Source, turn
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
@@ -72,10 +72,8 @@ __all__ = [
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
-    if plan.step is None or not plan.step.random or not isinstance(args.random, RandomBits):
-        return plan
-    step = step_named(f"{plan.step.name}-seeded")
-    return replace(plan, kernel=f"{plan.kernel}-seeded", step=step)
+    seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
+    return with_seed(plan, spec.accumulate) if seeded else plan
 
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
@@ -94,7 +92,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
         if plan is not None:
             return plan
-    plan = plan_terms(stage, bounds, length, args.c)
+    plan = by_bytes(spec, args, plan_terms(stage, bounds, length, args.c))
     if plan.kernel == "limbs":
         assert isinstance(stage, Exact)
         return plan_block_limbs(spec, args) or plan_slices(stage, bounds, length, args) or plan
@@ -138,7 +136,8 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
-    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+    plan = replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+    return by_bytes(spec, args, plan)
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:

@@ -31,9 +31,11 @@ from fpsim.kernels.tree_steps import separate_step
 from fpsim.kernels.vector import host_features
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, format_span
-from fpsim.stages import Chain, ProductRounding, Tree
+from fpsim.stages import Block, Chain, ProductRounding, Stage, Tree
 
-__all__ = ["plan_chain", "plan_node"]
+__all__ = ["plan_chain", "plan_node", "with_seed"]
+
+BYTE = 8
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 _DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
@@ -197,6 +199,23 @@ def _plan_masked_random(stage: Chain, low: int) -> Plan | None:
         return Plan.lane(step_named(f"masked32-sr{_suffix(stage)}"), why)
     why = f"{why}; sums are multiples of 2^{last}, so small ones are exact"
     return Plan.lane(step_named(f"masked32-sr-normal{_suffix(stage)}"), why)
+
+
+def with_seed(plan: Plan, stage: Stage) -> Plan:
+    """Return the plan of a step that makes its random integers of a seed."""
+    assert plan.step is not None
+    stage = stage.into if isinstance(stage, Block) else stage
+    masked = plan.step.name.startswith("masked32")
+    by_bytes = masked and isinstance(stage, Chain) and _adds_bytes(stage)
+    suffix = "-seeded-bytes" if by_bytes else "-seeded"
+    step = step_named(f"{plan.step.name}{suffix}")
+    return replace(plan, kernel=f"{plan.kernel}{suffix}", step=step)
+
+
+def _adds_bytes(stage: Chain) -> bool:
+    """Return whether a dot instruction adds the random integers: bytes times a byte 2^n, n < 7."""
+    below = F32_BITS - 1 - stage.format.mantissa_bits - BYTE
+    return stage.random_bits == BYTE and below < BYTE - 1 and "avx512vnni" in host_features()
 
 
 def lane32_holds(stage: Chain) -> bool:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from fpsim.kernels.block_sums import block_sums
 from fpsim.kernels.lanes import Parameters
-from fpsim.kernels.random_words import LoadedIntegers, SeededIntegers
+from fpsim.kernels.random_words import LoadedIntegers, SeededBytes, SeededIntegers
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
-from fpsim.kernels.vector import Lanes, Vec
+from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
 
 __all__ = ["build_tile"]
 
@@ -34,6 +35,7 @@ class Pointers(NamedTuple):
     y: Any
     x_powers: Any
     y_powers: Any
+    starts: Any
 
 
 class Sizes(NamedTuple):
@@ -56,6 +58,7 @@ class Emitter:
         self.lanes = Lanes(builder, step.real, tile.lanes)
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
+        self.length = builder.udiv(self.size.depth, number(source.per_word))
         self.groups = builder.udiv(self.size.depth, number(source.size))
         self.rounds = self.mul(self.groups, number(source.quadrants))
         self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
@@ -71,16 +74,20 @@ class Emitter:
         """Return the product of indices."""
         return self.builder.mul(x, y)
 
-    def load_vector(self, pointer: Any, index: Any) -> Vec:
+    def load_vector(self, pointer: Any, index: Any) -> Any:
         """Load the vector that starts at an index."""
-        where = self.builder.bitcast(
-            self.builder.gep(pointer, [index]), self.lanes.real_type.as_pointer()
-        )
-        return Vec(self.lanes, self.builder.load(where, align=self.lanes.bits // 8), False)
+        kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
+        where = self.builder.bitcast(self.builder.gep(pointer, [index]), kind.as_pointer())
+        return self.builder.load(where, align=_bytes(kind.element))
 
-    def load_splat(self, pointer: Any, index: Any, integer: bool = False) -> Vec:
+    def load_splat(self, pointer: Any, index: Any) -> Any:
         """Load a scalar into all lanes."""
-        return self.lanes.splat(self.builder.load(self.builder.gep(pointer, [index])), integer)
+        kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
+        return splat(self.builder, self.builder.load(self.builder.gep(pointer, [index])), kind)
+
+    def real(self, value: Any) -> Vec:
+        """Return a vector of floats."""
+        return Vec(self.lanes, value, False)
 
     def cell_pointer(self, r: int, v: int) -> Any:
         """Return the address of a cell of ``c``."""
@@ -90,28 +97,35 @@ class Emitter:
             self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
         )
 
-    def row_element(self, pointer: Any, r: int, k: Any, plane: int = 0) -> Vec:
-        """Load the element ``k`` of a row of ``a`` (or of its powers) into all lanes."""
+    def row_element(self, r: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
+        """Load entry ``k`` of a row of ``a`` (or of its powers) into all lanes."""
         row = self.add(self.size.row, number(r))
         if plane:
             row = self.add(row, self.mul(self.size.rows, number(plane)))
-        return self.load_splat(pointer, self.add(self.mul(row, self.size.depth), k))
+        pointer = self.at.x_powers if powers else self.at.a
+        return self.load_splat(pointer, self.add(self.mul(row, self.length), k))
 
-    def panel_vector(self, pointer: Any, v: int, k: Any, plane: int = 0) -> Vec:
-        """Load the columns of a vector at ``k`` from the panels of ``b``."""
-        start = self.mul(self.size.column, self.size.depth)
+    def panel_vector(self, v: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
+        """Load entry ``k`` of the columns of a vector from the panels of ``b`` (or its powers)."""
+        start = self.mul(self.size.column, self.length)
         if plane:
-            whole = self.mul(self.size.depth, self.size.columns)
+            whole = self.mul(self.length, self.size.columns)
             start = self.add(start, self.mul(whole, number(plane)))
         column = self.add(self.mul(k, number(self.tile.columns)), number(v * self.tile.lanes))
+        pointer = self.at.y_powers if powers else self.at.b
         return self.load_vector(pointer, self.add(start, column))
+
+    def block_start(self, r: int, block: Any, plane: int) -> Any:
+        """Load the integer that a row's sum of a block starts at into all lanes."""
+        row = self.add(self.size.row, number(r), self.mul(self.size.rows, number(plane)))
+        return self.load_splat(self.at.starts, self.add(self.mul(row, self.groups), block))
 
     def row_scale(self, pointer: Any, r: int, group: Any, sign: int) -> Vec:
         """Load the scale of a block of a row into all lanes."""
         signs = self.source.a_signs
         row = self.mul(self.add(self.size.row, number(r)), self.groups)
         index = self.add(self.mul(self.add(row, group), number(signs)), number(sign))
-        return self.load_splat(pointer, index)
+        return self.real(self.load_splat(pointer, index))
 
     def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
         """Load the scales of a block of the columns of a vector."""
@@ -119,7 +133,7 @@ class Emitter:
         start = self.mul(self.mul(self.size.column, self.groups), number(signs))
         within = self.add(self.mul(group, number(signs)), number(sign))
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
-        return self.load_vector(pointer, self.add(start, column))
+        return self.real(self.load_vector(pointer, self.add(start, column)))
 
     def random_words(self, cell: tuple[int, int], rounding: Any) -> Any:
         """Load what there is for a cell's columns: streams (M, 1, N), or integers (M, T, N)."""
@@ -127,54 +141,7 @@ class Emitter:
         if rounding is not None:
             row = self.add(self.mul(row, self.rounds), rounding)
         first = self.add(self.size.column, number(cell[1] * self.tile.lanes))
-        pointer = self.builder.gep(
-            self.at.random, [self.add(self.mul(row, self.size.columns), first)]
-        )
-        kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
-        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
-
-    def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
-        """Emit the loop that sums one block; by row, vector and the two signs."""
-        source, builder = self.source, self.builder
-        keys = [
-            (r, v, i, j)
-            for r, v in self.cells
-            for i in range(source.a_signs)
-            for j in range(source.b_signs)
-        ]
-        before, body = builder.block, builder.append_basic_block("block")
-        after = builder.append_basic_block("summed")
-        builder.branch(body)
-        builder.position_at_end(body)
-        inner = builder.phi(_INDEX)
-        inner.add_incoming(number(0), before)
-        zero = self.lanes.constant(0.0, False).value
-        sums = {}
-        for key in keys:
-            sums[key] = builder.phi(self.lanes.real_type)
-            sums[key].add_incoming(zero, before)
-        here = self.add(k, inner)
-        columns = {
-            (v, j): self.panel_vector(self.at.b, v, here, j)
-            for v in range(self.tile.vectors)
-            for j in range(source.b_signs)
-        }
-        rows = {
-            (r, i): self.row_element(self.at.a, r, here, i)
-            for r in range(self.tile.rows)
-            for i in range(source.a_signs)
-        }
-        result = {}
-        for r, v, i, j in keys:
-            acc = Vec(self.lanes, sums[r, v, i, j], False)
-            result[r, v, i, j] = rows[r, i].intrinsic("fma", columns[v, j], acc)
-        following = self.add(inner, number(1))
-        inner.add_incoming(following, body)
-        for key in keys:
-            sums[key].add_incoming(result[key].value, body)
-        builder.cbranch(builder.icmp_signed("<", following, number(source.size)), body, after)
-        builder.position_at_end(after)
-        return result
+        return self.load_vector(self.at.random, self.add(self.mul(row, self.size.columns), first))
 
 
 class Terms:
@@ -191,7 +158,7 @@ class Terms:
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
             k = self._element(i)
-            return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
+            return emit.real(emit.row_element(r, k)), emit.real(emit.panel_vector(v, k))
         index, group, a_sign, b_sign = self._block(i)
         scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
             emit.at.y, v, group, b_sign
@@ -203,8 +170,8 @@ class Terms:
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
             k = self._element(i)
-            x = emit.row_element(emit.at.x_powers, r, k)
-            return x * emit.panel_vector(emit.at.y_powers, v, k)
+            x = emit.real(emit.row_element(r, k, powers=True))
+            return x * emit.real(emit.panel_vector(v, k, powers=True))
         _, group, a_sign, b_sign = self._block(i)
         x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
         return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
@@ -259,6 +226,24 @@ class Terms:
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
+def _random_source(
+    emit: Emitter, step: AnyStep, parameters: Parameters
+) -> LoadedIntegers | SeededIntegers | None:
+    """Return where random integers come from, if the step takes any."""
+    if isinstance(step, GroupStep) or not step.random:
+        return None
+    kind: Any = SeededBytes if step.bytes else SeededIntegers if step.seeded else LoadedIntegers
+    source: LoadedIntegers | SeededIntegers
+    source = kind(emit.lanes, emit.cells, emit.random_words, parameters)
+    return source
+
+
+def _bytes(kind: Any) -> int:
+    """Return how many bytes an element takes."""
+    widths: dict[Any, int] = {HALF: 2, FLOAT: 4, DOUBLE: 8}
+    return widths[kind] if kind in widths else kind.width // 8
+
+
 def number(value: int) -> Any:
     """Return an index constant."""
     return ir.Constant(_INDEX, value)
@@ -271,16 +256,13 @@ def build_tile(
     emit = Emitter(step, source, tile, builder, pointers, sizes)
     load = emit.load_splat
     parameters = Parameters(
-        {n: load(emit.at.reals, number(i)) for i, n in enumerate(step.reals)},
+        {n: emit.real(load(emit.at.reals, number(i))) for i, n in enumerate(step.reals)},
         {
-            n: emit.load_splat(emit.at.integers, number(i), True)
+            n: Vec(emit.lanes, load(emit.at.integers, number(i)), True)
             for i, n in enumerate(step.integers)
         },
     )
-    random = None
-    if step.random:
-        integers = SeededIntegers if step.seeded else LoadedIntegers
-        random = integers(emit.lanes, emit.cells, emit.random_words, parameters)
+    random = _random_source(emit, step, parameters)
     targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
     align = emit.lanes.bits // 8
     initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
@@ -300,10 +282,10 @@ def build_tile(
     sums = []
     if source.block:
         for start in range(0, count, source.size):
-            sums.append(emit.block_sums(emit.add(k, number(start))))
+            sums.append(block_sums(emit, emit.add(k, number(start))))
     values = {cell: Vec(emit.lanes, acc[cell], False) for cell in emit.cells}
     for first in range(0, count // source.size * source.quadrants, step.terms):
-        bits: dict[tuple[int, int], Vec] = {}
+        bits: dict[tuple[int, int], Any] = {}
         if random is not None:
             term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
             bits = random.take(emit.add(term, number(first)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.sums import LANE_REALS
-from fpsim.kernels.vector import Vec
+from fpsim.kernels.vector import Vec, WordBytes
 
 __all__ = [
     "SHIFTED_REALS",
@@ -136,14 +136,10 @@ def masked_random(normal: bool, flush: bool, over: str | None) -> Callable[..., 
     ``over`` is ``saturate``, ``policy`` (what the parameters say), or None if no sum is too large.
     """
 
-    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | WordBytes | None) -> Vec:
         assert random is not None
         s = a.fma_toward(b, acc, "rtz")
-        kept = ~((s.lanes.constant(1, True) << p.integers["shift"]) - 1)
-        if normal:
-            result = ((s.as_bits + random) & kept).as_real
-        else:
-            result = _masked_magnitude(s, kept, random, p, flush)
+        result = _masked_sum(s, random, p) if normal else _masked_magnitude(s, random, p, flush)
         if over == "saturate":
             return _clamped(result, p)
         if over is None:
@@ -155,14 +151,21 @@ def masked_random(normal: bool, flush: bool, over: str | None) -> Callable[..., 
     return step
 
 
-def _masked_magnitude(s: Vec, kept: Vec, random: Vec, p: Parameters, flush: bool) -> Vec:
+def _masked_sum(x: Vec, random: Vec | WordBytes, p: Parameters) -> Vec:
+    """Return lanes with random integers added to their bits, and only the format's bits kept."""
+    bits = x.as_bits
+    total = random.added_to(bits) if isinstance(random, WordBytes) else bits + random
+    return (total & ~((x.lanes.constant(1, True) << p.integers["shift"]) - 1)).as_real
+
+
+def _masked_magnitude(s: Vec, random: Vec | WordBytes, p: Parameters, flush: bool) -> Vec:
     """Return |s| on the grid of normal numbers, or of 2^emin + |s| below 2^emin, with its sign."""
     sign = s.as_bits & (1 << (s.lanes.bits - 1))
     magnitude = s.magnitude_bits.as_real
     zero, one = (s.lanes.constant(value, False) for value in (0.0, 1.0))
     base = (p.reals["smallest_normal"] > magnitude).where(p.reals["smallest_normal"], zero)
     moved = magnitude.fma_toward(one, base, "rtz")
-    result = ((moved.as_bits + random) & kept).as_real - base  # exact
+    result = _masked_sum(moved, random, p) - base  # exact
     if flush:
         result = (p.reals["flush_below"] > result).where(zero, result)
     return (result.as_bits | sign).as_real

@@ -13,9 +13,15 @@ from typing import Any
 from llvmlite import ir
 
 from fpsim.kernels.lanes import Parameters
-from fpsim.kernels.vector import Lanes, Vec
+from fpsim.kernels.vector import Lanes, Vec, WordBytes
 
-__all__ = ["RANDOM_INTEGERS", "SEEDED_INTEGERS", "LoadedIntegers", "SeededIntegers"]
+__all__ = [
+    "RANDOM_INTEGERS",
+    "SEEDED_INTEGERS",
+    "LoadedIntegers",
+    "SeededBytes",
+    "SeededIntegers",
+]
 
 #: Parameters of a step with random integers, and of one that makes them: bits below them; their
 #: own bits, a mask of so many, and how many a word has.
@@ -39,7 +45,7 @@ class LoadedIntegers:
     def enter(self, before: Any) -> None:
         """Begin the body of the loop over K."""
 
-    def take(self, rounding: Any) -> dict[Cell, Vec]:
+    def take(self, rounding: Any) -> dict[Cell, Any]:
         """Return the integers of every cell for a rounding, given its number."""
         return {
             cell: _widened(self._lanes, self._load(cell, rounding)) << self._place
@@ -88,7 +94,7 @@ class SeededIntegers:
             phi.add_incoming(ir.Constant(phi.type, zero), before)
         self._state = list(self._phis)
 
-    def take(self, rounding: Any) -> dict[Cell, Vec]:
+    def take(self, rounding: Any) -> dict[Cell, Any]:
         """Return the integers of every cell for a rounding; they come in order."""
         builder = self._builder
         here = builder.block
@@ -110,8 +116,8 @@ class SeededIntegers:
             state[-1].add_incoming(old, here)
             state[-1].add_incoming(new, fresh)
         left, counter, turn, *words = state
-        following = builder.add(turn, self._bits)
-        self._state = [builder.sub(left, ir.Constant(_WORD, 1)), counter, following, *words]
+        following = builder.sub(left, ir.Constant(_WORD, 1))
+        self._state = [following, counter, self._next(turn), *words]
         return {
             cell: self._placed(word, turn) for cell, word in zip(self._cells, words, strict=True)
         }
@@ -124,12 +130,37 @@ class SeededIntegers:
     def _plus(self, words: Any, number: int) -> Any:
         return self._builder.add(words, ir.Constant(words.type, [number] * self._lanes.count))
 
-    def _placed(self, word: Any, turn: Any) -> Vec:
+    def _next(self, turn: Any) -> Any:
+        """Return the turn of the next integer of a word."""
+        return self._builder.add(turn, self._bits)
+
+    def _placed(self, word: Any, turn: Any) -> Any:
         """Return the integer that stands ``turn`` bits up in a word."""
         name = f"llvm.fshr.v{self._lanes.count}i32"
         turned = self._lanes.call(name, self._words_type, [word, word, turn])
         integer = _widened(self._lanes, self._builder.and_(turned, self._mask))
         return integer if self._rotates else integer << self._place
+
+
+class SeededBytes(SeededIntegers):
+    """Integers of eight bits, which a dot instruction adds; at most six bits are below them.
+
+    The turn is the vector of factors, which moves from byte to byte of all words at once.
+    """
+
+    def __init__(
+        self, lanes: Lanes, cells: list[Cell], load: Callable[..., Any], parameters: Parameters
+    ) -> None:
+        super().__init__(lanes, cells, load, parameters)
+        one = ir.Constant(self._words_type, [1] * lanes.count)
+        self._start = self._builder.shl(one, self._place.value)
+
+    def _next(self, turn: Any) -> Any:
+        name = f"llvm.fshl.v{self._lanes.count}i32"
+        return self._lanes.call(name, self._words_type, [turn, turn, self._bits])
+
+    def _placed(self, word: Any, turn: Any) -> Any:
+        return WordBytes(word, turn)
 
 
 def _widened(lanes: Lanes, integers: Any) -> Vec:

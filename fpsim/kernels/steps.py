@@ -57,6 +57,7 @@ class Step:
     integers: tuple[str, ...] = ()
     random: bool = False
     seeded: bool = False  #: the random integers are made of streams instead of loaded
+    bytes: bool = False  #: they have eight bits, and a dot instruction adds them
 
     @property
     def terms(self) -> int:
@@ -229,7 +230,7 @@ def _all_steps() -> dict[str, Step]:
                 build = _fixed_step(rounding, overflow == "saturate")
                 steps.append(Step(name, DOUBLE, build, FIXED_REALS))
     steps += _random_steps()
-    steps += [_seeded(step) for step in steps if step.random]
+    steps += _seeded([step for step in steps if step.random])
     return {step.name: step for step in steps}
 
 
@@ -252,10 +253,16 @@ def _random_steps() -> list[Step]:
     return steps
 
 
-def _seeded(step: Step) -> Step:
-    """Return the step that makes its random integers of streams."""
-    more = tuple(name for name in SEEDED_INTEGERS if name not in step.integers)
-    return replace(step, name=f"{step.name}-seeded", integers=(*step.integers, *more), seeded=True)
+def _seeded(steps: list[Step]) -> list[Step]:
+    """Return the steps that make their random integers of streams."""
+    found = []
+    for step in steps:
+        integers = tuple(dict.fromkeys((*step.integers, *SEEDED_INTEGERS)))
+        seeded = replace(step, name=f"{step.name}-seeded", integers=integers, seeded=True)
+        found.append(seeded)
+        if step.name.startswith("masked32-sr"):
+            found.append(replace(seeded, name=f"{seeded.name}-bytes", bytes=True))
+    return found
 
 
 #: Every step by name; `fpsim.engine` picks one.

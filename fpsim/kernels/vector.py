@@ -21,6 +21,8 @@ __all__ = [
     "HALF",
     "Lanes",
     "Vec",
+    "WordBytes",
+    "byte_dots",
     "host_features",
     "splat",
     "vector_bytes",
@@ -95,6 +97,27 @@ class Lanes:
         """Return a vector whose lanes all hold an LLVM scalar."""
         kind = self.integer_type if integer else self.real_type
         return Vec(self, splat(self.builder, scalar, kind), integer)
+
+
+@dataclass(frozen=True)
+class WordBytes:
+    """One byte of each 32-bit word, times a power of two: the products of a dot instruction."""
+
+    words: Any  #: LLVM vector of words
+    factors: Any  #: the same with 2^n, n < 7, in the byte that counts, and 0 in the others
+
+    def added_to(self, bits: Vec) -> Vec:
+        """Return integers with the products added. Needs AVX512-VNNI and 64-byte vectors."""
+        return Vec(bits.lanes, byte_dots(bits.lanes, bits.value, self.words, self.factors), True)
+
+
+def byte_dots(lanes: Lanes, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Add to 32-bit integers the dot products of each word's four bytes, unsigned times signed.
+
+    Needs AVX512-VNNI and vectors of 64 bytes (VPDPBUSD, Intel SDM volume 2C).
+    """
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes.count}"
+    return lanes.call(name, total.type, [total, unsigned, signed])
 
 
 def splat(builder: Any, scalar: Any, kind: Any) -> Any:
