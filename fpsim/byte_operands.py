@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.kernels import panels
+from fpsim.kernels import byte_codes, panels
 from fpsim.kernels.tiles import Source, Tile
+from fpsim.kernels.vector import host_features
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents
@@ -68,13 +69,24 @@ def pack_bytes(
     starts = np.zeros((source.a_signs, rows, depth // source.size), dtype=np.int32)
     left, right = _planes(spec.a, source.a_signs), _planes(spec.b, source.b_signs)
     offset = 0 if source.b_signs > 1 else max(-int(right[0].min()), 0)
+    pack_rows, left_codes = panels.pack_byte_rows, args.a
+    if _shuffles(spec.a):
+        pack_rows, left_codes = byte_codes.pack_nibble_rows, np.ascontiguousarray(args.a)
     for sign, table in enumerate(left):
         integers = table.astype(np.int8)
-        panels.pack_byte_rows(args.a, integers, source.size, offset, a[sign], starts[sign])
+        pack_rows(left_codes, integers, source.size, offset, a[sign], starts[sign])
+    pack_panels, right_codes = panels.pack_byte_panels, args.b
+    if _shuffles(spec.b):
+        pack_panels, right_codes = byte_codes.pack_nibble_panels, np.ascontiguousarray(args.b)
     for sign, table in enumerate(right):
         unsigned = (abs(table) if source.b_signs > 1 else table + offset).astype(np.uint8)
-        panels.pack_byte_panels(args.b, unsigned, b[sign])
+        pack_panels(right_codes, unsigned, b[sign])
     return ByteOperands(a.view(np.int32), b.view(np.int32)[..., 0], starts)
+
+
+def _shuffles(fmt: Format) -> bool:
+    """Return whether a byte shuffle looks a format's codes up."""
+    return 1 << fmt.bits == byte_codes.ENTRIES and "avx512bw" in host_features()
 
 
 def _planes(fmt: Format, signs: int) -> list[NDArray[np.int64]]:

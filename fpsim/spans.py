@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import compact, value_table, values_of
+from fpsim.lowering import value_table, values_of
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
@@ -28,6 +27,7 @@ __all__ = [
     "operand_bits",
     "operand_spans",
     "product_bounds",
+    "used_scales",
     "value_span",
 ]
 
@@ -84,7 +84,7 @@ def _scaled_span(spec: MacSpec, args: MatmulOperands, name: str) -> Span:
             return span
         low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
         return Span(span.low + low, span.high + high)
-    factors = _used_span(scale_format, scale)
+    factors = value_span(used_scales(spec, args, name))
     return span if factors is None else span * factors
 
 
@@ -193,7 +193,7 @@ def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
         if not np.isfinite(value_table(fmt)).all():
             values.append(_used_values(fmt, args.used[name]))
         if scale is not None:
-            values.append(values_of(scale, getattr(spec, f"{name}_scale")))
+            values.append(used_scales(spec, args, name))
     return all(np.isfinite(array).all() for array in values)
 
 
@@ -207,11 +207,9 @@ def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBound
     sums = (format_span(spec.a) * format_span(spec.b)).times(stage.size)
     scales, bits, headroom = Span(0, 0), 0, sums.high
     for name in ("a", "b"):
-        codes = getattr(args, f"{name}_scale")
-        if codes is None:
+        if getattr(args, f"{name}_scale") is None:
             continue
-        fmt = getattr(spec, f"{name}_scale")
-        factors = _used_span(fmt, codes)
+        factors = value_span(used_scales(spec, args, name))
         if factors is not None:
             scales = scales * factors
         bits += _scale_bits(spec, name)
@@ -220,9 +218,13 @@ def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBound
     return TermBounds(sums, scales, (sums.bits, bits), headroom, finite)
 
 
-def _used_span(fmt: Format, codes: NDArray[Any]) -> Span | None:
-    indices, table = compact(np.unique(codes), fmt)
-    return value_span(table[indices])
+def used_scales(spec: MacSpec, args: MatmulOperands, name: str) -> NDArray[np.float64]:
+    """Return the values of an operand's scales in use, in any order."""
+    fmt = getattr(spec, f"{name}_scale")
+    used = args.used.get(f"{name}_scale")
+    if used is None:
+        return values_of(np.unique(getattr(args, f"{name}_scale")), fmt)
+    return _used_values(fmt, used)
 
 
 def value_span(values: NDArray[np.float64]) -> Span | None:

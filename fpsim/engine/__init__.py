@@ -125,14 +125,16 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
         if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
             return ROWS
         into = replace(into, product=ProductRounding.ROUNDED)
-    plan = plan_terms(into, bounds, count, args.c)
+    if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
+        plan = plan_chain(into, bounds, count, args.c, halves=False)
+    else:
+        plan = plan_terms(into, bounds, count, args.c)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
     if plan.step is None:
         return ROWS
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
-    shift = {"half": half_shift, "float": float_shift}.get(lane)
-    whole = shift is None or shift(bounds.a, bounds.b) == 0
+    whole = lane == "double" or float_shift(bounds.a, bounds.b) == 0
     if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"

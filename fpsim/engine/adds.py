@@ -41,10 +41,15 @@ _NEAREST = (Rounding.RNE, Rounding.RNA)
 _DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
 
 
-def plan_chain(stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None) -> Plan:
-    """Return the plan of a chain of ``count`` terms that starts at codes (None: +0)."""
+def plan_chain(
+    stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None, halves: bool = True
+) -> Plan:
+    """Return the plan of a chain of ``count`` terms that starts at codes (None: +0).
+
+    Without ``halves`` no lane is float16.
+    """
     if stage.product is ProductRounding.FUSED:
-        plan = plan_adds(stage, terms)
+        plan = plan_adds(stage, terms, halves)
         if plan.kernel == "masked32-sr-normal" and _stays_inside(stage, terms, count, start):
             why = f"{plan.why}; {count} terms stay below {stage.format.max_value:g}"
             return Plan.lane(step_named("masked32-sr-normal-inside"), why)

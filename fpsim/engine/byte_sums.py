@@ -10,9 +10,8 @@ from fpsim.engine.plan import F32_LEAST, Plan
 from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import Source
 from fpsim.kernels.vector import host_features
-from fpsim.lowering import values_of
 from fpsim.operands import MatmulOperands
-from fpsim.spans import block_of_scales, value_span
+from fpsim.spans import block_of_scales, used_scales, value_span
 from fpsim.spec import MacSpec
 from fpsim.stages import Exact, Fixed
 
@@ -33,12 +32,11 @@ def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
             return plan
         source = found
     power = byte_power(spec)
-    fits = power is not None and source.size % WORD == 0 and source.size <= MAX_SIZE
-    lane = "half" if plan.step is None else str(plan.step.real)
-    if not fits or lane == "half" or "avx512vnni" not in host_features():
+    fits = source.size % WORD == 0 and source.size <= MAX_SIZE
+    if power is None or not fits or "avx512vnni" not in host_features():
         return plan
-    assert power is not None
-    if lane == "float" and not _scales_fit(spec, args, power):
+    assert plan.step is not None
+    if str(plan.step.real) == "float" and not _scales_fit(spec, args, power):
         return plan
     why = f"{plan.why}; products are summed in bytes, {WORD} at a time"
     kernel = f"block{source.size} {plan.kernel}" if not plan.source.block else plan.kernel
@@ -58,5 +56,5 @@ def _scales_fit(spec: MacSpec, args: MatmulOperands, power: int) -> bool:
     """Return whether float32 holds the scales of ``a`` times 2^power."""
     if args.a_scale is None:
         return True
-    span = value_span(values_of(args.a_scale, spec.a_scale))
+    span = value_span(used_scales(spec, args, "a"))
     return span is None or span.low + power >= F32_LEAST
