@@ -14,7 +14,6 @@ from fpsim.lowering import value_table, values_of
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
-from fpsim.stages import Block
 
 __all__ = [
     "Span",
@@ -202,9 +201,9 @@ def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:
     return table[used[: table.size]]
 
 
-def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBounds:
-    """Return the bounds of scaled block sums: the sums, and the products of two scales."""
-    sums = (format_span(spec.a) * format_span(spec.b)).times(stage.size)
+def block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBounds:
+    """Return the bounds of scaled sums of ``size`` products, and of the products of two scales."""
+    sums = (format_span(spec.a) * format_span(spec.b)).times(size)
     scales, bits, headroom = Span(0, 0), 0, sums.high
     for name in ("a", "b"):
         if getattr(args, f"{name}_scale") is None:

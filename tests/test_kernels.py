@@ -438,7 +438,9 @@ def test_products_on_and_below_the_grid() -> None:
     """E2M1 products are multiples of 1/4: an LSB of 1/2 means rounding, one step at a time."""
     a, b = np.full((1, 6), 1), np.full((6, 1), 1)
     kernels = [fixed(24, lsb).plan(a, b).kernel for lsb in (-3, -2, -1)]
-    assert kernels == ["float", "float", "fixed64-rne-wrap"]
+    assert [kernel.removeprefix("bytes block64 ") for kernel in kernels] == [
+        "float", "float", "fixed64-rne-wrap"
+    ]  # fmt: skip
     assert fixed(24, -1).matmul(a, b).item() == 0  # six ties to even, not round(1.5)
     assert fixed(24, -1, rounding="rna").matmul(a, b).item() == 6
 

@@ -348,9 +348,9 @@ def test_bad_seeds_are_refused(seed: Any) -> None:
         (_sr("e4m3fn_flush", 3), "masked32-sr-flush-saturate-seeded"),
         (Fixed(12, 1, rounding=Rounding.SR, random_bits=4), "fixed64-sr-wrap-seeded"),
         (Fixed(12, 1, rounding=Rounding.SR, random_bits=32), "fixed64-sr-wrap-seeded"),
-        (Block(4, _sr("e5m10", 10)), "block4 masked32-sr-normal-inside-seeded"),
-        (Block(4, _sr("e5m10", 8)), "block4 masked32-sr-normal-inside-seeded-bytes"),
-        (Exact(float_format("e4m3fn"), Rounding.SR, random_bits=6), "float"),
+        (Block(4, _sr("e5m10", 10)), "bytes block4 masked32-sr-normal-inside-seeded"),
+        (Block(4, _sr("e5m10", 8)), "bytes block4 masked32-sr-normal-inside-seeded-bytes"),
+        (Exact(float_format("e4m3fn"), Rounding.SR, random_bits=6), "bytes block64 float"),
     ],
 )
 def test_a_seed_stands_for_its_integers(stage: Stage, kernel: str) -> None:

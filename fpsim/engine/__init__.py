@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fpsim.engine.adds import plan_chain, with_seed
 from fpsim.engine.byte_sums import by_bytes
 from fpsim.engine.exact_sums import (
-    plan_block_limbs,
     plan_exact,
     plan_fixed,
+    plan_scaled_blocks,
     plan_slices,
     slices_of,
 )
@@ -57,6 +57,7 @@ from fpsim.stages import (
 )
 
 __all__ = [
+    "F64_BITS",
     "NO_ADDEND",
     "Plan",
     "float_shift",
@@ -95,7 +96,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     plan = by_bytes(spec, args, plan_terms(stage, bounds, length, args.c))
     if plan.kernel == "limbs":
         assert isinstance(stage, Exact)
-        return plan_block_limbs(spec, args) or plan_slices(stage, bounds, length, args) or plan
+        return plan_scaled_blocks(spec, args) or plan_slices(stage, bounds, length, args) or plan
     return plan
 
 
@@ -117,7 +118,7 @@ def plan_terms(
 
 
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
-    bounds = block_bounds(spec, stage, args)
+    bounds = block_bounds(spec, stage.size, args)
     count = spec.block_terms(args.a.shape[1])
     into = stage.into
     if stage.convert is not None:
