@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
-from fpsim.lane_operands import Packed, pack, powers
+from fpsim.lane_operands import Packed, half_bits, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, integers_per_word
@@ -115,7 +115,7 @@ class _Job:
         a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
-            a, b, c, reals = (_half_bits(values) for values in (a, b, c, reals))
+            c, reals = half_bits(c), half_bits(reals)
         cube = _NO_RANDOM
         if self.step.random:
             assert random is not None
@@ -168,7 +168,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
         source,
         tile,
         depth,
-        _dtype(step),
+        np.float16 if str(step.real) == "half" else _dtype(step),
         isinstance(step, GroupStep) and step.powers,
         shift,
         NanScale.NAN if block is None else block.nan_scale,
@@ -198,16 +198,13 @@ def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array 
     y_powers = none
     if isinstance(step, GroupStep) and step.powers:
         y_powers = paneled(powers(exponents_of(terms, fmt)))
-    packed = Packed(ones, paneled(terms), none, none, ones, y_powers)
+    values = paneled(terms)
+    packed = Packed(ones, values, none, none, ones, y_powers)
+    if str(step.real) == "half":
+        packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     job = _Job(stage, step, PRODUCTS, tile, packed, (1, size))
     return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
-
-
-def _half_bits(values: Array) -> Array:
-    out = np.empty(values.shape, dtype=np.uint16)
-    panels.to_half(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), out.reshape(-1))
-    return out
 
 
 def _pack_random(
