@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.byte_operands import byte_power, pack_bytes
 from fpsim.formats import Format
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
@@ -20,10 +21,11 @@ from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
 
-__all__ = ["Packed", "pack", "pack_values"]
+__all__ = ["Packed", "half_bits", "pack", "pack_values", "powers"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
+_NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Packed:
     y: Array
     x_powers: Array
     y_powers: Array
+    starts: Array = field(default_factory=lambda: _NO_STARTS)
 
     @property
     def finite(self) -> bool:
@@ -71,29 +74,34 @@ def pack(
 ) -> Packed:
     """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
 
-    ``power`` is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
+    Where ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their
+    values are times 2^power and 2^-power.
     """
     (m, k), n = args.a.shape, args.b.shape[1]
     rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
-    a = np.zeros((source.a_signs, rows, depth), dtype=dtype)
-    b = np.zeros((source.b_signs, count, depth, tile.columns), dtype=dtype)
-    none = np.zeros((1, 1, 1), dtype=dtype)
+    shapes = {
+        "a": (source.a_signs, rows, depth),
+        "b": (source.b_signs, count, depth, tile.columns),
+    }
+    none = np.zeros((1, 1, 1), dtype=_stored(dtype))
     x = y = x_powers = y_powers = none
+    starts, product_power = _NO_STARTS, 0
     if not source.block:
-        panels.pack_rows(args.a, *_scaled_table(spec, args, "a", dtype, power), a[0])
-        panels.pack_panels(args.b, *_scaled_table(spec, args, "b", dtype, -power), b[0])
+        a = _pack_values(spec, args, "a", shapes["a"], dtype, power)
+        b = _pack_values(spec, args, "b", shapes["b"], dtype, -power)
         if aligned:
             x_powers, y_powers = np.zeros_like(a), np.zeros_like(b)
             panels.pack_rows(args.a, *_power_table(spec, args, "a", dtype), x_powers[0])
             panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype), y_powers[0])
         return Packed(a, b, x, y, x_powers, y_powers)
 
-    for sign in range(source.a_signs):
-        table = _signed_table(spec, "a", source.a_signs, sign, dtype)
-        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
-    for sign in range(source.b_signs):
-        table = _signed_table(spec, "b", source.b_signs, sign, dtype)
-        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
+    if source.bytes:
+        product_power = byte_power(spec) or 0
+        words = pack_bytes(spec, args, source, tile, depth)
+        a, b, starts = words.a, words.b, words.starts
+    else:
+        a, b = (np.zeros(shapes[name], dtype=dtype) for name in ("a", "b"))
+        _pack_planes(spec, args, source, a, b)
     groups, used = depth // source.size, -(-k // source.size)
 
     def packed(operand: str, exponents: bool) -> Array:
@@ -109,7 +117,47 @@ def pack(
     drop_nan = nan_scale is NanScale.ZERO
     if aligned:
         x_powers, y_powers = packed("a", True), packed("b", True)
-    return Packed(a, b, packed("a", False), packed("b", False), x_powers, y_powers)
+    # Sums of bytes are integers: what they are multiples of goes to the scales of a.
+    x = np.ldexp(packed("a", False), product_power)
+    return Packed(a, b, x, packed("b", False), x_powers, y_powers, starts)
+
+
+def _pack_values(
+    spec: MacSpec, args: MatmulOperands, name: str, shape: tuple[int, ...], dtype: Any, power: int
+) -> Array:
+    """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
+    codes, store = getattr(args, name), panels.pack_rows if name == "a" else panels.pack_panels
+    if dtype == np.float16 and getattr(args, f"{name}_scale") is None:
+        table = _lane_table(getattr(spec, name), power, dtype).view(np.uint16)
+        out = np.zeros(shape, dtype=table.dtype)
+        store(codes, table, _NO_SCALES, 0, table, 1, out[0])
+        return out
+    wide = _stored(dtype)
+    out = np.zeros(shape, dtype=wide)
+    store(codes, *_scaled_table(spec, args, name, wide, power), out[0])
+    return half_bits(out) if dtype == np.float16 else out
+
+
+def _stored(dtype: Any) -> Any:
+    """Return what holds values of a lane's type in numpy arrays that kernels take."""
+    return np.float32 if dtype == np.float16 else dtype
+
+
+def half_bits(values: Array) -> Array:
+    """Return the float16 bits of values that it holds exactly."""
+    out = np.empty(values.shape, dtype=np.uint16)
+    panels.to_half(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), out.reshape(-1))
+    return out
+
+
+def _pack_planes(spec: MacSpec, args: MatmulOperands, source: Source, a: Array, b: Array) -> None:
+    """Fill the planes of both operands with the elements of each sign, without scales."""
+    for sign in range(source.a_signs):
+        table = _signed_table(spec, "a", source.a_signs, sign, a.dtype.type)
+        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
+    for sign in range(source.b_signs):
+        table = _signed_table(spec, "b", source.b_signs, sign, b.dtype.type)
+        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
 
 
 def _panels(scales: Array, columns: int) -> Array:
@@ -130,8 +178,9 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | No
 
 @lru_cache(maxsize=64)
 def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
-    """Return the values of all codes times 2^power."""
-    return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
+    """Return the values of all codes times 2^power; of wide formats, those in use fit."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
 
 
 @lru_cache(maxsize=64)

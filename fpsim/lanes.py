@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
-from fpsim.lane_operands import Packed, pack, powers
+from fpsim.lane_operands import Packed, half_bits, pack, powers
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
-from fpsim.random_bits import RandomBits
+from fpsim.random_bits import RandomBits, integers_per_word
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
@@ -124,14 +124,16 @@ class _Job:
         a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
-            a, b, c, reals = (_half_bits(values) for values in (a, b, c, reals))
+            c, reals = half_bits(c), half_bits(reals)
         cube = _NO_RANDOM
         if self.step.random:
             assert random is not None
-            rounds = a.shape[-1] // self.source.size * self.source.quadrants
+            blocks = a.shape[-1] * self.source.per_word // self.source.size
+            rounds = blocks * self.source.quadrants
             cube = _pack_random(random, self.shape, c.shape, rounds)
         run = gemm(self.step, self.tile, self.source)
-        run(a, b, c, reals, integers, cube, packed.x, packed.y, packed.x_powers, packed.y_powers)
+        scales = packed.x, packed.y, packed.x_powers, packed.y_powers
+        run(a, b, c, reals, integers, cube, *scales, packed.starts)
         return (c.view(np.float16) if half else c)[:m, :n]
 
 
@@ -175,7 +177,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
         source,
         tile,
         depth,
-        _dtype(step),
+        np.float16 if str(step.real) == "half" else _dtype(step),
         isinstance(step, GroupStep) and step.powers,
         shift,
         NanScale.NAN if block is None else block.nan_scale,
@@ -206,16 +208,13 @@ def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array 
     y_powers = none
     if isinstance(step, GroupStep) and step.powers:
         y_powers = paneled(powers(exponents_of(terms, fmt)))
-    packed = Packed(ones, paneled(terms), none, none, ones, y_powers)
+    values = paneled(terms)
+    packed = Packed(ones, values, none, none, ones, y_powers)
+    if str(step.real) == "half":
+        packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     job = _Job(stage, step, PRODUCTS, tile, packed, (1, size))
     return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
-
-
-def _half_bits(values: Array) -> Array:
-    out = np.empty(values.shape, dtype=np.uint16)
-    panels.to_half(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), out.reshape(-1))
-    return out
 
 
 def _pack_random(
@@ -251,7 +250,7 @@ def _parameters(
             "random_places": np.ldexp(1.0, stage.random_bits),
             "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
-        integers = {"random_drop": 32 - stage.random_bits}
+        integers = _random_parameters(stage.random_bits, 0)
     else:
         reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
@@ -303,17 +302,25 @@ def _rounding_parameters(
     reals["magic"] = np.ldexp(1.5, step_mantissa - fmt.mantissa_bits)
     reals["minus_magic"] = -reals["magic"]
     random_bits = getattr(stage, "random_bits", 0)
-    reals["random_unit"] = np.ldexp(1.0, -fmt.mantissa_bits - random_bits)
     shift = lane_mantissa - fmt.mantissa_bits
     exponent_is_last = int(fmt.mantissa_bits == 0)
     integers = {
         "shift": shift,
-        "random_shift": shift - random_bits,
-        "random_drop": 32 - random_bits,
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
     }
-    return reals, integers
+    return reals, integers | _random_parameters(random_bits, shift - random_bits)
+
+
+def _random_parameters(bits: int, place: int) -> dict[str, int]:
+    """Return the parameters of random integers that stand ``place`` bits up in a lane."""
+    count = integers_per_word(bits) if bits else 0
+    return {
+        "random_place": place,
+        "random_bits": bits,
+        "random_mask": (1 << bits) - 1,
+        "random_count": count,
+    }
 
 
 def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], dict[str, int]]:

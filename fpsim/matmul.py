@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.engine import (
+    F64_BITS,
     NO_ADDEND,
     Plan,
     plan_matmul,
@@ -33,7 +34,7 @@ from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
-from fpsim.spans import TermBounds, block_of_scales, product_bounds
+from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
 from fpsim.spec import MacSpec
 from fpsim.stages import (
     Aligned,
@@ -67,7 +68,7 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         return _run_limbs(spec, args)
     if plan.kernel == "block limbs":
         return _run_block_limbs(spec, args, plan)
-    if plan.kernel == "slices":
+    if plan.kernel in ("slices", "block slices"):
         return _run_slices(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
@@ -117,19 +118,33 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 
 
 def _run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
-    """Run an exact sum of wide products: exact sums of each slice of them, then in limbs."""
-    stage = spec.accumulate
+    """Run an exact sum of products or block sums: exact sums of their slices, then of those."""
+    stage, size = spec.accumulate, plan.source.size
     assert isinstance(stage, Exact)
-    slices = slices_of(product_bounds(spec, args).span, args.a.shape[1])
+    bounds = block_bounds(spec, size, args) if plan.source.block else product_bounds(spec, args)
+    slices = slices_of(bounds.span, -(-args.a.shape[1] // size))
 
     def terms(rows: MatmulOperands) -> Array:
         return run_slices(spec, replace(rows, c=None, random=None), plan, slices)
 
-    return _in_row_batches(args, len(slices), terms, partial(_add_exactly, stage), spec)
+    span = Span(slices[0][0], slices[-1][0] + F64_BITS)
+    return _in_row_batches(args, len(slices), terms, partial(_add_slices, stage, span), spec)
+
+
+def _add_slices(stage: Exact, span: Span, terms: Array, c: Array | None) -> Array:
+    """Return the codes (M, N) of the exact sums of a few terms (T, M, N) and initial codes."""
+    node = Tree(
+        stage.format, stage.rounding, stage.overflow, radix=max(len(terms), 2), addend=Joins.FUSED
+    )
+    bounds = TermBounds(span, Span(0, 0), (F64_BITS, 0))
+    plan = plan_subtree(node, bounds, len(terms), str(Joins.FUSED))
+    if plan.step is None:
+        return _add_exactly(stage, terms, c)
+    return run_planes(node, plan.step, terms, stage.format, c)
 
 
 def _add_exactly(stage: Exact, terms: Array, c: Array | None) -> Array:
-    """Return the codes (M, N) of the exact sums of terms (T, M, N) and initial codes."""
+    """Return the codes (M, N) of the exact sums of terms (T, M, N) and initial codes, in limbs."""
     rows = np.ascontiguousarray(terms.reshape(len(terms), -1).T)
     start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
     sums = np.empty(len(rows))

@@ -191,12 +191,17 @@ class MatmulOperands:
 
     @cached_property
     def used(self) -> dict[str, Array]:
-        """Which codes each operand uses, by its name: a mask (2^bits of its dtype)."""
+        """Which codes operands and scales use, by name: a mask (2^bits of the dtype).
+
+        Wide scales are left out.
+        """
         masks = {}
-        for name in ("a", "b"):
+        for name in ("a", "b", "a_scale", "b_scale"):
             codes = getattr(self, name)
+            if codes is None or (codes.itemsize > 2 and name not in ("a", "b")):
+                continue
             masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
-            mark_used(codes, masks[name])
+            mark_used(codes.reshape(len(codes), -1), masks[name])
         return masks
 
     def cut(self, start: int, stop: int) -> MatmulOperands:

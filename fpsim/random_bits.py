@@ -2,12 +2,15 @@
 """Random integers for stochastic rounding, made from a seed where they are needed.
 
 A matrix product takes one random integer per rounding: as an array they would outweigh its operands
-by far, so kernels make them from counters. With all arithmetic modulo 2^32, rounding k of result r
-(results counted in row-major order) takes the upper bits of
+by far, so kernels make them from counters. With all arithmetic modulo 2^32, result r (counted in
+row-major order) has the words
 
-    mix(stream(r) + k * 0x9E3779B9),   stream(r) = mix(mix(r) ^ seed)
+    word(r, j) = mix(stream(r) + j * 0x9E3779B9),   stream(r) = mix(mix(r) ^ seed)
 
-where mix is Wellons's 32-bit hash "lowbias32" (Prospecting for hash functions, 2018).
+where mix is Wellons's 32-bit hash "lowbias32" (Prospecting for hash functions, 2018). A word is cut
+into n = 32 // bits integers, from its low bits up: rounding k of result r takes
+
+    (word(r, k // n) >> (k % n) * bits) % 2^bits
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 
-__all__ = ["RandomBits"]
+__all__ = ["RandomBits", "integers_per_word"]
+
+WORD_BITS = 32
 
 STEP = 0x9E3779B9
 
@@ -55,8 +60,17 @@ class RandomBits:
 
     def integers(self, results: int, roundings: int, bits: int) -> NDArray[Any]:
         """Return integers of ``bits`` bits (results, roundings)."""
-        steps = np.arange(roundings, dtype=np.uint32) * np.uint32(STEP)
-        return _mixed(self.streams(results)[:, None] + steps) >> np.uint32(32 - bits)
+        count = integers_per_word(bits)
+        steps = np.arange(-(-roundings // count), dtype=np.uint32) * np.uint32(STEP)
+        words = _mixed(self.streams(results)[:, None] + steps)
+        places = np.arange(count, dtype=np.uint32) * np.uint32(bits)
+        integers = (words[:, :, None] >> places) & np.uint32((1 << bits) - 1)
+        return integers.reshape(results, -1)[:, :roundings]
+
+
+def integers_per_word(bits: int) -> int:
+    """Return how many roundings with ``bits`` random bits a word serves."""
+    return WORD_BITS // bits
 
 
 def _mixed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import Format
-from fpsim.lowering import compact, value_table, values_of
+from fpsim.lowering import value_table, values_of
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec, exponents, significand_bits
-from fpsim.stages import Block
 
 __all__ = [
     "Span",
@@ -28,6 +26,7 @@ __all__ = [
     "operand_bits",
     "operand_spans",
     "product_bounds",
+    "used_scales",
     "value_span",
 ]
 
@@ -84,7 +83,7 @@ def _scaled_span(spec: MacSpec, args: MatmulOperands, name: str) -> Span:
             return span
         low, high = int(codes.min()) - E8M0_BIAS, int(codes.max()) - E8M0_BIAS
         return Span(span.low + low, span.high + high)
-    factors = _used_span(scale_format, scale)
+    factors = value_span(used_scales(spec, args, name))
     return span if factors is None else span * factors
 
 
@@ -118,6 +117,12 @@ class TermBounds:
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
     significand: float = 4.0  #: a term is at most this times 2^(headroom - 2) times 2^e
+    most: float | None = None  #: the largest magnitude, where more is known than its power of two
+
+    @property
+    def largest(self) -> float:
+        """A bound on the finite terms' magnitude."""
+        return math.ldexp(1.0, self.span.high) if self.most is None else self.most
 
     @property
     def span(self) -> Span:
@@ -169,7 +174,17 @@ def product_bounds(spec: MacSpec, args: MatmulOperands) -> TermBounds:
         2 + scaled,
         all_finite(spec, args),
         largest[0] * largest[1],
+        _largest_product(spec, args),
     )
+
+
+def _largest_product(spec: MacSpec, args: MatmulOperands) -> float | None:
+    """Return the largest finite product of two narrow formats without scales, None for others."""
+    scaled = args.a_scale is not None or args.b_scale is not None
+    if scaled or max(spec.a.bits, spec.b.bits) > MAX_WHOLE_BITS:
+        return None
+    tables = (value_table(fmt) for fmt in (spec.a, spec.b))
+    return math.prod(float(np.abs(table[np.isfinite(table)]).max()) for table in tables)
 
 
 def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
@@ -180,7 +195,7 @@ def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
         if not np.isfinite(value_table(fmt)).all():
             values.append(_used_values(fmt, args.used[name]))
         if scale is not None:
-            values.append(values_of(scale, getattr(spec, f"{name}_scale")))
+            values.append(used_scales(spec, args, name))
     return all(np.isfinite(array).all() for array in values)
 
 
@@ -189,26 +204,29 @@ def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:
     return table[used[: table.size]]
 
 
-def block_bounds(spec: MacSpec, stage: Block, args: MatmulOperands) -> TermBounds:
-    """Return the bounds of scaled block sums: the sums, and the products of two scales."""
-    sums = (format_span(spec.a) * format_span(spec.b)).times(stage.size)
+def block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBounds:
+    """Return the bounds of scaled sums of ``size`` products, and of the products of two scales."""
+    sums = (format_span(spec.a) * format_span(spec.b)).times(size)
     scales, bits, headroom = Span(0, 0), 0, sums.high
     for name in ("a", "b"):
-        codes = getattr(args, f"{name}_scale")
-        if codes is None:
+        if getattr(args, f"{name}_scale") is None:
             continue
-        fmt = getattr(spec, f"{name}_scale")
-        factors = _used_span(fmt, codes)
+        factors = value_span(used_scales(spec, args, name))
         if factors is not None:
             scales = scales * factors
         bits += _scale_bits(spec, name)
         headroom += int(_scale_bits(spec, name) > 0)
-    return TermBounds(sums, scales, (sums.bits, bits), headroom)
+    finite = all_finite(spec, args)
+    return TermBounds(sums, scales, (sums.bits, bits), headroom, finite)
 
 
-def _used_span(fmt: Format, codes: NDArray[Any]) -> Span | None:
-    indices, table = compact(np.unique(codes), fmt)
-    return value_span(table[indices])
+def used_scales(spec: MacSpec, args: MatmulOperands, name: str) -> NDArray[np.float64]:
+    """Return the values of an operand's scales in use, in any order."""
+    fmt = getattr(spec, f"{name}_scale")
+    used = args.used.get(f"{name}_scale")
+    if used is None:
+        return values_of(np.unique(getattr(args, f"{name}_scale")), fmt)
+    return _used_values(fmt, used)
 
 
 def value_span(values: NDArray[np.float64]) -> Span | None:

@@ -166,7 +166,7 @@ def test_every_gemm_variant_has_its_own_name(monkeypatch: pytest.MonkeyPatch) ->
         return original(variant, **options)
 
     monkeypatch.setattr(gemm, "kernel", spy)
-    sources = (PRODUCTS, Source(True, 16), Source(True, 32, 2, 2))
+    sources = (PRODUCTS, Source(True, 16), Source(True, 32, 2, 2), Source(True, 16, bytes=True))
     for width in (32, 64):
         gemm.gemm.cache_clear()
         monkeypatch.setattr(tiles, "vector_bytes", lambda width=width: width)

@@ -60,14 +60,6 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "shifted16-rne-saturate": ("this", chain("e4m3fn"), range(-4, 5)),
     "shifted16-rne-flush": ("this", chain("e4m3_flush"), range(-4, 5)),
     "shifted16-rne-flush-saturate": ("this", chain("e4m3fn_flush"), range(-4, 5)),
-    "shifted32-sr": ("this", chain("e5m10", "sr", random_bits=9), range(-12, 13)),
-    "shifted32-sr-saturate": ("this", chain("e4m3fn", "sr", random_bits=4), range(-8, 9)),
-    "shifted32-sr-flush": ("this", chain("e5m10_flush", "sr", random_bits=3), range(-12, 13)),
-    "shifted32-sr-flush-saturate": (
-        "this",
-        chain("e4m3fn_flush", "sr", random_bits=2),
-        range(-8, 9),
-    ),
     "clamped32": ("this", fixed(14, -3, "saturate"), range(9)),
     "lane32-rne": ("this", chain("e7m3b10"), range(-8, 9)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
@@ -106,7 +98,30 @@ for _rounding in (*DETERMINISTIC, Rounding.SR):
             fixed(14, 0, _overflow, _rounding, random_bits=_bits),
             range(-6, 12),
         )
-CASES |= {f"{name}-seeded": case for name, case in CASES.items() if "-sr" in name}
+#: Stochastic accumulators of float32 lanes: (format, random bits, overflow, exponents of scales).
+_STOCHASTIC = {
+    "masked32-sr": ("e5m10", 9, None, range(-26, -9)),
+    "masked32-sr-saturate": ("e4m3fn", 4, None, range(-12, 5)),
+    "masked32-sr-flush": ("e5m10_flush", 3, None, range(-12, 13)),
+    "masked32-sr-flush-saturate": ("e4m3fn_flush", 2, None, range(-8, 9)),
+    "masked32-sr-normal": ("e5m10", 13, None, range(-12, 13)),
+    "masked32-sr-normal-saturate": ("e4m3fn", 20, None, range(-6, 9)),
+    "masked32-sr-normal-inside": ("e5m10", 7, None, range(-12, 6)),
+    "masked32-sr-seeded-bytes": ("e5m10", 8, None, range(-26, -9)),
+    "masked32-sr-saturate-seeded-bytes": ("e5m9", 8, "saturate", range(-26, -9)),
+    "masked32-sr-flush-seeded-bytes": ("e5m10_flush", 8, None, range(-26, -9)),
+    "masked32-sr-flush-saturate-seeded-bytes": ("e5m12_flush", 8, "saturate", range(-26, -9)),
+    "masked32-sr-normal-seeded-bytes": ("e5m15", 8, None, range(-12, 13)),
+    "masked32-sr-normal-saturate-seeded-bytes": ("e5m10", 8, "saturate", range(-12, 13)),
+    "masked32-sr-normal-inside-seeded-bytes": ("e5m10", 8, None, range(-12, 6)),
+}
+for _name, (_format, _bits, _policy, _shifts) in _STOCHASTIC.items():
+    CASES[_name] = "this", chain(_format, "sr", _policy, random_bits=_bits), _shifts
+CASES |= {
+    f"{name}-seeded": case
+    for name, case in CASES.items()
+    if "-sr" in name and not name.endswith("-bytes")
+}
 
 #: Steps that `fpsim.kernels.steps` generates although no unit needs them.
 UNREACHABLE = {
@@ -122,8 +137,11 @@ def skip_without(kernel: str) -> None:
     needs = {"via-half": "f16c"}.get(kind)
     if kind.startswith(("half", "shifted16")):
         needs = "avx512fp16"
-    elif kind.startswith(("float-r", "shifted32-", "magic32-")) and not kind.endswith("rne"):
-        needs = "avx512f"
+    elif kind.endswith("-bytes"):
+        needs = "avx512vnni"
+    elif kind.startswith(("float-r", "shifted32-", "masked32-sr", "magic32-")):
+        directed = "-rne" not in kind or kind.endswith("-odd")
+        needs = "avx512f" if directed else needs
     if needs and needs not in HOST:
         pytest.skip(f"this processor has no {needs}")
 
@@ -156,13 +174,15 @@ def operands(unit: MacUnit, shifts: range, shape: tuple[int, int, int]) -> dict[
 
 
 def sum_of_a_kind(kernel: str, unit: MacUnit, arguments: dict[str, NDArray[Any]]) -> None:
-    """Leave an exact unit no infinite start, so that only the size of the sum decides.
+    """Start where the kernel needs it: an exact unit at zero, one without overflow near it.
 
-    And a unit without specials none but ordinary numbers.
+    And a unit without specials at ordinary numbers.
     """
     if kernel in ("double", "limbs", "slices"):
         del arguments["c"]
-    if kernel.startswith("magic"):
+    elif "-inside" in kernel:
+        arguments["c"] %= 0x4000  # E5M10 below 2
+    elif kernel.startswith("magic"):
         size = np.abs(unit.result.decode(arguments["c"]))
         arguments["c"] = np.where((size > 2.0**-40) & (size < 2.0**40), arguments["c"], 0)
 
@@ -175,7 +195,7 @@ def test_kernel(kernel: str, processor: Callable[..., None]) -> None:
     processor(*PROCESSORS[features])
     arguments = operands(unit, shifts, (5, 4, 131 if kernel.startswith("half") else 67))
     sum_of_a_kind(kernel, unit, arguments)
-    if kernel.endswith("-seeded"):
+    if "-seeded" in kernel:
         arguments["random"] = RandomBits(9)
     assert unit.plan(**arguments).kernel == kernel
     assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
@@ -429,7 +449,9 @@ def test_products_on_and_below_the_grid() -> None:
     """E2M1 products are multiples of 1/4: an LSB of 1/2 means rounding, one step at a time."""
     a, b = np.full((1, 6), 1), np.full((6, 1), 1)
     kernels = [fixed(24, lsb).plan(a, b).kernel for lsb in (-3, -2, -1)]
-    assert kernels == ["float", "float", "fixed64-rne-wrap"]
+    assert [kernel.removeprefix("bytes block64 ") for kernel in kernels] == [
+        "float", "float", "fixed64-rne-wrap"
+    ]  # fmt: skip
     assert fixed(24, -1).matmul(a, b).item() == 0  # six ties to even, not round(1.5)
     assert fixed(24, -1, rounding="rna").matmul(a, b).item() == 6
 

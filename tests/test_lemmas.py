@@ -296,27 +296,34 @@ def test_a_subtree_of_zeros_keeps_their_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operand", "rounding", "scale", "kernel"),
+    ("operand", "rounding", "scale", "reach", "kernel"),
     [
-        ("e4m3fn", "rne", "e8m0", "block limbs"),  # 16 products of 36 bits: 40
-        ("e5m2", "rne", "e8m0", "slices"),  # of 64 bits
-        ("e4m3fn", "rne", "e8m7", "slices"),  # 40 and twice 8 for the scales: 56
-        ("e4m3fn", "rdn", "e8m0", "limbs"),  # the sign of a zero sum depends on its zeros
+        ("e4m3fn", "rne", "e8m0", 1, "double"),  # 16 products of 36 bits, scaled: 44
+        ("e4m3fn", "rne", "e8m0", 5, "block slices"),
+        ("e4m3fn", "rup", "e8m0", 20, "block slices"),
+        ("e4m3fn", "rto", "e8m0", 90, "block slices"),  # eight
+        ("e4m3fn", "rne", "e8m0", 125, "block limbs"),  # too many to be worth it
+        ("e5m2", "rne", "e8m0", 90, "slices"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", 90, "slices"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", 90, "limbs"),  # the sign of a zero sum depends on its zeros
     ],
 )
 def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
-    operand: str, rounding: str, scale: str, kernel: str
+    operand: str, rounding: str, scale: str, reach: int, kernel: str
 ) -> None:
     stage = Exact(float_format("e8m23"), Rounding(rounding))
     unit = unit_of(stage, operand, a_scale=scale, b_scale=scale)
     a, b = straining(unit, 48)
     rng = np.random.default_rng(2)
     scales = {
-        "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-90, 90, (4, 3)))),
-        "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-90, 90, (3, 5)))),
+        "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 3)))),
+        "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (3, 5)))),
     }
     assert unit.plan(a, b, **scales).kernel == kernel
-    assert np.array_equal(unit.matmul(a, b, **scales), oracle_matmul(unit, a, b, **scales))
+    c = unit.result.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 5))))
+    for start in (None, c):
+        expected = oracle_matmul(unit, a, b, start, **scales)
+        assert np.array_equal(unit.matmul(a, b, start, **scales), expected)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])

@@ -13,11 +13,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fpsim.engine.adds import plan_chain
+from fpsim.engine.adds import plan_chain, with_seed
+from fpsim.engine.byte_sums import by_bytes
 from fpsim.engine.exact_sums import (
-    plan_block_limbs,
     plan_exact,
     plan_fixed,
+    plan_scaled_blocks,
     plan_slices,
     slices_of,
 )
@@ -32,7 +33,6 @@ from fpsim.engine.plan import (
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
-from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import Source, turn
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
@@ -56,6 +56,7 @@ from fpsim.stages import (
 )
 
 __all__ = [
+    "F64_BITS",
     "NO_ADDEND",
     "Plan",
     "float_shift",
@@ -71,10 +72,8 @@ __all__ = [
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
-    if plan.step is None or not plan.step.random or not isinstance(args.random, RandomBits):
-        return plan
-    step = step_named(f"{plan.step.name}-seeded")
-    return replace(plan, kernel=f"{plan.kernel}-seeded", step=step)
+    seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
+    return with_seed(plan, spec.accumulate) if seeded else plan
 
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
@@ -93,10 +92,10 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
         if plan is not None:
             return plan
-    plan = plan_terms(stage, bounds, length, args.c)
+    plan = by_bytes(spec, args, plan_terms(stage, bounds, length, args.c))
     if plan.kernel == "limbs":
         assert isinstance(stage, Exact)
-        return plan_block_limbs(spec, args) or plan_slices(stage, bounds, length, args) or plan
+        return plan_scaled_blocks(spec, args) or plan_slices(stage, bounds, length, args) or plan
     return plan
 
 
@@ -105,7 +104,7 @@ def plan_terms(
 ) -> Plan:
     """Return the kernel that adds ``count`` terms to the codes ``start`` (None: +0)."""
     if isinstance(stage, Chain):
-        return plan_chain(stage, terms, start)
+        return plan_chain(stage, terms, count, start)
     if isinstance(stage, Fixed):
         return plan_fixed(stage, terms, count, start)
     if isinstance(stage, Exact):
@@ -118,7 +117,7 @@ def plan_terms(
 
 
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
-    bounds = block_bounds(spec, stage, args)
+    bounds = block_bounds(spec, stage.size, args)
     count = spec.block_terms(args.a.shape[1])
     into = stage.into
     if stage.convert is not None:
@@ -126,18 +125,21 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
         if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
             return ROWS
         into = replace(into, product=ProductRounding.ROUNDED)
-    plan = plan_terms(into, bounds, count, args.c)
+    if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
+        plan = plan_chain(into, bounds, count, args.c, halves=False)
+    else:
+        plan = plan_terms(into, bounds, count, args.c)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
     if plan.step is None:
         return ROWS
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
-    shift = {"half": half_shift, "float": float_shift}.get(lane)
-    whole = shift is None or shift(bounds.a, bounds.b) == 0
+    whole = lane == "double" or float_shift(bounds.a, bounds.b) == 0
     if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
-    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+    plan = replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
+    return by_bytes(spec, args, plan)
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:

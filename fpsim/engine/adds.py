@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -30,24 +31,48 @@ from fpsim.kernels.tree_steps import separate_step
 from fpsim.kernels.vector import host_features
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, format_span, value_span
-from fpsim.stages import Chain, ProductRounding, Tree
+from fpsim.stages import Block, Chain, ProductRounding, Stage, Tree
 
-__all__ = ["plain_start", "plan_adds", "plan_chain", "plan_node"]
+__all__ = ["plain_start", "plan_adds", "plan_chain", "plan_node", "with_seed"]
+
+BYTE = 8
 
 _NEAREST = (Rounding.RNE, Rounding.RNA)
 _DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
 
 
-def plan_chain(stage: Chain, terms: TermBounds, start: NDArray[Any] | None = None) -> Plan:
-    """Return the plan of a chain that starts at codes (None: +0)."""
+def plan_chain(
+    stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None, halves: bool = True
+) -> Plan:
+    """Return the plan of a chain of ``count`` terms that starts at codes (None: +0).
+
+    Without ``halves`` no lane is float16.
+    """
     if stage.product is ProductRounding.FUSED:
-        return _plan_magic(stage, terms, start) or plan_adds(stage, terms)
+        plan = _plan_magic(stage, terms, start) or plan_adds(stage, terms, halves)
+        if plan.kernel == "masked32-sr-normal" and _stays_inside(stage, terms, count, start):
+            why = f"{plan.why}; {count} terms stay below {stage.format.max_value:g}"
+            return Plan.lane(step_named("masked32-sr-normal-inside"), why)
+        return plan
     node = plan_node(stage, terms)
     if node is None:
         return ROWS
     assert isinstance(node.step, Step)
     step = separate_step(node.step, stage.rounding is Rounding.RDN)
     return Plan.lane(step, f"products rounded first; {node.why}")
+
+
+def _stays_inside(stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None) -> bool:
+    """Return whether no sum is beyond the largest number, whichever way it was rounded.
+
+    With |t| <= T and u = 2^-m, |s_k| <= (|s_(k-1)| + T) (1 + u): a geometric series.
+    """
+    fmt = stage.format
+    first = np.zeros(1) if start is None else np.abs(fmt.decode(start))
+    unit = 2.0**-fmt.mantissa_bits
+    growth = math.exp(min(count * math.log1p(unit), 100.0))
+    bound = first.max() * growth + terms.largest * (1 + unit) * (growth - 1) / unit
+    return terms.finite and bool(bound * (1 + 1e-9) <= fmt.max_value)
 
 
 def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
@@ -131,7 +156,7 @@ def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
             why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
             return Plan.lane(step_named("float-flush"), why)
     if in_float32 and fits_float32(product):
-        plan = _plan_by_lane(stage, q)
+        plan = _plan_by_lane(stage, q, product.low)
         if plan is not None:
             return plan
     for width, lane in ((32, F32_BITS), (64, F64_BITS)):
@@ -180,8 +205,11 @@ def _suffix(stage: Chain) -> str:
     return "-flush" * flush + "-saturate" * (stage.overflow is Overflow.SATURATE)
 
 
-def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
-    """Return a plan that lets float32 lanes do the rounding, or None."""
+def _plan_by_lane(stage: Chain, q: int, low: int) -> Plan | None:
+    """Return a plan that lets float32 lanes do the rounding, or None.
+
+    Terms have q bits and are multiples of 2^low.
+    """
     fmt, mode = stage.format, stage.rounding
     p = fmt.mantissa_bits + 1
     saturate = "-saturate" * (stage.overflow is Overflow.SATURATE)
@@ -190,7 +218,6 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     if directed and is_ieee(fmt, 8, 23, 127) and stage.overflow is Overflow.INF:
         return Plan.lane(step_named(f"float-{mode}"), f"{whole} is this unit's step")
     once = mode is Rounding.RNE and q <= p and 2 * p <= F32_BITS - 1
-    stochastic = mode is Rounding.SR and p + stage.random_bits <= F32_BITS
     why = f"nearest with q = {q} <= P = {p} and 2P <= {F32_BITS - 1}: no harmful double rounding"
     if once and is_ieee(fmt, 8, fmt.mantissa_bits, 127):
         return Plan.lane(step_named(f"masked32{saturate}"), why)
@@ -199,13 +226,42 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     reachable = lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
     if once and reachable:
         return Plan.lane(step_named(f"shifted32-rne{_suffix(stage)}"), why)
-    if stochastic and reachable and "avx512f" in host_features():
-        why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
-        return Plan.lane(step_named(f"shifted32-sr{_suffix(stage)}"), why)
+    if mode is Rounding.SR and reachable:
+        return _plan_masked_random(stage, low)
     if directed and reachable:
         step = step_named(f"shifted32-{mode}{_suffix(stage)}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
     return None
+
+
+def _plan_masked_random(stage: Chain, low: int) -> Plan | None:
+    """Return a plan that adds random bits to those of float32 lanes, or None."""
+    fmt, p = stage.format, stage.format.mantissa_bits + 1
+    if p + stage.random_bits > F32_BITS or "avx512f" not in host_features():
+        return None
+    why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
+    last = fmt.exponent_min - fmt.mantissa_bits
+    if low < last or fmt.subnormals is Subnormals.FLUSH:
+        return Plan.lane(step_named(f"masked32-sr{_suffix(stage)}"), why)
+    why = f"{why}; sums are multiples of 2^{last}, so small ones are exact"
+    return Plan.lane(step_named(f"masked32-sr-normal{_suffix(stage)}"), why)
+
+
+def with_seed(plan: Plan, stage: Stage) -> Plan:
+    """Return the plan of a step that makes its random integers of a seed."""
+    assert plan.step is not None
+    stage = stage.into if isinstance(stage, Block) else stage
+    masked = plan.step.name.startswith("masked32")
+    by_bytes = masked and isinstance(stage, Chain) and _adds_bytes(stage)
+    suffix = "-seeded-bytes" if by_bytes else "-seeded"
+    step = step_named(f"{plan.step.name}{suffix}")
+    return replace(plan, kernel=f"{plan.kernel}{suffix}", step=step)
+
+
+def _adds_bytes(stage: Chain) -> bool:
+    """Return whether a dot instruction adds the random integers: bytes times a byte 2^n, n < 7."""
+    below = F32_BITS - 1 - stage.format.mantissa_bits - BYTE
+    return stage.random_bits == BYTE and below < BYTE - 1 and "avx512vnni" in host_features()
 
 
 def lane32_holds(stage: Chain) -> bool:

@@ -9,17 +9,27 @@ import numpy as np
 
 from fpsim.engine.plan import F32_BITS, F64_BITS, F64_RANGE, ROWS, Plan, fits_float32, float_shift
 from fpsim.kernels.steps import step_named
+from fpsim.kernels.tiles import Source
 from fpsim.names import E8M0
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Overflow, Rounding
-from fpsim.spans import Span, TermBounds, block_of_scales, format_span, value_span
+from fpsim.spans import (
+    Span,
+    TermBounds,
+    block_bounds,
+    block_of_scales,
+    format_span,
+    value_span,
+)
 from fpsim.spec import MacSpec, significand_bits
 from fpsim.stages import Exact, Fixed
 
-__all__ = ["plan_block_limbs", "plan_exact", "plan_fixed", "plan_slices", "slices_of"]
+__all__ = ["plan_exact", "plan_fixed", "plan_scaled_blocks", "plan_slices", "slices_of"]
 
 #: Least block of products with common scales worth a lane before the limbs.
 MIN_LIMB_BLOCK = 4
+#: Slices beyond which limbs are as fast: each is a product of its own.
+MAX_BLOCK_SLICES = 8
 
 
 def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan:
@@ -81,8 +91,8 @@ def _plain_sum(terms: TermBounds, total: Span) -> str | None:
     return "double" if total.bits <= F64_BITS else None
 
 
-def plan_block_limbs(spec: MacSpec, args: MatmulOperands) -> Plan | None:
-    """Plan an exact sum as block sums that a lane holds, then limbs for the scaled ones, or None.
+def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
+    """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None.
 
     An exact zero must not depend on the signs of the zeros it is made of.
     """
@@ -98,8 +108,13 @@ def plan_block_limbs(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
     if plain is None or not fits or _signed_zeros(stage, args.c):
         return None
-    why = f"sums of {size} fit {sums.bits} bits of {plain}; scaled, they are summed in limbs"
-    return Plan("block limbs", why, step_named(plain))
+    why = f"sums of {size} fit {sums.bits} bits of {plain}"
+    terms, count = block_bounds(spec, size, args), -(-args.a.shape[1] // size)
+    slices = slices_of(terms.span, count)
+    if len(slices) <= MAX_BLOCK_SLICES and _sliceable(terms):
+        why = f"{why}; scaled, they are cut into {len(slices)} slices that add up exactly there"
+        return Plan("block slices", why, step_named("slice"), Source(True, size))
+    return Plan("block limbs", f"{why}; scaled, they are summed in limbs", step_named(plain))
 
 
 def slices_of(span: Span, length: int) -> list[tuple[int, int]]:
@@ -113,10 +128,14 @@ def slices_of(span: Span, length: int) -> list[tuple[int, int]]:
 
 def plan_slices(stage: Exact, terms: TermBounds, length: int, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum of wide products as sums of slices, each exact in float64, or None."""
-    inside = max(abs(terms.span.low), abs(terms.span.high)) <= F64_RANGE // 2
-    exact = sum(terms.bits) <= F64_BITS and terms.finite and args.random is None
-    if not (inside and exact) or _signed_zeros(stage, args.c):
+    if not _sliceable(terms) or args.random is not None or _signed_zeros(stage, args.c):
         return None
     count = len(slices_of(terms.span, length))
     why = f"products are cut into {count} slices whose sums are exact in float64"
     return Plan("slices", why, step_named("slice"))
+
+
+def _sliceable(terms: TermBounds) -> bool:
+    """Return whether float64 holds every term and its slices."""
+    inside = max(abs(terms.span.low), abs(terms.span.high)) <= F64_RANGE // 2
+    return inside and sum(terms.bits) <= F64_BITS and terms.finite

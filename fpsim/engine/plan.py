@@ -39,7 +39,8 @@ class Plan:
     """The kernel chosen for one matrix product and the reason it is exact.
 
     ``kernel`` names a lane step, or ``limbs`` (a Kulisch accumulator), ``block limbs``
-    (the same for block sums that lanes made), ``rows`` (scalar code),
+    (the same for block sums that lanes made), ``slices`` and ``block slices`` (lanes sum the parts
+    of all products or block sums that lie between two powers of two), ``rows`` (scalar code),
     ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the
     tree) or ``subtrees`` (a product per subtree, then the tree).
     """

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from fpsim.kernels.block_sums import block_sums
 from fpsim.kernels.lanes import Parameters
+from fpsim.kernels.random_words import LoadedIntegers, SeededBytes, SeededIntegers
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
-from fpsim.kernels.vector import Lanes, Vec, splat
+from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
 
 __all__ = ["build_tile"]
 
 #: Terms per turn of a loop over a step's terms.
 FOLDED = 8
-#: What counters of random bits advance by per rounding; see `fpsim.random_bits`.
-STEP = 0x9E3779B9
 _INDEX = ir.IntType(64)
 
 
@@ -35,6 +35,7 @@ class Pointers(NamedTuple):
     y: Any
     x_powers: Any
     y_powers: Any
+    starts: Any
 
 
 class Sizes(NamedTuple):
@@ -57,6 +58,7 @@ class Emitter:
         self.lanes = Lanes(builder, step.real, tile.lanes)
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
+        self.length = builder.udiv(self.size.depth, number(source.per_word))
         self.groups = builder.udiv(self.size.depth, number(source.size))
         self.rounds = self.mul(self.groups, number(source.quadrants))
         self.cells = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
@@ -72,16 +74,20 @@ class Emitter:
         """Return the product of indices."""
         return self.builder.mul(x, y)
 
-    def load_vector(self, pointer: Any, index: Any) -> Vec:
+    def load_vector(self, pointer: Any, index: Any) -> Any:
         """Load the vector that starts at an index."""
-        where = self.builder.bitcast(
-            self.builder.gep(pointer, [index]), self.lanes.real_type.as_pointer()
-        )
-        return Vec(self.lanes, self.builder.load(where, align=self.lanes.bits // 8), False)
+        kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
+        where = self.builder.bitcast(self.builder.gep(pointer, [index]), kind.as_pointer())
+        return self.builder.load(where, align=_bytes(kind.element))
 
-    def load_splat(self, pointer: Any, index: Any, integer: bool = False) -> Vec:
+    def load_splat(self, pointer: Any, index: Any) -> Any:
         """Load a scalar into all lanes."""
-        return self.lanes.splat(self.builder.load(self.builder.gep(pointer, [index])), integer)
+        kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
+        return splat(self.builder, self.builder.load(self.builder.gep(pointer, [index])), kind)
+
+    def real(self, value: Any) -> Vec:
+        """Return a vector of floats."""
+        return Vec(self.lanes, value, False)
 
     def cell_pointer(self, r: int, v: int) -> Any:
         """Return the address of a cell of ``c``."""
@@ -91,28 +97,35 @@ class Emitter:
             self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
         )
 
-    def row_element(self, pointer: Any, r: int, k: Any, plane: int = 0) -> Vec:
-        """Load the element ``k`` of a row of ``a`` (or of its powers) into all lanes."""
+    def row_element(self, r: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
+        """Load entry ``k`` of a row of ``a`` (or of its powers) into all lanes."""
         row = self.add(self.size.row, number(r))
         if plane:
             row = self.add(row, self.mul(self.size.rows, number(plane)))
-        return self.load_splat(pointer, self.add(self.mul(row, self.size.depth), k))
+        pointer = self.at.x_powers if powers else self.at.a
+        return self.load_splat(pointer, self.add(self.mul(row, self.length), k))
 
-    def panel_vector(self, pointer: Any, v: int, k: Any, plane: int = 0) -> Vec:
-        """Load the columns of a vector at ``k`` from the panels of ``b``."""
-        start = self.mul(self.size.column, self.size.depth)
+    def panel_vector(self, v: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
+        """Load entry ``k`` of the columns of a vector from the panels of ``b`` (or its powers)."""
+        start = self.mul(self.size.column, self.length)
         if plane:
-            whole = self.mul(self.size.depth, self.size.columns)
+            whole = self.mul(self.length, self.size.columns)
             start = self.add(start, self.mul(whole, number(plane)))
         column = self.add(self.mul(k, number(self.tile.columns)), number(v * self.tile.lanes))
+        pointer = self.at.y_powers if powers else self.at.b
         return self.load_vector(pointer, self.add(start, column))
+
+    def block_start(self, r: int, block: Any, plane: int) -> Any:
+        """Load the integer that a row's sum of a block starts at into all lanes."""
+        row = self.add(self.size.row, number(r), self.mul(self.size.rows, number(plane)))
+        return self.load_splat(self.at.starts, self.add(self.mul(row, self.groups), block))
 
     def row_scale(self, pointer: Any, r: int, group: Any, sign: int) -> Vec:
         """Load the scale of a block of a row into all lanes."""
         signs = self.source.a_signs
         row = self.mul(self.add(self.size.row, number(r)), self.groups)
         index = self.add(self.mul(self.add(row, group), number(signs)), number(sign))
-        return self.load_splat(pointer, index)
+        return self.real(self.load_splat(pointer, index))
 
     def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
         """Load the scales of a block of the columns of a vector."""
@@ -120,78 +133,15 @@ class Emitter:
         start = self.mul(self.mul(self.size.column, self.groups), number(signs))
         within = self.add(self.mul(group, number(signs)), number(sign))
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
-        return self.load_vector(pointer, self.add(start, column))
+        return self.real(self.load_vector(pointer, self.add(start, column)))
 
-    def random_bits(self, r: int, v: int, k: Any, parameters: Parameters) -> Vec:
-        """Return the random integers of a cell for term ``k``: loaded, or made of its streams."""
-        row = self.add(self.size.row, number(r))
-        if self.step.seeded:
-            words = self._random_words(row, v, None)
-            counter = self.builder.trunc(self.mul(k, number(STEP)), ir.IntType(32))
-            counters = splat(self.builder, counter, words.type)
-            words = mixed(self.builder, self.builder.add(words, counters))
-            return Vec(self.lanes, self._as_wide(words), True) >> parameters.integers["random_drop"]
-        return Vec(self.lanes, self._as_wide(self._random_words(row, v, k)), True)
-
-    def _random_words(self, row: Any, v: int, k: Any) -> Any:
-        """Load what there is for a cell's columns: streams (M, N), or integers (M, K, N) at k."""
-        if k is not None:
-            row = self.add(self.mul(row, self.rounds), k)
-        index = self.add(
-            self.mul(row, self.size.columns), self.size.column, number(v * self.tile.lanes)
-        )
-        pointer = self.builder.gep(self.at.random, [index])
-        kind = ir.VectorType(self.at.random.type.pointee, self.tile.lanes)
-        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=1)
-
-    def _as_wide(self, words: Any) -> Any:
-        """Widen integers to the lane's width."""
-        if words.type == self.lanes.integer_type:
-            return words
-        return self.builder.zext(words, self.lanes.integer_type)
-
-    def block_sums(self, k: Any) -> dict[tuple[int, int, int, int], Vec]:
-        """Emit the loop that sums one block; by row, vector and the two signs."""
-        source, builder = self.source, self.builder
-        keys = [
-            (r, v, i, j)
-            for r, v in self.cells
-            for i in range(source.a_signs)
-            for j in range(source.b_signs)
-        ]
-        before, body = builder.block, builder.append_basic_block("block")
-        after = builder.append_basic_block("summed")
-        builder.branch(body)
-        builder.position_at_end(body)
-        inner = builder.phi(_INDEX)
-        inner.add_incoming(number(0), before)
-        zero = self.lanes.constant(0.0, False).value
-        sums = {}
-        for key in keys:
-            sums[key] = builder.phi(self.lanes.real_type)
-            sums[key].add_incoming(zero, before)
-        here = self.add(k, inner)
-        columns = {
-            (v, j): self.panel_vector(self.at.b, v, here, j)
-            for v in range(self.tile.vectors)
-            for j in range(source.b_signs)
-        }
-        rows = {
-            (r, i): self.row_element(self.at.a, r, here, i)
-            for r in range(self.tile.rows)
-            for i in range(source.a_signs)
-        }
-        result = {}
-        for r, v, i, j in keys:
-            acc = Vec(self.lanes, sums[r, v, i, j], False)
-            result[r, v, i, j] = rows[r, i].intrinsic("fma", columns[v, j], acc)
-        following = self.add(inner, number(1))
-        inner.add_incoming(following, body)
-        for key in keys:
-            sums[key].add_incoming(result[key].value, body)
-        builder.cbranch(builder.icmp_signed("<", following, number(source.size)), body, after)
-        builder.position_at_end(after)
-        return result
+    def random_words(self, cell: tuple[int, int], rounding: Any) -> Any:
+        """Load what there is for a cell's columns: streams (M, 1, N), or integers (M, T, N)."""
+        row = self.add(self.size.row, number(cell[0]))
+        if rounding is not None:
+            row = self.add(self.mul(row, self.rounds), rounding)
+        first = self.add(self.size.column, number(cell[1] * self.tile.lanes))
+        return self.load_vector(self.at.random, self.add(self.mul(row, self.size.columns), first))
 
 
 class Terms:
@@ -208,7 +158,7 @@ class Terms:
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
             k = self._element(i)
-            return emit.row_element(emit.at.a, r, k), emit.panel_vector(emit.at.b, v, k)
+            return emit.real(emit.row_element(r, k)), emit.real(emit.panel_vector(v, k))
         index, group, a_sign, b_sign = self._block(i)
         scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
             emit.at.y, v, group, b_sign
@@ -220,8 +170,8 @@ class Terms:
         emit, r, v = self._emit, self._row, self._vector
         if not emit.source.block:
             k = self._element(i)
-            x = emit.row_element(emit.at.x_powers, r, k)
-            return x * emit.panel_vector(emit.at.y_powers, v, k)
+            x = emit.real(emit.row_element(r, k, powers=True))
+            return x * emit.real(emit.panel_vector(v, k, powers=True))
         _, group, a_sign, b_sign = self._block(i)
         x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
         return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
@@ -276,14 +226,22 @@ class Terms:
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
-def mixed(builder: Any, words: Any) -> Any:
-    """Return the hash of 32-bit words; see `fpsim.random_bits`."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
-        amount = ir.Constant(words.type, [shift] * words.type.count)
-        words = builder.xor(words, builder.lshr(words, amount))
-        if factor is not None:
-            words = builder.mul(words, ir.Constant(words.type, [factor] * words.type.count))
-    return words
+def _random_source(
+    emit: Emitter, step: AnyStep, parameters: Parameters
+) -> LoadedIntegers | SeededIntegers | None:
+    """Return where random integers come from, if the step takes any."""
+    if isinstance(step, GroupStep) or not step.random:
+        return None
+    kind: Any = SeededBytes if step.bytes else SeededIntegers if step.seeded else LoadedIntegers
+    source: LoadedIntegers | SeededIntegers
+    source = kind(emit.lanes, emit.cells, emit.random_words, parameters)
+    return source
+
+
+def _bytes(kind: Any) -> int:
+    """Return how many bytes an element takes."""
+    widths: dict[Any, int] = {HALF: 2, FLOAT: 4, DOUBLE: 8}
+    return widths[kind] if kind in widths else kind.width // 8
 
 
 def number(value: int) -> Any:
@@ -298,12 +256,13 @@ def build_tile(
     emit = Emitter(step, source, tile, builder, pointers, sizes)
     load = emit.load_splat
     parameters = Parameters(
-        {n: load(emit.at.reals, number(i)) for i, n in enumerate(step.reals)},
+        {n: emit.real(load(emit.at.reals, number(i))) for i, n in enumerate(step.reals)},
         {
-            n: emit.load_splat(emit.at.integers, number(i), True)
+            n: Vec(emit.lanes, load(emit.at.integers, number(i)), True)
             for i, n in enumerate(step.integers)
         },
     )
+    random = _random_source(emit, step, parameters)
     targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
     align = emit.lanes.bits // 8
     initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
@@ -317,32 +276,35 @@ def build_tile(
     for cell in emit.cells:
         acc[cell].add_incoming(initial[cell], before)
 
+    if random is not None:
+        random.enter(before)
     count = turn(step, source)
     sums = []
     if source.block:
         for start in range(0, count, source.size):
-            sums.append(emit.block_sums(emit.add(k, number(start))))
-    result = {}
-    for cell in emit.cells:
-        value = Vec(emit.lanes, acc[cell], False)
-        for first in range(0, count // source.size * source.quadrants, step.terms):
+            sums.append(block_sums(emit, emit.add(k, number(start))))
+    values = {cell: Vec(emit.lanes, acc[cell], False) for cell in emit.cells}
+    for first in range(0, count // source.size * source.quadrants, step.terms):
+        bits: dict[tuple[int, int], Any] = {}
+        if random is not None:
+            term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
+            bits = random.take(emit.add(term, number(first)))
+        for cell in emit.cells:
             terms = Terms(emit, cell, k, sums, first)
             if isinstance(step, GroupStep):
-                value = step.build(value, terms, parameters)
+                values[cell] = step.build(values[cell], terms, parameters)
             else:
-                bits = None
-                if step.random:
-                    term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
-                    bits = emit.random_bits(*cell, emit.add(term, number(first)), parameters)
-                value = step.build(value, *terms.pair(0), parameters, bits)
-        result[cell] = value.value
+                pair = terms.pair(0)
+                values[cell] = step.build(values[cell], *pair, parameters, bits.get(cell))
 
     following = emit.add(k, number(count))
     last = builder.block
     k.add_incoming(following, last)
     for cell in emit.cells:
-        acc[cell].add_incoming(result[cell], last)
+        acc[cell].add_incoming(values[cell].value, last)
+    if random is not None:
+        random.leave(last)
     builder.cbranch(builder.icmp_signed("<", following, emit.size.depth), body, after)
     builder.position_at_end(after)
     for cell in emit.cells:
-        builder.store(result[cell], targets[cell], align=align)
+        builder.store(values[cell].value, targets[cell], align=align)

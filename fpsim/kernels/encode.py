@@ -40,6 +40,7 @@ __all__ = [
 ENCODE_REALS = ("smallest_normal",)
 ENCODE_INTEGERS = (
     *LANE_INTEGERS,
+    "random_shift",  # lane bits below the random ones
     "offset",  # lane bits of the smallest normal, less its code
     "hidden",  # 2^mantissa_bits
     "flush_below",  # codes under this become 0
@@ -101,6 +102,8 @@ def _encode(
     zero = x.lanes.constant(0, True)
     negative = x.as_bits >> top
     magnitude = x.magnitude_bits
+    if random is not None:
+        random = random << integers["random_shift"]
     rounded = round_magnitude(magnitude, negative, rounding, p, random, sticky=True)
     code = (rounded.bits >> integers["shift"]) - integers["offset"]
     code = code - rounded.subnormal.where(integers["hidden"], zero)

@@ -16,10 +16,10 @@ from fpsim.kernels.vector import Vec
 
 __all__ = ["LANE_INTEGERS", "Parameters", "Rounded", "round_bits", "round_magnitude", "to_odd"]
 
-#: Integer parameters of a format in a lane: lane bits below its last one, the same less the random
-#: bits, and how a code's parity differs from the last kept lane bit: always, and in the subnormal
-#: row. (Both are 0 unless the format has no mantissa bits: that bit then belongs to the exponent.)
-LANE_INTEGERS = ("shift", "random_shift", "parity", "subnormal_parity")
+#: Integer parameters of a format in a lane: lane bits below its last one, and how a code's parity
+#: differs from the last kept lane bit: always, and in the subnormal row. (Both are 0 unless the
+#: format has no mantissa bits: that bit then belongs to the exponent.)
+LANE_INTEGERS = ("shift", "parity", "subnormal_parity")
 
 
 class Parameters(NamedTuple):
@@ -78,7 +78,8 @@ def round_bits(
 ) -> tuple[Vec, Vec]:
     """Round lane bits to the kept ones; return them and the mask of where something was dropped.
 
-    ``parity`` is how a code's parity differs from the last kept bit.
+    ``parity`` is how a code's parity differs from the last kept bit; ``random`` holds the random
+    bits, the first one just below that bit.
     """
     nearest, even, away_positive, away_negative, odd = mode_constants(rounding)
     lanes = bits.lanes
@@ -91,7 +92,7 @@ def round_bits(
     elif away_positive or away_negative:
         add = below * (negative if away_negative else negative ^ 1)
     elif random is not None:
-        add = random << p.integers["random_shift"]
+        add = random
     rounded = (bits + add) & ~below
     inexact = (bits & below).differs(0)
     if odd:

@@ -7,28 +7,25 @@ from collections.abc import Callable
 
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.sums import LANE_REALS
-from fpsim.kernels.vector import HALF, Vec
+from fpsim.kernels.vector import HALF, Vec, WordBytes
 
 __all__ = [
     "MAGIC_REALS",
-    "SHIFTED_RANDOM_REALS",
     "SHIFTED_REALS",
     "converted_half",
     "converted_half_saturating",
     "directed",
     "magic",
     "masked",
+    "masked_random",
     "native",
     "native_flushing",
     "native_saturating",
     "shifted",
-    "shifted_random",
 ]
 
 #: Parameters of a shifted step: beyond those of a lane step, 2^emax and +-M / 2^e.
 SHIFTED_REALS = (*LANE_REALS, "top_power", "magic", "minus_magic")
-#: Those of a stochastic one: beyond them, 2^-(m + random bits).
-SHIFTED_RANDOM_REALS = (*SHIFTED_REALS, "random_unit")
 
 
 def native(acc: Vec, a: Vec, b: Vec, _: Parameters, __: Vec | None) -> Vec:
@@ -116,36 +113,6 @@ def shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
     return step
 
 
-def shifted_random(saturate: bool, flush: bool) -> Callable[..., Vec]:
-    """Build the same for stochastic rounding: random bits below the last place, then truncation.
-
-    The sum is truncated to the lane's bits first, which drops nothing above the random bits' last
-    place; truncating once more, at the format's last place, is truncating once.
-    """
-
-    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
-        assert random is not None
-        s = a.fma_toward(b, acc, "rtz")
-        sign = s.as_bits & (1 << (s.lanes.bits - 1))
-        power = s.power
-        power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
-        power = (power > p.reals["top_power"]).where(p.reals["top_power"], power)
-        units = random.to_reals("rtz") * p.reals["random_unit"]
-        x = power.fma_toward(units, s.magnitude_bits.as_real, "rtz")
-        moved = power.fma_toward(p.reals["magic"], x, "rtz")
-        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
-        if flush:
-            below = p.reals["flush_below"] > result
-            result = below.where(s.lanes.constant(0.0, False), result)
-        result = (result.as_bits | sign).as_real
-        if saturate:
-            return _clamped(result, p)
-        over = sign.differs(0).where(p.reals["over_negative"], p.reals["over_positive"])
-        return (result.magnitude_bits.as_real > p.reals["largest"]).where(over, result)
-
-    return step
-
-
 def masked(saturate: bool) -> Callable[..., Vec]:
     """Build a step for a format with the lane's exponent field: round to even in the bits."""
 
@@ -189,3 +156,47 @@ def magic(mode: str, odd: bool = False) -> Callable[..., Vec]:
         return power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
 
     return step
+
+
+def masked_random(normal: bool, flush: bool, over: str | None) -> Callable[..., Vec]:
+    """Build a step of stochastic rounding: random bits below the last place, then a mask.
+
+    The sum is truncated to the lane's bits first, which drops nothing above the random bits' last
+    place; truncating once more, at the format's last place, is truncating once. With ``normal``
+    sums below 2^emin have no bit below the format's last place there, and are kept as they are.
+    ``over`` is ``saturate``, ``policy`` (what the parameters say), or None if no sum is too large.
+    """
+
+    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | WordBytes | None) -> Vec:
+        assert random is not None
+        s = a.fma_toward(b, acc, "rtz")
+        result = _masked_sum(s, random, p) if normal else _masked_magnitude(s, random, p, flush)
+        if over == "saturate":
+            return _clamped(result, p)
+        if over is None:
+            return result
+        sign = s.as_bits & (1 << (s.lanes.bits - 1))
+        beyond = (p.reals["over_positive"].as_bits | sign).as_real
+        return (result.magnitude_bits.as_real > p.reals["largest"]).where(beyond, result)
+
+    return step
+
+
+def _masked_sum(x: Vec, random: Vec | WordBytes, p: Parameters) -> Vec:
+    """Return lanes with random integers added to their bits, and only the format's bits kept."""
+    bits = x.as_bits
+    total = random.added_to(bits) if isinstance(random, WordBytes) else bits + random
+    return (total & ~((x.lanes.constant(1, True) << p.integers["shift"]) - 1)).as_real
+
+
+def _masked_magnitude(s: Vec, random: Vec | WordBytes, p: Parameters, flush: bool) -> Vec:
+    """Return |s| on the grid of normal numbers, or of 2^emin + |s| below 2^emin, with its sign."""
+    sign = s.as_bits & (1 << (s.lanes.bits - 1))
+    magnitude = s.magnitude_bits.as_real
+    zero, one = (s.lanes.constant(value, False) for value in (0.0, 1.0))
+    base = (p.reals["smallest_normal"] > magnitude).where(p.reals["smallest_normal"], zero)
+    moved = magnitude.fma_toward(one, base, "rtz")
+    result = _masked_sum(moved, random, p) - base  # exact
+    if flush:
+        result = (p.reals["flush_below"] > result).where(zero, result)
+    return (result.as_bits | sign).as_real

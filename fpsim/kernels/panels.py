@@ -13,7 +13,15 @@ from numba.extending import intrinsic
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.vector import HALF
 
-__all__ = ["mark_used", "pack_panels", "pack_rows", "to_half", "transpose_rounds"]
+__all__ = [
+    "mark_used",
+    "pack_byte_panels",
+    "pack_byte_rows",
+    "pack_panels",
+    "pack_rows",
+    "to_half",
+    "transpose_rounds",
+]
 
 
 #: Edge of the squares that a transposition moves at a time: they stay in the first cache.
@@ -70,16 +78,45 @@ def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
         start = p * width
         count = min(width, codes.shape[1] - start)
         for k in range(codes.shape[0]):
-            group = k // block
-            for j in range(count):
-                code = codes[k, start + j]
-                value = table[code]
-                if scaled:
+            if scaled:
+                group = k // block
+                for j in range(count):
+                    code = codes[k, start + j]
                     sign = np.int64(code) >> sign_shift if split else np.int64(0)
-                    value = value * scale_table[scale[group, start + j, sign]]
-                out[p, k, j] = value
+                    out[p, k, j] = table[code] * scale_table[scale[group, start + j, sign]]
+            else:
+                for j in range(count):
+                    out[p, k, j] = table[codes[k, start + j]]
             for j in range(count, width):
                 out[p, k, j] = 0
+
+
+@kernel(parallel=True)
+def pack_byte_rows(codes, table, size, offset, out, starts):
+    """Write ``table[codes]`` of (M, K) codes into ``out`` (M, K), and -offset times block sums.
+
+    ``table`` and ``out`` are int8; ``starts`` (M, G) int32 has one entry per ``size`` elements.
+    """
+    for m in prange(codes.shape[0]):
+        for g in range(starts.shape[1]):
+            total = np.int32(0)
+            for k in range(g * size, min((g + 1) * size, codes.shape[1])):
+                value = table[codes[m, k]]
+                out[m, k] = value
+                total += np.int32(value)
+            starts[m, g] = -offset * total
+
+
+@kernel(parallel=True)
+def pack_byte_panels(codes, table, out):
+    """Write ``table[codes]`` of (K, N) codes into panels (P, K / 4, width, 4) of unsigned bytes."""
+    width = out.shape[2]
+    for p in prange(out.shape[0]):
+        start = p * width
+        count = min(width, codes.shape[1] - start)
+        for k in range(codes.shape[0]):
+            for j in range(count):
+                out[p, k // 4, j, k % 4] = table[codes[k, start + j]]
 
 
 @intrinsic

@@ -15,19 +15,19 @@ from typing import Any, Protocol
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
 from fpsim.kernels.native_steps import (
     MAGIC_REALS,
-    SHIFTED_RANDOM_REALS,
     SHIFTED_REALS,
     converted_half,
     converted_half_saturating,
     directed,
     magic,
     masked,
+    masked_random,
     native,
     native_flushing,
     native_saturating,
     shifted,
-    shifted_random,
 )
+from fpsim.kernels.random_words import RANDOM_INTEGERS, SEEDED_INTEGERS
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_integer, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
@@ -60,7 +60,8 @@ class Step:
     reals: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     random: bool = False
-    seeded: bool = False  #: the random bits are made of streams instead of loaded
+    seeded: bool = False  #: the random integers are made of streams instead of loaded
+    bytes: bool = False  #: they have eight bits, and a dot instruction adds them
 
     @property
     def terms(self) -> int:
@@ -231,31 +232,53 @@ def _all_steps() -> dict[str, Step]:
             steps.append(Step(f"shifted32-{suffix}", FLOAT, build, SHIFTED_REALS))
             if mode == "rne":
                 steps.append(Step(f"shifted16-{suffix}", HALF, build, SHIFTED_REALS))
-    for saturate, flush in product((False, True), repeat=2):
-        name = f"shifted32-sr{'-flush' * flush}{'-saturate' * saturate}"
-        build = shifted_random(saturate, flush)
-        steps.append(Step(name, FLOAT, build, SHIFTED_RANDOM_REALS, random=True))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):
                 name = f"lane{width}-{rounding}{'-sticky' if sticky else ''}"
                 build = _lane_step(rounding, sticky)
                 random = rounding == "sr"
-                steps.append(Step(name, real, build, LANE_REALS, LANE_INTEGERS, random))
+                integers = (*LANE_INTEGERS, *RANDOM_INTEGERS * random)
+                steps.append(Step(name, real, build, LANE_REALS, integers, random))
         if rounding != "sr":
             for overflow in ("wrap", "saturate"):
                 name = f"fixed64-{rounding}-{overflow}"
                 build = _fixed_step(rounding, overflow == "saturate")
                 steps.append(Step(name, DOUBLE, build, FIXED_REALS))
+    steps += _random_steps()
+    steps += _seeded([step for step in steps if step.random])
+    return {step.name: step for step in steps}
+
+
+def _random_steps() -> list[Step]:
+    """Return the steps that take random integers, loaded and made of streams."""
+    steps = []
+    masked_integers = ("shift", *RANDOM_INTEGERS)
+    for normal, flush, over in product((False, True), (False, True), ("saturate", "policy", None)):
+        if (normal and flush) or (over is None and not normal):
+            continue
+        end = {"saturate": "-saturate", "policy": "", None: "-inside"}[over]
+        name = f"masked32-sr{'-normal' * normal}{'-flush' * flush}{end}"
+        build = masked_random(normal, flush, over)
+        steps.append(Step(name, FLOAT, build, LANE_REALS, masked_integers, random=True))
     for overflow in ("wrap", "saturate"):
         build = _fixed_random_step(overflow == "saturate")
         reals = (*FIXED_REALS, "random_places", "per_random_place")
-        steps.append(Step(f"fixed64-sr-{overflow}", DOUBLE, build, reals, random=True))
-    drop = ("random_drop",)
-    for step in [step for step in steps if step.random]:
-        name, integers = f"{step.name}-seeded", (*step.integers, *drop)
-        steps.append(replace(step, name=name, integers=integers, seeded=True))
-    return {step.name: step for step in steps}
+        name = f"fixed64-sr-{overflow}"
+        steps.append(Step(name, DOUBLE, build, reals, RANDOM_INTEGERS, random=True))
+    return steps
+
+
+def _seeded(steps: list[Step]) -> list[Step]:
+    """Return the steps that make their random integers of streams."""
+    found = []
+    for step in steps:
+        integers = tuple(dict.fromkeys((*step.integers, *SEEDED_INTEGERS)))
+        seeded = replace(step, name=f"{step.name}-seeded", integers=integers, seeded=True)
+        found.append(seeded)
+        if step.name.startswith("masked32-sr"):
+            found.append(replace(seeded, name=f"{seeded.name}-bytes", bytes=True))
+    return found
 
 
 #: Every step by name; `fpsim.engine` picks one.

@@ -30,6 +30,12 @@ class Source:
     size: int = 1
     a_signs: int = 1  #: planes of ``a``: 2 where elements with and without sign bit are apart
     b_signs: int = 1
+    bytes: bool = False  #: elements are integers of a byte, four to a word, summed as integers
+
+    @property
+    def per_word(self) -> int:
+        """Elements along K in an entry of ``a`` and ``b``."""
+        return 4 if self.bytes else 1
 
     @property
     def quadrants(self) -> int:
@@ -70,7 +76,7 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
     if flat:
         return Tile(1, 4, lanes)
     if source.quadrants > 1:
-        return Tile(2, 1, lanes)
+        return Tile(4 if source.bytes else 2, 1, lanes)
     if step.name.startswith(("shifted", "masked", "slice")):
         return Tile(4, 2, lanes)
     if source.block and step.terms == 1 and not step.integers:

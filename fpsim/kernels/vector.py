@@ -21,6 +21,8 @@ __all__ = [
     "HALF",
     "Lanes",
     "Vec",
+    "WordBytes",
+    "byte_dots",
     "host_features",
     "splat",
     "vector_bytes",
@@ -85,10 +87,37 @@ class Lanes:
         kind = self.integer_type if integer else self.real_type
         return Vec(self, ir.Constant(kind, [kind.element(value)] * self.count), integer)
 
+    def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """Call an LLVM intrinsic on LLVM values."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, arguments)
+
     def splat(self, scalar: Any, integer: bool = False) -> Vec:
         """Return a vector whose lanes all hold an LLVM scalar."""
         kind = self.integer_type if integer else self.real_type
         return Vec(self, splat(self.builder, scalar, kind), integer)
+
+
+@dataclass(frozen=True)
+class WordBytes:
+    """One byte of each 32-bit word, times a power of two: the products of a dot instruction."""
+
+    words: Any  #: LLVM vector of words
+    factors: Any  #: the same with 2^n, n < 7, in the byte that counts, and 0 in the others
+
+    def added_to(self, bits: Vec) -> Vec:
+        """Return integers with the products added. Needs AVX512-VNNI and 64-byte vectors."""
+        return Vec(bits.lanes, byte_dots(bits.lanes, bits.value, self.words, self.factors), True)
+
+
+def byte_dots(lanes: Lanes, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Add to 32-bit integers the dot products of each word's four bytes, unsigned times signed.
+
+    Needs AVX512-VNNI and vectors of 64 bytes (VPDPBUSD, Intel SDM volume 2C).
+    """
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes.count}"
+    return lanes.call(name, total.type, [total, unsigned, signed])
 
 
 def splat(builder: Any, scalar: Any, kind: Any) -> Any:
@@ -207,13 +236,9 @@ class Vec:
 
     def largest(self) -> Any:
         """Return the largest lane of unsigned integers, as an LLVM scalar."""
-        builder = self.lanes.builder
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.IntType(self.lanes.bits), [self.lanes.integer_type]),
-            f"llvm.vector.reduce.umax.v{self.lanes.count}i{self.lanes.bits}",
-        )
-        return builder.call(function, [self.value])
+        bits = self.lanes.bits
+        name = f"llvm.vector.reduce.umax.v{self.lanes.count}i{bits}"
+        return self.lanes.call(name, ir.IntType(bits), [self.value])
 
     def through(self, real: Any) -> Vec:
         """Round lanes to a narrower float (nearest even, subnormals and infinities kept)."""
@@ -273,20 +298,11 @@ class Vec:
         """Call an AVX-512 instruction that carries its own rounding mode."""
         rounding = ir.IntType(32)
         arguments = [*arguments, ir.Constant(rounding, _TOWARD[mode])]
-        function = cgutils.get_or_insert_function(
-            self.lanes.builder.module,
-            ir.FunctionType(result, [argument.type for argument in arguments]),
-            f"llvm.x86.{name}.{suffix}",
-        )
-        return self.lanes.builder.call(function, arguments)
+        return self.lanes.call(f"llvm.x86.{name}.{suffix}", result, arguments)
 
     def intrinsic(self, name: str, *others: Vec) -> Vec:
         """Call the LLVM intrinsic ``llvm.name`` of this vector type."""
         kind = self.lanes.real_type
         arguments = [self.value, *(other.value for other in others)]
-        function = cgutils.get_or_insert_function(
-            self.lanes.builder.module,
-            ir.FunctionType(kind, [kind] * len(arguments)),
-            f"llvm.{name}.v{self.lanes.count}{_SUFFIX[self.lanes.real]}",
-        )
-        return self._wrap(self.lanes.builder.call(function, arguments))
+        full_name = f"llvm.{name}.v{self.lanes.count}{_SUFFIX[self.lanes.real]}"
+        return self._wrap(self.lanes.call(full_name, kind, arguments))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans of block sums in integers of a byte, four products to an instruction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fpsim.byte_operands import WORD, byte_power
+from fpsim.engine.plan import F32_LEAST, Plan
+from fpsim.kernels.steps import Step
+from fpsim.kernels.tiles import Source
+from fpsim.kernels.vector import host_features
+from fpsim.operands import MatmulOperands
+from fpsim.spans import block_of_scales, used_scales, value_span
+from fpsim.spec import MacSpec
+from fpsim.stages import Exact, Fixed
+
+__all__ = ["by_bytes"]
+
+#: Products a sum of bytes may have: 2^15 of 2^7 * 2^8 and a start of as much fit 32 bits.
+MAX_SIZE = 1 << 15
+#: Products to a block where no scale says how many.
+FREE_SIZE = 64
+
+
+def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
+    """Return the plan with its sums of products in bytes, if it has any and they fit."""
+    source = plan.source
+    if not source.block:
+        found = _any_order(spec, args, plan)
+        if found is None:
+            return plan
+        source = found
+    power = byte_power(spec)
+    fits = source.size % WORD == 0 and source.size <= MAX_SIZE
+    if power is None or not fits or "avx512vnni" not in host_features():
+        return plan
+    assert plan.step is not None
+    if str(plan.step.real) == "float" and not _scales_fit(spec, args, power):
+        return plan
+    why = f"{plan.why}; products are summed in bytes, {WORD} at a time"
+    kernel = f"block{source.size} {plan.kernel}" if not plan.source.block else plan.kernel
+    return replace(plan, kernel=f"bytes {kernel}", why=why, source=replace(source, bytes=True))
+
+
+def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None:
+    """Return blocks for a sum of products that is exact in any order, or None."""
+    plain = isinstance(plan.step, Step) and plan.step.name in ("float", "double")
+    if not plain or not isinstance(spec.accumulate, Exact | Fixed):
+        return None
+    signs = 1 + spec.splits("a"), 1 + spec.splits("b")
+    return Source(True, block_of_scales(args) or FREE_SIZE, *signs)
+
+
+def _scales_fit(spec: MacSpec, args: MatmulOperands, power: int) -> bool:
+    """Return whether float32 holds the scales of ``a`` times 2^power."""
+    if args.a_scale is None:
+        return True
+    span = value_span(used_scales(spec, args, "a"))
+    return span is None or span.low + power >= F32_LEAST
