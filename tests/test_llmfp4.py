@@ -272,6 +272,34 @@ def test_fisher_weighs_outputs_by_the_loss() -> None:
     assert error(fisher, "llm-fp4@16/4/4:objective=fisher") <= error(plain, "llm-fp4@16/4/4")
 
 
+def test_fisher_where_the_loss_does_not_depend_on_a_layer() -> None:
+    """Such as BERT's pooler: it is searched by plain squared errors."""
+
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.used, self.unused = nn.Linear(16, 8), nn.Linear(16, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.unused(x)
+            return self.used(x)
+
+    def loss(m: nn.Module, batch: Any) -> torch.Tensor:
+        return m(**batch)[..., 2].square().sum() / 2
+
+    model, batches = Unused().eval(), [{"x": torch.randn(60, 16)}]
+    plain, fisher = (
+        calibrate(model, batches, f"llm-fp4@16/4/4:objective={objective}", loss=loss, tokens=100)
+        for objective in ("l2", "fisher")
+    )
+    same_bias = [
+        np.array_equal(plain.layers[name].weight_bias, fisher.layers[name].weight_bias)
+        for name in ("unused", "used")
+    ]
+    assert same_bias == [True, False]
+
+
 # -- the command line ----------------------------------------------------------------------------
 
 

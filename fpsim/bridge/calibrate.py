@@ -186,7 +186,10 @@ def _gradients(
     tokens: int,
     loss: Loss | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return squared gradients (T, out_features) of the loss by each layer's output."""
+    """Return squared gradients (T, out_features) of the loss by each layer's output.
+
+    Layers that the loss does not depend on, such as an unused pooler, have none.
+    """
     pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
 
     def hook(picker: RowPicker) -> Any:
@@ -206,7 +209,8 @@ def _gradients(
         for handle in handles:
             handle.remove()
     # Their mean is 1: only ratios matter, and squares of gradients underflow.
-    return {name: _normalised(picker.rows()) for name, picker in pickers.items()}
+    met = {name: picker for name, picker in pickers.items() if picker.parts}
+    return {name: _normalised(picker.rows()) for name, picker in met.items()}
 
 
 def _normalised(gradient: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -37,8 +37,8 @@ class LlmFp4Recipe(Recipe):
 
     ``grid``: ``published`` (with its quirks) or ``corrected``. ``reading`` of the pre-shift:
     ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors weighed
-    by the squared gradient of the loss. ``quantize_attention``: both products of attention too, a
-    format and a bias per operand, as the paper does for BERT and ViT.
+    by the squared gradient of the loss, where it depends on the layer. ``quantize_attention``: both
+    products of attention too, a format and a bias per operand, as the paper does for BERT and ViT.
     """
 
     bits: Bits = ALL_FOUR
