@@ -44,7 +44,7 @@ def test_results_are_the_oracles(name: str) -> None:
     ])  # fmt: skip
     rows = rows[(columns["op"][rows] == Op.DOT) | (columns["op"][rows] == Op.MAC)]
     part, before = one_of_each(columns, rows), addends(columns)[rows]
-    found = oracle.dot(shape.spec, part["a"], part["b"], before, **shape.scales(part))
+    found = oracle.dot(shape.spec, part["a"], part["b"], before, **shape.options(part))
     assert found.tolist() == part["acc"].tolist()
     assert part["random"].any()
 
