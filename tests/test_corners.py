@@ -240,5 +240,3 @@ def test_bad_arguments(arguments: dict[str, Any], words: list[str]) -> None:
 def test_units_that_vectors_cannot_describe() -> None:
     with pytest.raises(FpsimError, match=r"accumulate.kind: 'exact'.*chain or fixed"):
         generate(exact("e5m10"), count=10)
-    with pytest.raises(FpsimError, match="'sr'"):
-        generate(chain("e5m10", "sr", random_bits=4), count=10)

@@ -268,11 +268,6 @@ def test_formats_are_named() -> None:
         parse_formats("cvs")
 
 
-def test_stochastic_units_are_refused() -> None:
-    with pytest.raises(FpsimError, match="random bits"):
-        plan_dots(get_unit("e2m1-chain-e5m10-sr8"))
-
-
 # -- one vector ----------------------------------------------------------------------------------
 
 

@@ -110,8 +110,6 @@ def _vectors(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("what is done is kept beside the directory; the same command goes on")
         raise
-    if shard.of == 1 and not args.out.is_absolute():
-        path = args.out
     data = {"unit": unit.name, "count": plan.count, "out": str(path),
             "sections": {s.name: s.count for s in plan.sections}}  # fmt: skip
     lines = [f"{plan.count} vectors of {unit.name} in {path}"]

@@ -15,6 +15,7 @@ from fpsim import vectors
 from fpsim.hdl.vector_source import VectorSource
 from fpsim.vectors import Op, Section, VectorSet
 from fpsim.vectors.dotfiles import write_dots
+from fpsim.vectors.plans import Stored
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import expected, signed_exponents
 
@@ -74,7 +75,9 @@ class VectorRun:
                 source.spec, source.seed, source.strategy, self.columns, source.sections
             )
             return vectors.write(stream, directory)
-        return write_dots(_Dots(source, self.columns), directory, ("readmemh",))
+        shape = Shape(source.spec, source.k, source.group)
+        stored = Stored(shape, source.strategy, source.seed, self.columns, source.sections)
+        return write_dots(stored, directory, ("readmemh",))
 
     @staticmethod
     def joined(runs: Sequence[VectorRun]) -> VectorRun:
@@ -82,49 +85,6 @@ class VectorRun:
         names = runs[0].columns
         columns = {n: np.concatenate([run.columns[n] for run in runs]) for n in names}
         return VectorRun(runs[0].like, columns, np.concatenate([run.indices for run in runs]))
-
-
-@dataclass(frozen=True)
-class _Dots:
-    """A run as what `write_dots` takes."""
-
-    like: VectorSource
-    columns: Columns
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(self.like.spec, self.like.k, self.like.group)
-
-    @property
-    def strategy(self) -> str:
-        return self.like.strategy
-
-    @property
-    def seed(self) -> int:
-        return self.like.seed
-
-    @property
-    def count(self) -> int:
-        return self.like.count
-
-    @property
-    def sections(self) -> tuple[Section, ...]:
-        return self.like.sections
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        return {}
-
-    def jobs(self) -> list[tuple[int, int]]:
-        return [(0, 0)]
-
-    def rows(self, part: int, block: int) -> int:
-        del part, block
-        return self.count
-
-    def block(self, part: int, block: int) -> Columns:
-        del part, block
-        return self.columns
 
 
 def _expected(source: VectorSource, columns: Columns) -> NDArray[Any]:

@@ -36,6 +36,9 @@ class VectorSource:
 
     ``blocks()`` yields (index of the first vector, columns): codes (n,), or (n, lanes) of a set of
     dot products.
+
+    Raises:
+        FpsimError: a unit with stochastic rounding.
     """
 
     spec: MacSpec
@@ -48,6 +51,13 @@ class VectorSource:
     blocks: Blocks
     head_lines: int | None = None  #: of vectors.hex, where there is one
     stream: bool = False  #: single products with exponents (`fpsim.vectors.stream`)
+
+    def __post_init__(self) -> None:
+        if self.spec.random_bits:
+            raise FpsimError(
+                f"accumulate.rounding: {self.spec.name} takes random integers, and no port of a "
+                "design can carry them; use a unit without 'sr'"
+            )
 
     def section_of(self, index: int) -> str:
         """Return the name of the section that a vector stands in."""

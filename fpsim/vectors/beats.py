@@ -13,7 +13,7 @@ from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.vectors.shape import Columns, Shape, takes_nan
 from fpsim.vectors.stream import Op, Section
 
-__all__ = ["Beats", "Palette"]
+__all__ = ["MAX_PRODUCTS", "Beats", "Palette"]
 
 Codes = NDArray[np.int64]
 #: Products a class pairs with every addend; all of them for 4-bit operands.

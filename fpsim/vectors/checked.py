@@ -89,8 +89,7 @@ def _check_slice(opened: DotFile[Words], start: int) -> int:
 
 
 def _compare(opened: DotFile[Words], start: int, columns: Columns, before: int) -> None:
-    most = max(opened.header["ops"].values()) if "ops" in opened.header else max(OPS.values())
-    unknown = np.flatnonzero(columns["op"] > most)
+    unknown = np.flatnonzero(columns["op"] > max(OPS.values()))
     if unknown.size:
         i = start + int(unknown[0])
         op = int(columns["op"][unknown[0]])

@@ -8,64 +8,16 @@ manifest.json   unit, fields, seed, counts per section, SHA-256 of the other fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fpsim.vectors.checked import check_digests, check_dots
 from fpsim.vectors.clocked import ClockShape
 from fpsim.vectors.dotfiles import write_dots
 from fpsim.vectors.opened import DotFile, open_stream
-from fpsim.vectors.sources import Job
-from fpsim.vectors.stream import Section, VectorSet
-from fpsim.vectors.words import Columns
+from fpsim.vectors.plans import Stored
+from fpsim.vectors.stream import VectorSet
 
 __all__ = ["check", "digests", "head_lines", "read", "write"]
-
-#: Vectors written at a time.
-BLOCK = 1 << 16
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Vectors in memory, as `fpsim.vectors.sources.DotSource` has them."""
-
-    vectors: VectorSet
-
-    @property
-    def shape(self) -> ClockShape:
-        columns = self.vectors.columns
-        return ClockShape(self.vectors.spec, "exp" in columns, "flags" in columns)
-
-    @property
-    def strategy(self) -> str:
-        return self.vectors.strategy
-
-    @property
-    def seed(self) -> int:
-        return self.vectors.seed
-
-    @property
-    def count(self) -> int:
-        return self.vectors.count
-
-    @property
-    def sections(self) -> tuple[Section, ...]:
-        return self.vectors.sections
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        return {}
-
-    def jobs(self) -> list[Job]:
-        return [(0, b) for b in range(-(-self.count // BLOCK))]
-
-    def rows(self, part: int, block: int) -> int:
-        return min(BLOCK, self.count - block * BLOCK)
-
-    def block(self, part: int, block: int) -> Columns:
-        start = block * BLOCK
-        return {name: c[start : start + BLOCK] for name, c in self.vectors.columns.items()}
 
 
 def write(vectors: VectorSet, directory: str | Path) -> Path:
@@ -74,7 +26,10 @@ def write(vectors: VectorSet, directory: str | Path) -> Path:
     Raises:
         FpsimError: as `fpsim.vectors.dotfiles.write_dots`.
     """
-    target = write_dots(_Stored(vectors), directory)
+    spec, columns = vectors.spec, vectors.columns
+    shape = ClockShape(spec, "exp" in columns, "flags" in columns)
+    stored = Stored(shape, vectors.strategy, vectors.seed, columns, vectors.sections)
+    target = write_dots(stored, directory)
     return target if Path(directory).is_absolute() else Path(directory)
 
 

@@ -65,7 +65,7 @@ def dot_flags(
         before = np.concatenate([np.array([start], dtype=acc.dtype), acc[:-1]])
         addends = np.where(op[rows] == Op.MAC, before[rows], addends)
     codes, flags[rows] = oracle.dot_with_flags(
-        shape.spec, part["a"], part["b"], addends, **shape.scales(part)
+        shape.spec, part["a"], part["b"], addends, **shape.options(part)
     )
     _agree(shape.spec, rows, codes, acc[rows])
     return flags

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict, Unpack
+
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit
@@ -17,6 +19,16 @@ __all__ = ["generate", "plan_stream"]
 DEFAULT_COUNT = 4096
 #: Random vectors of a stream, and of one that is made in memory.
 MAX_COUNT, MAX_IN_MEMORY = 1 << 34, 1 << 22
+
+
+class StreamOptions(TypedDict, total=False):
+    """Further arguments of a stream; see `plan_stream`."""
+
+    strategy: str
+    seed: int
+    exponents: bool
+    load: bool
+    flags: bool
 
 
 def plan_stream(
@@ -66,14 +78,7 @@ def plan_stream(
 
 
 def generate(
-    unit: MacUnit | MacSpec,
-    *,
-    strategy: str = "mixed",
-    count: int = DEFAULT_COUNT,
-    seed: int = 1,
-    exponents: bool = False,
-    load: bool = True,
-    flags: bool = False,
+    unit: MacUnit | MacSpec, *, count: int = DEFAULT_COUNT, **options: Unpack[StreamOptions]
 ) -> VectorSet:
     """Return what `plan_stream` describes, made in memory.
 
@@ -85,10 +90,7 @@ def generate(
             f"count: {count} is more than {MAX_IN_MEMORY} vectors in memory; write_dots(plan_"
             "stream(...)) makes a set of any size block by block"
         )
-    plan = plan_stream(
-        unit, strategy=strategy, count=count, seed=seed, exponents=exponents, load=load,
-        flags=flags,
-    )  # fmt: skip
+    plan = plan_stream(unit, count=count, **options)
     columns = plan.columns()
     ordered = {lane.name: columns[lane.name] for lane in plan.shape.lanes}
-    return VectorSet(plan.shape.spec, seed, strategy, ordered, plan.sections)
+    return VectorSet(plan.shape.spec, plan.seed, plan.strategy, ordered, plan.sections)

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from fpsim.errors import FpsimError, nearest
 from fpsim.vectors.philox import Philox
 from fpsim.vectors.stream import Section
-from fpsim.vectors.words import Columns, WordsT
+from fpsim.vectors.words import Columns, Words, WordsT
 
-__all__ = ["STRATEGIES", "DotPlan", "Part", "check_request", "fixed_parts"]
+__all__ = ["STRATEGIES", "DotPlan", "Part", "Stored", "check_request", "fixed_parts"]
 
+#: Vectors of a block of those that are there already.
+STORED_BLOCK = 1 << 16
 STRATEGIES = ("exhaustive", "directed", "random", "mixed")
 
 
@@ -106,6 +108,39 @@ class DotPlan(Generic[WordsT]):
         """Return the whole set in memory."""
         blocks = list(self)
         return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Vectors that are there already, with their results, as what can be written."""
+
+    shape: Words
+    strategy: str
+    seed: int
+    columns: Columns
+    sections: tuple[Section, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.columns["op"].size)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: nothing."""
+        return {}
+
+    def jobs(self) -> list[tuple[int, int]]:
+        """Return the blocks, in order."""
+        return [(0, start) for start in range(0, self.count, STORED_BLOCK)]
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in the block that starts at vector ``block``."""
+        return min(STORED_BLOCK, self.count - block)
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return that block."""
+        return {name: c[block : block + STORED_BLOCK] for name, c in self.columns.items()}
 
 
 def fixed_parts(columns: Columns, sections: Iterable[Section]) -> list[Part]:

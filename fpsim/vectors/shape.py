@@ -143,25 +143,29 @@ class Shape(Words):
         """Return the unit's results for the operands of ``columns`` and addends ``c``."""
         with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN, as it should be
             unit = MacUnit(self.spec)
-            return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.scales(columns)))
+            return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.options(columns)))
 
     def trace(self, row: Columns, c: int) -> oracle.Trace:
         """Return the exact model's trace of one vector that finds the accumulator ``c``."""
         addend = np.asarray(c, dtype=self.spec.initial.dtype)
-        return oracle.trace(self.spec, row["a"], row["b"], addend, **self.scales(row))
+        return oracle.trace(self.spec, row["a"], row["b"], addend, **self.options(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
-        """Return the scale arguments of `MacUnit.dot`, and the random integers if it takes any."""
-        scales: dict[str, Any] = {"random": columns["random"]} if self.roundings else {}
+        """Return the scale arguments of `MacUnit.dot`."""
         if not self.group:
-            return scales
-        scales["block"] = self.group
+            return {}
+        scales: dict[str, Any] = {"block": self.group}
         for name in ("a", "b"):
             codes = columns[f"{name}_scale"]
             if self.spec.splits(name):
                 codes = codes.reshape(*codes.shape[:-1], self.groups, 2)
             scales[f"{name}_scale"] = codes
         return scales
+
+    def options(self, columns: Columns) -> dict[str, Any]:
+        """Return the scale arguments of `MacUnit.dot`, and the random integers if it takes any."""
+        random = {"random": columns["random"]} if self.roundings else {}
+        return self.scales(columns) | random
 
     def results(self, columns: Columns, start: int = 0) -> Columns:
         """Return the fields that the unit gives, for vectors the first of which finds ``start``."""

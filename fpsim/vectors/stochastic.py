@@ -21,7 +21,7 @@ from fpsim.oracle import Node, Number
 from fpsim.spec import exponents
 from fpsim.vectors.adds import BEFORE, last_stage, log2
 from fpsim.vectors.arrangements import both_signs, exponent_rows, patterns, product_span
-from fpsim.vectors.beats import Beats, Codes
+from fpsim.vectors.beats import MAX_PRODUCTS, Beats, Codes
 from fpsim.vectors.shape import Columns, Shape
 
 __all__ = ["random_bins", "random_expectations", "random_words", "word_rows"]
@@ -69,8 +69,11 @@ def _sums(shape: Shape) -> Columns:
     """Return beats with one product on addends of every exponent near it, in the first lane; some
     in all lanes."""
     beats, fmt = Beats(shape), shape.spec.initial
-    up, down = beats.palette.few(4, 1), beats.palette.few(2, -1)
-    a, b = (np.concatenate(pair) for pair in zip(up, down, strict=True))
+    # On a grid it is the product that is rounded, in a float format its sum with the addend.
+    up, down = (4, 2) if isinstance(fmt, FloatFormat) else (MAX_PRODUCTS, MAX_PRODUCTS)
+    palette = beats.palette
+    signed = (palette.product("zero"), palette.few(up, 1), palette.few(down, -1))
+    a, b = (np.concatenate([np.atleast_1d(pair[i]) for pair in signed]) for i in range(2))
     c: Codes = np.zeros(1, dtype=np.int64)
     if isinstance(fmt, FloatFormat):
         low, high = product_span(beats)
