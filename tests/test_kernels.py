@@ -327,6 +327,17 @@ def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
     alignment_sweep(chain(name.replace("e8", "e7"), rounding), NEAR)
 
 
+@pytest.mark.parametrize(
+    ("name", "rounding"), [("e7m21", "rtz"), ("e7m22", "rup"), ("e7m22", "sr")]
+)
+def test_magic_numbers_need_two_spare_bits(name: str, rounding: str) -> None:
+    unit = chain(name, rounding, random_bits=int(rounding == "sr"))
+    arguments = operands(unit, range(-6, 3), (8, 4, 40))
+    kernel = unit.plan(**arguments).kernel
+    assert kernel.startswith("shifted32") == ("avx512f" in HOST and name == "e7m21")
+    assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
+
+
 def test_a_tie_beside_a_tiny_accumulator() -> None:
     """2.25 is a tie for three significant bits; an accumulator of 2^-100 must break it.
 
