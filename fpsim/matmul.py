@@ -197,10 +197,7 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
         starts = [rows.c if leaf and lane == 0 else None for lane in range(stage.lanes)]
         return np.stack([_lane(inner, rows, i, stage.lanes, c) for i, c in enumerate(starts)])
 
-    def tree_of(terms: Array, c: Array | None) -> Array:
-        return _tree_of(tree, terms, None if leaf else c)
-
-    return _in_row_batches(args, stage.lanes, sums, tree_of, spec)
+    return _in_row_batches(args, stage.lanes, sums, partial(_tree_of, tree), spec)
 
 
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:

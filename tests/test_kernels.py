@@ -302,29 +302,29 @@ def test_alignment_in_half_precision(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "operand", "kernel"),
+    ("name", "operand", "kernel", "away"),
     [
-        ("e8m3", "e2m1", "lane32-rne"),  # q = P = 4
-        ("e8m2", "e2m1", "lane32-rne-sticky"),  # q = P + 1: a product can be a tie
-        ("e8m10", "e2m1", "lane32-rne"),  # 2P = 22 <= 23
-        ("e8m11", "e2m1", "lane32-rne-sticky"),  # 2P = 24
-        ("e8m21", "e2m1", "lane32-rne-sticky"),  # P + 2 = 24
-        ("e8m22", "e2m1", "lane64-rne"),  # P + 2 = 25
-        ("e8m23", "e2m1", "float"),
-        ("e8m10", "int12", "lane32-rne-sticky"),  # q = 22 > P
-        ("e8m21", "int12", "lane32-rne-sticky"),  # q = P, but 2P = 44
-        ("e8m22", "int12", "lane64-rne"),  # q = 22 <= P = 23
-        ("e9m2", "int12", "lane64-rne-sticky"),
+        ("e8m3", "e2m1", "magic32-rne", "lane32-rna"),  # q = P = 4
+        ("e8m2", "e2m1", "magic32-rne-odd", "lane32-rna-sticky"),  # q = P + 1: perhaps a tie
+        ("e8m10", "e2m1", "magic32-rne", "lane32-rna"),  # 2P = 22 <= 23
+        ("e8m11", "e2m1", "magic32-rne-odd", "lane32-rna-sticky"),  # 2P = 24
+        ("e8m21", "e2m1", "magic32-rne-odd", "lane32-rna-sticky"),  # P + 2 = 24
+        ("e8m22", "e2m1", "lane64-rne", "lane64-rna"),  # P + 2 = 25
+        ("e8m23", "e2m1", "float", "lane64-rna"),
+        ("e8m10", "int12", "magic32-rne-odd", "lane32-rna-sticky"),  # q = 22 > P
+        ("e8m21", "int12", "magic32-rne-odd", "lane32-rna-sticky"),  # q = P, but 2P = 44
+        ("e8m22", "int12", "lane64-rne", "lane64-rna"),  # q = 22 <= P = 23
+        ("e9m2", "int12", "lane64-rne-sticky", "lane64-rna-sticky"),
     ],
 )
-def test_alignment_at_the_boundary_of_each_lemma(name: str, operand: str, kernel: str) -> None:
-    for rounding in ("rne", "rna"):
+def test_alignment_at_the_boundary_of_each_lemma(
+    name: str, operand: str, kernel: str, away: str
+) -> None:
+    if "odd" in kernel and "avx512f" not in HOST:
+        pytest.skip("this processor has no avx512f")
+    for rounding, expected in (("rne", kernel), ("rna", away)):
         unit = chain(name, rounding, a=operand)
-        a, b = np.array([[1]]), np.array([[1]])
-        expected = kernel.replace("rne", rounding)
-        if kernel == "float" and rounding == "rna":
-            expected = "lane64-rna"
-        assert unit.plan(a, b).kernel == expected
+        assert unit.plan(np.array([[1]]), np.array([[1]])).kernel == expected
         alignment_sweep(unit, NEAR)
     if "lane64" in kernel or kernel == "float":
         alignment_sweep(chain(name, a=operand), FAR)
@@ -338,9 +338,25 @@ def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
     width = "lane64" if name in ("e8m22", "e8m23") else "lane32"
     wide = unit.result.exponent_max > 125  # type: ignore[union-attr]
     kernel = f"{'lane64' if wide else width}-{rounding}-sticky"
+    if "avx512f" in HOST:
+        if name == "e8m23" and rounding != "rto":
+            kernel = f"float-{rounding}"
+        if width == "lane32" and rounding == "rtz":
+            kernel = "magic32-rtz"
     assert unit.plan([[1]], [[1]]).kernel == kernel
     alignment_sweep(unit, NEAR)
     alignment_sweep(chain(name.replace("e8", "e7"), rounding), NEAR)
+
+
+@pytest.mark.parametrize(
+    ("name", "rounding"), [("e7m21", "rtz"), ("e7m22", "rup"), ("e7m22", "sr")]
+)
+def test_magic_numbers_need_two_spare_bits(name: str, rounding: str) -> None:
+    unit = chain(name, rounding, random_bits=int(rounding == "sr"))
+    arguments = operands(unit, range(-6, 3), (8, 4, 40))
+    kernel = unit.plan(**arguments).kernel
+    assert kernel.startswith("shifted32") == ("avx512f" in HOST and name == "e7m21")
+    assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
 
 
 def test_a_tie_beside_a_tiny_accumulator() -> None:

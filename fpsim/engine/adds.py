@@ -223,7 +223,8 @@ def _plan_by_lane(stage: Chain, q: int, low: int) -> Plan | None:
         return Plan.lane(step_named(f"masked32{saturate}"), why)
     top = fmt.exponent_max + F32_BITS + 1 - p
     # The last place of a format without mantissa bits is its exponent's, whose parity M ignores.
-    reachable = lane32_holds(stage) and top < F32_HIGH and fmt.mantissa_bits > 0
+    # And 1.5 * 2^e * 2^(24 - P) + s must stay in its binade with s up to 2^(e + 1).
+    reachable = lane32_holds(stage) and top < F32_HIGH and 1 < p <= F32_BITS - 2
     if once and reachable:
         return Plan.lane(step_named(f"shifted32-rne{_suffix(stage)}"), why)
     if mode is Rounding.SR and reachable:

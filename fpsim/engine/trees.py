@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -102,11 +102,10 @@ def subtree_leaves(stage: Tree) -> int:
 def _plain(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
     """Return nodes over sums that a lane holds exactly, whatever their order, or None.
 
-    A rounded sum is a multiple of 2^low too; where rounding takes it further up than to the end of
-    its span, it becomes the smallest value of the format.
+    A rounded sum is a multiple of 2^low too, and not beyond 2^high unless all are zeros or the
+    smallest value of the format.
     """
-    smallest = stage.format.exponent_min + 1
-    total = replace(terms.span, high=max(terms.span.high, smallest)).times(size)
+    total = terms.span.times(size)
     inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
     if stage.lanes > 1 or not inside or total.bits > F64_BITS:
         return None
