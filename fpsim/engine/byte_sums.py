@@ -48,8 +48,10 @@ def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None
     plain = isinstance(plan.step, Step) and plan.step.name in ("float", "double")
     if not plain or not isinstance(spec.accumulate, Exact | Fixed):
         return None
-    signs = 1 + spec.splits("a"), 1 + spec.splits("b")
-    return Source(True, block_of_scales(args) or FREE_SIZE, *signs)
+    size = block_of_scales(args)
+    if not size:
+        return Source(True, FREE_SIZE)
+    return Source(True, size, 1 + spec.splits("a"), 1 + spec.splits("b"))
 
 
 def _scales_fit(spec: MacSpec, args: MatmulOperands, power: int) -> bool:
