@@ -57,6 +57,11 @@ ROWS: dict[str, dict[str, str]] = {
     "FPQ": {"4/4/4": "llm-fp4", "4/4/8": "llm-fp4@4/4/8", "8/8/8": "llm-fp4@8/8/8"},
     "FPQ, corrected grid": {"4/4/4": "llm-fp4:grid=corrected"},
     "FPQ, folded": {"4/4/4": "llm-fp4:fold=true"},
+    "FPQ, attention too": {
+        "4/4/4": "llm-fp4:quantize_attention=true",
+        "8/8/8": "llm-fp4@8/8/8:quantize_attention=true",
+    },
+    "FPQ, Fisher": {"4/4/4": "llm-fp4:objective=fisher"},
 }
 #: Transforms of INT4 and MXFP4 that the last rows of the table compare.
 TRANSFORMS = ("hadamard", "smoothquant", "outliers:count=16")
@@ -83,7 +88,7 @@ def cells(rows: list[str], settings: list[str], units: list[str]) -> list[tuple[
 
 def transformed(rows: list[str]) -> list[str]:
     """Return ``recipe + transforms`` of every row that transforms were asked for."""
-    bases = {"INT4": "int4", "MXFP4 floor": "mxfp4", "NVFP4": "nvfp4"}
+    bases = {"INT4": "int4", "MXFP4 floor": "mxfp4", "NVFP4": "nvfp4", "FPQ": "llm-fp4"}
     return [f"{bases[row]} + {t}" for row in rows if row in bases for t in TRANSFORMS]
 
 
@@ -177,7 +182,9 @@ def measure(loaded: Any, task: Any, recipe: str, unit: str, rows: int) -> dict[s
         with bar(f"calibrating {recipe}") as report:
             # How the constants are used does not change them.
             searched = recipe.replace(":fold=true", "")
-            calibration = calibrate_for(loaded, task, searched, rows=rows, report=report)
+            calibration = calibrate_for(
+                loaded, task, searched, rows=rows, transforms=transforms, report=report
+            )
     return evaluate_task(
         loaded, task, base, unit, calibration=calibration, transforms=transforms
     )  # fmt: skip

@@ -81,10 +81,13 @@ class _Job:
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
         first = None if start is None else stage.initial.integers(start)
-        if self.step.reals:  # on the grid's integers
+        if "per_lsb" in self.step.reals:  # on the grid's integers
             begin = None if first is None else first.astype(np.float64)
             integers = self._run(begin, random).astype(np.int64)
-        else:  # plain sums of values that the grid holds
+        elif self.step.reals:  # on values that the grid holds
+            begin = None if first is None else np.ldexp(first.astype(np.float64), stage.lsb)
+            integers = np.ldexp(self._run(begin).astype(np.float64), -stage.lsb).astype(np.int64)
+        else:  # their plain sums
             sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
@@ -232,6 +235,8 @@ def _parameters(
             "per_lsb": np.ldexp(1.0, -stage.lsb),
             "low": float(stage.initial.min_integer),
             "high": float(stage.initial.max_integer),
+            "low_value": np.ldexp(float(stage.initial.min_integer), stage.lsb),
+            "high_value": np.ldexp(float(stage.initial.max_integer), stage.lsb),
             "random_places": np.ldexp(1.0, stage.random_bits),
             "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }

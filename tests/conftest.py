@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numba
 import pytest
@@ -74,3 +75,13 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for variants in compiled:
         variants.cache_clear()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a pip that sees only the wheels in tmp_path/index."""
+    monkeypatch.setenv("FPSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    (tmp_path / "index").mkdir()
+    return tmp_path / "cache"

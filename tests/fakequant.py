@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MXFP4 fake quantization in plain torch: an independent opinion that shares no code with fpsim.
+"""Fake quantization in plain torch and numpy: independent opinions that share no code with fpsim.
 
-A block of 32 along in_features takes the scale 2^(floor(log2 max|x|) - 2), read off the exponent;
+MXFP4: a block of 32 along in_features takes the scale 2^(floor(log2 max|x|) - 2), read off the exponent;
 elements are rounded to the nearest E2M1 value, ties to even, saturating at 6 (OCP MX v1.0, 6.3).
 Products are float64 matrix products, rounded once to float32.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,3 +50,12 @@ def fake_quantize(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Linear) and not name.endswith("lm_head"):
             model.set_submodule(name, FakeQuantLinear(module))
     return model
+
+
+def fake_biased(x: np.ndarray, fmt: Any, bias: Any) -> np.ndarray:
+    """Cast as equations 5 to 9 of LLM-FP4 (arXiv 2310.16836) say, in float64; ``bias`` broadcasts against ``x``."""
+    scaled = np.clip(x.astype(np.float64) * np.exp2(bias), -fmt.max_value, fmt.max_value)
+    with np.errstate(divide="ignore"):
+        p = np.maximum(np.floor(np.log2(np.abs(scaled))), 1)
+    step = np.exp2(p - fmt.mantissa_bits)
+    return np.rint(scaled / step) * step * np.exp2(-np.asarray(bias))

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import pickle
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +28,9 @@ from fpsim.bridge import (
     restore,
     text,
 )
-from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.linear import InputCasts, SimulatedLinear
 from fpsim.bridge.models import LoadedModel
+from fpsim.bridge.operand import BlockCast
 from fpsim.errors import FpsimError, ModelUnavailable
 
 #: SHA-256 of the topics of CPython 3.11.7.
@@ -104,6 +107,46 @@ def test_stochastic_rounding_has_a_seed_per_layer() -> None:
         random=random,
     )  # fmt: skip
     assert np.array_equal(unit.result.decode(expected), one.numpy())
+
+
+@torch.no_grad()
+def test_layers_that_read_one_tensor_cast_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """q, k and v; gate and up; o; down: four casts a decoder layer, not seven."""
+    model, ids = convert(tiny_llama(), "mxfp4", "exact"), torch.arange(20)[None]
+    plain = copy.deepcopy(model)
+    for layer in plain.modules():
+        if isinstance(layer, SimulatedLinear):
+            layer.casts = InputCasts()
+    wanted = plain(ids).logits
+    count = 0
+    quantize = BlockCast.quantize
+
+    def counted(cast: BlockCast, rows: Any) -> Any:
+        nonlocal count
+        count += 1
+        return quantize(cast, rows)
+
+    monkeypatch.setattr(BlockCast, "quantize", counted)
+    assert torch.equal(model(ids).logits, wanted)
+    assert count == 4 * len(model.model.layers)
+
+
+def test_a_shared_cast_sees_changes_in_place_and_other_casts() -> None:
+    casts, x = InputCasts(), torch.randn(3, 32)
+    mx, nv = (get_recipe(name).activation("layer") for name in ("mxfp4", "nvfp4"))
+    first = casts.operand(x, mx)
+    assert casts.operand(x, mx) is first
+    assert casts.operand(x.clone(), mx) is not first
+    assert casts.operand(x, nv).element == nv.element and casts.operand(x, nv).block == 16
+    x *= -1
+    assert np.array_equal(casts.operand(x, mx).codes & 7, first.codes & 7)
+    assert not np.array_equal(casts.operand(x, mx).codes, first.codes)
+    with torch.inference_mode():
+        y = torch.randn(3, 32)
+        before = casts.operand(y, mx).codes.copy()
+        y *= -1
+        assert not np.array_equal(casts.operand(y, mx).codes, before)
+    assert pickle.loads(pickle.dumps(casts))._last is None
 
 
 def test_convert_replaces_all_but_the_lm_head_and_restores() -> None:

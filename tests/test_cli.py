@@ -192,6 +192,10 @@ SMALL = {"sqnr": ["--samples", "4096"]}
         ),
         (["size", "exact", "{file}"], "is not an .npz file of arrays"),
         (["size", "exact", "{file}.no"], "cannot be read"),
+        (["size", "exact"], "operands: give a file of codes, or --from-model MODEL"),
+        (["size", "exact", "{file}", "--from-model", "x"], "operands: give a file of codes, or"),
+        (["size", "exact", "--from-model", "x", "--block", "4"], "block: only for a file of codes"),
+        (["size", "exact", "--from-model", "x", "--results", "4", "0"], "results: [4, 0] are not"),
         (["size", "nonsense", "{file}"], "unit: 'nonsense'"),
     ],
 )

@@ -44,7 +44,6 @@ def letters(folder: Path) -> transformers.PreTrainedTokenizerFast:
     )
 
 
-@pytest.mark.slow
 def test_hflm_takes_a_converted_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "1")

@@ -57,6 +57,7 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "shifted16-rne-saturate": ("this", chain("e4m3fn"), range(-4, 5)),
     "shifted16-rne-flush": ("this", chain("e4m3_flush"), range(-4, 5)),
     "shifted16-rne-flush-saturate": ("this", chain("e4m3fn_flush"), range(-4, 5)),
+    "clamped32": ("this", fixed(14, -3, "saturate"), range(9)),
     "lane32-rne": ("this", chain("e7m3b10"), range(-8, 9)),
     "lane32-rna": ("none", chain("e5m10", "rna"), range(-12, 13)),
     "lane64-rne": ("this", chain("e8m23", overflow="nan"), range(-20, 21)),
@@ -422,7 +423,7 @@ def test_the_initial_accumulator_counts_in_the_bound() -> None:
 
 @pytest.mark.parametrize(
     ("start", "kernel"),
-    [(65535, "float"), (65536, "fixed64-rne-saturate"), (131071, "fixed64-rne-saturate")],
+    [(65535, "float"), (65536, "clamped32"), (131071, "clamped32")],
 )
 def test_saturation_just_impossible_and_just_possible(start: int, kernel: str) -> None:
     """18 bits hold 65 535 + 255^2 whatever happens; from 65 536 on the engine must not be sure."""
@@ -443,6 +444,26 @@ def test_products_on_and_below_the_grid() -> None:
     ]  # fmt: skip
     assert fixed(24, -1).matmul(a, b).item() == 0  # six ties to even, not round(1.5)
     assert fixed(24, -1, rounding="rna").matmul(a, b).item() == 6
+
+
+@pytest.mark.parametrize(
+    ("width", "factor", "kernel"),
+    [(24, 64, "clamped32"), (25, 64, "fixed64-rne-saturate"), (8, 1 << 15, "clamped32"),
+     (8, 1 << 16, "fixed64-rne-saturate")],
+)  # fmt: skip
+def test_clamped_sums_at_the_limit_of_a_float32_lane(width: int, factor: int, kernel: str) -> None:
+    """Of register and product the wider one doubles at most: 24 bits with its sign."""
+    rng = np.random.default_rng(width)
+    unit = fixed(width, 0, "saturate", a="uint8", b="uint16")
+    a = rng.integers(0, 256, (4, 300)) * (rng.random((4, 300)) < 0.9)
+    b = rng.integers(factor // 2, factor, (300, 5)) | 1
+    a[0, :2], b[:2, 0] = 255, factor - 1
+    start = [1 << (width - 1), (1 << (width - 1)) - 1, (1 << (width - 1)) + 1, 0]
+    c = np.array(start)[:, None].repeat(5, axis=1)
+    scale = np.full((4, 300), 127)
+    plan = unit.plan(a, b, c=c, a_scale=scale)
+    assert plan.kernel == kernel
+    assert np.array_equal(unit.matmul(a, b, c, scale), oracle_matmul(unit, a, b, c, scale))
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])

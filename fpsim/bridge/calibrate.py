@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.bridge.attention_search import PRODUCTS, recorded_products, search_product
-from fpsim.bridge.calibration import Calibration, fingerprint
+from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.convert import attention_layers, layers_to_convert
 from fpsim.bridge.inputs import Batch, RowPicker, captured_inputs, kept_rows, row_step
 from fpsim.bridge.linear import weight_matrix
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.search import SearchSettings, search_embedding, search_layer
+from fpsim.bridge.transformed import fingerprints, layer_transforms
+from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
 from fpsim.errors import FpsimError
 
 __all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs", "data_digest"]
@@ -61,6 +63,7 @@ def calibrate(
     tokens: int = 1024,
     skip: Sequence[str] | None = None,
     only: Sequence[str] = ("*",),
+    transforms: str | Sequence[str | Transform] = (),
     loss: Loss | None = None,
     report: Report | None = None,
 ) -> Calibration:
@@ -74,6 +77,8 @@ def calibrate(
             data and settings is resumed.
         tokens: rows of each layer's input to keep, spread evenly over the batches.
         skip, only: patterns of layers, as in `convert`.
+        transforms: as in `convert`, which must get the same, with the same ``batches``; the search
+            sees weights and inputs as they leave them.
         loss: for the recipe's objective ``fisher``; default: the model's own, on its own most
             likely labels.
         report: called after each layer.
@@ -94,7 +99,11 @@ def calibrate(
         raise FpsimError("model: it is in training mode; call model.eval() first")
     linears, table = layers_to_convert(model, chosen, skip, only)
     about = {**chosen.description(), "tokens": tokens, "data": data_digest(batches)}
-    prints = {name: fingerprint(layer) for name, layer in linears.items()}
+    given = get_transforms(transforms)
+    if given:
+        about["transforms"] = [repr(transform) for transform in given]
+    changes = layer_transforms(model, linears, given, batches)
+    prints = fingerprints(linears, changes)
     found = Calibration.start(out, about, prints)
     attention = (
         attention_layers(model, chosen, skip, only) if about.get("quantize_attention") else {}
@@ -111,16 +120,14 @@ def calibrate(
     if report:
         report(len(found.layers) + bool(table), total, "")
     fisher = about["objective"] == "fisher"
-    rows = kept_rows(batches, tokens)
-    for group in _groups(linears, todo, rows, fisher):
+    held = kept_rows(batches, tokens)
+    for group in _groups(linears, todo, held, fisher):
         part = {name: linears[name] for name in group}
         inputs = captured_inputs(model, part, batches, tokens)
         gradients = _gradients(model, part, batches, tokens, loss) if fisher else {}
         for name in group:
-            matrix = weight_matrix(linears[name])
-            found.layers[name] = search_layer(
-                float_rows(matrix), inputs.pop(name), settings, gradients.get(name)
-            )
+            weight, rows = _transformed(linears[name], inputs.pop(name), changes[name])
+            found.layers[name] = search_layer(weight, rows, settings, gradients.get(name))
             found.save(out)
             if report:
                 report(len(found.layers) + bool(table), total, _figures(name, found))
@@ -133,6 +140,16 @@ def calibrate(
                 report(len(found.layers) + bool(table), total, _figures(name, found))
     found.finish(out)
     return found
+
+
+def _transformed(
+    layer: nn.Module, rows: NDArray[np.float32], changes: Sequence[LayerTransform]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a layer's weight (N, K) and inputs (T, K) as its transforms leave them."""
+    weight, inputs = weight_matrix(layer).detach(), torch.from_numpy(rows)
+    for change in changes:
+        weight, inputs = change.weight(weight), change.inputs(inputs)
+    return float_rows(weight), float_rows(inputs)
 
 
 def _figures(name: str, found: Calibration) -> str:

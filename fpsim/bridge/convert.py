@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from fpsim.bridge import attention
-from fpsim.bridge.inputs import captured_inputs
-from fpsim.bridge.linear import CastEmbedding, SimulatedLinear, is_linear, weight_matrix
+from fpsim.bridge.linear import CastEmbedding, InputCasts, SimulatedLinear, is_linear
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
-from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
+from fpsim.bridge.transformed import fingerprints, layer_transforms
+from fpsim.bridge.transforms import Transform, get_transforms
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
@@ -33,8 +32,6 @@ __all__ = [
     "restore",
 ]
 
-#: Rows of each layer's input that transforms look at.
-TRANSFORM_TOKENS = 1024
 _RECORD = "_fpsim_conversion"
 
 
@@ -100,7 +97,8 @@ def convert(
         skip: patterns of names of linear, attention and embedding layers.
         only: the same for those to take.
         calibration: for recipes that need one: what `fpsim.bridge.calibrate` returned, or a path.
-        transforms: of every layer's operands, see `fpsim.bridge.transforms`.
+        transforms: of every layer's operands, see `fpsim.bridge.transforms`; a calibration must
+            have been made under the same ones.
         batches: forward passes for transforms that look at inputs.
 
     Raises:
@@ -113,10 +111,13 @@ def convert(
     patterns = _Patterns.of(model, chosen, skip, only)
     linears = _linears(model)
     taken = {name: m for name, m in linears.items() if patterns.take(name)}
-    chosen = _calibrated(chosen, calibration, model, taken)
-    changes = _transforms(model, taken, chosen, get_transforms(transforms), batches)
+    chosen = _calibrated(chosen, calibration)
+    changes = layer_transforms(model, taken, get_transforms(transforms), batches)
+    if chosen.needs_calibration:
+        chosen.check_layers(fingerprints(taken, changes))
+    casts = InputCasts()
     fresh: dict[str, nn.Module] = {
-        name: SimulatedLinear(linear, chosen, mac, name, changes[name])
+        name: SimulatedLinear(linear, chosen, mac, name, changes[name], casts)
         for name, linear in taken.items()
     }
     embeddings = _embeddings(model, chosen, patterns)
@@ -195,9 +196,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _calibrated(
-    recipe: Recipe, calibration: Any, model: nn.Module, layers: dict[str, nn.Module]
-) -> Recipe:
+def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
     if calibration is not None:
         recipe = recipe.calibrated(calibration)
     if not recipe.is_calibrated:
@@ -205,42 +204,7 @@ def _calibrated(
             f"recipe: {recipe.name} needs a calibration: pass calibration=, from "
             "fpsim.bridge.calibrate or a file that `fpsim calibrate` wrote"
         )
-    check = getattr(recipe, "check_model", None)
-    if check is not None:
-        check(model, layers)
     return recipe
-
-
-def _transforms(
-    model: nn.Module,
-    layers: dict[str, nn.Module],
-    recipe: Recipe,
-    transforms: Sequence[Transform],
-    batches: Sequence[Mapping[str, Any]],
-) -> dict[str, list[LayerTransform]]:
-    """Return the transforms of each layer; each sees inputs as the one before it leaves them."""
-    changes: dict[str, list[LayerTransform]] = {name: [] for name in layers}
-    if not transforms:
-        return changes
-    if recipe.needs_calibration:
-        raise FpsimError(
-            f"transforms: the constants of {recipe.name} belong to layers as they are; transform "
-            "the model itself (rotate_residual) before calibrating, or choose another recipe"
-        )
-    seen: dict[str, Any] = dict.fromkeys(layers)
-    if any(transform.needs_inputs for transform in transforms):
-        if not batches:
-            raise FpsimError("batches: these transforms look at inputs, but none were given")
-        captured = captured_inputs(model, layers, batches, TRANSFORM_TOKENS)
-        seen = {name: torch.from_numpy(captured[name]) for name in layers}
-    for name, layer in layers.items():
-        weight, inputs = weight_matrix(layer).detach(), seen[name]
-        for transform in transforms:
-            change = transform.layer(weight, inputs)
-            weight = change.weight(weight)
-            inputs = None if inputs is None else change.inputs(inputs)
-            changes[name].append(change)
-    return changes
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Module]:

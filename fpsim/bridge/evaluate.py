@@ -91,6 +91,7 @@ def calibrate_for(
     *,
     rows: int = 1024,
     out: str | Path | None = None,
+    transforms: str = "",
     report: Callable[[int, int, str], None] | None = None,
 ) -> Calibration:
     """Calibrate a model on the data that its task keeps apart for that.
@@ -101,10 +102,13 @@ def calibrate_for(
     chosen, batches = get_recipe(recipe), task.calibration()
     if out is None:
         digest = hashlib.sha256(repr((rows, chosen, data_digest(batches))).encode())
+        digest.update(transforms.encode())
         digest.update(repr(list(loaded.model.state_dict())).encode())
         name = loaded.name.replace("/", "_").strip("._")
         out = cache_dir() / "calibrations" / f"{name}-{digest.hexdigest()[:16]}.safetensors"
-    return calibrate(loaded.model, batches, chosen, out=out, tokens=rows, report=report)
+    return calibrate(
+        loaded.model, batches, chosen, out=out, tokens=rows, transforms=transforms, report=report
+    )
 
 
 def evaluate_task(

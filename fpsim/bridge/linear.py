@@ -8,6 +8,7 @@ changed. The backward pass is straight through: casts count as the identity.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,14 @@ from fpsim.engine import Plan
 from fpsim.errors import FpsimError
 from fpsim.unit import MacUnit
 
-__all__ = ["CastEmbedding", "SimulatedLinear", "is_linear", "layer_sizes", "weight_matrix"]
+__all__ = [
+    "CastEmbedding",
+    "InputCasts",
+    "SimulatedLinear",
+    "is_linear",
+    "layer_sizes",
+    "weight_matrix",
+]
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -46,6 +54,32 @@ def weight_matrix(module: nn.Module) -> torch.Tensor:
     """Return a linear layer's weight as (out_features, in_features)."""
     assert isinstance(module.weight, torch.Tensor)
     return module.weight.t() if isinstance(module, Conv1D) else module.weight
+
+
+class InputCasts:
+    """The last input that was cast: layers that read one tensor with one cast share its codes.
+
+    Queries, keys and values of a transformer do, and the two halves of a gated MLP.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[weakref.ref[torch.Tensor], int, Cast, Operand] | None = None
+
+    def __reduce__(self) -> tuple[type[InputCasts], tuple[()]]:
+        """Leave the input behind in copies and pickles."""
+        return InputCasts, ()
+
+    def operand(self, x: torch.Tensor, cast: Cast) -> Operand:
+        """Return ``x`` (..., K) as rows of codes."""
+        if x.is_inference():  # it has no version: changes in place would go unseen
+            return cast.quantize(float_rows(x))
+        if self._last is not None:
+            tensor, version, by, operand = self._last
+            if tensor() is x and version == x._version and by is cast:
+                return operand
+        operand = cast.quantize(float_rows(x))
+        self._last = weakref.ref(x), x._version, cast, operand
+        return operand
 
 
 class SimulatedLinear(nn.Module):
@@ -69,6 +103,7 @@ class SimulatedLinear(nn.Module):
         unit: MacUnit,
         name: str,
         transforms: Sequence[LayerTransform] = (),
+        casts: InputCasts | None = None,
     ) -> None:
         super().__init__()
         self.transforms = tuple(transforms)
@@ -78,6 +113,7 @@ class SimulatedLinear(nn.Module):
         self.weight = linear.weight  # type: ignore[assignment]
         self.bias = linear.bias  # type: ignore[assignment]
         self.weight_cast, self.input_cast = recipe.weight(name), recipe.activation(name)
+        self.casts = casts or InputCasts()
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
         self.passes = 0
         self._cached: tuple[tuple[Any, ...], Any] | None = None
@@ -106,7 +142,7 @@ class SimulatedLinear(nn.Module):
         """Return ``x`` (..., in_features) as an operand of rows."""
         assert self.input_cast is not None
         try:
-            return self.input_cast.quantize(float_rows(x))
+            return self.casts.operand(x, self.input_cast)
         except FpsimError as error:
             raise FpsimError(
                 f"layer {self.name}: forward pass {self.passes}: activation: {error}"

@@ -9,6 +9,7 @@ as one float32 multiplication per operand (`Operand.factor`), activation first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from fpsim.formats import FloatFormat, Format
 from fpsim.names import E8M0
 from fpsim.scales import RANGE_RULES, ScaleRule
 
-__all__ = ["BlockCast", "Cast", "Operand", "scaled_values"]
+__all__ = ["BlockCast", "Cast", "Operand", "same_blocks", "scaled_values"]
 
 _E8M0_BIAS = 127
 
@@ -55,8 +56,8 @@ class Operand:
         """Return `values` times ``factor``, rounded once to float64."""
         return self.values() if self.factor is None else self.values() * self.factor
 
-    def rows(self, part: slice) -> Operand:
-        """Return some of the rows."""
+    def rows(self, part: slice | NDArray[np.int64]) -> Operand:
+        """Return some of the rows: a slice, or their indices."""
         factor = self.factor
         if factor is not None and factor.shape[0] > 1:
             factor = factor[part]
@@ -76,6 +77,14 @@ class Operand:
         """Codes (K, R) and scales (G, R[, 2]) as a unit takes its second operand, contiguous."""
         scales = None if self.scales is None else np.ascontiguousarray(self.scales.swapaxes(0, 1))
         return np.ascontiguousarray(self.codes.T), scales
+
+
+def same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
+    """Return both with scales per as many elements, if both have scales."""
+    if a.scales is None or b.scales is None or a.block == b.block:
+        return a, b
+    block = math.gcd(a.block, b.block)
+    return a.with_block(block), b.with_block(block)
 
 
 def scaled_values(operand: Operand) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ formats. `derived_unit` puts the two together.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpsim.bridge.operand import Operand
+from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.engine import Plan
 from fpsim.formats import Format
 from fpsim.matmul import matmul_codes
@@ -47,9 +46,7 @@ class Product:
         factor of ``a``, then by that of ``b``. ``first`` is the number of the first result among
         those of this name.
         """
-        if a.scales is not None and b.scales is not None and a.block != b.block:
-            block = math.gcd(a.block, b.block)
-            a, b = a.with_block(block), b.with_block(block)
+        a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
         codes, scales = b.columns
         args = MatmulOperands.check(

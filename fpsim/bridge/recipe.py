@@ -128,6 +128,12 @@ class Recipe(ABC):
         """Return the recipe with the constants of a calibration, see `fpsim.bridge.calibrate`."""
         raise FpsimError(f"recipe: {self.name} takes no calibration")
 
+    def check_layers(self, prints: dict[str, str]) -> None:  # noqa: B027 (a hook)
+        """Raise `FpsimError` unless the calibration is of layers with these fingerprints.
+
+        They are those of `fpsim.bridge.calibration`, by layer. By default of any.
+        """
+
     @property
     def is_calibrated(self) -> bool:
         """Whether layers can be cast."""

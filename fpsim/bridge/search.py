@@ -19,8 +19,8 @@ for inputs they are chunks of tokens, and outputs are rotated into at most in_fe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
@@ -45,8 +45,8 @@ from fpsim.preshift import Reading
 __all__ = ["SearchSettings", "choices", "search_embedding", "search_layer"]
 
 Floats = NDArray[np.float32]
-#: Gram components, and tokens, that are looked at first.
-_FIRST_COMPONENTS, _FIRST_TOKENS = 64, 64
+#: Gram components, and tokens, that are looked at first; then twice as many, and so on.
+_FIRST_COMPONENTS, _FIRST_TOKENS = 16, 64
 #: Below this share of the largest, a component is rounding noise of float32 data.
 _NEGLIGIBLE = 1e-10
 
@@ -110,6 +110,9 @@ class _Search:
         self.x_state = {f: self._initial_inputs(f) for f in self.x_formats}
         self.w_format = self._start(settings.weight_bits)
         self.x_format = self._start(settings.input_bits)
+        # What the other operand was when the biases were found: the same finds the same.
+        self.seen_by_weights: object = None
+        self.seen_by_inputs: object = None
 
     @staticmethod
     def _start(bits: int) -> FloatFormat | None:
@@ -152,6 +155,10 @@ class _Search:
     def _weight_biases(self) -> None:
         if self.w_format is None:
             return
+        inputs = (self.x_format, self.x_format and self.x_state[self.x_format].rho)
+        if inputs == self.seen_by_weights:
+            return
+        self.seen_by_weights = inputs
         rows = _RowErrors(self, self._fake_inputs(self.x_format))
         for fmt in self.w_formats:
             candidates = bias_candidates(self.w_initial[fmt], self.settings.grid)
@@ -161,6 +168,10 @@ class _Search:
     def _input_biases(self) -> None:
         if self.x_format is None:
             return
+        weights = (self.w_format, self.w_format and self.w_bias[self.w_format].tobytes())
+        if weights == self.seen_by_inputs:
+            return
+        self.seen_by_inputs = weights
         errors = _TokenErrors(self, self._fake_weight(self.w_format))
         for fmt in self.x_formats:
             state = self.x_state[fmt]
@@ -288,14 +299,13 @@ class _RowErrors:
         if search.importance is not None:
             square = (self.inputs @ cast.T - search.target).square_() * search.importance
             return torch.arange(cast.shape[0]), square.sum(0)
-        first = slice(0, _FIRST_COMPONENTS)
-        part = (cast @ self.basis[:, first] - self.wanted[:, first]).square_().sum(1)
-        alive = torch.nonzero(part <= best).flatten()
-        rest = slice(_FIRST_COMPONENTS, None)
-        if alive.numel() and self.basis.shape[1] > _FIRST_COMPONENTS:
-            error = cast[alive] @ self.basis[:, rest] - self.wanted[alive, rest]
-            return alive, part[alive] + error.square_().sum(1)
-        return alive, part[alive]
+        alive, score = torch.arange(cast.shape[0]), torch.zeros(cast.shape[0])
+        for part in _doubling(self.basis.shape[1], _FIRST_COMPONENTS):
+            score += (cast @ self.basis[:, part] - self.wanted[alive, part]).square_().sum(1)
+            kept = score <= best[alive]
+            if not kept.all():
+                alive, score, cast = alive[kept], score[kept], cast[kept]
+        return alive, score
 
 
 class _TokenErrors:
@@ -321,20 +331,25 @@ class _TokenErrors:
         return index
 
     def _score(self, fmt: FloatFormat, rho: float, best: float) -> float:
-        tokens = self.search.x.shape[0]
-        total, begin = 0.0, 0
-        for chunk in count():
-            end = min(begin + (_FIRST_TOKENS << chunk), tokens)
-            part = slice(begin, end)
+        total = 0.0
+        for part in _doubling(self.search.x.shape[0], _FIRST_TOKENS):
             x = torch.from_numpy(self.search.cast_inputs(fmt, rho, part))
             square = (x @ self.weight.T - self.wanted[part]).square_()
             if self.search.importance is not None:
                 square *= self.search.importance[part]
             total += float(square.sum(dtype=torch.float64))
-            begin = end
-            if total > best or begin == tokens:
+            if total > best:
                 break
         return total
+
+
+def _doubling(size: int, first: int) -> Iterator[slice]:
+    """Cut 0..size into parts of ``first``, twice that, and so on."""
+    begin = 0
+    while begin < size:
+        end = min(begin + first, size)
+        yield slice(begin, end)
+        begin, first = end, 2 * first
 
 
 def search_embedding(

@@ -1,100 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiles of a model's linear layers as vectors: codes and scales as the network produced them.
 
-The model runs converted (`fpsim.bridge.convert`), so a layer sees what the layers before it
-computed on the unit. A tile of it is some rows of its input and some of its output channels, both
-as cast for the unit; what the bridge multiplies in float afterwards (scales of whole rows or
-tensors) is no part of it.
+A tile of a layer is some rows of its input and some of its output channels, both as cast for the
+unit (`fpsim.bridge.layers`); what the bridge multiplies in float afterwards (scales of whole rows
+or tensors) is no part of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from fpsim.bridge.convert import conversion_of, convert, restore
-from fpsim.bridge.linear import SimulatedLinear
-from fpsim.bridge.operand import Operand
+from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
-from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.errors import FpsimError
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 from fpsim.vectors.shape import Shape, natural_k
 from fpsim.vectors.tiles import Tile, TilePlan, TileSize
 
-__all__ = ["layer_operands", "model_tiles"]
-
-
-@torch.no_grad()
-def layer_operands(
-    model: nn.Module,
-    batch: Mapping[str, torch.Tensor],
-    recipe: str | Recipe = "mxfp4",
-    unit: str | MacSpec | MacUnit = "exact",
-    layer: str = "*",
-    calibration: Any = None,
-) -> dict[str, tuple[Operand, Operand]]:
-    """Return input and weight of each linear layer whose name matches ``layer``, as cast.
-
-    The model is converted, run on ``batch`` and restored.
-
-    Raises:
-        FpsimError: as `convert`; no such layer, one that stays float, or one the batch never met.
-    """
-    chosen = get_recipe(recipe)
-    convert(model, chosen, unit, calibration=calibration)
-    try:
-        replaced = conversion_of(model).replaced
-        names = [name for name in replaced if fnmatch(name, layer)]
-        if not names:
-            raise FpsimError(
-                f"layer: {layer!r} matches none of {len(replaced)}: {', '.join(replaced[:8])}, ..."
-            )
-        if chosen.weights_only:
-            raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
-        inputs: dict[str, Operand] = {}
-        handles = []
-        for name in names:
-            module = model.get_submodule(name)
-            assert isinstance(module, SimulatedLinear)
-            handles.append(module.register_forward_pre_hook(_recorder(inputs, name)))
-        try:
-            model(**batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        unmet = [name for name in names if name not in inputs]
-        if unmet:
-            raise FpsimError(f"layer: the text never reached {unmet[0]}")
-        return {name: (inputs[name], _weight(model, name)) for name in names}
-    finally:
-        restore(model)
-
-
-def _recorder(inputs: dict[str, Operand], name: str) -> Any:
-    def record(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        assert isinstance(module, SimulatedLinear)
-        x = args[0]
-        for transform in module.transforms:
-            x = transform.inputs(x)
-        inputs[name] = module.cast_input(x)
-
-    return record
-
-
-def _weight(model: nn.Module, name: str) -> Operand:
-    module = model.get_submodule(name)
-    assert isinstance(module, SimulatedLinear)
-    return module.operand()
+__all__ = ["model_tiles"]
 
 
 def model_tiles(
@@ -119,7 +48,7 @@ def model_tiles(
     """
     if not isinstance(per_layer, int) or isinstance(per_layer, bool) or per_layer < 1:
         raise FpsimError(f"tiles: {per_layer!r} is not a positive integer")
-    pairs = {name: _same_blocks(*pair) for name, pair in operands.items()}
+    pairs = {name: same_blocks(*pair) for name, pair in operands.items()}
     units = {derived_unit(get_unit(unit), *pair).spec for pair in pairs.values()}
     blocks = {_block(*pair) for pair in pairs.values()}
     if len(units) > 1 or len(blocks) > 1:
@@ -183,13 +112,6 @@ def _scales(operand: Operand, part: slice, size: TileSize) -> NDArray[Any] | Non
     if operand.scales is None:
         return None
     return operand.scales[part, : -(-size.k // operand.block)]
-
-
-def _same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
-    if a.scales is None or b.scales is None or a.block == b.block:
-        return a, b
-    block = math.gcd(a.block, b.block)
-    return a.with_block(block), b.with_block(block)
 
 
 def _block(a: Operand, b: Operand) -> int:

@@ -35,7 +35,9 @@ def _eval(args: argparse.Namespace) -> int:
     if recipe is not None and recipe.needs_calibration and calibration is None:
         with bar(f"calibrating {recipe.name}") as progress:
             rows = args.calibration_tokens
-            calibration = calibrate_for(loaded, task, recipe, rows=rows, report=progress)
+            calibration = calibrate_for(
+                loaded, task, recipe, rows=rows, transforms=args.transforms, report=progress
+            )
     with bar(f"{args.recipe} on {args.unit}") as progress:
         if windows is None or args.transforms:
             figures = evaluate_task(
@@ -84,7 +86,13 @@ def _calibrate(args: argparse.Namespace) -> int:
     task = _task(args, loaded, source)
     with bar(f"calibrating {recipe.name}") as progress:
         found = calibrate_for(
-            loaded, task, recipe, rows=args.calibration_tokens, out=args.out, report=progress
+            loaded,
+            task,
+            recipe,
+            rows=args.calibration_tokens,
+            out=args.out,
+            transforms=args.transforms,
+            report=progress,
         )
     errors = {name: layer.error for name, layer in found.layers.items()}
     if args.json:
@@ -104,6 +112,9 @@ def _text_options(sub: Any) -> None:
     sub.add_argument("--stride", type=int, default=5000, help="tokens between window starts")
     sub.add_argument(
         "--calibration-tokens", type=int, default=1024, help="rows of each layer's input to keep"
+    )
+    sub.add_argument(
+        "--transforms", default="", help="such as hadamard or smoothquant:alpha=0.5+hadamard"
     )
 
 
@@ -136,9 +147,6 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--unit", default="exact")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
-    sub.add_argument(
-        "--transforms", default="", help="such as hadamard or smoothquant:alpha=0.5+hadamard"
-    )
 
     sub = commands.add(
         "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim size`` and ``order``: what an accumulator meets on codes in a file."""
+"""``fpsim size`` and ``order``: what an accumulator meets on codes of a file or a model."""
 
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 import fpsim
 from fpsim import order, sizing
+from fpsim.cli import from_model
 from fpsim.cli.output import Commands, print_json, table
 from fpsim.errors import FpsimError
+from fpsim.progress import bar
 
 __all__ = ["register"]
 
@@ -27,6 +30,10 @@ MAX_LISTED = 12
 
 def _size(args: argparse.Namespace) -> int:
     unit = fpsim.get_unit(args.unit)
+    if (args.operands is None) == (args.from_model is None):
+        raise FpsimError("operands: give a file of codes, or --from-model MODEL")
+    if args.from_model is not None:
+        return _size_layers(args, unit)
     given = _arrays(args.operands)
     if args.block is not None:
         given["block"] = args.block
@@ -36,6 +43,54 @@ def _size(args: argparse.Namespace) -> int:
         return 0
     table(f"{unit.name} on {args.operands}", ["", ""], _size_rows(found))
     return 0
+
+
+def _size_layers(args: argparse.Namespace, unit: fpsim.MacUnit) -> int:
+    for name, given in (("dots", args.dots), ("block", args.block is not None)):
+        if given:
+            raise FpsimError(f"{name}: only for a file of codes; layers say it themselves")
+    if min(args.results) < 1:
+        raise FpsimError(f"results: {args.results} are not two positive integers")
+    operands = from_model.read(args, unit).operands
+
+    from fpsim.bridge import size_layer
+
+    found = {}
+    with bar(unit.name) as update:
+        for name, pair in operands.items():
+            found[name] = size_layer(pair, unit, *args.results)
+            update(len(found), len(operands), name)
+    if args.json:
+        print_json({name: one.to_dict() for name, one in found.items()})
+        return 0
+    shared = _shared_path(list(found))
+    where = f"each layer of {shared}" if shared else "each layer"
+    title = f"{unit.name}, {args.recipe}: {args.results[0]} x {args.results[1]} results of {where}"
+    named = {name.removeprefix(f"{shared}."): one for name, one in found.items()}
+    columns = ["layer", "over %", "inexact %", "swamped %", "SQNR dB", "max |sum|", "bits", "LSB"]
+    table(title, columns, [[n, *_layer_cells(one)] for n, one in named.items()])
+    print("bits, LSB: the narrowest lossless fixed-point register")
+    return 0
+
+
+def _shared_path(names: list[str]) -> str:
+    """Return the dotted path that all names, if there are several, begin with."""
+    parts = [name.split(".") for name in names]
+    if len(parts) < 2:
+        return ""
+    levels = zip(*parts, strict=False)
+    return ".".join(level[0] for level in takewhile(lambda x: len(set(x)) == 1, levels))
+
+
+def _layer_cells(found: sizing.Sizing) -> list[object]:
+    shares = (found.overflows, found.inexact, found.swamped)
+    return [
+        *(f"{100 * count / found.steps:.2g}" for count in shares),
+        f"{found.sqnr_db:.1f}",
+        f"{found.largest:.3g}",
+        found.fixed_width,
+        f"2^{found.fixed_lsb}",
+    ]
 
 
 def _size_rows(found: sizing.Sizing) -> list[list[object]]:
@@ -136,10 +191,19 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("unit")
     sub.add_argument(
-        "operands", type=Path, help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale"
+        "operands",
+        type=Path,
+        nargs="?",
+        help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale",
     )
     sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
     sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
+
+    from_model.add_options(sub)
+    sub.add_argument(
+        "--results", type=int, nargs=2, default=[64, 64], metavar=("M", "N"),
+        help="inputs and output channels of each layer, spread evenly",
+    )  # fmt: skip
 
     sub = commands.add("order", _order, "Whether the order of the products of a result matters")
     sub.add_argument("unit")

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import fpsim
 from fpsim import vectors
+from fpsim.cli import from_model
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.errors import FpsimError
 from fpsim.progress import bar, say
@@ -82,12 +82,7 @@ def register(commands: Commands) -> None:
 def _tile_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
     sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
-    sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
-    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
-    sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
-    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
-    sub.add_argument("--text", type=Path, help="what the model reads; default: Python's topics")
-    sub.add_argument("--window", type=int, default=128, help="tokens that the model reads")
+    from_model.add_options(sub)
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
@@ -163,27 +158,14 @@ def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
 
 
 def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> DotSource:
-    import torch
+    found = from_model.read(args, unit)
 
-    from fpsim.bridge import models, text
-    from fpsim.bridge.tiles import layer_operands, model_tiles
+    from fpsim.bridge.tiles import model_tiles
 
-    words = text.topics_text() if args.text is None else text.read_text(args.text)
-    loaded = models.load(args.from_model, say)
-    if loaded.tokenizer is None:
-        raise FpsimError(f"from-model: {args.from_model} reads no text")
-    tokens = text.windows(text.tokenize(loaded.tokenizer, words), 1, args.window)
-    say(f"running {loaded.name} on {unit.name}, {args.window} tokens")
-    operands = layer_operands(
-        loaded.model, {"input_ids": torch.as_tensor(tokens)}, args.recipe, unit, args.layer,
-        args.calibration,
-    )  # fmt: skip
-    source = {"model": loaded.name, "recipe": args.recipe, "layer": args.layer,
-              "tokens": args.window,
-              "text_sha256": hashlib.sha256(words.encode()).hexdigest()}  # fmt: skip
     return model_tiles(
-        operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags, source=source
-    )
+        found.operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags,
+        source=found.source,
+    )  # fmt: skip
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -53,6 +53,12 @@ def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan
     most = F64_BITS - 1 - stage.random_bits if stage.random_bits else 1000
     narrow = stage.width <= 51 and product.high - stage.lsb < most and sum(terms.bits) <= F64_BITS
     if steppable and narrow:
+        if stage.overflow is Overflow.SATURATE and product.low >= stage.lsb:
+            register = Span(stage.lsb, stage.lsb + stage.width - 1)
+            sums = register.union(product).times(2)
+            if sums.bits <= F32_BITS and _plain_sum(terms, sums) == "float":
+                why = f"sums before clamping fit {sums.bits} bits of float32"
+                return Plan.lane(step_named("clamped32"), why)
         step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
         return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
     return ROWS

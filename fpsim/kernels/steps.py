@@ -44,6 +44,8 @@ __all__ = [
 SLICE_REALS = ("per_last", "slice", "per_slice")
 #: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
 FIXED_REALS = ("per_lsb", "low", "high")
+#: Those of one on values: the range.
+CLAMPED_REALS = ("low_value", "high_value")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     return step
 
 
-# -- fixed point in float64 lanes ----------------------------------------------------------------
+# -- fixed point ---------------------------------------------------------------------------------
 
 
 def _fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
@@ -177,6 +179,13 @@ def _onto(acc: Vec, integer: Vec, p: Parameters, saturate: bool) -> Vec:
     return (p.reals["low"] > total).where(p.reals["low"], total)
 
 
+def _clamped_sum(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
+    """Add a product of the grid to a value of the register, and clamp: the lane holds the sum."""
+    total = a.intrinsic("fma", b, acc)
+    total = (total > p.reals["high_value"]).where(p.reals["high_value"], total)
+    return (p.reals["low_value"] > total).where(p.reals["low_value"], total)
+
+
 def _slice(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
     """Add a slice of the exact product, as an integer: the part between 2^s and 2^(s + w).
 
@@ -201,6 +210,7 @@ def _all_steps() -> dict[str, Step]:
         Step("float-saturate", FLOAT, native_saturating, clamp),
         Step("float-flush", FLOAT, native_flushing, ("smallest_normal",)),
         Step("slice", DOUBLE, _slice, SLICE_REALS),
+        Step("clamped32", FLOAT, _clamped_sum, CLAMPED_REALS),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
         Step("via-half", FLOAT, converted_half),

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model's linear layers multiply, as codes, and what a unit's accumulator makes of it.
+
+The model runs converted (`fpsim.bridge.convert`), so a layer sees what the layers before it
+computed on the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fpsim import sizing
+from fpsim.bridge.convert import conversion_of, convert, restore
+from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.operand import Operand, same_blocks
+from fpsim.bridge.product import derived_unit
+from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.errors import FpsimError
+from fpsim.spec import MacSpec
+from fpsim.unit import MacUnit, get_unit
+
+__all__ = ["layer_operands", "size_layer"]
+
+
+@torch.no_grad()
+def layer_operands(
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    recipe: str | Recipe = "mxfp4",
+    unit: str | MacSpec | MacUnit = "exact",
+    layer: str = "*",
+    calibration: Any = None,
+) -> dict[str, tuple[Operand, Operand]]:
+    """Return input and weight of each linear layer whose name matches ``layer``, as cast.
+
+    The model is converted, run on ``batch`` and restored.
+
+    Raises:
+        FpsimError: as `convert`; no such layer, one that stays float, or one the batch never met.
+    """
+    chosen = get_recipe(recipe)
+    convert(model, chosen, unit, calibration=calibration)
+    try:
+        replaced = conversion_of(model).replaced
+        names = [name for name in replaced if fnmatch(name, layer)]
+        if not names:
+            raise FpsimError(
+                f"layer: {layer!r} matches none of {len(replaced)}: {', '.join(replaced[:8])}, ..."
+            )
+        if chosen.weights_only:
+            raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
+        inputs: dict[str, Operand] = {}
+        handles = []
+        for name in names:
+            module = model.get_submodule(name)
+            assert isinstance(module, SimulatedLinear)
+            handles.append(module.register_forward_pre_hook(_recorder(inputs, name)))
+        try:
+            model(**batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        unmet = [name for name in names if name not in inputs]
+        if unmet:
+            raise FpsimError(f"layer: the text never reached {unmet[0]}")
+        return {name: (inputs[name], _weight(model, name)) for name in names}
+    finally:
+        restore(model)
+
+
+def _recorder(inputs: dict[str, Operand], name: str) -> Any:
+    def record(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(module, SimulatedLinear)
+        x = args[0]
+        for transform in module.transforms:
+            x = transform.inputs(x)
+        inputs[name] = module.cast_input(x)
+
+    return record
+
+
+def _weight(model: nn.Module, name: str) -> Operand:
+    module = model.get_submodule(name)
+    assert isinstance(module, SimulatedLinear)
+    return module.operand()
+
+
+def size_layer(
+    operands: tuple[Operand, Operand],
+    unit: str | MacSpec | MacUnit,
+    rows: int = 64,
+    columns: int = 64,
+) -> sizing.Sizing:
+    """Return what the unit's accumulator meets in a layer, on some of its results, over all of K.
+
+    Taken are ``rows`` inputs and ``columns`` output channels, spread evenly, or all there are.
+
+    Raises:
+        FpsimError: numbers that are not positive.
+    """
+    for name, value in (("rows", rows), ("columns", columns)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise FpsimError(f"{name}: {value!r} is not a positive integer")
+    a, b = same_blocks(*operands)
+    a, b = _spread(a, rows), _spread(b, columns)
+    mac = derived_unit(get_unit(unit), a, b)
+    codes, scales = b.columns
+    more: dict[str, Any] = {"a_scale": a.scales, "b_scale": scales}
+    if a.scales is not None or scales is not None:
+        more["block"] = b.block if a.scales is None else a.block
+    return sizing.study(mac, a.codes, codes, **more)
+
+
+def _spread(operand: Operand, count: int) -> Operand:
+    there = operand.codes.shape[0]
+    if count >= there:
+        return operand
+    return operand.rows(np.linspace(0, there - 1, count).astype(np.int64))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of commands that take the operands of a model's linear layers."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fpsim.errors import FpsimError
+from fpsim.progress import say
+from fpsim.unit import MacUnit
+
+if TYPE_CHECKING:  # torch is not needed by those who ask for no model
+    from fpsim.bridge.operand import Operand
+
+__all__ = ["FromModel", "add_options", "read"]
+
+
+class FromModel(NamedTuple):
+    """Input and weight of each layer as cast, and where they come from."""
+
+    operands: dict[str, tuple[Operand, Operand]]
+    source: dict[str, Any]
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add ``--from-model`` and what goes with it."""
+    sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
+    sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
+    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
+    sub.add_argument("--text", type=Path, help="what the model reads; default: Python's topics")
+    sub.add_argument("--window", type=int, default=128, help="tokens that the model reads")
+
+
+def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
+    """Run the model of the options on the unit and return what its layers multiply.
+
+    Raises:
+        FpsimError: a model that reads no text, or as `fpsim.bridge.layer_operands`.
+    """
+    import torch
+
+    from fpsim.bridge import layer_operands, models, text
+
+    words = text.topics_text() if args.text is None else text.read_text(args.text)
+    loaded = models.load(args.from_model, say)
+    if loaded.tokenizer is None:
+        raise FpsimError(f"from-model: {args.from_model} reads no text")
+    tokens = text.windows(text.tokenize(loaded.tokenizer, words), 1, args.window)
+    say(f"running {loaded.name} on {unit.name}, {args.window} tokens")
+    operands = layer_operands(
+        loaded.model, {"input_ids": torch.as_tensor(tokens)}, args.recipe, unit, args.layer,
+        args.calibration,
+    )  # fmt: skip
+    source = {"model": loaded.name, "recipe": args.recipe, "layer": args.layer,
+              "tokens": args.window,
+              "text_sha256": hashlib.sha256(words.encode()).hexdigest()}  # fmt: skip
+    return FromModel(operands, source)
