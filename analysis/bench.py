@@ -40,6 +40,7 @@ UNITS = (
     ("e2m1-chain-e5m10-rtz", 0),
     ("e2m1-chain-e5m10-sr8", 0),
     ("e2m1-chain-e8m7", 0),
+    ("e2m1-chain-e8m7-sr8", 0),
     ("e2m1-chain-e8m23", 0),
     ("e2m1-chain-e8m23-rtz", 0),
     ("e2m1-chain-e4m3fn", 0),

@@ -313,13 +313,16 @@ def _rounding_parameters(
 
 
 def _random_parameters(bits: int, place: int) -> dict[str, int]:
-    """Return the parameters of random integers that stand ``place`` bits up in a lane."""
-    count = integers_per_word(bits) if bits else 0
+    """Return the parameters of random integers that stand ``place`` bits up in a lane.
+
+    What would stand below the lane's last bit meets nothing there.
+    """
     return {
-        "random_place": place,
+        "random_place": max(place, 0),
+        "random_drop": max(-place, 0),
         "random_bits": bits,
         "random_mask": (1 << bits) - 1,
-        "random_count": count,
+        "random_count": integers_per_word(bits) if bits else 0,
     }
 
 

@@ -130,6 +130,17 @@ def test_what_bytes_cannot_hold() -> None:
     for code, fits in ((4, True), (2, False)):
         scales = {"a_scale": np.full((2, 6), code, np.uint32), "b_scale": np.full((6, 3), 254)}
         assert by_bytes(wide, 8, **scales) == fits
+    # Integers times 2^-80 and both scales 2^-40, of which float32 has 2^-80 but not 2^-160.
+    low = block_unit(8, "e2m1b40", "e2m1b40")
+    for code, fits in ((127 - 40, False), (127 - 30, True)):
+        scales = {"a_scale": np.full((2, 6), code), "b_scale": np.full((6, 3), code)}
+        scales["c"] = np.zeros((2, 3), np.uint32)
+        assert by_bytes(low, 8, **scales) == fits
+    # Integers times 2^20: a scale of 2^120 goes beyond, whatever the other takes back.
+    high = block_unit(8, "e2m1b-9", "e2m1b-9")
+    for code, fits in ((127 + 110, False), (127 + 90, True)):
+        scales = {"a_scale": np.full((2, 6), code), "b_scale": np.full((6, 3), 127 - 110)}
+        assert by_bytes(high, 8, **scales) == fits
     assert byte_power(exact("e8m23", a="e4m3fn").spec) is None
     assert byte_power(fixed(20, 0, a="int8", b="e1m2").spec) == -1
 

@@ -211,6 +211,7 @@ def test_no_kernel_is_left_out() -> None:
 @pytest.mark.parametrize(
     "kernel",
     ["half", "via-half", "float", "shifted32-rne", "masked32", "lane64-rdn-sticky", "lane32-sr-sticky",
+     "lane32-sr-sticky-seeded", "lane64-sr-sticky-seeded",
      "fixed64-rto-saturate", "double"],
 )  # fmt: skip
 @pytest.mark.usefixtures("narrow_vectors")

@@ -634,7 +634,7 @@ def test_bad_seeds_are_refused(seed: Any) -> None:
     ("stage", "kernel"),
     [
         (_sr("e4m3fn", 5), "masked32-sr-normal-saturate-seeded"),
-        (_sr("e5m10", 13, "saturate"), "masked32-sr-normal-saturate-seeded"),
+        (_sr("e5m10", 13, "saturate"), "masked32-sr-normal-inside-seeded"),
         (_sr("e5m10", 8), "masked32-sr-normal-inside-seeded-bytes"),
         (_sr("e5m10", 14), "lane64-sr-sticky-seeded"),
         (_sr("e5m10", 31), "lane64-sr-sticky-seeded"),
@@ -682,7 +682,7 @@ def test_stochastic_sums_small_enough_for_each_step() -> None:
 
     assert kernel("e5m10", -22, 5, 2.0**-24) == "masked32-sr-normal-inside"
     assert kernel("e5m10", -23, 5, 2.0**-24) == "masked32-sr"
-    assert kernel("e4m3fn", -7, 5, 2.0**-9) == "masked32-sr-normal-saturate"
+    assert kernel("e4m3fn", -7, 5, 2.0**-9) == "masked32-sr-normal-inside"
     assert kernel("e4m3fn", -8, 5, 2.0**-9) == "masked32-sr-saturate"
     # 36 (u + 1) ((1 + u)^K - 1) / u with u = 2^-10 is 65432 at K = 1045, 65532 at 1046.
     assert kernel("e5m10", 0, 1045, 0.0) == "masked32-sr-normal-inside"
@@ -690,6 +690,35 @@ def test_stochastic_sums_small_enough_for_each_step() -> None:
     assert kernel("e5m10", 0, 1, 65376.0) == "masked32-sr-normal-inside"
     assert kernel("e5m10", 0, 1, 65408.0) == "masked32-sr-normal"
     assert kernel("e5m10", 0, 1, 65472.0) == "masked32-sr-normal"  # becomes infinite
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("result", "bits", "kernel"),
+    [
+        ("e5m10", 16, "masked32-sr-normal-inside"),  # sums of 19 bits: nothing below float32's
+        ("e5m10", 32, "masked32-sr-normal-inside"),
+        ("e6m9", 16, "lane64-sr-sticky"),  # of 36 bits
+        ("e8m7", 8, "masked32-sr-normal-inside"),  # bfloat16 overflows where float32 does
+        ("e8m7", 16, "masked32-sr-normal-inside"),
+        ("e8m7", 17, "lane64-sr-sticky"),
+    ],
+)
+def test_many_random_bits(result: str, bits: int, kernel: str) -> None:
+    """More than a float32 has below the last place, where it holds every sum exactly."""
+    unit = chain(result, "sr", random_bits=bits)
+    rng = np.random.default_rng(8)
+    a, b = rng.integers(0, 16, (3, 40)), rng.integers(0, 16, (40, 5))
+    c = unit.result.encode(rng.integers(-900, 900, (3, 5)) / 4.0)
+    integers = RandomBits(2).integers(15, 40, bits).reshape(3, 5, 40)
+    expected = oracle_matmul(unit, a, b, c, random=integers)
+    assert unit.plan(a, b, c=c, random=RandomBits(2)).kernel == f"{kernel}-seeded"
+    assert np.array_equal(unit.matmul(a, b, c, random=RandomBits(2)), expected)
+    assert np.array_equal(unit.matmul(a, b, c, random=integers), expected)
+    c[1, 1] = unit.result.encode([unit.result.max_value])[0]  # type: ignore[union-attr]
+    c[2, 2] = unit.result.encode([2.0**-14])[0]
+    expected = oracle_matmul(unit, a, b, c, random=integers)
+    assert np.array_equal(unit.matmul(a, b, c, random=integers), expected)
 
 
 @pytest.mark.skipif("avx512vnni" not in HOST, reason="needs AVX512-VNNI")

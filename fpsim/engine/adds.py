@@ -49,30 +49,19 @@ def plan_chain(
     Without ``halves`` no lane is float16.
     """
     if stage.product is ProductRounding.FUSED:
-        plan = _plan_magic(stage, terms, start) or plan_adds(stage, terms, halves)
-        if plan.kernel == "masked32-sr-normal" and _stays_inside(stage, terms, count, start):
-            why = f"{plan.why}; {count} terms stay below {stage.format.max_value:g}"
-            return Plan.lane(step_named("masked32-sr-normal-inside"), why)
-        return plan
+        random = stage.rounding is Rounding.SR
+        plan = (
+            _plan_masked_random(stage, terms, count, start)
+            if random
+            else _plan_magic(stage, terms, start)
+        )
+        return plan or plan_adds(stage, terms, halves)
     node = plan_node(stage, terms)
     if node is None:
         return ROWS
     assert isinstance(node.step, Step)
     step = separate_step(node.step, stage.rounding is Rounding.RDN)
     return Plan.lane(step, f"products rounded first; {node.why}")
-
-
-def _stays_inside(stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None) -> bool:
-    """Return whether no sum is beyond the largest number, whichever way it was rounded.
-
-    With |t| <= T and u = 2^-m, |s_k| <= (|s_(k-1)| + T) (1 + u): a geometric series.
-    """
-    fmt = stage.format
-    first = np.zeros(1) if start is None else np.abs(fmt.decode(start))
-    unit = 2.0**-fmt.mantissa_bits
-    growth = math.exp(min(count * math.log1p(unit), 100.0))
-    bound = first.max() * growth + terms.largest * (1 + unit) * (growth - 1) / unit
-    return terms.finite and bool(bound * (1 + 1e-9) <= fmt.max_value)
 
 
 def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
@@ -156,7 +145,7 @@ def plan_adds(stage: Chain, terms: TermBounds, halves: bool = True) -> Plan:
             why = "float32 fused multiply-add, its subnormals flushed, is this unit's step"
             return Plan.lane(step_named("float-flush"), why)
     if in_float32 and fits_float32(product):
-        plan = _plan_by_lane(stage, q, product.low)
+        plan = _plan_by_lane(stage, q)
         if plan is not None:
             return plan
     for width, lane in ((32, F32_BITS), (64, F64_BITS)):
@@ -205,11 +194,8 @@ def _suffix(stage: Chain) -> str:
     return "-flush" * flush + "-saturate" * (stage.overflow is Overflow.SATURATE)
 
 
-def _plan_by_lane(stage: Chain, q: int, low: int) -> Plan | None:
-    """Return a plan that lets float32 lanes do the rounding, or None.
-
-    Terms have q bits and are multiples of 2^low.
-    """
+def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
+    """Return a plan that lets float32 lanes do the rounding, or None."""
     fmt, mode = stage.format, stage.rounding
     p = fmt.mantissa_bits + 1
     saturate = "-saturate" * (stage.overflow is Overflow.SATURATE)
@@ -227,25 +213,58 @@ def _plan_by_lane(stage: Chain, q: int, low: int) -> Plan | None:
     reachable = lane32_holds(stage) and top < F32_HIGH and 1 < p <= F32_BITS - 2
     if once and reachable:
         return Plan.lane(step_named(f"shifted32-rne{_suffix(stage)}"), why)
-    if mode is Rounding.SR and reachable:
-        return _plan_masked_random(stage, low)
     if directed and reachable:
         step = step_named(f"shifted32-{mode}{_suffix(stage)}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
     return None
 
 
-def _plan_masked_random(stage: Chain, low: int) -> Plan | None:
+def _plan_masked_random(
+    stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None
+) -> Plan | None:
     """Return a plan that adds random bits to those of float32 lanes, or None."""
     fmt, p = stage.format, stage.format.mantissa_bits + 1
-    if p + stage.random_bits > F32_BITS or "avx512f" not in host_features():
+    in_float32 = fits_float32(terms.a) and fits_float32(terms.b) and fits_float32(terms.span)
+    holds = in_float32 and max(terms.bits) <= F32_BITS and fmt.exponent_min >= F32_LOW
+    # The last place of a format without mantissa bits is its exponent's.
+    if not holds or fmt.mantissa_bits == 0 or "avx512f" not in host_features():
+        return None
+    first = np.zeros(1) if start is None else fmt.decode(start)
+    last = fmt.exponent_min - fmt.mantissa_bits
+    normal = terms.span.low >= last and fmt.subnormals is not Subnormals.FLUSH
+    inside = normal and _stays_inside(stage, terms, count, first)
+    fits = p + stage.random_bits <= F32_BITS or (
+        normal and _sum_bits(fmt, terms, first) <= F32_BITS
+    )
+    if not fits or not (inside or lane32_holds(stage)):
         return None
     why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
-    last = fmt.exponent_min - fmt.mantissa_bits
-    if low < last or fmt.subnormals is Subnormals.FLUSH:
+    if not normal:
         return Plan.lane(step_named(f"masked32-sr{_suffix(stage)}"), why)
     why = f"{why}; sums are multiples of 2^{last}, so small ones are exact"
-    return Plan.lane(step_named(f"masked32-sr-normal{_suffix(stage)}"), why)
+    if not inside:
+        return Plan.lane(step_named(f"masked32-sr-normal{_suffix(stage)}"), why)
+    why = f"{why}; {count} terms stay below {fmt.max_value:g}"
+    return Plan.lane(step_named("masked32-sr-normal-inside"), why)
+
+
+def _stays_inside(stage: Chain, terms: TermBounds, count: int, first: NDArray[np.float64]) -> bool:
+    """Return whether no sum is beyond the largest number, whichever way it was rounded.
+
+    With |t| <= T and u = 2^-m, |s_k| <= (|s_(k-1)| + T) (1 + u): a geometric series.
+    """
+    fmt = stage.format
+    unit = 2.0**-fmt.mantissa_bits
+    growth = math.exp(min(count * math.log1p(unit), 100.0))
+    bound = np.abs(first).max() * growth + terms.largest * (1 + unit) * (growth - 1) / unit
+    return terms.finite and bool(bound * (1 + 1e-9) <= fmt.max_value)
+
+
+def _sum_bits(fmt: FloatFormat, terms: TermBounds, first: NDArray[np.float64]) -> int:
+    """Return how many bits hold any accumulator plus a term, exactly."""
+    start = value_span(first) or terms.span
+    largest = max(fmt.exponent_max + 1, terms.span.high, start.high) + 1
+    return largest - min(terms.span.low, start.low)
 
 
 def with_seed(plan: Plan, stage: Stage) -> Plan:
@@ -262,7 +281,7 @@ def with_seed(plan: Plan, stage: Stage) -> Plan:
 def _adds_bytes(stage: Chain) -> bool:
     """Return whether a dot instruction adds the random integers: bytes times a byte 2^n, n < 7."""
     below = F32_BITS - 1 - stage.format.mantissa_bits - BYTE
-    return stage.random_bits == BYTE and below < BYTE - 1 and "avx512vnni" in host_features()
+    return stage.random_bits == BYTE and 0 <= below < BYTE - 1 and "avx512vnni" in host_features()
 
 
 def lane32_holds(stage: Chain) -> bool:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fpsim.byte_operands import WORD, byte_power
-from fpsim.engine.plan import F32_LEAST, Plan
+from fpsim.engine.plan import F32_LEAST, F32_MOST, Plan, inside
 from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import Source
 from fpsim.kernels.vector import host_features
 from fpsim.operands import MatmulOperands
-from fpsim.spans import block_of_scales, used_scales, value_span
+from fpsim.spans import Span, block_of_scales, used_scales, value_span
 from fpsim.spec import MacSpec
 from fpsim.stages import Exact, Fixed
 
@@ -48,13 +48,18 @@ def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None
     plain = isinstance(plan.step, Step) and plan.step.name in ("float", "double")
     if not plain or not isinstance(spec.accumulate, Exact | Fixed):
         return None
-    signs = 1 + spec.splits("a"), 1 + spec.splits("b")
-    return Source(True, block_of_scales(args) or FREE_SIZE, *signs)
+    size = block_of_scales(args)
+    if not size:
+        return Source(True, FREE_SIZE)
+    return Source(True, size, 1 + spec.splits("a"), 1 + spec.splits("b"))
 
 
 def _scales_fit(spec: MacSpec, args: MatmulOperands, power: int) -> bool:
-    """Return whether float32 holds the scales of ``a`` times 2^power."""
-    if args.a_scale is None:
-        return True
-    span = value_span(used_scales(spec, args, "a"))
-    return span is None or span.low + power >= F32_LEAST
+    """Return whether float32 holds scales of ``a``, and of both, times 2^power."""
+    spans = []
+    for name in ("a", "b"):
+        scaled = getattr(args, f"{name}_scale") is not None
+        found = value_span(used_scales(spec, args, name)) if scaled else None
+        spans.append(found or Span(0, 1))
+    moved = Span(spans[0].low + power, spans[0].high + power)
+    return all(inside(span, F32_LEAST, F32_MOST) for span in (moved, moved * spans[1]))

@@ -38,7 +38,8 @@ ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
 class Plan:
     """The kernel chosen for one matrix product and the reason it is exact.
 
-    ``kernel`` names a lane step, or ``limbs`` (a Kulisch accumulator), ``block limbs``
+    ``kernel`` names a lane step (after ``block`` and a size, of scaled sums of so many products,
+    after ``bytes``, in integers of a byte), or ``limbs`` (a Kulisch accumulator), ``block limbs``
     (the same for block sums that lanes made), ``slices`` and ``block slices`` (lanes sum the parts
     of all products or block sums that lie between two powers of two), ``rows`` (scalar code),
     ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the

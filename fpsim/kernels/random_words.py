@@ -2,7 +2,7 @@
 """Random integers of a register tile, one rounding after another: loaded, or made of streams.
 
 `fpsim.random_bits` defines the words of a stream and the integers that a word is cut into. A step
-gets its integers where it adds them: shifted up by the parameter ``random_place``.
+gets its integers where it adds them: shifted up by ``random_place``, or down by ``random_drop``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = [
     "SeededIntegers",
 ]
 
-#: Parameters of a step with random integers, and of one that makes them: bits below them; their
-#: own bits, a mask of so many, and how many a word has.
-RANDOM_INTEGERS = ("random_place",)
+#: Parameters of a step with random integers, and of one that makes them: bits below them, and how
+#: many of their last ones are dropped; their own bits, a mask of so many, and how many a word has.
+RANDOM_INTEGERS = ("random_place", "random_drop")
 SEEDED_INTEGERS = (*RANDOM_INTEGERS, "random_bits", "random_mask", "random_count")
 #: What counters advance by per word; see `fpsim.random_bits`.
 STEP = 0x9E3779B9
@@ -40,17 +40,15 @@ class LoadedIntegers:
         self, lanes: Lanes, cells: list[Cell], load: Callable[..., Any], parameters: Parameters
     ) -> None:
         self._lanes, self._cells, self._load = lanes, cells, load
-        self._place = parameters.integers["random_place"]
+        self._place, self._drop = (parameters.integers[name] for name in RANDOM_INTEGERS)
 
     def enter(self, before: Any) -> None:
         """Begin the body of the loop over K."""
 
     def take(self, rounding: Any) -> dict[Cell, Any]:
         """Return the integers of every cell for a rounding, given its number."""
-        return {
-            cell: _widened(self._lanes, self._load(cell, rounding)) << self._place
-            for cell in self._cells
-        }
+        found = {cell: _widened(self._lanes, self._load(cell, rounding)) for cell in self._cells}
+        return {cell: (bits >> self._drop) << self._place for cell, bits in found.items()}
 
     def leave(self, last: Any) -> None:
         """End the body of the loop over K."""
@@ -68,15 +66,15 @@ class SeededIntegers:
         self._lanes, self._cells, self._load = lanes, cells, load
         self._builder = lanes.builder
         self._words_type = ir.VectorType(_WORD, lanes.count)
-        place, self._bits, mask, count = (
+        place, drop, self._bits, mask, count = (
             self._word_parameter(parameters.integers[name]) for name in SEEDED_INTEGERS
         )
         self._count = self._builder.extract_element(count, ir.Constant(_WORD, 0))
         # In narrow lanes a rotation brings an integer to its place, in wide ones a shift does.
         self._rotates = lanes.bits == _WORD.width
-        none = ir.Constant(self._words_type, None)
-        self._start = self._builder.sub(none, place) if self._rotates else none
-        self._mask = self._builder.shl(mask, place) if self._rotates else mask
+        self._start = self._builder.sub(drop, place) if self._rotates else drop
+        kept = self._builder.lshr(mask, drop)
+        self._mask = self._builder.shl(kept, place) if self._rotates else kept
         self._place = parameters.integers["random_place"]
 
     def _word_parameter(self, parameter: Vec) -> Any:
