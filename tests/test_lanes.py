@@ -289,6 +289,17 @@ def test_a_bit_below_float64_breaks_a_tie(rounding: str, directed: bool, process
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
+def test_a_bit_below_the_parts_of_products_breaks_a_tie() -> None:
+    """As above, with 2^-40: c is far above the sum of products, and below it."""
+    unit = get_unit("amd-cdna1b")
+    low = 2.0**-20
+    a = unit.a.encode([[64.0, low, 0, 0], [64.0, -low, 0, 0], [-64.0, low, 0, 0]])
+    b = unit.b.encode(np.repeat([[64.0], [low], [0.0], [0.0]], 4, 1))
+    c = unit.result.encode([[2.0**36, 2.0**36 + 2.0**13, -(2.0**36), 2.0**-12]] * 3)
+    assert "split" in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
 def test_parts_of_products_cancel() -> None:
     """5 - 2.5 - 2.5 is 8 - 8 in parts cut at 2^3: nothing is left but c, or what is far below."""
     unit = get_unit("amd-cdna1b")
