@@ -378,6 +378,24 @@ def test_nodes_toward_negative_infinity_keep_the_sign_of_zero() -> None:
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
+@pytest.mark.usefixtures("narrow_vectors")
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        ("e2m1-tree16-e8m23-radix4", "free16"),
+        ("amd-cdna1b", "float-split"),
+        ("e2m1-chain-e8m7", "magic32-rne"),
+    ],
+)
+def test_sums_on_narrow_registers(name: str, kernel: str, processor: Any) -> None:
+    processor("f16c")
+    unit = get_unit(name)
+    a, b, c = operands(unit, 19, 11)
+    c[c == unit.result.encode(-0.0)] = 0
+    assert kernel in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
 def test_nodes_that_round_up_to_the_smallest_value() -> None:
     """Sums of 2^-40 become the smallest subnormal toward +infinity, and add up from there."""
     unit = unit_of(Tree(float_format("e4m3"), Rounding.RUP, products=16, radix=4), "e2m1b30")
