@@ -272,6 +272,34 @@ def test_nodes_add_in_float64(
         assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
 
 
+@pytest.mark.parametrize("rounding", sweep(["rne", "rup", "rdn", "rtz", "rto"], ["rne", "rup"]))
+@pytest.mark.parametrize("directed", [True, False])
+def test_a_bit_below_float64_breaks_a_tie(rounding: str, directed: bool, processor: Any) -> None:
+    """2^36 + 2^12 is halfway between two float32 numbers; 2^-18 more or less decides."""
+    if directed and "avx512f" not in HOST:
+        pytest.skip("needs AVX-512F")
+    processor(*HOST - ({"avx512f"} if not directed else set()))
+    tree = Tree(float_format("e8m23"), Rounding(rounding), products=4, radix=4)
+    unit = unit_of(tree, "e4m3fn")
+    low = 2.0**-9
+    a = unit.a.encode([[64.0, low, 0, 0], [64.0, -low, 0, 0], [0, low, 0, 0], [64.0, 0, 0, 0]])
+    b = unit.b.encode(np.repeat([[64.0], [low], [0.0], [0.0]], 4, 1))
+    c = unit.result.encode(np.array([[1.0, 1 + 2.0**-23, -1.0, -1 - 2.0**-23]] * 4) * 2.0**36)
+    assert "wide" in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_a_bit_below_the_parts_of_products_breaks_a_tie() -> None:
+    """As above, with 2^-40: c is far above the sum of products, and below it."""
+    unit = get_unit("amd-cdna1b")
+    low = 2.0**-20
+    a = unit.a.encode([[64.0, low, 0, 0], [64.0, -low, 0, 0], [-64.0, low, 0, 0]])
+    b = unit.b.encode(np.repeat([[64.0], [low], [0.0], [0.0]], 4, 1))
+    c = unit.result.encode([[2.0**36, 2.0**36 + 2.0**13, -(2.0**36), 2.0**-12]] * 3)
+    assert "split" in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
 def test_parts_of_products_cancel() -> None:
     """5 - 2.5 - 2.5 is 8 - 8 in parts cut at 2^3: nothing is left but c, or what is far below."""
     unit = get_unit("amd-cdna1b")
@@ -348,6 +376,24 @@ def test_nodes_toward_negative_infinity_keep_the_sign_of_zero() -> None:
     for start in (0.0, -0.0):
         c = unit.result.encode(np.full((5, 2), start))
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.usefixtures("narrow_vectors")
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        ("e2m1-tree16-e8m23-radix4", "free16"),
+        ("amd-cdna1b", "float-split"),
+        ("e2m1-chain-e8m7", "magic32-rne"),
+    ],
+)
+def test_sums_on_narrow_registers(name: str, kernel: str, processor: Any) -> None:
+    processor("f16c")
+    unit = get_unit(name)
+    a, b, c = operands(unit, 19, 11)
+    c[c == unit.result.encode(-0.0)] = 0
+    assert kernel in unit.plan(a, b, c=c).kernel
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
 def test_nodes_that_round_up_to_the_smallest_value() -> None:
