@@ -160,7 +160,8 @@ class DotFile(Generic[WordsT]):
 
     def columns(self) -> Columns:
         """Return all vectors."""
-        blocks = [columns for _, columns in self.blocks()]
+        none = np.empty((0, self.shape.widths.size), dtype=np.uint64)
+        blocks = [self.shape.columns(none), *(columns for _, columns in self.blocks())]
         return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
 
 
@@ -226,7 +227,7 @@ def _open(path: Path, schemas: tuple[int, ...]) -> DotFile[Any]:
     if any(not isinstance(d, str) or len(d) != 64 for d in digests):
         raise FpsimError(f"{file}: a sha256 is not 64 hexadecimal digits")
     ends = [s.start + s.count for s in sections]
-    if [0, *ends[:-1]] != [s.start for s in sections] or ends[-1:] not in ([], [manifest["count"]]):
+    if [0, *ends][:-1] != [s.start for s in sections] or ends[-1:] not in ([], [manifest["count"]]):
         raise FpsimError(f"{file}: sections do not cover the {manifest['count']} vectors")
     return DotFile(path, shape, manifest)
 
