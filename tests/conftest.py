@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numba
@@ -18,8 +19,12 @@ from fpsim.oracle import numbers
 
 # Side by side, workers that each start a thread per core only get into each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
     numba.set_num_threads(1)
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
 
 # Reproducible by default; FPSIM_HYPOTHESIS=explore looks further with fresh random examples.
 # There is no deadline because the first example of a kernel variant compiles it.

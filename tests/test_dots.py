@@ -106,7 +106,7 @@ def test_bytes_do_not_depend_on_pythons_hashes() -> None:
             [sys.executable, "-c", code], check=True, capture_output=True, text=True,
             env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }  # fmt: skip
     assert len(digests) == 1
 

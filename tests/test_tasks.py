@@ -182,7 +182,7 @@ def test_minilm_finds_topics() -> None:
 
 # -- attention's products under LLM-FP4 ----------------------------------------------------------
 
-RECIPE = "llm-fp4:quantize_attention=true"
+RECIPE = "llm-fp4:quantize_attention=true,rounds=1"
 
 
 def test_attentions_products_are_recorded_as_they_are() -> None:
