@@ -270,3 +270,16 @@ def test_rounded_products_toward_negative_infinity(result: str) -> None:
         for start in (0.0, -0.0):
             c = unit.result.encode(np.full((6, 2), start))
             assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_steps_are_filled_with_zeros_only_where_there_is_a_zero() -> None:
+    """E8M0 has none: its code 0 is 2^-127, which rounding up would see."""
+    stage = Tree(float_format("e8m23"), Rounding.RUP, products=96)
+    kernels = []
+    for name in ("e2m1", "e8m0"):
+        unit = unit_of(stage, "e8m0", name)
+        codes = np.random.default_rng(1).integers(120, 134, (3, 130))
+        other = codes.T % (1 << unit.b.bits)
+        kernels.append(unit.plan(codes, other).kernel)
+        assert np.array_equal(unit.matmul(codes, other), oracle_matmul(unit, codes, other))
+    assert kernels == ["subtrees", "rows"]

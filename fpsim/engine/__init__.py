@@ -34,6 +34,7 @@ from fpsim.engine.plan import (
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.kernels.tiles import Source, turn
+from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
 from fpsim.spans import (
@@ -82,6 +83,8 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     if isinstance(stage, Chunked):
         return _plan_chunks(spec, stage, args)
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
+        if stage.products and length % stage.products and not _has_zero(spec):
+            return ROWS  # a step that is not full is filled with products of zero
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
         return plan_subtrees(stage, product_bounds(spec, args))
@@ -97,6 +100,11 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         assert isinstance(stage, Exact)
         return plan_scaled_blocks(spec, args) or plan_slices(stage, bounds, length, args) or plan
     return plan
+
+
+def _has_zero(spec: MacSpec) -> bool:
+    """Return whether code 0 of an operand is zero, so that products of codes 0 are."""
+    return any(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
 
 
 def plan_terms(
