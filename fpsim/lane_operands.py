@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +44,11 @@ class Packed:
     def finite(self) -> bool:
         """Whether no operand is NaN or infinite."""
         return all(bool(np.isfinite(array).all()) for array in (self.a, self.b, self.x, self.y))
+
+    def rows(self, part: slice) -> Packed:
+        """Return the operands of some rows of the result, for steps that do not align."""
+        a, starts = (np.ascontiguousarray(x[:, part]) for x in (self.a, self.starts))
+        return replace(self, a=a, x=self.x[part], starts=starts)
 
 
 def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:

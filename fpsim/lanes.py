@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from fpsim.engine import Plan, float_shift, half_shift
 from fpsim.errors import FpsimError
 from fpsim.formats import Format, Subnormals
-from fpsim.kernels import panels
 from fpsim.kernels.gemm import gemm
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, half_bits, pack, powers
+from fpsim.lane_random import cubes, streams
 from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, integers_per_word
@@ -25,7 +25,7 @@ from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
-from fpsim.stages import Addend, Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
+from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
 __all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
 
@@ -84,7 +84,10 @@ class _Job:
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
         first = None if start is None else stage.initial.integers(start)
-        if "per_lsb" in self.step.reals:  # on the grid's integers
+        if self.step.name.startswith("integer64"):  # on the grid's integers, as bits
+            begin = None if first is None else first.view(np.float64)
+            integers = self._run(begin, random).view(np.int64)
+        elif "per_lsb" in self.step.reals:  # on the grid's integers, as numbers
             begin = None if first is None else first.astype(np.float64)
             integers = self._run(begin, random).astype(np.int64)
         elif self.step.reals:  # on values that the grid holds
@@ -94,6 +97,8 @@ class _Job:
             sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
+        if stage.sums_first:
+            integers = np.clip(integers, stage.initial.min_integer, stage.initial.max_integer)
         used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - stage.width)
         codes = (integers.view(np.uint64) & used).astype(stage.initial.dtype)
         return codes if stage.convert is None else convert_fixed(stage, codes)
@@ -121,20 +126,28 @@ class _Job:
         if start is not None:
             c[:m, :n] = start
         reals, integers = parameters or self._parameters()
-        a, b = packed.a, packed.b
         half = str(self.step.real) == "half"
         if half:
             c, reals = half_bits(c), half_bits(reals)
-        cube = _NO_RANDOM
-        if self.step.random:
-            assert random is not None
-            blocks = a.shape[-1] * self.source.per_word // self.source.size
-            rounds = blocks * self.source.quadrants
-            cube = _pack_random(random, self.shape, c.shape, rounds)
         run = gemm(self.step, self.tile, self.source)
-        scales = packed.x, packed.y, packed.x_powers, packed.y_powers
-        run(a, b, c, reals, integers, cube, *scales, packed.starts)
+        parts: Iterable[tuple[slice, Array]] = [(slice(0, c.shape[0]), _NO_RANDOM)]
+        if self.step.random:
+            parts = self._random_parts(random, c.shape)
+        for rows, cube in parts:
+            part = packed if rows.stop - rows.start == c.shape[0] else packed.rows(rows)
+            scales = part.x, part.y, part.x_powers, part.y_powers
+            run(part.a, part.b, c[rows], reals, integers, cube, *scales, part.starts)
         return (c.view(np.float16) if half else c)[:m, :n]
+
+    def _random_parts(
+        self, random: Array | RandomBits | None, padded: tuple[int, int]
+    ) -> Iterable[tuple[slice, Array]]:
+        """Return rows of the result and their random integers, or streams."""
+        assert random is not None
+        if isinstance(random, RandomBits):
+            return [(slice(0, padded[0]), streams(random, self.shape, padded))]
+        blocks = self.packed.a.shape[-1] * self.source.per_word // self.source.size
+        return cubes(random, padded, blocks * self.source.quadrants, self.tile.rows)
 
 
 def _dtype(step: AnyStep) -> Any:
@@ -217,19 +230,6 @@ def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array 
     return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
 
 
-def _pack_random(
-    random: Array | RandomBits, shape: tuple[int, int], padded: tuple[int, int], rounds: int
-) -> Array:
-    """Return random integers (M, T, N), or their streams (M, 1, N), for padded sizes."""
-    if isinstance(random, RandomBits):
-        streams = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
-        streams[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
-        return streams
-    out = np.zeros((padded[0], rounds, padded[1]), dtype=random.dtype)
-    panels.transpose_rounds(random, out)
-    return out
-
-
 def _parameters(
     stage: Chain | Exact | Fixed | Aligned | Tree,
     step: AnyStep,
@@ -251,11 +251,12 @@ def _parameters(
             "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
         integers = _random_parameters(stage.random_bits, 0)
+        integers |= {"least": stage.initial.min_integer, "most": stage.initial.max_integer}
     else:
         reals, integers = _rounding_parameters(stage, step, dtype)
     if isinstance(stage, Aligned):
-        more_reals, more_integers = _window_parameters(stage, dtype)
-        reals, integers = reals | more_reals, integers | more_integers
+        for more in (_window_parameters(stage, dtype), _container_parameters(stage)):
+            reals, integers = reals | more[0], integers | more[1]
     reals |= constants
     return (
         np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
@@ -340,15 +341,40 @@ def _window_parameters(stage: Aligned, dtype: Any) -> tuple[dict[str, float], di
         "modulus": 2.0 * half,
         "per_modulus": 0.5 / half,
     }
-    integers = {"unit_bits": (stage.fraction_bits + 2 * lane_bias) << lane_mantissa}
-    if stage.addend is Addend.JOINED:
-        limit, reach = stage.product_limit, stage.join_reach
-        reals |= {
-            "per_sum_unit": np.ldexp(1.0, -stage.join_sum_bits),
-            "per_addend_unit": np.ldexp(1.0, -stage.join_addend_bits),
-            "reach": np.ldexp(1.0, -(reach or 0)),
-            "product_limit": np.inf if limit is None else np.ldexp(1.0, limit),
-        }
-        for name, bits in (("sum", stage.join_sum_bits), ("addend", stage.join_addend_bits)):
-            integers[f"{name}_unit_bits"] = (bits + 2 * lane_bias) << lane_mantissa
+    limit, reach = stage.product_limit, stage.join_reach
+    sum_bits, addend_bits = stage.join_sum_bits, stage.join_addend_bits
+    reals |= {
+        "per_sum_unit": np.ldexp(1.0, -sum_bits),
+        "per_addend_unit": np.ldexp(1.0, -addend_bits),
+        "per_joined_unit": np.ldexp(1.0, -max(sum_bits, addend_bits)),
+        "reach": np.ldexp(1.0, -(reach or 0)),
+        "product_limit": np.inf if limit is None else np.ldexp(1.0, limit),
+    }
+    integers = {
+        f"{name}unit_bits": (bits + 2 * lane_bias) << lane_mantissa
+        for name, bits in (
+            ("", stage.fraction_bits),
+            ("sum_", sum_bits),
+            ("addend_", addend_bits),
+        )
+    }
+    integers |= {
+        "sum_rise": sum_bits - stage.fraction_bits,
+        "sum_up": max(addend_bits - sum_bits, 0),
+        "addend_up": max(sum_bits - addend_bits, 0),
+        "unused_bits": 64 - (stage.width or 64),
+        "least_sum": -int(half),
+        "most_sum": int(half) - 1,
+    }
     return reals, integers
+
+
+def _container_parameters(stage: Aligned) -> tuple[dict[str, float], dict[str, int]]:
+    """Return the limits and the shift of the format that an addend which joins late has."""
+    fmt = stage.result
+    assert stage.overflow is not None
+    limits = np.array(fmt.limits(Rounding.RNE, stage.overflow)[:2], dtype=fmt.dtype)
+    positive, negative = fmt.decode(limits)
+    reals = {"largest": fmt.max_value, "over_positive": positive, "over_negative": negative}
+    shift = _lane_layout(np.float64)[0] - fmt.mantissa_bits
+    return {f"container_{name}": x for name, x in reals.items()}, {"container_shift": shift}

@@ -33,7 +33,7 @@ from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds, format_span, value_span
 from fpsim.stages import Block, Chain, ProductRounding, Stage, Tree
 
-__all__ = ["plain_start", "plan_adds", "plan_chain", "plan_node", "with_seed"]
+__all__ = ["plan_adds", "plan_chain", "plan_node", "start_span", "with_seed"]
 
 BYTE = 8
 
@@ -81,15 +81,14 @@ def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
     return plan if plan.step is not None else None
 
 
-def plain_start(fmt: FloatFormat, start: NDArray[Any] | None) -> Span | None:
-    """Return a span of initial values, None if one of them is -0, infinite or NaN."""
+def start_span(fmt: FloatFormat, start: NDArray[Any] | None) -> tuple[Span, bool]:
+    """Return a span of the finite initial values, and whether one is -0, infinite or NaN."""
     nothing = Span(0, 0)
     if start is None:
-        return nothing
+        return nothing, False
     values = fmt.decode(start)
-    if not np.isfinite(values).all() or np.any((values == 0) & np.signbit(values)):
-        return None
-    return value_span(values) or nothing
+    special = not np.isfinite(values).all() or np.any((values == 0) & np.signbit(values))
+    return value_span(values) or nothing, bool(special)
 
 
 def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> Plan | None:
@@ -106,8 +105,8 @@ def _plan_magic(stage: Chain, terms: TermBounds, start: NDArray[Any] | None) -> 
     holds = fits_float32(terms.a) and fits_float32(terms.b) and max(terms.bits) <= F32_BITS
     if not (nearest or odd or truncates) or not holds or not terms.finite or p < 2:
         return None
-    first = plain_start(fmt, start)
-    if first is None or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+    first, special = start_span(fmt, start)
+    if special or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
         return None
     sums = replace(terms.span, high=terms.span.high + p + 1).union(first)
     if not fits_float32(replace(sums, high=sums.high + 2 + F32_BITS - p)):

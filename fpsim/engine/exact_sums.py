@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fpsim.engine.plan import F32_BITS, F64_BITS, F64_RANGE, ROWS, Plan, fits_float32, float_shift
+from fpsim.engine.plan import (
+    F32_BITS,
+    F64_BITS,
+    F64_RANGE,
+    INT64_BITS,
+    ROWS,
+    Plan,
+    fits_float32,
+    float_shift,
+)
 from fpsim.kernels.steps import step_named
 from fpsim.kernels.tiles import Source
 from fpsim.names import E8M0
@@ -39,29 +48,64 @@ def plan_fixed(stage: Fixed, terms: TermBounds, length: int, start: Any) -> Plan
     integers = np.zeros(1, np.int64) if start is None else stage.initial.integers(start)
     first = max(int(integers.max()), -int(integers.min()))
     integer_bits = total.high - stage.lsb
-    harmless = stage.overflow is Overflow.WRAP or (
-        integer_bits < 63 and (1 << max(integer_bits, 0)) + first <= stage.initial.max_integer
+    # What is clamped once, at the end, is so after the lanes.
+    harmless = (
+        stage.overflow is Overflow.WRAP
+        or stage.sums_first
+        or (integer_bits < 63 and (1 << max(integer_bits, 0)) + first <= stage.initial.max_integer)
     )
     if product.low >= stage.lsb and integer_bits < 63 and harmless:
         plain = _plain_sum(terms, total)
         if plain is not None:
             why = f"nothing is rounded or clamped; partial sums fit {total.bits} bits of {plain}"
+            if stage.sums_first:
+                why = f"partial sums fit {total.bits} bits of {plain} before they are clamped"
             return Plan.lane(step_named(plain), why)
-    rounded = Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length)
-    wraps_in_lane = stage.overflow is Overflow.WRAP and rounded.high - stage.lsb < 52
-    steppable = wraps_in_lane or (stage.overflow is Overflow.SATURATE and not stage.sums_first)
+    if sum(terms.bits) > F64_BITS:
+        return ROWS
+    return _plan_float_grid(stage, terms, length) or _plan_integer_grid(stage, terms, length)
+
+
+def _rounded_bits(stage: Fixed, product: Span, length: int) -> int:
+    """Return how many bits hold a sum of products that were rounded onto the grid."""
+    return Span(stage.lsb, max(product.high, stage.lsb + 1)).times(length).bits
+
+
+def _plan_float_grid(stage: Fixed, terms: TermBounds, length: int) -> Plan | None:
+    """Plan the grid's integers as float64 numbers, or what float32 holds of a grid, or None."""
+    product, wraps = terms.span, stage.overflow is Overflow.WRAP or stage.sums_first
+    fits = not wraps or _rounded_bits(stage, product, length) < 52
     most = F64_BITS - 1 - stage.random_bits if stage.random_bits else 1000
-    narrow = stage.width <= 51 and product.high - stage.lsb < most and sum(terms.bits) <= F64_BITS
-    if steppable and narrow:
-        if stage.overflow is Overflow.SATURATE and product.low >= stage.lsb:
-            register = Span(stage.lsb, stage.lsb + stage.width - 1)
-            sums = register.union(product).times(2)
-            if sums.bits <= F32_BITS and _plain_sum(terms, sums) == "float":
-                why = f"sums before clamping fit {sums.bits} bits of float32"
-                return Plan.lane(step_named("clamped32"), why)
-        step = step_named(f"fixed64-{stage.rounding}-{stage.overflow}")
-        return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
-    return ROWS
+    if not fits or stage.width > 51 or product.high - stage.lsb >= most:
+        return None
+    if not wraps and product.low >= stage.lsb:
+        register = Span(stage.lsb, stage.lsb + stage.width - 1)
+        sums = register.union(product).times(2)
+        if sums.bits <= F32_BITS and _plain_sum(terms, sums) == "float":
+            why = f"sums before clamping fit {sums.bits} bits of float32"
+            return Plan.lane(step_named("clamped32"), why)
+    step = step_named(f"fixed64-{stage.rounding}-{'wrap' if wraps else 'saturate'}")
+    return Plan.lane(step, "the grid's integers below 2^52 are exact in float64 lanes")
+
+
+def _plan_integer_grid(stage: Fixed, terms: TermBounds, length: int) -> Plan:
+    """Plan the grid's integers as 64-bit integers: modulo 2^64, or clamped after every add.
+
+    A product beyond 2^62 units clamps a register of 62 bits as one of 2^62 does.
+    """
+    product = terms.span
+    inside = max(abs(product.low), abs(product.high)) + abs(stage.lsb) <= F64_RANGE
+    small = product.high - stage.lsb <= INT64_BITS
+    if stage.sums_first:
+        fits = _rounded_bits(stage, product, length) <= INT64_BITS
+    else:
+        fits = stage.overflow is Overflow.WRAP or stage.width <= INT64_BITS or small
+    if not (inside and fits):
+        return ROWS
+    wraps = stage.overflow is Overflow.WRAP or stage.sums_first
+    step = step_named(f"integer64-{stage.rounding}-{'wrap' if wraps else 'saturate'}")
+    how = "modulo 2^64" if wraps else "clamped"
+    return Plan.lane(step, f"float64 holds what is added; sums are 64-bit integers, {how}")
 
 
 def plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Plan:

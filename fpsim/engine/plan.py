@@ -28,6 +28,8 @@ F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
 #: The same without "normal": what a float32 operand can be.
 F32_LEAST, F32_MOST = -149, 128
 F64_BITS = 53
+#: Magnitude bits of sums in 64-bit integers, one to spare.
+INT64_BITS = 62
 #: Exponents whose float64 sums neither overflow nor lose what is below the normal numbers.
 F64_RANGE = 960
 #: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fpsim.engine.adds import plain_start, plan_adds, plan_node
+from fpsim.engine.adds import plan_adds, plan_node, start_span
 from fpsim.engine.plan import (
     F32_BITS,
     F32_HIGH,
@@ -25,7 +25,7 @@ from fpsim.engine.plan import (
     is_ieee,
 )
 from fpsim.formats import FloatFormat, Subnormals
-from fpsim.kernels.nodes import Node, binary_node, exact_node, lane_node, wide_node
+from fpsim.kernels.nodes import Node, binary_node, exact_node, lane_node, sliced_node, wide_node
 from fpsim.kernels.steps import Step
 from fpsim.kernels.tree_steps import tree_step
 from fpsim.kernels.vector import host_features
@@ -37,6 +37,8 @@ __all__ = ["NO_ADDEND", "plan_subtree", "plan_subtrees", "plan_tree", "subtree_l
 
 #: Children of a node whose exact sum is grown as an expansion: n (n - 1) / 2 two-term sums.
 MAX_EXPANSION = 16
+#: Cuts that make slices of children: their sums are added as an expansion.
+MAX_SLICES = 12
 #: How a subtree ends.
 NO_ADDEND = "none"
 
@@ -56,23 +58,31 @@ def plan_tree(
 ) -> Plan:
     """Return the plan of a tree over ``count`` terms, or steps of its own number of them."""
     size = count if stage.products is None else stage.products
-    return plan_subtree(stage, terms, size, str(stage.addend), plain_start(stage.format, start))
+    return plan_subtree(stage, terms, size, str(stage.addend), *start_span(stage.format, start))
 
 
 def plan_subtree(
-    stage: Tree, terms: TermBounds, size: int, joins: str = NO_ADDEND, first: Span | None = None
+    stage: Tree,
+    terms: TermBounds,
+    size: int,
+    joins: str = NO_ADDEND,
+    first: Span | None = None,
+    special: bool = False,
 ) -> Plan:
     """Return the plan of a tree over ``size`` terms, with its own way of joining an addend.
 
-    ``first`` is the span of initial addends, if there are any and none is -0, infinite or NaN.
+    ``first`` is the span of finite initial addends, if it is known; ``special`` says that one is
+    -0, infinite or NaN.
     """
     if size > MAX_UNROLLED:
         return ROWS
     found = (
         _plain(stage, terms, size, joins)
         or _binary(stage, terms, joins)
-        or _cut(stage, terms, size, first)
+        or _cut(stage, terms, size, first, special)
+        or _sliced(stage, terms, size, few=True)
         or _exact(stage, terms, size, joins)
+        or _sliced(stage, terms, size)
     )
     if found is None:
         return ROWS
@@ -158,10 +168,10 @@ def _lane_node(stage: Tree, terms: TermBounds, total: Span) -> Node | None:
     return lane_node(closed, joining)
 
 
-def _wide_node(stage: Tree, split: bool = False) -> Node:
+def _wide_node(stage: Tree, split: bool = False, special: bool = False) -> Node:
     """Return the node that float64 lanes compute."""
     directed = "avx512f" in host_features()
-    return wide_node(str(stage.rounding), _is_native(stage), directed, split)
+    return wide_node(str(stage.rounding), _is_native(stage), directed, split, special)
 
 
 def _is_native(stage: Tree) -> bool:
@@ -170,13 +180,15 @@ def _is_native(stage: Tree) -> bool:
     return nearest and is_ieee(stage.format, 8, 23, 127)
 
 
-def _cut(stage: Tree, terms: TermBounds, size: int, first: Span | None) -> _Found | None:
+def _cut(
+    stage: Tree, terms: TermBounds, size: int, first: Span | None, special: bool
+) -> _Found | None:
     """Return nodes over products cut in two, or None.
 
     Of n products, multiples of 2^low below 2^high, the parts below 2^c add up below
     n * 2^(c - 1), those above to multiples of 2^c, and to less than half the magic number. Zeros
     lose their sign, which only an addend of -0 shows; an addend beyond P + 1 bits above the sum of
-    products stays as it is.
+    products stays as it is. Where an addend is -0, infinite or NaN (``special``), the node looks.
     """
     low, high, carries = terms.span.low, terms.span.high, (size - 1).bit_length()
     fused = stage.product is ProductRounding.FUSED and stage.lanes == 1
@@ -188,7 +200,35 @@ def _cut(stage: Tree, terms: TermBounds, size: int, first: Span | None) -> _Foun
     if not (fused and whole and inside and exact and _is_native(stage)):
         return None
     why = f"products are cut at 2^{cut}: both their parts add up exactly in float64"
-    return _Found(_wide_node(stage, True), why, 1, {"split": math.ldexp(1.5, cut + F64_BITS - 1)})
+    node = _wide_node(stage, True, special)
+    return _Found(node, why, 1, {"split": math.ldexp(1.5, cut + F64_BITS - 1)})
+
+
+def _sliced(stage: Tree, terms: TermBounds, size: int, few: bool = False) -> _Found | None:
+    """Return nodes over children cut into slices, each with exact sums in float64, or None.
+
+    A rounded sum is at most twice as large, or the smallest value of the format; it is a multiple
+    of 2^low too, unless it overflows. Of n children the parts below the lowest cut 2^c add up
+    below n * 2^(c - 1), and those of the slice above to less than half its magic number, being
+    at most half of the next cut. With ``few`` there are at most half as many slices as children.
+    """
+    fmt, fused = stage.format, stage.product is ProductRounding.FUSED
+    children = min(stage.radix, size)
+    carries, all_carries = (children - 1).bit_length(), (size - 1).bit_length()
+    top = max(terms.span.high, fmt.exponent_min + 1) + 2 * all_carries + 1
+    low = min(terms.span.low, fmt.exponent_max - fmt.mantissa_bits)
+    cuts = [low + F64_BITS - carries]
+    while top + carries + 1 > cuts[0] + F64_BITS - 2:
+        cuts.insert(0, cuts[0] + F64_BITS - 3 - carries)
+    whole = sum(terms.bits) <= F64_BITS and stage.lanes == 1
+    inside = max(abs(low), abs(cuts[0] + F64_BITS)) <= F64_RANGE
+    if not (whole and inside) or len(cuts) > (children // 2 - 1 if few else MAX_SLICES):
+        return None
+    node = sliced_node(str(stage.rounding), len(cuts))
+    magic = {f"slice{i}": math.ldexp(1.5, cut + F64_BITS - 1) for i, cut in enumerate(cuts)}
+    first = "children" if fused else "rounded children"
+    why = f"{first} are cut into {len(cuts) + 1} slices that add up exactly in float64"
+    return _Found(node, why, 1, magic)
 
 
 def _binary(stage: Tree, terms: TermBounds, joins: str) -> _Found | None:

@@ -17,12 +17,15 @@ from fpsim.engine.plan import (
     F32_HIGH,
     F32_LOW,
     F64_BITS,
+    F64_RANGE,
+    INT64_BITS,
     ROWS,
     Plan,
     fits_float32,
     float_shift,
     is_ieee,
 )
+from fpsim.kernels.integer_windows import IntegerWindow, window_step
 from fpsim.kernels.joined_steps import joined_integer_step, joined_step
 from fpsim.kernels.vector import host_features
 from fpsim.kernels.window_steps import LANES, aligned_step, integer_step, whole_step
@@ -40,15 +43,21 @@ CONVERSIONS = (Rounding.RNE, Rounding.RTZ, Rounding.RUP, Rounding.RDN)
 
 def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
     """Return the plan of an aligned window that starts at codes (None: +0)."""
-    late = stage.addend is Addend.LATE
-    limited = stage.product_limit is not None and terms.span.high > stage.product_limit
     if sum(terms.bits) > F64_BITS:
         return ROWS
+    limited = stage.product_limit is not None and terms.span.high > stage.product_limit
     if stage.addend is Addend.JOINED:
-        integers = _plan_joined_integers(stage, terms, start)
-        return integers or _plan_joined(stage, terms, limited)
-    if limited or (late and stage.format != stage.container):
-        return ROWS
+        plan = _plan_joined_integers(stage, terms, start) or _plan_joined(stage, terms, limited)
+    else:
+        plan = None if limited else _plan_floats(stage, terms, start)
+    return plan or _plan_wide_integers(stage, terms, limited)
+
+
+def _plan_floats(stage: Aligned, terms: TermBounds, start: Any) -> Plan | None:
+    """Plan a window whose addend is early or late and whose integers floats hold, or None."""
+    late = stage.addend is Addend.LATE
+    if late and stage.format != stage.container:
+        return None
     bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
     if stage.width is not None:
         bits = max(bits, stage.width)
@@ -71,7 +80,37 @@ def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
             stage.signed_zero,
         )
         return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
-    return ROWS
+    return None
+
+
+def _plan_wide_integers(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:
+    """Plan a window of any settings in 64-bit integers, rounded to odd in float64 at last."""
+    joined = stage.addend is Addend.JOINED
+    finest = stage.fraction_bits
+    if joined:
+        finest = max(finest, stage.join_sum_bits, stage.join_addend_bits)
+    bits = finest + terms.headroom + (stage.products + 1).bit_length()
+    inside = max(abs(terms.span.low), abs(terms.span.high)) <= F64_RANGE // 2
+    spare = F64_BITS - (stage.result.mantissa_bits + 1)
+    if bits > INT64_BITS or not inside or spare < 2:
+        return ROWS
+    second = {Addend.LATE: str(stage.late_rounding), Addend.JOINED: str(stage.join_rounding)}
+    window = IntegerWindow(
+        stage.products,
+        str(stage.align),
+        str(stage.rounding),
+        str(stage.addend),
+        second.get(stage.addend, ""),
+        stage.lanes,
+        joined and stage.join_reach is not None,
+        "" if stage.width is None else str(stage.width_overflow),
+        stage.normalised,
+        stage.signed_zero,
+        limited,
+        terms.finite,
+    )
+    why = f"sums fit {bits} <= {INT64_BITS} bits of an integer, then are rounded to odd in"
+    return Plan.lane(window_step(window), f"{why} {F64_BITS} bits")
 
 
 def _plan_integers(stage: Aligned, terms: TermBounds, bits: int) -> Plan | None:
@@ -209,13 +248,13 @@ def _plan_joined_integers(stage: Aligned, terms: TermBounds, start: Any) -> Plan
     return Plan.lane(step, f"{why}, {lost} more as its odd last bit" if lost else why)
 
 
-def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan:
+def _plan_joined(stage: Aligned, terms: TermBounds, limited: bool) -> Plan | None:
     """Plan a window joined with c in a second one, whose two grids must fit a lane together."""
     grown = terms.headroom + (stage.products + 1).bit_length()
     finest = max(stage.fraction_bits, stage.join_sum_bits, stage.join_addend_bits)
     bits = finest + grown + 1
     if stage.width is not None or stage.normalised or bits > F64_BITS:
-        return ROWS
+        return None
     modes = (str(stage.align), str(stage.join_rounding), str(stage.rounding))
     reach = stage.join_reach is not None
     step = joined_step(stage.products, stage.lanes, *modes, reach, limited, stage.signed_zero)

@@ -19,7 +19,7 @@ from fpsim.kernels.window_steps import (
     power_of,
 )
 
-__all__ = ["joined_integer_step", "joined_step"]
+__all__ = ["JOINED_REALS", "binades", "joined_integer_step", "joined_step", "overflowed"]
 
 #: Beyond those of an aligned step: units and their inverses of the second window's two grids, how
 #: far c may lie below, and the product that overflows.
@@ -61,7 +61,7 @@ def joined_step(
             x, y = source.pair(i)
             product = x * y
             if limited:
-                product = _overflowed(product, p.reals["product_limit"])
+                product = overflowed(product, p.reals["product_limit"])
             return (total + round_integer(product * per_power, align),)
 
         (total,) = source.fold(own, (acc.lanes.constant(0.0, False),), add)
@@ -98,7 +98,7 @@ def joined_step(
     return GroupStep(name, DOUBLE, terms, step, JOINED_REALS, JOINED_INTEGERS, powers=True)
 
 
-def _overflowed(product: Vec, limit: Vec) -> Vec:
+def overflowed(product: Vec, limit: Vec) -> Vec:
     """Return infinity of its sign for a product that reaches the limit."""
     infinity = product.lanes.constant(float("inf"), False).intrinsic("copysign", product)
     return (product.magnitude_bits.as_real >= limit).where(infinity, product)
@@ -141,8 +141,8 @@ def joined_integer_step(
         for first in range(1, lanes):
             other, power = window(source, p, first)
             joint = larger(top, power)
-            total = total.shifted_down(_binades(joint, top))
-            total = total + other.shifted_down(_binades(joint, power))
+            total = total.shifted_down(binades(joint, top))
+            total = total + other.shifted_down(binades(joint, power))
             top = joint
         power = power_of(acc, p)
         second = larger(power, top)
@@ -151,7 +151,7 @@ def joined_integer_step(
         if reach:
             near = power >= second * p.reals["reach"]
             addend = near.where(addend, acc.lanes.constant(0, True))
-        distance = _binades(second, top)
+        distance = binades(second, top)
         more = (distance > kept).where(acc.lanes.constant(kept, True), distance)
         value = (addend << more) + _floor_to_odd(total, distance - more, lost)
         unit = (second.as_bits - (more << acc.lanes.mantissa_bits)).as_real * p.reals["per_unit"]
@@ -161,7 +161,7 @@ def joined_integer_step(
     return GroupStep(name, FLOAT, terms, step, JOINED32_REALS, ALIGNED_INTEGERS, powers=True)
 
 
-def _binades(upper: Vec, lower: Vec) -> Vec:
+def binades(upper: Vec, lower: Vec) -> Vec:
     """Return the distance of the exponents of two powers of two."""
     return (upper.as_bits - lower.as_bits) >> upper.lanes.mantissa_bits
 

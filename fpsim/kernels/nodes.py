@@ -14,7 +14,16 @@ from fpsim.kernels.steps import Step
 from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, odd_sum, ordered_sum, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, Vec
 
-__all__ = ["Child", "Node", "binary_node", "exact_node", "lane_node", "plain_sum", "wide_node"]
+__all__ = [
+    "Child",
+    "Node",
+    "binary_node",
+    "exact_node",
+    "lane_node",
+    "plain_sum",
+    "sliced_node",
+    "wide_node",
+]
 
 #: A child of a node: two factors of a product, or a value and None.
 Child = tuple[Vec, Vec | None]
@@ -75,20 +84,27 @@ def lane_node(closed: Step, joining: Step) -> Node:
 
 
 @cache
-def wide_node(rounding: str, native: bool, directed: bool, split: bool) -> Node:
+def wide_node(
+    rounding: str, native: bool, directed: bool, split: bool, special: bool = False
+) -> Node:
     """Return the node of children whose sums are exact in float64 lanes, or in two of them.
 
     The accumulator is added to that sum by rounding to odd, with at least two bits more than the
     result has. ``native`` says that the result is a float32, to nearest even, ``directed`` that the
     processor rounds as it is told. With ``split`` (only where ``native``) each child is cut at a
-    power of two into a high and a low part whose sums are exact; nothing is NaN or infinite, and
-    the sign of an exact zero, +0, is not asked for.
+    power of two into a high and a low part whose sums are exact; no child is NaN or infinite. Only
+    with ``special`` may the accumulator be so, or -0, which shows the sign of other zeros.
     """
     any_sign = mode_constants(rounding)[3] == 1
 
     def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         if split:
-            return _two_sums(_split_sum(children, p.reals["split"]), own, directed).through(FLOAT)
+            parts = _slices(children, [p.reals["split"]])
+            total = _two_sums((parts[0], parts[1]), own, directed)
+            if special and own is not None:
+                total = _zero_of_signs(total, [*children, (own, None)], False)
+                total = _is_finite(own).where(total, own)
+            return total.through(FLOAT)
         total = plain_sum(children)
         if own is not None:
             total = odd_sum(own, total, directed)
@@ -101,7 +117,7 @@ def wide_node(rounding: str, native: bool, directed: bool, split: bool) -> Node:
         return round_sum(Sum(total, None), rounding, p)
 
     kind = "float" if native else rounding
-    name = f"wide-{kind}{'-directed' * directed}{'-split' * split}"
+    name = f"wide-{kind}{'-directed' * directed}{'-split' * split}{'-special' * special}"
     reals = ("split",) if split else () if native else LANE_REALS
     cells = (4, 2) if native else (2, 2)
     return Node(name, DOUBLE, reals, () if native else LANE_INTEGERS, build, cells)
@@ -119,11 +135,34 @@ def exact_node(rounding: str) -> Node:
     def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         if own is not None:
             children = [*children, (own, None)]
-        total, error = _expanded([_value(child) for child in children])
+        values = [_value(child) for child in children]
+        total, error = _finite_or(_expanded(values), plain_sum(children))
         total = _zero_of_signs(total, children, any_sign)
         return round_sum(Sum(total, error), rounding, p)
 
     return Node(f"exact-{rounding}", DOUBLE, LANE_REALS, LANE_INTEGERS, build)
+
+
+@cache
+def sliced_node(rounding: str, cuts: int) -> Node:
+    """Return the node of children cut into slices whose sums are exact in float64 lanes.
+
+    The parameters ``slice0``, ... are 1.5 * 2^52 times the powers of two to cut at, the largest
+    first. Those few sums and the accumulator make an exact sum as in `exact_node`.
+    """
+    any_sign = mode_constants(rounding)[3] == 1
+    names = tuple(f"slice{i}" for i in range(cuts))
+
+    def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
+        values = _slices(children, [p.reals[name] for name in names])
+        if own is not None:
+            values, children = [*values, own], [*children, (own, None)]
+        total, error = _finite_or(_expanded(values), plain_sum(children))
+        total = _zero_of_signs(total, children, any_sign)
+        return round_sum(Sum(total, error), rounding, p)
+
+    reals = (*LANE_REALS, *names)
+    return Node(f"sliced{cuts}-{rounding}", DOUBLE, reals, LANE_INTEGERS, build)
 
 
 def plain_sum(children: Sequence[Child]) -> Vec:
@@ -154,18 +193,22 @@ def _zero_of_signs(total: Vec, children: Sequence[Child], any_sign: bool) -> Vec
     return total.equals(0.0).where(signed, total)
 
 
-def _split_sum(children: Sequence[Child], magic: Vec) -> tuple[Vec, Vec]:
-    """Return the sums of the children's high and low parts; ``magic`` is 1.5 * 2^52 times the cut.
+def _slices(children: Sequence[Child], magics: Sequence[Vec]) -> list[Vec]:
+    """Return the sums of the children's slices, the highest first; magics are 1.5 * 2^52 cuts.
 
-    Adding a child to the magic number rounds it to a multiple of the cut, exactly representable.
+    Adding a child to a magic number rounds it to a multiple of the cut, exactly representable.
     """
-    high, lows = magic, []
-    for x, y in children:
-        moved = x + high if y is None else x.intrinsic("fma", y, high)
-        part = high - moved
-        lows.append((x + part if y is None else x.intrinsic("fma", y, part), None))
-        high = moved
-    return high - magic, plain_sum(lows)
+    sums = []
+    for magic in magics:
+        high, rest = magic, []
+        for x, y in children:
+            moved = x + high if y is None else x.intrinsic("fma", y, high)
+            part = high - moved
+            rest.append((x + part if y is None else x.intrinsic("fma", y, part), None))
+            high = moved
+        sums.append(high - magic)
+        children = rest
+    return [*sums, plain_sum(children)]
 
 
 def _two_sums(sums: tuple[Vec, Vec], own: Vec | None, directed: bool) -> Vec:
@@ -182,9 +225,8 @@ def _two_sums(sums: tuple[Vec, Vec], own: Vec | None, directed: bool) -> Vec:
 
 def _expanded(values: Sequence[Vec]) -> tuple[Vec, Vec]:
     """Return the sum of values and, of the sign of what it missed, something smaller."""
-    zero = values[0].lanes.constant(0.0, False)
     if len(values) == 1:
-        return values[0], zero
+        return values[0], values[0].lanes.constant(0.0, False)
     if len(values) == 2:
         return exact_sum(*values)
     parts = [values[0]]  # from the smallest on
@@ -198,8 +240,15 @@ def _expanded(values: Sequence[Vec]) -> tuple[Vec, Vec]:
     total = parts[0]
     for part in parts[1:-1]:
         total = odd_sum(part, total, False)
-    total, error = exact_sum(parts[-1], total)
-    # Of an infinity or a NaN, errors are NaN: the plain sum says what comes out.
-    special = plain_sum([(value, None) for value in values])
-    finite = special.magnitude_bits.as_real < float("inf")
-    return finite.where(total, special), finite.where(error, zero)
+    return exact_sum(parts[-1], total)
+
+
+def _finite_or(total: tuple[Vec, Vec], special: Vec) -> tuple[Vec, Vec]:
+    """Return an exact sum and its error; of an infinity or a NaN, whose errors are NaN, special."""
+    finite = _is_finite(special)
+    zero = special.lanes.constant(0.0, False)
+    return finite.where(total[0], special), finite.where(total[1], zero)
+
+
+def _is_finite(x: Vec) -> Vec:
+    return x.magnitude_bits.as_real < float("inf")

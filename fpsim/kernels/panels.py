@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
@@ -20,6 +20,7 @@ __all__ = [
     "pack_panels",
     "pack_rows",
     "to_half",
+    "transpose_bytes",
     "transpose_rounds",
 ]
 
@@ -37,6 +38,62 @@ def transpose_rounds(integers, out):
                 for t in range(t0, min(t0 + EDGE, integers.shape[2])):
                     for n in range(n0, min(n0 + EDGE, integers.shape[1])):
                         out[m, t, n] = integers[m, n, t]
+
+
+@njit(inline="always")
+def _exchange(x, y, bits, mask):
+    """Exchange the upper parts of ``x`` under ``mask << bits`` with those of ``y`` under it."""
+    moved = ((x >> bits) ^ y) & mask
+    return x ^ (moved << bits), y ^ moved
+
+
+@kernel(parallel=True)
+def transpose_bytes(words, out):
+    """Do what `transpose_rounds` does for bytes, eight to a word: (M, N, T / 8) to (M, T, N / 8).
+
+    N and T are multiples of 8, ``out`` may be wider. Squares of eight words are transposed by
+    exchanging halves, quarters and eighths of words (Warren, Hacker's Delight, section 7-3).
+    """
+    half, quarter, eighth = np.uint64(32), np.uint64(16), np.uint64(8)
+    halves, quarters = np.uint64(0x00000000FFFFFFFF), np.uint64(0x0000FFFF0000FFFF)
+    eighths = np.uint64(0x00FF00FF00FF00FF)
+    for m in prange(words.shape[0]):
+        for n0 in range(words.shape[1] // 8):
+            n = n0 * 8
+            for t0 in range(words.shape[2]):
+                a, b, c, d = (
+                    words[m, n, t0],
+                    words[m, n + 1, t0],
+                    words[m, n + 2, t0],
+                    words[m, n + 3, t0],
+                )
+                e, f, g, h = (
+                    words[m, n + 4, t0],
+                    words[m, n + 5, t0],
+                    words[m, n + 6, t0],
+                    words[m, n + 7, t0],
+                )
+                a, e = _exchange(a, e, half, halves)
+                b, f = _exchange(b, f, half, halves)
+                c, g = _exchange(c, g, half, halves)
+                d, h = _exchange(d, h, half, halves)
+                a, c = _exchange(a, c, quarter, quarters)
+                b, d = _exchange(b, d, quarter, quarters)
+                e, g = _exchange(e, g, quarter, quarters)
+                f, h = _exchange(f, h, quarter, quarters)
+                a, b = _exchange(a, b, eighth, eighths)
+                c, d = _exchange(c, d, eighth, eighths)
+                e, f = _exchange(e, f, eighth, eighths)
+                g, h = _exchange(g, h, eighth, eighths)
+                t = t0 * 8
+                out[m, t, n0] = a
+                out[m, t + 1, n0] = b
+                out[m, t + 2, n0] = c
+                out[m, t + 3, n0] = d
+                out[m, t + 4, n0] = e
+                out[m, t + 5, n0] = f
+                out[m, t + 6, n0] = g
+                out[m, t + 7, n0] = h
 
 
 @kernel()

@@ -12,6 +12,17 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
 
+from fpsim.kernels.fixed_steps import (
+    CLAMPED_REALS,
+    FIXED_REALS,
+    INTEGER_RANGE,
+    RANDOM_REALS,
+    clamped_sum,
+    fixed_random_step,
+    fixed_step,
+    integer_random_step,
+    integer_sum_step,
+)
 from fpsim.kernels.lanes import LANE_INTEGERS, Parameters
 from fpsim.kernels.native_steps import (
     MAGIC_REALS,
@@ -29,11 +40,10 @@ from fpsim.kernels.native_steps import (
 )
 from fpsim.kernels.random_words import RANDOM_INTEGERS, SEEDED_INTEGERS
 from fpsim.kernels.rounding import mode_constants
-from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_integer, round_sum
+from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
 __all__ = [
-    "FIXED_REALS",
     "SLICE_REALS",
     "STEPS",
     "GroupStep",
@@ -44,10 +54,6 @@ __all__ = [
 
 #: Float parameters of a slice: 2^-s, and 2^w with its inverse.
 SLICE_REALS = ("per_last", "slice", "per_slice")
-#: Float parameters of a fixed-point step: 2^-lsb and the range in units of the LSB.
-FIXED_REALS = ("per_lsb", "low", "high")
-#: Those of one on values: the range.
-CLAMPED_REALS = ("low_value", "high_value")
 
 
 @dataclass(frozen=True)
@@ -146,49 +152,6 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     return step
 
 
-# -- fixed point ---------------------------------------------------------------------------------
-
-
-def _fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
-    """Build ``acc + R(p / 2^lsb)`` on integers held in float64, clamped or left to wrap later."""
-
-    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
-        return _onto(acc, round_integer(a * b * p.reals["per_lsb"], rounding), p, saturate)
-
-    return step
-
-
-def _fixed_random_step(saturate: bool) -> Callable[..., Vec]:
-    """Build the same with stochastic rounding: |x| + r 2^-bits, truncated, all of it exact."""
-
-    def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
-        assert random is not None
-        x = a * b * p.reals["per_lsb"]
-        places = (x.magnitude_bits.as_real * p.reals["random_places"]).intrinsic("trunc")
-        integer = ((places + random.unsigned_reals) * p.reals["per_random_place"]).intrinsic(
-            "trunc"
-        )
-        return _onto(acc, integer.intrinsic("copysign", x), p, saturate)
-
-    return step
-
-
-def _onto(acc: Vec, integer: Vec, p: Parameters, saturate: bool) -> Vec:
-    """Add an integer, clamped or left to wrap later."""
-    total = acc + integer
-    if not saturate:
-        return total
-    total = (total > p.reals["high"]).where(p.reals["high"], total)
-    return (p.reals["low"] > total).where(p.reals["low"], total)
-
-
-def _clamped_sum(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
-    """Add a product of the grid to a value of the register, and clamp: the lane holds the sum."""
-    total = a.intrinsic("fma", b, acc)
-    total = (total > p.reals["high_value"]).where(p.reals["high_value"], total)
-    return (p.reals["low_value"] > total).where(p.reals["low_value"], total)
-
-
 def _slice(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
     """Add a slice of the exact product, as an integer: the part between 2^s and 2^(s + w).
 
@@ -213,7 +176,7 @@ def _all_steps() -> dict[str, Step]:
         Step("float-saturate", FLOAT, native_saturating, clamp),
         Step("float-flush", FLOAT, native_flushing, ("smallest_normal",)),
         Step("slice", DOUBLE, _slice, SLICE_REALS),
-        Step("clamped32", FLOAT, _clamped_sum, CLAMPED_REALS),
+        Step("clamped32", FLOAT, clamped_sum, CLAMPED_REALS),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
         Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
@@ -242,9 +205,14 @@ def _all_steps() -> dict[str, Step]:
                 steps.append(Step(name, real, build, LANE_REALS, integers, random))
         if rounding != "sr":
             for overflow in ("wrap", "saturate"):
+                saturate = overflow == "saturate"
                 name = f"fixed64-{rounding}-{overflow}"
-                build = _fixed_step(rounding, overflow == "saturate")
-                steps.append(Step(name, DOUBLE, build, FIXED_REALS))
+                steps.append(Step(name, DOUBLE, fixed_step(rounding, saturate), FIXED_REALS))
+                build = integer_sum_step(rounding, saturate)
+                limits = INTEGER_RANGE if saturate else ()
+                steps.append(
+                    Step(f"integer64-{rounding}-{overflow}", DOUBLE, build, FIXED_REALS[:1], limits)
+                )
     steps += _random_steps()
     steps += _seeded([step for step in steps if step.random])
     return {step.name: step for step in steps}
@@ -262,10 +230,18 @@ def _random_steps() -> list[Step]:
         build = masked_random(normal, flush, over)
         steps.append(Step(name, FLOAT, build, LANE_REALS, masked_integers, random=True))
     for overflow in ("wrap", "saturate"):
-        build = _fixed_random_step(overflow == "saturate")
-        reals = (*FIXED_REALS, "random_places", "per_random_place")
+        saturate = overflow == "saturate"
+        build = fixed_random_step(saturate)
         name = f"fixed64-sr-{overflow}"
-        steps.append(Step(name, DOUBLE, build, reals, RANDOM_INTEGERS, random=True))
+        step = Step(
+            name, DOUBLE, build, (*FIXED_REALS, *RANDOM_REALS), RANDOM_INTEGERS, random=True
+        )
+        steps.append(step)
+        build = integer_random_step(saturate)
+        integers = (*RANDOM_INTEGERS, *INTEGER_RANGE * saturate)
+        name = f"integer64-sr-{overflow}"
+        reals = (*FIXED_REALS[:1], *RANDOM_REALS)
+        steps.append(Step(name, DOUBLE, build, reals, integers, random=True))
     return steps
 
 

@@ -256,6 +256,26 @@ class Vec:
         )
         return self._wrap(self.lanes.builder.call(function, [self.value, amounts.value]))
 
+    def floor_shifted(self, amounts: Vec) -> Vec:
+        """Return floor(x / 2^n) of signed integers, n below their bits."""
+        return self._wrap(self.lanes.builder.ashr(self.value, amounts.value))
+
+    @property
+    def truncated(self) -> Vec:
+        """Floats as signed integers of their width, toward zero; only of those that fit."""
+        builder = self.lanes.builder
+        return self._wrap(builder.fptosi(self.value, self.lanes.integer_type), True)
+
+    @property
+    def signed_reals(self) -> Vec:
+        """Signed integers as floats, rounded to nearest."""
+        return self._wrap(self.lanes.builder.sitofp(self.value, self.lanes.real_type), False)
+
+    def saturating_add(self, other: Vec) -> Vec:
+        """Return the sum of signed integers, clamped to the lane's range."""
+        name = f"llvm.sadd.sat.v{self.lanes.count}i{self.lanes.bits}"
+        return self._wrap(self.lanes.call(name, self.lanes.integer_type, [self.value, other.value]))
+
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
         """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
 

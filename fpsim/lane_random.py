@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random integers as lane kernels read them: streams of a seed, or arrays with K before N."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+from numpy.typing import NDArray
+
+from fpsim.kernels import panels
+from fpsim.random_bits import RandomBits
+
+__all__ = ["cubes", "streams"]
+
+Array = NDArray[Any]
+#: Bytes of random integers that each thread turns around at a time: they stay in its cache.
+BATCH = 1 << 20
+#: Bytes of a word.
+WORD = 8
+
+
+def streams(
+    random: RandomBits, shape: tuple[int, int], padded: tuple[int, int]
+) -> NDArray[np.uint32]:
+    """Return the streams (M, 1, N) of a seed's integers for padded sizes."""
+    out = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
+    out[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
+    return out
+
+
+def cubes(
+    random: Array, padded: tuple[int, int], rounds: int, multiple: int
+) -> Iterator[tuple[slice, Array]]:
+    """Yield some rows (a multiple, of the padded ones) after the other and their integers.
+
+    ``random`` is (M, N, T), what is yielded (rows, ``rounds``, padded N); T is at most ``rounds``.
+    """
+    size = multiple * rounds * padded[1] * random.dtype.itemsize
+    count = multiple * max(1, BATCH * get_num_threads() // size)
+    cube = np.zeros((min(count, padded[0]), rounds, padded[1]), dtype=random.dtype)
+    for start in range(0, padded[0], count):
+        rows = slice(start, min(start + count, padded[0]))
+        out = cube[: rows.stop - start]
+        _transpose(random[rows], out)
+        yield rows, out
+
+
+def _transpose(integers: Array, out: Array) -> None:
+    """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
+    _, n, t = integers.shape
+    whole = n % WORD == 0 and t % WORD == 0 and integers.strides[-1] == 1
+    if integers.dtype == np.uint8 and whole:
+        panels.transpose_bytes(integers.view(np.uint64), out.view(np.uint64))
+    else:
+        panels.transpose_rounds(integers, out)
