@@ -7,7 +7,7 @@ A composite stage makes terms with one product per chunk or lane and hands them,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from fpsim.engine import (
     plan_terms,
     slices_of,
     subtree_leaves,
+    without_blocks,
 )
 from fpsim.formats import Format
 from fpsim.kernels import exact
@@ -60,10 +61,15 @@ TERMS_BATCH = 1 << 22
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
     """Return the result codes (M, N) of a matrix product and the plan that made them."""
     plan = plan_matmul(spec, args)
-    return _run(spec, args, plan).astype(spec.result.dtype, copy=False), plan
+    codes = _run(spec, args, plan).astype(spec.result.dtype, copy=False)
+    if plan.redo_zeros:
+        _redo_zeros(spec, args, codes)
+    return codes, plan
 
 
 def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    if plan.flat:
+        spec = without_blocks(spec) or spec
     if plan.kernel == "limbs":
         return _run_limbs(spec, args)
     if plan.kernel == "block limbs":
@@ -154,13 +160,25 @@ def _add_exactly(stage: Exact, terms: Array, c: Array | None) -> Array:
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run a matrix product as M * N dot products, some rows of ``a`` at a time."""
-    (m, k), n = args.a.shape, args.b.shape[1]
-    out = np.empty((m, n), dtype=spec.result.dtype)
-    batch = max(1, ROWS_BATCH // (k * n))
-    for row in range(0, m, batch):
-        part = slice(row, row + batch)
+    out = np.empty((args.a.shape[0], args.b.shape[1]), dtype=spec.result.dtype)
+    for part in _dots_parts(args):
         out[part] = dot_codes(spec, args.rows(part).as_dots(spec))
     return out
+
+
+def _redo_zeros(spec: MacSpec, args: MatmulOperands, codes: Array) -> None:
+    """Compute the results that are zero again, as single dot products."""
+    for part in _dots_parts(args):
+        zeros = np.nonzero(spec.result.decode(codes[part]) == 0)
+        if zeros[0].size:
+            codes[part][zeros] = dot_codes(spec, args.rows(part).as_dots(spec).at(zeros))
+
+
+def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
+    """Yield parts of the rows of ``a`` whose dot products have a bounded number of products."""
+    (m, k), n = args.a.shape, args.b.shape[1]
+    batch = max(1, ROWS_BATCH // (k * n))
+    return (slice(row, row + batch) for row in range(0, m, batch))
 
 
 # -- terms of composite stages -------------------------------------------------------------------

@@ -10,7 +10,6 @@ more, last axis: for elements without the sign bit, and with it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -19,8 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, check_codes
+from fpsim.formats import check_codes
 from fpsim.kernels.panels import mark_used
+from fpsim.operand_checks import (
+    block_size,
+    broadcast,
+    check_block,
+    check_matrix,
+    random_bits_of,
+    random_integers_of,
+    scale_codes,
+)
 from fpsim.random_bits import RandomBits
 from fpsim.spec import MAX_OPERAND_BITS, MacSpec
 
@@ -73,6 +81,14 @@ class DotOperands:
         """K, the number of products."""
         return int(self.a.shape[-1])
 
+    def at(self, index: tuple[Array, ...]) -> DotOperands:
+        """Return the dot products at an index of the result."""
+        found: dict[str, Any] = {}
+        for name in ("a", "b", "c", "a_scale", "b_scale", "random"):
+            array = getattr(self, name)
+            found[name] = None if array is None else array[index]
+        return replace(self, **found)
+
     @classmethod
     def check(
         cls,
@@ -107,14 +123,14 @@ class DotOperands:
         for name, scale in (("a", a_scale), ("b", b_scale)):
             codes, size = None, 1
             if scale is not None:
-                codes, groups_axis = _scale_codes(spec, name, scale)
+                codes, groups_axis = scale_codes(spec, name, scale)
                 groups = codes.shape[groups_axis:][:1]
-                size = _block_size(f"{name}_scale", groups, length, block)
-                _check_block(spec, f"{name}_scale", size)
+                size = block_size(f"{name}_scale", groups, length, block)
+                check_block(spec, f"{name}_scale", size)
                 parts.append(codes.shape[:groups_axis])
             scales.append(codes)
             blocks.append(size)
-        shape = _broadcast(parts)
+        shape = broadcast(parts)
         return cls(
             a=np.broadcast_to(a_codes, (*shape, length)),
             b=np.broadcast_to(b_codes, (*shape, length)),
@@ -123,7 +139,7 @@ class DotOperands:
             b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_integers(spec, random, shape, length),
+            random=random_integers_of(spec, random, shape, length),
         )
 
 
@@ -171,12 +187,12 @@ class MatmulOperands:
         for i, (name, scale, wanted, groups_axis) in enumerate(given):
             if scale is None:
                 continue
-            codes, _ = _scale_codes(spec, name, scale)
+            codes, _ = scale_codes(spec, name, scale)
             split = spec.splits(name)
-            _check_matrix(f"{name}_scale", codes.shape, (*wanted, 2) if split else wanted)
+            check_matrix(f"{name}_scale", codes.shape, (*wanted, 2) if split else wanted)
             groups = codes.shape[groups_axis : groups_axis + 1]
-            blocks[i] = _block_size(f"{name}_scale", groups, length, block)
-            _check_block(spec, f"{name}_scale", blocks[i])
+            blocks[i] = block_size(f"{name}_scale", groups, length, block)
+            check_block(spec, f"{name}_scale", blocks[i])
             scales[i] = codes
         return cls(
             a=a_codes,
@@ -186,7 +202,7 @@ class MatmulOperands:
             b_scale=scales[1],
             a_block=blocks[0],
             b_block=blocks[1],
-            random=_random(spec, random, (m, n), length),
+            random=random_bits_of(spec, random, (m, n), length),
         )
 
     @cached_property
@@ -292,66 +308,6 @@ def _cut_scale(
     return (scale[:, part] if axis else scale[part]), block
 
 
-def _scale_codes(spec: MacSpec, operand: str, scale: ArrayLike) -> tuple[Array, int]:
-    """Return checked scale codes and the axis of their groups, counted from the end."""
-    name = f"{operand}_scale"
-    codes = check_codes(scale, getattr(spec, name), name)
-    if not spec.splits(operand):
-        return codes, -1
-    if codes.ndim < 2 or codes.shape[-1] != 2:
-        raise FpsimError(
-            f"{name}: shape {codes.shape} has no last axis of 2 (one scale per sign), which "
-            f"{spec.name} needs"
-        )
-    return codes, -2
-
-
-def _check_block(spec: MacSpec, name: str, size: int) -> None:
-    stage = spec.block
-    if stage is not None and size % stage.size:
-        raise FpsimError(
-            f"{name}: one scale per {size} elements, but {spec.name} sums blocks of {stage.size}; "
-            "a multiple is needed"
-        )
-
-
-def _check_matrix(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> None:
-    fits = len(shape) == len(wanted) and all(
-        w in (None, s) for s, w in zip(shape, wanted, strict=True)
-    )
-    if not fits:
-        text = ", ".join("G" if w is None else str(w) for w in wanted)
-        raise FpsimError(f"{name}: shape {shape} is not ({text})")
-
-
-def _block_size(name: str, groups_shape: tuple[int, ...], length: int, block: int | None) -> int:
-    """Return how many elements along K one scale covers."""
-    groups = groups_shape[0] if groups_shape else 0
-    if block is not None:
-        if not isinstance(block, int | np.integer) or block < 1:
-            raise FpsimError(f"block: {block!r} is not a positive integer")
-        if groups != -(-length // block):
-            raise FpsimError(
-                f"{name}: {groups} groups do not cover K = {length} in blocks of {block}; "
-                f"{-(-length // block)} are needed"
-            )
-        return int(block)
-    if groups < 1 or length % groups:
-        raise FpsimError(
-            f"{name}: {groups} groups do not divide K = {length}; "
-            "give block= for a partial last one"
-        )
-    return length // groups
-
-
-def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    try:
-        return tuple(np.broadcast_shapes(*shapes))
-    except ValueError:
-        listed = ", ".join(str(s) for s in shapes)
-        raise FpsimError(f"operands: leading shapes {listed} do not broadcast") from None
-
-
 def _expand(
     spec: MacSpec, operand: str, scale: Array | None, shape: tuple[int, ...]
 ) -> Array | None:
@@ -368,35 +324,3 @@ def _rows_of(
     if isinstance(random, RandomBits):
         return random.after((part.start or 0) * columns)
     return None if random is None else random[part]
-
-
-def _random(
-    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
-) -> Array | RandomBits | None:
-    count = spec.roundings(length)
-    if not count:
-        if random is not None:
-            raise FpsimError(f"random: {spec.name} takes no random bits")
-        return None
-    if random is None:
-        raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
-    if isinstance(random, RandomBits):
-        return random
-    array = check_codes(random, FixedFormat(spec.random_bits, signed=False), "random")
-    try:
-        return np.broadcast_to(array, (*shape, count))
-    except ValueError:
-        raise FpsimError(
-            f"random: shape {array.shape} does not broadcast to {(*shape, count)}"
-        ) from None
-
-
-def _integers(
-    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
-) -> Array | None:
-    """Return the random integers of dot products (..., roundings) as an array."""
-    checked = _random(spec, random, shape, length)
-    if not isinstance(checked, RandomBits):
-        return checked
-    count = spec.roundings(length)
-    return checked.integers(math.prod(shape), count, spec.random_bits).reshape(*shape, count)

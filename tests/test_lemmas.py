@@ -296,23 +296,26 @@ def test_a_subtree_of_zeros_keeps_their_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operand", "rounding", "scale", "reach", "kernel"),
+    ("operand", "rounding", "scale", "reach", "block", "kernel"),
     [
-        ("e4m3fn", "rne", "e8m0", 1, "double"),  # 16 products of 36 bits, scaled: 44
-        ("e4m3fn", "rne", "e8m0", 5, "block slices"),
-        ("e4m3fn", "rup", "e8m0", 20, "block slices"),
-        ("e4m3fn", "rto", "e8m0", 90, "block slices"),  # eight
-        ("e4m3fn", "rne", "e8m0", 125, "block limbs"),  # too many to be worth it
-        ("e5m2", "rne", "e8m0", 90, "slices"),  # of 64 bits
-        ("e4m3fn", "rne", "e8m7", 90, "slices"),  # 40 and twice 8 for the scales: 56
-        ("e4m3fn", "rdn", "e8m0", 90, "limbs"),  # the sign of a zero sum depends on its zeros
+        ("e4m3fn", "rne", "e8m0", 1, 0, "double"),  # 16 products of 36 bits, scaled: 44
+        ("e4m3fn", "rne", "e8m0", 5, 0, "block slices"),
+        ("e4m3fn", "rup", "e8m0", 20, 0, "block slices"),
+        ("e4m3fn", "rto", "e8m0", 90, 0, "block slices"),  # eight
+        ("e4m3fn", "rne", "e8m0", 125, 0, "block limbs"),  # too many to be worth it
+        ("e5m2", "rne", "e8m0", 90, 0, "slices"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", 90, 0, "slices"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", 90, 0, "block slices"),  # zeros are done again
+        ("e4m3fn", "rne", "e8m0", 5, 16, "block slices"),
+        ("e4m3fn", "rdn", "e8m0", 90, 16, "block slices"),
+        ("e4m3fn", "rne", "e8m0", 125, 16, "block limbs"),
     ],
 )
 def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
-    operand: str, rounding: str, scale: str, reach: int, kernel: str
+    operand: str, rounding: str, scale: str, reach: int, block: int, kernel: str
 ) -> None:
     stage = Exact(float_format("e8m23"), Rounding(rounding))
-    unit = unit_of(stage, operand, a_scale=scale, b_scale=scale)
+    unit = unit_of(Block(block, stage) if block else stage, operand, a_scale=scale, b_scale=scale)
     a, b = straining(unit, 48)
     rng = np.random.default_rng(2)
     scales = {

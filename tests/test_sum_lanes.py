@@ -11,8 +11,9 @@ import pytest
 from helpers import HOST, chain, float_format, oracle_matmul, unit_of
 from lane_cases import AVX512, operands, runs_as
 
+from fpsim import get_format
 from fpsim.rounding import Rounding
-from fpsim.stages import Exact
+from fpsim.stages import Block, Chain, Chunked, Exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,6 +97,36 @@ def test_slices_cancel() -> None:
     b = unit.b.encode([[65504.0, tiny], [tiny, tiny], [65504.0, tiny]])
     assert unit.plan(a, b).kernel == "slices"
     assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.parametrize("accumulate", ["rdn", "rne", "block", "inner", "outer"])
+@pytest.mark.parametrize("operand", ["e2m1", "e4m3fn", "e4m6"])
+def test_exact_zeros_have_the_sign_of_what_adds_up_to_them(operand: str, accumulate: str) -> None:
+    """Zeros of one sign and of both, sums that cancel, and sums that are rounded to zero."""
+    fmt = float_format("e4m3")
+    down = Exact(fmt, Rounding.RDN)
+    stages = {
+        "rdn": down,
+        "rne": Exact(fmt),
+        "block": Block(4, down),
+        "inner": Chunked(down, Chain(fmt), 4),
+        "outer": Chunked(Chain(fmt), down, 4),
+    }
+    unit = unit_of(stages[accumulate], operand)
+    fours = [(0.0,) * 4, (-0.0,) * 4, (1.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, -0.0)]
+    values = [(*x, *y) for x in fours for y in fours]
+    values += [(*x, y, 0.0, 0.0, 0.0) for x in fours for y in (1.0, -1.0)]
+    a = unit.a.encode(values)
+    b = unit.b.encode(np.array([[1.0, -1.0, 0.0, -0.0]]).repeat(8, 0))
+    far = 2.0**-12  # times 1.0 is rounded to zero
+    scale = get_format("e8m0").encode([[1.0, 1.0], [1.0, far], [far, far]])
+    starts = fmt.encode([0.0, -0.0])
+    for scales in (np.repeat(scale[:1], len(a), 0), np.repeat(scale, -(-len(a) // 3), 0)[: len(a)]):
+        for c in (None, starts[[0, 0, 0, 0]], starts[[0, 1, 1, 1]], starts[[1, 1, 1, 1]]):
+            addend = None if c is None else np.repeat(c[None], len(a), 0)
+            assert unit.plan(a, b, c=addend, a_scale=scales).kernel not in ("rows", "limbs")
+            expected = oracle_matmul(unit, a, b, addend, scales)
+            assert np.array_equal(unit.matmul(a, b, addend, scales), expected)
 
 
 # -- float16 -------------------------------------------------------------------------------------

@@ -283,3 +283,22 @@ def test_steps_are_filled_with_zeros_only_where_there_is_a_zero() -> None:
         kernels.append(unit.plan(codes, other).kernel)
         assert np.array_equal(unit.matmul(codes, other), oracle_matmul(unit, codes, other))
     assert kernels == ["subtrees", "rows"]
+
+
+@pytest.mark.parametrize("rounding", sweep(list(Rounding)[:-1], [Rounding.RNE, Rounding.RDN]))
+@pytest.mark.parametrize("far", [-127, -66])
+@pytest.mark.parametrize("addend", [Joins.FUSED, Joins.ROOT])
+def test_subnormal_results_see_what_is_far_below(
+    rounding: Rounding, far: int, addend: Joins
+) -> None:
+    """Every float16 subnormal, half of one or nothing, and what no float64 holds beside 2^-14."""
+    unit = unit_of(Tree(float_format("e5m10"), rounding, radix=3, addend=addend), "e2m1")
+    half = 0.0 if far == -127 else 2.0**-25
+    c = np.arange(1 << 11, dtype=np.uint16)
+    c = np.concatenate([c, c | 0x8000])[None].repeat(6, 0)
+    a = np.stack([unit.a.encode([x, y, 0.0]) for x in (1.0, -1.0, 0.0) for y in (0.5, -0.5)])
+    b = unit.b.encode([[float(half > 0)], [1.0], [0.0]]).repeat(c.shape[1], 1)
+    scale = np.tile([127 - 25 if half else 127 + far, 127 + far, 127 + far], (len(a), 1))
+    assert "wide" in unit.plan(a, b, c=c, a_scale=scale).kernel
+    dots = unit.dot(a[:, None], b.T[None], c, a_scale=scale[:, None])
+    assert np.array_equal(unit.matmul(a, b, c, a_scale=scale), dots)

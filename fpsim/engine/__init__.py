@@ -21,6 +21,7 @@ from fpsim.engine.exact_sums import (
     plan_scaled_blocks,
     plan_slices,
     slices_of,
+    zeros_have_signs,
 )
 from fpsim.engine.plan import (
     F32_BITS,
@@ -33,6 +34,7 @@ from fpsim.engine.plan import (
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
+from fpsim.formats import FloatFormat
 from fpsim.kernels.tiles import Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
@@ -51,6 +53,7 @@ from fpsim.stages import (
     Chunked,
     Exact,
     Fixed,
+    NanScale,
     ProductRounding,
     Stage,
     Tree,
@@ -67,12 +70,17 @@ __all__ = [
     "plan_terms",
     "slices_of",
     "subtree_leaves",
+    "without_blocks",
 ]
 
 
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
+    signed = plan.kernel == "rows" or (plan.kernel == "limbs" and not plan.flat)
+    if not signed and zeros_have_signs(spec.accumulate, args.c):
+        why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
+        plan = replace(plan, why=why, redo_zeros=True)
     seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
     return with_seed(plan, spec.accumulate) if seeded else plan
 
@@ -89,7 +97,8 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
             return _plan_tree_lanes(spec, stage, args)
         return plan_subtrees(stage, product_bounds(spec, args))
     if isinstance(stage, Block):
-        return _plan_block(spec, stage, args)
+        blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
+        return blocks if blocks != ROWS or flat is None else replace(_plan(flat, args), flat=True)
     bounds = product_bounds(spec, args)
     if isinstance(stage, Aligned):
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
@@ -100,6 +109,22 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         assert isinstance(stage, Exact)
         return plan_scaled_blocks(spec, args) or plan_slices(stage, bounds, length, args) or plan
     return plan
+
+
+def without_blocks(spec: MacSpec) -> MacSpec | None:
+    """Return a unit without block sums, of the same results, or None.
+
+    Exact sums of exact sums are exact sums. An infinite scale would make NaN of each product of 0,
+    a sum that is not 0 infinite; only signs of exact zeros may differ.
+    """
+    stage = spec.accumulate
+    if not isinstance(stage, Block) or not isinstance(stage.into, Exact):
+        return None
+    plain = stage.convert is None and stage.nan_scale is NanScale.NAN and spec.quadrants == 1
+    scales = (spec.a_scale, spec.b_scale)
+    if not plain or any(isinstance(s, FloatFormat) and s.infinity for s in scales):
+        return None
+    return replace(spec, accumulate=stage.into, name="")
 
 
 def _has_zero(spec: MacSpec) -> bool:

@@ -31,9 +31,16 @@ from fpsim.spans import (
     value_span,
 )
 from fpsim.spec import MacSpec, significand_bits
-from fpsim.stages import Exact, Fixed
+from fpsim.stages import Block, Chunked, Exact, Fixed, Stage
 
-__all__ = ["plan_exact", "plan_fixed", "plan_scaled_blocks", "plan_slices", "slices_of"]
+__all__ = [
+    "plan_exact",
+    "plan_fixed",
+    "plan_scaled_blocks",
+    "plan_slices",
+    "slices_of",
+    "zeros_have_signs",
+]
 
 #: Least block of products with common scales worth a lane before the limbs.
 MIN_LIMB_BLOCK = 4
@@ -115,15 +122,24 @@ def plan_exact(stage: Exact, terms: TermBounds, length: int, start: Any) -> Plan
         span = value_span(stage.format.decode(start))
         if span is not None:
             total = total.union(span).times(2)
-    plain = None if _signed_zeros(stage, start) else _plain_sum(terms, total)
+    plain = _plain_sum(terms, total)
     if plain is not None:
         why = f"partial sums fit {total.bits} bits of {plain}, in any order"
         return Plan.lane(step_named(plain), why)
     return Plan("limbs", f"partial sums span {total.bits} bits: summed in 32-bit limbs")
 
 
-def _signed_zeros(stage: Exact, start: Any) -> bool:
-    """Return whether an exact zero depends on the signs of the zeros it is made of."""
+def zeros_have_signs(stage: Stage, start: Any) -> bool:
+    """Return whether an exact zero depends on the signs of the zeros it is made of.
+
+    IEEE 754, section 6.3: it is -0 if all of them are, or unless none is where sums round down.
+    """
+    if isinstance(stage, Block):
+        return zeros_have_signs(stage.into, start)
+    if isinstance(stage, Chunked):
+        return zeros_have_signs(stage.inner, None) or zeros_have_signs(stage.outer, start)
+    if not isinstance(stage, Exact):
+        return False
     first = np.zeros(1) if start is None else stage.format.decode(start)
     return stage.rounding is Rounding.RDN or bool(np.any((first == 0) & np.signbit(first)))
 
@@ -136,10 +152,7 @@ def _plain_sum(terms: TermBounds, total: Span) -> str | None:
 
 
 def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
-    """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None.
-
-    An exact zero must not depend on the signs of the zeros it is made of.
-    """
+    """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None."""
     stage, size = spec.accumulate, block_of_scales(args)
     assert isinstance(stage, Exact)
     if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or args.random is not None:
@@ -150,7 +163,7 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     sums = products.span.times(size)
     plain = _plain_sum(products, sums)
     fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
-    if plain is None or not fits or _signed_zeros(stage, args.c):
+    if plain is None or not fits:
         return None
     why = f"sums of {size} fit {sums.bits} bits of {plain}"
     terms, count = block_bounds(spec, size, args), -(-args.a.shape[1] // size)
@@ -172,7 +185,7 @@ def slices_of(span: Span, length: int) -> list[tuple[int, int]]:
 
 def plan_slices(stage: Exact, terms: TermBounds, length: int, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum of wide products as sums of slices, each exact in float64, or None."""
-    if not _sliceable(terms) or args.random is not None or _signed_zeros(stage, args.c):
+    if not _sliceable(terms) or args.random is not None:
         return None
     count = len(slices_of(terms.span, length))
     why = f"products are cut into {count} slices whose sums are exact in float64"

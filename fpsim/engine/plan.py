@@ -54,6 +54,10 @@ class Plan:
     source: Source = field(default=PRODUCTS, repr=False)
     #: Parameters of the step that depend on the operands.
     constants: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    #: Whether results of zero are computed again as scalar code, for the sign.
+    redo_zeros: bool = False
+    #: Whether block sums are left out: see `fpsim.engine.without_blocks`.
+    flat: bool = False
 
     @classmethod
     def lane(cls, step: AnyStep, why: str, constants: Mapping[str, float] | None = None) -> Plan:

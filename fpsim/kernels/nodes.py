@@ -114,7 +114,8 @@ def wide_node(
             total = _zero_of_signs(
                 total, [*children, *([] if own is None else [(own, None)])], True
             )
-        return round_sum(Sum(total, None), rounding, p)
+        # No error, but what the sum has beyond subnormal results must not be lost.
+        return round_sum(Sum(total, total.lanes.constant(0.0, False)), rounding, p)
 
     kind = "float" if native else rounding
     name = f"wide-{kind}{'-directed' * directed}{'-split' * split}{'-special' * special}"
