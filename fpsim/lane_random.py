@@ -20,6 +20,8 @@ Array = NDArray[Any]
 BATCH = 1 << 20
 #: Bytes of a word.
 WORD = 8
+#: What transposes integers of so many bytes, as words.
+_TRANSPOSE = {1: panels.transpose_bytes, 2: panels.transpose_pairs, 4: panels.transpose_halves}
 
 
 def streams(
@@ -51,8 +53,9 @@ def cubes(
 def _transpose(integers: Array, out: Array) -> None:
     """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
     _, n, t = integers.shape
-    whole = n % WORD == 0 and t % WORD == 0 and integers.strides[-1] == 1
-    if integers.dtype == np.uint8 and whole:
-        panels.transpose_bytes(integers.view(np.uint64), out.view(np.uint64))
+    size = integers.dtype.itemsize
+    whole = n % (WORD // size) == 0 and t % (WORD // size) == 0 and integers.strides[-1] == size
+    if whole and size in _TRANSPOSE:
+        _TRANSPOSE[size](integers.view(np.uint64), out.view(np.uint64))
     else:
         panels.transpose_rounds(integers, out)

@@ -201,8 +201,10 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     return _Job(stage, step, source, tile, packed, shape, plan.constants)
 
 
-def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array | None) -> Array:
+def run_planes(stage: Stage, plan: Plan, terms: Array, fmt: Format, c: Array | None) -> Array:
     """Return the codes (M, N) of a stage that adds terms (T, M, N), values of ``fmt``."""
+    step = plan.step
+    assert step is not None
     tile = tile_of(step, flat=True)
     dtype = _dtype(step)
     count, shape = terms.shape[0], terms.shape[1:]
@@ -226,7 +228,7 @@ def run_planes(stage: Stage, step: AnyStep, terms: Array, fmt: Format, c: Array 
     if str(step.real) == "half":
         packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
-    job = _Job(stage, step, PRODUCTS, tile, packed, (1, size))
+    job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), plan.constants)
     return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
 
 

@@ -109,7 +109,7 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     if args.b_scale is not None:
         b_scale = values_of(args.b_scale, spec.b_scale).repeat(args.b_block // size, axis=0)
 
-    def terms(rows: MatmulOperands) -> Array:
+    def terms(rows: MatmulOperands) -> tuple[Array, Array | None]:
         a_scale = np.ones((rows.a.shape[0], len(parts)))
         if rows.a_scale is not None:
             a_scale = values_of(rows.a_scale, spec.a_scale).repeat(rows.a_block // size, axis=1)
@@ -118,7 +118,7 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         for g, start in enumerate(parts):
             sums = run_values(spec, plain.cut(start, min(start + size, k)), plan)
             found[g] = sums * (a_scale[:, g, None] * b_scale[g])
-        return found
+        return found, rows.random_integers(1, stage.random_bits)
 
     return _in_row_batches(args, len(parts), terms, partial(_add_exactly, stage), spec)
 
@@ -130,32 +130,42 @@ def _run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     bounds = block_bounds(spec, size, args) if plan.source.block else product_bounds(spec, args)
     slices = slices_of(bounds.span, -(-args.a.shape[1] // size))
 
-    def terms(rows: MatmulOperands) -> Array:
-        return run_slices(spec, replace(rows, c=None, random=None), plan, slices)
+    def terms(rows: MatmulOperands) -> tuple[Array, Array | None]:
+        found = run_slices(spec, replace(rows, c=None, random=None), plan, slices)
+        return found, rows.random_integers(1, stage.random_bits)
 
     span = Span(slices[0][0], slices[-1][0] + F64_BITS)
     return _in_row_batches(args, len(slices), terms, partial(_add_slices, stage, span), spec)
 
 
-def _add_slices(stage: Exact, span: Span, terms: Array, c: Array | None) -> Array:
+def _add_slices(
+    stage: Exact, span: Span, made: tuple[Array, Array | None], c: Array | None
+) -> Array:
     """Return the codes (M, N) of the exact sums of a few terms (T, M, N) and initial codes."""
+    terms, random = made
+    if random is not None:
+        return _add_exactly(stage, made, c)
     node = Tree(
         stage.format, stage.rounding, stage.overflow, radix=max(len(terms), 2), addend=Joins.FUSED
     )
     bounds = TermBounds(span, Span(0, 0), (F64_BITS, 0))
     plan = plan_subtree(node, bounds, len(terms), str(Joins.FUSED))
     if plan.step is None:
-        return _add_exactly(stage, terms, c)
-    return run_planes(node, plan.step, terms, stage.format, c)
+        return _add_exactly(stage, made, c)
+    return run_planes(node, plan, terms, stage.format, c)
 
 
-def _add_exactly(stage: Exact, terms: Array, c: Array | None) -> Array:
-    """Return the codes (M, N) of the exact sums of terms (T, M, N) and initial codes, in limbs."""
+def _add_exactly(stage: Exact, made: tuple[Array, Array | None], c: Array | None) -> Array:
+    """Return the codes (M, N) of the exact sums of terms (T, M, N) and initial codes, in limbs.
+
+    The terms come with random integers for the one rounding, if there are any.
+    """
+    terms, random = made
     rows = np.ascontiguousarray(terms.reshape(len(terms), -1).T)
     start = np.zeros(len(rows)) if c is None else stage.format.decode(c).reshape(-1)
     sums = np.empty(len(rows))
     exact.exact_dots(rows, np.ones(rows.shape), start, False, sums)
-    return encode_exact(stage, sums, None).reshape(terms.shape[1:])
+    return encode_exact(stage, sums, random).reshape(terms.shape[1:])
 
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -261,7 +271,7 @@ def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
     def node(planes: Array, joins: str, c: Array | None) -> Array:
         plan = plan_subtree(tree, bounds, len(planes), joins)
         assert plan.step is not None
-        return run_planes(tree, plan.step, planes, stage.format, c)
+        return run_planes(tree, plan, planes, stage.format, c)
 
     while len(terms) > leaves:
         parts = [terms[i : i + leaves] for i in range(0, len(terms), leaves)]
@@ -337,7 +347,7 @@ def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Arra
     """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``."""
     plan = plan_terms(stage, TermBounds.of_format(fmt), terms.shape[0], c)
     if plan.step is not None and not plan.step.random:
-        return run_planes(stage, plan.step, terms, fmt, c)
+        return run_planes(stage, plan, terms, fmt, c)
     rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
     start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
     return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])

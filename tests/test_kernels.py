@@ -36,8 +36,8 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
     "slices": ("this", exact("e8m23"), range(-60, 61)),
-    "limbs": ("this", exact("e8m23", "rdn"), range(-60, 61)),
-    "rows": ("this", fixed(60, -8, "saturate", "rup"), range(-10, 50)),
+    "limbs": ("this", exact("e8m23", "rdn", a="e5m2b300"), range(-60, 61)),
+    "rows": ("this", fixed(64, -20, "saturate", "rup"), range(-20, 50)),
     "float-flush": ("this", chain("e8m23_flush"), range(-15, 16)),
     "magic32-rne": ("this", chain("e8m7"), range(-15, 16)),
     "magic32-rne-odd": ("this", chain("e8m2"), range(-15, 16)),
@@ -90,7 +90,12 @@ for _rounding in (*DETERMINISTIC, Rounding.SR):
             fixed(14, 0, _overflow, _rounding, random_bits=_bits),
             range(-6, 12),
         )
-#: Stochastic accumulators of float32 lanes: (format, random bits, overflow, exponents of scales).
+        CASES[f"integer64-{_rounding}-{_overflow}"] = (
+            "this",
+            fixed(58, -8, _overflow, _rounding, random_bits=_bits),
+            range(-10, 50),
+        )
+#: Stochastic accumulators of lanes: (format, random bits, overflow, exponents of scales).
 _STOCHASTIC = {
     "masked32-sr": ("e5m10", 9, None, range(-26, -9)),
     "masked32-sr-saturate": ("e4m3fn", 4, None, range(-12, 5)),
@@ -99,6 +104,13 @@ _STOCHASTIC = {
     "masked32-sr-normal": ("e5m10", 13, None, range(-12, 13)),
     "masked32-sr-normal-saturate": ("e4m3fn", 20, None, range(-6, 9)),
     "masked32-sr-normal-inside": ("e5m10", 7, None, range(-12, 6)),
+    "masked64-sr": ("e8m23", 9, None, range(-90, -50)),
+    "masked64-sr-saturate": ("e8m23", 28, "saturate", range(-90, -50)),
+    "masked64-sr-flush": ("e8m23_flush", 3, None, range(-24, 25)),
+    "masked64-sr-flush-saturate": ("e8m22_flush", 23, "saturate", range(-24, 25)),
+    "masked64-sr-normal": ("e5m10", 14, None, range(-12, 13)),
+    "masked64-sr-normal-saturate": ("e4m10", 32, "saturate", range(-6, 9)),
+    "masked64-sr-normal-inside": ("e8m23", 8, None, range(-12, 6)),
     "masked32-sr-seeded-bytes": ("e5m10", 8, None, range(-26, -9)),
     "masked32-sr-saturate-seeded-bytes": ("e5m9", 8, "saturate", range(-26, -9)),
     "masked32-sr-flush-seeded-bytes": ("e5m10_flush", 8, None, range(-26, -9)),
@@ -131,7 +143,7 @@ def skip_without(kernel: str) -> None:
         needs = "avx512fp16"
     elif kind.endswith("-bytes"):
         needs = "avx512vnni"
-    elif kind.startswith(("float-r", "shifted32-", "masked32-sr", "magic32-")):
+    elif kind.startswith(("float-r", "shifted32-", "masked32-sr", "masked64-sr", "magic32-")):
         directed = "-rne" not in kind or kind.endswith("-odd")
         needs = "avx512f" if directed else needs
     if needs and needs not in HOST:
@@ -204,7 +216,7 @@ def test_no_kernel_is_left_out() -> None:
     "kernel",
     ["half", "via-half", "float", "shifted32-rne", "masked32", "lane64-rdn-sticky", "lane32-sr-sticky",
      "lane32-sr-sticky-seeded", "lane64-sr-sticky-seeded",
-     "fixed64-rto-saturate", "double"],
+     "fixed64-rto-saturate", "integer64-rup-saturate", "integer64-sr-wrap", "double"],
 )  # fmt: skip
 @pytest.mark.usefixtures("narrow_vectors")
 def test_kernel_on_narrow_registers(kernel: str, processor: Callable[..., None]) -> None:
@@ -333,7 +345,7 @@ def test_clamped_sums_at_the_limit_of_a_float32_lane(width: int, factor: int, ke
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 @pytest.mark.parametrize("width", [50, 51, 52, 53])
 def test_integers_at_the_limit_of_a_float64_lane(width: int, overflow: str) -> None:
-    """Sums up to 2^51 .. 2^54 that also need rounding: from lanes to scalar code, same bits."""
+    """Sums up to 2^51 .. 2^54 that also need rounding: from floats to integers, same bits."""
     rng = np.random.default_rng(width)
     a, b = rng.integers(0, 256, (3, 8)), rng.integers(0, 256, (8, 5))
     kernels = set()
@@ -344,7 +356,8 @@ def test_integers_at_the_limit_of_a_float64_lane(width: int, overflow: str) -> N
         kernels.add(unit.plan(a, b, c=c, a_scale=scale).kernel)
         expected = oracle_matmul(unit, a, b, c, scale)
         assert np.array_equal(unit.matmul(a, b, c, scale), expected), shift
-    assert ("rows" in kernels) == (width > 51 or overflow == "wrap")
+    assert (f"integer64-rne-{overflow}" in kernels) == (width > 51 or overflow == "wrap")
+    assert "rows" not in kernels
 
 
 # -- float16 operands ----------------------------------------------------------------------------

@@ -87,7 +87,6 @@ def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: A
         (8, 19, "double"),
         (6, 19, "float"),  # six products and c: one bit less
         (8, 47, "double"),  # 53
-        (8, 48, "rows"),
     ],
 )
 def test_a_window_is_exact_in_lanes_that_hold_it(
@@ -95,7 +94,24 @@ def test_a_window_is_exact_in_lanes_that_hold_it(
 ) -> None:
     unit = unit_of(Aligned(products, bits, float_format("e8m10")))
     assert kernel(unit, 19, monkeypatch) == lane
-    assert "bits are exact integers" in unit.plan(*straining(unit, 19)).why or lane == "rows"
+    assert "bits are exact integers" in unit.plan(*straining(unit, 19)).why
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+@pytest.mark.parametrize(
+    ("products", "bits", "kernel"),
+    [
+        (8, 47, "aligned64-8-rtz-rtz"),
+        (8, 48, "window64-8-1-rtz-rtz-early-finite"),
+        (8, 56, "window64-8-1-rtz-rtz-early-finite"),  # 56 + 2 + 4 = 62
+        (15, 56, "rows"),
+    ],
+)
+def test_a_window_is_exact_in_integers_that_hold_it(products: int, bits: int, kernel: str) -> None:
+    unit = unit_of(Aligned(products, bits, float_format("e8m22")), "e4m3fn")
+    a, b = straining(unit, 19)
+    assert unit.plan(a, b).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
 
 
 @pytest.mark.usefixtures("no_whole_windows")
@@ -156,11 +172,13 @@ def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) ->
     ],
     ids=["joined", "late into a container", "limited products"],
 )
-def test_what_lanes_cannot_do_runs_in_integers(
+def test_what_floats_cannot_do_runs_in_integers(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"products": 4, "fraction_bits": 10, "format": float_format("e8m10")} | changes
-    assert kernel(unit_of(Aligned(**settings)), 9, monkeypatch) == "rows"
+    unit = unit_of(Aligned(**settings))
+    assert kernel(unit, 9, monkeypatch) == "double"
+    assert unit.plan(*straining(unit, 9)).kernel.startswith("window64")
 
 
 @pytest.mark.parametrize(

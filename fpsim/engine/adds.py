@@ -19,10 +19,12 @@ from fpsim.engine.plan import (
     F32_HIGH,
     F32_LOW,
     F64_BITS,
+    F64_RANGE,
     ROWS,
     Plan,
     fits_float32,
     half_shift,
+    inside,
     is_ieee,
 )
 from fpsim.formats import FloatFormat, Subnormals
@@ -221,30 +223,46 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
 def _plan_masked_random(
     stage: Chain, terms: TermBounds, count: int, start: NDArray[Any] | None
 ) -> Plan | None:
-    """Return a plan that adds random bits to those of float32 lanes, or None."""
+    """Return a plan that adds random bits to those of lanes, or None."""
     fmt, p = stage.format, stage.format.mantissa_bits + 1
-    in_float32 = fits_float32(terms.a) and fits_float32(terms.b) and fits_float32(terms.span)
-    holds = in_float32 and max(terms.bits) <= F32_BITS and fmt.exponent_min >= F32_LOW
     # The last place of a format without mantissa bits is its exponent's.
-    if not holds or fmt.mantissa_bits == 0 or "avx512f" not in host_features():
+    if fmt.mantissa_bits == 0 or "avx512f" not in host_features():
         return None
     first = np.zeros(1) if start is None else fmt.decode(start)
     last = fmt.exponent_min - fmt.mantissa_bits
     normal = terms.span.low >= last and fmt.subnormals is not Subnormals.FLUSH
-    inside = normal and _stays_inside(stage, terms, count, first)
-    fits = p + stage.random_bits <= F32_BITS or (
-        normal and _sum_bits(fmt, terms, first) <= F32_BITS
-    )
-    if not fits or not (inside or lane32_holds(stage)):
+    below = normal and _stays_inside(stage, terms, count, first)
+    bits = p + stage.random_bits
+    if normal:
+        bits = min(bits, _sum_bits(fmt, terms, first))
+    in_float32 = bits <= F32_BITS and _random_in_float32(terms, fmt)
+    if in_float32 and (below or lane32_holds(stage)):
+        width = 32
+    elif max(bits, *terms.bits) <= F64_BITS and _in_float64(terms):
+        width = 64
+    else:
         return None
-    why = f"float32 truncates, random bits are added, and P = {p} bits are kept"
+    why = f"float{width} truncates, random bits are added, and P = {p} bits are kept"
     if not normal:
-        return Plan.lane(step_named(f"masked32-sr{_suffix(stage)}"), why)
+        return Plan.lane(step_named(f"masked{width}-sr{_suffix(stage)}"), why)
     why = f"{why}; sums are multiples of 2^{last}, so small ones are exact"
-    if not inside:
-        return Plan.lane(step_named(f"masked32-sr-normal{_suffix(stage)}"), why)
+    if not below:
+        return Plan.lane(step_named(f"masked{width}-sr-normal{_suffix(stage)}"), why)
     why = f"{why}; {count} terms stay below {fmt.max_value:g}"
-    return Plan.lane(step_named("masked32-sr-normal-inside"), why)
+    return Plan.lane(step_named(f"masked{width}-sr-normal-inside"), why)
+
+
+def _random_in_float32(terms: TermBounds, fmt: FloatFormat) -> bool:
+    """Return whether factors and sums are normal float32 numbers, and the format's smallest one."""
+    spans = (terms.a, terms.b, terms.span)
+    fits = all(fits_float32(span) for span in spans) and max(terms.bits) <= F32_BITS
+    return fits and fmt.exponent_min >= F32_LOW
+
+
+def _in_float64(terms: TermBounds) -> bool:
+    """Return whether factors and products are far from the ends of float64."""
+    spans = (terms.a, terms.b, terms.span)
+    return all(inside(span, -F64_RANGE, F64_RANGE) for span in spans)
 
 
 def _stays_inside(stage: Chain, terms: TermBounds, count: int, first: NDArray[np.float64]) -> bool:

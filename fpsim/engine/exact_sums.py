@@ -155,7 +155,7 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None."""
     stage, size = spec.accumulate, block_of_scales(args)
     assert isinstance(stage, Exact)
-    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or args.random is not None:
+    if size < MIN_LIMB_BLOCK or spec.quadrants > 1:
         return None
     scales = [fmt for fmt in (spec.a_scale, spec.b_scale) if fmt != E8M0]
     bits = (significand_bits(spec.a), significand_bits(spec.b))
@@ -185,7 +185,7 @@ def slices_of(span: Span, length: int) -> list[tuple[int, int]]:
 
 def plan_slices(stage: Exact, terms: TermBounds, length: int, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum of wide products as sums of slices, each exact in float64, or None."""
-    if not _sliceable(terms) or args.random is not None:
+    if not _sliceable(terms):
         return None
     count = len(slices_of(terms.span, length))
     why = f"products are cut into {count} slices whose sums are exact in float64"

@@ -15,7 +15,7 @@ from fpsim.kernels.joined_steps import JOINED_REALS, binades, overflowed
 from fpsim.kernels.lanes import Parameters
 from fpsim.kernels.rounding import mode_constants
 from fpsim.kernels.steps import GroupStep, TermSource
-from fpsim.kernels.sums import Sum, exact_sum, odd_sum, round_integer, round_sum
+from fpsim.kernels.sums import Sum, odd_sum, round_integer, round_sum
 from fpsim.kernels.vector import DOUBLE, Vec
 from fpsim.kernels.window_steps import (
     ALIGNED_INTEGERS,
@@ -124,9 +124,8 @@ def window_step(w: IntegerWindow) -> GroupStep:
             opposite = acc.as_bits ^ result.as_bits if w.signed_zero else None
             away = opposite if mode_constants(w.second)[3] else None
             outer = _container(p)
-            result = round_sum(
-                Sum(*exact_sum(acc, result)), w.second, outer, opposite=away, ieee=False
-            )
+            both = odd_sum(acc, result, acc.lanes.directed)
+            result = round_sum(Sum(both, zero), w.second, outer, opposite=away, ieee=False)
         special = special + acc
         infinite = (special > 0.0).where(p.reals["inf_positive"], p.reals["inf_negative"])
         infinite = special.equals(special).where(infinite, special)
@@ -145,7 +144,7 @@ def _odd_real(x: Vec) -> Vec:
     """Return an integer as float64, rounded to odd."""
     half = x.lanes.constant(32, True)
     upper = x.floor_shifted(half).signed_reals * 2.0**32
-    return odd_sum(upper, (x & 0xFFFFFFFF).signed_reals, False)
+    return odd_sum(upper, (x & 0xFFFFFFFF).signed_reals, x.lanes.directed)
 
 
 def _fitted(total: Vec, width: str, p: Parameters) -> Vec:

@@ -63,10 +63,15 @@ def round_magnitude(
     normal = p.reals["smallest_normal"]
     subnormal = normal > magnitude.as_real
     base = subnormal.where(normal, lanes.constant(0.0, False))
-    moved = magnitude.as_real + base
-    bits = moved.as_bits
-    if sticky:
-        bits = to_odd(bits, zero, magnitude.as_real - (moved - base))
+    if sticky and lanes.directed:
+        moved = magnitude.as_real.add_toward(base, "rtz")
+        lost = (moved - base).differs(magnitude.as_real)
+        bits = moved.as_bits | lost.one_where_set()
+    else:
+        moved = magnitude.as_real + base
+        bits = moved.as_bits
+        if sticky:
+            bits = to_odd(bits, zero, magnitude.as_real - (moved - base))
 
     parity = p.integers["parity"] ^ (p.integers["subnormal_parity"] & subnormal.one_where_set())
     rounded, inexact = round_bits(bits, negative, rounding, p, random, parity)

@@ -54,6 +54,8 @@ def binary_node(step: Step, toward_negative: bool) -> Node:
         x, y = children[0]
         one = x.lanes.constant(1.0, False)
         if len(children) == 1:
+            if step.product is not None:
+                return step.product(x, one if y is None else y, p)
             nothing = _nothing(x, toward_negative)
             return step.build(nothing, x, one if y is None else y, p, None)
         second, factor = children[1]
@@ -131,15 +133,12 @@ def exact_node(rounding: str) -> Node:
     An expansion of non-overlapping parts is grown child by child (Shewchuk, Discrete Comput. Geom.
     18, 1997, theorem 10) and its parts are added from the smallest on, rounding to odd.
     """
-    any_sign = mode_constants(rounding)[3] == 1
 
     def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         if own is not None:
             children = [*children, (own, None)]
         values = [_value(child) for child in children]
-        total, error = _finite_or(_expanded(values), plain_sum(children))
-        total = _zero_of_signs(total, children, any_sign)
-        return round_sum(Sum(total, error), rounding, p)
+        return _rounded(_expanded(values), children, rounding, p)
 
     return Node(f"exact-{rounding}", DOUBLE, LANE_REALS, LANE_INTEGERS, build)
 
@@ -149,18 +148,18 @@ def sliced_node(rounding: str, cuts: int) -> Node:
     """Return the node of children cut into slices whose sums are exact in float64 lanes.
 
     The parameters ``slice0``, ... are 1.5 * 2^52 times the powers of two to cut at, the largest
-    first. Those few sums and the accumulator make an exact sum as in `exact_node`.
+    first. Those few sums and the accumulator make an exact sum as in `exact_node`; fewer children
+    do so themselves.
     """
-    any_sign = mode_constants(rounding)[3] == 1
     names = tuple(f"slice{i}" for i in range(cuts))
 
     def build(children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
-        values = _slices(children, [p.reals[name] for name in names])
+        values = [_value(child) for child in children]
+        if len(children) > cuts + 1:
+            values = _slices(children, [p.reals[name] for name in names])
         if own is not None:
             values, children = [*values, own], [*children, (own, None)]
-        total, error = _finite_or(_expanded(values), plain_sum(children))
-        total = _zero_of_signs(total, children, any_sign)
-        return round_sum(Sum(total, error), rounding, p)
+        return _rounded(_expanded(values), children, rounding, p)
 
     reals = (*LANE_REALS, *names)
     return Node(f"sliced{cuts}-{rounding}", DOUBLE, reals, LANE_INTEGERS, build)
@@ -224,31 +223,33 @@ def _two_sums(sums: tuple[Vec, Vec], own: Vec | None, directed: bool) -> Vec:
     return odd_sum(top, odd_sum(error, rest, directed), directed)
 
 
-def _expanded(values: Sequence[Vec]) -> tuple[Vec, Vec]:
-    """Return the sum of values and, of the sign of what it missed, something smaller."""
-    if len(values) == 1:
-        return values[0], values[0].lanes.constant(0.0, False)
-    if len(values) == 2:
-        return exact_sum(*values)
+def _expanded(values: Sequence[Vec]) -> Vec:
+    """Return the sum of finite values, rounded to odd."""
+    directed = values[0].lanes.directed
     parts = [values[0]]  # from the smallest on
     for value in values[1:]:
-        grown = []
-        top = value
-        for part in parts:
-            top, error = exact_sum(top, part)
-            grown.append(error)
-        parts = [*grown, top]
+        parts = [*parts, value] if len(values) == 2 else _grown(parts, value)
     total = parts[0]
-    for part in parts[1:-1]:
-        total = odd_sum(part, total, False)
-    return exact_sum(parts[-1], total)
+    for part in parts[1:]:
+        total = odd_sum(part, total, directed)
+    return total
 
 
-def _finite_or(total: tuple[Vec, Vec], special: Vec) -> tuple[Vec, Vec]:
-    """Return an exact sum and its error; of an infinity or a NaN, whose errors are NaN, special."""
-    finite = _is_finite(special)
-    zero = special.lanes.constant(0.0, False)
-    return finite.where(total[0], special), finite.where(total[1], zero)
+def _grown(parts: Sequence[Vec], value: Vec) -> list[Vec]:
+    """Return parts that add up to what the parts and a value do."""
+    errors = []
+    for part in parts:
+        value, error = exact_sum(value, part)
+        errors.append(error)
+    return [*errors, value]
+
+
+def _rounded(total: Vec, children: Sequence[Child], rounding: str, p: Parameters) -> Vec:
+    """Round the sum of children, which is that of finite ones; others say what comes out."""
+    special = plain_sum(children)
+    total = _is_finite(special).where(total, special)
+    total = _zero_of_signs(total, children, mode_constants(rounding)[3] == 1)
+    return round_sum(Sum(total, total.lanes.constant(0.0, False)), rounding, p)
 
 
 def _is_finite(x: Vec) -> Vec:

@@ -21,12 +21,20 @@ __all__ = [
     "pack_rows",
     "to_half",
     "transpose_bytes",
+    "transpose_halves",
+    "transpose_pairs",
     "transpose_rounds",
 ]
 
 
 #: Edge of the squares that a transposition moves at a time: they stay in the first cache.
 EDGE = 64
+#: The lower one of every two halves, quarters or eighths of a word.
+HALVES, QUARTERS, EIGHTHS = (
+    np.uint64(0x00000000FFFFFFFF),
+    np.uint64(0x0000FFFF0000FFFF),
+    np.uint64(0x00FF00FF00FF00FF),
+)
 
 
 @kernel(parallel=True)
@@ -55,45 +63,49 @@ def transpose_bytes(words, out):
     exchanging halves, quarters and eighths of words (Warren, Hacker's Delight, section 7-3).
     """
     half, quarter, eighth = np.uint64(32), np.uint64(16), np.uint64(8)
-    halves, quarters = np.uint64(0x00000000FFFFFFFF), np.uint64(0x0000FFFF0000FFFF)
-    eighths = np.uint64(0x00FF00FF00FF00FF)
     for m in prange(words.shape[0]):
-        for n0 in range(words.shape[1] // 8):
-            n = n0 * 8
-            for t0 in range(words.shape[2]):
-                a, b, c, d = (
-                    words[m, n, t0],
-                    words[m, n + 1, t0],
-                    words[m, n + 2, t0],
-                    words[m, n + 3, t0],
-                )
-                e, f, g, h = (
-                    words[m, n + 4, t0],
-                    words[m, n + 5, t0],
-                    words[m, n + 6, t0],
-                    words[m, n + 7, t0],
-                )
-                a, e = _exchange(a, e, half, halves)
-                b, f = _exchange(b, f, half, halves)
-                c, g = _exchange(c, g, half, halves)
-                d, h = _exchange(d, h, half, halves)
-                a, c = _exchange(a, c, quarter, quarters)
-                b, d = _exchange(b, d, quarter, quarters)
-                e, g = _exchange(e, g, quarter, quarters)
-                f, h = _exchange(f, h, quarter, quarters)
-                a, b = _exchange(a, b, eighth, eighths)
-                c, d = _exchange(c, d, eighth, eighths)
-                e, f = _exchange(e, f, eighth, eighths)
-                g, h = _exchange(g, h, eighth, eighths)
-                t = t0 * 8
-                out[m, t, n0] = a
-                out[m, t + 1, n0] = b
-                out[m, t + 2, n0] = c
-                out[m, t + 3, n0] = d
-                out[m, t + 4, n0] = e
-                out[m, t + 5, n0] = f
-                out[m, t + 6, n0] = g
-                out[m, t + 7, n0] = h
+        for n in range(words.shape[1] // 8):
+            rows = words[m, 8 * n : 8 * n + 8]
+            for t in range(words.shape[2]):
+                a, e = _exchange(rows[0, t], rows[4, t], half, HALVES)
+                b, f = _exchange(rows[1, t], rows[5, t], half, HALVES)
+                c, g = _exchange(rows[2, t], rows[6, t], half, HALVES)
+                d, h = _exchange(rows[3, t], rows[7, t], half, HALVES)
+                a, c = _exchange(a, c, quarter, QUARTERS)
+                b, d = _exchange(b, d, quarter, QUARTERS)
+                e, g = _exchange(e, g, quarter, QUARTERS)
+                f, h = _exchange(f, h, quarter, QUARTERS)
+                square = out[m, 8 * t : 8 * t + 8]
+                square[0, n], square[1, n] = _exchange(a, b, eighth, EIGHTHS)
+                square[2, n], square[3, n] = _exchange(c, d, eighth, EIGHTHS)
+                square[4, n], square[5, n] = _exchange(e, f, eighth, EIGHTHS)
+                square[6, n], square[7, n] = _exchange(g, h, eighth, EIGHTHS)
+
+
+@kernel(parallel=True)
+def transpose_pairs(words, out):
+    """Do the same for two bytes, four to a word: (M, N, T / 4) to (M, T, N / 4)."""
+    half, quarter = np.uint64(32), np.uint64(16)
+    for m in prange(words.shape[0]):
+        for n in range(words.shape[1] // 4):
+            rows = words[m, 4 * n : 4 * n + 4]
+            for t in range(words.shape[2]):
+                a, c = _exchange(rows[0, t], rows[2, t], half, HALVES)
+                b, d = _exchange(rows[1, t], rows[3, t], half, HALVES)
+                square = out[m, 4 * t : 4 * t + 4]
+                square[0, n], square[1, n] = _exchange(a, b, quarter, QUARTERS)
+                square[2, n], square[3, n] = _exchange(c, d, quarter, QUARTERS)
+
+
+@kernel(parallel=True)
+def transpose_halves(words, out):
+    """Do the same for four bytes, two to a word: (M, N, T / 2) to (M, T, N / 2)."""
+    half = np.uint64(32)
+    for m in prange(words.shape[0]):
+        for n in range(words.shape[1] // 2):
+            for t in range(words.shape[2]):
+                a, b = _exchange(words[m, 2 * n, t], words[m, 2 * n + 1, t], half, HALVES)
+                out[m, 2 * t, n], out[m, 2 * t + 1, n] = a, b
 
 
 @kernel()

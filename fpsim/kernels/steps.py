@@ -40,7 +40,7 @@ from fpsim.kernels.native_steps import (
 )
 from fpsim.kernels.random_words import RANDOM_INTEGERS, SEEDED_INTEGERS
 from fpsim.kernels.rounding import mode_constants
-from fpsim.kernels.sums import LANE_REALS, Sum, exact_sum, round_sum
+from fpsim.kernels.sums import LANE_REALS, Sum, odd_sum, round_sum
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, Vec
 
 __all__ = [
@@ -68,6 +68,8 @@ class Step:
     random: bool = False
     seeded: bool = False  #: the random integers are made of streams instead of loaded
     bytes: bool = False  #: they have eight bits, and a dot instruction adds them
+    #: What rounds a product alone, where that takes less than adding it to zero.
+    product: Callable[[Vec, Vec, Parameters], Vec] | None = None
 
     @property
     def terms(self) -> int:
@@ -129,10 +131,9 @@ class GroupStep:
 def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     """Build the general step: one native add, then `fpsim.kernels.lanes.round_magnitude`.
 
-    With ``sticky`` the error of the add is recovered exactly (Knuth's TwoSum) and the sum moved to
-    its odd neighbour if there is one. Rounding to odd with two spare bits makes the second rounding
-    exact (Boldo and Melquiond, IEEE Trans. Comp. 57(4), 2008). Without it the caller must know
-    that the sum is exact, or that the mode is to nearest and the error cannot matter
+    With ``sticky`` the add itself rounds to odd, which with two spare bits makes the second
+    rounding exact (Boldo and Melquiond, IEEE Trans. Comp. 57(4), 2008). Without it the caller must
+    know that the sum is exact, or that the mode is to nearest and the error cannot matter
     (`fpsim.engine` states the bound).
     """
     away_negative = mode_constants(rounding)[3]
@@ -140,7 +141,7 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, random: Vec | None) -> Vec:
         if sticky:
             term = a * b
-            total = Sum(*exact_sum(acc, term))
+            total = _exactly(odd_sum(acc, term, acc.lanes.directed))
         else:
             term = a * b if away_negative else a
             total = Sum(a.intrinsic("fma", b, acc), None)
@@ -150,6 +151,20 @@ def _lane_step(rounding: str, sticky: bool) -> Callable[..., Vec]:
         return round_sum(total, rounding, p, random, opposite=cancelled)
 
     return step
+
+
+def _lane_product(rounding: str) -> Callable[..., Vec]:
+    """Build ``R(a * b)`` for the same."""
+
+    def step(a: Vec, b: Vec, p: Parameters) -> Vec:
+        return round_sum(_exactly(a * b), rounding, p)
+
+    return step
+
+
+def _exactly(value: Vec) -> Sum:
+    """Return a sum that missed nothing, all of whose bits count."""
+    return Sum(value, value.lanes.constant(0.0, False))
 
 
 def _slice(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
@@ -202,7 +217,8 @@ def _all_steps() -> dict[str, Step]:
                 build = _lane_step(rounding, sticky)
                 random = rounding == "sr"
                 integers = (*LANE_INTEGERS, *RANDOM_INTEGERS * random)
-                steps.append(Step(name, real, build, LANE_REALS, integers, random))
+                single = _lane_product(rounding) if sticky and not random else None
+                steps.append(Step(name, real, build, LANE_REALS, integers, random, product=single))
         if rounding != "sr":
             for overflow in ("wrap", "saturate"):
                 saturate = overflow == "saturate"
@@ -226,9 +242,10 @@ def _random_steps() -> list[Step]:
         if (normal and flush) or (over is None and not normal):
             continue
         end = {"saturate": "-saturate", "policy": "", None: "-inside"}[over]
-        name = f"masked32-sr{'-normal' * normal}{'-flush' * flush}{end}"
         build = masked_random(normal, flush, over)
-        steps.append(Step(name, FLOAT, build, LANE_REALS, masked_integers, random=True))
+        for real, width in ((FLOAT, 32), (DOUBLE, 64)):
+            name = f"masked{width}-sr{'-normal' * normal}{'-flush' * flush}{end}"
+            steps.append(Step(name, real, build, LANE_REALS, masked_integers, random=True))
     for overflow in ("wrap", "saturate"):
         saturate = overflow == "saturate"
         build = fixed_random_step(saturate)

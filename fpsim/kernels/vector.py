@@ -73,6 +73,11 @@ class Lanes:
         return (1 << (self.bits - 1)) - (1 << self.mantissa_bits)
 
     @property
+    def directed(self) -> bool:
+        """Whether instructions round sums of these lanes as they are told: those of AVX-512F do."""
+        return self.real is not HALF and self.bits * self.count == 512
+
+    @property
     def real_type(self) -> Any:
         """LLVM type of a vector of floats."""
         return ir.VectorType(self.real, self.count)
@@ -287,11 +292,10 @@ class Vec:
         return self._wrap(self._with_rounding(name[self.lanes.real], kind, arguments, mode))
 
     def add_toward(self, other: Vec, mode: str) -> Vec:
-        """Return the sum of float64 lanes rounded in ``mode``. Needs AVX-512F."""
+        """Return the sum rounded in ``mode``, where `Lanes.directed`."""
+        name = {FLOAT: "avx512.add.ps", DOUBLE: "avx512.add.pd"}[self.lanes.real]
         arguments = [self.value, other.value]
-        return self._wrap(
-            self._with_rounding("avx512.add.pd", self.lanes.real_type, arguments, mode)
-        )
+        return self._wrap(self._with_rounding(name, self.lanes.real_type, arguments, mode))
 
     def to_integers(self, mode: str) -> Vec:
         """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN.
