@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from fpsim.engine import Plan, float_shift, half_shift
 from fpsim.errors import FpsimError
-from fpsim.formats import Format, Subnormals
+from fpsim.formats import Subnormals
 from fpsim.kernels.gemm import gemm
-from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
-from fpsim.lane_operands import Packed, half_bits, pack, powers
+from fpsim.lane_operands import Packed, half_bits, pack
 from fpsim.lane_random import cubes, streams
-from fpsim.lowering import exponents_of
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, integers_per_word
 from fpsim.rounding import Rounding
@@ -191,7 +189,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
         tile,
         depth,
         np.float16 if str(step.real) == "half" else _dtype(step),
-        isinstance(step, GroupStep) and step.powers,
+        plan.aligns,
         shift,
         NanScale.NAN if block is None else block.nan_scale,
     )
@@ -201,8 +199,18 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     return _Job(stage, step, source, tile, packed, shape, plan.constants)
 
 
-def run_planes(stage: Stage, plan: Plan, terms: Array, fmt: Format, c: Array | None) -> Array:
-    """Return the codes (M, N) of a stage that adds terms (T, M, N), values of ``fmt``."""
+def run_planes(
+    stage: Stage,
+    plan: Plan,
+    terms: Array,
+    term_powers: Array | None,
+    c: Array | None,
+    random: Array | RandomBits | None = None,
+) -> Array:
+    """Return the codes (M, N) of a stage that adds terms (T, M, N).
+
+    A stage that aligns them by exponents takes 2^e of each (`Plan.aligns`).
+    """
     step = plan.step
     assert step is not None
     tile = tile_of(step, flat=True)
@@ -221,15 +229,18 @@ def run_planes(stage: Stage, plan: Plan, terms: Array, fmt: Format, c: Array | N
     ones = np.ones((1, 1, depth), dtype=dtype)
     none = np.zeros((1, 1, 1), dtype=dtype)
     y_powers = none
-    if isinstance(step, GroupStep) and step.powers:
-        y_powers = paneled(powers(exponents_of(terms, fmt)))
+    if plan.aligns:
+        assert term_powers is not None
+        y_powers = paneled(term_powers)
     values = paneled(terms)
     packed = Packed(ones, values, none, none, ones, y_powers)
     if str(step.real) == "half":
         packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), plan.constants)
-    return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
+    if isinstance(random, np.ndarray):
+        random = random.reshape(1, size, -1)
+    return job.codes(None if c is None else c.reshape(1, size), random).reshape(shape)
 
 
 def _parameters(

@@ -16,20 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.block_planes import run_block_planes
 from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
     plan_matmul,
+    plan_planes,
     plan_subtree,
-    plan_terms,
     slices_of,
     subtree_leaves,
     without_blocks,
 )
 from fpsim.formats import Format
 from fpsim.kernels import exact
-from fpsim.lane_operands import pack_values
+from fpsim.lane_operands import pack_values, powers
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
 from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
@@ -78,6 +79,8 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         return _run_slices(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
+    if plan.kernel == "block planes":
+        return run_block_planes(spec, args)
     if plan.kernel == "chunks":
         return _run_chunks(spec, args)
     if plan.kernel == "lanes":
@@ -152,7 +155,7 @@ def _add_slices(
     plan = plan_subtree(node, bounds, len(terms), str(Joins.FUSED))
     if plan.step is None:
         return _add_exactly(stage, made, c)
-    return run_planes(node, plan, terms, stage.format, c)
+    return run_planes(node, plan, terms, None, c)
 
 
 def _add_exactly(stage: Exact, made: tuple[Array, Array | None], c: Array | None) -> Array:
@@ -271,7 +274,7 @@ def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
     def node(planes: Array, joins: str, c: Array | None) -> Array:
         plan = plan_subtree(tree, bounds, len(planes), joins)
         assert plan.step is not None
-        return run_planes(tree, plan, planes, stage.format, c)
+        return run_planes(tree, plan, planes, None, c)
 
     while len(terms) > leaves:
         parts = [terms[i : i + leaves] for i in range(0, len(terms), leaves)]
@@ -345,9 +348,10 @@ def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array |
 
 def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Array:
     """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``."""
-    plan = plan_terms(stage, TermBounds.of_format(fmt), terms.shape[0], c)
+    plan = plan_planes(stage, TermBounds.of_format(fmt), terms.shape[0], c)
     if plan.step is not None and not plan.step.random:
-        return run_planes(stage, plan, terms, fmt, c)
+        term_powers = powers(exponents_of(terms, fmt)) if plan.aligns else None
+        return run_planes(stage, plan, terms, term_powers, c)
     rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
     start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
     return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])

@@ -21,6 +21,7 @@ __all__ = [
     "all_finite",
     "block_bounds",
     "block_of_scales",
+    "elements_finite",
     "format_span",
     "largest_sum",
     "operand_bits",
@@ -118,6 +119,7 @@ class TermBounds:
     finite: bool = False  #: no term is NaN or infinite
     significand: float = 4.0  #: a term is at most this times 2^(headroom - 2) times 2^e
     most: float | None = None  #: the largest magnitude, where more is known than its power of two
+    scaled: bool = False  #: the alignment exponent is that of scales, which a zero term has, too
 
     @property
     def largest(self) -> float:
@@ -199,6 +201,12 @@ def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
     return all(np.isfinite(array).all() for array in values)
 
 
+def elements_finite(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether no element is NaN or infinite."""
+    pairs = [(getattr(spec, name), args.used[name]) for name in ("a", "b")]
+    return all(np.isfinite(_used_values(fmt, used)).all() for fmt, used in pairs)
+
+
 def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:
     table = value_table(fmt)
     return table[used[: table.size]]
@@ -217,7 +225,7 @@ def block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBounds:
         bits += _scale_bits(spec, name)
         headroom += int(_scale_bits(spec, name) > 0)
     finite = all_finite(spec, args)
-    return TermBounds(sums, scales, (sums.bits, bits), headroom, finite)
+    return TermBounds(sums, scales, (sums.bits, bits), headroom, finite, scaled=True)
 
 
 def used_scales(spec: MacSpec, args: MatmulOperands, name: str) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from fpsim.engine.byte_sums import by_bytes
 from fpsim.engine.exact_sums import (
     plan_exact,
     plan_fixed,
+    plan_plain_blocks,
     plan_scaled_blocks,
     plan_slices,
     slices_of,
@@ -40,8 +41,10 @@ from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
 from fpsim.spans import (
+    Span,
     TermBounds,
     block_bounds,
+    elements_finite,
     largest_sum,
     product_bounds,
 )
@@ -65,9 +68,11 @@ __all__ = [
     "Plan",
     "float_shift",
     "half_shift",
+    "plan_block_terms",
     "plan_matmul",
+    "plan_plain_blocks",
+    "plan_planes",
     "plan_subtree",
-    "plan_terms",
     "slices_of",
     "subtree_leaves",
     "without_blocks",
@@ -98,7 +103,9 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         return plan_subtrees(stage, product_bounds(spec, args))
     if isinstance(stage, Block):
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
-        return blocks if blocks != ROWS or flat is None else replace(_plan(flat, args), flat=True)
+        if blocks == ROWS and flat is not None:
+            return replace(_plan(flat, args), flat=True)
+        return blocks if blocks != ROWS else _plan_block_planes(spec, stage, args)
     bounds = product_bounds(spec, args)
     if isinstance(stage, Aligned):
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
@@ -149,10 +156,21 @@ def plan_terms(
     return ROWS
 
 
+def plan_planes(
+    stage: Stage, terms: TermBounds, count: int, start: NDArray[Any] | None = None
+) -> Plan:
+    """Return the same for terms that come as values, which no power of two moves."""
+    if isinstance(stage, Chain):
+        return plan_chain(stage, terms, count, start, halves=half_shift(terms.a, terms.b) == 0)
+    return plan_terms(stage, terms, count, start)
+
+
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     bounds = block_bounds(spec, stage.size, args)
     count = spec.block_terms(args.a.shape[1])
     into = stage.into
+    if spec.quadrants > 1 and not elements_finite(spec, args):
+        return ROWS  # in lanes, what the other sign leaves out is 0, which makes NaN of infinity
     if stage.convert is not None:
         same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
         if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
@@ -175,11 +193,42 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     return by_bytes(spec, args, plan)
 
 
+def _plan_block_planes(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    """Plan a block stage as planes of terms: sums of blocks in lanes, all else in arrays."""
+    sums, terms = plan_plain_blocks(spec, stage.size), plan_block_terms(spec, stage, args)
+    # As in lanes, and it is code 0.
+    zeros = all(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
+    splits = spec.quadrants == 1 or (zeros and elements_finite(spec, args))
+    if sums is None or terms.step is None or not splits:
+        return ROWS
+    why = f"{sums.why}; terms: {terms.kernel} ({terms.why})"
+    return Plan("block planes", why)
+
+
+def plan_block_terms(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    """Return the kernel that adds a block stage's terms, which are given as they are.
+
+    A term below 2^h * 2^e with the exponent e of its scales stays so when it is converted, or is at
+    most as large, or becomes the smallest value that the conversion has.
+    """
+    bounds, into, converted = block_bounds(spec, stage.size, args), stage.into, stage.convert
+    one = Span(0, 0)
+    terms = replace(bounds, a=bounds.span, b=one, bits=(sum(bounds.bits), 0))
+    if converted is not None:
+        own = TermBounds.of_format(converted)
+        least = max(converted.exponent_min + 1 - bounds.b.low, bounds.headroom)
+        wide = own.a.union(bounds.span).union(bounds.b)
+        terms = replace(own, a=wide, headroom=least + 1, scaled=True)
+    plan = plan_planes(into, terms, spec.block_terms(args.a.shape[1]), args.c)
+    seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
+    return with_seed(plan, into) if seeded else plan
+
+
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
     size = stage.chunk(args.a.shape[1])
     inner = plan_matmul(replace(spec, accumulate=stage.inner), args.cut(0, size))
     count = -(-args.a.shape[1] // size)
-    outer = plan_terms(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
+    outer = plan_planes(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
     why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
     return Plan("chunks", why)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fpsim.formats import FloatFormat, NanCodes
+from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import MAX_UNROLLED, PRODUCTS, AnyStep, Source
 from fpsim.spans import Span
 
@@ -44,8 +45,9 @@ class Plan:
     after ``bytes``, in integers of a byte), or ``limbs`` (a Kulisch accumulator), ``block limbs``
     (the same for block sums that lanes made), ``slices`` and ``block slices`` (lanes sum the parts
     of all products or block sums that lie between two powers of two), ``rows`` (scalar code),
-    ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the
-    tree) or ``subtrees`` (a product per subtree, then the tree).
+    ``block planes`` (block sums in lanes, then the outer stage), ``chunks`` (a product per chunk,
+    then the outer stage), ``lanes`` (a product per lane, then the tree) or ``subtrees`` (a product
+    per subtree, then the tree).
     """
 
     kernel: str
@@ -58,6 +60,11 @@ class Plan:
     redo_zeros: bool = False
     #: Whether block sums are left out: see `fpsim.engine.without_blocks`.
     flat: bool = False
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the lane step reads the terms' powers of two."""
+        return isinstance(self.step, GroupStep) and self.step.powers
 
     @classmethod
     def lane(cls, step: AnyStep, why: str, constants: Mapping[str, float] | None = None) -> Plan:

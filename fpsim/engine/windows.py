@@ -78,6 +78,7 @@ def _plan_floats(stage: Aligned, terms: TermBounds, start: Any) -> Plan | None:
             None if stage.width is None else str(stage.width_overflow),
             stage.normalised,
             stage.signed_zero,
+            stage.normalised and terms.scaled,
         )
         return Plan.lane(step, f"the window's {bits} <= {lane} bits are exact integers of a lane")
     return None
@@ -108,6 +109,7 @@ def _plan_wide_integers(stage: Aligned, terms: TermBounds, limited: bool) -> Pla
         stage.signed_zero,
         limited,
         terms.finite,
+        stage.normalised and terms.scaled,
     )
     why = f"sums fit {bits} <= {INT64_BITS} bits of an integer, then are rounded to odd in"
     return Plan.lane(window_step(window), f"{why} {F64_BITS} bits")
@@ -128,6 +130,7 @@ def _plan_integers(stage: Aligned, terms: TermBounds, bits: int) -> Plan | None:
         str(stage.rounding),
         native,
         stage.normalised,
+        scaled=stage.normalised and terms.scaled,
     )
     why = "terms are exact in float32, the window's"
     if bits <= INT32_BITS:

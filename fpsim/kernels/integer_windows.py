@@ -63,11 +63,12 @@ class IntegerWindow(NamedTuple):
     signed_zero: bool = False
     limited: bool = False  #: a product may be too large
     finite: bool = False  #: no operand is NaN or infinite
+    scaled: bool = False  #: terms of zero have powers, although normalised
 
     @property
     def name(self) -> str:
         """A name that says everything."""
-        flags = ("reach", "normalised", "signed_zero", "limited", "finite")
+        flags = ("reach", "normalised", "scaled", "signed_zero", "limited", "finite")
         named = [flag.split("_")[0] for flag in flags if getattr(self, flag)]
         texts = [self.align, self.rounding, self.addend, self.second, self.width, *named]
         return "-".join(["window64", str(self.terms), str(self.lanes), *filter(None, texts)])
@@ -81,7 +82,7 @@ def window_step(w: IntegerWindow) -> GroupStep:
     def window(acc: Vec, source: TermSource, p: Parameters, first: int) -> tuple[Vec, ...]:
         """Return the sum of every ``lanes``-th term, 2^E, the plain sum, and the zero's sign."""
         lanes, own = acc.lanes, range(first, w.terms, w.lanes)
-        top = largest_power(source, own, p, w.normalised)
+        top = largest_power(source, own, p, w.normalised, w.scaled)
         if w.addend == "early":
             top = larger(power_of(acc, p), top)
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real
@@ -132,7 +133,8 @@ def window_step(w: IntegerWindow) -> GroupStep:
         result = is_finite(special).where(result, infinite)
         return result if w.signed_zero else result + zero  # -0 becomes +0
 
-    return GroupStep(w.name, DOUBLE, w.terms, step, _REALS, _INTEGERS, powers=not w.normalised)
+    powers = w.scaled or not w.normalised
+    return GroupStep(w.name, DOUBLE, w.terms, step, _REALS, _INTEGERS, powers)
 
 
 def _integer(x: Vec, rounding: str) -> Vec:

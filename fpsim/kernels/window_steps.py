@@ -57,17 +57,19 @@ def aligned_step(
     width: str | None = None,
     normalised: bool = False,
     signed_zero: bool = False,
+    scaled: bool = False,
 ) -> GroupStep:
     """Return the step of an aligned window whose integers are floats of a lane.
 
-    ``late`` is the rounding of an addend that joins after the window, else it joins early;
-    ``width`` is ``wrap`` or ``saturate`` where the sum has a width.
+    ``scaled`` says that terms of zero have powers although they are ``normalised``, ``late`` is the
+    rounding of an addend that joins after the window, else it joins early; ``width`` is ``wrap`` or
+    ``saturate`` where the sum has a width.
     """
     any_sign = mode_constants(rounding)[3] == 1  # toward -infinity, only +0 + +0 is +0
 
     def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
         zero = acc.lanes.constant(0.0, False)
-        top = largest_power(source, terms, p, normalised)
+        top = largest_power(source, terms, p, normalised, scaled)
         if late is None:
             top = larger(power_of(acc, p), top)
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
@@ -103,7 +105,8 @@ def aligned_step(
 
     lane = "64" if real is DOUBLE else "32"
     suffix = f"{'' if late is None else f'-late-{late}'}{'' if width is None else f'-{width}'}"
-    suffix += "-normalised" * normalised + "-signed" * signed_zero
+    suffix += "-normalised" * normalised + "-scaled" * scaled
+    suffix += "-signed" * signed_zero
     return GroupStep(
         f"aligned{lane}-{terms}-{align}-{rounding}{suffix}",
         real,
@@ -111,7 +114,7 @@ def aligned_step(
         step,
         ALIGNED_REALS,
         ALIGNED_INTEGERS,
-        powers=not normalised,
+        powers=scaled or not normalised,
     )
 
 
@@ -123,6 +126,7 @@ def integer_step(
     native: bool,
     normalised: bool = False,
     split: bool = False,
+    scaled: bool = False,
 ) -> GroupStep:
     """Return the step of an aligned window whose sum is a 32-bit integer; terms are float32.
 
@@ -133,7 +137,7 @@ def integer_step(
     """
 
     def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
-        top = larger(power_of(acc, p), largest_power(source, terms, p, normalised))
+        top = larger(power_of(acc, p), largest_power(source, terms, p, normalised, scaled))
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
 
         def add(i: Any, total: Vec) -> tuple[Vec, ...]:
@@ -152,10 +156,10 @@ def integer_step(
         return is_finite(acc).where(value, acc)
 
     suffix = "-native" * native + "-split" * split + "-normalised" * normalised
+    suffix += "-scaled" * scaled
     name = f"integer32-{terms}-{align}-{rounding}{suffix}"
-    return GroupStep(
-        name, FLOAT, terms, step, ALIGNED_REALS, ALIGNED_INTEGERS, powers=not normalised
-    )
+    powers = scaled or not normalised
+    return GroupStep(name, FLOAT, terms, step, ALIGNED_REALS, ALIGNED_INTEGERS, powers)
 
 
 def _sum_of_halves(x: Vec, y: Vec, mode: str) -> Vec:
@@ -185,15 +189,22 @@ def whole_step(real: Any, terms: int, rounding: str) -> GroupStep:
 
 
 def largest_power(
-    source: TermSource, terms: range | int, p: Parameters, normalised: bool = False
+    source: TermSource,
+    terms: range | int,
+    p: Parameters,
+    normalised: bool = False,
+    scaled: bool = False,
 ) -> Vec:
-    """Return 2^E of terms and floor."""
+    """Return 2^E of terms and floor; with ``scaled`` zeros keep powers, others get new ones."""
 
     def next_larger(i: Any, top: Vec) -> tuple[Vec, ...]:
         if not normalised:
             return (larger(source.power(i), top),)
         x, y = source.pair(i)
-        return (larger((x * y).power, top),)
+        power = (x * y).power
+        if scaled:
+            power = (x * y).equals(0.0).where(source.power(i), power)
+        return (larger(power, top),)
 
     numbers = range(terms) if isinstance(terms, int) else terms
     (top,) = source.fold(numbers, (p.reals["least_power"],), next_larger)
