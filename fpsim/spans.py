@@ -23,6 +23,7 @@ __all__ = [
     "block_of_scales",
     "elements_finite",
     "format_span",
+    "infinite_scales",
     "largest_sum",
     "operand_bits",
     "operand_spans",
@@ -205,6 +206,12 @@ def elements_finite(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether no element is NaN or infinite."""
     pairs = [(getattr(spec, name), args.used[name]) for name in ("a", "b")]
     return all(np.isfinite(_used_values(fmt, used)).all() for fmt, used in pairs)
+
+
+def infinite_scales(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether a scale is infinite: it makes NaN of an element of 0, not of its block."""
+    names = [name for name in ("a", "b") if getattr(args, f"{name}_scale") is not None]
+    return any(np.isinf(used_scales(spec, args, name)).any() for name in names)
 
 
 def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:

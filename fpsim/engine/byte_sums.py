@@ -11,7 +11,7 @@ from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import Source
 from fpsim.kernels.vector import host_features
 from fpsim.operands import MatmulOperands
-from fpsim.spans import Span, block_of_scales, used_scales, value_span
+from fpsim.spans import Span, block_of_scales, infinite_scales, used_scales, value_span
 from fpsim.spec import MacSpec
 from fpsim.stages import Exact, Fixed
 
@@ -46,7 +46,7 @@ def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
 def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None:
     """Return blocks for a sum of products that is exact in any order, or None."""
     plain = isinstance(plan.step, Step) and plan.step.name in ("float", "double")
-    if not plain or not isinstance(spec.accumulate, Exact | Fixed):
+    if not plain or not isinstance(spec.accumulate, Exact | Fixed) or infinite_scales(spec, args):
         return None
     size = block_of_scales(args)
     if not size:

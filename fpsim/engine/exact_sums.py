@@ -28,6 +28,7 @@ from fpsim.spans import (
     block_bounds,
     block_of_scales,
     format_span,
+    infinite_scales,
     value_span,
 )
 from fpsim.spec import MacSpec, significand_bits
@@ -156,7 +157,7 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None."""
     stage, size = spec.accumulate, block_of_scales(args)
     assert isinstance(stage, Exact)
-    if size < MIN_LIMB_BLOCK or spec.quadrants > 1:
+    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or infinite_scales(spec, args):
         return None
     blocks = plan_plain_blocks(spec, size)
     if blocks is None:

@@ -29,7 +29,7 @@ from fpsim.kernels.integer_windows import IntegerWindow, window_step
 from fpsim.kernels.joined_steps import joined_integer_step, joined_step
 from fpsim.kernels.vector import host_features
 from fpsim.kernels.window_steps import LANES, aligned_step, integer_step, whole_step
-from fpsim.rounding import Rounding
+from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import TermBounds, value_span
 from fpsim.stages import Addend, Aligned
 
@@ -56,7 +56,9 @@ def plan_aligned(stage: Aligned, terms: TermBounds, start: Any) -> Plan:
 def _plan_floats(stage: Aligned, terms: TermBounds, start: Any) -> Plan | None:
     """Plan a window whose addend is early or late and whose integers floats hold, or None."""
     late = stage.addend is Addend.LATE
-    if late and stage.format != stage.container:
+    # An infinite product makes the result; one that is saturated would meet the addend.
+    saturates = not terms.finite and stage.overflow is Overflow.SATURATE
+    if late and (stage.format != stage.container or saturates):
         return None
     bits = stage.fraction_bits + terms.headroom + (stage.products + 1).bit_length()
     if stage.width is not None:
