@@ -21,7 +21,7 @@ from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
 
-__all__ = ["Packed", "half_bits", "pack", "pack_values", "powers", "scales_per_block"]
+__all__ = ["Packed", "half_bits", "pack", "pack_values", "powers"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -239,10 +239,10 @@ def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any
     return table
 
 
-def scales_per_block(
-    spec: MacSpec, args: MatmulOperands, operand: str, size: int, used: int
+def _per_block(
+    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, used: int
 ) -> Array | None:
-    """Return the scales (M or N, blocks, signs) of blocks of ``size``, None without."""
+    """Return the scales (M or N, blocks, signs) of a block source."""
     indices, table = _cube(spec, args, operand)
     if indices is None:
         return None
@@ -250,9 +250,9 @@ def scales_per_block(
     if operand == "b":
         cube = np.moveaxis(cube, 1, 0)
     block = getattr(args, f"{operand}_block")
-    if block < size:  # a part of K that cut a scale's block has its scales per element
-        return cube[:, :: size // block][:, :used]
-    return np.repeat(cube, block // size, axis=1)[:, :used]
+    if block < source.size:  # a part of K that cut a scale's block has its scales per element
+        return cube[:, :: source.size // block][:, :used]
+    return np.repeat(cube, block // source.size, axis=1)[:, :used]
 
 
 def _block_scales(
@@ -262,7 +262,7 @@ def _block_scales(
     """Return what ``read`` makes of the scales, (size, groups, signs): 1 without, 0 beyond."""
     signs = source.a_signs if operand == "a" else source.b_signs
     out = np.zeros((size, groups, signs))
-    scales = scales_per_block(spec, args, operand, source.size, used)
+    scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
     out[:count, :used] = 1.0 if scales is None else read(scales)
     return out

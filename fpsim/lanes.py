@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from fpsim.engine import Plan, float_shift, half_shift
 from fpsim.errors import FpsimError
 from fpsim.formats import Subnormals
+from fpsim.kernels.converted_steps import CONVERSION
 from fpsim.kernels.gemm import gemm
+from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, half_bits, pack
 from fpsim.lane_random import cubes, streams
@@ -46,6 +48,7 @@ class _Job:
     packed: Packed
     shape: tuple[int, int]
     constants: Mapping[str, float] = field(default_factory=dict)
+    conversion: Chain | None = None  #: how the terms are rounded first
 
     @property
     def dtype(self) -> Any:
@@ -82,16 +85,17 @@ class _Job:
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
         first = None if start is None else stage.initial.integers(start)
-        if self.step.name.startswith("integer64"):  # on the grid's integers, as bits
+        grid = self.step.grid if isinstance(self.step, Step) else ""
+        if grid == "bits":
             begin = None if first is None else first.view(np.float64)
             integers = self._run(begin, random).view(np.int64)
-        elif "per_lsb" in self.step.reals:  # on the grid's integers, as numbers
+        elif grid == "integers":
             begin = None if first is None else first.astype(np.float64)
             integers = self._run(begin, random).astype(np.int64)
-        elif self.step.reals:  # on values that the grid holds
+        elif grid == "values":
             begin = None if first is None else np.ldexp(first.astype(np.float64), stage.lsb)
             integers = np.ldexp(self._run(begin).astype(np.float64), -stage.lsb).astype(np.int64)
-        else:  # their plain sums
+        else:
             sums = self._run(None).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
@@ -110,7 +114,7 @@ class _Job:
         return np.stack(found)
 
     def _parameters(self) -> tuple[Array, Array]:
-        return _parameters(self.stage, self.step, self.dtype, self.constants)
+        return _parameters(self.stage, self.step, self.dtype, self.constants, self.conversion)
 
     def _run(
         self,
@@ -195,8 +199,11 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     )
     stage = spec.accumulate if block is None else block.into
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
+    conversion = None
+    if block is not None and block.convert is not None:
+        conversion = Chain(block.convert, block.convert_rounding)
     shape = (args.a.shape[0], args.b.shape[1])
-    return _Job(stage, step, source, tile, packed, shape, plan.constants)
+    return _Job(stage, step, source, tile, packed, shape, plan.constants, conversion)
 
 
 def run_planes(
@@ -205,7 +212,6 @@ def run_planes(
     terms: Array,
     term_powers: Array | None,
     c: Array | None,
-    random: Array | RandomBits | None = None,
 ) -> Array:
     """Return the codes (M, N) of a stage that adds terms (T, M, N).
 
@@ -238,9 +244,7 @@ def run_planes(
         packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), plan.constants)
-    if isinstance(random, np.ndarray):
-        random = random.reshape(1, size, -1)
-    return job.codes(None if c is None else c.reshape(1, size), random).reshape(shape)
+    return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
 
 
 def _parameters(
@@ -248,6 +252,7 @@ def _parameters(
     step: AnyStep,
     dtype: Any,
     constants: Mapping[str, float],
+    conversion: Chain | None = None,
 ) -> tuple[Array, Array]:
     """Return the step's run-time parameters as arrays."""
     width = np.int32 if dtype == np.float32 else np.int64
@@ -271,6 +276,10 @@ def _parameters(
         for more in (_window_parameters(stage, dtype), _container_parameters(stage)):
             reals, integers = reals | more[0], integers | more[1]
     reals |= constants
+    if conversion is not None:
+        own = _rounding_parameters(conversion, step, dtype)
+        reals |= {CONVERSION + name: value for name, value in own[0].items()}
+        integers |= {CONVERSION + name: value for name, value in own[1].items()}
     return (
         np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
         _wrapped([integers[name] for name in step.integers] or [0], width),

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.block_planes import run_block_planes
 from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
@@ -79,8 +78,6 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         return _run_slices(spec, args, plan)
     if plan.kernel == "rows":
         return _run_rows(spec, args)
-    if plan.kernel == "block planes":
-        return run_block_planes(spec, args)
     if plan.kernel == "chunks":
         return _run_chunks(spec, args)
     if plan.kernel == "lanes":

@@ -244,14 +244,15 @@ def test_scales_add_their_bits_to_a_block(
     assert kernel(unit, 64, monkeypatch, **scales) == lane
 
 
-def test_a_converted_block_has_lanes_only_as_a_separate_multiplier(
+def test_a_converted_block_is_a_separate_multiplier_or_converts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     f16 = float_format("e5m10")
     same = unit_of(Block(4, Chain(f16), convert=f16))
     other = unit_of(Block(4, Chain(f16), convert=float_format("e8m7")))
-    assert kernel(same, 9, monkeypatch) != "rows"
-    assert kernel(other, 9, monkeypatch) == "rows"
+    for unit, name in ((same, "separate"), (other, "converted")):
+        assert kernel(unit, 9, monkeypatch) == "float"
+        assert f"{name}-" in unit.plan(*straining(unit, 9)).kernel
 
 
 # -- trees and chunks ----------------------------------------------------------------------------

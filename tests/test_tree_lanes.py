@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import HOST, float_format, oracle_matmul, sweep, unit_of
+from helpers import DETERMINISTIC, HOST, float_format, oracle_matmul, sweep, unit_of
 from lane_cases import operands, runs_as
 
 from fpsim import get_unit
@@ -38,7 +38,8 @@ def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None
     runs_as(unit, 14, binades=12)
     a, b, c = operands(unit, 14, 12)
     c[0, 0] = unit.result.encode(-0.0)  # whose sign two parts of a product would lose
-    assert "exact" in unit.plan(a, b, c=c).kernel
+    kernel = unit.plan(a, b, c=c).kernel
+    assert "-exact-" in kernel or "-sliced1-" in kernel
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
@@ -94,6 +95,48 @@ def test_a_bit_below_the_parts_of_products_breaks_a_tie() -> None:
     c = unit.result.encode([[2.0**36, 2.0**36 + 2.0**13, -(2.0**36), 2.0**-12]] * 3)
     assert "split" in unit.plan(a, b, c=c).kernel
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("addend", [Joins.FUSED, Joins.ROOT, Joins.LEAF])
+def test_addends_that_are_special_stay_in_lanes(addend: Joins) -> None:
+    """-0 meets zeros of both signs and sums that cancel; infinities and NaN meet anything."""
+    unit = unit_of(Tree(float_format("e8m23"), products=4, radix=4, addend=addend), "e5m10")
+    a = unit.a.encode([[0.0] * 8, [-0.0] * 8, [0.0, -0.0] * 4, [3.0, -3.0] * 4, [2.0**-24] * 8])
+    b = unit.b.encode(np.full((8, 6), 2.0**-24))
+    starts = [-0.0, 0.0, np.inf, -np.inf, np.nan, -(2.0**-140)]
+    c = unit.result.encode([starts] * 5, "rne", "inf")
+    assert unit.plan(a, b, c=c).kernel.endswith("split-special")
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, [Rounding.RTZ, Rounding.RDN]))
+@pytest.mark.parametrize(
+    ("result", "operand", "settings"),
+    [
+        ("e8m23", "e5m10", {"products": 32, "radix": 32, "addend": Joins.FUSED}),
+        ("e8m23", "e8m7", {"products": 34, "radix": 17}),
+        ("e4m3fn", "e8m7", {"products": 24, "radix": 8, "addend": Joins.LEAF}),
+        ("e5m10_flush", "e5m10", {"radix": 64, "product": ProductRounding.ROUNDED}),
+    ],
+)
+def test_nodes_of_many_children_are_cut_into_slices(
+    result: str, operand: str, settings: dict[str, Any], rounding: Rounding
+) -> None:
+    unit = unit_of(Tree(float_format(result), rounding, **settings), operand)
+    a, b, c = operands(unit, 50, 14)
+    a[0, 3:30:3] = a[0, 2:29:3] ^ unit.a.sign_bit  # type: ignore[union-attr]
+    c[0, :2] = unit.result.encode([-0.0, unit.result.max_value])  # type: ignore[union-attr]
+    for addend in (None, c):
+        assert "-sliced" in unit.plan(a, b, c=addend).kernel
+        assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
+    a[1, 4] = unit.a.encode(np.inf, "rne", "inf")
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_trees_of_many_slices_pass_their_cuts_on() -> None:
+    """Subtrees have cuts of their own, and so has the tree of their results."""
+    unit = unit_of(Tree(float_format("e8m23"), Rounding.RTZ, radix=32), "e8m7")
+    assert runs_as(unit, 70, 9) == "subtrees"
 
 
 def test_parts_of_products_cancel() -> None:
@@ -158,7 +201,7 @@ def test_addends_near_the_end_are_not_cut() -> None:
     unit = get_unit("amd-cdna1b")
     a = unit.a.encode([[4096.0, 2.0**-24, 3.0, 0.0] * 2] * 2)
     b = unit.b.encode([[4096.0], [2.0**-20], [-5.0], [1.0]] * 2)
-    for power, kernel in ((125, "split"), (126, "exact"), (127, "exact")):
+    for power, kernel in ((125, "split"), (126, "sliced1"), (127, "sliced1")):
         c = unit.result.encode([[2.0**power], [-(2.0**power) * (2 - 2.0**-23)]])
         assert kernel in unit.plan(a, b, c=c).kernel
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))

@@ -18,7 +18,6 @@ from fpsim.engine.byte_sums import by_bytes
 from fpsim.engine.exact_sums import (
     plan_exact,
     plan_fixed,
-    plan_plain_blocks,
     plan_scaled_blocks,
     plan_slices,
     slices_of,
@@ -26,16 +25,20 @@ from fpsim.engine.exact_sums import (
 )
 from fpsim.engine.plan import (
     F32_BITS,
+    F32_HIGH,
+    F32_LOW,
     F64_BITS,
     MAX_UNROLLED,
     ROWS,
     Plan,
+    fits_float32,
     float_shift,
     half_shift,
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
+from fpsim.kernels.converted_steps import converted_step
 from fpsim.kernels.tiles import Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
@@ -68,9 +71,7 @@ __all__ = [
     "Plan",
     "float_shift",
     "half_shift",
-    "plan_block_terms",
     "plan_matmul",
-    "plan_plain_blocks",
     "plan_planes",
     "plan_subtree",
     "slices_of",
@@ -86,7 +87,8 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     if not signed and zeros_have_signs(spec.accumulate, args.c):
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
         plan = replace(plan, why=why, redo_zeros=True)
-    seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
+    loads = plan.step is not None and plan.step.random and not plan.step.seeded
+    seeded = loads and isinstance(args.random, RandomBits)
     return with_seed(plan, spec.accumulate) if seeded else plan
 
 
@@ -105,7 +107,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
             return replace(_plan(flat, args), flat=True)
-        return blocks if blocks != ROWS else _plan_block_planes(spec, stage, args)
+        return blocks
     bounds = product_bounds(spec, args)
     if isinstance(stage, Aligned):
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
@@ -167,61 +169,67 @@ def plan_planes(
 
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     bounds = block_bounds(spec, stage.size, args)
-    count = spec.block_terms(args.a.shape[1])
-    into = stage.into
     if spec.quadrants > 1 and not elements_finite(spec, args):
         return ROWS  # in lanes, what the other sign leaves out is 0, which makes NaN of infinity
-    if stage.convert is not None:
-        same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
-        if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
-            return ROWS
-        into = replace(into, product=ProductRounding.ROUNDED)
-    if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
-        plan = plan_chain(into, bounds, count, args.c, halves=False)
-    else:
-        plan = plan_terms(into, bounds, count, args.c)
+    plan = _plan_block_terms(spec, stage, bounds, args)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
-    if plan.step is None:
+    if plan.step is None or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
-    whole = lane == "double" or float_shift(bounds.a, bounds.b) == 0
-    if not sums_fit or not whole or turn(plan.step, source) > MAX_UNROLLED * stage.size:
+    if not sums_fit or (lane == "float" and float_shift(bounds.a, bounds.b) != 0):
         return ROWS
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
     plan = replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
     return by_bytes(spec, args, plan)
 
 
-def _plan_block_planes(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
-    """Plan a block stage as planes of terms: sums of blocks in lanes, all else in arrays."""
-    sums, terms = plan_plain_blocks(spec, stage.size), plan_block_terms(spec, stage, args)
-    # As in lanes, and it is code 0.
-    zeros = all(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
-    splits = spec.quadrants == 1 or (zeros and elements_finite(spec, args))
-    if sums is None or terms.step is None or not splits:
-        return ROWS
-    why = f"{sums.why}; terms: {terms.kernel} ({terms.why})"
-    return Plan("block planes", why)
+def _plan_block_terms(
+    spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands
+) -> Plan:
+    """Return the kernel that adds scaled block sums, which it may convert before."""
+    count, into = spec.block_terms(args.a.shape[1]), stage.into
+    if stage.convert is not None:
+        same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
+        if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
+            return _plan_converted(stage, bounds, count, args)
+        into = replace(into, product=ProductRounding.ROUNDED)
+    if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
+        return plan_chain(into, bounds, count, args.c, halves=False)
+    return plan_terms(into, bounds, count, args.c)
 
 
-def plan_block_terms(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
-    """Return the kernel that adds a block stage's terms, which are given as they are.
+def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOperands) -> Plan:
+    """Return the kernel that converts terms and adds them, where its lane holds them before.
 
     A term below 2^h * 2^e with the exponent e of its scales stays so when it is converted, or is at
-    most as large, or becomes the smallest value that the conversion has.
+    most as large, or becomes the smallest value that the conversion has. Multiples of 2^low stay
+    such, but for the largest value in place of what overflows.
     """
-    bounds, into, converted = block_bounds(spec, stage.size, args), stage.into, stage.convert
-    one = Span(0, 0)
-    terms = replace(bounds, a=bounds.span, b=one, bits=(sum(bounds.bits), 0))
-    if converted is not None:
-        own = TermBounds.of_format(converted)
-        least = max(converted.exponent_min + 1 - bounds.b.low, bounds.headroom)
-        wide = own.a.union(bounds.span).union(bounds.b)
-        terms = replace(own, a=wide, headroom=least + 1, scaled=True)
-    plan = plan_planes(into, terms, spec.block_terms(args.a.shape[1]), args.c)
-    seeded = plan.step is not None and plan.step.random and isinstance(args.random, RandomBits)
-    return with_seed(plan, into) if seeded else plan
+    into, fmt = stage.into, stage.convert
+    assert fmt is not None
+    headroom = max(fmt.exponent_min + 1 - bounds.b.low, bounds.headroom) + 1
+    low = min(bounds.span.low, fmt.exponent_max - fmt.mantissa_bits)
+    wide = Span(low, max(bounds.span.high, fmt.exponent_min) + 1).union(bounds.b)
+    terms = replace(TermBounds.of_format(fmt), a=wide, headroom=headroom, scaled=True)
+    in_range = fits_float32(wide) and fmt.exponent_min >= F32_LOW and fmt.exponent_max <= F32_HIGH
+    held = in_range and sum(bounds.bits) <= F32_BITS
+    if not held:  # nothing of so many bits has lanes of float32
+        terms = replace(terms, bits=(F64_BITS, 0))
+    if isinstance(into, Chain):
+        plan = plan_chain(into, terms, count, args.c, halves=False)
+    else:
+        plan = plan_terms(into, terms, count, args.c)
+    if plan.step is None or sum(bounds.bits) > F64_BITS:
+        return ROWS
+    if plan.step.random and isinstance(args.random, RandomBits):
+        plan = with_seed(plan, into)
+    assert plan.step is not None
+    if str(plan.step.real) == "float" and not held:
+        return ROWS
+    step = converted_step(plan.step, str(stage.convert_rounding))
+    why = f"terms are exact before they are rounded to {fmt.name}; {plan.why}"
+    return replace(plan, kernel=step.name, why=why, step=step)
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:

@@ -37,7 +37,6 @@ from fpsim.stages import Block, Chunked, Exact, Fixed, Stage
 __all__ = [
     "plan_exact",
     "plan_fixed",
-    "plan_plain_blocks",
     "plan_scaled_blocks",
     "plan_slices",
     "slices_of",
@@ -159,23 +158,6 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     assert isinstance(stage, Exact)
     if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or infinite_scales(spec, args):
         return None
-    blocks = plan_plain_blocks(spec, size)
-    if blocks is None:
-        return None
-    terms, count = block_bounds(spec, size, args), -(-args.a.shape[1] // size)
-    slices = slices_of(terms.span, count)
-    if len(slices) <= MAX_BLOCK_SLICES and _sliceable(terms):
-        why = f"{blocks.why}; scaled, they are cut into {len(slices)} slices that add up exactly"
-        return Plan("block slices", why, step_named("slice"), Source(True, size))
-    why = f"{blocks.why}; scaled, they are summed in limbs"
-    return Plan("block limbs", why, blocks.step)
-
-
-def plan_plain_blocks(spec: MacSpec, size: int) -> Plan | None:
-    """Plan the exact sums of blocks of products without scales, or None.
-
-    Times a scale of each operand, they fit float64.
-    """
     scales = [fmt for fmt in (spec.a_scale, spec.b_scale) if fmt != E8M0]
     bits = (significand_bits(spec.a), significand_bits(spec.b))
     products = TermBounds(format_span(spec.a), format_span(spec.b), bits)
@@ -184,7 +166,13 @@ def plan_plain_blocks(spec: MacSpec, size: int) -> Plan | None:
     fits = sums.bits + sum(significand_bits(fmt) for fmt in scales) <= F64_BITS
     if plain is None or not fits:
         return None
-    return Plan.lane(step_named(plain), f"sums of {size} fit {sums.bits} bits of {plain}")
+    why = f"sums of {size} fit {sums.bits} bits of {plain}"
+    terms, count = block_bounds(spec, size, args), -(-args.a.shape[1] // size)
+    slices = slices_of(terms.span, count)
+    if len(slices) <= MAX_BLOCK_SLICES and _sliceable(terms):
+        why = f"{why}; scaled, they are cut into {len(slices)} slices that add up exactly there"
+        return Plan("block slices", why, step_named("slice"), Source(True, size))
+    return Plan("block limbs", f"{why}; scaled, they are summed in limbs", step_named(plain))
 
 
 def slices_of(span: Span, length: int) -> list[tuple[int, int]]:

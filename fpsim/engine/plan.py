@@ -45,9 +45,8 @@ class Plan:
     after ``bytes``, in integers of a byte), or ``limbs`` (a Kulisch accumulator), ``block limbs``
     (the same for block sums that lanes made), ``slices`` and ``block slices`` (lanes sum the parts
     of all products or block sums that lie between two powers of two), ``rows`` (scalar code),
-    ``block planes`` (block sums in lanes, then the outer stage), ``chunks`` (a product per chunk,
-    then the outer stage), ``lanes`` (a product per lane, then the tree) or ``subtrees`` (a product
-    per subtree, then the tree).
+    ``chunks`` (a product per chunk, then the outer stage), ``lanes`` (a product per lane, then the
+    tree) or ``subtrees`` (a product per subtree, then the tree).
     """
 
     kernel: str

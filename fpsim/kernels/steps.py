@@ -70,6 +70,9 @@ class Step:
     bytes: bool = False  #: they have eight bits, and a dot instruction adds them
     #: What rounds a product alone, where that takes less than adding it to zero.
     product: Callable[[Vec, Vec, Parameters], Vec] | None = None
+    #: How the lane holds a fixed-point accumulator: its ``integers`` as numbers or as ``bits``, or
+    #: ``values``; nothing where it holds plain sums.
+    grid: str = ""
 
     @property
     def terms(self) -> int:
@@ -191,7 +194,7 @@ def _all_steps() -> dict[str, Step]:
         Step("float-saturate", FLOAT, native_saturating, clamp),
         Step("float-flush", FLOAT, native_flushing, ("smallest_normal",)),
         Step("slice", DOUBLE, _slice, SLICE_REALS),
-        Step("clamped32", FLOAT, clamped_sum, CLAMPED_REALS),
+        Step("clamped32", FLOAT, clamped_sum, CLAMPED_REALS, grid="values"),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
         Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
@@ -223,12 +226,12 @@ def _all_steps() -> dict[str, Step]:
             for overflow in ("wrap", "saturate"):
                 saturate = overflow == "saturate"
                 name = f"fixed64-{rounding}-{overflow}"
-                steps.append(Step(name, DOUBLE, fixed_step(rounding, saturate), FIXED_REALS))
+                build = fixed_step(rounding, saturate)
+                steps.append(Step(name, DOUBLE, build, FIXED_REALS, grid="integers"))
                 build = integer_sum_step(rounding, saturate)
                 limits = INTEGER_RANGE if saturate else ()
-                steps.append(
-                    Step(f"integer64-{rounding}-{overflow}", DOUBLE, build, FIXED_REALS[:1], limits)
-                )
+                name = f"integer64-{rounding}-{overflow}"
+                steps.append(Step(name, DOUBLE, build, FIXED_REALS[:1], limits, grid="bits"))
     steps += _random_steps()
     steps += _seeded([step for step in steps if step.random])
     return {step.name: step for step in steps}
@@ -249,16 +252,14 @@ def _random_steps() -> list[Step]:
     for overflow in ("wrap", "saturate"):
         saturate = overflow == "saturate"
         build = fixed_random_step(saturate)
-        name = f"fixed64-sr-{overflow}"
-        step = Step(
-            name, DOUBLE, build, (*FIXED_REALS, *RANDOM_REALS), RANDOM_INTEGERS, random=True
-        )
-        steps.append(step)
+        reals: tuple[str, ...] = (*FIXED_REALS, *RANDOM_REALS)
+        name, grid = f"fixed64-sr-{overflow}", "integers"
+        steps.append(Step(name, DOUBLE, build, reals, RANDOM_INTEGERS, random=True, grid=grid))
         build = integer_random_step(saturate)
-        integers = (*RANDOM_INTEGERS, *INTEGER_RANGE * saturate)
-        name = f"integer64-sr-{overflow}"
         reals = (*FIXED_REALS[:1], *RANDOM_REALS)
-        steps.append(Step(name, DOUBLE, build, reals, integers, random=True))
+        integers = (*RANDOM_INTEGERS, *INTEGER_RANGE * saturate)
+        name, grid = f"integer64-sr-{overflow}", "bits"
+        steps.append(Step(name, DOUBLE, build, reals, integers, random=True, grid=grid))
     return steps
 
 
