@@ -103,8 +103,10 @@ def wide_node(
         if split:
             parts = _slices(children, [p.reals["split"]])
             total = _two_sums((parts[0], parts[1]), own, directed)
+            if special:
+                whole = children if own is None else [*children, (own, None)]
+                total = _zero_of_signs(total, whole, False)
             if special and own is not None:
-                total = _zero_of_signs(total, [*children, (own, None)], False)
                 total = _is_finite(own).where(total, own)
             return total.through(FLOAT)
         total = plain_sum(children)
