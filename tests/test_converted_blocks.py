@@ -13,7 +13,7 @@ import pytest
 from helpers import chain, float_format, oracle_matmul, unit_of
 from lane_cases import Codes, operands
 
-from fpsim import MacUnit, Overflow, RandomBits
+from fpsim import FpsimError, MacUnit, Overflow, RandomBits
 from fpsim.rounding import Rounding
 from fpsim.spec import SignSplit
 from fpsim.stages import Addend, Aligned, Block, Chain, Chunked, Exact, Fixed, NanScale, Stage, Tree
@@ -90,6 +90,15 @@ def test_a_conversion_meets_its_ends() -> None:
             assert "converted" in unit.plan(a, b, c=c, **scales).kernel
             codes = unit.matmul(a, b, c, **scales)
             assert np.array_equal(codes, oracle_matmul(unit, a, b, c, **scales))
+
+
+def test_a_fixed_point_accumulator_takes_no_converted_term_that_overflows() -> None:
+    unit = unit_of(Block(2, Fixed(30, -4), float_format("e4m3")))
+    a = b = np.full((2, 2), 7)
+    codes = unit.matmul(a, b)  # 72
+    assert np.array_equal(codes, oracle_matmul(unit, a, b))
+    with pytest.raises(FpsimError, match="has no code"):
+        unit.matmul(a, b, a_scale=np.full((2, 1), 130))
 
 
 # -- zeros and infinities ------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from fpsim.kernels.tiles import Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
+from fpsim.rounding import Overflow
 from fpsim.spans import (
     Span,
     TermBounds,
@@ -208,6 +209,9 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
     """
     into, fmt = stage.into, stage.convert
     assert fmt is not None
+    overflows = bounds.span.high > fmt.exponent_max
+    if overflows and isinstance(into, Fixed) and fmt.default_overflow is not Overflow.SATURATE:
+        return ROWS  # a term may have no code
     headroom = max(fmt.exponent_min + 1 - bounds.b.low, bounds.headroom) + 1
     low = min(bounds.span.low, fmt.exponent_max - fmt.mantissa_bits)
     wide = Span(low, max(bounds.span.high, fmt.exponent_min) + 1).union(bounds.b)
