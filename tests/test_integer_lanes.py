@@ -76,6 +76,19 @@ def test_one_product_with_every_accumulator(name: str, rounding: Rounding) -> No
         assert np.array_equal(codes.T, expected[a])
 
 
+@pytest.mark.parametrize("name", [name for name in WINDOWS if "width" in WINDOWS[name]])
+def test_registers_of_windows_overflow(name: str) -> None:
+    """Products of 3.0625 = 1.75 * 1.75 at one exponent: registers hold less than 4 to 64."""
+    unit = unit_of(window(name, Rounding.RTZ, products=24), "e4m3fn")
+    a = np.repeat(unit.a.encode([[1.75], [-1.75]]), 24, 1)
+    a = np.stack([np.where(np.arange(24) < count, row, 0) for count in range(25) for row in a])
+    b = unit.b.encode(np.full((24, 1), 1.75))
+    for start in (0.0, 2.0, -2.0):
+        c = unit.result.encode(np.full((50, 1), start))
+        assert unit.plan(a, b, c=c).kernel.startswith("window64")
+        assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
 def test_windows_meet_infinities_and_nan() -> None:
     for name in WINDOWS:
         for overflow in (None, Overflow.SATURATE):

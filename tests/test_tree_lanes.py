@@ -134,6 +134,19 @@ def test_nodes_of_many_children_are_cut_into_slices(
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
+def test_slices_leave_what_is_left_when_large_products_cancel() -> None:
+    """2^-48 beside 2^n and -2^n: a float64 that had to hold both would lose it."""
+    unit = unit_of(Tree(float_format("e8m23"), Rounding.RTZ, products=32, radix=32), "e5m10")
+    powers = np.arange(-24, 16)
+    a = np.zeros((powers.size, 32))
+    a[:, 3], a[:, 20], a[:, 7] = np.exp2(powers), -np.exp2(powers), 2.0**-24
+    b = np.zeros((32, 2))
+    b[[3, 20]], b[7] = [2.0**-3, 2.0**15], 2.0**-24
+    codes = unit.matmul(unit.a.encode(a), unit.b.encode(b))
+    assert "-sliced" in unit.plan(unit.a.encode(a), unit.b.encode(b)).kernel
+    assert (unit.result.decode(codes) == 2.0**-48).all()
+
+
 def test_trees_of_many_slices_pass_their_cuts_on() -> None:
     """Subtrees have cuts of their own, and so has the tree of their results."""
     unit = unit_of(Tree(float_format("e8m23"), Rounding.RTZ, radix=32), "e8m7")
