@@ -121,6 +121,16 @@ def test_windows_far_apart_meet_as_a_rounding() -> None:
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
+@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, [Rounding.RNE]))
+def test_second_windows_round_ties(rounding: Rounding) -> None:
+    """Few bits over a few binades: many sums end halfway."""
+    unit = unit_of(window("lanes", rounding, join_sum_bits=3, join_addend_bits=3), "e5m2")
+    a, b = spread(unit.a, (48, 10), 1, 4), spread(unit.b, (48, 10), 2, 3).T.copy()
+    c = spread(unit.result, (48, 48), 3, 8)
+    assert unit.plan(a, b, c=c).kernel.startswith("window64")
+    assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
 def test_sums_of_more_bits_than_float64_has_round_once() -> None:
     """2^20 + 2^-4 is a tie of 24 bits; 2^-34 more or less decides, which float64 does not hold."""
     unit = unit_of(Aligned(2, 56, float_format("e8m23"), Rounding.RNE, width=60), "e5m10")
