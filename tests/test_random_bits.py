@@ -97,8 +97,8 @@ def test_bad_seeds_are_refused(seed: Any) -> None:
         (_sr("e4m3fn", 5), "masked32-sr-normal-saturate-seeded"),
         (_sr("e5m10", 13, "saturate"), "masked32-sr-normal-inside-seeded"),
         (_sr("e5m10", 8), "masked32-sr-normal-inside-seeded-bytes"),
-        (_sr("e5m10", 14), "lane64-sr-sticky-seeded"),
-        (_sr("e5m10", 31), "lane64-sr-sticky-seeded"),
+        (_sr("e5m10", 14), "masked64-sr-normal-inside-seeded"),
+        (_sr("e5m10", 31), "masked64-sr-normal-inside-seeded"),
         (_sr("e4m3fn_flush", 3), "masked32-sr-flush-saturate-seeded"),
         (Fixed(12, 1, rounding=Rounding.SR, random_bits=4), "fixed64-sr-wrap-seeded"),
         (Fixed(12, 1, rounding=Rounding.SR, random_bits=32), "fixed64-sr-wrap-seeded"),
@@ -159,10 +159,10 @@ def test_stochastic_sums_small_enough_for_each_step() -> None:
     [
         ("e5m10", 16, "masked32-sr-normal-inside"),  # sums of 19 bits: nothing below float32's
         ("e5m10", 32, "masked32-sr-normal-inside"),
-        ("e6m9", 16, "lane64-sr-sticky"),  # of 36 bits
+        ("e6m9", 16, "masked64-sr-normal-inside"),  # of 36 bits
         ("e8m7", 8, "masked32-sr-normal-inside"),  # bfloat16 overflows where float32 does
         ("e8m7", 16, "masked32-sr-normal-inside"),
-        ("e8m7", 17, "lane64-sr-sticky"),
+        ("e8m7", 17, "masked64-sr-normal-inside"),
     ],
 )
 def test_many_random_bits(result: str, bits: int, kernel: str) -> None:
