@@ -26,7 +26,7 @@ demo-no-model: $(STAMP) ## The same without the language model
 	@$(BIN)/fpsim demo --out $(OUT) --no-model
 
 test: $(STAMP) ## Run the test suite (long sweeps left out)
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMP) ## Run the long sweeps
 	@$(BIN)/python -m pytest -m slow

@@ -6,9 +6,13 @@ fpsim.format_table("e2m1")        every code of a format as text
 fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
 fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
 fpsim.oracle.dot(unit, a, b)      the same in exact rationals
+fpsim.bridge                      whole transformers on a unit (imports torch when first used)
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 from fpsim import oracle
 from fpsim.blocks import BlockFormat, Quantized, get_block_format
@@ -43,3 +47,9 @@ __all__ = [
     "preset_names",
     "unit_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "bridge":
+        return import_module("fpsim.bridge")
+    raise AttributeError(f"module 'fpsim' has no attribute {name!r}")

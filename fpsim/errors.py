@@ -13,6 +13,10 @@ from collections.abc import Iterable
 __all__ = ["FpsimError", "ModelUnavailable", "SimulatorMissing", "nearest"]
 
 
+#: Names that an error suggests.
+MAX_NAMED = 6
+
+
 class FpsimError(ValueError):
     """Bad input: a field, a value, or a file that cannot be what it claims."""
 
@@ -26,6 +30,11 @@ class SimulatorMissing(FpsimError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or ``""``."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return ``"; did you mean 'x'?"`` for what ``word`` begins or is closest to, or ``""``."""
+    names, lower = list(known), word.lower()
+    close = [name for name in names if lower and name.startswith(lower)][:MAX_NAMED]
+    close = close or difflib.get_close_matches(lower, names, n=1, cutoff=0.5)
+    if not close:
+        return ""
+    *others, last = map(repr, close)
+    return f"; did you mean {', '.join(others)}{' or ' * bool(others)}{last}?"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fpsim.errors import FpsimError
+from fpsim.grids import MAX_WIDTH, grid_integers
 from fpsim.inputs import (
     as_real,
     check_codes,
@@ -186,19 +187,31 @@ class FixedFormat:
         bits = random_array(mode, random, random_bits, array.shape).reshape(-1).astype(np.int64)
         if inf_policy is InfPolicy.ERROR:
             self._refuse(array, np.isinf(array))
-        flat, out = array.reshape(-1), np.empty(array.size, dtype=np.uint64)
+        flat = array.reshape(-1)
         grid, constants = self.grid(policy), mode_constants(mode)
-        if fixedpoint.encode_array(flat, out, grid, constants, bits, random_bits) >= 0:
-            missing = np.isnan(array)
-            if nan_policy is NanPolicy.ERROR:
-                self._refuse(array, missing)
-            out[missing.reshape(-1)] = self.max_integer if nan_policy is NanPolicy.SATURATE else 0
+        integers = grid_integers(flat, self.lsb, mode) if self.width <= MAX_WIDTH else None
+        if integers is not None:
+            out = self.codes_of(integers, policy)
+        else:
+            out = np.empty(array.size, dtype=np.uint64)
+            if fixedpoint.encode_array(flat, out, grid, constants, bits, random_bits) >= 0:
+                missing = np.isnan(array)
+                if nan_policy is NanPolicy.ERROR:
+                    self._refuse(array, missing)
+                saturated = nan_policy is NanPolicy.SATURATE
+                out[missing.reshape(-1)] = self.max_integer if saturated else 0
         codes = out.astype(self.dtype).reshape(array.shape)
         if not flags:
             return codes
         raised = np.empty(array.shape, dtype=np.uint8)
         flag_kernel.fixed_flags(flat, raised.reshape(-1), grid, constants, bits, random_bits)
         return codes, raised
+
+    def codes_of(self, integers: NDArray[np.int64], overflow: Overflow) -> NDArray[np.uint64]:
+        """Return the codes (uint64) of integers, wrapped or saturated; at most 63 bits wide."""
+        if overflow is Overflow.SATURATE:
+            integers = np.clip(integers, self.min_integer, self.max_integer)
+        return integers.view(np.uint64) & np.uint64((1 << self.width) - 1)
 
     def _refuse(self, values: NDArray[np.float64], bad: NDArray[np.bool_]) -> None:
         if bad.any():

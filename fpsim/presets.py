@@ -16,7 +16,7 @@ from typing import Any
 from fpsim.names import get_format
 from fpsim.rounding import Rounding
 from fpsim.spec import Evidence, MacSpec
-from fpsim.stages import Addend, Aligned, Block, Chain, Joins, Stage, Tree
+from fpsim.stages import Addend, Aligned, Block, Chain, Joins, ProductRounding, Stage, Tree
 
 __all__ = ["presets"]
 
@@ -156,19 +156,27 @@ def _blackwell() -> Iterator[MacSpec]:
         )
 
 
+_LEAVES = {"": ProductRounding.FUSED, "-bf16": ProductRounding.ROUNDED}
+
+
 def _amd() -> Iterator[MacSpec]:
     single = Evidence.SINGLE_SOURCE
     cdna1b = "Khattak and Mikaitis, arXiv 2512.07004"
+    # Products are float32 numbers: those of float16 exactly, of bfloat16 only within the exponents.
     for suffix, operand, products in (("", "e5m10", 4), ("-bf16", "e8m7", 2)):
-        tree = Tree(_float("e8m23"), products=products)
+        tree = Tree(_float("e8m23"), products=products, product=_LEAVES[suffix])
         what = f"MI100, {operand} operands: a float32 tree over {products} products, then c"
         yield _unit(f"amd-cdna1a{suffix}", operand, tree, single, MMA_SIM, what)
-        fused = replace(tree, radix=max(products, 2), addend=Joins.FUSED)
+        sums = replace(tree, product=ProductRounding.FUSED)
+        fused = replace(sums, radix=max(products, 2), addend=Joins.FUSED)
         what = f"MI100, {operand} operands: {products} products and c, rounded once"
         yield _unit(f"amd-cdna1b{suffix}", operand, fused, single, cdna1b, what)
     for suffix, operand in (("", "e5m10_flush"), ("-bf16", "e8m7_flush")):
-        tree = Tree(_float("e8m23_flush"), products=4)
-        what = "MI250X: a float32 tree over 4 products, then c; subnormals flushed everywhere"
+        tree = Tree(_float("e8m23_flush"), products=4, product=_LEAVES[suffix])
+        what = (
+            "MI250X: a float32 tree over 4 products, then c; subnormals flushed everywhere, to a "
+            "zero of their sign (of operands and c MMA-Sim drops it)"
+        )
         yield _unit(f"amd-cdna2{suffix}", operand, tree, single, MMA_SIM, what)
     window = Aligned(
         8,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat
+from fpsim.grids import MAX_WIDTH, grid_integers
 from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
 from fpsim.lowering import Rows, decoded, exponents_of
@@ -213,10 +214,28 @@ def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> A
         exact.exact_dots(rounded, np.ones(values.shape), first, False, sums)
         codes = saturated(stage, np.ldexp(sums, -stage.lsb))[:, None]
     else:
-        out = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=np.uint64)
-        mac.fixed_steps(values, start, grid, mode, random, bits, out)
-        codes = out.astype(fmt.dtype)
+        many = values.shape[0] >= COLUMNS_MINIMUM and keep == 1
+        found = _fixed_by_columns(stage, values, start) if many and not bits else None
+        if found is None:
+            found = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=np.uint64)
+            mac.fixed_steps(values, start, grid, mode, random, bits, found)
+        codes = found.astype(fmt.dtype)
     return codes if stage.convert is None else convert_fixed(stage, codes[:, -1:])
+
+
+def _fixed_by_columns(stage: Fixed, values: Array, start: Array) -> Array | None:
+    """Do one product of every row at a time in vector code; return codes (R, 1), or None."""
+    fmt = stage.initial
+    if fmt.width > MAX_WIDTH:
+        return None
+    integers = start
+    for k in range(values.shape[1]):
+        terms = grid_integers(values[:, k], stage.lsb, stage.rounding)
+        if terms is None:
+            return None
+        codes = fmt.codes_of(integers + terms, stage.overflow)
+        integers = fmt.integers(codes)
+    return codes[:, None]
 
 
 def saturated(stage: Fixed, integers: Array) -> Array:

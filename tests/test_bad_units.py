@@ -179,6 +179,20 @@ def test_an_unknown_unit_names_the_nearest(name: str, near: str) -> None:
     assert f"did you mean {near!r}?" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["amd-cdna3", "AMD-CDNA3"])
+def test_what_is_not_finished_names_everything_that_it_may_become(name: str) -> None:
+    with pytest.raises(FpsimError, match=r"did you mean 'amd-cdna3-fp16', .*, .* or '.*'\?"):
+        get_unit(name)
+
+
+def test_a_misplaced_stage_is_named_by_its_kind() -> None:
+    chain = Chain(F32)
+    with pytest.raises(FpsimError) as error:
+        Block(4, Chunked(chain, chain, 4))
+    allowed = "allowed: chain, exact, fixed, aligned, tree"
+    assert str(error.value) == f"into: chunked is not a stage that adds block sums; {allowed}"
+
+
 def call(unit: Any, how: str, a: Any, b: Any, **more: Any) -> Any:
     if how == "oracle":
         return oracle.dot(unit, a, b, **more)

@@ -129,6 +129,18 @@ def test_size_reads_codes_from_a_file(capsys: Capture, tmp_path: Path) -> None:
     assert run_json(capsys, "size", "e2m1-chain-e5m2", str(path), "--dots")["dots"] == 2
 
 
+def test_size_takes_the_seed_of_a_stochastic_unit(capsys: Capture, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 16, (2, 8, 64))
+    np.savez(tmp_path / "codes.npz", a=a, b=b.T)
+    found = []
+    for seed in ("1", "1", "2"):
+        command = ["size", "e2m1-chain-e4m3fn-sr6", str(tmp_path / "codes.npz"), "--json"]
+        assert main([*command, "--seed", seed]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1] != found[2]
+
+
 def test_vectors_write_and_check(capsys: Capture, tmp_path: Path) -> None:
     out = tmp_path / "v"
     made = run_json(capsys, "vectors", "e2m1-fixed24q2", "--out", str(out), "--count", "100")

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,8 +11,6 @@ import pytest
 
 from fpsim import FpsimError, get_unit
 from fpsim.cmodel import export_c
-from fpsim.errors import SimulatorMissing
-from fpsim.hdl.simulator import find
 from fpsim.vectors.dotfiles import write_dots
 from fpsim.vectors.dots import plan_dots
 
@@ -127,59 +123,3 @@ def test_refusals(name: str, out: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(FpsimError, match=words):
         export_c(get_unit(name), tmp_path / out)
     assert not list(tmp_path.iterdir())
-
-
-TOP = """module top;
-  import {vectors}::*;
-  logic [WORD_BITS-1:0] words [COUNT];
-  vector_t v;
-  bit [31:0] acc;
-  int wrong = 0;
-  initial begin
-    $readmemh("{file}", words);
-    for (int i = 0; i < COUNT; i++) begin
-      v = words[i];
-      {model}::{beat}(v.a, v.b, v.a_scale, v.b_scale, v.c, acc);
-      if (acc !== v.acc) wrong++;
-    end
-    $display("%0d vectors, %0d wrong", COUNT, wrong);
-    $finish;
-  end
-endmodule
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.rtl
-def test_a_simulator_calls_it_through_dpi(tmp_path: Path) -> None:
-    """Both packages unpack and call: a Verilator testbench compares every word."""
-    try:
-        tool = find("verilator")
-    except SimulatorMissing as error:
-        pytest.skip(str(error))
-    unit = get_unit("e2m1-block8-into-chain-e8m23")
-    files = export_c(unit, tmp_path / "mac.h")
-    folder = write_dots(plan_dots(unit, strategy="exhaustive"), tmp_path / "set", "svh")
-    packages = [files.package, folder / "vectors_pkg.svh"]
-    model, vectors = (re.search(r"package (\w+);", p.read_text()).group(1) for p in packages)
-    names = {"vectors": vectors, "model": model, "beat": model.replace("_pkg", "_beat")}
-    (tmp_path / "top.sv").write_text(TOP.format(file=folder / "vectors.hex", **names))
-    (tmp_path / "dpi.c").write_text('#define FPSIM_DPI\n#include "mac.h"\n')
-    build = [
-        "verilator",
-        "--binary",
-        "-Wall",
-        "-Wno-UNUSEDSIGNAL",
-        "-Wno-DECLFILENAME",
-        "--top",
-        "top",
-    ]
-    build += ["-Mdir", str(tmp_path / "obj"), *map(str, packages), str(tmp_path / "top.sv")]
-    build += [str(tmp_path / "dpi.c"), "-CFLAGS", f"-I{tmp_path}", "-o", "sim"]
-    environment = os.environ | dict(tool.environment)
-    made = subprocess.run(build, check=False, capture_output=True, text=True, env=environment)
-    assert made.returncode == 0, made.stderr
-    result = subprocess.run(
-        [str(tmp_path / "obj" / "sim")], check=True, capture_output=True, text=True
-    )
-    assert "256 vectors, 0 wrong" in result.stdout

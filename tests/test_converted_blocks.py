@@ -47,7 +47,7 @@ F16, BF16, F32 = float_format("e5m10"), float_format("e8m7"), float_format("e8m2
         (Aligned(3, 12, F16, normalised=True), BF16, "rne", {}, "-normalised-scaled"),
         (Aligned(2, 9, F16, addend=Addend.JOINED, width=20), BF16, "rne", {}, "rne-window64"),
         (Tree(BF16, products=2), float_format("e4m3_flush"), "rup", {}, "rup-tree"),
-        (Fixed(20, -4, Overflow.SATURATE), F16, "rtz", {}, "rtz-"),
+        (Fixed(20, -4, Overflow.SATURATE), BF16, "rtz", {}, "rtz-"),
         (Exact(F16, Rounding.RDN), F16, "rne", {}, "rne-double"),
         (Chain(F32), BF16, "rne", {"sign_split": SignSplit.BOTH}, "converted-rne-float"),
     ],

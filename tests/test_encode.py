@@ -132,7 +132,7 @@ def test_symmetric_format_never_produces_its_most_negative_code() -> None:
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(float_formats(max_bits=32), st.data())
 def test_any_float_format_encodes_as_the_oracle_says(fmt: FloatFormat, data: st.DataObject) -> None:
     low, high = fmt.exponent_min - fmt.mantissa_bits - 3, fmt.exponent_max + 3

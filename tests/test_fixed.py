@@ -21,6 +21,7 @@ from strategies import MatmulCase, fixed_stages, mac_specs, matmul_cases
 from test_chain import check_case
 
 from fpsim import FpsimError, Rounding, oracle
+from fpsim.rows import COLUMNS_MINIMUM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,6 +190,29 @@ def test_nan_and_infinity_have_no_fixed_point_code(compute: str) -> None:
 def test_any_fixed_unit_on_any_operands(case: MatmulCase) -> None:
     """Random widths, LSBs, roundings, scales from end to end, any initial accumulator."""
     check_case(case)
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("rounding", DETERMINISTIC)
+@pytest.mark.parametrize(
+    ("width", "lsb", "scale"),
+    [(9, -2, 127), (12, -1, 129), (16, 0, 126), (16, 2, 127), (52, -30, 127), (52, -3, 176)],
+)
+def test_many_dot_products_are_many_single_ones(
+    width: int, lsb: int, scale: int, rounding: Rounding, overflow: str
+) -> None:
+    """Long arrays are computed product by product where float64 holds their integers."""
+    unit = fixed(width, lsb, overflow, str(rounding))
+    rng = np.random.default_rng(width)
+    rows, k = COLUMNS_MINIMUM + 3, 3
+    a, b = rng.integers(0, 16, (2, rows, k))
+    c = rng.integers(0, 1 << width, rows).astype(unit.spec.initial.dtype)
+    c[:40] = [0, (1 << width - 1) - 1, 1 << width - 1, (1 << width) - 1] * 10
+    scales = {"a_scale": np.full((rows, 1), scale)}
+    found = unit.dot(a, b, c, **scales)
+    steps = unit.accumulate(a, b, c, **scales)
+    assert np.array_equal(found, steps[:, -1])
+    assert len(np.unique(found)) > 16
 
 
 def test_wrapping_does_not_depend_on_the_order() -> None:

@@ -7,10 +7,13 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import fpsim
 from fpsim.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +58,12 @@ def test_files_it_links_to_exist() -> None:
     assert links
     for link in links:
         assert (Path(__file__).parents[1] / link).exists(), link
+
+
+def test_the_bridge_is_there_without_an_import_of_its_own() -> None:
+    """`fpsim.bridge` is imported when it is first used: torch is slow to load."""
+    code = "import sys, fpsim; assert 'torch' not in sys.modules; print(fpsim.bridge.convert)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "function convert" in found.stdout
+    with pytest.raises(AttributeError, match="no attribute 'brdige'"):
+        getattr(fpsim, "brdige")  # noqa: B009

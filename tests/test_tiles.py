@@ -230,6 +230,24 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
     assert np.array_equal(found[there], outputs[there])
 
 
+def test_tiles_of_layers_draw_the_random_integers_of_their_seed(tmp_path: Path) -> None:
+    import torch
+    from test_bridge import TOKENS, tiny_llama
+
+    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.tiles import model_tiles
+
+    unit, layer = "e2m1-chain-e4m3fn-sr6", "model.layers.0.mlp.up_proj"
+    batch = {"input_ids": torch.as_tensor(TOKENS)}
+    operands = layer_operands(tiny_llama(), batch, "mxfp4", unit, layer)
+    plans = [model_tiles(operands, unit, TileSize(2, 2), seed=seed) for seed in (0, 7, 7)]
+    random = [plan.block(0, 0)["random"] for plan in plans]
+    assert not np.array_equal(random[0], random[1]) and np.array_equal(random[1], random[2])
+    assert check_dots(write_dots(plans[1], tmp_path / "set", ("readmemh",))).header["seed"] == 7
+    plain = model_tiles(operands, "e2m1-chain-e4m3fn", TileSize(2, 2), seed=7)
+    assert plain.seed == 0  # nothing is drawn
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -125,6 +125,16 @@ def test_nodes_flush_what_the_format_flushes() -> None:
     assert dot_code(cdna2, [2.0**-126], [0.5]) == 0
 
 
+def test_products_of_amds_trees_are_float32_numbers() -> None:
+    """2^200 is infinite before 2^200 - 2^200 would cancel; two halves of 2^-126 are flushed."""
+    large, small = [2.0**100, 2.0**100], [2.0**-63, 2.0**-63]
+    for name in ("amd-cdna1a-bf16", "amd-cdna2-bf16"):
+        assert np.isnan(dot_value(get_unit(name), large, [2.0**100, -(2.0**100)]))
+    halves = [2.0**-64, 2.0**-64]
+    assert dot_code(get_unit("amd-cdna2-bf16"), small, halves) == 0
+    assert dot_value(get_unit("amd-cdna1a-bf16"), small, halves) == 2.0**-126
+
+
 def test_every_node_may_overflow_on_its_way() -> None:
     """65504 + 65504 is infinite in a node, though the whole sum is not."""
     unit = unit_of(Tree(float_format("e5m10")), "e5m10")

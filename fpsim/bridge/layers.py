@@ -22,6 +22,7 @@ from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.errors import FpsimError
+from fpsim.random_bits import RandomBits
 from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
 
@@ -96,10 +97,12 @@ def size_layer(
     unit: str | MacSpec | MacUnit,
     rows: int = 64,
     columns: int = 64,
+    seed: int = 1,
 ) -> sizing.Sizing:
     """Return what the unit's accumulator meets in a layer, on some of its results, over all of K.
 
     Taken are ``rows`` inputs and ``columns`` output channels, spread evenly, or all there are.
+    ``seed`` is that of a unit with stochastic rounding.
 
     Raises:
         FpsimError: numbers that are not positive.
@@ -114,6 +117,8 @@ def size_layer(
     more: dict[str, Any] = {"a_scale": a.scales, "b_scale": scales}
     if a.scales is not None or scales is not None:
         more["block"] = b.block if a.scales is None else a.block
+    if mac.spec.random_bits:
+        more["random"] = RandomBits(seed)
     return sizing.study(mac, a.codes, codes, **more)
 
 

@@ -35,12 +35,14 @@ def model_tiles(
     k: int | None = None,
     flags: bool = False,
     source: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> TilePlan:
     """Return tiles of layers' operands as a set of vectors, ``per_layer`` of each.
 
     Tiles are spread evenly over rows and output channels; their K starts at element 0 and goes to
     the end of the shortest row unless ``size`` says less. ``k`` is a beat's elements: a step of the
-    unit, or a scale block, if absent. ``source`` goes into the manifest.
+    unit, or a scale block, if absent. ``source`` goes into the manifest; of
+    ``seed`` come the random integers of a unit with stochastic rounding.
 
     Raises:
         FpsimError: a tile larger than a layer, layers of different formats, or a length that does
@@ -74,7 +76,8 @@ def model_tiles(
     if len(set(names)) < len(names):
         raise FpsimError(f"tiles: {per_layer} of {size.m}x{size.n} are more than a layer has")
     about = {"kind": "model", **(source or {})}
-    return TilePlan(shape, whole, names, _Maker(pairs, cuts, whole), source=about)
+    seed = seed if shape.roundings else 0
+    return TilePlan(shape, whole, names, _Maker(pairs, cuts, whole), seed=seed, source=about)
 
 
 @dataclass(frozen=True)

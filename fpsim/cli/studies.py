@@ -37,6 +37,8 @@ def _size(args: argparse.Namespace) -> int:
     given = _arrays(args.operands)
     if args.block is not None:
         given["block"] = args.block
+    if unit.spec.random_bits:
+        given["random"] = fpsim.RandomBits(args.seed)
     found = sizing.study(unit, **given, dots=args.dots)
     if args.json:
         print_json(found.to_dict())
@@ -56,16 +58,17 @@ def _size_layers(args: argparse.Namespace, unit: fpsim.MacUnit) -> int:
     from fpsim.bridge import size_layer
 
     found = {}
+    rows, columns = args.results
     with bar(unit.name) as update:
         for name, pair in operands.items():
-            found[name] = size_layer(pair, unit, *args.results)
+            found[name] = size_layer(pair, unit, rows, columns, args.seed)
             update(len(found), len(operands), name)
     if args.json:
         print_json({name: one.to_dict() for name, one in found.items()})
         return 0
     shared = _shared_path(list(found))
     where = f"each layer of {shared}" if shared else "each layer"
-    title = f"{unit.name}, {args.recipe}: {args.results[0]} x {args.results[1]} results of {where}"
+    title = f"{unit.name}, {args.recipe}: {rows} x {columns} results of {where}"
     named = {name.removeprefix(f"{shared}."): one for name, one in found.items()}
     columns = ["layer", "over %", "inexact %", "swamped %", "SQNR dB", "max |sum|", "bits", "LSB"]
     table(title, columns, [[n, *_layer_cells(one)] for n, one in named.items()])
@@ -198,6 +201,7 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
     sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
+    sub.add_argument("--seed", type=int, default=1, help="of a unit's stochastic rounding")
 
     from_model.add_options(sub)
     sub.add_argument(

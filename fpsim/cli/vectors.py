@@ -153,7 +153,7 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Dot
 
     return model_tiles(
         found.operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags,
-        source=found.source,
+        source=found.source, seed=args.seed,
     )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ from fpsim.stages.tree import Tree
 
 __all__ = ["Block", "Chunked", "NanScale"]
 
+#: Stages that add terms.
+_SUMS = (Chain, Exact, Fixed, Aligned, Tree)
+
 
 @dataclass(frozen=True)
 class Chunked:
@@ -48,11 +51,8 @@ class Chunked:
         for name in ("size", "parts"):
             if getattr(self, name) is not None:
                 fields.count(getattr(self, name), name, 1, 1 << 20)
-        if not isinstance(self.inner, Chain | Exact | Fixed | Aligned | Tree | Block):
-            raise FpsimError(f"inner: {self.inner!r} is not a stage that a chunk can have")
-        if not isinstance(self.outer, Chain | Exact | Fixed | Aligned | Tree):
-            raise FpsimError(f"outer: {self.outer!r} is not a stage that adds chunks")
-
+        fields.stage(self.inner, "inner", (*_SUMS, Block), "a chunk can have")
+        fields.stage(self.outer, "outer", _SUMS, "adds chunks")
         stages = (self.inner, getattr(self.inner, "into", self.inner), self.outer)
         for stage in stages:
             if getattr(stage, "rounding", None) is Rounding.SR:
@@ -135,8 +135,7 @@ class Block:
 
     def __post_init__(self) -> None:
         fields.count(self.size, "size", 1, 1 << 16)
-        if not isinstance(self.into, Chain | Exact | Fixed | Aligned | Tree):
-            raise FpsimError(f"into: {self.into!r} is not a stage that adds block sums")
+        fields.stage(self.into, "into", _SUMS, "adds block sums")
         rounding = parse_rounding(self.convert_rounding, "convert_rounding")
         object.__setattr__(self, "convert_rounding", rounding)
         fields.deterministic(rounding, "convert_rounding", "a conversion")

@@ -91,6 +91,14 @@ def deterministic(rounding: Rounding, field: str, kind: str) -> Rounding:
     return rounding
 
 
+def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None:
+    """Check that a stage is of one of the kinds that do something."""
+    if not isinstance(value, kinds):
+        name = getattr(value, "kind", repr(value))
+        allowed = ", ".join(kind.kind for kind in kinds)  # type: ignore[attr-defined]
+        raise FpsimError(f"{field}: {name} is not a stage that {does}; allowed: {allowed}")
+
+
 def count(value: object, field: str, low: int, high: int) -> int:
     """Return an integer within ``low..high``."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:

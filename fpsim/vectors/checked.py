@@ -15,7 +15,7 @@ from fpsim.vectors.matrices import matrix_texts
 from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, check_head, open_set, opened_file
 from fpsim.vectors.rendering import in_order, lines_of
 from fpsim.vectors.sources import Progress
-from fpsim.vectors.words import Columns, Words
+from fpsim.vectors.words import Columns, Words, keep_freed_memory
 
 __all__ = ["check_digests", "check_dots"]
 
@@ -76,6 +76,7 @@ def _check_ends(opened: DotFile[Words], name: str) -> None:
 
 def _check_slice(opened: DotFile[Words], start: int) -> int:
     """Check the vectors from ``start`` on, in every file; return where they end."""
+    keep_freed_memory()
     stop = min(start + CHECK_BLOCK, opened.count)
     columns = opened.rows(start, stop)
     before = int(opened.rows(start - 1, start)["acc"][0]) if start else 0

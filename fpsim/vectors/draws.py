@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.words import philox_words
 
-__all__ = ["CHUNK", "Draw", "bounded", "sources_hash"]
+__all__ = ["CHUNK", "Draw", "bounded", "sources_hash", "take"]
 
 #: Entries that a thread takes at a time.
 CHUNK = 1 << 13
@@ -34,24 +34,42 @@ def sources_hash(*files: str) -> str:
 
 @njit
 def bounded(word, size):  # type: ignore[no-untyped-def]
-    """Return an integer in 0..size-1."""
-    return (np.uint64(word) * np.uint64(size)) >> np.uint64(32)
+    """Return an integer in 0..size-1; size < 2^32, so that one 32-bit multiplication does."""
+    return (np.uint64(word) * np.uint64(np.uint32(size))) >> np.uint64(32)
+
+
+# Loops over slices, whose ends the compiler sees, become vector code; loads from tables do not.
+
+
+@njit
+def take(table, places, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with members of ``table``."""
+    for i in range(out.size):
+        out[i] = table[places[i]]
+
+
+@njit
+def _bounded_all(words, bound, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = bounded(words[i], bound)
 
 
 @kernel(sources_hash(), parallel=True)
 def _members(words, table, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with members of ``table``."""
     for c in prange((out.size + CHUNK - 1) // CHUNK):
-        for i in range(c * CHUNK, min((c + 1) * CHUNK, out.size)):
-            out[i] = table[bounded(words[i], table.size)]
+        low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
+        places = np.empty(high - low, dtype=np.uint32)
+        _bounded_all(words[low:high], table.size, places)
+        take(table, places, out[low:high])
 
 
 @kernel(sources_hash(), parallel=True)
 def _integers(words, bound, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with integers in 0..bound-1."""
     for c in prange((out.size + CHUNK - 1) // CHUNK):
-        for i in range(c * CHUNK, min((c + 1) * CHUNK, out.size)):
-            out[i] = bounded(words[i], bound)
+        low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
+        _bounded_all(words[low:high], bound, out[low:high])
 
 
 class Draw:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.vectors.draws import bounded, sources_hash
+from fpsim.vectors.draws import CHUNK, bounded, sources_hash, take
 
 __all__ = [
     "ANY",
@@ -35,18 +35,42 @@ _SOURCES = sources_hash(__file__)
 ZERO, ANY, OPPOSITE, EXPONENT = range(4)
 
 
+@njit
+def _of_rows(mode, length):  # type: ignore[no-untyped-def]
+    """Return the mode of every entry of rows of a length."""
+    if length == 1:
+        return mode
+    found = np.empty(mode.size * length, dtype=mode.dtype)
+    for i in range(mode.size):
+        found[i * length : (i + 1) * length] = mode[i]
+    return found
+
+
+@njit
+def _places(words, others, mode, mask, value, first, rest, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        other = np.uint32(mode[i] & mask == value)  # no branch on it: it is random
+        word = words[i] ^ ((words[i] ^ others[i]) * other)
+        out[i] = other * first + np.uint32(bounded(word, first + other * (rest - first)))
+
+
 @kernel(_SOURCES, parallel=True)
 def choose(words, others, mode, mask, value, tables, first, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` (R, L) with members of a table, in rows whose mode & mask is value of another.
 
-    ``tables`` holds both, the other from entry ``first`` on, and ``others`` are its words.
+    ``tables`` holds both, the other from entry ``first`` on, and ``others`` are its words; arrays
+    of entries are flat.
     """
-    for i in prange(out.shape[0]):
-        other = mode[i] & mask == value  # no branch on it: it is random
-        start, size = (first, tables.size - first) if other else (0, first)
-        for k in range(out.shape[1]):
-            word = others[i, k] if other else words[i, k]
-            out[i, k] = tables[start + np.int64(bounded(word, size))]
+    length = out.size // mode.size
+    rows = max(1, CHUNK // length)
+    sizes = np.uint32(first), np.uint32(tables.size - first)
+    for c in prange((mode.size + rows - 1) // rows):
+        top, end = c * rows, min((c + 1) * rows, mode.size)
+        low, high = top * length, end * length
+        places = np.empty(high - low, dtype=np.uint32)
+        modes = _of_rows(mode[top:end], length)
+        _places(words[low:high], others[low:high], modes, mask, value, *sizes, places)
+        take(tables, places, out[low:high])
 
 
 @kernel(_SOURCES, parallel=True)
@@ -58,13 +82,22 @@ def sprinkle(words, picks, rarity, table, out):  # type: ignore[no-untyped-def]
                 out[i, k] = table[bounded(picks[i, k], table.size)]
 
 
+@njit
+def _thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        kept = out[i]
+        out[i] = zero if mode[i] >> 1 == 1 and bounded(words[i], 4) > 0 else kept
+
+
 @kernel(_SOURCES, parallel=True)
 def thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
-    """Replace three entries of four by zero in rows of mode 2 and 3."""
-    for i in prange(out.shape[0]):
-        sparse = mode[i] == 2 or mode[i] == 3
-        for k in range(out.shape[1]):
-            out[i, k] = zero if sparse and bounded(words[i, k], 4) > 0 else out[i, k]
+    """Replace three entries of four by zero in rows of mode 2 and 3; arrays as in `choose`."""
+    length = out.size // mode.size
+    rows = max(1, CHUNK // length)
+    for c in prange((mode.size + rows - 1) // rows):
+        top, end = c * rows, min((c + 1) * rows, mode.size)
+        low, high = top * length, end * length
+        _thin(words[low:high], _of_rows(mode[top:end], length), zero, out[low:high])
 
 
 @njit

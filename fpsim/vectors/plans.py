@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fpsim.errors import FpsimError, nearest
 from fpsim.vectors.philox import Philox
 from fpsim.vectors.stream import Section
-from fpsim.vectors.words import Columns, Words, WordsT
+from fpsim.vectors.words import Columns, Words, WordsT, keep_freed_memory
 
 __all__ = ["STRATEGIES", "DotPlan", "Part", "Stored", "check_request", "fixed_parts"]
 
@@ -96,6 +96,7 @@ class DotPlan(Generic[WordsT]):
 
     def block(self, part: int, block: int) -> Columns:
         """Return one block with the results that the unit gives."""
+        keep_freed_memory()
         columns = self.parts[part].make(block)
         return columns | self.shape.results(columns)
 

@@ -95,7 +95,8 @@ def _operands(shape: Shape, draw: Draw, count: int) -> Columns:
         if special.size and palette.nan:
             fills.sprinkle(draw.words(*size), draw.words(*size), 64 * shape.k, special, codes)
         columns[operand] = codes
-    fills.thin(draw.words(count, shape.k), mode, palette.zero("a"), columns["a"])
+    zero = columns["a"].dtype.type(palette.zero("a"))
+    fills.thin(draw.words(count * shape.k), mode, zero, columns["a"].reshape(-1))
     if shape.group:
         for operand in "ab":
             name = f"{operand}_scale"
@@ -113,9 +114,9 @@ def _choose(
     other: Codes,
 ) -> None:  # fmt: skip
     """Draw codes of a table, but of another in rows whose mode & where[0] is where[1]."""
-    words, others = draw.words(*out.shape), draw.words(*out.shape)
+    words, others = draw.words(out.size), draw.words(out.size)
     tables = np.concatenate([table, other]).astype(out.dtype)
-    fills.choose(words, others, mode, *where, tables, table.size, out)
+    fills.choose(words, others, mode, *map(np.uint8, where), tables, table.size, out.reshape(-1))
 
 
 def _near_one(palette: Palette, operand: str) -> Codes:

@@ -182,10 +182,12 @@ class Shape(Words):
                 addends.
         """
         op = columns["op"]
+        alone = op == Op.DOT
+        if alone.all():
+            acc = self.dot(columns, columns["c"])
+            return acc.astype(self.spec.result.dtype, copy=False)
         out = np.zeros(op.size, dtype=self.spec.result.dtype)
-        dots = np.flatnonzero(op == Op.DOT)
-        if dots.size == op.size:
-            return self.dot(columns, columns["c"]).astype(out.dtype, copy=False)
+        dots = np.flatnonzero(alone)
         if dots.size:
             out[dots] = self.dot({k: v[dots] for k, v in columns.items()}, columns["c"][dots])
         if not self.feeds_back:

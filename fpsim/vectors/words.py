@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -14,10 +14,22 @@ from numpy.typing import NDArray
 from fpsim.spec import MacSpec
 from fpsim.vectors.stream import Field
 
-__all__ = ["Columns", "Lanes", "Words", "WordsT"]
+__all__ = ["Columns", "Lanes", "Words", "WordsT", "keep_freed_memory"]
 
 #: Columns of a set by field name: codes (n,) or (n, lanes).
 Columns = dict[str, NDArray[Any]]
+#: Bytes; glibc takes no larger piece as a sign that such pieces are common.
+MAPPED = 31 << 20
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let the C library keep what one block frees for the next: fresh pages take a third of a run.
+
+    Freeing a large piece makes glibc raise the sizes from which on it maps pieces and gives memory
+    back (mallopt(3), M_MMAP_THRESHOLD); elsewhere nothing happens.
+    """
+    np.empty(MAPPED, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
