@@ -72,10 +72,12 @@ def all_codes(fmt: Format) -> Codes:
 
 
 def _special_codes(fmt: Format) -> Codes:
-    """Return the first, the middle and the last code without a finite value, of either sign."""
+    """Return codes without a finite value: both ends, and payloads around every power of two."""
     assert isinstance(fmt, FloatFormat)
     low, high = fmt.max_code + 1, (1 << fmt.magnitude_bits) - 1
-    some = {low, (low + high) // 2, high} if low <= high else set()
+    near = (1 << i for i in range(fmt.magnitude_bits))
+    some = {low + p + step for p in near for step in (-1, 0)} | {high - 1, high}
+    some = {code for code in some if low <= code <= high}
     codes = {code | sign for code in some for sign in (0, fmt.sign_bit)}
     if fmt.nan is NanCodes.NEGATIVE_ZERO:
         codes.add(fmt.sign_bit)

@@ -99,7 +99,7 @@ class _Dots:
 
 
 def every_dot(shape: Shape, block: int, most: int = MAX_CASES) -> Part | None:
-    """Return every vector of a shape, ``block`` in a block, or None if there are more than ``most``."""
+    """Return every vector of a shape, ``block`` in a block; None if they are more than ``most``."""
     lanes = [lane for lane in shape.lanes if lane.name not in ("op", "acc", "flags")]
     fields = [(lane.name, lane.lanes, shape.format_of(lane.name)) for lane in lanes]
     cases = Cases(_digits(fields, takes_nan(shape.spec)))
@@ -128,7 +128,7 @@ class _Clocks:
 
 
 def every_clock(shape: ClockShape, most: int = MAX_CASES) -> Part | None:
-    """Return every product onto every accumulator, or None if there are more than ``most``."""
+    """Return every product onto every accumulator; None if they are more than ``most``."""
     spec = shape.spec
     formats: dict[str, Format | None] = {
         "a": spec.a, "b": spec.b, "exp": None, "c": spec.initial,

@@ -91,6 +91,14 @@ class Lines:
             size += sum((b - a) * (len(_NUMBER) + digits) for a, b, digits in _decades(first, stop))
         return size
 
+    def ends(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Return where the ends of these lines stand, counted from the first one's start."""
+        sizes = np.full(stop - first, self.length, dtype=np.int64)
+        if self.form.numbered:
+            for start, end, digits in _decades(first, stop):
+                sizes[start - first : end - first] += len(_NUMBER) + digits
+        return np.cumsum(sizes) - 1
+
     def text(self, elements: NDArray[np.uint64], first: int) -> bytes:
         """Return the lines of words given as elements, the first of which is vector ``first``."""
         out = np.empty((elements.shape[0], self.length), dtype=np.uint8)

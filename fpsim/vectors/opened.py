@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,9 @@ import numpy as np
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
 from fpsim.vectors.clocked import ClockShape
-from fpsim.vectors.formats import TEXT_FORMATS, formats_of
+from fpsim.vectors.formats import TEXT_FORMATS, Lines, formats_of
 from fpsim.vectors.manifests import MANIFEST, read_json
+from fpsim.vectors.rendering import lines_of
 from fpsim.vectors.shape import Shape
 from fpsim.vectors.sources import CLOCK_SCHEMA, SCHEMA, shape_of
 from fpsim.vectors.stream import Section
@@ -27,6 +29,7 @@ __all__ = [
     "SVH",
     "DotFile",
     "check_head",
+    "check_lines",
     "open_dots",
     "open_set",
     "open_stream",
@@ -112,16 +115,9 @@ class DotFile(Generic[WordsT]):
         """Look at what is before and after the vectors of the `$readmemh` file.
 
         Raises:
-            FpsimError: another header, or more lines than vectors.
+            FpsimError: another header, a line that is too long, or more lines than vectors.
         """
-        with opened_file(self.hex_file) as file:
-            check_head(self.hex_file, file, self.head)
-            file.seek(self.count * (self.digits + 1), 1)
-            if file.read(1):
-                line = self.head_lines + self.count + 1
-                raise FpsimError(
-                    f"{self.hex_file}:{line}: more than the {self.count} vectors of the manifest"
-                )
+        check_lines(self.hex_file, self.head, lines_of("readmemh", self.shape), self.count)
 
     def rows(self, start: int, stop: int) -> Columns:
         """Return the vectors ``start`` to ``stop - 1``.
@@ -238,6 +234,34 @@ def opened_file(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
+    """Compare the header of a text file, and if it is too long find why; shorter ones may pass.
+
+    Raises:
+        FpsimError: another header; the first line of another length, or the first one too many.
+    """
+    with opened_file(path) as file:
+        check_head(path, file, head)
+        if os.fstat(file.fileno()).st_size <= file.tell() + lines.size(0, count):
+            return
+        above = head.count("\n") + 1
+        for start in range(0, count, READ_BLOCK):
+            ends = lines.ends(start, min(start + READ_BLOCK, count))
+            text = file.read(int(ends[-1]) + 1)
+            found = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))
+            found = np.pad(found, (0, max(ends.size - found.size, 0)), constant_values=-1)
+            odd = np.flatnonzero(found[: ends.size] != ends)
+            if odd.size:
+                i = int(odd[0])
+                first = int(ends[i - 1]) + 1 if i else 0
+                seen = text[first:].split(b"\n")[0][: ends[i] - first + 8]
+                raise FpsimError(
+                    f"{path}:{above + start + i}: {seen.decode('ascii', 'replace')!r} is not a line "
+                    f"of {ends[i] - first} characters"
+                )
+    raise FpsimError(f"{path}:{above + count}: more than the {count} vectors of the manifest")
 
 
 def check_head(path: Path, file: BinaryIO, head: str) -> None:
