@@ -183,15 +183,23 @@ def test_a_wrong_result_is_named(written: Path) -> None:
         ("vectors.hex", 40, lambda text: text.upper().replace("0", "G"), r"vectors\.hex:40"),
         ("vectors.hex", 2, lambda _: "// unit other\n", r"vectors\.hex:2: .*other"),
         ("vectors.hex", 40, lambda _: "", r"vectors\.hex:\d+"),
-        ("vectors.jsonl", 40, lambda text: text.replace("0", "1"), r"vectors\.jsonl: vector 38"),
+        ("vectors.jsonl", 40, lambda text: text.replace("0", "1"), r"vectors\.jsonl:40: vector 38"),
         ("vectors.csv", 1, lambda text: text.replace("seed 1", "seed 2"), r"vectors\.csv:1"),
-        ("vectors.txt", 5, lambda text: text.lower(), r"vectors\.txt: vector 4"),
+        ("vectors.txt", 5, lambda text: text.lower(), r"vectors\.txt:5: vector 4"),
         ("vectors_pkg.svh", 5, lambda text: text + "//\n", r"vectors_pkg\.svh:\d"),
     ],
 )
 def test_edited_files(written: Path, file: str, line: int, change: Any, words: str) -> None:
     edit(written / file, line, change)
     with pytest.raises(FpsimError, match=words):
+        check_dots(written)
+
+
+@pytest.mark.parametrize("file", ["vectors.hex", "vectors.jsonl", "vectors.csv", "vectors.txt"])
+@pytest.mark.parametrize("line", [30, 200])
+def test_a_longer_line_is_named(written: Path, file: str, line: int) -> None:
+    edit(written / file, line, lambda text: text.replace("\n", "zz\n"))
+    with pytest.raises(FpsimError, match=rf"{file}:{line}: .*zz' is not a (word|line) of \d+ "):
         check_dots(written)
 
 

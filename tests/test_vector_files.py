@@ -102,7 +102,7 @@ def reseal(directory: Path) -> None:
     ("name", "words"),
     [
         ("vectors.hex", r"vectors\.hex:327: vector 317 \(random\) expects acc"),
-        ("vectors.jsonl", r"vectors\.jsonl: vector 317 is not what vectors\.hex says"),
+        ("vectors.jsonl", r"vectors\.jsonl:319: vector 317 is not what vectors\.hex says"),
     ],
 )
 def test_a_changed_bit_is_noticed(written: Path, name: str, words: str) -> None:
@@ -159,10 +159,11 @@ def test_a_wrong_expectation_is_named_by_line(written: Path) -> None:
         (lambda lines: [*lines[:-3], "", *lines[-2:]], ["vectors.hex:", "hexadecimal"]),
         (
             lambda lines: [*lines[:-3], "f" * 30, *lines[-2:]],
-            ["vectors.hex", "more than the 318 vectors"],
+            ["vectors.hex:", "'ffff", "hexadecimal"],
         ),
         (lambda lines: [*lines[:-3], "-1", *lines[-2:]], ["vectors.hex:", "'-1'"]),
         (lambda lines: [*lines[:-3], "µ", *lines[-2:]], ["vectors.hex"]),
+        (lambda lines: [*lines[:-3], lines[-3] + "zz", *lines[-2:]], ["vectors.hex:", "zz'"]),
         (lambda lines: [], ["vectors.hex:1:", "not the header"]),
     ],
 )
@@ -337,3 +338,17 @@ def test_a_failed_rename_keeps_the_old_vectors(
     assert {p.name for p in written.parent.iterdir()} == {"vectors", ".vectors.partial"}
     write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     assert [p.name for p in written.parent.iterdir()] == ["vectors"]
+
+
+def test_a_longer_line_of_the_other_file_is_named(written: Path) -> None:
+    """Lines of vectors.jsonl start with numbers, so their lengths differ."""
+    path = written / "vectors.jsonl"
+    lines = path.read_text().splitlines()
+    for number in (2, 150, len(lines)):
+        edited = [*lines[: number - 1], lines[number - 1] + "zz", *lines[number:]]
+        path.write_text("\n".join(edited) + "\n")
+        with pytest.raises(FpsimError, match=rf"jsonl:{number}: .*zz' is not a line of \d+ char"):
+            check(written)
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    with pytest.raises(FpsimError, match=rf"jsonl:{len(lines) + 1}: more than the"):
+        check(written)

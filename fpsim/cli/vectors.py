@@ -44,9 +44,9 @@ def register(commands: Commands) -> None:
         "--strategy",
         default="mixed",
         choices=vectors.STRATEGIES,
-        help="exhaustive: all inputs of a vector (of a stream: of a load and a mac) if at most 2^24 "
-        "cases, else a table of operand pairs onto 0; directed: corner classes; random; mixed: "
-        "the table, corner classes and random",
+        help="exhaustive: all inputs of a vector (in a stream, of a load and a mac) where they are "
+        "at most 2^24 cases, else a table of operand pairs onto 0; directed: corner classes; "
+        "mixed: the table, corner classes and random",
     )
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1)

@@ -41,6 +41,8 @@ NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
 MATRIX_FILES = ("a.hex", "b.hex", "c.hex", "d.hex")
 #: Vectors read at a time.
 READ_BLOCK = 1 << 14
+#: Characters shown of a line beyond those it may have.
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,9 @@ class DotFile(Generic[WordsT]):
                     f"{where}: the file ends after {start + whole} vectors; "
                     f"the manifest says {self.count}"
                 )
-            line = text[index * (digits + 1) :].split(b"\n")[0][: digits + 8]
+            line = text[index * (digits + 1) :].split(b"\n")[0][: digits + SHOWN]
             raise FpsimError(
-                f"{where}: {line.decode('ascii', 'replace')!r} is not a word of {digits} "
-                f"lower-case hexadecimal digits, {self.shape.word_bits} bits"
+                f"{where}: {line.decode('ascii', 'replace')!r} is not {word_text(self.shape)}"
             )
         return self.shape.columns(elements)
 
@@ -236,6 +237,12 @@ def opened_file(path: Path) -> BinaryIO:
         raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def word_text(shape: Words) -> str:
+    """Say what a line of `vectors.hex` must be."""
+    digits = -(-shape.word_bits // 4)
+    return f"a word of {digits} lower-case hexadecimal digits, {shape.word_bits} bits"
+
+
 def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
     """Compare the header of a text file, and if it is too long find why; shorter ones may pass.
 
@@ -249,18 +256,22 @@ def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
         above = head.count("\n") + 1
         for start in range(0, count, READ_BLOCK):
             ends = lines.ends(start, min(start + READ_BLOCK, count))
-            text = file.read(int(ends[-1]) + 1)
-            found = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))
+            place, length = file.tell(), int(ends[-1]) + 1
+            body = file.read(length + SHOWN)
+            file.seek(place + length)
+            found = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == ord("\n"))
             found = np.pad(found, (0, max(ends.size - found.size, 0)), constant_values=-1)
             odd = np.flatnonzero(found[: ends.size] != ends)
             if odd.size:
                 i = int(odd[0])
                 first = int(ends[i - 1]) + 1 if i else 0
-                seen = text[first:].split(b"\n")[0][: ends[i] - first + 8]
-                raise FpsimError(
-                    f"{path}:{above + start + i}: {seen.decode('ascii', 'replace')!r} is not a line "
-                    f"of {ends[i] - first} characters"
+                seen = body[first:].split(b"\n")[0][: ends[i] - first + SHOWN]
+                where, text = f"{path}:{above + start + i}", seen.decode("ascii", "replace")
+                length = int(ends[i]) - first
+                what = (
+                    word_text(lines.shape) if lines.form.whole else f"a line of {length} characters"
                 )
+                raise FpsimError(f"{where}: {text!r} is not {what}")
     raise FpsimError(f"{path}:{above + count}: more than the {count} vectors of the manifest")
 
 
