@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -151,6 +152,37 @@ def test_files_hold_the_set(plan: DotPlan, written: Path) -> None:
     text = (written / "vectors_pkg.svh").read_text()
     assert "logic [7:0][3:0] a;" in text
     assert f"WORD_BITS = {opened.shape.word_bits};" in text
+
+
+@pytest.mark.parametrize("file", ["vectors.hex", "vectors.csv", "vectors_pkg.svh"])
+def test_headers_state_what_they_must(written: Path, file: str) -> None:
+    """Unit, schema, seed, count, field positions and SHA-256."""
+    opened = open_dots(written)
+    lines = (written / file).read_text().splitlines()
+    head = " ".join(line for line in lines if line.startswith(("//", "#")))
+    digest = opened.manifest["files"][file if file != "vectors_pkg.svh" else "vectors.hex"]
+    assert f"sha256 {digest['sha256']}" in head
+    assert opened.shape.spec.canonical_name in head
+    assert "schema 2" in head and "seed 1" in head
+    assert "count 200" in head or "200 vectors" in head
+    for f in opened.shape.fields:
+        assert f"[{f.lsb + f.width - 1}:{f.lsb}]" in head, f.name
+
+
+def test_arrays_have_a_header(written: Path) -> None:
+    opened = open_dots(written)
+    with np.load(written / "vectors.npz") as arrays:
+        header = json.loads(str(arrays["header"]))
+        others = {name: arrays[name] for name in arrays.files if name != "header"}
+    digest = opened.manifest["files"]["vectors.hex"]["sha256"]
+    assert header == opened.header | {"sha256": digest}
+    np.savez(written / "vectors.npz", header=np.array(json.dumps(header | {"seed": 2})), **others)
+    manifest = json.loads((written / "manifest.json").read_text())
+    data = (written / "vectors.npz").read_bytes()
+    manifest["files"]["vectors.npz"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (written / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FpsimError, match=r"vectors\.npz: array header is not"):
+        check_dots(written)
 
 
 def test_processes_do_not_change_bytes(plan: DotPlan, written: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fpsim.errors import FpsimError
-from fpsim.vectors.formats import OPS, TextFormat, formats_of, package, starting_digest
+from fpsim.vectors.formats import OPS, TextFormat, formats_of, json_header, package
 from fpsim.vectors.matrices import matrix_texts
 from fpsim.vectors.opened import (
     MATRIX_FILES,
@@ -134,7 +134,8 @@ def _same_bytes(opened: DotFile[Words], name: str, body: bytes, start: int) -> N
 def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
     path, wanted = opened.directory / form.file, opened.manifest["files"][form.file]["sha256"]
     with opened_file(path) as file:
-        digest = starting_digest(form, file.read(len(_head(opened, form).encode())))
+        file.seek(len(_head(opened, form).encode()))
+        digest = hashlib.sha256()
         while piece := file.read(READ_BYTES):
             digest.update(piece)
     if digest.hexdigest() != wanted:
@@ -147,7 +148,8 @@ def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
 def _check_package(opened: DotFile[Words]) -> None:
     if SVH not in opened.manifest["files"]:
         return
-    text, path = package(opened.header, opened.shape), opened.directory / SVH
+    path = opened.directory / SVH
+    text = package(opened.header, opened.shape, opened.digest)
     with opened_file(path) as file:
         check_head(path, file, text)
         if file.read(1):
@@ -164,6 +166,8 @@ def _check_arrays(opened: DotFile[Words]) -> None:
         raise FpsimError(f"{path}: SHA-256 is not what the manifest says")
     columns = opened.columns()
     with np.load(path) as arrays:
+        if str(arrays.get("header")) != json_header(opened.header, opened.digest):
+            raise FpsimError(f"{path}: array header is not what the manifest says")
         for name, column in columns.items():
             if name not in arrays.files or not np.array_equal(arrays[name], column):
                 raise FpsimError(f"{path}: array {name} differs from vectors.hex")

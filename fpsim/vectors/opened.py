@@ -85,8 +85,12 @@ class DotFile(Generic[WordsT]):
     @cached_property
     def head(self) -> str:
         """The header that `vectors.hex` must have."""
-        digest = self.manifest["files"][self.hex_file.name]["sha256"]
-        return formats_of(self.shape)["readmemh"].head(self.header, self.shape, digest)
+        return formats_of(self.shape)["readmemh"].head(self.header, self.shape, self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the words of the `$readmemh` file, as the manifest states it."""
+        return str(self.manifest["files"][self.hex_file.name]["sha256"])
 
     @property
     def header(self) -> dict[str, Any]:
