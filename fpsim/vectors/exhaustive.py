@@ -37,7 +37,6 @@ class Digit:
     """One element of an input field, which takes ``size`` codes."""
 
     field: str
-    element: int
     size: int
     fmt: Format | None  #: None: the exponent of a stream
     finite: bool
@@ -51,7 +50,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Cases:
-    """All cases of a unit; the last digit is the fastest."""
+    """All cases of a unit; the last digit is the fastest, and element 0 of its field."""
 
     digits: tuple[Digit, ...]
 
@@ -77,7 +76,7 @@ def _digits(lanes: Iterable[tuple[str, int, Format | None]], nan: bool) -> tuple
         size = EXPONENT_MAX - EXPONENT_MIN + 1
         if fmt is not None:
             size = 1 << fmt.bits if nan else finite_count(fmt)
-        digits += [Digit(name, i, size, fmt, not nan) for i in reversed(range(count))]
+        digits += [Digit(name, size, fmt, not nan)] * count
     return tuple(digits)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
@@ -259,24 +260,33 @@ def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
             return
         above = head.count("\n") + 1
         for start in range(0, count, READ_BLOCK):
-            ends = lines.ends(start, min(start + READ_BLOCK, count))
-            place, length = file.tell(), int(ends[-1]) + 1
-            body = file.read(length + SHOWN)
-            file.seek(place + length)
-            found = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == ord("\n"))
-            found = np.pad(found, (0, max(ends.size - found.size, 0)), constant_values=-1)
-            odd = np.flatnonzero(found[: ends.size] != ends)
-            if odd.size:
-                i = int(odd[0])
-                first = int(ends[i - 1]) + 1 if i else 0
-                seen = body[first:].split(b"\n")[0][: ends[i] - first + SHOWN]
-                where, text = f"{path}:{above + start + i}", seen.decode("ascii", "replace")
-                length = int(ends[i]) - first
-                what = (
-                    word_text(lines.shape) if lines.form.whole else f"a line of {length} characters"
-                )
-                raise FpsimError(f"{where}: {text!r} is not {what}")
+            odd = _odd_line(file, lines.ends(start, min(start + READ_BLOCK, count)))
+            if odd is not None:
+                index, length, text = odd
+                whole = lines.form.whole
+                what = word_text(lines.shape) if whole else f"a line of {length} characters"
+                raise FpsimError(f"{path}:{above + start + index}: {text!r} is not {what}")
     raise FpsimError(f"{path}:{above + count}: more than the {count} vectors of the manifest")
+
+
+def _odd_line(file: BinaryIO, ends: NDArray[np.int64]) -> tuple[int, int, str] | None:
+    """Read lines that should end where ``ends`` says; the first that does not: index, length, text.
+
+    The text is that of the line found, the length the one it should have.
+    """
+    place, size = file.tell(), int(ends[-1]) + 1
+    body = file.read(size + SHOWN)
+    file.seek(place + size)
+    found = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == ord("\n"))
+    found = np.pad(found, (0, max(ends.size - found.size, 0)), constant_values=-1)
+    odd = np.flatnonzero(found[: ends.size] != ends)
+    if not odd.size:
+        return None
+    index = int(odd[0])
+    first = int(ends[index - 1]) + 1 if index else 0
+    length = int(ends[index]) - first
+    text = body[first:].split(b"\n")[0][: length + SHOWN]
+    return index, length, text.decode("ascii", "replace")
 
 
 def check_head(path: Path, file: BinaryIO, head: str) -> None:
