@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of units with float32 scales: a choice of codes, not lists of 2^32 of them."""
+"""Vectors of units with wide scales and operands: a choice of codes, not lists of 2^32 of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fpsim.names import get_format
 from fpsim.vectors.codes import all_codes, finite_codes
 from fpsim.vectors.coverage import coverage
 from fpsim.vectors.dots import plan_dots
+from fpsim.vectors.opened import open_set
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,6 +61,18 @@ def test_written_and_checked(name: str, strategy: str, tmp_path: Path) -> None:
                  *options]) == 0  # fmt: skip
     assert main(["vectors", "--check", out]) == 0
     assert main(["explain", out, "--line", "60"]) == 0
+
+
+@pytest.mark.parametrize("strategy", ["directed", "exhaustive", "mixed"])
+def test_streams_of_wide_operands(strategy: str, tmp_path: Path) -> None:
+    """Bfloat16 operands have 2^32 pairs: a choice of them."""
+    out = str(tmp_path / "set")
+    assert main(["vectors", "e8m7-chain-e8m23", "--out", out, "--count", "50", "--strategy",
+                 strategy]) == 0  # fmt: skip
+    assert main(["vectors", "--check", out]) == 0
+    sections = {s.name: s.count for s in open_set(out).sections}
+    if strategy != "directed":
+        assert 1000 < sections["products"] < 1 << 18
 
 
 def test_random_scales_are_many() -> None:
