@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from fpsim import FpsimError, get_unit
+from fpsim.cli import main
 from fpsim.cmodel import export_c
 from fpsim.vectors.dotfiles import write_dots
 from fpsim.vectors.dots import plan_dots
+from fpsim.vectors.generate import plan_stream
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
@@ -102,6 +104,25 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     result = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert result.returncode == 1
     assert "expects" in result.stderr
+
+
+def test_a_set_of_another_shape_is_named(tmp_path: Path) -> None:
+    """The stream that `fpsim vectors` writes of a chain unit is not what the program checks."""
+    unit = get_unit("e2m1-chain-e5m10")
+    stream = write_dots(plan_stream(unit, strategy="random", count=50), tmp_path / "set")
+    files, program = export_c(unit, tmp_path / "mac.h"), tmp_path / "check"
+    subprocess.run(["gcc", *FLAGS, str(files.check), "-o", str(program)], check=True)
+    arguments = [str(program), str(stream / "vectors.hex")]
+    result = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "vectors.hex:11: not a word of 17 digits" in result.stderr
+    assert "(schema 2) of e2m1-chain-e5m10: K = 4 elements, no scales, no flags" in result.stderr
+    command = "fpsim vectors e2m1-chain-e5m10 --k 4 --group 0 --out "
+    assert command in result.stderr
+    again = tmp_path / "again"
+    assert main([*command.split()[1:], str(again), "--count", "20", "--strategy", "random"]) == 0
+    arguments = [str(program), str(again / "vectors.hex")]
+    assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
 
 
 def test_no_floating_point_in_the_header(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -153,6 +154,37 @@ def test_files_hold_the_set(plan: DotPlan, written: Path) -> None:
     assert f"WORD_BITS = {opened.shape.word_bits};" in text
 
 
+@pytest.mark.parametrize("file", ["vectors.hex", "vectors.csv", "vectors_pkg.svh"])
+def test_headers_state_what_they_must(written: Path, file: str) -> None:
+    """Unit, schema, seed, count, field positions and SHA-256."""
+    opened = open_dots(written)
+    lines = (written / file).read_text().splitlines()
+    head = " ".join(line for line in lines if line.startswith(("//", "#")))
+    digest = opened.manifest["files"][file if file != "vectors_pkg.svh" else "vectors.hex"]
+    assert f"sha256 {digest['sha256']}" in head
+    assert opened.shape.spec.canonical_name in head
+    assert "schema 2" in head and "seed 1" in head
+    assert "count 200" in head or "200 vectors" in head
+    for f in opened.shape.fields:
+        assert f"[{f.lsb + f.width - 1}:{f.lsb}]" in head, f.name
+
+
+def test_arrays_have_a_header(written: Path) -> None:
+    opened = open_dots(written)
+    with np.load(written / "vectors.npz") as arrays:
+        header = json.loads(str(arrays["header"]))
+        others = {name: arrays[name] for name in arrays.files if name != "header"}
+    digest = opened.manifest["files"]["vectors.hex"]["sha256"]
+    assert header == opened.header | {"sha256": digest}
+    np.savez(written / "vectors.npz", header=np.array(json.dumps(header | {"seed": 2})), **others)
+    manifest = json.loads((written / "manifest.json").read_text())
+    data = (written / "vectors.npz").read_bytes()
+    manifest["files"]["vectors.npz"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (written / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FpsimError, match=r"vectors\.npz: array header is not"):
+        check_dots(written)
+
+
 def test_processes_do_not_change_bytes(plan: DotPlan, written: Path, tmp_path: Path) -> None:
     other = write_dots(plan, tmp_path / "other", FORMATS, jobs=2)
     for file in written.iterdir():
@@ -183,15 +215,23 @@ def test_a_wrong_result_is_named(written: Path) -> None:
         ("vectors.hex", 40, lambda text: text.upper().replace("0", "G"), r"vectors\.hex:40"),
         ("vectors.hex", 2, lambda _: "// unit other\n", r"vectors\.hex:2: .*other"),
         ("vectors.hex", 40, lambda _: "", r"vectors\.hex:\d+"),
-        ("vectors.jsonl", 40, lambda text: text.replace("0", "1"), r"vectors\.jsonl: vector 38"),
+        ("vectors.jsonl", 40, lambda text: text.replace("0", "1"), r"vectors\.jsonl:40: vector 38"),
         ("vectors.csv", 1, lambda text: text.replace("seed 1", "seed 2"), r"vectors\.csv:1"),
-        ("vectors.txt", 5, lambda text: text.lower(), r"vectors\.txt: vector 4"),
+        ("vectors.txt", 5, lambda text: text.lower(), r"vectors\.txt:5: vector 4"),
         ("vectors_pkg.svh", 5, lambda text: text + "//\n", r"vectors_pkg\.svh:\d"),
     ],
 )
 def test_edited_files(written: Path, file: str, line: int, change: Any, words: str) -> None:
     edit(written / file, line, change)
     with pytest.raises(FpsimError, match=words):
+        check_dots(written)
+
+
+@pytest.mark.parametrize("file", ["vectors.hex", "vectors.jsonl", "vectors.csv", "vectors.txt"])
+@pytest.mark.parametrize("line", [30, 200])
+def test_a_longer_line_is_named(written: Path, file: str, line: int) -> None:
+    edit(written / file, line, lambda text: text.replace("\n", "zz\n"))
+    with pytest.raises(FpsimError, match=rf"{file}:{line}: .*zz' is not a (word|line) of \d+ "):
         check_dots(written)
 
 

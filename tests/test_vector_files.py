@@ -56,7 +56,7 @@ def test_hex_words_are_what_readmemh_takes(written: Path) -> None:
     assert {len(word) for word in words} == {-(-sum(f.width for f in vectors.fields) // 4)}
     assert all(set(word) <= set("0123456789abcdef") for word in words)
     top = sum(f.width for f in vectors.fields)
-    for field, line in zip(vectors.fields, header[-len(vectors.fields) :], strict=True):
+    for field, line in zip(vectors.fields, header[-len(vectors.fields) - 1 : -1], strict=True):
         top -= field.width
         assert field.lsb == top
         assert line.split() == ["//", field.name, f"[{field.lsb + field.width - 1}:{field.lsb}]"]
@@ -71,6 +71,7 @@ def test_jsonl_says_the_same_as_hex(written: Path) -> None:
     vectors = read(written)
     assert header["count"] == len(rows) == vectors.count
     assert header["unit"] == vectors.spec.to_dict()
+    assert header["sha256"] == body_digest(written / "vectors.jsonl")
     assert [f["name"] for f in header["fields"]] == [f.name for f in vectors.fields]
     for i, (row, vector) in enumerate(zip(rows, vectors, strict=True)):
         assert row.pop("i") == i
@@ -84,16 +85,25 @@ def test_manifest_states_unit_seed_counts_and_checksums(written: Path) -> None:
     assert manifest["generator"] == f"fpsim {fpsim.__version__}"
     assert sum(s["count"] for s in manifest["sections"]) == manifest["count"]
     for name, entry in manifest["files"].items():
-        assert entry["sha256"] == hashlib.sha256((written / name).read_bytes()).hexdigest()
+        assert entry["sha256"] == body_digest(written / name)
     assert {p.name for p in written.iterdir()} == {*manifest["files"], "manifest.json"}
 
 
+def body_digest(path: Path) -> str:
+    """Return the SHA-256 of what follows the header of a file; the header states it."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    head = sum(line.startswith(b"//") for line in lines) if path.suffix == ".hex" else 1
+    return hashlib.sha256(b"".join(lines[head:])).hexdigest()
+
+
 def reseal(directory: Path) -> None:
-    """Give the manifest the checksums of the files as they are: a forgery, or another writer."""
+    """Give manifest and headers the checksums of the files as they are: a forgery, or another writer."""
     path = directory / "manifest.json"
     manifest = json.loads(path.read_text())
     for name in manifest["files"]:
-        digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        digest, stated = body_digest(directory / name), manifest["files"][name]["sha256"]
+        data = (directory / name).read_bytes()
+        (directory / name).write_bytes(data.replace(stated.encode(), digest.encode()))
         manifest["files"][name] = {"sha256": digest}
     path.write_text(json.dumps(manifest))
 
@@ -101,8 +111,8 @@ def reseal(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vectors.hex", r"vectors\.hex:327: vector 317 \(random\) expects acc"),
-        ("vectors.jsonl", r"vectors\.jsonl: vector 317 is not what vectors\.hex says"),
+        ("vectors.hex", r"vectors\.hex:328: vector 317 \(random\) expects acc"),
+        ("vectors.jsonl", r"vectors\.jsonl:319: vector 317 is not what vectors\.hex says"),
     ],
 )
 def test_a_changed_bit_is_noticed(written: Path, name: str, words: str) -> None:
@@ -159,10 +169,11 @@ def test_a_wrong_expectation_is_named_by_line(written: Path) -> None:
         (lambda lines: [*lines[:-3], "", *lines[-2:]], ["vectors.hex:", "hexadecimal"]),
         (
             lambda lines: [*lines[:-3], "f" * 30, *lines[-2:]],
-            ["vectors.hex", "more than the 318 vectors"],
+            ["vectors.hex:", "'ffff", "hexadecimal"],
         ),
         (lambda lines: [*lines[:-3], "-1", *lines[-2:]], ["vectors.hex:", "'-1'"]),
         (lambda lines: [*lines[:-3], "µ", *lines[-2:]], ["vectors.hex"]),
+        (lambda lines: [*lines[:-3], lines[-3] + "zz", *lines[-2:]], ["vectors.hex:", "zz'"]),
         (lambda lines: [], ["vectors.hex:1:", "not the header"]),
     ],
 )
@@ -337,3 +348,17 @@ def test_a_failed_rename_keeps_the_old_vectors(
     assert {p.name for p in written.parent.iterdir()} == {"vectors", ".vectors.partial"}
     write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     assert [p.name for p in written.parent.iterdir()] == ["vectors"]
+
+
+def test_a_longer_line_of_the_other_file_is_named(written: Path) -> None:
+    """Lines of vectors.jsonl start with numbers, so their lengths differ."""
+    path = written / "vectors.jsonl"
+    lines = path.read_text().splitlines()
+    for number in (2, 150, len(lines)):
+        edited = [*lines[: number - 1], lines[number - 1] + "zz", *lines[number:]]
+        path.write_text("\n".join(edited) + "\n")
+        with pytest.raises(FpsimError, match=rf"jsonl:{number}: .*zz' is not a line of \d+ char"):
+            check(written)
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    with pytest.raises(FpsimError, match=rf"jsonl:{len(lines) + 1}: more than the"):
+        check(written)

@@ -40,7 +40,14 @@ def register(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, metavar="DIR")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
     sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
-    sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
+    sub.add_argument(
+        "--strategy",
+        default="mixed",
+        choices=vectors.STRATEGIES,
+        help="exhaustive: all inputs of a vector (in a stream, of a load and a mac) where they are "
+        "at most 2^24 cases, else a table of operand pairs onto 0; directed: corner classes; "
+        "mixed: the table, corner classes and random",
+    )
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1)
     sub.add_argument("--exponents", action="store_true", help="drive the run-time exponent too")

@@ -7,6 +7,12 @@
 #define DIGITS (($WORD_BITS$ + 3) / 4)
 #define WORDS ($WORD_BITS$ / 32 + 2)
 
+/* A set of another shape has other words. */
+static const char expected_set[] =
+    "this program checks dot products (schema 2) of $UNIT$: $SHAPE$;\n"
+    "fpsim vectors $OPTIONS$ --out DIR writes such a set, and the\n"
+    "--k, --group and --flags of fpsim export-c make a program for another";
+
 static void codes(const uint32_t *word, int lsb, int lanes, int width, uint64_t *out) {
   for (int i = 0; i < lanes; i++) out[i] = @bits(word, lsb + i * width, width);
 }
@@ -26,7 +32,7 @@ int main(int argc, char **argv) {
     number++;
     if (strncmp(line, "//", 2) == 0) continue;
     if (strspn(line, "0123456789abcdef") != DIGITS) {
-      fprintf(stderr, "%s:%ld: not a word of %d digits\n", argv[1], number, DIGITS);
+      fprintf(stderr, "%s:%ld: not a word of %d digits\n%s\n", argv[1], number, DIGITS, expected_set);
       fclose(file);
       return 2;
     }

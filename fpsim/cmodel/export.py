@@ -257,9 +257,13 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
     text = (_HERE / "check.c").read_text(encoding="utf-8")
     lanes = {lane.name: lane for lane in shape.lanes}
     fields = {field.name: field.lsb for field in shape.fields}
+    spec = shape.spec
     values = {
         "HEADER": header,
         "WORD_BITS": shape.word_bits,
+        "UNIT": spec.name,
+        "SHAPE": _shape_text(shape),
+        "OPTIONS": f"{spec.name} --k {shape.k} --group {shape.group}{' --flags' * shape.flags}",
         "K": shape.k,
         "GROUP": max(shape.group, 1),
     }
@@ -275,3 +279,9 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
     for key, value in values.items():
         text = text.replace(f"${key}$", str(value))
     return text.replace("@", prefix)
+
+
+def _shape_text(shape: Shape) -> str:
+    """Say how the words of a shape differ from those of others of its unit."""
+    scales = f"{shape.group} per scale" if shape.group else "no scales"
+    return f"K = {shape.k} elements, {scales}, {'with' if shape.flags else 'no'} flags"

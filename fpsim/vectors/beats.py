@@ -10,21 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats import FixedFormat, FloatFormat, Format
+from fpsim.vectors.codes import Codes, finite_codes
 from fpsim.vectors.shape import Columns, Shape, takes_nan
 from fpsim.vectors.stream import Op, Section
 
-__all__ = ["MAX_PRODUCTS", "Beats", "Palette"]
+__all__ = ["MAX_PRODUCTS", "Beats", "Codes", "Palette"]
 
-Codes = NDArray[np.int64]
 #: Products a class pairs with every addend; all of them for 4-bit operands.
 MAX_PRODUCTS = 24
-
-
-@lru_cache(maxsize=32)
-def finite_codes(fmt: Format) -> Codes:
-    """Return the codes with finite values; one array for all callers, not to be written to."""
-    codes = np.arange(1 << fmt.bits, dtype=np.int64)
-    return codes[np.isfinite(fmt.decode(codes))]
 
 
 @lru_cache(maxsize=64)
@@ -147,15 +140,8 @@ class Palette:
             codes |= {top + 1, (1 << fmt.magnitude_bits) - 1}
         if fmt.signed:
             codes |= {c + fmt.sign_bit for c in codes}
-        values = fmt.decode(np.arange(1 << fmt.bits))
-        return np.array(
-            [
-                c
-                for c in sorted(codes)
-                if 0 <= c < 1 << fmt.bits and (self.nan or np.isfinite(values[c]))
-            ],
-            dtype=np.int64,
-        )
+        found = np.array([c for c in sorted(codes) if 0 <= c < 1 << fmt.bits], dtype=np.int64)
+        return found if self.nan else found[np.isfinite(fmt.decode(found))]
 
     def encode_addend(self, values: NDArray[np.float64]) -> Codes:
         """Return addend codes for real values, toward zero, saturated."""

@@ -10,9 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from fpsim.errors import FpsimError
-from fpsim.vectors.formats import OPS, TextFormat, formats_of, package, starting_digest
+from fpsim.vectors.formats import OPS, TextFormat, formats_of, json_header, package
 from fpsim.vectors.matrices import matrix_texts
-from fpsim.vectors.opened import MATRIX_FILES, NPZ, SVH, DotFile, check_head, open_set, opened_file
+from fpsim.vectors.opened import (
+    MATRIX_FILES,
+    NPZ,
+    SVH,
+    DotFile,
+    check_head,
+    check_lines,
+    open_set,
+    opened_file,
+)
 from fpsim.vectors.rendering import in_order, lines_of
 from fpsim.vectors.sources import Progress
 from fpsim.vectors.words import Columns, Words, keep_freed_memory
@@ -36,7 +45,9 @@ def check_dots(
     opened = open_set(directory)
     opened.check_ends()
     for name in _others(opened):
-        _check_ends(opened, name)
+        form = formats_of(opened.shape)[name]
+        lines = lines_of(name, opened.shape)
+        check_lines(opened.directory / form.file, _head(opened, form), lines, opened.count)
     for done in in_order(_check_slice, opened, range(0, opened.count, CHECK_BLOCK), jobs):
         if progress is not None:
             progress(done, opened.count)
@@ -62,16 +73,6 @@ def _others(opened: DotFile[Words]) -> list[str]:
 
 def _head(opened: DotFile[Words], form: TextFormat) -> str:
     return form.head(opened.header, opened.shape, opened.manifest["files"][form.file]["sha256"])
-
-
-def _check_ends(opened: DotFile[Words], name: str) -> None:
-    form = formats_of(opened.shape)[name]
-    path = opened.directory / form.file
-    with opened_file(path) as file:
-        check_head(path, file, _head(opened, form))
-        file.seek(lines_of(name, opened.shape).size(0, opened.count), 1)
-        if file.read(1):
-            raise FpsimError(f"{path}: more than {opened.count} vectors")
 
 
 def _check_slice(opened: DotFile[Words], start: int) -> int:
@@ -126,13 +127,15 @@ def _same_bytes(opened: DotFile[Words], name: str, body: bytes, start: int) -> N
     vector, place = start, int(unequal[0]) if unequal.size else size
     while lines.size(start, vector + 1) <= place:
         vector += 1
-    raise FpsimError(f"{path}: vector {vector} is not what vectors.hex says")
+    line = _head(opened, form).count("\n") + vector + 1
+    raise FpsimError(f"{path}:{line}: vector {vector} is not what vectors.hex says")
 
 
 def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
     path, wanted = opened.directory / form.file, opened.manifest["files"][form.file]["sha256"]
     with opened_file(path) as file:
-        digest = starting_digest(form, file.read(len(_head(opened, form).encode())))
+        file.seek(len(_head(opened, form).encode()))
+        digest = hashlib.sha256()
         while piece := file.read(READ_BYTES):
             digest.update(piece)
     if digest.hexdigest() != wanted:
@@ -145,7 +148,8 @@ def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
 def _check_package(opened: DotFile[Words]) -> None:
     if SVH not in opened.manifest["files"]:
         return
-    text, path = package(opened.header, opened.shape), opened.directory / SVH
+    path = opened.directory / SVH
+    text = package(opened.header, opened.shape, opened.digest)
     with opened_file(path) as file:
         check_head(path, file, text)
         if file.read(1):
@@ -162,6 +166,8 @@ def _check_arrays(opened: DotFile[Words]) -> None:
         raise FpsimError(f"{path}: SHA-256 is not what the manifest says")
     columns = opened.columns()
     with np.load(path) as arrays:
+        if str(arrays.get("header")) != json_header(opened.header, opened.digest):
+            raise FpsimError(f"{path}: array header is not what the manifest says")
         for name, column in columns.items():
             if name not in arrays.files or not np.array_equal(arrays[name], column):
                 raise FpsimError(f"{path}: array {name} differs from vectors.hex")

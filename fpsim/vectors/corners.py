@@ -9,15 +9,17 @@ and the corner list of FP4 multiply-accumulate units in CONTRIBUTING.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import product as pairs
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.formats import FixedFormat, FloatFormat, Format
+from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.names import E8M0
 from fpsim.spec import MacSpec
+from fpsim.vectors.beats import Palette
 from fpsim.vectors.models import MODEL_SECTIONS, MODELS
 from fpsim.vectors.search import search
 from fpsim.vectors.shape import Shape
@@ -29,32 +31,32 @@ __all__ = ["add_products", "directed"]
 Codes = NDArray[np.int64]
 #: Products a corner class pairs with every accumulator; all of them for 4-bit operands.
 MAX_PRODUCTS = 64
+#: Operand pairs that are all there: those of 8-bit operands.
+MAX_PAIRS = 1 << 16
 
 
-def operand_codes(fmt: Format) -> Codes:
-    """Return the operand codes whose values are finite."""
-    codes = np.arange(1 << fmt.bits, dtype=np.int64)
-    return codes[np.isfinite(fmt.decode(codes))]
-
-
+@lru_cache(maxsize=8)
 def distinct_products(spec: MacSpec) -> tuple[Codes, Codes]:
     """Return one operand pair for each distinct product value, -0 apart from +0, by value.
 
     Wide operands have thousands: then `MAX_PRODUCTS` of them, spread evenly from end to end.
     """
-    a, b = (c.reshape(-1) for c in np.meshgrid(operand_codes(spec.a), operand_codes(spec.b)))
-    values = spec.a.decode(a) * spec.b.decode(b)
-    _, first = np.unique(values.view(np.int64), return_index=True)
-    order = first[np.argsort(values[first], kind="stable")]
-    if order.size > MAX_PRODUCTS:
-        order = order[np.linspace(0, order.size - 1, MAX_PRODUCTS).astype(np.int64)]
-    return a[order], b[order]
+    a, b, _ = Palette(Shape(spec, 1)).products
+    if a.size > MAX_PRODUCTS:
+        places = np.linspace(0, a.size - 1, MAX_PRODUCTS).astype(np.int64)
+        a, b = a[places], b[places]
+    return a, b
 
 
 def add_products(spec: MacSpec, out: Stimulus) -> None:
-    """Append every operand pair, each from a cleared accumulator."""
+    """Append every operand pair (of wide operands a choice), each from a cleared accumulator."""
     out.section("products")
-    for a, b in pairs(operand_codes(spec.a).tolist(), operand_codes(spec.b).tolist()):
+    palette = Palette(Shape(spec, 1))
+    every: Iterable[tuple[int, int]] = pairs(palette.a.tolist(), palette.b.tolist())
+    if palette.a.size * palette.b.size > MAX_PAIRS:
+        a_codes, b_codes, _ = palette.products
+        every = zip(a_codes.tolist(), b_codes.tolist(), strict=True)
+    for a, b in every:
         out.add([Op.CLEAR, Op.MAC], a=[0, a], b=[0, b])
 
 

@@ -18,8 +18,8 @@ from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.spec import MacSpec, exponents
 from fpsim.stages import Aligned, Fixed
 from fpsim.vectors import files
-from fpsim.vectors.beats import finite_codes
 from fpsim.vectors.clocked import as_dots
+from fpsim.vectors.codes import finite_codes
 from fpsim.vectors.dotfiles import SCHEMA as DOT_SCHEMA
 from fpsim.vectors.dotfiles import open_dots
 from fpsim.vectors.features import bins_of

@@ -27,8 +27,8 @@ from fpsim.vectors.formats import (
     TEXT_FORMATS,
     TILE_FORMATS,
     formats_of,
+    json_header,
     package,
-    starting_digest,
 )
 from fpsim.vectors.manifests import MANIFEST, check_target
 from fpsim.vectors.matrices import matrix_texts
@@ -194,15 +194,17 @@ def _finish(
             file.write(_head(name, header, shape, digest))
         body.rename(path)
         digests[path.name] = digest
+    hex_name = TEXT_FORMATS["readmemh"].file
     if "npz" in names:
         columns = DotFile(made, shape, header | {"files": _entries(digests)}).columns()
-        np.savez(made / NPZ, **columns)  # type: ignore[arg-type]
+        text = json_header(header, digests[hex_name])
+        np.savez(made / NPZ, header=np.array(text), **columns)  # type: ignore[arg-type]
         digests[NPZ] = hashlib.sha256((made / NPZ).read_bytes()).hexdigest()
     if "matrices" in names:
         opened = DotFile(made, shape, header | {"files": _entries(digests)})
         digests |= _write_matrices(opened)
     if "svh" in names:
-        text = package(header, shape)
+        text = package(header, shape, digests[hex_name])
         _write_text(made / SVH, text)
         digests[SVH] = hashlib.sha256(text.encode()).hexdigest()
     manifest = header | {"files": _entries(digests)}
@@ -259,7 +261,7 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
         texts = [name for name in names if name in TEXT_FORMATS]
         for name in texts:
             head, done = _head(name, header, shape, NO_DIGEST), 0
-            digest = starting_digest(formats_of(shape)[name], head)
+            digest = hashlib.sha256()
             with (made / (TEXT_FORMATS[name].file + PART)).open("wb") as file:
                 file.write(head)
                 for shard in shards:

@@ -14,6 +14,7 @@ from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit
 from fpsim.vectors.beats import Beats
 from fpsim.vectors.directed import add_directed
+from fpsim.vectors.exhaustive import every_dot
 from fpsim.vectors.plans import DotPlan, Part, check_request, fixed_parts
 from fpsim.vectors.random_beats import random_dots, random_streams
 from fpsim.vectors.shape import Shape
@@ -44,8 +45,10 @@ def plan_dots(
 
     Args:
         unit: any unit.
-        strategy: ``exhaustive`` (every operand pair in a lane of its own), ``directed`` (corner
-            classes), ``random``, or ``mixed`` (all three).
+        strategy: ``exhaustive`` (all elements, scales, addends and random integers of a vector
+            where these are at most 2^24 cases; else every operand pair in a lane of its own, onto
+            0), ``directed`` (corner classes), ``random``, or ``mixed`` (operand pairs, corner
+            classes and random).
         count: number of random vectors.
         seed: 0..2^64 - 1.
         k: elements per vector; a step of the unit if absent.
@@ -61,7 +64,10 @@ def plan_dots(
     check_request(strategy, count, MAX_COUNT, seed)
     shape = Shape.of(spec, k, group, flags)
     parts: list[Part] = []
-    if strategy in ("exhaustive", "mixed"):
+    every = every_dot(shape, block_size(shape)) if strategy == "exhaustive" else None
+    if every is not None:
+        parts.append(every)
+    elif strategy in ("exhaustive", "mixed"):
         beats = Beats(shape)
         add_products(beats)
         parts += fixed_parts(beats.columns(), beats.sections())

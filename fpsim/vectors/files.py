@@ -3,7 +3,7 @@
 
 vectors.hex     one word per line, fields from the most significant bits down; // header
 vectors.jsonl   a header object, then one object per vector with hexadecimal bit patterns
-manifest.json   unit, fields, seed, counts per section, SHA-256 of the other files
+manifest.json   unit, fields, seed, counts per section, SHA-256 of what follows either header
 """
 
 from __future__ import annotations

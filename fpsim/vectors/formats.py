@@ -4,17 +4,19 @@
     readmemh   vectors.hex      // header, one word per line for $readmemh
     jsonl      vectors.jsonl    a header object, then an object of hexadecimal fields per line
     csv        vectors.csv      # header, names, hexadecimal fields
-    testfloat  vectors.txt      Berkeley TestFloat's lines: upper-case fields between spaces
-    npz        vectors.npz      one array of codes per field (n,) or (n, lanes)
+    testfloat  vectors.txt      Berkeley TestFloat's lines: upper-case fields between spaces, which
+                                have no comments; manifest.json is their header
+    npz        vectors.npz      one array of codes per field (n,) or (n, lanes); header: JSON text
     svh        vectors_pkg.svh  a SystemVerilog package: localparams, packed struct of a word
     matrices   a, b, c, d.hex   the operands of tiles once each (`fpsim.vectors.matrices`)
 
-Bit patterns only; lane 0 of a field is in its low bits.
+Bit patterns only; lane 0 of a field is in its low bits. Headers state the unit, the schema, field
+positions, seed, count and a SHA-256: of what follows the header, in vectors.npz and vectors_pkg.svh
+of what follows that of vectors.hex.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +38,8 @@ __all__ = [
     "Lines",
     "TextFormat",
     "formats_of",
+    "json_header",
     "package",
-    "starting_digest",
 ]
 
 OPS = {"idle": 0, "clear": 1, "mac": 2, "load": 3, "dot": 4}
@@ -53,7 +55,6 @@ class TextFormat:
     pieces: Callable[[Words], tuple[Sequence[str], str]]  #: literal before each field, and the end
     whole: bool = False  #: one field: the word
     upper: bool = False
-    sealed: bool = False  #: SHA-256 is that of the header too, which does not state it
     numbered: bool = False  #: a line starts with the decimal number of its vector
 
 
@@ -90,6 +91,14 @@ class Lines:
         if self.form.numbered:
             size += sum((b - a) * (len(_NUMBER) + digits) for a, b, digits in _decades(first, stop))
         return size
+
+    def ends(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Return where the ends of these lines stand, counted from the first one's start."""
+        sizes = np.full(stop - first, self.length, dtype=np.int64)
+        if self.form.numbered:
+            for start, end, digits in _decades(first, stop):
+                sizes[start - first : end - first] += len(_NUMBER) + digits
+        return np.cumsum(sizes) - 1
 
     def text(self, elements: NDArray[np.uint64], first: int) -> bytes:
         """Return the lines of words given as elements, the first of which is vector ``first``."""
@@ -154,7 +163,7 @@ def _splits(shape: Words) -> bool:
 
 
 def _json_head(header: Header, shape: Words, digest: str) -> str:
-    return json.dumps(header | {"sha256": digest}) + "\n"
+    return json_header(header, digest) + "\n"
 
 
 def _json_pieces(shape: Words) -> tuple[list[str], str]:
@@ -164,8 +173,10 @@ def _json_pieces(shape: Words) -> tuple[list[str], str]:
 
 def _csv_head(header: Header, shape: Words, digest: str) -> str:
     names = ",".join(lane.name for lane in shape.lanes)
+    fields = " ".join(f"{f.name}[{f.lsb + f.width - 1}:{f.lsb}]" for f in shape.fields)
     start = f"# {header['generator']}, schema {header['schema']}, {header['canonical']}, "
-    return f"{start}seed {header['seed']}, count {header['count']}, sha256 {digest}\n{names}\n"
+    start += f"seed {header['seed']}, count {header['count']}, fields of a word {fields}, "
+    return f"{start}sha256 {digest}\n{names}\n"
 
 
 def _clock_hex_head(header: Header, shape: Words, digest: str) -> str:
@@ -178,11 +189,8 @@ def _clock_hex_head(header: Header, shape: Words, digest: str) -> str:
     ]
     lines += [FLAG_TEXT] * shape.flags
     lines += [f"{f.name:3s} [{f.lsb + f.width - 1}:{f.lsb}]" for f in shape.fields]
+    lines.append(f"sha256 {digest}")
     return "".join(f"// {line}\n" for line in lines)
-
-
-def _clock_json_head(header: Header, shape: Words, digest: str) -> str:
-    return json.dumps(header) + "\n"
 
 
 def _clock_json_pieces(shape: Words) -> tuple[list[str], str]:
@@ -200,12 +208,10 @@ TEXT_FORMATS = {
     "csv": TextFormat("vectors.csv", _csv_head, _separated(",")),
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
-#: The same of streams of single products, which have had these bytes from the first version on.
+#: The same of streams of single products, whose lines are older.
 CLOCK_FORMATS = {
-    "readmemh": TextFormat("vectors.hex", _clock_hex_head, lambda _: ([""], ""), True, sealed=True),
-    "jsonl": TextFormat(
-        "vectors.jsonl", _clock_json_head, _clock_json_pieces, sealed=True, numbered=True
-    ),
+    "readmemh": TextFormat("vectors.hex", _clock_hex_head, lambda _: ([""], ""), whole=True),
+    "jsonl": TextFormat("vectors.jsonl", _json_head, _clock_json_pieces, numbered=True),
 }
 FORMATS = (*TEXT_FORMATS, "npz", "svh")
 #: Further formats of sets of tiles.
@@ -217,13 +223,13 @@ def formats_of(shape: Words) -> dict[str, TextFormat]:
     return CLOCK_FORMATS if shape.schema == 1 else TEXT_FORMATS
 
 
-def starting_digest(form: TextFormat, head: bytes) -> Any:
-    """Return the SHA-256 that the body of a file goes on with, whose header is ``head``."""
-    return hashlib.sha256(head if form.sealed else b"")
+def json_header(header: Header, digest: str) -> str:
+    """Return a header as one line of JSON."""
+    return json.dumps(header | {"sha256": digest})
 
 
-def package(header: Header, shape: Words) -> str:
-    """Return the SystemVerilog package that unpacks a word of the set."""
+def package(header: Header, shape: Words, digest: str) -> str:
+    """Return the SystemVerilog package that unpacks a word; ``digest``: of the words' lines."""
     name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{header['unit']['name']}_vectors")
     members = []
     for lane in shape.lanes:
@@ -237,6 +243,9 @@ def package(header: Header, shape: Words) -> str:
     lines = [
         f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
         f"// {header['equation']}",
+        f"// strategy {header['strategy']}, seed {header['seed']}, count {header['count']}",
+        f"// sha256 {digest}",
+        *(f"// {f.name} [{f.lsb + f.width - 1}:{f.lsb}]" for f in shape.fields),
         f"package {name}_pkg;",
         "  /* verilator lint_off UNUSEDPARAM */",
         f"  localparam int unsigned WORD_BITS = {shape.word_bits};",

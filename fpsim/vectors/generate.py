@@ -10,6 +10,7 @@ from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit
 from fpsim.vectors.clocked import ClockShape
 from fpsim.vectors.corners import add_products, directed
+from fpsim.vectors.exhaustive import MAX_CASES, every_clock
 from fpsim.vectors.plans import DotPlan, Part, check_request, fixed_parts
 from fpsim.vectors.sequences import Sequences
 from fpsim.vectors.stream import Stimulus, VectorSet, check_clocked
@@ -40,19 +41,23 @@ def plan_stream(
     exponents: bool = False,
     load: bool = True,
     flags: bool = False,
+    cases: int = MAX_CASES,
 ) -> DotPlan[ClockShape]:
     """Return the stream of a unit; the same arguments give the same vectors everywhere.
 
     Args:
         unit: a chain or fixed unit.
-        strategy: ``exhaustive`` (every operand pair), ``directed`` (corner classes), ``random``
-            (sequences of uniform codes), or ``mixed`` (all three).
+        strategy: ``exhaustive`` (every product and random integer onto every accumulator, by a
+            LOAD and a MAC, where there is a LOAD and these are at most ``cases``; else every
+            operand pair onto 0), ``directed`` (corner classes), ``random`` (sequences of uniform
+            codes), or ``mixed`` (operand pairs, corner classes and random).
         count: least number of random vectors.
         seed: 0..2^64 - 1.
         exponents: also drive the run-time exponent of the product (field ``exp``).
         load: also use the LOAD operation, which presets the accumulator.
         flags: also the status flags of every vector, from the exact model: some thousand vectors
             a second, not millions.
+        cases: most cases that ``exhaustive`` enumerates.
 
     Raises:
         FpsimError: an argument outside these, or a unit that vectors cannot describe.
@@ -60,6 +65,10 @@ def plan_stream(
     spec = unit.spec if isinstance(unit, MacUnit) else unit
     check_request(strategy, count, MAX_COUNT, seed)
     check_clocked(spec)
+    shape = ClockShape(spec, exponents, flags)
+    every = every_clock(shape, cases) if strategy == "exhaustive" and load else None
+    if every is not None:
+        return DotPlan(shape, strategy, seed, (every,))
     stimulus = Stimulus()
     if strategy in ("exhaustive", "mixed"):
         add_products(spec, stimulus)
@@ -74,13 +83,15 @@ def plan_stream(
     if strategy in ("random", "mixed"):
         sequences = Sequences(spec, seed, count, exponents, load)
         parts.append(Part("random", sequences.bounds, sequences.block))
-    return DotPlan(ClockShape(spec, exponents, flags), strategy, seed, tuple(parts))
+    return DotPlan(shape, strategy, seed, tuple(parts))
 
 
 def generate(
     unit: MacUnit | MacSpec, *, count: int = DEFAULT_COUNT, **options: Unpack[StreamOptions]
 ) -> VectorSet:
     """Return what `plan_stream` describes, made in memory.
+
+    ``exhaustive`` enumerates what `MAX_IN_MEMORY` vectors hold; of more it is operand pairs onto 0.
 
     Raises:
         FpsimError: as `plan_stream`, or more vectors than should be in memory.
@@ -90,7 +101,7 @@ def generate(
             f"count: {count} is more than {MAX_IN_MEMORY} vectors in memory; write_dots(plan_"
             "stream(...)) makes a set of any size block by block"
         )
-    plan = plan_stream(unit, count=count, **options)
+    plan = plan_stream(unit, count=count, cases=MAX_IN_MEMORY // 2, **options)
     columns = plan.columns()
     ordered = {lane.name: columns[lane.name] for lane in plan.shape.lanes}
     return VectorSet(plan.shape.spec, plan.seed, plan.strategy, ordered, plan.sections)

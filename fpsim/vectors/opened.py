@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.kernels.words import read_words
 from fpsim.vectors.clocked import ClockShape
-from fpsim.vectors.formats import TEXT_FORMATS, formats_of
+from fpsim.vectors.formats import TEXT_FORMATS, Lines, formats_of
 from fpsim.vectors.manifests import MANIFEST, read_json
+from fpsim.vectors.rendering import lines_of
 from fpsim.vectors.shape import Shape
 from fpsim.vectors.sources import CLOCK_SCHEMA, SCHEMA, shape_of
 from fpsim.vectors.stream import Section
@@ -27,6 +30,7 @@ __all__ = [
     "SVH",
     "DotFile",
     "check_head",
+    "check_lines",
     "open_dots",
     "open_set",
     "open_stream",
@@ -38,6 +42,8 @@ NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
 MATRIX_FILES = ("a.hex", "b.hex", "c.hex", "d.hex")
 #: Vectors read at a time.
 READ_BLOCK = 1 << 14
+#: Characters shown of a line beyond those it may have.
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,12 @@ class DotFile(Generic[WordsT]):
     @cached_property
     def head(self) -> str:
         """The header that `vectors.hex` must have."""
-        digest = self.manifest["files"][self.hex_file.name]["sha256"]
-        return formats_of(self.shape)["readmemh"].head(self.header, self.shape, digest)
+        return formats_of(self.shape)["readmemh"].head(self.header, self.shape, self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the words of the `$readmemh` file, as the manifest states it."""
+        return str(self.manifest["files"][self.hex_file.name]["sha256"])
 
     @property
     def header(self) -> dict[str, Any]:
@@ -112,16 +122,9 @@ class DotFile(Generic[WordsT]):
         """Look at what is before and after the vectors of the `$readmemh` file.
 
         Raises:
-            FpsimError: another header, or more lines than vectors.
+            FpsimError: another header, a line that is too long, or more lines than vectors.
         """
-        with opened_file(self.hex_file) as file:
-            check_head(self.hex_file, file, self.head)
-            file.seek(self.count * (self.digits + 1), 1)
-            if file.read(1):
-                line = self.head_lines + self.count + 1
-                raise FpsimError(
-                    f"{self.hex_file}:{line}: more than the {self.count} vectors of the manifest"
-                )
+        check_lines(self.hex_file, self.head, lines_of("readmemh", self.shape), self.count)
 
     def rows(self, start: int, stop: int) -> Columns:
         """Return the vectors ``start`` to ``stop - 1``.
@@ -151,10 +154,9 @@ class DotFile(Generic[WordsT]):
                     f"{where}: the file ends after {start + whole} vectors; "
                     f"the manifest says {self.count}"
                 )
-            line = text[index * (digits + 1) :].split(b"\n")[0][: digits + 8]
+            line = text[index * (digits + 1) :].split(b"\n")[0][: digits + SHOWN]
             raise FpsimError(
-                f"{where}: {line.decode('ascii', 'replace')!r} is not a word of {digits} "
-                f"lower-case hexadecimal digits, {self.shape.word_bits} bits"
+                f"{where}: {line.decode('ascii', 'replace')!r} is not {word_text(self.shape)}"
             )
         return self.shape.columns(elements)
 
@@ -238,6 +240,53 @@ def opened_file(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def word_text(shape: Words) -> str:
+    """Say what a line of `vectors.hex` must be."""
+    digits = -(-shape.word_bits // 4)
+    return f"a word of {digits} lower-case hexadecimal digits, {shape.word_bits} bits"
+
+
+def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
+    """Compare the header of a text file, and if it is too long find why; shorter ones may pass.
+
+    Raises:
+        FpsimError: another header; the first line of another length, or the first one too many.
+    """
+    with opened_file(path) as file:
+        check_head(path, file, head)
+        if os.fstat(file.fileno()).st_size <= file.tell() + lines.size(0, count):
+            return
+        above = head.count("\n") + 1
+        for start in range(0, count, READ_BLOCK):
+            odd = _odd_line(file, lines.ends(start, min(start + READ_BLOCK, count)))
+            if odd is not None:
+                index, length, text = odd
+                whole = lines.form.whole
+                what = word_text(lines.shape) if whole else f"a line of {length} characters"
+                raise FpsimError(f"{path}:{above + start + index}: {text!r} is not {what}")
+    raise FpsimError(f"{path}:{above + count}: more than the {count} vectors of the manifest")
+
+
+def _odd_line(file: BinaryIO, ends: NDArray[np.int64]) -> tuple[int, int, str] | None:
+    """Read lines that should end where ``ends`` says; the first that does not: index, length, text.
+
+    The text is that of the line found, the length the one it should have.
+    """
+    place, size = file.tell(), int(ends[-1]) + 1
+    body = file.read(size + SHOWN)
+    file.seek(place + size)
+    found = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == ord("\n"))
+    found = np.pad(found, (0, max(ends.size - found.size, 0)), constant_values=-1)
+    odd = np.flatnonzero(found[: ends.size] != ends)
+    if not odd.size:
+        return None
+    index = int(odd[0])
+    first = int(ends[index - 1]) + 1 if index else 0
+    length = int(ends[index]) - first
+    text = body[first:].split(b"\n")[0][: length + SHOWN]
+    return index, length, text.decode("ascii", "replace")
 
 
 def check_head(path: Path, file: BinaryIO, head: str) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fpsim.formats import FixedFormat, NanCodes
 from fpsim.lowering import decoded
 from fpsim.vectors import fills
-from fpsim.vectors.beats import Codes, Palette, finite_codes
+from fpsim.vectors.beats import Palette
+from fpsim.vectors.codes import Codes, all_codes, finite_codes
 from fpsim.vectors.draws import Draw
 from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stream import Op
@@ -103,7 +104,7 @@ def _operands(shape: Shape, draw: Draw, count: int) -> Columns:
             fmt = getattr(spec, name)
             size = (count, next(lane.lanes for lane in shape.lanes if lane.name == name))
             codes = np.empty(size, dtype=fmt.dtype)
-            every = np.arange(1 << fmt.bits) if palette.nan else finite_codes(fmt)
+            every = all_codes(fmt) if palette.nan else finite_codes(fmt)
             _choose(draw, codes, mode, (3, 3), _near_one(palette, operand), every)
             columns[name] = codes
     return columns

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.words import philox_chunk, philox_words
 from fpsim.spec import MacSpec
-from fpsim.vectors.beats import finite_codes
+from fpsim.vectors.codes import finite_codes
 from fpsim.vectors.draws import bounded, sources_hash
 from fpsim.vectors.stream import EXPONENT_BITS, EXPONENT_MAX, EXPONENT_MIN, Op
 
