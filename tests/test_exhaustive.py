@@ -13,7 +13,7 @@ from fpsim.cli import main
 from fpsim.formats import FixedFormat
 from fpsim.names import get_format
 from fpsim.vectors.codes import finite_codes, finite_count
-from fpsim.vectors.dotfiles import open_dots
+from fpsim.vectors.dotfiles import check_dots, open_dots
 from fpsim.vectors.dots import plan_dots
 from fpsim.vectors.exhaustive import MAX_CASES
 from fpsim.vectors.generate import generate, plan_stream
@@ -154,3 +154,13 @@ def test_wide_registers_are_not_listed() -> None:
     assert [s.name for s in plan.sections] == ["products"]
     with pytest.raises(FpsimError, match="strategy"):
         plan_dots(get_unit("e2m1-fixed60q2"), strategy="all")
+
+
+def test_a_register_behind_a_conversion_has_no_stream(tmp_path: Path) -> None:
+    """Its vectors are dot products: no clock shows the register itself."""
+    out = ["--out", str(tmp_path / "set")]
+    name = "e2m1-fixed24q2-to-e5m10"
+    assert main(["vectors", name, *out, "--strategy", "random", "--count", "64"]) == 0
+    opened = check_dots(tmp_path / "set")
+    assert opened.header["schema"] == 2 and opened.count == 64
+    assert main(["vectors", name, "--out", str(tmp_path / "more"), "--exponents"]) == 2

@@ -127,7 +127,9 @@ def _vectors(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
     lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
-    if isinstance(unit.spec.accumulate, Chain | Fixed) and not lanes:
+    stage = unit.spec.accumulate
+    converts = getattr(stage, "convert", None) is not None  # a register that nobody sees
+    if isinstance(stage, Chain | Fixed) and not (lanes or converts):
         return plan_stream(
             unit, strategy=args.strategy, count=args.count, seed=args.seed,
             exponents=args.exponents, load=not args.no_load, flags=args.flags,
@@ -136,8 +138,8 @@ def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
         if getattr(args, option):
             name = option.replace("_", "-")
             raise FpsimError(
-                f"{name}: only for streams of single products, which chain and fixed units have "
-                "without --k, --group, --format and tiles"
+                f"{name}: only for streams of single products, which chain and fixed units without "
+                "a conversion have, without --k, --group, --format and tiles"
             )
     if args.tile is None and args.from_model is None:
         return plan_dots(
