@@ -119,6 +119,10 @@ class SimulatedLinear(nn.Module):
         self._cached: tuple[tuple[Any, ...], Any] | None = None
         self._cast_weight()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
+        return self.__dict__ | {"_cached": None}
+
     def extra_repr(self) -> str:
         """Describe the layer where torch prints a model."""
         return (
