@@ -18,7 +18,7 @@ from fakequant import mxfp4  # noqa: E402
 from torch import nn  # noqa: E402
 
 from fpsim import get_unit  # noqa: E402
-from fpsim.bridge import conversion_of, convert, get_recipe, restore  # noqa: E402
+from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.attention import SimulatedAttention  # noqa: E402
 from fpsim.bridge.linear import is_linear  # noqa: E402
 from fpsim.errors import FpsimError  # noqa: E402
@@ -411,3 +411,52 @@ def test_a_model_without_the_attention_interface_is_refused_whole() -> None:
     del model.set_attn_implementation
     assert torch.equal(output(model), before)
     assert conversion_of(convert(model, "mxfp4")).attention_left
+
+
+BLOOM = ("transformer.h.0.self_attention", "transformer.h.1.self_attention")
+
+
+def test_attention_of_a_models_own_is_refused_or_reported() -> None:
+    """Bloom's layers multiply without asking transformers' interface."""
+    model = built(bloom)
+    message = (
+        r"BloomAttention \(transformer.h.0.self_attention and 1 more\) does not use transformers' "
+        "attention interface; use a recipe .* such as amxfp4-linear, or name these layers in skip="
+    )
+    with pytest.raises(FpsimError, match=message):
+        convert(model, "amxfp4")
+    searched = get_recipe("llm-fp4:quantize_attention=true")
+    with pytest.raises(FpsimError, match=message):
+        calibrate(model, [{"input_ids": TOKENS}], searched)
+    for recipe, skip in (("amxfp4-linear", None), ("amxfp4", ("*.self_attention", "lm_head"))):
+        convert(model, recipe, skip=skip)
+        record = conversion_of(model)
+        assert not record.attention
+        assert record.attention_left == BLOOM
+        assert len(record.replaced) == 8
+        assert f"attention products left float: {', '.join(BLOOM)}" in str(record)
+        assert torch.isfinite(output(model)).all()
+        restore(model)
+
+
+def test_attention_of_another_kind_beside_simulated_attention_is_reported() -> None:
+    """The innermost layer is named, not those around it, its projections or its outputs."""
+    model = nn.ModuleDict(
+        {
+            "text": built(llama),
+            "encoder": nn.TransformerEncoderLayer(64, 4),
+            "gptj": transformers.GPTJModel(
+                transformers.GPTJConfig(
+                    vocab_size=97, n_embd=64, n_layer=1, n_head=4, rotary_dim=8,
+                    bos_token_id=1, eos_token_id=2,
+                )
+            ),
+            "lxmert": transformers.models.lxmert.modeling_lxmert.LxmertSelfAttentionLayer(
+                transformers.LxmertConfig(hidden_size=64, num_attention_heads=4)
+            ),
+        }
+    )  # fmt: skip
+    record = conversion_of(convert(model, ATTENTION))
+    assert record.attention == ("text.model.layers.0.self_attn", "text.model.layers.1.self_attn")
+    left = ("encoder.self_attn", "gptj.h.0.attn", "lxmert.self")
+    assert record.attention_left == left

@@ -14,7 +14,10 @@ anyone's scales.
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
@@ -30,7 +33,15 @@ from fpsim.bridge.recipe import AttentionCasts
 from fpsim.errors import FpsimError
 from fpsim.unit import MacUnit
 
-__all__ = ["FLOAT_INSTEAD", "NAME", "SimulatedAttention", "attach", "detach"]
+__all__ = [
+    "FLOAT_INSTEAD",
+    "NAME",
+    "SimulatedAttention",
+    "attach",
+    "attention_layers",
+    "detach",
+    "other_attention",
+]
 
 #: Name under which transformers knows the simulated attention.
 NAME = "fpsim"
@@ -193,6 +204,46 @@ def detach(module: nn.Module) -> None:
     if simulated is not None:
         for hook in simulated.hooks:
             hook.remove()
+
+
+def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers whose products go through transformers' attention interface, by name."""
+    return {name: m for name, m in model.named_modules() if _uses_interface(m.__class__)}
+
+
+def other_attention(model: nn.Module) -> dict[str, nn.Module]:
+    """Return layers that compute attention in a way of their own, by name.
+
+    They are known by their class's name, the innermost where such layers are nested.
+    """
+    through = attention_layers(model)
+    named = {n: m for n, m in model.named_modules() if _ATTENTION.search(type(m).__name__)}
+    return {
+        name: module
+        for name, module in named.items()
+        if not any(other == name or _inside(name, other) for other in through)
+        and not any(_inside(other, name) for other in (*through, *named))
+    }
+
+
+def _inside(name: str, outer: str) -> bool:
+    return name != outer and (not outer or name.startswith(f"{outer}."))
+
+
+_ATTENTION = re.compile(r"Att(n|ention)(?!\w*Output$)")
+
+
+@cache
+def _uses_interface(kind: type[nn.Module]) -> bool:
+    """Whether a method of the class looks an attention function up, as transformers' layers do."""
+    methods = (
+        inspect.unwrap(method)
+        for base in kind.__mro__
+        if base not in PreTrainedModel.__mro__  # it sets implementations
+        for method in vars(base).values()
+        if inspect.isfunction(method)
+    )
+    return any("ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names for method in methods)
 
 
 def _note_passes(module: nn.Module, _: Any) -> None:

@@ -39,8 +39,10 @@ _RECORD = "_fpsim_conversion"
 class Conversion:
     """What `convert` did: names of layers whose products are simulated, and of those left float.
 
-    ``left`` are linear layers, ``stays_float`` maps every other module that has parameters
-    (norms, embeddings, convolutions) to its class. ``originals`` is what `restore` puts back.
+    ``left`` are linear layers. ``attention_left`` has attention layers of every kind, also those
+    that no recipe reaches, because they do not use transformers' attention interface.
+    ``stays_float`` maps every other module that has parameters (norms, embeddings, convolutions) to
+    its class. ``originals`` is what `restore` puts back.
     """
 
     recipe: str
@@ -103,7 +105,8 @@ def convert(
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, a missing calibration or one of another model, weights without codes.
+            recipe or unit, a missing calibration or one of another model, weights without codes, a
+            recipe that casts attention for a model that computes it in a way of its own.
     """
     if hasattr(model, _RECORD):
         raise FpsimError("model: it is converted already; restore() it first")
@@ -268,9 +271,17 @@ def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
 def attention_layers(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> dict[str, nn.Module]:
-    """Return the attention layers that no pattern leaves out, by name."""
+    """Return the attention layers that no pattern leaves out, by name.
+
+    Raises:
+        FpsimError: all of them compute attention in a way of their own.
+    """
     patterns = _Patterns.of(model, recipe, skip, only)
-    return {name: m for name, m in _attention(model).items() if patterns.take(name)}
+    layers = {n: m for n, m in attention.attention_layers(model).items() if patterns.take(n)}
+    if not layers:
+        others = attention.other_attention(model)
+        _refuse_other({n: m for n, m in others.items() if patterns.take(n)})
+    return layers
 
 
 @contextmanager
@@ -284,15 +295,10 @@ def dispatched(model: nn.Module) -> Iterator[None]:
             _set_dispatch(part, implementations)
 
 
-def _attention(model: nn.Module) -> dict[str, nn.Module]:
-    # transformers' attention modules all say whether they are causal.
-    return {name: m for name, m in model.named_modules() if hasattr(m, "is_causal")}
-
-
 def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]], ...]:
     """Make transformers call the simulated attention; return what was set before."""
     done: list[tuple[PreTrainedModel, dict[str, Any]]] = []
-    for part in _outermost(model):
+    for part in filter(attention.attention_layers, _outermost(model)):
         before = _dispatch_of(part)
         part.set_attn_implementation(attention.NAME)
         done.append((part, before))
@@ -301,7 +307,7 @@ def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]],
                 _set_dispatch(changed, implementations)
             raise FpsimError(
                 f"model: {type(part).__name__} does not use transformers' attention interface; "
-                "choose a recipe that leaves attention float"
+                f"{attention.FLOAT_INSTEAD}"
             )
     return tuple(done)
 
@@ -310,19 +316,32 @@ def _attach(
     model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
     """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
-    layers = _attention(model)
+    layers, others = attention.attention_layers(model), attention.other_attention(model)
     casts = {
         name: chosen
         for name in layers
         if patterns.take(name) and (chosen := recipe.attention(name)) is not None
     }
-    left = tuple(name for name in layers if name not in casts)
+    left = tuple(name for name in (*layers, *others) if name not in casts)
     if not casts:
+        _refuse_other({n: m for n, m in others.items() if patterns.take(n) and recipe.attention(n)})
         return (), left, ()
     dispatch = _dispatch(model)
     for name, chosen in casts.items():
         attention.attach(layers[name], attention.SimulatedAttention(chosen, unit, name))
     return tuple(casts), left, dispatch
+
+
+def _refuse_other(wanted: dict[str, nn.Module]) -> None:
+    """Raise for layers that should be simulated and compute attention in a way of their own."""
+    if not wanted:
+        return
+    first = next(iter(wanted))
+    more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+    raise FpsimError(
+        f"model: {type(wanted[first]).__name__} ({first}{more}) does not use transformers' "
+        f"attention interface; {attention.FLOAT_INSTEAD}"
+    )
 
 
 def _outermost(model: nn.Module) -> list[PreTrainedModel]:
