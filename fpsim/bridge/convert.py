@@ -90,7 +90,12 @@ def convert(
     The recipe says what is cast and to which formats; the unit, how products are accumulated: it is
     run with the recipe's operand and scale formats. Layers whose name matches a shell pattern in
     ``skip`` (default: the recipe's, and the output embeddings unless the recipe casts them), or
-    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it.
+    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it. Copies
+    and pickles of the model are converted models of their own.
+
+    Weights may change afterwards, by an optimizer or in place under `torch.no_grad`: they are cast
+    again. Only what is written in place through ``.data`` goes unseen, since torch counts no
+    version of it; restore and convert again after that.
 
     Args:
         model: any torch module with linear layers, such as a model of transformers.
@@ -105,11 +110,11 @@ def convert(
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, a missing calibration or one of another model, weights without codes, a
-            recipe that casts attention for a model that computes it in a way of its own.
+            recipe or unit, a missing calibration or one of another model, weights without codes,
+            scale blocks that the unit does not sum, a recipe that casts attention for a model that
+            computes it in a way of its own.
     """
-    if hasattr(model, _RECORD):
-        raise FpsimError("model: it is converted already; restore() it first")
+    _check_model(model)
     chosen, mac = get_recipe(recipe), get_unit(unit)
     patterns = _Patterns.of(model, chosen, skip, only)
     linears = _linears(model)
@@ -184,6 +189,9 @@ class _Patterns:
     def of(
         cls, model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
     ) -> _Patterns:
+        for name, given in (("skip", skip), ("only", only)):
+            if isinstance(given, str):
+                raise FpsimError(f"{name}: {given!r} is one pattern; give a list, [{given!r}]")
         if skip is None:
             skip = recipe.skip
             head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -197,6 +205,16 @@ class _Patterns:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise FpsimError(
+            f"model: {model!r:.60} is not a torch module; load it first, such as "
+            "fpsim.bridge.models.load('smollm2-135m').model"
+        )
+    if hasattr(model, _RECORD):
+        raise FpsimError("model: it is converted already; restore() it first")
 
 
 def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
@@ -221,8 +239,7 @@ def layers_to_convert(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Embedding]]:
     """Return the linear layers and the token embedding that `convert` would cast, by name."""
-    if hasattr(model, _RECORD):
-        raise FpsimError("model: it is converted already; restore() it first")
+    _check_model(model)
     patterns = _Patterns.of(model, recipe, skip, only)
     linears = {name: m for name, m in _linears(model).items() if patterns.take(name)}
     wanted = recipe.bits.embedding not in FLOAT_BITS
