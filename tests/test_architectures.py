@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from fakequant import mxfp4  # noqa: E402
 from torch import nn  # noqa: E402
 
 from fpsim import get_unit  # noqa: E402
-from fpsim.bridge import conversion_of, convert, get_recipe, restore  # noqa: E402
+from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.attention import SimulatedAttention  # noqa: E402
 from fpsim.bridge.linear import is_linear  # noqa: E402
 from fpsim.errors import FpsimError  # noqa: E402
@@ -77,9 +78,39 @@ def vit() -> nn.Module:
     return transformers.ViTForImageClassification(config)
 
 
+def gpt_oss() -> nn.Module:
+    """Attention with sinks, in eager only."""
+    config = transformers.GptOssConfig(
+        **DECODER, head_dim=16, sliding_window=8, num_local_experts=2, num_experts_per_tok=1
+    )
+    return transformers.GptOssForCausalLM(config)
+
+
+def t5() -> nn.Module:
+    """Relative positions as a bias on the scores; cross attention in the decoder."""
+    config = transformers.T5Config(
+        vocab_size=97, d_model=64, d_kv=16, d_ff=96, num_layers=1, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=16, pad_token_id=0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def bloom() -> nn.Module:
+    config = transformers.BloomConfig(vocab_size=97, hidden_size=64, n_layer=2, n_head=4)
+    return transformers.BloomForCausalLM(config)
+
+
 DECODERS = [llama, gemma, gemma3, qwen, opt, gpt2]
 #: Linear layers in the two layers of each model, besides output embeddings.
-LAYERS = {llama: 14, gemma: 14, gemma3: 14, qwen: 14, opt: 12, gpt2: 8, bert: 13, vit: 13}
+LAYERS = {
+    llama: 14, gemma: 14, gemma3: 14, qwen: 14, opt: 12, gpt2: 8, gpt_oss: 8, bert: 13, vit: 13,
+    t5: 16,
+}  # fmt: skip
+
+
+def attention_count(build: Callable[[], nn.Module]) -> int:
+    return 3 if build is t5 else 2  # the decoder's cross attention is one more
 
 
 def built(build: Callable[[], nn.Module]) -> nn.Module:
@@ -98,6 +129,8 @@ def output(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(5)
         is_vit = hasattr(model, "vit")
         inputs = {"pixel_values": torch.randn(2, 1, 8, 8)} if is_vit else {"input_ids": TOKENS}
+        if getattr(model.config, "is_encoder_decoder", False):
+            inputs["decoder_input_ids"] = TOKENS
     found = model(**inputs)
     return found.logits if hasattr(found, "logits") else found.last_hidden_state
 
@@ -112,7 +145,7 @@ def test_every_architecture_converts_and_comes_back(build: Callable[[], nn.Modul
     convert(model, ATTENTION, "exact")
     record = conversion_of(model)
     assert len(record.replaced) == LAYERS[build]
-    assert len(record.attention) == 2
+    assert len(record.attention) == attention_count(build)
     assert not record.attention_left
     assert all(name.endswith("lm_head") for name in record.left)
     after = output(model)
@@ -127,7 +160,7 @@ def test_every_architecture_converts_and_comes_back(build: Callable[[], nn.Modul
 def test_attention_without_casts_is_the_models_own(
     build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heads, groups, masks, scaling and soft caps are as in eager attention."""
+    """Heads, groups, masks, scaling, soft caps, sinks, position biases are as in eager attention."""
     model = built(build)
     model.set_attn_implementation("eager")
     before = output(model)
@@ -142,7 +175,7 @@ def test_attention_without_casts_is_the_models_own(
     convert(model, ATTENTION, skip=linears)
     assert not conversion_of(model).replaced
     torch.testing.assert_close(output(model), before, rtol=2e-5, atol=2e-5)
-    assert products == [("query", "key"), ("probability", "value")] * 2
+    assert products == [("query", "key"), ("probability", "value")] * attention_count(build)
 
 
 def test_attention_products_equal_fake_quantization() -> None:
@@ -245,6 +278,82 @@ def test_two_models_that_share_a_config_do_not_share_a_conversion() -> None:
     torch.testing.assert_close(output(two), before)
 
 
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda m: pickle.loads(pickle.dumps(m))}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("recipe", [ATTENTION, "amxfp4@4/4/4"])
+def test_copies_are_converted_models_of_their_own(way: str, recipe: str) -> None:
+    """They compute what the original computes, attention included, and are restored apart."""
+    plain = built(llama)
+    before = output(plain)
+    model = convert(built(llama), recipe, "e2m1-chain-e5m10")
+    wanted = output(model)
+    twin = COPIES[way](model)
+    assert torch.equal(output(twin), wanted)
+    assert list(twin.state_dict()) == list(model.state_dict())
+    record = conversion_of(twin)
+    assert record.attention == ("model.layers.0.self_attn", "model.layers.1.self_attn")
+    linears = [name for name, m in plain.named_modules() if is_linear(m)]
+    attention = convert(built(llama), recipe, "e2m1-chain-e5m10", skip=linears)
+    alone = output(attention)
+    assert torch.equal(output(COPIES[way](attention)), alone)
+    assert not torch.equal(alone, before)
+    restore(twin)
+    assert torch.equal(output(twin), before)
+    assert torch.equal(output(model), wanted)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(output(model), wanted)
+
+
+def test_a_copy_of_the_model_casts_its_own_weights() -> None:
+    """Codes belong to an address, which a copy may come to hold for other values."""
+    model = convert(built(llama))
+    output(model)
+    layer = model.model.layers[0].mlp.up_proj
+    assert layer._cached is not None
+    assert copy.deepcopy(layer)._cached is None
+
+
+@pytest.mark.parametrize("name", ["sinks", "indices", "block_indices", "cache"])
+@pytest.mark.parametrize("skip", [(), ("*.0.self_attn",)], ids=["converted", "left"])
+def test_arguments_that_would_be_ignored_are_refused(name: str, skip: tuple[str, ...]) -> None:
+    model = convert(built(llama), ATTENTION, skip=skip)
+    layer = model.model.layers[0].self_attn
+    called = "LlamaAttention" if skip else "model.layers.0.self_attn"
+    x, angles = torch.randn(1, 5, 64), (torch.ones(1, 5, 16), torch.zeros(1, 5, 16))
+    message = f"layer {called}: attention with {name} is not simulated; use .*amxfp4-linear.* skip="
+    with pytest.raises(FpsimError, match=message):
+        layer(x, angles, **{name: x})
+
+
+def test_attention_that_is_switched_off_raises() -> None:
+    model = convert(built(llama), ATTENTION)
+    wanted = output(model)
+    for other in ("sdpa", "eager"):
+        model.set_attn_implementation(other)
+        with pytest.raises(FpsimError, match=f"layer model.layers.0.self_attn: .*'{other}', not"):
+            output(model)
+    model.set_attn_implementation("fpsim")
+    assert torch.equal(output(model), wanted)
+    model.set_attn_implementation("sdpa")
+    assert torch.equal(output(restore(model)), output(built(llama)))
+
+
+def test_restoring_a_model_that_shares_its_config_does_not_leave_the_other_float() -> None:
+    config = transformers.LlamaConfig(**DECODER)
+    one, two = (transformers.LlamaForCausalLM(config).eval() for _ in range(2))
+    convert(one, ATTENTION)
+    convert(two, ATTENTION)
+    restore(one)
+    with pytest.raises(
+        FpsimError, match="it is converted, but its attention was computed in float"
+    ):
+        output(two)
+
+
 def test_fine_tuning_reaches_every_weight() -> None:
     model = convert(built(llama), ATTENTION)
     model(input_ids=TOKENS, labels=TOKENS).loss.backward()
@@ -302,3 +411,52 @@ def test_a_model_without_the_attention_interface_is_refused_whole() -> None:
     del model.set_attn_implementation
     assert torch.equal(output(model), before)
     assert conversion_of(convert(model, "mxfp4")).attention_left
+
+
+BLOOM = ("transformer.h.0.self_attention", "transformer.h.1.self_attention")
+
+
+def test_attention_of_a_models_own_is_refused_or_reported() -> None:
+    """Bloom's layers multiply without asking transformers' interface."""
+    model = built(bloom)
+    message = (
+        r"BloomAttention \(transformer.h.0.self_attention and 1 more\) does not use transformers' "
+        "attention interface; use a recipe .* such as amxfp4-linear, or name these layers in skip="
+    )
+    with pytest.raises(FpsimError, match=message):
+        convert(model, "amxfp4")
+    searched = get_recipe("llm-fp4:quantize_attention=true")
+    with pytest.raises(FpsimError, match=message):
+        calibrate(model, [{"input_ids": TOKENS}], searched)
+    for recipe, skip in (("amxfp4-linear", None), ("amxfp4", ("*.self_attention", "lm_head"))):
+        convert(model, recipe, skip=skip)
+        record = conversion_of(model)
+        assert not record.attention
+        assert record.attention_left == BLOOM
+        assert len(record.replaced) == 8
+        assert f"attention products left float: {', '.join(BLOOM)}" in str(record)
+        assert torch.isfinite(output(model)).all()
+        restore(model)
+
+
+def test_attention_of_another_kind_beside_simulated_attention_is_reported() -> None:
+    """The innermost layer is named, not those around it, its projections or its outputs."""
+    model = nn.ModuleDict(
+        {
+            "text": built(llama),
+            "encoder": nn.TransformerEncoderLayer(64, 4),
+            "gptj": transformers.GPTJModel(
+                transformers.GPTJConfig(
+                    vocab_size=97, n_embd=64, n_layer=1, n_head=4, rotary_dim=8,
+                    bos_token_id=1, eos_token_id=2,
+                )
+            ),
+            "lxmert": transformers.models.lxmert.modeling_lxmert.LxmertSelfAttentionLayer(
+                transformers.LxmertConfig(hidden_size=64, num_attention_heads=4)
+            ),
+        }
+    )  # fmt: skip
+    record = conversion_of(convert(model, ATTENTION))
+    assert record.attention == ("text.model.layers.0.self_attn", "text.model.layers.1.self_attn")
+    left = ("encoder.self_attn", "gptj.h.0.attn", "lxmert.self")
+    assert record.attention_left == left

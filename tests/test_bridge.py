@@ -19,6 +19,7 @@ from torch import nn
 import fpsim
 from fpsim import oracle
 from fpsim.bridge import (
+    calibrate,
     capture,
     conversion_of,
     convert,
@@ -213,18 +214,43 @@ def test_state_dict_loads_into_another_conversion() -> None:
         ("nvfp4@16/8/8", "exact", "bits: nvfp4 has 4 bits, not 8; allowed: 4, 16"),
         ("mxfp4@444", "exact", "bits: '444' is not E/W/A"),
         ("rtn:blok=32", "exact", "option 'blok' is not one of .*did you mean 'block'"),
+        (
+            "nvfp4",
+            "mxfp4-block32-e8m23",
+            r"layer model.layers.0.self_attn.q_proj: a_scale: one "
+            "scale per 16 elements, but .* sums blocks of 32; a multiple is needed",
+        ),
+        (None, "exact", "recipe: None is neither a name, such as 'mxfp4', nor a Recipe"),
+        ("mxfp4", None, "unit: None is not a name or a path"),
         ("rtn:block=all", "exact", "block: 'all' is not one of tensor, token"),
         ("rtn:block=32,scale=real", "exact", "scale: 'real' per block; units .* at most 16 bits"),
         ("rtn:block", "exact", "'block' in 'rtn:block' is not option=value"),
         ("int4:integer=maybe", "exact", "integer: 'maybe' is not a value of type bool"),
     ],
 )
-def test_convert_refuses(recipe: str, unit: str, message: str) -> None:
+def test_convert_refuses(recipe: str | None, unit: str | None, message: str) -> None:
     model = tiny_llama()
     before = logits(model)
     with pytest.raises(FpsimError, match=message):
         convert(model, recipe, unit)
     assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", None, nn.Linear])
+def test_convert_and_calibrate_refuse_what_is_no_module(model: Any) -> None:
+    wanted = r"model: .* is not a torch module; load it first, such as fpsim.bridge.models.load\("
+    with pytest.raises(FpsimError, match=wanted):
+        convert(model)
+    with pytest.raises(FpsimError, match=wanted):
+        calibrate(model, [{"input_ids": TOKENS}])
+
+
+def test_patterns_are_a_list() -> None:
+    """The characters of a string would be patterns that leave nothing, or everything, out."""
+    with pytest.raises(FpsimError, match=r"skip: 'lm_head' is one pattern; give a list"):
+        convert(tiny_llama(), skip="lm_head")
+    with pytest.raises(FpsimError, match=r"only: '\*proj' is one pattern; give a list"):
+        convert(tiny_llama(), only="*proj")
 
 
 def test_convert_refuses_twice_and_models_without_linears() -> None:

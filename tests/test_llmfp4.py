@@ -194,6 +194,9 @@ def test_a_calibration_belongs_to_its_model_data_and_options(
         convert(tiny(), "llm-fp4@4/4/8", calibration=out)
     with pytest.raises(FpsimError, match="out: .* is a calibration with data"):
         calibrate(tiny(), BATCHES[:1], out=out)
+    with pytest.raises(FpsimError, match="out: .*cal.txt does not end in .safetensors"):
+        calibrate(tiny(), BATCHES, out=tmp_path / "cal.txt")
+    assert not (tmp_path / "cal.txt").exists()
     with pytest.raises(FpsimError, match="takes no calibration"):
         convert(tiny(), "mxfp4", calibration=out)
     with pytest.raises(FpsimError, match="llm-fp4 needs a calibration: pass calibration="):

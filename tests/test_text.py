@@ -85,8 +85,8 @@ def test_windows_of_a_text_one_token_too_short() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "count is 0, but must be at least 1"),
-        ({"length": 1}, "length is 1, but must be at least 2"),
+        ({"count": 0}, "^windows is 0, but must be at least 1"),
+        ({"length": 1}, "^window is 1, but must be at least 2"),
         ({"stride": 0}, "stride is 0, but must be at least 1"),
     ],
 )

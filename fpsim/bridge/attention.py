@@ -6,22 +6,26 @@ Any model that dispatches through `AttentionInterface` gets them without a line 
     S = (Q K^T) * scaling   summed along the head, after positions are in; then mask and softmax
     O = P V                 summed along the keys
 
-Scaling, soft caps, masks and softmax are float32. Under grouped-query attention the query heads of
-a group share one cast of K and V. Keys that a mask hides from every query (padding, unused slots
-of a static cache) count as zeros in K and V, so they do not stretch anyone's scales.
+Scaling, soft caps, position biases, masks, sinks and softmax are float32. Under grouped-query
+attention the query heads of a group share one cast of K and V. Keys that a mask hides from every
+query (padding, unused slots of a static cache) count as zeros in K and V, so they do not stretch
+anyone's scales.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
+from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
@@ -29,10 +33,23 @@ from fpsim.bridge.recipe import AttentionCasts
 from fpsim.errors import FpsimError
 from fpsim.unit import MacUnit
 
-__all__ = ["NAME", "SimulatedAttention", "attach", "detach"]
+__all__ = [
+    "FLOAT_INSTEAD",
+    "NAME",
+    "SimulatedAttention",
+    "attach",
+    "attention_layers",
+    "detach",
+    "other_attention",
+]
 
 #: Name under which transformers knows the simulated attention.
 NAME = "fpsim"
+#: What to do about attention that cannot be simulated, for messages.
+FLOAT_INSTEAD = (
+    "use a recipe that leaves attention in float, such as amxfp4-linear, or name these layers in "
+    "skip="
+)
 
 
 class SimulatedAttention:
@@ -45,6 +62,8 @@ class SimulatedAttention:
     def __init__(self, casts: AttentionCasts, unit: MacUnit, name: str) -> None:
         self.casts, self.unit, self.name = casts, unit, name
         self.passes = 0
+        self.passes_before = 0  #: `passes` when the layer's forward began
+        self.hooks: list[RemovableHandle] = []
 
     def __call__(
         self,
@@ -56,11 +75,15 @@ class SimulatedAttention:
         scaling: float,
         dropout: float,
         softcap: float | None,
+        bias: torch.Tensor | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (B, T, H, D) and probabilities (B, H, T, S).
 
-        ``query`` is (B, H, T, D), ``key`` and ``value`` are (B, G, S, D) with G dividing H, and
-        ``mask`` is added to the scores: (B or 1, H or 1, T, S or more).
+        ``query`` is (B, H, T, D), ``key`` and ``value`` are (B, G, S, D) with G dividing H.
+        ``bias`` (of positions) and ``mask`` are added to the scores: (B or 1, H or 1, T, S or
+        more). ``sinks`` (H) are one more score of every row, which takes its share of the softmax
+        and has no value.
         """
         self.passes += 1
         batch, heads, rows, width = query.shape
@@ -74,9 +97,14 @@ class SimulatedAttention:
         scores = scores.reshape(batch, heads, rows, length) * scaling
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
+        if bias is not None:
+            scores = scores + bias[..., :length]
         if mask is not None:
             scores = scores + mask
-        probability = nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
+        if sinks is not None:
+            column = sinks.reshape(1, -1, 1, 1).expand(batch, heads, rows, 1)
+            scores = torch.cat([scores, column.to(scores.dtype)], dim=-1)
+        probability = nn.functional.softmax(scores, dim=-1, dtype=torch.float32)[..., :length]
         dropped = nn.functional.dropout(probability, dropout, module.training)
         columns = value.reshape(batch * groups, length, -1).transpose(1, 2)
         weights = dropped.reshape(batch * groups, -1, length)
@@ -151,17 +179,87 @@ def _turned(operand: Operand, layer: str) -> Operand:
 
 # -- transformers --------------------------------------------------------------------------------
 
-_ATTACHED: WeakKeyDictionary[nn.Module, SimulatedAttention] = WeakKeyDictionary()
+#: Attribute of an attention layer: in its ``__dict__``, so that copies and pickles take it along.
+_ATTACHED = "_fpsim_attention"
+#: Arguments of some models that change what is computed: sinks by query, keys by index, paged keys.
+_UNKNOWN = ("sinks", "indices", "block_indices", "cache")
 
 
 def attach(module: nn.Module, simulated: SimulatedAttention) -> None:
-    """Let an attention layer compute with ``simulated`` while its model dispatches to `NAME`."""
-    _ATTACHED[module] = simulated
+    """Let an attention layer compute with ``simulated`` while its model dispatches to `NAME`.
+
+    From now on a forward pass of the layer that went another way raises `FpsimError`.
+    """
+    detach(module)
+    simulated.hooks = [
+        module.register_forward_pre_hook(_note_passes),
+        module.register_forward_hook(_check_passes),
+    ]
+    object.__setattr__(module, _ATTACHED, simulated)
 
 
 def detach(module: nn.Module) -> None:
     """Undo `attach`."""
-    _ATTACHED.pop(module, None)
+    simulated = module.__dict__.pop(_ATTACHED, None)
+    if simulated is not None:
+        for hook in simulated.hooks:
+            hook.remove()
+
+
+def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers whose products go through transformers' attention interface, by name."""
+    return {name: m for name, m in model.named_modules() if _uses_interface(m.__class__)}
+
+
+def other_attention(model: nn.Module) -> dict[str, nn.Module]:
+    """Return layers that compute attention in a way of their own, by name.
+
+    They are known by their class's name, the innermost where such layers are nested.
+    """
+    through = attention_layers(model)
+    named = {n: m for n, m in model.named_modules() if _ATTENTION.search(type(m).__name__)}
+    return {
+        name: module
+        for name, module in named.items()
+        if not any(other == name or _inside(name, other) for other in through)
+        and not any(_inside(other, name) for other in (*through, *named))
+    }
+
+
+def _inside(name: str, outer: str) -> bool:
+    return name != outer and (not outer or name.startswith(f"{outer}."))
+
+
+_ATTENTION = re.compile(r"Att(n|ention)(?!\w*Output$)")
+
+
+@cache
+def _uses_interface(kind: type[nn.Module]) -> bool:
+    """Whether a method of the class looks an attention function up, as transformers' layers do."""
+    methods = (
+        inspect.unwrap(method)
+        for base in kind.__mro__
+        if base not in PreTrainedModel.__mro__  # it sets implementations
+        for method in vars(base).values()
+        if inspect.isfunction(method)
+    )
+    return any("ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names for method in methods)
+
+
+def _note_passes(module: nn.Module, _: Any) -> None:
+    simulated = module.__dict__[_ATTACHED]
+    simulated.passes_before = simulated.passes
+
+
+def _check_passes(module: nn.Module, _: Any, __: Any) -> None:
+    simulated = module.__dict__[_ATTACHED]
+    if simulated.passes == simulated.passes_before:
+        found = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        raise FpsimError(
+            f"layer {simulated.name}: it is converted, but its attention was computed in float: "
+            f"the model's attention implementation is {found!r}, not {NAME!r}; call "
+            f"set_attn_implementation({NAME!r}), or restore() the model to compute in float"
+        )
 
 
 def _forward(
@@ -173,44 +271,34 @@ def _forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
+    position_bias: torch.Tensor | None = None,
+    s_aux: torch.Tensor | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Compute attention as transformers asks for it."""
-    simulated = _ATTACHED.get(module)
+    simulated = module.__dict__.get(_ATTACHED)
+    for name in _UNKNOWN:
+        if others.get(name) is not None:
+            layer = type(module).__name__ if simulated is None else simulated.name
+            raise FpsimError(
+                f"layer {layer}: attention with {name} is not simulated; {FLOAT_INSTEAD}"
+            )
     if simulated is None:
         # Another model with the same config object, or a layer that a pattern left float.
-        return _ordinary(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout,
-            softcap=softcap, **others,
-        )  # fmt: skip
-    for name in ("s_aux", "position_bias"):
-        if others.get(name) is not None:
-            raise FpsimError(f"layer {simulated.name}: attention with {name} is not simulated")
+        if softcap is None and s_aux is None:
+            sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+            result: tuple[torch.Tensor, torch.Tensor | None] = sdpa(
+                module, query, key, value, attention_mask, scaling=scaling, dropout=dropout,
+                position_bias=position_bias, **others,
+            )  # fmt: skip
+            return result
+        simulated = SimulatedAttention(AttentionCasts(None, None, None, None), _NO_UNIT, "")
     if attention_mask is None and getattr(module, "is_causal", False) and query.shape[2] > 1:
         attention_mask = _causal(query, key)
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return simulated(module, query, key, value, attention_mask, factor, dropout, softcap)
-
-
-def _ordinary(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    softcap: float | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if softcap is None:
-        sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-        result: tuple[torch.Tensor, torch.Tensor | None] = sdpa(
-            module, query, key, value, mask, **options
-        )
-        return result
-    scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
-    plain = SimulatedAttention(AttentionCasts(None, None, None, None), _NO_UNIT, "")
-    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return plain(module, query, key, value, mask, factor, dropout, softcap)
+    return simulated(
+        module, query, key, value, attention_mask, factor, dropout, softcap, position_bias, s_aux
+    )
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

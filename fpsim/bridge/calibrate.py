@@ -85,19 +85,21 @@ def calibrate(
 
     Raises:
         FpsimError: a recipe without a search, a converted model, an input with NaN (naming the
-            layer), or a file that belongs to something else.
+            layer), or a file that belongs to something else or does not end in .safetensors.
     """
     chosen = get_recipe(recipe)
     if not isinstance(chosen, Searched):
         raise FpsimError(f"recipe: {chosen.name} needs no calibration")
     settings = chosen.settings
+    if out is not None:
+        Calibration.check_path(out)
     if tokens < 1:
         raise FpsimError(f"tokens: {tokens!r} is not a positive number")
     if not batches:
         raise FpsimError("batches: none were given")
+    linears, table = layers_to_convert(model, chosen, skip, only)
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")
-    linears, table = layers_to_convert(model, chosen, skip, only)
     about = {**chosen.description(), "tokens": tokens, "data": data_digest(batches)}
     given = get_transforms(transforms)
     if given:

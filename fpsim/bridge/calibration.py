@@ -48,6 +48,12 @@ class Calibration:
     embeddings: dict[str, tuple[FloatFormat, NDArray[np.float64]]] = field(default_factory=dict)
     complete: bool = False
 
+    @staticmethod
+    def check_path(path: str | Path) -> None:
+        """Raise `FpsimError` for the name of a file that is no safetensors file."""
+        if Path(path).suffix != ".safetensors":
+            raise FpsimError(f"out: {path} does not end in .safetensors")
+
     @classmethod
     def start(
         cls, path: str | Path | None, about: dict[str, Any], prints: dict[str, str]

@@ -39,8 +39,10 @@ _RECORD = "_fpsim_conversion"
 class Conversion:
     """What `convert` did: names of layers whose products are simulated, and of those left float.
 
-    ``left`` are linear layers, ``stays_float`` maps every other module that has parameters
-    (norms, embeddings, convolutions) to its class. ``originals`` is what `restore` puts back.
+    ``left`` are linear layers. ``attention_left`` has attention layers of every kind, also those
+    that no recipe reaches, because they do not use transformers' attention interface.
+    ``stays_float`` maps every other module that has parameters (norms, embeddings, convolutions) to
+    its class. ``originals`` is what `restore` puts back.
     """
 
     recipe: str
@@ -88,7 +90,12 @@ def convert(
     The recipe says what is cast and to which formats; the unit, how products are accumulated: it is
     run with the recipe's operand and scale formats. Layers whose name matches a shell pattern in
     ``skip`` (default: the recipe's, and the output embeddings unless the recipe casts them), or
-    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it.
+    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it. Copies
+    and pickles of the model are converted models of their own.
+
+    Weights may change afterwards, by an optimizer or in place under `torch.no_grad`: they are cast
+    again. Only what is written in place through ``.data`` goes unseen, since torch counts no
+    version of it; restore and convert again after that.
 
     Args:
         model: any torch module with linear layers, such as a model of transformers.
@@ -103,10 +110,11 @@ def convert(
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, a missing calibration or one of another model, weights without codes.
+            recipe or unit, a missing calibration or one of another model, weights without codes,
+            scale blocks that the unit does not sum, a recipe that casts attention for a model that
+            computes it in a way of its own.
     """
-    if hasattr(model, _RECORD):
-        raise FpsimError("model: it is converted already; restore() it first")
+    _check_model(model)
     chosen, mac = get_recipe(recipe), get_unit(unit)
     patterns = _Patterns.of(model, chosen, skip, only)
     linears = _linears(model)
@@ -181,6 +189,9 @@ class _Patterns:
     def of(
         cls, model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
     ) -> _Patterns:
+        for name, given in (("skip", skip), ("only", only)):
+            if isinstance(given, str):
+                raise FpsimError(f"{name}: {given!r} is one pattern; give a list, [{given!r}]")
         if skip is None:
             skip = recipe.skip
             head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -194,6 +205,16 @@ class _Patterns:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise FpsimError(
+            f"model: {model!r:.60} is not a torch module; load it first, such as "
+            "fpsim.bridge.models.load('smollm2-135m').model"
+        )
+    if hasattr(model, _RECORD):
+        raise FpsimError("model: it is converted already; restore() it first")
 
 
 def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
@@ -218,8 +239,7 @@ def layers_to_convert(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Embedding]]:
     """Return the linear layers and the token embedding that `convert` would cast, by name."""
-    if hasattr(model, _RECORD):
-        raise FpsimError("model: it is converted already; restore() it first")
+    _check_model(model)
     patterns = _Patterns.of(model, recipe, skip, only)
     linears = {name: m for name, m in _linears(model).items() if patterns.take(name)}
     wanted = recipe.bits.embedding not in FLOAT_BITS
@@ -268,9 +288,17 @@ def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
 def attention_layers(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> dict[str, nn.Module]:
-    """Return the attention layers that no pattern leaves out, by name."""
+    """Return the attention layers that no pattern leaves out, by name.
+
+    Raises:
+        FpsimError: all of them compute attention in a way of their own.
+    """
     patterns = _Patterns.of(model, recipe, skip, only)
-    return {name: m for name, m in _attention(model).items() if patterns.take(name)}
+    layers = {n: m for n, m in attention.attention_layers(model).items() if patterns.take(n)}
+    if not layers:
+        others = attention.other_attention(model)
+        _refuse_other({n: m for n, m in others.items() if patterns.take(n)})
+    return layers
 
 
 @contextmanager
@@ -284,15 +312,10 @@ def dispatched(model: nn.Module) -> Iterator[None]:
             _set_dispatch(part, implementations)
 
 
-def _attention(model: nn.Module) -> dict[str, nn.Module]:
-    # transformers' attention modules all say whether they are causal.
-    return {name: m for name, m in model.named_modules() if hasattr(m, "is_causal")}
-
-
 def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]], ...]:
     """Make transformers call the simulated attention; return what was set before."""
     done: list[tuple[PreTrainedModel, dict[str, Any]]] = []
-    for part in _outermost(model):
+    for part in filter(attention.attention_layers, _outermost(model)):
         before = _dispatch_of(part)
         part.set_attn_implementation(attention.NAME)
         done.append((part, before))
@@ -301,7 +324,7 @@ def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]],
                 _set_dispatch(changed, implementations)
             raise FpsimError(
                 f"model: {type(part).__name__} does not use transformers' attention interface; "
-                "choose a recipe that leaves attention float"
+                f"{attention.FLOAT_INSTEAD}"
             )
     return tuple(done)
 
@@ -310,19 +333,32 @@ def _attach(
     model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
     """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
-    layers = _attention(model)
+    layers, others = attention.attention_layers(model), attention.other_attention(model)
     casts = {
         name: chosen
         for name in layers
         if patterns.take(name) and (chosen := recipe.attention(name)) is not None
     }
-    left = tuple(name for name in layers if name not in casts)
+    left = tuple(name for name in (*layers, *others) if name not in casts)
     if not casts:
+        _refuse_other({n: m for n, m in others.items() if patterns.take(n) and recipe.attention(n)})
         return (), left, ()
     dispatch = _dispatch(model)
     for name, chosen in casts.items():
         attention.attach(layers[name], attention.SimulatedAttention(chosen, unit, name))
     return tuple(casts), left, dispatch
+
+
+def _refuse_other(wanted: dict[str, nn.Module]) -> None:
+    """Raise for layers that should be simulated and compute attention in a way of their own."""
+    if not wanted:
+        return
+    first = next(iter(wanted))
+    more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+    raise FpsimError(
+        f"model: {type(wanted[first]).__name__} ({first}{more}) does not use transformers' "
+        f"attention interface; {attention.FLOAT_INSTEAD}"
+    )
 
 
 def _outermost(model: nn.Module) -> list[PreTrainedModel]:

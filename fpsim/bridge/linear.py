@@ -89,8 +89,9 @@ class SimulatedLinear(nn.Module):
     the product is then an ordinary float32 one: no unit multiplies floats.
 
     Raises:
-        FpsimError: a weight that has no codes, or, on a forward pass, an input that has none; both
-            name the layer, the latter also the pass, counted from 1.
+        FpsimError: a weight that has no codes, scale blocks that the unit does not sum, or, on a
+            forward pass, an input that has no codes; all name the layer, the last also the pass,
+            counted from 1.
     """
 
     weight: nn.Parameter
@@ -117,7 +118,11 @@ class SimulatedLinear(nn.Module):
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
         self.passes = 0
         self._cached: tuple[tuple[Any, ...], Any] | None = None
-        self._cast_weight()
+        self._check_unit(self._cast_weight())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
+        return self.__dict__ | {"_cached": None}
 
     def extra_repr(self) -> str:
         """Describe the layer where torch prints a model."""
@@ -166,6 +171,15 @@ class SimulatedLinear(nn.Module):
             out = out + beside.reshape(out.shape)
         out = out.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         return out if self.bias is None else out + self.bias
+
+    def _check_unit(self, weight: Operand | torch.Tensor | None) -> None:
+        """Refuse casts that the unit cannot multiply, before any input is there."""
+        if isinstance(weight, Operand) and self.input_cast is not None:
+            inputs = self.input_cast.quantize(np.zeros((1, weight.codes.shape[1]), np.float32))
+            try:
+                Product(self.unit, self.name).checked(inputs, weight.rows(slice(0, 1)))
+            except FpsimError as error:
+                raise FpsimError(f"layer {self.name}: {error}") from None
 
     def _simulate(self, x: torch.Tensor, matrix: torch.Tensor, weight: Operand) -> torch.Tensor:
         if not x.numel():

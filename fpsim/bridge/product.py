@@ -46,6 +46,17 @@ class Product:
         factor of ``a``, then by that of ``b``. ``first`` is the number of the first result among
         those of this name.
         """
+        unit, args = self.checked(a, b, first)
+        result, plan = matmul_codes(unit.spec, args)
+        out = _as_float32(unit.result, result)
+        if a.factor is not None:
+            out = out * a.factor
+        if b.factor is not None:
+            out = out * b.factor.T
+        return out, plan
+
+    def checked(self, a: Operand, b: Operand, first: int = 0) -> tuple[MacUnit, MatmulOperands]:
+        """Return the unit and the arguments of `run`, or raise as it would, without computing."""
         a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
         codes, scales = b.columns
@@ -58,13 +69,7 @@ class Product:
             block=b.block if a.scales is None else a.block,
             random=RandomBits(crc32(self.name.encode()), first) if unit.spec.random_bits else None,
         )
-        result, plan = matmul_codes(unit.spec, args)
-        out = _as_float32(unit.result, result)
-        if a.factor is not None:
-            out = out * a.factor
-        if b.factor is not None:
-            out = out * b.factor.T
-        return out, plan
+        return unit, args
 
 
 def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:

@@ -190,6 +190,8 @@ def get_recipe(name: str | Recipe, **options: Any) -> Recipe:
     """
     if isinstance(name, Recipe):
         return replace(name, **options) if options else name
+    if not isinstance(name, str):
+        raise FpsimError(f"recipe: {name!r} is neither a name, such as 'mxfp4', nor a Recipe")
     _load()
     head, _, tail = name.partition(":")
     head, at, bits = head.partition("@")

@@ -17,7 +17,14 @@ from fpsim.errors import FpsimError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["calibration_windows", "read_text", "tokenize", "topics_text", "windows"]
+__all__ = [
+    "calibration_windows",
+    "check_windows",
+    "read_text",
+    "tokenize",
+    "topics_text",
+    "windows",
+]
 
 
 def topics_text() -> str:
@@ -73,9 +80,7 @@ def windows(
 
     Raises `FpsimError` when the text is shorter than (count - 1) * stride + length tokens.
     """
-    _at_least("count", count, 1)
-    _at_least("length", length, 2)  # one token to read, one to predict
-    _at_least("stride", stride, 1)
+    check_windows(count, length, stride)
     needed = (count - 1) * stride + length
     if len(tokens) < needed:
         raise FpsimError(
@@ -114,6 +119,12 @@ def calibration_windows(
     return windows(tokens[start:], count, length, stride)
 
 
-def _at_least(name: str, value: int, lowest: int) -> None:
-    if value < lowest:
-        raise FpsimError(f"{name} is {value}, but must be at least {lowest}")
+def check_windows(count: int, length: int, stride: int) -> None:
+    """Raise `FpsimError` for windows that no text has, naming them as the command line does."""
+    for name, value, lowest in (
+        ("windows", count, 1),
+        ("window", length, 2),  # one token to read, one to predict
+        ("stride", stride, 1),
+    ):
+        if value < lowest:
+            raise FpsimError(f"{name} is {value}, but must be at least {lowest}")

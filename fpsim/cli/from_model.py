@@ -45,6 +45,7 @@ def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
 
     from fpsim.bridge import layer_operands, models, text
 
+    text.check_windows(1, args.window, 1)
     words = text.topics_text() if args.text is None else text.read_text(args.text)
     loaded = models.load(args.from_model, say)
     if loaded.tokenizer is None:

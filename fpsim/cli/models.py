@@ -20,6 +20,7 @@ def _eval(args: argparse.Namespace) -> int:
     from fpsim.bridge.tasks import PerplexityTask
 
     # A bad name, option or file should not wait for the model.
+    _check_text_options(args)
     source = text.topics_text() if args.text is None else text.read_text(args.text)
     recipe = None if args.recipe in ("none", "float32") else _recipe(args)
     fpsim.get_unit(args.unit)
@@ -69,6 +70,14 @@ def _task(args: argparse.Namespace, loaded: Any, source: str) -> Any:
     return task_for(loaded, text=source, count=args.windows, length=args.window, stride=args.stride)
 
 
+def _check_text_options(args: argparse.Namespace) -> None:
+    from fpsim.bridge.text import check_windows
+
+    check_windows(args.windows, args.window, args.stride)
+    if args.calibration_tokens < 1:
+        raise FpsimError(f"calibration-tokens is {args.calibration_tokens}, but must be at least 1")
+
+
 def _recipe(args: argparse.Namespace) -> Any:
     from fpsim.bridge import get_recipe
 
@@ -76,8 +85,10 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from fpsim.bridge import calibrate_for, models, text
+    from fpsim.bridge import Calibration, calibrate_for, models, text
 
+    _check_text_options(args)
+    Calibration.check_path(args.out)
     source = text.topics_text() if args.text is None else text.read_text(args.text)
     recipe = _recipe(args)
     if not recipe.needs_calibration:

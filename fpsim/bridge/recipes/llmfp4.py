@@ -113,6 +113,8 @@ class LlmFp4Recipe(Recipe):
 
     def _layer(self, layer: str) -> LayerConstants:
         assert self.constants is not None
+        if layer not in self.constants.layers:
+            raise FpsimError(f"calibration: it has no layer {layer}; calibrate again, or skip it")
         return self.constants.layers[layer]
 
     def weight(self, layer: str) -> Cast | None:
