@@ -82,11 +82,11 @@ def _check_slice(opened: DotFile[Words], start: int) -> int:
     columns = opened.rows(start, stop)
     before = int(opened.rows(start - 1, start)["acc"][0]) if start else 0
     _compare(opened, start, columns, before)
-    others = _others(opened)
-    elements = opened.shape.elements(columns)
-    for name in others:
-        body = lines_of(name, opened.shape).text(elements, start)
-        _same_bytes(opened, name, body, start)
+    if others := _others(opened):
+        elements = opened.shape.elements(columns)
+        for name in others:
+            body = lines_of(name, opened.shape).text(elements, start)
+            _same_bytes(opened, name, body, start)
     return stop
 
 
