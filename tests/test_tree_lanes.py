@@ -128,7 +128,8 @@ def test_nodes_of_many_children_are_cut_into_slices(
     a[0, 3:30:3] = a[0, 2:29:3] ^ unit.a.sign_bit  # type: ignore[union-attr]
     c[0, :2] = unit.result.encode([-0.0, unit.result.max_value])  # type: ignore[union-attr]
     for addend in (None, c):
-        assert "-sliced" in unit.plan(a, b, c=addend).kernel
+        kernel = unit.plan(a, b, c=addend).kernel
+        assert "-sliced" in kernel or (rounding is Rounding.RNE and "-split" in kernel)
         assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
     a[1, 4] = unit.a.encode(np.inf, "rne", "inf")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
