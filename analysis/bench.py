@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import best
 
 import fpsim
 from fpsim.atomic import write_atomic
@@ -87,17 +87,6 @@ class Row:
     rate: float
     reference: float
     ratio: float
-
-
-def best(work: Work, runs: int = 7) -> float:
-    """Return the shortest time of several runs, in seconds, after one that compiles."""
-    work()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:

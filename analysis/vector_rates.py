@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numba
 from rich.console import Console
 from rich.table import Table
+from timing import best
 
 import fpsim
 from fpsim.vectors.dotfiles import check_dots, write_dots
@@ -53,13 +53,7 @@ def make(source: DotSource) -> None:
 
 def rate(source: DotSource, work: Callable[[], object]) -> float:
     """Return millions of vectors a second, best of several runs after one that compiles."""
-    work()
-    seconds = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return source.count / min(seconds) / 1e6
+    return source.count / best(work, RUNS) / 1e6
 
 
 def main() -> None:
