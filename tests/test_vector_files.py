@@ -16,6 +16,9 @@ from helpers import fixed
 import fpsim
 from fpsim import FpsimError, get_unit
 from fpsim.vectors import Op, check, generate, read, write
+from fpsim.vectors.dotfiles import write_dots
+from fpsim.vectors.dots import plan_dots
+from fpsim.vectors.generate import plan_stream
 
 GOLDEN = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]
 
@@ -362,3 +365,16 @@ def test_a_longer_line_of_the_other_file_is_named(written: Path) -> None:
     path.write_text("\n".join([*lines, lines[-1]]) + "\n")
     with pytest.raises(FpsimError, match=rf"jsonl:{len(lines) + 1}: more than the"):
         check(written)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_head_of_a_readmemh_file_states_the_digest_of_its_words(
+    stream: bool, tmp_path: Path
+) -> None:
+    unit = get_unit("e2m1-chain-e5m10")
+    plan = plan_stream(unit, count=64) if stream else plan_dots(unit, count=64)
+    folder = write_dots(plan, tmp_path / "set", ("readmemh",))
+    lines = (folder / "vectors.hex").read_bytes().splitlines(keepends=True)
+    head = b"".join(line for line in lines if line.startswith(b"//"))
+    words = b"".join(line for line in lines if not line.startswith(b"//"))
+    assert hashlib.sha256(words).hexdigest().encode() in head
