@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fpsim.formats import FixedFormat, Format
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.codec import look_up
+from fpsim.kernels.parts import block_parts, product_parts
 from fpsim.operands import DotOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, NanScale
@@ -145,6 +146,7 @@ class Rows:
 
     a: _Operand
     b: _Operand
+    parts: int = 1  #: float64 numbers that make a term; see `fpsim.kernels.parts`
 
     @classmethod
     def of(cls, spec: MacSpec, args: DotOperands) -> Rows:
@@ -160,7 +162,7 @@ class Rows:
             codes = np.ascontiguousarray(codes).reshape(-1, args.length)
             fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
             operands.append(_Operand(codes, scales, fmt, scale_format, spec.splits(name)))
-        return cls(*operands)
+        return cls(*operands, spec.term_parts)
 
     @property
     def length(self) -> int:
@@ -169,18 +171,25 @@ class Rows:
 
     def cut(self, start: int, stop: int) -> Rows:
         """Return the products ``start..stop - 1`` of every dot product."""
-        return Rows(self.a.cut(slice(start, stop)), self.b.cut(slice(start, stop)))
+        part = slice(start, stop)
+        return replace(self, a=self.a.cut(part), b=self.b.cut(part))
 
     def products(self) -> NDArray[np.float64]:
-        """Return the scaled products (R, K)."""
-        return _times(self.a.values(), self.b.values())
+        """Return the scaled products (R, K), or their parts (R, K, P)."""
+        if self.parts == 1:
+            return _times(self.a.values(), self.b.values())
+        shape = (*self.a.codes.shape, self.parts)
+        return _filled(product_parts, shape, self.a.values(), self.b.values())
 
     def product_exponents(self) -> NDArray[np.int32]:
         """Return the products' alignment exponents (R, K)."""
         return sum_exponents(self.a.exponents(), self.b.exponents())
 
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Return scaled block sums and their exponents (R, groups * quadrants)."""
+        """Return scaled block sums and their exponents (R, groups * quadrants).
+
+        Sums of more than 53 bits are their parts (R, groups * quadrants, P).
+        """
         a, b = self.a, self.b
         products = _times(*(_entries(x.codes, value_table(x.format)) for x in (a, b)))
         terms, exponents = [], []
@@ -190,15 +199,28 @@ class Rows:
                 for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
                     if sign is not None:
                         part = np.where(operand.signs == sign, part, 0.0)
-                sums = _block_sums(part, stage.size)
-                scale, exponent = self._block_scale(stage, a_sign, b_sign, sums.shape)
-                if stage.nan_scale is NanScale.ZERO:
-                    sums = np.where(np.isnan(scale), 0.0, sums)
-                    scale = np.where(np.isnan(scale), 0.0, scale)
-                terms.append(_times(sums, scale))
+                shape = (len(part), -(-self.length // stage.size))
+                scale, exponent = self._block_scale(stage, a_sign, b_sign, shape)
+                dropped = np.isnan(scale) if stage.nan_scale is NanScale.ZERO else None
+                terms.append(self._scaled_sums(part, stage.size, scale, dropped))
                 exponents.append(exponent)
-        values = np.stack(terms, axis=-1).reshape(products.shape[0], -1)
-        return values, np.stack(exponents, axis=-1).reshape(values.shape)
+        order = np.stack(exponents, axis=-1)
+        values = np.stack(terms, axis=2)
+        return values.reshape(len(order), order[0].size, *values.shape[3:]), order.reshape(
+            len(order), -1
+        )
+
+    def _scaled_sums(
+        self, products: Array, size: int, scale: Array, dropped: Array | None
+    ) -> NDArray[np.float64]:
+        """Return the sums of blocks times their scales, or their parts; +0 for what is dropped."""
+        if self.parts == 1:
+            sums = _block_sums(products, size)
+            if dropped is not None:
+                sums, scale = (np.where(dropped, 0.0, x) for x in (sums, scale))
+            return _times(sums, scale)
+        terms = _filled(block_parts, (*scale.shape, self.parts), products, scale, size)
+        return terms if dropped is None else np.where(dropped[..., None], 0.0, terms)
 
     def _block_scale(
         self, stage: Block, a_sign: int | None, b_sign: int | None, shape: tuple[int, ...]
@@ -214,6 +236,13 @@ class Rows:
                 powers = exponents_of(table, operand.scale_format)[indices]
                 exponent = sum_exponents(exponent, powers)
         return value, exponent
+
+
+def _filled(kernel: Any, shape: tuple[int, ...], *args: Any) -> NDArray[np.float64]:
+    """Return an array of a shape that a kernel fills."""
+    out = np.empty(shape)
+    kernel(*args, out)
+    return out
 
 
 def _times(x: Array, y: Array) -> NDArray[np.float64]:

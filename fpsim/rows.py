@@ -18,6 +18,7 @@ from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
 from fpsim.lowering import Rows, decoded, exponents_of
 from fpsim.operands import DotOperands
+from fpsim.parts import in_a_row, parts_of, parts_on_grid, to_odd
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import (
@@ -121,7 +122,8 @@ def add_terms(stage: Stage, values: Array, exponents: Array, c: Array) -> Array:
 
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
-    """Round values to a format."""
+    """Round terms (R, T), or their parts (R, T, P), to a format."""
+    values = to_odd(values)
     return fmt.decode(fmt.encode(values, rounding, str(fmt.default_overflow)))
 
 
@@ -130,7 +132,7 @@ def add_up(
 ) -> Array:
     """Return up to ``keep`` last codes (R, S) of a stage that adds terms (R, T) to codes (R,).
 
-    ``random`` has a row of integers per row of terms; any array where nothing is random.
+    Terms of more than 53 bits are their parts (R, T, P): see `fpsim.kernels.parts`. ``random`` has a row of integers per row of terms; any array where nothing is random.
     """
     values = np.ascontiguousarray(values)
     if isinstance(stage, Fixed):
@@ -138,21 +140,24 @@ def add_up(
     if isinstance(stage, Exact):
         sums = np.empty(values.shape[0])
         toward_negative = stage.rounding is Rounding.RDN
+        values = in_a_row(values)
         exact.exact_dots(
             values, np.ones(values.shape), stage.format.decode(c), toward_negative, sums
         )
         return encode_exact(stage, sums[:, None], None if random is _NO_RANDOM else random)
     if isinstance(stage, Aligned):
         if exponents is None:
-            exponents = np.full(values.shape, aligned.NO_EXPONENT, dtype=np.int32)
+            exponents = np.full(values.shape[:2], aligned.NO_EXPONENT, dtype=np.int32)
         steps = -(-values.shape[1] // stage.products)
         out = np.empty((values.shape[0], min(keep, steps)), dtype=stage.result.dtype)
-        bad = aligned.aligned_steps(values, exponents, c, *aligned_settings(stage), out)
+        settings = aligned_settings(stage, parts_of(values))
+        bad = aligned.aligned_steps(in_a_row(values), exponents, c, *settings, out)
     elif isinstance(stage, Tree):
         values = _leaves(stage, values)
         steps = 1 if stage.products is None else -(-values.shape[1] // stage.products)
         out = np.empty((values.shape[0], min(keep, steps)), dtype=stage.result.dtype)
-        bad = tree.tree_steps(values, c, *tree_settings(stage, values.shape[1]), out)
+        settings = tree_settings(stage, values.shape[1], parts_of(values))
+        bad = tree.tree_steps(in_a_row(values), c, *settings, out)
     else:
         assert isinstance(stage, Chain)
         out = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=stage.result.dtype)
@@ -168,6 +173,7 @@ def _leaves(stage: Chain | Tree, values: Array) -> Array:
     """Return the terms, rounded first where the stage has a separate multiplier."""
     if stage.product is ProductRounding.FUSED:
         return values
+    values = to_odd(values)
     return stage.format.decode(stage.format.encode(values, stage.rounding, str(stage.overflow)))
 
 
@@ -175,10 +181,12 @@ def _chain(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> 
     assert stage.overflow is not None
     limits = stage.format.limits(stage.rounding, stage.overflow)
     many = values.shape[0] >= COLUMNS_MINIMUM and out.shape[1] == 1
-    if many and _chain_by_columns(stage, values, c, random, out[:, 0]):
+    whole = parts_of(values) == 1
+    if many and whole and _chain_by_columns(stage, values, c, random, out[:, 0]):
         return -1
     mode, bits = mode_constants(stage.rounding), stage.random_bits
-    return int(mac.chain_steps(values, c, stage.format.layout, limits, mode, random, bits, out))
+    steps = mac.chain_steps if whole else mac.chain_steps_of_parts
+    return int(steps(values, c, stage.format.layout, limits, mode, random, bits, out))
 
 
 def _chain_by_columns(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> bool:
@@ -206,6 +214,10 @@ def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> A
     mode, bits = mode_constants(stage.rounding), stage.random_bits
     start = fmt.integers(c)
     grid = fmt.grid(stage.overflow)
+    parts = parts_of(values)
+    if parts > 1:
+        values, parts = in_a_row(parts_on_grid(stage, values, random)), parts + 1
+        mode, bits = mode_constants(Rounding.RTZ), 0
     if stage.sums_first:
         rounded = np.empty(values.shape)
         fixedpoint.round_to_grid(values, grid, mode, random, bits, rounded)
@@ -214,11 +226,12 @@ def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> A
         exact.exact_dots(rounded, np.ones(values.shape), first, False, sums)
         codes = saturated(stage, np.ldexp(sums, -stage.lsb))[:, None]
     else:
-        many = values.shape[0] >= COLUMNS_MINIMUM and keep == 1
+        many = values.shape[0] >= COLUMNS_MINIMUM and keep == 1 and parts == 1
         found = _fixed_by_columns(stage, values, start) if many and not bits else None
         if found is None:
-            found = np.empty((values.shape[0], min(keep, values.shape[1])), dtype=np.uint64)
+            found = np.empty((values.shape[0], min(keep * parts, values.shape[1])), dtype=np.uint64)
             mac.fixed_steps(values, start, grid, mode, random, bits, found)
+            found = found[:, parts - 1 :: parts]
         codes = found.astype(fmt.dtype)
     return codes if stage.convert is None else convert_fixed(stage, codes[:, -1:])
 
@@ -266,8 +279,8 @@ def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
     )
 
 
-def aligned_settings(stage: Aligned) -> aligned.AlignedSettings:
-    """Return an aligned stage's settings as the kernel takes them."""
+def aligned_settings(stage: Aligned, parts: int) -> aligned.AlignedSettings:
+    """Return an aligned stage's settings, and how many parts terms have, as the kernel does."""
     assert stage.overflow is not None
     none = aligned.NO_EXPONENT
     numbers = aligned.Numbers(
@@ -285,6 +298,7 @@ def aligned_settings(stage: Aligned) -> aligned.AlignedSettings:
         join_sum_bits=stage.join_sum_bits,
         join_addend_bits=stage.join_addend_bits,
         join_reach=-1 if stage.join_reach is None else stage.join_reach,
+        parts=parts,
     )
     # What is too large is so in every mode: limits as of a mode that rounds outward.
     return aligned.AlignedSettings(
@@ -300,8 +314,8 @@ def aligned_settings(stage: Aligned) -> aligned.AlignedSettings:
     )
 
 
-def tree_settings(stage: Tree, length: int) -> tree.TreeSettings:
-    """Return a tree stage's settings for sums of ``length`` terms."""
+def tree_settings(stage: Tree, length: int, parts: int) -> tree.TreeSettings:
+    """Return a tree stage's settings for sums of ``length`` terms of some parts."""
     assert stage.overflow is not None
     shape = tree.Shape(
         products=length if stage.products is None else stage.products,
@@ -309,6 +323,7 @@ def tree_settings(stage: Tree, length: int) -> tree.TreeSettings:
         radix=stage.radix,
         lanes=stage.lanes,
         addend=_JOINS[stage.addend],
+        parts=parts,
     )
     limits = stage.format.limits(stage.rounding, stage.overflow)
     return tree.TreeSettings(shape, mode_constants(stage.rounding), stage.format.layout, limits)

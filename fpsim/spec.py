@@ -37,7 +37,11 @@ import tomli_w
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
+from fpsim.rounding import Rounding
 from fpsim.stages import (
+    MAX_WINDOW_BITS,
+    PRODUCT_BITS,
+    Aligned,
     Block,
     Chunked,
     Stage,
@@ -140,7 +144,7 @@ class MacSpec:
                 )
 
     def _check_exactness(self) -> None:
-        """Check that float64 holds every term exactly: kernels compute in it."""
+        """Check that float64 numbers and 64-bit integers hold terms: kernels compute in them."""
         factors = [exponents(f) for f in (self.a, self.b, self.a_scale, self.b_scale)]
         lowest, highest = (sum(ends) for ends in zip(*factors, strict=True))
         if lowest < F64_LOW or highest > F64_HIGH:
@@ -148,19 +152,55 @@ class MacSpec:
                 f"operands: products of {self.a.name} x {self.b.name} with their scales reach from "
                 f"2^{lowest} to 2^{highest}; allowed is 2^{F64_LOW} to 2^{F64_HIGH}"
             )
+        stage = self.accumulate
+        while isinstance(stage, Block | Chunked):
+            stage = stage.into if isinstance(stage, Block) else stage.inner
+        if isinstance(stage, Aligned):
+            self._check_window(stage)
+
+    def _check_window(self, stage: Aligned) -> None:
+        """Check that 64-bit integers hold what aligned terms add up to."""
+        bits = stage.window_bits - PRODUCT_BITS + self.headroom
+        if bits > MAX_WINDOW_BITS:
+            what = "products" if self.block is None else f"sums of {self.block.size} products"
+            raise FpsimError(
+                f"fraction_bits: {stage.fraction_bits} for {stage.products} scaled {what} of "
+                f"{self.a.name} x {self.b.name} need a sum of {bits} bits; at most "
+                f"{MAX_WINDOW_BITS} are allowed"
+            )
+
+    @property
+    def headroom(self) -> int:
+        """Bits of a term above 2^e, with e its alignment exponent."""
+        scales = sum(s != E8M0 and significand_bits(s) > 1 for s in (self.a_scale, self.b_scale))
+        block = self.block
+        if block is None:
+            return PRODUCT_BITS + scales
+        high = exponents(self.a)[1] + exponents(self.b)[1]
+        high += (block.size - 1).bit_length() + scales
+        if block.convert is not None:
+            # A nearest mode at most doubles a term; others lift one of any size to the smallest.
+            least = block.convert.exponent_min - block.convert.mantissa_bits + 1
+            lowest = sum(exponents(s)[0] for s in (self.a_scale, self.b_scale))
+            away = block.convert_rounding in (Rounding.RUP, Rounding.RDN, Rounding.RTO)
+            high = max(high + 1, least - lowest if away else 0)
+        return high
+
+    @property
+    def term_bits(self) -> int:
+        """Significant bits that a scaled product, or a scaled block sum, can have."""
         scales = sum(0 if s == E8M0 else significand_bits(s) for s in (self.a_scale, self.b_scale))
         bits = significand_bits(self.a) + significand_bits(self.b)
-        what = "a product"
         block = self.block
         if block is not None:
             low, high = (sum(e) for e in zip(exponents(self.a), exponents(self.b), strict=True))
             bits = max(bits, high - low + (block.size - 1).bit_length())
-            what = f"a sum of {block.size} products"
-        if bits + scales > F64_BITS:
-            raise FpsimError(
-                f"operands: {what} of {self.a.name} x {self.b.name} with its scales has up to "
-                f"{bits + scales} significant bits; at most {F64_BITS} are allowed"
-            )
+        return bits + scales
+
+    @property
+    def term_parts(self) -> int:
+        """How many float64 numbers hold a term exactly."""
+        return -(-self.term_bits // F64_BITS)
 
     def splits(self, operand: str) -> bool:
         """Return whether operand ``a`` or ``b`` has a scale per sign."""

@@ -51,6 +51,7 @@ class Numbers(NamedTuple):
     join_sum_bits: int
     join_addend_bits: int
     join_reach: int  #: -1 if there is none
+    parts: int = 1  #: float64 numbers of one sign that make a term, the largest first
 
 
 class AlignedSettings(NamedTuple):
@@ -97,6 +98,37 @@ def _to_integer(value, lsb, mode):
 
 
 @njit
+def _term_integer(values, at, parts, lsb, mode):
+    """Return ``parts`` float64 numbers from ``at`` on as `_to_integer` does one.
+
+    Each lies below the last place of the one before. What is above 2^lsb adds up; the first that
+    reaches below is rounded with two more bits for all that follow it.
+    """
+    if parts == 1:
+        return _to_integer(values[at], lsb, mode)
+    negative = math.copysign(1.0, values[at]) < 0.0
+    whole = np.int64(0)
+    for i in range(at, at + parts):
+        value = abs(values[i])
+        if value == 0.0:
+            break
+        fraction, exponent = math.frexp(value)
+        sig = np.int64(math.ldexp(fraction, 53))
+        shift = lsb - (exponent - 53)
+        if shift <= 0:
+            whole += sig << -shift
+            continue
+        rest = i + 1 < at + parts and values[i + 1] != 0.0
+        if shift > MAX_SHIFT - 2:
+            sig, shift, rest = np.int64(0), np.int64(MAX_SHIFT - 2), True
+        sig = (sig << 2) | np.int64(rest)
+        none = np.int64(0)
+        whole = round_significand(sig, shift + 2, whole, negative, mode, none, 0)
+        break
+    return -whole if negative else whole
+
+
+@njit
 def _shifted(integer, left, mode):
     """Return ``integer * 2^left`` rounded to an integer."""
     if left >= 0:
@@ -113,12 +145,13 @@ def _shifted(integer, left, mode):
 def _window(values, exponents, start, stride, count, c, c_exponent, s):
     """Return (S, E, all addends negative zero) of ``count`` terms and, if it counts, c."""
     e = np.int64(s.n.exponent_floor)
+    parts = s.n.parts
     for i in range(count):
         j = start + i * stride
-        if j < values.size:
+        if j < exponents.size:
             exponent = np.int64(exponents[j])
-            if s.n.normalised and values[j] != 0.0:
-                exponent = np.int64(_exponent(values[j]))
+            if s.n.normalised and values[j * parts] != 0.0:
+                exponent = np.int64(_exponent(values[j * parts]))
             if exponent > NO_EXPONENT // 2:
                 e = max(e, exponent)
     if s.n.addend == EARLY:
@@ -129,11 +162,13 @@ def _window(values, exponents, start, stride, count, c, c_exponent, s):
     for i in range(count + (s.n.addend == EARLY)):
         j = start + i * stride
         value = 0.0
+        integer = np.int64(0)
         if i == count:
             value = c
-        elif j < values.size:
-            value = values[j]
-        integer = _to_integer(value, lsb, s.align)
+            integer = _to_integer(c, lsb, s.align)
+        elif j < exponents.size:
+            value = values[j * parts]
+            integer = _term_integer(values, j * parts, parts, lsb, s.align)
         total += integer
         nonzero = nonzero or integer != 0
         negative = math.copysign(1.0, value) < 0.0
@@ -246,10 +281,10 @@ def aligned_steps(
 ):
     """Accumulate rows of terms in steps of N; return the first row without a code, or -1.
 
-    ``values`` float64 and ``exponents`` int32 (R, T), ``c`` codes (R,), then the fields of
-    `AlignedSettings`; ``out`` (R, S) receives the codes after the last S steps.
+    ``values`` float64 (R, T * parts), ``exponents`` int32 (R, T), ``c`` codes (R,), then the fields
+    of `AlignedSettings`; ``out`` (R, S) receives the codes after the last S steps.
     """
-    rows, length = values.shape
+    rows, length = exponents.shape
     steps = (length + n.products - 1) // n.products
     keep = out.shape[1]
     bad = np.full(rows, rows, dtype=np.int64)
@@ -259,7 +294,8 @@ def aligned_steps(
         for step in range(steps):
             first = step * n.products
             last = min(first + n.products, length)
-            code = _step(values[r, first:last], exponents[r, first:last], code, s)
+            part = values[r, first * n.parts : last * n.parts]
+            code = _step(part, exponents[r, first:last], code, s)
             if code < 0:
                 bad[r] = r
                 code = np.int64(0)

@@ -15,7 +15,15 @@ from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 
-__all__ = ["LIMBS", "exact_dots", "exact_sum", "exact_sums"]
+__all__ = [
+    "LIMBS",
+    "accumulate",
+    "exact_dots",
+    "exact_sum",
+    "exact_sums",
+    "leading",
+    "normalise",
+]
 
 #: Exponent of bit 0: below the smallest bit of a product of two operands and two E8M0 scales.
 LOWEST = -1152
@@ -23,7 +31,8 @@ LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
 
 
 @njit
-def _accumulate(limbs, value):
+def accumulate(limbs, value):
+    """Add a finite float64 other than 0."""
     fraction, exponent = math.frexp(abs(value))
     sig = np.uint64(math.ldexp(fraction, 53))
     position = exponent - 53 - LOWEST
@@ -42,8 +51,8 @@ def _accumulate(limbs, value):
 
 
 @njit
-def _to_odd(limbs):
-    """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
+def normalise(limbs):
+    """Make limbs the digits 0..2^32 - 1 of their sum's magnitude; return whether it is negative."""
     carry = np.int64(0)
     for j in range(LIMBS):
         total = limbs[j] + carry
@@ -56,6 +65,15 @@ def _to_odd(limbs):
             total = (np.int64(0xFFFFFFFF) - limbs[j]) + carry
             limbs[j] = total & 0xFFFFFFFF
             carry = total >> 32
+    return negative
+
+
+@njit
+def leading(limbs):
+    """Return (s, e, rest) of normalised limbs: 53 bits s from the first one on, times 2^e.
+
+    ``rest`` says whether anything is left below; s is 0 of zero.
+    """
     top = LIMBS - 1
     while top > 0 and limbs[top] == 0:
         top -= 1
@@ -69,16 +87,23 @@ def _to_odd(limbs):
         sticky = sticky or limbs[j] != 0
     exponent = (top - 1) * 32 + LOWEST
     if head == 0:
-        return 0.0
+        return np.int64(0), exponent, False
     while head < np.uint64(1) << np.uint64(63):
         head = (head << np.uint64(1)) | (rest >> np.uint64(31))
         rest = (rest << np.uint64(1)) & np.uint64(0xFFFFFFFF)
         exponent -= 1
     sticky = sticky or rest != 0 or (head & np.uint64(0x7FF)) != 0
-    sig = np.int64(head >> np.uint64(11))
+    return np.int64(head >> np.uint64(11)), exponent + 11, sticky
+
+
+@njit
+def _to_odd(limbs):
+    """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
+    negative = normalise(limbs)
+    sig, exponent, sticky = leading(limbs)
     if sticky:
         sig |= 1
-    value = math.ldexp(np.float64(sig), exponent + 11)
+    value = math.ldexp(np.float64(sig), exponent)
     return -value if negative else value
 
 
@@ -95,7 +120,7 @@ def exact_sum(limbs, a, b, c, toward_negative):
             minus = minus or math.copysign(1.0, value) < 0
         elif math.isfinite(value):
             nonzero = True
-            _accumulate(limbs, value)
+            accumulate(limbs, value)
         else:
             special += value
     if special != 0.0:

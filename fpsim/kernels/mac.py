@@ -14,6 +14,7 @@ from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import decode_magnitude, encode_value
+from fpsim.kernels.exact import LIMBS, exact_sum
 from fpsim.kernels.fixedpoint import add, to_grid
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MAC",
     "add_to_odd",
     "chain_steps",
+    "chain_steps_of_parts",
     "chain_stream",
     "decode_code",
     "fixed_steps",
@@ -94,6 +96,29 @@ def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
         for k in range(length):
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
             code = _chain_step(code, terms[i, k], layout, limits, mode, r, random_bits)
+            if code < 0:
+                bad[i] = i
+                code = np.int64(0)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = code
+    first = bad.min()
+    return -1 if first == rows else first
+
+
+@kernel(parallel=True)
+def chain_steps_of_parts(terms, c, layout, limits, mode, random, random_bits, out):
+    """Do what `chain_steps` does for terms (R, K, P) of several parts each."""
+    rows, length, parts = terms.shape
+    keep = out.shape[1]
+    bad = np.full(rows, rows, dtype=np.int64)
+    for i in prange(rows):
+        limbs = np.zeros(LIMBS, dtype=np.int64)
+        ones = np.ones(parts)
+        code = np.int64(c[i])
+        for k in range(length):
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            total = exact_sum(limbs, terms[i, k], ones, decode_code(code, layout), mode[3] == 1)
+            code = encode_value(total, layout, limits, mode, r, random_bits)
             if code < 0:
                 bad[i] = i
                 code = np.int64(0)

@@ -27,6 +27,7 @@ class Shape(NamedTuple):
     radix: int
     lanes: int
     addend: int  #: ROOT, LEAF or FUSED
+    parts: int = 1  #: float64 numbers that make a term: the node above adds them exactly
 
 
 class TreeSettings(NamedTuple):
@@ -67,11 +68,13 @@ def _into_lanes(terms, nodes, c, limbs, s):
     nodes[: s.shape.lanes] = 0.0
     if s.shape.addend == LEAF:
         nodes[0] = c
-    pair = np.empty(2)
-    for i in range(terms.size):
+    parts = s.shape.parts
+    added = np.empty(parts + 1)
+    for i in range(terms.size // parts):
         j = i % s.shape.lanes
-        pair[0], pair[1] = nodes[j], terms[i]
-        nodes[j], code = _node(pair, 2, 0.0, False, limbs, s)
+        added[0] = nodes[j]
+        added[1:] = terms[i * parts : (i + 1) * parts]
+        nodes[j], code = _node(added, parts + 1, 0.0, False, limbs, s)
         if code < 0:
             return -1
     return s.shape.lanes
@@ -81,29 +84,33 @@ def _into_lanes(terms, nodes, c, limbs, s):
 def _step(terms, c_code, nodes, limbs, s):
     """Return the code after one step, or -1."""
     c = decode_code(c_code, s.layout)
+    parts = s.shape.parts
     if s.shape.lanes > 1:
         count = _into_lanes(terms, nodes, c, limbs, s)
         if count < 0:
             return np.int64(-1)
+        parts = 1
     else:
         count = 0
         if s.shape.addend == LEAF:
+            nodes[:parts] = c if c == 0.0 else 0.0  # a sum of zeros keeps their sign
             nodes[0] = c
             count = 1
-        nodes[count : count + terms.size] = terms
-        count += terms.size
+        nodes[count * parts : count * parts + terms.size] = terms
+        count += terms.size // parts
     code = np.int64(0)
     level = 0
     while level == 0 or count > 1:
         groups = (count + s.shape.radix - 1) // s.shape.radix
         fused = groups == 1 and s.shape.addend == FUSED
         for g in range(groups):
-            first = g * s.shape.radix
-            size = min(s.shape.radix, count - first)
+            first = g * s.shape.radix * parts
+            size = min(s.shape.radix * parts, count * parts - first)
             nodes[g], code = _node(nodes[first : first + size], size, c, fused, limbs, s)
             if code < 0:
                 return np.int64(-1)
         count = groups
+        parts = 1
         level += 1
     if s.shape.addend == ROOT:
         _, code = _rounded(add_to_odd(c, nodes[0], s.mode[3] == 1), s)
@@ -114,17 +121,17 @@ def _step(terms, c_code, nodes, limbs, s):
 def tree_steps(terms, c, shape, mode, layout, limits, out):
     """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
 
-    ``c`` holds codes (R,), then come the fields of `TreeSettings`; ``out`` (R, S) receives the
+    A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come the fields of `TreeSettings`; ``out`` (R, S) receives the
     codes after the last S steps.
     """
     rows, length = terms.shape
-    products = shape.products
+    products = shape.products * shape.parts
     steps = (length + products - 1) // products
     keep = out.shape[1]
     bad = np.full(rows, rows, dtype=np.int64)
     for r in prange(rows):
         s = TreeSettings(shape, mode, layout, limits)
-        nodes = np.empty(max(products + 1, shape.lanes + 1))
+        nodes = np.empty(max(products + shape.parts, shape.lanes + 1))
         limbs = np.zeros(LIMBS, dtype=np.int64)
         filled = np.zeros(products)
         code = np.int64(c[r])

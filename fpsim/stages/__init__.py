@@ -13,7 +13,7 @@ A stage knows its parameters, its validity, its short name and its equation; it 
 Products are exact everywhere: ``p_i = a_i * b_i * sa_i * sb_i``.
 """
 
-from fpsim.stages.aligned import Addend, Aligned
+from fpsim.stages.aligned import MAX_WINDOW_BITS, PRODUCT_BITS, Addend, Aligned
 from fpsim.stages.composite import Block, Chunked, NanScale
 from fpsim.stages.fields import Stage
 from fpsim.stages.short_names import parse_short_name
@@ -22,6 +22,8 @@ from fpsim.stages.tables import STAGES, check_keys, format_in, from_table, to_ta
 from fpsim.stages.tree import Joins, Tree
 
 __all__ = [
+    "MAX_WINDOW_BITS",
+    "PRODUCT_BITS",
     "STAGES",
     "Addend",
     "Aligned",
