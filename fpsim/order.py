@@ -122,6 +122,7 @@ def study(
         raise FpsimError(f"a: an order study is of one dot product, not of {args.shape} of them")
     rows = Rows.of(spec, args)
     terms = rows.products()[0] if spec.block is None else rows.block_terms(spec.block)[0][0]
+    parts = terms.reshape(1, -1)
     size = 1 if spec.block is None else spec.block.size
     whole = args.length // size
     keys = terms[: whole * (spec.quadrants if spec.block else 1)].reshape(whole, -1).sum(axis=1)
@@ -132,7 +133,7 @@ def study(
     values = spec.result.decode(codes).astype(np.float64)
     first = float(spec.initial.decode(args.c.reshape(1))[0])
     total = np.empty(1)
-    exact.exact_dots(terms[None], np.ones((1, terms.size)), np.array([first]), False, total)
+    exact.exact_dots(parts, np.ones(parts.shape), np.array([first]), False, total)
     outcomes = zip(names, codes.tolist(), values.tolist(), strict=True)
     return Study(spec.name, float(total[0]), tuple(Outcome(*o) for o in outcomes))
 

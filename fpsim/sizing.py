@@ -31,6 +31,7 @@ from fpsim.kernels import exact, fixedpoint, sizing
 from fpsim.kernels.rounding import mode_constants
 from fpsim.lowering import Rows
 from fpsim.operands import DotOperands, DotOptions, MatmulOperands
+from fpsim.parts import in_a_row, parts_of, parts_on_grid
 from fpsim.rounding import Flag, Overflow, Rounding
 from fpsim.rows import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.spec import MacSpec
@@ -185,8 +186,7 @@ class _Tally:
         fmt = stage.result
         after = fmt.decode(codes).astype(np.float64)
         before = np.concatenate([fmt.decode(start)[:, None], after[:, :-1]], axis=1)
-        sums = np.empty(after.shape)
-        sizing.step_sums(terms, group, before, sums)
+        sums = _step_sums(terms, group, before)
         known = np.isfinite(sums)
         beyond = (known & ~np.isfinite(after)) | _overflows(stage, np.where(known, sums, 0.0))
         moved = _moving(terms, group, after.shape[1])
@@ -201,23 +201,22 @@ class _Tally:
         self, stage: Fixed, codes: Array, terms: Array, group: int, start: Array, random: Array
     ) -> None:
         fmt = stage.initial
-        rounded = np.empty(terms.shape)
-        mode = mode_constants(stage.rounding)
-        grid = fmt.grid(stage.overflow)
-        fixedpoint.round_to_grid(terms, grid, mode, random, stage.random_bits, rounded)
-        bits = _highest(rounded) - stage.lsb + group.bit_length()
+        rounded = _on_grid(stage, terms, random)
+        bits = _highest(rounded) - stage.lsb + (group * parts_of(rounded)).bit_length()
         integers = np.ldexp(rounded, -stage.lsb)
         if max(stage.width, bits) > MAX_INTEGER_BITS:
             added = np.vectorize(int, otypes=[object])(integers)
         else:
             added = integers.astype(np.int64)
+        if added.ndim == 3:
+            added = added.sum(axis=2)
         edges = np.arange(0, terms.shape[1], group)
         added = np.add.reduceat(added, edges, axis=1)
         after = fmt.integers(codes).astype(added.dtype)
         first = fmt.integers(start).astype(added.dtype)[:, None]
         before = np.concatenate([first, after[:, :-1]], axis=1)
         beyond = (added > fmt.max_integer - before) | (added < fmt.min_integer - before)
-        lost = np.logical_or.reduceat(rounded != terms, edges, axis=1)
+        lost = np.logical_or.reduceat(_differ(rounded, terms), edges, axis=1)
         moved = _moving(terms, group, edges.size)
         self.counts["steps"] += after.size
         self.counts["overflows"] += int(beyond.sum())
@@ -227,12 +226,12 @@ class _Tally:
 
     def _partial_sums(self, terms: Array, first: Array) -> None:
         spans = np.empty((terms.shape[0], 2), dtype=np.int64)
-        sizing.bounds(np.concatenate([terms, first[:, None]], axis=1), spans)
+        sizing.bounds(np.concatenate([in_a_row(terms), first[:, None]], axis=1), spans)
         low, high = int(spans[:, 0].min()), int(spans[:, 1].max())
         if low > high:
             return  # zeros only
         bits = high - low + terms.shape[1].bit_length()
-        if bits <= MAX_INTEGER_BITS:
+        if bits <= MAX_INTEGER_BITS and parts_of(terms) == 1:
             out = np.empty((terms.shape[0], 5), dtype=np.int64)
             sizing.partial_sums(terms, first, 2.0**-low, out)
             lows, highs, most, sizes = (
@@ -253,7 +252,7 @@ class _Tally:
         finite = np.isfinite(results)
         self.counts["dots"] += results.size
         self.counts["not_finite"] += int((~finite).sum())
-        terms, first, results = terms[finite], first[finite], results[finite]
+        terms, first, results = in_a_row(terms[finite]), first[finite], results[finite]
         totals, errors = np.empty(results.size), np.empty(results.size)
         ones = np.ones(terms.shape)
         exact.exact_dots(terms, ones, first, False, totals)
@@ -294,8 +293,10 @@ class _Tally:
 def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, int, int, int]:
     """Return what `sizing.partial_sums` does, over all rows, in Python's integers."""
     lows = highs = seen = most = sizes = 0
-    for row, start in zip(terms.tolist(), first.tolist(), strict=True):
-        integers = [int(Fraction(x) / Fraction(2) ** low) for x in (start, *row)]
+    unit = Fraction(2) ** low
+    parts = terms.reshape(*terms.shape[:2], -1)
+    for row, start in zip(parts.tolist(), first.tolist(), strict=True):
+        integers = [int(sum(map(Fraction, term)) / unit) for term in ([start], *row)]
         sizes = max(sizes, sum(abs(i) for i in integers))
         for total in accumulate(integers):
             lows, highs = min(lows, total), max(highs, total)
@@ -311,6 +312,31 @@ def _exact_terms(spec: MacSpec, rows: Rows, terms: Array) -> Array:
     if isinstance(spec.accumulate, Chunked) or (spec.block and spec.block.convert):
         return rows.products() if spec.block is None else rows.block_terms(spec.block)[0]
     return terms
+
+
+def _step_sums(terms: Array, group: int, before: Array) -> Array:
+    """Return ``before`` (R, S) plus the terms of each step, exactly, rounded to odd."""
+    sums = np.empty(before.shape)
+    sizing.step_sums(in_a_row(terms), group * parts_of(terms), before, sums)
+    return sums
+
+
+def _on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
+    """Return terms, or more parts of them, rounded to multiples of 2^lsb."""
+    if parts_of(terms) > 1:
+        return parts_on_grid(stage, terms, random)
+    rounded = np.empty(terms.shape)
+    grid = stage.initial.grid(stage.overflow)
+    mode = mode_constants(stage.rounding)
+    fixedpoint.round_to_grid(terms, grid, mode, random, stage.random_bits, rounded)
+    return rounded
+
+
+def _differ(rounded: Array, terms: Array) -> Array:
+    """Return (R, T) whether rounding changed a term."""
+    if terms.ndim == 2:
+        return np.asarray(rounded != terms)
+    return np.asarray((rounded[..., :-1] != terms).any(axis=2))
 
 
 def _step_terms(stage: Stage, terms: int) -> int:
@@ -334,11 +360,9 @@ def _overflows(stage: Any, sums: Array) -> Array:
 
 def _moving(terms: Array, group: int, steps: int) -> Array:
     """Return (R, S) whether the terms of each step sum to something."""
-    if group == 1:
+    if group * parts_of(terms) == 1:
         return np.asarray(terms != 0)
-    sums = np.empty((terms.shape[0], steps))
-    sizing.step_sums(terms, group, np.zeros(sums.shape), sums)
-    return np.asarray(sums != 0)
+    return np.asarray(_step_sums(terms, group, np.zeros((terms.shape[0], steps))) != 0)
 
 
 def _highest(values: Array) -> int:

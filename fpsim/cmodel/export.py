@@ -23,6 +23,10 @@ __all__ = ["CFiles", "export_c"]
 MAX_K = 1024
 #: A sum this wide would need more than a page of limbs.
 MAX_SUM_BITS = 4096
+#: Bits of the integers that terms are: 64, or 128 where that takes an extension of C.
+WORD_BITS, MAX_TERM_BITS = 64, 128
+_TERMS = "typedef uint64_t @sig;\n"
+_WIDE_TERMS = "__extension__ typedef unsigned __int128 @sig; /* GCC and Clang have it */\n"
 _HERE = Path(__file__).parent
 #: What C code has only of units with stochastic rounding.
 _RANDOM_TEXT = """
@@ -103,6 +107,12 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
             f"unit: {spec.name} cannot be exported; an exact sum has {high - low} bits, "
             f"at most {MAX_SUM_BITS} are allowed"
         )
+    if spec.term_bits > MAX_TERM_BITS:
+        raise FpsimError(
+            f"unit: {spec.name} cannot be exported; a term has {spec.term_bits} bits, at most "
+            f"{MAX_TERM_BITS} are allowed"
+        )
+    wide = spec.term_bits > WORD_BITS
     writer = StageWriter(spec)
     top = writer.elements(spec.accumulate)
     operands = _operands(spec, writer)
@@ -140,7 +150,8 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
 #define @RANDOM_BITS {spec.random_bits} /* of the integers of stochastic rounding */
 #define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
 #define @LIMBS {-(-(high - low) // 32) + 1}
-""",
+#define @SIG_BITS {MAX_TERM_BITS if wide else WORD_BITS}
+{_WIDE_TERMS if wide else _TERMS}""",
         runtime,
         writer.constants(),
         operands,

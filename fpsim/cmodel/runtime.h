@@ -5,7 +5,7 @@ enum { @NUM, @INF, @NAN };
 typedef struct {
   int kind;     /* @NUM, @INF or @NAN */
   int neg;      /* sign, of zero too */
-  uint64_t sig; /* magnitude = sig * 2^lsb */
+  @sig sig;     /* magnitude = sig * 2^lsb */
   int lsb;
   int has_e; /* whether e counts in an alignment */
   int e;     /* alignment exponent */
@@ -29,7 +29,7 @@ enum { @SATURATE, @TO_INF, @TO_NAN, @WRAP };
 enum { @INEXACT = 1, @UNDERFLOW = 2, @OVERFLOW = 4, @INVALID = 16 };
 static @THREAD unsigned @flags;
 
-static inline int @log2(uint64_t x) {
+static inline int @log2(@sig x) {
   int n = -1;
   while (x) {
     x >>= 1;
@@ -145,13 +145,15 @@ static inline void @sum_add(@sum *s, @num n, int rdn, int first) {
   if (s->kind == @INF) return;
   if (n.sig) {
     int shift = n.lsb - @LOW, limb = shift / 32, bit = shift % 32;
-    uint32_t part[3];
-    part[0] = (uint32_t)(n.sig << bit);
-    part[1] = (uint32_t)((n.sig >> (32 - bit - (bit == 0))) >> (bit == 0));
-    part[2] = bit ? (uint32_t)((n.sig >> 32) >> (32 - bit)) : 0;
+    uint32_t part[@SIG_BITS / 32 + 1] = {0};
+    for (int i = 0; i < @SIG_BITS / 32; i++) {
+      uint64_t word = (uint64_t)(uint32_t)(n.sig >> (32 * i)) << bit;
+      part[i] |= (uint32_t)word;
+      part[i + 1] = (uint32_t)(word >> 32);
+    }
     uint64_t carry = n.neg ? 1 : 0;
     for (int i = n.neg ? 0 : limb; i < @LIMBS; i++) {
-      uint32_t p = i >= limb && i < limb + 3 ? part[i - limb] : 0;
+      uint32_t p = i >= limb && i <= limb + @SIG_BITS / 32 ? part[i - limb] : 0;
       carry += (uint64_t)s->w[i] + (n.neg ? (uint32_t)~p : p);
       s->w[i] = (uint32_t)carry;
       carry >>= 32;
@@ -264,7 +266,7 @@ static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overf
   return s->neg ? @sign_bit(f) | code : code;
 }
 
-/* A finite sum of at most 64 significant bits as a number. */
+/* A finite sum of at most @SIG_BITS significant bits as a number. */
 static inline @num @sum_number(const @sum *s) {
   @num n = @zero();
   uint32_t w[@LIMBS];
@@ -277,8 +279,8 @@ static inline @num @sum_number(const @sum *s) {
     if (w[i / 32] >> (i % 32) & 1) low = i;
   if (low < 0) return n;
   n.lsb = low + @LOW;
-  for (int i = 0; i < 64 && low + i < 32 * @LIMBS; i++)
-    n.sig |= (uint64_t)(w[(low + i) / 32] >> ((low + i) % 32) & 1) << i;
+  for (int i = 0; i < @SIG_BITS && low + i < 32 * @LIMBS; i++)
+    n.sig |= (@sig)(w[(low + i) / 32] >> ((low + i) % 32) & 1) << i;
   return n;
 }
 
@@ -332,11 +334,12 @@ static inline void @sum_fit(@sum *s, int lsb, int width, int overflow) {
 
 static inline @num @grid(@num n, int lsb, int mode) {
   int drop = lsb - n.lsb, half, up;
-  uint64_t below, kept, random = @next_random(mode);
+  uint64_t random = @next_random(mode);
+  @sig below, kept;
   if (n.kind != @NUM || !n.sig || drop <= 0) return n;
-  half = drop <= 64 ? (int)(n.sig >> (drop - 1) & 1) : 0;
-  below = drop > 64 ? n.sig : n.sig & (((uint64_t)1 << (drop - 1)) - 1);
-  kept = drop < 64 ? n.sig >> drop : 0;
+  half = drop <= @SIG_BITS ? (int)(n.sig >> (drop - 1) & 1) : 0;
+  below = drop > @SIG_BITS ? n.sig : n.sig & (((@sig)1 << (drop - 1)) - 1);
+  kept = drop < @SIG_BITS ? n.sig >> drop : 0;
   if (half || below) @flags |= @INEXACT;
   up = @round_up(half, below != 0, (int)(kept & 1), n.neg, mode);
   if (mode == @SR) {
@@ -346,7 +349,7 @@ static inline @num @grid(@num n, int lsb, int mode) {
     @magnitude(&s, w);
     up = @random_up(w, lsb - @LOW, random);
   }
-  n.sig = kept + (uint64_t)up;
+  n.sig = kept + (@sig)up;
   n.lsb = lsb;
   return n;
 }
