@@ -25,6 +25,7 @@ from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
+from fpsim.split_operands import split_blocks, split_products
 from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
 __all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
@@ -177,7 +178,8 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     step, source = plan.step, plan.source
     assert step is not None
     tile = tile_of(step, source)
-    multiple = turn(step, source)
+    parts = 1 if plan.split is None else plan.split.parts
+    multiple = -(-turn(step, source) // parts)
     depth = -(-args.a.shape[1] // multiple) * multiple
     shift = 0
     if not source.block and str(step.real) != "double":
@@ -197,10 +199,14 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
         shift,
         NanScale.NAN if block is None else block.nan_scale,
     )
-    stage = spec.accumulate if block is None else block.into
+    if plan.split is not None and source.block:
+        packed = split_blocks(packed, plan.split, source.size)
+    elif plan.split is not None:
+        packed = split_products(packed, plan.split)
+    stage = plan.stage or (spec.accumulate if block is None else block.into)
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     conversion = None
-    if block is not None and block.convert is not None:
+    if block is not None and block.convert is not None and plan.stage is None:
         conversion = Chain(block.convert, block.convert_rounding)
     shape = (args.a.shape[0], args.b.shape[1])
     return _Job(stage, step, source, tile, packed, shape, plan.constants, conversion)

@@ -37,6 +37,7 @@ from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
 from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
 from fpsim.spec import MacSpec
+from fpsim.split_operands import split_values
 from fpsim.stages import (
     Aligned,
     Block,
@@ -71,7 +72,7 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     if plan.flat:
         spec = without_blocks(spec) or spec
     if plan.kernel == "limbs":
-        return _run_limbs(spec, args)
+        return _run_limbs(spec, args, plan)
     if plan.kernel == "block limbs":
         return _run_block_limbs(spec, args, plan)
     if plan.kernel in ("slices", "block slices"):
@@ -87,11 +88,14 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     return run_lanes(spec, args, plan)
 
 
-def _run_limbs(spec: MacSpec, args: MatmulOperands) -> Array:
+def _run_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Exact)
     shape = (args.a.shape[0], args.b.shape[1])
     a, b = pack_values(spec, args)
+    if plan.split is not None:
+        a, rows = split_values(a, np.ascontiguousarray(b.T), plan.split, 1)
+        b = rows.T
     start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
     sums = np.empty(shape)
     exact.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
@@ -128,7 +132,8 @@ def _run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     stage, size = spec.accumulate, plan.source.size
     assert isinstance(stage, Exact)
     bounds = block_bounds(spec, size, args) if plan.source.block else product_bounds(spec, args)
-    slices = slices_of(bounds.span, -(-args.a.shape[1] // size))
+    parts = 1 if plan.split is None else plan.split.parts
+    slices = slices_of(bounds.span, -(-args.a.shape[1] // size) * parts)
 
     def terms(rows: MatmulOperands) -> tuple[Array, Array | None]:
         found = run_slices(spec, replace(rows, c=None, random=None), plan, slices)

@@ -24,11 +24,14 @@ __all__ = [
     "elements_finite",
     "format_span",
     "infinite_scales",
+    "infinities",
     "largest_sum",
     "operand_bits",
     "operand_spans",
     "product_bounds",
+    "used_block_bounds",
     "used_scales",
+    "used_span",
     "value_span",
 ]
 
@@ -208,6 +211,19 @@ def elements_finite(spec: MacSpec, args: MatmulOperands) -> bool:
     return all(np.isfinite(_used_values(fmt, used)).all() for fmt, used in pairs)
 
 
+def infinities(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether an element or a scale is infinite."""
+    pairs = [(getattr(spec, name), args.used[name]) for name in ("a", "b")]
+    elements = any(np.isinf(_used_values(fmt, used)).any() for fmt, used in pairs)
+    return elements or infinite_scales(spec, args)
+
+
+def used_span(spec: MacSpec, args: MatmulOperands, name: str) -> Span:
+    """Return the span of an operand's finite elements in use, without scales."""
+    fmt = getattr(spec, name)
+    return value_span(_used_values(fmt, args.used[name])) or Span(0, 1)
+
+
 def infinite_scales(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether a scale is infinite: it makes NaN of an element of 0, not of its block."""
     names = [name for name in ("a", "b") if getattr(args, f"{name}_scale") is not None]
@@ -233,6 +249,13 @@ def block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBounds:
         headroom += int(_scale_bits(spec, name) > 0)
     finite = all_finite(spec, args)
     return TermBounds(sums, scales, (sums.bits, bits), headroom, finite, scaled=True)
+
+
+def used_block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBounds:
+    """Return the same for the elements in use."""
+    bounds = block_bounds(spec, size, args)
+    sums = (used_span(spec, args, "a") * used_span(spec, args, "b")).times(size)
+    return replace(bounds, a=sums, bits=(sums.bits, bounds.bits[1]))
 
 
 def used_scales(spec: MacSpec, args: MatmulOperands, name: str) -> NDArray[np.float64]:

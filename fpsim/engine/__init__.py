@@ -31,11 +31,13 @@ from fpsim.engine.plan import (
     MAX_UNROLLED,
     ROWS,
     Plan,
+    Split,
     fits_float32,
     float_shift,
     half_shift,
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
+from fpsim.engine.wide import plan_wide, plan_wide_blocks
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
 from fpsim.kernels.converted_steps import converted_step
@@ -50,7 +52,9 @@ from fpsim.spans import (
     block_bounds,
     elements_finite,
     largest_sum,
+    operand_bits,
     product_bounds,
+    used_block_bounds,
 )
 from fpsim.spec import MacSpec
 from fpsim.stages import (
@@ -70,6 +74,7 @@ __all__ = [
     "F64_BITS",
     "NO_ADDEND",
     "Plan",
+    "Split",
     "float_shift",
     "half_shift",
     "plan_matmul",
@@ -98,6 +103,8 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     length = args.a.shape[1]
     if isinstance(stage, Chunked):
         return _plan_chunks(spec, stage, args)
+    if not isinstance(stage, Block) and sum(operand_bits(spec, args)) > F64_BITS:
+        return plan_wide(spec, args)
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
         if stage.products and length % stage.products and not _has_zero(spec):
             return ROWS  # a step that is not full is filled with products of zero
@@ -170,6 +177,10 @@ def plan_planes(
 
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     bounds = block_bounds(spec, stage.size, args)
+    if sum(bounds.bits) > F64_BITS:
+        bounds = used_block_bounds(spec, stage.size, args)
+    if sum(bounds.bits) > F64_BITS:
+        return plan_wide_blocks(spec, stage, bounds, args)
     if spec.quadrants > 1 and not elements_finite(spec, args):
         return ROWS  # in lanes, what the other sign leaves out is 0, which makes NaN of infinity
     plan = _plan_block_terms(spec, stage, bounds, args)

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from fpsim.formats import FloatFormat, NanCodes
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import MAX_UNROLLED, PRODUCTS, AnyStep, Source
 from fpsim.spans import Span
+from fpsim.stages import Tree
 
 __all__ = [
     "MAX_UNROLLED",
     "ROWS",
     "Plan",
+    "Split",
     "fits_float32",
     "float_shift",
     "half_shift",
@@ -35,6 +38,24 @@ INT64_BITS = 62
 F64_RANGE = 960
 #: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
 ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
+
+
+@dataclass(frozen=True)
+class Split:
+    """How both operands of wide terms are cut: into how many parts, of how many bits each.
+
+    A term is the sum of the products of all pairs of parts, those of ``b`` counting fastest.
+    """
+
+    counts: tuple[int, int]
+    bits: tuple[int, int]
+    #: Elements of blocks are cut at 2^(low + i * bits), scaled ones in their significands.
+    lows: tuple[int, int] | None = None
+
+    @property
+    def parts(self) -> int:
+        """Parts of a term."""
+        return prod(self.counts)
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,10 @@ class Plan:
     redo_zeros: bool = False
     #: Whether block sums are left out: see `fpsim.engine.without_blocks`.
     flat: bool = False
+    #: How terms too wide for a lane are cut.
+    split: Split | None = None
+    #: What the step adds up as, if that is not the unit's own stage.
+    stage: Tree | None = field(default=None, compare=False, repr=False)
 
     @property
     def aligns(self) -> bool:

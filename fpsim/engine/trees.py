@@ -50,6 +50,7 @@ class _Found:
     node: Node
     why: str
     free: int = 1
+    wide: bool = False  #: whether a product is two children: as the lane rounds it, and the error
     constants: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -87,7 +88,10 @@ def plan_subtree(
     if found is None:
         return ROWS
     separate = stage.product is ProductRounding.ROUNDED
-    step = tree_step(found.node, size, joins, separate, stage.radix, stage.lanes, found.free)
+    radix = stage.radix * (1 + found.wide)
+    step = tree_step(
+        found.node, size, joins, separate, radix, stage.lanes, found.free, found.wide
+    )
     return Plan.lane(step, f"every node: {found.why}", found.constants)
 
 
@@ -193,7 +197,7 @@ def _cut(
     low, high, carries = terms.span.low, terms.span.high, (size - 1).bit_length()
     fused = stage.product is ProductRounding.FUSED and stage.lanes == 1
     cut = low + F64_BITS - carries
-    whole = terms.finite and sum(terms.bits) <= F64_BITS
+    whole = terms.finite and max(terms.bits) <= F64_BITS  # a product is cut as it is made
     top = max(first.high, high + carries + F32_BITS + 1) if first else F32_HIGH
     inside = low >= F32_LEAST and top < F32_HIGH
     exact = high + carries + 1 <= cut + F64_BITS - 2
@@ -201,7 +205,7 @@ def _cut(
         return None
     why = f"products are cut at 2^{cut}: both their parts add up exactly in float64"
     node = _wide_node(stage, True, special)
-    return _Found(node, why, 1, {"split": math.ldexp(1.5, cut + F64_BITS - 1)})
+    return _Found(node, why, constants={"split": math.ldexp(1.5, cut + F64_BITS - 1)})
 
 
 def _sliced(stage: Tree, terms: TermBounds, size: int, few: bool = False) -> _Found | None:
@@ -228,12 +232,12 @@ def _sliced(stage: Tree, terms: TermBounds, size: int, few: bool = False) -> _Fo
     magic = {f"slice{i}": math.ldexp(1.5, cut + F64_BITS - 1) for i, cut in enumerate(cuts)}
     first = "children" if fused else "rounded children"
     why = f"{first} are cut into {len(cuts) + 1} slices that add up exactly in float64"
-    return _Found(node, why, 1, magic)
+    return _Found(node, why, constants=magic)
 
 
 def _binary(stage: Tree, terms: TermBounds, joins: str) -> _Found | None:
     """Return a node of a lane's own multiply-add and why, or None."""
-    if stage.radix > 2 or joins == Joins.FUSED:
+    if stage.radix > 2 or joins == Joins.FUSED or sum(terms.bits) > F64_BITS:
         return None
     plan = plan_node(stage, terms)
     if plan is None or not isinstance(plan.step, Step) or plan.step.random:
@@ -243,10 +247,15 @@ def _binary(stage: Tree, terms: TermBounds, joins: str) -> _Found | None:
 
 def _exact(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
     """Return a node that rounds an exact sum of float64 numbers and why, or None."""
-    children = min(stage.radix, size) + (joins != NO_ADDEND)
+    wide = sum(terms.bits) > F64_BITS
+    children = min(stage.radix, size) * (1 + wide) + (joins != NO_ADDEND)
     total = terms.span.times(children)
     inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
-    if sum(terms.bits) > F64_BITS or not inside or children > MAX_EXPANSION:
+    one_node = size <= stage.radix and stage.lanes == 1
+    held = max(terms.bits) <= F64_BITS and (not wide or (one_node and joins != Joins.LEAF))
+    if not held or not inside or children > MAX_EXPANSION:
         return None
     why = f"an exact sum in parts of float64, rounded to odd in {F64_BITS} bits first"
-    return _Found(exact_node(str(stage.rounding)), why)
+    if wide:
+        why = f"products and their errors: {why}"
+    return _Found(exact_node(str(stage.rounding)), why, wide=wide)

@@ -22,12 +22,14 @@ def tree_step(
     radix: int = 2,
     lanes: int = 1,
     free: int = 1,
+    wide: bool = False,
 ) -> GroupStep:
     """Return the step of a tree over ``terms`` products; see `fpsim.stages.tree`.
 
     ``joins`` is ``root``, ``leaf``, ``fused``, or ``none`` for a subtree without addend; with
     ``separate`` each product is rounded first. The nodes over every ``free`` neighbours (a power of
     the radix) round nothing, so that their sums are plain; not with lanes or an addend as leaf.
+    With ``wide`` no lane holds a product: it and its error are two leaves.
     """
 
     def level(leaves: list[Child], p: Parameters) -> list[Child]:
@@ -44,6 +46,8 @@ def tree_step(
 
     def step(acc: Vec, source: TermSource, p: Parameters) -> Vec:
         leaves: list[Child] = [source.pair(i) for i in range(terms)]
+        if wide:
+            leaves = [half for leaf in leaves for half in _with_error(leaf)]
         if separate:
             leaves = [(node.build([leaf], None, p), None) for leaf in leaves]
         if free > 1:
@@ -69,10 +73,22 @@ def tree_step(
         return node.build([(root, None)], acc, p) if joins == "root" else root
 
     shape = f"{terms}{f'-radix{radix}' * (radix > 2)}{f'-lanes{lanes}' * (lanes > 1)}"
-    shape += f"-free{free}" * (free > 1)
+    shape += f"-free{free}" * (free > 1) + "-wide" * wide
     name = f"tree-{shape}-{joins}{'-separate' * separate}-{node.name}"
     cells = (4, 4) if free > 1 else node.cells
     return GroupStep(name, node.real, terms, step, node.reals, node.integers, cells=cells)
+
+
+def _with_error(leaf: Child) -> list[Child]:
+    """Return a finite product as the lane rounds it, and what that misses.
+
+    Both are zeros of one sign where the product is.
+    """
+    x, y = leaf
+    assert y is not None
+    product = x * y
+    error = x.intrinsic("fma", y, x.lanes.constant(-0.0, False) - product)
+    return [(product, None), (product.equals(0.0).where(product, error), None)]
 
 
 @cache

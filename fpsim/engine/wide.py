@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans for terms of more than 53 bits: lanes add several narrower ones in place of each.
+
+A product is the sum of the products of its factors' parts. Elements of blocks are cut at powers of
+two, the same for all, so that the sums of the parts are narrow; a product of two lanes, such as one
+of a sum and its scales, is what the lane rounds it to and an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from fpsim.engine.exact_sums import plan_slices
+from fpsim.engine.plan import F64_BITS, F64_RANGE, ROWS, Plan, Split
+from fpsim.engine.trees import plan_subtree, start_span
+from fpsim.kernels.tiles import Source
+from fpsim.operands import MatmulOperands
+from fpsim.rounding import Rounding
+from fpsim.spans import (
+    TermBounds,
+    infinities,
+    product_bounds,
+    used_span,
+)
+from fpsim.spec import MacSpec
+from fpsim.stages import Block, Chain, Exact, Joins, ProductRounding, Stage, Tree
+
+__all__ = ["plan_wide", "plan_wide_blocks"]
+
+#: Parts of a term beyond which scalar code is as fast.
+MAX_PARTS = 7
+
+
+def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
+    """Return the plan of a stage over products of more than 53 bits."""
+    stage, bounds = spec.accumulate, product_bounds(spec, args)
+    why = f"products have {sum(bounds.bits)} bits"
+    if isinstance(stage, Exact):
+        return _exact(stage, bounds, args, why)
+    if infinities(spec, args):
+        return ROWS
+    return _chain(stage, bounds, 1, args, why)
+
+
+def plan_wide_blocks(
+    spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands
+) -> Plan:
+    """Return the plan of a stage over scaled block sums of more than 53 bits."""
+    spans = [used_span(spec, args, name) for name in ("a", "b")]
+    carries = (stage.size - 1).bit_length()
+    split = _split((spans[0].bits, spans[1].bits), carries)
+    into = _with_conversion(stage)
+    if into is None or split is None or spec.quadrants > 1 or infinities(spec, args):
+        return ROWS
+    split = replace(split, lows=(spans[0].low, spans[1].low))
+    parts = replace(bounds, bits=(sum(split.bits) + carries, bounds.bits[1]))
+    why = f"scaled block sums have {sum(bounds.bits)} bits"
+    plan = _chain(into, parts, split.parts, args, why)
+    if plan.step is None:
+        return ROWS
+    kernel, source = f"block{stage.size} {plan.kernel}", Source(True, stage.size)
+    return replace(plan, kernel=kernel, source=source, split=split if split.parts > 1 else None)
+
+
+def _exact(stage: Exact, bounds: TermBounds, args: MatmulOperands, why: str) -> Plan:
+    """Plan exact sums of products as those of products of parts, in slices or in limbs."""
+    split = _split((bounds.bits[0], bounds.bits[1]), 0)
+    assert split is not None
+    why = f"{why}: {split.parts} parts each"
+    parts = replace(bounds, bits=(split.bits[0], split.bits[1]))
+    plan = plan_slices(stage, parts, args.a.shape[1] * split.parts, args)
+    plan = plan or Plan("limbs", "summed in 32-bit limbs")
+    return replace(plan, why=f"{why}; {plan.why}", split=split)
+
+
+def _chain(stage: Stage, terms: TermBounds, parts: int, args: MatmulOperands, why: str) -> Plan:
+    """Plan a chain whose terms are sums of parts: a node of a tree adds them."""
+    if not isinstance(stage, Chain) or stage.rounding is Rounding.SR:
+        return ROWS
+    rounded = stage.product is ProductRounding.ROUNDED
+    joins = Joins.ROOT if rounded else Joins.FUSED
+    tree = Tree(
+        stage.format, stage.rounding, stage.overflow, parts, radix=max(parts, 2), addend=joins
+    )
+    if max(abs(terms.span.low), abs(terms.span.high)) > F64_RANGE:
+        return ROWS
+    plan = plan_subtree(tree, terms, parts, str(joins), *start_span(stage.format, args.c))
+    if plan.step is None:
+        return ROWS
+    if parts > 1:
+        why = f"{why}: {parts} parts each"
+    return replace(plan, why=f"{why}; {plan.why}", stage=tree)
+
+
+def _with_conversion(stage: Block) -> Stage | None:
+    """Return the stage that adds block sums, which it rounds as it rounds products, or None."""
+    into = stage.into
+    if stage.convert is None:
+        return into
+    same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
+    if isinstance(into, Chain) and same == (into.format, into.rounding, into.overflow):
+        return replace(into, product=ProductRounding.ROUNDED)
+    return None
+
+
+def _split(factors: tuple[int, int], carries: int) -> Split | None:
+    """Return how to cut two factors of so many bits into the fewest parts that fit, or None."""
+    pairs = [(m, n) for m in range(1, MAX_PARTS + 1) for n in range(1, MAX_PARTS // m + 1)]
+    for counts in sorted(pairs, key=prod):
+        bits = (-(-factors[0] // counts[0]), -(-factors[1] // counts[1]))
+        if sum(bits) + carries <= F64_BITS:
+            return Split(counts, bits)
+    return None
