@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.byte_operands import byte_power, pack_bytes
+from fpsim.engine import Split
 from fpsim.formats import Format
 from fpsim.kernels import panels
 from fpsim.kernels.aligned import NO_EXPONENT
@@ -76,10 +77,11 @@ def pack(
     aligned: bool,
     power: int = 0,
     nan_scale: NanScale = NanScale.NAN,
+    split: Split | None = None,
 ) -> Packed:
     """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
 
-    Where ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their
+    Elements of blocks are in planes by their sign, and with ``split`` by their parts. Where ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their
     values are times 2^power and 2^-power.
     """
     (m, k), n = args.a.shape, args.b.shape[1]
@@ -106,7 +108,7 @@ def pack(
         a, b, starts = words.a, words.b, words.starts
     else:
         a, b = (np.zeros(shapes[name], dtype=dtype) for name in ("a", "b"))
-        _pack_planes(spec, args, source, a, b)
+        _pack_planes(spec, args, a, b, split)
     groups, used = depth // source.size, -(-k // source.size)
 
     def packed(operand: str, exponents: bool) -> Array:
@@ -155,14 +157,14 @@ def half_bits(values: Array) -> Array:
     return out
 
 
-def _pack_planes(spec: MacSpec, args: MatmulOperands, source: Source, a: Array, b: Array) -> None:
-    """Fill the planes of both operands with the elements of each sign, without scales."""
-    for sign in range(source.a_signs):
-        table = _signed_table(spec, "a", source.a_signs, sign, a.dtype.type)
-        panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
-    for sign in range(source.b_signs):
-        table = _signed_table(spec, "b", source.b_signs, sign, b.dtype.type)
-        panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
+def _pack_planes(
+    spec: MacSpec, args: MatmulOperands, a: Array, b: Array, split: Split | None
+) -> None:
+    """Fill the planes of both operands, without scales."""
+    for name, planes, store in (("a", a, panels.pack_rows), ("b", b, panels.pack_panels)):
+        for plane, out in enumerate(planes):
+            table = _plane_table(spec, name, plane, split).astype(planes.dtype)
+            store(getattr(args, name), table, _NO_SCALES, 0, table, 1, out)
 
 
 def _panels(scales: Array, columns: int) -> Array:
@@ -229,14 +231,27 @@ def _packer(
     return table, _NO_SCALES if cube is None else cube, place, scale_table, block
 
 
-def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
-    """Return the values of codes, zero where a split leaves the other sign's elements out."""
+def _plane_table(spec: MacSpec, operand: str, plane: int, split: Split | None) -> Array:
+    """Return the values of codes, or the part that a plane holds.
+
+    A split by sign leaves out the other sign's elements; then all parts follow one another. Part i
+    has what lies between 2^(low + i * bits) and the same of i + 1; NaN is in all.
+    """
     fmt = getattr(spec, operand)
-    table = value_table(fmt).astype(dtype)
-    if signs == 2:
+    table = value_table(fmt)
+    side = "ab".index(operand)
+    parts = 1 if split is None else split.counts[side]
+    if spec.splits(operand):
         codes = np.arange(table.size) >> (fmt.bits - 1)
-        table = np.where(codes == sign, table, dtype(0.0))
-    return table
+        table = np.where(codes == plane // parts, table, 0.0)
+    if split is None:
+        return table
+    assert split.lows is not None
+    part, low, bits = plane % parts, split.lows[side], split.bits[side]
+    table = np.where(np.isinf(table), 0.0, table)  # none is in use
+    above = table if part == parts - 1 else np.fmod(table, np.ldexp(1.0, low + (part + 1) * bits))
+    below = np.fmod(table, np.ldexp(1.0, low + part * bits)) if part else 0.0
+    return np.asarray(above - below)
 
 
 def _per_block(
@@ -264,5 +279,7 @@ def _block_scales(
     out = np.zeros((size, groups, signs))
     scales = _per_block(spec, args, operand, source, used)
     count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    out[:count, :used] = 1.0 if scales is None else read(scales)
+    out[:count, :used] = 1.0
+    if scales is not None:
+        out[:count, :used] = np.repeat(read(scales), signs // scales.shape[2], axis=2)
     return out

@@ -25,7 +25,7 @@ from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
-from fpsim.split_operands import split_blocks, split_products
+from fpsim.split_operands import split_products
 from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
 __all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
@@ -178,8 +178,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     step, source = plan.step, plan.source
     assert step is not None
     tile = tile_of(step, source)
-    parts = 1 if plan.split is None else plan.split.parts
-    multiple = -(-turn(step, source) // parts)
+    multiple = turn(step, source)
     depth = -(-args.a.shape[1] // multiple) * multiple
     shift = 0
     if not source.block and str(step.real) != "double":
@@ -198,10 +197,9 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
         plan.aligns,
         shift,
         NanScale.NAN if block is None else block.nan_scale,
+        plan.split,
     )
-    if plan.split is not None and source.block:
-        packed = split_blocks(packed, plan.split, source.size)
-    elif plan.split is not None:
+    if plan.split is not None and not source.block:
         packed = split_products(packed, plan.split)
     stage = plan.stage or (spec.accumulate if block is None else block.into)
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)

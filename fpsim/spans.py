@@ -255,7 +255,8 @@ def used_block_bounds(spec: MacSpec, size: int, args: MatmulOperands) -> TermBou
     """Return the same for the elements in use."""
     bounds = block_bounds(spec, size, args)
     sums = (used_span(spec, args, "a") * used_span(spec, args, "b")).times(size)
-    return replace(bounds, a=sums, bits=(sums.bits, bounds.bits[1]))
+    headroom = bounds.headroom - bounds.a.high + sums.high
+    return replace(bounds, a=sums, bits=(sums.bits, bounds.bits[1]), headroom=headroom)
 
 
 def used_scales(spec: MacSpec, args: MatmulOperands, name: str) -> NDArray[np.float64]:

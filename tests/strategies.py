@@ -169,12 +169,12 @@ def mac_specs(
         spec = MacSpec(a, b, stage, name, description)
         return _scaled(draw, spec) if any_scales else spec
     except FpsimError:
-        assume(False)  # more significant bits than float64 has, or a split without signs
+        assume(False)  # a window too narrow for its terms, or a split without signs
         raise
 
 
 #: Scale formats of MX, NVFP4 and others: signed, unsigned, with and without infinities.
-SCALES = ("e8m0", "e8m0", "e8m0", "e4m3fn", "ue4m3fn", "e5m2", "e3m4", "e8m7")
+SCALES = ("e8m0", "e8m0", "e8m0", "e4m3fn", "ue4m3fn", "e5m2", "e3m4", "e8m7", "e8m23")
 
 
 def _scaled(draw: st.DrawFn, spec: MacSpec) -> MacSpec:

@@ -33,6 +33,7 @@ UNITS = [
     "e2m1.e5m2.split-block4-into-chain-e8m7",
     "e2m1-chain-e4m3fn-sr6",
     "e2m1-fixed12q0-sr1-saturate",
+    "e5m2-block4-into-chain-e8m23",
 ]
 SLOW = [
     "e2m1-chain-e4m3fn-rdn-rounded",
@@ -46,6 +47,10 @@ SLOW = [
     "e5m2-exact-e3m2-sr5",
     "e4m3fn-fixed20q4-sr12",
     "e2m1.ue4m3fn-block4-to-e5m10-nanzero-into-aligned2f9-e8m7",
+    "e5m2.e8m23.split-block4-into-chain-e8m7",
+    "e5m2-block4-into-aligned2f15-e8m13-by.rne",
+    "e4m3.e8m23-fixed40q10-sr6-saturate",
+    "e5m2-block4-into-tree4-e8m7-radix3-leaf",
     "nvidia-b200-nvf4", "amd-cdna3-e4m3", "amd-cdna3-fp16", "intel-amx-bf16", "amd-cdna2",
         "nvidia-l40s-e4m3", "nvidia-b200-mma-e4m3", "nvidia-h100-fp16", "amd-cdna1b"]  # fmt: skip
 

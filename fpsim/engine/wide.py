@@ -35,11 +35,11 @@ MAX_PARTS = 7
 def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the plan of a stage over products of more than 53 bits."""
     stage, bounds = spec.accumulate, product_bounds(spec, args)
+    if infinities(spec, args):  # a part of the other factor may be zero
+        return ROWS
     why = f"products have {sum(bounds.bits)} bits"
     if isinstance(stage, Exact):
         return _exact(stage, bounds, args, why)
-    if infinities(spec, args):
-        return ROWS
     return _chain(stage, bounds, 1, args, why)
 
 
@@ -49,9 +49,11 @@ def plan_wide_blocks(
     """Return the plan of a stage over scaled block sums of more than 53 bits."""
     spans = [used_span(spec, args, name) for name in ("a", "b")]
     carries = (stage.size - 1).bit_length()
-    split = _split((spans[0].bits, spans[1].bits), carries)
+    # The terms of one pair of signs must follow one another.
+    only_b = spec.splits("b")
+    split = _split((spans[0].bits, spans[1].bits), carries, 1 if only_b else MAX_PARTS)
     into = _with_conversion(stage)
-    if into is None or split is None or spec.quadrants > 1 or infinities(spec, args):
+    if into is None or split is None or infinities(spec, args):
         return ROWS
     split = replace(split, lows=(spans[0].low, spans[1].low))
     parts = replace(bounds, bits=(sum(split.bits) + carries, bounds.bits[1]))
@@ -59,13 +61,16 @@ def plan_wide_blocks(
     plan = _chain(into, parts, split.parts, args, why)
     if plan.step is None:
         return ROWS
-    kernel, source = f"block{stage.size} {plan.kernel}", Source(True, stage.size)
-    return replace(plan, kernel=kernel, source=source, split=split if split.parts > 1 else None)
+    planes = (
+        n * (1 + spec.splits(name)) for n, name in zip(split.counts, ("a", "b"), strict=True)
+    )
+    source = Source(True, stage.size, *planes)
+    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", source=source, split=split)
 
 
 def _exact(stage: Exact, bounds: TermBounds, args: MatmulOperands, why: str) -> Plan:
     """Plan exact sums of products as those of products of parts, in slices or in limbs."""
-    split = _split((bounds.bits[0], bounds.bits[1]), 0)
+    split = _split((bounds.bits[0], bounds.bits[1]), 0, MAX_PARTS)
     assert split is not None
     why = f"{why}: {split.parts} parts each"
     parts = replace(bounds, bits=(split.bits[0], split.bits[1]))
@@ -104,9 +109,12 @@ def _with_conversion(stage: Block) -> Stage | None:
     return None
 
 
-def _split(factors: tuple[int, int], carries: int) -> Split | None:
-    """Return how to cut two factors of so many bits into the fewest parts that fit, or None."""
-    pairs = [(m, n) for m in range(1, MAX_PARTS + 1) for n in range(1, MAX_PARTS // m + 1)]
+def _split(factors: tuple[int, int], carries: int, most: int) -> Split | None:
+    """Return how to cut two factors of so many bits into the fewest parts that fit, or None.
+
+    The first has at most ``most`` parts.
+    """
+    pairs = [(m, n) for m in range(1, most + 1) for n in range(1, MAX_PARTS // m + 1)]
     for counts in sorted(pairs, key=prod):
         bits = (-(-factors[0] // counts[0]), -(-factors[1] // counts[1]))
         if sum(bits) + carries <= F64_BITS:

@@ -28,7 +28,7 @@ class Source:
 
     block: bool = False
     size: int = 1
-    a_signs: int = 1  #: planes of ``a``: 2 where elements with and without sign bit are apart
+    a_signs: int = 1  #: planes of ``a``: elements by sign bit, or parts of them, are apart
     b_signs: int = 1
     bytes: bool = False  #: elements are integers of a byte, four to a word, summed as integers
 
@@ -75,6 +75,8 @@ def tile_of(step: AnyStep, source: Source = PRODUCTS, flat: bool = False) -> Til
     wide = vector_bytes() == 64
     if flat:
         return Tile(1, 4, lanes)
+    if source.quadrants == 2 and not source.bytes:
+        return Tile(4, 2 if wide else 1, lanes)
     if source.quadrants > 1:
         return Tile(4 if source.bytes else 2, 1, lanes)
     if step.name.startswith(("shifted", "masked", "slice")):
