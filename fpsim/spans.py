@@ -33,6 +33,7 @@ __all__ = [
     "used_scales",
     "used_span",
     "value_span",
+    "zero_scales",
 ]
 
 #: Formats of so few bits are bounded as a whole.
@@ -226,8 +227,17 @@ def used_span(spec: MacSpec, args: MatmulOperands, name: str) -> Span:
 
 def infinite_scales(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether a scale is infinite: it makes NaN of an element of 0, not of its block."""
+    return any(np.isinf(scales).any() for scales in _all_used_scales(spec, args))
+
+
+def zero_scales(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether a scale is zero."""
+    return any((scales == 0).any() for scales in _all_used_scales(spec, args))
+
+
+def _all_used_scales(spec: MacSpec, args: MatmulOperands) -> list[NDArray[np.float64]]:
     names = [name for name in ("a", "b") if getattr(args, f"{name}_scale") is not None]
-    return any(np.isinf(used_scales(spec, args, name)).any() for name in names)
+    return [used_scales(spec, args, name) for name in names]
 
 
 def _used_values(fmt: Format, used: NDArray[np.bool_]) -> NDArray[np.float64]:

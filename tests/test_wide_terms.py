@@ -204,9 +204,10 @@ def test_parts_of_blocks() -> None:
     scales = rng.normal(size=(3, 6))
     products[1, :4], products[2, 4:8], scales[2, 1] = 0.0, (1.0, -1.0, 2.0**-70, 0.0), -np.inf
     scales[1, 0], products[0, 20] = -1.0, np.nan
+    products[1, 4:8], scales[1, 1] = (1.0, 0.0, -3.0, 0.0), 0.0
     out = np.empty((3, 6, 4))
     block_parts(products, scales, 4, out)
-    assert np.signbit(out[1, 0]).all() and not out[1, 0].any()
+    assert np.signbit(out[1, :2]).all() and not out[1, :2].any()  # 0 * -1, and -2 * 0
     assert out[2, 1].tolist() == [-np.inf, 0.0, 0.0, 0.0]  # 2^-70 is lost in no float
     assert np.isnan(out[0, 5, 0])
     for r, g in np.ndindex(3, 6):

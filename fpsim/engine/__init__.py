@@ -37,7 +37,7 @@ from fpsim.engine.plan import (
     half_shift,
 )
 from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
-from fpsim.engine.wide import plan_wide, plan_wide_blocks
+from fpsim.engine.wide import by_conversion, plan_wide, plan_wide_blocks
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
 from fpsim.kernels.converted_steps import converted_step
@@ -121,7 +121,8 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
         if plan is not None:
             return plan
-    plan = by_bytes(spec, args, plan_terms(stage, bounds, length, args.c))
+    plan = by_conversion(plan_terms(stage, bounds, length, args.c), stage, bounds, args.c)
+    plan = by_bytes(spec, args, plan)
     if plan.kernel == "limbs":
         assert isinstance(stage, Exact)
         return plan_scaled_blocks(spec, args) or plan_slices(stage, bounds, length, args) or plan
@@ -207,7 +208,8 @@ def _plan_block_terms(
             return _plan_converted(stage, bounds, count, args)
         into = replace(into, product=ProductRounding.ROUNDED)
     if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
-        return plan_chain(into, bounds, count, args.c, halves=False)
+        plan = plan_chain(into, bounds, count, args.c, halves=False)
+        return by_conversion(plan, into, bounds, args.c)
     return plan_terms(into, bounds, count, args.c)
 
 

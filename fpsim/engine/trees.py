@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -33,7 +33,14 @@ from fpsim.rounding import Overflow, Rounding
 from fpsim.spans import Span, TermBounds
 from fpsim.stages import Chain, Joins, ProductRounding, Tree
 
-__all__ = ["NO_ADDEND", "plan_subtree", "plan_subtrees", "plan_tree", "subtree_leaves"]
+__all__ = [
+    "NO_ADDEND",
+    "converts_to_float32",
+    "plan_subtree",
+    "plan_subtrees",
+    "plan_tree",
+    "subtree_leaves",
+]
 
 #: Children of a node whose exact sum is grown as an expansion: n (n - 1) / 2 two-term sums.
 MAX_EXPANSION = 16
@@ -116,12 +123,15 @@ def subtree_leaves(stage: Tree) -> int:
 def _plain(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | None:
     """Return nodes over sums that a lane holds exactly, whatever their order, or None.
 
-    A rounded sum is a multiple of 2^low too, and not beyond 2^high unless all are zeros or the
-    smallest value of the format.
+    A rounded sum is a multiple of 2^low too, unless it overflows, and not beyond 2^high unless all
+    are zeros or the smallest value of the format.
     """
     total = terms.span.times(size)
+    if total.high > stage.format.exponent_max:
+        total = replace(total, low=min(total.low, _last_place(stage.format)))
     inside = max(abs(total.low), abs(total.high)) <= F64_RANGE
-    if stage.lanes > 1 or not inside or total.bits > F64_BITS:
+    large = _saturates_infinities(stage, terms)
+    if stage.lanes > 1 or large or not inside or total.bits > F64_BITS:
         return None
     free = 1
     fused = stage.product is ProductRounding.FUSED
@@ -137,6 +147,16 @@ def _plain(stage: Tree, terms: TermBounds, size: int, joins: str) -> _Found | No
     name = "float64" if lane is None else "float32"
     why = f"products add up in {total.bits} bits of {name}"
     return _Found(node, f"{why}, {free} of them without any rounding" if free > 1 else why, free)
+
+
+def _last_place(fmt: FloatFormat) -> int:
+    """Return the exponent of the last place of the largest value."""
+    return fmt.exponent_max - fmt.mantissa_bits
+
+
+def _saturates_infinities(stage: Tree, terms: TermBounds) -> bool:
+    """Return whether an infinite term becomes the largest value, far above the finite terms."""
+    return stage.overflow is Overflow.SATURATE and not terms.finite
 
 
 def _free_leaves(stage: Tree, span: Span, size: int) -> int:
@@ -175,10 +195,10 @@ def _lane_node(stage: Tree, terms: TermBounds, total: Span) -> Node | None:
 def _wide_node(stage: Tree, split: bool = False, special: bool = False) -> Node:
     """Return the node that float64 lanes compute."""
     directed = "avx512f" in host_features()
-    return wide_node(str(stage.rounding), _is_native(stage), directed, split, special)
+    return wide_node(str(stage.rounding), converts_to_float32(stage), directed, split, special)
 
 
-def _is_native(stage: Tree) -> bool:
+def converts_to_float32(stage: Chain | Tree) -> bool:
     """Return whether results are float32 numbers, rounded as conversions do."""
     nearest = stage.rounding is Rounding.RNE and stage.overflow is Overflow.INF
     return nearest and is_ieee(stage.format, 8, 23, 127)
@@ -201,7 +221,7 @@ def _cut(
     top = max(first.high, high + carries + F32_BITS + 1) if first else F32_HIGH
     inside = low >= F32_LEAST and top < F32_HIGH
     exact = high + carries + 1 <= cut + F64_BITS - 2
-    if not (fused and whole and inside and exact and _is_native(stage)):
+    if not (fused and whole and inside and exact and converts_to_float32(stage)):
         return None
     why = f"products are cut at 2^{cut}: both their parts add up exactly in float64"
     node = _wide_node(stage, True, special)
@@ -220,11 +240,12 @@ def _sliced(stage: Tree, terms: TermBounds, size: int, few: bool = False) -> _Fo
     children = min(stage.radix, size)
     carries, all_carries = (children - 1).bit_length(), (size - 1).bit_length()
     top = max(terms.span.high, fmt.exponent_min + 1) + 2 * all_carries + 1
-    low = min(terms.span.low, fmt.exponent_max - fmt.mantissa_bits)
+    low = min(terms.span.low, _last_place(fmt))
     cuts = [low + F64_BITS - carries]
     while top + carries + 1 > cuts[0] + F64_BITS - 2:
         cuts.insert(0, cuts[0] + F64_BITS - 3 - carries)
     whole = sum(terms.bits) <= F64_BITS and stage.lanes == 1
+    whole = whole and not _saturates_infinities(stage, terms)
     inside = max(abs(low), abs(cuts[0] + F64_BITS)) <= F64_RANGE
     if not (whole and inside) or len(cuts) > (children // 2 - 1 if few else MAX_SLICES):
         return None

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
+from fpsim.engine.adds import plan_chain, start_span
 from fpsim.engine.exact_sums import plan_slices
 from fpsim.engine.plan import F64_BITS, F64_RANGE, ROWS, Plan, Split
-from fpsim.engine.trees import plan_subtree, start_span
+from fpsim.engine.trees import converts_to_float32, plan_subtree
 from fpsim.kernels.tiles import Source
 from fpsim.operands import MatmulOperands
 from fpsim.rounding import Rounding
@@ -22,11 +24,12 @@ from fpsim.spans import (
     infinities,
     product_bounds,
     used_span,
+    zero_scales,
 )
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, Chain, Exact, Joins, ProductRounding, Stage, Tree
 
-__all__ = ["plan_wide", "plan_wide_blocks"]
+__all__ = ["by_conversion", "plan_wide", "plan_wide_blocks"]
 
 #: Parts of a term beyond which scalar code is as fast.
 MAX_PARTS = 7
@@ -55,6 +58,8 @@ def plan_wide_blocks(
     into = _with_conversion(stage)
     if into is None or split is None or infinities(spec, args):
         return ROWS
+    if split.parts > 1 and zero_scales(spec, args):  # zeros of both signs in place of one
+        return ROWS
     split = replace(split, lows=(spans[0].low, spans[1].low))
     parts = replace(bounds, bits=(sum(split.bits) + carries, bounds.bits[1]))
     why = f"scaled block sums have {sum(bounds.bits)} bits"
@@ -80,9 +85,22 @@ def _exact(stage: Exact, bounds: TermBounds, args: MatmulOperands, why: str) -> 
 
 
 def _chain(stage: Stage, terms: TermBounds, parts: int, args: MatmulOperands, why: str) -> Plan:
-    """Plan a chain whose terms are sums of parts: a node of a tree adds them."""
-    if not isinstance(stage, Chain) or stage.rounding is Rounding.SR:
+    """Plan a chain whose terms are sums of parts."""
+    if not isinstance(stage, Chain):
         return ROWS
+    if stage.rounding is not Rounding.SR:
+        plan = plan_node_chain(stage, terms, parts, args.c)
+    elif parts == 1:  # truncated as one multiply-add, however wide the product
+        plan = plan_chain(stage, terms, args.a.shape[1], args.c)
+    else:
+        return ROWS
+    if parts > 1:
+        why = f"{why}: {parts} parts each"
+    return replace(plan, why=f"{why}; {plan.why}") if plan.step is not None else ROWS
+
+
+def plan_node_chain(stage: Chain, terms: TermBounds, parts: int, start: Any) -> Plan:
+    """Return the plan of a chain whose steps are trees of one node, over the parts of a term."""
     rounded = stage.product is ProductRounding.ROUNDED
     joins = Joins.ROOT if rounded else Joins.FUSED
     tree = Tree(
@@ -90,12 +108,17 @@ def _chain(stage: Stage, terms: TermBounds, parts: int, args: MatmulOperands, wh
     )
     if max(abs(terms.span.low), abs(terms.span.high)) > F64_RANGE:
         return ROWS
-    plan = plan_subtree(tree, terms, parts, str(joins), *start_span(stage.format, args.c))
-    if plan.step is None:
-        return ROWS
-    if parts > 1:
-        why = f"{why}: {parts} parts each"
-    return replace(plan, why=f"{why}; {plan.why}", stage=tree)
+    plan = plan_subtree(tree, terms, parts, str(joins), *start_span(stage.format, start))
+    return replace(plan, stage=tree) if plan.step is not None else ROWS
+
+
+def by_conversion(plan: Plan, stage: Stage, terms: TermBounds, start: Any) -> Plan:
+    """Return a faster plan of sums that float64 lanes round to float32, or the plan as it is."""
+    slow = plan.kernel.startswith(("lane64", "separate-lane64"))
+    if not slow or not isinstance(stage, Chain) or not converts_to_float32(stage):
+        return plan
+    found = plan_node_chain(stage, terms, 1, start)
+    return found if found.step is not None and "wide-float" in found.kernel else plan
 
 
 def _with_conversion(stage: Block) -> Stage | None:

@@ -89,7 +89,8 @@ def block_parts(products, scales, size, out):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for g in range(scales.shape[1]):
             scale = scales[r, g]
-            factor = scale if math.isfinite(scale) else 1.0
+            plain = math.isfinite(scale) and scale != 0.0
+            factor = scale if plain else 1.0
             limbs[:] = 0
             special = 0.0
             for k in range(g * size, min((g + 1) * size, length)):
@@ -106,7 +107,7 @@ def block_parts(products, scales, size, out):
                 out[r, g, 0] = special * scale
                 continue
             _fill(limbs, 0.0 * factor, out[r, g])
-            if not math.isfinite(scale):
+            if not plain:
                 first = out[r, g, 0] * scale
-                out[r, g] = 0.0
+                out[r, g] = first if first == 0.0 else 0.0
                 out[r, g, 0] = first
