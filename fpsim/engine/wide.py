@@ -33,6 +33,8 @@ __all__ = ["by_conversion", "plan_wide", "plan_wide_blocks"]
 
 #: Parts of a term beyond which scalar code is as fast.
 MAX_PARTS = 7
+#: With 2 a node would be planned as a step of a chain again.
+MIN_RADIX = 3
 
 
 def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
@@ -103,9 +105,8 @@ def plan_node_chain(stage: Chain, terms: TermBounds, parts: int, start: Any) -> 
     """Return the plan of a chain whose steps are trees of one node, over the parts of a term."""
     rounded = stage.product is ProductRounding.ROUNDED
     joins = Joins.ROOT if rounded else Joins.FUSED
-    tree = Tree(
-        stage.format, stage.rounding, stage.overflow, parts, radix=max(parts, 2), addend=joins
-    )
+    radix = max(parts, MIN_RADIX)
+    tree = Tree(stage.format, stage.rounding, stage.overflow, parts, radix=radix, addend=joins)
     if max(abs(terms.span.low), abs(terms.span.high)) > F64_RANGE:
         return ROWS
     plan = plan_subtree(tree, terms, parts, str(joins), *start_span(stage.format, start))
