@@ -98,8 +98,8 @@ def pack(
         b = _pack_values(spec, args, "b", shapes["b"], dtype, -power)
         if aligned:
             x_powers, y_powers = np.zeros_like(a), np.zeros_like(b)
-            panels.pack_rows(args.a, *_power_table(spec, args, "a", dtype), x_powers[0])
-            panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype), y_powers[0])
+            panels.pack_rows(args.a, *_power_table(spec, args, "a", dtype, power), x_powers[0])
+            panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype, -power), y_powers[0])
         return Packed(a, b, x, y, x_powers, y_powers)
 
     if source.bytes:
@@ -191,9 +191,9 @@ def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _lane_powers(fmt: Format, dtype: Any) -> Array:
-    """Return 2^e of all codes."""
-    return powers(exponent_table(fmt)).astype(dtype)
+def _lane_powers(fmt: Format, power: int, dtype: Any) -> Array:
+    """Return 2^(e + power) of all codes."""
+    return np.asarray(np.ldexp(powers(exponent_table(fmt)), power).astype(dtype))
 
 
 def _scaled_table(
@@ -210,12 +210,15 @@ def _scaled_table(
     return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
-def _power_table(spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any) -> tuple[Any, ...]:
+def _power_table(
+    spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int
+) -> tuple[Any, ...]:
     """Return the same for powers of two."""
-    table = _lane_powers(getattr(spec, operand), dtype)
+    kept = np.float64 if power else dtype
+    table = _lane_powers(getattr(spec, operand), power, kept)
     cube, scales = _cube(spec, args, operand)
     scale_table = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
-    return _packer(spec, args, operand, table, cube, scale_table.astype(dtype))
+    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
 
 def _packer(

@@ -22,6 +22,8 @@ from fpsim.parts import in_a_row, parts_of, parts_on_grid, to_odd
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import (
+    MAX_WINDOW_BITS,
+    PRODUCT_BITS,
     Addend,
     Aligned,
     Block,
@@ -92,6 +94,7 @@ def _terms(spec: MacSpec, stage: Stage, rows: Rows) -> tuple[Stage, Array, Array
         values, exponents = rows.block_terms(stage)
         if stage.convert is not None:
             values = _through(values, stage.convert, stage.convert_rounding)
+            _check_lifted(stage, values, exponents)
         return stage.into, values, exponents
     if isinstance(stage, Chunked):
         return stage.outer, *_chunk_terms(spec, stage, rows)
@@ -125,6 +128,24 @@ def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
     """Round terms (R, T), or their parts (R, T, P), to a format."""
     values = to_odd(values)
     return fmt.decode(fmt.encode(values, rounding, str(fmt.default_overflow)))
+
+
+def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
+    """Check that terms fit their window: rounding away from zero lifts any to the smallest value.
+
+    Other modes double a term at most, which the spec allows for.
+    """
+    into, away = stage.into, (Rounding.RUP, Rounding.RDN, Rounding.RTO)
+    if not isinstance(into, Aligned) or stage.convert_rounding not in away:
+        return
+    used = np.isfinite(values) & (values != 0) & (exponents > aligned.NO_EXPONENT)
+    above = np.where(used, np.frexp(np.where(used, values, 1.0))[1] - exponents, 0)
+    bits = int(above.max(initial=0)) + into.window_bits - PRODUCT_BITS
+    if bits > MAX_WINDOW_BITS:
+        raise FpsimError(
+            f"scales: block sums rounded {stage.convert_rounding} to {stage.convert.name} lie so "
+            f"far above them that windows need {bits} bits; at most {MAX_WINDOW_BITS} are allowed"
+        )
 
 
 def add_up(

@@ -37,7 +37,6 @@ import tomli_w
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
-from fpsim.rounding import Rounding
 from fpsim.stages import (
     MAX_WINDOW_BITS,
     PRODUCT_BITS,
@@ -178,13 +177,7 @@ class MacSpec:
             return PRODUCT_BITS + scales
         high = exponents(self.a)[1] + exponents(self.b)[1]
         high += (block.size - 1).bit_length() + scales
-        if block.convert is not None:
-            # A nearest mode at most doubles a term; others lift one of any size to the smallest.
-            least = block.convert.exponent_min - block.convert.mantissa_bits + 1
-            lowest = sum(exponents(s)[0] for s in (self.a_scale, self.b_scale))
-            away = block.convert_rounding in (Rounding.RUP, Rounding.RDN, Rounding.RTO)
-            high = max(high + 1, least - lowest if away else 0)
-        return high
+        return high + (block.convert is not None)  # rounding doubles a term at most
 
     @property
     def term_bits(self) -> int:

@@ -13,7 +13,7 @@ import pytest
 from helpers import float_format, oracle_matmul, unit_of
 from lane_cases import AVX512, operands, runs_as
 
-from fpsim import get_unit
+from fpsim import get_unit, oracle
 from fpsim.rounding import Rounding
 from fpsim.stages import Aligned
 
@@ -184,3 +184,33 @@ def test_joined_windows_at_every_distance(settings: dict[str, Any], kernel: str)
     if kernel == "joined64":
         return
     assert np.array_equal(unit.matmul(a, columns, c), oracle_matmul(unit, a, columns, c))
+
+
+@pytest.mark.parametrize("signed_zero", [True, False])
+def test_opposite_scales_move_the_powers_of_terms_too(signed_zero: bool) -> None:
+    """65504 * 2^127 is no float32, nor is the power of two that it is aligned by."""
+    stage = Aligned(
+        4, 13, float_format("e4m3"), Rounding.RDN, Rounding.RNA, signed_zero=signed_zero
+    )
+    unit = unit_of(stage, "e5m10")
+    rng = np.random.default_rng(5)
+    a, b = (unit.a.encode(rng.normal(size=s)) for s in ((3, 16), (16, 5)))
+    a = np.where(rng.random(a.shape) < 0.5, a, 0x7BFF).astype(a.dtype)
+    args = {"a_scale": np.full((3, 2), 254, np.uint8), "b_scale": np.full((2, 5), 0, np.uint8)}
+    assert unit.plan(a, b, **args).kernel.startswith(("aligned32", "integer32", "window"))
+    np.testing.assert_array_equal(unit.matmul(a, b, **args), unit.matmul(a, b))
+
+
+@pytest.mark.parametrize("into", ["aligned3f4-e8m23", "aligned5f6-e5m10"])
+def test_no_steps_are_added_to_fill_a_turn(into: str) -> None:
+    """Two terms per block, three per step: a step of zeros would cut the accumulator once more."""
+    unit = get_unit(f"e2m1.e8m0.splitxe2m1-block8-into-{into}")
+    rng = np.random.default_rng(3)
+    for k in (8, 16, 24, 64):
+        a = rng.integers(0, 16, (1, k), dtype=np.uint8)
+        b = rng.integers(0, 16, (k, 40), dtype=np.uint8)
+        scale = rng.integers(100, 128, (1, k // 8, 2), dtype=np.uint8)
+        c = unit.result.encode(rng.normal(size=(1, 40)) * np.exp2(rng.integers(-24, 2, (1, 40))))
+        args = {"a_scale": scale, "block": 8}
+        expected = oracle.dot(unit, np.repeat(a, 40, 0), b.T, c[0], np.repeat(scale, 40, 0), block=8)
+        np.testing.assert_array_equal(unit.matmul(a, b, c, **args)[0], expected)

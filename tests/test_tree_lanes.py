@@ -14,7 +14,7 @@ import pytest
 from helpers import DETERMINISTIC, HOST, float_format, oracle_matmul, sweep, unit_of
 from lane_cases import operands, runs_as
 
-from fpsim import get_unit
+from fpsim import get_unit, oracle
 from fpsim.rounding import Rounding
 from fpsim.stages import Chain, Joins, ProductRounding, Tree
 
@@ -361,3 +361,13 @@ def test_subnormal_results_see_what_is_far_below(
     assert "wide" in unit.plan(a, b, c=c, a_scale=scale).kernel
     dots = unit.dot(a[:, None], b.T[None], c, a_scale=scale[:, None])
     assert np.array_equal(unit.matmul(a, b, c, a_scale=scale), dots)
+
+
+def test_saturated_infinities_are_no_small_terms() -> None:
+    unit = get_unit("e2m1xe5m2-tree3-e8m13-rdn-radix4-leaf-rounded-saturate")
+    rng = np.random.default_rng(4)
+    a = rng.integers(0, 16, (1, 16), dtype=np.uint8)
+    b = rng.integers(0, 0x7D, (16, 60), dtype=np.uint8)
+    b[2] = np.where(a[0, 2] & 7, 0x7C, b[2])
+    expected = oracle.dot(unit, np.repeat(a, 60, 0), b.T)
+    np.testing.assert_array_equal(unit.matmul(a, b)[0], expected)

@@ -231,7 +231,6 @@ def test_collapsed_parts_keep_a_sticky_bit() -> None:
         ("e2m1-block32-into-aligned4f55-e8m23", ["fraction_bits: 55", "sums of 32", "69 bits", "62"]),
         ("e5m2-block32-into-aligned4f25-e8m23", ["fraction_bits: 25", "65 bits", "at most 62"]),
         ("e2m1.e8m23-aligned4f56-e8m23", ["fraction_bits: 56", "products of e2m1", "63 bits"]),
-        ("e2m1-block4-to-e5m10-rup-into-aligned4f5-e8m23", ["fraction_bits: 5", "at most 62"]),
     ],
 )
 def test_windows_too_narrow_for_their_terms_are_refused(name: str, words: list[str]) -> None:
@@ -248,6 +247,20 @@ def test_the_widest_window_holds_its_terms() -> None:
     np.testing.assert_array_equal(unit.dot(a, a), oracle.dot(unit, a, a))
     with pytest.raises(FpsimError, match="63 bits"):
         get_unit("e2m1-block32-into-aligned4f49-e8m23")
+
+
+def test_terms_lifted_above_their_window_are_refused() -> None:
+    """2^-100 rounded up to 2^-24 is 2^76 times the power of its scales."""
+    unit = get_unit("e2m1-block4-to-e5m10-rup-into-aligned4f5-e8m23")
+    a = np.full((1, 4), 2, dtype=np.uint8)
+    for exponent, fits in ((-40, True), (-100, False)):
+        scale = np.array([[127 + exponent]], dtype=np.uint8)
+        if fits:
+            args = {"a_scale": scale, "block": 4}
+            np.testing.assert_array_equal(unit.dot(a, a, **args), oracle.dot(unit, a, a, **args))
+            continue
+        with pytest.raises(FpsimError, match="scales: block sums rounded rup to e5m10 lie so far"):
+            unit.dot(a, a, a_scale=scale, block=4)
 
 
 def test_sizing_counts_all_bits() -> None:

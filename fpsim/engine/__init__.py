@@ -41,7 +41,7 @@ from fpsim.engine.wide import by_conversion, plan_wide, plan_wide_blocks
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
 from fpsim.kernels.converted_steps import converted_step
-from fpsim.kernels.tiles import Source, turn
+from fpsim.kernels.tiles import AnyStep, Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
@@ -188,6 +188,8 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
     if plan.step is None or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
+    if _has_empty_steps(plan.step, source, args.a.shape[1]):
+        return ROWS  # adding zeros once more may round, or turn -0 into +0
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
     if not sums_fit or (lane == "float" and float_shift(bounds.a, bounds.b) != 0):
@@ -195,6 +197,13 @@ def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
     why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}; {plan.why}"
     plan = replace(plan, kernel=f"block{stage.size} {plan.kernel}", why=why, source=source)
     return by_bytes(spec, args, plan)
+
+
+def _has_empty_steps(step: AnyStep, source: Source, length: int) -> bool:
+    """Return whether whole turns of the loop over K end in steps without a term."""
+    blocks, per_turn = -(-length // source.size), turn(step, source) // source.size
+    padded = -(-blocks // per_turn) * per_turn * source.quadrants
+    return padded // step.terms > -(-blocks * source.quadrants // step.terms)
 
 
 def _plan_block_terms(
