@@ -162,7 +162,7 @@ class Rows:
             codes = np.ascontiguousarray(codes).reshape(-1, args.length)
             fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
             operands.append(_Operand(codes, scales, fmt, scale_format, spec.splits(name)))
-        return cls(*operands, spec.term_parts)
+        return cls(operands[0], operands[1], spec.term_parts)
 
     @property
     def length(self) -> int:

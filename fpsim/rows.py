@@ -138,6 +138,7 @@ def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
     into, away = stage.into, (Rounding.RUP, Rounding.RDN, Rounding.RTO)
     if not isinstance(into, Aligned) or stage.convert_rounding not in away:
         return
+    assert stage.convert is not None
     used = np.isfinite(values) & (values != 0) & (exponents > aligned.NO_EXPONENT)
     above = np.where(used, np.frexp(np.where(used, values, 1.0))[1] - exponents, 0)
     bits = int(above.max(initial=0)) + into.window_bits - PRODUCT_BITS
@@ -171,8 +172,8 @@ def add_up(
             exponents = np.full(values.shape[:2], aligned.NO_EXPONENT, dtype=np.int32)
         steps = -(-values.shape[1] // stage.products)
         out = np.empty((values.shape[0], min(keep, steps)), dtype=stage.result.dtype)
-        settings = aligned_settings(stage, parts_of(values))
-        bad = aligned.aligned_steps(in_a_row(values), exponents, c, *settings, out)
+        window = aligned_settings(stage, parts_of(values))
+        bad = aligned.aligned_steps(in_a_row(values), exponents, c, *window, out)
     elif isinstance(stage, Tree):
         values = _leaves(stage, values)
         steps = 1 if stage.products is None else -(-values.shape[1] // stage.products)

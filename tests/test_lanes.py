@@ -212,5 +212,7 @@ def test_no_steps_are_added_to_fill_a_turn(into: str) -> None:
         scale = rng.integers(100, 128, (1, k // 8, 2), dtype=np.uint8)
         c = unit.result.encode(rng.normal(size=(1, 40)) * np.exp2(rng.integers(-24, 2, (1, 40))))
         args = {"a_scale": scale, "block": 8}
-        expected = oracle.dot(unit, np.repeat(a, 40, 0), b.T, c[0], np.repeat(scale, 40, 0), block=8)
+        expected = oracle.dot(
+            unit, np.repeat(a, 40, 0), b.T, c[0], np.repeat(scale, 40, 0), block=8
+        )
         np.testing.assert_array_equal(unit.matmul(a, b, c, **args)[0], expected)

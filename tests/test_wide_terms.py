@@ -195,7 +195,11 @@ def test_parts_add_up_and_have_one_sign() -> None:
         exact = Fraction(float(x[r, k])) * Fraction(float(y[r, k]))
         assert sum(map(Fraction, out[r, k].tolist())) == exact
         assert out[r, k, 0] * out[r, k, 1] >= 0
-        assert abs(out[r, k, 0]) <= abs(exact) and abs(out[r, k, 1]) < abs(exact) * 2.0**-52 or not exact
+        assert (
+            abs(out[r, k, 0]) <= abs(exact)
+            and abs(out[r, k, 1]) < abs(exact) * 2.0**-52
+            or not exact
+        )
 
 
 def test_parts_of_blocks() -> None:
@@ -228,7 +232,10 @@ def test_collapsed_parts_keep_a_sticky_bit() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("e2m1-block32-into-aligned4f55-e8m23", ["fraction_bits: 55", "sums of 32", "69 bits", "62"]),
+        (
+            "e2m1-block32-into-aligned4f55-e8m23",
+            ["fraction_bits: 55", "sums of 32", "69 bits", "62"],
+        ),
         ("e5m2-block32-into-aligned4f25-e8m23", ["fraction_bits: 25", "65 bits", "at most 62"]),
         ("e2m1.e8m23-aligned4f56-e8m23", ["fraction_bits: 56", "products of e2m1", "63 bits"]),
     ],

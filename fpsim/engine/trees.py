@@ -96,9 +96,7 @@ def plan_subtree(
         return ROWS
     separate = stage.product is ProductRounding.ROUNDED
     radix = stage.radix * (1 + found.wide)
-    step = tree_step(
-        found.node, size, joins, separate, radix, stage.lanes, found.free, found.wide
-    )
+    step = tree_step(found.node, size, joins, separate, radix, stage.lanes, found.free, found.wide)
     return Plan.lane(step, f"every node: {found.why}", found.constants)
 
 

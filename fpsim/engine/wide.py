@@ -48,9 +48,7 @@ def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
     return _chain(stage, bounds, 1, args, why)
 
 
-def plan_wide_blocks(
-    spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands
-) -> Plan:
+def plan_wide_blocks(spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands) -> Plan:
     """Return the plan of a stage over scaled block sums of more than 53 bits."""
     spans = [used_span(spec, args, name) for name in ("a", "b")]
     carries = (stage.size - 1).bit_length()
@@ -68,10 +66,8 @@ def plan_wide_blocks(
     plan = _chain(into, parts, split.parts, args, why)
     if plan.step is None:
         return ROWS
-    planes = (
-        n * (1 + spec.splits(name)) for n, name in zip(split.counts, ("a", "b"), strict=True)
-    )
-    source = Source(True, stage.size, *planes)
+    planes = [n * (1 + spec.splits(name)) for n, name in zip(split.counts, "ab", strict=True)]
+    source = Source(True, stage.size, planes[0], planes[1])
     return replace(plan, kernel=f"block{stage.size} {plan.kernel}", source=source, split=split)
 
 
