@@ -81,8 +81,9 @@ def pack(
 ) -> Packed:
     """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
 
-    Elements of blocks are in planes by their sign, and with ``split`` by their parts. Where ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their
-    values are times 2^power and 2^-power.
+    Elements of blocks are in planes by their sign, and with ``split`` by their parts. Where
+    ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their values are
+    times 2^power and 2^-power.
     """
     (m, k), n = args.a.shape, args.b.shape[1]
     rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)

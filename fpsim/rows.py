@@ -154,7 +154,8 @@ def add_up(
 ) -> Array:
     """Return up to ``keep`` last codes (R, S) of a stage that adds terms (R, T) to codes (R,).
 
-    Terms of more than 53 bits are their parts (R, T, P): see `fpsim.kernels.parts`. ``random`` has a row of integers per row of terms; any array where nothing is random.
+    Terms of more than 53 bits are their parts (R, T, P): see `fpsim.kernels.parts`. ``random`` has
+    a row of integers per row of terms; any array where nothing is random.
     """
     values = np.ascontiguousarray(values)
     if isinstance(stage, Fixed):
