@@ -121,7 +121,8 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
         found = np.empty((len(parts), rows.a.shape[0], n))
         for g, start in enumerate(parts):
             sums = run_values(spec, plain.cut(start, min(start + size, k)), plan)
-            found[g] = sums * (a_scale[:, g, None] * b_scale[g])
+            with np.errstate(invalid="ignore"):  # zero times infinity is NaN
+                found[g] = sums * (a_scale[:, g, None] * b_scale[g])
         return found, rows.random_integers(1, stage.random_bits)
 
     return _in_row_batches(args, len(parts), terms, partial(_add_exactly, stage), spec)

@@ -121,8 +121,8 @@ def _step(terms, c_code, nodes, limbs, s):
 def tree_steps(terms, c, shape, mode, layout, limits, out):
     """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
 
-    A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come the
-    fields of `TreeSettings`; ``out`` (R, S) receives the codes after the last S steps.
+    A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come
+    the fields of `TreeSettings`; ``out`` (R, S) receives the codes after the last S steps.
     """
     rows, length = terms.shape
     products = shape.products * shape.parts
