@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from fpsim.engine import (
     plan_subtree,
     slices_of,
     subtree_leaves,
+    with_chunks_of_blocks,
+    with_seed,
     without_blocks,
 )
 from fpsim.formats import Format
@@ -33,6 +35,7 @@ from fpsim.lane_operands import pack_values, powers
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
 from fpsim.lowering import exponents_of, values_of
 from fpsim.operands import MatmulOperands
+from fpsim.random_bits import RandomBits, part_of
 from fpsim.rounding import Rounding
 from fpsim.rows import add_terms, dot_codes, encode_exact
 from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
@@ -43,15 +46,18 @@ from fpsim.stages import (
     Chain,
     Chunked,
     Exact,
+    Fixed,
     Joins,
     ProductRounding,
     Stage,
     Tree,
+    random_bits_of,
 )
 
 __all__ = ["matmul_codes"]
 
 Array = NDArray[Any]
+Random = Array | RandomBits | None
 #: Products computed at a time where a matrix product runs as single dot products.
 ROWS_BATCH = 1 << 22
 #: Terms (of chunks or lanes) kept at a time.
@@ -195,18 +201,30 @@ def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
 
 
 def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
+    """Run a product per chunk, then the outer stage; the random integers go along in order."""
+    length = args.a.shape[1]
+    if isinstance(spec.accumulate, Block):
+        spec = with_chunks_of_blocks(spec, length) or spec
     stage = spec.accumulate
     assert isinstance(stage, Chunked)
-    size = stage.chunk(args.a.shape[1])
     inner = replace(spec, accumulate=stage.inner, name="")
-    parts = range(0, args.a.shape[1], size)
-    return _in_row_batches(
-        args,
-        len(parts),
-        lambda rows: np.stack([_values(inner, rows.cut(k, k + size)) for k in parts]),
-        lambda terms, c: _add_terms(stage.outer, terms, inner.result, c),
-        spec,
-    )
+    edges = [*range(0, length, stage.chunk(length)), length]
+    roundings = [inner.roundings(stop - start) for start, stop in pairwise(edges)]
+    taken = [0, *accumulate(roundings)]
+    bits = random_bits_of(stage.outer)
+
+    def terms(rows: MatmulOperands) -> tuple[Array, Random]:
+        found = [
+            _values(inner, rows.cut(*ends).drawing(first, count, inner.random_bits))
+            for ends, first, count in zip(pairwise(edges), taken, roundings, strict=False)
+        ]
+        left = stage.outer.roundings(len(found))
+        return np.stack(found), part_of(rows.random, taken[-1], left, bits)
+
+    def add(made: tuple[Array, Random], c: Array | None) -> Array:
+        return _add_terms(stage.outer, made[0], inner.result, c, made[1])
+
+    return _in_row_batches(args, len(roundings), terms, add, spec)
 
 
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -329,11 +347,45 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     """Return the values of a matrix product's codes, in float32 where lanes have them so."""
     plan = plan_matmul(spec, args)
+    if plan.step is not None and plan.step.seeded and _left(args.random):
+        args = _from_a_word_on(spec, args)
+        plan = plan_matmul(spec, args)
     stage = spec.accumulate
     stage = stage.into if isinstance(stage, Block) else stage
     if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):
         return run_values(spec, args, plan)
     return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
+
+
+def _left(random: Random) -> int:
+    """Return how many integers a seed has before its next whole word."""
+    return random.left if isinstance(random, RandomBits) else 0
+
+
+def _from_a_word_on(spec: MacSpec, args: MatmulOperands) -> MatmulOperands:
+    """Return operands of the same results whose random integers are not a seed's in mid-word.
+
+    A sum that rounds once per term goes on from the word's end, the terms before it being added
+    with an array of integers; any other takes an array.
+    """
+    stage, length = spec.accumulate, args.a.shape[1]
+    into, size = (stage.into, stage.size) if isinstance(stage, Block) else (stage, 1)
+    assert isinstance(into, Chain | Fixed)
+    head = _left(args.random)
+    stop = head * size // spec.quadrants
+    stepwise = not (isinstance(into, Fixed) and into.sums_first)
+    splits = stepwise and stop < length and head % spec.quadrants == 0
+    count = head if splits else spec.roundings(length)
+    integers = args.random_integers(count, spec.random_bits)
+    if not splits:
+        return replace(args, random=integers)
+    assert isinstance(args.random, RandomBits)
+    if isinstance(into, Fixed):  # what goes on is the register
+        into = replace(into, convert=None, convert_rounding=Rounding.RNE)
+    sums = replace(stage, into=into) if isinstance(stage, Block) else into
+    first = replace(args.cut(0, stop), c=args.c, random=integers)
+    c, _ = matmul_codes(replace(spec, accumulate=sums, name=""), first)
+    return replace(args.cut(stop, length), c=c, random=args.random.past(head))
 
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
@@ -343,12 +395,46 @@ def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array |
     return _values(spec, replace(args.every(lane, lanes), c=c))
 
 
-def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Array:
-    """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``."""
+def _add_terms(
+    stage: Stage, terms: Array, fmt: Format, c: Array | None, random: Random = None
+) -> Array:
+    """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``.
+
+    Its random integers are (M, N, roundings), if it takes any.
+    """
+    if isinstance(stage, Chunked):
+        return _add_chunks(stage, terms, fmt, c, random)
     plan = plan_planes(stage, TermBounds.of_format(fmt), terms.shape[0], c)
-    if plan.step is not None and not plan.step.random:
+    if isinstance(random, RandomBits) and (plan.step is None or random.left):
+        random = _integers(random, terms.shape[1:], stage.roundings(len(terms)), stage)
+    if plan.step is not None:
+        if plan.step.random and isinstance(random, RandomBits):
+            plan = with_seed(plan, stage, random.width)
         term_powers = powers(exponents_of(terms, fmt)) if plan.aligns else None
-        return run_planes(stage, plan, terms, term_powers, c)
+        return run_planes(stage, plan, terms, term_powers, c, random)
     rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
     start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
-    return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])
+    integers = random.reshape(len(rows), -1) if isinstance(random, np.ndarray) else None
+    codes = add_terms(stage, rows, exponents_of(rows, fmt), start, integers)
+    return codes.reshape(terms.shape[1:])
+
+
+def _integers(random: RandomBits, shape: tuple[int, ...], count: int, stage: Stage) -> Array:
+    """Return a seed's integers (M, N, ``count``) for a stage."""
+    found = random.integers(int(np.prod(shape)), count, random_bits_of(stage))
+    return found.reshape(*shape, count)
+
+
+def _add_chunks(
+    stage: Chunked, terms: Array, fmt: Format, c: Array | None, random: Random
+) -> Array:
+    """Return the same of a stage that adds chunks of the terms first."""
+    size, taken, found, bits = stage.chunk(len(terms)), 0, [], random_bits_of(stage.inner)
+    for start in range(0, len(terms), size):
+        part = terms[start : start + size]
+        count = stage.inner.roundings(len(part))
+        codes = _add_terms(stage.inner, part, fmt, None, part_of(random, taken, count, bits))
+        found.append(stage.inner.result.decode(codes))
+        taken += count
+    left = part_of(random, taken, stage.outer.roundings(len(found)), random_bits_of(stage.outer))
+    return _add_terms(stage.outer, np.stack(found), stage.inner.result, c, left)

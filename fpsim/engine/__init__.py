@@ -54,6 +54,7 @@ from fpsim.spans import (
 )
 from fpsim.spec import MacSpec
 from fpsim.stages import (
+    MAX_CHUNK,
     Aligned,
     Block,
     Chain,
@@ -77,6 +78,8 @@ __all__ = [
     "plan_subtree",
     "slices_of",
     "subtree_leaves",
+    "with_chunks_of_blocks",
+    "with_seed",
     "without_blocks",
 ]
 
@@ -89,8 +92,9 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
         plan = replace(plan, why=why, redo_zeros=True)
     loads = plan.step is not None and plan.step.random and not plan.step.seeded
-    seeded = loads and isinstance(args.random, RandomBits)
-    return with_seed(plan, spec.accumulate) if seeded else plan
+    if loads and isinstance(args.random, RandomBits):
+        return with_seed(plan, spec.accumulate, args.random.width)
+    return plan
 
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
@@ -104,6 +108,9 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
         return plan_subtrees(stage, product_bounds(spec, args))
+    if isinstance(stage, Block) and isinstance(stage.into, Chunked):
+        chunked = with_chunks_of_blocks(spec, length)
+        return ROWS if chunked is None else _plan(chunked, args)
     if isinstance(stage, Block):
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
@@ -135,6 +142,23 @@ def without_blocks(spec: MacSpec) -> MacSpec | None:
     if not plain or any(isinstance(s, FloatFormat) and s.infinity for s in scales):
         return None
     return replace(spec, accumulate=stage.into, name="")
+
+
+def with_chunks_of_blocks(spec: MacSpec, length: int) -> MacSpec | None:
+    """Return a unit of the same results on ``length`` products whose chunks are cut before blocks.
+
+    Chunks of scaled block sums are chunks of as many blocks, unless they part the sums that a block
+    has per combination of signs: then None.
+    """
+    block = spec.accumulate
+    assert isinstance(block, Block) and isinstance(block.into, Chunked)
+    terms = spec.block_terms(length)
+    size, rest = divmod(min(block.into.chunk(terms), terms), spec.quadrants)
+    if rest or size * block.size > MAX_CHUNK:
+        return None
+    inner = replace(block, into=block.into.inner)
+    chunked = Chunked(inner, block.into.outer, size * block.size)
+    return replace(spec, accumulate=chunked, name="")
 
 
 def _has_zero(spec: MacSpec) -> bool:
@@ -227,7 +251,7 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
     if plan.step is None or sum(bounds.bits) > F64_BITS:
         return ROWS
     if plan.step.random and isinstance(args.random, RandomBits):
-        plan = with_seed(plan, into)
+        plan = with_seed(plan, into, args.random.width)
     assert plan.step is not None
     if str(plan.step.real) == "float" and not held:
         return ROWS
@@ -237,10 +261,28 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
-    size = stage.chunk(args.a.shape[1])
-    inner = plan_matmul(replace(spec, accumulate=stage.inner), args.cut(0, size))
-    count = -(-args.a.shape[1] // size)
-    outer = plan_planes(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
+    length = args.a.shape[1]
+    size = min(stage.chunk(length), length)
+    unit = replace(spec, accumulate=stage.inner, name="")
+    taken = unit.roundings(size)
+    inner = plan_matmul(unit, args.cut(0, size).drawing(0, taken, unit.random_bits))
+    count = -(-length // size)
+    outer = _plan_promotion(stage.outer, TermBounds.of_format(stage.inner.result), count, args)
+    why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
+    return Plan("chunks", why)
+
+
+def _plan_promotion(stage: Stage, terms: TermBounds, count: int, args: MatmulOperands) -> Plan:
+    """Return the plan of adding the results of ``count`` chunks, which may be chunked again."""
+    if not isinstance(stage, Chunked):
+        plan = plan_planes(stage, terms, count, args.c)
+        if plan.step is not None and plan.step.random and isinstance(args.random, RandomBits):
+            return with_seed(plan, stage, args.random.width)
+        return plan
+    size = min(stage.chunk(count), count)
+    inner = _plan_promotion(stage.inner, terms, size, replace(args, c=None))
+    bounds = TermBounds.of_format(stage.inner.result)
+    outer = _plan_promotion(stage.outer, bounds, -(-count // size), args)
     why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
     return Plan("chunks", why)
 
