@@ -20,6 +20,7 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
+    has_zero,
     plan_matmul,
     plan_planes,
     plan_subtree,
@@ -29,7 +30,7 @@ from fpsim.engine import (
     with_seed,
     without_blocks,
 )
-from fpsim.formats import Format
+from fpsim.formats import FloatFormat, Format
 from fpsim.kernels import exact
 from fpsim.lane_operands import pack_values, powers
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
@@ -46,7 +47,6 @@ from fpsim.stages import (
     Chain,
     Chunked,
     Exact,
-    Fixed,
     Joins,
     ProductRounding,
     Stage,
@@ -347,7 +347,7 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     """Return the values of a matrix product's codes, in float32 where lanes have them so."""
     plan = plan_matmul(spec, args)
-    if plan.step is not None and plan.step.seeded and _left(args.random):
+    if plan.step is not None and plan.step.seeded and _begun(args.random):
         args = _from_a_word_on(spec, args)
         plan = plan_matmul(spec, args)
     stage = spec.accumulate
@@ -357,35 +357,50 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
 
 
-def _left(random: Random) -> int:
-    """Return how many integers a seed has before its next whole word."""
-    return random.left if isinstance(random, RandomBits) else 0
+def _begun(random: Random) -> int:
+    """Return how many integers of its first word a seed has behind it."""
+    return random.begun if isinstance(random, RandomBits) else 0
 
 
 def _from_a_word_on(spec: MacSpec, args: MatmulOperands) -> MatmulOperands:
-    """Return operands of the same results whose random integers are not a seed's in mid-word.
+    """Return operands of the same results whose random integers begin with a whole word of a seed.
 
-    A sum that rounds once per term goes on from the word's end, the terms before it being added
-    with an array of integers; any other takes an array.
+    Terms of zero that come first take the integers of that word that are not these operands', and
+    leave a sum from +0 as it is. An array of integers where there are no such terms.
     """
-    stage, length = spec.accumulate, args.a.shape[1]
-    into, size = (stage.into, stage.size) if isinstance(stage, Block) else (stage, 1)
-    assert isinstance(into, Chain | Fixed)
-    head = _left(args.random)
-    stop = head * size // spec.quadrants
-    stepwise = not (isinstance(into, Fixed) and into.sums_first)
-    splits = stepwise and stop < length and head % spec.quadrants == 0
-    count = head if splits else spec.roundings(length)
-    integers = args.random_integers(count, spec.random_bits)
-    if not splits:
-        return replace(args, random=integers)
     assert isinstance(args.random, RandomBits)
-    if isinstance(into, Fixed):  # what goes on is the register
-        into = replace(into, convert=None, convert_rounding=Rounding.RNE)
-    sums = replace(stage, into=into) if isinstance(stage, Block) else into
-    first = replace(args.cut(0, stop), c=args.c, random=integers)
-    c, _ = matmul_codes(replace(spec, accumulate=sums, name=""), first)
-    return replace(args.cut(stop, length), c=c, random=args.random.past(head))
+    begun, stage = args.random.begun, spec.accumulate
+    size = stage.size if isinstance(stage, Block) else 1
+    if begun % spec.quadrants or not has_zero(spec):
+        count = spec.roundings(args.a.shape[1])
+        return replace(args, random=args.random_integers(count, spec.random_bits))
+    return replace(
+        _after_zeros(spec, args, begun // spec.quadrants, size), random=args.random.past(-begun)
+    )
+
+
+def _after_zeros(spec: MacSpec, args: MatmulOperands, blocks: int, size: int) -> MatmulOperands:
+    """Return operands with blocks of products of +0 before the others, in scales in use."""
+    found: dict[str, Any] = {}
+    for axis, name in ((1, "a"), (0, "b")):
+        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
+        found[name] = _before(codes, axis, blocks * size, np.zeros((1, 1), codes.dtype))
+        if scale is not None:
+            fmt: FloatFormat = getattr(spec, f"{name}_scale")
+            whole = np.repeat(scale, getattr(args, f"{name}_block") // size, axis=axis)
+            whole = whole.take(range(-(-codes.shape[axis] // size)), axis=axis)
+            first = scale[:, :1] if axis else scale[:1]
+            one = fmt.encode(1.0, "rtz", "saturate")
+            finite = np.where(np.isfinite(fmt.decode(first)), first, one).astype(scale.dtype)
+            found[f"{name}_scale"] = _before(whole, axis, blocks, finite)
+            found[f"{name}_block"] = size
+    return replace(args, **found)
+
+
+def _before(array: Array, axis: int, count: int, entry: Array) -> Array:
+    """Return an array with ``count`` times an entry before what it has along an axis."""
+    shape = [count if i == axis else n for i, n in enumerate(array.shape)]
+    return np.concatenate([np.broadcast_to(entry, shape), array], axis=axis)
 
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
@@ -405,7 +420,7 @@ def _add_terms(
     if isinstance(stage, Chunked):
         return _add_chunks(stage, terms, fmt, c, random)
     plan = plan_planes(stage, TermBounds.of_format(fmt), terms.shape[0], c)
-    if isinstance(random, RandomBits) and (plan.step is None or random.left):
+    if isinstance(random, RandomBits) and (plan.step is None or random.begun):
         random = _integers(random, terms.shape[1:], stage.roundings(len(terms)), stage)
     if plan.step is not None:
         if plan.step.random and isinstance(random, RandomBits):

@@ -19,6 +19,7 @@ widest of them has.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ __all__ = ["RandomBits", "integers_per_word", "part_of"]
 WORD_BITS = 32
 
 STEP = 0x9E3779B9
+#: Most streams that are kept for the next call.
+KEPT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,15 @@ class RandomBits:
         return replace(self, start=self.start + roundings)
 
     @property
-    def left(self) -> int:
-        """How many integers are left of a word that is begun; streams begin with whole words."""
-        return -self.start % integers_per_word(self.width) if self.start else 0
+    def begun(self) -> int:
+        """How many integers of their first word come before these; streams have whole words."""
+        return self.start % integers_per_word(self.width) if self.start else 0
 
     def streams(self, results: int) -> NDArray[np.uint32]:
         """Return the streams (results,) that kernels count on from, of a start at a whole word."""
-        numbers = np.arange(self.first, self.first + results, dtype=np.uint64).astype(np.uint32)
+        make = _kept_streams if results <= KEPT else _kept_streams.__wrapped__
         words = self.start // integers_per_word(self.width) if self.start else 0
-        return _mixed(_mixed(numbers) ^ np.uint32(self.seed)) + np.uint32(words * STEP % (1 << 32))
+        return make(self.seed, self.first, results) + np.uint32(words * STEP % (1 << 32))
 
     def integers(self, results: int, roundings: int, bits: int) -> NDArray[Any]:
         """Return integers of ``bits`` bits (results, roundings)."""
@@ -99,6 +102,13 @@ def part_of(
         return random.past(start)
     part = random[..., start : start + count]
     return np.ascontiguousarray(part & part.dtype.type((1 << bits) - 1))
+
+
+@lru_cache(maxsize=1)
+def _kept_streams(seed: int, first: int, results: int) -> NDArray[np.uint32]:
+    """Return the streams of results from their first word on; the chunks of a product share them."""
+    numbers = np.arange(first, first + results, dtype=np.uint64).astype(np.uint32)
+    return _mixed(_mixed(numbers) ^ np.uint32(seed))
 
 
 def integers_per_word(bits: int) -> int:

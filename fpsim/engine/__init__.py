@@ -73,6 +73,7 @@ __all__ = [
     "Plan",
     "float_shift",
     "half_shift",
+    "has_zero",
     "plan_matmul",
     "plan_planes",
     "plan_subtree",
@@ -103,7 +104,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     if isinstance(stage, Chunked):
         return _plan_chunks(spec, stage, args)
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
-        if stage.products and length % stage.products and not _has_zero(spec):
+        if stage.products and length % stage.products and not has_zero(spec):
             return ROWS  # a step that is not full is filled with products of zero
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
@@ -161,7 +162,7 @@ def with_chunks_of_blocks(spec: MacSpec, length: int) -> MacSpec | None:
     return replace(spec, accumulate=chunked, name="")
 
 
-def _has_zero(spec: MacSpec) -> bool:
+def has_zero(spec: MacSpec) -> bool:
     """Return whether code 0 of an operand is zero, so that products of codes 0 are."""
     return any(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
 
