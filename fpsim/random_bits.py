@@ -106,7 +106,7 @@ def part_of(
 
 @lru_cache(maxsize=1)
 def _kept_streams(seed: int, first: int, results: int) -> NDArray[np.uint32]:
-    """Return the streams of results from their first word on; the chunks of a product share them."""
+    """Return the streams of results from their first word on, which chunks of one sum share."""
     numbers = np.arange(first, first + results, dtype=np.uint64).astype(np.uint32)
     return _mixed(_mixed(numbers) ^ np.uint32(seed))
 
