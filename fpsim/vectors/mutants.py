@@ -79,13 +79,12 @@ def _runner(shape: Shape, spec: MacSpec) -> Run:
     changed = Shape(spec, shape.k, shape.group)
     if not changed.roundings:
         return lambda columns, c: changed.dot(columns, c)
-    if changed.roundings > shape.roundings:
-        raise FpsimError("random: the mutant rounds more often than the unit")
+    more = max(changed.roundings - shape.roundings, 0)
     fewer = shape.spec.random_bits - spec.random_bits
 
     def run(columns: Columns, c: Codes) -> Codes:
         random = columns["random"][:, : changed.roundings] >> fewer
-        return changed.dot(columns | {"random": random}, c)
+        return changed.dot(columns | {"random": np.pad(random, ((0, 0), (0, more)))}, c)
 
     return run
 
