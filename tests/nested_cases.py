@@ -30,6 +30,7 @@ STAGES: dict[str, Stage] = {
     "inner": Chunked(sr(E4M3, 3), Chain(F32), 4),
     "inner, seeds in mid-word": Chunked(sr(E5M10, 5), Tree(E5M10), 4),
     "outer": Chunked(Chain(E4M3), sr(E5M10, 9), 3),
+    "bytes of wider integers": Chunked(sr(E5M10, 8), sr(E5M10, 10), 4),
     "both": Chunked(sr(E4M3, 4), Exact(E5M10, Rounding.SR, random_bits=11), 5),
     "grids": Chunked(Fixed(12, 0, "saturate", "sr", 6), Fixed(9, 1, "wrap", "sr", 2), parts=4),
     "saturated at the end": Chunked(
@@ -37,6 +38,9 @@ STAGES: dict[str, Stage] = {
     ),
     "chunks of chunks": Chunked(Chunked(sr(E4M3, 3), sr(E5M10, 7), 2), sr(E5M10, 4), 5),
     "results in chunks": Chunked(Chain(E4M3), Chunked(sr(E4M3, 4), Chain(F32), 2), parts=7),
+    "results in chunks in chunks": Chunked(
+        Chain(E4M3), Chunked(sr(E4M3, 4), Chunked(Chain(E5M10), sr(E4M3, 7), 2), 3), 2
+    ),
     "windows in chunks of chunks": Chunked(
         Chunked(Aligned(2, 4, E5M10), Aligned(3, 3, E5M10), 4),
         Chunked(Tree(E4M3), Chain(F32), 2),

@@ -113,6 +113,12 @@ def test_a_trace_names_the_chunks_around_a_node() -> None:
         "chunk1.chunk0.acc", "chunk1.acc",
         "outer.chunk0.acc", "outer.chunk0.acc", "acc",
     ]  # fmt: skip
+    twice = Chunked(Chain(E4M3), Chunked(Chain(E4M3), Chunked(Chain(E4M3), Chain(F32), 2), 1), 2)
+    names = [n.name for n in unit_of(twice).trace([1, 2, 3], [2, 2, 2]).nodes if n.code is not None]
+    assert names == [
+        "chunk0.acc", "chunk0.acc", "chunk1.acc", "outer.chunk0.acc", "outer.chunk1.acc",
+        "outer.outer.chunk0.acc", "outer.outer.chunk0.acc", "acc",
+    ]  # fmt: skip
 
 
 # -- against their parts -------------------------------------------------------------------------

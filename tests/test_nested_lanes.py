@@ -11,8 +11,9 @@ import pytest
 from helpers import oracle_matmul, unit_of
 from nested_cases import E4M3, E5M10, F32, STAGES, Codes, sr
 
-from fpsim import MacUnit, RandomBits
+from fpsim import FloatFormat, MacSpec, MacUnit, RandomBits
 from fpsim.engine import with_chunks_of_blocks
+from fpsim.formats import Subnormals
 from fpsim.stages import Block, Chain, Chunked, Stage, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,6 +77,40 @@ def test_block_sums_by_sign_in_chunks(split: str, size: int) -> None:
     expected = oracle_matmul(unit, **args, random=integers)
     assert np.array_equal(unit.matmul(**args, random=integers), expected)
     assert np.array_equal(unit.matmul(**args, random=bits), expected)
+
+
+@pytest.mark.parametrize("code", [0x7C, 0x7D], ids=["infinite", "nan"])
+@pytest.mark.parametrize("nan_scale", ["nan", "zero"])
+def test_a_chunk_in_mid_word_may_begin_with_any_scale(nan_scale: str, code: int) -> None:
+    """Three chunks of two terms, five integers to a word: what comes before must not show."""
+    block = Block(2, sr(E5M10, 6), nan_scale=nan_scale)  # type: ignore[arg-type]
+    for stage, groups in (
+        (Chunked(block, Chain(F32), 4), 6),
+        (Chunked(block.into, Chain(F32), 4), 12),
+    ):
+        unit = unit_of(stage, a_scale="e5m2")
+        rng = np.random.default_rng(3)
+        a, b = rng.integers(1, 7, (2, 3, 12)).astype(np.uint8)
+        scale = rng.integers(0x38, 0x44, (3, groups)).astype(np.uint8)
+        scale[1, groups // 3] = scale[2, groups // 3 + 1] = code
+        bits = RandomBits(4)
+        integers = bits.integers(9, unit.spec.roundings(12), 6).reshape(3, 3, -1)
+        expected = oracle_matmul(unit, a, b.T, a_scale=scale, random=integers)
+        assert np.array_equal(unit.matmul(a, b.T, a_scale=scale, random=bits), expected)
+
+
+def test_chunks_in_mid_word_without_terms_of_zero() -> None:
+    """Four sums to a block take integers of one word and the next; elements may have no zero."""
+    split, args = case(Chunked(Block(2, sr(E5M10, 6)), Chain(F32), 4), 18, sign_split="both")
+    plain = {name: args[name] for name in ("a", "b", "c")}
+    none = FloatFormat(2, 1, 1, subnormals=Subnormals.NONE)
+    zeroless = MacUnit(MacSpec(none, none, Chunked(sr(E4M3, 6), Chain(F32), 4)))
+    assert (none.decode(np.arange(16)) != 0).all()
+    for unit, given in ((split, args), (zeroless, plain)):
+        bits = RandomBits(4)
+        integers = bits.integers(27, unit.spec.roundings(18), 6).reshape(3, 9, -1)
+        expected = oracle_matmul(unit, **given, random=integers)
+        assert np.array_equal(unit.matmul(**given, random=bits), expected)
 
 
 def test_a_plan_says_how_every_part_runs() -> None:
