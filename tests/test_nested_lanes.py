@@ -101,7 +101,7 @@ def test_a_chunk_in_mid_word_may_begin_with_any_scale(nan_scale: str, code: int)
 
 def test_chunks_in_mid_word_without_terms_of_zero() -> None:
     """Four sums to a block take integers of one word and the next; elements may have no zero."""
-    split, args = case(Chunked(Block(2, sr(E5M10, 6)), Chain(F32), 4), 18, sign_split="both")
+    split, args = case(Chunked(Block(2, sr(E4M3, 6)), Chain(F32), 4), 18, sign_split="both")
     plain = {name: args[name] for name in ("a", "b", "c")}
     none = FloatFormat(2, 1, 1, subnormals=Subnormals.NONE)
     zeroless = MacUnit(MacSpec(none, none, Chunked(sr(E4M3, 6), Chain(F32), 4)))
