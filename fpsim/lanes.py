@@ -231,10 +231,12 @@ def run_planes(
     panels = -(-size // tile.columns)
 
     def paneled(planes: Array) -> Array:
-        out = np.zeros((depth, panels * tile.columns), dtype=dtype)
-        out[:count, :size] = planes.reshape(count, size)
-        split = out.reshape(depth, panels, tile.columns).transpose(1, 0, 2)
-        return np.ascontiguousarray(split)[None]
+        out = np.zeros((1, panels, depth, tile.columns), dtype=dtype)
+        flat, whole = planes.reshape(count, size), size // tile.columns
+        columns = flat[:, : whole * tile.columns].reshape(count, whole, tile.columns)
+        out[0, :whole, :count] = columns.transpose(1, 0, 2)
+        out[0, whole:, :count, : size % tile.columns] = flat[:, whole * tile.columns :]
+        return out
 
     ones = np.ones((1, 1, depth), dtype=dtype)
     none = np.zeros((1, 1, 1), dtype=dtype)

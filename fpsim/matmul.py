@@ -34,7 +34,7 @@ from fpsim.formats import FloatFormat, Format
 from fpsim.kernels import exact
 from fpsim.lane_operands import pack_values, powers
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
-from fpsim.lowering import exponents_of, values_of
+from fpsim.lowering import exponents_of, result_values, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, part_of
 from fpsim.rounding import Rounding
@@ -47,6 +47,7 @@ from fpsim.stages import (
     Chain,
     Chunked,
     Exact,
+    Fixed,
     Joins,
     ProductRounding,
     Stage,
@@ -62,6 +63,8 @@ Random = Array | RandomBits | None
 ROWS_BATCH = 1 << 22
 #: Terms (of chunks or lanes) kept at a time.
 TERMS_BATCH = 1 << 22
+#: Chunks whose results are kept at a time where they are added one after the other.
+SERIAL_CHUNKS = 16
 
 
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
@@ -211,20 +214,35 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
     edges = [*range(0, length, stage.chunk(length)), length]
     roundings = [inner.roundings(stop - start) for start, stop in pairwise(edges)]
     taken = [0, *accumulate(roundings)]
-    bits = random_bits_of(stage.outer)
+    count, bits = len(roundings), random_bits_of(stage.outer)
+    group = min(count, SERIAL_CHUNKS) if _is_serial(stage.outer) else count
 
-    def terms(rows: MatmulOperands) -> tuple[Array, Random]:
-        found = [
-            _values(inner, rows.cut(*ends).drawing(first, count, inner.random_bits))
-            for ends, first, count in zip(pairwise(edges), taken, roundings, strict=False)
-        ]
-        left = stage.outer.roundings(len(found))
-        return np.stack(found), part_of(rows.random, taken[-1], left, bits)
+    def add(rows: MatmulOperands, c: Array | None) -> Array:
+        for start in range(0, count, group):
+            found = [
+                _values(
+                    inner,
+                    rows.cut(edges[i], edges[i + 1]).drawing(
+                        taken[i], roundings[i], inner.random_bits
+                    ),
+                )
+                for i in range(start, min(start + group, count))
+            ]
+            own = stage.outer.roundings(len(found))
+            before = stage.outer.roundings(start) if start else 0
+            random = part_of(rows.random, taken[-1] + before, own, bits)
+            c = _add_terms(stage.outer, np.stack(found), inner.result, c, random)
+        assert c is not None
+        return c
 
-    def add(made: tuple[Array, Random], c: Array | None) -> Array:
-        return _add_terms(stage.outer, made[0], inner.result, c, made[1])
+    return _in_row_batches(args, group, lambda rows: rows, add, spec)
 
-    return _in_row_batches(args, len(roundings), terms, add, spec)
+
+def _is_serial(stage: Stage) -> bool:
+    """Return whether a sum may be made of parts of its terms, each going on from the last code."""
+    if isinstance(stage, Fixed):
+        return stage.convert is None and not stage.sums_first
+    return isinstance(stage, Chain)
 
 
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -354,7 +372,8 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     stage = stage.into if isinstance(stage, Block) else stage
     if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):
         return run_values(spec, args, plan)
-    return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
+    codes = _run(spec, args, plan).astype(spec.result.dtype, copy=False)
+    return result_values(codes, spec.result)
 
 
 def _begun(random: Random) -> int:
@@ -449,7 +468,7 @@ def _add_chunks(
         part = terms[start : start + size]
         count = stage.inner.roundings(len(part))
         codes = _add_terms(stage.inner, part, fmt, None, part_of(random, taken, count, bits))
-        found.append(stage.inner.result.decode(codes))
+        found.append(result_values(codes, stage.inner.result))
         taken += count
     left = part_of(random, taken, stage.outer.roundings(len(found)), random_bits_of(stage.outer))
     return _add_terms(stage.outer, np.stack(found), stage.inner.result, c, left)

@@ -17,7 +17,7 @@ from fpsim.formats import FloatFormat
 from fpsim.grids import MAX_WIDTH, grid_integers
 from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
-from fpsim.lowering import Rows, decoded, exponents_of
+from fpsim.lowering import Rows, decoded, exponents_of, result_values
 from fpsim.operands import DotOperands
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import MacSpec
@@ -143,7 +143,7 @@ def _promoted(
         results.append(add_up(inner, values, exponents, zero, left, 1)[:, 0])
         taken += count
     fmt = stage.inner.result
-    values = fmt.decode(np.stack(results, axis=1).astype(fmt.dtype, copy=False))
+    values = result_values(np.stack(results, axis=1).astype(fmt.dtype, copy=False), fmt)
     return _last_sum(stage.outer, values, exponents_of(values, fmt), random[:, taken:])
 
 
