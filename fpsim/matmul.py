@@ -20,25 +20,23 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
-    has_zero,
     plan_matmul,
-    plan_planes,
     plan_subtree,
     slices_of,
     subtree_leaves,
     with_chunks_of_blocks,
-    with_seed,
     without_blocks,
 )
-from fpsim.formats import FloatFormat, Format
 from fpsim.kernels import exact
-from fpsim.lane_operands import pack_values, powers
+from fpsim.lane_operands import pack_values
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
-from fpsim.lowering import exponents_of, result_values, values_of
+from fpsim.lowering import result_values, values_of
 from fpsim.operands import MatmulOperands
-from fpsim.random_bits import RandomBits, part_of
+from fpsim.padding import begun, from_a_word_on, padded
+from fpsim.planes import add_planes, tree_of
+from fpsim.random_bits import part_of
 from fpsim.rounding import Rounding
-from fpsim.rows import add_terms, dot_codes, encode_exact
+from fpsim.rows import dot_codes, encode_exact
 from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
 from fpsim.spec import MacSpec
 from fpsim.stages import (
@@ -49,7 +47,6 @@ from fpsim.stages import (
     Exact,
     Fixed,
     Joins,
-    ProductRounding,
     Stage,
     Tree,
     random_bits_of,
@@ -58,7 +55,6 @@ from fpsim.stages import (
 __all__ = ["matmul_codes"]
 
 Array = NDArray[Any]
-Random = Array | RandomBits | None
 #: Products computed at a time where a matrix product runs as single dot products.
 ROWS_BATCH = 1 << 22
 #: Terms (of chunks or lanes) kept at a time.
@@ -231,7 +227,7 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
             own = stage.outer.roundings(len(found))
             before = stage.outer.roundings(start) if start else 0
             random = part_of(rows.random, taken[-1] + before, own, bits)
-            c = _add_terms(stage.outer, np.stack(found), inner.result, c, random)
+            c = add_planes(stage.outer, np.stack(found), inner.result, c, random)
         assert c is not None
         return c
 
@@ -261,7 +257,7 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
         starts = [rows.c if leaf and lane == 0 else None for lane in range(stage.lanes)]
         return np.stack([_lane(inner, rows, i, stage.lanes, c) for i, c in enumerate(starts)])
 
-    return _in_row_batches(args, stage.lanes, sums, partial(_tree_of, tree), spec)
+    return _in_row_batches(args, stage.lanes, sums, partial(tree_of, tree), spec)
 
 
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -276,7 +272,7 @@ def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
             step,
             -(-step.a.shape[1] // subtree_leaves(stage)),
             lambda rows: _subtrees(spec, stage, rows),
-            lambda terms, c: _tree_of(stage, terms, c),
+            lambda terms, c: tree_of(stage, terms, c),
             spec,
         ),
     )
@@ -298,56 +294,18 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     return np.stack(results)
 
 
-def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
-    """Return the codes (M, N) of a tree whose leaves (T, M, N) are results of subtrees."""
-    leaves = subtree_leaves(stage)
-    tree = replace(stage, product=ProductRounding.FUSED, products=None)
-    bounds = TermBounds.of_format(stage.format)
-
-    def node(planes: Array, joins: str, c: Array | None) -> Array:
-        plan = plan_subtree(tree, bounds, len(planes), joins)
-        assert plan.step is not None
-        return run_planes(tree, plan, planes, None, c)
-
-    while len(terms) > leaves:
-        parts = [terms[i : i + leaves] for i in range(0, len(terms), leaves)]
-        terms = stage.format.decode(np.stack([node(part, NO_ADDEND, None) for part in parts]))
-    joins = NO_ADDEND if stage.addend is Joins.LEAF else str(stage.addend)
-    return node(terms, joins, c)
-
-
 def _in_steps(
     spec: MacSpec, stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]
 ) -> Array:
     """Run a tree step by step, the result of one being the addend of the next."""
     length = args.a.shape[1]
     size = length if stage.products is None else stage.products
-    args, length = _padded(spec, args, -length % size), -(-length // size) * size
+    args, length = padded(spec, args, -length % size), -(-length // size) * size
     c = args.c
     for start in range(0, length, size):
         c = run(replace(args.cut(start, min(start + size, length)), c=c))
     assert c is not None
     return c
-
-
-def _padded(spec: MacSpec, args: MatmulOperands, more: int) -> MatmulOperands:
-    """Return operands with ``more`` products of +0 at the end of K."""
-    if not more:
-        return args
-    found: dict[str, Any] = {}
-    for axis, name in ((1, "a"), (0, "b")):
-        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
-        found[name] = _extended(codes, axis, more, 0)
-        if scale is not None:
-            groups = -(-(codes.shape[axis] + more) // getattr(args, f"{name}_block"))
-            one = int(getattr(spec, f"{name}_scale").encode(1.0, "rtz", "saturate"))
-            found[f"{name}_scale"] = _extended(scale, axis, groups - scale.shape[axis], one)
-    return replace(args, **found)
-
-
-def _extended(array: Array, axis: int, more: int, value: Any) -> Array:
-    widths = [(0, more if i == axis else 0) for i in range(array.ndim)]
-    return np.pad(array, widths, constant_values=value)
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
@@ -365,8 +323,8 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     """Return the values of a matrix product's codes, in float32 where lanes have them so."""
     plan = plan_matmul(spec, args)
-    if plan.step is not None and plan.step.seeded and _begun(args.random):
-        args = _from_a_word_on(spec, args)
+    if plan.step is not None and plan.step.seeded and begun(args.random):
+        args = from_a_word_on(spec, args)
         plan = plan_matmul(spec, args)
     stage = spec.accumulate
     stage = stage.into if isinstance(stage, Block) else stage
@@ -376,99 +334,8 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     return result_values(codes, spec.result)
 
 
-def _begun(random: Random) -> int:
-    """Return how many integers of its first word a seed has behind it."""
-    return random.begun if isinstance(random, RandomBits) else 0
-
-
-def _from_a_word_on(spec: MacSpec, args: MatmulOperands) -> MatmulOperands:
-    """Return operands of the same results whose random integers begin with a whole word of a seed.
-
-    Terms of zero that come first take the integers of that word that are not these operands', and
-    leave a sum from +0 as it is. An array of integers where there are no such terms.
-    """
-    assert isinstance(args.random, RandomBits)
-    begun, stage = args.random.begun, spec.accumulate
-    size = stage.size if isinstance(stage, Block) else 1
-    if begun % spec.quadrants or not has_zero(spec):
-        count = spec.roundings(args.a.shape[1])
-        return replace(args, random=args.random_integers(count, spec.random_bits))
-    return replace(
-        _after_zeros(spec, args, begun // spec.quadrants, size), random=args.random.past(-begun)
-    )
-
-
-def _after_zeros(spec: MacSpec, args: MatmulOperands, blocks: int, size: int) -> MatmulOperands:
-    """Return operands with blocks of products of +0 before the others, in scales in use."""
-    found: dict[str, Any] = {}
-    for axis, name in ((1, "a"), (0, "b")):
-        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
-        found[name] = _before(codes, axis, blocks * size, np.zeros((1, 1), codes.dtype))
-        if scale is not None:
-            fmt: FloatFormat = getattr(spec, f"{name}_scale")
-            whole = np.repeat(scale, getattr(args, f"{name}_block") // size, axis=axis)
-            whole = whole.take(range(-(-codes.shape[axis] // size)), axis=axis)
-            first = scale[:, :1] if axis else scale[:1]
-            one = fmt.encode(1.0, "rtz", "saturate")
-            finite = np.where(np.isfinite(fmt.decode(first)), first, one).astype(scale.dtype)
-            found[f"{name}_scale"] = _before(whole, axis, blocks, finite)
-            found[f"{name}_block"] = size
-    return replace(args, **found)
-
-
-def _before(array: Array, axis: int, count: int, entry: Array) -> Array:
-    """Return an array with ``count`` times an entry before what it has along an axis."""
-    shape = [count if i == axis else n for i, n in enumerate(array.shape)]
-    return np.concatenate([np.broadcast_to(entry, shape), array], axis=axis)
-
-
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
     """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from ``c``."""
     if lane >= args.a.shape[1]:
         return np.zeros((args.a.shape[0], args.b.shape[1]))
     return _values(spec, replace(args.every(lane, lanes), c=c))
-
-
-def _add_terms(
-    stage: Stage, terms: Array, fmt: Format, c: Array | None, random: Random = None
-) -> Array:
-    """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``.
-
-    Its random integers are (M, N, roundings), if it takes any.
-    """
-    if isinstance(stage, Chunked):
-        return _add_chunks(stage, terms, fmt, c, random)
-    plan = plan_planes(stage, TermBounds.of_format(fmt), terms.shape[0], c)
-    if isinstance(random, RandomBits) and (plan.step is None or random.begun):
-        random = _integers(random, terms.shape[1:], stage.roundings(len(terms)), stage)
-    if plan.step is not None:
-        if plan.step.random and isinstance(random, RandomBits):
-            plan = with_seed(plan, stage, random.width)
-        term_powers = powers(exponents_of(terms, fmt)) if plan.aligns else None
-        return run_planes(stage, plan, terms, term_powers, c, random)
-    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
-    start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
-    integers = random.reshape(len(rows), -1) if isinstance(random, np.ndarray) else None
-    codes = add_terms(stage, rows, exponents_of(rows, fmt), start, integers)
-    return codes.reshape(terms.shape[1:])
-
-
-def _integers(random: RandomBits, shape: tuple[int, ...], count: int, stage: Stage) -> Array:
-    """Return a seed's integers (M, N, ``count``) for a stage."""
-    found = random.integers(int(np.prod(shape)), count, random_bits_of(stage))
-    return found.reshape(*shape, count)
-
-
-def _add_chunks(
-    stage: Chunked, terms: Array, fmt: Format, c: Array | None, random: Random
-) -> Array:
-    """Return the same of a stage that adds chunks of the terms first."""
-    size, taken, found, bits = stage.chunk(len(terms)), 0, [], random_bits_of(stage.inner)
-    for start in range(0, len(terms), size):
-        part = terms[start : start + size]
-        count = stage.inner.roundings(len(part))
-        codes = _add_terms(stage.inner, part, fmt, None, part_of(random, taken, count, bits))
-        found.append(result_values(codes, stage.inner.result))
-        taken += count
-    left = part_of(random, taken, stage.outer.roundings(len(found)), random_bits_of(stage.outer))
-    return _add_terms(stage.outer, np.stack(found), stage.inner.result, c, left)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fpsim.errors import FpsimError
 
-__all__ = ["RandomBits", "integers_per_word", "part_of"]
+__all__ = ["Random", "RandomBits", "integers_per_word", "part_of"]
 
 WORD_BITS = 32
 
@@ -89,9 +89,11 @@ class RandomBits:
         return integers.reshape(results, -1)[:, place : place + roundings]
 
 
-def part_of(
-    random: NDArray[Any] | RandomBits | None, start: int, count: int, bits: int
-) -> NDArray[Any] | RandomBits | None:
+#: Random integers (..., roundings), or a seed that makes them, or none.
+Random = NDArray[Any] | RandomBits | None
+
+
+def part_of(random: Random, start: int, count: int, bits: int) -> Random:
     """Return the ``count`` random integers of each result from number ``start`` on, low bits only.
 
     An array is (..., roundings), its integers possibly wider than ``bits``.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import oracle_matmul, unit_of
+from helpers import oracle_matmul, sweep, unit_of
 from nested_cases import E4M3, E5M10, F32, STAGES, Codes, sr
 
 from fpsim import FloatFormat, MacSpec, MacUnit, RandomBits
@@ -111,6 +111,34 @@ def test_chunks_in_mid_word_without_terms_of_zero() -> None:
         integers = bits.integers(27, unit.spec.roundings(18), 6).reshape(3, 9, -1)
         expected = oracle_matmul(unit, **given, random=integers)
         assert np.array_equal(unit.matmul(**given, random=bits), expected)
+
+
+@pytest.mark.parametrize(
+    ("products", "radix", "settings"),
+    sweep(
+        [
+            (size, radix, {"addend": addend, "product": product})
+            for size, radix in ((None, 2), (70, 3))
+            for addend in ("root", "leaf", "fused")
+            for product in ("fused", "rounded")
+        ],
+        quick=[(70, 3, {"addend": "leaf", "product": "rounded"})],
+    ),
+)
+def test_more_chunks_than_a_tree_unrolls(
+    products: int | None, radix: int, settings: dict[str, Any]
+) -> None:
+    """130 results: two steps of 70 leaves, the last one filled with zeros, or one of all."""
+    tree = Tree(E4M3, products=products, radix=radix, **settings)
+    unit = unit_of(Chunked(Chain(E5M10), tree, 2))
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 16, (3, 259)), rng.integers(0, 16, (259, 4))
+    c = E4M3.encode(rng.normal(size=(3, 4)) * 8)
+    for addend in (None, c):
+        expected = unit.dot(a[:, None], b.T[None], addend)
+        assert np.array_equal(unit.matmul(a, b, addend), expected)
+    assert np.array_equal(expected[:1, :1], oracle_matmul(unit, a[:1], b[:, :1], c[:1, :1]))
+    assert "promoted: subtrees (of " in unit.plan(a, b).why
 
 
 def test_a_plan_says_how_every_part_runs() -> None:

@@ -35,7 +35,14 @@ from fpsim.engine.plan import (
     float_shift,
     half_shift,
 )
-from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
+from fpsim.engine.trees import (
+    NO_ADDEND,
+    plan_subtree,
+    plan_subtrees,
+    plan_tree,
+    subtree_leaves,
+    with_addend,
+)
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
 from fpsim.kernels.converted_steps import converted_step
@@ -79,6 +86,7 @@ __all__ = [
     "plan_subtree",
     "slices_of",
     "subtree_leaves",
+    "with_addend",
     "with_chunks_of_blocks",
     "with_seed",
     "without_blocks",
@@ -190,6 +198,8 @@ def plan_planes(
     """Return the same for terms that come as values, which no power of two moves."""
     if isinstance(stage, Chain):
         return plan_chain(stage, terms, count, start, halves=half_shift(terms.a, terms.b) == 0)
+    if isinstance(stage, Tree) and (stage.products or count) > MAX_UNROLLED and stage.lanes == 1:
+        return plan_subtrees(stage, with_addend(stage, terms))
     return plan_terms(stage, terms, count, start)
 
 
