@@ -20,11 +20,11 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
+    chunks_of_blocks,
     plan_matmul,
     plan_subtree,
     slices_of,
     subtree_leaves,
-    with_chunks_of_blocks,
     without_blocks,
 )
 from fpsim.kernels import exact
@@ -201,10 +201,11 @@ def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
 
 def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run a product per chunk, then the outer stage; the random integers go along in order."""
-    length = args.a.shape[1]
     if isinstance(spec.accumulate, Block):
-        spec = with_chunks_of_blocks(spec, length) or spec
-    stage = spec.accumulate
+        chunked, args = chunks_of_blocks(spec, args)
+        assert chunked is not None
+        spec = chunked
+    stage, length = spec.accumulate, args.a.shape[1]
     assert isinstance(stage, Chunked)
     inner = replace(spec, accumulate=stage.inner, name="")
     edges = [*range(0, length, stage.chunk(length)), length]

@@ -66,7 +66,7 @@ def test_matrix_products_equal_the_oracle(name: str, k: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("split", ["a", "both"])
+@pytest.mark.parametrize("split", ["a", "b", "both"])
 def test_block_sums_by_sign_in_chunks(split: str, size: int) -> None:
     """Chunks of two sums are whole blocks of one split operand; others cut blocks."""
     stage = Block(4, Chunked(sr(E4M3, 3), sr(E5M10, 4), size))
@@ -77,6 +77,7 @@ def test_block_sums_by_sign_in_chunks(split: str, size: int) -> None:
     expected = oracle_matmul(unit, **args, random=integers)
     assert np.array_equal(unit.matmul(**args, random=integers), expected)
     assert np.array_equal(unit.matmul(**args, random=bits), expected)
+    assert unit.plan(**args, random=bits).kernel == "chunks"
 
 
 @pytest.mark.parametrize("code", [0x7C, 0x7D], ids=["infinite", "nan"])

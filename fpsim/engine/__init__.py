@@ -49,6 +49,7 @@ from fpsim.kernels.converted_steps import converted_step
 from fpsim.kernels.tiles import Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
+from fpsim.quadrants import without_split
 from fpsim.random_bits import RandomBits
 from fpsim.rounding import Overflow
 from fpsim.spans import (
@@ -78,6 +79,7 @@ __all__ = [
     "F64_BITS",
     "NO_ADDEND",
     "Plan",
+    "chunks_of_blocks",
     "float_shift",
     "half_shift",
     "has_zero",
@@ -118,8 +120,8 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
             return _plan_tree_lanes(spec, stage, args)
         return plan_subtrees(stage, product_bounds(spec, args))
     if isinstance(stage, Block) and isinstance(stage.into, Chunked):
-        chunked = with_chunks_of_blocks(spec, length)
-        return ROWS if chunked is None else _plan(chunked, args)
+        chunked, given = chunks_of_blocks(spec, args)
+        return ROWS if chunked is None else _plan(chunked, given)
     if isinstance(stage, Block):
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
@@ -168,6 +170,16 @@ def with_chunks_of_blocks(spec: MacSpec, length: int) -> MacSpec | None:
     inner = replace(block, into=block.into.inner)
     chunked = Chunked(inner, block.into.outer, size * block.size)
     return replace(spec, accumulate=chunked, name="")
+
+
+def chunks_of_blocks(spec: MacSpec, args: MatmulOperands) -> tuple[MacSpec | None, MatmulOperands]:
+    """Return what `with_chunks_of_blocks` does, with operands whose blocks are not parted."""
+    chunked = with_chunks_of_blocks(spec, args.a.shape[1])
+    split = without_split(spec, args) if chunked is None and spec.quadrants > 1 else None
+    if split is None:
+        return chunked, args
+    spec, args = split
+    return with_chunks_of_blocks(spec, args.a.shape[1]), args
 
 
 def has_zero(spec: MacSpec) -> bool:
