@@ -11,10 +11,11 @@ import pytest
 from helpers import oracle_matmul, sweep, unit_of
 from nested_cases import E4M3, E5M10, F32, STAGES, Codes, sr
 
-from fpsim import FloatFormat, MacSpec, MacUnit, RandomBits
+from fpsim import FloatFormat, MacSpec, MacUnit, Overflow, RandomBits
 from fpsim.engine import with_chunks_of_blocks
 from fpsim.formats import Subnormals
-from fpsim.stages import Block, Chain, Chunked, Stage, Tree
+from fpsim.matmul import SERIAL_CHUNKS
+from fpsim.stages import Block, Chain, Chunked, Fixed, Stage, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,6 +64,30 @@ def test_matrix_products_equal_the_oracle(name: str, k: int) -> None:
         return
     part = args | {n: args[n][1:] for n in ("a", "c", "a_scale")}
     assert np.array_equal(unit.matmul(**part, random=RandomBits(9).after(9)), expected[1:])
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        sr(E4M3, 5),
+        Fixed(10, 0, "saturate", "sr", 3),
+        Fixed(8, 0, "saturate", overflow_at="end"),
+        Fixed(8, 0, "saturate", convert=E4M3),
+    ],
+    ids=lambda stage: stage.short_name,
+)
+def test_more_results_than_are_kept_at_a_time(outer: Stage) -> None:
+    """A serial sum goes on from its last code, with its next integer; others get all results."""
+    inner = Chain(E4M3, overflow=Overflow.SATURATE)
+    unit, args = case(Chunked(inner, outer, 2), 83)
+    random = {}
+    if unit.spec.random_bits:
+        random = {"random": RandomBits(3).integers(27, 42, unit.spec.random_bits).reshape(3, 9, 42)}
+    assert SERIAL_CHUNKS < 42
+    expected = oracle_matmul(unit, **args, **random)
+    assert np.array_equal(unit.matmul(**args, **random), expected)
+    if random:
+        assert np.array_equal(unit.matmul(**args, random=RandomBits(3)), expected)
 
 
 @pytest.mark.parametrize("size", [2, 3])
