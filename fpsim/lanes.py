@@ -114,8 +114,10 @@ class _Job:
             found.append(np.ldexp(self._run(None, None, (reals, _NO_INTEGERS)), last))
         return np.stack(found)
 
-    def _parameters(self) -> tuple[Array, Array]:
-        return _parameters(self.stage, self.step, self.dtype, self.constants, self.conversion)
+    def _parameters(self, random: Array | RandomBits | None) -> tuple[Array, Array]:
+        seeded = random.width if isinstance(random, RandomBits) else 0
+        settings = self.stage, self.step, self.dtype, self.constants, self.conversion
+        return _parameters(*settings, seeded)
 
     def _run(
         self,
@@ -128,7 +130,7 @@ class _Job:
         c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
         if start is not None:
             c[:m, :n] = start
-        reals, integers = parameters or self._parameters()
+        reals, integers = parameters or self._parameters(random)
         half = str(self.step.real) == "half"
         if half:
             c, reals = half_bits(c), half_bits(reals)
@@ -216,10 +218,12 @@ def run_planes(
     terms: Array,
     term_powers: Array | None,
     c: Array | None,
+    random: Array | RandomBits | None = None,
 ) -> Array:
     """Return the codes (M, N) of a stage that adds terms (T, M, N).
 
-    A stage that aligns them by exponents takes 2^e of each (`Plan.aligns`).
+    A stage that aligns them by exponents takes 2^e of each (`Plan.aligns`); one that rounds at
+    random, integers (M, N, roundings).
     """
     step = plan.step
     assert step is not None
@@ -231,10 +235,12 @@ def run_planes(
     panels = -(-size // tile.columns)
 
     def paneled(planes: Array) -> Array:
-        out = np.zeros((depth, panels * tile.columns), dtype=dtype)
-        out[:count, :size] = planes.reshape(count, size)
-        split = out.reshape(depth, panels, tile.columns).transpose(1, 0, 2)
-        return np.ascontiguousarray(split)[None]
+        out = np.zeros((1, panels, depth, tile.columns), dtype=dtype)
+        flat, whole = planes.reshape(count, size), size // tile.columns
+        columns = flat[:, : whole * tile.columns].reshape(count, whole, tile.columns)
+        out[0, :whole, :count] = columns.transpose(1, 0, 2)
+        out[0, whole:, :count, : size % tile.columns] = flat[:, whole * tile.columns :]
+        return out
 
     ones = np.ones((1, 1, depth), dtype=dtype)
     none = np.zeros((1, 1, 1), dtype=dtype)
@@ -248,7 +254,9 @@ def run_planes(
         packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), plan.constants)
-    return job.codes(None if c is None else c.reshape(1, size)).reshape(shape)
+    if isinstance(random, np.ndarray):
+        random = random.reshape(1, size, -1)
+    return job.codes(None if c is None else c.reshape(1, size), random).reshape(shape)
 
 
 def _parameters(
@@ -257,8 +265,9 @@ def _parameters(
     dtype: Any,
     constants: Mapping[str, float],
     conversion: Chain | None = None,
+    seeded: int = 0,
 ) -> tuple[Array, Array]:
-    """Return the step's run-time parameters as arrays."""
+    """Return the step's run-time parameters as arrays; ``seeded``: bits of a seed's integers."""
     width = np.int32 if dtype == np.float32 else np.int64
     if not step.reals and not step.integers:
         return np.zeros(1, dtype=dtype), np.zeros(1, dtype=width)
@@ -272,10 +281,10 @@ def _parameters(
             "random_places": np.ldexp(1.0, stage.random_bits),
             "per_random_place": np.ldexp(1.0, -stage.random_bits),
         }
-        integers = _random_parameters(stage.random_bits, 0)
+        integers = _random_parameters(stage.random_bits, 0, seeded)
         integers |= {"least": stage.initial.min_integer, "most": stage.initial.max_integer}
     else:
-        reals, integers = _rounding_parameters(stage, step, dtype)
+        reals, integers = _rounding_parameters(stage, step, dtype, seeded)
     if isinstance(stage, Aligned):
         for more in (_window_parameters(stage, dtype), _container_parameters(stage)):
             reals, integers = reals | more[0], integers | more[1]
@@ -303,7 +312,7 @@ def _lane_layout(dtype: Any) -> tuple[int, int]:
 
 
 def _rounding_parameters(
-    stage: Chain | Exact | Aligned | Tree, step: AnyStep, dtype: Any
+    stage: Chain | Exact | Aligned | Tree, step: AnyStep, dtype: Any, seeded: int = 0
 ) -> tuple[dict[str, float], dict[str, int]]:
     fmt = stage.format
     assert stage.overflow is not None
@@ -336,20 +345,22 @@ def _rounding_parameters(
         "parity": exponent_is_last & (lane_bias + fmt.exponent_min - 1),
         "subnormal_parity": exponent_is_last,
     }
-    return reals, integers | _random_parameters(random_bits, shift - random_bits)
+    return reals, integers | _random_parameters(random_bits, shift - random_bits, seeded)
 
 
-def _random_parameters(bits: int, place: int) -> dict[str, int]:
+def _random_parameters(bits: int, place: int, seeded: int) -> dict[str, int]:
     """Return the parameters of random integers that stand ``place`` bits up in a lane.
 
-    What would stand below the lane's last bit meets nothing there.
+    What would stand below the lane's last bit meets nothing there. They may be the low bits of a
+    seed's integers, which have ``seeded`` bits.
     """
+    width = seeded or bits
     return {
         "random_place": max(place, 0),
         "random_drop": max(-place, 0),
-        "random_bits": bits,
+        "random_bits": width,
         "random_mask": (1 << bits) - 1,
-        "random_count": integers_per_word(bits) if bits else 0,
+        "random_count": integers_per_word(width) if width else 0,
     }
 
 

@@ -10,15 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.codec import look_up
 from fpsim.kernels.parts import block_parts, product_parts
 from fpsim.operands import DotOperands
-from fpsim.spec import MacSpec
+from fpsim.spec import F64_BITS, MacSpec
 from fpsim.stages import Block, NanScale
 
-__all__ = ["Rows", "compact", "decoded", "exponents_of", "value_table", "values_of"]
+__all__ = [
+    "Rows",
+    "compact",
+    "decoded",
+    "exponents_of",
+    "result_values",
+    "value_table",
+    "values_of",
+]
 
 Array = NDArray[Any]
 #: Bits of the widest format that gets a table of all of its values.
@@ -61,6 +70,25 @@ def _entries(codes: Array, table: Array) -> Array:
     out = np.empty(codes.shape, dtype=table.dtype)
     look_up(codes.reshape(-1), table, out.reshape(-1))
     return out
+
+
+def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of a chunk's results, which are terms of another sum.
+
+    Raises:
+        FpsimError: an integer of a wide register that float64 does not hold.
+    """
+    values: NDArray[np.float64] = fmt.decode(codes)
+    if isinstance(fmt, FixedFormat) and fmt.width > F64_BITS + 1:
+        integers = fmt.integers(codes)
+        with np.errstate(invalid="ignore"):  # what is rounded up to 2^63
+            again = integers.astype(np.float64).astype(np.int64)
+        if (again != integers).any():
+            raise FpsimError(
+                f"accumulate.inner: the sum of a chunk needs more than {F64_BITS} significant bits "
+                f"of {fmt.name}, and terms have no more; a conversion at its end rounds it"
+            )
+    return values
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,23 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
+    chunks_of_blocks,
     plan_matmul,
-    plan_planes,
     plan_subtree,
     slices_of,
     subtree_leaves,
     without_blocks,
 )
-from fpsim.formats import Format
 from fpsim.kernels import exact
-from fpsim.lane_operands import pack_values, powers
+from fpsim.lane_operands import pack_values
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
-from fpsim.lowering import exponents_of, values_of
+from fpsim.lowering import result_values, values_of
 from fpsim.operands import MatmulOperands
+from fpsim.padding import begun, from_a_word_on, padded
+from fpsim.planes import add_planes, tree_of
+from fpsim.random_bits import part_of
 from fpsim.rounding import Rounding
-from fpsim.rows import add_terms, dot_codes, encode_exact
+from fpsim.rows import dot_codes, encode_exact
 from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
 from fpsim.spec import MacSpec
 from fpsim.split_operands import split_values
@@ -44,10 +46,11 @@ from fpsim.stages import (
     Chain,
     Chunked,
     Exact,
+    Fixed,
     Joins,
-    ProductRounding,
     Stage,
     Tree,
+    random_bits_of,
 )
 
 __all__ = ["matmul_codes"]
@@ -57,6 +60,8 @@ Array = NDArray[Any]
 ROWS_BATCH = 1 << 22
 #: Terms (of chunks or lanes) kept at a time.
 TERMS_BATCH = 1 << 22
+#: Chunks whose results are kept at a time where they are added one after the other.
+SERIAL_CHUNKS = 16
 
 
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
@@ -201,18 +206,46 @@ def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
 
 
 def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
-    stage = spec.accumulate
+    """Run a product per chunk, then the outer stage; the random integers go along in order."""
+    if isinstance(spec.accumulate, Block):
+        chunked, args = chunks_of_blocks(spec, args)
+        assert chunked is not None
+        spec = chunked
+    stage, length = spec.accumulate, args.a.shape[1]
     assert isinstance(stage, Chunked)
-    size = stage.chunk(args.a.shape[1])
     inner = replace(spec, accumulate=stage.inner, name="")
-    parts = range(0, args.a.shape[1], size)
-    return _in_row_batches(
-        args,
-        len(parts),
-        lambda rows: np.stack([_values(inner, rows.cut(k, k + size)) for k in parts]),
-        lambda terms, c: _add_terms(stage.outer, terms, inner.result, c),
-        spec,
-    )
+    edges = [*range(0, length, stage.chunk(length)), length]
+    roundings = [inner.roundings(stop - start) for start, stop in pairwise(edges)]
+    taken = [0, *accumulate(roundings)]
+    count, bits = len(roundings), random_bits_of(stage.outer)
+    group = min(count, SERIAL_CHUNKS) if _is_serial(stage.outer) else count
+
+    def add(rows: MatmulOperands, c: Array | None) -> Array:
+        for start in range(0, count, group):
+            found = [
+                _values(
+                    inner,
+                    rows.cut(edges[i], edges[i + 1]).drawing(
+                        taken[i], roundings[i], inner.random_bits
+                    ),
+                )
+                for i in range(start, min(start + group, count))
+            ]
+            own = stage.outer.roundings(len(found))
+            before = stage.outer.roundings(start) if start else 0
+            random = part_of(rows.random, taken[-1] + before, own, bits)
+            c = add_planes(stage.outer, np.stack(found), inner.result, c, random)
+        assert c is not None
+        return c
+
+    return _in_row_batches(args, group, lambda rows: rows, add, spec)
+
+
+def _is_serial(stage: Stage) -> bool:
+    """Return whether a sum may be made of parts of its terms, each going on from the last code."""
+    if isinstance(stage, Fixed):
+        return stage.convert is None and not stage.sums_first
+    return isinstance(stage, Chain)
 
 
 def _run_tree_lanes(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -231,7 +264,7 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
         starts = [rows.c if leaf and lane == 0 else None for lane in range(stage.lanes)]
         return np.stack([_lane(inner, rows, i, stage.lanes, c) for i, c in enumerate(starts)])
 
-    return _in_row_batches(args, stage.lanes, sums, partial(_tree_of, tree), spec)
+    return _in_row_batches(args, stage.lanes, sums, partial(tree_of, tree), spec)
 
 
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
@@ -246,7 +279,7 @@ def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
             step,
             -(-step.a.shape[1] // subtree_leaves(stage)),
             lambda rows: _subtrees(spec, stage, rows),
-            lambda terms, c: _tree_of(stage, terms, c),
+            lambda terms, c: tree_of(stage, terms, c),
             spec,
         ),
     )
@@ -268,56 +301,18 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     return np.stack(results)
 
 
-def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:
-    """Return the codes (M, N) of a tree whose leaves (T, M, N) are results of subtrees."""
-    leaves = subtree_leaves(stage)
-    tree = replace(stage, product=ProductRounding.FUSED, products=None)
-    bounds = TermBounds.of_format(stage.format)
-
-    def node(planes: Array, joins: str, c: Array | None) -> Array:
-        plan = plan_subtree(tree, bounds, len(planes), joins)
-        assert plan.step is not None
-        return run_planes(tree, plan, planes, None, c)
-
-    while len(terms) > leaves:
-        parts = [terms[i : i + leaves] for i in range(0, len(terms), leaves)]
-        terms = stage.format.decode(np.stack([node(part, NO_ADDEND, None) for part in parts]))
-    joins = NO_ADDEND if stage.addend is Joins.LEAF else str(stage.addend)
-    return node(terms, joins, c)
-
-
 def _in_steps(
     spec: MacSpec, stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]
 ) -> Array:
     """Run a tree step by step, the result of one being the addend of the next."""
     length = args.a.shape[1]
     size = length if stage.products is None else stage.products
-    args, length = _padded(spec, args, -length % size), -(-length // size) * size
+    args, length = padded(spec, args, -length % size), -(-length // size) * size
     c = args.c
     for start in range(0, length, size):
         c = run(replace(args.cut(start, min(start + size, length)), c=c))
     assert c is not None
     return c
-
-
-def _padded(spec: MacSpec, args: MatmulOperands, more: int) -> MatmulOperands:
-    """Return operands with ``more`` products of +0 at the end of K."""
-    if not more:
-        return args
-    found: dict[str, Any] = {}
-    for axis, name in ((1, "a"), (0, "b")):
-        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
-        found[name] = _extended(codes, axis, more, 0)
-        if scale is not None:
-            groups = -(-(codes.shape[axis] + more) // getattr(args, f"{name}_block"))
-            one = int(getattr(spec, f"{name}_scale").encode(1.0, "rtz", "saturate"))
-            found[f"{name}_scale"] = _extended(scale, axis, groups - scale.shape[axis], one)
-    return replace(args, **found)
-
-
-def _extended(array: Array, axis: int, more: int, value: Any) -> Array:
-    widths = [(0, more if i == axis else 0) for i in range(array.ndim)]
-    return np.pad(array, widths, constant_values=value)
 
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
@@ -335,11 +330,15 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
 def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     """Return the values of a matrix product's codes, in float32 where lanes have them so."""
     plan = plan_matmul(spec, args)
+    if plan.step is not None and plan.step.seeded and begun(args.random):
+        args = from_a_word_on(spec, args)
+        plan = plan_matmul(spec, args)
     stage = spec.accumulate
     stage = stage.into if isinstance(stage, Block) else stage
     if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):
         return run_values(spec, args, plan)
-    return spec.result.decode(_run(spec, args, plan).astype(spec.result.dtype, copy=False))
+    codes = _run(spec, args, plan).astype(spec.result.dtype, copy=False)
+    return result_values(codes, spec.result)
 
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
@@ -347,14 +346,3 @@ def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array |
     if lane >= args.a.shape[1]:
         return np.zeros((args.a.shape[0], args.b.shape[1]))
     return _values(spec, replace(args.every(lane, lanes), c=c))
-
-
-def _add_terms(stage: Stage, terms: Array, fmt: Format, c: Array | None) -> Array:
-    """Return codes (M, N) of a stage that adds terms (T, M, N), which are values of ``fmt``."""
-    plan = plan_planes(stage, TermBounds.of_format(fmt), terms.shape[0], c)
-    if plan.step is not None and not plan.step.random:
-        term_powers = powers(exponents_of(terms, fmt)) if plan.aligns else None
-        return run_planes(stage, plan, terms, term_powers, c)
-    rows = np.ascontiguousarray(terms.reshape(terms.shape[0], -1).T, dtype=np.float64)
-    start = np.zeros(rows.shape[0], stage.initial.dtype) if c is None else c.reshape(-1)
-    return add_terms(stage, rows, exponents_of(rows, fmt), start).reshape(terms.shape[1:])

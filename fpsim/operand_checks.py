@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def random_bits_of(
     if random is None:
         raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
     if isinstance(random, RandomBits):
-        return random
+        return replace(random, width=spec.random_bits)
     array = check_codes(random, FixedFormat(spec.random_bits, signed=False), "random")
     try:
         return np.broadcast_to(array, (*shape, count))

@@ -29,7 +29,7 @@ from fpsim.operand_checks import (
     random_integers_of,
     scale_codes,
 )
-from fpsim.random_bits import RandomBits
+from fpsim.random_bits import RandomBits, part_of
 from fpsim.spec import MAX_OPERAND_BITS, MacSpec
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
@@ -244,6 +244,10 @@ class MatmulOperands:
             a_scale=None if self.a_scale is None else self.a_scale[part],
             random=_rows_of(self.random, part, self.b.shape[1]),
         )
+
+    def drawing(self, start: int, roundings: int, bits: int) -> MatmulOperands:
+        """Return the same with some of the random integers, their low ``bits`` bits."""
+        return replace(self, random=part_of(self.random, start, roundings, bits))
 
     def random_integers(self, roundings: int, bits: int) -> Array | None:
         """Return the random integers (M, N, roundings) as an array."""

@@ -6,6 +6,7 @@ A stage maps rows of terms to codes; composite stages make the next stage's term
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fpsim.formats import FloatFormat
 from fpsim.grids import MAX_WIDTH, grid_integers
 from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
-from fpsim.lowering import Rows, decoded, exponents_of
+from fpsim.lowering import Rows, decoded, exponents_of, result_values
 from fpsim.operands import DotOperands
 from fpsim.parts import in_a_row, parts_of, parts_on_grid, to_odd
 from fpsim.rounding import Overflow, Rounding
@@ -70,7 +71,8 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
     if 0 in args.shape:
         return np.empty((*args.shape, 0), dtype=spec.result.dtype)
     c = np.ascontiguousarray(args.c.reshape(-1))
-    codes = _run(spec, spec.accumulate, Rows.of(spec, args), c, random_rows(args), keep)
+    stage, terms, exponents, random = outer_terms(spec, Rows.of(spec, args), random_rows(args))
+    codes = add_up(stage, terms, exponents, c, random, keep)
     return codes.astype(spec.result.dtype, copy=False).reshape(*args.shape, -1)
 
 
@@ -81,47 +83,92 @@ def random_rows(args: DotOperands) -> Array:
     return args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
 
 
-def outer_terms(spec: MacSpec, rows: Rows) -> tuple[Stage, Array, Array | None]:
-    """Return the stage that makes the result, its terms (R, T) and their alignment exponents.
+def outer_terms(
+    spec: MacSpec, rows: Rows, random: Array = _NO_RANDOM
+) -> tuple[Stage, Array, Array | None, Array]:
+    """Return the sum that makes the result, its terms (R, T), their alignment exponents, and the
+    random integers (R, ...) that are left for it.
 
     The terms are products, scaled block sums or the results of chunks.
     """
-    return _terms(spec, spec.accumulate, rows)
+    return _terms(spec, spec.accumulate, rows, random)
 
 
-def _terms(spec: MacSpec, stage: Stage, rows: Rows) -> tuple[Stage, Array, Array | None]:
+def _terms(
+    spec: MacSpec, stage: Stage, rows: Rows, random: Array
+) -> tuple[Stage, Array, Array | None, Array]:
     if isinstance(stage, Block):
         values, exponents = rows.block_terms(stage)
         if stage.convert is not None:
             values = _through(values, stage.convert, stage.convert_rounding)
             _check_lifted(stage, values, exponents)
-        return stage.into, values, exponents
+        return _last_sum(stage.into, values, exponents, random)
     if isinstance(stage, Chunked):
-        return stage.outer, *_chunk_terms(spec, stage, rows)
+
+        def part(start: int, stop: int, own: Array) -> tuple[Stage, Array, Array | None, Array]:
+            return _terms(spec, stage.inner, rows.cut(start, stop), own)
+
+        return _promoted(stage, rows.length, spec.quadrants, random, part)
     aligns = isinstance(stage, Aligned) and not stage.normalised
-    return stage, rows.products(), rows.product_exponents() if aligns else None
+    return stage, rows.products(), rows.product_exponents() if aligns else None, random
 
 
-def _run(spec: MacSpec, stage: Stage, rows: Rows, c: Array, random: Array, keep: int) -> Array:
-    return add_up(*_terms(spec, stage, rows), c, random, keep)
+def _last_sum(
+    stage: Stage, values: Array, exponents: Array, random: Array
+) -> tuple[Stage, Array, Array | None, Array]:
+    """Return the sum that ends a stage over terms (R, T), with its own; chunks are summed."""
+    if not isinstance(stage, Chunked):
+        return stage, values, exponents, _own_bits(stage, random)
+
+    def part(start: int, stop: int, own: Array) -> tuple[Stage, Array, Array | None, Array]:
+        return _last_sum(stage.inner, values[:, start:stop], exponents[:, start:stop], own)
+
+    return _promoted(stage, values.shape[1], 1, random, part)
 
 
-def _chunk_terms(spec: MacSpec, stage: Chunked, rows: Rows) -> tuple[Array, Array]:
-    size = stage.chunk(rows.length)
-    zero = np.zeros(rows.a.codes.shape[0], dtype=stage.inner.initial.dtype)
-    results = []
-    for start in range(0, rows.length, size):
-        part = rows.cut(start, min(start + size, rows.length))
-        results.append(_run(spec, stage.inner, part, zero, _NO_RANDOM, 1)[:, 0])
+def _promoted(
+    stage: Chunked,
+    length: int,
+    quadrants: int,
+    random: Array,
+    part: Callable[[int, int, Array], tuple[Stage, Array, Array | None, Array]],
+) -> tuple[Stage, Array, Array | None, Array]:
+    """Sum the chunks of ``length`` terms and return the sum over their results, as `outer_terms`.
+
+    ``part(start, stop, random)`` returns the sum that makes the result of a chunk.
+    """
+    results, size, taken = [], stage.chunk(length), 0
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        count = stage.inner.roundings(stop - start, quadrants)
+        own = _own_bits(stage.inner, random[:, taken : taken + count])
+        inner, values, exponents, left = part(start, stop, own)
+        zero = np.zeros(values.shape[0], dtype=stage.inner.initial.dtype)
+        results.append(add_up(inner, values, exponents, zero, left, 1)[:, 0])
+        taken += count
     fmt = stage.inner.result
-    values = fmt.decode(np.stack(results, axis=1).astype(fmt.dtype, copy=False))
-    return values, exponents_of(values, fmt)
+    values = result_values(np.stack(results, axis=1).astype(fmt.dtype, copy=False), fmt)
+    return _last_sum(stage.outer, values, exponents_of(values, fmt), random[:, taken:])
 
 
-def add_terms(stage: Stage, values: Array, exponents: Array, c: Array) -> Array:
-    """Return the result codes (R,) of a stage that adds rows of terms (R, T) to codes (R,)."""
+def _own_bits(stage: Stage, random: Array) -> Array:
+    """Return random integers as a sum takes them: their low bits; stages of others take all."""
+    if isinstance(stage, Block | Chunked):
+        return random
+    bits = getattr(stage, "random_bits", 0)
+    return np.ascontiguousarray(random & ((1 << bits) - 1)) if bits else _NO_RANDOM
+
+
+def add_terms(
+    stage: Stage, values: Array, exponents: Array, c: Array, random: Array | None = None
+) -> Array:
+    """Return the result codes (R,) of a sum of rows of terms (R, T) onto codes (R,).
+
+    ``random`` has a row of integers per row of terms, where the stage rounds at random.
+    """
     start = np.ascontiguousarray(c)
-    return add_up(stage, values, exponents, start, _NO_RANDOM, 1)[:, -1]
+    given = _NO_RANDOM if random is None else np.ascontiguousarray(random, dtype=np.int64)
+    return add_up(stage, values, exponents, start, given, 1)[:, -1]
 
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
@@ -152,7 +199,7 @@ def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
 def add_up(
     stage: Stage, values: Array, exponents: Array | None, c: Array, random: Array, keep: int
 ) -> Array:
-    """Return up to ``keep`` last codes (R, S) of a stage that adds terms (R, T) to codes (R,).
+    """Return up to ``keep`` last codes (R, S) of a sum that adds terms (R, T) to codes (R,).
 
     Terms of more than 53 bits are their parts (R, T, P): see `fpsim.kernels.parts`. ``random`` has
     a row of integers per row of terms; any array where nothing is random.

@@ -161,14 +161,14 @@ class _Tally:
         """Look at some dot products."""
         rows = Rows.of(spec, args)
         start = np.ascontiguousarray(args.c.reshape(-1))
-        stage, terms, exponents = outer_terms(spec, rows)
+        stage, terms, exponents, random = outer_terms(spec, rows, random_rows(args))
         terms = np.ascontiguousarray(terms)
         ideal = np.ascontiguousarray(_exact_terms(spec, rows, terms))
         first = spec.initial.decode(start).astype(np.float64)
         if not np.isfinite(ideal).all() or not np.isfinite(first).all():
             raise FpsimError("operands: a NaN or an infinity has no partial sums")
         self._partial_sums(ideal, first)
-        codes = self._steps(stage, terms, exponents, start, random_rows(args))
+        codes = self._steps(stage, terms, exponents, start, random)
         self._errors(spec.result.decode(codes).astype(np.float64), ideal, first)
 
     def _steps(
@@ -309,8 +309,10 @@ def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, 
 
 def _exact_terms(spec: MacSpec, rows: Rows, terms: Array) -> Array:
     """Return what a unit without any rounding would add, given the terms that the unit adds."""
-    if isinstance(spec.accumulate, Chunked) or (spec.block and spec.block.convert):
-        return rows.products() if spec.block is None else rows.block_terms(spec.block)[0]
+    block = spec.block
+    rounded = block is not None and (block.convert is not None or isinstance(block.into, Chunked))
+    if rounded or isinstance(spec.accumulate, Chunked):
+        return rows.products() if block is None else rows.block_terms(block)[0]
     return terms
 
 

@@ -42,12 +42,13 @@ from fpsim.stages import (
     PRODUCT_BITS,
     Aligned,
     Block,
-    Chunked,
     Stage,
+    block_in,
     check_keys,
     format_in,
     from_table,
     parse_short_name,
+    random_bits_of,
     to_table,
 )
 
@@ -227,25 +228,23 @@ class MacSpec:
     @property
     def block(self) -> Block | None:
         """The stage that sums blocks of unscaled products, if there is one."""
-        stage = self.accumulate
-        stage = stage.inner if isinstance(stage, Chunked) else stage
-        return stage if isinstance(stage, Block) else None
+        return block_in(self.accumulate)
 
     def roundings(self, length: int) -> int:
-        """Return how many random integers a dot product of ``length`` products takes."""
-        stage = self.accumulate
-        if isinstance(stage, Block):
-            return stage.roundings(self.block_terms(length))
-        return stage.roundings(length)
+        """Return how many random integers a dot product of ``length`` products takes.
+
+        They are used in the order in which the roundings happen; see `Chunked`.
+        """
+        return self.accumulate.roundings(length, self.quadrants)
 
     @property
     def random_bits(self) -> int:
-        """Bits of each random integer; 0 for a unit that takes none."""
-        stages: list[Any] = [self.accumulate]
-        for stage in stages:
-            stages += [getattr(stage, n) for n in ("inner", "outer", "into") if hasattr(stage, n)]
-        widths = {stage.random_bits for stage in stages if getattr(stage, "random_bits", 0)}
-        return max(widths, default=0)
+        """Bits of each random integer; 0 for a unit that takes none.
+
+        Of stages with different numbers of random bits it is the largest: the others take the low
+        bits of their integers.
+        """
+        return random_bits_of(self.accumulate)
 
     @property
     def quadrants(self) -> int:

@@ -35,7 +35,7 @@ class MacUnit:
     Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
     along K; see `fpsim.operands`. With stochastic rounding every call takes ``random``: integers of
     ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K) for `matmul`
-    (last axis 1 for an exact unit).
+    (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
     """
 
     spec: MacSpec
@@ -97,9 +97,9 @@ class MacUnit:
     ) -> NDArray[Any]:
         """Return the accumulator codes (..., S) after every step; arguments as in `dot`.
 
-        A step is a product for chain and fixed stages, N terms for aligned and tree ones, a chunk,
-        or a scaled block sum. An exact unit has one result, so its last axis is 1; so has a
-        conversion at the end.
+        A step is a product for chain and fixed stages, N terms for aligned and tree ones, the
+        result of a chunk (an outermost one, where chunks are chunked again), or a scaled block sum.
+        An exact unit has one result, so its last axis is 1; so has a conversion at the end.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
         return step_codes(self.spec, args, args.length)

@@ -143,23 +143,33 @@ def sums(stochastic: bool = True) -> st.SearchStrategy[Stage]:
     )
 
 
+def terms_adders(stochastic: bool = True) -> st.SearchStrategy[Stage]:
+    """Any stage that adds terms which others make; one in four is chunked itself."""
+    plain = sums(stochastic)
+    return st.one_of(plain, plain, plain, chunked_stages(st.deferred(terms_adders), few=True))
+
+
 @st.composite
 def block_stages(draw: st.DrawFn, stochastic: bool = True) -> Block:
     """Any valid block stage, of small blocks."""
     convert = draw(st.one_of(st.none(), accumulators()))
     more = {} if convert is None else {"convert_rounding": draw(deterministic())}
-    into = draw(sums(stochastic))
+    into = draw(terms_adders() if stochastic else sums(False))
     return Block(draw(st.sampled_from([1, 2, 4])), into, convert,
                  nan_scale=draw(st.sampled_from(NanScale)), **more)  # fmt: skip
 
 
 @st.composite
-def chunked_stages(draw: st.DrawFn) -> Chunked:
-    """Any valid chunked stage."""
-    inner = draw(st.one_of(sums(False), sums(False), block_stages(False)))
-    size = draw(st.one_of(st.none(), st.sampled_from([4, 8])))
+def chunked_stages(
+    draw: st.DrawFn, inner: st.SearchStrategy[Stage] | None = None, few: bool = False
+) -> Chunked:
+    """Any valid chunked stage, to any depth; ``few``: of few terms, of any number."""
+    if inner is None:
+        inner = st.one_of(sums(), sums(), block_stages(), chunked_stages())
+    sizes = [1, 2, 3] if few else [4, 8]
+    size = draw(st.one_of(st.none(), st.sampled_from(sizes)))
     parts = draw(st.integers(1, 4)) if size is None else None
-    return Chunked(inner, draw(sums(False)), size, parts)
+    return Chunked(draw(inner), draw(terms_adders()), size, parts)
 
 
 def all_stages() -> st.SearchStrategy[Stage]:

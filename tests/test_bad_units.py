@@ -91,15 +91,31 @@ STAGES: dict[str, tuple[str, list[str]]] = {
         f"[accumulate.inner.into]\n{CHAIN}",
         [".size: 24 is not a multiple of the block of 16"],
     ),
-    "chunks of chunks": (
-        f'kind = "chunked"\nsize = 8\n{OUTER}[accumulate.inner]\nkind = "chunked"\nsize = 4\n'
-        f"[accumulate.inner.inner]\n{CHAIN}[accumulate.inner.outer]\n{CHAIN}",
-        [".inner: ", "not a stage that a chunk can have"],
+    "chunks of chunks of half a block": (
+        f'kind = "chunked"\nsize = 24\n{OUTER}[accumulate.inner]\nkind = "chunked"\nparts = 2\n'
+        f"[accumulate.inner.inner]\n{BLOCK}[accumulate.inner.inner.into]\n{CHAIN}"
+        f"[accumulate.inner.outer]\n{CHAIN}",
+        [".size: 24 is not a multiple of the block of 16"],
     ),
-    "stochastic chunks": (
-        f'kind = "chunked"\nsize = 8\n{OUTER}[accumulate.inner]\n{CHAIN}'
-        'rounding = "sr"\nrandom_bits = 4',
-        ["rounding: 'sr' inside a chunked stage"],
+    "blocks of the results of chunks": (
+        f'kind = "chunked"\nsize = 4\n{INNER}[accumulate.outer]\n{BLOCK}'
+        f"[accumulate.outer.into]\n{CHAIN}",
+        [".outer: ", "is not a stage that adds chunks"],
+    ),
+    "chunks of blocks of the results of chunks": (
+        f'kind = "chunked"\nsize = 4\n{INNER}[accumulate.outer]\nkind = "chunked"\nsize = 16\n'
+        f"[accumulate.outer.inner]\n{BLOCK}[accumulate.outer.inner.into]\n{CHAIN}"
+        f"[accumulate.outer.outer]\n{CHAIN}",
+        [".outer: a block stage sums products", "nothing that adds chunks has any"],
+    ),
+    "blocks of block sums in chunks": (
+        f'{BLOCK}[accumulate.into]\nkind = "chunked"\nsize = 16\n[accumulate.into.inner]\n{BLOCK}'
+        f"[accumulate.into.inner.into]\n{CHAIN}[accumulate.into.outer]\n{CHAIN}",
+        [".into: a block stage sums products", "nothing that adds block sums has any"],
+    ),
+    "stochastic chunks without bits": (
+        f'kind = "chunked"\nsize = 8\n{OUTER}[accumulate.inner]\n{CHAIN}rounding = "sr"',
+        [".inner.random_bits: 0 with rounding 'sr'"],
     ),
     "register too wide to saturate at the end": (
         'kind = "fixed"\nwidth = 53\nlsb = 0\noverflow = "saturate"\noverflow_at = "end"',
@@ -180,9 +196,9 @@ def test_what_is_not_finished_names_everything_that_it_may_become(name: str) -> 
 def test_a_misplaced_stage_is_named_by_its_kind() -> None:
     chain = Chain(F32)
     with pytest.raises(FpsimError) as error:
-        Block(4, Chunked(chain, chain, 4))
-    allowed = "allowed: chain, exact, fixed, aligned, tree"
-    assert str(error.value) == f"into: chunked is not a stage that adds block sums; {allowed}"
+        Block(4, Block(4, chain))
+    allowed = "allowed: chain, exact, fixed, aligned, tree, chunked"
+    assert str(error.value) == f"into: block is not a stage that adds block sums; {allowed}"
 
 
 def call(unit: Any, how: str, a: Any, b: Any, **more: Any) -> Any:

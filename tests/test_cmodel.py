@@ -23,6 +23,8 @@ pytestmark = [
 
 FLAGS = ["-std=c99", "-O1", "-pedantic", "-Wall", "-Wextra", "-Werror"]
 SANITIZE = ["-fsanitize=undefined", "-fno-sanitize-recover"]
+#: Chunks of chunks whose three sums take 3, 6 and 5 bits of their random integers.
+NESTED = "e2m1-chunked5-of-chunked2-of-chain-e4m3-sr3-into-fixed12q2-sr6-into-exact-e5m10-sr5"
 UNITS = [
     "e2m1-chain-e5m10",
     "e2m1-fixed24q2",
@@ -34,6 +36,7 @@ UNITS = [
     "e2m1-chain-e4m3fn-sr6",
     "e2m1-fixed12q0-sr1-saturate",
     "e5m2-block4-into-chain-e8m23",
+    NESTED,
 ]
 SLOW = [
     "e2m1-chain-e4m3fn-rdn-rounded",
@@ -45,6 +48,8 @@ SLOW = [
     "e2m1-block8-into-chain-e8m23",
     "e2m1-block8-into-chain-e5m2-sr7",
     "e5m2-exact-e3m2-sr5",
+    "e2m1.e5m2.split-block2-into-split3-of-chain-e5m2-sr7-into-chunked2-of-tree-e8m7-into-chain-e8m23",
+    "e2m1-split2-of-block4-into-chunked3-of-aligned4f9-e8m7-into-chain-e4m3-sr2-into-exact-e8m7-sr9",
     "e4m3fn-fixed20q4-sr12",
     "e2m1.ue4m3fn-block4-to-e5m10-nanzero-into-aligned2f9-e8m7",
     "e5m2.e8m23.split-block4-into-chain-e8m7",

@@ -13,9 +13,9 @@ from fpsim.cmodel.stages import StageWriter
 from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat
 from fpsim.spec import MacSpec, exponents
-from fpsim.stages import Aligned
+from fpsim.stages import Aligned, stages_of
 from fpsim.unit import MacUnit
-from fpsim.vectors.shape import Shape, stages_of
+from fpsim.vectors.shape import Shape
 
 __all__ = ["CFiles", "export_c"]
 

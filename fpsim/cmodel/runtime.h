@@ -186,11 +186,15 @@ static inline int @round_up(int half, int rest, int odd, int neg, int mode) {
   }
 }
 
-/* The random integer of a stochastic rounding: each takes the next one. */
+/* The random integer of a stochastic rounding: each takes the low bits of the next one. */
 #if @RANDOM_BITS
 static @THREAD const uint64_t *@random;
-static inline uint64_t @next_random(int mode) { return mode == @SR ? *@random++ : 0; }
+static @THREAD int @own_bits; /* as many as the stage at work has */
+static inline uint64_t @next_random(int mode) {
+  return mode == @SR ? *@random++ & (((uint64_t)1 << @own_bits) - 1) : 0;
+}
 #else
+enum { @own_bits = 0 };
 static inline uint64_t @next_random(int mode) {
   (void)mode;
   return 0;
@@ -200,9 +204,9 @@ static inline uint64_t @next_random(int mode) {
 /* Stochastic rounding of what is below bit `cut`: up when floor(f 2^n) + random >= 2^n. */
 static inline int @random_up(const uint32_t *w, int cut, uint64_t random) {
   uint64_t steps = 0;
-  for (int i = cut - 1; i >= cut - @RANDOM_BITS; i--)
+  for (int i = cut - 1; i >= cut - @own_bits; i--)
     steps = steps << 1 | (i >= 0 && i < 32 * @LIMBS ? w[i / 32] >> (i % 32) & 1 : 0);
-  return steps + random >= (uint64_t)1 << @RANDOM_BITS;
+  return steps + random >= (uint64_t)1 << @own_bits;
 }
 
 static inline uint64_t @beyond(int neg, int infinite, const @fmt *f, int mode, int overflow) {

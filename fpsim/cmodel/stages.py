@@ -6,8 +6,9 @@ Names carry ``@`` where the exported header has its prefix.
 
 from __future__ import annotations
 
-from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
-from fpsim.rounding import Overflow, Rounding
+from fpsim.cmodel.constants import constant_of, mode_of, overflow_of
+from fpsim.formats import Format
+from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
 from fpsim.stages import (
     Addend,
@@ -23,27 +24,19 @@ from fpsim.stages import (
     ProductRounding,
     Stage,
     Tree,
+    block_in,
 )
 
 __all__ = ["StageWriter"]
 
-_OVERFLOWS = {
-    Overflow.SATURATE: "@SATURATE",
-    Overflow.INF: "@TO_INF",
-    Overflow.NAN: "@TO_NAN",
-    Overflow.WRAP: "@WRAP",
-}
-_NANS = {NanCodes.NONE: 0, NanCodes.IEEE: 1, NanCodes.TOP: 2, NanCodes.NEGATIVE_ZERO: 3}
-_ROWS = {Subnormals.GRADUAL: 0, Subnormals.NONE: 1, Subnormals.FLUSH: 2}
 
-
-def _mode(rounding: Rounding) -> str:
-    return f"@{rounding.upper()}"
-
-
-def _overflow(overflow: Overflow | None) -> str:
-    assert overflow is not None
-    return _OVERFLOWS[overflow]
+def _chunk_size(stage: Chunked) -> str:
+    """Return how many of ``n`` terms a chunk has, in C; see `Chunked.chunk`."""
+    if stage.parts is None:
+        return str(stage.size)
+    block = block_in(stage.inner)
+    step = 1 if block is None else block.size
+    return f"(n + {stage.parts * step} - 1) / {stage.parts * step} * {step}"
 
 
 class StageWriter:
@@ -63,11 +56,13 @@ class StageWriter:
     def constants(self) -> str:
         """Return the formats as constants."""
         return "".join(
-            f"/* {fmt.name} */\nstatic const @fmt {name} = {_constant(fmt)};\n"
+            f"/* {fmt.name} */\nstatic const @fmt {name} = {constant_of(fmt)};\n"
             for fmt, name in self.formats.items()
         )
 
-    def _function(self, name: str, what: str, body: str) -> str:
+    def _function(self, name: str, what: str, body: str, random_bits: int = 0) -> str:
+        if random_bits:
+            body = f"  @own_bits = {random_bits};\n{body}"
         head = f"static inline uint64_t {name}(const @num *t, int n, uint64_t c) {{\n"
         self.functions.append(f"/* {what} */\n{head}{body}}}\n")
         return name
@@ -76,6 +71,8 @@ class StageWriter:
 
     def terms(self, stage: Stage, label: str) -> str:
         """Write a stage that adds terms and return its function's name."""
+        if isinstance(stage, Chunked):
+            return self._chunks_of_terms(stage, label)
         if isinstance(stage, Aligned):
             return self._aligned(stage, label)
         if isinstance(stage, Tree):
@@ -87,13 +84,13 @@ class StageWriter:
         else:
             assert isinstance(stage, Chain)
             body = self._chain(stage)
-        return self._function(f"@{label}", stage.equation, body)
+        return self._function(f"@{label}", stage.equation, body, stage.random_bits)
 
     def _chain(self, stage: Chain) -> str:
         fmt, mode, over = (
             self.format(stage.format),
-            _mode(stage.rounding),
-            _overflow(stage.overflow),
+            mode_of(stage.rounding),
+            overflow_of(stage.overflow),
         )
         term = "t[i]"
         if stage.product is ProductRounding.ROUNDED:
@@ -114,37 +111,37 @@ class StageWriter:
         return f"""  @sum s;
   @sum_add(&s, @decode(c, {fmt}), {rdn}, 1);
   for (int i = 0; i < n; i++) @sum_add(&s, t[i], {rdn}, 0);
-  return @encode(&s, {fmt}, {_mode(stage.rounding)}, {_overflow(stage.overflow)}, 1);
+  return @encode(&s, {fmt}, {mode_of(stage.rounding)}, {overflow_of(stage.overflow)}, 1);
 """
 
     def _fixed(self, stage: Fixed) -> str:
-        fit = f"@sum_fit(&s, {stage.lsb}, {stage.width}, {_overflow(stage.overflow)});"
+        fit = f"@sum_fit(&s, {stage.lsb}, {stage.width}, {overflow_of(stage.overflow)});"
         early, late = f"\n    {fit}", ""
         if stage.overflow_at is OverflowAt.END:
             early, late = "", f"  {fit}\n"
         end = f"""  return @bits(s.w, {stage.lsb} - @LOW, {stage.width});
 """
         if stage.convert is not None:
-            over = _overflow(stage.convert.default_overflow)
+            over = overflow_of(stage.convert.default_overflow)
             end = f"""  s.neg = (int)(s.w[@LIMBS - 1] >> 31);
-  return @encode(&s, {self.format(stage.convert)}, {_mode(stage.convert_rounding)}, {over}, 1);
+  return @encode(&s, {self.format(stage.convert)}, {mode_of(stage.convert_rounding)}, {over}, 1);
 """
         return f"""  @sum s;
   @sum_add(&s, @decode(c, {self.format(stage.initial)}), 0, 1);
   for (int i = 0; i < n; i++) {{
-    @sum_add(&s, @grid(t[i], {stage.lsb}, {_mode(stage.rounding)}), 0, 0);{early}
+    @sum_add(&s, @grid(t[i], {stage.lsb}, {mode_of(stage.rounding)}), 0, 0);{early}
   }}
 {late}{end}"""
 
     def _aligned(self, stage: Aligned, label: str) -> str:
         fmt, outer = self.format(stage.format), self.format(stage.result)
-        over = _overflow(stage.overflow)
+        over = overflow_of(stage.overflow)
         assert stage.nan is not None or stage.result.nan_code is None
         shift = stage.result.mantissa_bits - stage.format.mantissa_bits
         rdn = int(stage.rounding is Rounding.RDN)
         narrow = f"@{label}_narrow"
         self.functions.append(f"""static inline uint64_t {narrow}(const @sum *s) {{
-  uint64_t code = @encode(s, {fmt}, {_mode(stage.rounding)}, {over}, 0), sign = @sign_bit({fmt});
+  uint64_t code = @encode(s, {fmt}, {mode_of(stage.rounding)}, {over}, 0), sign = @sign_bit({fmt});
   return (code & ~sign) << {shift} | (code & sign ? @sign_bit({outer}) : 0);
 }}
 """)
@@ -153,7 +150,7 @@ class StageWriter:
         start = "int e = 0, any = 0;" if floor is None else f"int e = {floor}, any = 1;"
         width = ""
         if stage.width is not None:
-            width = f"  @sum_fit(s, e - {stage.fraction_bits}, {stage.width}, {_OVERFLOWS[stage.width_overflow]});\n"
+            width = f"  @sum_fit(s, e - {stage.fraction_bits}, {stage.width}, {overflow_of(stage.width_overflow)});\n"
         self.functions.append(f"""/* Align every `step`-th term to the largest exponent, add; return the exponent. */
 static inline int {window}(const @num *t, int from, int count, int step, @sum *s) {{
   {start}
@@ -163,7 +160,7 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
       any = 1;
     }}
   for (int i = from; i < count; i += step)
-    @sum_add(s, @grid(t[i], e - {stage.fraction_bits}, {_mode(stage.align)}), {rdn}, i == from);
+    @sum_add(s, @grid(t[i], e - {stage.fraction_bits}, {mode_of(stage.align)}), {rdn}, i == from);
 {width}  return e;
 }}
 """)
@@ -212,9 +209,9 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
             return f"""    {window}(u, 0, {n}, 1, &s);
     @sum_add(&special, @decode({narrow}(&s), {outer}), {late}, 1);
     @sum_add(&special, addend, {late}, 0);
-    c = @encode(&special, {outer}, {_mode(stage.late_rounding)}, {_overflow(stage.overflow)}, 0);
+    c = @encode(&special, {outer}, {mode_of(stage.late_rounding)}, {overflow_of(stage.overflow)}, 0);
 """
-        mode, bits = _mode(stage.join_rounding), stage.fraction_bits
+        mode, bits = mode_of(stage.join_rounding), stage.fraction_bits
         join = f"    int e = {window}(u, 0, {n}, 1, &s);\n"
         if stage.lanes == 2:
             join = f"""    @sum odd;
@@ -240,8 +237,8 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
     def _tree(self, stage: Tree, label: str) -> str:
         fmt, mode, over = (
             self.format(stage.format),
-            _mode(stage.rounding),
-            _overflow(stage.overflow),
+            mode_of(stage.rounding),
+            overflow_of(stage.overflow),
         )
         rdn = int(stage.rounding is Rounding.RDN)
         rounded = (
@@ -296,6 +293,17 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
 """
         return self._function(f"@{label}", stage.equation, body)
 
+    def _chunks_of_terms(self, stage: Chunked, label: str) -> str:
+        part = self.terms(stage.inner, f"{label}_chunk")
+        outer = self.terms(stage.outer, f"{label}_sum")
+        body = f"""  static @THREAD @num u[@MAX_K * 4];
+  int count = 0, size = {_chunk_size(stage)};
+  for (int i = 0; i < n; i += size)
+    u[count++] = @decode({part}(t + i, n - i < size ? n - i : size, 0), {self.format(stage.inner.result)});
+  return {outer}(u, count, c);
+"""
+        return self._function(f"@{label}", stage.equation, body)
+
     # -- stages that make terms ----------------------------------------------------------------
 
     def elements(self, stage: Stage, label: str = "unit") -> str:
@@ -307,12 +315,8 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
         elif isinstance(stage, Chunked):
             part = self.elements(stage.inner, f"{label}_chunk")
             outer = self.terms(stage.outer, f"{label}_sum")
-            step = stage.inner.size if isinstance(stage.inner, Block) else 1
-            size = str(stage.size)
-            if stage.parts is not None:
-                size = f"(n + {stage.parts * step} - 1) / {stage.parts * step} * {step}"
             fmt = self.format(stage.inner.result)
-            body = f"""  int count = 0, size = {size};
+            body = f"""  int count = 0, size = {_chunk_size(stage)};
   for (int i = 0; i < n; i += size) {{
     uint64_t code = {part}(x, from + i, n - i < size ? n - i : size, 0);
     t[count++] = @decode(code, {fmt});
@@ -346,10 +350,10 @@ static inline int {window}(const @num *t, int from, int count, int step, @sum *s
         convert = ""
         if stage.convert is not None:
             fmt = self.format(stage.convert)
-            over = _overflow(stage.convert.default_overflow)
+            over = overflow_of(stage.convert.default_overflow)
             convert = f"""  {{
     int has_e = t->has_e, e = t->e;
-    *t = @decode(@round(*t, {fmt}, {_mode(stage.convert_rounding)}, {over}), {fmt});
+    *t = @decode(@round(*t, {fmt}, {mode_of(stage.convert_rounding)}, {over}), {fmt});
     t->has_e = has_e;
     t->e = e;
   }}
@@ -384,16 +388,3 @@ static inline int @{label}_blocks(const @operands *x, int from, int n, @num *t) 
 }}
 """)
         return f"@{label}_blocks"
-
-
-def _constant(fmt: Format) -> str:
-    if isinstance(fmt, FixedFormat):
-        top = max(fmt.max_integer, -fmt.min_integer).bit_length() - 1 + fmt.lsb
-        return f"{{1, 0, {fmt.width}, {-fmt.lsb}, {int(fmt.signed)}, 0, 0, 0, 0, 0, {top}}}"
-    assert isinstance(fmt, FloatFormat)
-    nan = fmt.nan_code if fmt.nan_code is not None else 0
-    return (
-        f"{{0, {fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.bias}, {int(fmt.signed)}, "
-        f"{_NANS[fmt.nan]}, {int(fmt.infinity)}, {_ROWS[fmt.subnormals]}, "
-        f"0x{fmt.max_code:x}u, 0x{nan:x}u, 0}}"
-    )

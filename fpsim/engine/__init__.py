@@ -36,7 +36,14 @@ from fpsim.engine.plan import (
     float_shift,
     half_shift,
 )
-from fpsim.engine.trees import NO_ADDEND, plan_subtree, plan_subtrees, plan_tree, subtree_leaves
+from fpsim.engine.trees import (
+    NO_ADDEND,
+    plan_subtree,
+    plan_subtrees,
+    plan_tree,
+    subtree_leaves,
+    with_addend,
+)
 from fpsim.engine.wide import by_conversion, plan_wide, plan_wide_blocks
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
@@ -44,6 +51,7 @@ from fpsim.kernels.converted_steps import converted_step
 from fpsim.kernels.tiles import AnyStep, Source, turn
 from fpsim.lowering import value_table
 from fpsim.operands import MatmulOperands
+from fpsim.quadrants import without_split
 from fpsim.random_bits import RandomBits
 from fpsim.rounding import Overflow
 from fpsim.spans import (
@@ -58,6 +66,7 @@ from fpsim.spans import (
 )
 from fpsim.spec import MacSpec
 from fpsim.stages import (
+    MAX_CHUNK,
     Aligned,
     Block,
     Chain,
@@ -75,13 +84,18 @@ __all__ = [
     "NO_ADDEND",
     "Plan",
     "Split",
+    "chunks_of_blocks",
     "float_shift",
     "half_shift",
+    "has_zero",
     "plan_matmul",
     "plan_planes",
     "plan_subtree",
     "slices_of",
     "subtree_leaves",
+    "with_addend",
+    "with_chunks_of_blocks",
+    "with_seed",
     "without_blocks",
 ]
 
@@ -94,8 +108,9 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
         plan = replace(plan, why=why, redo_zeros=True)
     loads = plan.step is not None and plan.step.random and not plan.step.seeded
-    seeded = loads and isinstance(args.random, RandomBits)
-    return with_seed(plan, spec.accumulate) if seeded else plan
+    if loads and isinstance(args.random, RandomBits):
+        return with_seed(plan, spec.accumulate, args.random.width)
+    return plan
 
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
@@ -106,11 +121,14 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     if not isinstance(stage, Block) and sum(operand_bits(spec, args)) > F64_BITS:
         return plan_wide(spec, args)
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
-        if stage.products and length % stage.products and not _has_zero(spec):
+        if stage.products and length % stage.products and not has_zero(spec):
             return ROWS  # a step that is not full is filled with products of zero
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
         return plan_subtrees(stage, product_bounds(spec, args))
+    if isinstance(stage, Block) and isinstance(stage.into, Chunked):
+        chunked, given = chunks_of_blocks(spec, args)
+        return ROWS if chunked is None else _plan(chunked, given)
     if isinstance(stage, Block):
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
@@ -145,7 +163,34 @@ def without_blocks(spec: MacSpec) -> MacSpec | None:
     return replace(spec, accumulate=stage.into, name="")
 
 
-def _has_zero(spec: MacSpec) -> bool:
+def with_chunks_of_blocks(spec: MacSpec, length: int) -> MacSpec | None:
+    """Return a unit of the same results on ``length`` products whose chunks are cut before blocks.
+
+    Chunks of scaled block sums are chunks of as many blocks, unless they part the sums that a block
+    has per combination of signs: then None.
+    """
+    block = spec.accumulate
+    assert isinstance(block, Block) and isinstance(block.into, Chunked)
+    terms = spec.block_terms(length)
+    size, rest = divmod(min(block.into.chunk(terms), terms), spec.quadrants)
+    if rest or size * block.size > MAX_CHUNK:
+        return None
+    inner = replace(block, into=block.into.inner)
+    chunked = Chunked(inner, block.into.outer, size * block.size)
+    return replace(spec, accumulate=chunked, name="")
+
+
+def chunks_of_blocks(spec: MacSpec, args: MatmulOperands) -> tuple[MacSpec | None, MatmulOperands]:
+    """Return what `with_chunks_of_blocks` does, with operands whose blocks are not parted."""
+    chunked = with_chunks_of_blocks(spec, args.a.shape[1])
+    split = without_split(spec, args) if chunked is None and spec.quadrants > 1 else None
+    if split is None:
+        return chunked, args
+    spec, args = split
+    return with_chunks_of_blocks(spec, args.a.shape[1]), args
+
+
+def has_zero(spec: MacSpec) -> bool:
     """Return whether code 0 of an operand is zero, so that products of codes 0 are."""
     return any(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
 
@@ -173,6 +218,8 @@ def plan_planes(
     """Return the same for terms that come as values, which no power of two moves."""
     if isinstance(stage, Chain):
         return plan_chain(stage, terms, count, start, halves=half_shift(terms.a, terms.b) == 0)
+    if isinstance(stage, Tree) and (stage.products or count) > MAX_UNROLLED and stage.lanes == 1:
+        return plan_subtrees(stage, with_addend(stage, terms))
     return plan_terms(stage, terms, count, start)
 
 
@@ -249,7 +296,7 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
     if plan.step is None or sum(bounds.bits) > F64_BITS:
         return ROWS
     if plan.step.random and isinstance(args.random, RandomBits):
-        plan = with_seed(plan, into)
+        plan = with_seed(plan, into, args.random.width)
     assert plan.step is not None
     if str(plan.step.real) == "float" and not held:
         return ROWS
@@ -259,10 +306,28 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
-    size = stage.chunk(args.a.shape[1])
-    inner = plan_matmul(replace(spec, accumulate=stage.inner), args.cut(0, size))
-    count = -(-args.a.shape[1] // size)
-    outer = plan_planes(stage.outer, TermBounds.of_format(stage.inner.result), count, args.c)
+    length = args.a.shape[1]
+    size = min(stage.chunk(length), length)
+    unit = replace(spec, accumulate=stage.inner, name="")
+    taken = unit.roundings(size)
+    inner = plan_matmul(unit, args.cut(0, size).drawing(0, taken, unit.random_bits))
+    count = -(-length // size)
+    outer = _plan_promotion(stage.outer, TermBounds.of_format(stage.inner.result), count, args)
+    why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
+    return Plan("chunks", why)
+
+
+def _plan_promotion(stage: Stage, terms: TermBounds, count: int, args: MatmulOperands) -> Plan:
+    """Return the plan of adding the results of ``count`` chunks, which may be chunked again."""
+    if not isinstance(stage, Chunked):
+        plan = plan_planes(stage, terms, count, args.c)
+        if plan.step is not None and plan.step.random and isinstance(args.random, RandomBits):
+            return with_seed(plan, stage, args.random.width)
+        return plan
+    size = min(stage.chunk(count), count)
+    inner = _plan_promotion(stage.inner, terms, size, replace(args, c=None))
+    bounds = TermBounds.of_format(stage.inner.result)
+    outer = _plan_promotion(stage.outer, bounds, -(-count // size), args)
     why = f"chunks of {size}: {inner.kernel} ({inner.why}); promoted: {outer.kernel} ({outer.why})"
     return Plan("chunks", why)
 

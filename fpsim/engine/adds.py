@@ -284,12 +284,12 @@ def _sum_bits(fmt: FloatFormat, terms: TermBounds, first: NDArray[np.float64]) -
     return largest - min(terms.span.low, start.low)
 
 
-def with_seed(plan: Plan, stage: Stage) -> Plan:
-    """Return the plan of a step that makes its random integers of a seed."""
+def with_seed(plan: Plan, stage: Stage, width: int) -> Plan:
+    """Return the plan of a step that makes its random integers of a seed, of integers so wide."""
     assert plan.step is not None
     stage = stage.into if isinstance(stage, Block) else stage
     masked = plan.step.name.startswith("masked32")
-    by_bytes = masked and isinstance(stage, Chain) and _adds_bytes(stage)
+    by_bytes = masked and isinstance(stage, Chain) and _adds_bytes(stage) and width == BYTE
     suffix = "-seeded-bytes" if by_bytes else "-seeded"
     step = step_named(f"{plan.step.name}{suffix}")
     return replace(plan, kernel=f"{plan.kernel}{suffix}", step=step)

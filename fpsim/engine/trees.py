@@ -40,6 +40,7 @@ __all__ = [
     "plan_subtrees",
     "plan_tree",
     "subtree_leaves",
+    "with_addend",
 ]
 
 #: Children of a node whose exact sum is grown as an expansion: n (n - 1) / 2 two-term sums.
@@ -108,6 +109,15 @@ def plan_subtrees(stage: Tree, terms: TermBounds) -> Plan:
     if inner.step is None or results.step is None:
         return ROWS
     return Plan("subtrees", f"of {leaves} leaves: {inner.kernel} ({inner.why})")
+
+
+def with_addend(stage: Tree, terms: TermBounds) -> TermBounds:
+    """Return the bounds of terms among which the addend is where it is a leaf."""
+    if stage.addend is not Joins.LEAF:
+        return terms
+    own = TermBounds.of_format(stage.format)
+    bits = (max(sum(terms.bits), *own.bits), 0)
+    return TermBounds(terms.span.union(own.span), Span(0, 0), bits, terms.headroom)
 
 
 def subtree_leaves(stage: Tree) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any
@@ -34,6 +34,8 @@ from fpsim.stages import (
 __all__ = ["run"]
 
 ZERO = Number(False, Fraction(0))
+#: Before the names of chunks that an outer stage makes of the results of others.
+OUTER = "outer."
 
 
 def run(
@@ -49,29 +51,41 @@ def run(
         terms = block_terms(spec, stage, elements, trace)
         return _add_up(stage.into, terms, c, random, trace)
     if isinstance(stage, Chunked):
-        terms = _chunk_terms(spec, stage, elements, trace)
-        return _add_up(stage.outer, terms, c, random, trace)
+
+        def add(start: int, stop: int) -> int:
+            return run(spec, stage.inner, elements[start:stop], 0, random, trace)[-1]
+
+        terms = _chunks(stage, len(elements), trace, "", add)
+        return _add_up(stage.outer, terms, c, random, trace, OUTER)
     return _add_up(stage, product_terms(spec, elements, trace), c, random, trace)
 
 
-def _chunk_terms(
-    spec: MacSpec, stage: Chunked, elements: Sequence[Element], trace: Trace
+def _chunks(
+    stage: Chunked, count: int, trace: Trace, where: str, add: Callable[[int, int], int]
 ) -> list[Term]:
-    terms = []
-    size = stage.chunk(len(elements))
-    for index, start in enumerate(range(0, len(elements), size)):
-        trace.prefix = f"chunk{index}."
-        chunk = elements[start : start + size]
-        code = run(spec, stage.inner, chunk, 0, iter(()), trace)[-1]
-        value = numbers.decode(code, stage.inner.result)
+    """Return the results of chunks of ``count`` terms; ``add`` gives the code of one.
+
+    Nodes inside chunk i are called ``chunk{i}.``, after ``where`` and the names of chunks around.
+    """
+    terms, around, size = [], trace.prefix, stage.chunk(count)
+    for index, start in enumerate(range(0, count, size)):
+        trace.prefix = f"{around}{where}chunk{index}."
+        value = numbers.decode(add(start, min(start + size, count)), stage.inner.result)
         terms.append(Term(value, exponent_of(value, stage.inner.result)))
-    trace.prefix = ""
+    trace.prefix = around
     return terms
 
 
 def _add_up(
-    stage: Stage, terms: list[Term], c: int, random: Iterator[int], trace: Trace
+    stage: Stage, terms: list[Term], c: int, random: Iterator[int], trace: Trace, where: str = ""
 ) -> list[int]:
+    if isinstance(stage, Chunked):
+
+        def add(start: int, stop: int) -> int:
+            return _add_up(stage.inner, terms[start:stop], 0, random, trace)[-1]
+
+        terms = _chunks(stage, len(terms), trace, where, add)
+        return _add_up(stage.outer, terms, c, random, trace, where + OUTER)
     if isinstance(stage, Aligned):
         return aligned(stage, terms, c, trace)
     values = [term.value for term in terms]
@@ -83,6 +97,11 @@ def _add_up(
         return _exact(stage, values, c, random, trace)
     assert isinstance(stage, Chain)
     return _chain(stage, values, c, random, trace)
+
+
+def _next(random: Iterator[int], bits: int) -> int:
+    """Return the low bits of the next random integer, 0 without taking one for no bits."""
+    return next(random) % (1 << bits) if bits else 0
 
 
 def _plus(trace: Trace, rounding: Rounding, *numbers_: Number) -> Number:
@@ -119,7 +138,7 @@ def _chain(
         if stage.product is ProductRounding.ROUNDED:
             value = numbers.decode(_rounded(stage, value, "product", trace), stage.format)
         total = _plus(trace, stage.rounding, acc, value)
-        bits = next(random) if stage.random_bits else 0
+        bits = _next(random, stage.random_bits)
         codes.append(_rounded(stage, total, "acc", trace, bits, stage.random_bits))
         acc = numbers.decode(codes[-1], stage.format)
     return codes
@@ -129,7 +148,7 @@ def _exact(
     stage: Exact, values: list[Number], c: int, random: Iterator[int], trace: Trace
 ) -> list[int]:
     total = _plus(trace, stage.rounding, numbers.decode(c, stage.format), *values)
-    bits = next(random) if stage.random_bits else 0
+    bits = _next(random, stage.random_bits)
     return [_rounded(stage, total, "acc", trace, bits, stage.random_bits)]
 
 
@@ -144,7 +163,7 @@ def _fixed(
             raise FpsimError(
                 f"product: {'inf' if value.infinite else 'nan'} has no code in {fmt.name}"
             )
-        bits = next(random) if stage.random_bits else 0
+        bits = _next(random, stage.random_bits)
         integer = numbers.to_grid(value, fmt.lsb, stage.rounding, bits, stage.random_bits)
         cut = not trace.silent and integer * numbers.two_to(fmt.lsb) != value.value
         trace.add("t", integer, flags=Flag.INEXACT if cut else Flag(0))

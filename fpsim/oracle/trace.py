@@ -65,7 +65,9 @@ class Trace:
     nodes: list[Node] = field(default_factory=list)
     code: int = 0
     step: int = 0
-    prefix: str = ""  #: of node names inside a nested stage
+    #: Of node names inside chunks: ``chunk0.chunk1.`` in chunk 1 of those that chunk 0 is cut into,
+    #: ``outer.chunk2.`` in chunk 2 of those that an outer stage makes of the results.
+    prefix: str = ""
     flags: Flag = NO_FLAGS  #: OR of everything that was flagged on the way
     silent: ClassVar[bool] = False
 

@@ -6,7 +6,7 @@
     fixed     an integer accumulator on a grid (Kulisch-style)
     aligned   N products aligned to one exponent and added as integers, as tensor cores do
     tree      balanced adds, one rounding per node; or lanes, then a tree
-    chunked   any of these over parts of K, promoted into another
+    chunked   any of these over parts of K, promoted into another; chunks of chunks, too
     block     exact block sums, scaled, into another
 
 A stage knows its parameters, its validity, its short name and its equation; it computes nothing.
@@ -14,8 +14,8 @@ Products are exact everywhere: ``p_i = a_i * b_i * sa_i * sb_i``.
 """
 
 from fpsim.stages.aligned import MAX_WINDOW_BITS, PRODUCT_BITS, Addend, Aligned
-from fpsim.stages.composite import Block, Chunked, NanScale
-from fpsim.stages.fields import Stage
+from fpsim.stages.composite import MAX_CHUNK, Block, Chunked, NanScale, block_in
+from fpsim.stages.fields import Stage, random_bits_of, stages_of
 from fpsim.stages.short_names import parse_short_name
 from fpsim.stages.simple import Chain, Exact, Fixed, OverflowAt, ProductRounding
 from fpsim.stages.tables import STAGES, check_keys, format_in, from_table, to_table
@@ -24,6 +24,7 @@ from fpsim.stages.tree import Joins, Tree
 __all__ = [
     "MAX_WINDOW_BITS",
     "PRODUCT_BITS",
+    "MAX_CHUNK",
     "STAGES",
     "Addend",
     "Aligned",
@@ -38,9 +39,12 @@ __all__ = [
     "ProductRounding",
     "Stage",
     "Tree",
+    "block_in",
     "check_keys",
     "format_in",
     "from_table",
     "parse_short_name",
+    "random_bits_of",
+    "stages_of",
     "to_table",
 ]

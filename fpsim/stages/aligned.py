@@ -210,6 +210,6 @@ class Aligned:
             )
         return f"per {n} products: E = max({', '.join(exponents)}), S = {total}, c <- {result}"
 
-    def roundings(self, terms: int) -> int:
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
         """Return how many random integers a sum takes: none."""
         return 0

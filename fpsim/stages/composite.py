@@ -2,14 +2,14 @@
 """Stages made of stages: chunked sums and block dot products.
 
 Inside, a stage adds *terms*. For the outermost stage they are the products; a `Chunked` stage hands
-its chunks' results on, a `Block` stage its scaled block sums.
+its chunks' results on, a `Block` stage its scaled block sums. Stages nest to any depth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
@@ -20,19 +20,29 @@ from fpsim.stages.fields import Stage
 from fpsim.stages.simple import Chain, Exact, Fixed
 from fpsim.stages.tree import Tree
 
-__all__ = ["Block", "Chunked", "NanScale"]
+__all__ = ["MAX_CHUNK", "Block", "Chunked", "NanScale", "block_in"]
 
-#: Stages that add terms.
+#: Stages that add terms one by one.
 _SUMS = (Chain, Exact, Fixed, Aligned, Tree)
+#: Most terms of a chunk, and most parts.
+MAX_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Chunked:
-    """``inner`` over chunks of the products, each from +0; ``outer`` adds the chunks and ``c``.
+    """``inner`` over chunks of the terms, each from +0; ``outer`` adds the chunks and ``c``.
 
-    Chunks have ``size`` products, or there are ``parts`` of them (split-K: ceil(K / parts) products
-    each); the last may be shorter. An outer chain is a serial promotion, as in DeepSeek-V3 (a
+    Chunks have ``size`` terms, or there are ``parts`` of them (split-K: ceil(T / parts) of T terms
+    each, whole blocks where there are any inside); the last may be shorter. Terms are products, or
+    what the stage around this one makes: scaled block sums, one per quadrant where scales differ by
+    sign, or the results of other chunks. An outer chain is a serial promotion, as in DeepSeek-V3 (a
     float32 add every 128 products); an outer tree is a pairwise split-K.
+
+    Either stage may be chunked again. Within ``inner`` chunks are cut into smaller chunks, the last
+    one of each shorter if sizes do not divide; an ``outer`` one cuts the row of results.
+
+    Stochastic roundings take the random integers of a dot product in the order in which they
+    happen: chunk after chunk all those of ``inner``, then those of ``outer``.
 
     Raises:
         FpsimError: both or neither of size and parts, or stages that do not fit.
@@ -50,26 +60,23 @@ class Chunked:
             raise FpsimError("size: give either size or parts")
         for name in ("size", "parts"):
             if getattr(self, name) is not None:
-                fields.count(getattr(self, name), name, 1, 1 << 20)
-        fields.stage(self.inner, "inner", (*_SUMS, Block), "a chunk can have")
-        fields.stage(self.outer, "outer", _SUMS, "adds chunks")
-        stages = (self.inner, getattr(self.inner, "into", self.inner), self.outer)
-        for stage in stages:
-            if getattr(stage, "rounding", None) is Rounding.SR:
-                raise FpsimError("rounding: 'sr' inside a chunked stage is not supported")
+                fields.count(getattr(self, name), name, 1, MAX_CHUNK)
+        fields.stage(self.inner, "inner", (*_SUMS, Block, Chunked), "a chunk can have")
+        _adds_terms(self.outer, "outer", "adds chunks")
         if self.size is not None and self.size % self._step:
             raise FpsimError(f"size: {self.size} is not a multiple of the block of {self._step}")
 
     @property
     def _step(self) -> int:
-        return self.inner.size if isinstance(self.inner, Block) else 1
+        block = block_in(self.inner)
+        return 1 if block is None else block.size
 
-    def chunk(self, products: int) -> int:
-        """Return how many of ``products`` products a chunk holds: whole blocks."""
+    def chunk(self, terms: int) -> int:
+        """Return how many of ``terms`` terms a chunk holds; of products, whole blocks."""
         if self.size is not None:
             return self.size
         assert self.parts is not None
-        return -(-products // (self.parts * self._step)) * self._step
+        return -(-terms // (self.parts * self._step)) * self._step
 
     @property
     def result(self) -> Format:
@@ -99,9 +106,31 @@ class Chunked:
             f"{head}, from 0: [{self.inner.equation}];  over the results: [{self.outer.equation}]"
         )
 
-    def roundings(self, terms: int) -> int:
-        """Return how many random integers a sum takes: none."""
-        return 0
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
+        """Return how many random integers a sum takes: those of all chunks, then ``outer``'s."""
+        whole, rest = divmod(terms, self.chunk(terms))
+        inside = whole * self.inner.roundings(self.chunk(terms), quadrants)
+        if rest:
+            inside += self.inner.roundings(rest, quadrants)
+        return inside + self.outer.roundings(whole + (rest > 0))
+
+
+def block_in(stage: Stage) -> Block | None:
+    """Return the stage that sums blocks of products, if a stage has one."""
+    found: Any = stage
+    while isinstance(found, Chunked):
+        found = found.inner
+    return found if isinstance(found, Block) else None
+
+
+def _adds_terms(stage: Stage, field: str, does: str) -> None:
+    """Check that a stage takes terms, not products with their scales as blocks do."""
+    fields.stage(stage, field, (*_SUMS, Chunked), does)
+    if block_in(stage) is not None:
+        raise FpsimError(
+            f"{field}: a block stage sums products, and nothing that {does} has any; allowed is a "
+            "block as a unit's first stage, chunked or not"
+        )
 
 
 class NanScale(StrEnum):
@@ -119,7 +148,8 @@ class Block:
     ``convert`` they apply late: the scaled sum is rounded to that format before ``into`` adds it.
     Its exponent for an `Aligned` stage is e(sa_g) + e(sb_g): the size of s_g does not count, nor
     does it have to be nonzero. Where a unit's scales differ by sign (`MacSpec.sign_split`) there is
-    a sum per combination of signs, in the order ++, +-, -+, --.
+    a sum per combination of signs, in the order ++, +-, -+, --. ``into`` may be chunked: it cuts
+    the row of scaled sums.
 
     Raises:
         FpsimError: a stage that cannot add block sums.
@@ -135,7 +165,7 @@ class Block:
 
     def __post_init__(self) -> None:
         fields.count(self.size, "size", 1, 1 << 16)
-        fields.stage(self.into, "into", _SUMS, "adds block sums")
+        _adds_terms(self.into, "into", "adds block sums")
         rounding = parse_rounding(self.convert_rounding, "convert_rounding")
         object.__setattr__(self, "convert_rounding", rounding)
         fields.deterministic(rounding, "convert_rounding", "a conversion")
@@ -174,6 +204,6 @@ class Block:
             term = f"{self.convert_rounding}[{self.convert.name}]({term})"
         return f"s_g = sum of {self.size} unscaled p_i, p_g = {term}:  [{self.into.equation}]"
 
-    def roundings(self, terms: int) -> int:
-        """Return how many random integers a sum takes; ``terms`` counts the scaled block sums."""
-        return self.into.roundings(terms)
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
+        """Return how many random integers a sum of ``terms`` products takes."""
+        return self.into.roundings(-(-terms // self.size) * quadrants)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
 from fpsim.rounding import MAX_RANDOM_BITS, Overflow, Rounding, parse_overflow, parse_rounding
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "random_bits_of", "stages_of"]
 
 # A float accumulator is computed in float64 lanes, which must hold it with room to spare.
 MAX_EXPONENT = 400
@@ -44,9 +44,25 @@ class Stage(Protocol):
         """What the stage computes, in one line; its terms are called ``p_i``."""
         ...
 
-    def roundings(self, terms: int) -> int:
-        """Return how many random integers a sum of ``terms`` terms takes."""
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
+        """Return how many random integers a sum of ``terms`` terms takes.
+
+        ``quadrants`` is how many sums a block has inside (`fpsim.spec.MacSpec.quadrants`).
+        """
         ...
+
+
+def stages_of(stage: Stage) -> list[Any]:
+    """Return a stage and all stages inside it."""
+    stages: list[Any] = [stage]
+    for outer in stages:
+        stages += [getattr(outer, n) for n in ("inner", "outer", "into") if hasattr(outer, n)]
+    return stages
+
+
+def random_bits_of(stage: Stage) -> int:
+    """Return the bits of the widest random integer that a stage takes; 0 if it takes none."""
+    return max(getattr(inside, "random_bits", 0) for inside in stages_of(stage))
 
 
 def float_format(fmt: object, kind: str, field: str = "format") -> FloatFormat:

@@ -29,18 +29,29 @@ _HEAD = re.compile(
 def parse_short_name(text: str) -> Table | None:
     """Return the table that a stage's `short_name` stands for, or None if it is not one."""
     # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
-    head, *words = re.split(r"(?<![bq])-", text)
-    match = _HEAD.fullmatch(head)
+    words = re.split(r"(?<![bq])-", text)
+    table = _stage(words)
+    return None if words else table
+
+
+def _stage(words: list[str]) -> Table | None:
+    """Take a stage off the words, which may go on with ``into``; None if they begin with none.
+
+    A stage within a stage stands in full between ``of`` and ``into`` or after ``into``, so that
+    every ``into`` belongs to the last head that still waits for one.
+    """
+    match = _HEAD.fullmatch(words.pop(0)) if words else None
     if match is None:
         return None
     if match["size"] or match["parts"]:
         return _chunked(match, words)
     if match["block"]:
         return _block(int(match["block"]), words)
+    own = _until_into(words)
     if match["width"]:
         table: Table = {"kind": "fixed", "width": int(match["width"]), "lsb": -int(match["q"])}
-        return _settings(table, words)
-    if not words:
+        return _settings(table, own)
+    if not own:
         return None
     if match["n"]:
         table = {"kind": "aligned", "products": int(match["n"]), "fraction_bits": int(match["f"])}
@@ -48,14 +59,27 @@ def parse_short_name(text: str) -> Table | None:
         table = {"kind": match["kind"] or match["tree"]}
         if match["products"]:
             table["products"] = int(match["products"])
-    return _settings(table | {"format": words[0]}, words[1:])
+    return _settings(table | {"format": own[0]}, own[1:])
+
+
+def _until_into(words: list[str]) -> list[str]:
+    """Take the words before ``into``, or all."""
+    cut = words.index("into") if "into" in words else len(words)
+    own, words[:] = words[:cut], words[cut:]
+    return own
+
+
+def _after(word: str, words: list[str]) -> Table | None:
+    """Take a word and the stage that follows it, None if there is none."""
+    if words[:1] != [word]:
+        return None
+    words.pop(0)
+    return _stage(words)
 
 
 def _chunked(match: re.Match[str], words: list[str]) -> Table | None:
-    if words[:1] != ["of"] or "into" not in words:
-        return None
-    cut = len(words) - 1 - words[::-1].index("into")
-    inner, outer = (parse_short_name("-".join(w)) for w in (words[1:cut], words[cut + 1 :]))
+    inner = _after("of", words)
+    outer = None if inner is None else _after("into", words)
     if inner is None or outer is None:
         return None
     size = {key: int(match[key]) for key in ("size", "parts") if match[key]}
@@ -63,11 +87,8 @@ def _chunked(match: re.Match[str], words: list[str]) -> Table | None:
 
 
 def _block(size: int, words: list[str]) -> Table | None:
-    if "into" not in words:
-        return None
-    cut = words.index("into")
-    table = _settings({"kind": "block", "size": size}, words[:cut])
-    into = parse_short_name("-".join(words[cut + 1 :]))
+    table = _settings({"kind": "block", "size": size}, _until_into(words))
+    into = _after("into", words)
     return None if table is None or into is None else table | {"into": into}
 
 

@@ -91,7 +91,7 @@ class Chain(_FloatStage):
         term = "p_i" if self.product is ProductRounding.FUSED else f"{rounded}(p_i)"
         return f"acc <- {rounded}(acc + {term}), i = 0..K-1"
 
-    def roundings(self, terms: int) -> int:
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
         """Return how many random integers a sum of ``terms`` terms takes."""
         return terms if self.rounding is Rounding.SR else 0
 
@@ -107,7 +107,7 @@ class Exact(_FloatStage):
         """What the stage computes, in one line."""
         return f"d = {self.rounding}[{self.format.name}](c + sum_i p_i)"
 
-    def roundings(self, terms: int) -> int:
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
         """Return how many random integers a sum takes, however many terms it has."""
         return 1 if self.rounding is Rounding.SR else 0
 
@@ -212,6 +212,6 @@ class Fixed:
             return text
         return f"{text};  d = {self.convert_rounding}[{self.convert.name}](acc * 2^{self.lsb})"
 
-    def roundings(self, terms: int) -> int:
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
         """Return how many random integers a sum of ``terms`` terms takes."""
         return terms if self.rounding is Rounding.SR else 0

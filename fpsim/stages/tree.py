@@ -99,6 +99,6 @@ class Tree:
         per = "all K" if self.products is None else f"per {self.products}"
         return f"{per} products: tree of {leaves}, radix {self.radix}, {rounded} per node; {where}"
 
-    def roundings(self, terms: int) -> int:
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
         """Return how many random integers a sum takes: none."""
         return 0

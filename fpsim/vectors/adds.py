@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fpsim import oracle
 from fpsim.formats import FloatFormat
@@ -30,8 +30,9 @@ from fpsim.stages import (
     ProductRounding,
     Tree,
 )
+from fpsim.vectors.sums import last_stage, sums_of
 
-__all__ = ["BEFORE", "Addition", "additions", "last_stage", "log2", "roundings", "terms_are_codes"]
+__all__ = ["BEFORE", "Addition", "additions", "log2", "roundings", "terms_are_codes"]
 
 ZERO = Number(False, Fraction(0))
 BEFORE = " before rounding"
@@ -51,21 +52,17 @@ def log2(value: Fraction) -> int:
     return estimate if Fraction(2) ** estimate <= value else estimate - 1
 
 
-def last_stage(stage: Any) -> Any:
-    """Return the stage that makes the result: the outer one of chunks, the one blocks go into."""
-    while isinstance(stage, Chunked | Block):
-        stage = stage.outer if isinstance(stage, Chunked) else stage.into
-    return stage
-
-
 def terms_are_codes(spec: MacSpec) -> bool:
     """Whether what is added to the accumulator was rounded to a format before."""
     stage, last = spec.accumulate, last_stage(spec.accumulate)
+    block = stage if isinstance(stage, Block) else None
     if isinstance(last, Tree):
         return last.addend is Joins.ROOT or last.product is ProductRounding.ROUNDED
     if isinstance(last, Aligned):
         return last.addend is Addend.LATE
-    if isinstance(stage, Chunked) or (isinstance(stage, Block) and stage.convert is not None):
+    if isinstance(stage if block is None else block.into, Chunked):
+        return True
+    if block is not None and block.convert is not None:
         return True
     return isinstance(last, Chain) and last.product is ProductRounding.ROUNDED
 
@@ -78,16 +75,15 @@ def roundings(spec: MacSpec, nodes: list[Node]) -> Iterator[tuple[Number, FloatF
         return
     for node in nodes:
         wanted = node.name == "sum" if isinstance(last, Aligned) else node.name.endswith(BEFORE)
-        if wanted and not node.name.startswith("chunk") and isinstance(node.value, Number):
+        if wanted and "." not in node.name and isinstance(node.value, Number):
             yield node.value, fmt
 
 
 def additions(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[Addition]:
     """Yield the additions of one dot product that finds the accumulator code ``before``."""
-    last = last_stage(spec.accumulate)
+    *_, (last, added, own, _) = sums_of(spec, nodes)
     start = oracle.decode(before, spec.initial)
-    terms = list(_terms(spec, nodes))
-    own = [node for node in nodes if not node.name.startswith("chunk")]
+    terms = [term.value for term in added]
     if isinstance(last, Fixed):
         yield from _into_fixed(last, terms, own, start)
     elif isinstance(last, Exact):
@@ -99,28 +95,6 @@ def additions(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[Additio
     else:
         assert isinstance(last, Aligned | Tree)
         yield from _steps(last, terms, own, start)
-
-
-def _terms(spec: MacSpec, nodes: list[Node]) -> Iterator[Number]:
-    """Yield what the last stage adds up, before its own rounding of products."""
-    stage = spec.accumulate
-    if isinstance(stage, Chunked):
-        results: dict[str, int] = {}
-        for node in nodes:
-            prefix, dot, _ = node.name.partition(".")
-            if dot and prefix.startswith("chunk") and node.code is not None:
-                results[prefix] = node.code
-        yield from (oracle.decode(code, stage.inner.result) for code in results.values())
-    elif isinstance(stage, Block):
-        values: list[Number] = []
-        for node in nodes:
-            if node.name.startswith("s["):
-                values.append(ZERO)  # what is left of a block whose NaN scale counts as zero
-            elif node.name.startswith(("p[", "r[")):
-                values[-1] = _number(node)
-        yield from values
-    else:
-        yield from (_number(node) for node in nodes if node.name.startswith("p["))
 
 
 def _number(node: Node) -> Number:

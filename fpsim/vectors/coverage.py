@@ -26,9 +26,10 @@ from fpsim.vectors.features import bins_of
 from fpsim.vectors.manifests import schema_of
 from fpsim.vectors.models import MODELS, type_of
 from fpsim.vectors.search import model_expectations
-from fpsim.vectors.shape import Columns, Shape, stages_of, takes_nan
+from fpsim.vectors.shape import Columns, Shape, takes_nan
 from fpsim.vectors.stochastic import random_expectations
 from fpsim.vectors.stream import Op
+from fpsim.vectors.sums import first_stage, last_stage
 
 __all__ = ["Bin", "Coverage", "coverage", "expected_bins", "load"]
 
@@ -177,12 +178,11 @@ def expected_bins(shape: Shape) -> dict[str, str | None]:
             bins |= _types(name, getattr(spec, name), takes_nan(spec))
     bins |= _types("addend", spec.initial, takes_nan(spec))
     bins |= _rounding(shape) | model_expectations(shape)[0] | random_expectations(shape)
-    stages = stages_of(spec.accumulate)
-    for stage in stages:
-        if isinstance(stage, Aligned):
-            bins |= _window(shape, stage)
-        if isinstance(stage, Fixed) and stage is spec.accumulate:
-            bins |= {f"range:{stage.overflow} {way}": None for way in ("up", "down")}
+    first, stage = first_stage(spec.accumulate), spec.accumulate
+    if isinstance(first, Aligned):
+        bins |= _window(shape, first)
+    if isinstance(stage, Fixed):
+        bins |= {f"range:{stage.overflow} {way}": None for way in ("up", "down")}
     return bins
 
 
@@ -211,10 +211,9 @@ def _types(field: str, fmt: Format, nan: bool) -> dict[str, str | None]:
 def _rounding(shape: Shape) -> dict[str, str | None]:
     """Return the combinations of sign, last bit, guard and sticky of the final rounding."""
     spec = shape.spec
-    stages = [s for s in stages_of(spec.accumulate) if hasattr(s, "format")]
-    if not stages:
+    stage = last_stage(spec.accumulate)
+    if not hasattr(stage, "format"):
         return {}
-    stage = stages[-1] if len(stages) > 1 else stages[0]
     fmt: FloatFormat = stage.format
     bins: dict[str, str | None] = {}
     for sign in "+-":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from fpsim.formats import FloatFormat
-from fpsim.stages import Aligned
+from fpsim.stages import Aligned, stages_of
 from fpsim.vectors.arrangements import (
     both_signs,
     float_format,
@@ -14,7 +14,6 @@ from fpsim.vectors.arrangements import (
     repeated,
 )
 from fpsim.vectors.beats import Beats, Codes
-from fpsim.vectors.shape import stages_of
 
 __all__ = ["fraction_bits", "window_edges"]
 

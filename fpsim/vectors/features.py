@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from fpsim.oracle import Node, Number
+from fpsim.oracle import Node
 from fpsim.spec import MacSpec
-from fpsim.stages import Aligned, Fixed
+from fpsim.stages import Aligned, Fixed, stages_of
 from fpsim.vectors.models import model_bins, type_of
-from fpsim.vectors.shape import Columns, Shape, stages_of
+from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.stochastic import random_bins
 from fpsim.vectors.stream import Op
+from fpsim.vectors.sums import Sum, sums_of
 
 __all__ = ["bins_of"]
 
@@ -48,34 +49,27 @@ def bins_of(shape: Shape, row: Columns, before: int) -> set[str]:
 
 def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
     """Yield how far terms lie below the window, and what was cut off them."""
-    stages = [s for s in stages_of(spec.accumulate) if isinstance(s, Aligned)]
-    if not stages:
-        return
-    groups: dict[str, list[Node]] = {}
-    for node in nodes:  # a chunk's nodes carry its name before theirs
-        prefix, dot, name = node.name.rpartition(".")
-        groups.setdefault(prefix + dot, []).append(node._replace(name=name))
-    for group in groups.values():
-        yield from _group_bins(group, stages[0])
+    for found in sums_of(spec, nodes):
+        if found.first and isinstance(found.stage, Aligned):
+            yield from _sum_bins(found)
 
 
-def _group_bins(nodes: list[Node], stage: Aligned) -> Iterator[str]:
+def _sum_bins(found: Sum) -> Iterator[str]:
     """Yield the bins of one window after the other."""
-    bits = stage.fraction_bits
+    bits = found.stage.fraction_bits
     window: int | None = None
-    order = [n for n in nodes if n.name.startswith("p[")]
     start = 0
-    for node in nodes:
+    for node in found.nodes:
         if node.name in ("E", "E0") and isinstance(node.value, int):
             window = node.value
-            start = node.step * stage.products
+            start = node.step * found.stage.products
         if window is None or not node.name.startswith("t[") or not isinstance(node.value, int):
             continue
         if node.name == "t[c]":
             continue
         index = start + int(node.name[2:-1])
-        term = order[index] if index < len(order) else None
-        if term is None or term.exponent is None or not isinstance(term.value, Number):
+        term = found.terms[index] if index < len(found.terms) else None
+        if term is None or term.exponent is None:
             continue
         magnitude = term.value.magnitude
         if not magnitude:

@@ -172,11 +172,14 @@ def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec
             and not _saturates_infinities(first.overflow, stage.inner.result)
         ):
             return f"every chunk's result is a value of {first.result.name}"
+    sizes = stage.chunk(shape.k), changed.chunk(shape.k)
+    if min(sizes) >= shape.k and _only(stage, changed, "size"):
+        return f"all {shape.k} products are one chunk"
     if not _only(stage, changed, "inner") or stage.size is None:
         return None
     inner, new = stage.inner, changed.inner
     if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or shape.group:
-        return None
+        return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
     low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
     high = exponents(shape.spec.a)[1] + exponents(shape.spec.b)[1]
     nearest = Rounding.RDN not in (inner.rounding, inner.late_rounding)
@@ -199,8 +202,16 @@ def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec
         finite = not any(f.infinity for f in (shape.spec.a, shape.spec.b) if _is_float(f))
         if inside and finite and formats[0].mantissa_bits == formats[1].mantissa_bits:
             return f"a chunk's sums lie between 2^{low - inner.fraction_bits} and 2^{top}: in range"
-    part = Shape(replace(shape.spec, accumulate=inner), stage.size, shape.group)
-    return equivalent(part, Mutant("", _nothing, spec=replace(other, accumulate=new)))
+    return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
+
+
+def _every_chunk_agrees(shape: Shape, stage: Chunked, other: MacSpec) -> str | None:
+    """Prove that the inner stage and another one agree on chunks of every length there is."""
+    size = min(stage.chunk(shape.k), shape.k)
+    inner, lengths = replace(shape.spec, accumulate=stage.inner), {size, shape.k % size} - {0}
+    parts = [Shape(inner, length, shape.group) for length in sorted(lengths)]
+    proofs = [equivalent(part, Mutant("", _nothing, spec=other)) for part in parts]
+    return proofs[0] if all(proofs) else None
 
 
 def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
@@ -271,7 +282,7 @@ def _same_in_any_order(shape: Shape, mutant: Mutant) -> str | None:
             full *= stage.radix
         if full == terms == (stage.products or terms):
             return "a full tree is its own mirror image, and the sum in a node commutes"
-    if isinstance(stage, Fixed) and str(stage.overflow) == "wrap":
+    if isinstance(stage, Fixed) and str(stage.overflow) == "wrap" and not stage.random_bits:
         return "products are rounded one by one and added modulo 2^width"
     if isinstance(stage, Aligned) and terms <= stage.products:
         return "all terms share one window, in which they are added as integers"

@@ -25,8 +25,9 @@ from fpsim.names import E8M0
 from fpsim.oracle import numbers
 from fpsim.rounding import Rounding
 from fpsim.spec import MacSpec
-from fpsim.stages import Addend
-from fpsim.vectors.shape import Columns, Shape, stages_of
+from fpsim.stages import Addend, stages_of
+from fpsim.vectors.random_edits import first_group, integer_edits, masked, next_group
+from fpsim.vectors.shape import Columns, Shape
 from fpsim.vectors.spec_changes import spec_changes
 
 __all__ = ["Mutant", "mutants_of"]
@@ -78,13 +79,12 @@ def _runner(shape: Shape, spec: MacSpec) -> Run:
     changed = Shape(spec, shape.k, shape.group)
     if not changed.roundings:
         return lambda columns, c: changed.dot(columns, c)
-    if changed.roundings > shape.roundings:
-        raise FpsimError("random: the mutant rounds more often than the unit")
+    more = max(changed.roundings - shape.roundings, 0)
     fewer = shape.spec.random_bits - spec.random_bits
 
     def run(columns: Columns, c: Codes) -> Codes:
         random = columns["random"][:, : changed.roundings] >> fewer
-        return changed.dot(columns | {"random": random}, c)
+        return changed.dot(columns | {"random": np.pad(random, ((0, 0), (0, more)))}, c)
 
     return run
 
@@ -119,7 +119,7 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
         fmt = getattr(shape.spec, operand)
         if fmt.signed:
             kept = np.array((1 << (fmt.bits - 1)) - 1, dtype=fmt.dtype)
-            found.append(change(f"sign of {operand} lost", _edit(operand, partial(_masked, kept))))
+            found.append(change(f"sign of {operand} lost", _edit(operand, partial(masked, kept))))
     result = shape.spec.result
     if isinstance(result, FloatFormat) and result.has_negative_zero:
         sign = np.array(result.sign_bit, dtype=result.dtype)
@@ -129,7 +129,9 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
     if shape.group:
         found += _scale_mutants(shape, change)
     if shape.roundings:
-        found += [change(what, _edit("random", edit)) for what, edit in _integers(shape).items()]
+        found += [
+            change(what, _edit("random", edit)) for what, edit in integer_edits(shape).items()
+        ]
     if _overflows(shape):
         found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
         found.append(Mutant("infinite addend as a power of two", partial(_cancelling, shape)))
@@ -181,64 +183,23 @@ def _scale_mutants(
         fmt = getattr(shape.spec, name)
         if fmt.mantissa_bits:
             low = np.array((1 << fmt.mantissa_bits) - 1, dtype=fmt.dtype)
-            edits[f"mantissa of {name} ignored"] = partial(_masked, ~low)
+            edits[f"mantissa of {name} ignored"] = partial(masked, ~low)
         if shape.spec.splits(operand):
             edits[f"{name} by the other sign"] = _swap
             edits[f"{name} not split"] = _unsplit
         elif shape.groups > 1:
-            edits[f"{name} of the next group"] = _next_group
-            edits[f"first {name} for all"] = _first_group
+            edits[f"{name} of the next group"] = next_group
+            edits[f"first {name} for all"] = first_group
         found += [change(what, _edit(name, edit)) for what, edit in edits.items()]
     return found
-
-
-def _integers(shape: Shape) -> dict[str, Callable[[Codes], Codes]]:
-    """Return changes of the random integers of a vector."""
-    bits = shape.spec.random_bits
-    top = np.array((1 << bits) - 1, dtype=shape.format_of("random").dtype)
-    edits: dict[str, Callable[[Codes], Codes]] = {
-        "random bits ignored": np.zeros_like,
-        "random bits always ones": partial(np.full_like, fill_value=top),
-        "random bits inverted": partial(np.bitwise_xor, top),
-        "top random bit lost": partial(_masked, top >> 1),
-        "last random bit lost": partial(_masked, top - 1),
-    }
-    if bits > 1:
-        edits["random bits a place too low"] = lambda codes: codes >> 1
-        edits["random bits a place too high"] = lambda codes: codes << 1 & top
-        edits["random bits reversed"] = partial(_bits_reversed, bits)
-    if shape.roundings > 1:
-        edits["random integers in reverse order"] = lambda codes: codes[:, ::-1]
-        edits["first random integer for all"] = _first_group
-        edits["random integer of the next rounding"] = _next_group
-    return edits
-
-
-def _bits_reversed(bits: int, codes: Codes) -> Codes:
-    out = np.zeros_like(codes)
-    for bit in range(bits):
-        out |= ((codes >> bit) & 1) << (bits - 1 - bit)
-    return out
 
 
 def _edit(name: str, edit: Callable[[Codes], Codes]) -> Callable[[Columns], Columns]:
     return lambda columns: {name: edit(columns[name])}
 
 
-def _masked(mask: Codes, codes: Codes) -> Codes:
-    return codes & mask
-
-
 def _unsplit(codes: Codes) -> Codes:
     return np.repeat(codes[:, ::2], 2, axis=1)
-
-
-def _next_group(codes: Codes) -> Codes:
-    return np.roll(codes, 1, axis=1)
-
-
-def _first_group(codes: Codes) -> Codes:
-    return np.repeat(codes[:, :1], codes.shape[1], axis=1)
 
 
 def _zero(fmt: Format) -> int:

@@ -25,7 +25,7 @@ from fpsim.oracle.numbers import add
 from fpsim.rounding import Overflow, Rounding
 from fpsim.spec import exponents
 from fpsim.stages import Addend, Aligned, Block, Chunked, Exact, Fixed, Tree
-from fpsim.vectors.adds import Addition, last_stage, log2, terms_are_codes
+from fpsim.vectors.adds import Addition, log2, terms_are_codes
 from fpsim.vectors.beats import Palette
 from fpsim.vectors.models import (
     BOUNDARIES,
@@ -37,6 +37,7 @@ from fpsim.vectors.models import (
     type_of,
 )
 from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.sums import last_stage
 
 __all__ = ["Found", "model_expectations", "search"]
 

@@ -27,14 +27,14 @@ from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, FloatFormat, Format
 from fpsim.names import E8M0
 from fpsim.spec import MacSpec
-from fpsim.stages import Aligned, Block, Chunked, Stage, Tree
+from fpsim.stages import Aligned, Block, Chunked, Stage, Tree, stages_of
 from fpsim.unit import MacUnit
 from fpsim.vectors.fills import ranks
 from fpsim.vectors.flags import dot_flags
 from fpsim.vectors.stream import FLAG_BITS, Op
 from fpsim.vectors.words import Columns, Lanes, Words
 
-__all__ = ["Columns", "Shape", "natural_k", "stages_of", "takes_nan"]
+__all__ = ["Columns", "Shape", "natural_k", "takes_nan"]
 
 OP_BITS = 3
 MAX_K = 1024
@@ -215,14 +215,6 @@ def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
     rank = np.empty(holds.size, dtype=np.int64)
     # Stable sorts of 16-bit integers take linear time.
     return rank.astype(np.uint16) if ranks(holds, rank) < 1 << 16 else rank
-
-
-def stages_of(stage: Stage) -> list[Any]:
-    """Return a stage and all stages inside it."""
-    stages: list[Any] = [stage]
-    for outer in stages:
-        stages += [getattr(outer, n) for n in ("inner", "outer", "into") if hasattr(outer, n)]
-    return stages
 
 
 def natural_k(spec: MacSpec) -> int:

@@ -207,12 +207,16 @@ def _block_changes(stage: Block, other: Other) -> Changes:
 
 def _chunked_changes(stage: Chunked, other: Other) -> Changes:
     if stage.size is not None:
-        for size in (stage.size // 2, stage.size * 2):
+        for size in (stage.size // 2, stage.size * 2, stage.size - 1, stage.size + 1):
             yield f"chunks of {size}", other(size=size)
     if stage.parts is not None:
         yield "one part more", other(parts=stage.parts + 1)
     if stage.inner.result == stage.outer.result:
         yield "no promotion", lambda: stage.inner
+    if isinstance(stage.outer, Chunked):
+        yield "results of chunks in one chunk", other(outer=stage.outer.outer)
+    if isinstance(stage.inner, Chunked) and stage.inner.inner.result == stage.inner.outer.result:
+        yield "chunks not chunked again", other(inner=stage.inner.inner)
 
 
 _KINDS: dict[type, Callable[[Any, Other], Changes]] = {

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from fpsim.formats import FloatFormat
 from fpsim.oracle import Node, Number
 from fpsim.spec import exponents
-from fpsim.vectors.adds import BEFORE, last_stage, log2
+from fpsim.stages import Block, Chain, Chunked, Exact, Fixed, Stage, stages_of
+from fpsim.vectors.adds import BEFORE, log2
 from fpsim.vectors.arrangements import both_signs, exponent_rows, patterns, product_span
 from fpsim.vectors.beats import MAX_PRODUCTS, Beats, Codes
 from fpsim.vectors.shape import Columns, Shape
+from fpsim.vectors.sums import last_stage, sums_of
 
 __all__ = ["random_bins", "random_expectations", "random_words", "word_rows"]
 
@@ -67,7 +69,7 @@ def word_rows(shape: Shape) -> Columns:
 
 def _sums(shape: Shape) -> Columns:
     """Return beats with one product on addends of every exponent near it, in the first lane; some
-    in all lanes."""
+    in all lanes. Where chunks round at random also products onto many of others, without addend."""
     beats, fmt = Beats(shape), shape.spec.initial
     # On a grid it is the product that is rounded, in a float format its sum with the addend.
     up, down = (4, 2) if isinstance(fmt, FloatFormat) else (MAX_PRODUCTS, MAX_PRODUCTS)
@@ -90,7 +92,24 @@ def _sums(shape: Shape) -> Columns:
         b=beats.lane_codes("b", lanes, b[index]),
         c=np.concatenate([addends, np.tile(addends[some], shape.k)]),
     )
+    last = last_stage(shape.spec.accumulate)
+    if any(getattr(s, "random_bits", 0) for s in stages_of(shape.spec.accumulate) if s is not last):
+        _sums_in_chunks(beats, a, b)
     return beats.columns()
+
+
+def _sums_in_chunks(beats: Beats, a: Codes, b: Codes) -> None:
+    """Append beats of a product in 1, 2, 4, ... lanes and another one in the next."""
+    first, second = (i.reshape(-1) for i in np.indices((a.size, a.size)))
+    filled = 1
+    while filled < beats.shape.k:
+        columns = {}
+        for operand, codes in (("a", a), ("b", b)):
+            lanes = beats.lane_codes(operand, np.full(first.size, filled), codes[second])
+            lanes[:, :filled] = codes[first][:, None]
+            columns[operand] = lanes
+        beats.add(**columns)
+        filled *= 2
 
 
 def _thresholds(
@@ -129,40 +148,42 @@ def random_bins(shape: Shape, row: Columns, nodes: list[Node]) -> Iterator[str]:
     """Yield the bins that the random integers of a traced dot product hit."""
     if not shape.roundings:
         return
-    steps = 1 << shape.spec.random_bits
-    for (negative, fraction), r in zip(_fractions(shape, nodes), row["random"], strict=False):
-        threshold = steps - int(fraction * steps)
+    rounded = _fractions(shape, nodes)
+    for (bits, negative, fraction), r in zip(rounded, row["random"], strict=False):
+        steps = 1 << bits
+        own, threshold = int(r) % steps, steps - int(fraction * steps)
         if threshold == steps:
-            if int(r) == steps - 1:
+            if own == steps - 1:
                 yield BELOW if fraction else EXACT
             continue
         words = (0, threshold - 1, threshold, steps - 1)
         for name, word in zip(_WORDS, words, strict=True):
-            if int(r) == word:
+            if own == word:
                 yield f"SR:{'-' if negative else '+'} {name}"
 
 
-def _fractions(shape: Shape, nodes: list[Node]) -> Iterator[tuple[bool, Fraction]]:
-    """Yield sign and dropped fraction at every rounding that takes an integer, in order."""
-    stage = last_stage(shape.spec.accumulate)
-    fmt = getattr(stage, "format", None)
-    terms = ("r[",) if any(n.name.startswith("r[") for n in nodes) else ("p[", "s[")
-    for node in nodes:
-        value = node.value
-        if fmt is None:
-            wanted, unit = node.name.startswith(terms), Fraction(2) ** stage.lsb
-        else:
-            wanted, unit = node.name == f"acc{BEFORE}", Fraction(1)
-        if not wanted or not isinstance(value, Number):
+def _fractions(shape: Shape, nodes: list[Node]) -> Iterator[tuple[int, bool, Fraction]]:
+    """Yield the random bits, the sign and the dropped fraction of every rounding, in order."""
+    for stage, terms, own, _ in sums_of(shape.spec, nodes):
+        bits, fmt = getattr(stage, "random_bits", 0), getattr(stage, "format", None)
+        if not bits:
             continue
-        if not value.magnitude:
-            yield False, Fraction(0)
-            continue
+        values = [term.value for term in terms]
         if fmt is not None:
-            exponent = max(log2(value.magnitude), fmt.exponent_min)
-            unit = Fraction(2) ** (exponent - fmt.mantissa_bits)
-        scaled = value.magnitude / unit
-        yield value.negative, scaled - int(scaled)
+            found = (node.value for node in own if node.name == f"acc{BEFORE}")
+            values = [value for value in found if isinstance(value, Number)]
+        for value in values:
+            if not value.magnitude:
+                yield bits, False, Fraction(0)
+                continue
+            unit = Fraction(2) ** stage.lsb if fmt is None else _unit(value.magnitude, fmt)
+            scaled = value.magnitude / unit
+            yield bits, value.negative, scaled - int(scaled)
+
+
+def _unit(magnitude: Fraction, fmt: FloatFormat) -> Fraction:
+    """Return what the last bit of a number is worth in a format."""
+    return Fraction(2) ** (max(log2(magnitude), fmt.exponent_min) - fmt.mantissa_bits)
 
 
 def random_expectations(shape: Shape) -> dict[str, str | None]:
@@ -172,15 +193,29 @@ def random_expectations(shape: Shape) -> dict[str, str | None]:
     spec = shape.spec
     formats = [spec.a, spec.b, *([spec.a_scale, spec.b_scale] if shape.group else [])]
     low = sum(exponents(fmt)[0] for fmt in formats)
-    stage, fmt = last_stage(spec.accumulate), spec.initial
-    if isinstance(fmt, FloatFormat):
-        low = min(low, fmt.exponent_min - fmt.mantissa_bits)
-        top = fmt.exponent_max - fmt.mantissa_bits
-    else:
-        top = stage.lsb
-    places = top - low  # fraction bits that a rounding can meet
-    never = f"every sum is a multiple of 2^{low}: none rounds" if places <= 0 else None
-    short = f"fractions have at most {places} bits, as many as the random integers or fewer"
+    places = list(_places(spec.accumulate, low))
+    never = None
+    if all(count <= 0 for _, count in places):
+        never = f"every sum is a multiple of 2^{low}: none rounds"
+    most = max(count for _, count in places)
+    short = f"fractions have at most {most} bits, as many as the random integers or fewer"
     bins: dict[str, str | None] = {EXACT: None}
-    bins[BELOW] = never or (short if places <= spec.random_bits else None)
+    bins[BELOW] = never or (short if all(count <= bits for bits, count in places) else None)
     return bins | {f"SR:{sign} {word}": never for sign in "+-" for word in _WORDS}
+
+
+def _places(stage: Stage, low: int) -> Iterator[tuple[int, int]]:
+    """Yield the random bits of every stage that has some, and how many fraction bits a rounding of
+    it can meet; its terms are multiples of 2^low."""
+    if isinstance(stage, Chunked):
+        yield from _places(stage.inner, low)
+        yield from _places(stage.outer, exponents(stage.inner.result)[0])
+    elif isinstance(stage, Block):
+        converted = stage.convert
+        yield from _places(stage.into, low if converted is None else exponents(converted)[0])
+    elif isinstance(stage, Fixed) and stage.random_bits:
+        yield stage.random_bits, stage.lsb - low
+    elif isinstance(stage, Chain | Exact) and stage.random_bits:
+        fmt = stage.format
+        least = min(low, fmt.exponent_min - fmt.mantissa_bits)
+        yield stage.random_bits, fmt.exponent_max - fmt.mantissa_bits - least
