@@ -45,6 +45,7 @@ from fpsim.stages import (
     Stage,
     block_in,
     check_keys,
+    first_sum,
     format_in,
     from_table,
     parse_short_name,
@@ -152,9 +153,7 @@ class MacSpec:
                 f"operands: products of {self.a.name} x {self.b.name} with their scales reach from "
                 f"2^{lowest} to 2^{highest}; allowed is 2^{F64_LOW} to 2^{F64_HIGH}"
             )
-        stage = self.accumulate
-        while isinstance(stage, Block | Chunked):
-            stage = stage.into if isinstance(stage, Block) else stage.inner
+        stage = first_sum(self.accumulate)
         if isinstance(stage, Aligned):
             self._check_window(stage)
 

@@ -14,7 +14,7 @@ Products are exact everywhere: ``p_i = a_i * b_i * sa_i * sb_i``.
 """
 
 from fpsim.stages.aligned import MAX_WINDOW_BITS, PRODUCT_BITS, Addend, Aligned
-from fpsim.stages.composite import MAX_CHUNK, Block, Chunked, NanScale, block_in
+from fpsim.stages.composite import MAX_CHUNK, Block, Chunked, NanScale, block_in, first_sum
 from fpsim.stages.fields import Stage, random_bits_of, stages_of
 from fpsim.stages.short_names import parse_short_name
 from fpsim.stages.simple import Chain, Exact, Fixed, OverflowAt, ProductRounding
@@ -22,9 +22,9 @@ from fpsim.stages.tables import STAGES, check_keys, format_in, from_table, to_ta
 from fpsim.stages.tree import Joins, Tree
 
 __all__ = [
+    "MAX_CHUNK",
     "MAX_WINDOW_BITS",
     "PRODUCT_BITS",
-    "MAX_CHUNK",
     "STAGES",
     "Addend",
     "Aligned",
@@ -41,6 +41,7 @@ __all__ = [
     "Tree",
     "block_in",
     "check_keys",
+    "first_sum",
     "format_in",
     "from_table",
     "parse_short_name",

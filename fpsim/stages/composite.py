@@ -20,7 +20,7 @@ from fpsim.stages.fields import Stage
 from fpsim.stages.simple import Chain, Exact, Fixed
 from fpsim.stages.tree import Tree
 
-__all__ = ["MAX_CHUNK", "Block", "Chunked", "NanScale", "block_in"]
+__all__ = ["MAX_CHUNK", "Block", "Chunked", "NanScale", "block_in", "first_sum"]
 
 #: Stages that add terms one by one.
 _SUMS = (Chain, Exact, Fixed, Aligned, Tree)
@@ -121,6 +121,13 @@ def block_in(stage: Stage) -> Block | None:
     while isinstance(found, Chunked):
         found = found.inner
     return found if isinstance(found, Block) else None
+
+
+def first_sum(stage: Stage) -> Stage:
+    """Return the stage that adds products or scaled block sums, inside all others."""
+    while isinstance(stage, Block | Chunked):
+        stage = stage.into if isinstance(stage, Block) else stage.inner
+    return stage
 
 
 def _adds_terms(stage: Stage, field: str, does: str) -> None:
