@@ -6,6 +6,7 @@ Terms are (R, T) float64, or (R, T, P) where each has P parts.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def parts_of(terms: Array) -> int:
 
 def in_a_row(terms: Array) -> Array:
     """Return the parts of all terms side by side, (R, T * P)."""
-    return terms.reshape(len(terms), -1)
+    return terms.reshape(len(terms), prod(terms.shape[1:]))
 
 
 def to_odd(terms: Array) -> Array:

@@ -138,12 +138,12 @@ def test_lanes_equal_scalar_code(name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kernel"),
     [
-        ("e5m2-block32-into-chain-e8m23", "block32 tree-2-fused"),
-        ("e5m2-block32-to-e8m23-into-chain-e8m23", "block32 tree-2-root"),
+        ("e5m2-block32-into-chain-e8m23", "block32 tree-2-radix3-fused"),
+        ("e5m2-block32-to-e8m23-into-chain-e8m23", "block32 tree-2-radix3-root"),
         ("e4m3.e8m23-chain-e8m23", "tree-1-"),
-        ("e4m3.e8m23-chain-e5m10", "tree-1-radix4-wide"),
+        ("e4m3.e8m23-chain-e5m10", "tree-1-radix6-wide"),
         ("e4m3.e8m23-exact-e8m23", "slices"),
-        ("e5m2.e8m23.split-block8-into-chain-e5m10", "block8 tree-2-radix4-wide"),
+        ("e5m2.e8m23.split-block8-into-chain-e5m10", "block8 tree-2-radix6-wide"),
     ],
 )
 def test_wide_terms_run_in_lanes(name: str, kernel: str) -> None:
