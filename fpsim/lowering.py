@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.errors import FpsimError
 from fpsim.formats import FixedFormat, Format
 from fpsim.kernels.aligned import NO_EXPONENT
 from fpsim.kernels.codec import look_up
@@ -32,6 +31,8 @@ __all__ = [
 Array = NDArray[Any]
 #: Bits of the widest format that gets a table of all of its values.
 MAX_TABLE_BITS = 19
+#: Bits of a 64-bit integer's magnitude that float64 does not hold.
+SPARE_BITS = 11
 
 
 @lru_cache(maxsize=64)
@@ -72,23 +73,32 @@ def _entries(codes: Array, table: Array) -> Array:
     return out
 
 
+class WideResult(Exception):
+    """A chunk's sum that no float64 holds."""
+
+
 def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
     """Return the values of a chunk's results, which are terms of another sum.
 
     Raises:
-        FpsimError: an integer of a wide register that float64 does not hold.
+        WideResult: an integer of a wide register that float64 does not hold.
     """
-    values: NDArray[np.float64] = fmt.decode(codes)
+    values = result_parts(codes, fmt)
+    if values.ndim > codes.ndim:
+        raise WideResult
+    return values
+
+
+def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the same, with a last axis of their parts where float64 does not hold all of them."""
     if isinstance(fmt, FixedFormat) and fmt.width > F64_BITS + 1:
         integers = fmt.integers(codes)
-        with np.errstate(invalid="ignore"):  # what is rounded up to 2^63
-            again = integers.astype(np.float64).astype(np.int64)
-        if (again != integers).any():
-            raise FpsimError(
-                f"accumulate.inner: the sum of a chunk needs more than {F64_BITS} significant bits "
-                f"of {fmt.name}, and terms have no more; a conversion at its end rounds it"
-            )
-    return values
+        sizes = np.where(integers < 0, -integers, integers).view(np.uint64)
+        rest = np.where(sizes >> np.uint64(F64_BITS), sizes & np.uint64((1 << SPARE_BITS) - 1), 0)
+        if rest.any():
+            parts = np.stack([sizes - rest, rest], axis=-1).astype(np.float64)
+            return np.ldexp(np.where(integers[..., None] < 0, -parts, parts), fmt.lsb)
+    return fmt.decode(codes)
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:

@@ -30,7 +30,7 @@ from fpsim.engine import (
 from fpsim.kernels import exact
 from fpsim.lane_operands import pack_values
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
-from fpsim.lowering import result_values, values_of
+from fpsim.lowering import WideResult, result_values, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.padding import begun, from_a_word_on, padded
 from fpsim.planes import add_planes, tree_of
@@ -85,7 +85,10 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     if plan.kernel == "rows":
         return _run_rows(spec, args)
     if plan.kernel == "chunks":
-        return _run_chunks(spec, args)
+        try:
+            return _run_chunks(spec, args)
+        except WideResult:
+            return _run_rows(spec, args)
     if plan.kernel == "lanes":
         return _run_tree_lanes(spec, args)
     if plan.kernel == "subtrees":

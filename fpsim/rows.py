@@ -17,7 +17,7 @@ from fpsim.formats import FloatFormat
 from fpsim.grids import MAX_WIDTH, grid_integers
 from fpsim.kernels import aligned, exact, fixedpoint, mac, tree
 from fpsim.kernels.rounding import mode_constants
-from fpsim.lowering import Rows, decoded, exponents_of, result_values
+from fpsim.lowering import Rows, decoded, exponents_of, result_parts
 from fpsim.operands import DotOperands
 from fpsim.parts import in_a_row, parts_of, parts_on_grid, to_odd
 from fpsim.rounding import Overflow, Rounding
@@ -147,8 +147,9 @@ def _promoted(
         results.append(add_up(inner, values, exponents, zero, left, 1)[:, 0])
         taken += count
     fmt = stage.inner.result
-    values = result_values(np.stack(results, axis=1).astype(fmt.dtype, copy=False), fmt)
-    return _last_sum(stage.outer, values, exponents_of(values, fmt), random[:, taken:])
+    values = result_parts(np.stack(results, axis=1).astype(fmt.dtype, copy=False), fmt)
+    sizes = values if values.ndim == 2 else values[..., 0]
+    return _last_sum(stage.outer, values, exponents_of(sizes, fmt), random[:, taken:])
 
 
 def _own_bits(stage: Stage, random: Array) -> Array:

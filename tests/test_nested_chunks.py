@@ -15,8 +15,8 @@ import pytest
 from helpers import codes_of, dot_value, float_format, unit_of
 from nested_cases import COARSE, E4M3, F32, STAGES, Codes, chunked, sr
 
-from fpsim import FpsimError, MacSpec, MacUnit, get_format, oracle
-from fpsim.stages import Block, Chain, Chunked, Fixed, Stage
+from fpsim import FpsimError, MacSpec, MacUnit, Rounding, get_format, oracle
+from fpsim.stages import Aligned, Block, Chain, Chunked, Exact, Fixed, Joins, Stage, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -223,21 +223,26 @@ def test_promotion_at_random_is_no_promotion_to_nearest() -> None:
     assert mean == pytest.approx(8.5, abs=0.06)
 
 
-@pytest.mark.parametrize("outer", [Chain(F32), Chunked(Chain(F32), Chain(F32), 2)])
-def test_a_wide_register_is_exact_or_refused(outer: Stage) -> None:
+@pytest.mark.parametrize(
+    "outer",
+    [
+        Chain(F32),
+        Chain(F32, Rounding.RDN),
+        Chunked(Chain(F32), Chain(F32), 2),
+        Tree(F32, addend=Joins.FUSED),
+        Aligned(2, 40, F32),
+        Exact(F32),
+        Fixed(62, -58),
+    ],
+)
+def test_a_wide_register_is_exact(outer: Stage) -> None:
     """1 + 2^-52 has 53 significant bits; 1 + 2^-53 has one more than float64."""
     unit = unit_of(Chunked(Fixed(64, -60), outer, 2))
-    x, one = codes_of(unit.a, [1, 1, 1, 1]), codes_of(unit.b, np.ones(4))
-    for distance, fits in ((52, True), (53, False)):
-        scale = np.array([127, 127 - distance, 127, 127 - distance])
-        expected = oracle.dot(unit, x, one, None, scale)
-        calls = (
-            lambda s=scale: unit.dot(x, one, None, s),
-            lambda s=scale: unit.matmul(x[None], one[:, None], None, s[None])[0, 0],
-        )
-        for call in calls:
-            if fits:
-                assert call() == expected
-                continue
-            with pytest.raises(FpsimError, match="sum of a chunk needs more than 53 significant"):
-                call()
+    x, one = codes_of(unit.a, [1, 1, 1, 1, -6, 1]), codes_of(unit.b, np.ones(6))
+    for distance in (52, 53, 59, 60):
+        scale = np.array([127, 127 - distance] * 3)
+        for start in (0.0, -1.0, 5.0):
+            c = codes_of(unit.spec.initial, [start])
+            expected = oracle.dot(unit, x, one, c[0], scale)
+            assert unit.dot(x, one, c[0], scale) == expected
+            assert unit.matmul(x[None], one[:, None], c[None], scale[None])[0, 0] == expected
