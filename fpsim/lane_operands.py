@@ -253,8 +253,7 @@ def _plane_table(spec: MacSpec, operand: str, plane: int, split: Split | None) -
     assert split.lows is not None
     part, low, bits = plane % parts, split.lows[side], split.bits[side]
     table = np.where(np.isinf(table), 0.0, table)  # none is in use
-    above = table if part == parts - 1 else np.fmod(table, np.ldexp(1.0, low + (part + 1) * bits))
-    below = np.fmod(table, np.ldexp(1.0, low + part * bits)) if part else 0.0
+    below, above = (np.fmod(table, np.ldexp(1.0, low + i * bits)) for i in (part, part + 1))
     return np.asarray(above - below)
 
 

@@ -29,6 +29,8 @@ QUICK = [
     "int8.e8m23-aligned4f20-e8m23",
     "e5m2-block8-into-aligned4f15-e8m23-by.rne",
     "e5m2-block8-into-fixed24q3-rne",
+    "e5m10.e8m23-tree-e8m7-radix3-leaf",
+    "e5m10.e8m0.splitxe4m3.e8m0.split-block64-into-chain-e8m23",
 ]
 UNITS = [
     *QUICK,
@@ -40,7 +42,6 @@ UNITS = [
     "e4m3.e8m23-chain-e5m10-rounded",
     "e4m3.e8m23-chain-e5m10-sr8",
     "e4m3.e8m23-fixed40q10-sr6-saturate",
-    "e5m10.e8m23-tree-e8m7-radix3-leaf",
     "e5m10.e8m23-tree8-e8m7-lanes2-fused",
     "e5m10.e8m23-tree-e8m7-rounded",
     "e5m2-block8-into-fixed64q20",
@@ -152,6 +153,52 @@ def test_wide_terms_run_in_lanes(name: str, kernel: str) -> None:
     plan = unit.plan(args.pop("a"), args.pop("b"), **args)
     assert plan.kernel.startswith(kernel)
     assert "bits" in plan.why
+
+
+@pytest.mark.parametrize("align", ["rne", "rto", "rup"])
+def test_what_lies_below_53_bits_decides_an_alignment(align: str) -> None:
+    """2^24 + 2^-16 + 2^-32 - 2^24 on multiples of 2^-15: one of them, by its last bit."""
+    unit = get_unit(f"e5m2-block4-into-aligned2f15-e8m23-by.{align}")
+    for half in (2.0**-8, 0.0):
+        a = unit.a.encode(np.array([2.0**12, half, 2.0**-16, 0.0, 2.0**12, 0.0, 0.0, 0.0]))
+        b = unit.a.encode(np.array([2.0**12, half, 2.0**-16, 0.0, -(2.0**12), 0.0, 0.0, 0.0]))
+        found = unit.dot(a, b)
+        assert found == oracle.dot(unit, a, b)
+        expected = 2.0**-15 if half or align != "rne" else 0.0
+        assert unit.result.decode(found.reshape(1))[0] == expected
+
+
+def test_a_leaf_of_minus_zero_stays() -> None:
+    unit = get_unit("e5m10.e8m23-tree-e8m7-radix3-leaf")
+    zeros, ones = np.full(2, 0x8000, np.uint16), unit.a.encode(np.ones(2))
+    for c in (0, unit.result.sign_bit):
+        start = np.array(c, dtype=unit.result.dtype)
+        assert unit.dot(zeros, ones, start) == oracle.dot(unit, zeros, ones, start) == c
+
+
+def test_zero_scales_make_one_zero() -> None:
+    """The parts of a sum differ in sign: times 0 they are zeros of both, and -0 - 0 is -0."""
+    unit = get_unit("e5m2.e4m3-block8-into-chain-e8m23")
+    rng = np.random.default_rng(8)
+    a = rng.integers(0, 256, (6, 16)).astype(np.uint8)
+    a = np.where(np.isfinite(unit.a.decode(a)), a, 0x80).astype(np.uint8)
+    scale = np.zeros((6, 2), dtype=np.uint8)
+    args = {"a": a, "b": a.T.copy(), "a_scale": scale, "b_scale": scale.T.copy(), "block": 8}
+    args["c"] = np.full((6, 6), unit.result.sign_bit, dtype=np.uint32)
+    expected = oracle.dot(unit, **_as_dots(args))
+    np.testing.assert_array_equal(unit.matmul(**args), expected)
+    assert np.unique(expected).size == 2
+
+
+def test_elements_in_use_bound_windows() -> None:
+    """Sums of 8 * 49 have 9 bits above their scales, not the 35 of all that E5M2 has."""
+    unit = get_unit("e5m2-block8-into-aligned4f21-e8m23")
+    rng = np.random.default_rng(9)
+    a = unit.a.encode(np.where(rng.random((6, 64)) < 0.95, 7.0, -3.5))
+    args = {"a": a, "b": a.T.copy(), "block": 8}
+    args |= {"a_scale": rng.integers(126, 128, (6, 8)), "b_scale": rng.integers(126, 128, (8, 6))}
+    assert unit.plan(**args).kernel != "rows"
+    np.testing.assert_array_equal(unit.matmul(**args), oracle.dot(unit, **_as_dots(args)))
 
 
 def test_the_last_bit_of_a_wide_sum_survives_cancellation() -> None:
