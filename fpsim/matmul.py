@@ -66,6 +66,9 @@ SERIAL_CHUNKS = 16
 
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
     """Return the result codes (M, N) of a matrix product and the plan that made them."""
+    if begun(args.random):
+        count = spec.roundings(args.a.shape[1])
+        args = replace(args, random=args.random_integers(count, spec.random_bits))
     plan = plan_matmul(spec, args)
     codes = _run(spec, args, plan).astype(spec.result.dtype, copy=False)
     if plan.redo_zeros:

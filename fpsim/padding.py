@@ -53,14 +53,13 @@ def from_a_word_on(spec: MacSpec, args: MatmulOperands) -> MatmulOperands:
     leave a sum from +0 as it is. An array of integers where there are no such terms.
     """
     assert isinstance(args.random, RandomBits)
-    begun, stage = args.random.begun, spec.accumulate
-    size = stage.size if isinstance(stage, Block) else 1
-    if begun % spec.quadrants or not has_zero(spec):
+    before, stage = args.random.begun, spec.accumulate
+    size, terms = (stage.size, spec.quadrants) if isinstance(stage, Block) else (1, 1)
+    if before % terms or not has_zero(spec):
         count = spec.roundings(args.a.shape[1])
         return replace(args, random=args.random_integers(count, spec.random_bits))
-    return replace(
-        _after_zeros(spec, args, begun // spec.quadrants, size), random=args.random.past(-begun)
-    )
+    longer = _after_zeros(spec, args, before // terms, size)
+    return replace(longer, random=args.random.past(-before))
 
 
 def _after_zeros(spec: MacSpec, args: MatmulOperands, blocks: int, size: int) -> MatmulOperands:

@@ -72,6 +72,7 @@ class RandomBits:
 
     def streams(self, results: int) -> NDArray[np.uint32]:
         """Return the streams (results,) that kernels count on from, of a start at a whole word."""
+        assert not self.begun
         make = _kept_streams if results <= KEPT else _kept_streams.__wrapped__
         words = self.start // integers_per_word(self.width) if self.start else 0
         return make(self.seed, self.first, results) + np.uint32(words * STEP % (1 << 32))

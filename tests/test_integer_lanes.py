@@ -230,3 +230,13 @@ def test_exact_sums_round_stochastically() -> None:
             assert "slices" in unit.plan(a, b, random=random, **scales).kernel
             codes = unit.matmul(a, b, c, random=random, **scales)
             assert np.array_equal(codes, oracle_matmul(unit, a, b, c, random=random, **scales))
+
+
+@pytest.mark.parametrize("rounding", DETERMINISTIC)
+@pytest.mark.parametrize("fmt", ["e8m23", "e8m23_flush", "e6m23", "e8m22"])
+def test_windows_into_as_many_bits_as_float32_has(fmt: str, rounding: Rounding) -> None:
+    """Sums of few bits, which nothing rounds: half of their last place is no bit of the lane."""
+    unit = unit_of(Aligned(4, 1, float_format(fmt), rounding, Rounding.RNE))
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 16, (5, 8)).astype(np.uint8), rng.integers(0, 16, (8, 16))
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))

@@ -126,13 +126,17 @@ def test_a_chunk_in_mid_word_may_begin_with_any_scale(nan_scale: str, code: int)
 
 
 def test_chunks_in_mid_word_without_terms_of_zero() -> None:
-    """Four sums to a block take integers of one word and the next; elements may have no zero."""
+    """Four sums to a block take integers of one word and the next; elements may have no zero.
+
+    Products whose scales differ by sign are one term each.
+    """
     split, args = case(Chunked(Block(2, sr(E4M3, 6)), Chain(F32), 4), 18, sign_split="both")
     plain = {name: args[name] for name in ("a", "b", "c")}
     none = FloatFormat(2, 1, 1, subnormals=Subnormals.NONE)
+    signs, products = case(Chunked(sr(E4M3, 6), Chain(F32), 4), 18, sign_split="both")
     zeroless = MacUnit(MacSpec(none, none, Chunked(sr(E4M3, 6), Chain(F32), 4)))
     assert (none.decode(np.arange(16)) != 0).all()
-    for unit, given in ((split, args), (zeroless, plain)):
+    for unit, given in ((split, args), (signs, products), (zeroless, plain)):
         bits = RandomBits(4)
         integers = bits.integers(27, unit.spec.roundings(18), 6).reshape(3, 9, -1)
         expected = oracle_matmul(unit, **given, random=integers)

@@ -6,6 +6,7 @@ Expected codes are the oracle's, or the scalar kernels' where a space is exhaust
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from helpers import HOST, chain, float_format, oracle_matmul, unit_of
 from lane_cases import AVX512, operands
 
 from fpsim import FpsimError, RandomBits, get_format
+from fpsim.random_bits import _mixed, part_of
 from fpsim.rounding import Rounding
 from fpsim.stages import Block, Exact, Fixed, Stage
 
@@ -47,6 +49,33 @@ def test_the_random_integers_are_these() -> None:
         ]
         assert bits.integers(2, 35, count).tolist() == expected
     assert RandomBits(0xDEADBEEF).after(3) == bits
+
+
+@pytest.mark.parametrize("bits", [1, 3, 5, 8, 11, 17, 32])
+def test_the_integers_of_later_roundings(bits: int) -> None:
+    """Those past the first 7 or 40, in the middle of a word or not; and the low bits of them."""
+    whole = RandomBits(5, first=2).integers(3, 90, bits)
+    for start in (0, 7, 40):
+        past = replace(RandomBits(5, first=2), width=bits).past(3).past(start)
+        assert np.array_equal(past.integers(3, 20, bits), whole[:, start + 3 : start + 23])
+        assert np.array_equal(past.integers(3, 20, 1), whole[:, start + 3 : start + 23] & 1)
+        assert past.begun == (start + 3) % (32 // bits)
+        assert np.array_equal(part_of(whole, start + 3, 20, 1), past.integers(3, 20, 1))
+    words = replace(RandomBits(5), width=bits).past(2 * (32 // bits))
+    assert words.begun == 0
+    assert np.array_equal(
+        words.integers(9, 1, bits)[:, 0], _mixed(words.streams(9)) & np.uint32((1 << bits) - 1)
+    )
+
+
+def test_a_matrix_product_may_begin_at_a_later_rounding() -> None:
+    unit = chain("e4m3", "sr", random_bits=5)
+    a, b, c = operands(unit, 12)
+    for start in (4, 6):
+        seed = RandomBits(3, start=start)
+        expected = unit.dot(a[:, None], b.T[None], c, random=seed)
+        assert np.array_equal(unit.matmul(a, b, c, random=seed), expected)
+        assert not np.array_equal(unit.matmul(a, b, c, random=RandomBits(3)), expected)
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 10])

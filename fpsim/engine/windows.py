@@ -123,7 +123,9 @@ def _plan_integers(stage: Aligned, terms: TermBounds, bits: int) -> Plan | None:
     converts = stage.align in CONVERSIONS and "avx512f" in host_features()
     native = stage.rounding in CONVERSIONS and is_ieee(stage.format, 8, 23, 127)
     once = native or bits <= F32_BITS or stage.rounding is Rounding.RTZ
-    if not (plain and converts and once):
+    # Half of the last place is added as an integer, of which a float32 must have some bits.
+    halves = stage.rounding is not Rounding.RNA or stage.format.mantissa_bits + 1 < F32_BITS
+    if not (plain and converts and once and halves):
         return None
     step = partial(
         integer_step,
