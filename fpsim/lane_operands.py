@@ -21,7 +21,17 @@ from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
 
-__all__ = ["Packed", "half_bits", "pack", "pack_values", "powers"]
+__all__ = [
+    "Packed",
+    "block_scales",
+    "half_bits",
+    "lane_table",
+    "pack",
+    "pack_values",
+    "powers",
+    "scale_panels",
+    "signed_table",
+]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -39,6 +49,11 @@ class Packed:
     x_powers: Array
     y_powers: Array
     starts: Array = field(default_factory=lambda: _NO_STARTS)
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """M and N, padded to whole tiles."""
+        return self.a.shape[1], self.b.shape[1] * self.b.shape[3]
 
     @property
     def finite(self) -> bool:
@@ -116,8 +131,8 @@ def pack(
             return np.where(np.isnan(scales), 0.0, scales) if drop_nan else scales
 
         size = rows if operand == "a" else count * tile.columns
-        scales = _block_scales(spec, args, operand, source, groups, used, size, read)
-        return (scales if operand == "a" else _panels(scales, tile.columns)).astype(dtype)
+        scales = block_scales(spec, args, operand, source, groups, used, size, read)
+        return (scales if operand == "a" else scale_panels(scales, tile.columns)).astype(dtype)
 
     drop_nan = nan_scale is NanScale.ZERO
     if aligned:
@@ -133,7 +148,7 @@ def _pack_values(
     """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
     codes, store = getattr(args, name), panels.pack_rows if name == "a" else panels.pack_panels
     if dtype == np.float16 and getattr(args, f"{name}_scale") is None:
-        table = _lane_table(getattr(spec, name), power, dtype).view(np.uint16)
+        table = lane_table(getattr(spec, name), power, dtype).view(np.uint16)
         out = np.zeros(shape, dtype=table.dtype)
         store(codes, table, _NO_SCALES, 0, table, 1, out[0])
         return out
@@ -158,14 +173,14 @@ def half_bits(values: Array) -> Array:
 def _pack_planes(spec: MacSpec, args: MatmulOperands, source: Source, a: Array, b: Array) -> None:
     """Fill the planes of both operands with the elements of each sign, without scales."""
     for sign in range(source.a_signs):
-        table = _signed_table(spec, "a", source.a_signs, sign, a.dtype.type)
+        table = signed_table(spec, "a", source.a_signs, sign, a.dtype.type)
         panels.pack_rows(args.a, table, _NO_SCALES, 0, table, 1, a[sign])
     for sign in range(source.b_signs):
-        table = _signed_table(spec, "b", source.b_signs, sign, b.dtype.type)
+        table = signed_table(spec, "b", source.b_signs, sign, b.dtype.type)
         panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
 
 
-def _panels(scales: Array, columns: int) -> Array:
+def scale_panels(scales: Array, columns: int) -> Array:
     """Return scales (N, G, S) as (panels, G, S, columns)."""
     n, groups, signs = scales.shape
     split = scales.reshape(n // columns, columns, groups, signs)
@@ -182,7 +197,7 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | No
 
 
 @lru_cache(maxsize=64)
-def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
+def lane_table(fmt: Format, power: int, dtype: Any) -> Array:
     """Return the values of all codes times 2^power; of wide formats, those in use fit."""
     with np.errstate(over="ignore"):
         return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
@@ -203,7 +218,7 @@ def _scaled_table(
     not: those are multiplied in float64.
     """
     kept = np.float64 if power else dtype
-    table = _lane_table(getattr(spec, operand), power, kept)
+    table = lane_table(getattr(spec, operand), power, kept)
     cube, scale_table = _cube(spec, args, operand)
     return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
@@ -229,7 +244,7 @@ def _packer(
     return table, _NO_SCALES if cube is None else cube, place, scale_table, block
 
 
-def _signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
+def signed_table(spec: MacSpec, operand: str, signs: int, sign: int, dtype: Any) -> Array:
     """Return the values of codes, zero where a split leaves the other sign's elements out."""
     fmt = getattr(spec, operand)
     table = value_table(fmt).astype(dtype)
@@ -255,7 +270,7 @@ def _per_block(
     return np.repeat(cube, block // source.size, axis=1)[:, :used]
 
 
-def _block_scales(
+def block_scales(
     spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
     size: int, read: Callable[[Array], Array],
 ) -> Array:  # fmt: skip

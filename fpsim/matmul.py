@@ -170,7 +170,7 @@ def _add_exactly(stage: Exact, made: tuple[Array, Array | None], c: Array | None
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run a matrix product as M * N dot products, some rows of ``a`` at a time."""
-    out = np.empty((args.a.shape[0], args.b.shape[1]), dtype=spec.result.dtype)
+    out = np.empty(args.shape, dtype=spec.result.dtype)
     for part in _dots_parts(args):
         out[part] = dot_codes(spec, args.rows(part).as_dots(spec))
     return out
@@ -186,7 +186,7 @@ def _redo_zeros(spec: MacSpec, args: MatmulOperands, codes: Array) -> None:
 
 def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
     """Yield parts of the rows of ``a`` whose dot products have a bounded number of products."""
-    (m, k), n = args.a.shape, args.b.shape[1]
+    (m, n), k = args.shape, args.a.shape[1]
     batch = max(1, ROWS_BATCH // (k * n))
     return (slice(row, row + batch) for row in range(0, m, batch))
 
@@ -316,7 +316,7 @@ def _extended(array: Array, axis: int, more: int, value: Any) -> Array:
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
     """Make ``count`` terms per result and add them, some rows of ``a`` at a time."""
-    m, n = args.a.shape[0], args.b.shape[1]
+    m, n = args.shape
     out = np.empty((m, n), dtype=spec.result.dtype)
     batch = max(64, TERMS_BATCH // (count * n))
     for row in range(0, m, batch):
@@ -339,7 +339,7 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
     """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from ``c``."""
     if lane >= args.a.shape[1]:
-        return np.zeros((args.a.shape[0], args.b.shape[1]))
+        return np.zeros(args.shape)
     return _values(spec, replace(args.every(lane, lanes), c=c))
 
 

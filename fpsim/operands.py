@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import check_codes
-from fpsim.kernels.panels import mark_used
+from fpsim.kernels.panels import REGISTER_BITS, code_ranges, mark_used
 from fpsim.operand_checks import (
     block_size,
     broadcast,
@@ -146,7 +146,11 @@ class DotOperands:
 @dataclass(frozen=True)
 class MatmulOperands:
     """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N),
-    with one more axis of 2 where the operand is split."""
+    with one more axis of 2 where the operand is split.
+
+    What is ``paired`` are dot products side by side, a result of one row: column n is the product
+    of row n of ``a``, N rows, and column n of ``b``.
+    """
 
     a: Array
     b: Array
@@ -156,6 +160,13 @@ class MatmulOperands:
     a_block: int
     b_block: int
     random: Array | RandomBits | None
+    paired: bool = False
+    signs: tuple[int, int] = (0, 0)  #: sign bits of paired codes, 0 where there is none
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the result."""
+        return 1 if self.paired else self.a.shape[0], self.b.shape[1]
 
     @classmethod
     def check(
@@ -209,15 +220,19 @@ class MatmulOperands:
     def used(self) -> dict[str, Array]:
         """Which codes operands and scales use, by name: a mask (2^bits of the dtype).
 
-        Wide scales are left out.
+        Wide scales are left out. Of elements that are paired it is those between the smallest and
+        the largest magnitude, which are quicker to find.
         """
         masks = {}
         for name in ("a", "b", "a_scale", "b_scale"):
             codes = getattr(self, name)
             if codes is None or (codes.itemsize > 2 and name not in ("a", "b")):
                 continue
+            if self.paired and name in ("a", "b"):
+                masks[name] = _between(codes.ravel(order="K"), self.signs[name == "b"])
+                continue
             masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
-            mark_used(codes.reshape(len(codes), -1), masks[name])
+            mark_used(codes.ravel(order="K")[None], masks[name])
         return masks
 
     def cut(self, start: int, stop: int) -> MatmulOperands:
@@ -236,7 +251,9 @@ class MatmulOperands:
         )
 
     def rows(self, part: slice) -> MatmulOperands:
-        """Return some rows of ``a``, ``c`` and the result."""
+        """Return some rows of ``a``, ``c`` and the result; what is paired has one."""
+        if self.paired:
+            return self
         return replace(
             self,
             a=self.a[part],
@@ -245,18 +262,31 @@ class MatmulOperands:
             random=_rows_of(self.random, part, self.b.shape[1]),
         )
 
+    def columns(self, part: slice) -> MatmulOperands:
+        """Return some columns of operands that are paired."""
+        return replace(
+            self,
+            a=self.a[part],
+            b=self.b[:, part],
+            c=None if self.c is None else self.c[:, part],
+            a_scale=None if self.a_scale is None else self.a_scale[part],
+            b_scale=None if self.b_scale is None else self.b_scale[:, part],
+            random=self.random[:, part] if isinstance(self.random, np.ndarray) else self.random,
+        )
+
     def random_integers(self, roundings: int, bits: int) -> Array | None:
         """Return the random integers (M, N, roundings) as an array."""
         if not isinstance(self.random, RandomBits):
             return self.random
-        m, n = self.a.shape[0], self.b.shape[1]
+        m, n = self.shape
         return self.random.integers(m * n, roundings, bits).reshape(m, n, roundings)
 
     def as_dots(self, spec: MacSpec) -> DotOperands:
         """Return the M * N dot products (M, N, K)."""
-        (m, k), n = self.a.shape, self.b.shape[1]
+        (m, n), k = self.shape, self.a.shape[1]
+        rows = (None,) if self.paired else (slice(None), None)  # where the axis of N goes
         scales = [
-            None if self.a_scale is None else self.a_scale[:, None],
+            None if self.a_scale is None else self.a_scale[rows],
             None if self.b_scale is None else np.moveaxis(self.b_scale, 1, 0)[None],
         ]
         a_scale, b_scale = (
@@ -264,7 +294,7 @@ class MatmulOperands:
             for scale in scales
         )
         return DotOperands(
-            a=np.broadcast_to(self.a[:, None], (m, n, k)),
+            a=np.broadcast_to(self.a[rows], (m, n, k)),
             b=np.broadcast_to(self.b.T[None], (m, n, k)),
             c=np.zeros((m, n), dtype=spec.initial.dtype) if self.c is None else self.c,
             a_scale=a_scale,
@@ -294,6 +324,25 @@ class MatmulOperands:
             a_block=1,
             b_block=1,
         )
+
+
+def _between(codes: Array, sign: int) -> Array:
+    """Return a mask of codes: zero and what lies between those in use, of both signs."""
+    kind = codes.dtype
+    used = np.zeros(1 << min(8 * kind.itemsize, MAX_OPERAND_BITS), dtype=bool)
+    lanes = REGISTER_BITS // (8 * kind.itemsize)
+    if codes.size < lanes:
+        used[codes] = True
+        return used
+    largest = int(np.iinfo(kind).max)
+    least, nearest = (np.full(lanes, largest, kind) for _ in range(2))
+    most = np.zeros(lanes, kind)
+    code_ranges(codes, sign - 1 if sign else largest, sign, least, most, nearest)
+    low, high = int(least.min()) + 1, int(most.max()) + 1
+    for first in {0, sign}:
+        used[first + low : first + high] = True
+    used[0], used[sign] = True, sign == 0 or not nearest.min()
+    return used
 
 
 def _cut_scale(

@@ -23,6 +23,7 @@ from fpsim.engine.exact_sums import (
     slices_of,
     zeros_have_signs,
 )
+from fpsim.engine.paired import lane_shift, paired_plan
 from fpsim.engine.plan import (
     F32_BITS,
     F32_HIGH,
@@ -70,8 +71,8 @@ __all__ = [
     "F64_BITS",
     "NO_ADDEND",
     "Plan",
-    "float_shift",
     "half_shift",
+    "lane_shift",
     "plan_matmul",
     "plan_planes",
     "plan_subtree",
@@ -84,6 +85,8 @@ __all__ = [
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
+    if args.paired:
+        plan = paired_plan(spec, args, plan)
     signed = plan.kernel == "rows" or (plan.kernel == "limbs" and not plan.flat)
     if not signed and zeros_have_signs(spec.accumulate, args.c):
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"

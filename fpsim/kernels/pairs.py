@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dot products side by side: column j of a result of one row is row j of ``a`` times row j of ``b``.
+
+    for each panel of columns:
+        acc = c panel
+        for each segment of K:  turn its codes into values;  acc = steps(acc, values)
+        c panel = acc
+
+Codes become values a segment at a time: K before columns, as a tile reads them, in a thread's
+cache. The tile is that of `fpsim.kernels.gemm`, with a source whose columns have their own ``a``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.gemm import tile_intrinsic
+from fpsim.kernels.steps import GroupStep
+from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
+from fpsim.kernels.turned import (
+    BUFFER_STRIDE,
+    convert,
+    copy_rows,
+    turn_codes,
+    turn_integers,
+    turn_powers,
+)
+
+__all__ = ["SEGMENT", "Operand", "Randoms", "pairs", "segment_of"]
+
+#: Products of a segment: what they take fits the second cache twice.
+SEGMENT = 128
+#: What random words count on by; see `fpsim.random_bits`.
+STEP, WORDS = 0x9E3779B9, 1 << 32
+
+
+class Operand(NamedTuple):
+    """Rows of codes and what they stand for."""
+
+    codes: Any  #: their bytes, flat
+    size: int  #: bytes of a code
+    length: int  #: codes of a row
+    how: int  #: see `fpsim.kernels.turned.turn_codes`
+    tables: Any  #: (planes, entries) float32
+    parameters: Any  #: float32
+    powers: Any  #: 2^e of every code, float32; empty where `turn_powers` finds them
+    least: int  #: the exponent field of the smallest one
+    scales: Any  #: (panels, G, signs, columns); of terms without blocks, perhaps empty
+    scale_powers: Any  #: the same for 2^e
+    block: int  #: elements of a scale
+
+
+class Randoms(NamedTuple):
+    """Random integers of every row: bytes as in `Operand`, or streams (panels, columns)."""
+
+    codes: Any
+    size: int
+    length: int
+    integers: Any  #: an array of the integers' type
+    streams: Any
+    per_word: int  #: integers that a word of a stream makes
+
+
+def segment_of(step: AnyStep, source: Source, per_word: int) -> int:
+    """Return how many products are turned at a time: whole turns, and whole words of streams."""
+    size = turn(step, source)
+    if step.seeded:
+        size = math.lcm(size, per_word * source.size)
+    return size * max(1, SEGMENT // size)
+
+
+@cache
+def _filler(real: str, width: int, blocks: bool, element_powers: bool) -> Any:
+    """Return what turns one operand's codes of a segment into values of a lane, and powers.
+
+    They are flat: (planes, padded, width) and (padded, width).
+    """
+
+    @kernel(f"fill {real} {width} {blocks} {element_powers}")
+    def fill(
+        operand: Any, p: int, rows: int, first: int, count: int, padded: int, buffer: Any,
+        narrow: Any, out: Any, powers: Any,
+    ) -> None:  # fmt: skip
+        how, size, parameters = operand.how, operand.size, operand.parameters
+        stride = operand.length * size
+        for plane in range(operand.tables.shape[0]):
+            table = operand.tables[plane]
+            for k in range(0, count, SEGMENT):
+                some = min(SEGMENT, count - k)
+                place, at = (first + k) * size, (plane * padded + k) * width
+                last = (rows - 1) * stride + place
+                copy_rows(operand.codes, p * width * stride + place, stride, last, some * size,
+                          buffer)  # fmt: skip
+                if real == "float":
+                    turn_codes(how, buffer, size, some, table, parameters, out, at, width)
+                else:
+                    turn_codes(how, buffer, size, some, table, parameters, narrow, 0, width)
+                    convert(narrow, some * width, out, at)
+                if element_powers:
+                    if operand.powers.size == 0:
+                        values, start = (out, at) if real == "float" else (narrow, 0)
+                        turn_powers(values, start, some * width, operand.least, narrow, 0)
+                    else:
+                        turn_codes(how, buffer, size, some, operand.powers, parameters, narrow, 0,
+                                   width)  # fmt: skip
+                    if real == "float":
+                        powers[at : at + some * width] = narrow[: some * width]
+                    else:
+                        convert(narrow, some * width, powers, at)
+            out[(plane * padded + count) * width : (plane + 1) * padded * width] = 0
+        if element_powers:
+            powers[count * width : padded * width] = 0
+        if not blocks and operand.scales.shape[0] > 0:
+            for k in range(count):
+                group = (first + k) // operand.block
+                for j in range(width):
+                    out[k * width + j] *= operand.scales[p, group, 0, j]
+                    if element_powers:
+                        powers[k * width + j] *= operand.scale_powers[p, group, 0, j]
+
+    return fill
+
+
+@cache
+def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
+    """Return the compiled driver of a step over the pairs of two operands.
+
+    It is called as ``run(a, b, c, reals, integers, random, rows, depth, segment, parts)`` with
+    `Operand` and `Randoms`, ``c`` (panels, columns) in the lane type (float16 as its bits), which
+    holds the initial accumulators and receives the results, K padded to ``depth``, the products of
+    `segment_of` and as many parts as threads.
+    """
+    run_tile = tile_intrinsic(step, source, tile)
+    real, width = str(step.real), tile.columns
+    stored = {"half": np.uint16, "float": np.float32, "double": np.float64}[real]
+    blocks, size, quadrants = source.block, source.size, source.quadrants
+    a_planes, b_planes = source.a_signs, source.b_signs
+    loads, seeded = step.random and not step.seeded, step.seeded
+    powers = isinstance(step, GroupStep) and step.powers
+    fill = _filler(real, width, blocks, powers and not blocks)
+
+    @kernel(f"pairs {step.name} {source} {tile}", parallel=True)
+    def run(
+        a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, rows: int, depth: int,
+        segment: int, parts: int,
+    ) -> None:  # fmt: skip
+        panels = c.shape[0]
+        for part in prange(parts):
+            # Up to three codes more than a segment has are turned.
+            room = (segment + 3) * width
+            buffer = np.empty((width, BUFFER_STRIDE), np.uint8)
+            narrow = np.empty((SEGMENT + 3) * width, np.float32)
+            x, y = np.empty(a_planes * room, stored), np.empty(b_planes * room, stored)
+            x_powers, y_powers = np.empty(room, stored), np.empty(room, stored)
+            drawn = np.empty(quadrants * room if loads else width, random.integers.dtype)
+            none = np.zeros((1, 1, 1), stored)
+            starts = np.zeros((1, 1, 1), np.int32)
+            for p in range(part * panels // parts, (part + 1) * panels // parts):
+                for first in range(0, depth, segment):
+                    padded = min(segment, depth - first)
+                    count = max(0, min(padded, a.length - first))
+                    fill(a, p, rows, first, count, padded, buffer, narrow, x, x_powers)
+                    fill(b, p, rows, first, count, padded, buffer, narrow, y, y_powers)
+                    group, terms = first // size, padded // size * quadrants
+                    term = group * quadrants
+                    if loads:
+                        draw(random, p, rows, term, terms, buffer, drawn, width)
+                    if seeded:
+                        advanced = np.uint64(term // random.per_word * STEP)
+                        for j in range(width):
+                            drawn[j] = np.uint32(np.uint64(random.streams[p, j]) + advanced)
+                    sizes = (np.int64(0), np.int64(0), np.int64(padded), np.int64(width),
+                             np.int64(1))  # fmt: skip
+                    if blocks:
+                        last = group + padded // size
+                        run_tile(
+                            (x, y, c[p], reals, integers, drawn, a.scales[p, group:last],
+                             b.scales[p, group:last], a.scale_powers[p, group:last],
+                             b.scale_powers[p, group:last], starts),
+                            sizes,
+                        )  # fmt: skip
+                    else:
+                        run_tile(
+                            (x, y, c[p], reals, integers, drawn, none, none, x_powers, y_powers,
+                             starts),
+                            sizes,
+                        )  # fmt: skip
+
+    return run
+
+
+@njit
+def draw(random, p, rows, first, count, buffer, out, width):
+    """Write ``count`` random integers of each row of a panel; 0 where it has none."""
+    have = max(0, min(count, random.length - first))
+    stride = random.length * random.size
+    for k in range(0, have, SEGMENT):
+        some = min(SEGMENT, have - k)
+        place = (first + k) * random.size
+        last = (rows - 1) * stride + place
+        copy_rows(random.codes, p * width * stride + place, stride, last, some * random.size,
+                  buffer)  # fmt: skip
+        turn_integers(buffer, random.size, some, out, k * width, width)
+    out[have * width : count * width] = 0

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of codes into columns of values, a vector of rows at a time.
+
+A gather reads the word at the same place of sixteen rows: up to four codes of each, next to each
+other along K. What a code stands for is looked up, in a register or in memory, or its bits are
+moved to where they make a float. Rows are copied next to each other first, an odd number of cache
+lines apart: those of a matrix are often so far apart that they push each other out of the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, host_features, splat
+
+__all__ = [
+    "BRAIN",
+    "BUFFER_STRIDE",
+    "GATHER",
+    "HALVES",
+    "REGISTER",
+    "SEGMENT_BYTES",
+    "convert",
+    "copy_rows",
+    "turn_codes",
+    "turn_integers",
+    "turn_powers",
+]
+
+#: How values of codes are found: in a table of sixteen entries of a register; in a table in memory;
+#: as float16 bits after shifts, times a factor; as the upper half of a float32.
+REGISTER, GATHER, HALVES, BRAIN = range(4)
+#: Rows of a vector, bytes of a word.
+LANES, WORD = 16, 4
+#: Bytes of a row in a buffer, and from one to the next.
+SEGMENT_BYTES, LINE = 512, 64
+BUFFER_STRIDE = SEGMENT_BYTES + LINE
+#: Bits of the exponent of a float32, and its largest field.
+EXPONENT_PLACE, EXPONENT_TOP = 23, 255
+_BYTE, _INT = ir.IntType(8), ir.IntType(32)
+_WORDS, _REALS = ir.VectorType(_INT, LANES), ir.VectorType(FLOAT, LANES)
+#: Whether the processor gathers; without, codes are taken one by one.
+VECTORS = "avx512f" in host_features()
+
+
+def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def _constant(value: int) -> Any:
+    return ir.Constant(_WORDS, [value] * LANES)
+
+
+def _gathered(builder: Any, base: Any, index: Any, kind: Any, scale: int) -> Any:
+    """Load 32-bit elements from sixteen places. Needs AVX-512F (VPGATHERDD, VGATHERDPS)."""
+    suffix = "dps" if kind == _REALS else "dpi"
+    every = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)
+    arguments = [ir.Constant(kind, None), base, index, every, ir.Constant(_INT, scale)]
+    return _call(builder, f"llvm.x86.avx512.mask.gather.{suffix}.512", kind, arguments)
+
+
+def _halves(builder: Any, codes: Any, table: Any) -> Any:
+    """Return the float16 numbers that codes make: a factor, a shift up and one down are given."""
+    integers = builder.bitcast(table, _INT.as_pointer())
+
+    def parameter(i: int) -> Any:
+        place = builder.gep(integers, [ir.Constant(_INT, i)])
+        return splat(builder, builder.load(place), _WORDS)
+
+    high = builder.shl(codes, parameter(1))
+    sign = builder.and_(high, _constant(0x8000))
+    magnitude = builder.lshr(builder.and_(high, _constant(0x7FFF)), parameter(2))
+    shorts = builder.trunc(builder.or_(sign, magnitude), ir.VectorType(ir.IntType(16), LANES))
+    values = builder.fpext(builder.bitcast(shorts, ir.VectorType(HALF, LANES)), _REALS)
+    return builder.fmul(values, builder.bitcast(parameter(0), _REALS))
+
+
+def _values(builder: Any, how: int, codes: Any, table: Any) -> Any:
+    """Return what sixteen codes stand for, as float32."""
+    if how == REGISTER:
+        entries = builder.load(builder.bitcast(table, _REALS.as_pointer()), align=4)
+        return _call(builder, "llvm.x86.avx512.permvar.sf.512", _REALS, [entries, codes])
+    if how == GATHER:
+        return _gathered(builder, table, codes, _REALS, 4)
+    if how == HALVES:
+        return _halves(builder, codes, table)
+    return builder.bitcast(builder.shl(codes, _constant(16)), _REALS)
+
+
+def _turned(how: int | None, size: int) -> Any:
+    """Return what turns a word of sixteen rows of codes of ``size`` bytes; without ``how``, as is.
+
+    It takes the bytes, a place, a table, the array that is written, a place there and its width.
+    """
+
+    @intrinsic
+    def turn(typingctx: Any, codes: Any, first: Any, table: Any, out: Any, at: Any, width: Any) -> Any:
+        result = types.void(codes, first, table, out, at, width)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def pointer(i: int) -> Any:
+                array = context.make_array(signature.args[i])(context, builder, args[i])
+                return builder.bitcast(array.data, _BYTE.as_pointer())
+
+            rows = ir.Constant(_WORDS, [BUFFER_STRIDE * j for j in range(LANES)])
+            base = builder.gep(pointer(0), [args[1]])
+            words = _gathered(builder, base, rows, _WORDS, 1)
+            stored = ir.Constant(args[4].type, signature.args[3].dtype.bitwidth // 8)
+            target, where = pointer(3), args[4]
+            for i in range(WORD // size):
+                part = builder.lshr(words, _constant(8 * size * i)) if i else words
+                if size < WORD and how != REGISTER:  # a register is indexed by the last four bits
+                    part = builder.and_(part, _constant((1 << 8 * size) - 1))
+                if how is None:
+                    part = builder.trunc(part, ir.VectorType(ir.IntType(8 * size), LANES))
+                else:
+                    part = _values(builder, how, part, pointer(2))
+                place = builder.gep(target, [builder.mul(where, stored)])
+                builder.store(part, builder.bitcast(place, part.type.as_pointer()), align=1)
+                where = builder.add(where, args[5])
+            return context.get_dummy_value()
+
+        return result, codegen
+
+    return turn
+
+
+_turn_register, _turn_halved_bytes = _turned(REGISTER, 1), _turned(HALVES, 1)
+_turn_bytes, _turn_pairs, _turn_words = (_turned(GATHER, size) for size in (1, 2, 4))
+_turn_halves, _turn_brain = _turned(HALVES, 2), _turned(BRAIN, 2)
+_copy_bytes, _copy_pairs, _copy_words = (_turned(None, size) for size in (1, 2, 4))
+
+
+@intrinsic
+def _powers_of(
+    typingctx: Any, values: Any, first: Any, least: Any, out: Any, at: Any
+) -> Any:
+    """Write 2^e of sixteen values; see `turn_powers`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = []
+        for i, offset in ((0, args[1]), (3, args[4])):
+            array = context.make_array(signature.args[i])(context, builder, args[i])
+            place = builder.gep(array.data, [offset])
+            places.append(builder.bitcast(place, _WORDS.as_pointer()))
+        magnitude = builder.and_(builder.load(places[0], align=4), _constant(0x7FFFFFFF))
+        infinite = _constant(EXPONENT_TOP << EXPONENT_PLACE)
+        power = builder.and_(magnitude, infinite)
+        lowest = splat(builder, builder.trunc(args[2], _INT), _WORDS)
+        power = builder.select(builder.icmp_unsigned(">", power, lowest), power, lowest)
+        counts = builder.icmp_unsigned("<", builder.sub(magnitude, _constant(1)), _constant(
+            (EXPONENT_TOP << EXPONENT_PLACE) - 1
+        ))  # fmt: skip
+        builder.store(builder.select(counts, power, _constant(0)), places[1], align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, first, least, out, at), codegen
+
+
+@intrinsic
+def _converted(typingctx: Any, values: Any, first: Any, out: Any, at: Any) -> Any:
+    """Write sixteen float32 values as float64, or as the bits of float16."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        arrays = [
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2)
+        ]
+        source, target = (builder.gep(x, [args[i]]) for x, i in zip(arrays, (1, 3), strict=True))
+        found = builder.load(builder.bitcast(source, _REALS.as_pointer()), align=4)
+        if signature.args[2].dtype == types.float64:
+            found = builder.fpext(found, ir.VectorType(DOUBLE, LANES))
+        else:
+            found = builder.fptrunc(found, ir.VectorType(HALF, LANES))
+        builder.store(found, builder.bitcast(target, found.type.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(values, first, out, at), codegen
+
+
+@njit
+def convert(values, size, out, at):
+    """Write float32 values into ``out`` from ``at`` on: float64, or float16 that are its bits."""
+    for i in range(0, size, LANES):
+        _converted(values, i, out, at + i)
+
+
+@intrinsic
+def _copy(typingctx: Any, codes: Any, place: Any, out: Any, at: Any, length: Any) -> Any:
+    """Copy ``length`` bytes between flat arrays of bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = []
+        for i in (0, 2):
+            array = context.make_array(signature.args[i])(context, builder, args[i])
+            places.append(builder.gep(array.data, [args[i + 1]]))
+        cgutils.raw_memcpy(builder, places[1], places[0], args[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(codes, place, out, at, length), codegen
+
+
+@njit
+def copy_rows(codes, first, stride, last, length, out):
+    """Copy ``length`` bytes of each row of ``codes`` (flat) into the rows of ``out`` (rows, bytes).
+
+    Row j begins at ``first`` + j * ``stride``, but never beyond ``last``: a row is copied again.
+    """
+    flat = out.reshape(-1)
+    for j in range(out.shape[0]):
+        _copy(codes, min(first + j * stride, last), flat, j * out.shape[1], length)
+
+
+@njit
+def _code(buffer, row, place, size):
+    """Return the code of so many bytes at a place of a row."""
+    code = np.int64(buffer[row, place])
+    for i in range(1, size):
+        code |= np.int64(buffer[row, place + i]) << (8 * i)
+    return code
+
+
+@njit
+def turn_codes(how, buffer, size, count, table, parameters, out, start, width):
+    """Write the values of ``count`` codes of each row of ``buffer`` (rows, bytes) as float32.
+
+    Those at k go to ``out`` (flat) from ``start`` + k * ``width`` on; whole words of codes are
+    turned, so that up to three k more are overwritten. Codes have ``size`` bytes. ``table`` has an
+    entry for whatever so many bytes hold, ``parameters`` what `HALVES` needs.
+    """
+    if not VECTORS:
+        for k in range(count):
+            for j in range(width):
+                out[start + k * width + j] = table[_code(buffer, j, k * size, size)]
+        return
+    codes = buffer.reshape(-1)
+    for k in range(0, count, WORD // size):
+        for j in range(0, width, LANES):
+            place, at = j * buffer.shape[1] + k * size, start + k * width + j
+            if how == REGISTER:
+                _turn_register(codes, place, table, out, at, width)
+            elif how == BRAIN:
+                _turn_brain(codes, place, table, out, at, width)
+            elif how == HALVES and size == 1:
+                _turn_halved_bytes(codes, place, parameters, out, at, width)
+            elif how == HALVES:
+                _turn_halves(codes, place, parameters, out, at, width)
+            elif size == 1:
+                _turn_bytes(codes, place, table, out, at, width)
+            elif size == 2:
+                _turn_pairs(codes, place, table, out, at, width)
+            else:
+                _turn_words(codes, place, table, out, at, width)
+
+
+@njit
+def turn_integers(buffer, size, count, out, start, width):
+    """Write ``count`` integers of each row of ``buffer``, as wide as they are; as `turn_codes`."""
+    if not VECTORS:
+        for k in range(count):
+            for j in range(width):
+                out[start + k * width + j] = _code(buffer, j, k * size, size)
+        return
+    codes = buffer.reshape(-1)
+    for k in range(0, count, WORD // size):
+        for j in range(0, width, LANES):
+            place, at = j * buffer.shape[1] + k * size, start + k * width + j
+            if size == 1:
+                _copy_bytes(codes, place, codes, out, at, width)
+            elif size == 2:
+                _copy_pairs(codes, place, codes, out, at, width)
+            else:
+                _copy_words(codes, place, codes, out, at, width)
+
+
+@njit
+def turn_powers(values, start, size, least, out, at):
+    """Write 2^e of float32 values: 0 for zeros and what is not finite.
+
+    ``size`` of them, a multiple of sixteen, from ``start`` on go to ``out`` from ``at`` on. The
+    exponent e is the value's own, or the one whose field is ``least`` if that is larger.
+    """
+    lowest = least << EXPONENT_PLACE
+    if VECTORS:
+        for i in range(0, size, LANES):
+            _powers_of(values, start + i, lowest, out, at + i)
+        return
+    bits, found = values.view(np.int32), out.view(np.int32)
+    for i in range(size):
+        magnitude = np.int64(bits[start + i]) & 0x7FFFFFFF
+        power = max(magnitude & (EXPONENT_TOP << EXPONENT_PLACE), lowest)
+        counts = 0 < magnitude < EXPONENT_TOP << EXPONENT_PLACE
+        found[at + i] = np.int32(power if counts else 0)
