@@ -30,8 +30,8 @@ from fpsim.stages import NanScale
 __all__ = ["Pairs", "pack_pairs"]
 
 Array = NDArray[Any]
-#: Entries of a table in a register, and the bias of float32.
-ENTRIES, FLOAT_BIAS = 16, 127
+#: Entries of a table in a register.
+ENTRIES = 16
 _NO_SCALES = np.zeros((0, 0, 1, 1))
 
 
@@ -144,7 +144,7 @@ def _scales(
 def _looks(
     spec: MacSpec, args: MatmulOperands, name: str, source: Source, power: int, size: int
 ) -> tuple[int, Array, Array, Array, int]:
-    """Return how values are found, tables of them, parameters, powers, and the least one's field.
+    """Return how values are found, tables of them, parameters, powers, and the least exponent.
 
     Values are times 2^power; entries of tables are there for all that so many bytes hold.
     """
@@ -164,7 +164,7 @@ def _looks(
         how, parameters, made = _bits(fmt, size)
         table = lane_table(fmt, 0, np.float32)
         if how and _same(made, table, lambda: args.used[name]):
-            return how, tables, parameters, none[:0], fmt.exponent_min + FLOAT_BIAS
+            return how, tables, parameters, none[:0], fmt.exponent_min
     return turned.GATHER, tables, none, table_powers, 0
 
 

@@ -24,9 +24,10 @@ from fpsim.kernels.gemm import tile_intrinsic
 from fpsim.kernels.steps import GroupStep
 from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
 from fpsim.kernels.turned import (
-    BUFFER_STRIDE,
+    CHUNK,
     convert,
     copy_rows,
+    stride_of,
     turn_codes,
     turn_integers,
     turn_powers,
@@ -34,7 +35,7 @@ from fpsim.kernels.turned import (
 
 __all__ = ["SEGMENT", "Operand", "Randoms", "pairs", "segment_of"]
 
-#: Products of a segment: what they take fits the second cache twice.
+#: Products of a segment, if a step takes no more: their values fit the second cache.
 SEGMENT = 128
 #: What random words count on by; see `fpsim.random_bits`.
 STEP, WORDS = 0x9E3779B9, 1 << 32
@@ -50,7 +51,7 @@ class Operand(NamedTuple):
     tables: Any  #: (planes, entries) float32
     parameters: Any  #: float32
     powers: Any  #: 2^e of every code, float32; empty where `turn_powers` finds them
-    least: int  #: the exponent field of the smallest one
+    least: int  #: the exponent of the smallest one
     scales: Any  #: (panels, G, signs, columns); of terms without blocks, perhaps empty
     scale_powers: Any  #: the same for 2^e
     block: int  #: elements of a scale
@@ -88,43 +89,44 @@ def _filler(real: str, width: int, blocks: bool, element_powers: bool) -> Any:
         narrow: Any, out: Any, powers: Any,
     ) -> None:  # fmt: skip
         how, size, parameters = operand.how, operand.size, operand.parameters
-        stride = operand.length * size
+        row_bytes = operand.length * size
+        room = buffer[: width * stride_of(size)].reshape(width, -1)
+        scaled = not blocks and operand.scales.shape[0] > 0
         for plane in range(operand.tables.shape[0]):
             table = operand.tables[plane]
-            for k in range(0, count, SEGMENT):
-                some = min(SEGMENT, count - k)
+            for k in range(0, count, CHUNK):
+                some = min(CHUNK, count - k)
                 place, at = (first + k) * size, (plane * padded + k) * width
-                last = (rows - 1) * stride + place
-                copy_rows(operand.codes, p * width * stride + place, stride, last, some * size,
-                          buffer)  # fmt: skip
-                if real == "float":
-                    turn_codes(how, buffer, size, some, table, parameters, out, at, width)
-                else:
-                    turn_codes(how, buffer, size, some, table, parameters, narrow, 0, width)
+                here, last = p * width * row_bytes + place, (rows - 1) * row_bytes + place
+                copy_rows(operand.codes, here, row_bytes, last, some * size, room)
+                if real == "half" and scaled:  # float16 holds products, not always both factors
+                    turn_codes(how, room, size, some, table, parameters, narrow, 0, width)
+                    scale(operand.scales, p, operand.block, first + k, some, narrow, 0, width)
                     convert(narrow, some * width, out, at)
-                if element_powers:
-                    if operand.powers.size == 0:
-                        values, start = (out, at) if real == "float" else (narrow, 0)
-                        turn_powers(values, start, some * width, operand.least, narrow, 0)
-                    else:
-                        turn_codes(how, buffer, size, some, operand.powers, parameters, narrow, 0,
-                                   width)  # fmt: skip
-                    if real == "float":
-                        powers[at : at + some * width] = narrow[: some * width]
-                    else:
-                        convert(narrow, some * width, powers, at)
+                else:
+                    turn_codes(how, room, size, some, table, parameters, out, at, width)
+                if element_powers and operand.powers.size:
+                    turn_codes(how, room, size, some, operand.powers, parameters, powers, at, width)
+                elif element_powers:
+                    turn_powers(out, at, some * width, operand.least, powers)
             out[(plane * padded + count) * width : (plane + 1) * padded * width] = 0
         if element_powers:
             powers[count * width : padded * width] = 0
-        if not blocks and operand.scales.shape[0] > 0:
-            for k in range(count):
-                group = (first + k) // operand.block
-                for j in range(width):
-                    out[k * width + j] *= operand.scales[p, group, 0, j]
-                    if element_powers:
-                        powers[k * width + j] *= operand.scale_powers[p, group, 0, j]
+        if scaled and real != "half":
+            scale(operand.scales, p, operand.block, first, count, out, 0, width)
+            if element_powers:
+                scale(operand.scale_powers, p, operand.block, first, count, powers, 0, width)
 
     return fill
+
+
+@njit
+def scale(scales, p, block, first, count, out, start, width):
+    """Multiply values of a panel from product ``first`` on by the scales of their blocks."""
+    for k in range(count):
+        group = (first + k) // block
+        for j in range(width):
+            out[start + k * width + j] *= scales[p, group, 0, j]
 
 
 @cache
@@ -154,13 +156,12 @@ def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
         for part in prange(parts):
             # Up to three codes more than a segment has are turned.
             room = (segment + 3) * width
-            buffer = np.empty((width, BUFFER_STRIDE), np.uint8)
-            narrow = np.empty((SEGMENT + 3) * width, np.float32)
+            buffer = np.empty(width * stride_of(4), np.uint8)
+            narrow = np.empty((CHUNK + 3) * width if real == "half" else 1, np.float32)
             x, y = np.empty(a_planes * room, stored), np.empty(b_planes * room, stored)
             x_powers, y_powers = np.empty(room, stored), np.empty(room, stored)
             drawn = np.empty(quadrants * room if loads else width, random.integers.dtype)
-            none = np.zeros((1, 1, 1), stored)
-            starts = np.zeros((1, 1, 1), np.int32)
+            starts = np.empty(1, np.int32)  # nothing is summed in bytes
             for p in range(part * panels // parts, (part + 1) * panels // parts):
                 for first in range(0, depth, segment):
                     padded = min(segment, depth - first)
@@ -187,8 +188,7 @@ def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
                         )  # fmt: skip
                     else:
                         run_tile(
-                            (x, y, c[p], reals, integers, drawn, none, none, x_powers, y_powers,
-                             starts),
+                            (x, y, c[p], reals, integers, drawn, x, y, x_powers, y_powers, starts),
                             sizes,
                         )  # fmt: skip
 
@@ -200,11 +200,11 @@ def draw(random, p, rows, first, count, buffer, out, width):
     """Write ``count`` random integers of each row of a panel; 0 where it has none."""
     have = max(0, min(count, random.length - first))
     stride = random.length * random.size
-    for k in range(0, have, SEGMENT):
-        some = min(SEGMENT, have - k)
+    room = buffer[: width * stride_of(random.size)].reshape(width, -1)
+    for k in range(0, have, CHUNK):
+        some = min(CHUNK, have - k)
         place = (first + k) * random.size
-        last = (rows - 1) * stride + place
-        copy_rows(random.codes, p * width * stride + place, stride, last, some * random.size,
-                  buffer)  # fmt: skip
-        turn_integers(buffer, random.size, some, out, k * width, width)
+        here, last = p * width * stride + place, (rows - 1) * stride + place
+        copy_rows(random.codes, here, stride, last, some * random.size, room)
+        turn_integers(room, random.size, some, out, k * width, width)
     out[have * width : count * width] = 0

@@ -21,13 +21,13 @@ from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, host_features, splat
 
 __all__ = [
     "BRAIN",
-    "BUFFER_STRIDE",
+    "CHUNK",
     "GATHER",
     "HALVES",
     "REGISTER",
-    "SEGMENT_BYTES",
     "convert",
     "copy_rows",
+    "stride_of",
     "turn_codes",
     "turn_integers",
     "turn_powers",
@@ -38,15 +38,20 @@ __all__ = [
 REGISTER, GATHER, HALVES, BRAIN = range(4)
 #: Rows of a vector, bytes of a word.
 LANES, WORD = 16, 4
-#: Bytes of a row in a buffer, and from one to the next.
-SEGMENT_BYTES, LINE = 512, 64
-BUFFER_STRIDE = SEGMENT_BYTES + LINE
-#: Bits of the exponent of a float32, and its largest field.
-EXPONENT_PLACE, EXPONENT_TOP = 23, 255
+#: Codes of a row that are copied at a time, and bytes of a line of the cache.
+CHUNK, LINE = 128, 64
+#: Place of the exponent field, its largest value and the bias, of floats of so many bits.
+_EXPONENTS = {32: (23, 255, 127), 64: (52, 2047, 1023)}
 _BYTE, _INT = ir.IntType(8), ir.IntType(32)
 _WORDS, _REALS = ir.VectorType(_INT, LANES), ir.VectorType(FLOAT, LANES)
 #: Whether the processor gathers; without, codes are taken one by one.
 VECTORS = "avx512f" in host_features()
+
+
+@njit
+def stride_of(size):
+    """Return the bytes from a row of a buffer to the next one, of codes of ``size`` bytes."""
+    return CHUNK * size + LINE
 
 
 def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -94,6 +99,15 @@ def _values(builder: Any, how: int, codes: Any, table: Any) -> Any:
     return builder.bitcast(builder.shl(codes, _constant(16)), _REALS)
 
 
+def _as(builder: Any, values: Any, kind: Any) -> Any:
+    """Return float32 values as an array of a type holds them: uint16 are the bits of float16."""
+    if kind == types.float64:
+        return builder.fpext(values, ir.VectorType(DOUBLE, LANES))
+    if kind == types.uint16:
+        return builder.fptrunc(values, ir.VectorType(HALF, LANES))
+    return values
+
+
 def _turned(how: int | None, size: int) -> Any:
     """Return what turns a word of sixteen rows of codes of ``size`` bytes; without ``how``, as is.
 
@@ -109,10 +123,11 @@ def _turned(how: int | None, size: int) -> Any:
                 array = context.make_array(signature.args[i])(context, builder, args[i])
                 return builder.bitcast(array.data, _BYTE.as_pointer())
 
-            rows = ir.Constant(_WORDS, [BUFFER_STRIDE * j for j in range(LANES)])
+            rows = ir.Constant(_WORDS, [(CHUNK * size + LINE) * j for j in range(LANES)])
             base = builder.gep(pointer(0), [args[1]])
             words = _gathered(builder, base, rows, _WORDS, 1)
-            stored = ir.Constant(args[4].type, signature.args[3].dtype.bitwidth // 8)
+            kind = signature.args[3].dtype
+            stored = ir.Constant(args[4].type, kind.bitwidth // 8)
             target, where = pointer(3), args[4]
             for i in range(WORD // size):
                 part = builder.lshr(words, _constant(8 * size * i)) if i else words
@@ -121,7 +136,7 @@ def _turned(how: int | None, size: int) -> Any:
                 if how is None:
                     part = builder.trunc(part, ir.VectorType(ir.IntType(8 * size), LANES))
                 else:
-                    part = _values(builder, how, part, pointer(2))
+                    part = _as(builder, _values(builder, how, part, pointer(2)), kind)
                 place = builder.gep(target, [builder.mul(where, stored)])
                 builder.store(part, builder.bitcast(place, part.type.as_pointer()), align=1)
                 where = builder.add(where, args[5])
@@ -145,20 +160,31 @@ def _powers_of(
     """Write 2^e of sixteen values; see `turn_powers`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = signature.args[0].dtype.bitwidth
+        place, top, bias = _EXPONENTS[bits]
+        kind = ir.VectorType(ir.IntType(bits), LANES)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(kind, [value] * LANES)
+
         places = []
         for i, offset in ((0, args[1]), (3, args[4])):
             array = context.make_array(signature.args[i])(context, builder, args[i])
-            place = builder.gep(array.data, [offset])
-            places.append(builder.bitcast(place, _WORDS.as_pointer()))
-        magnitude = builder.and_(builder.load(places[0], align=4), _constant(0x7FFFFFFF))
-        infinite = _constant(EXPONENT_TOP << EXPONENT_PLACE)
-        power = builder.and_(magnitude, infinite)
-        lowest = splat(builder, builder.trunc(args[2], _INT), _WORDS)
+            places.append(
+                builder.bitcast(builder.gep(array.data, [offset]), kind.as_pointer())
+            )
+        found = builder.load(places[0], align=bits // 8)
+        magnitude = builder.and_(found, constant((1 << bits - 1) - 1))
+        power = builder.and_(magnitude, constant(top << place))
+        least = builder.trunc(args[2], kind.element) if bits == 32 else args[2]
+        lowest = splat(builder, least, kind)
+        lowest = builder.shl(builder.add(lowest, constant(bias)), constant(place))
         power = builder.select(builder.icmp_unsigned(">", power, lowest), power, lowest)
-        counts = builder.icmp_unsigned("<", builder.sub(magnitude, _constant(1)), _constant(
-            (EXPONENT_TOP << EXPONENT_PLACE) - 1
-        ))  # fmt: skip
-        builder.store(builder.select(counts, power, _constant(0)), places[1], align=4)
+        counts = builder.icmp_unsigned(
+            "<", builder.sub(magnitude, constant(1)), constant((top << place) - 1)
+        )
+        power = builder.select(counts, power, constant(0))
+        builder.store(power, places[1], align=bits // 8)
         return context.get_dummy_value()
 
     return types.void(values, first, least, out, at), codegen
@@ -174,10 +200,7 @@ def _converted(typingctx: Any, values: Any, first: Any, out: Any, at: Any) -> An
         ]
         source, target = (builder.gep(x, [args[i]]) for x, i in zip(arrays, (1, 3), strict=True))
         found = builder.load(builder.bitcast(source, _REALS.as_pointer()), align=4)
-        if signature.args[2].dtype == types.float64:
-            found = builder.fpext(found, ir.VectorType(DOUBLE, LANES))
-        else:
-            found = builder.fptrunc(found, ir.VectorType(HALF, LANES))
+        found = _as(builder, found, signature.args[2].dtype)
         builder.store(found, builder.bitcast(target, found.type.as_pointer()), align=2)
         return context.get_dummy_value()
 
@@ -228,16 +251,20 @@ def _code(buffer, row, place, size):
 
 @njit
 def turn_codes(how, buffer, size, count, table, parameters, out, start, width):
-    """Write the values of ``count`` codes of each row of ``buffer`` (rows, bytes) as float32.
+    """Write the values of ``count`` codes of each row of ``buffer`` (rows, bytes).
+
+    They are float32, float64, or bits of float16.
 
     Those at k go to ``out`` (flat) from ``start`` + k * ``width`` on; whole words of codes are
     turned, so that up to three k more are overwritten. Codes have ``size`` bytes. ``table`` has an
     entry for whatever so many bytes hold, ``parameters`` what `HALVES` needs.
     """
     if not VECTORS:
+        scratch = np.empty(width, np.float32)
         for k in range(count):
             for j in range(width):
-                out[start + k * width + j] = table[_code(buffer, j, k * size, size)]
+                scratch[j] = table[_code(buffer, j, k * size, size)]
+            convert(scratch, width, out, start + k * width)
         return
     codes = buffer.reshape(-1)
     for k in range(0, count, WORD // size):
@@ -280,20 +307,11 @@ def turn_integers(buffer, size, count, out, start, width):
 
 
 @njit
-def turn_powers(values, start, size, least, out, at):
-    """Write 2^e of float32 values: 0 for zeros and what is not finite.
+def turn_powers(values, start, size, least, out):
+    """Write 2^e of values of a lane: 0 for zeros and what is not finite.
 
-    ``size`` of them, a multiple of sixteen, from ``start`` on go to ``out`` from ``at`` on. The
-    exponent e is the value's own, or the one whose field is ``least`` if that is larger.
+    ``size`` of them, a multiple of sixteen, from ``start`` on go to the same places of ``out``. The
+    exponent e is the value's own, or ``least`` if that is larger.
     """
-    lowest = least << EXPONENT_PLACE
-    if VECTORS:
-        for i in range(0, size, LANES):
-            _powers_of(values, start + i, lowest, out, at + i)
-        return
-    bits, found = values.view(np.int32), out.view(np.int32)
-    for i in range(size):
-        magnitude = np.int64(bits[start + i]) & 0x7FFFFFFF
-        power = max(magnitude & (EXPONENT_TOP << EXPONENT_PLACE), lowest)
-        counts = 0 < magnitude < EXPONENT_TOP << EXPONENT_PLACE
-        found[at + i] = np.int32(power if counts else 0)
+    for i in range(start, start + size, LANES):
+        _powers_of(values, i, least, out, i)
