@@ -54,7 +54,7 @@ def _paired(spec: MacSpec, args: DotOperands, count: int) -> MatmulOperands:
         axes = len(args.shape)
         return None if array is None else array.reshape(count, *array.shape[axes:])
 
-    b_scale, c, random = flat(args.b_scale), flat(args.c), flat(args.random)
+    b_scale, c, random = flat(args.b_scale), flat(args.c), args.random
     return MatmulOperands(
         a=flat(args.a),
         b=flat(args.b).T,
@@ -63,7 +63,7 @@ def _paired(spec: MacSpec, args: DotOperands, count: int) -> MatmulOperands:
         b_scale=None if b_scale is None else np.moveaxis(b_scale, 0, 1),
         a_block=args.a_block,
         b_block=args.b_block,
-        random=None if random is None else random[None],
+        random=flat(random)[None] if isinstance(random, np.ndarray) else random,
         paired=True,
         signs=(_sign_bit(spec.a), _sign_bit(spec.b)),
     )

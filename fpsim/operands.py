@@ -10,6 +10,7 @@ more, last axis: for elements without the sign bit, and with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -26,7 +27,6 @@ from fpsim.operand_checks import (
     check_block,
     check_matrix,
     random_bits_of,
-    random_integers_of,
     scale_codes,
 )
 from fpsim.random_bits import RandomBits
@@ -60,7 +60,7 @@ class OperandOptions(ScaleOptions, total=False):
 @dataclass(frozen=True)
 class DotOperands:
     """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``random``
-    (..., roundings)."""
+    (..., roundings) or a seed."""
 
     a: Array
     b: Array
@@ -69,7 +69,8 @@ class DotOperands:
     b_scale: Array | None
     a_block: int
     b_block: int
-    random: Array | None
+    random: Array | RandomBits | None
+    draws: tuple[int, int] = (0, 0)  #: random integers of each dot product that a seed makes, bits
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,6 +81,13 @@ class DotOperands:
     def length(self) -> int:
         """K, the number of products."""
         return int(self.a.shape[-1])
+
+    def random_integers(self) -> Array | None:
+        """Return the random integers (..., roundings) as an array."""
+        if not isinstance(self.random, RandomBits):
+            return self.random
+        count, bits = self.draws
+        return self.random.integers(math.prod(self.shape), count, bits).reshape(*self.shape, count)
 
     def at(self, index: tuple[Array, ...]) -> DotOperands:
         """Return the dot products at an index of the result."""
@@ -139,7 +147,8 @@ class DotOperands:
             b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=random_integers_of(spec, random, shape, length),
+            random=random_bits_of(spec, random, shape, length),
+            draws=(spec.roundings(length), spec.random_bits),
         )
 
 
@@ -264,6 +273,10 @@ class MatmulOperands:
 
     def columns(self, part: slice) -> MatmulOperands:
         """Return some columns of operands that are paired."""
+        random = self.random
+        if random is not None:
+            seeded = isinstance(random, RandomBits)
+            random = random.after(part.start) if seeded else random[:, part]
         return replace(
             self,
             a=self.a[part],
@@ -271,7 +284,7 @@ class MatmulOperands:
             c=None if self.c is None else self.c[:, part],
             a_scale=None if self.a_scale is None else self.a_scale[part],
             b_scale=None if self.b_scale is None else self.b_scale[:, part],
-            random=self.random[:, part] if isinstance(self.random, np.ndarray) else self.random,
+            random=random,
         )
 
     def random_integers(self, roundings: int, bits: int) -> Array | None:
