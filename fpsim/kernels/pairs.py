@@ -206,5 +206,5 @@ def draw(random, p, rows, first, count, buffer, out, width):
         place = (first + k) * random.size
         here, last = p * width * stride + place, (rows - 1) * stride + place
         copy_rows(random.codes, here, stride, last, some * random.size, room)
-        turn_integers(room, random.size, some, out, k * width, width)
+        turn_integers(room, random.size, some, out, k * width, width, width)
     out[have * width : count * width] = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
@@ -22,9 +22,6 @@ __all__ = [
     "pack_panels",
     "pack_rows",
     "to_half",
-    "transpose_bytes",
-    "transpose_halves",
-    "transpose_pairs",
     "transpose_rounds",
 ]
 
@@ -33,12 +30,6 @@ __all__ = [
 REGISTER_BITS = 512
 #: Edge of the squares that a transposition moves at a time: they stay in the first cache.
 EDGE = 64
-#: The lower one of every two halves, quarters or eighths of a word.
-HALVES, QUARTERS, EIGHTHS = (
-    np.uint64(0x00000000FFFFFFFF),
-    np.uint64(0x0000FFFF0000FFFF),
-    np.uint64(0x00FF00FF00FF00FF),
-)
 
 
 @kernel(parallel=True)
@@ -50,66 +41,6 @@ def transpose_rounds(integers, out):
                 for t in range(t0, min(t0 + EDGE, integers.shape[2])):
                     for n in range(n0, min(n0 + EDGE, integers.shape[1])):
                         out[m, t, n] = integers[m, n, t]
-
-
-@njit(inline="always")
-def _exchange(x, y, bits, mask):
-    """Exchange the upper parts of ``x`` under ``mask << bits`` with those of ``y`` under it."""
-    moved = ((x >> bits) ^ y) & mask
-    return x ^ (moved << bits), y ^ moved
-
-
-@kernel(parallel=True)
-def transpose_bytes(words, out):
-    """Do what `transpose_rounds` does for bytes, eight to a word: (M, N, T / 8) to (M, T, N / 8).
-
-    N and T are multiples of 8, ``out`` may be wider. Squares of eight words are transposed by
-    exchanging halves, quarters and eighths of words (Warren, Hacker's Delight, section 7-3).
-    """
-    half, quarter, eighth = np.uint64(32), np.uint64(16), np.uint64(8)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 8):
-            rows = words[m, 8 * n : 8 * n + 8]
-            for t in range(words.shape[2]):
-                a, e = _exchange(rows[0, t], rows[4, t], half, HALVES)
-                b, f = _exchange(rows[1, t], rows[5, t], half, HALVES)
-                c, g = _exchange(rows[2, t], rows[6, t], half, HALVES)
-                d, h = _exchange(rows[3, t], rows[7, t], half, HALVES)
-                a, c = _exchange(a, c, quarter, QUARTERS)
-                b, d = _exchange(b, d, quarter, QUARTERS)
-                e, g = _exchange(e, g, quarter, QUARTERS)
-                f, h = _exchange(f, h, quarter, QUARTERS)
-                square = out[m, 8 * t : 8 * t + 8]
-                square[0, n], square[1, n] = _exchange(a, b, eighth, EIGHTHS)
-                square[2, n], square[3, n] = _exchange(c, d, eighth, EIGHTHS)
-                square[4, n], square[5, n] = _exchange(e, f, eighth, EIGHTHS)
-                square[6, n], square[7, n] = _exchange(g, h, eighth, EIGHTHS)
-
-
-@kernel(parallel=True)
-def transpose_pairs(words, out):
-    """Do the same for two bytes, four to a word: (M, N, T / 4) to (M, T, N / 4)."""
-    half, quarter = np.uint64(32), np.uint64(16)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 4):
-            rows = words[m, 4 * n : 4 * n + 4]
-            for t in range(words.shape[2]):
-                a, c = _exchange(rows[0, t], rows[2, t], half, HALVES)
-                b, d = _exchange(rows[1, t], rows[3, t], half, HALVES)
-                square = out[m, 4 * t : 4 * t + 4]
-                square[0, n], square[1, n] = _exchange(a, b, quarter, QUARTERS)
-                square[2, n], square[3, n] = _exchange(c, d, quarter, QUARTERS)
-
-
-@kernel(parallel=True)
-def transpose_halves(words, out):
-    """Do the same for four bytes, two to a word: (M, N, T / 2) to (M, T, N / 2)."""
-    half = np.uint64(32)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 2):
-            for t in range(words.shape[2]):
-                a, b = _exchange(words[m, 2 * n, t], words[m, 2 * n + 1, t], half, HALVES)
-                out[m, 2 * t, n], out[m, 2 * t + 1, n] = a, b
 
 
 @kernel()
