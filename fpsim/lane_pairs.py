@@ -15,10 +15,10 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import NDArray
 
-from fpsim.formats import FloatFormat, Format
+from fpsim.formats import FloatFormat
 from fpsim.kernels import turned
 from fpsim.kernels.pairs import Operand, Randoms, pairs, segment_of
-from fpsim.kernels.tiles import AnyStep, Source, Tile
+from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
 from fpsim.lane_operands import block_scales, lane_table, powers, scale_panels, signed_table
 from fpsim.lowering import exponent_table, exponents_of, values_of
 from fpsim.operands import MatmulOperands
@@ -54,19 +54,32 @@ class Pairs:
         return 1, -(-self.count // self.tile.columns) * self.tile.columns
 
     def run(
-        self, c: Array, reals: Array, integers: Array, random: Array | RandomBits | None, bits: int
-    ) -> None:
-        """Replace initial accumulators (1, columns), in the lane's type, by final ones."""
+        self,
+        c: Array,
+        reals: Array,
+        integers: Array,
+        random: Array | RandomBits | None,
+        bits: int,
+        history: bool = False,
+    ) -> Array:
+        """Replace initial accumulators (1, columns), in the lane's type, by final ones.
+
+        With ``history`` those after every step are returned (steps, columns).
+        """
         width = self.tile.columns
         panels = c.reshape(-1, width)
         per_word = integers_per_word(bits) if bits else 1
         given = _randoms(random, self.count, panels.shape, per_word)
         segment = segment_of(self.step, self.source, per_word)
         parts = min(get_num_threads(), len(panels))
-        driver = pairs(self.step, self.tile, self.source)
+        count = self.depth // turn(self.step, self.source) if history else 0
+        steps = np.empty((count, *panels.shape), c.dtype)
+        driver = pairs(self.step, self.tile, self.source, history)
         driver(
-            self.a, self.b, panels, reals, integers, given, self.count, self.depth, segment, parts
-        )
+            self.a, self.b, panels, reals, integers, given, self.count, self.depth, segment, parts,
+            steps,
+        )  # fmt: skip
+        return steps.reshape(count, -1)
 
 
 def _randoms(

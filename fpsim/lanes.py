@@ -27,7 +27,7 @@ from fpsim.rows import convert_fixed, encode_exact
 from fpsim.spec import MacSpec
 from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
-__all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
+__all__ = ["run_lanes", "run_planes", "run_slices", "run_steps", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
@@ -55,12 +55,15 @@ class _Job:
         """Lane type; float16 lanes are filled through float32."""
         return _dtype(self.step)
 
-    def codes(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
-        """Return the final codes (M, N) from initial ones."""
+    def codes(
+        self, start: Array | None, random: Array | RandomBits | None = None, history: bool = False
+    ) -> Array:
+        """Return the final codes (M, N) from initial ones; of pairs perhaps those of every step."""
         stage = self.stage
         if isinstance(stage, Fixed):
-            return self._fixed_codes(stage, start, random)
-        values = self.values(start, random)
+            return self._fixed_codes(stage, start, random, history)
+        first = None if start is None else stage.initial.decode(start)
+        values = self._run(first, random, history=history)
         if isinstance(stage, Exact):
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
@@ -78,7 +81,7 @@ class _Job:
         return self._run(None if start is None else self.stage.initial.decode(start), random)
 
     def _fixed_codes(
-        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None
+        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None, history: bool
     ) -> Array:
         if not self.packed.finite:
             raise FpsimError(
@@ -88,15 +91,16 @@ class _Job:
         grid = self.step.grid if isinstance(self.step, Step) else ""
         if grid == "bits":
             begin = None if first is None else first.view(np.float64)
-            integers = self._run(begin, random).view(np.int64)
+            integers = self._run(begin, random, history=history).view(np.int64)
         elif grid == "integers":
             begin = None if first is None else first.astype(np.float64)
-            integers = self._run(begin, random).astype(np.int64)
+            integers = self._run(begin, random, history=history).astype(np.int64)
         elif grid == "values":
             begin = None if first is None else np.ldexp(first.astype(np.float64), stage.lsb)
-            integers = np.ldexp(self._run(begin).astype(np.float64), -stage.lsb).astype(np.int64)
+            values = self._run(begin, history=history).astype(np.float64)
+            integers = np.ldexp(values, -stage.lsb).astype(np.int64)
         else:
-            sums = self._run(None).astype(np.float64)
+            sums = self._run(None, history=history).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
         if stage.sums_first:
@@ -121,8 +125,12 @@ class _Job:
         start: Array | None,
         random: Array | RandomBits | None = None,
         parameters: tuple[Array, Array] | None = None,
+        history: bool = False,
     ) -> Array:
-        """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
+        """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones.
+
+        Of pairs with ``history`` they are those of every step, (steps, N).
+        """
         packed, (m, n) = self.packed, self.shape
         c = np.zeros(packed.padded, self.dtype)
         if start is not None:
@@ -132,7 +140,9 @@ class _Job:
         if half:
             c, reals = half_bits(c), half_bits(reals)
         if isinstance(packed, Pairs):
-            packed.run(c, reals, integers, random, getattr(self.stage, "random_bits", 0))
+            bits = getattr(self.stage, "random_bits", 0)
+            steps = packed.run(c, reals, integers, random, bits, history)
+            c, m = (steps, len(steps)) if history else (c, m)
         else:
             self._run_tiles(packed, c, reals, integers, random)
         return (c.view(np.float16) if half else c)[:m, :n]
@@ -178,6 +188,11 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Return the values (M, N) that lanes end with; see `run_lanes`."""
     return _job(spec, args, plan).values(args.c, args.random)
+
+
+def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Return the codes (steps, N) of dot products that are paired, after every step."""
+    return _job(spec, args, plan).codes(args.c, args.random, history=True)
 
 
 def run_slices(

@@ -59,8 +59,8 @@ class OperandOptions(ScaleOptions, total=False):
 
 @dataclass(frozen=True)
 class DotOperands:
-    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``random``
-    (..., roundings) or a seed."""
+    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``given``
+    are random integers (..., roundings), or a seed that makes them."""
 
     a: Array
     b: Array
@@ -69,7 +69,7 @@ class DotOperands:
     b_scale: Array | None
     a_block: int
     b_block: int
-    random: Array | RandomBits | None
+    given: Array | RandomBits | None
     draws: tuple[int, int] = (0, 0)  #: random integers of each dot product that a seed makes, bits
 
     @property
@@ -82,12 +82,13 @@ class DotOperands:
         """K, the number of products."""
         return int(self.a.shape[-1])
 
-    def random_integers(self) -> Array | None:
-        """Return the random integers (..., roundings) as an array."""
-        if not isinstance(self.random, RandomBits):
-            return self.random
+    @cached_property
+    def random(self) -> Array | None:
+        """The random integers (..., roundings)."""
+        if not isinstance(self.given, RandomBits):
+            return self.given
         count, bits = self.draws
-        return self.random.integers(math.prod(self.shape), count, bits).reshape(*self.shape, count)
+        return self.given.integers(math.prod(self.shape), count, bits).reshape(*self.shape, count)
 
     def at(self, index: tuple[Array, ...]) -> DotOperands:
         """Return the dot products at an index of the result."""
@@ -95,7 +96,7 @@ class DotOperands:
         for name in ("a", "b", "c", "a_scale", "b_scale", "random"):
             array = getattr(self, name)
             found[name] = None if array is None else array[index]
-        return replace(self, **found)
+        return replace(self, given=found.pop("random"), **found)
 
     @classmethod
     def check(
@@ -147,7 +148,7 @@ class DotOperands:
             b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=random_bits_of(spec, random, shape, length),
+            given=random_bits_of(spec, random, shape, length),
             draws=(spec.roundings(length), spec.random_bits),
         )
 
@@ -232,7 +233,7 @@ class MatmulOperands:
         Wide scales are left out. Of elements that are paired it is those between the smallest and
         the largest magnitude, which are quicker to find.
         """
-        masks = {}
+        masks: dict[str, Array] = {}
         for name in ("a", "b", "a_scale", "b_scale"):
             codes = getattr(self, name)
             if codes is None or (codes.itemsize > 2 and name not in ("a", "b")):
@@ -274,9 +275,10 @@ class MatmulOperands:
     def columns(self, part: slice) -> MatmulOperands:
         """Return some columns of operands that are paired."""
         random = self.random
-        if random is not None:
-            seeded = isinstance(random, RandomBits)
-            random = random.after(part.start) if seeded else random[:, part]
+        if isinstance(random, RandomBits):
+            random = random.after(part.start)
+        elif random is not None:
+            random = random[:, part]
         return replace(
             self,
             a=self.a[part],
@@ -314,7 +316,7 @@ class MatmulOperands:
             b_scale=b_scale,
             a_block=self.a_block,
             b_block=self.b_block,
-            random=self.random_integers(spec.roundings(k), spec.random_bits),
+            given=self.random_integers(spec.roundings(k), spec.random_bits),
         )
 
     def every(self, first: int, step: int) -> MatmulOperands:

@@ -73,10 +73,9 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
 
 def random_rows(args: DotOperands) -> Array:
     """Return the random integers as `add_up` takes them."""
-    integers = args.random_integers()
-    if integers is None:
+    if args.random is None:
         return _NO_RANDOM
-    return integers.reshape(-1, integers.shape[-1]).astype(np.int64)
+    return args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
 
 
 def outer_terms(spec: MacSpec, rows: Rows) -> tuple[Stage, Array, Array | None]:

@@ -101,6 +101,39 @@ def test_lanes_equal_scalar_code(
         assert kernels.pop() in named or anything
 
 
+#: Unit, elements of a scale, whether lanes have its steps.
+STEPS = [
+    ("e2m1-chain-e5m10", 0, True),
+    ("e4m3fn-chain-e5m7-sr12", 0, True),
+    ("e2m1-fixed24q2", 0, True),
+    ("e2m1-fixed12q2-saturate", 0, True),
+    ("nvidia-h100-e4m3", 0, True),
+    ("e2m1-tree8-e5m10", 0, True),
+    ("mxfp4-block32-e8m23", 32, True),
+    ("nvidia-b200-nvf4", 16, True),
+    ("e2m1.e5m2.split-block4-into-chain-e8m23", 4, False),
+    ("e2m1-chunked64-of-chain-e5m10-into-chain-e8m23", 0, False),
+    ("e2m1-exact-e8m23", 0, False),
+]
+
+
+@pytest.mark.parametrize(("name", "block", "lanes"), STEPS)
+def test_lanes_tell_every_step(
+    name: str, block: int, lanes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    run = dots.run_steps
+    monkeypatch.setattr(dots, "run_steps", lambda *args: ran.append(1) or run(*args))
+    unit = get_unit(name)
+    for anything in (False, True):
+        given = operands(unit, block, anything)
+        if unit.spec.random_bits:
+            given["random"] = RandomBits(4)
+        expected = rows.step_codes(unit.spec, DotOperands.check(unit.spec, **given), LENGTH)
+        assert np.array_equal(unit.accumulate(**given), expected)
+    assert bool(ran) == lanes
+
+
 @pytest.mark.parametrize("bits", [3, 8, 12, 20])
 def test_random_integers_are_taken_in_order(bits: int, kernels: list[str]) -> None:
     """Given as arrays or made of a seed, in words that segments must not cut."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dot products side by side: column j of a result of one row is row j of ``a`` times row j of ``b``.
+"""Dot products side by side: column j of a result of one row is row j of ``a`` times that of ``b``.
 
     for each panel of columns:
         acc = c panel
@@ -130,13 +130,14 @@ def scale(scales, p, block, first, count, out, start, width):
 
 
 @cache
-def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
+def pairs(step: AnyStep, tile: Tile, source: Source, history: bool) -> Any:
     """Return the compiled driver of a step over the pairs of two operands.
 
-    It is called as ``run(a, b, c, reals, integers, random, rows, depth, segment, parts)`` with
-    `Operand` and `Randoms`, ``c`` (panels, columns) in the lane type (float16 as its bits), which
-    holds the initial accumulators and receives the results, K padded to ``depth``, the products of
-    `segment_of` and as many parts as threads.
+    It is called as ``run(a, b, c, reals, integers, random, rows, depth, segment, parts, steps)``
+    with `Operand` and `Randoms`, ``c`` (panels, columns) in the lane type (float16 as its bits),
+    which holds the initial accumulators and receives the results, K padded to ``depth``, the
+    products of `segment_of` and as many parts as threads. With ``history`` it writes accumulators
+    after every turn into ``steps`` (turns, panels, columns); no step is seeded then.
     """
     run_tile = tile_intrinsic(step, source, tile)
     real, width = str(step.real), tile.columns
@@ -145,12 +146,14 @@ def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
     a_planes, b_planes = source.a_signs, source.b_signs
     loads, seeded = step.random and not step.seeded, step.seeded
     powers = isinstance(step, GroupStep) and step.powers
+    span = turn(step, source)
+    terms_of_turn = span // size * quadrants
     fill = _filler(real, width, blocks, powers and not blocks)
 
-    @kernel(f"pairs {step.name} {source} {tile}", parallel=True)
+    @kernel(f"pairs {step.name} {source} {tile} {history}", parallel=True)
     def run(
         a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, rows: int, depth: int,
-        segment: int, parts: int,
+        segment: int, parts: int, steps: Any,
     ) -> None:  # fmt: skip
         panels = c.shape[0]
         for part in prange(parts):
@@ -176,21 +179,26 @@ def pairs(step: AnyStep, tile: Tile, source: Source) -> Any:
                         advanced = np.uint64(term // random.per_word * STEP)
                         for j in range(width):
                             drawn[j] = np.uint32(np.uint64(random.streams[p, j]) + advanced)
-                    sizes = (np.int64(0), np.int64(0), np.int64(padded), np.int64(width),
-                             np.int64(1))  # fmt: skip
-                    if blocks:
-                        last = group + padded // size
-                        run_tile(
-                            (x, y, c[p], reals, integers, drawn, a.scales[p, group:last],
-                             b.scales[p, group:last], a.scale_powers[p, group:last],
-                             b.scale_powers[p, group:last], starts),
-                            sizes,
-                        )  # fmt: skip
-                    else:
-                        run_tile(
-                            (x, y, c[p], reals, integers, drawn, x, y, x_powers, y_powers, starts),
-                            sizes,
-                        )  # fmt: skip
+                    done = span if history else padded
+                    for start in range(0, padded, done):
+                        at = start * width
+                        own = x[at:], y[at:], c[p], reals, integers
+                        bits = drawn[start // span * terms_of_turn * width :] if loads else drawn
+                        sizes = (np.int64(0), np.int64(0), np.int64(done), np.int64(width),
+                                 np.int64(1))  # fmt: skip
+                        if blocks:
+                            here = slice(group + start // size, group + (start + done) // size)
+                            run_tile(
+                                (*own, bits, a.scales[p, here], b.scales[p, here],
+                                 a.scale_powers[p, here], b.scale_powers[p, here], starts),
+                                sizes,
+                            )  # fmt: skip
+                        else:
+                            run_tile(
+                                (*own, bits, x, y, x_powers[at:], y_powers[at:], starts), sizes
+                            )
+                        if history:
+                            steps[(first + start) // span, p] = c[p]
 
     return run
 

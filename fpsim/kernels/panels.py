@@ -90,7 +90,9 @@ def code_ranges(codes, magnitude, sign, least, most, nearest):
     lanes = most.size
     for i in range(0, codes.size, lanes):
         start = min(i, codes.size - lanes)
-        _widen_range(codes, start, magnitude, sign, least, most, nearest)
+        _widen_range(  # type: ignore[call-arg]
+            codes, start, magnitude, sign, least, most, nearest
+        )
 
 
 @kernel(parallel=True)

@@ -121,7 +121,9 @@ def _turned(how: int | None, size: int) -> Any:
     """
 
     @intrinsic
-    def turn(typingctx: Any, codes: Any, first: Any, table: Any, out: Any, at: Any, width: Any) -> Any:
+    def turn(
+        typingctx: Any, codes: Any, first: Any, table: Any, out: Any, at: Any, width: Any
+    ) -> Any:
         result = types.void(codes, first, table, out, at, width)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -208,9 +210,7 @@ def _square(
 
 
 @intrinsic
-def _powers_of(
-    typingctx: Any, values: Any, first: Any, least: Any, out: Any, at: Any
-) -> Any:
+def _powers_of(typingctx: Any, values: Any, first: Any, least: Any, out: Any, at: Any) -> Any:
     """Write 2^e of sixteen values; see `turn_powers`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -224,9 +224,7 @@ def _powers_of(
         places = []
         for i, offset in ((0, args[1]), (3, args[4])):
             array = context.make_array(signature.args[i])(context, builder, args[i])
-            places.append(
-                builder.bitcast(builder.gep(array.data, [offset]), kind.as_pointer())
-            )
+            places.append(builder.bitcast(builder.gep(array.data, [offset]), kind.as_pointer()))
         found = builder.load(places[0], align=bits // 8)
         magnitude = builder.and_(found, constant((1 << bits - 1) - 1))
         power = builder.and_(magnitude, constant(top << place))
@@ -265,7 +263,7 @@ def _converted(typingctx: Any, values: Any, first: Any, out: Any, at: Any) -> An
 def convert(values, size, out, at):
     """Write float32 values into ``out`` from ``at`` on: float64, or float16 that are its bits."""
     for i in range(0, size, LANES):
-        _converted(values, i, out, at + i)
+        _converted(values, i, out, at + i)  # type: ignore[call-arg]
 
 
 @intrinsic
@@ -291,7 +289,8 @@ def copy_rows(codes, first, stride, last, length, out):
     """
     flat = out.reshape(-1)
     for j in range(out.shape[0]):
-        _copy(codes, min(first + j * stride, last), flat, j * out.shape[1], length)
+        place = min(first + j * stride, last)
+        _copy(codes, place, flat, j * out.shape[1], length)  # type: ignore[call-arg]
 
 
 @njit
@@ -357,7 +356,7 @@ def turn_integers(buffer, size, count, out, start, width, columns):
         for k in range(0, squares, LANES):
             for j in range(0, width, LANES):
                 place, at = j * buffer.shape[1] + k * size, start + k * columns + j
-                _square(codes, place, buffer.shape[1], out, at, columns)
+                _square(codes, place, buffer.shape[1], out, at, columns)  # type: ignore[call-arg]
     for k in range(squares, count, WORD // size):
         for j in range(0, width, LANES):
             place, at = j * buffer.shape[1] + k * size, start + k * columns + j
@@ -371,10 +370,10 @@ def turn_integers(buffer, size, count, out, start, width, columns):
 
 @kernel(parallel=True)
 def turn_rounds(codes, size, count, length, out):
-    """Write integers (M, N, T) of ``size`` bytes (``codes``, flat) into ``out`` (M, rounds, columns).
+    """Write integers (M, N, T) of ``size`` bytes (``codes``, flat) into ``out`` (M, T, N).
 
-    N is ``count`` and T ``length``; neither axis of ``out`` is shorter. What stands in columns
-    beyond N does not matter.
+    N is ``count`` and T ``length``; both axes of ``out`` may be longer; what stands in
+    columns beyond N does not matter.
     """
     row_bytes, rounds, columns = length * size, out.shape[1], out.shape[2]
     panels = (columns + PANEL - 1) // PANEL
@@ -390,8 +389,9 @@ def turn_rounds(codes, size, count, length, out):
             squares = length // LANES * LANES
             for j in range(0, width, LANES):
                 for k in range(0, squares, LANES):
-                    place, at = here + j * row_bytes + k * size, (m * rounds + k) * columns + first + j
-                    _square(codes, place, row_bytes, flat, at, columns)
+                    place = here + j * row_bytes + k * size
+                    at = (m * rounds + k) * columns + first + j
+                    _square(codes, place, row_bytes, flat, at, columns)  # type: ignore[call-arg]
         for k in range(squares, length, CHUNK):
             some, place = min(CHUNK, length - k), k * size
             copy_rows(codes, here + place, row_bytes, last + place, some * size, buffer)
@@ -411,4 +411,4 @@ def turn_powers(values, start, size, least, out):
     exponent e is the value's own, or ``least`` if that is larger.
     """
     for i in range(start, start + size, LANES):
-        _powers_of(values, i, least, out, i)
+        _powers_of(values, i, least, out, i)  # type: ignore[call-arg]
