@@ -79,7 +79,7 @@ class Pairs:
             self.a, self.b, panels, reals, integers, given, self.count, self.depth, segment, parts,
             steps,
         )  # fmt: skip
-        return steps.reshape(count, -1)
+        return steps.reshape(count, panels.size)
 
 
 def _randoms(
