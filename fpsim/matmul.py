@@ -20,6 +20,7 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
+    block_subtree,
     plan_matmul,
     plan_planes,
     plan_subtree,
@@ -231,6 +232,8 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run large trees: subtrees, then trees of their results until one node is left."""
     stage = spec.accumulate
+    if isinstance(stage, Block):
+        return _run_block_subtrees(spec, stage, args)
     assert isinstance(stage, Tree)
     return _in_steps(
         spec,
@@ -260,6 +263,29 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
         plan = plan_subtree(stage, bounds, stop - start, joins)
         results.append(run_values(spec, part, plan))
     return np.stack(results)
+
+
+def _run_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> Array:
+    """Do the same for a tree over block sums."""
+    tree, count = stage.into, spec.block_terms(args.a.shape[1])
+    assert isinstance(tree, Tree)
+    leaves, leaf = subtree_leaves(tree), tree.addend is Joins.LEAF
+    edges = [0, *range(leaves - leaf, count, leaves), count]
+    # What a subtree without addend starts from leaves it as it is, the sign of a zero too.
+    nothing = 0.0 if tree.rounding is Rounding.RDN else -0.0
+    neutral = tree.format.encode([nothing], "rtz", str(tree.overflow))
+
+    def subtrees(rows: MatmulOperands) -> Array:
+        results = []
+        for start, stop in pairwise(edges):
+            first = leaf and start == 0
+            unit = block_subtree(spec, Joins.LEAF if first else Joins.ROOT)
+            c = rows.c if first else np.broadcast_to(neutral, rows.shape)
+            part = rows.cut(start * stage.size, stop * stage.size)
+            results.append(_values(unit, replace(part, c=c)))
+        return np.stack(results)
+
+    return _in_row_batches(args, len(edges) - 1, subtrees, partial(_tree_of, tree), spec)
 
 
 def _tree_of(stage: Tree, terms: Array, c: Array | None) -> Array:

@@ -61,6 +61,7 @@ from fpsim.stages import (
     Chunked,
     Exact,
     Fixed,
+    Joins,
     NanScale,
     ProductRounding,
     Stage,
@@ -71,6 +72,7 @@ __all__ = [
     "F64_BITS",
     "NO_ADDEND",
     "Plan",
+    "block_subtree",
     "half_shift",
     "lane_shift",
     "plan_matmul",
@@ -111,7 +113,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
             return replace(_plan(flat, args), flat=True)
-        return blocks
+        return _plan_block_subtrees(spec, stage, args) if blocks == ROWS else blocks
     bounds = product_bounds(spec, args)
     if isinstance(stage, Aligned):
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
@@ -237,6 +239,29 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
     step = converted_step(plan.step, str(stage.convert_rounding))
     why = f"terms are exact before they are rounded to {fmt.name}; {plan.why}"
     return replace(plan, kernel=step.name, why=why, step=step)
+
+
+def block_subtree(spec: MacSpec, joins: Joins) -> MacSpec:
+    """Return a unit of a tree over block sums with another way of joining its addend."""
+    stage = spec.accumulate
+    assert isinstance(stage, Block) and isinstance(stage.into, Tree)
+    tree = replace(stage.into, addend=joins)
+    return replace(spec, accumulate=replace(stage, into=tree), name="")
+
+
+def _plan_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    """Plan a tree over more block sums than are unrolled: subtrees, then their tree."""
+    tree = stage.into
+    if not isinstance(tree, Tree) or tree.products or tree.lanes > 1 or spec.quadrants > 1:
+        return ROWS
+    leaves = subtree_leaves(tree)
+    if spec.block_terms(args.a.shape[1]) <= leaves:
+        return ROWS
+    inner = _plan(block_subtree(spec, Joins.ROOT), args.cut(0, leaves * stage.size))
+    results = plan_subtree(tree, TermBounds.of_format(tree.format), leaves, str(Joins.FUSED))
+    if inner.step is None or results.step is None:
+        return ROWS
+    return Plan("subtrees", f"of {leaves} block sums: {inner.kernel} ({inner.why})")
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
