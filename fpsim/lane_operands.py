@@ -21,17 +21,7 @@ from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
 
-__all__ = [
-    "Packed",
-    "block_scales",
-    "half_bits",
-    "lane_table",
-    "pack",
-    "pack_values",
-    "powers",
-    "scale_panels",
-    "signed_table",
-]
+__all__ = ["Packed", "half_bits", "lane_table", "pack", "pack_values", "powers", "signed_table"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -131,8 +121,8 @@ def pack(
             return np.where(np.isnan(scales), 0.0, scales) if drop_nan else scales
 
         size = rows if operand == "a" else count * tile.columns
-        scales = block_scales(spec, args, operand, source, groups, used, size, read)
-        return (scales if operand == "a" else scale_panels(scales, tile.columns)).astype(dtype)
+        scales = _block_scales(spec, args, operand, source, groups, used, size, read)
+        return (scales if operand == "a" else _panels(scales, tile.columns)).astype(dtype)
 
     drop_nan = nan_scale is NanScale.ZERO
     if aligned:
@@ -180,7 +170,7 @@ def _pack_planes(spec: MacSpec, args: MatmulOperands, source: Source, a: Array, 
         panels.pack_panels(args.b, table, _NO_SCALES, 0, table, 1, b[sign])
 
 
-def scale_panels(scales: Array, columns: int) -> Array:
+def _panels(scales: Array, columns: int) -> Array:
     """Return scales (N, G, S) as (panels, G, S, columns)."""
     n, groups, signs = scales.shape
     split = scales.reshape(n // columns, columns, groups, signs)
@@ -270,7 +260,7 @@ def _per_block(
     return np.repeat(cube, block // source.size, axis=1)[:, :used]
 
 
-def block_scales(
+def _block_scales(
     spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
     size: int, read: Callable[[Array], Array],
 ) -> Array:  # fmt: skip

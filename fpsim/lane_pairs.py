@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from fpsim.formats import FloatFormat
 from fpsim.kernels import turned
+from fpsim.kernels.codec import look_up
 from fpsim.kernels.pairs import Operand, Randoms, pairs, segment_of
 from fpsim.kernels.tiles import AnyStep, Source, Tile, turn
-from fpsim.lane_operands import block_scales, lane_table, powers, scale_panels, signed_table
-from fpsim.lowering import exponent_table, exponents_of, values_of
+from fpsim.lane_operands import lane_table, powers, signed_table
+from fpsim.lowering import compact, exponent_table, exponents_of
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, integers_per_word
 from fpsim.spans import all_finite
@@ -32,7 +33,6 @@ __all__ = ["Pairs", "pack_pairs"]
 Array = NDArray[Any]
 #: Entries of a table in a register.
 ENTRIES = 16
-_NO_SCALES = np.zeros((0, 0, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,15 @@ def pack_pairs(
     operands = []
     for name, moved in (("a", power), ("b", -power)):
         codes = np.ascontiguousarray(args.a if name == "a" else args.b.T)
-        scales = _scales(spec, args, name, source, tile, depth, nan_scale)
-        found = np.where(np.isnan(scales), 0.0, scales) if nan_scale is NanScale.ZERO else scales
-        scale_powers = found
-        if aligned and scales.size:
-            scale_powers = powers(exponents_of(scales, getattr(spec, f"{name}_scale")))
+        scales, scale_powers = _scales(spec, args, name, source, tile, depth, dtype, nan_scale)
         operands.append(
             Operand(
                 codes.reshape(-1).view(np.uint8),
                 codes.itemsize,
                 codes.shape[1],
                 *_looks(spec, args, name, source, moved, codes.itemsize),
-                scales=found.astype(dtype),
-                scale_powers=scale_powers.astype(dtype),
+                scales=scales,
+                scale_powers=scale_powers if aligned else scales,
                 block=getattr(args, f"{name}_block"),
             )
         )
@@ -136,22 +132,45 @@ def pack_pairs(
 
 def _scales(
     spec: MacSpec, args: MatmulOperands, name: str, source: Source, tile: Tile, depth: int,
-    nan_scale: NanScale,
-) -> Array:  # fmt: skip
-    """Return the scales (panels, G, signs, columns), 1 or 0 beyond; none where there are none."""
-    count = args.a.shape[0]
-    size = -(-count // tile.columns) * tile.columns
-    if source.block:
-        groups, used = depth // source.size, -(-args.a.shape[1] // source.size)
-        found = block_scales(spec, args, name, source, groups, used, size, lambda x: x)
-        return scale_panels(found, tile.columns)
-    codes = getattr(args, f"{name}_scale")
+    dtype: Any, nan_scale: NanScale,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Return the scales (panels, G, signs, columns) and their powers, 0 in groups beyond K.
+
+    Terms without blocks and without scales have none.
+    """
+    count, length, width = args.a.shape[0], args.a.shape[1], tile.columns
+    codes, fmt = getattr(args, f"{name}_scale"), getattr(spec, f"{name}_scale")
+    signs = source.a_signs if name == "a" else source.b_signs
+    panels, groups, used = -(-count // width), depth // source.size, -(-length // source.size)
     if codes is None:
-        return _NO_SCALES
-    values = values_of(codes if name == "a" else codes.T, getattr(spec, f"{name}_scale"))
-    padded = np.ones((size, values.shape[1], 1))
-    padded[:count, :, 0] = values
-    return scale_panels(padded, tile.columns)
+        found = np.ones((panels, groups, signs, width) if source.block else (0, 0, 1, 1), dtype)
+        found[:, used:] = 0
+        return found, found
+    indices, table = compact(codes if name == "a" else np.moveaxis(codes, 1, 0), fmt)
+    indices = indices.reshape(count, -1, signs)
+    if source.block:
+        block = getattr(args, f"{name}_block")
+        if block < source.size:  # a part of K that cut a scale's block has its scales per element
+            indices = indices[:, :: source.size // block]
+        else:
+            indices = np.repeat(indices, block // source.size, axis=1)
+        indices = indices[:, :used]
+    else:
+        groups = used = indices.shape[1]
+    turned_indices = np.zeros((panels, groups, signs, width), indices.dtype)
+    for first, part in ((0, count // width * width), (count // width * width, count)):
+        if first < part:
+            cut = indices[first:part].reshape(-1, min(width, part - first), used, signs)
+            target = turned_indices[first // width : -(-part // width), :used, :, : cut.shape[1]]
+            target[:] = cut.transpose(0, 2, 3, 1)
+    values = np.where(np.isnan(table), 0.0, table) if nan_scale is NanScale.ZERO else table
+    made = []
+    for entries in (values, powers(exponents_of(table, fmt))):
+        out = np.empty(turned_indices.shape, dtype)
+        look_up(turned_indices.reshape(-1), entries.astype(dtype), out.reshape(-1))
+        out[:, used:] = 0
+        made.append(out)
+    return made[0], made[1]
 
 
 def _looks(
