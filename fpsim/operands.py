@@ -230,20 +230,11 @@ class MatmulOperands:
     def used(self) -> dict[str, Array]:
         """Which codes operands and scales use, by name: a mask (2^bits of the dtype).
 
-        Wide scales are left out. Of elements that are paired it is those between the smallest and
-        the largest magnitude, which are quicker to find.
+        Wide scales are left out; elements are looked through when they are asked for. Of those that
+        are paired it is what lies between the smallest and the largest magnitude, which is quicker
+        to find.
         """
-        masks: dict[str, Array] = {}
-        for name in ("a", "b", "a_scale", "b_scale"):
-            codes = getattr(self, name)
-            if codes is None or (codes.itemsize > 2 and name not in ("a", "b")):
-                continue
-            if self.paired and name in ("a", "b"):
-                masks[name] = _between(codes.ravel(order="K"), self.signs[name == "b"])
-                continue
-            masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
-            mark_used(codes.ravel(order="K")[None], masks[name])
-        return masks
+        return _Used(self)
 
     def cut(self, start: int, stop: int) -> MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""
@@ -339,6 +330,35 @@ class MatmulOperands:
             a_block=1,
             b_block=1,
         )
+
+
+class _Used(dict[str, Array]):
+    """Masks of codes in use; see `MatmulOperands.used`."""
+
+    def __init__(self, args: MatmulOperands) -> None:
+        super().__init__()
+        self._args = args
+        for name in ("a_scale", "b_scale"):
+            codes = getattr(args, name)
+            if codes is not None and codes.itemsize <= 2:
+                self[name] = _marked(codes)
+
+    def __missing__(self, name: str) -> Array:
+        if name not in ("a", "b"):
+            raise KeyError(name)
+        codes = getattr(self._args, name)
+        if self._args.paired:
+            self[name] = _between(codes.ravel(order="K"), self._args.signs[name == "b"])
+        else:
+            self[name] = _marked(codes)
+        return self[name]
+
+
+def _marked(codes: Array) -> Array:
+    """Return a mask of the codes in use."""
+    used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
+    mark_used(codes.ravel(order="K")[None], used)
+    return used
 
 
 def _between(codes: Array, sign: int) -> Array:

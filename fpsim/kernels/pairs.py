@@ -27,6 +27,7 @@ from fpsim.kernels.turned import (
     CHUNK,
     convert,
     copy_rows,
+    scale,
     stride_of,
     turn_codes,
     turn_integers,
@@ -101,7 +102,7 @@ def _filler(real: str, width: int, blocks: bool, element_powers: bool) -> Any:
                 copy_rows(operand.codes, here, row_bytes, last, some * size, room)
                 if real == "half" and scaled:  # float16 holds products, not always both factors
                     turn_codes(how, room, size, some, table, parameters, narrow, 0, width)
-                    scale(operand.scales, p, operand.block, first + k, some, narrow, 0, width)
+                    scale(operand.scales[p, :, 0], operand.block, first + k, some, narrow, 0)
                     convert(narrow, some * width, out, at)
                 else:
                     turn_codes(how, room, size, some, table, parameters, out, at, width)
@@ -113,20 +114,11 @@ def _filler(real: str, width: int, blocks: bool, element_powers: bool) -> Any:
         if element_powers:
             powers[count * width : padded * width] = 0
         if scaled and real != "half":
-            scale(operand.scales, p, operand.block, first, count, out, 0, width)
+            scale(operand.scales[p, :, 0], operand.block, first, count, out, 0)
             if element_powers:
-                scale(operand.scale_powers, p, operand.block, first, count, powers, 0, width)
+                scale(operand.scale_powers[p, :, 0], operand.block, first, count, powers, 0)
 
     return fill
-
-
-@njit
-def scale(scales, p, block, first, count, out, start, width):
-    """Multiply values of a panel from product ``first`` on by the scales of their blocks."""
-    for k in range(count):
-        group = (first + k) // block
-        for j in range(width):
-            out[start + k * width + j] *= scales[p, group, 0, j]
 
 
 @cache

@@ -30,6 +30,7 @@ __all__ = [
     "WORD",
     "convert",
     "copy_rows",
+    "scale",
     "stride_of",
     "turn_codes",
     "turn_integers",
@@ -257,6 +258,40 @@ def _converted(typingctx: Any, values: Any, first: Any, out: Any, at: Any) -> An
         return context.get_dummy_value()
 
     return types.void(values, first, out, at), codegen
+
+
+@intrinsic
+def _multiplied(typingctx: Any, values: Any, at: Any, factors: Any) -> Any:
+    """Multiply sixteen values of a flat array by the first sixteen of another one."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        real = DOUBLE if signature.args[0].dtype == types.float64 else FLOAT
+        kind = ir.VectorType(real, LANES).as_pointer()
+        arrays = [context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 2)]
+        target = builder.bitcast(builder.gep(arrays[0].data, [args[1]]), kind)
+        factor = builder.load(builder.bitcast(arrays[1].data, kind), align=4)
+        product = builder.fmul(builder.load(target, align=4), factor)
+        builder.store(product, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, at, factors), codegen
+
+
+@njit
+def scale(scales, block, first, count, out, start):
+    """Multiply values (K, width) in ``out`` (flat) by the scales (G, width) of their blocks.
+
+    The ``count`` values of each row, of products from ``first`` on, begin at ``start``.
+    """
+    width = scales.shape[1]
+    group, left = first // block, block - first % block
+    for k in range(count):
+        if left == 0:
+            group, left = group + 1, block
+        left -= 1
+        for j in range(0, width, LANES):
+            at = start + k * width + j
+            _multiplied(out, at, scales[group, j:])  # type: ignore[call-arg]
 
 
 @njit
