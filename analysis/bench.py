@@ -2,10 +2,11 @@
 """Speed beside torch, in one process: how much slower (or faster) is the exact bit model?
 
 Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
-(matrix products) or of a numpy copy of the same float32 array (quantization), same shape, same
-threads, best of several runs. Absolute numbers are shown only to make the ratios readable.
+(matrix products, and dot products MAC for MAC) or of a numpy copy of the same float32 array
+(quantization), same shape, same threads, best of several runs. Absolute numbers are shown only to
+make the ratios readable.
 
-    python analysis/bench.py [--threads 1 2] [--parts matmul quantize] [--model] [--json FILE]
+    python analysis/bench.py [--threads 1 2] [--parts matmul dots quantize] [--model] [--json FILE]
 """
 
 from __future__ import annotations
@@ -80,6 +81,26 @@ UNITS = (
     ("nvidia-b200-nvf4", 16),
     ("nvidia-b200-mxf4", 32),
 )
+#: What the rows of dot products measure, and how many there are of which length.
+DOTS = (
+    ("e2m1-chain-e5m10", 0),
+    ("e2m1-chain-e5m10", 32),
+    ("e2m1-chain-e5m10-sr8", 0),
+    ("e4m3fn-chain-e8m23", 0),
+    ("e5m10-chain-e8m23", 0),
+    ("e8m7-chain-e8m7", 0),
+    ("e2m1-fixed24q2", 0),
+    ("e2m1-exact-e8m23", 0),
+    ("e2m1-tree8-e5m10", 0),
+    ("nvidia-a100-fp16", 0),
+    ("nvidia-h100-e4m3", 0),
+    ("amd-cdna3-fp16", 0),
+    ("e2m1-chunked128-of-chain-e5m10-into-chain-e8m23", 0),
+    ("e2m1-block32-into-chain-e8m23", 32),
+    ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
+    ("nvidia-b200-nvf4", 16),
+)
+DOTS_SHAPE = (1 << 14, 1 << 10)
 ELEMENTS = 1 << 24
 
 
@@ -139,6 +160,41 @@ def matmul_rows(threads: int) -> Iterator[Row]:
             macs / reference / 1e9,
             reference / seconds,
         )
+
+
+def dot_rows(threads: int) -> Iterator[Row]:
+    """Measure `MacUnit.dot` and one `accumulate`, MAC for MAC beside `torch.matmul`.
+
+    The first row is what torch does: products of two float32 arrays, added along the last axis.
+    """
+    rows, k = DOTS_SHAPE
+    m, depth, n = SHAPE
+    x, y = torch.randn(m, depth), torch.randn(depth, n)
+    macs = rows * k
+
+    def row(what: str, kernel: str, work: Work) -> Row:
+        rate = macs / best(work, 5) / 1e9
+        reference = m * depth * n / best(lambda: torch.matmul(x, y), 30) / 1e9
+        return Row(what, kernel, threads, rate, reference, rate / reference)
+
+    p, q = torch.randn(rows, k), torch.randn(rows, k)
+    yield row("torch: (a * b).sum(-1)", "", lambda: (p * q).sum(-1))
+    for name, block in DOTS:
+        unit = fpsim.get_unit(name)
+        spec = unit.spec
+        a, b = _codes(unit.a, (rows, k), 0), _codes(unit.b, (rows, k), 1)
+        more = {}
+        if block:
+            for i, side in enumerate("ab"):
+                signs = (2,) if spec.splits(side) else ()
+                scale_format = getattr(spec, f"{side}_scale")
+                more[f"{side}_scale"] = _scales(scale_format, (rows, k // block, *signs), 2 + i)
+        if spec.random_bits:
+            more["random"] = fpsim.RandomBits(4)
+        label = f"{name}{f' + scales per {block}' if block else ''}"
+        yield row(label, "dot", partial(unit.dot, a, b, **more))
+        if name == DOTS[0][0] and not block:
+            yield row(label, "accumulate", partial(unit.accumulate, a, b))
 
 
 #: (format, rounding, random bits, with flags): what the encoding rows measure.
@@ -210,7 +266,7 @@ def model_rows(threads: int) -> Iterator[Row]:
         yield Row(label, "", threads, *rates, reference / seconds)
 
 
-PARTS = {"matmul": matmul_rows, "quantize": quantize_rows, "model": model_rows}
+PARTS = {"matmul": matmul_rows, "dots": dot_rows, "quantize": quantize_rows, "model": model_rows}
 
 
 def _show(rows: list[Row]) -> None:
@@ -218,7 +274,7 @@ def _show(rows: list[Row]) -> None:
     for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
         table.add_column(column, justify="left" if column in ("what", "kernel") else "right")
     for r in rows:
-        numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3f}")
+        numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3g}")
         table.add_row(r.what, r.kernel, str(r.threads), *numbers)
     Console(width=120).print(table)
 

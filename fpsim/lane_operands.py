@@ -22,7 +22,7 @@ from fpsim.operands import MatmulOperands
 from fpsim.spec import MacSpec
 from fpsim.stages import NanScale
 
-__all__ = ["Packed", "half_bits", "pack", "pack_values", "powers"]
+__all__ = ["Packed", "half_bits", "lane_table", "pack", "pack_values", "plane_table", "powers"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -40,6 +40,11 @@ class Packed:
     x_powers: Array
     y_powers: Array
     starts: Array = field(default_factory=lambda: _NO_STARTS)
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """M and N, padded to whole tiles."""
+        return self.a.shape[1], self.b.shape[1] * self.b.shape[3]
 
     @property
     def finite(self) -> bool:
@@ -136,7 +141,7 @@ def _pack_values(
     """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
     codes, store = getattr(args, name), panels.pack_rows if name == "a" else panels.pack_panels
     if dtype == np.float16 and getattr(args, f"{name}_scale") is None:
-        table = _lane_table(getattr(spec, name), power, dtype).view(np.uint16)
+        table = lane_table(getattr(spec, name), power, dtype).view(np.uint16)
         out = np.zeros(shape, dtype=table.dtype)
         store(codes, table, _NO_SCALES, 0, table, 1, out[0])
         return out
@@ -164,7 +169,7 @@ def _pack_planes(
     """Fill the planes of both operands, without scales."""
     for name, planes, store in (("a", a, panels.pack_rows), ("b", b, panels.pack_panels)):
         for plane, out in enumerate(planes):
-            table = _plane_table(spec, name, plane, split).astype(planes.dtype)
+            table = plane_table(spec, name, plane, split).astype(planes.dtype)
             store(getattr(args, name), table, _NO_SCALES, 0, table, 1, out)
 
 
@@ -185,7 +190,7 @@ def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | No
 
 
 @lru_cache(maxsize=64)
-def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
+def lane_table(fmt: Format, power: int, dtype: Any) -> Array:
     """Return the values of all codes times 2^power; of wide formats, those in use fit."""
     with np.errstate(over="ignore"):
         return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
@@ -206,7 +211,7 @@ def _scaled_table(
     not: those are multiplied in float64.
     """
     kept = np.float64 if power else dtype
-    table = _lane_table(getattr(spec, operand), power, kept)
+    table = lane_table(getattr(spec, operand), power, kept)
     cube, scale_table = _cube(spec, args, operand)
     return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
 
@@ -235,7 +240,7 @@ def _packer(
     return table, _NO_SCALES if cube is None else cube, place, scale_table, block
 
 
-def _plane_table(spec: MacSpec, operand: str, plane: int, split: Split | None) -> Array:
+def plane_table(spec: MacSpec, operand: str, plane: int, split: Split | None = None) -> Array:
     """Return the values of codes, or the part that a plane holds.
 
     A split by sign leaves out the other sign's elements; then all parts follow one another. Part i

@@ -10,7 +10,7 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import NDArray
 
-from fpsim.kernels import panels
+from fpsim.kernels import panels, turned
 from fpsim.random_bits import RandomBits
 
 __all__ = ["cubes", "streams"]
@@ -18,10 +18,6 @@ __all__ = ["cubes", "streams"]
 Array = NDArray[Any]
 #: Bytes of random integers that each thread turns around at a time: they stay in its cache.
 BATCH = 1 << 20
-#: Bytes of a word.
-WORD = 8
-#: What transposes integers of so many bytes, as words.
-_TRANSPOSE = {1: panels.transpose_bytes, 2: panels.transpose_pairs, 4: panels.transpose_halves}
 
 
 def streams(
@@ -52,10 +48,8 @@ def cubes(
 
 def _transpose(integers: Array, out: Array) -> None:
     """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
-    _, n, t = integers.shape
-    size = integers.dtype.itemsize
-    whole = n % (WORD // size) == 0 and t % (WORD // size) == 0 and integers.strides[-1] == size
-    if whole and size in _TRANSPOSE:
-        _TRANSPOSE[size](integers.view(np.uint64), out.view(np.uint64))
+    if turned.VECTORS and integers.flags.c_contiguous and integers.itemsize <= turned.WORD:
+        codes = integers.reshape(-1).view(np.uint8)
+        turned.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
     else:
         panels.transpose_rounds(integers, out)

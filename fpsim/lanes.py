@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.engine import Plan, float_shift, half_shift
+from fpsim.engine import Plan, lane_shift
 from fpsim.errors import FpsimError
 from fpsim.formats import Subnormals
 from fpsim.kernels.converted_steps import CONVERSION
@@ -18,17 +18,17 @@ from fpsim.kernels.gemm import gemm
 from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, half_bits, pack
+from fpsim.lane_pairs import Pairs, pack_pairs
 from fpsim.lane_random import cubes, streams
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits, integers_per_word
 from fpsim.rounding import Rounding
 from fpsim.rows import convert_fixed, encode_exact
-from fpsim.spans import operand_spans
 from fpsim.spec import MacSpec
 from fpsim.split_operands import split_products
 from fpsim.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
 
-__all__ = ["run_lanes", "run_planes", "run_slices", "run_values"]
+__all__ = ["run_lanes", "run_planes", "run_slices", "run_steps", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
@@ -46,7 +46,7 @@ class _Job:
     step: AnyStep
     source: Source
     tile: Tile
-    packed: Packed
+    packed: Packed | Pairs
     shape: tuple[int, int]
     constants: Mapping[str, float] = field(default_factory=dict)
     conversion: Chain | None = None  #: how the terms are rounded first
@@ -56,12 +56,15 @@ class _Job:
         """Lane type; float16 lanes are filled through float32."""
         return _dtype(self.step)
 
-    def codes(self, start: Array | None, random: Array | RandomBits | None = None) -> Array:
-        """Return the final codes (M, N) from initial ones."""
+    def codes(
+        self, start: Array | None, random: Array | RandomBits | None = None, history: bool = False
+    ) -> Array:
+        """Return the final codes (M, N) from initial ones; of pairs perhaps those of every step."""
         stage = self.stage
         if isinstance(stage, Fixed):
-            return self._fixed_codes(stage, start, random)
-        values = self.values(start, random)
+            return self._fixed_codes(stage, start, random, history)
+        first = None if start is None else stage.initial.decode(start)
+        values = self._run(first, random, history=history)
         if isinstance(stage, Exact):
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
@@ -79,7 +82,7 @@ class _Job:
         return self._run(None if start is None else self.stage.initial.decode(start), random)
 
     def _fixed_codes(
-        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None
+        self, stage: Fixed, start: Array | None, random: Array | RandomBits | None, history: bool
     ) -> Array:
         if not self.packed.finite:
             raise FpsimError(
@@ -89,15 +92,16 @@ class _Job:
         grid = self.step.grid if isinstance(self.step, Step) else ""
         if grid == "bits":
             begin = None if first is None else first.view(np.float64)
-            integers = self._run(begin, random).view(np.int64)
+            integers = self._run(begin, random, history=history).view(np.int64)
         elif grid == "integers":
             begin = None if first is None else first.astype(np.float64)
-            integers = self._run(begin, random).astype(np.int64)
+            integers = self._run(begin, random, history=history).astype(np.int64)
         elif grid == "values":
             begin = None if first is None else np.ldexp(first.astype(np.float64), stage.lsb)
-            integers = np.ldexp(self._run(begin).astype(np.float64), -stage.lsb).astype(np.int64)
+            values = self._run(begin, history=history).astype(np.float64)
+            integers = np.ldexp(values, -stage.lsb).astype(np.int64)
         else:
-            sums = self._run(None).astype(np.float64)
+            sums = self._run(None, history=history).astype(np.float64)
             integers = np.ldexp(sums, -stage.lsb).astype(np.int64)
             integers = integers if first is None else integers + first
         if stage.sums_first:
@@ -124,34 +128,54 @@ class _Job:
         start: Array | None,
         random: Array | RandomBits | None = None,
         parameters: tuple[Array, Array] | None = None,
+        history: bool = False,
     ) -> Array:
-        """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones."""
+        """Return the final accumulators (M, N) as lane values; ``start`` holds the initial ones.
+
+        Of pairs with ``history`` they are those of every step, (steps, N).
+        """
         packed, (m, n) = self.packed, self.shape
-        c = np.zeros((packed.a.shape[1], packed.b.shape[1] * self.tile.columns), self.dtype)
+        c = np.zeros(packed.padded, self.dtype)
         if start is not None:
             c[:m, :n] = start
         reals, integers = parameters or self._parameters(random)
         half = str(self.step.real) == "half"
         if half:
             c, reals = half_bits(c), half_bits(reals)
+        if isinstance(packed, Pairs):
+            bits = getattr(self.stage, "random_bits", 0)
+            steps = packed.run(c, reals, integers, random, bits, history)
+            c, m = (steps, len(steps)) if history else (c, m)
+        else:
+            self._run_tiles(packed, c, reals, integers, random)
+        return (c.view(np.float16) if half else c)[:m, :n]
+
+    def _run_tiles(
+        self,
+        packed: Packed,
+        c: Array,
+        reals: Array,
+        integers: Array,
+        random: Array | RandomBits | None,
+    ) -> None:
+        """Run the tiles of a matrix product from initial accumulators to final ones."""
         run = gemm(self.step, self.tile, self.source)
         parts: Iterable[tuple[slice, Array]] = [(slice(0, c.shape[0]), _NO_RANDOM)]
         if self.step.random:
-            parts = self._random_parts(random, c.shape)
+            parts = self._random_parts(packed, random, c.shape)
         for rows, cube in parts:
             part = packed if rows.stop - rows.start == c.shape[0] else packed.rows(rows)
             scales = part.x, part.y, part.x_powers, part.y_powers
             run(part.a, part.b, c[rows], reals, integers, cube, *scales, part.starts)
-        return (c.view(np.float16) if half else c)[:m, :n]
 
     def _random_parts(
-        self, random: Array | RandomBits | None, padded: tuple[int, int]
+        self, packed: Packed, random: Array | RandomBits | None, padded: tuple[int, int]
     ) -> Iterable[tuple[slice, Array]]:
         """Return rows of the result and their random integers, or streams."""
         assert random is not None
         if isinstance(random, RandomBits):
             return [(slice(0, padded[0]), streams(random, self.shape, padded))]
-        blocks = self.packed.a.shape[-1] * self.source.per_word // self.source.size
+        blocks = packed.a.shape[-1] * self.source.per_word // self.source.size
         return cubes(random, padded, blocks * self.source.quadrants, self.tile.rows)
 
 
@@ -169,6 +193,11 @@ def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     return _job(spec, args, plan).values(args.c, args.random)
 
 
+def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
+    """Return the codes (steps, N) of dot products that are paired, after every step."""
+    return _job(spec, args, plan).codes(args.c, args.random, history=True)
+
+
 def run_slices(
     spec: MacSpec, args: MatmulOperands, plan: Plan, slices: list[tuple[int, int]]
 ) -> Array:
@@ -179,36 +208,31 @@ def run_slices(
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     step, source = plan.step, plan.source
     assert step is not None
-    tile = tile_of(step, source)
+    source = replace(source, paired=args.paired)
+    tile = tile_of(step, source, flat=args.paired)
     multiple = turn(step, source)
     depth = -(-args.a.shape[1] // multiple) * multiple
-    shift = 0
-    if not source.block and str(step.real) != "double":
-        find = half_shift if str(step.real) == "half" else float_shift
-        found = find(*operand_spans(spec, args))
-        assert found is not None
-        shift = found
+    shift = lane_shift(spec, args, plan)
     block = spec.accumulate if isinstance(spec.accumulate, Block) else None
-    packed = pack(
-        spec,
-        args,
-        source,
-        tile,
-        depth,
-        np.float16 if str(step.real) == "half" else _dtype(step),
-        plan.aligns,
-        shift,
-        NanScale.NAN if block is None else block.nan_scale,
-        plan.split,
-    )
-    if plan.split is not None and not source.block:
-        packed = split_products(packed, plan.split)
+    nan_scale = NanScale.NAN if block is None else block.nan_scale
+    packed: Packed | Pairs
+    if args.paired:
+        packed = pack_pairs(
+            spec, args, step, source, tile, depth, _dtype(step), plan.aligns, shift, nan_scale
+        )
+    else:
+        dtype = np.float16 if str(step.real) == "half" else _dtype(step)
+        packed = pack(
+            spec, args, source, tile, depth, dtype, plan.aligns, shift, nan_scale, plan.split
+        )
+        if plan.split is not None and not source.block:
+            packed = split_products(packed, plan.split)
     stage = plan.stage or (spec.accumulate if block is None else block.into)
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     conversion = None
     if block is not None and block.convert is not None and plan.stage is None:
         conversion = Chain(block.convert, block.convert_rounding)
-    shape = (args.a.shape[0], args.b.shape[1])
+    shape = args.shape
     return _Job(stage, step, source, tile, packed, shape, plan.constants, conversion)
 
 

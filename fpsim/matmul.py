@@ -20,6 +20,7 @@ from fpsim.engine import (
     F64_BITS,
     NO_ADDEND,
     Plan,
+    block_subtree,
     chunks_of_blocks,
     plan_matmul,
     plan_subtree,
@@ -187,7 +188,7 @@ def _add_exactly(stage: Exact, made: tuple[Array, Array | None], c: Array | None
 
 def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run a matrix product as M * N dot products, some rows of ``a`` at a time."""
-    out = np.empty((args.a.shape[0], args.b.shape[1]), dtype=spec.result.dtype)
+    out = np.empty(args.shape, dtype=spec.result.dtype)
     for part in _dots_parts(args):
         out[part] = dot_codes(spec, args.rows(part).as_dots(spec))
     return out
@@ -203,7 +204,7 @@ def _redo_zeros(spec: MacSpec, args: MatmulOperands, codes: Array) -> None:
 
 def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
     """Yield parts of the rows of ``a`` whose dot products have a bounded number of products."""
-    (m, k), n = args.a.shape, args.b.shape[1]
+    (m, n), k = args.shape, args.a.shape[1]
     batch = max(1, ROWS_BATCH // (k * n))
     return (slice(row, row + batch) for row in range(0, m, batch))
 
@@ -276,6 +277,8 @@ def _tree_lanes_step(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
 def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
     """Run large trees: subtrees, then trees of their results until one node is left."""
     stage = spec.accumulate
+    if isinstance(stage, Block):
+        return _run_block_subtrees(spec, stage, args)
     assert isinstance(stage, Tree)
     return _in_steps(
         spec,
@@ -307,6 +310,29 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     return np.stack(results)
 
 
+def _run_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> Array:
+    """Do the same for a tree over block sums."""
+    tree, count = stage.into, spec.block_terms(args.a.shape[1])
+    assert isinstance(tree, Tree)
+    leaves, leaf = subtree_leaves(tree), tree.addend is Joins.LEAF
+    edges = [0, *range(leaves - leaf, count, leaves), count]
+    # What a subtree without addend starts from leaves it as it is, the sign of a zero too.
+    nothing = 0.0 if tree.rounding is Rounding.RDN else -0.0
+    neutral = tree.format.encode([nothing], "rtz", str(tree.overflow))
+
+    def subtrees(rows: MatmulOperands) -> Array:
+        results = []
+        for start, stop in pairwise(edges):
+            first = leaf and start == 0
+            unit = block_subtree(spec, Joins.LEAF if first else Joins.ROOT)
+            c = rows.c if first else np.broadcast_to(neutral, rows.shape)
+            part = rows.cut(start * stage.size, stop * stage.size)
+            results.append(_values(unit, replace(part, c=c)))
+        return np.stack(results)
+
+    return _in_row_batches(args, len(edges) - 1, subtrees, partial(tree_of, tree), spec)
+
+
 def _in_steps(
     spec: MacSpec, stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]
 ) -> Array:
@@ -323,7 +349,7 @@ def _in_steps(
 
 def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec: MacSpec) -> Array:
     """Make ``count`` terms per result and add them, some rows of ``a`` at a time."""
-    m, n = args.a.shape[0], args.b.shape[1]
+    m, n = args.shape
     out = np.empty((m, n), dtype=spec.result.dtype)
     batch = max(64, TERMS_BATCH // (count * n))
     for row in range(0, m, batch):
@@ -350,5 +376,5 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
     """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from ``c``."""
     if lane >= args.a.shape[1]:
-        return np.zeros((args.a.shape[0], args.b.shape[1]))
+        return np.zeros(args.shape)
     return _values(spec, replace(args.every(lane, lanes), c=c))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,6 @@ __all__ = [
     "check_block",
     "check_matrix",
     "random_bits_of",
-    "random_integers_of",
     "scale_codes",
 ]
 
@@ -111,14 +109,3 @@ def random_bits_of(
         raise FpsimError(
             f"random: shape {array.shape} does not broadcast to {(*shape, count)}"
         ) from None
-
-
-def random_integers_of(
-    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
-) -> Array | None:
-    """Return the random integers of dot products (..., roundings) as an array."""
-    checked = random_bits_of(spec, random, shape, length)
-    if not isinstance(checked, RandomBits):
-        return checked
-    count = spec.roundings(length)
-    return checked.integers(math.prod(shape), count, spec.random_bits).reshape(*shape, count)

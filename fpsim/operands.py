@@ -10,6 +10,7 @@ more, last axis: for elements without the sign bit, and with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -19,14 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import check_codes
-from fpsim.kernels.panels import mark_used
+from fpsim.kernels.panels import REGISTER_BITS, code_ranges, mark_used
 from fpsim.operand_checks import (
     block_size,
     broadcast,
     check_block,
     check_matrix,
     random_bits_of,
-    random_integers_of,
     scale_codes,
 )
 from fpsim.random_bits import RandomBits, part_of
@@ -59,8 +59,8 @@ class OperandOptions(ScaleOptions, total=False):
 
 @dataclass(frozen=True)
 class DotOperands:
-    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``random``
-    (..., roundings)."""
+    """``a``, ``b`` (..., K); ``c`` (...); scales (..., G) or split (..., G, 2); ``given``
+    are random integers (..., roundings), or a seed that makes them."""
 
     a: Array
     b: Array
@@ -69,7 +69,8 @@ class DotOperands:
     b_scale: Array | None
     a_block: int
     b_block: int
-    random: Array | None
+    given: Array | RandomBits | None
+    draws: tuple[int, int] = (0, 0)  #: random integers of each dot product that a seed makes, bits
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,13 +82,21 @@ class DotOperands:
         """K, the number of products."""
         return int(self.a.shape[-1])
 
+    @cached_property
+    def random(self) -> Array | None:
+        """The random integers (..., roundings)."""
+        if not isinstance(self.given, RandomBits):
+            return self.given
+        count, bits = self.draws
+        return self.given.integers(math.prod(self.shape), count, bits).reshape(*self.shape, count)
+
     def at(self, index: tuple[Array, ...]) -> DotOperands:
         """Return the dot products at an index of the result."""
         found: dict[str, Any] = {}
         for name in ("a", "b", "c", "a_scale", "b_scale", "random"):
             array = getattr(self, name)
             found[name] = None if array is None else array[index]
-        return replace(self, **found)
+        return replace(self, given=found.pop("random"), **found)
 
     @classmethod
     def check(
@@ -139,14 +148,19 @@ class DotOperands:
             b_scale=_expand(spec, "b", scales[1], shape),
             a_block=blocks[0],
             b_block=blocks[1],
-            random=random_integers_of(spec, random, shape, length),
+            given=random_bits_of(spec, random, shape, length),
+            draws=(spec.roundings(length), spec.random_bits),
         )
 
 
 @dataclass(frozen=True)
 class MatmulOperands:
     """``a`` (M, K), ``b`` (K, N), ``c`` (M, N) or None; ``a_scale`` (M, G), ``b_scale`` (G, N),
-    with one more axis of 2 where the operand is split."""
+    with one more axis of 2 where the operand is split.
+
+    What is ``paired`` are dot products side by side, a result of one row: column n is the product
+    of row n of ``a``, N rows, and column n of ``b``.
+    """
 
     a: Array
     b: Array
@@ -156,6 +170,13 @@ class MatmulOperands:
     a_block: int
     b_block: int
     random: Array | RandomBits | None
+    paired: bool = False
+    signs: tuple[int, int] = (0, 0)  #: sign bits of paired codes, 0 where there is none
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the result."""
+        return 1 if self.paired else self.a.shape[0], self.b.shape[1]
 
     @classmethod
     def check(
@@ -209,16 +230,11 @@ class MatmulOperands:
     def used(self) -> dict[str, Array]:
         """Which codes operands and scales use, by name: a mask (2^bits of the dtype).
 
-        Wide scales are left out.
+        Wide scales are left out; elements are looked through when they are asked for. Of those that
+        are paired it is what lies between the smallest and the largest magnitude, which is quicker
+        to find.
         """
-        masks = {}
-        for name in ("a", "b", "a_scale", "b_scale"):
-            codes = getattr(self, name)
-            if codes is None or (codes.itemsize > 2 and name not in ("a", "b")):
-                continue
-            masks[name] = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
-            mark_used(codes.reshape(len(codes), -1), masks[name])
-        return masks
+        return _Used(self)
 
     def cut(self, start: int, stop: int) -> MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""
@@ -236,7 +252,9 @@ class MatmulOperands:
         )
 
     def rows(self, part: slice) -> MatmulOperands:
-        """Return some rows of ``a``, ``c`` and the result."""
+        """Return some rows of ``a``, ``c`` and the result; what is paired has one."""
+        if self.paired:
+            return self
         return replace(
             self,
             a=self.a[part],
@@ -249,18 +267,36 @@ class MatmulOperands:
         """Return the same with some of the random integers, their low ``bits`` bits."""
         return replace(self, random=part_of(self.random, start, roundings, bits))
 
+    def columns(self, part: slice) -> MatmulOperands:
+        """Return some columns of operands that are paired."""
+        random = self.random
+        if isinstance(random, RandomBits):
+            random = random.after(part.start)
+        elif random is not None:
+            random = random[:, part]
+        return replace(
+            self,
+            a=self.a[part],
+            b=self.b[:, part],
+            c=None if self.c is None else self.c[:, part],
+            a_scale=None if self.a_scale is None else self.a_scale[part],
+            b_scale=None if self.b_scale is None else self.b_scale[:, part],
+            random=random,
+        )
+
     def random_integers(self, roundings: int, bits: int) -> Array | None:
         """Return the random integers (M, N, roundings) as an array."""
         if not isinstance(self.random, RandomBits):
             return self.random
-        m, n = self.a.shape[0], self.b.shape[1]
+        m, n = self.shape
         return self.random.integers(m * n, roundings, bits).reshape(m, n, roundings)
 
     def as_dots(self, spec: MacSpec) -> DotOperands:
         """Return the M * N dot products (M, N, K)."""
-        (m, k), n = self.a.shape, self.b.shape[1]
+        (m, n), k = self.shape, self.a.shape[1]
+        rows = (None,) if self.paired else (slice(None), None)  # where the axis of N goes
         scales = [
-            None if self.a_scale is None else self.a_scale[:, None],
+            None if self.a_scale is None else self.a_scale[rows],
             None if self.b_scale is None else np.moveaxis(self.b_scale, 1, 0)[None],
         ]
         a_scale, b_scale = (
@@ -268,14 +304,14 @@ class MatmulOperands:
             for scale in scales
         )
         return DotOperands(
-            a=np.broadcast_to(self.a[:, None], (m, n, k)),
+            a=np.broadcast_to(self.a[rows], (m, n, k)),
             b=np.broadcast_to(self.b.T[None], (m, n, k)),
             c=np.zeros((m, n), dtype=spec.initial.dtype) if self.c is None else self.c,
             a_scale=a_scale,
             b_scale=b_scale,
             a_block=self.a_block,
             b_block=self.b_block,
-            random=self.random_integers(spec.roundings(k), spec.random_bits),
+            given=self.random_integers(spec.roundings(k), spec.random_bits),
         )
 
     def every(self, first: int, step: int) -> MatmulOperands:
@@ -298,6 +334,54 @@ class MatmulOperands:
             a_block=1,
             b_block=1,
         )
+
+
+class _Used(dict[str, Array]):
+    """Masks of codes in use; see `MatmulOperands.used`."""
+
+    def __init__(self, args: MatmulOperands) -> None:
+        super().__init__()
+        self._args = args
+        for name in ("a_scale", "b_scale"):
+            codes = getattr(args, name)
+            if codes is not None and codes.itemsize <= 2:
+                self[name] = _marked(codes)
+
+    def __missing__(self, name: str) -> Array:
+        if name not in ("a", "b"):
+            raise KeyError(name)
+        codes = getattr(self._args, name)
+        if self._args.paired:
+            self[name] = _between(codes.ravel(order="K"), self._args.signs[name == "b"])
+        else:
+            self[name] = _marked(codes)
+        return self[name]
+
+
+def _marked(codes: Array) -> Array:
+    """Return a mask of the codes in use."""
+    used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
+    mark_used(codes.ravel(order="K")[None], used)
+    return used
+
+
+def _between(codes: Array, sign: int) -> Array:
+    """Return a mask of codes: zero and what lies between those in use, of both signs."""
+    kind = codes.dtype
+    used = np.zeros(1 << min(8 * kind.itemsize, MAX_OPERAND_BITS), dtype=bool)
+    lanes = REGISTER_BITS // (8 * kind.itemsize)
+    if codes.size < lanes:
+        used[codes] = True
+        return used
+    largest = int(np.iinfo(kind).max)
+    least, nearest = (np.full(lanes, largest, kind) for _ in range(2))
+    most = np.zeros(lanes, kind)
+    code_ranges(codes, sign - 1 if sign else largest, sign, least, most, nearest)
+    low, high = int(least.min()) + 1, int(most.max()) + 1
+    for first in {0, sign}:
+        used[first + low : first + high] = True
+    used[0], used[sign] = True, sign == 0 or not nearest.min()
+    return used
 
 
 def _cut_scale(

@@ -165,5 +165,5 @@ def _permuted(args: DotOperands, index: Array) -> DotOperands:
         b_scale=scales[1],
         a_block=1,
         b_block=1,
-        random=None,
+        given=None,
     )

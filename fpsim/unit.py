@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import oracle
+from fpsim.dots import dot_codes, step_codes
 from fpsim.engine import Plan, plan_matmul
 from fpsim.errors import FpsimError, nearest
 from fpsim.formats import Format
@@ -18,7 +19,6 @@ from fpsim.operands import DotOperands, DotOptions, MatmulOperands, OperandOptio
 from fpsim.oracle import Trace
 from fpsim.presets import presets
 from fpsim.resources import golden_dir
-from fpsim.rows import dot_codes, step_codes
 from fpsim.sizing import Sizing, study
 from fpsim.spec import MacSpec
 
@@ -102,7 +102,7 @@ class MacUnit:
         An exact unit has one result, so its last axis is 1; so has a conversion at the end.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
-        return step_codes(self.spec, args, args.length)
+        return step_codes(self.spec, args)
 
     def matmul(
         self,

@@ -13,7 +13,7 @@ import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fpsim import oracle
+from fpsim import dots, oracle
 from fpsim.kernels import encode, gemm
 from fpsim.oracle import numbers
 
@@ -47,6 +47,23 @@ def memoised_oracle() -> Iterator[None]:
             for module in (numbers, oracle):
                 if hasattr(module, name):
                     patch.setattr(module, name, cached)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scalar_dots() -> Iterator[None]:
+    """Let `dot` be scalar code, a second opinion on lanes, however many products there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dots, "PRODUCTS_MINIMUM", 1 << 62)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dots_in_lanes() -> Iterator[None]:
+    """Let `dot` run in lanes, however few products there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dots, "PRODUCTS_MINIMUM", 1)
+        patch.setattr(dots, "ROWS_MINIMUM", 1)
         yield
 
 

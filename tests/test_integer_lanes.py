@@ -167,13 +167,22 @@ def test_products_beyond_a_register(width: int, lsb: int, overflow: str) -> None
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-def test_wide_registers_that_products_overfill_are_left_to_scalar_code() -> None:
-    for width, lsb, kernel in ((62, -40, "integer64"), (63, -30, "integer64"), (63, -40, "rows")):
-        unit = fixed_unit(width, lsb, "saturate", rounding=Rounding.RUP)
-        a, b, _ = operands(unit, 9, 14)
-        a[0], b[:, 0] = unit.a.encode(32768.0), unit.b.encode(32768.0)
-        assert unit.plan(a, b).kernel.split("-")[0] == kernel
-        assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+@pytest.mark.parametrize("width", [62, 63, 64])
+@pytest.mark.parametrize("rounding", [Rounding.RUP, Rounding.RDN])
+def test_products_fill_wide_registers_more_than_once(width: int, rounding: Rounding) -> None:
+    """All of 2^59 to 2^69 units, from both ends of the register and next to them."""
+    unit = fixed_unit(width, -30, "saturate", rounding=rounding)
+    powers = np.exp2(np.arange(14, 24))[:, None] * np.array([1.0, 1.25, -1.0, -1.75])
+    a = unit.a.encode(np.minimum(powers.reshape(-1, 1), 2.0**15) * np.ones((1, 2)))
+    a[::3, 1] = unit.a.encode(-1.0)
+    low, high = 1 << (width - 1), (1 << (width - 1)) - 1
+    c = np.array([0, 1, high, high - 1, low, low + 1, (1 << width) - 1], dtype=np.uint64)
+    c = np.repeat(c[None], len(a), 0)
+    b = unit.b.encode(np.full((2, c.shape[1]), 2.0**15))
+    scale = (127 + np.maximum(np.log2(np.abs(powers)) - 15, 0).astype(int)).reshape(-1, 1)
+    kernel = unit.plan(a, b, c=c, a_scale=scale).kernel
+    assert kernel == f"integer64-{rounding}-saturate{'-wide' * (width > 62)}"
+    assert np.array_equal(unit.matmul(a, b, c, scale), oracle_matmul(unit, a, b, c, scale))
 
 
 @pytest.mark.parametrize(

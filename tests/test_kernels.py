@@ -37,13 +37,23 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
     "slices": ("this", exact("e8m23"), range(-60, 61)),
     "limbs": ("this", exact("e8m23", "rdn", a="e5m2b300"), range(-60, 61)),
-    "rows": ("this", fixed(64, -20, "saturate", "rup"), range(-20, 50)),
+    "rows": ("this", fixed(64, -512, "saturate", "rup", a="e5m2b300"), range(90, 128)),
     "float-flush": ("this", chain("e8m23_flush"), range(-15, 16)),
     "magic32-rne": ("this", chain("e8m7"), range(-15, 16)),
     "magic32-rne-odd": ("this", chain("e8m2"), range(-15, 16)),
     "magic32-rtz": ("this", chain("e8m10", "rtz"), range(-15, 16)),
     "masked32": ("this", chain("e8m7"), range(-15, 16)),
     "masked32-saturate": ("this", chain("e8m7", overflow="saturate"), range(-15, 16)),
+    "masked32-odd": ("this", chain("e8m2"), range(-15, 16)),
+    "masked32-odd-saturate": ("this", chain("e8m2", overflow="saturate"), range(-15, 16)),
+    "shifted32-rne-odd": ("this", chain("e5m2"), range(-12, 13)),
+    "shifted32-rne-odd-saturate": ("this", chain("e4m3fn", a="e4m3fn"), range(-4, 5)),
+    "shifted32-rne-odd-flush": ("this", chain("e5m2_flush"), range(-12, 13)),
+    "shifted32-rne-odd-flush-saturate": (
+        "this",
+        chain("e4m3fn_flush", a="e4m3fn"),
+        range(-4, 5),
+    ),
     "shifted32-rne": ("none", chain("e5m10"), range(-12, 13)),
     "shifted32-rne-saturate": ("none", chain("e4m3fn"), range(-8, 9)),
     "shifted32-rne-flush": ("this", chain("e5m10_flush", a="e4m3fn"), range(-12, 13)),
@@ -95,6 +105,11 @@ for _rounding in (*DETERMINISTIC, Rounding.SR):
             fixed(58, -8, _overflow, _rounding, random_bits=_bits),
             range(-10, 50),
         )
+    CASES[f"integer64-{_rounding}-saturate-wide"] = (
+        "this",
+        fixed(64, -20, "saturate", _rounding, random_bits=_bits),
+        range(-20, 50),
+    )
 #: Stochastic accumulators of lanes: (format, random bits, overflow, exponents of scales).
 _STOCHASTIC = {
     "masked32-sr": ("e5m10", 9, None, range(-26, -9)),
@@ -143,8 +158,10 @@ def skip_without(kernel: str) -> None:
         needs = "avx512fp16"
     elif kind.endswith("-bytes"):
         needs = "avx512vnni"
-    elif kind.startswith(("float-r", "shifted32-", "masked32-sr", "masked64-sr", "magic32-")):
-        directed = "-rne" not in kind or kind.endswith("-odd")
+    elif kind.startswith(
+        ("float-r", "shifted32-", "masked32-sr", "masked64-sr", "magic32-", "masked32-odd")
+    ):
+        directed = "-rne" not in kind or "-odd" in kind
         needs = "avx512f" if directed else needs
     if needs and needs not in HOST:
         pytest.skip(f"this processor has no {needs}")

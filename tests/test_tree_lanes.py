@@ -16,7 +16,7 @@ from lane_cases import operands, runs_as
 
 from fpsim import get_unit, oracle
 from fpsim.rounding import Rounding
-from fpsim.stages import Chain, Joins, ProductRounding, Tree
+from fpsim.stages import Block, Chain, Joins, ProductRounding, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -371,3 +371,34 @@ def test_saturated_infinities_are_no_small_terms() -> None:
     b[2] = np.where(a[0, 2] & 7, 0x7C, b[2])
     expected = oracle.dot(unit, np.repeat(a, 60, 0), b.T)
     np.testing.assert_array_equal(unit.matmul(a, b)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "leaves", "rounding"),
+    [
+        ({}, 64, Rounding.RDN),
+        ({"addend": Joins.LEAF}, 64, Rounding.RNE),
+        ({"radix": 4, "addend": Joins.FUSED}, 64, Rounding.RNE),
+        ({"radix": 3}, 27, Rounding.RNE),
+    ],
+)
+def test_trees_over_more_block_sums_than_are_unrolled(
+    settings: dict[str, Any], leaves: int, rounding: Rounding
+) -> None:
+    """Sums that overflow, cancel and are zeros of either sign; the last block is not whole."""
+    tree = Tree(float_format("e5m10"), rounding, **settings)
+    unit = unit_of(Block(4, tree), "e4m3fn")
+    rng = np.random.default_rng(6)
+    k = 4 * (max(2 * leaves, 70) + 9) - 1
+    a, b = rng.integers(0, 120, (5, k)), rng.integers(0, 248, (k, 4))
+    b = np.where(np.isfinite(unit.b.decode(b)), b, 0)
+    a[0], a[1], b[:, 0] = 0, 0x80, np.abs(b[:, 0]) & 0x7F
+    a[2, : k - k % 2], b[1 : k - k % 2 : 2, 1] = 0x38, b[: k - k % 2 : 2, 1] ^ 0x80  # cancel
+    scale = rng.integers(118, 126, (5, -(-k // 8)))
+    for start in (1.5, 0.0, -0.0):
+        c = unit.result.encode(np.full((5, 4), start))
+        plan = unit.plan(a, b, c=c, a_scale=scale, block=8)
+        assert plan.kernel == "subtrees" and f"of {leaves} block sums" in plan.why
+        expected = oracle_matmul(unit, a, b, c, a_scale=scale, block=8)
+        assert np.array_equal(unit.matmul(a, b, c, a_scale=scale, block=8), expected)
+    assert {0, 0x8000} & set(expected.reshape(-1).tolist())

@@ -23,6 +23,7 @@ from fpsim.engine.exact_sums import (
     slices_of,
     zeros_have_signs,
 )
+from fpsim.engine.paired import lane_shift, paired_plan
 from fpsim.engine.plan import (
     F32_BITS,
     F32_HIGH,
@@ -73,6 +74,7 @@ from fpsim.stages import (
     Chunked,
     Exact,
     Fixed,
+    Joins,
     NanScale,
     ProductRounding,
     Stage,
@@ -84,10 +86,12 @@ __all__ = [
     "NO_ADDEND",
     "Plan",
     "Split",
+    "block_subtree",
     "chunks_of_blocks",
     "float_shift",
     "half_shift",
     "has_zero",
+    "lane_shift",
     "plan_matmul",
     "plan_planes",
     "plan_subtree",
@@ -103,6 +107,8 @@ __all__ = [
 def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
+    if args.paired:
+        plan = paired_plan(spec, args, plan)
     signed = plan.kernel == "rows" or (plan.kernel == "limbs" and not plan.flat)
     if not signed and zeros_have_signs(spec.accumulate, args.c):
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
@@ -133,7 +139,7 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         blocks, flat = _plan_block(spec, stage, args), without_blocks(spec)
         if blocks == ROWS and flat is not None:
             return replace(_plan(flat, args), flat=True)
-        return blocks
+        return _plan_block_subtrees(spec, stage, args) if blocks == ROWS else blocks
     bounds = product_bounds(spec, args)
     if isinstance(stage, Aligned):
         plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
@@ -303,6 +309,29 @@ def _plan_converted(stage: Block, bounds: TermBounds, count: int, args: MatmulOp
     step = converted_step(plan.step, str(stage.convert_rounding))
     why = f"terms are exact before they are rounded to {fmt.name}; {plan.why}"
     return replace(plan, kernel=step.name, why=why, step=step)
+
+
+def block_subtree(spec: MacSpec, joins: Joins) -> MacSpec:
+    """Return a unit of a tree over block sums with another way of joining its addend."""
+    stage = spec.accumulate
+    assert isinstance(stage, Block) and isinstance(stage.into, Tree)
+    tree = replace(stage.into, addend=joins)
+    return replace(spec, accumulate=replace(stage, into=tree), name="")
+
+
+def _plan_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
+    """Plan a tree over more block sums than are unrolled: subtrees, then their tree."""
+    tree = stage.into
+    if not isinstance(tree, Tree) or tree.products or tree.lanes > 1 or spec.quadrants > 1:
+        return ROWS
+    leaves = subtree_leaves(tree)
+    if spec.block_terms(args.a.shape[1]) <= leaves:
+        return ROWS
+    inner = _plan(block_subtree(spec, Joins.ROOT), args.cut(0, leaves * stage.size))
+    results = plan_subtree(tree, TermBounds.of_format(tree.format), leaves, str(Joins.FUSED))
+    if inner.step is None or results.step is None:
+        return ROWS
+    return Plan("subtrees", f"of {leaves} block sums: {inner.kernel} ({inner.why})")
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:

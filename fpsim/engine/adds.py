@@ -58,12 +58,26 @@ def plan_chain(
             else _plan_magic(stage, terms, start)
         )
         return plan or plan_adds(stage, terms, halves)
-    node = plan_node(stage, terms)
+    node = _plan_separate(stage, terms) or plan_node(stage, terms)
     if node is None:
         return ROWS
     assert isinstance(node.step, Step)
     step = separate_step(node.step, stage.rounding is Rounding.RDN)
     return Plan.lane(step, f"products rounded first; {node.why}")
+
+
+def _plan_separate(stage: Chain, terms: TermBounds) -> Plan | None:
+    """Return the plan of a step that rounds products which float32 holds, then adds them, or None.
+
+    It rounds once whatever is exact in the lane before; what it adds are values of the format.
+    """
+    if sum(terms.bits) > F32_BITS or not fits_float32(terms.span):
+        return None
+    rounded = TermBounds(terms.span, Span(0, 0), (stage.format.mantissa_bits + 1, 0))
+    plan = plan_adds(replace(stage, product=ProductRounding.FUSED), rounded, halves=False)
+    in_range = fits_float32(terms.a) and fits_float32(terms.b)
+    rounds = plan.kernel.startswith(("masked32", "shifted32", "via-half"))
+    return plan if in_range and rounds else None
 
 
 def plan_node(stage: Chain | Tree, terms: TermBounds) -> Plan | None:
@@ -217,6 +231,12 @@ def _plan_by_lane(stage: Chain, q: int) -> Plan | None:
     if directed and reachable:
         step = step_named(f"shifted32-{mode}{_suffix(stage)}")
         return Plan.lane(step, f"{whole}, then again to P = {p} bits: rounding once")
+    if mode is Rounding.RNE and 1 < p <= F32_BITS - 2 and "avx512f" in host_features():
+        why = f"sum rounded to odd in {F32_BITS} >= {p} + 2 bits first"
+        if is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+            return Plan.lane(step_named(f"masked32-odd{saturate}"), why)
+        if reachable:
+            return Plan.lane(step_named(f"shifted32-rne-odd{_suffix(stage)}"), why)
     return None
 
 

@@ -26,6 +26,8 @@ FREE_SIZE = 64
 def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
     """Return the plan with its sums of products in bytes, if it has any and they fit."""
     source = plan.source
+    if args.paired:  # turning codes takes the time
+        return plan
     if not source.block:
         found = _any_order(spec, args, plan)
         if found is None:

@@ -99,19 +99,18 @@ def _plan_float_grid(stage: Fixed, terms: TermBounds, length: int) -> Plan | Non
 def _plan_integer_grid(stage: Fixed, terms: TermBounds, length: int) -> Plan:
     """Plan the grid's integers as 64-bit integers: modulo 2^64, or clamped after every add.
 
-    A product beyond 2^62 units clamps a register of 62 bits as one of 2^62 does.
+    A product beyond 2^62 units clamps a register of 62 bits as one of 2^62 does; one beyond 2^64
+    units clamps any.
     """
     product = terms.span
     inside = max(abs(product.low), abs(product.high)) + abs(stage.lsb) <= F64_RANGE
-    small = product.high - stage.lsb <= INT64_BITS
-    if stage.sums_first:
-        fits = _rounded_bits(stage, product, length) <= INT64_BITS
-    else:
-        fits = stage.overflow is Overflow.WRAP or stage.width <= INT64_BITS or small
+    fits = not stage.sums_first or _rounded_bits(stage, product, length) <= INT64_BITS
     if not (inside and fits):
         return ROWS
     wraps = stage.overflow is Overflow.WRAP or stage.sums_first
-    step = step_named(f"integer64-{stage.rounding}-{'wrap' if wraps else 'saturate'}")
+    wide = not wraps and min(stage.width, product.high - stage.lsb) > INT64_BITS
+    suffix = "wrap" if wraps else f"saturate{'-wide' * wide}"
+    step = step_named(f"integer64-{stage.rounding}-{suffix}")
     how = "modulo 2^64" if wraps else "clamped"
     return Plan.lane(step, f"float64 holds what is added; sums are 64-bit integers, {how}")
 

@@ -44,7 +44,7 @@ def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
         return ROWS
     why = f"products have {sum(bounds.bits)} bits"
     if isinstance(stage, Exact):
-        return _exact(stage, bounds, args, why)
+        return ROWS if args.paired else _exact(stage, bounds, args, why)
     return _chain(stage, bounds, 1, args, why)
 
 
@@ -58,7 +58,8 @@ def plan_wide_blocks(spec: MacSpec, stage: Block, bounds: TermBounds, args: Matm
     into = _with_conversion(stage)
     if into is None or split is None or infinities(spec, args):
         return ROWS
-    if split.parts > 1 and zero_scales(spec, args):  # zeros of both signs in place of one
+    # A zero scale would make zeros of both signs in place of one.
+    if split.parts > 1 and (args.paired or zero_scales(spec, args)):
         return ROWS
     split = replace(split, lows=(spans[0].low, spans[1].low))
     parts = replace(bounds, bits=(sum(split.bits) + carries, bounds.bits[1]))
@@ -68,7 +69,8 @@ def plan_wide_blocks(spec: MacSpec, stage: Block, bounds: TermBounds, args: Matm
         return ROWS
     planes = [n * (1 + spec.splits(name)) for n, name in zip(split.counts, "ab", strict=True)]
     source = Source(True, stage.size, planes[0], planes[1])
-    return replace(plan, kernel=f"block{stage.size} {plan.kernel}", source=source, split=split)
+    kernel = f"block{stage.size} {plan.kernel}"
+    return replace(plan, kernel=kernel, source=source, split=split if split.parts > 1 else None)
 
 
 def _exact(stage: Exact, bounds: TermBounds, args: MatmulOperands, why: str) -> Plan:

@@ -28,8 +28,8 @@ class BlockLoads(Protocol):
     tile: Tile
     cells: list[tuple[int, int]]
 
-    def row_element(self, r: int, k: Any, sign: int) -> Any:
-        """Return entry ``k`` of a row of ``a`` in all lanes."""
+    def row_element(self, cell: tuple[int, int], k: Any, sign: int) -> Any:
+        """Return entry ``k`` of a row of ``a`` in all lanes, or of a cell's own pairs."""
         ...
 
     def panel_vector(self, v: int, k: Any, sign: int) -> Any:
@@ -67,13 +67,15 @@ def block_sums(loads: BlockLoads, k: Any) -> dict[Key, Vec]:
         for j in range(source.b_signs)
     }
     rows = {
-        (r, i): loads.row_element(r, here, i)
-        for r in range(loads.tile.rows)
+        (r, v, i): loads.row_element((r, v), here, i)
+        for r, v in loads.cells
+        if source.paired or v == 0
         for i in range(source.a_signs)
     }
     totals = {}
     for r, v, i, j in keys:
-        totals[r, v, i, j] = _added(lanes, source, sums[r, v, i, j], rows[r, i], columns[v, j])
+        row = rows[r, v if source.paired else 0, i]
+        totals[r, v, i, j] = _added(lanes, source, sums[r, v, i, j], row, columns[v, j])
     following = builder.add(inner, _number(1))
     inner.add_incoming(following, body)
     for key in keys:

@@ -97,22 +97,28 @@ class Emitter:
             self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
         )
 
-    def row_element(self, r: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
-        """Load entry ``k`` of a row of ``a`` (or of its powers) into all lanes."""
-        row = self.add(self.size.row, number(r))
+    def row_element(
+        self, cell: tuple[int, int], k: Any, plane: int = 0, powers: bool = False
+    ) -> Any:
+        """Load entry ``k`` of a row of ``a`` (or of its powers) into all lanes, or of its pairs."""
+        pointer = self.at.x_powers if powers else self.at.a
+        if self.source.paired:
+            return self._panel_entries(pointer, cell[1], k, plane)
+        row = self.add(self.size.row, number(cell[0]))
         if plane:
             row = self.add(row, self.mul(self.size.rows, number(plane)))
-        pointer = self.at.x_powers if powers else self.at.a
         return self.load_splat(pointer, self.add(self.mul(row, self.length), k))
 
     def panel_vector(self, v: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
         """Load entry ``k`` of the columns of a vector from the panels of ``b`` (or its powers)."""
+        return self._panel_entries(self.at.y_powers if powers else self.at.b, v, k, plane)
+
+    def _panel_entries(self, pointer: Any, v: int, k: Any, plane: int) -> Any:
         start = self.mul(self.size.column, self.length)
         if plane:
             whole = self.mul(self.length, self.size.columns)
             start = self.add(start, self.mul(whole, number(plane)))
         column = self.add(self.mul(k, number(self.tile.columns)), number(v * self.tile.lanes))
-        pointer = self.at.y_powers if powers else self.at.b
         return self.load_vector(pointer, self.add(start, column))
 
     def block_start(self, r: int, block: Any, plane: int) -> Any:
@@ -120,16 +126,21 @@ class Emitter:
         row = self.add(self.size.row, number(r), self.mul(self.size.rows, number(plane)))
         return self.load_splat(self.at.starts, self.add(self.mul(row, self.groups), block))
 
-    def row_scale(self, pointer: Any, r: int, group: Any, sign: int) -> Vec:
-        """Load the scale of a block of a row into all lanes."""
+    def row_scale(self, pointer: Any, cell: tuple[int, int], group: Any, sign: int) -> Vec:
+        """Load the scale of a block of a row into all lanes, or those of its pairs."""
         signs = self.source.a_signs
-        row = self.mul(self.add(self.size.row, number(r)), self.groups)
+        if self.source.paired:
+            return self._panel_scales(pointer, cell[1], group, signs, sign)
+        row = self.mul(self.add(self.size.row, number(cell[0])), self.groups)
         index = self.add(self.mul(self.add(row, group), number(signs)), number(sign))
         return self.real(self.load_splat(pointer, index))
 
     def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
         """Load the scales of a block of the columns of a vector."""
-        signs, width = self.source.b_signs, self.tile.columns
+        return self._panel_scales(pointer, v, group, self.source.b_signs, sign)
+
+    def _panel_scales(self, pointer: Any, v: int, group: Any, signs: int, sign: int) -> Vec:
+        width = self.tile.columns
         start = self.mul(self.mul(self.size.column, self.groups), number(signs))
         within = self.add(self.mul(group, number(signs)), number(sign))
         column = self.add(self.mul(within, number(width)), number(v * self.tile.lanes))
@@ -150,31 +161,31 @@ class Terms:
     def __init__(
         self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
     ) -> None:
-        self._emit, (self._row, self._vector) = emitter, cell
+        self._emit, self._cell = emitter, cell
         self._k, self._sums, self._first = k, sums, first
 
     def pair(self, i: Any) -> tuple[Vec, Vec]:
         """Return two vectors whose product is term ``i``."""
-        emit, r, v = self._emit, self._row, self._vector
+        emit, cell = self._emit, self._cell
         if not emit.source.block:
             k = self._element(i)
-            return emit.real(emit.row_element(r, k)), emit.real(emit.panel_vector(v, k))
+            return emit.real(emit.row_element(cell, k)), emit.real(emit.panel_vector(cell[1], k))
         index, group, a_sign, b_sign = self._block(i)
-        scale = emit.row_scale(emit.at.x, r, group, a_sign) * emit.panel_scale(
-            emit.at.y, v, group, b_sign
+        scale = emit.row_scale(emit.at.x, cell, group, a_sign) * emit.panel_scale(
+            emit.at.y, cell[1], group, b_sign
         )
-        return self._sums[index][r, v, a_sign, b_sign], scale
+        return self._sums[index][*cell, a_sign, b_sign], scale
 
     def power(self, i: Any) -> Vec:
         """Return 2^e of term ``i``; 0 if it does not count."""
-        emit, r, v = self._emit, self._row, self._vector
+        emit, cell = self._emit, self._cell
         if not emit.source.block:
             k = self._element(i)
-            x = emit.real(emit.row_element(r, k, powers=True))
-            return x * emit.real(emit.panel_vector(v, k, powers=True))
+            x = emit.real(emit.row_element(cell, k, powers=True))
+            return x * emit.real(emit.panel_vector(cell[1], k, powers=True))
         _, group, a_sign, b_sign = self._block(i)
-        x = emit.row_scale(emit.at.x_powers, r, group, a_sign)
-        return x * emit.panel_scale(emit.at.y_powers, v, group, b_sign)
+        x = emit.row_scale(emit.at.x_powers, cell, group, a_sign)
+        return x * emit.panel_scale(emit.at.y_powers, cell[1], group, b_sign)
 
     def fold(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]

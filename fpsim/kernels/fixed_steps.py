@@ -33,8 +33,10 @@ CLAMPED_REALS = ("low_value", "high_value")
 RANDOM_REALS = ("random_places", "per_random_place")
 #: Integer parameters of a step on integers that clamps: the range.
 INTEGER_RANGE = ("least", "most")
-#: Products that a step on integers takes as they are; beyond, clamping comes to the same.
+#: Products that a step on integers takes as they are; beyond, clamping comes to the same in
+#: registers of up to 62 bits. Wider ones take products of up to four times that in quarters.
 LARGEST_TERM = 2.0**62
+QUARTERS = 4
 
 
 def fixed_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
@@ -77,22 +79,22 @@ def clamped_sum(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
     return (p.reals["low_value"] > total).where(p.reals["low_value"], total)
 
 
-def integer_sum_step(rounding: str, saturate: bool) -> Callable[..., Vec]:
+def integer_sum_step(rounding: str, saturate: bool, wide: bool = False) -> Callable[..., Vec]:
     """Build ``acc + R(p / 2^lsb)`` on the integers that the bits of a lane are.
 
     A rounded product is an integer that float64 holds. Where the accumulator wraps, it counts
-    modulo 2^64; where it clamps, one beyond `LARGEST_TERM` has the effect of that, in registers of
-    up to 62 bits (`fpsim.engine` gives wider ones no such products).
+    modulo 2^64; where it clamps, one beyond `LARGEST_TERM` has the effect of that, unless the
+    register is ``wide``.
     """
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
         x = a * b * p.reals["per_lsb"]
-        return _added(acc, round_integer(x, rounding), p, saturate)
+        return _added(acc, round_integer(x, rounding), p, saturate, wide)
 
     return step
 
 
-def integer_random_step(saturate: bool) -> Callable[..., Vec]:
+def integer_random_step(saturate: bool, wide: bool = False) -> Callable[..., Vec]:
     """Build the same with stochastic rounding of the fraction, whose places the lane holds.
 
     Random integers below the fraction's last place in use never carry.
@@ -105,23 +107,44 @@ def integer_random_step(saturate: bool) -> Callable[..., Vec]:
         whole = magnitude.intrinsic("trunc")
         places = ((magnitude - whole) * p.reals["random_places"]).intrinsic("trunc")
         carry = ((places + random.unsigned_reals) * p.reals["per_random_place"]).intrinsic("trunc")
-        return _added(acc, (whole + carry).intrinsic("copysign", x), p, saturate)
+        return _added(acc, (whole + carry).intrinsic("copysign", x), p, saturate, wide)
 
     return step
 
 
-def _added(acc: Vec, integer: Vec, p: Parameters, saturate: bool) -> Vec:
+def _added(acc: Vec, integer: Vec, p: Parameters, saturate: bool, wide: bool) -> Vec:
     """Add an integer held in float64 to one that the lane's bits are."""
-    lanes = acc.lanes
     if not saturate:
         return (acc.as_bits + _modulo(integer).truncated).as_real
-    most, least = (lanes.constant(sign * LARGEST_TERM, False) for sign in (1.0, -1.0))
-    integer = (integer > most).where(most, integer)
-    integer = (least > integer).where(least, integer)
-    total = acc.as_bits.saturating_add(integer.truncated)
+    total = acc.as_bits
+    if wide:
+        total = _with_quarters(total, _within(integer, QUARTERS * LARGEST_TERM))
+    else:
+        total = total.saturating_add(_within(integer, LARGEST_TERM).truncated)
     most, least = p.integers["most"], p.integers["least"]
     total = (total > most).where(most, total)
     return (total < least).where(least, total).as_real
+
+
+def _within(x: Vec, largest: float) -> Vec:
+    """Return x clamped to both signs of a number."""
+    most, least = (x.lanes.constant(sign * largest, False) for sign in (1.0, -1.0))
+    x = (x > most).where(most, x)
+    return (least > x).where(least, x)
+
+
+def _with_quarters(total: Vec, integer: Vec) -> Vec:
+    """Return integers of 64 bits plus up to 2^64, clamped: parts of one sign are clamped as one.
+
+    Numbers beyond 2^62 are multiples of four, and 2^64 takes any integer beyond 2^63 - 1.
+    """
+    large = integer.magnitude_bits.as_real > LARGEST_TERM
+    quarter = integer * (1 / QUARTERS)
+    first = large.where(quarter, integer).truncated
+    others = large.where(quarter, integer.lanes.constant(0.0, False)).truncated
+    for part in (first, *[others] * (QUARTERS - 1)):
+        total = total.saturating_add(part)
+    return total
 
 
 def _modulo(integer: Vec) -> Vec:

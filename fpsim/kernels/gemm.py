@@ -24,10 +24,13 @@ from fpsim.kernels.cache import kernel
 from fpsim.kernels.emit import build_tile
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile
 
-__all__ = ["gemm"]
+__all__ = ["gemm", "tile_intrinsic"]
 
 
-def _tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
+def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
+    """Return what runs one tile: its arguments are a tuple of arrays, as those of `gemm`, and the
+    tile's row and column, K, N and M."""
+
     @intrinsic
     def run(typingctx: Any, arrays: Any, sizes: Any) -> Any:
         signature = types.void(arrays, sizes)
@@ -69,7 +72,7 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
     Elements that are bytes come as int32 words of four along K, signed in ``a``, unsigned in ``b``;
     ``starts`` (planes, M, G) has the integers that sums of blocks start at.
     """
-    run_tile = _tile_intrinsic(step, source, tile)
+    run_tile = tile_intrinsic(step, source, tile)
     rows, columns, per_word = tile.rows, tile.columns, source.per_word
 
     @kernel(f"gemm {step.name} {source} {tile}", parallel=True)

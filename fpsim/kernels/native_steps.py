@@ -74,19 +74,29 @@ def directed(mode: str) -> Callable[..., Vec]:
     return step
 
 
-def shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
+def _odd(acc: Vec, a: Vec, b: Vec) -> Vec:
+    """Return a fused multiply-add rounded to odd: of its two neighbours the odd one."""
+    down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
+    return (down.as_bits & 1).differs(0).where(down, up)
+
+
+def shifted(mode: str, saturate: bool, flush: bool, odd: bool = False) -> Callable[..., Vec]:
     """Build a step that lets the lane round: adding M puts the format's last place in the lane's.
 
     With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
     M = 1.5 * 2^e * 2^(lane mantissa - m) is 2^(e - m), so (s + M) - M is s rounded to m mantissa
     bits, subnormals included; ties go to even because M / 2^(e - m) is even. A directed mode rounds
-    both the multiply-add and the add in its direction, which is rounding once.
+    both the multiply-add and the add in its direction, which is rounding once. With ``odd`` the
+    first sum is rounded to odd, which with two spare bits makes rounding it to nearest exact.
     """
     directed = mode != "rne"
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
         magic = p.reals["magic"]
-        s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
+        if odd:
+            s = _odd(acc, a, b)
+        else:
+            s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         sign = s.as_bits & (1 << (s.lanes.bits - 1))
         power = s.power
         power = (power > p.reals["smallest_normal"]).where(power, p.reals["smallest_normal"])
@@ -113,11 +123,14 @@ def shifted(mode: str, saturate: bool, flush: bool) -> Callable[..., Vec]:
     return step
 
 
-def masked(saturate: bool) -> Callable[..., Vec]:
-    """Build a step for a format with the lane's exponent field: round to even in the bits."""
+def masked(saturate: bool, odd: bool = False) -> Callable[..., Vec]:
+    """Build a step for a format with the lane's exponent field: round to even in the bits.
+
+    ``odd`` as in `shifted`.
+    """
 
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
-        s = a.intrinsic("fma", b, acc)
+        s = _odd(acc, a, b) if odd else a.intrinsic("fma", b, acc)
         shift = p.integers["shift"]
         below = (s.lanes.constant(1, True) << shift) - 1
         add = (below >> 1) + ((s.as_bits >> shift) & 1)
@@ -145,8 +158,7 @@ def magic(mode: str, odd: bool = False) -> Callable[..., Vec]:
     def step(acc: Vec, a: Vec, b: Vec, p: Parameters, _: Vec | None) -> Vec:
         directed = mode != "rne"
         if odd:
-            down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
-            s = (down.as_bits & 1).differs(0).where(down, up)
+            s = _odd(acc, a, b)
         else:
             s = a.fma_toward(b, acc, mode) if directed else a.intrinsic("fma", b, acc)
         signed = s.lanes.exponent_mask | (1 << (s.lanes.bits - 1))

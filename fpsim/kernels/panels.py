@@ -7,34 +7,29 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.vector import HALF
+from fpsim.kernels.vector import HALF, splat
 
 __all__ = [
+    "REGISTER_BITS",
+    "code_ranges",
     "mark_used",
     "pack_byte_panels",
     "pack_byte_rows",
     "pack_panels",
     "pack_rows",
     "to_half",
-    "transpose_bytes",
-    "transpose_halves",
-    "transpose_pairs",
     "transpose_rounds",
 ]
 
 
+#: Bits of the registers that ranges are found in.
+REGISTER_BITS = 512
 #: Edge of the squares that a transposition moves at a time: they stay in the first cache.
 EDGE = 64
-#: The lower one of every two halves, quarters or eighths of a word.
-HALVES, QUARTERS, EIGHTHS = (
-    np.uint64(0x00000000FFFFFFFF),
-    np.uint64(0x0000FFFF0000FFFF),
-    np.uint64(0x00FF00FF00FF00FF),
-)
 
 
 @kernel(parallel=True)
@@ -48,72 +43,56 @@ def transpose_rounds(integers, out):
                         out[m, t, n] = integers[m, n, t]
 
 
-@njit(inline="always")
-def _exchange(x, y, bits, mask):
-    """Exchange the upper parts of ``x`` under ``mask << bits`` with those of ``y`` under it."""
-    moved = ((x >> bits) ^ y) & mask
-    return x ^ (moved << bits), y ^ moved
-
-
-@kernel(parallel=True)
-def transpose_bytes(words, out):
-    """Do what `transpose_rounds` does for bytes, eight to a word: (M, N, T / 8) to (M, T, N / 8).
-
-    N and T are multiples of 8, ``out`` may be wider. Squares of eight words are transposed by
-    exchanging halves, quarters and eighths of words (Warren, Hacker's Delight, section 7-3).
-    """
-    half, quarter, eighth = np.uint64(32), np.uint64(16), np.uint64(8)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 8):
-            rows = words[m, 8 * n : 8 * n + 8]
-            for t in range(words.shape[2]):
-                a, e = _exchange(rows[0, t], rows[4, t], half, HALVES)
-                b, f = _exchange(rows[1, t], rows[5, t], half, HALVES)
-                c, g = _exchange(rows[2, t], rows[6, t], half, HALVES)
-                d, h = _exchange(rows[3, t], rows[7, t], half, HALVES)
-                a, c = _exchange(a, c, quarter, QUARTERS)
-                b, d = _exchange(b, d, quarter, QUARTERS)
-                e, g = _exchange(e, g, quarter, QUARTERS)
-                f, h = _exchange(f, h, quarter, QUARTERS)
-                square = out[m, 8 * t : 8 * t + 8]
-                square[0, n], square[1, n] = _exchange(a, b, eighth, EIGHTHS)
-                square[2, n], square[3, n] = _exchange(c, d, eighth, EIGHTHS)
-                square[4, n], square[5, n] = _exchange(e, f, eighth, EIGHTHS)
-                square[6, n], square[7, n] = _exchange(g, h, eighth, EIGHTHS)
-
-
-@kernel(parallel=True)
-def transpose_pairs(words, out):
-    """Do the same for two bytes, four to a word: (M, N, T / 4) to (M, T, N / 4)."""
-    half, quarter = np.uint64(32), np.uint64(16)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 4):
-            rows = words[m, 4 * n : 4 * n + 4]
-            for t in range(words.shape[2]):
-                a, c = _exchange(rows[0, t], rows[2, t], half, HALVES)
-                b, d = _exchange(rows[1, t], rows[3, t], half, HALVES)
-                square = out[m, 4 * t : 4 * t + 4]
-                square[0, n], square[1, n] = _exchange(a, b, quarter, QUARTERS)
-                square[2, n], square[3, n] = _exchange(c, d, quarter, QUARTERS)
-
-
-@kernel(parallel=True)
-def transpose_halves(words, out):
-    """Do the same for four bytes, two to a word: (M, N, T / 2) to (M, T, N / 2)."""
-    half = np.uint64(32)
-    for m in prange(words.shape[0]):
-        for n in range(words.shape[1] // 2):
-            for t in range(words.shape[2]):
-                a, b = _exchange(words[m, 2 * n, t], words[m, 2 * n + 1, t], half, HALVES)
-                out[m, 2 * t, n], out[m, 2 * t + 1, n] = a, b
-
-
 @kernel()
 def mark_used(codes, used):
     """Set ``used[code]`` of every code of an array (M, N)."""
     for m in range(codes.shape[0]):
         for n in range(codes.shape[1]):
             used[codes[m, n]] = True
+
+
+@intrinsic
+def _widen_range(typingctx, codes, first, magnitude, sign, least, most, nearest):
+    """Do `code_ranges` for the codes of one register."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(signature.args[0].dtype.bitwidth)
+        kind = ir.VectorType(element, REGISTER_BITS // element.width)
+
+        def place(i: int) -> Any:
+            array = context.make_array(signature.args[i])(context, builder, args[i]).data
+            start = builder.gep(array, [args[1]]) if i == 0 else array
+            return builder.bitcast(start, kind.as_pointer())
+
+        found = builder.load(place(0), align=element.width // 8)
+        mask, bit = (splat(builder, builder.trunc(args[i], element), kind) for i in (2, 3))
+        bits = builder.and_(found, mask)
+        one = ir.Constant(kind, [1] * kind.count)
+        new = {4: builder.sub(bits, one), 5: bits, 6: builder.xor(found, bit)}
+        for i, value in new.items():
+            old = builder.load(place(i), align=element.width // 8)
+            better = builder.icmp_unsigned(">" if i == 5 else "<", value, old)
+            builder.store(builder.select(better, value, old), place(i), align=element.width // 8)
+        return context.get_dummy_value()
+
+    result = types.void(codes, first, magnitude, sign, least, most, nearest)
+    return result, codegen
+
+
+@kernel()
+def code_ranges(codes, magnitude, sign, least, most, nearest):
+    """Find between what flat codes lie, a register at a time; there is at least one register.
+
+    In ``least`` and ``most`` (of the codes' type, as many entries as a register has) are minima
+    and maxima of the bits under a mask, those of the minima less one, so that zeros do not count;
+    in ``nearest`` minima of the codes exclusive or ``sign``, 0 where one is just that.
+    """
+    lanes = most.size
+    for i in range(0, codes.size, lanes):
+        start = min(i, codes.size - lanes)
+        _widen_range(  # type: ignore[call-arg]
+            codes, start, magnitude, sign, least, most, nearest
+        )
 
 
 @kernel(parallel=True)

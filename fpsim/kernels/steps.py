@@ -197,6 +197,8 @@ def _all_steps() -> dict[str, Step]:
         Step("clamped32", FLOAT, clamped_sum, CLAMPED_REALS, grid="values"),
         Step("masked32", FLOAT, masked(False), (), ("shift",)),
         Step("masked32-saturate", FLOAT, masked(True), clamp, ("shift",)),
+        Step("masked32-odd", FLOAT, masked(False, odd=True), (), ("shift",)),
+        Step("masked32-odd-saturate", FLOAT, masked(True, odd=True), clamp, ("shift",)),
         Step("magic32-rne", FLOAT, magic("rne"), MAGIC_REALS),
         Step("magic32-rne-odd", FLOAT, magic("rne", odd=True), MAGIC_REALS),
         Step("magic32-rtz", FLOAT, magic("rtz"), MAGIC_REALS),
@@ -213,6 +215,9 @@ def _all_steps() -> dict[str, Step]:
             steps.append(Step(f"shifted32-{suffix}", FLOAT, build, SHIFTED_REALS))
             if mode == "rne":
                 steps.append(Step(f"shifted16-{suffix}", HALF, build, SHIFTED_REALS))
+                build = shifted(mode, saturate, flush, odd=True)
+                suffix = suffix.replace("rne", "rne-odd")
+                steps.append(Step(f"shifted32-{suffix}", FLOAT, build, SHIFTED_REALS))
     for rounding in ("rne", "rna", "rtz", "rup", "rdn", "rto", "sr"):
         for real, width in ((FLOAT, 32), (DOUBLE, 64)):
             for sticky in (False, True):
@@ -228,10 +233,11 @@ def _all_steps() -> dict[str, Step]:
                 name = f"fixed64-{rounding}-{overflow}"
                 build = fixed_step(rounding, saturate)
                 steps.append(Step(name, DOUBLE, build, FIXED_REALS, grid="integers"))
-                build = integer_sum_step(rounding, saturate)
                 limits = INTEGER_RANGE if saturate else ()
-                name = f"integer64-{rounding}-{overflow}"
-                steps.append(Step(name, DOUBLE, build, FIXED_REALS[:1], limits, grid="bits"))
+                for wide in (False, True)[: 1 + saturate]:
+                    build = integer_sum_step(rounding, saturate, wide)
+                    name = f"integer64-{rounding}-{overflow}{'-wide' * wide}"
+                    steps.append(Step(name, DOUBLE, build, FIXED_REALS[:1], limits, grid="bits"))
     steps += _random_steps()
     steps += _seeded([step for step in steps if step.random])
     return {step.name: step for step in steps}
@@ -255,11 +261,12 @@ def _random_steps() -> list[Step]:
         reals: tuple[str, ...] = (*FIXED_REALS, *RANDOM_REALS)
         name, grid = f"fixed64-sr-{overflow}", "integers"
         steps.append(Step(name, DOUBLE, build, reals, RANDOM_INTEGERS, random=True, grid=grid))
-        build = integer_random_step(saturate)
         reals = (*FIXED_REALS[:1], *RANDOM_REALS)
         integers = (*RANDOM_INTEGERS, *INTEGER_RANGE * saturate)
-        name, grid = f"integer64-sr-{overflow}", "bits"
-        steps.append(Step(name, DOUBLE, build, reals, integers, random=True, grid=grid))
+        for wide in (False, True)[: 1 + saturate]:
+            build = integer_random_step(saturate, wide)
+            name, grid = f"integer64-sr-{overflow}{'-wide' * wide}", "bits"
+            steps.append(Step(name, DOUBLE, build, reals, integers, random=True, grid=grid))
     return steps
 
 

@@ -31,6 +31,7 @@ class Source:
     a_signs: int = 1  #: planes of ``a``: elements by sign bit, or parts of them, are apart
     b_signs: int = 1
     bytes: bool = False  #: elements are integers of a byte, four to a word, summed as integers
+    paired: bool = False  #: every column has an ``a`` of its own: dot products side by side
 
     @property
     def per_word(self) -> int:
