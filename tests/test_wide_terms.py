@@ -168,6 +168,14 @@ def test_what_lies_below_53_bits_decides_an_alignment(align: str) -> None:
         assert unit.result.decode(found.reshape(1))[0] == expected
 
 
+def test_a_term_far_below_the_window_is_rounded_up() -> None:
+    unit = get_unit("e5m2-block4-into-aligned2f15-e8m23-by.rup")
+    a = unit.a.encode(np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+    scale = np.array([127 + 50, 127 - 50])
+    found = unit.dot(a, a, a_scale=scale, block=4)
+    assert unit.result.decode(found.reshape(1))[0] == 2.0**50 + 2.0 ** (50 - 15)
+
+
 def test_a_leaf_of_minus_zero_stays() -> None:
     unit = get_unit("e5m10.e8m23-tree-e8m7-radix3-leaf")
     zeros, ones = np.full(2, 0x8000, np.uint16), unit.a.encode(np.ones(2))
