@@ -184,6 +184,16 @@ def test_a_leaf_of_minus_zero_stays() -> None:
         assert unit.dot(zeros, ones, start) == oracle.dot(unit, zeros, ones, start) == c
 
 
+def test_a_product_of_minus_zero_has_no_error_of_plus_zero() -> None:
+    unit = get_unit("e4m3.e8m23-chain-e5m10")
+    a, b = np.full((2, 4), unit.a.sign_bit, np.uint8), unit.b.encode(np.ones((4, 9)))
+    scales = {"a_scale": np.full((2, 1), 0x3F800001), "b_scale": np.full((1, 9), 0x3F800001)}
+    for c in (0, unit.result.sign_bit):
+        start = np.full((2, 9), c, dtype=np.uint16)
+        assert "-wide-" in unit.plan(a, b, c=start, **scales, block=4).kernel
+        assert (unit.matmul(a, b, start, **scales, block=4) == c).all()
+
+
 def test_zero_scales_make_one_zero() -> None:
     """The parts of a sum differ in sign: times 0 they are zeros of both, and -0 - 0 is -0."""
     unit = get_unit("e5m2.e4m3-block8-into-chain-e8m23")
