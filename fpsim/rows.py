@@ -36,6 +36,7 @@ from fpsim.stages import (
     ProductRounding,
     Stage,
     Tree,
+    first_sum,
 )
 
 __all__ = [
@@ -183,7 +184,7 @@ def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
 
     Other modes double a term at most, which the spec allows for.
     """
-    into, away = stage.into, (Rounding.RUP, Rounding.RDN, Rounding.RTO)
+    into, away = first_sum(stage.into), (Rounding.RUP, Rounding.RDN, Rounding.RTO)
     if not isinstance(into, Aligned) or stage.convert_rounding not in away:
         return
     assert stage.convert is not None

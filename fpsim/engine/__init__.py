@@ -45,7 +45,7 @@ from fpsim.engine.trees import (
     subtree_leaves,
     with_addend,
 )
-from fpsim.engine.wide import by_conversion, plan_wide, plan_wide_blocks
+from fpsim.engine.wide import by_conversion, plan_wide, plan_wide_blocks, with_conversion
 from fpsim.engine.windows import plan_aligned, plan_whole
 from fpsim.formats import FloatFormat
 from fpsim.kernels.converted_steps import converted_step
@@ -263,12 +263,9 @@ def _plan_block_terms(
     spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands
 ) -> Plan:
     """Return the kernel that adds scaled block sums, which it may convert before."""
-    count, into = spec.block_terms(args.a.shape[1]), stage.into
-    if stage.convert is not None:
-        same = (stage.convert, stage.convert_rounding, stage.convert.default_overflow)
-        if not isinstance(into, Chain) or same != (into.format, into.rounding, into.overflow):
-            return _plan_converted(stage, bounds, count, args)
-        into = replace(into, product=ProductRounding.ROUNDED)
+    count, into = spec.block_terms(args.a.shape[1]), with_conversion(stage)
+    if into is None:
+        return _plan_converted(stage, bounds, count, args)
     if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
         plan = plan_chain(into, bounds, count, args.c, halves=False)
         return by_conversion(plan, into, bounds, args.c)

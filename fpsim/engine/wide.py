@@ -29,7 +29,7 @@ from fpsim.spans import (
 from fpsim.spec import MacSpec
 from fpsim.stages import Block, Chain, Exact, Joins, ProductRounding, Stage, Tree
 
-__all__ = ["by_conversion", "plan_wide", "plan_wide_blocks"]
+__all__ = ["by_conversion", "plan_wide", "plan_wide_blocks", "with_conversion"]
 
 #: Parts of a term beyond which scalar code is as fast.
 MAX_PARTS = 7
@@ -55,7 +55,7 @@ def plan_wide_blocks(spec: MacSpec, stage: Block, bounds: TermBounds, args: Matm
     # The terms of one pair of signs must follow one another.
     only_b = spec.splits("b")
     split = _split((spans[0].bits, spans[1].bits), carries, 1 if only_b else MAX_PARTS)
-    into = _with_conversion(stage)
+    into = with_conversion(stage)
     if into is None or split is None or infinities(spec, args):
         return ROWS
     # A zero scale would make zeros of both signs in place of one.
@@ -120,7 +120,7 @@ def by_conversion(plan: Plan, stage: Stage, terms: TermBounds, start: Any) -> Pl
     return found if found.step is not None and "wide-float" in found.kernel else plan
 
 
-def _with_conversion(stage: Block) -> Stage | None:
+def with_conversion(stage: Block) -> Stage | None:
     """Return the stage that adds block sums, which it rounds as it rounds products, or None."""
     into = stage.into
     if stage.convert is None:
