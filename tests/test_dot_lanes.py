@@ -224,3 +224,12 @@ def _compare(data: st.DataObject) -> None:
     given = as_dots(case)
     expected = outcome(lambda: scalar(case.unit, **given))
     assert outcome(lambda: case.unit.dot(**given)) == expected
+
+
+@pytest.mark.usefixtures("narrow_vectors")
+@pytest.mark.parametrize("name", ["e4m3fn-chain-e8m23", "e2m1-chain-e8m23-rna"])
+def test_narrow_registers(name: str) -> None:
+    """Panels of other widths, other generated code, the same codes."""
+    unit = get_unit(name)
+    given = operands(unit, 32, True)
+    assert np.array_equal(unit.dot(**given), scalar(unit, **given))
