@@ -89,7 +89,7 @@ def _steps(spec: MacSpec, length: int) -> int:
 def _history(spec: MacSpec, part: MatmulOperands) -> Array:
     """Return the codes (steps, R) of dot products after every step."""
     plan = plan_matmul(spec, part)
-    if plan.step is None or plan.step.terms != _terms_of_step(spec) or plan.kernel == "slices":
+    if plan.step is None or plan.step.terms != _terms_of_step(spec):
         raise _NoLanes
     return run_steps(spec, part, plan)
 
