@@ -10,7 +10,7 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import NDArray
 
-from fpsim.kernels import panels, turned
+from fpsim.kernels import panels, turned, turned_integers
 from fpsim.random_bits import RandomBits
 
 __all__ = ["cubes", "streams", "transpose"]
@@ -50,6 +50,6 @@ def transpose(integers: Array, out: Array) -> None:
     """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
     if turned.VECTORS and integers.flags.c_contiguous and integers.itemsize <= turned.WORD:
         codes = integers.reshape(-1).view(np.uint8)
-        turned.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
+        turned_integers.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
     else:
         panels.transpose_rounds(integers, out)
