@@ -15,6 +15,7 @@ from fpsim import rows
 from fpsim.engine import plan_matmul
 from fpsim.errors import FpsimError
 from fpsim.formats import FloatFormat, Format
+from fpsim.lane_random import transpose
 from fpsim.lanes import run_steps
 from fpsim.matmul import matmul_codes
 from fpsim.operands import DotOperands, MatmulOperands
@@ -53,7 +54,9 @@ def step_codes(spec: MacSpec, args: DotOperands) -> Array:
         found = _in_lanes(spec, whole, steps, lambda part: _history(spec, part))
     except (FpsimError, _NoLanes):
         return rows.step_codes(spec, args, args.length)
-    return np.ascontiguousarray(found.T).reshape(*args.shape, steps)
+    codes = np.empty(found.shape[::-1], dtype=found.dtype)
+    transpose(found[None], codes[None])
+    return codes.reshape(*args.shape, steps)
 
 
 class _NoLanes(Exception):
@@ -86,7 +89,7 @@ def _steps(spec: MacSpec, length: int) -> int:
 def _history(spec: MacSpec, part: MatmulOperands) -> Array:
     """Return the codes (steps, R) of dot products after every step."""
     plan = plan_matmul(spec, part)
-    if plan.step is None or plan.step.terms != _terms_of_step(spec) or plan.kernel == "slices":
+    if plan.step is None or plan.step.terms != _terms_of_step(spec):
         raise _NoLanes
     return run_steps(spec, part, plan)
 

@@ -10,10 +10,10 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import NDArray
 
-from fpsim.kernels import panels, turned
+from fpsim.kernels import panels, turned, turned_integers
 from fpsim.random_bits import RandomBits
 
-__all__ = ["cubes", "streams"]
+__all__ = ["cubes", "streams", "transpose"]
 
 Array = NDArray[Any]
 #: Bytes of random integers that each thread turns around at a time: they stay in its cache.
@@ -42,14 +42,14 @@ def cubes(
     for start in range(0, padded[0], count):
         rows = slice(start, min(start + count, padded[0]))
         out = cube[: rows.stop - start]
-        _transpose(random[rows], out)
+        transpose(random[rows], out)
         yield rows, out
 
 
-def _transpose(integers: Array, out: Array) -> None:
+def transpose(integers: Array, out: Array) -> None:
     """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
     if turned.VECTORS and integers.flags.c_contiguous and integers.itemsize <= turned.WORD:
         codes = integers.reshape(-1).view(np.uint8)
-        turned.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
+        turned_integers.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
     else:
         panels.transpose_rounds(integers, out)

@@ -39,7 +39,9 @@ UNITS = [
     ("e4m3fn-aligned4f40-e8m13", 4, ("aligned64-4-rtz-rtz",)),
     ("mxfp4-block32-e8m23", 32, ("block32 float",)),
     ("nvidia-b200-nvf4", 16, ("block16 aligned64-4-rtz-rtz",)),
+    ("nvidia-b200-nvf4", 0, ("block16 aligned64-4-rtz-rtz",)),
     ("e2m1.e5m2.split-block4-into-chain-e8m23", 4, ("block4 float",)),
+    ("e2m1.e5m2.split-chain-e8m23", 4, ("rows",)),  # each element looks for its scale
     ("e2m1-chunked64-of-chain-e5m10-into-chain-e8m23", 0, ("chunks",)),
     ("e2m1-fixed24q2", 0, ("float",)),
     ("e2m1-fixed60q2-saturate", 0, ("float",)),
@@ -177,13 +179,23 @@ def test_only_many_products_run_in_lanes(
     monkeypatch: pytest.MonkeyPatch, kernels: list[str]
 ) -> None:
     """Few are scalar code, which needs nothing compiled for the unit."""
-    unit = get_unit("e2m1-chain-e5m10")
+    unit, run = get_unit("e2m1-chain-e5m10"), dots.run_steps
+    monkeypatch.setattr(dots, "run_steps", lambda *args: kernels.append("steps") or run(*args))
     monkeypatch.setattr(dots, "ROWS_MINIMUM", 8)
     monkeypatch.setattr(dots, "PRODUCTS_MINIMUM", 80)
     for shape, lanes in (((8, 10), True), ((7, 20), False), ((8, 9), False), ((2, 4, 10), True)):
-        kernels.clear()
-        unit.dot(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
-        assert bool(kernels) == lanes, shape
+        for compute in (unit.dot, unit.accumulate):
+            kernels.clear()
+            compute(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+            assert bool(kernels) == lanes, shape
+
+
+def test_scales_that_only_their_product_lets_a_lane_hold(kernels: list[str]) -> None:
+    unit = get_unit("e2m1-exact-e8m23")
+    given = operands(unit, 0, False)
+    given |= {"a_scale": np.full((ROWS, 1), 254), "b_scale": np.full((ROWS, 1), 1)}
+    assert np.array_equal(unit.dot(**given), scalar(unit, **given))
+    assert kernels == ["rows"]
 
 
 def test_a_result_without_a_code_is_named() -> None:
@@ -224,3 +236,12 @@ def _compare(data: st.DataObject) -> None:
     given = as_dots(case)
     expected = outcome(lambda: scalar(case.unit, **given))
     assert outcome(lambda: case.unit.dot(**given)) == expected
+
+
+@pytest.mark.usefixtures("narrow_vectors")
+@pytest.mark.parametrize("name", ["e4m3fn-chain-e8m23", "e2m1-chain-e8m23-rna"])
+def test_narrow_registers(name: str) -> None:
+    """Panels of other widths, other generated code, the same codes."""
+    unit = get_unit(name)
+    given = operands(unit, 32, True)
+    assert np.array_equal(unit.dot(**given), scalar(unit, **given))

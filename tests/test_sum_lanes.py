@@ -13,7 +13,7 @@ from lane_cases import AVX512, operands, runs_as
 
 from fpsim import get_format
 from fpsim.rounding import Rounding
-from fpsim.stages import Block, Chain, Chunked, Exact
+from fpsim.stages import Block, Chain, Chunked, Exact, ProductRounding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -172,3 +172,36 @@ def test_float16_rounds_in_its_own_direction(rounding: str) -> None:
     c = rng.integers(0, 1 << 16, (64, 64)).astype(np.uint16)
     assert unit.plan(a, b, c=c).kernel == f"half-{rounding}"
     assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+# -- separate multipliers --------------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("a", "b", "result", "kernel"),
+    [
+        ("e5m10", "e5m10", "e8m7", "masked32"),
+        ("e8m7", "e8m7", "e8m7_flush", "lane64-rne-sticky"),
+        ("e5m10", "e5m10", "e8m13", "masked32-odd"),  # 2P = 28
+        ("e5m10", "e5m12", "e8m13", "masked32-odd"),  # products of 24 bits
+        ("e5m10", "e5m13", "e8m13", "lane64-rne-sticky"),  # of 25
+        ("e5m10", "e5m10", "e5m10", "via-half"),
+        ("e5m10", "e5m10", "e5m9", "shifted32-rne"),
+        ("e5m10", "e5m10", "e5m9_flush", "shifted32-rne-flush"),
+        ("e4m3fn", "e5m10", "e4m3fn", "shifted32-rne-saturate"),
+    ],
+)
+def test_products_are_rounded_where_float32_holds_them(
+    a: str, b: str, result: str, kernel: str
+) -> None:
+    """Overflow, subnormal results, zeros of both signs, and every tie between bfloat16 numbers."""
+    stage = Chain(float_format(result), product=ProductRounding.ROUNDED)
+    unit = unit_of(stage, a, b)
+    for binades in (4, 13):
+        assert runs_as(unit, 40, binades) == f"separate-{kernel}"
+    odd = 1 + 2 * np.arange(256)
+    rows, columns = unit.a.encode(odd[:, None] / 64), unit.b.encode([[1.0, 0.5, 3.0]])
+    start = unit.result.encode(np.full((256, 3), -0.0))
+    expected = oracle_matmul(unit, rows, columns, start)
+    assert np.array_equal(unit.matmul(rows, columns, start), expected)

@@ -30,9 +30,9 @@ from fpsim.kernels.turned import (
     scale,
     stride_of,
     turn_codes,
-    turn_integers,
     turn_powers,
 )
+from fpsim.kernels.turned_integers import turn_integers
 
 __all__ = ["SEGMENT", "Operand", "Randoms", "pairs", "segment_of"]
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.vector import DOUBLE, FLOAT, HALF, host_features, splat
 
 __all__ = [
@@ -25,17 +24,19 @@ __all__ = [
     "CHUNK",
     "GATHER",
     "HALVES",
+    "LANES",
+    "LINE",
     "REGISTER",
     "VECTORS",
     "WORD",
+    "code_at",
     "convert",
     "copy_rows",
     "scale",
     "stride_of",
     "turn_codes",
-    "turn_integers",
     "turn_powers",
-    "turn_rounds",
+    "turned",
 ]
 
 #: How values of codes are found: in a table of sixteen entries of a register; in a table in memory;
@@ -43,8 +44,6 @@ __all__ = [
 REGISTER, GATHER, HALVES, BRAIN = range(4)
 #: Rows of a vector, bytes of a word.
 LANES, WORD = 16, 4
-#: Rows whose integers are turned at a time.
-PANEL = 64
 #: Codes of a row that are copied at a time, and bytes of a line of the cache.
 CHUNK, LINE = 128, 64
 #: Place of the exponent field, its largest value and the bias, of floats of so many bits.
@@ -115,7 +114,7 @@ def _as(builder: Any, values: Any, kind: Any) -> Any:
     return values
 
 
-def _turned(how: int | None, size: int) -> Any:
+def turned(how: int | None, size: int) -> Any:
     """Return what turns a word of sixteen rows of codes of ``size`` bytes; without ``how``, as is.
 
     It takes the bytes, a place, a table, the array that is written, a place there and its width.
@@ -156,58 +155,9 @@ def _turned(how: int | None, size: int) -> Any:
     return turn
 
 
-_turn_register, _turn_halved_bytes = _turned(REGISTER, 1), _turned(HALVES, 1)
-_turn_bytes, _turn_pairs, _turn_words = (_turned(GATHER, size) for size in (1, 2, 4))
-_turn_halves, _turn_brain = _turned(HALVES, 2), _turned(BRAIN, 2)
-_copy_bytes, _copy_pairs, _copy_words = (_turned(None, size) for size in (1, 2, 4))
-
-
-def _exchanged(builder: Any, rows: list[Any], step: int) -> list[Any]:
-    """Exchange the parts of vectors ``step`` apart that a transposition moves across."""
-
-    def mixed(x: Any, y: Any, moved: int) -> Any:
-        order = [
-            t + moved * step if not t & step else LANES + t - (1 - moved) * step
-            for t in range(LANES)
-        ]
-        return builder.shuffle_vector(x, y, ir.Constant(_WORDS, order))
-
-    out = list(rows)
-    for i in range(LANES):
-        if not i & step:
-            x, y = rows[i], rows[i + step]
-            out[i], out[i + step] = mixed(x, y, 0), mixed(x, y, 1)
-    return out
-
-
-@intrinsic
-def _square(
-    typingctx: Any, codes: Any, first: Any, stride: Any, out: Any, at: Any, width: Any
-) -> Any:
-    """Transpose sixteen words of sixteen rows that are ``stride`` bytes apart."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointer(i: int) -> Any:
-            array = context.make_array(signature.args[i])(context, builder, args[i])
-            return builder.bitcast(array.data, _BYTE.as_pointer())
-
-        def at_byte(base: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [offset]), _WORDS.as_pointer())
-
-        rows, place = [], args[1]
-        for _ in range(LANES):
-            rows.append(builder.load(at_byte(pointer(0), place), align=1))
-            place = builder.add(place, args[2])
-        for step in (1, 2, 4, 8):
-            rows = _exchanged(builder, rows, step)
-        where = args[4]
-        for row in rows:
-            offset = builder.mul(where, ir.Constant(where.type, WORD))
-            builder.store(row, at_byte(pointer(3), offset), align=1)
-            where = builder.add(where, args[5])
-        return context.get_dummy_value()
-
-    return types.void(codes, first, stride, out, at, width), codegen
+_turn_register, _turn_halved_bytes = turned(REGISTER, 1), turned(HALVES, 1)
+_turn_bytes, _turn_pairs, _turn_words = (turned(GATHER, size) for size in (1, 2, 4))
+_turn_halves, _turn_brain = turned(HALVES, 2), turned(BRAIN, 2)
 
 
 @intrinsic
@@ -329,7 +279,7 @@ def copy_rows(codes, first, stride, last, length, out):
 
 
 @njit
-def _code(buffer, row, place, size):
+def code_at(buffer, row, place, size):
     """Return the code of so many bytes at a place of a row."""
     code = np.int64(buffer[row, place])
     for i in range(1, size):
@@ -351,7 +301,7 @@ def turn_codes(how, buffer, size, count, table, parameters, out, start, width):
         scratch = np.empty(width, np.float32)
         for k in range(count):
             for j in range(width):
-                scratch[j] = table[_code(buffer, j, k * size, size)]
+                scratch[j] = table[code_at(buffer, j, k * size, size)]
             convert(scratch, width, out, start + k * width)
         return
     codes = buffer.reshape(-1)
@@ -372,70 +322,6 @@ def turn_codes(how, buffer, size, count, table, parameters, out, start, width):
                 _turn_pairs(codes, place, table, out, at, width)
             else:
                 _turn_words(codes, place, table, out, at, width)
-
-
-@njit
-def turn_integers(buffer, size, count, out, start, width, columns):
-    """Write ``count`` integers of each row of ``buffer``, as wide as they are; as `turn_codes`.
-
-    Those at k go to ``out`` from ``start`` + k * ``columns`` on.
-    """
-    if not VECTORS:
-        for k in range(count):
-            for j in range(width):
-                out[start + k * columns + j] = _code(buffer, j, k * size, size)
-        return
-    codes, squares = buffer.reshape(-1), 0
-    if size == WORD:
-        squares = count // LANES * LANES
-        for k in range(0, squares, LANES):
-            for j in range(0, width, LANES):
-                place, at = j * buffer.shape[1] + k * size, start + k * columns + j
-                _square(codes, place, buffer.shape[1], out, at, columns)  # type: ignore[call-arg]
-    for k in range(squares, count, WORD // size):
-        for j in range(0, width, LANES):
-            place, at = j * buffer.shape[1] + k * size, start + k * columns + j
-            if size == 1:
-                _copy_bytes(codes, place, codes, out, at, columns)
-            elif size == 2:
-                _copy_pairs(codes, place, codes, out, at, columns)
-            else:
-                _copy_words(codes, place, codes, out, at, columns)
-
-
-@kernel(parallel=True)
-def turn_rounds(codes, size, count, length, out):
-    """Write integers (M, N, T) of ``size`` bytes (``codes``, flat) into ``out`` (M, T, N).
-
-    N is ``count`` and T ``length``; both axes of ``out`` may be longer; what stands in
-    columns beyond N does not matter.
-    """
-    row_bytes, rounds, columns = length * size, out.shape[1], out.shape[2]
-    panels = (columns + PANEL - 1) // PANEL
-    flat = out.reshape(-1)
-    for task in prange(out.shape[0] * panels):
-        m, first = task // panels, task % panels * PANEL
-        width = min(PANEL, columns - first)
-        stride = stride_of(size)
-        buffer = np.empty((PANEL, stride), np.uint8)
-        here, last = (m * count + first) * row_bytes, (m * count + count - 1) * row_bytes
-        squares = 0
-        if VECTORS and size == WORD and width % LANES == 0 and first + width <= count:
-            squares = length // LANES * LANES
-            for j in range(0, width, LANES):
-                for k in range(0, squares, LANES):
-                    place = here + j * row_bytes + k * size
-                    at = (m * rounds + k) * columns + first + j
-                    _square(codes, place, row_bytes, flat, at, columns)  # type: ignore[call-arg]
-        for k in range(squares, length, CHUNK):
-            some, place = min(CHUNK, length - k), k * size
-            copy_rows(codes, here + place, row_bytes, last + place, some * size, buffer)
-            start = (m * rounds + k) * columns + first
-            whole = some // (WORD // size) * (WORD // size) if width % LANES == 0 else 0
-            turn_integers(buffer, size, whole, flat, start, width, columns)
-            for i in range(whole, some):
-                for j in range(width):
-                    flat[start + i * columns + j] = _code(buffer, j, i * size, size)
 
 
 @njit
