@@ -317,8 +317,10 @@ def _parameters(
         own = _rounding_parameters(conversion, step, dtype)
         reals |= {CONVERSION + name: value for name, value in own[0].items()}
         integers |= {CONVERSION + name: value for name, value in own[1].items()}
+    with np.errstate(over="ignore"):  # beyond the lane all limits are alike
+        values = np.array([reals[name] for name in step.reals] or [0], dtype=dtype)
     return (
-        np.array([reals[name] for name in step.reals] or [0], dtype=dtype),
+        values,
         _wrapped([integers[name] for name in step.integers] or [0], width),
     )
 
