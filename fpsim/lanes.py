@@ -17,6 +17,7 @@ from fpsim.kernels.steps import Step
 from fpsim.kernels.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.lane_operands import Packed, half_bits, pack
 from fpsim.lane_pairs import Pairs, pack_pairs
+from fpsim.lane_parameters import step_parameters
 from fpsim.lane_random import cubes, streams
 from fpsim.operands import MatmulOperands
 from fpsim.random_bits import RandomBits
