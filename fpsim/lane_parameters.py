@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run-time parameters of lane steps: limits, shifts and powers of two of a stage and its formats."""
+"""Run-time parameters of lane steps: limits, shifts and powers of two of stages and formats."""
 
 from __future__ import annotations
 
