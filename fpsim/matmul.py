@@ -31,14 +31,21 @@ from fpsim.engine import (
 from fpsim.kernels import exact
 from fpsim.lane_operands import pack_values
 from fpsim.lanes import run_lanes, run_planes, run_slices, run_values
-from fpsim.lowering import WideResult, result_values, values_of
+from fpsim.lowering import WideResult, result_values, value_table, values_of
 from fpsim.operands import MatmulOperands
 from fpsim.padding import begun, from_a_word_on, padded
 from fpsim.planes import add_planes, tree_of
 from fpsim.random_bits import part_of
 from fpsim.rounding import Rounding
 from fpsim.rows import dot_codes, encode_exact
-from fpsim.spans import Span, TermBounds, block_bounds, block_of_scales, product_bounds
+from fpsim.spans import (
+    Span,
+    TermBounds,
+    block_bounds,
+    block_of_scales,
+    finite_elements,
+    product_bounds,
+)
 from fpsim.spec import MacSpec
 from fpsim.split_operands import split_values
 from fpsim.stages import (
@@ -71,9 +78,13 @@ def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
         count = spec.roundings(args.a.shape[1])
         args = replace(args, random=args.random_integers(count, spec.random_bits))
     plan = plan_matmul(spec, args)
-    codes = _run(spec, args, plan).astype(spec.result.dtype, copy=False)
+    given = finite_elements(spec, args) if plan.redo_infinite else args
+    codes = _run(spec, given, plan).astype(spec.result.dtype, copy=False)
+    if plan.redo_infinite:
+        special = _special_results(spec, args)
+        _redo(spec, args, codes, lambda part: special[part])
     if plan.redo_zeros:
-        _redo_zeros(spec, args, codes)
+        _redo(spec, args, codes, lambda part: spec.result.decode(codes[part]) == 0)
     return codes, plan
 
 
@@ -194,12 +205,23 @@ def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     return out
 
 
-def _redo_zeros(spec: MacSpec, args: MatmulOperands, codes: Array) -> None:
-    """Compute the results that are zero again, as single dot products."""
+def _special_results(spec: MacSpec, args: MatmulOperands) -> Array:
+    """Return whether results (M, N) have a NaN or infinite element."""
+    rows, columns = (
+        ~np.isfinite(value_table(getattr(spec, name)))[getattr(args, name)].all(axis=axis)
+        for name, axis in (("a", 1), ("b", 0))
+    )
+    return np.asarray(rows[:, None] | columns)
+
+
+def _redo(
+    spec: MacSpec, args: MatmulOperands, codes: Array, wanted: Callable[[slice], Array]
+) -> None:
+    """Compute the results that ``wanted`` names in parts of rows again, as single dot products."""
     for part in _dots_parts(args):
-        zeros = np.nonzero(spec.result.decode(codes[part]) == 0)
-        if zeros[0].size:
-            codes[part][zeros] = dot_codes(spec, args.rows(part).as_dots(spec).at(zeros))
+        found = np.nonzero(wanted(part))
+        if found[0].size:
+            codes[part][found] = dot_codes(spec, args.rows(part).as_dots(spec).at(found))
 
 
 def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
@@ -365,6 +387,8 @@ def _values(spec: MacSpec, args: MatmulOperands) -> Array:
     if plan.step is not None and plan.step.seeded and begun(args.random):
         args = from_a_word_on(spec, args)
         plan = plan_matmul(spec, args)
+    if plan.redo_infinite:
+        return result_values(matmul_codes(spec, args)[0], spec.result)
     stage = spec.accumulate
     stage = stage.into if isinstance(stage, Block) else stage
     if plan.step is not None and isinstance(stage, Chain | Aligned | Tree):

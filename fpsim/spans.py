@@ -22,6 +22,7 @@ __all__ = [
     "block_bounds",
     "block_of_scales",
     "elements_finite",
+    "finite_elements",
     "format_span",
     "infinite_scales",
     "infinities",
@@ -210,6 +211,16 @@ def elements_finite(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether no element is NaN or infinite."""
     pairs = [(getattr(spec, name), args.used[name]) for name in ("a", "b")]
     return all(np.isfinite(_used_values(fmt, used)).all() for fmt, used in pairs)
+
+
+def finite_elements(spec: MacSpec, args: MatmulOperands) -> MatmulOperands:
+    """Return operands with code 0 in place of NaN and infinite elements."""
+    codes = {}
+    for name in ("a", "b"):
+        finite = np.isfinite(value_table(getattr(spec, name)))
+        codes[name] = np.where(finite[getattr(args, name)], getattr(args, name), 0)
+    a, b = (codes[name].astype(getattr(args, name).dtype, copy=False) for name in ("a", "b"))
+    return replace(args, a=a, b=b)
 
 
 def infinities(spec: MacSpec, args: MatmulOperands) -> bool:

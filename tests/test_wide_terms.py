@@ -358,3 +358,29 @@ def test_the_c_model_says_what_is_too_wide(tmp_path: Any) -> None:
     with pytest.raises(FpsimError, match="a term has 524 bits, at most 128"):
         export_c(get_unit("e8m7-block4-into-chain-e8m23"), tmp_path / "mac.h")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e4m3.e5m2.split-block8-into-chain-e8m23",  # zero in place of the other sign's elements
+        "e5m2-block8-into-chain-e8m23",
+        "e4m3fn.e5m2.split-block4-into-aligned4f9-e5m10",
+        "e4m3.e5m2.split-block8-into-chain-e8m23-sr8",
+        "e4m3-chunked16-of-block8-into-chain-e8m13-into-tree-e8m23",
+    ],
+)
+def test_a_few_infinities_leave_the_others_in_lanes(name: str) -> None:
+    unit = get_unit(name)
+    args, rng = _operands(unit, "wild", 9, 21, 72, 5), np.random.default_rng(2)
+    codes = np.arange(256)
+    special = codes[~np.isfinite(unit.a.decode(codes))]
+    for operand in ("a", "b"):
+        at = rng.random(args[operand].shape) < 0.003
+        args[operand][at] = rng.choice(special, int(at.sum()))
+    plan = unit.plan(**args)
+    assert plan.kernel != "rows" and (plan.redo_infinite or plan.kernel == "chunks")
+    expected = oracle.dot(unit, **_as_dots(args))
+    np.testing.assert_array_equal(unit.matmul(**args), expected)
+    finite = np.isfinite(unit.result.decode(expected))
+    assert finite.any() and not finite.all()

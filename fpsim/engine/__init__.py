@@ -60,6 +60,7 @@ from fpsim.spans import (
     TermBounds,
     block_bounds,
     elements_finite,
+    finite_elements,
     largest_sum,
     operand_bits,
     product_bounds,
@@ -109,6 +110,8 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     plan = _plan(spec, args)
     if args.paired:
         plan = paired_plan(spec, args, plan)
+    elif plan.kernel == "rows":
+        plan = _plan_beside_infinities(spec, args) or plan
     signed = plan.kernel == "rows" or (plan.kernel == "limbs" and not plan.flat)
     if not signed and zeros_have_signs(spec.accumulate, args.c):
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
@@ -117,6 +120,17 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     if loads and isinstance(args.random, RandomBits):
         return with_seed(plan, spec.accumulate, args.random.width)
     return plan
+
+
+def _plan_beside_infinities(spec: MacSpec, args: MatmulOperands) -> Plan | None:
+    """Return the plan of the same elements, but for NaN and infinite ones, or None."""
+    if elements_finite(spec, args) or not all(value_table(f)[0] == 0 for f in (spec.a, spec.b)):
+        return None
+    plan = _plan(spec, finite_elements(spec, args))
+    if plan.kernel == "rows":
+        return None
+    why = f"{plan.why}; results of NaN and infinite elements are scalar code"
+    return replace(plan, why=why, redo_infinite=True)
 
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:

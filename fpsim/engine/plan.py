@@ -78,6 +78,8 @@ class Plan:
     constants: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     #: Whether results of zero are computed again as scalar code, for the sign.
     redo_zeros: bool = False
+    #: Whether lanes take NaN and infinite elements for zeros; their results are scalar code.
+    redo_infinite: bool = False
     #: Whether block sums are left out: see `fpsim.engine.without_blocks`.
     flat: bool = False
     #: How terms too wide for a lane are cut.
