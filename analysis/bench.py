@@ -77,6 +77,7 @@ UNITS = (
     ("e2m1.ue4m3fn-block16-into-chain-e8m23", 16),
     ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
     ("e5m2-block32-into-chain-e8m23", 32),
+    ("e4m3fn-block32-into-chain-e8m23", 32),
     ("e4m3fn.e8m23-block128-to-e8m23-into-chain-e8m23", 128),
     ("nvidia-b200-nvf4", 16),
     ("nvidia-b200-mxf4", 32),

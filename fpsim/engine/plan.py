@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 
 from fpsim.formats import FloatFormat, NanCodes
@@ -101,6 +102,7 @@ class Plan:
 ROWS = Plan("rows", "64-bit integers, one dot product at a time")
 
 
+@lru_cache(maxsize=256)
 def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
     """Return whether a format is the IEEE 754 format of these fields."""
     return fmt == FloatFormat(exponent_bits, mantissa_bits, bias, nan=NanCodes.IEEE, infinity=True)
