@@ -254,7 +254,8 @@ def run_planes(
     panels = -(-size // tile.columns)
 
     def paneled(planes: Array) -> Array:
-        out = np.zeros((1, panels, depth, tile.columns), dtype=dtype)
+        full = depth * panels * tile.columns == count * size
+        out = (np.empty if full else np.zeros)((1, panels, depth, tile.columns), dtype=dtype)
         flat, whole = planes.reshape(count, size), size // tile.columns
         columns = flat[:, : whole * tile.columns].reshape(count, whole, tile.columns)
         out[0, :whole, :count] = columns.transpose(1, 0, 2)

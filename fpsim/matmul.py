@@ -44,6 +44,7 @@ from fpsim.spans import (
     block_bounds,
     block_of_scales,
     finite_elements,
+    known_by_formats,
     product_bounds,
 )
 from fpsim.spec import MacSpec
@@ -248,6 +249,9 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
     taken = [0, *accumulate(roundings)]
     count, bits = len(roundings), random_bits_of(stage.outer)
     group = min(count, SERIAL_CHUNKS) if _is_serial(stage.outer) else count
+    plan = None
+    if isinstance(stage.inner, Chain) and known_by_formats(spec, args) and args.random is None:
+        plan = plan_matmul(inner, args.cut(0, edges[1]))  # as good for fewer products
 
     def add(rows: MatmulOperands, c: Array | None) -> Array:
         for start in range(0, count, group):
@@ -257,6 +261,7 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
                     rows.cut(edges[i], edges[i + 1]).drawing(
                         taken[i], roundings[i], inner.random_bits
                     ),
+                    plan,
                 )
                 for i in range(start, min(start + group, count))
             ]
@@ -381,9 +386,12 @@ def _in_row_batches(args: MatmulOperands, count: int, make: Any, add: Any, spec:
     return out
 
 
-def _values(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Return the values of a matrix product's codes, in float32 where lanes have them so."""
-    plan = plan_matmul(spec, args)
+def _values(spec: MacSpec, args: MatmulOperands, plan: Plan | None = None) -> Array:
+    """Return the values of a matrix product's codes, in float32 where lanes have them so.
+
+    The plan may be known.
+    """
+    plan = plan or plan_matmul(spec, args)
     if plan.step is not None and plan.step.seeded and begun(args.random):
         args = from_a_word_on(spec, args)
         plan = plan_matmul(spec, args)

@@ -26,6 +26,7 @@ __all__ = [
     "format_span",
     "infinite_scales",
     "infinities",
+    "known_by_formats",
     "largest_sum",
     "operand_bits",
     "operand_spans",
@@ -193,6 +194,14 @@ def _largest_product(spec: MacSpec, args: MatmulOperands) -> float | None:
         return None
     tables = (value_table(fmt) for fmt in (spec.a, spec.b))
     return math.prod(float(np.abs(table[np.isfinite(table)]).max()) for table in tables)
+
+
+def known_by_formats(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether the bounds of products are those of the formats, whatever the codes."""
+    scaled = args.a_scale is not None or args.b_scale is not None
+    formats = (spec.a, spec.b)
+    narrow = max(fmt.bits for fmt in formats) <= MAX_WHOLE_BITS
+    return narrow and not scaled and all(np.isfinite(value_table(f)).all() for f in formats)
 
 
 def all_finite(spec: MacSpec, args: MatmulOperands) -> bool:
