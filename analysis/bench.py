@@ -133,6 +133,15 @@ def _scales(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.n
     return fmt.encode(np.exp2(powers)).reshape(shape)
 
 
+def _options(spec: fpsim.MacSpec, *shapes: tuple[int, ...]) -> dict[str, Any]:
+    """Return scales of these shapes, if any, and what a unit needs besides."""
+    more: dict[str, Any] = {"random": fpsim.RandomBits(4)} if spec.random_bits else {}
+    for stream, (side, shape) in enumerate(zip("ab", shapes, strict=False), 2):
+        signs = (2,) if spec.splits(side) else ()
+        more[f"{side}_scale"] = _scales(getattr(spec, f"{side}_scale"), (*shape, *signs), stream)
+    return more
+
+
 def matmul_rows(threads: int) -> Iterator[Row]:
     """Measure `MacUnit.matmul`, packing and result codes included, beside `torch.matmul`."""
     m, k, n = SHAPE
@@ -142,13 +151,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         unit = fpsim.get_unit(name)
         spec = unit.spec
         a, b = _codes(unit.a, (m, k), 0), _codes(unit.b, (k, n), 1)
-        more = {}
-        if block:
-            signs = [(2,) if spec.splits(operand) else () for operand in "ab"]
-            more["a_scale"] = _scales(spec.a_scale, (m, k // block, *signs[0]), 2)
-            more["b_scale"] = _scales(spec.b_scale, (k // block, n, *signs[1]), 3)
-        if spec.random_bits:
-            more["random"] = fpsim.RandomBits(4)
+        more = _options(spec, (m, k // block), (k // block, n)) if block else _options(spec)
         seconds = best(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
         kernel = unit.plan(a, b, **more).kernel
@@ -184,14 +187,7 @@ def dot_rows(threads: int) -> Iterator[Row]:
         unit = fpsim.get_unit(name)
         spec = unit.spec
         a, b = _codes(unit.a, (rows, k), 0), _codes(unit.b, (rows, k), 1)
-        more = {}
-        if block:
-            for i, side in enumerate("ab"):
-                signs = (2,) if spec.splits(side) else ()
-                scale_format = getattr(spec, f"{side}_scale")
-                more[f"{side}_scale"] = _scales(scale_format, (rows, k // block, *signs), 2 + i)
-        if spec.random_bits:
-            more["random"] = fpsim.RandomBits(4)
+        more = _options(spec, *2 * [(rows, k // block)]) if block else _options(spec)
         label = f"{name}{f' + scales per {block}' if block else ''}"
         yield row(label, "dot", partial(unit.dot, a, b, **more))
         if name == DOTS[0][0] and not block:

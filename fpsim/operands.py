@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.errors import FpsimError
 from fpsim.formats import check_codes
-from fpsim.kernels.panels import REGISTER_BITS, code_ranges, mark_used
 from fpsim.operand_checks import (
     block_size,
     broadcast,
@@ -30,7 +29,8 @@ from fpsim.operand_checks import (
     scale_codes,
 )
 from fpsim.random_bits import RandomBits, part_of
-from fpsim.spec import MAX_OPERAND_BITS, MacSpec
+from fpsim.spec import MacSpec
+from fpsim.used_codes import codes_between, marked
 
 __all__ = ["DotOperands", "DotOptions", "MatmulOperands", "OperandOptions", "ScaleOptions"]
 
@@ -345,43 +345,17 @@ class _Used(dict[str, Array]):
         for name in ("a_scale", "b_scale"):
             codes = getattr(args, name)
             if codes is not None and codes.itemsize <= 2:
-                self[name] = _marked(codes)
+                self[name] = marked(codes)
 
     def __missing__(self, name: str) -> Array:
         if name not in ("a", "b"):
             raise KeyError(name)
         codes = getattr(self._args, name)
         if self._args.paired:
-            self[name] = _between(codes.ravel(order="K"), self._args.signs[name == "b"])
+            self[name] = codes_between(codes.ravel(order="K"), self._args.signs[name == "b"])
         else:
-            self[name] = _marked(codes)
+            self[name] = marked(codes)
         return self[name]
-
-
-def _marked(codes: Array) -> Array:
-    """Return a mask of the codes in use."""
-    used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
-    mark_used(codes.ravel(order="K")[None], used)
-    return used
-
-
-def _between(codes: Array, sign: int) -> Array:
-    """Return a mask of codes: zero and what lies between those in use, of both signs."""
-    kind = codes.dtype
-    used = np.zeros(1 << min(8 * kind.itemsize, MAX_OPERAND_BITS), dtype=bool)
-    lanes = REGISTER_BITS // (8 * kind.itemsize)
-    if codes.size < lanes:
-        used[codes] = True
-        return used
-    largest = int(np.iinfo(kind).max)
-    least, nearest = (np.full(lanes, largest, kind) for _ in range(2))
-    most = np.zeros(lanes, kind)
-    code_ranges(codes, sign - 1 if sign else largest, sign, least, most, nearest)
-    low, high = int(least.min()) + 1, int(most.max()) + 1
-    for first in {0, sign}:
-        used[first + low : first + high] = True
-    used[0], used[sign] = True, sign == 0 or not nearest.min()
-    return used
 
 
 def _cut_scale(
