@@ -2,7 +2,7 @@
 """What does a 4-bit format cost in silicon, and what an accumulator?
 
 Maps multiplier, adder and MAC of INT4, FP4 and 6-bit formats with Yosys on the generic library of
-`fpsim.hdl.cell_library`, and sets them beside the 40 nm figures of LLM-FP4 (arXiv 2310.16836,
+`fpsim.hdl.rtl.cell_library`, and sets them beside the 40 nm figures of LLM-FP4 (arXiv 2310.16836,
 table 6) as ratios to INT4. Every accumulator is fixed-point and holds `PRODUCTS` products exactly.
 Then the E2M1 MAC with one accumulator after another. Writes ``area.svg``, ``area.csv`` and
 ``accumulators.csv``.
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import fpsim
 from fpsim import plots
-from fpsim.atomic import write_atomic
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, FloatFormat
-from fpsim.hdl.layouts import operand
-from fpsim.hdl.parameters import RtlTop, rtl_top, sources_of
-from fpsim.hdl.synthesis import synthesise
-from fpsim.spec import MacSpec
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, FloatFormat
+from fpsim.hdl.rtl.parameters import RtlTop, rtl_top, sources_of
+from fpsim.hdl.rtl.rtl_codes import operand
+from fpsim.hdl.rtl.synthesis import synthesise
+from fpsim.units.spec import MacSpec
 
 #: Products that every accumulator holds without overflow or rounding.
 PRODUCTS = 256

@@ -28,8 +28,8 @@ from rich.table import Table
 from timing import best
 
 import fpsim
-from fpsim.atomic import write_atomic
-from fpsim.vectors.philox import Philox
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.philox import Philox
 
 Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
@@ -241,7 +241,8 @@ def quantize_rows(threads: int) -> Iterator[Row]:
 
 def model_rows(threads: int) -> Iterator[Row]:
     """Measure SmolLM2 over 2 048 tokens: MXFP4 on two units beside the float32 forward pass."""
-    from fpsim.bridge import convert, models, restore, text
+    from fpsim.bridge import convert, restore
+    from fpsim.bridge.measure import models, text
 
     loaded = models.load("smollm2-135m", lambda line: print(line, file=sys.stderr))
     tokens = text.tokenize(loaded.tokenizer, text.topics_text())

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fpsim import plots, sqnr
-from fpsim.atomic import write_atomic
-from fpsim.errors import FpsimError
+from fpsim import plots
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
+from fpsim.studies import sqnr
 
 STEM = "quantization_error"
 
@@ -30,8 +31,8 @@ def captured_tensors(name: str, limit: int) -> dict[str, Any]:
     """
     # Only here is PyTorch needed.
     from fpsim.bridge.capture import capture
-    from fpsim.bridge.models import load
-    from fpsim.bridge.text import tokenize, topics_text, windows
+    from fpsim.bridge.measure.models import load
+    from fpsim.bridge.measure.text import tokenize, topics_text, windows
 
     loaded = load(name, report=lambda line: print(line, file=sys.stderr))
     tokens = windows(tokenize(loaded.tokenizer, topics_text()), count=1)[0]

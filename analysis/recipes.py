@@ -21,10 +21,11 @@ from typing import Any
 import torch
 
 import fpsim
-from fpsim.atomic import write_atomic
-from fpsim.bridge import calibrate_for, evaluate_task, get_recipe, models
-from fpsim.bridge.tasks import PerplexityTask, RetrievalTask, task_for
-from fpsim.progress import bar, say
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.progress import bar, say
+from fpsim.bridge import calibrate_for, evaluate_task, get_recipe
+from fpsim.bridge.measure import models
+from fpsim.bridge.measure.tasks import PerplexityTask, RetrievalTask, task_for
 
 #: Rows of the table: title and the recipe of each E/W/A setting that the method has.
 ROWS: dict[str, dict[str, str]] = {

@@ -20,10 +20,10 @@ from rich.table import Table
 from timing import best
 
 import fpsim
-from fpsim.vectors.dotfiles import check_dots, write_dots
-from fpsim.vectors.dots import plan_dots
-from fpsim.vectors.generate import plan_stream
-from fpsim.vectors.sources import DotSource
+from fpsim.vectors.files.writer import check_dots, write_dots
+from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.sets.generate import plan_stream
+from fpsim.vectors.sets.sources import DotSource
 
 RUNS = 5
 #: Unit and elements per vector; 0: a stream of single products.

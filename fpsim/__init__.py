@@ -15,15 +15,15 @@ from importlib import import_module
 from typing import Any
 
 from fpsim import oracle
-from fpsim.blocks import BlockFormat, Quantized, get_block_format
-from fpsim.describe import format_table
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, FloatFormat
-from fpsim.names import get_format
-from fpsim.random_bits import RandomBits
-from fpsim.rounding import Overflow, Rounding
-from fpsim.spec import MacSpec
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, Quantized, get_block_format
+from fpsim.blocks.describe import format_table
+from fpsim.formats.floating import FixedFormat, FloatFormat
+from fpsim.formats.names import get_format
+from fpsim.formats.random_bits import RandomBits
+from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.unit import MacUnit, get_unit, preset_names, unit_names
+from fpsim.units.spec import MacSpec
 
 __version__ = "0.1.0"
 

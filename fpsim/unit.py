@@ -10,17 +10,23 @@ from typing import Any, Unpack
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import oracle
-from fpsim.dots import dot_codes, step_codes
-from fpsim.engine import Plan, plan_matmul
-from fpsim.errors import FpsimError, nearest
-from fpsim.formats import Format
-from fpsim.matmul import matmul_codes
-from fpsim.operands import DotOperands, DotOptions, MatmulOperands, OperandOptions, ScaleOptions
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.resources import golden_dir
+from fpsim.compute.dot import dot_codes, step_codes
+from fpsim.compute.matmul import matmul_codes
+from fpsim.compute.operands import (
+    DotOperands,
+    DotOptions,
+    MatmulOperands,
+    OperandOptions,
+    ScaleOptions,
+)
+from fpsim.compute.plan.choose import Plan, plan_matmul
+from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
-from fpsim.presets import presets
-from fpsim.resources import golden_dir
-from fpsim.sizing import Sizing, study
-from fpsim.spec import MacSpec
+from fpsim.studies.sizing import Sizing, study
+from fpsim.units.presets import presets
+from fpsim.units.spec import MacSpec
 
 __all__ = ["MacUnit", "get_unit", "preset_names", "unit_names"]
 
@@ -33,9 +39,9 @@ class MacUnit:
     """A multiply-accumulate unit that computes what its spec says, bit for bit.
 
     Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
-    along K; see `fpsim.operands`. With stochastic rounding every call takes ``random``: integers of
-    ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K) for `matmul`
-    (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
+    along K; see `fpsim.compute.operands`. With stochastic rounding every call takes ``random``:
+    integers of ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K)
+    for `matmul` (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
     """
 
     spec: MacSpec
@@ -147,7 +153,7 @@ class MacUnit:
     ) -> Sizing:
         """Return what the accumulator met on a matrix product: losses, and the width it needed.
 
-        Arguments as in `matmul`; `fpsim.sizing.study` takes dot products too.
+        Arguments as in `matmul`; `fpsim.studies.sizing.study` takes dot products too.
         """
         return study(self.spec, a, b, c, **options)
 

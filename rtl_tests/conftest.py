@@ -9,7 +9,7 @@ import pytest
 from rtl_support import HERE, WriteVectors, installed
 
 from fpsim import vectors
-from fpsim.hdl.simulator import SIMULATORS, Simulator
+from fpsim.hdl.bench.simulator import SIMULATORS, Simulator
 from fpsim.vectors import VectorSet
 
 NEEDS = {"simulator", "icarus", "verilator"}

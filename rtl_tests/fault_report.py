@@ -11,10 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fpsim.errors import FpsimError
-from fpsim.hdl.fault_runs import FAMILIES, report, write_report
-from fpsim.hdl.simulator import find
-from fpsim.progress import bar
+from faults.fault_runs import FAMILIES, report, write_report
+
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import bar
+from fpsim.hdl.bench.simulator import find
 
 REPORTS = Path(__file__).parent / "reports"
 

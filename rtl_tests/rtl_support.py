@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fpsim import vectors
-from fpsim.errors import SimulatorMissing
-from fpsim.hdl.simulator import Simulator, find
-from fpsim.spec import MacSpec
+from fpsim.base.errors import SimulatorMissing
+from fpsim.hdl.bench.simulator import Simulator, find
+from fpsim.units.spec import MacSpec
 from fpsim.vectors import Op, Section, VectorSet
 
 HERE = Path(__file__).parent

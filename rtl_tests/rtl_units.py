@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from itertools import product
 
-from fpsim.errors import FpsimError
-from fpsim.hdl.parameters import rtl_top
-from fpsim.resources import golden_dir
-from fpsim.spec import MacSpec
-from fpsim.stages import Chain, Fixed
+from fpsim.base.errors import FpsimError
+from fpsim.base.resources import golden_dir
+from fpsim.hdl.rtl.parameters import rtl_top
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import Chain, Fixed
 
 ROUNDINGS = ("rne", "rna", "rtz", "rup", "rdn", "rto")
 

@@ -16,13 +16,13 @@ import pytest
 from rtl_support import HERE, WriteVectors
 
 from fpsim import get_unit, vectors
-from fpsim.errors import FpsimError, SimulatorMissing
-from fpsim.hdl import child
-from fpsim.hdl.parameters import rtl_top
-from fpsim.hdl.replay import ReplayResult, SimulationFailed, replay
-from fpsim.hdl.simulator import Simulator, find
-from fpsim.resources import rtl_dir
-from fpsim.spec import MacSpec
+from fpsim.base.errors import FpsimError, SimulatorMissing
+from fpsim.base.resources import rtl_dir
+from fpsim.hdl.bench import child_process
+from fpsim.hdl.bench.replay import ReplayResult, SimulationFailed, replay
+from fpsim.hdl.bench.simulator import Simulator, find
+from fpsim.hdl.rtl.parameters import rtl_top
+from fpsim.units.spec import MacSpec
 from fpsim.vectors import VectorSet
 
 CHAIN, FIXED = (get_unit(name).spec for name in ("e2m1-chain-e5m10", "e2m1-fixed24q2"))
@@ -107,7 +107,7 @@ def test_a_design_that_does_not_compile_is_shown(
         SimulationFailed, match=r"(?s)^build: .* refuses broken:.*broken\.sv:16"
     ) as error:
         run_design("broken", simulator, tmp_path, write_vectors)
-    assert len(str(error.value).splitlines()) <= 1 + child.MAX_LOG_LINES
+    assert len(str(error.value).splitlines()) <= 1 + child_process.MAX_LOG_LINES
 
 
 def test_a_simulation_that_ends_early_is_no_pass(
@@ -129,8 +129,8 @@ def test_a_simulation_that_hangs_is_stopped(
 def test_a_child_that_is_stopped_takes_its_children_with_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = f"sleep 300 & echo $! > {pid_file}; wait"
-    with pytest.raises(child.TimeLimitReached):
-        child.run(
+    with pytest.raises(child_process.TimeLimitReached):
+        child_process.run(
             ["sh", "-c", script],
             log=tmp_path / "log",
             timeout=1,
@@ -147,7 +147,7 @@ def test_a_simulation_does_not_outlive_the_process_that_wanted_it(
     script = f"""
 import sys; sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-from fpsim.hdl.simulator import find
+from fpsim.hdl.bench.simulator import find
 from test_rtl_bench import run_design
 run_design("hangs", find("icarus"), Path({str(tmp_path)!r}), lambda _: {str(directory)!r})
 """

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from rtl_units import DOTS, dots, golden, name
 
-from fpsim.hdl.native import NativeSimulation
-from fpsim.hdl.parameters import RtlTop, rtl_top
-from fpsim.hdl.reference import reference_dut
-from fpsim.hdl.replay import Options, Simulation, run_source
-from fpsim.hdl.serialise import Serialiser
-from fpsim.hdl.simulator import Simulator
-from fpsim.hdl.vector_source import VectorSource, from_directory, from_plan
-from fpsim.resources import golden_dir
-from fpsim.spec import MacSpec
-from fpsim.vectors.dots import plan_dots
+from fpsim.base.resources import golden_dir
+from fpsim.hdl.bench.replay import Options, Simulation, run_source
+from fpsim.hdl.bench.serialise import Serialiser
+from fpsim.hdl.bench.simulator import Simulator
+from fpsim.hdl.bench.sv_bench import NativeSimulation
+from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.hdl.rtl.reference import reference_dut
+from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.dots import plan_dots
 
 COUNT = 400
 #: Clocks that a bench spends around the beats.

@@ -14,10 +14,10 @@ from rtl_support import installed
 
 from fpsim import get_unit
 from fpsim.cmodel import export_c
-from fpsim.hdl.instantiation import instantiation
-from fpsim.hdl.parameters import rtl_top
-from fpsim.vectors.dotfiles import write_dots
-from fpsim.vectors.dots import plan_dots
+from fpsim.hdl.rtl.instantiation import instantiation
+from fpsim.hdl.rtl.parameters import rtl_top
+from fpsim.vectors.files.writer import write_dots
+from fpsim.vectors.sets.dots import plan_dots
 
 TOP = Template("""\
 module top;

@@ -14,14 +14,14 @@ import pytest
 from rtl_support import HERE
 
 import fpsim
+from fpsim.base.errors import SimulatorMissing
 from fpsim.cli import main
-from fpsim.errors import SimulatorMissing
-from fpsim.hdl.dut import Dut
-from fpsim.hdl.dut_toml import read_dut
-from fpsim.hdl.reference import reference_dut
-from fpsim.hdl.replay import Options, SimulationFailed
-from fpsim.hdl.simulator import Simulator, find
-from fpsim.hdl.verify import Plan, Report, verify_design
+from fpsim.hdl.bench.replay import Options, SimulationFailed
+from fpsim.hdl.bench.simulator import Simulator, find
+from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.dut_toml import read_dut
+from fpsim.hdl.rtl.reference import reference_dut
+from fpsim.hdl.verify.verify import Plan, Report, verify_design
 from fpsim.vectors import Op
 
 DOT4, FIXED24 = HERE / "examples" / "dot4" / "dut.toml", "e2m1-fixed24q2"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.fault_excuses import EXCUSES, excuse
+from faults.fault_runs import FAMILIES, faults_of, report, show
+from faults.faults import FAULTS, Fault, inject
 from rtl_support import HERE
 
-from fpsim.errors import FpsimError
-from fpsim.hdl.fault_excuses import EXCUSES, excuse
-from fpsim.hdl.fault_runs import FAMILIES, faults_of, report, show
-from fpsim.hdl.faults import FAULTS, Fault, inject
-from fpsim.hdl.simulator import Simulator
-from fpsim.resources import rtl_dir
+from fpsim.base.errors import FpsimError
+from fpsim.base.resources import rtl_dir
+from fpsim.hdl.bench.simulator import Simulator
 
 #: Faults simulated by default, one per family; all of them with ``-m slow``.
 CHOSEN = [

@@ -13,7 +13,7 @@ import pytest
 from rtl_support import HERE
 
 from fpsim.hdl import Mismatch, Scoreboard, unknown_bits
-from fpsim.hdl.simulator import Simulator
+from fpsim.hdl.bench.simulator import Simulator
 
 TESTS = 6
 SCRIPT = """

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rtl_units import DOTS, TYPICAL, aligned, block, chain, fixed, golden, macs, name, tree
 
-from fpsim.hdl.parameters import RtlTop, rtl_top
-from fpsim.hdl.simulator import Simulator
-from fpsim.resources import rtl_dir
-from fpsim.spec import MacSpec
+from fpsim.base.resources import rtl_dir
+from fpsim.hdl.bench.simulator import Simulator
+from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.units.spec import MacSpec
 
 EXTREMES = [
     chain("e1m2"),

@@ -8,11 +8,11 @@ import re
 import pytest
 from rtl_units import DOTS, TYPICAL, aligned, block, chain, fixed, golden, name, tree, unit
 
-from fpsim.errors import FpsimError
-from fpsim.hdl.instantiation import instantiation, package
-from fpsim.hdl.parameters import rtl_top
-from fpsim.spec import MacSpec
-from fpsim.stages import Chain
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.rtl.instantiation import instantiation, package
+from fpsim.hdl.rtl.parameters import rtl_top
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import Chain
 
 
 def test_chain_parameters() -> None:

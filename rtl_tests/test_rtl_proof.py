@@ -7,16 +7,16 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from faults.faults import FAULTS, inject
 from rtl_units import ROUNDINGS
 
 from fpsim import get_format
-from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat
-from fpsim.hdl import yosys
-from fpsim.hdl.faults import FAULTS, inject
-from fpsim.hdl.parameters import sources_of
-from fpsim.hdl.proof import Leaf, decoder, multiplier, prove, rounder
-from fpsim.rounding import Overflow, Rounding
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FloatFormat
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.hdl.rtl import yosys
+from fpsim.hdl.rtl.parameters import sources_of
+from fpsim.hdl.rtl.proof import Leaf, decoder, multiplier, prove, rounder
 
 pytestmark = pytest.mark.skipif(
     not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"

@@ -10,9 +10,9 @@ from rtl_support import WriteVectors, sample
 from rtl_units import TYPICAL, chain, macs, name, wide
 
 from fpsim import vectors
-from fpsim.hdl.replay import replay
-from fpsim.hdl.simulator import Simulator
-from fpsim.spec import MacSpec
+from fpsim.hdl.bench.replay import replay
+from fpsim.hdl.bench.simulator import Simulator
+from fpsim.units.spec import MacSpec
 
 SAMPLE = 1500
 

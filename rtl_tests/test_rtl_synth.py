@@ -12,13 +12,13 @@ from rtl_support import HERE
 from rtl_units import aligned, block, chain, fixed, golden, name, tree
 
 from fpsim import get_unit
+from fpsim.base.errors import FpsimError
 from fpsim.cli import main
-from fpsim.errors import FpsimError
-from fpsim.hdl import yosys
-from fpsim.hdl.cell_library import CELLS, FLIPFLOPS, liberty
-from fpsim.hdl.parameters import RtlTop, rtl_top
-from fpsim.hdl.synthesis import synthesise
-from fpsim.spec import MacSpec
+from fpsim.hdl.rtl import yosys
+from fpsim.hdl.rtl.cell_library import CELLS, FLIPFLOPS, liberty
+from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.hdl.rtl.synthesis import synthesise
+from fpsim.units.spec import MacSpec
 
 needs_yosys = pytest.mark.skipif(
     not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"

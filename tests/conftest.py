@@ -13,8 +13,10 @@ import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fpsim import dots, oracle
-from fpsim.kernels import encode, gemm
+from fpsim import oracle
+from fpsim.compute import dot
+from fpsim.kernels.codec import encode
+from fpsim.kernels.lanes import matmul_driver
 from fpsim.oracle import numbers
 
 # Side by side, workers that each start a thread per core only get into each other's way.
@@ -54,7 +56,7 @@ def memoised_oracle() -> Iterator[None]:
 def scalar_dots() -> Iterator[None]:
     """Let `dot` be scalar code, a second opinion on lanes, however many products there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dots, "PRODUCTS_MINIMUM", 1 << 62)
+        patch.setattr(dot, "PRODUCTS_MINIMUM", 1 << 62)
         yield
 
 
@@ -62,8 +64,8 @@ def scalar_dots() -> Iterator[None]:
 def dots_in_lanes() -> Iterator[None]:
     """Let `dot` run in lanes, however few products there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dots, "PRODUCTS_MINIMUM", 1)
-        patch.setattr(dots, "ROWS_MINIMUM", 1)
+        patch.setattr(dot, "PRODUCTS_MINIMUM", 1)
+        patch.setattr(dot, "ROWS_MINIMUM", 1)
         yield
 
 
@@ -81,8 +83,10 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that makes the engine believe in a processor with the given features."""
 
     def pretend(*features: str) -> None:
-        for module in ("adds", "trees", "windows"):
-            monkeypatch.setattr(f"fpsim.engine.{module}.host_features", lambda: frozenset(features))
+        for module in ("chains", "trees", "windows"):
+            monkeypatch.setattr(
+                f"fpsim.compute.plan.{module}.host_features", lambda: frozenset(features)
+            )
 
     return pretend
 
@@ -90,10 +94,10 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Generate kernels for 32-byte registers, as on a processor without AVX-512."""
-    compiled = (gemm.gemm, encode.encoder)
+    compiled = (matmul_driver.gemm, encode.encoder)
     for variants in compiled:
         variants.cache_clear()
-    for module in ("tiles", "encode"):
+    for module in ("lanes.tiles", "codec.encode"):
         monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
     yield
     for variants in compiled:

@@ -7,12 +7,12 @@ models without a hub. Only this package imports torch and transformers.
 
 from __future__ import annotations
 
-from fpsim.bridge.calibrate import calibrate
-from fpsim.bridge.calibration import Calibration
 from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
-from fpsim.bridge.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
 from fpsim.bridge.layers import layer_operands, size_layer
+from fpsim.bridge.llmfp4.calibrate import calibrate
+from fpsim.bridge.llmfp4.calibration import Calibration
+from fpsim.bridge.measure.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [

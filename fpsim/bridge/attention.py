@@ -27,10 +27,10 @@ from torch.utils.hooks import RemovableHandle
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import AttentionCasts
-from fpsim.errors import FpsimError
 from fpsim.unit import MacUnit
 
 __all__ = [

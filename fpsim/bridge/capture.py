@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.convert import SKIP
-from fpsim.errors import FpsimError
 
 __all__ = ["capture"]
 

@@ -12,14 +12,14 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge import attention
 from fpsim.bridge.linear import CastEmbedding, InputCasts, SimulatedLinear, is_linear
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
-from fpsim.bridge.transformed import fingerprints, layer_transforms
+from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import Transform, get_transforms
-from fpsim.errors import FpsimError
-from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
+from fpsim.units.spec import MacSpec
 
 __all__ = [
     "SKIP",
@@ -211,7 +211,7 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise FpsimError(
             f"model: {model!r:.60} is not a torch module; load it first, such as "
-            "fpsim.bridge.models.load('smollm2-135m').model"
+            "fpsim.bridge.measure.models.load('smollm2-135m').model"
         )
     if hasattr(model, _RECORD):
         raise FpsimError("model: it is converted already; restore() it first")

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.product import float_rows
-from fpsim.errors import FpsimError
 
 __all__ = ["Batch", "RowPicker", "captured_inputs", "kept_rows", "row_step"]
 

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from fpsim import sizing
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import SimulatedLinear
 from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.bridge.recipe import Recipe, get_recipe
-from fpsim.errors import FpsimError
-from fpsim.random_bits import RandomBits
-from fpsim.spec import MacSpec
+from fpsim.formats.random_bits import RandomBits
+from fpsim.studies import sizing
 from fpsim.unit import MacUnit, get_unit
+from fpsim.units.spec import MacSpec
 
 __all__ = ["layer_operands", "size_layer"]
 

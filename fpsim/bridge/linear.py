@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.transforms import LayerTransform
-from fpsim.engine import Plan
-from fpsim.errors import FpsimError
+from fpsim.compute.plan.choose import Plan
 from fpsim.unit import MacUnit
 
 __all__ = [

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.block_fields import Span
-from fpsim.blocks import BlockFormat, Quantized
-from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat, Format
-from fpsim.names import E8M0
-from fpsim.scales import RANGE_RULES, ScaleRule
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, Quantized
+from fpsim.blocks.fields import Span
+from fpsim.blocks.scale_rules import RANGE_RULES, ScaleRule
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.names import E8M0
 
 __all__ = ["BlockCast", "Cast", "Operand", "same_blocks", "scaled_values"]
 

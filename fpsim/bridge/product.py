@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from fpsim.bridge.operand import Operand, same_blocks
-from fpsim.engine import Plan
-from fpsim.formats import Format
-from fpsim.matmul import matmul_codes
-from fpsim.operands import MatmulOperands
-from fpsim.random_bits import RandomBits
-from fpsim.spec import Evidence, MacSpec, SignSplit
+from fpsim.compute.matmul import matmul_codes
+from fpsim.compute.operands import MatmulOperands
+from fpsim.compute.plan.choose import Plan
+from fpsim.formats.floating import Format
+from fpsim.formats.random_bits import RandomBits
 from fpsim.unit import MacUnit
+from fpsim.units.spec import Evidence, MacSpec, SignSplit
 
 __all__ = ["Product", "derived_unit", "float_rows", "replace_values", "straight_through"]
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
+from fpsim.base.errors import FpsimError, nearest
 from fpsim.bridge.operand import Cast
-from fpsim.errors import FpsimError, nearest
 
 __all__ = [
     "SKIP",
@@ -131,7 +131,7 @@ class Recipe(ABC):
     def check_layers(self, prints: dict[str, str]) -> None:  # noqa: B027 (a hook)
         """Raise `FpsimError` unless the calibration is of layers with these fingerprints.
 
-        They are those of `fpsim.bridge.calibration`, by layer. By default of any.
+        They are those of `fpsim.bridge.llmfp4.calibration`, by layer. By default of any.
         """
 
     @property

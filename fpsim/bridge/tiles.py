@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.errors import FpsimError
 from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
-from fpsim.errors import FpsimError
-from fpsim.spec import MacSpec
 from fpsim.unit import MacUnit, get_unit
-from fpsim.vectors.shape import Shape, natural_k
-from fpsim.vectors.tiles import Tile, TilePlan, TileSize
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.record import Shape, natural_k
+from fpsim.vectors.sets.tiles import Tile, TilePlan, TileSize
 
 __all__ = ["model_tiles"]
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fpsim.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, nearest
 
 __all__ = [
     "Hadamard",

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Sequence
 
 import fpsim
+from fpsim.base.errors import FpsimError
 from fpsim.cli import formats, models, rtl, studies, testbench, units, vectors
 from fpsim.cli.output import Commands
-from fpsim.errors import FpsimError
 
 __all__ = ["main"]
 

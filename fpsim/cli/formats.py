@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import fpsim
-from fpsim import describe
+from fpsim.base.errors import FpsimError
+from fpsim.blocks import describe
 from fpsim.cli.output import Commands, code, print_json, rows_table, table
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, Format
-from fpsim.names import NAMED_FORMATS, get_format
-from fpsim.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
+from fpsim.formats.floating import FixedFormat, Format
+from fpsim.formats.names import NAMED_FORMATS, get_format
+from fpsim.formats.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
 
 __all__ = ["register"]
 
@@ -35,7 +35,7 @@ def _formats(args: argparse.Namespace) -> int:
     block_format = describe.find_block_format(args.name)
     if block_format is not None:
         return _block_format(block_format, args.json)
-    fmt = get_format(args.name, also=fpsim.blocks.BLOCK_FORMATS)
+    fmt = get_format(args.name, also=fpsim.blocks.block_format.BLOCK_FORMATS)
     rows, title = describe.code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
     if args.json:
         print_json(rows)
@@ -46,7 +46,7 @@ def _formats(args: argparse.Namespace) -> int:
 
 def _list_formats(args: argparse.Namespace) -> int:
     elements = [_format_row(get_format(name)) | {"name": name} for name in NAMED_FORMATS]
-    blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.BLOCK_FORMATS.values()]
+    blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.block_format.BLOCK_FORMATS.values()]
     if args.json:
         kinds = (("element", elements), ("block", blocks))
         print_json([{**row, "kind": kind} for kind, rows in kinds for row in rows])

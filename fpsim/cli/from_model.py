@@ -8,8 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fpsim.errors import FpsimError
-from fpsim.progress import say
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import say
 from fpsim.unit import MacUnit
 
 if TYPE_CHECKING:  # torch is not needed by those who ask for no model
@@ -43,7 +43,8 @@ def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
     """
     import torch
 
-    from fpsim.bridge import layer_operands, models, text
+    from fpsim.bridge import layer_operands
+    from fpsim.bridge.measure import models, text
 
     text.check_windows(1, args.window, 1)
     words = text.topics_text() if args.text is None else text.read_text(args.text)

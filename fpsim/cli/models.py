@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import fpsim
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, Commands, print_json, table
-from fpsim.errors import FpsimError
-from fpsim.progress import bar, say
 
 __all__ = ["register"]
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from fpsim.bridge import Calibration, calibrate_for, evaluate, evaluate_task, models, text
-    from fpsim.bridge.tasks import PerplexityTask
+    from fpsim.bridge import Calibration, calibrate_for, evaluate, evaluate_task
+    from fpsim.bridge.measure import models, text
+    from fpsim.bridge.measure.tasks import PerplexityTask
 
     # A bad name, option or file should not wait for the model.
     _check_text_options(args)
@@ -65,13 +66,13 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _task(args: argparse.Namespace, loaded: Any, source: str) -> Any:
-    from fpsim.bridge.tasks import task_for
+    from fpsim.bridge.measure.tasks import task_for
 
     return task_for(loaded, text=source, count=args.windows, length=args.window, stride=args.stride)
 
 
 def _check_text_options(args: argparse.Namespace) -> None:
-    from fpsim.bridge.text import check_windows
+    from fpsim.bridge.measure.text import check_windows
 
     check_windows(args.windows, args.window, args.stride)
     if args.calibration_tokens < 1:
@@ -85,7 +86,8 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from fpsim.bridge import Calibration, calibrate_for, models, text
+    from fpsim.bridge import Calibration, calibrate_for
+    from fpsim.bridge.measure import models, text
 
     _check_text_options(args)
     Calibration.check_path(args.out)
@@ -130,7 +132,8 @@ def _text_options(sub: Any) -> None:
 
 
 def _plot(args: argparse.Namespace) -> int:
-    from fpsim import plots, sqnr
+    from fpsim import plots
+    from fpsim.studies import sqnr
 
     if args.what == "formats":
         figure = plots.format_figure(args.formats)
@@ -143,7 +146,7 @@ def _plot(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from fpsim.demo import run
+    from fpsim.report.demo import run
 
     complete = run(args.out, with_model=not args.no_model)
     return 0 if complete else INCOMPLETE

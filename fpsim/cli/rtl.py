@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import fpsim
 from fpsim.cli.output import Commands, print_json
-from fpsim.spec import MacSpec
+from fpsim.units.spec import MacSpec
 
 if TYPE_CHECKING:
-    from fpsim.hdl.parameters import RtlTop
+    from fpsim.hdl.rtl.parameters import RtlTop
 
 __all__ = ["register"]
 
 
 def _rtl(args: argparse.Namespace) -> int:
-    from fpsim.hdl.instantiation import instantiation, package
+    from fpsim.hdl.rtl.instantiation import instantiation, package
 
     spec, top = _design(args)
     print(package(spec, top) if args.package else instantiation(spec, top=top), end="")
@@ -26,7 +26,7 @@ def _rtl(args: argparse.Namespace) -> int:
 
 
 def _synth(args: argparse.Namespace) -> int:
-    from fpsim.hdl.synthesis import synthesise
+    from fpsim.hdl.rtl.synthesis import synthesise
 
     spec, top = _design(args)
     cost = synthesise(top)
@@ -41,7 +41,7 @@ def _synth(args: argparse.Namespace) -> int:
 
 
 def _design(args: argparse.Namespace) -> tuple[MacSpec, RtlTop]:
-    from fpsim.hdl.parameters import rtl_top
+    from fpsim.hdl.rtl.parameters import rtl_top
 
     spec = fpsim.get_unit(args.unit).spec
     top = rtl_top(spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 import fpsim
-from fpsim import order, sizing
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import bar
 from fpsim.cli import from_model
 from fpsim.cli.output import Commands, print_json, table
-from fpsim.errors import FpsimError
-from fpsim.progress import bar
+from fpsim.studies import order, sizing
 
 __all__ = ["register"]
 

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 
 import fpsim
 from fpsim import vectors
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
-from fpsim.errors import FpsimError
-from fpsim.progress import bar, say
 
 if TYPE_CHECKING:
-    from fpsim.hdl.dut import Dut
-    from fpsim.hdl.vector_source import VectorSource
+    from fpsim.hdl.dut.dut import Dut
+    from fpsim.hdl.verify.vector_source import VectorSource
     from fpsim.unit import MacUnit
 
 __all__ = ["register"]
 
 
 def _dut(args: argparse.Namespace, unit: MacUnit) -> Dut:
-    from fpsim.hdl.dut_toml import read_dut
-    from fpsim.hdl.reference import reference_dut
+    from fpsim.hdl.dut.dut_toml import read_dut
+    from fpsim.hdl.rtl.reference import reference_dut
 
     return reference_dut(unit.spec) if args.dut is None else read_dut(args.dut)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from fpsim.hdl import junit
-    from fpsim.hdl.replay import Options
-    from fpsim.hdl.verify import Plan, verify_design
+    from fpsim.hdl.bench.replay import Options
+    from fpsim.hdl.verify import junit
+    from fpsim.hdl.verify.verify import Plan, verify_design
 
     unit = fpsim.get_unit(args.unit)
     dut = _dut(args, unit)
@@ -63,9 +63,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _testbench(args: argparse.Namespace) -> int:
-    from fpsim.hdl.adapter import beat_writer
-    from fpsim.hdl.native import write_testbench
-    from fpsim.hdl.stimulus import write_stimulus
+    from fpsim.hdl.bench.stimulus import write_stimulus
+    from fpsim.hdl.bench.sv_bench import write_testbench
+    from fpsim.hdl.dut.adapter import beat_writer
 
     unit = fpsim.get_unit(args.unit)
     dut = _dut(args, unit)
@@ -97,7 +97,7 @@ def _testbench(args: argparse.Namespace) -> int:
 
 
 def _source(args: argparse.Namespace, unit: MacUnit, dut: Dut) -> VectorSource:
-    from fpsim.hdl.verify import Plan, vectors_for
+    from fpsim.hdl.verify.verify import Plan, vectors_for
 
     return vectors_for(unit, dut, Plan(args.vectors, args.strategy, args.count, args.seed))
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 import fpsim
+from fpsim.base.errors import FpsimError
 from fpsim.cli.output import Commands, code, print_json, table
-from fpsim.errors import FpsimError
-from fpsim.spec import MacSpec
+from fpsim.units.spec import MacSpec
 
 __all__ = ["register"]
 

@@ -9,21 +9,21 @@ from typing import Any
 
 import fpsim
 from fpsim import vectors
+from fpsim.base.errors import FpsimError
+from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
-from fpsim.errors import FpsimError
-from fpsim.progress import bar, say
-from fpsim.stages import Chain, Fixed
 from fpsim.unit import MacUnit
-from fpsim.vectors.dotfiles import check_dots, merge_shards, parse_formats, write_dots
-from fpsim.vectors.dots import plan_dots
+from fpsim.units.stages import Chain, Fixed
 from fpsim.vectors.explain import explain
-from fpsim.vectors.generate import plan_stream
-from fpsim.vectors.opened import open_set
-from fpsim.vectors.shape import Shape
-from fpsim.vectors.shards import Shard
-from fpsim.vectors.sources import DotSource
-from fpsim.vectors.tiles import TileSize, random_tiles
+from fpsim.vectors.files.reader import open_set
+from fpsim.vectors.files.shards import Shard
+from fpsim.vectors.files.writer import check_dots, merge_shards, parse_formats, write_dots
+from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.sets.generate import plan_stream
+from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.sets.sources import DotSource
+from fpsim.vectors.sets.tiles import TileSize, random_tiles
 
 __all__ = ["register"]
 
@@ -190,7 +190,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _coverage(args: argparse.Namespace) -> int:
-    from fpsim.vectors.coverage import coverage
+    from fpsim.vectors.coverage.bins import coverage
 
     if args.mutants:
         return _mutants(args)
@@ -201,8 +201,8 @@ def _coverage(args: argparse.Namespace) -> int:
 
 
 def _mutants(args: argparse.Namespace) -> int:
-    from fpsim.vectors.coverage import load
-    from fpsim.vectors.mutation import kills
+    from fpsim.vectors.coverage.bins import load
+    from fpsim.vectors.mutants.kills import kills
 
     shape, columns, _ = load(args.directory)
     found = kills(shape, columns)

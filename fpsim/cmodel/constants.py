@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
-from fpsim.rounding import Overflow, Rounding
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
+from fpsim.formats.rounding import Overflow, Rounding
 
 __all__ = ["constant_of", "mode_of", "overflow_of"]
 

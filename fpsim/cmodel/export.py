@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fpsim
-from fpsim.atomic import write_atomic
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
 from fpsim.cmodel.stages import StageWriter
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, FloatFormat
-from fpsim.spec import MacSpec, exponents
-from fpsim.stages import Aligned, stages_of
+from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.unit import MacUnit
-from fpsim.vectors.shape import Shape
+from fpsim.units.spec import MacSpec, exponents
+from fpsim.units.stages import Aligned, stages_of
+from fpsim.vectors.sets.record import Shape
 
 __all__ = ["CFiles", "export_c"]
 

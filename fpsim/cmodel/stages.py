@@ -7,10 +7,10 @@ Names carry ``@`` where the exported header has its prefix.
 from __future__ import annotations
 
 from fpsim.cmodel.constants import constant_of, mode_of, overflow_of
-from fpsim.formats import Format
-from fpsim.rounding import Rounding
-from fpsim.spec import MacSpec
-from fpsim.stages import (
+from fpsim.formats.floating import Format
+from fpsim.formats.rounding import Rounding
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import (
     Addend,
     Aligned,
     Block,

@@ -31,5 +31,5 @@ _LIBRARY = "fpsim.hdl.inside.fpsim_cocotb"
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "fpsim.hdl.adapter" if name == "Adapter" else _LIBRARY
+    module = "fpsim.hdl.dut.adapter" if name == "Adapter" else _LIBRARY
     return getattr(importlib.import_module(module), name)

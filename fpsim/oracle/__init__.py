@@ -13,14 +13,14 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim.errors import FpsimError
-from fpsim.operands import DotOperands, DotOptions
+from fpsim.base.errors import FpsimError
+from fpsim.compute.operands import DotOperands, DotOptions
+from fpsim.formats.rounding import Flag
 from fpsim.oracle.numbers import NAN, Number, decode, encode, flags, two_to
 from fpsim.oracle.sums import run
 from fpsim.oracle.terms import ONE, Element, Scale, scale_of
 from fpsim.oracle.trace import FlagsOnly, Node, Silent, Trace
-from fpsim.rounding import Flag
-from fpsim.spec import MacSpec
+from fpsim.units.spec import MacSpec
 
 __all__ = [
     "Node",
@@ -123,10 +123,10 @@ def dot_with_flags(
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Return what `dot` returns, and the status flags of each dot product.
 
-    Flags are those of `fpsim.rounding.Flag`, ORed over everything on the way to the result, as in a
-    status register that is clear before and that every operation can only set: INEXACT where a
-    rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a float
-    format; OVERFLOW of a register that wraps or saturates; INVALID where NaN arises (infinity
+    Flags are those of `fpsim.formats.rounding.Flag`, ORed over everything on the way to the result,
+    as in a status register that is clear before and that every operation can only set: INEXACT
+    where a rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a
+    float format; OVERFLOW of a register that wraps or saturates; INVALID where NaN arises (infinity
     minus infinity, zero times infinity) or NaN or infinity becomes a number.
     """
     spec: MacSpec = getattr(unit, "spec", unit)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The aligned stage in exact integers; the equations are in `fpsim.stages.aligned`."""
+"""The aligned stage in exact integers; the equations are in `fpsim.units.stages.aligned`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat
+from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.oracle import numbers
 from fpsim.oracle.numbers import Number, two_to
 from fpsim.oracle.terms import Term, exponent_of, floor_log2
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Flag, Overflow, Rounding
-from fpsim.stages import Addend, Aligned
+from fpsim.units.stages import Addend, Aligned
 
 __all__ = ["aligned"]
 

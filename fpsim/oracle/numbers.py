@@ -6,9 +6,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-from fpsim.errors import FpsimError
-from fpsim.formats import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
-from fpsim.rounding import Flag, Overflow, Rounding
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
+from fpsim.formats.rounding import Flag, Overflow, Rounding
 
 __all__ = ["NAN", "Number", "add", "decode", "encode", "flags", "multiply", "to_grid", "two_to"]
 
@@ -127,7 +127,7 @@ def flags(
     random: int = 0,
     random_bits: int = 0,
 ) -> Flag:
-    """Return the status flags of encoding ``number``, as `fpsim.rounding.Flag` defines them.
+    """Return the status flags of encoding ``number``, as `formats.rounding.Flag` defines them.
 
     NaN into a format without NaN is taken to become a number, which is what the policies other
     than an error do.

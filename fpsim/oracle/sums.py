@@ -8,16 +8,16 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FloatFormat
+from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.oracle import numbers
 from fpsim.oracle.aligned import aligned
 from fpsim.oracle.numbers import Number
 from fpsim.oracle.terms import Element, Term, block_terms, exponent_of, product_terms
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Flag, Overflow, Rounding
-from fpsim.spec import MacSpec
-from fpsim.stages import (
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import (
     Aligned,
     Block,
     Chain,

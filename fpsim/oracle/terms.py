@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from fpsim.formats import FixedFormat, Format
+from fpsim.formats.floating import FixedFormat, Format
+from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.oracle import numbers
 from fpsim.oracle.numbers import NAN, Number, multiply
 from fpsim.oracle.trace import Trace
-from fpsim.rounding import Flag, Overflow, Rounding
-from fpsim.spec import MacSpec
-from fpsim.stages import Block, NanScale
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import Block, NanScale
 
 __all__ = ["Element", "Scale", "Term", "block_terms", "exponent_of", "product_terms", "scale_of"]
 

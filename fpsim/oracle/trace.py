@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from fpsim.formats import Format
+from fpsim.formats.floating import Format
+from fpsim.formats.rounding import Flag
 from fpsim.oracle.numbers import Number
-from fpsim.rounding import Flag
 
 __all__ = ["FlagsOnly", "Node", "Silent", "Trace"]
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
-from fpsim.errors import FpsimError
+from fpsim.base.errors import FpsimError
 from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, new_figure, style
-from fpsim.sqnr import gaussian
+from fpsim.studies.sqnr import gaussian
 from fpsim.unit import MacUnit, get_unit
 
 __all__ = ["accumulator_figure"]

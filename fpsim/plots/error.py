@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
-from fpsim.sqnr import Scaling, SqnrRow, data_label, format_label
+from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
 __all__ = ["sqnr_figure"]
 

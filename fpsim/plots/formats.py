@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from fpsim.errors import FpsimError
-from fpsim.formats import Format
-from fpsim.names import get_format
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import Format
+from fpsim.formats.names import get_format
 from fpsim.plots.style import MUTED, SERIES, check_some, minus, new_figure, style
-from fpsim.sqnr import FORMATS, format_label, levels
+from fpsim.studies.sqnr import FORMATS, format_label, levels
 
 __all__ = ["format_figure"]
 

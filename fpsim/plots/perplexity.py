@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
 
 if TYPE_CHECKING:
-    from fpsim.report import PerplexityRow
+    from fpsim.report.page import PerplexityRow
 
 __all__ = ["perplexity_figure"]
 

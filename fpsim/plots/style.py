@@ -13,8 +13,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fpsim.atomic import write_atomic
-from fpsim.errors import FpsimError
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
 
 __all__ = [
     "BLUE",

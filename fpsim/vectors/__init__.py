@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from fpsim.vectors.files import check, digests, read, write
-from fpsim.vectors.generate import generate
-from fpsim.vectors.plans import STRATEGIES
-from fpsim.vectors.stream import Field, Op, Section, VectorSet
+from fpsim.vectors.files.files import check, digests, read, write
+from fpsim.vectors.sets.generate import generate
+from fpsim.vectors.sets.plans import STRATEGIES
+from fpsim.vectors.sets.stream import Field, Op, Section, VectorSet
 
 __all__ = [
     "STRATEGIES",

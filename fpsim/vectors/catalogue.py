@@ -22,17 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from fpsim.atomic import write_atomic
-from fpsim.errors import FpsimError
-from fpsim.resources import golden_dir
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
+from fpsim.base.resources import golden_dir
 from fpsim.unit import get_unit, unit_names
-from fpsim.vectors.coverage import Coverage, bin_table, expected_bins, row_bins
-from fpsim.vectors.dotfiles import check_dots, open_dots, write_dots
-from fpsim.vectors.dots import DotPlan, plan_dots
-from fpsim.vectors.mutants import mutants_of
-from fpsim.vectors.mutation import Kill, kills, random_costs
-from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.stream import Section
+from fpsim.vectors.coverage.bins import Coverage, bin_table, expected_bins, row_bins
+from fpsim.vectors.files.writer import check_dots, open_dots, write_dots
+from fpsim.vectors.mutants.kills import Kill, kills, random_costs
+from fpsim.vectors.mutants.mutants import mutants_of
+from fpsim.vectors.sets.dots import DotPlan, plan_dots
+from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.stream import Section
 
 __all__ = ["Release", "Selection", "check_release", "large_set", "release"]
 
@@ -56,7 +56,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Selection:
-    """Vectors chosen from a set, as `fpsim.vectors.dotfiles.write_dots` takes them."""
+    """Vectors chosen from a set, as `fpsim.vectors.files.writer.write_dots` takes them."""
 
     shape: Shape
     chosen: Columns

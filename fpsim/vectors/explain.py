@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from fpsim import oracle
-from fpsim.errors import FpsimError
-from fpsim.formats import Format
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import Format
 from fpsim.oracle import Node
-from fpsim.spec import MacSpec
-from fpsim.vectors import files
-from fpsim.vectors.dotfiles import open_dots
-from fpsim.vectors.flags import flag_names
-from fpsim.vectors.manifests import schema_of
-from fpsim.vectors.shape import Columns, Shape
-from fpsim.vectors.stream import EXPONENT_BITS, Op
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.files import files
+from fpsim.vectors.files.manifests import schema_of
+from fpsim.vectors.files.writer import open_dots
+from fpsim.vectors.sets.flags import flag_names
+from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.stream import EXPONENT_BITS, Op
 
 __all__ = ["Explanation", "explain", "explain_clock", "explain_dot"]
 

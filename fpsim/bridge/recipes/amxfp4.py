@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fpsim.blocks import BlockFormat, get_block_format
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.blocks import BlockRecipe
-from fpsim.errors import FpsimError
 
 __all__ = ["AmxRecipe"]
 

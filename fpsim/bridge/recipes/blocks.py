@@ -11,11 +11,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fpsim.blocks import BlockFormat, get_block_format
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.scale_rules import POWER_RULES
 from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
-from fpsim.errors import FpsimError
-from fpsim.scales import POWER_RULES
 
 __all__ = ["BlockRecipe", "FormatRecipe", "MxRecipe"]
 

@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fpsim.bridge.attention_search import PRODUCTS
-from fpsim.bridge.calibration import Calibration
-from fpsim.bridge.fpq import Grid, LayerConstants, Method, RowBiasCast, ShiftCast
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.blocks.preshift import Reading
+from fpsim.bridge.llmfp4.attention_search import PRODUCTS
+from fpsim.bridge.llmfp4.calibration import Calibration
+from fpsim.bridge.llmfp4.fpq import Grid, LayerConstants, Method, RowBiasCast, ShiftCast
+from fpsim.bridge.llmfp4.search import SearchSettings
 from fpsim.bridge.operand import Cast
 from fpsim.bridge.recipe import AttentionCasts, Bits, Recipe, register
-from fpsim.bridge.search import SearchSettings
-from fpsim.errors import FpsimError, nearest
-from fpsim.preshift import Reading
 
 __all__ = ["LlmFp4Recipe"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fpsim.block_fields import Span
-from fpsim.blocks import BlockFormat, ScaleRule, ZeroScale
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, ScaleRule, ZeroScale
+from fpsim.blocks.fields import Span
 from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
-from fpsim.errors import FpsimError
-from fpsim.formats import FloatFormat
-from fpsim.names import E8M0, get_format
+from fpsim.formats.floating import FloatFormat
+from fpsim.formats.names import E8M0, get_format
 
 __all__ = ["RtnRecipe", "rtn_cast"]
 

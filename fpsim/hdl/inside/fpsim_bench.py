@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cocotb test that replays a file of beats; it runs inside the simulator and only moves bits.
 
-Every value it compares with was computed before the simulation; `fpsim.hdl.serialise` wrote the
-lines. It writes what differed, or what went wrong, to the job's result file.
+Every value it compares with was computed before the simulation; `fpsim.hdl.bench.serialise` wrote
+the lines. It writes what differed, or what went wrong, to the job's result file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TAIL = 16
 #: Clocks in which a vector is begun before a reset cuts it off.
 CUT_CLOCKS = 3
 
-# The marks of a line, as `fpsim.hdl.beat_plan.Mark`.
+# The marks of a line, as `fpsim.hdl.bench.beat_plan.Mark`.
 ANSWER, COMPARE, FREE, RESET = 1, 2, 4, 8
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process between `fpsim.hdl.replay` and a simulator: builds or runs through cocotb's runner.
+"""The process between `hdl.bench.replay` and a simulator: builds or runs by cocotb's runner.
 
     python fpsim_launch.py build|run|commands JOB.json
 

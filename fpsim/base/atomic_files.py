@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from pathlib import Path
+
+from fpsim.base.errors import FpsimError
+
+__all__ = ["write_atomic"]
+
+
+def write_atomic(path: str | Path, data: bytes, field: str = "out") -> Path:
+    """Write ``data`` to ``path``, creating its directory, and return the path.
+
+    The bytes go to a new file beside it that then takes its name, so a reader sees the old file or
+    the new one.
+
+    Raises:
+        FpsimError: a path that cannot be written, naming ``field``; nothing is left behind.
+    """
+    target = Path(path)
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("xb") as file:
+            file.write(data)
+        scratch.replace(target)
+    except OSError as error:
+        raise FpsimError(f"{field}: {target} cannot be written ({error.strerror})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+    return target

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Casting rows to a block format: one function per family, chosen by the format's data.
+
+Every function takes float rows (R, K) that run along the blocks and returns `Parts`. All families
+but MX work in float32 (`fpsim.blocks.scale_rules` states the order of operations).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.blocks.scale_rules import (
+    POWER_RULES,
+    RANGE_RULES,
+    Divisors,
+    ScaleRule,
+    block_scales,
+    range_scales,
+    tensor_scale,
+)
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.kernels.codec import mx_blocks as mx_kernels
+from fpsim.kernels.codec import scaled_blocks as kernels
+from fpsim.kernels.codec.encode import VECTOR_MINIMUM, fits_float32, format_parameters
+from fpsim.kernels.codec.rounding import mode_constants
+
+if TYPE_CHECKING:
+    from fpsim.blocks.block_format import BlockFormat
+
+__all__ = ["VECTOR_BLOCKS", "Parts", "cast", "decode_elements", "spread"]
+
+#: Block sizes that make one vector.
+VECTOR_BLOCKS = (16, 32, 64)
+E8M0_NAN = 255
+#: Zero points saturate here; only scales that saturate far below the data get so far.
+ZERO_POINT_LIMIT = (1 << 15) - 1
+
+
+@dataclass
+class Parts:
+    """Codes (R, K), scales (R, G) and what else the format stores; ``bad``: blocks without value.
+
+    A bad block holds NaN or an infinity: its codes are 0 and its scale is NaN where there is one.
+    """
+
+    codes: NDArray[Any]
+    scales: NDArray[Any]
+    bad: NDArray[np.bool_]
+    negative_scales: NDArray[Any] | None = None
+    zero_points: NDArray[np.int32] | None = None
+    tensor_scale: np.float32 | None = None
+
+
+def cast(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
+    """Cast rows (R, K), K >= 1, float32 or float64, in blocks of ``block``."""
+    if fmt.is_mx and isinstance(fmt.element, FloatFormat):
+        return _mx(fmt, fmt.element, rows, block)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and handled as such
+        x = np.ascontiguousarray(rows, dtype=np.float32)
+    if fmt.rule in RANGE_RULES:
+        return _zero_point(fmt, x, block)
+    if fmt.rule is ScaleRule.RAZOR:
+        return _razor(fmt, x, block)
+    if fmt.scale is None:
+        return _real(fmt, x, block)
+    return _scaled(fmt, x, block)
+
+
+def spread(per_block: NDArray[Any], block: int, length: int) -> NDArray[Any]:
+    """Repeat one entry per block (R, G) for each element: (R, length)."""
+    return np.repeat(per_block, block, axis=-1)[..., :length]
+
+
+def _mx(fmt: BlockFormat, element: FloatFormat, rows: NDArray[Any], block: int) -> Parts:
+    groups = -(-rows.shape[1] // block)
+    codes = np.empty(rows.shape, dtype=element.dtype)
+    scales = np.empty((rows.shape[0], groups), dtype=np.uint8)
+    rule = POWER_RULES.index(fmt.rule)
+    limits = element.limits(fmt.rounding, Overflow.SATURATE)
+    if _fits_mx_vectors(fmt, element, rows, block):
+        limit = mx_kernels.bump_limit(
+            rule, element.max_value, element.exponent_max, element.mantissa_bits
+        )
+        reals, integers = format_parameters(element.layout, limits, 0, wide=False)
+        run = mx_kernels.mx_quantizer(block, str(fmt.rounding))
+        flat = (rows.reshape(-1), codes.reshape(-1), scales.reshape(-1))
+        run(*flat, reals, integers, limit, element.exponent_max)
+    else:
+        mx_kernels.mx_quantize(
+            rows,
+            block,
+            rule,
+            element.exponent_max,
+            element.max_value,
+            element.layout,
+            limits,
+            mode_constants(fmt.rounding),
+            codes,
+            scales,
+        )
+    return Parts(codes, scales, scales == E8M0_NAN)
+
+
+def _fits_mx_vectors(
+    fmt: BlockFormat, element: FloatFormat, rows: NDArray[Any], block: int
+) -> bool:
+    """Return whether the vector kernel is exact: whole float32 blocks, rounded to nearest.
+
+    Dividing by the scale is exact in float32 but for values that underflow it, and those
+    round to zero in the nearest modes either way.
+    """
+    return (
+        rows.dtype == np.float32
+        and rows.shape[1] % block == 0
+        and _fits_vectors(rows, element, fmt.rounding, block)
+        and element.exponent_max >= 1
+    )
+
+
+def _fits_vectors(x: NDArray[Any], element: Format, rounding: Rounding, block: int) -> bool:
+    return (
+        block in VECTOR_BLOCKS
+        and x.size >= VECTOR_MINIMUM
+        and rounding in (Rounding.RNE, Rounding.RNA)
+        and isinstance(element, FloatFormat)
+        and element.bits <= 8
+        and element.has_zero
+        and fits_float32(element.layout, 0)
+    )
+
+
+def _padded(x: NDArray[Any], block: int) -> NDArray[Any]:
+    missing = -x.shape[1] % block
+    return np.pad(x, ((0, 0), (0, missing))) if missing else x
+
+
+def _extremes(
+    fmt: BlockFormat, x: NDArray[Any], block: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """Return the largest magnitudes (of both signs if ``fmt.signs``) and the bad blocks, as 0."""
+    shape = (x.shape[0], x.shape[1] // block)
+    if _fits_vectors(x, fmt.element, fmt.rounding, block):
+        positive = np.empty(shape, dtype=np.float32)
+        negative = np.zeros(shape if fmt.signs else (1, 1), dtype=np.float32)
+        run = kernels.block_extremes(block, fmt.signs)
+        run(x.reshape(-1), positive.reshape(-1).view(np.int32), negative.reshape(-1).view(np.int32))
+    else:
+        values = x.reshape(*shape, block)
+        below = np.signbit(values) if fmt.signs else np.zeros(values.shape, dtype=bool)
+        positive = np.where(below, np.float32(0), np.abs(values)).max(axis=-1)
+        negative = np.where(below, np.abs(values), np.float32(0)).max(axis=-1)
+    bad = ~np.isfinite(positive)
+    if fmt.signs:
+        bad |= ~np.isfinite(negative)
+    if bad.any():
+        positive = np.where(bad, np.float32(0), positive)
+        negative = np.where(bad, np.float32(0), negative)
+    return positive, negative, bad
+
+
+def _encode(
+    fmt: BlockFormat, x: NDArray[Any], block: int, plus: Divisors, minus: Divisors | None
+) -> NDArray[Any]:
+    """Return the element codes of whole blocks under their scales."""
+    element = fmt.element
+    if _fits_vectors(x, element, fmt.rounding, block):
+        assert isinstance(element, FloatFormat)
+        codes = np.empty(x.shape, dtype=np.uint8)
+        limits = element.limits(fmt.rounding, Overflow.SATURATE)
+        reals, integers = format_parameters(element.layout, limits, 0, wide=False)
+        run = kernels.block_elements(block, str(fmt.rounding), minus is not None, plus.multiply)
+        other = (plus if minus is None else minus).factor
+        factors = (plus.factor.reshape(-1), other.reshape(-1))
+        run(x.reshape(-1), codes.reshape(-1), *factors, reals, integers)
+        return codes
+    return element.encode(_quotients(x, block, plus, minus), fmt.rounding, "saturate")
+
+
+def _quotients(
+    x: NDArray[Any], block: int, plus: Divisors, minus: Divisors | None = None
+) -> NDArray[Any]:
+    """Return scaled values in float32; 0 in blocks that hold NaN or an infinity."""
+    factor = spread(plus.factor, block, x.shape[1])
+    if minus is not None:
+        factor = np.where(np.signbit(x), spread(minus.factor, block, x.shape[1]), factor)
+    with np.errstate(all="ignore"):
+        quotient = x * factor if plus.multiply else x / factor
+    return np.where(np.isfinite(x), quotient, np.float32(0))
+
+
+def _scaled(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
+    """MX with two scales or fixed-point elements, NVFP4, AMXFP4, Four Over Six and IF4."""
+    length = rows.shape[1]
+    x = _padded(rows, block)
+    positive, negative, bad = _extremes(fmt, x, block)
+    largest = np.float32(max(positive.max(), negative.max()))
+    plus = block_scales(fmt, positive, largest)
+    minus = block_scales(fmt, negative, largest) if fmt.signs else None
+    # A finite stand-in keeps the encoder of fixed-point elements away from NaN.
+    clean = x if not bad.any() else np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
+    codes = _encode(fmt, clean, block, plus, minus)
+    scales = plus.codes
+    if fmt.choice is not None:
+        codes, scales = _chosen(fmt, clean, block, codes, positive, largest, plus)
+    parts = Parts(np.ascontiguousarray(codes[:, :length]), scales, bad)
+    if fmt.tensor_range:
+        parts.tensor_scale = tensor_scale(fmt, largest)
+    if minus is not None:
+        parts.negative_scales = minus.codes
+    if bad.any():
+        assert fmt.scale is not None
+        nan = fmt.scale.nan_code or 0
+        for scale_codes in (parts.scales, parts.negative_scales):
+            if scale_codes is not None:
+                scale_codes[bad] = nan
+    return parts
+
+
+def decode_elements(
+    fmt: BlockFormat, codes: NDArray[Any], scales: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return element values times block scale, where ``scales`` is already one per element.
+
+    Under a scale whose sign bit selects the alternative grid (IF4), the sign is not part of the
+    scale and the grid is stretched to the element's largest value, in one rounding to float64.
+    """
+    assert fmt.scale is not None
+    if fmt.alternative is None:
+        return fmt.element.decode(codes) * fmt.scale.decode(scales)
+    sign = fmt.scale.sign_bit
+    values = fmt.element.decode(codes) * fmt.scale.decode(scales & (sign - 1))
+    stretched = fmt.alternative.decode(codes) * fmt.scale.decode(scales & (sign - 1))
+    stretched = stretched * fmt.element.max_value / fmt.alternative.max_value
+    return np.where((scales & sign) != 0, stretched, values)
+
+
+def _chosen(
+    fmt: BlockFormat,
+    x: NDArray[Any],
+    block: int,
+    codes: NDArray[Any],
+    amax: NDArray[Any],
+    largest: np.float32,
+    plus: Divisors,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return, block by block, the codes and scales of the candidate with the smaller error.
+
+    Errors are of the decoded values in float64, summed in the order of the elements; the second
+    candidate needs a strictly smaller one.
+    """
+    if fmt.alternative is None:
+        second = block_scales(fmt, amax, largest, expansion=fmt.expansion)
+        other = _encode(fmt, x, block, second, None)
+        other_scales = second.codes
+    else:
+        assert fmt.scale is not None
+        stretch = np.float32(fmt.alternative.max_value / fmt.element.max_value)
+        with np.errstate(over="ignore"):
+            quotient = _quotients(x, block, plus) * stretch
+        other = fmt.alternative.encode(quotient, fmt.rounding, "saturate")
+        other_scales = plus.codes | plus.codes.dtype.type(fmt.scale.sign_bit)
+    s_t = np.float64(tensor_scale(fmt, largest))
+    better = _errors(fmt, x, block, other, other_scales, s_t) < _errors(
+        fmt, x, block, codes, plus.codes, s_t
+    )
+    chosen = np.where(spread(better, block, x.shape[1]), other, codes)
+    return chosen, np.where(better, other_scales, plus.codes)
+
+
+def _errors(
+    fmt: BlockFormat,
+    x: NDArray[Any],
+    block: int,
+    codes: NDArray[Any],
+    scales: NDArray[Any],
+    s_t: np.float64,
+) -> NDArray[np.float64]:
+    values = decode_elements(fmt, codes, spread(scales, block, x.shape[1])) * s_t
+    deviation = np.abs(values - x).reshape(*scales.shape, block)
+    if fmt.choice == "abs_max":
+        worst: NDArray[np.float64] = deviation.max(axis=-1)
+        return worst
+    terms = deviation * deviation if fmt.choice == "mse" else deviation
+    total = np.zeros(scales.shape)
+    for i in range(block):
+        total += terms[..., i]
+    return total
+
+
+def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
+    """Real scales, LLM-FP4's equations 5 to 9: x L / amax is rounded, half to even of x / step.
+
+    The scale amax / L is rounded once, to float64: the paper's 2^-b~ is a real number. Through a
+    rounded logarithm b~ the largest value could miss itself.
+    """
+    length = x.shape[1]
+    padded = _padded(x, block)
+    amax, _, bad = _extremes(fmt, padded, block)
+    wide = amax.astype(np.float64)
+    # x L is exact in float64, so the quotient falls on a tie only if the exact one does.
+    clean = np.where(spread(bad, block, length), np.float32(0), x).astype(np.float64)
+    quotient = clean * fmt.limit / spread(np.where(wide > 0, wide, 1.0), block, length)
+    codes = encode_by_step(fmt.element, quotient, fmt.rounding)
+    scales = np.where(wide > 0, wide / fmt.limit, 1.0)
+    return Parts(codes, np.where(bad, np.nan, scales), bad)
+
+
+def encode_by_step(
+    element: Format, quotient: NDArray[np.float64], rounding: Rounding
+) -> NDArray[Any]:
+    """Encode with ties half to even of x / step where the rounding is rne.
+
+    That is the even code with mantissa bits. Without, x / step is in [1, 2) and its tie 1.5 goes
+    up to 2; only 0.5 in the lowest row goes down to 0.
+    """
+    powers = isinstance(element, FloatFormat) and element.mantissa_bits == 0
+    if rounding is not Rounding.RNE or not powers:
+        return element.encode(quotient, rounding, "saturate")
+    assert isinstance(element, FloatFormat)
+    codes = element.encode(quotient, "rna", "saturate")
+    lowest = np.abs(quotient) == 2.0 ** (element.exponent_min - 1)
+    zero = np.where(np.signbit(quotient), element.sign_bit, 0)
+    return np.where(lowest, zero, codes).astype(element.dtype)
+
+
+def _zero_point(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
+    """AMXINT: q = round(fl(fl(x / s) + z)), z = -round(fl(min / s)) - 2^(b-1), x^ = (q - z) s."""
+    element, scale = fmt.element, fmt.scale
+    assert isinstance(element, FixedFormat)
+    assert scale is not None
+    length = rows.shape[1]
+    x = _padded(rows, block)
+    values = x.reshape(x.shape[0], -1, block)
+    bad = ~np.isfinite(values).all(axis=-1)
+    values = np.where(bad[..., None], np.float32(0), values)
+    largest = np.maximum(values.max(axis=-1), np.float32(0))
+    smallest = np.minimum(values.min(axis=-1), np.float32(0))
+    scales, step = range_scales(fmt, largest, smallest)
+    lowest = _round_integers(smallest / step, fmt.rounding)
+    zero = np.clip(-lowest + element.min_integer, -ZERO_POINT_LIMIT, ZERO_POINT_LIMIT)
+    with np.errstate(over="ignore"):
+        shifted = values / step[..., None] + zero.astype(np.float32)[..., None]
+    integers = np.clip(
+        _round_integers(shifted, fmt.rounding), element.min_integer, element.max_integer
+    ).astype(np.int64)
+    integers[bad] = 0
+    codes = (integers & ((1 << element.width) - 1)).astype(element.dtype)
+    codes = codes.reshape(x.shape)[:, :length]
+    zero[bad] = 0
+    scales = np.where(bad, scale.nan_code or 0, scales).astype(scale.dtype)
+    return Parts(np.ascontiguousarray(codes), scales, bad, zero_points=zero.astype(np.int32))
+
+
+def _round_integers(values: NDArray[Any], rounding: Rounding) -> NDArray[np.float64]:
+    wide = values.astype(np.float64)
+    if rounding is Rounding.RNE:
+        return np.asarray(np.rint(wide))
+    return np.asarray(np.copysign(np.floor(np.abs(wide) + 0.5), wide))
+
+
+def _razor(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
+    """QRazor: integers of ``base_bits`` by the tensor's absmax, then the top bits of each block.
+
+    The paper keeps the sign and the bits from the leading one of the OR down, and rounds the rest
+    away. Its rounding is read as to nearest, halves away from zero, as a rounder that adds the
+    first dropped bit does; a carry out of the kept bits saturates (int4s: at 7).
+    """
+    element = fmt.element
+    assert isinstance(element, FixedFormat)
+    length = rows.shape[1]
+    x = _padded(rows, block)
+    values = x.reshape(x.shape[0], -1, block)
+    bad = ~np.isfinite(values).all(axis=-1)
+    values = np.where(bad[..., None], np.float32(0), values)
+    top = (1 << (fmt.base_bits - 1)) - 1
+    s_t = np.float32(np.abs(values).max()) / np.float32(top)
+    divisor = np.float64(s_t) if s_t > 0 else np.inf
+    base = np.clip(np.rint(values.astype(np.float64) / divisor), -top, top)
+    union = np.bitwise_or.reduce(np.abs(base).astype(np.int64), axis=-1)
+    length_of_union = np.frexp(union.astype(np.float64))[1]
+    dropped = np.maximum(length_of_union - (element.width - 1), 0)
+    codes = element.encode(np.ldexp(base, -dropped[..., None]), fmt.rounding, "saturate")
+    codes = np.ascontiguousarray(codes.reshape(x.shape)[:, :length])
+    assert fmt.scale is not None
+    scales = dropped.astype(fmt.scale.dtype)
+    return Parts(codes, scales, bad, tensor_scale=s_t)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scale rules: how the scale of a block follows from its values, one float32 operation at a time.
+
+``L`` is the largest element value, ``R`` the range that the tensor scale leaves to block scales
+(E4M3: 448, or 256 in Four Over Six), ``A`` the largest magnitude of the tensor, ``amax`` that of a
+block, ``fl`` one rounding to float32 and ``Q`` the rounding to the scale format (saturating).
+
+    divide      s_t = fl(A / (L R));  s = Q(fl(amax / fl(L s_t)));  y = fl(x / fl(s s_t))
+    reciprocal  s_t = fl(A / (L R));  s = Q(fl(fl(amax / L) / s_t));  y = fl(x fl(fl(1 / s_t) / s))
+    ratio       e = fl(L R / A), s_t = fl(1 / e);  s = Q(fl(c fl(fl(amax / L) e)));
+                y = fl(x fl(1 / fl(s_t s)))        c: 1, or 1.5 where L = 6 is to become 4
+
+``divide`` is NVIDIA ModelOpt's order and, without a tensor scale, AMXFP4's: s = Q(fl(amax / L)),
+y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` that of the Four Over Six repository.
+
+A product s s_t or a reciprocal that leaves float32's range flushes its block to zero: so do tensors
+whose s_t underflows, where the recipes' code divides by zero.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
+
+if TYPE_CHECKING:
+    from fpsim.blocks.block_format import BlockFormat
+
+__all__ = [
+    "POWER_RULES",
+    "RANGE_RULES",
+    "Arithmetic",
+    "Divisors",
+    "ScaleRule",
+    "ZeroScale",
+    "block_scales",
+    "element_exponent",
+    "power_of_two_codes",
+    "range_scales",
+    "tensor_scale",
+]
+
+Floats = NDArray[np.float32]
+F32_MANTISSA = 23
+F32_BIAS = 127
+E8M0_MAX = 254
+#: Scales worked out at a time.
+CHUNK = 1 << 16
+
+
+class ScaleRule(StrEnum):
+    """How the scale follows from a block. m = amax / 2^e is in [1, 2); b is the element's width."""
+
+    FLOOR = "floor"  #: 2^(e - E), E the exponent of the largest element value
+    RCEIL = "rceil"  #: as floor, doubled if m * 2^E > L
+    CEIL = "ceil"  #: as floor, doubled if m > 1
+    EVEN = "even"  #: as floor, doubled if m >= 2 - 2^-(M+1), M the element's mantissa bits
+    ABSMAX = "absmax"  #: amax / L, rounded to the scale format
+    RANGE = "range"  #: (max - min) / (2^b - 1), rounded to the scale format; with a zero point
+    RANGE_FLOOR = "range-floor"  #: 2^floor(log2 of that)
+    RANGE_ROUND = "range-round"  #: 2^round(log2 of that)
+    RAZOR = "razor"  #: bits dropped below the leading one of the OR of all magnitudes
+
+
+POWER_RULES = (ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN)
+RANGE_RULES = (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
+
+
+class ZeroScale(StrEnum):
+    """What a scale that is zero, or rounds to zero, becomes.
+
+    ModelOpt and AMXFP4's code look for zeros before they round the scale. One that underflows then
+    is stored as 0: elements saturate, exact zeros become 0 / 0 = NaN. Here ``one`` covers it too;
+    every value that is a number there, +-6 times 0, is the zero that it means.
+    """
+
+    ONE = "one"  #: 1 (ModelOpt, AMXFP4); the elements round to zero
+    SMALLEST = "smallest"  #: scales are clamped from below: smallest normal (torchao, E8M0)
+    KEEP = "keep"  #: stays zero, with zero elements (Four Over Six)
+
+
+class Arithmetic(StrEnum):
+    """Order of the float32 operations; see the module."""
+
+    DIVIDE = "divide"
+    RECIPROCAL = "reciprocal"
+    RATIO = "ratio"
+
+
+class Divisors(NamedTuple):
+    """Scale codes and the float32 number that divides (or multiplies) the values of each block."""
+
+    codes: NDArray[Any]
+    factor: Floats
+    multiply: bool
+
+
+def element_exponent(element: Format) -> int:
+    """Return floor(log2) of the largest element value."""
+    if isinstance(element, FloatFormat):
+        return element.exponent_max
+    return element.max_integer.bit_length() - 1 + element.lsb
+
+
+def power_of_two_codes(rule: ScaleRule, amax: Floats, element: Format) -> NDArray[np.uint8]:
+    """Return E8M0 codes of a power-of-two rule, from the exponent bits of ``amax``.
+
+    0 (subnormal or zero ``amax`` included as far as the rule gives it) up to 254; float32
+    subnormals are normalised first.
+    """
+    fraction, exponent = np.frexp(amax.astype(np.float64))
+    significand = 2.0 * fraction
+    top = element_exponent(element)
+    if rule is ScaleRule.RCEIL:
+        bump = significand > np.ldexp(element.max_value, -top)
+    elif rule is ScaleRule.CEIL:
+        bump = significand > 1.0
+    elif rule is ScaleRule.EVEN:
+        mantissa = element.mantissa_bits if isinstance(element, FloatFormat) else element.width - 2
+        bump = significand >= 2.0 - 2.0 ** -(mantissa + 1)
+    else:
+        bump = np.zeros(amax.shape, dtype=bool)
+    code = exponent - 1 - top + bump + F32_BIAS
+    return np.where(amax > 0, np.clip(code, 0, E8M0_MAX), 0).astype(np.uint8)
+
+
+def tensor_scale(fmt: BlockFormat, largest: np.float32) -> np.float32:
+    """Return s_t for the largest magnitude of the tensor, 0 if that is 0; 1 without tensor scale.
+
+    The result may underflow to 0, which flushes the tensor.
+    """
+    if not fmt.tensor_range:
+        return np.float32(1)
+    full = np.float32(fmt.limit * fmt.tensor_range)
+    if largest == 0:
+        return np.float32(0)
+    with np.errstate(all="ignore"):
+        if fmt.arithmetic is Arithmetic.RATIO:
+            return np.float32(1) / (full / largest)
+        return largest / full
+
+
+def block_scales(
+    fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float = 1.0
+) -> Divisors:
+    """Return the scales of blocks with largest magnitudes ``amax`` (finite, any shape)."""
+    if amax.size <= CHUNK:
+        return _block_scales(fmt, amax, tensor_largest, expansion)
+    # A dozen passes over arrays that stay in the cache.
+    assert fmt.scale is not None
+    flat = amax.reshape(-1)
+    codes = np.empty(flat.shape, dtype=fmt.scale.dtype)
+    factor = np.empty(flat.shape, dtype=np.float32)
+    multiply = False
+    for start in range(0, flat.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        codes[part], factor[part], multiply = _block_scales(
+            fmt, flat[part], tensor_largest, expansion
+        )
+    return Divisors(codes.reshape(amax.shape), factor.reshape(amax.shape), multiply)
+
+
+def _block_scales(
+    fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float
+) -> Divisors:
+    scale = fmt.scale
+    assert scale is not None
+    if fmt.rule in POWER_RULES:
+        codes = power_of_two_codes(fmt.rule, amax, fmt.element)
+        return Divisors(codes, scale.decode(codes).astype(np.float32), False)
+    top, one = np.float32(fmt.limit), np.float32(1)
+    s_t = tensor_scale(fmt, tensor_largest)
+    with np.errstate(all="ignore"):
+        if fmt.arithmetic is Arithmetic.RATIO:
+            ratio = np.float32(fmt.limit * fmt.tensor_range) / tensor_largest
+            raw = amax / top * ratio * np.float32(expansion)
+        elif fmt.arithmetic is Arithmetic.RECIPROCAL:
+            raw = amax / top / s_t
+        else:
+            raw = amax / (top * s_t)
+        # NaN is 0 / 0 or 0 * inf: amax / L and s_t both underflowed, or both are 0.
+        np.copyto(raw, np.float32(0), where=~(raw > 0))
+        if fmt.zero is ZeroScale.SMALLEST:
+            raw = np.maximum(raw, np.float32(2.0**scale.exponent_min))
+        # An infinite ratio saturates: only its float32 form overflowed.
+        codes = scale.encode(raw, fmt.scale_rounding, "saturate")
+        if fmt.zero is ZeroScale.ONE and not codes.all():
+            codes[codes == 0] = scale.encode(1.0)
+        value = _decode_scales(scale, codes)
+        if fmt.arithmetic is Arithmetic.RECIPROCAL:
+            factor = one / s_t / value
+        elif fmt.arithmetic is Arithmetic.RATIO:
+            factor = one / (s_t * value)
+        else:
+            factor = value * s_t if fmt.tensor_range else value
+    multiply = fmt.arithmetic is not Arithmetic.DIVIDE
+    flush = np.float32(0 if multiply else np.inf)
+    np.copyto(factor, flush, where=~((factor > 0) & (factor < np.inf)))
+    return Divisors(codes, factor, multiply)
+
+
+def range_scales(
+    fmt: BlockFormat, largest: Floats, smallest: Floats
+) -> tuple[NDArray[Any], Floats]:
+    """Return scale codes and values of blocks with extremes ``smallest`` <= 0 <= ``largest``.
+
+    Zero counts as an element, as in AMXFP4's reductions, so it stays exactly representable. A zero
+    scale, and one that rounds to zero, becomes 1.
+    """
+    scale, element = fmt.scale, fmt.element
+    assert scale is not None
+    assert isinstance(element, FixedFormat)
+    with np.errstate(all="ignore"):
+        raw = (largest - smallest) / np.float32((1 << element.width) - 1)
+    if fmt.rule is ScaleRule.RANGE:
+        codes = scale.encode(raw, fmt.scale_rounding, "saturate")
+        codes = np.where(codes == 0, scale.encode(np.ones(1), "rne")[0], codes)
+    else:
+        fraction, exponent = np.frexp(raw.astype(np.float64))
+        up = 2.0 * (2.0 * fraction * fraction) >= 2.0 if fmt.rule is ScaleRule.RANGE_ROUND else 0
+        power = np.where(np.isfinite(raw), exponent - 1 + up + F32_BIAS, E8M0_MAX)
+        codes = np.where(raw > 0, np.clip(power, 0, E8M0_MAX), F32_BIAS).astype(np.uint8)
+    return codes, scale.decode(codes).astype(np.float32)
+
+
+def _decode_scales(scale: FloatFormat, codes: NDArray[Any]) -> Floats:
+    """Decode scale codes through a table where the format is small."""
+    if scale.bits > 8:
+        return scale.decode(codes).astype(np.float32)
+    table = scale.decode(np.arange(1 << scale.bits, dtype=scale.dtype)).astype(np.float32)
+    return np.take(table, codes)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration of LLM-FP4: inputs of every layer from the float model, a search each, one file.
+
+All layers are searched on their own against the float model ("parallel quantization" in the paper).
+The file is rewritten whole after every layer; an interrupted calibration goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.convert import attention_layers, layers_to_convert
+from fpsim.bridge.inputs import Batch, RowPicker, captured_inputs, kept_rows, row_step
+from fpsim.bridge.linear import weight_matrix
+from fpsim.bridge.llmfp4.attention_search import PRODUCTS, recorded_products, search_product
+from fpsim.bridge.llmfp4.calibration import Calibration
+from fpsim.bridge.llmfp4.search import SearchSettings, search_embedding, search_layer
+from fpsim.bridge.product import float_rows
+from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.bridge.transform_plan import fingerprints, layer_transforms
+from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
+
+__all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs", "data_digest"]
+
+#: Loss of a model on a batch, for the Fisher objective.
+Loss = Callable[[nn.Module, Batch], torch.Tensor]
+#: Called with layers done, layers in all, and one line of figures.
+Report = Callable[[int, int, str], None]
+
+
+@runtime_checkable
+class Searched(Protocol):
+    """A recipe whose constants `calibrate` finds."""
+
+    @property
+    def settings(self) -> SearchSettings:
+        """What the search of a layer needs."""
+
+    def description(self) -> dict[str, Any]:
+        """Return the options that decide a calibration, with ``objective`` (l2, fisher) and,
+        where attention is searched too, ``quantize_attention``."""
+
+
+#: Bytes of inputs that are held at a time.
+BUDGET = 1 << 30
+
+
+def calibrate(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    recipe: str | Recipe = "llm-fp4",
+    *,
+    out: str | Path | None = None,
+    tokens: int = 1024,
+    skip: Sequence[str] | None = None,
+    only: Sequence[str] = ("*",),
+    transforms: str | Sequence[str | Transform] = (),
+    loss: Loss | None = None,
+    report: Report | None = None,
+) -> Calibration:
+    """Search the constants of every layer that ``recipe`` would cast, on ``batches``.
+
+    Args:
+        model: a float model in eval mode, not converted.
+        batches: keyword arguments of forward passes.
+        recipe: a recipe that needs calibration, such as ``llm-fp4@4/4/8``.
+        out: a safetensors file, rewritten after each layer; an incomplete one of the same model,
+            data and settings is resumed.
+        tokens: rows of each layer's input to keep, spread evenly over the batches.
+        skip, only: patterns of layers, as in `convert`.
+        transforms: as in `convert`, which must get the same, with the same ``batches``; the search
+            sees weights and inputs as they leave them.
+        loss: for the recipe's objective ``fisher``; default: the model's own, on its own most
+            likely labels.
+        report: called after each layer.
+
+    Raises:
+        FpsimError: a recipe without a search, a converted model, an input with NaN (naming the
+            layer), or a file that belongs to something else or does not end in .safetensors.
+    """
+    chosen = get_recipe(recipe)
+    if not isinstance(chosen, Searched):
+        raise FpsimError(f"recipe: {chosen.name} needs no calibration")
+    settings = chosen.settings
+    if out is not None:
+        Calibration.check_path(out)
+    if tokens < 1:
+        raise FpsimError(f"tokens: {tokens!r} is not a positive number")
+    if not batches:
+        raise FpsimError("batches: none were given")
+    linears, table = layers_to_convert(model, chosen, skip, only)
+    if model.training:
+        raise FpsimError("model: it is in training mode; call model.eval() first")
+    about = {**chosen.description(), "tokens": tokens, "data": data_digest(batches)}
+    given = get_transforms(transforms)
+    if given:
+        about["transforms"] = [repr(transform) for transform in given]
+    changes = layer_transforms(model, linears, given, batches)
+    prints = fingerprints(linears, changes)
+    found = Calibration.start(out, about, prints)
+    attention = (
+        attention_layers(model, chosen, skip, only) if about.get("quantize_attention") else {}
+    )
+    total = len(linears) + len(PRODUCTS) * len(attention) + bool(table)
+    for name, embedding in table.items():
+        if name not in found.embeddings:
+            fmt, bias = search_embedding(
+                float_rows(embedding.weight), chosen.bits.embedding, settings.grid, settings.method
+            )
+            found.embeddings[name] = fmt, bias
+            found.save(out)
+    todo = [name for name in linears if name not in found.layers]
+    if report:
+        report(len(found.layers) + bool(table), total, "")
+    fisher = about["objective"] == "fisher"
+    held = kept_rows(batches, tokens)
+    for group in _groups(linears, todo, held, fisher):
+        part = {name: linears[name] for name in group}
+        inputs = captured_inputs(model, part, batches, tokens)
+        gradients = _gradients(model, part, batches, tokens, loss) if fisher else {}
+        for name in group:
+            weight, rows = _transformed(linears[name], inputs.pop(name), changes[name])
+            found.layers[name] = search_layer(weight, rows, settings, gradients.get(name))
+            found.save(out)
+            if report:
+                report(len(found.layers) + bool(table), total, _figures(name, found))
+    pairs = recorded_products(model, attention, batches) if attention else {}
+    for name in pairs:
+        if name not in found.layers:
+            found.layers[name] = search_product(pairs[name], settings)
+            found.save(out)
+            if report:
+                report(len(found.layers) + bool(table), total, _figures(name, found))
+    found.finish(out)
+    return found
+
+
+def _transformed(
+    layer: nn.Module, rows: NDArray[np.float32], changes: Sequence[LayerTransform]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a layer's weight (N, K) and inputs (T, K) as its transforms leave them."""
+    weight, inputs = weight_matrix(layer).detach(), torch.from_numpy(rows)
+    for change in changes:
+        weight, inputs = change.weight(weight), change.inputs(inputs)
+    return float_rows(weight), float_rows(inputs)
+
+
+def _figures(name: str, found: Calibration) -> str:
+    layer = found.layers[name]
+    formats = [
+        "float" if fmt is None else fmt.name.removesuffix("b0")
+        for fmt in (layer.weight_format, layer.input_format)
+    ]
+    return f"{name}: W {formats[0]}, A {formats[1]}, error {100 * layer.error:.2f} %"
+
+
+def _groups(
+    linears: dict[str, nn.Module], todo: list[str], rows: int, fisher: bool
+) -> Iterator[list[str]]:
+    """Yield layers whose inputs fit the budget together."""
+    group: list[str] = []
+    held = 0
+    for name in todo:
+        outside, inside = weight_matrix(linears[name]).shape
+        size = 4 * rows * (inside + (outside if fisher else 0))
+        if group and held + size > BUDGET:
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += size
+    if group:
+        yield group
+
+
+def _gradients(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    batches: Sequence[Batch],
+    tokens: int,
+    loss: Loss | None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return squared gradients (T, out_features) of the loss by each layer's output.
+
+    Layers that the loss does not depend on, such as an unused pooler, have none.
+    """
+    pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
+
+    def hook(picker: RowPicker) -> Any:
+        def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            output.register_hook(picker.add)  # type: ignore[no-untyped-call]
+
+        return keep
+
+    handles = [layer.register_forward_hook(hook(pickers[n])) for n, layer in layers.items()]
+    try:
+        for batch in batches:
+            with torch.enable_grad():
+                value = (loss or _own_loss)(model, batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            model.zero_grad(set_to_none=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    # Their mean is 1: only ratios matter, and squares of gradients underflow.
+    met = {name: picker for name, picker in pickers.items() if picker.parts}
+    return {name: _normalised(picker.rows()) for name, picker in met.items()}
+
+
+def _normalised(gradient: NDArray[np.float32]) -> NDArray[np.float32]:
+    square = np.square(gradient.astype(np.float64))
+    mean = max(float(square.mean()), 1e-300)
+    return np.asarray(square / mean, dtype=np.float32)
+
+
+def _own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return -log p of the most likely labels, or, without logits, half the squared output."""
+    output = model(**batch)
+    if hasattr(output, "logits"):
+        logits = output.logits.flatten(0, -2).float()
+        return nn.functional.cross_entropy(logits, logits.argmax(-1), reduction="sum")
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden.float().square().sum() / 2
+
+
+def data_digest(batches: Sequence[Batch]) -> str:
+    """Return 16 hexadecimal digits that tell calibration data from others."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name in sorted(batch):
+            tensor = batch[name].detach().cpu().contiguous()
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

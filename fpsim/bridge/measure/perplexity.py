@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perplexity of a causal language model over windows of tokens.
+
+In a window of L tokens the model predicts the last L - 1, each from all before it. Perplexity is
+exp of the mean negative log likelihood, in nats, over the predicted tokens of all windows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fpsim.base.errors import FpsimError
+
+__all__ = ["PerplexityResult", "Progress", "perplexity"]
+
+#: Called with the number of windows done and the number of all, first with 0 done.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PerplexityResult:
+    """What `perplexity` measured.
+
+    ``tokens`` counts the predicted tokens, ``seconds`` is the wall time of the whole measurement,
+    and ``nll`` holds the mean negative log likelihood of each window, in nats. Not-a-number logits
+    make the window and the perplexity NaN.
+    """
+
+    perplexity: float
+    tokens: int
+    seconds: float
+    nll: tuple[float, ...]
+
+
+def perplexity(
+    model: nn.Module, windows: NDArray[np.int64], progress: Progress | None = None
+) -> PerplexityResult:
+    """Measure the perplexity of ``model`` on ``windows``, shape (count, length), one at a time.
+
+    ``model`` is any causal LM of transformers, in eval mode: called with ``input_ids`` of shape
+    (1, length) it returns ``logits`` of shape (1, length, vocabulary).
+    """
+    if model.training:
+        raise FpsimError("the model is in training mode; call model.eval() first")
+    count, length = _shape(windows)
+    nll: list[float] = []
+    started = time.perf_counter()
+    for window in windows:
+        if progress:
+            progress(len(nll), count)
+        nll.append(_mean_nll(model, window))
+    if progress:
+        progress(count, count)
+    seconds = time.perf_counter() - started
+    # Every window predicts as many tokens, so the mean of the means is the pooled mean.
+    mean = math.fsum(nll) / count
+    return PerplexityResult(_exp(mean), count * (length - 1), seconds, tuple(nll))
+
+
+def _shape(windows: NDArray[np.int64]) -> tuple[int, int]:
+    shape = windows.shape
+    if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
+        raise FpsimError(f"windows has shape {shape}, but (count >= 1, length >= 2) is needed")
+    return shape[0], shape[1]
+
+
+@torch.no_grad()
+def _mean_nll(model: nn.Module, window: NDArray[np.int64]) -> float:
+    """Return the mean over the window of -log p(token | tokens before it), in nats."""
+    device = next(model.parameters()).device
+    tokens = torch.as_tensor(window, dtype=torch.long, device=device)
+    logits = model(input_ids=tokens[None], use_cache=False).logits[0, :-1].float()
+    chosen = logits.gather(1, tokens[1:, None]).squeeze(1)
+    # Float32 is enough inside one token's softmax; the sum over tokens is taken in float64.
+    return float((logits.logsumexp(1).double() - chosen.double()).mean())
+
+
+def _exp(mean: float) -> float:
+    try:
+        return math.exp(mean)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation text, its tokens, and the windows that perplexity is measured on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "calibration_windows",
+    "check_windows",
+    "read_text",
+    "tokenize",
+    "topics_text",
+    "windows",
+]
+
+
+def topics_text() -> str:
+    """Return the help topics that every CPython carries, in key order, joined by newlines.
+
+    About 465 000 characters of English prose and code. The topics change from one CPython release
+    to the next, so a figure measured on this text belongs to one Python version: record
+    `platform.python_version`, or the text's hash, beside it.
+    """
+    return "\n".join(topics[key] for key in sorted(topics))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a UTF-8 file, line ends as they are, without a byte-order mark.
+
+    Raises `FpsimError` for a file that is missing, unreadable, not UTF-8, or has no text in it.
+    """
+    file = Path(path).expanduser()
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError as error:
+        raise FpsimError(f"text file {file} does not exist") from error
+    except OSError as error:
+        raise FpsimError(f"text file {file} cannot be read: {error.strerror}") from error
+    try:
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise FpsimError(
+            f"text file {file} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}"
+        ) from error
+    if not text.strip():
+        raise FpsimError(f"text file {file} is empty")
+    return text
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> NDArray[np.int64]:
+    """Return the tokens of ``text``, shape (tokens,), without special tokens such as BOS.
+
+    Windows are cut from the middle of a text, where no BOS would stand either.
+    """
+    # The tokenizer would warn that the whole text is longer than the model's context.
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return np.asarray(ids, dtype=np.int64)
+
+
+def windows(
+    tokens: Sequence[int] | NDArray[np.int64],
+    count: int = 4,
+    length: int = 512,
+    stride: int = 5000,
+) -> NDArray[np.int64]:
+    """Return windows of ``tokens``, shape (count, length); window i starts at token i * stride.
+
+    Raises `FpsimError` when the text is shorter than (count - 1) * stride + length tokens.
+    """
+    check_windows(count, length, stride)
+    needed = (count - 1) * stride + length
+    if len(tokens) < needed:
+        raise FpsimError(
+            f"the text has {len(tokens)} tokens, but {needed} are needed for windows={count} of "
+            f"window={length} tokens with stride={stride}"
+        )
+    flat = np.asarray(tokens, dtype=np.int64)
+    return np.stack([flat[start : start + length] for start in range(0, count * stride, stride)])
+
+
+def calibration_windows(
+    tokens: Sequence[int] | NDArray[np.int64],
+    count: int = 4,
+    length: int = 512,
+    stride: int = 5000,
+) -> NDArray[np.int64]:
+    """Return windows that lie halfway between those of `windows`, shape (count, length).
+
+    Window i starts at token i * stride + stride / 2: the split between calibration and evaluation
+    is fixed, and no token is in both.
+
+    Raises `FpsimError` when the two kinds would overlap, or the text ends before the last one.
+    """
+    start = stride // 2
+    if length > start:
+        raise FpsimError(
+            f"stride is {stride}, but must be at least {2 * length} for calibration windows of "
+            f"{length} tokens between those of the evaluation"
+        )
+    needed = (count - 1) * stride + start + length
+    if len(tokens) < needed:
+        raise FpsimError(
+            f"the text has {len(tokens)} tokens, but {needed} are needed to calibrate between "
+            f"windows={count} of window={length} tokens with stride={stride}"
+        )
+    return windows(tokens[start:], count, length, stride)
+
+
+def check_windows(count: int, length: int, stride: int) -> None:
+    """Raise `FpsimError` for windows that no text has, naming them as the command line does."""
+    for name, value, lowest in (
+        ("windows", count, 1),
+        ("window", length, 2),  # one token to read, one to predict
+        ("stride", stride, 1),
+    ):
+        if value < lowest:
+            raise FpsimError(f"{name} is {value}, but must be at least {lowest}")

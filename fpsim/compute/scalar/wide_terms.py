@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Terms of more than 53 bits as arrays of their parts; see `fpsim.kernels.scalar.wide_terms`.
+
+Terms are (R, T) float64, or (R, T, P) where each has P parts.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.kernels.codec.rounding import mode_constants
+from fpsim.kernels.scalar import fixed_point, limbs
+from fpsim.units.stages import Fixed
+
+__all__ = ["in_a_row", "parts_of", "parts_on_grid", "to_odd"]
+
+Array = NDArray[Any]
+
+
+def parts_of(terms: Array) -> int:
+    """Return how many parts each term has."""
+    return 1 if terms.ndim == 2 else int(terms.shape[2])
+
+
+def in_a_row(terms: Array) -> Array:
+    """Return the parts of all terms side by side, (R, T * P)."""
+    return terms.reshape(len(terms), prod(terms.shape[1:]))
+
+
+def to_odd(terms: Array) -> Array:
+    """Return terms (R, T) rounded to odd, from which every rounding to 51 bits is exact."""
+    if terms.ndim == 2:
+        return terms
+    rows = np.ascontiguousarray(terms.reshape(-1, terms.shape[2]))
+    sums = np.empty(len(rows))
+    # Started with the first part, a sum of zeros keeps their sign.
+    limbs.exact_dots(rows[:, 1:].copy(), np.ones(rows[:, 1:].shape), rows[:, 0].copy(), False, sums)
+    return sums.reshape(terms.shape[:2])
+
+
+def parts_on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
+    """Return finite terms (R, T, P) rounded to multiples of 2^lsb, as P + 1 parts of one sign each.
+
+    What the parts hold above 2^lsb stays; the last part is what rounding adds to its size: 0 or
+    2^lsb. A register that saturates on the way stops at the same end whether it adds one part
+    after the other or all at once, since they have one sign.
+    """
+    unit = np.ldexp(1.0, stage.lsb)
+    fractions = np.fmod(terms, unit)
+    whole = terms - fractions
+    odd = (np.fmod(whole, 2.0 * unit) != 0.0).any(axis=2)
+    # With the last bit above it, which decides ties.
+    last = np.where(odd, np.copysign(unit, terms[:, :, 0]), 0.0)
+    seen = to_odd(np.concatenate([last[..., None], fractions], axis=2))
+    rounded = np.empty(seen.shape)
+    grid = stage.initial.grid(stage.overflow)
+    mode = mode_constants(stage.rounding)
+    fixed_point.round_to_grid(seen, grid, mode, random, stage.random_bits, rounded)
+    return np.concatenate([whole, (rounded - last)[..., None]], axis=2)

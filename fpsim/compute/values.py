@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operand and scale codes as exact float64 numbers with alignment exponents, for the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.compute.operands import DotOperands
+from fpsim.formats.floating import FixedFormat, Format
+from fpsim.kernels.codec.codec import look_up
+from fpsim.kernels.scalar.aligned import NO_EXPONENT
+from fpsim.kernels.scalar.wide_terms import block_parts, product_parts
+from fpsim.units.spec import F64_BITS, MacSpec
+from fpsim.units.stages import Block, NanScale
+
+__all__ = [
+    "Rows",
+    "compact",
+    "decoded",
+    "exponents_of",
+    "result_values",
+    "value_table",
+    "values_of",
+]
+
+Array = NDArray[Any]
+#: Bits of the widest format that gets a table of all of its values.
+MAX_TABLE_BITS = 19
+#: Bits of a 64-bit integer's magnitude that float64 does not hold.
+SPARE_BITS = 11
+
+
+@lru_cache(maxsize=64)
+def value_table(fmt: Format) -> NDArray[np.float64]:
+    """Return the value of every code."""
+    table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
+    table.flags.writeable = False
+    return table
+
+
+def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
+    """Return (indices, table) with ``table[indices]`` the values of codes.
+
+    The table has every code's value; of a wide format only those in use.
+    """
+    if fmt.bits <= MAX_TABLE_BITS:
+        return codes, value_table(fmt)
+    used, indices = np.unique(codes, return_inverse=True)
+    return indices.reshape(codes.shape), fmt.decode(used)
+
+
+def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of codes."""
+    return _entries(*compact(codes, fmt))
+
+
+def decoded(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of many codes; as `Format.decode`, from a table that is kept."""
+    if fmt.bits > MAX_TABLE_BITS:
+        return fmt.decode(codes)
+    return _entries(codes, value_table(fmt))
+
+
+def _entries(codes: Array, table: Array) -> Array:
+    """Return ``table[codes]``."""
+    out = np.empty(codes.shape, dtype=table.dtype)
+    look_up(codes.reshape(-1), table, out.reshape(-1))
+    return out
+
+
+class WideResult(Exception):
+    """A chunk's sum that no float64 holds."""
+
+
+def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the values of a chunk's results, which are terms of another sum.
+
+    Raises:
+        WideResult: an integer of a wide register that float64 does not hold.
+    """
+    values = result_parts(codes, fmt)
+    if values.ndim > codes.ndim:
+        raise WideResult
+    return values
+
+
+def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:
+    """Return the same, with a last axis of their parts where float64 does not hold all of them."""
+    if isinstance(fmt, FixedFormat) and fmt.width > F64_BITS + 1:
+        integers = fmt.integers(codes)
+        sizes = np.where(integers < 0, -integers, integers).view(np.uint64)
+        rest = np.where(sizes >> np.uint64(F64_BITS), sizes & np.uint64((1 << SPARE_BITS) - 1), 0)
+        if rest.any():
+            parts = np.stack([sizes - rest, rest], axis=-1).astype(np.float64)
+            return np.ldexp(np.where(integers[..., None] < 0, -parts, parts), fmt.lsb)
+    return fmt.decode(codes)
+
+
+def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
+    """Return e(x) = max(floor(log2 |x|), emin) of values of a format.
+
+    Zeros and what is not finite get `NO_EXPONENT`: they do not count in an alignment. A fixed-point
+    value has the exponent of the format's largest magnitude.
+    """
+    counts = np.isfinite(values) & (values != 0)
+    if isinstance(fmt, FixedFormat):
+        largest = max(fmt.max_integer, -fmt.min_integer)
+        exponents = np.full(values.shape, largest.bit_length() - 1 + fmt.lsb)
+    else:
+        exponents = np.maximum(np.frexp(np.where(counts, values, 1.0))[1] - 1, fmt.exponent_min)
+    return np.where(counts, exponents, NO_EXPONENT).astype(np.int32)
+
+
+@lru_cache(maxsize=64)
+def exponent_table(fmt: Format) -> NDArray[np.int32]:
+    """Return e(x) of every code."""
+    table = exponents_of(value_table(fmt), fmt)
+    table.flags.writeable = False
+    return table
+
+
+def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
+    """Return the exponents of products: `NO_EXPONENT` where one factor has none."""
+    total = exponents[0].astype(np.int32)
+    for part in exponents[1:]:
+        total = total + part
+    return np.maximum(total, NO_EXPONENT)
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """Codes (R, K) and scale codes (R, K, 1), or (R, K, 2) where there is one per sign, or None."""
+
+    codes: Array
+    scales: Array | None
+    format: Format
+    scale_format: Format
+    split: bool
+
+    @property
+    def signs(self) -> Array:
+        """1 where the sign bit is set."""
+        if not self.format.signed:
+            return np.zeros(self.codes.shape, dtype=np.intp)
+        return (self.codes >> (self.format.bits - 1)).astype(np.intp)
+
+    def element_scales(self) -> NDArray[np.float64] | None:
+        """Return the scale of every element (R, K)."""
+        if self.scales is None:
+            return None
+        codes = self.scales
+        if self.split:
+            codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
+        return _entries(*compact(codes[..., 0], self.scale_format))
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the scaled values (R, K)."""
+        values = _entries(self.codes, value_table(self.format))
+        scales = self.element_scales()
+        return values if scales is None else _times(values, scales)
+
+    def exponents(self) -> NDArray[np.int32]:
+        """Return e(x) + e(scale) of every element (R, K)."""
+        exponents = _entries(self.codes, exponent_table(self.format))
+        scales = self.element_scales()
+        if scales is None:
+            return exponents
+        return sum_exponents(exponents, exponents_of(scales, self.scale_format))
+
+    def cut(self, part: slice) -> _Operand:
+        """Return a part of K."""
+        scales = None if self.scales is None else self.scales[:, part]
+        return replace(self, codes=self.codes[:, part], scales=scales)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R dot products side by side, and parts of them along K."""
+
+    a: _Operand
+    b: _Operand
+    parts: int = 1  #: float64 numbers that make a term; see `fpsim.kernels.scalar.wide_terms`
+
+    @classmethod
+    def of(cls, spec: MacSpec, args: DotOperands) -> Rows:
+        """Return the dot products of checked operands, leading axes flattened."""
+        operands = []
+        for name in ("a", "b"):
+            codes, scales = getattr(args, name), getattr(args, f"{name}_scale")
+            if scales is not None:
+                per_sign = scales if spec.splits(name) else scales[..., None]
+                block = getattr(args, f"{name}_block")
+                spread = np.repeat(per_sign, block, axis=-2)[..., : args.length, :]
+                scales = spread.reshape(-1, args.length, spread.shape[-1])
+            codes = np.ascontiguousarray(codes).reshape(-1, args.length)
+            fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
+            operands.append(_Operand(codes, scales, fmt, scale_format, spec.splits(name)))
+        return cls(operands[0], operands[1], spec.term_parts)
+
+    @property
+    def length(self) -> int:
+        """Products per dot product."""
+        return int(self.a.codes.shape[1])
+
+    def cut(self, start: int, stop: int) -> Rows:
+        """Return the products ``start..stop - 1`` of every dot product."""
+        part = slice(start, stop)
+        return replace(self, a=self.a.cut(part), b=self.b.cut(part))
+
+    def products(self) -> NDArray[np.float64]:
+        """Return the scaled products (R, K), or their parts (R, K, P)."""
+        if self.parts == 1:
+            return _times(self.a.values(), self.b.values())
+        shape = (*self.a.codes.shape, self.parts)
+        return _filled(product_parts, shape, self.a.values(), self.b.values())
+
+    def product_exponents(self) -> NDArray[np.int32]:
+        """Return the products' alignment exponents (R, K)."""
+        return sum_exponents(self.a.exponents(), self.b.exponents())
+
+    def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return scaled block sums and their exponents (R, groups * quadrants).
+
+        Sums of more than 53 bits are their parts (R, groups * quadrants, P).
+        """
+        a, b = self.a, self.b
+        products = _times(*(_entries(x.codes, value_table(x.format)) for x in (a, b)))
+        terms, exponents = [], []
+        for a_sign in (0, 1) if self.a.split else (None,):
+            for b_sign in (0, 1) if self.b.split else (None,):
+                part = products
+                for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
+                    if sign is not None:
+                        part = np.where(operand.signs == sign, part, 0.0)
+                shape = (len(part), -(-self.length // stage.size))
+                scale, exponent = self._block_scale(stage, a_sign, b_sign, shape)
+                dropped = np.isnan(scale) if stage.nan_scale is NanScale.ZERO else None
+                terms.append(self._scaled_sums(part, stage.size, scale, dropped))
+                exponents.append(exponent)
+        order = np.stack(exponents, axis=-1)
+        values = np.stack(terms, axis=2)
+        return values.reshape(len(order), order[0].size, *values.shape[3:]), order.reshape(
+            len(order), -1
+        )
+
+    def _scaled_sums(
+        self, products: Array, size: int, scale: Array, dropped: Array | None
+    ) -> NDArray[np.float64]:
+        """Return the sums of blocks times their scales, or their parts; +0 for what is dropped."""
+        if self.parts == 1:
+            sums = _block_sums(products, size)
+            if dropped is not None:
+                sums, scale = (np.where(dropped, 0.0, x) for x in (sums, scale))
+            return _times(sums, scale)
+        terms = _filled(block_parts, (*scale.shape, self.parts), products, scale, size)
+        return terms if dropped is None else np.where(dropped[..., None], 0.0, terms)
+
+    def _block_scale(
+        self, stage: Block, a_sign: int | None, b_sign: int | None, shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return the product of the two scales of every block, and its exponent."""
+        value = np.ones(shape)
+        exponent = np.zeros(shape, dtype=np.int32)
+        for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
+            if operand.scales is not None:
+                codes = operand.scales[:, :: stage.size, sign or 0]
+                indices, table = compact(codes, operand.scale_format)
+                value = _times(value, table[indices])
+                powers = exponents_of(table, operand.scale_format)[indices]
+                exponent = sum_exponents(exponent, powers)
+        return value, exponent
+
+
+def _filled(kernel: Any, shape: tuple[int, ...], *args: Any) -> NDArray[np.float64]:
+    """Return an array of a shape that a kernel fills."""
+    out = np.empty(shape)
+    kernel(*args, out)
+    return out
+
+
+def _times(x: Array, y: Array) -> NDArray[np.float64]:
+    """Return exact products; zero times infinity is NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x * y)
+
+
+def _block_sums(products: Array, size: int) -> NDArray[np.float64]:
+    """Return the exact sums of blocks of K (R, groups); a zero sum is +0."""
+    rows, length = products.shape
+    groups = -(-length // size)
+    padded = np.zeros((rows, groups * size))
+    padded[:, :length] = products
+    with np.errstate(invalid="ignore"):  # infinities of both signs sum to NaN
+        return np.asarray(padded.reshape(rows, groups, size).sum(axis=-1) + 0.0)

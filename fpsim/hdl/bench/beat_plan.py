@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The beats of a vector: what stands on every port of a design, clock by clock.
+
+A `BeatPlan` is a design and a unit without any data: for every operation the beats that tell it,
+each as pieces of the vector's fields on the design's ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntFlag
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.names import E8M0
+from fpsim.hdl.dut.dut import Beats, Dut, Place, Wires
+from fpsim.hdl.dut.wires import Piece, cut, filled, zeros
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.stream import EXPONENT_BITS, Op
+
+__all__ = ["Beat", "BeatPlan", "LineField", "Mark"]
+
+
+class Mark(IntFlag):
+    """The first digit of a line."""
+
+    ANSWER = 1  #: a result comes for this beat
+    COMPARE = 2  #: and is compared
+    FREE = 4  #: a vector starts here that does not depend on what came before
+    RESET = 8  #: no beat: the design is reset here
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a line holds: pieces per port, the most significant first."""
+
+    marks: Mark
+    ports: Mapping[str, tuple[Piece, ...]]
+
+
+@dataclass(frozen=True)
+class LineField:
+    """A port's digits in a line, ``line[start:stop]``, and what the design must have."""
+
+    port: str
+    width: int
+    exact: bool  #: the port has just these bits; else at least
+    mask: int  #: bits that carry something
+    start: int
+    stop: int
+
+
+class BeatPlan:
+    """The beats of every operation of a design.
+
+    ``beats`` maps a way to apply a vector to its beats: an operation, or ``load+mac`` and
+    ``clear+mac`` for dot products on a design that has no ``dot``.
+
+    Args:
+        k: elements per vector.
+        group: elements per scale; 0: no scales.
+
+    Raises:
+        FpsimError: lengths that do not fill the beats, or places that do not fit their fields.
+    """
+
+    def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
+        self.dut, self.spec, self.k, self.group = dut, spec, k, group
+        self.widths = self._field_widths()
+        self.wires = self._wired()
+        self._check_lengths()
+        self._input_widths: dict[str, tuple[int, bool, int]] = {}
+        beats = {name: self._variant(name) for name in self._variants()}
+        self.beats = {name: self._padded(run) for name, run in beats.items()}
+        self.acc, self._output_widths = self._result()
+        self.inputs, self.outputs = self._line_fields()
+
+    def _variants(self) -> list[str]:
+        """Return the ways to apply a vector that the design has: its operations, and detours."""
+        known = self.dut.known_ops
+        names = [op.name.lower() for op in Op if op.name.lower() in known]
+        if "dot" not in known and "mac" in known:
+            names += [f"{way}+mac" for way in ("load", "clear") if way in known]
+        if not self.dut.carries("c"):
+            names = [n for n in names if n not in ("load", "load+mac")]
+        return names
+
+    def _wired(self) -> dict[str, Wires]:
+        """Return how every field that is carried is coded.
+
+        Raises:
+            FpsimError: one that is coded in two ways.
+        """
+        found: dict[str, Wires] = {}
+        for beats in self.dut.input.beats:
+            for name, wires in beats.fields.items():
+                code = found.setdefault(name, wires)
+                if (code.encoding, code.element_bits, code.signed) != (
+                    wires.encoding, wires.element_bits, wires.signed
+                ):  # fmt: skip
+                    raise FpsimError(f"input.beats: {name} is coded in two ways")
+        found.pop("op", None)
+        assert self.dut.output.acc is not None
+        return found | {"acc": self.dut.output.acc}
+
+    def _field_widths(self) -> dict[str, int]:
+        spec = self.spec
+        return {
+            "a": spec.a.bits, "b": spec.b.bits, "c": spec.initial.bits, "exp": EXPONENT_BITS,
+            "a_scale": spec.a_scale.bits, "b_scale": spec.b_scale.bits, "acc": spec.result.bits,
+        }  # fmt: skip
+
+    def _check_lengths(self) -> None:
+        scaled = [n for n in ("a_scale", "b_scale", "exp") if self.dut.carries(n)]
+        if self.group and not scaled:
+            raise FpsimError(
+                f"group: vectors with a scale per {self.group} elements, "
+                "but no beat carries a_scale, b_scale or exp"
+            )
+        for name in scaled[: not self.group]:
+            if name != "exp":
+                raise FpsimError(f"group: 0, so vectors have no {name}, which a beat carries")
+        if self.group and scaled not in (["exp"], ["a_scale", "b_scale"]):
+            raise FpsimError("input.beats: scales are carried by a_scale and b_scale, or by exp")
+        if self.group and scaled == ["exp"] and not self._has_exponents():
+            raise FpsimError("input.beats: exp carries the sum of E8M0 scales; the unit has others")
+        if self.dut.input.per_group and not self.group:
+            raise FpsimError("input.per: 'group', but the vectors have no scales")
+        span = self.group if self.dut.input.per_group else self.k
+        for beats in self.dut.input.beats:
+            if beats.elements is None:
+                continue
+            if span % beats.elements or self.k % span:
+                raise FpsimError(
+                    f"elements: {beats.elements} per beat do not fill {span} of {self.k} elements"
+                )
+            if self.group and self.group % beats.elements and beats.elements % self.group:
+                raise FpsimError(
+                    f"elements: {beats.elements} per beat cut scales of {self.group} elements"
+                )
+
+    def _has_exponents(self) -> bool:
+        scales = (self.spec.a_scale, self.spec.b_scale)
+        return scales == (E8M0, E8M0) and not any(map(self.spec.splits, "ab"))
+
+    def _variant(self, name: str) -> list[Beat]:
+        first, _, then = name.partition("+")
+        if then:
+            return [*self._vector(first, compared=False), *self._vector(then, free=False)]
+        return self._vector(name)
+
+    def _vector(self, op: str, compared: bool = True, free: bool = True) -> list[Beat]:
+        """Return the beats of one operation."""
+        if self.dut.ops.get(op) == "reset":
+            return [Beat(Mark.RESET, {})]
+        output = self.dut.output
+        layouts = list(self._layouts()) if op in ("mac", "dot") else [self._single(op)]
+        beats = []
+        for i, layout in enumerate(layouts):
+            last = i == len(layouts) - 1
+            marks = Mark(0)
+            if (last or output.every_beat) and op in output.answers:
+                marks |= Mark.ANSWER
+                marks |= Mark.COMPARE if last and compared else Mark(0)
+            if i == 0 and free and op not in ("mac", "idle"):
+                marks |= Mark.FREE
+            told = next((n for n in ("next", "mac") if i and n in self.dut.ops), op)
+            beats.append(Beat(marks, self._ports(*layout, told, i == 0, last)))
+        return beats
+
+    def _layouts(self) -> Iterator[tuple[Beats, int]]:
+        """Yield (layout, first element or first scale code) of every beat."""
+        per_group = self.dut.input.per_group
+        span = self.group if per_group else self.k
+        for low in range(0, self.k, span):
+            for beats in self.dut.input.beats:
+                if beats.elements is not None:
+                    yield from ((beats, low + i) for i in range(0, span, beats.elements))
+                elif beats.scales is None:
+                    yield beats, low
+                else:
+                    codes = max(self._codes(n, low, span)[1] for n in _scales_in(beats))
+                    yield from ((beats, low + i) for i in range(0, codes, beats.scales))
+
+    def _single(self, op: str) -> tuple[Beats, int]:
+        """Return the layout of an operation that takes one beat."""
+        wanted = ("c", "op") if op == "load" else ("op", "a")
+        runs = self.dut.input.beats
+        return next(b for name in wanted for b in runs if name in b.fields), 0
+
+    def _codes(self, name: str, element: int, count: int) -> tuple[int, int]:
+        """Return (first, number) of a field's codes that ``count`` elements have."""
+        if name in "ab":
+            return element, count
+        if name == "c" or not self.group:
+            return 0, 1
+        low, high = element // self.group, (element + count - 1) // self.group
+        per = 1 + (name != "exp" and self.spec.splits(name[0]))
+        return low * per, (high - low + 1) * per
+
+    def _ports(
+        self, beats: Beats, at: int, op: str, first: bool, last: bool
+    ) -> dict[str, tuple[Piece, ...]]:
+        placed: dict[str, list[tuple[int, Piece]]] = {}
+        own = self.dut.input
+        for ties in (own.tie, beats.tie, self._op_ports(op)):
+            for port, value in ties.items():
+                self._place_value(placed, Place(port), value)
+        for mark, on in ((own.first, first), (own.last, last)):
+            if mark is not None:
+                name = mark.removeprefix("!")
+                self._place_value(placed, Place(name), int(on ^ mark.startswith("!")))
+        for name, wires in beats.fields.items():
+            if name == "op":
+                code = self.dut.ops.get(op, 0)
+                self._place_value(placed, wires.places[0], code if isinstance(code, int) else 0)
+                continue
+            try:
+                self._place_wires(
+                    placed, wires, self._runs(name, wires, *self._part(name, beats, at))
+                )
+            except FpsimError as error:
+                raise FpsimError(f"input.beats.{name}: {error}") from None
+        for port, value in self._op_ports(op, zero=True).items():
+            if port not in placed:
+                self._place_value(placed, Place(port), value)
+        return {port: filled(port, pieces) for port, pieces in placed.items()}
+
+    def _part(self, name: str, beats: Beats, at: int) -> tuple[int, int]:
+        span = self.group if self.dut.input.per_group else self.k
+        if beats.elements is not None:
+            return self._codes(name, at, beats.elements)
+        if beats.scales is None or name not in _scales_in(beats):
+            return self._codes(name, at, span)
+        low = at // span * span
+        first, count = self._codes(name, low, span)
+        done = at - low
+        return first + done, min(beats.scales, count - done)
+
+    def _op_ports(self, op: str, zero: bool = False) -> dict[str, int]:
+        """Return the ports that an operation sets, or all that any sets, as 0."""
+        if zero:
+            tables = [v for v in self.dut.ops.values() if isinstance(v, Mapping)]
+            return {port: 0 for table in tables for port in table}
+        value = self.dut.ops.get(op)
+        return dict(value) if isinstance(value, Mapping) else {}
+
+    def _runs(self, name: str, wires: Wires, lane: int, lanes: int) -> list[Piece]:
+        """Return the elements of a beat from the low bits up."""
+        bits = wires.element_bits or self.widths[name]
+        runs = [Piece(bits, name, lane + i) for i in range(lanes)]
+        return runs[::-1] if wires.high_first else runs
+
+    def _place_value(
+        self, placed: dict[str, list[tuple[int, Piece]]], place: Place, value: int
+    ) -> None:
+        width = max(1, value.bit_length()) if place.width is None else place.width
+        if value >> width:
+            raise FpsimError(f"{place.port}: the value {value} has more than {width} bits")
+        self._need(place.port, place.lsb + width, False)
+        placed.setdefault(place.port, []).append((place.lsb, Piece(width, value=value)))
+
+    def _place_wires(
+        self, placed: dict[str, list[tuple[int, Piece]]], wires: Wires, runs: list[Piece]
+    ) -> None:
+        for place, pieces in cut(wires.places, runs):
+            width = sum(piece.width for piece in pieces)
+            self._need(place.port, place.lsb + width, place.width is None)
+            at = place.lsb
+            for piece in pieces:
+                placed.setdefault(place.port, []).append((at, piece))
+                at += piece.width
+
+    def _need(self, port: str, width: int, exact: bool) -> None:
+        """Note the bits that a port must have; a whole port may carry fewer in some beats."""
+        known, was_exact, mask = self._input_widths.get(port, (0, False, 0))
+        self._input_widths[port] = (max(width, known), exact or was_exact, mask)
+
+    def _padded(self, beats: list[Beat]) -> list[Beat]:
+        """Return beats in which every input port has pieces of its full width."""
+        padded = []
+        for beat in beats:
+            ports = {}
+            for port, (width, _, _) in self._input_widths.items():
+                pieces = beat.ports.get(port, ())
+                gap = width - sum(piece.width for piece in pieces)
+                ports[port] = (*zeros(gap), *pieces)
+            padded.append(Beat(beat.marks, ports))
+        return padded
+
+    def _result(self) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[int, bool, int]]]:
+        wires = self.wires["acc"]
+        placed: dict[str, list[tuple[int, Piece]]] = {}
+        widths: dict[str, tuple[int, bool, int]] = {}
+        try:
+            for place, pieces in cut(wires.places, self._runs("acc", wires, 0, 1)):
+                at = place.lsb
+                for piece in pieces:
+                    placed.setdefault(place.port, []).append((at, piece))
+                    at += piece.width
+                width, exact, mask = widths.get(place.port, (0, False, 0))
+                mask |= (1 << at) - (1 << place.lsb)
+                widths[place.port] = (max(width, at), exact or place.width is None, mask)
+            return {port: filled(port, pieces) for port, pieces in placed.items()}, widths
+        except FpsimError as error:
+            raise FpsimError(f"output.acc: {error}") from None
+
+    def _line_fields(self) -> tuple[tuple[LineField, ...], tuple[LineField, ...]]:
+        at = 1
+        parts = []
+        for table in (self._input_widths, self._output_widths):
+            fields = []
+            for port, (width, exact, mask) in table.items():
+                stop = at + -(-width // 4)
+                fields.append(LineField(port, width, exact, mask, at, stop))
+                at = stop
+            parts.append(tuple(fields))
+        return parts[0], parts[1]
+
+
+def _scales_in(beats: Beats) -> list[str]:
+    return [n for n in ("a_scale", "b_scale", "exp") if n in beats.fields]

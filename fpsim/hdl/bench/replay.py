@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay golden vectors through a design: every bit of every result compared.
+
+The expected values come from the vectors alone; the simulator runs in child processes with a time
+limit (`fpsim.hdl.bench.build_dir`) and does nothing but move bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.bench.beat_plan import LineField
+from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, Work
+from fpsim.hdl.bench.serialise import Serialiser
+from fpsim.hdl.bench.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
+from fpsim.hdl.bench.stimulus import BeatWriter, Located, Stimulus, locate, write_stimulus
+from fpsim.hdl.dut.dut import RESET_OP, Dut
+from fpsim.hdl.rtl.parameters import RtlTop
+from fpsim.hdl.rtl.reference import reference_dut
+from fpsim.hdl.verify.vector_source import VectorSource, from_directory
+from fpsim.units.spec import MacSpec
+
+__all__ = [
+    "Mismatch",
+    "Options",
+    "Progress",
+    "ReplayResult",
+    "Simulation",
+    "SimulationFailed",
+    "replay",
+]  # fmt: skip
+
+#: Mismatches that a result shows.
+MAX_MISMATCHES = 10
+#: Mismatches that are looked at to guess the mistake.
+KEPT_MISMATCHES = 1000
+#: A run may take this long, plus the time for its beats at a very slow rate.
+RUN_SECONDS = 60.0
+RUN_CLOCKS_PER_SECOND = 500.0
+#: The field with the result that a vector expects.
+RESULT_FIELD = "acc"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a design is simulated.
+
+    Raises:
+        FpsimError: a share outside 0..0.95, a seed or patience below 0 or 1.
+    """
+
+    waves: bool = False  #: write a waveform
+    stall: float = 0.0  #: share of clocks without a beat, and of clocks that take no result
+    resets: float = 0.0  #: share of vectors before which another one is begun and reset
+    seed: int = 1  #: of stalls and resets
+    patience: int = 2000  #: clocks without any handshake after which a design is given up
+    timeout: float | None = None  #: seconds of simulation; None: generous for the beats
+
+    def __post_init__(self) -> None:
+        for name in ("stall", "resets"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 0.95:
+                raise FpsimError(f"{name}: {value!r} is not a share in 0..0.95")
+        for name, low in (("seed", 0), ("patience", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                raise FpsimError(f"{name}: {value!r} is not an integer of at least {low}")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One vector whose result was not what the vector says."""
+
+    index: int  #: of the vector, from 0
+    line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
+    fields: dict[str, int]  #: the vector's fields by name; element 0 in the low bits
+    expected: str  #: hexadecimal
+    seen: str  #: hexadecimal; ``x`` for a digit with an unknown bit
+    code: int | None = None  #: accumulator code that was seen; None: not all its bits are known
+    wires: dict[str, str] = field(default_factory=dict)  #: bits seen per output port
+    before: int | None = None  #: index of the vector applied before it
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{k} {v:x}" for k, v in self.fields.items() if k != RESULT_FIELD)
+        place = "" if self.line is None else f"line {self.line}; "
+        unknown = [
+            f"{port} bit {len(bits) - 1 - i} is {bit.lower()}"
+            for port, bits in self.wires.items()
+            for i, bit in enumerate(bits)
+            if bit not in "01"
+        ]
+        note = f" ({', '.join(unknown[:8])}{', ...' * (len(unknown) > 8)})" if unknown else ""
+        return (
+            f"vector {self.index} ({place}{values}): "
+            f"expected {self.expected}, seen {self.seen}{note}"
+        )
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replay found."""
+
+    unit: str
+    simulator: str  #: name and version
+    bench: str  #: cocotb or native
+    vectors: int  #: in the set
+    left_out: int  #: of them, that the design cannot be told
+    due: int  #: results that had to be compared
+    compared: int  #: results that were
+    mismatch_count: int
+    mismatches: tuple[Mismatch, ...]  #: the first `MAX_MISMATCHES`
+    beats: int
+    clocks: int
+    resets: int  #: in the middle
+    build_seconds: float  #: 0 when an earlier build was used again
+    run_seconds: float  #: the simulation process from start to end
+    clocks_per_second: float  #: inside the simulation
+    build_dir: Path
+    kept: tuple[Mismatch, ...] = field(default=(), repr=False)  #: the first `KEPT_MISMATCHES`
+
+    @property
+    def passed(self) -> bool:
+        """Every result that was due was compared, there was at least one, and all matched."""
+        return 0 < self.compared == self.due and not self.mismatch_count
+
+    def __str__(self) -> str:
+        if self.compared != self.due:
+            verdict = f"only {self.compared} of {self.due} results compared"
+        else:
+            verdict = f"{self.mismatch_count} mismatches" if self.mismatch_count else "all match"
+        applied = self.vectors - self.left_out
+        note = f" ({self.left_out} more cannot be told to the design)" if self.left_out else ""
+        return f"{self.unit}: {applied} vectors on {self.simulator}, {verdict}{note}"
+
+
+class Simulation:
+    """A design compiled for a simulator, ready to be run with any vectors of its unit."""
+
+    bench = "cocotb"
+
+    def __init__(self, dut: Dut, tool: Simulator, directory: Path, options: Options) -> None:
+        if dut.vhdl != (tool.name in VHDL_SIMULATORS):
+            language = "VHDL" if dut.vhdl else "Verilog"
+            takes = ", ".join(VHDL_SIMULATORS if dut.vhdl else SIMULATORS)
+            raise FpsimError(f"simulator: {tool.name} does not take {language}; allowed: {takes}")
+        self.dut, self.tool, self.options = dut, tool, options
+        self.work = Work(tool, dut, directory, options.waves)
+
+    def build(self, writer: BeatWriter, progress: Progress | None) -> float:
+        """Compile if needed; return the seconds it took."""
+        del writer  # the same for any vectors
+        return self.work.build(progress)
+
+    def play(
+        self, stimulus: Stimulus, writer: BeatWriter, progress: Progress | None
+    ) -> dict[str, Any]:
+        """Run a file of beats and return what the bench found.
+
+        Raises:
+            SimulationFailed: a simulation that crashed, hung, or could not go on.
+        """
+        limit = self.options.timeout
+        if limit is None:
+            limit = RUN_SECONDS + stimulus.beats / RUN_CLOCKS_PER_SECOND
+        result = self._run(stimulus, writer, limit, progress)
+        if result["error"]:
+            done = f" ({result['compared']} of {stimulus.compared} results were compared)"
+            raise SimulationFailed(f"run: {self.tool}: {result['error']}{done}")
+        return result
+
+    def _run(
+        self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
+    ) -> dict[str, Any]:
+        job = _bench_job(self.dut, stimulus, writer, self.options)
+        return self.work.run(job, stimulus.compared, limit, progress)
+
+    @property
+    def waveform(self) -> Path | None:
+        """Where the waveform is, if one was asked for."""
+        if not self.options.waves:
+            return None
+        names = {"verilator": "run/dump.vcd", "ghdl": f"run/{self.dut.top}.ghw"}
+        return self.work.directory / names.get(self.tool.name, f"{self.dut.top}.fst")
+
+
+def replay(
+    spec: MacSpec,
+    vectors_dir: str | Path,
+    simulator: str = "verilator",
+    *,
+    build_dir: str | Path,
+    progress: Progress | None = None,
+    waves: bool = False,
+    top: RtlTop | Dut | None = None,
+    timeout: float | None = None,
+) -> ReplayResult:
+    """Run the vectors in ``vectors_dir`` through a design and return what differed.
+
+    Args:
+        spec: the unit; the vectors must be for an equal one.
+        simulator: ``verilator`` or ``icarus``; ``ghdl`` for VHDL.
+        build_dir: where to compile; an up-to-date build there is used again.
+        progress: called with the stage ("build", "run"), what is done and the total (0: unknown).
+        waves: write a waveform (``run/dump.vcd`` or ``<top>.fst`` in the build directory).
+        top: the design; the reference RTL of ``spec`` if None.
+        timeout: seconds the simulation may take; None: generous for the number of vectors.
+
+    Raises:
+        SimulatorMissing: the simulator is not installed.
+        SimulationFailed: the design does not compile, or the simulation crashed, hung or stuck.
+        FpsimError: vectors that are damaged, empty or for another unit; a unit without RTL.
+    """
+    source = from_directory(vectors_dir)
+    if source.spec != spec:
+        raise FpsimError(
+            f"vectors: {vectors_dir} is for {source.spec.canonical_name}, "
+            f"not for {spec.canonical_name}"
+        )
+    if not source.count:
+        raise FpsimError(f"vectors: {vectors_dir} holds no vectors; nothing would be compared")
+    dut = top if isinstance(top, Dut) else reference_dut(spec, top)
+    writer = Serialiser(dut, spec, source.k, source.group)
+    options = Options(waves=waves, timeout=timeout)
+    simulation = Simulation(dut, find(simulator), Path(build_dir).resolve(), options)
+    return run_source(simulation, source, writer, progress)
+
+
+def run_source(
+    simulation: Simulation,
+    source: VectorSource,
+    writer: BeatWriter,
+    progress: Progress | None = None,
+) -> ReplayResult:
+    """Build the design if needed, run a source's vectors through it, and return what differed."""
+    work = simulation.work
+    stimulus = write_stimulus(source, writer, work.run_dir / "stimulus.hex")
+    build_seconds = simulation.build(writer, progress)
+    started = time.perf_counter()
+    result = simulation.play(stimulus, writer, progress)
+    run_seconds = time.perf_counter() - started
+    rows = result["mismatches"]
+    found = locate(source, writer, (ordinal for ordinal, _ in rows))
+    kept = tuple(_mismatch(source, writer, found[ordinal], seen) for ordinal, seen in rows)
+    return ReplayResult(
+        unit=source.spec.name,
+        simulator=str(simulation.tool),
+        bench=simulation.bench,
+        vectors=source.count,
+        left_out=stimulus.left_out,
+        due=stimulus.compared,
+        compared=result["compared"],
+        mismatch_count=result["mismatch_count"],
+        mismatches=kept[:MAX_MISMATCHES],
+        beats=stimulus.beats,
+        clocks=result["clocks"],
+        resets=result["resets"],
+        build_seconds=build_seconds,
+        run_seconds=run_seconds,
+        clocks_per_second=result["clocks"] / max(result["seconds"], 1e-9),
+        build_dir=work.directory,
+        kept=kept,
+    )
+
+
+def _bench_job(
+    dut: Dut, stimulus: Stimulus, writer: BeatWriter, options: Options
+) -> dict[str, Any]:
+    reset = dut.reset
+    handshakes = (dut.input.valid, dut.output.valid)
+    resets = bool(options.resets) or RESET_OP in dut.ops.values()
+    return {
+        "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
+        "stimulus": str(stimulus.path),
+        "clock": dut.clock,
+        "reset": None if reset is None else vars(reset),
+        "inputs": _ports(writer.inputs),
+        "outputs": _ports(writer.outputs),
+        "in_valid": dut.input.valid,
+        "in_ready": dut.input.ready,
+        "out_valid": dut.output.valid,
+        "out_ready": dut.output.ready,
+        "latency": dut.output.latency,
+        "stall": options.stall,
+        "resets": options.resets if dut.reset else 0.0,
+        "seed": options.seed,
+        "patience": options.patience,
+        "max_mismatches": KEPT_MISMATCHES,
+    }
+
+
+def _ports(fields: Iterable[LineField]) -> list[list[Any]]:
+    return [[f.port, f.width, f.exact, f.mask, f.start, f.stop] for f in fields]
+
+
+def _mismatch(
+    source: VectorSource, writer: BeatWriter, located: Located, seen: dict[str, str]
+) -> Mismatch:
+    fields = {name: _packed(source, name, value) for name, value in located.row.items()}
+    digits = -(-source.spec.result.bits // 4)
+    code = writer.seen_code(seen)
+    shown = _hex("".join(reversed(seen.values()))) if code is None else f"{code:0{digits}x}"
+    expected = f"{fields[RESULT_FIELD]:0{digits}x}"
+    return Mismatch(
+        located.index, source.line_of(located.index), fields, expected, shown, code, seen,
+        located.before,
+    )  # fmt: skip
+
+
+def _packed(source: VectorSource, name: str, value: Any) -> int:
+    """Return a field as one number, element 0 in the low bits."""
+    codes = np.atleast_1d(value).tolist()
+    if len(codes) == 1:
+        return int(codes[0])
+    bits = getattr(source.spec, name).bits
+    return sum(int(code) << (bits * lane) for lane, code in enumerate(codes))
+
+
+def _hex(bits: str) -> str:
+    """Return hexadecimal digits of a bit string; a digit with an X or Z in it is ``x``."""
+    padded = bits.rjust(-(-len(bits) // 4) * 4, "0")
+    digits = (padded[i : i + 4] for i in range(0, len(padded), 4))
+    return "".join(f"{int(d, 2):x}" if set(d) <= {"0", "1"} else "x" for d in digits)

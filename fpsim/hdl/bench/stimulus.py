@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file of beats that a bench plays: written from vectors block by block, of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.bench.beat_plan import LineField
+from fpsim.hdl.verify.vector_source import VectorSource
+from fpsim.vectors.sets.record import Columns
+
+__all__ = ["BeatWriter", "Located", "Stimulus", "locate", "selected", "write_stimulus"]
+
+
+class BeatWriter(Protocol):
+    """What turns vectors into lines: `fpsim.hdl.bench.serialise.Serialiser`, or an adapter."""
+
+    @property
+    def inputs(self) -> tuple[LineField, ...]:
+        """Inputs of the design, as they stand in a line."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[LineField, ...]:
+        """Outputs that are compared."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Bytes of a line with its end."""
+        ...
+
+    def select(self, columns: Columns, synchronous: bool) -> tuple[NDArray[np.bool_], bool]:
+        """Return which vectors to apply, and whether the state agrees after them."""
+        ...
+
+    def compared(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return of which vectors the result is compared."""
+        ...
+
+    def lines(self, columns: Columns) -> NDArray[np.uint8]:
+        """Return the lines (n, length) of vectors."""
+        ...
+
+    def seen_code(self, seen: dict[str, str]) -> int | None:
+        """Return the accumulator code that bits per output port carry; None: not all known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A file of beats."""
+
+    path: Path
+    beats: int  #: lines
+    applied: int  #: vectors that the design is told
+    compared: int  #: results that are compared
+    left_out: int  #: vectors that the design cannot be told
+
+    @property
+    def left_out_text(self) -> str:
+        """Say how many vectors were left out; empty if none."""
+        if not self.left_out:
+            return ""
+        total = self.applied + self.left_out
+        return f"{self.left_out} of {total} vectors left out: the design cannot be told them"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A vector whose result was compared."""
+
+    index: int  #: among the source's
+    row: dict[str, Any]
+    before: int | None  #: index of the vector applied before it
+
+
+def selected(source: VectorSource, writer: BeatWriter) -> Iterator[tuple[NDArray[Any], Columns]]:
+    """Yield (indices, columns) of the vectors that the design can be told."""
+    synchronous = True
+    for start, columns in source.blocks():
+        keep, synchronous = writer.select(columns, synchronous)
+        rows = np.flatnonzero(keep)
+        yield rows + start, {name: column[rows] for name, column in columns.items()}
+
+
+def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stimulus:
+    """Write the beats of a source's vectors and return what was written.
+
+    Raises:
+        FpsimError: no vector that the design can be told, or a file that cannot be written.
+    """
+    beats = applied = compared = 0
+    scratch = path.with_suffix(".tmp")
+    try:
+        with scratch.open("wb") as file:
+            for rows, columns in selected(source, writer):
+                if not rows.size:
+                    continue
+                lines = writer.lines(columns)
+                file.write(lines.tobytes())
+                beats += lines.shape[0]
+                applied += rows.size
+                compared += int(writer.compared(columns).sum())
+        scratch.replace(path)
+    except OSError as error:
+        raise FpsimError(f"stimulus: {path} cannot be written ({error.strerror})") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+    if not compared:
+        raise FpsimError(
+            f"vectors: of {source.count}, {applied} can be told to the design and none has a "
+            "result to compare; nothing would be verified"
+        )
+    return Stimulus(path, beats, applied, compared, source.count - applied)
+
+
+def locate(source: VectorSource, writer: BeatWriter, ordinals: Iterable[int]) -> dict[int, Located]:
+    """Return the vectors behind ordinals of compared results."""
+    wanted = sorted(set(ordinals))
+    found: dict[int, Located] = {}
+    done = 0
+    last: int | None = None
+    for rows, columns in selected(source, writer):
+        places = np.flatnonzero(writer.compared(columns)) if rows.size else rows
+        while wanted and wanted[0] < done + places.size:
+            place = int(places[wanted[0] - done])
+            row = {name: column[place] for name, column in columns.items()}
+            before = int(rows[place - 1]) if place else last
+            found[wanted.pop(0)] = Located(int(rows[place]), row, before)
+        if not wanted:
+            break
+        done += places.size
+        last = int(rows[-1]) if rows.size else last
+    return found

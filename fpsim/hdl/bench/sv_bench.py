@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench without Python in the simulator: generated SystemVerilog, for millions of vectors."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fpsim.base.atomic_files import write_atomic
+from fpsim.hdl.bench.build_dir import Progress, SimulationFailed
+from fpsim.hdl.bench.replay import KEPT_MISMATCHES, Simulation
+from fpsim.hdl.bench.stimulus import BeatWriter, Stimulus
+from fpsim.hdl.bench.testbench import BENCH_TOP, testbench
+from fpsim.hdl.dut.dut import Dut
+
+__all__ = ["NativeSimulation", "build_commands", "write_testbench"]
+
+# What Icarus and Verilator say of a connection to a port that is not there.
+_NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found: '(?P<pin>\w+)'")
+_SHARES = 1 << 16
+_FILE = f"{BENCH_TOP}.sv"
+
+
+def build_commands(
+    simulator: str, dut: Dut, bench: Path, directory: Path, waves: bool
+) -> list[list[str]]:
+    """Return the commands that compile a bench with its design into ``directory``."""
+    sources = [str(path) for path in (*dut.sources, bench)]
+    if simulator == "icarus":
+        command = ["iverilog", "-g2012", "-o", str(directory / "bench.vvp"), "-s", BENCH_TOP]
+        command += [f"-I{path}" for path in dut.include]
+        return [[*command, *_defines(dut), *sources]]
+    command = ["verilator", "--binary", "--timing", "-O3", "-Wno-fatal", "-Wno-lint"]
+    command += ["--top-module", BENCH_TOP, "-Mdir", str(directory / "native"), "-o", "bench"]
+    command += ["-CFLAGS", "-fcoroutines -std=c++20 -O2"]
+    command += ["--trace"] if waves else []
+    command += [f"-I{path}" for path in dut.include]
+    return [[*command, *_defines(dut), *sources]]
+
+
+def run_command(simulator: str, directory: Path) -> list[str]:
+    """Return the command that runs a compiled bench; plusargs follow."""
+    if simulator == "icarus":
+        return ["vvp", "-n", str(directory / "bench.vvp")]
+    return [str(directory / "native" / "bench")]
+
+
+def _defines(dut: Dut) -> list[str]:
+    return [f"-D{k}={v}" if v != "" else f"-D{k}" for k, v in dut.defines.items()]
+
+
+class NativeSimulation(Simulation):
+    """A design compiled with its generated bench."""
+
+    bench = "native"
+
+    def build(self, writer: BeatWriter, progress: Progress | None) -> float:
+        """Write the bench and compile it if needed; return the seconds it took."""
+        text = testbench(self.dut, writer, f"bench of {self.dut.top}")
+        path = write_atomic(self.work.directory / _FILE, text.encode())
+        commands = build_commands(
+            self.tool.name, self.dut, path, self.work.directory, self.options.waves
+        )
+        try:
+            return self.work.build_with(commands, text, progress)
+        except SimulationFailed as failed:
+            missing = _NO_PORT.search(str(failed))
+            if missing is None:
+                raise
+            port = missing["icarus"] or missing["pin"]
+            raise SimulationFailed(f"build: port: {self.dut.top} has no port {port!r}") from None
+
+    def _run(
+        self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
+    ) -> dict[str, Any]:
+        options, result = self.options, self.work.run_dir / "result.txt"
+        result.unlink(missing_ok=True)
+        shares = {"stall": options.stall, "resets": options.resets if self.dut.reset else 0.0}
+        plus = {name: str(round(share * _SHARES)) for name, share in shares.items()}
+        plus |= {"stimulus": str(stimulus.path), "result": str(result), "seed": str(options.seed)}
+        plus |= {"patience": str(options.patience), "keep": str(KEPT_MISMATCHES)}
+        if options.waves:
+            plus["waves"] = str(self.waveform)
+        command = run_command(self.tool.name, self.work.directory)
+        command += [f"+{name}={value}" for name, value in plus.items()]
+        seconds = self.work.run_with(command, stimulus.compared, limit, progress)
+        lines = result.read_text(encoding="utf-8").splitlines() if result.is_file() else []
+        return _parsed(lines, [f.port for f in writer.outputs]) | {"seconds": seconds}
+
+    @property
+    def waveform(self) -> Path | None:
+        """Where the waveform is."""
+        return self.work.run_dir / "dump.vcd" if self.options.waves else None
+
+
+def _parsed(lines: Sequence[str], ports: Sequence[str]) -> dict[str, Any]:
+    """Return what the bench wrote, as the cocotb bench writes it."""
+    if not lines or not lines[-1].startswith("end "):
+        raise SimulationFailed("run: the bench ended without a result: the design stopped it")
+    compared, mismatches, clocks, resets = (int(word) for word in lines[-1].split()[1:])
+    rows = [line.split()[1:] for line in lines if line.startswith("mismatch ")]
+    errors = [line.partition(" ")[2] for line in lines if line.startswith("error ")]
+    states = [f"last seen {line[6:]}" for line in lines if line.startswith("state ")]
+    return {
+        "compared": compared,
+        "mismatch_count": mismatches,
+        "mismatches": [[int(row[0]), dict(zip(ports, row[1:], strict=True))] for row in rows],
+        "clocks": clocks,
+        "resets": resets,
+        "error": "; ".join([*errors[:1], *states[:1]]) or None,
+    }
+
+
+def write_testbench(
+    dut: Dut, writer: BeatWriter, directory: Path, title: str
+) -> tuple[Path, list[str]]:
+    """Write the bench into ``directory``; return its path and the commands that run it."""
+    path = write_atomic(directory / _FILE, testbench(dut, writer, title).encode())
+    commands = []
+    for simulator in ("verilator", "icarus"):
+        build = build_commands(simulator, dut, path, Path(), False)
+        commands += [shlex.join(command) for command in build]
+        commands.append(shlex.join([*run_command(simulator, Path()), "+stimulus=stimulus.hex"]))
+    return path, commands

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Designs that a table of ports cannot describe: a Python class makes their beats.
+
+    class MyAdapter(fpsim.hdl.Adapter):
+        inputs = {"data": 8, "start": 1}           # port: bits
+        outputs = {"sum": 16}
+
+        def beats(self, vector):                   # a list of beats: port: value
+            return [{"data": code, "start": 0} for code in vector["a"]]
+
+        def result(self, vector):                  # what its last beat must answer: port: value
+            return {"sum": vector["acc"]}
+
+An adapter runs before the simulation, so it works with every bench and never slows a clock.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.bench.beat_plan import LineField, Mark
+from fpsim.hdl.bench.serialise import Serialiser
+from fpsim.hdl.bench.stimulus import BeatWriter
+from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.verify.vector_source import VectorSource
+from fpsim.units.spec import MacSpec
+from fpsim.vectors import Op
+from fpsim.vectors.sets.record import Columns
+
+__all__ = ["Adapter", "beat_writer"]
+
+Vector = Mapping[str, Any]
+
+
+class Adapter(ABC):
+    """Beats of a design, one vector at a time; see the module.
+
+    A vector is a dictionary: ``op`` (as `fpsim.vectors.Op`), ``a``, ``b``, ``a_scale``,
+    ``b_scale`` (lists of codes, element 0 first), ``exp``, ``c`` and ``acc`` (codes).
+    """
+
+    #: Ports that beats drive, with their bits. The first beat drives all of them.
+    inputs: ClassVar[Mapping[str, int]] = {}
+    #: Ports that results are compared on, with their bits.
+    outputs: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, spec: MacSpec, k: int, group: int) -> None:
+        self.spec, self.k, self.group = spec, k, group
+
+    def takes(self, vector: Vector) -> bool:
+        """Return whether the design can be told a vector; by default dot products only."""
+        return bool(vector["op"] == Op.DOT)
+
+    @abstractmethod
+    def beats(self, vector: Vector) -> Sequence[Mapping[str, int]]:
+        """Return the beats of a vector, at least one; ports that a beat leaves out are 0."""
+
+    @abstractmethod
+    def result(self, vector: Vector) -> Mapping[str, int]:
+        """Return what the outputs must be after the last beat."""
+
+    def code(self, seen: Mapping[str, int]) -> int:
+        """Return the accumulator code that the outputs carry; by default the first output."""
+        return next(iter(seen.values()))
+
+
+class _AdaptedWriter:
+    """An adapter as what writes lines."""
+
+    def __init__(self, adapter: Adapter, where: str) -> None:
+        self.adapter, self.where = adapter, where
+        at = 1
+        groups: list[tuple[LineField, ...]] = []
+        for ports in (adapter.inputs, adapter.outputs):
+            fields = []
+            for port, width in ports.items():
+                if not isinstance(width, int) or width < 1:
+                    raise FpsimError(f"{where}: port {port} has {width!r} bits, not 1 or more")
+                stop = at + -(-width // 4)
+                fields.append(LineField(port, width, True, (1 << width) - 1, at, stop))
+                at = stop
+            groups.append(tuple(fields))
+        self.inputs, self.outputs = groups
+        if not self.inputs or not self.outputs:
+            raise FpsimError(f"{where}: inputs or outputs names no port")
+        self.length = at + 1
+
+    def select(self, columns: Columns, synchronous: bool) -> tuple[NDArray[np.bool_], bool]:
+        keep = np.array([self.adapter.takes(v) for v in _vectors(columns)], dtype=bool)
+        return keep, synchronous
+
+    def compared(self, columns: Columns) -> NDArray[np.bool_]:
+        return np.ones(columns["op"].size, dtype=bool)
+
+    def lines(self, columns: Columns) -> NDArray[np.uint8]:
+        text = "".join(line for vector in _vectors(columns) for line in self._lines(vector))
+        return np.frombuffer(text.encode(), dtype=np.uint8).reshape(-1, self.length)
+
+    def _lines(self, vector: Vector) -> list[str]:
+        beats = list(self.adapter.beats(vector))
+        if not beats:
+            raise FpsimError(f"{self.where}: a vector has no beats")
+        lines = []
+        for i, beat in enumerate(beats):
+            last = i == len(beats) - 1
+            marks = (Mark.ANSWER | Mark.COMPARE) if last else Mark(0)
+            marks |= Mark.FREE if i == 0 and vector["op"] != Op.MAC else Mark(0)
+            result = self.adapter.result(vector) if last else {}
+            parts = [f"{int(marks):x}", *self._digits(self.inputs, beat)]
+            lines.append("".join([*parts, *self._digits(self.outputs, result), "\n"]))
+        return lines
+
+    def _digits(self, fields: Sequence[LineField], values: Mapping[str, int]) -> list[str]:
+        unknown = set(values) - {f.port for f in fields}
+        if unknown:
+            raise FpsimError(f"{self.where}: {sorted(unknown)[0]!r} is none of its ports")
+        digits = []
+        for f in fields:
+            value = int(values.get(f.port, 0))
+            if not 0 <= value < 1 << f.width:
+                raise FpsimError(f"{self.where}: {f.port} = {value} does not fit {f.width} bits")
+            digits.append(f"{value:0{f.stop - f.start}x}")
+        return digits
+
+    def seen_code(self, seen: dict[str, str]) -> int | None:
+        if not all(set(bits) <= {"0", "1"} for bits in seen.values()):
+            return None
+        return int(self.adapter.code({port: int(bits, 2) for port, bits in seen.items()}))
+
+
+def _vectors(columns: Columns) -> list[dict[str, Any]]:
+    names = list(columns)
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def beat_writer(dut: Dut, source: VectorSource) -> BeatWriter:
+    """Return what writes the beats of a design: its adapter, or the serialiser.
+
+    Raises:
+        FpsimError: an adapter that cannot be loaded, or as `Serialiser`.
+    """
+    if dut.adapter is None:
+        return Serialiser(dut, source.spec, source.k, source.group)
+    kind = _load(dut.adapter, dut.directory)
+    return _AdaptedWriter(kind(source.spec, source.k, source.group), f"adapter: {dut.adapter}")
+
+
+def _load(name: str, directory: Path) -> type[Adapter]:
+    file, _, kind = name.rpartition(":")
+    path = directory / file
+    if not file or not path.is_file():
+        raise FpsimError(f"adapter: {name!r} is not file.py:Class with a file in {directory}")
+    spec = importlib.util.spec_from_file_location(f"fpsim_adapter_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises
+        raise FpsimError(f"adapter: {path} raises {type(error).__name__}: {error}") from error
+    found = getattr(module, kind, None)
+    if not isinstance(found, type) or not issubclass(found, Adapter):
+        raise FpsimError(f"adapter: {path} has no class {kind!r} derived from fpsim.hdl.Adapter")
+    missing = sorted(found.__abstractmethods__)
+    if missing:
+        raise FpsimError(f"adapter: {kind} in {path} does not define {', '.join(missing)}")
+    return found

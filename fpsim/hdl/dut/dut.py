@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A design under test as data: sources, clock, reset, and which port carries which field.
+
+A *vector* of a unit (`fpsim.vectors`) becomes one or more *beats*, one per clock. A beat puts
+fields of the vector on ports: ``op``, ``a``, ``b``, ``c``, ``exp``, ``a_scale``, ``b_scale``. The
+result comes back in field ``acc``. `fpsim.hdl.dut.dut_toml` reads the same from TOML, and describes
+every key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.hdl.dut.encodings import check_encodings
+
+__all__ = [
+    "FIELDS", "OPS", "RESET_OP", "Beats", "Dut", "Input", "Output", "Place", "Reset", "Wires",
+]  # fmt: skip
+
+#: Fields that a beat can carry. `op` is coded by `Dut.ops`.
+FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale")
+#: Operations of a vector, and ``next``: what beats after the first say (default: as mac).
+OPS = ("idle", "clear", "mac", "load", "dot", "next")
+#: An operation done by resetting the design.
+RESET_OP = "reset"
+MAX_BITS = 64
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+_PLACE = re.compile(r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*)(?:\[(?P<high>\d+)(?::(?P<low>\d+))?\])?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bits of a port: ``width`` of them from ``lsb``; None: the whole port."""
+
+    port: str
+    lsb: int = 0
+    width: int | None = None
+
+    @classmethod
+    def parse(cls, text: object, where: str) -> Place:
+        """Return the place that ``port``, ``port[3]`` or ``port[7:4]`` names."""
+        match = _PLACE.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise FpsimError(f"{where}: {text!r} is not a port such as data, data[3] or data[7:4]")
+        if match["high"] is None:
+            return cls(match["port"])
+        high, low = int(match["high"]), int(match["low"] or match["high"])
+        if high < low:
+            raise FpsimError(f"{where}: {text!r} ends below its start; write [{low}:{high}]")
+        return cls(match["port"], low, high - low + 1)
+
+
+@dataclass(frozen=True)
+class Wires:
+    """Where a field's elements stand.
+
+    The elements of a beat are concatenated, then cut into ``places``, both from the low bits up.
+    """
+
+    places: tuple[Place, ...]
+    element_bits: int | None = None  #: wires per element; None: the bits of its code
+    signed: bool = False  #: wider wires repeat the top bit, else they are 0
+    encoding: tuple[str, ...] = ()
+    high_first: bool = False  #: element 0 stands in the high bits
+
+    def __post_init__(self) -> None:
+        if not self.places:
+            raise FpsimError("port: none is given")
+        bits = self.element_bits
+        if bits is not None and (not _is_int(bits) or not 1 <= bits <= MAX_BITS):
+            raise FpsimError(f"element_bits: {bits!r} is not an integer in 1..{MAX_BITS}")
+        object.__setattr__(self, "encoding", check_encodings(self.encoding, "encoding"))
+
+
+@dataclass(frozen=True)
+class Beats:
+    """A run of beats of one layout.
+
+    ``elements`` per beat until the operands are through, or, where it is None, the other fields
+    alone: once, or with ``scales`` codes of each operand per beat until those are through.
+    """
+
+    fields: Mapping[str, Wires]
+    elements: int | None = None
+    scales: int | None = None
+    tie: Mapping[str, int] = field(default_factory=dict)  #: port: value, in these beats
+
+    def __post_init__(self) -> None:
+        check_known(self.fields, FIELDS, "field")
+        for name in ("elements", "scales"):
+            value = getattr(self, name)
+            if value is not None and (not _is_int(value) or value < 1):
+                raise FpsimError(f"{name}: {value!r} is not a positive integer")
+        if self.elements is None and {"a", "b"} & set(self.fields):
+            raise FpsimError("elements: missing; beats with a or b need their number per beat")
+        if self.elements is not None and self.scales is not None:
+            raise FpsimError("scales: not beside elements, which have the scales they need")
+        if self.scales is not None and not {"a_scale", "b_scale"} & set(self.fields):
+            raise FpsimError("scales: given, but no a_scale or b_scale is in these beats")
+
+
+@dataclass(frozen=True)
+class Input:
+    """How a vector goes in. Ports of one bit may be written ``!port``: active low."""
+
+    beats: tuple[Beats, ...]
+    valid: str | None = None  #: output of the bench; None: every clock is a beat
+    ready: str | None = None
+    first: str | None = None  #: marks the first beat of a vector
+    last: str | None = None  #: marks the last one
+    per_group: bool = False  #: the runs of beats repeat for every group of scales
+    tie: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.ready is not None and self.valid is None:
+            raise FpsimError("input.ready: given without input.valid")
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a result comes out.
+
+    With ``valid`` it is there when that port says so, else ``latency`` clock edges after the beat
+    that ends its vector was taken (0: before the edge that takes it).
+    """
+
+    acc: Wires | None  #: None where an adapter says what is expected
+    valid: str | None = None
+    ready: str | None = None
+    latency: int | None = None
+    answers: tuple[str, ...] = OPS[:-1]  #: operations that a result comes for
+    every_beat: bool = False  #: a result comes for every beat; the last of a vector counts
+
+    def __post_init__(self) -> None:
+        if self.latency is not None and (not _is_int(self.latency) or not 0 <= self.latency < 4096):
+            raise FpsimError(f"output.latency: {self.latency!r} is not an integer in 0..4095")
+        if self.valid is not None and self.latency is not None:
+            raise FpsimError("output.latency: not beside output.valid, which says when")
+        if self.ready is not None and self.valid is None:
+            raise FpsimError("output.ready: given without output.valid")
+        check_known(self.answers, OPS[:-1], "output.answers")
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The reset port, held for ``clocks`` clock edges; an asynchronous one acts without them."""
+
+    port: str
+    active_low: bool
+    synchronous: bool = False
+    clocks: int = 2
+
+    def __post_init__(self) -> None:
+        if not _is_int(self.clocks) or not 1 <= self.clocks <= 4096:
+            raise FpsimError(f"reset.clocks: {self.clocks!r} is not an integer in 1..4096")
+
+
+@dataclass(frozen=True)
+class Dut:
+    """A design under test.
+
+    ``ops`` says how the design is told an operation: a code on the field ``op``, values of ports,
+    or `RESET_OP`. Operations that are not in it the design does not have. Empty: the design knows
+    one operation, ``dot``.
+
+    Raises:
+        FpsimError: parts that do not fit together, naming the key.
+    """
+
+    top: str
+    sources: tuple[Path, ...]
+    input: Input
+    output: Output
+    clock: str | None = None  #: None: combinational
+    reset: Reset | None = None
+    ops: Mapping[str, int | Mapping[str, int] | str] = field(default_factory=dict)
+    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    defines: Mapping[str, int | str] = field(default_factory=dict)
+    include: tuple[Path, ...] = ()
+    k: int | None = None  #: elements per vector; None: what the unit does in a step
+    group: int | None = None  #: elements per scale; None: the unit's
+    adapter: str | None = None  #: ``file.py:Class``
+    directory: Path = Path()  #: that ``adapter`` is relative to
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.top, str) or not _NAME.fullmatch(self.top):
+            raise FpsimError(f"top: {self.top!r} is not a module name")
+        check_known(self.ops, OPS, "ops")
+        self._check_fields()
+        if self.clock is None:
+            self._check_combinational()
+        elif self.output.valid is None and self.output.latency is None:
+            raise FpsimError("output: neither valid nor latency says when a result is there")
+        self._check_ops()
+        for name in ("k", "group"):
+            value = getattr(self, name)
+            if value is not None and (not _is_int(value) or value < (name == "k")):
+                raise FpsimError(f"{name}: {value!r} is not a positive integer")
+        if len({path.suffix in VHDL_SUFFIXES for path in self.sources}) > 1:
+            raise FpsimError("sources: Verilog and VHDL together need a simulator of both")
+
+    def _check_fields(self) -> None:
+        made = {"input.beats": self.input.beats, "output.acc": self.output.acc, "ops": self.ops}
+        if self.adapter is not None:
+            for key, value in made.items():
+                if value:
+                    raise FpsimError(f"{key}: not beside an adapter, which makes the beats")
+            return
+        for operand in "ab":
+            if not self.carries(operand):
+                raise FpsimError(f"input.beats: no beat carries {operand}")
+        if self.output.acc is None:
+            raise FpsimError("output.acc: missing")
+
+    def _check_combinational(self) -> None:
+        ports = {"input.valid": self.input.valid, "input.ready": self.input.ready,
+                 "output.valid": self.output.valid, "output.ready": self.output.ready,
+                 "reset": self.reset, "output.latency": self.output.latency}  # fmt: skip
+        given = [name for name, value in ports.items() if value is not None]
+        if given:
+            raise FpsimError(f"{given[0]}: needs a clock, and the table [clock] is missing")
+
+    def _check_ops(self) -> None:
+        coded = any("op" in beats.fields for beats in self.input.beats)
+        for name, value in self.ops.items():
+            if isinstance(value, str):
+                if value != RESET_OP:
+                    raise FpsimError(
+                        f"ops.{name}: {value!r} is not a code, a table of ports or 'reset'"
+                    )
+                if self.reset is None:
+                    raise FpsimError(f"ops.{name}: 'reset', and the table [reset] is missing")
+                if name != "clear":
+                    raise FpsimError(f"ops.{name}: 'reset' clears; it can be ops.clear alone")
+            elif isinstance(value, Mapping):
+                check_values(value, f"ops.{name}")
+            elif not _is_int(value) or value < 0:
+                raise FpsimError(f"ops.{name}: {value!r} is not a code of at least 0")
+            elif not coded:
+                raise FpsimError(f"ops.{name}: a code, and no beat carries the field op")
+        if coded and not any(_is_int(value) for value in self.ops.values()):
+            raise FpsimError("ops: a beat carries the field op, and no operation has a code")
+        if self.clock is None and set(self.ops) - {"dot", "next"}:
+            raise FpsimError("ops: a combinational design has no state; allowed: dot")
+
+    @property
+    def vhdl(self) -> bool:
+        """Whether the sources are VHDL."""
+        return bool(self.sources) and self.sources[0].suffix in VHDL_SUFFIXES
+
+    @property
+    def known_ops(self) -> frozenset[str]:
+        """Operations that the design has."""
+        return frozenset(self.ops) - {"next"} if self.ops else frozenset({"dot"})
+
+    def carries(self, name: str) -> bool:
+        """Whether a port carries a field."""
+        return any(name in beats.fields for beats in self.input.beats)
+
+
+VHDL_SUFFIXES = frozenset({".vhd", ".vhdl"})
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_known(names: Iterable[Any], known: Iterable[str], where: str) -> None:
+    """Refuse the first name that is not known, with the nearest that is."""
+    allowed = list(known)
+    for name in names:
+        if name not in allowed:
+            raise FpsimError(
+                f"{where}: {name!r} is not one of {', '.join(allowed)}{nearest(str(name), allowed)}"
+            )
+
+
+def check_values(table: Mapping[str, Any], where: str) -> None:
+    """Refuse a table of ports and values with a name or value that is none."""
+    for port, value in table.items():
+        if not _NAME.fullmatch(port):
+            raise FpsimError(f"{where}: {port!r} is not a port name")
+        if not _is_int(value) or value < 0:
+            raise FpsimError(f"{where}.{port}: {value!r} is not an integer of at least 0")

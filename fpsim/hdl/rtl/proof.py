@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Combinational leaves of the RTL proved equal to the model: a table from the oracle, and SAT.
+
+A proof covers every input of a netlist. The table holds, for every input, what `fpsim.oracle` says
+the outputs mean; outputs that mean nothing there are free. Decoding and products are compared in
+the numbers' own terms: e(x) = max(floor(log2 |x|), emin) and the significand x / 2^e(x).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby, product
+from pathlib import Path
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.hdl.rtl import yosys
+from fpsim.hdl.rtl.parameters import sources_of
+from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, rounding
+from fpsim.oracle import Number, decode, encode
+from fpsim.oracle.numbers import multiply, two_to
+from fpsim.oracle.terms import exponent_of
+
+__all__ = ["Leaf", "decoder", "multiplier", "prove", "rounder"]
+
+#: The outputs that a row of the table prescribes: name, value; the others are free.
+Row = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A module with its parameters, and what it must give for every input."""
+
+    module: str
+    parameters: dict[str, int]
+    inputs: dict[str, int]  #: bits by port; the first is the highest part of a row's key
+    outputs: dict[str, int]
+    rows: dict[int, Row]  #: by key, all inputs concatenated; inputs without a row are free
+    tied: tuple[str, ...] = ()  #: inputs that are 0
+
+
+def prove(leaf: Leaf, directory: Path | None = None, sources: tuple[Path, ...] = ()) -> None:
+    """Prove that a leaf gives what its table says for every input.
+
+    Args:
+        leaf: what is to be proved.
+        directory: where Yosys works; a scratch directory if None.
+        sources: other sources than the reference ones.
+
+    Raises:
+        YosysMissing: no Yosys.
+        FpsimError: it does not; with an input for which it does not.
+    """
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="fpsim-proof-") as scratch:
+            return prove(leaf, Path(scratch), sources)
+    sources = sources or sources_of(leaf.module)
+    script = [
+        f"read_verilog -sv -defer {' '.join(path.name for path in sources)} harness.sv",
+        "hierarchy -check -top harness",
+        "proc -norom",
+        "flatten",
+        "opt -full",
+        "sat -prove ok 1 -show key -verify-no-timeout",
+    ]
+    try:
+        yosys.run(script, sources, directory, {"harness.sv": _harness(leaf)})
+    except FpsimError as error:
+        log = (directory / yosys.LOG).read_text(encoding="utf-8")
+        shown = [line.split() for line in log.splitlines() if line.strip().startswith("\\key ")]
+        if not shown:
+            raise
+        key = _inputs(leaf, shown[0][1])
+        raise FpsimError(f"proof: {leaf.module} is wrong for {key}") from error
+    return None
+
+
+def decoder(name: str, fmt: Format) -> Leaf:
+    """Return ``fp_decode`` of a signed operand format."""
+    layout = {key[2:]: value for key, value in operand(name, fmt).items()}
+    bits = layout["EXP"] + layout["MAN"] + 1
+    exponent_bits = 12
+    rows = {}
+    for code in range(1 << bits):
+        number = decode(code, fmt)
+        rows[code] = _number_row(number, exponent_of(number, fmt), layout["MAN"])
+    outputs = _number_outputs(exponent_bits, layout["MAN"] + 1)
+    return Leaf("fp_decode", layout | {"EXP_W": exponent_bits}, {"code_i": bits}, outputs, rows)
+
+
+def multiplier(a: Format, b: Format) -> Leaf:
+    """Return ``fp_product`` of two signed operand formats, without a run-time exponent."""
+    parameters = operand("a", a) | operand("b", b)
+    exponent_bits = 12
+    fraction_bits = parameters["A_MAN"] + parameters["B_MAN"]
+    rows = {}
+    for x, y in product(range(1 << a.bits), range(1 << b.bits)):
+        p, q = decode(x, a), decode(y, b)
+        value = multiply(p, q)
+        exponents = exponent_of(p, a), exponent_of(q, b)
+        e = None if None in exponents else sum(e for e in exponents if e is not None) + 1
+        rows[x << b.bits | y] = _number_row(value, e, fraction_bits + 1)
+    inputs = {"a_i": a.bits, "b_i": b.bits}
+    outputs = _number_outputs(exponent_bits, fraction_bits + 2)
+    parameters |= {"SCALE_W": 0, "EXP_W": exponent_bits}
+    return Leaf("fp_product", parameters, inputs, outputs, rows, tied=("exp_i",))
+
+
+def rounder(fmt: FloatFormat, mode: Rounding, overflow: Overflow, outward: bool = False) -> Leaf:
+    """Return ``fp_round_pack`` into a format: every normalised significand and exponent, and zero.
+
+    ``outward``: as tensor cores have overflow (`fpsim.units.stages.aligned`).
+    """
+    layout = {key[4:]: value for key, value in accumulator(fmt).items()}
+    significand_bits = fmt.mantissa_bits + 4
+    low, high = fmt.exponent_min - significand_bits, fmt.exponent_max + 2
+    exponent_bits = max(fmt.exponent_bits + 1, _signed_bits(low, high))
+    parameters = layout | {
+        "ROUNDING": rounding(mode),
+        "OVERFLOW": OVERFLOW_CODES[overflow],
+        "OUTWARD": int(outward),
+        "EXP_W": exponent_bits,
+        "SIG_W": significand_bits,
+    }
+    rows: dict[int, Row] = {}
+    half = 1 << (exponent_bits - 1)
+    top = 1 << (significand_bits - 1)
+    for negative, exponent in product((False, True), range(-half, half)):
+        head = (negative << exponent_bits | exponent % (2 * half)) << significand_bits
+        for significand in (0, *range(top, 2 * top)):
+            magnitude = significand * two_to(exponent - significand_bits + 1)
+            code = encode(Number(negative, magnitude), fmt, mode, overflow, ieee=not outward)
+            rows[(head | significand) << 2] = {"code_o": code}
+    if fmt.nan_code is not None:
+        for exponent, significand in product((0, half - 1), (0, top)):
+            for negative in (False, True):
+                head = (negative << exponent_bits | exponent) << significand_bits | significand
+                infinity = encode(Number(negative, None, infinite=True), fmt, mode, overflow)
+                rows[head << 2 | 2] = {"code_o": infinity}
+                rows[head << 2 | 1] = {"code_o": fmt.nan_code}
+    inputs = {"sign_i": 1, "exponent_i": exponent_bits, "significand_i": significand_bits,
+              "inf_i": 1, "nan_i": 1}  # fmt: skip
+    return Leaf("fp_round_pack", parameters, inputs, {"code_o": fmt.bits}, rows)
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def _number_outputs(exponent_bits: int, significand_bits: int) -> dict[str, int]:
+    return {"sign_o": 1, "exponent_o": exponent_bits, "significand_o": significand_bits,
+            "inf_o": 1, "nan_o": 1}  # fmt: skip
+
+
+def _number_row(number: Number, exponent: int | None, fraction_bits: int) -> Row:
+    """Return what the outputs must say of a number with ``exponent`` for its significand's top."""
+    row = {"inf_o": int(number.infinite), "nan_o": int(number.is_nan)}
+    if number.is_nan:
+        return row
+    row["sign_o"] = int(number.negative)
+    if number.magnitude is None:
+        return row
+    if not number.magnitude:
+        return row | {"significand_o": 0}
+    assert exponent is not None
+    significand = number.magnitude / two_to(exponent - fraction_bits)
+    assert significand.denominator == 1
+    return row | {"exponent_o": exponent, "significand_o": int(significand)}
+
+
+def _signed_bits(low: int, high: int) -> int:
+    return max((-low - 1).bit_length(), high.bit_length()) + 1
+
+
+def _harness(leaf: Leaf) -> str:
+    """Return a module whose ``ok`` says that the leaf gives what the table says."""
+    key_bits = sum(leaf.inputs.values())
+    out_bits = sum(leaf.outputs.values())
+    ports = [f".{name}({text})" for name, text in _slices(leaf.inputs, "key").items()]
+    ports += [f".{name}({text})" for name, text in _slices(leaf.outputs, "seen").items()]
+    ports += [f".{name}(1'b0)" for name in leaf.tied]
+    settings = ", ".join(f".{name}({value})" for name, value in leaf.parameters.items())
+    lines = [
+        f"module harness(input logic [{key_bits - 1}:0] key, output logic ok);",
+        f"  logic [{out_bits - 1}:0] seen, want, care;",
+        f"  {leaf.module} #({settings}) u_leaf ({', '.join(ports)});",
+        "  always_comb begin",
+        f"    want = {out_bits}'d0; care = {out_bits}'d0;",
+    ]
+    # A case within a case: Yosys' stack is too small for thousands of branches side by side.
+    low_bits = key_bits // 2
+    lines.append(f"    case (key >> {low_bits})")
+    for high, rows in groupby(sorted(leaf.rows.items()), lambda row: row[0] >> low_bits):
+        lines.append(f"      {high}: case (key[{low_bits - 1}:0])")
+        lines += [_branch(leaf, key % (1 << low_bits), row) for key, row in rows]
+        lines.append("        default: ;\n      endcase")
+    lines += ["      default: ;", "    endcase", "  end"]
+    return "\n".join([*lines, "  assign ok = ((seen ^ want) & care) == 0;", "endmodule", ""])
+
+
+def _branch(leaf: Leaf, key: int, row: Row) -> str:
+    want = care = 0
+    for name, width in leaf.outputs.items():
+        mask = (1 << width) - 1
+        want = want << width | (row.get(name, 0) & mask)
+        care = care << width | (mask if name in row else 0)
+    bits = sum(leaf.outputs.values())
+    return f"        {key}: begin want = {bits}'d{want}; care = {bits}'d{care}; end"
+
+
+def _slices(widths: Mapping[str, int], vector: str) -> dict[str, str]:
+    """Return the part of a vector that each port is, the first port in the high bits."""
+    slices = {}
+    low = sum(widths.values())
+    for name, width in widths.items():
+        low -= width
+        slices[name] = f"{vector}[{low + width - 1}:{low}]"
+    return slices
+
+
+def _inputs(leaf: Leaf, key: str) -> str:
+    low = sum(leaf.inputs.values())
+    texts = []
+    for name, width in leaf.inputs.items():
+        low -= width
+        texts.append(f"{name} = {int(key) >> low & ((1 << width) - 1):#x}")
+    return ", ".join(texts)

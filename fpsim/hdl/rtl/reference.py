@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference RTL as a design under test: its port convention, in one place.
+
+Ports of a top, of which it may leave some out:
+
+    clk_i, rst_ni               rising edge; asynchronous reset, active low
+    valid_i, ready_o, last_i    a beat is taken, and ends its vector
+    op_i                        the codes of the vector files; beats after the first say mac
+    a_i, b_i                    packed lanes of one beat, element 0 low
+    a_scale_i, b_scale_i        packed scale codes of the beat; or exp_i, their exponent
+    c_i                         the code that load and dot take
+    valid_o, ready_i, acc_o     results in order; without valid_o one clock after the beat
+"""
+
+from __future__ import annotations
+
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
+from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.files.formats import OPS
+
+__all__ = ["reference_dut"]
+
+#: Operations of tops whose op_i has two bits.
+_SHORT_OPS = ("idle", "clear", "mac", "load")
+
+
+def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
+    """Return the reference RTL of a unit, or another top with its ports, as a design under test.
+
+    Raises:
+        FpsimError: a unit that the RTL does not implement, or a top without a port that it needs.
+    """
+    top = top or rtl_top(spec)
+    for port in ("a_i", "b_i", "op_i"):
+        if port not in top.inputs:
+            raise FpsimError(f"field {port.removesuffix('_i')}: {top.name} has no port {port}")
+    lanes = top.inputs["a_i"] // spec.a.bits
+    carried = ("op", "a", "b", "exp", "a_scale", "b_scale", "c")
+    fields = {n: Wires((Place(f"{n}_i"),)) for n in carried if f"{n}_i" in top.inputs}
+    streams = "valid_o" in top.outputs
+    ops = {n: code for n, code in OPS.items() if top.inputs["op_i"] > 2 or n in _SHORT_OPS}
+    return Dut(
+        top=top.name,
+        sources=top.sources,
+        parameters=top.parameters,
+        clock=top.clock,
+        reset=Reset(top.reset, active_low=True),
+        input=Input(
+            (Beats(fields, elements=lanes),),
+            valid="valid_i" if "valid_i" in top.inputs else None,
+            ready="ready_o" if "ready_o" in top.outputs else None,
+            last="last_i" if "last_i" in top.inputs else None,
+        ),
+        output=Output(
+            Wires((Place("acc_o"),)),
+            valid="valid_o" if streams else None,
+            ready="ready_i" if "ready_i" in top.inputs else None,
+            latency=None if streams else 1,
+        ),
+        ops=ops,
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Formats and modes as parameters of the reference SystemVerilog: the codes of ``fpsim_pkg.sv``.
+
+A format, rounding or policy that the RTL does not have is refused with its field and what is
+allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
+from fpsim.formats.rounding import Overflow, Rounding
+
+__all__ = [
+    "OVERFLOW_CODES",
+    "accumulator",
+    "operand",
+    "parameter_text",
+    "refusal",
+    "rounding",
+    "scale",
+]
+
+MAX_ACC_EXPONENT_BITS = 8
+
+ROUNDING_CODES = {
+    Rounding.RNE: 0,
+    Rounding.RNA: 1,
+    Rounding.RTZ: 2,
+    Rounding.RUP: 3,
+    Rounding.RDN: 4,
+    Rounding.RTO: 5,
+}
+OVERFLOW_CODES = {Overflow.SATURATE: 0, Overflow.INF: 1, Overflow.NAN: 2, Overflow.WRAP: 3}
+SPECIALS_CODES = {
+    (NanCodes.NONE, False): 0,
+    (NanCodes.IEEE, True): 1,
+    (NanCodes.TOP, False): 2,
+    (NanCodes.NEGATIVE_ZERO, False): 3,
+}
+SUBNORMALS_CODES = {Subnormals.GRADUAL: 0, Subnormals.FLUSH: 1, Subnormals.NONE: 2}
+
+#: The package's names of those codes, by the end of the parameter's name.
+_NAMES = {
+    "SUBNORMALS": {code: f"SUBNORMALS_{kind.name}" for kind, code in SUBNORMALS_CODES.items()},
+    "SPECIALS": dict(enumerate(f"SPECIALS_{kind}" for kind in ("NONE", "IEEE", "TOP", "ZERO"))),
+    "OVERFLOW": {code: f"OVERFLOW_{policy.name}" for policy, code in OVERFLOW_CODES.items()},
+    "ROUNDING": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
+    "ALIGN": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
+}
+
+Key = TypeVar("Key")
+
+
+def parameter_text(name: str, value: int) -> str:
+    """Return a parameter's value in SystemVerilog: the package's name of a code, or the number."""
+    for end, names in _NAMES.items():
+        if name.endswith(end):
+            return f"fpsim_pkg::{names[value]}"
+    return str(value)
+
+
+def refusal(where: str, value: object, allowed: str) -> FpsimError:
+    """Return the error for a setting that the RTL does not have."""
+    return FpsimError(f"{where}: {value} has no reference RTL; allowed: {allowed}")
+
+
+def rounding(mode: Rounding, where: str = "accumulate.rounding") -> int:
+    """Return the code of a rounding mode."""
+    return _code(ROUNDING_CODES, mode, where, repr(str(mode)), ", ".join(ROUNDING_CODES))
+
+
+def operand(name: str, fmt: Format) -> dict[str, int]:
+    """Return the parameters of operand ``a`` or ``b``: a signed float or integer format."""
+    where, prefix = f"operands.{name}", name.upper()
+    if isinstance(fmt, FixedFormat):
+        if not fmt.signed:
+            raise refusal(where, fmt.name, "signed formats")
+        return {
+            f"{prefix}_EXP": 0,
+            f"{prefix}_MAN": fmt.width - 1,
+            f"{prefix}_BIAS": -fmt.lsb,
+            f"{prefix}_SPECIALS": 0,
+            f"{prefix}_SUBNORMALS": 0,
+        }
+    if not fmt.signed or not fmt.exponent_bits:
+        raise refusal(where, fmt.name, "signed formats with an exponent field, and integers")
+    return _float(prefix, fmt, where)
+
+
+def scale(name: str, fmt: Format) -> dict[str, int]:
+    """Return the parameters of the scales of operand ``a`` or ``b``."""
+    where, prefix = f"operands.{name}_scale", f"S{name.upper()}"
+    if not isinstance(fmt, FloatFormat) or not fmt.exponent_bits:
+        raise refusal(where, fmt.name, "floating-point formats with an exponent field")
+    return {f"{prefix}_SIGNED": int(fmt.signed)} | _float(prefix, fmt, where)
+
+
+def accumulator(fmt: FloatFormat, where: str = "accumulate.format") -> dict[str, int]:
+    """Return the parameters of a floating-point accumulator."""
+    if not 1 <= fmt.exponent_bits <= MAX_ACC_EXPONENT_BITS:
+        raise refusal(where, fmt.name, f"1..{MAX_ACC_EXPONENT_BITS} exponent bits")
+    if fmt.subnormals is not Subnormals.GRADUAL:
+        raise refusal(where, fmt.name, "gradual subnormals")
+    if SPECIALS_CODES.get((fmt.nan, fmt.infinity), 3) == 3:
+        allowed = (
+            "no special codes (suffix f), IEEE 754's (i), or NaN where all magnitude bits are "
+            "one (fn)"
+        )
+        raise refusal(where, fmt.name, allowed)
+    layout = _float("ACC", fmt, where)
+    del layout["ACC_SUBNORMALS"]
+    return layout
+
+
+def _float(prefix: str, fmt: FloatFormat, where: str) -> dict[str, int]:
+    allowed = "IEEE 754's special codes, NaN with all magnitude bits one or at -0, or none"
+    return {
+        f"{prefix}_EXP": fmt.exponent_bits,
+        f"{prefix}_MAN": fmt.mantissa_bits,
+        f"{prefix}_BIAS": fmt.bias,
+        f"{prefix}_SPECIALS": _code(
+            SPECIALS_CODES, (fmt.nan, fmt.infinity), where, fmt.name, allowed
+        ),
+        f"{prefix}_SUBNORMALS": SUBNORMALS_CODES[fmt.subnormals],
+    }
+
+
+def _code(table: Mapping[Key, int], key: Key, where: str, value: str, allowed: str) -> int:
+    if key not in table:
+        raise refusal(where, value, allowed)
+    return table[key]

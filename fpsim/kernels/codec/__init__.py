@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numba loops between values and codes, and between codes and packed bits."""

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes from and to float64, for any floating-point layout of up to 32 bits.
+
+A layout is the tuple `Layout`; a magnitude code counts the non-negative values upward from code 0,
+so rounding carries into the exponent by itself and "too large" is one comparison.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.rounding import round_significand
+
+__all__ = [
+    "Layout",
+    "Limits",
+    "decode_array",
+    "decode_magnitude",
+    "encode_array",
+    "encode_value",
+    "look_up",
+]
+
+F64_MANTISSA = 52
+F64_BIAS = 1023
+#: Shifts are capped here; what lies below is kept as one sticky bit.
+MAX_SHIFT = 62
+
+
+class Layout(NamedTuple):
+    """Where the values of a format lie; see `fpsim.formats.floating.FloatFormat.layout`."""
+
+    mantissa_bits: int
+    exponent_min: int  #: exponent of the lowest row of codes
+    hidden_row: (
+        int  #: 0: row 0 is subnormal; 1: row 0 has the implicit one (no zero); 2: reads as 0
+    )
+    max_code: int  #: largest finite magnitude code
+    inf_code: int  #: magnitude code of infinity, -1 if there is none
+    sign_bit: int  #: weight of the sign bit in a code, 0 if unsigned
+    negative_zero: int  #: 1 if the sign bit alone is -0, 0 if that code is no zero
+
+
+class Limits(NamedTuple):
+    """Whole codes for results the format cannot hold; -1 where the input is an error."""
+
+    over_positive: int
+    over_negative: int
+    inf_positive: int
+    inf_negative: int
+    nan: int
+
+
+@njit
+def decode_magnitude(code, layout):
+    """Return (significand, exponent) with value = significand * 2^exponent of a finite code."""
+    m = layout.mantissa_bits
+    row = code >> m
+    fraction = code & ((np.int64(1) << m) - 1)
+    lowest = layout.exponent_min - m
+    if layout.hidden_row == 1:
+        return fraction | (np.int64(1) << m), row + lowest
+    if row == 0:
+        return (fraction if layout.hidden_row == 0 else np.int64(0)), lowest
+    return fraction | (np.int64(1) << m), row - 1 + lowest
+
+
+@njit
+def encode_value(value, layout, limits, mode, random, random_bits):
+    """Return the code of one float64, or -1 where ``limits`` calls the input an error."""
+    bits = np.float64(value).view(np.int64)
+    negative = bits < 0
+    magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
+    if magnitude > np.int64(0x7FF0000000000000):
+        return np.int64(limits.nan)
+    if magnitude == np.int64(0x7FF0000000000000):
+        return np.int64(limits.inf_negative if negative else limits.inf_positive)
+
+    field = magnitude >> F64_MANTISSA
+    fraction = magnitude & ((np.int64(1) << F64_MANTISSA) - 1)
+    exponent = max(field, np.int64(1)) - F64_BIAS
+    sig = fraction | ((np.int64(1) << F64_MANTISSA) if field > 0 else np.int64(0))
+
+    code = round_to_code(sig, exponent - F64_MANTISSA, negative, layout, mode, random, random_bits)
+    if code > layout.max_code:
+        return np.int64(limits.over_negative if negative else limits.over_positive)
+    if negative:
+        if code == 0 and layout.hidden_row != 1:
+            return np.int64(layout.sign_bit * layout.negative_zero)
+        if layout.sign_bit == 0 and sig == 0:
+            return code
+        if layout.sign_bit == 0:
+            return np.int64(limits.over_negative)
+        return code + layout.sign_bit
+    return code
+
+
+@njit
+def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
+    """Return the magnitude code of ``sig * 2^lsb``, with the exponent unbounded above.
+
+    ``sig`` is non-negative below 2^62.
+    """
+    m = layout.mantissa_bits
+    width = np.int64(0)
+    rest = sig
+    for step in (32, 16, 8, 4, 2, 1):
+        if rest >> step:
+            rest >>= step
+            width += step
+    top = lsb + width  # exponent of the leading one (meaningless for 0)
+    row = max(top, np.int64(layout.exponent_min))
+    shift = row - m - lsb
+    if sig == 0:
+        return np.int64(0)
+    if layout.hidden_row == 1 and top < layout.exponent_min:
+        return np.int64(0)
+    if shift < 0:
+        sig <<= -shift
+        shift = np.int64(0)
+    if shift > MAX_SHIFT:
+        drop = min(shift - MAX_SHIFT, np.int64(63))
+        kept = sig >> drop
+        sig = kept | np.int64((kept << drop) != sig)
+        shift = np.int64(MAX_SHIFT)
+    base = (row - layout.exponent_min) << m
+    if layout.hidden_row == 1:
+        base -= np.int64(1) << m
+    code = round_significand(sig, shift, base, negative, mode, random, random_bits)
+    if layout.hidden_row == 2 and code < (np.int64(1) << m):
+        return np.int64(0)
+    return code
+
+
+@kernel(parallel=True)
+def encode_array(values, out, layout, limits, mode, random, random_bits):
+    """Fill ``out`` with codes; return the flat index of the first input in error, or -1.
+
+    ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
+    """
+    first = np.full(1, values.size, dtype=np.int64)
+    chunk = 1 << 14
+    chunks = (values.size + chunk - 1) // chunk
+    bad = np.full(chunks, values.size, dtype=np.int64)
+    for c in prange(chunks):
+        for i in range(c * chunk, min((c + 1) * chunk, values.size)):
+            r = np.int64(random[i]) if random_bits else np.int64(0)
+            code = encode_value(values[i], layout, limits, mode, r, random_bits)
+            if code < 0:
+                bad[c] = min(bad[c], i)
+                code = np.int64(0)
+            out[i] = code
+    for c in range(chunks):
+        first[0] = min(first[0], bad[c])
+    return -1 if first[0] == values.size else first[0]
+
+
+@kernel(parallel=True)
+def decode_array(codes, out, layout):
+    """Fill ``out`` (float64) with the exact values of ``codes``."""
+    for i in prange(codes.size):
+        code = np.int64(codes[i])
+        negative = layout.sign_bit != 0 and code >= layout.sign_bit
+        magnitude = code - layout.sign_bit if negative else code
+        if negative and magnitude == 0 and layout.negative_zero == 0:
+            out[i] = np.nan
+        elif magnitude > layout.max_code:
+            out[i] = np.inf if magnitude == layout.inf_code else np.nan
+            if negative and magnitude == layout.inf_code:
+                out[i] = -np.inf
+        else:
+            sig, exponent = decode_magnitude(magnitude, layout)
+            value = np.ldexp(np.float64(sig), exponent)
+            out[i] = -value if negative else value
+
+
+@kernel(parallel=True)
+def look_up(codes, table, out):
+    """Fill ``out`` with the entries of ``table`` at ``codes``."""
+    for i in prange(codes.size):
+        out[i] = table[codes[i]]

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values to codes at memory speed: the vector counterpart of `kernels.codec.encode_array`.
+
+One kernel per rounding mode, lane, input type and code width serves every format whose values the
+lane holds; `codec` covers the rest and explains errors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec import codec
+from fpsim.kernels.codec.codec import Layout, Limits
+from fpsim.kernels.codec.flags import FLAG_INTEGERS, flag_parameters, float_flags, vector_flags
+from fpsim.kernels.codec.rounding import mode_constants
+from fpsim.kernels.lanes.rounding import LANE_INTEGERS, Parameters, round_magnitude
+from fpsim.kernels.lanes.vector import DOUBLE, FLOAT, Lanes, Vec, vector_bytes
+
+__all__ = [
+    "ENCODE_INTEGERS",
+    "ENCODE_REALS",
+    "encode",
+    "encoder",
+    "fits_float32",
+    "format_parameters",
+    "lanes_of",
+    "load_parameters",
+    "vector_codes",
+]
+
+#: Parameters of `vector_codes`: the format's lane, then where codes lie, what replaces them, and
+#: what only flags need.
+ENCODE_REALS = ("smallest_normal",)
+ENCODE_INTEGERS = (
+    *LANE_INTEGERS,
+    "random_shift",  # lane bits below the random ones
+    "offset",  # lane bits of the smallest normal, less its code
+    "hidden",  # 2^mantissa_bits
+    "flush_below",  # codes under this become 0
+    "max_positive",  # largest magnitude code of values above zero
+    "max_negative",  # the same of values below zero; -1: even those that round to zero are beyond
+    "sign_bit",
+    "negative_zero",
+    *Limits._fields,
+    *FLAG_INTEGERS,
+)
+_INDEX = ir.IntType(64)
+_REALS = {32: FLOAT, 64: DOUBLE}
+#: Elements a thread takes at a time.
+CHUNK = 1 << 14
+VECTOR_MINIMUM = 1 << 10
+
+
+def format_parameters(
+    layout: Layout, limits: Limits, random_bits: int, wide: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the arrays of `ENCODE_REALS` and `ENCODE_INTEGERS` for a float32 or float64 lane."""
+    mantissa, bias = (52, 1023) if wide else (23, 127)
+    m = layout.mantissa_bits
+    shift = mantissa - m
+    no_zero = layout.hidden_row == 1
+    first = bias + layout.exponent_min - 1 + int(no_zero)  # exponent field whose code would be 0
+    values = {
+        "shift": shift,
+        "random_shift": shift - random_bits,
+        "parity": int(m == 0) & first,
+        "subnormal_parity": int(m == 0),
+        "offset": first << m,
+        # Without a zero, all below the smallest normal come out at 0 or below and go up to 0.
+        "hidden": 1 << m,
+        "flush_below": (1 << m) if layout.hidden_row == 2 else 0,
+        "max_positive": layout.max_code,
+        "max_negative": layout.max_code if layout.sign_bit else -int(no_zero),
+        "sign_bit": layout.sign_bit,
+        "negative_zero": layout.negative_zero,
+        **limits._asdict(),
+        **flag_parameters(layout, limits, mantissa, bias),
+    }
+    reals = np.array([np.ldexp(1.0, layout.exponent_min)], np.float64 if wide else np.float32)
+    integers = [values[name] for name in ENCODE_INTEGERS]
+    return reals, np.array(integers, dtype=np.int64 if wide else np.int32)
+
+
+def vector_codes(x: Vec, rounding: str, p: Parameters, random: Vec | None) -> Vec:
+    """Return the codes of a vector of values, negative where `Limits` calls the input an error."""
+    return _encode(x, rounding, p, random, False)[0]
+
+
+def _encode(
+    x: Vec, rounding: str, p: Parameters, random: Vec | None, flags: bool
+) -> tuple[Vec, Vec]:
+    """Return codes and flags of a vector of values; without ``flags``, the codes twice."""
+    top = x.lanes.bits - 1
+    integers = p.integers
+    zero = x.lanes.constant(0, True)
+    negative = x.as_bits >> top
+    magnitude = x.magnitude_bits
+    if random is not None:
+        random = random << integers["random_shift"]
+    rounded = round_magnitude(magnitude, negative, rounding, p, random, sticky=True)
+    code = (rounded.bits >> integers["shift"]) - integers["offset"]
+    code = code - rounded.subnormal.where(integers["hidden"], zero)
+    flushed = integers["flush_below"] > code
+    code = flushed.where(zero, code)
+
+    is_negative = negative.equals(1)
+    over = is_negative.where(integers["over_negative"], integers["over_positive"])
+    infinity = is_negative.where(integers["inf_negative"], integers["inf_positive"])
+    beyond = code > (x < 0.0).where(integers["max_negative"], integers["max_positive"])
+    keeps_sign = is_negative & ((code > 0) | (integers["negative_zero"] > 0))
+    code = beyond.where(over, code + keeps_sign.where(integers["sign_bit"], zero))
+    real = magnitude.as_real
+    code = real.equals(float("inf")).where(infinity, code)
+    code = real.equals(real).where(code, integers["nan"])
+    if not flags:
+        return code, code
+    return code, vector_flags(magnitude, negative, rounding, p, random, rounded, flushed, beyond)
+
+
+def load_parameters(lanes: Lanes, reals: Any, integers: Any) -> Parameters:
+    """Load the parameters of `vector_codes` from pointers to their arrays."""
+    builder = lanes.builder
+
+    def element(pointer: Any, index: int, integer: bool) -> Vec:
+        where = builder.gep(pointer, [ir.Constant(_INDEX, index)])
+        return lanes.splat(builder.load(where), integer)
+
+    return Parameters(
+        {name: element(reals, i, False) for i, name in enumerate(ENCODE_REALS)},
+        {name: element(integers, i, True) for i, name in enumerate(ENCODE_INTEGERS)},
+    )
+
+
+def _run_intrinsic(rounding: str, wide: bool, flags: bool, lanes_count: int) -> Any:
+    real = DOUBLE if wide else FLOAT
+
+    @intrinsic
+    def run(typingctx, x, out, raised, reals, integers, random, span):
+        """Encode vectors at span = (start, count); return the OR of the codes' error bits."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = Lanes(builder, real, lanes_count)
+            data = [
+                context.make_array(kind)(context, builder, value).data
+                for kind, value in zip(signature.args[:6], args[:6], strict=True)
+            ]
+            parameters = load_parameters(lanes, data[3], data[4])
+            start, count = (builder.extract_value(args[6], i) for i in range(2))
+
+            def place(argument: int, at: Any) -> tuple[Any, Any, int]:
+                """Return the pointer to a vector of an array, its type and its alignment."""
+                kind = signature.args[argument].dtype
+                integer = ir.IntType(kind.bitwidth)
+                element = integer if isinstance(kind, types.Integer) else _REALS[kind.bitwidth]
+                vector = ir.VectorType(element, lanes_count)
+                where = builder.gep(data[argument], [at])
+                return builder.bitcast(where, vector.as_pointer()), vector, kind.bitwidth // 8
+
+            def store(argument: int, at: Any, integers: Vec) -> None:
+                pointer, kind, align = place(argument, at)
+                same = kind.element.width == lanes.bits
+                value = integers.value if same else builder.trunc(integers.value, kind)
+                builder.store(value, pointer, align=align)
+
+            before = builder.block
+            body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+            builder.branch(body)
+            builder.position_at_end(body)
+            i = builder.phi(_INDEX)
+            i.add_incoming(ir.Constant(_INDEX, 0), before)
+            errors = builder.phi(lanes.integer_type)
+            errors.add_incoming(lanes.constant(0, True).value, before)
+            at = builder.add(start, builder.mul(i, ir.Constant(_INDEX, lanes_count)))
+            pointer, kind, align = place(0, at)
+            loaded = builder.load(pointer, align=align)
+            if kind != lanes.real_type:
+                loaded = builder.fpext(loaded, lanes.real_type)
+            bits = None
+            if rounding == "sr":
+                pointer, kind, align = place(5, at)
+                words = builder.load(pointer, align=align)
+                if kind.element.width != lanes.bits:
+                    narrower = kind.element.width < lanes.bits
+                    resize = builder.zext if narrower else builder.trunc
+                    words = resize(words, lanes.integer_type)
+                bits = Vec(lanes, words, True)
+            codes, statuses = _encode(Vec(lanes, loaded, False), rounding, parameters, bits, flags)
+            store(1, at, codes)
+            if flags:
+                store(2, at, statuses)
+            errors.add_incoming(builder.or_(errors, codes.value), body)
+            following = builder.add(i, ir.Constant(_INDEX, 1))
+            i.add_incoming(following, body)
+            builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+            builder.position_at_end(after)
+            merged = builder.or_(errors, codes.value)
+            total = builder.extract_element(merged, ir.Constant(ir.IntType(32), 0))
+            for lane in range(1, lanes_count):
+                index = ir.Constant(ir.IntType(32), lane)
+                total = builder.or_(total, builder.extract_element(merged, index))
+            return builder.sext(total, _INDEX) if not wide else total
+
+        signature = types.int64(x, out, raised, reals, integers, random, span)
+        return signature, codegen
+
+    return run
+
+
+@cache
+def encoder(rounding: str, wide: bool, flags: bool = False) -> Any:
+    """Return the compiled encoder of a rounding mode with float32 (or float64, ``wide``) lanes.
+
+    It is called as ``run(x, out, raised, reals, integers, random)`` with flat contiguous arrays:
+    ``x`` of at least `lanes_of` float32 values (or float64, if ``wide``), ``out`` uint8, uint16 or
+    uint32 codes, ``raised`` uint8 as long as ``x`` (or anything, without ``flags``), ``random``
+    unsigned integers as long as ``x`` (one entry if unused), parameters from
+    `format_parameters`. It returns a negative number if any input was in error.
+    """
+    count = lanes_of(wide)
+    run_vectors = _run_intrinsic(rounding, wide, flags, count)
+
+    @kernel(f"encode {rounding} {wide} {flags} {count}", parallel=True)
+    def run(x: Any, out: Any, raised: Any, reals: Any, integers: Any, random: Any) -> Any:
+        vectors = x.size // count
+        chunks = (vectors * count + CHUNK - 1) // CHUNK
+        per_chunk = CHUNK // count
+        errors = np.zeros(chunks + 1, dtype=np.int64)
+        for c in prange(chunks):
+            first = c * per_chunk
+            span = (np.int64(first * count), np.int64(min(per_chunk, vectors - first)))
+            errors[c] = run_vectors(x, out, raised, reals, integers, random, span)
+        if x.size % count:  # the last vector overlaps the one before
+            span = (np.int64(x.size - count), np.int64(1))
+            errors[chunks] = run_vectors(x, out, raised, reals, integers, random, span)
+        return errors.min()
+
+    return run
+
+
+def encode(
+    values: np.ndarray,
+    out: np.ndarray,
+    raised: np.ndarray | None,
+    layout: Layout,
+    limits: Limits,
+    rounding: str,
+    random: np.ndarray,
+    random_bits: int,
+) -> int:
+    """Encode flat float32 or float64 ``values`` with the fastest kernel that holds the format.
+
+    ``raised`` (uint8) takes flags unless it is None; the other arguments are those of
+    `codec.encode_array`, ``random`` being unsigned integers. Returns the index of
+    the first input in error, or -1. Arrays too short to be worth a compiled variant of their own go
+    through the scalar codec.
+    """
+    flags = raised is not None
+    target = np.empty(1, dtype=np.uint8) if raised is None else raised
+    lane = _lane(layout, random_bits, values.dtype, flags)
+    if values.size >= VECTOR_MINIMUM and lane is not None:
+        reals, integers = format_parameters(layout, limits, random_bits, lane)
+        run = encoder(rounding, lane, flags)
+        if run(values, out, target, reals, integers, random) >= 0:
+            return -1
+    constants = mode_constants(rounding)
+    wide, bits = values.astype(np.float64, copy=False), random.astype(np.int64)
+    bad = int(codec.encode_array(wide, out, layout, limits, constants, bits, random_bits))
+    if flags and bad < 0:
+        float_flags(wide, out, target, layout, constants, bits, random_bits)
+    return bad
+
+
+def _lane(layout: Layout, random_bits: int, dtype: Any, flags: bool) -> bool | None:
+    """Return whether values need a float64 lane, or None if that does not hold them either."""
+    # Flags are decided one binade below the smallest normal number.
+    above = -126 + int(flags)
+    if dtype == np.float32 and fits_float32(layout, random_bits) and layout.exponent_min >= above:
+        return False
+    spare = 52 - layout.mantissa_bits > max(random_bits, 1)
+    return True if spare and layout.exponent_min >= -1022 + int(flags) else None
+
+
+def fits_float32(layout: Layout, random_bits: int) -> bool:
+    """Return whether a float32 lane rounds to this format exactly: spare bits, codes < 2^31."""
+    spare = 23 - layout.mantissa_bits - max(random_bits, 1)
+    in_range = -126 <= layout.exponent_min <= 127
+    return spare >= 1 and in_range and layout.sign_bit + layout.max_code < 1 << 31
+
+
+def lanes_of(wide: bool) -> int:
+    """Return how many values one vector holds: the least an input must have."""
+    return vector_bytes() // (8 if wide else 4)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of small integers to hexadecimal text and back, and the words of Philox 4x32-10."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+
+__all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
+
+_LOW = np.uint64(0xFFFFFFFF)
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_TAKE = 32
+#: Random words that a thread makes at a time; 4 divides it.
+_CHUNK = 1 << 12
+
+
+@kernel(parallel=True)
+def write_words(elements, widths, first, ends, digits, alphabet, out):
+    """Write each field of each row as hexadecimal digits into lines of text.
+
+    ``elements`` (R, E) uint64, ``widths`` (E,) their bits, the most significant element of a field
+    first. Field ``f`` holds the elements ``first[f] .. first[f + 1] - 1``; its ``digits[f]`` digits
+    end before column ``ends[f]`` of ``out`` (R, columns), uint8; other columns are left alone.
+    """
+    for i in prange(elements.shape[0]):
+        for f in range(ends.size):
+            bits, have = np.uint64(0), 0
+            place, start = ends[f] - 1, ends[f] - digits[f]
+            for e in range(first[f + 1] - 1, first[f] - 1, -1):
+                value, left = elements[i, e], widths[e]
+                while left > 0:
+                    take = min(left, _TAKE)
+                    part = value & ((np.uint64(1) << np.uint64(take)) - np.uint64(1))
+                    bits |= part << np.uint64(have)
+                    value >>= np.uint64(take)
+                    left -= take
+                    have += take
+                    while have >= 4:
+                        out[i, place] = alphabet[bits & np.uint64(15)]
+                        bits >>= np.uint64(4)
+                        have -= 4
+                        place -= 1
+            while place >= start:
+                out[i, place] = alphabet[bits & np.uint64(15)]
+                bits >>= np.uint64(4)
+                place -= 1
+
+
+@kernel(parallel=True)
+def read_words(text, widths, elements):
+    """Read lines of hexadecimal digits (R, digits) into elements; `write_words` of one field.
+
+    Returns the first row with another character or with bits above the word, or -1.
+    """
+    rows, digits = text.shape
+    bad = np.full(rows, rows, dtype=np.int64)
+    for i in prange(rows):
+        bits, have, place = np.uint64(0), 0, digits - 1
+        for e in range(widths.size - 1, -1, -1):
+            value, got = np.uint64(0), 0
+            while got < widths[e]:
+                if have == 0:
+                    digit = _digit(text[i, place])
+                    if digit < 0:
+                        bad[i] = i
+                        digit = 0
+                    bits, have = np.uint64(digit), 4
+                    place -= 1
+                take = min(have, widths[e] - got)
+                part = bits & ((np.uint64(1) << np.uint64(take)) - np.uint64(1))
+                value |= part << np.uint64(got)
+                bits >>= np.uint64(take)
+                have -= take
+                got += take
+            elements[i, e] = value
+        if bits:
+            bad[i] = i
+        for d in range(place + 1):
+            if text[i, d] != 48:
+                bad[i] = i
+    first = bad.min() if rows else rows
+    return -1 if first == rows else first
+
+
+@kernel()
+def _digit(character):
+    """Return the value of a lower-case hexadecimal digit, or -1."""
+    if 48 <= character <= 57:
+        return np.int64(character) - 48
+    if 97 <= character <= 102:
+        return np.int64(character) - 87
+    return np.int64(-1)
+
+
+@kernel(parallel=True)
+def philox_words(seed, stream, start, out):
+    """Fill ``out`` (uint32) with the words ``start, start + 1, ...`` of a stream; 4 divides start.
+
+    Salmon et al., SC 2011; see `fpsim.base.philox`.
+    """
+    for c in prange((out.size + _CHUNK - 1) // _CHUNK):
+        first = c * _CHUNK
+        philox_chunk(seed, stream, start + first, out[first : first + _CHUNK])
+
+
+@njit
+def philox_chunk(seed, stream, start, out):
+    """Do the same in one thread; this loop becomes vector code, and would not in a `prange`."""
+    blocks = (out.size + 3) // 4
+    for j in range(blocks):
+        block = np.uint64(start // 4 + j)
+        x0, x1 = block & _LOW, block >> np.uint64(32)
+        x2, x3 = np.uint64(stream) & _LOW, np.uint64(stream) >> np.uint64(32)
+        k0, k1 = np.uint64(seed) & _LOW, np.uint64(seed) >> np.uint64(32)
+        for _ in range(10):
+            p0, p1 = x0 * _M0, x2 * _M1
+            x0 = (p1 >> np.uint64(32)) ^ x1 ^ k0
+            x2 = (p0 >> np.uint64(32)) ^ x3 ^ k1
+            x1, x3 = p1 & _LOW, p0 & _LOW
+            k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+        words = (x0, x1, x2, x3)
+        for w in range(4):
+            if 4 * j + w < out.size:
+                out[4 * j + w] = np.uint32(words[w])

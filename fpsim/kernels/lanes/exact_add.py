@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums in lanes and their rounding: what steps of every kind are made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fpsim.kernels.codec.rounding import mode_constants
+from fpsim.kernels.lanes.rounding import Parameters, round_magnitude, to_odd
+from fpsim.kernels.lanes.vector import Vec
+
+__all__ = ["LANE_REALS", "Sum", "exact_sum", "odd_sum", "ordered_sum", "round_integer", "round_sum"]
+
+#: Float parameters of a lane step, in the order of the array that carries them.
+LANE_REALS = (
+    "smallest_normal",
+    "flush_below",
+    "largest",
+    "over_positive",
+    "over_negative",
+    "inf_positive",
+    "inf_negative",
+)
+
+
+class Sum(NamedTuple):
+    """A rounded sum and what it missed, or None where that cannot matter."""
+
+    value: Vec
+    error: Vec | None
+
+
+def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
+    """Return x + y and its error, exactly (Knuth's TwoSum)."""
+    s = x + y
+    t = s - x
+    return s, (x - (s - t)) + (y - t)
+
+
+def ordered_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
+    """Return the same if |x| >= |y| or x is a multiple of y's last place (Dekker's FastTwoSum).
+
+    The second condition: Boldo, Graillat and Muller, ACM TOMS 44(1), 2017.
+    """
+    s = x + y
+    return s, y - (s - x)
+
+
+def odd_sum(x: Vec, y: Vec, directed: bool) -> Vec:
+    """Return x + y rounded to odd: of float64 neighbours around the exact sum the odd one.
+
+    With ``directed`` (AVX-512F) instructions round both ways; else the error of the sum decides.
+    """
+    if directed:
+        down, up = x.add_toward(y, "rdn"), x.add_toward(y, "rup")
+        return (down.as_bits & 1).differs(0).where(down, up)
+    s, error = exact_sum(x, y)
+    sign_shift = s.lanes.bits - 1
+    negative = s.as_bits >> sign_shift
+    magnitude = to_odd(s.magnitude_bits, negative, error)
+    return (magnitude | (negative << sign_shift)).as_real
+
+
+def round_sum(
+    total: Sum,
+    rounding: str,
+    p: Parameters,
+    random: Vec | None = None,
+    *,
+    opposite: Vec | None = None,
+    ieee: bool = True,
+) -> Vec:
+    """Round a sum to the format of ``p`` (`LANE_REALS`, `LANE_INTEGERS`).
+
+    ``opposite`` has the sign bit set where the addends' signs differ, if the mode needs to know.
+    With ``ieee`` a finite value may stay finite beyond the largest one, as in IEEE 754's directed
+    modes; the parameters say which.
+    """
+    s, error = total
+    nearest = mode_constants(rounding)[0]
+    inward = ieee and not nearest and rounding != "sr"  # infinities must not become finite
+    sign_shift = s.lanes.bits - 1
+    negative = s.as_bits >> sign_shift
+    magnitude = s.magnitude_bits
+    if error is not None:
+        magnitude = to_odd(magnitude, negative, error)
+    rounded = round_magnitude(magnitude, negative, rounding, p, random, error is not None)
+    value = rounded.bits.as_real - rounded.base
+    zero = s.lanes.constant(0.0, False)
+    value = (p.reals["flush_below"] > value).where(zero, value)
+    sign = negative << sign_shift
+    if opposite is not None:
+        cancelled = s.equals(0.0).one_where_set() & (opposite >> sign_shift)
+        sign = sign | (cancelled << sign_shift)
+    signed = (value.as_bits | sign).as_real
+    is_negative = negative.equals(1)
+    over = is_negative.where(p.reals["over_negative"], p.reals["over_positive"])
+    result = (value > p.reals["largest"]).where(over, signed)
+    if inward:
+        infinity = is_negative.where(p.reals["inf_negative"], p.reals["inf_positive"])
+        result = magnitude.as_real.equals(float("inf")).where(infinity, result)
+    # A NaN's bits must survive the integer arithmetic above.
+    return s.equals(s).where(result, s)
+
+
+def round_integer(x: Vec, rounding: str) -> Vec:
+    """Round to an integer; ``x`` is exact and the result below 2^52."""
+    if rounding == "rne":
+        return x.intrinsic("roundeven")
+    if rounding == "rna":
+        return x.intrinsic("round")
+    if rounding == "rup":
+        return x.intrinsic("ceil")
+    if rounding == "rdn":
+        return x.intrinsic("floor")
+    truncated = x.intrinsic("trunc")
+    if rounding == "rtz":
+        return truncated
+    one = x.lanes.constant(1.0, False)
+    half = truncated * 0.5
+    even = half.intrinsic("trunc").equals(half)
+    away = truncated + one.intrinsic("copysign", x)
+    nudged = even.where(away, truncated)
+    return truncated.differs(x).where(nudged, truncated)  # to odd

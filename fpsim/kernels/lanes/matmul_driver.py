@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products one accumulator step at a time, with the accumulators kept in registers.
+
+    for each tile of R rows and C vectors of columns:
+        acc = c tile
+        for k in 0..K-1, in order:  acc = step(acc, terms at k)
+        c tile = acc
+
+The order of K is the order of the hardware being modelled, so vectors run along rows and columns
+of the result only. ``a`` is row-major and padded to R rows; ``b`` is packed into panels of C
+vectors of columns, so that a tile reads it front to back (`fpsim.kernels.pack.panels`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+from numba.extending import intrinsic
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.lanes.tile_loop import build_tile
+from fpsim.kernels.lanes.tiles import PRODUCTS, AnyStep, Source, Tile
+
+__all__ = ["gemm", "tile_intrinsic"]
+
+
+def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
+    """Return what runs one tile: its arguments are a tuple of arrays, as those of `gemm`, and the
+    tile's row and column, K, N and M."""
+
+    @intrinsic
+    def run(typingctx: Any, arrays: Any, sizes: Any) -> Any:
+        signature = types.void(arrays, sizes)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = []
+            for i, kind in enumerate(signature.args[0]):
+                value = builder.extract_value(args[0], i)
+                pointer = context.make_array(kind)(context, builder, value).data
+                # float16 travels as uint16; integers, random bits and words of bytes stay.
+                if i not in (4, 5, 10) and not (source.bytes and i < 2):
+                    pointer = builder.bitcast(pointer, step.real.as_pointer())
+                data.append(pointer)
+            sizes = [builder.extract_value(args[1], i) for i in range(5)]
+            build_tile(step, source, tile, builder, data, sizes)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return run
+
+
+@cache
+def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
+    """Return the compiled driver of a step over terms from a source.
+
+    It is called as ``run(a, b, c, reals, integers, random, x, y, x_powers, y_powers, starts)``
+    with, in the step's lane type (float16 as its uint16 bits), ``a`` (planes, M, K), ``b`` (planes,
+    panels, K, columns per panel) and ``c`` (M, N), which holds the initial accumulators and
+    receives the results; M and N are multiples of the tile's, K of
+    `fpsim.kernels.lanes.tiles.turn`. ``reals`` and ``integers`` are the step's parameters (integers
+    as wide as the lane), ``random`` has unsigned integers (M, K, N) for a step with random bits,
+    uint32 streams (M, 1, N) for a seeded one.
+
+    Blocks of K have scales ``x`` (M, G, signs) and ``y`` (panels, G, signs, columns). A step that
+    aligns reads powers of two, 0 for what does not count: of the scales, shaped like them, or
+    without blocks of the elements, shaped like ``a`` and ``b``.
+
+    Elements that are bytes come as int32 words of four along K, signed in ``a``, unsigned in ``b``;
+    ``starts`` (planes, M, G) has the integers that sums of blocks start at.
+    """
+    run_tile = tile_intrinsic(step, source, tile)
+    rows, columns, per_word = tile.rows, tile.columns, source.per_word
+
+    @kernel(f"gemm {step.name} {source} {tile}", parallel=True)
+    def run(
+        a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
+        py: Any, starts: Any,
+    ) -> None:  # fmt: skip
+        row_tiles = c.shape[0] // rows
+        panels = c.shape[1] // columns
+        for t in prange(row_tiles * panels):
+            row = (t % row_tiles) * rows
+            column = (t // row_tiles) * columns
+            depth = a.shape[2] * per_word
+            sizes = (np.int64(row), np.int64(column), depth, c.shape[1], c.shape[0])
+            run_tile((a, b, c, reals, integers, random, x, y, px, py, starts), sizes)
+
+    return run

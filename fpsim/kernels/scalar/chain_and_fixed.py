@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One dot product after another in scalar code: every unit, every intermediate accumulator.
+
+This is the general path behind `dot` and the vector generator. It shares the rounding primitive
+with the array codec, not the lane steps of the matrix kernels: a second opinion on every bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.codec import decode_magnitude, encode_value
+from fpsim.kernels.scalar.fixed_point import add, to_grid
+from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
+
+__all__ = [
+    "CLEAR",
+    "LOAD",
+    "MAC",
+    "add_to_odd",
+    "chain_steps",
+    "chain_steps_of_parts",
+    "chain_stream",
+    "decode_code",
+    "fixed_steps",
+    "fixed_stream",
+    "sums_to_odd",
+]
+
+#: Operations of a stream; anything else holds the accumulator.
+CLEAR, MAC, LOAD = 1, 2, 3
+
+
+@njit
+def decode_code(code, layout):
+    """Return the float64 value of an accumulator code."""
+    negative = code >= layout.sign_bit
+    magnitude = code - layout.sign_bit if negative else code
+    if negative and magnitude == 0 and layout.negative_zero == 0:
+        return np.nan
+    if magnitude > layout.max_code:
+        value = np.inf if magnitude == layout.inf_code else np.nan
+    else:
+        sig, exponent = decode_magnitude(magnitude, layout)
+        value = math.ldexp(np.float64(sig), exponent)
+    return -value if negative else value
+
+
+@njit
+def add_to_odd(x, y, toward_negative):
+    """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
+    s = x + y
+    if s == 0.0:
+        if toward_negative and math.copysign(1.0, x) != math.copysign(1.0, y):
+            return -0.0
+        return s
+    t = s - x
+    error = (x - (s - t)) + (y - t)
+    bits = np.float64(s).view(np.int64)
+    if error == 0.0 or not math.isfinite(s) or bits & 1:
+        return s
+    if (error < 0.0) != (s < 0.0):
+        return np.int64(bits - 1).view(np.float64)
+    return np.int64(bits + 1).view(np.float64)
+
+
+@njit
+def _chain_step(code, product, layout, limits, mode, random, random_bits):
+    total = add_to_odd(decode_code(code, layout), product, mode[3] == 1)
+    return encode_value(total, layout, limits, mode, random, random_bits)
+
+
+@njit
+def _fixed_step(acc, product, grid, mode, random, random_bits):
+    magnitude, excess = to_grid(product, grid, mode, random, random_bits)
+    return add(acc, magnitude, excess, product < 0.0, grid)
+
+
+@kernel(parallel=True)
+def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
+    """Accumulate rows of products into a float format, one rounding per product.
+
+    ``terms`` are the products (R, K), exact in float64, ``c`` codes (R,), ``random`` (R, K) or
+    (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the
+    first row whose result has no code, or -1.
+    """
+    rows, length = terms.shape
+    keep = out.shape[1]
+    bad = np.full(rows, rows, dtype=np.int64)
+    for i in prange(rows):
+        code = np.int64(c[i])
+        for k in range(length):
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            code = _chain_step(code, terms[i, k], layout, limits, mode, r, random_bits)
+            if code < 0:
+                bad[i] = i
+                code = np.int64(0)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = code
+    first = bad.min()
+    return -1 if first == rows else first
+
+
+@kernel(parallel=True)
+def chain_steps_of_parts(terms, c, layout, limits, mode, random, random_bits, out):
+    """Do what `chain_steps` does for terms (R, K, P) of several parts each."""
+    rows, length, parts = terms.shape
+    keep = out.shape[1]
+    bad = np.full(rows, rows, dtype=np.int64)
+    for i in prange(rows):
+        limbs = np.zeros(LIMBS, dtype=np.int64)
+        ones = np.ones(parts)
+        code = np.int64(c[i])
+        for k in range(length):
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            total = exact_sum(limbs, terms[i, k], ones, decode_code(code, layout), mode[3] == 1)
+            code = encode_value(total, layout, limits, mode, r, random_bits)
+            if code < 0:
+                bad[i] = i
+                code = np.int64(0)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = code
+    first = bad.min()
+    return -1 if first == rows else first
+
+
+@kernel(parallel=True)
+def sums_to_odd(acc, terms, k, toward_negative, out):
+    """Fill ``out`` (R,) with accumulators ``acc`` (R,) plus term ``k`` of rows ``terms`` (R, K).
+
+    All are float64. Inexact sums are rounded to odd (`add_to_odd`), so that rounding them once
+    more, to the accumulator's format, makes a step of `chain_steps`.
+    """
+    for i in prange(acc.size):
+        out[i] = add_to_odd(acc[i], terms[i, k], toward_negative)
+
+
+@kernel(parallel=True)
+def fixed_steps(terms, c, grid, mode, random, random_bits, out):
+    """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
+
+    ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
+    """
+    rows, length = terms.shape
+    keep = out.shape[1]
+    used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    for i in prange(rows):
+        acc = np.int64(c[i])
+        for k in range(length):
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            acc = _fixed_step(acc, terms[i, k], grid, mode, r, random_bits)
+            if k >= length - keep:
+                out[i, k - (length - keep)] = np.uint64(acc) & used
+
+
+@kernel()
+def chain_stream(op, product, c, start, layout, limits, mode, random, random_bits, out):
+    """Run a stream of operations from the code ``start``; ``out[i]`` is the accumulator after i.
+
+    ``product`` holds exact float64 values, ``c`` the codes that LOAD takes, ``random`` an integer
+    per operation, or one in all when ``random_bits`` is 0. Returns the first step whose result has
+    no code, or -1.
+    """
+    code = np.int64(start)
+    for i in range(op.size):
+        if op[i] == CLEAR:
+            code = np.int64(0)
+        elif op[i] == LOAD:
+            code = np.int64(c[i])
+        elif op[i] == MAC:
+            r = np.int64(random[i]) if random_bits else np.int64(0)
+            code = _chain_step(code, product[i], layout, limits, mode, r, random_bits)
+            if code < 0:
+                return i
+        out[i] = code
+    return -1
+
+
+@kernel()
+def fixed_stream(op, product, c, start, grid, mode, random, random_bits, out):
+    """Run a stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
+    used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    acc = np.int64(start)
+    for i in range(op.size):
+        if op[i] == CLEAR:
+            acc = np.int64(0)
+        elif op[i] == LOAD:
+            acc = np.int64(c[i])
+        elif op[i] == MAC:
+            r = np.int64(random[i]) if random_bits else np.int64(0)
+            acc = _fixed_step(acc, product[i], grid, mode, r, random_bits)
+        out[i] = np.uint64(acc) & used

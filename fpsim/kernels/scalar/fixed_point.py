@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounding onto, and wrapping or saturating on, an integer grid of up to 64 bits."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.codec import F64_BIAS, F64_MANTISSA, MAX_SHIFT
+from fpsim.kernels.codec.rounding import round_significand
+
+__all__ = ["Grid", "add", "encode_array", "round_to_grid", "to_grid"]
+
+#: Values that a thread takes at a time.
+_CHUNK = 1 << 14
+
+
+class Grid(NamedTuple):
+    """A fixed-point format; see `fpsim.formats.floating.FixedFormat`."""
+
+    width: int
+    lsb: int
+    low: int  #: smallest integer
+    high: int  #: largest integer; -1 stands for 2^64 - 1
+    wrap: int  #: 1: modulo 2^width, 0: saturate
+
+
+@njit
+def to_grid(value, grid, mode, random, random_bits):
+    """Return (magnitude, excess) of a finite float64 rounded onto the grid.
+
+    ``magnitude`` is uint64 and exact modulo 2^64; ``excess`` says that it is 2^64 or more.
+    """
+    bits = np.float64(value).view(np.int64)
+    negative = bits < 0
+    field = (bits >> F64_MANTISSA) & np.int64(0x7FF)
+    sig = bits & ((np.int64(1) << F64_MANTISSA) - 1)
+    if field > 0:
+        sig |= np.int64(1) << F64_MANTISSA
+    shift = grid.lsb - (max(field, np.int64(1)) - F64_BIAS - F64_MANTISSA)
+    if shift > 0:
+        if shift > MAX_SHIFT:
+            drop = min(shift - MAX_SHIFT, np.int64(63))
+            kept = sig >> drop
+            sig = kept | np.int64((kept << drop) != sig)
+            shift = np.int64(MAX_SHIFT)
+        rounded = round_significand(sig, shift, np.int64(0), negative, mode, random, random_bits)
+        return np.uint64(rounded), False
+    left = np.uint64(min(-shift, np.int64(64)))
+    if left == np.uint64(64):
+        return np.uint64(0), sig != 0
+    excess = left > 0 and (np.uint64(sig) >> (np.uint64(64) - left)) != 0
+    return np.uint64(sig) << left, excess
+
+
+@njit
+def _wrapping_add(acc, magnitude, negative):
+    """Return ``acc +- magnitude`` modulo 2^64 (signed overflow is undefined)."""
+    bits = np.uint64(acc)
+    return np.int64(bits - magnitude if negative else bits + magnitude)
+
+
+@njit
+def add(acc, magnitude, excess, negative, grid):
+    """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
+
+    ``acc`` is a sign-extended int64 on the grid. The magnitude is added in two halves: each fits
+    63 bits, and where one overflows the other only takes the sum further out.
+    """
+    if grid.wrap:
+        total = _wrapping_add(acc, magnitude, negative)
+        unused = 64 - grid.width
+        return (total << unused) >> unused
+    limit = np.int64(grid.low) if negative else np.int64(grid.high)
+    if excess:
+        return limit
+    half = magnitude >> np.uint64(1)
+    for part in (half, half + (magnitude & np.uint64(1))):
+        total = _wrapping_add(acc, part, negative)
+        outside = total > acc if negative else total < acc
+        if outside:
+            return limit
+        acc = total
+    return min(max(acc, np.int64(grid.low)), np.int64(grid.high))
+
+
+@kernel(parallel=True)
+def round_to_grid(values, grid, mode, random, random_bits, out):
+    """Fill ``out`` with finite float64 ``values`` (R, T) rounded to multiples of 2^lsb."""
+    for i in prange(values.shape[0]):
+        for k in range(values.shape[1]):
+            value = values[i, k]
+            r = np.int64(random[i, k]) if random_bits else np.int64(0)
+            magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+            # From 2^53 on nothing was rounded: a float64 that large is a multiple of the grid.
+            if not excess and magnitude < np.uint64(1) << np.uint64(53):
+                rounded = math.ldexp(np.float64(np.int64(magnitude)), grid.lsb)
+                value = -rounded if value < 0.0 else rounded
+            out[i, k] = value
+
+
+@njit
+def _fit_unsigned(magnitude, excess, negative, grid):
+    """Return the code of one value on an unsigned grid."""
+    top = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    if grid.wrap:
+        return (np.uint64(0) - magnitude if negative else magnitude) & top
+    if negative:
+        return np.uint64(0)
+    return top if excess or magnitude > top else magnitude
+
+
+@kernel(parallel=True)
+def encode_array(values, out, grid, mode, random, random_bits):
+    """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
+    used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
+    chunks = (values.size + _CHUNK - 1) // _CHUNK
+    bad = np.full(chunks + 1, values.size, dtype=np.int64)
+    for c in prange(chunks):
+        for i in range(c * _CHUNK, min((c + 1) * _CHUNK, values.size)):
+            value = values[i]
+            negative = value < 0.0
+            if math.isnan(value):
+                bad[c] = min(bad[c], i)
+            if not math.isfinite(value):
+                integer = np.int64(grid.low) if negative else np.int64(grid.high)
+                out[i] = np.uint64(integer) & used
+                continue
+            r = random[i] if random_bits else np.int64(0)
+            magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+            if grid.low == 0:
+                out[i] = _fit_unsigned(magnitude, excess, negative, grid)
+            else:
+                out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
+    first = bad.min()
+    return -1 if first == values.size else first

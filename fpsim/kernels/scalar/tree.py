@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree stage in scalar code: one rounding per node, of the exact sum of its children."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.codec import Layout, Limits, encode_value
+from fpsim.kernels.codec.rounding import ModeConstants
+from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
+from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
+
+__all__ = ["FUSED", "LEAF", "ROOT", "Shape", "TreeSettings", "tree_steps"]
+
+ROOT, LEAF, FUSED = 0, 1, 2
+
+
+class Shape(NamedTuple):
+    """The plain settings of `fpsim.units.stages.Tree`."""
+
+    products: int  #: terms per step
+    fill: int  #: 1: a partial last step is filled with +0
+    radix: int
+    lanes: int
+    addend: int  #: ROOT, LEAF or FUSED
+    parts: int = 1  #: float64 numbers that make a term: the node above adds them exactly
+
+
+class TreeSettings(NamedTuple):
+    """All settings; a parallel loop cannot take nested tuples, so it takes them one by one."""
+
+    shape: Shape
+    mode: ModeConstants
+    layout: Layout
+    limits: Limits
+
+
+@njit
+def _rounded(value, s):
+    """Return (value, code) of a number rounded to the node format; code -1 if it has none."""
+    code = encode_value(value, s.layout, s.limits, s.mode, np.int64(0), 0)
+    return (decode_code(code, s.layout) if code >= 0 else np.nan), code
+
+
+@njit
+def _node(children, count, extra, has_extra, limbs, s):
+    """Return the rounded exact sum of ``count`` children and perhaps one more."""
+    toward_negative = s.mode[3] == 1
+    if count + has_extra == 1:
+        return _rounded(children[0], s)
+    if count + has_extra == 2:
+        second = extra if has_extra else children[1]
+        return _rounded(add_to_odd(children[0], second, toward_negative), s)
+    ones = np.ones(count)
+    start = extra if has_extra else children[0]
+    first = 0 if has_extra else 1
+    total = exact_sum(limbs, children[first:count], ones[first:], start, toward_negative)
+    return _rounded(total, s)
+
+
+@njit
+def _into_lanes(terms, nodes, c, limbs, s):
+    """Accumulate terms into the lanes; return the number of lanes, or -1 for a missing code."""
+    nodes[: s.shape.lanes] = 0.0
+    if s.shape.addend == LEAF:
+        nodes[0] = c
+    parts = s.shape.parts
+    added = np.empty(parts + 1)
+    for i in range(terms.size // parts):
+        j = i % s.shape.lanes
+        added[0] = nodes[j]
+        added[1:] = terms[i * parts : (i + 1) * parts]
+        nodes[j], code = _node(added, parts + 1, 0.0, False, limbs, s)
+        if code < 0:
+            return -1
+    return s.shape.lanes
+
+
+@njit
+def _step(terms, c_code, nodes, limbs, s):
+    """Return the code after one step, or -1."""
+    c = decode_code(c_code, s.layout)
+    parts = s.shape.parts
+    if s.shape.lanes > 1:
+        count = _into_lanes(terms, nodes, c, limbs, s)
+        if count < 0:
+            return np.int64(-1)
+        parts = 1
+    else:
+        count = 0
+        if s.shape.addend == LEAF:
+            nodes[:parts] = c if c == 0.0 else 0.0  # a sum of zeros keeps their sign
+            nodes[0] = c
+            count = 1
+        nodes[count * parts : count * parts + terms.size] = terms
+        count += terms.size // parts
+    code = np.int64(0)
+    level = 0
+    while level == 0 or count > 1:
+        groups = (count + s.shape.radix - 1) // s.shape.radix
+        fused = groups == 1 and s.shape.addend == FUSED
+        for g in range(groups):
+            first = g * s.shape.radix * parts
+            size = min(s.shape.radix * parts, count * parts - first)
+            nodes[g], code = _node(nodes[first : first + size], size, c, fused, limbs, s)
+            if code < 0:
+                return np.int64(-1)
+        count = groups
+        parts = 1
+        level += 1
+    if s.shape.addend == ROOT:
+        _, code = _rounded(add_to_odd(c, nodes[0], s.mode[3] == 1), s)
+    return code
+
+
+@kernel(parallel=True)
+def tree_steps(terms, c, shape, mode, layout, limits, out):
+    """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
+
+    A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come
+    the fields of `TreeSettings`; ``out`` (R, S) receives the codes after the last S steps.
+    """
+    rows, length = terms.shape
+    products = shape.products * shape.parts
+    steps = (length + products - 1) // products
+    keep = out.shape[1]
+    bad = np.full(rows, rows, dtype=np.int64)
+    for r in prange(rows):
+        s = TreeSettings(shape, mode, layout, limits)
+        nodes = np.empty(max(products + shape.parts, shape.lanes + 1))
+        limbs = np.zeros(LIMBS, dtype=np.int64)
+        filled = np.zeros(products)
+        code = np.int64(c[r])
+        for step in range(steps):
+            first = step * products
+            last = min(first + products, length)
+            if last - first < products and shape.fill:
+                filled[:] = 0.0
+                filled[: last - first] = terms[r, first:last]
+                code = _step(filled, code, nodes, limbs, s)
+            else:
+                code = _step(terms[r, first:last], code, nodes, limbs, s)
+            if code < 0:
+                bad[r] = r
+                code = np.int64(0)
+            if step >= steps - keep:
+                out[r, step - (steps - keep)] = code
+    first_bad = bad.min()
+    return -1 if first_bad == rows else first_bad

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random data of known distributions, reproducible from a seed.
+
+Values are float64 functions of Philox words, so two machines agree up to the rounding of their
+``log``, ``cos`` and ``sin``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.philox import Philox
+
+__all__ = ["DISTRIBUTIONS", "gaussian", "laplace", "samples"]
+
+
+def gaussian(count: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return ``count`` normal samples, mean 0 and variance 1: Box-Muller on Philox stream 1."""
+    pairs = (count + 1) // 2
+    u = _uniform(Philox(seed, stream=1), 2 * pairs)
+    radius, angle = np.sqrt(-2.0 * np.log(u[:pairs])), 2.0 * math.pi * u[pairs:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def laplace(count: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return ``count`` Laplace samples, mean 0 and scale 1: inverse CDF on Philox stream 2."""
+    u = _uniform(Philox(seed, stream=2), count)
+    return np.where(u < 0.5, np.log(2.0 * u), -np.log(2.0 * (1.0 - u)))
+
+
+def _uniform(stream: Philox, count: int) -> NDArray[np.float64]:
+    """Return exact float64 values strictly between 0 and 1: (k + 1/2) / 2^52."""
+    return np.ldexp(stream.bits(52, count).astype(np.float64) + 0.5, -52)
+
+
+#: Sample generators by name, each taking (count, seed).
+DISTRIBUTIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
+    "gaussian": gaussian,
+    "laplace": laplace,
+}
+
+
+def samples(name: str, count: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return ``count`` samples of a named distribution.
+
+    Raises:
+        FpsimError: a distribution that is not known, or a count below 1.
+    """
+    if name not in DISTRIBUTIONS:
+        known = list(DISTRIBUTIONS)
+        raise FpsimError(f"data: {name!r} is not one of {', '.join(known)}{nearest(name, known)}")
+    if count < 1:
+        raise FpsimError(f"samples: {count} is not a positive integer")
+    return DISTRIBUTIONS[name](count, seed)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the order of a sum matter: the same products given to a unit in many orders.
+
+A chain that rounds after every add depends on order; an exact sum, and a fixed-point register that
+never rounds or clamps, do not. Whether an aligned window, a tree or chunks do is a question of the
+data, too: this module asks it. A scale goes with its element, so a unit with blocks is given whole
+blocks in another order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.compute.operands import DotOperands, ScaleOptions
+from fpsim.compute.scalar.dot_products import dot_codes
+from fpsim.compute.values import Rows
+from fpsim.kernels.scalar import limbs
+from fpsim.units.spec import MacSpec
+
+__all__ = ["ORDERS", "Outcome", "Study", "study"]
+
+Array = NDArray[Any]
+#: Orders that have a name; ``random`` stands for as many as asked for.
+ORDERS = ("given", "reversed", "ascending", "descending", "small first", "large first", "random")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result and how it came about."""
+
+    order: str  #: one of `ORDERS`
+    code: int  #: of the result format
+    value: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """What became of one multiset of products in different orders."""
+
+    unit: str
+    exact: float  #: the exact sum, c included
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def codes(self) -> list[int]:
+        """The distinct results, ascending as integers."""
+        return sorted({outcome.code for outcome in self.outcomes})
+
+    @property
+    def depends(self) -> bool:
+        """Whether any two orders gave different bits."""
+        return len(self.codes) > 1
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest finite result."""
+        finite = [o.value for o in self.outcomes if math.isfinite(o.value)]
+        return max(finite) - min(finite) if finite else 0.0
+
+    @property
+    def largest_error(self) -> float:
+        """Largest |result - exact sum| of a finite result."""
+        errors = [abs(o.value - self.exact) for o in self.outcomes if math.isfinite(o.value)]
+        return max(errors, default=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready data; values that are not finite are text."""
+        outcomes = [asdict(outcome) for outcome in self.outcomes]
+        for outcome in outcomes:
+            if not math.isfinite(outcome["value"]):
+                outcome["value"] = str(outcome["value"])
+        return {
+            "unit": self.unit,
+            "exact": self.exact if math.isfinite(self.exact) else str(self.exact),
+            "depends": self.depends,
+            "distinct": len(self.codes),
+            "spread": self.spread,
+            "largest_error": self.largest_error,
+            "outcomes": outcomes,
+        }
+
+
+def study(
+    unit: Any,
+    a: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike | None = None,
+    *,
+    random_orders: int = 100,
+    seed: int = 1,
+    **options: Unpack[ScaleOptions],
+) -> Study:
+    """Return the results of one dot product in the named orders and some random ones.
+
+    Products are sorted by value (ascending, descending) and by magnitude (small or large first);
+    blocks by the value and magnitude of their scaled sums. The last block keeps its place if it is
+    not whole.
+
+    Args:
+        unit: a MacUnit or a MacSpec that needs no random bits.
+        a, b, c: operand codes (K,) and an accumulator code, as in `MacUnit.dot`.
+        random_orders: how many random orders, 0 or more.
+        seed: of the random orders.
+        options: scales and ``block`` as in `MacUnit.dot`.
+
+    Raises:
+        FpsimError: wrong operands, several dot products, or a unit that rounds at random.
+    """
+    spec: MacSpec = getattr(unit, "spec", unit)
+    if spec.random_bits:
+        raise FpsimError(f"unit: {spec.name} rounds at random, whatever the order")
+    if not isinstance(random_orders, int) or random_orders < 0:
+        raise FpsimError(f"random_orders: {random_orders!r} is not a count")
+    args = DotOperands.check(spec, a, b, c, **options)
+    if args.shape:
+        raise FpsimError(f"a: an order study is of one dot product, not of {args.shape} of them")
+    rows = Rows.of(spec, args)
+    terms = rows.products()[0] if spec.block is None else rows.block_terms(spec.block)[0][0]
+    parts = terms.reshape(1, -1)
+    size = 1 if spec.block is None else spec.block.size
+    whole = args.length // size
+    keys = terms[: whole * (spec.quadrants if spec.block else 1)].reshape(whole, -1).sum(axis=1)
+    names, orders = _orders(keys, random_orders, seed)
+    index = (orders[:, :, None] * size + np.arange(size)).reshape(len(names), -1)
+    tail = np.broadcast_to(np.arange(whole * size, args.length), (len(names), args.length % size))
+    codes = dot_codes(spec, _permuted(args, np.concatenate([index, tail], axis=1)))
+    values = spec.result.decode(codes).astype(np.float64)
+    first = float(spec.initial.decode(args.c.reshape(1))[0])
+    total = np.empty(1)
+    limbs.exact_dots(parts, np.ones(parts.shape), np.array([first]), False, total)
+    outcomes = zip(names, codes.tolist(), values.tolist(), strict=True)
+    return Study(spec.name, float(total[0]), tuple(Outcome(*o) for o in outcomes))
+
+
+def _orders(keys: Array, count: int, seed: int) -> tuple[list[str], Array]:
+    """Return names and permutations (named and random orders, len(keys))."""
+    given = np.arange(keys.size)
+    ascending = np.argsort(keys, kind="stable")
+    small = np.argsort(np.abs(keys), kind="stable")
+    rng = np.random.default_rng(seed)
+    orders = [given, given[::-1], ascending, ascending[::-1], small, small[::-1]]
+    orders += [rng.permutation(keys.size) for _ in range(count)]
+    return [*ORDERS[:-1], *[ORDERS[-1]] * count], np.array(orders)
+
+
+def _permuted(args: DotOperands, index: Array) -> DotOperands:
+    """Return one dot product per row of ``index`` (P, K), a scale for every element."""
+    scales = []
+    for name in ("a", "b"):
+        scale, block = getattr(args, f"{name}_scale"), getattr(args, f"{name}_block")
+        if scale is not None:
+            scale = np.repeat(scale, block, axis=0)[: args.length][index]
+        scales.append(scale)
+    return DotOperands(
+        a=args.a[index],
+        b=args.b[index],
+        c=np.broadcast_to(args.c, index.shape[:1]),
+        a_scale=scales[0],
+        b_scale=scales[1],
+        a_block=1,
+        b_block=1,
+        given=None,
+    )

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that the stages share; errors name the field, and the spec adds where it stands."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.rounding import (
+    MAX_RANDOM_BITS,
+    Overflow,
+    Rounding,
+    parse_overflow,
+    parse_rounding,
+)
+
+__all__ = ["Stage", "random_bits_of", "stages_of"]
+
+# A float accumulator is computed in float64 lanes, which must hold it with room to spare.
+MAX_EXPONENT = 400
+
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+class Stage(Protocol):
+    """What every stage knows about itself; see `fpsim.units.stages`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def result(self) -> Format:
+        """Format of the codes that come out."""
+        ...
+
+    @property
+    def initial(self) -> Format:
+        """Format of the codes that go in as ``c``."""
+        ...
+
+    @property
+    def short_name(self) -> str:
+        """Part of the unit's canonical name."""
+        ...
+
+    @property
+    def equation(self) -> str:
+        """What the stage computes, in one line; its terms are called ``p_i``."""
+        ...
+
+    def roundings(self, terms: int, quadrants: int = 1) -> int:
+        """Return how many random integers a sum of ``terms`` terms takes.
+
+        ``quadrants`` is how many sums a block has inside (`fpsim.units.spec.MacSpec.quadrants`).
+        """
+        ...
+
+
+def stages_of(stage: Stage) -> list[Any]:
+    """Return a stage and all stages inside it."""
+    stages: list[Any] = [stage]
+    for outer in stages:
+        stages += [getattr(outer, n) for n in ("inner", "outer", "into") if hasattr(outer, n)]
+    return stages
+
+
+def random_bits_of(stage: Stage) -> int:
+    """Return the bits of the widest random integer that a stage takes; 0 if it takes none."""
+    return max(getattr(inside, "random_bits", 0) for inside in stages_of(stage))
+
+
+def float_format(fmt: object, kind: str, field: str = "format") -> FloatFormat:
+    """Return a format that a float stage can round to.
+
+    Raises:
+        FpsimError: fixed point, no sign, no zero, or exponents out of reach.
+    """
+    if not isinstance(fmt, FloatFormat):
+        raise FpsimError(
+            f"{field}: {getattr(fmt, 'name', repr(fmt))} is not a floating-point format"
+        )
+    if not fmt.signed or not fmt.has_zero:
+        raise FpsimError(f"{field}: {fmt.name} has no sign or no zero; {kind} needs both")
+    if fmt.exponent_max > MAX_EXPONENT or fmt.exponent_min < -MAX_EXPONENT:
+        raise FpsimError(
+            f"{field}: {fmt.name} reaches beyond 2^+-{MAX_EXPONENT}; choose another bias"
+        )
+    return fmt
+
+
+def set_float(stage: object, stochastic: bool = False) -> None:
+    """Validate ``format``, ``rounding`` and ``overflow`` of a frozen stage, filling defaults."""
+    fmt = float_format(stage.format, f"a {stage.kind} stage")  # type: ignore[attr-defined]
+    given = stage.overflow  # type: ignore[attr-defined]
+    overflow = parse_overflow(fmt.default_overflow if given is None else given)
+    object.__setattr__(stage, "overflow", overflow)
+    object.__setattr__(stage, "rounding", parse_rounding(stage.rounding))  # type: ignore[attr-defined]
+    rounding: Rounding = stage.rounding  # type: ignore[attr-defined]
+    if not stochastic:
+        deterministic(rounding, "rounding", stage.kind)  # type: ignore[attr-defined]
+    fmt.limits(rounding, overflow)
+
+
+def deterministic(rounding: Rounding, field: str, kind: str) -> Rounding:
+    """Return a rounding that takes no random bits."""
+    if rounding is Rounding.SR:
+        allowed = ", ".join(r for r in Rounding if r is not Rounding.SR)
+        raise FpsimError(
+            f"{field}: 'sr' is for chain, fixed and exact stages; {kind} takes {allowed}"
+        )
+    return rounding
+
+
+def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None:
+    """Check that a stage is of one of the kinds that do something."""
+    if not isinstance(value, kinds):
+        name = getattr(value, "kind", repr(value))
+        allowed = ", ".join(kind.kind for kind in kinds)  # type: ignore[attr-defined]
+        raise FpsimError(f"{field}: {name} is not a stage that {does}; allowed: {allowed}")
+
+
+def count(value: object, field: str, low: int, high: int) -> int:
+    """Return an integer within ``low..high``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise FpsimError(f"{field}: {value!r} is not an integer in {low}..{high}")
+    return value
+
+
+def choice(value: object, kind: type[Member], field: str) -> Member:
+    """Return the member of a StrEnum that ``value`` names."""
+    try:
+        return kind(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise FpsimError(f"{field}: {value!r} is not one of {', '.join(kind)}") from None
+
+
+def random_bits(rounding: Rounding, bits: object, most: int = MAX_RANDOM_BITS) -> None:
+    """Check the random bits of a stage: some with ``sr``, none without."""
+    most = min(most, MAX_RANDOM_BITS)
+    allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)
+    if not isinstance(bits, int) or isinstance(bits, bool) or bits not in allowed:
+        raise FpsimError(
+            f"random_bits: {bits!r} with rounding {rounding.value!r}; allowed: "
+            f"{allowed.start}..{allowed.stop - 1}"
+        )
+
+
+def suffixes(*parts: tuple[object, object, str]) -> list[str]:
+    """Return the name part of every (value, default, text) whose value is not the default."""
+    return [text for value, default, text in parts if value != default]
+
+
+def rounding_name(rounding: Rounding, random_bits: int = 0) -> str:
+    """Return a rounding as names spell it: ``sr8`` is sr with 8 random bits."""
+    return f"sr{random_bits}" if rounding is Rounding.SR else str(rounding)
+
+
+def overflow_suffix(fmt: FloatFormat, overflow: Overflow | None) -> list[str]:
+    """Return the overflow as a name part, if it is not the format's default."""
+    return [] if overflow is fmt.default_overflow else [str(overflow)]

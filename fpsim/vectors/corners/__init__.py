@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directed vectors: one function per corner class."""

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of a set made into lines of text, here or by worker processes, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from fpsim.vectors.files.formats import Lines, formats_of
+from fpsim.vectors.sets.sources import DotSource, Job
+from fpsim.vectors.sets.words import Words
+
+__all__ = ["in_order", "lines_of", "rendered"]
+
+#: Blocks that workers are ahead of what is taken from them.
+AHEAD = 4
+
+T = TypeVar("T")
+R = TypeVar("R")
+_context: Any = None
+
+
+def in_order(
+    work: Callable[[Any, T], R], context: Any, items: Iterable[T], jobs: int
+) -> Iterator[R]:
+    """Yield ``work(context, item)`` of every item, in order, by ``jobs`` processes.
+
+    ``context`` goes to each process once; results are taken from a few items ahead, so memory
+    stays bounded.
+    """
+    if jobs == 1:
+        for item in items:
+            yield work(context, item)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=_install, initargs=(context,)) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(_call, work, item))
+                if len(waiting) > AHEAD * jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _install(context: Any) -> None:
+    global _context
+    _context = context
+
+
+def _call(work: Callable[[Any, T], R], item: T) -> R:
+    return work(_context, item)
+
+
+def rendered(
+    source: DotSource, texts: tuple[str, ...], work: Iterable[tuple[int, Job]], jobs: int
+) -> Iterator[list[bytes]]:
+    """Yield the lines of blocks, one piece for each format of ``texts``.
+
+    ``work`` gives the first vector of every block, and the block.
+    """
+    return in_order(_render, (source, texts), work, jobs)
+
+
+def _render(context: tuple[DotSource, tuple[str, ...]], item: tuple[int, Job]) -> list[bytes]:
+    (source, texts), (first, job) = context, item
+    elements = source.shape.elements(source.block(*job))
+    return [lines_of(name, source.shape).text(elements, first) for name in texts]
+
+
+@lru_cache(maxsize=16)
+def lines_of(name: str, shape: Words) -> Lines:
+    """Return the maker of lines of a format."""
+    return Lines(formats_of(shape)[name], shape)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A set half made: a hidden directory beside the target that an interrupted run goes on from.
+
+    .NAME.partial/set.json          what is being made; a run of another set does not touch it
+    .NAME.partial/journal           a line per finished block: vectors so far, SHA-256 of each body
+    .NAME.partial/vectors.hex.part  the lines so far, one such file per text format
+
+Before a run goes on it hashes what is there again; what the journal does not vouch for is cut off
+and made anew. A lock on ``set.json`` keeps two runs apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from fpsim.base.errors import FpsimError
+from fpsim.vectors.files.formats import TEXT_FORMATS, Lines
+
+__all__ = ["PART", "Partial", "difference", "hidden"]
+
+SET, JOURNAL, PART = "set.json", "journal", ".part"
+READ_BYTES = 1 << 20
+
+
+def hidden(target: Path) -> Path:
+    """Return the directory in which ``target`` is made."""
+    return target.with_name(f".{target.name}.partial")
+
+
+class Partial:
+    """The bodies of text formats, written block by block; see the module.
+
+    ``lines`` makes the lines of each format, the first of which is that of vector ``first``.
+    """
+
+    def __init__(self, path: Path, lines: dict[str, Lines], first: int) -> None:
+        self.path, self.texts, self._lines, self._first = path, tuple(lines), lines, first
+        self.done = 0  #: vectors that are written
+        self.blocks = 0  #: blocks that are written
+        self.found = path.exists()  #: whether an earlier run left it
+        self._sums: dict[str, Any] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._journal: IO[bytes] | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each body so far, by text format."""
+        return {name: digest.hexdigest() for name, digest in self._sums.items()}
+
+    def _size(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes of lines, counted from the first that is here."""
+        return self._lines[name].size(self._first + start, self._first + stop)
+
+    def body(self, name: str) -> Path:
+        """Return the file that the lines of a format go to."""
+        return self.path / (TEXT_FORMATS[name].file + PART)
+
+    @contextmanager
+    def opened(self, identity: dict[str, Any], heads: dict[str, bytes]) -> Iterator[None]:
+        """Create the directory, or go on with what is there, while the context lasts.
+
+        ``identity`` is what is being made, JSON-ready; ``heads`` the bytes before each body.
+
+        Raises:
+            FpsimError: the directory holds another set, or another run is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lock = stack.enter_context((self.path / SET).open("a+b"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FpsimError(f"out: another run is writing {self.path}") from None
+            text = (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode()
+            lock.seek(0)
+            found = lock.read()
+            if not text.startswith(found):  # a shorter one was cut off while it was written
+                raise FpsimError(_other_set(self.path, found, identity))
+            for name in self.texts:
+                self._files[name] = stack.enter_context(self.body(name).open("a+b"))
+            self._journal = stack.enter_context((self.path / JOURNAL).open("a+b"))
+            if found != text:
+                self._clear()
+                lock.truncate(0)
+                lock.write(text)
+                lock.flush()
+            self._resume(heads, fresh=found != text)
+            yield
+
+    def _clear(self) -> None:
+        """Remove what a run that was stopped while it finished has left."""
+        kept = {SET, JOURNAL, *(self.body(name).name for name in self.texts)}
+        for path in self.path.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    def _resume(self, heads: dict[str, bytes], fresh: bool) -> None:
+        """Read what is there, and cut off what the journal does not vouch for."""
+        assert self._journal is not None
+        at = 0
+        self._sums = {name: hashlib.sha256() for name in self.texts}
+        for name, file in self._files.items():
+            file.seek(0)
+            fresh = fresh or file.read(len(heads[name])) != heads[name]
+        self._journal.seek(0)
+        for line in [] if fresh else self._journal.read().splitlines(keepends=True):
+            sums = self._next_block(line)
+            if sums is None:
+                break
+            self._sums, self.done = sums, int(line.split()[0])
+            self.blocks += 1
+            at += len(line)
+        self._journal.truncate(at)
+        for name, file in self._files.items():
+            file.truncate(len(heads[name]) + self._size(name, 0, self.done) if not fresh else 0)
+            if fresh:
+                file.write(heads[name])
+            file.flush()
+
+    def _next_block(self, line: bytes) -> dict[str, Any] | None:
+        """Return the digests after the next block, or None if it is not what a line says."""
+        count, *digests = line.split() if line.endswith(b"\n") else [b""]
+        if not count.isdigit() or len(digests) != len(self.texts):
+            return None
+        sums = {name: digest.copy() for name, digest in self._sums.items()}
+        for (name, file), digest in zip(self._files.items(), digests, strict=True):
+            left = self._size(name, self.done, int(count))
+            while left > 0 and (piece := file.read(min(left, READ_BYTES))):
+                sums[name].update(piece)
+                left -= len(piece)
+            if left or sums[name].hexdigest() != digest.decode("ascii", "replace"):
+                return None
+        return sums
+
+    def add(self, count: int, bodies: Sequence[bytes]) -> None:
+        """Append a block of ``count`` vectors."""
+        assert self._journal is not None
+        for (name, file), body in zip(self._files.items(), bodies, strict=True):
+            file.write(body)
+            file.flush()
+            self._sums[name].update(body)
+        self.done += count
+        self.blocks += 1
+        self._journal.write(" ".join([str(self.done), *self.digests.values()]).encode() + b"\n")
+        self._journal.flush()
+
+    def finished(self) -> None:
+        """Remove what only an unfinished set has."""
+        for name in (JOURNAL, SET):
+            (self.path / name).unlink()
+
+    def discard(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _other_set(path: Path, found: bytes, wanted: dict[str, Any]) -> str:
+    """Return the sentence about a directory with another set."""
+    try:
+        what = f"an unfinished set; {difference(wanted, dict(json.loads(found)))}"
+    except (ValueError, TypeError):
+        what = "no unfinished set of vectors"
+    return f"out: {path} holds {what}; finish that run or delete the directory"
+
+
+def difference(first: dict[str, Any], second: dict[str, Any]) -> str:
+    """Return in words where a second description of a set differs; numbers and names first."""
+    keys = [k for k in {**first, **second} if first.get(k) != second.get(k)]
+    key = min(keys, key=lambda k: isinstance(first.get(k), dict | list))
+    return f"its {key} is {str(second.get(key))[:60]}, not {str(first.get(key))[:60]}"

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directories of vectors: written in a stream, whole or not at all; read and checked.
+
+`vectors.hex` is always there, further formats on request (`fpsim.vectors.files.formats`), and
+`manifest.json` with the unit, the fields, the sections and the SHA-256 of every file's body (what
+follows its header, which carries the same digest). A run that is interrupted goes on where it was
+(`fpsim.vectors.files.resumable`); runs on several machines make shards
+(`fpsim.vectors.files.shards`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.vectors.files.checker import check_dots
+from fpsim.vectors.files.formats import (
+    FORMATS,
+    TEXT_FORMATS,
+    TILE_FORMATS,
+    formats_of,
+    json_header,
+    package,
+)
+from fpsim.vectors.files.manifests import MANIFEST, check_target
+from fpsim.vectors.files.matrices import matrix_texts
+from fpsim.vectors.files.reader import MATRIX_FILES, NPZ, SVH, DotFile, open_dots
+from fpsim.vectors.files.rendering import lines_of, rendered
+from fpsim.vectors.files.resumable import PART, Partial, hidden
+from fpsim.vectors.files.shards import SHARD_FILE, Shard, open_shards
+from fpsim.vectors.sets.sources import SCHEMA, DotSource, Job, Progress, header_of, shape_of
+from fpsim.vectors.sets.words import Words
+
+__all__ = [
+    "SCHEMA",
+    "DotFile",
+    "DotSource",
+    "check_dots",
+    "merge_shards",
+    "open_dots",
+    "parse_formats",
+    "write_dots",
+]
+
+#: An npz file is made in memory.
+MAX_NPZ = 1 << 22
+NO_DIGEST = "0" * 64
+WHOLE = Shard()
+
+
+def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
+    """Return format names from a list or comma-separated text, ``readmemh`` first."""
+    names = [n.strip() for n in text.split(",")] if isinstance(text, str) else list(text)
+    known = (*FORMATS, *TILE_FORMATS)
+    for name in names:
+        if name not in known:
+            raise FpsimError(
+                f"format: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
+            )
+    return tuple(n for n in known if n == "readmemh" or n in names)
+
+
+def write_dots(
+    source: DotSource,
+    directory: str | Path,
+    formats: str | Iterable[str] = ("readmemh", "jsonl"),
+    *,
+    jobs: int = 1,
+    shard: Shard = WHOLE,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a set, or a shard of it, into ``directory`` (replaced if it holds vectors).
+
+    ``jobs`` processes make the blocks; the bytes do not depend on their number, nor on shards, nor
+    on how often a run was interrupted: the same call goes on. Returns the directory written.
+
+    Raises:
+        FpsimError: an unknown format, a path that cannot be written, a directory with other files,
+            the unfinished run of another set.
+    """
+    names = _formats_for(source, formats)
+    if not isinstance(jobs, int) or jobs < 1:
+        raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
+    target = shard.directory(Path(directory).resolve())
+    work = shard.jobs(source)
+    lines = {name: lines_of(name, source.shape) for name in names if name in TEXT_FORMATS}
+    partial = Partial(hidden(target), lines, work[0][0] if work else 0)
+    try:
+        check_target(target, _names_of(shard))
+        _write_blocks(partial, source, names, jobs, shard, work, progress)
+        if shard.of == 1:
+            _finish(partial.path, header_of(source), source.shape, names, partial.digests)
+        partial.finished()
+        _replace(target, partial.path)
+    except OSError as error:
+        kept = f"; {partial.done} vectors are kept in {partial.path}, the same command goes on"
+        if not partial.blocks and not partial.found:
+            partial.discard()
+            kept = ""
+        raise FpsimError(f"out: {target} cannot be written ({error.strerror}){kept}") from None
+    return target
+
+
+def _formats_for(source: DotSource, formats: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of formats that a set can have."""
+    names = parse_formats(formats)
+    if "npz" in names and source.count > MAX_NPZ:
+        raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
+    if "matrices" in names and "tiles" not in source.extra:
+        raise FpsimError("format: matrices are those of tiles, and this set has none")
+    if "matrices" in names and source.shape.spec.random_bits:
+        raise FpsimError("format: matrices have no place for the integers of stochastic rounding")
+    have = formats_of(source.shape)
+    other = [name for name in names if name not in have]
+    if other and source.shape.schema != SCHEMA:
+        raise FpsimError(
+            f"format: {other[0]!r} is for sets of dot products; streams of single products have "
+            f"{', '.join(have)}"
+        )
+    return names
+
+
+def _names_of(shard: Shard) -> set[str]:
+    """Return the names of files that a directory may hold to be replaced."""
+    files = {form.file for form in TEXT_FORMATS.values()}
+    if shard.of > 1:
+        return {f"{name}{PART}" for name in files} | {SHARD_FILE}
+    return files | {NPZ, SVH, MANIFEST, *MATRIX_FILES}
+
+
+def _write_blocks(
+    partial: Partial,
+    source: DotSource,
+    names: tuple[str, ...],
+    jobs: int,
+    shard: Shard,
+    work: list[tuple[int, Job]],
+    progress: Progress | None,
+) -> None:
+    header, shape = header_of(source), source.shape
+    start, total = work[0][0] if work else 0, sum(source.rows(*job) for _, job in work)
+    run = {"formats": list(names), "shard": [shard.index, shard.of]}
+    heads = {
+        name: _head(name, header, shape, NO_DIGEST) if shard.of == 1 else b""
+        for name in partial.texts
+    }
+    with partial.opened(header | run, heads):
+        work = work[partial.blocks :]
+        try:
+            made = rendered(source, partial.texts, work, jobs)
+            for (_, job), bodies in zip(work, made, strict=True):
+                partial.add(source.rows(*job), bodies)
+                if progress is not None:
+                    progress(partial.done, total)
+        except FpsimError:  # the model refuses: no run can finish this set
+            partial.discard()
+            raise
+        if shard.of > 1:
+            data = (
+                {"set": header} | run | {"start": start, "count": total, "sha256": partial.digests}
+            )
+            _write_text(partial.path / SHARD_FILE, json.dumps(data, indent=1) + "\n")
+
+
+def _head(name: str, header: dict[str, Any], shape: Words, digest: str) -> bytes:
+    return formats_of(shape)[name].head(header, shape, digest).encode()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _finish(
+    made: Path,
+    header: dict[str, Any],
+    shape: Words,
+    names: tuple[str, ...],
+    sums: dict[str, str],
+) -> None:
+    """Give the bodies in ``made`` their names and headers, and write what else belongs there."""
+    digests: dict[str, str] = {}
+    for name, digest in sums.items():
+        path = made / TEXT_FORMATS[name].file
+        body = path.with_name(path.name + PART)
+        with body.open("r+b") as file:
+            file.write(_head(name, header, shape, digest))
+        body.rename(path)
+        digests[path.name] = digest
+    hex_name = TEXT_FORMATS["readmemh"].file
+    if "npz" in names:
+        columns = DotFile(made, shape, header | {"files": _entries(digests)}).columns()
+        text = json_header(header, digests[hex_name])
+        np.savez(made / NPZ, header=np.array(text), **columns)  # type: ignore[arg-type]
+        digests[NPZ] = hashlib.sha256((made / NPZ).read_bytes()).hexdigest()
+    if "matrices" in names:
+        opened = DotFile(made, shape, header | {"files": _entries(digests)})
+        digests |= _write_matrices(opened)
+    if "svh" in names:
+        text = package(header, shape, digests[hex_name])
+        _write_text(made / SVH, text)
+        digests[SVH] = hashlib.sha256(text.encode()).hexdigest()
+    manifest = header | {"files": _entries(digests)}
+    _write_text(made / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def _write_matrices(opened: DotFile[Words]) -> dict[str, str]:
+    sums = {name: hashlib.sha256() for name in MATRIX_FILES}
+    with ExitStack() as stack:
+        files = {n: stack.enter_context((opened.directory / n).open("wb")) for n in MATRIX_FILES}
+        for name, piece in matrix_texts(opened):
+            files[name].write(piece)
+            sums[name].update(piece)
+    return {name: digest.hexdigest() for name, digest in sums.items()}
+
+
+def _entries(digests: dict[str, str]) -> dict[str, dict[str, str]]:
+    return {name: {"sha256": digest} for name, digest in digests.items()}
+
+
+def _replace(target: Path, made: Path) -> None:
+    """Put ``made`` in the place of ``target``; what was there goes only when that has worked."""
+    if not target.exists():
+        made.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    target.rename(old)
+    try:
+        made.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def merge_shards(directory: str | Path, progress: Progress | None = None) -> Path:
+    """Join the shards beside ``directory`` into it, as one run would have written it.
+
+    The shards stay. Nothing is recomputed; `check_dots` does that.
+
+    Raises:
+        FpsimError: shards that are missing, damaged or of different sets, or a path that cannot
+            be written.
+    """
+    target = Path(directory).resolve()
+    shards = open_shards(target)
+    header, names = shards[0].data["set"], parse_formats(shards[0].data["formats"])
+    made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")
+    try:
+        shape = shape_of(header)
+        check_target(target, _names_of(WHOLE))
+        made.mkdir()
+        sums: dict[str, str] = {}
+        texts = [name for name in names if name in TEXT_FORMATS]
+        for name in texts:
+            head, done = _head(name, header, shape, NO_DIGEST), 0
+            digest = hashlib.sha256()
+            with (made / (TEXT_FORMATS[name].file + PART)).open("wb") as file:
+                file.write(head)
+                for shard in shards:
+                    for piece in shard.pieces(name):
+                        file.write(piece)
+                        digest.update(piece)
+                    done += shard.data["count"]
+                    if progress is not None:
+                        progress(done + header["count"] * len(sums), header["count"] * len(texts))
+            sums[name] = digest.hexdigest()
+        _finish(made, header, shape, names, sums)
+        _replace(target, made)
+    except OSError as error:
+        raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
+    except KeyError as error:
+        raise FpsimError(f"{shards[0].path / SHARD_FILE}: set has no {error}") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return target

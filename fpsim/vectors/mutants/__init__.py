@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Units with one mistake, and which vectors find it."""

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lemmas that a mutant computes what the unit computes, so that no vector can kill it.
+
+Each is a proof by structure; its premises are tested here, its conclusion is in the sentence. Sums
+in a window or a block are of integers; adding in any order leaves the sign of a zero sum alone (+0
+unless every term is -0, and the reverse rounding down). `tests/vectors/test_equivalence.py` holds
+each against vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.formats.floating import FloatFormat, Format, Subnormals
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.units.spec import MacSpec, exponents, significand_bits
+from fpsim.units.stages import (
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
+from fpsim.vectors.mutants.mutants import Mutant
+from fpsim.vectors.sets.record import Columns, Shape
+
+__all__ = ["equivalent"]
+
+
+def equivalent(shape: Shape, mutant: Mutant) -> str | None:
+    """Return a proof that a mutant computes what the unit computes, or None."""
+    spec, other = shape.spec, mutant.spec
+    if other is None:
+        lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
+        return next((why for lemma in lemmas if (why := lemma(shape, mutant))), None)
+    if other.accumulate == spec.accumulate:
+        return "every operand and scale code means the same" if _same_values(spec, other) else None
+    if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
+        return None
+    stage, changed = spec.accumulate, other.accumulate
+    if type(stage) is not type(changed):
+        return _one_product(shape, stage, changed)
+    low = exponents(spec.a)[0] + exponents(spec.b)[0]
+    if isinstance(stage, Fixed):
+        if _exact_on_grid(shape, stage) and _only(stage, changed, "rounding"):
+            return f"products are multiples of 2^{low}, and the grid is 2^{stage.lsb}: none rounds"
+        if str(stage.overflow) == "wrap" and _only(stage, changed, "overflow_at"):
+            return "wrapping at the end is wrapping at every add: both are sums modulo 2^width"
+        if shape.k == 1 and _only(stage, changed, "overflow_at"):
+            return "one product: its add is the end"
+    if isinstance(stage, Chunked) and isinstance(changed, Chunked):
+        return _chunks_agree(shape, stage, changed, other)
+    if isinstance(stage, Block) and isinstance(changed, Block):
+        return _block_sums_fit(shape, stage, changed)
+    if isinstance(stage, Aligned) and isinstance(changed, Aligned):
+        least = min(stage.products, changed.products)
+        # Zeros that fill one step and not the other make the -0 of a signed sum +0.
+        alike = shape.k < least or (shape.k == least and not stage.signed_zero)
+        if alike and _only(stage, changed, "products"):
+            return f"{shape.k} products are one step of either, filled with zeros"
+        limits = [x.product_limit for x in (stage, changed) if x.product_limit is not None]
+        high = exponents(spec.a)[1] + exponents(spec.b)[1]
+        if (
+            not shape.group
+            and limits
+            and high <= min(limits)
+            and _only(stage, changed, "product_limit")
+        ):
+            return f"every product is below 2^{high}"
+    if isinstance(stage, Tree) and isinstance(changed, Tree):
+        whole = shape.k == stage.products and changed.products is None
+        if whole and _only(stage, changed, "products"):
+            return f"all {shape.k} products are one step"
+    if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
+        return _products_are_codes(shape, stage)
+    return None
+
+
+def _one_product(shape: Shape, stage: Stage, changed: Stage) -> str | None:
+    """Prove that a chain is an exact sum, or a tree, of one product."""
+    if shape.k != 1 or not isinstance(stage, Chain) or stage.product is ProductRounding.ROUNDED:
+        return None
+    same = ("format", "rounding", "overflow")
+    if any(getattr(changed, n, None) != getattr(stage, n) for n in same):
+        return None
+    if isinstance(changed, Exact):
+        return "one product is one rounding either way"
+    if isinstance(changed, Tree) and changed.lanes == 1 and changed.addend is Joins.ROOT:
+        return _products_are_codes(shape, stage)
+    return None
+
+
+def _exact_on_grid(shape: Shape, stage: Fixed) -> bool:
+    low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
+    return low >= stage.lsb and not shape.group
+
+
+def _never_rounds(shape: Shape, mutant: Mutant) -> str | None:
+    stage = shape.spec.accumulate
+    if not mutant.name.startswith("rounding: ") or not isinstance(stage, Fixed):
+        return None
+    if not _exact_on_grid(shape, stage) or stage.convert is not None:
+        return None
+    return f"products are multiples of the grid 2^{stage.lsb}: none rounds"
+
+
+def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
+    """Prove that no result, or no difference in the result, is a -0."""
+    stage = shape.spec.accumulate
+    if mutant.name not in ("-0 lost", "-0 lost in the addend"):
+        return None
+    if isinstance(stage, Aligned) and not stage.signed_zero:
+        return "the window adds integers, which have one zero, and a zero result is +0"
+    if isinstance(stage, Chunked) and isinstance(stage.inner, Aligned):
+        outer = stage.outer
+        if isinstance(outer, Chain) and outer.rounding is not Rounding.RDN:
+            fits = _holds(outer.format, stage.inner.result)
+            if fits and not stage.inner.signed_zero:
+                return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
+    scales = (shape.spec.a_scale, shape.spec.b_scale)
+    unsigned = not any(s.signed for s in scales)
+    exact = isinstance(stage, Block) and unsigned and _exact_blocks(shape, stage)
+    if exact and mutant.name == "-0 lost":
+        return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
+    if (
+        mutant.name == "-0 lost in the addend"
+        and isinstance(stage, Block)
+        and stage.convert is None
+    ):
+        into = stage.into
+        if unsigned and isinstance(into, Chain | Exact) and into.rounding is not Rounding.RDN:
+            return "a zero block sum is +0 and scales have no sign: -0 + +0 = +0, and -0 + p = p"
+    return None
+
+
+def _is_float(fmt: Format) -> TypeGuard[FloatFormat]:
+    return isinstance(fmt, FloatFormat)
+
+
+def _saturates_infinities(overflow: Overflow | None, *formats: Format) -> bool:
+    """Return whether an infinite term may become the largest number, before an add or after it."""
+    return overflow is Overflow.SATURATE and any(f.infinity for f in formats if _is_float(f))
+
+
+def _holds(outer: Format, inner: Format) -> bool:
+    """Return whether every value of one format is a value of another, subnormals gradual."""
+    if not isinstance(outer, FloatFormat) or not isinstance(inner, FloatFormat):
+        return False
+    gradual = outer.subnormals is inner.subnormals is Subnormals.GRADUAL
+    least = outer.exponent_min - outer.mantissa_bits <= inner.exponent_min - inner.mantissa_bits
+    wide = outer.mantissa_bits >= inner.mantissa_bits and outer.exponent_max >= inner.exponent_max
+    return gradual and least and wide and outer.infinity >= inner.infinity
+
+
+def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec) -> str | None:
+    """Prove that chunks or their promotion agree."""
+    if _only(stage, changed, "outer"):
+        first, second = stage.outer, changed.outer
+        if (
+            isinstance(first, Chain)
+            and _only(first, second, "product")
+            and _holds(first.result, stage.inner.result)
+            and not _saturates_infinities(first.overflow, stage.inner.result)
+        ):
+            return f"every chunk's result is a value of {first.result.name}"
+    sizes = stage.chunk(shape.k), changed.chunk(shape.k)
+    if min(sizes) >= shape.k and _only(stage, changed, "size"):
+        return f"all {shape.k} products are one chunk"
+    if not _only(stage, changed, "inner") or stage.size is None:
+        return None
+    inner, new = stage.inner, changed.inner
+    if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or shape.group:
+        return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
+    low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
+    high = exponents(shape.spec.a)[1] + exponents(shape.spec.b)[1]
+    nearest = Rounding.RDN not in (inner.rounding, inner.late_rounding)
+    fmt = inner.format
+    deep = fmt.exponent_min - fmt.mantissa_bits <= low - inner.fraction_bits
+    gradual = deep and fmt.subnormals is Subnormals.GRADUAL  # no sum is rounded to zero
+    if _only(inner, new, "signed_zero") and nearest and gradual and fmt == inner.container:
+        return "a chunk starts from +0, and zero products of any sign leave it +0"
+    floors = [f for f in (inner.exponent_floor, new.exponent_floor) if f is not None]
+    keeps = floors and inner.width is None and max(floors) - inner.fraction_bits <= low
+    if _only(inner, new, "exponent_floor") and keeps:
+        return f"a window at the floor keeps every bit of products, multiples of 2^{low}"
+    ranges = ("format", "container", "overflow")
+    if all(getattr(inner, n) == getattr(new, n) for n in vars(inner) if n not in ranges):
+        top = high + stage.size.bit_length()
+        formats = (inner.format, new.format)
+        inside = all(
+            f.exponent_min <= low - inner.fraction_bits and top <= f.exponent_max for f in formats
+        )
+        finite = not any(f.infinity for f in (shape.spec.a, shape.spec.b) if _is_float(f))
+        if inside and finite and formats[0].mantissa_bits == formats[1].mantissa_bits:
+            return f"a chunk's sums lie between 2^{low - inner.fraction_bits} and 2^{top}: in range"
+    return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
+
+
+def _every_chunk_agrees(shape: Shape, stage: Chunked, other: MacSpec) -> str | None:
+    """Prove that the inner stage and another one agree on chunks of every length there is."""
+    size = min(stage.chunk(shape.k), shape.k)
+    inner, lengths = replace(shape.spec, accumulate=stage.inner), {size, shape.k % size} - {0}
+    parts = [Shape(inner, length, shape.group) for length in sorted(lengths)]
+    proofs = [equivalent(part, Mutant("", _nothing, spec=other)) for part in parts]
+    return proofs[0] if all(proofs) else None
+
+
+def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
+    return c
+
+
+def _exact_blocks(shape: Shape, stage: Block) -> bool:
+    """Return whether every finite scaled block sum is a number of a chain's format."""
+    spec, into = shape.spec, stage.into
+    if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
+        return False
+    fmt, scales = into.format, (spec.a_scale, spec.b_scale)
+    infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if _is_float(f))
+    if infinite and (not fmt.infinity or into.overflow is Overflow.SATURATE):
+        return False
+    carry = (stage.size - 1).bit_length()
+    low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
+    high = sum(exponents(f)[1] for f in (spec.a, spec.b, *scales)) + carry
+    bits = sum(exponents(f)[1] - exponents(f)[0] for f in (spec.a, spec.b)) + carry
+    bits += sum(significand_bits(s) for s in scales)
+    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
+    inside = fmt.exponent_min - fmt.mantissa_bits <= low and high <= fmt.exponent_max
+    return plain and inside and bits <= fmt.mantissa_bits + 1
+
+
+def _block_sums_fit(shape: Shape, stage: Block, changed: Block) -> str | None:
+    """Prove that rounding block sums to the accumulator's format first changes nothing."""
+    same = _only(stage, changed, "convert") and changed.convert == stage.into.result
+    if isinstance(changed.into, Chain) and isinstance(stage.into, Chain):
+        alike = _only(stage, changed, "into") and _only(stage.into, changed.into, "product")
+        same = same or alike
+    if not same or not _exact_blocks(shape, stage):
+        return None
+    return f"every scaled block sum is a value of {stage.into.result.name}"
+
+
+def _products_are_codes(shape: Shape, stage: Chain | Tree) -> str | None:
+    """Prove that every product is a value of the accumulator's format."""
+    spec, fmt = shape.spec, stage.format
+    low = exponents(spec.a)[0] + exponents(spec.b)[0]
+    high = exponents(spec.a)[1] + exponents(spec.b)[1]
+    bits = significand_bits(spec.a) + significand_bits(spec.b)
+    inside = low >= fmt.exponent_min - fmt.mantissa_bits and high <= fmt.exponent_max
+    if shape.group or not inside or bits > fmt.mantissa_bits + 1 or not fmt.has_negative_zero:
+        return None
+    if _saturates_infinities(stage.overflow, spec.a, spec.b):
+        return None
+    if fmt.subnormals is not Subnormals.GRADUAL and low < fmt.exponent_min:
+        return None
+    return f"products have {bits} bits between 2^{low} and 2^{high}: {fmt.name} holds them all"
+
+
+def _same_in_any_order(shape: Shape, mutant: Mutant) -> str | None:
+    """Prove that reversing the elements changes nothing: exact sums commute."""
+    if mutant.name != "order reversed":
+        return None
+    stage, terms = shape.spec.accumulate, shape.k
+    if isinstance(stage, Block):
+        terms = shape.spec.block_terms(shape.k)
+        stage = stage.into
+        if terms == 1:
+            return "one block: its sum is exact"
+    if isinstance(stage, Exact):
+        return "the sum is exact, rounded once"
+    if isinstance(stage, Tree) and stage.lanes == 1 and stage.addend is not Joins.LEAF:
+        full = 1
+        while full < terms:
+            full *= stage.radix
+        if full == terms == (stage.products or terms):
+            return "a full tree is its own mirror image, and the sum in a node commutes"
+    if isinstance(stage, Fixed) and str(stage.overflow) == "wrap" and not stage.random_bits:
+        return "products are rounded one by one and added modulo 2^width"
+    if isinstance(stage, Aligned) and terms <= stage.products:
+        return "all terms share one window, in which they are added as integers"
+    return None
+
+
+def _same_values(first: MacSpec, second: MacSpec) -> bool:
+    for name in ("a", "b", "a_scale", "b_scale"):
+        x, y = getattr(first, name), getattr(second, name)
+        if x.bits != y.bits or x.bits > 19:
+            return False
+        codes = np.arange(1 << x.bits)
+        u, v = x.decode(codes), y.decode(codes)
+        if not np.array_equal(u, v, equal_nan=True) or (np.signbit(u) != np.signbit(v)).any():
+            return False
+    return True
+
+
+def _only(first: Any, second: Any, field: str) -> bool:
+    """Return whether two stages are of one kind and differ in nothing but one field."""
+    same_kind = type(first) is type(second)
+    return same_kind and all(
+        getattr(first, n) == getattr(second, n) for n in vars(first) if n != field
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs mutants against a set of vectors: which vector kills which, and what random ones would do.
+
+A vector kills a mutant when the mutant's result, from the accumulator that the set expects before
+it, is not what the vector says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.vectors.mutants.equivalence import equivalent
+from fpsim.vectors.mutants.mutants import Mutant, mutants_of
+from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.stream import Op
+
+__all__ = ["Kill", "addends", "kills", "random_costs"]
+
+#: Random vectors tried on a mutant, and on one that runs through the exact model.
+RANDOM, SLOW_RANDOM = 1 << 12, 32
+#: Rows of a slow mutant at a time.
+SLOW_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Kill:
+    """The fate of a mutant."""
+
+    mutant: str
+    vector: int | None  #: the first vector that kills it; None: it lives
+    killers: int  #: how many do (for slow mutants: 1)
+    random: int | None = None  #: random vectors until the first kill; None: more than were tried
+    equivalent: str | None = None  #: why no vector can kill it
+
+    @property
+    def alive(self) -> bool:
+        """Whether it lives without being equivalent to the unit."""
+        return self.vector is None and self.equivalent is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return dict(vars(self))
+
+
+def addends(columns: Columns) -> NDArray[Any]:
+    """Return the accumulator that every vector finds: ``c``, or what the one before left."""
+    before = np.concatenate([columns["acc"][:1] * 0, columns["acc"][:-1]])
+    stream = (columns["op"] == Op.MAC) | (columns["op"] == Op.IDLE)
+    return np.where(stream, before.astype(columns["c"].dtype), columns["c"])
+
+
+def kills(shape: Shape, columns: Columns, mutants: list[Mutant] | None = None) -> list[Kill]:
+    """Return the fate of every mutant under a set of vectors."""
+    rows = np.flatnonzero((columns["op"] == Op.DOT) | (columns["op"] == Op.MAC))
+    part = {name: column[rows] for name, column in columns.items()}
+    before = addends(columns)[rows]
+    found = []
+    for mutant in mutants_of(shape) if mutants is None else mutants:
+        reason = equivalent(shape, mutant)
+        skip = reason is not None and mutant.slow  # every row would be traced to see nothing
+        killers = np.empty(0, np.int64) if skip else _killers(mutant, part, before)
+        if reason is not None and killers.size:
+            raise FpsimError(f"mutant: {mutant.name} was killed, but it was proved equal: {reason}")
+        first = int(rows[killers[0]]) if killers.size else None
+        found.append(Kill(mutant.name, first, int(killers.size), None, reason))
+    return found
+
+
+def _killers(mutant: Mutant, part: Columns, before: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows that kill a mutant; of a slow one, the first."""
+    total = before.size
+    step = SLOW_ROWS if mutant.slow else total
+    for start in range(0, total, max(step, 1)):
+        cut = slice(start, start + step)
+        rows = {name: column[cut] for name, column in part.items()}
+        try:
+            wrong = mutant.run(rows, before[cut]) != part["acc"][cut]
+        except FpsimError:  # a result without a code: some row raises, find one
+            wrong = _raising(mutant, rows, before[cut])
+        if wrong.any():
+            return np.flatnonzero(wrong) + start
+    return np.empty(0, dtype=np.int64)
+
+
+def _raising(mutant: Mutant, rows: Columns, before: NDArray[Any]) -> NDArray[np.bool_]:
+    wrong = np.zeros(before.size, dtype=bool)
+    for i in range(before.size):
+        row = {name: column[i : i + 1] for name, column in rows.items()}
+        try:
+            wrong[i] = bool((mutant.run(row, before[i : i + 1]) != row["acc"]).any())
+        except FpsimError:
+            wrong[i] = True
+        if wrong.sum() > 4:
+            break
+    return wrong
+
+
+def random_costs(
+    shape: Shape, mutants: list[Mutant], found: list[Kill], seed: int = 1
+) -> list[Kill]:
+    """Return the fates with how many random dot products the first kill would have taken."""
+    plan = plan_dots(shape.spec, strategy="random", count=RANDOM, seed=seed, k=shape.k,
+                     group=shape.group)  # fmt: skip
+    columns = plan.columns()
+    dots = np.flatnonzero(columns["op"] == Op.DOT)
+    priced = []
+    for mutant, kill in zip(mutants, found, strict=True):
+        cost = None
+        if kill.vector is not None:
+            rows = dots[:SLOW_RANDOM] if mutant.slow else dots
+            part = {name: column[rows] for name, column in columns.items()}
+            killers = _killers(mutant, part, part["c"])
+            cost = int(killers[0]) + 1 if killers.size else None
+        priced.append(replace(kill, random=cost))
+    return priced

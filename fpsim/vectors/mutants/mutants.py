@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutants of a unit: the ways designers err, as changed stage data, operands or rounding.
+
+A mutant takes beats (operands, scales, the addend each one finds) and returns result codes. Most
+are units that differ in one setting and run on the kernels; a few change the exact model's rounding
+decision itself and are slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import ceil, floor
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.names import E8M0
+from fpsim.formats.rounding import Rounding
+from fpsim.oracle import numbers
+from fpsim.units.spec import MacSpec
+from fpsim.units.stages import Addend, stages_of
+from fpsim.vectors.mutants.random_edits import first_group, integer_edits, masked, next_group
+from fpsim.vectors.mutants.spec_changes import spec_changes
+from fpsim.vectors.sets.record import Columns, Shape
+
+__all__ = ["Mutant", "mutants_of"]
+
+Codes = NDArray[Any]
+Run = Callable[[Columns, Codes], Codes]
+#: Decides whether a fraction is rounded up: what the exact model has, and what mutants put there.
+RoundUp = Callable[..., bool]
+_round_up: RoundUp = numbers._round_up
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A unit with an error: ``run(columns, addends)`` gives its result codes.
+
+    ``slow`` ones go through the exact model, row by row. ``spec`` is the mutated unit of those that
+    are a change of data.
+    """
+
+    name: str
+    run: Run
+    slow: bool = False
+    spec: MacSpec | None = None
+
+
+def mutants_of(shape: Shape) -> list[Mutant]:
+    """Return every mutant that the unit can have, each different from it as data."""
+    found: list[Mutant] = []
+    seen = {shape.spec}
+    for name, spec in spec_changes(shape.spec, scales=bool(shape.group)):
+        if spec in seen or (spec.result != shape.spec.result and not _same_codes(spec, shape.spec)):
+            continue
+        try:
+            run = _runner(shape, spec)
+        except FpsimError:
+            continue
+        seen.add(spec)
+        found.append(Mutant(name, run, spec=spec))
+    found += _operand_mutants(shape)
+    found += _rounding_mutants(shape)
+    return found
+
+
+def _same_codes(first: MacSpec, second: MacSpec) -> bool:
+    return first.result.bits == second.result.bits and first.initial.bits == second.initial.bits
+
+
+def _runner(shape: Shape, spec: MacSpec) -> Run:
+    changed = Shape(spec, shape.k, shape.group)
+    if not changed.roundings:
+        return lambda columns, c: changed.dot(columns, c)
+    more = max(changed.roundings - shape.roundings, 0)
+    fewer = shape.spec.random_bits - spec.random_bits
+
+    def run(columns: Columns, c: Codes) -> Codes:
+        random = columns["random"][:, : changed.roundings] >> fewer
+        return changed.dot(columns | {"random": np.pad(random, ((0, 0), (0, more)))}, c)
+
+    return run
+
+
+# -- changed operands and results ----------------------------------------------------------------
+
+
+def _operand_mutants(shape: Shape) -> list[Mutant]:
+    zero = {op: shape.spec and _zero(getattr(shape.spec, op)) for op in "ab"}
+
+    def change(name: str, edit: Callable[[Columns], Columns]) -> Mutant:
+        return Mutant(name, lambda columns, c: shape.dot(columns | edit(columns), c))
+
+    def lane(columns: Columns, index: int) -> Columns:
+        a = columns["a"].copy()
+        a[:, index] = zero["a"]
+        return {"a": a}
+
+    found = [
+        change("first lane dropped", lambda x: lane(x, 0)),
+        change("last lane dropped", lambda x: lane(x, -1)),
+        Mutant("addend ignored", lambda x, c: shape.dot(x, np.zeros_like(c))),
+        Mutant("previous products", lambda x, c: shape.dot(_previous(x), c)),
+    ]
+    if shape.k > 1:
+        found += [
+            change("order reversed", lambda x: _reversed(shape, x)),
+            change("b rotated by a lane", lambda x: {"b": np.roll(x["b"], 1, axis=1)}),
+            change("first lane doubled", lambda x: {op: _doubled(x[op]) for op in "ab"}),
+        ]
+    for operand in "ab":
+        fmt = getattr(shape.spec, operand)
+        if fmt.signed:
+            kept = np.array((1 << (fmt.bits - 1)) - 1, dtype=fmt.dtype)
+            found.append(change(f"sign of {operand} lost", _edit(operand, partial(masked, kept))))
+    result = shape.spec.result
+    if isinstance(result, FloatFormat) and result.has_negative_zero:
+        sign = np.array(result.sign_bit, dtype=result.dtype)
+        found.append(Mutant("-0 lost", lambda x, c: _without(shape.dot(x, c), sign)))
+        found.append(Mutant("-0 lost in the addend", lambda x, c: shape.dot(x, _without(c, sign))))
+        found.append(Mutant("zeros negative", lambda x, c: _negative(shape.dot(x, c), sign)))
+    if shape.group:
+        found += _scale_mutants(shape, change)
+    if shape.roundings:
+        found += [
+            change(what, _edit("random", edit)) for what, edit in integer_edits(shape).items()
+        ]
+    if _overflows(shape):
+        found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
+        found.append(Mutant("infinite addend as a power of two", partial(_cancelling, shape)))
+    return found
+
+
+def _overflows(shape: Shape) -> bool:
+    """Return whether scaled products alone can exceed an accumulator that has infinities."""
+    spec, result = shape.spec, shape.spec.result
+    if not (shape.group and isinstance(result, FloatFormat) and result.infinity):
+        return False
+    if spec.a_scale != E8M0:
+        return False
+    largest = spec.a_scale.max_value * spec.b_scale.max_value * shape.group
+    return spec.initial == result and largest > result.max_value
+
+
+def _overflowing(shape: Shape, columns: Columns, c: Codes) -> Codes:
+    """Return results where a sum that is infinite by itself replaces an infinite addend."""
+    alone, result = shape.dot(columns, np.zeros_like(c)), shape.spec.result
+    both = np.isinf(result.decode(c)) & np.isinf(result.decode(alone))
+    return np.where(both, alone, shape.dot(columns, c))
+
+
+def _cancelling(shape: Shape, columns: Columns, c: Codes) -> Codes:
+    """Return results where an infinite addend, read as 2^(emax + 1), is cancelled by a sum."""
+    result = shape.spec.result
+    assert isinstance(result, FloatFormat)
+    scale = columns["a_scale"]
+    halves = columns | {"a_scale": np.where((scale > 0) & (scale < 255), scale - 1, scale)}
+    half = result.decode(shape.dot(halves, np.zeros_like(c)))
+    addend = result.decode(c)
+    cancels = np.isinf(addend) & (half == -np.copysign(2.0**result.exponent_max, addend))
+    return np.where(cancels, 0, shape.dot(columns, c)).astype(c.dtype)
+
+
+def _scale_mutants(
+    shape: Shape, change: Callable[[str, Callable[[Columns], Columns]], Mutant]
+) -> list[Mutant]:
+    from fpsim.vectors.corners.beats import Palette
+
+    palette = Palette(shape)
+    found = []
+    for operand in "ab":
+        name, one = f"{operand}_scale", palette.one(operand)
+        edits: dict[str, Callable[[Codes], Codes]] = {
+            f"{name} ignored": partial(np.full_like, fill_value=one)
+        }
+        fmt = getattr(shape.spec, name)
+        if fmt.mantissa_bits:
+            low = np.array((1 << fmt.mantissa_bits) - 1, dtype=fmt.dtype)
+            edits[f"mantissa of {name} ignored"] = partial(masked, ~low)
+        if shape.spec.splits(operand):
+            edits[f"{name} by the other sign"] = _swap
+            edits[f"{name} not split"] = _unsplit
+        elif shape.groups > 1:
+            edits[f"{name} of the next group"] = next_group
+            edits[f"first {name} for all"] = first_group
+        found += [change(what, _edit(name, edit)) for what, edit in edits.items()]
+    return found
+
+
+def _edit(name: str, edit: Callable[[Codes], Codes]) -> Callable[[Columns], Columns]:
+    return lambda columns: {name: edit(columns[name])}
+
+
+def _unsplit(codes: Codes) -> Codes:
+    return np.repeat(codes[:, ::2], 2, axis=1)
+
+
+def _zero(fmt: Format) -> int:
+    codes = np.arange(min(1 << fmt.bits, 1 << 16))
+    values = np.nan_to_num(np.abs(fmt.decode(codes)), nan=np.inf)
+    return int(values.argmin())
+
+
+def _previous(columns: Columns) -> Columns:
+    return columns | {op: np.roll(columns[op], 1, axis=0) for op in "ab"}
+
+
+def _doubled(codes: Codes) -> Codes:
+    out = codes.copy()
+    out[:, -1] = codes[:, 0]
+    return out
+
+
+def _swap(codes: Codes) -> Codes:
+    return codes.reshape(codes.shape[0], -1, 2)[:, :, ::-1].reshape(codes.shape)
+
+
+def _reversed(shape: Shape, columns: Columns) -> Columns:
+    """Reverse the elements with their scales; whole groups only."""
+    if shape.group and shape.k % shape.group:
+        return {}
+    out = {op: columns[op][:, ::-1] for op in "ab"}
+    for op in "ab" if shape.group else "":
+        name = f"{op}_scale"
+        per = 2 if shape.spec.splits(op) else 1
+        groups = columns[name].reshape(columns[name].shape[0], -1, per)
+        out[name] = groups[:, ::-1].reshape(columns[name].shape)
+    return out
+
+
+def _without(codes: Codes, sign: Codes) -> Codes:
+    return np.where(codes == sign, np.zeros_like(codes), codes)
+
+
+def _negative(codes: Codes, sign: Codes) -> Codes:
+    return np.where(codes == 0, sign, codes)
+
+
+# -- changed rounding ----------------------------------------------------------------------------
+
+
+def _rounding_mutants(shape: Shape) -> list[Mutant]:
+    """Return mutants of the rounding decision; directed modes do not look at these bits."""
+    modes: set[Any] = set()
+    for stage in stages_of(shape.spec.accumulate):
+        modes |= {getattr(stage, "rounding", None), getattr(stage, "align", None)}
+        if getattr(stage, "addend", None) is Addend.LATE:
+            modes.add(getattr(stage, "late_rounding", None))
+        if getattr(stage, "convert", None) is not None:
+            modes.add(getattr(stage, "convert_rounding", None))
+    found: dict[str, RoundUp] = {}
+    if modes & {Rounding.RNE, Rounding.RNA}:
+        found |= {name: partial(_nearest, edit) for name, edit in _FRACTIONS.items()}
+    if Rounding.SR in modes:
+        found |= {name: partial(_stochastic, decide) for name, decide in _DECISIONS.items()}
+    return [Mutant(f"rounding: {n}", _patched(shape, f), slow=True) for n, f in found.items()]
+
+
+def _twice(fraction: Fraction) -> Fraction:
+    """Round to two more bits, ties to even, before the rounding proper."""
+    scaled = fraction * 4
+    low = int(scaled)
+    rest = scaled - low
+    up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and low % 2)
+    return Fraction(low + int(up), 4)
+
+
+#: Changes of the fraction that is rounded to nearest.
+_FRACTIONS: dict[str, Callable[[Fraction], Fraction]] = {
+    "sticky dropped": lambda f: Fraction(int(f * 2), 2),
+    "sticky is one bit": lambda f: Fraction(int(f * 4), 4),
+    "ties down": lambda f: f - Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
+    "ties up": lambda f: f + Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
+    "guard ignored": lambda f: f - Fraction(1, 2) if f >= Fraction(1, 2) else f,
+    "rounded twice": _twice,
+}
+#: Decisions on x = f 2^n, 2^n, the sign and the integer r; the unit's is floor(x) + r >= 2^n.
+_DECISIONS: dict[str, Callable[[Fraction, int, bool, int], bool]] = {
+    "> instead of >=": lambda x, steps, negative, r: floor(x) + r > steps,
+    "bits below the random ones count": lambda x, steps, negative, r: ceil(x) + r >= steps,
+    "carry in": lambda x, steps, negative, r: floor(x) + r + 1 >= steps,
+    "random bits subtracted from negatives": lambda x, steps, negative, r: (
+        floor(x) > r if negative else floor(x) + r >= steps
+    ),
+    "half added to the random bits": lambda x, steps, negative, r: floor(x) + r >= steps // 2,
+}
+
+
+def _nearest(
+    edit: Callable[[Fraction], Fraction], fraction: Fraction, odd: bool, negative: bool,
+    mode: Rounding, *random: int,
+) -> bool:  # fmt: skip
+    """Round another fraction to nearest."""
+    fraction = edit(fraction) if mode in (Rounding.RNE, Rounding.RNA) else fraction
+    return _round_up(fraction, odd, negative, mode, *random)
+
+
+def _stochastic(
+    decide: Callable[[Fraction, int, bool, int], bool], fraction: Fraction, odd: bool,
+    negative: bool, mode: Rounding, random: int, random_bits: int,
+) -> bool:  # fmt: skip
+    """Add random bits in another way."""
+    if mode is not Rounding.SR:
+        return _round_up(fraction, odd, negative, mode, random, random_bits)
+    steps = 1 << random_bits
+    return decide(fraction * steps, steps, negative, random)
+
+
+def _patched(shape: Shape, round_up: RoundUp) -> Run:
+    def run(columns: Columns, c: Codes) -> Codes:
+        out = np.zeros(c.size, dtype=shape.spec.result.dtype)
+        with mock.patch.object(numbers, "_round_up", round_up):
+            for i in range(c.size):
+                row = {name: column[i] for name, column in columns.items()}
+                out[i] = shape.trace(row, int(c[i])).code
+        return out
+
+    return run

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine code on disk: never older than its source, never another variant's."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
+
+import fpsim
+from fpsim.kernels import cache
+from fpsim.kernels.lanes import matmul_driver, tiles
+from fpsim.kernels.lanes.steps import STEPS
+from fpsim.kernels.lanes.tiles import PRODUCTS, Source
+
+KERNELS = Path(cache.__file__).parent
+
+MODULE = """
+from fpsim.kernels.cache import kernel
+
+def make(number):
+    @kernel(f"add {number}")
+    def add(x):
+        return x + number
+    return add
+
+@kernel()
+def plain(x):
+    return x * 10
+
+if __name__ == "__main__":
+    adders = [make(n) for n in (1, 2, 3, 2)]
+    print([add(100) for add in adders], plain(4))
+    print(sum(sum(add.stats.cache_hits.values()) for add in [*adders, plain]))
+"""
+
+
+def run(program: Path | str, *arguments: str, path: Path | None = None) -> list[str]:
+    """Run Python in a new process and return the lines it prints."""
+    source = [str(program)] if isinstance(program, Path) else ["-c", program]
+    root = Path(fpsim.__file__).parent.parent if path is None else path
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, *source, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_variants_of_one_function_do_not_collide(tmp_path: Path) -> None:
+    """Closures share a name and a line; a new process must load the machine code of each."""
+    program = tmp_path / "adders.py"
+    program.write_text(MODULE)
+    first = run(program)
+    assert first == ["[101, 102, 103, 102] 40", "1"]  # the second "add 2" found the first's
+    second = run(program)
+    assert second == ["[101, 102, 103, 102] 40", "5"]
+
+
+def test_an_edited_helper_is_never_stale(tmp_path: Path) -> None:
+    """Change a function that kernels of another file inline: the new bits must appear.
+
+    Numba alone watches only the file that defines the compiled function.
+    """
+    package = tmp_path / "fpsim"
+    shutil.copytree(
+        Path(fpsim.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    program = (
+        "import fpsim; from fpsim.kernels import codec; f = fpsim.get_format('e2m1')\n"
+        "print(f.encode([0.25, 0.75, 5.0]).tolist(), fpsim.__file__)\n"
+        "print(sum(codec.encode_array.stats.cache_hits.values()))"
+    )
+    assert run(program, path=tmp_path) == [f"[0, 2, 6] {package / '__init__.py'}", "0"]
+    assert run(program, path=tmp_path)[1] == "1"
+    helper = package / "kernels" / "rounding.py"
+    text = helper.read_text()
+    line = "    half = (one << shift) >> one\n"
+    assert line in text
+    stat = helper.stat()
+    helper.write_text(text.replace(line, "    half = (one << shift)\n"))  # every tie goes up
+    os.utime(helper, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    changed = run(program, path=tmp_path)
+    assert changed[0] != f"[0, 2, 6] {package / '__init__.py'}"
+    assert changed[1] == "0"
+    helper.write_text(text)
+    assert run(program, path=tmp_path)[0] == f"[0, 2, 6] {package / '__init__.py'}"
+
+
+@pytest.fixture
+def adder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Return ``make`` of the module above, cached below tmp_path."""
+    (tmp_path / "cached_adders.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("cached_adders")
+    yield module.make
+    del sys.modules["cached_adders"]
+
+
+def hits(dispatcher: Any) -> int:
+    assert dispatcher(100) > 100
+    return sum(dispatcher.stats.cache_hits.values())
+
+
+def test_the_stamp_is_a_hash_of_all_kernel_sources(
+    adder: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hits(adder(1)) == 0
+    assert hits(adder(1)) == 1
+    monkeypatch.setattr(cache, "_sources_hash", lambda: "something else")
+    assert hits(adder(1)) == 0
+    assert hits(adder(1)) == 1
+
+
+def test_the_hash_reads_every_source_file() -> None:
+    """Each file of the directory counts, and the hash is that of their bytes as they are now."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    names = sorted(path.name for path in KERNELS.iterdir() if path.suffix == ".py")
+    assert {"rounding.py", "steps.py", "vector.py", "gemm.py", "codec.py"} <= set(names)
+    for name in names:
+        digest.update((KERNELS / name).read_bytes())
+    assert cache._sources_hash() == digest.hexdigest()
+
+
+def test_the_processor_is_part_of_the_key(adder: Callable[[int], Any]) -> None:
+    """Machine code made for AVX-512 must not be loaded on a processor without it."""
+    dispatcher = adder(1)
+    dispatcher(1)
+    codegen = dispatcher.targetctx.codegen()
+    signature = dispatcher.signatures[0]
+    key = dispatcher._cache._index_key(signature, codegen)
+    assert codegen.magic_tuple() in key
+
+    class Elsewhere:
+        def magic_tuple(self) -> tuple[str, ...]:
+            return ("another processor",)
+
+    assert dispatcher._cache._index_key(signature, Elsewhere()) != key
+    assert adder(2)._cache._index_key(signature, codegen) != key
+
+
+def test_every_gemm_variant_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step and tile shape make the variant: 32-byte and 64-byte code never mix."""
+    seen = set()
+    original = matmul_driver.kernel
+
+    def spy(variant: str = "", **options: Any) -> Any:
+        assert variant not in seen
+        seen.add(variant)
+        return original(variant, **options)
+
+    monkeypatch.setattr(matmul_driver, "kernel", spy)
+    sources = (PRODUCTS, Source(True, 16), Source(True, 32, 2, 2), Source(True, 16, bytes=True))
+    for width in (32, 64):
+        matmul_driver.gemm.cache_clear()
+        monkeypatch.setattr(tiles, "vector_bytes", lambda width=width: width)
+        for step in STEPS.values():
+            for source in sources:
+                matmul_driver.gemm(step, tiles.tile_of(step, source), source)
+    matmul_driver.gemm.cache_clear()
+    assert len(seen) == 2 * len(STEPS) * len(sources)
+
+
+def test_no_kernel_uses_numbas_own_cache() -> None:
+    """``njit(cache=True)`` would bring back stale code for whatever it inlines."""
+    for path in KERNELS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword):
+                assert node.arg != "cache", path.name
+    for module in (
+        "codec.mx_blocks",
+        "codec.codec",
+        "scalar.limbs",
+        "scalar.fixed_point",
+        "lanes.matmul_driver",
+        "scalar.chain_and_fixed",
+    ):
+        namespace = vars(__import__(f"fpsim.kernels.{module}", fromlist=["x"]))
+        for value in namespace.values():
+            if isinstance(value, Dispatcher) and isinstance(value._cache, FunctionCache):
+                assert isinstance(value._cache, cache._KernelCache)
+
+
+def test_without_a_place_to_write_kernels_still_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A read-only installation and no home directory: compile every time, but work."""
+    impl = FunctionCache._impl_class
+    monkeypatch.setattr(impl, "_locator_classes", [])
+
+    @cache.kernel("nowhere")
+    def triple(x: Any) -> Any:
+        return 3 * x
+
+    assert triple(14) == 42

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's reasons, on both sides of their boundaries, over the data that strains them most.
+
+Each case is computed by the kernel that the engine chose, by the one it would choose next (its
+bound made smaller for the test), and by the oracle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.helpers import float_format, oracle_matmul, unit_of
+
+from fpsim import MacUnit, get_format
+from fpsim.formats.rounding import Rounding
+from fpsim.units.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Joins,
+    ProductRounding,
+    Stage,
+    Tree,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Codes = NDArray[Any]
+
+
+def straining(unit: MacUnit, k: int, seed: int = 5) -> tuple[Codes, Codes]:
+    """Return operands (4, K), (K, 5): all of the largest magnitude, alternating, tiny, random."""
+    rng = np.random.default_rng(seed)
+    a = rng.integers(0, 1 << unit.a.bits, (4, k)).astype(unit.a.dtype)
+    b = rng.integers(0, 1 << unit.b.bits, (k, 5)).astype(unit.b.dtype)
+    a[~np.isfinite(unit.a.decode(a))] = 1
+    b[~np.isfinite(unit.b.decode(b))] = 1
+    a[0], a[1] = (unit.a.encode([value])[0] for value in (unit.a.max_value, 1e-30))
+    b[:, 0] = b[:, 1] = unit.b.encode([unit.b.max_value])[0]
+    b[1::2, 1] = unit.b.encode([-unit.b.max_value])[0]
+    a[1, 0], b[0, 2] = a[0, 0], b[0, 0]
+    a[1, 1:] = 1
+    return a, b
+
+
+def believe_float32_has(bits: int, patch: pytest.MonkeyPatch) -> None:
+    """Change how many bits the engine takes a float32 lane to hold."""
+    for module in ("choose", "chains", "exact_and_fixed", "windows"):
+        patch.setattr(f"fpsim.compute.plan.{module}.F32_BITS", bits)
+
+
+@pytest.fixture
+def no_whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every window be cut, also one that loses nothing, and its integers be floats."""
+    monkeypatch.setattr("fpsim.compute.plan.choose.plan_whole", lambda *_: None)
+    monkeypatch.setattr("fpsim.compute.plan.windows.CONVERSIONS", ())
+
+
+def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: Any) -> str:
+    """Return the lane of the chosen kernel after comparing three ways to compute the product."""
+    a, b = straining(unit, k)
+    plan = unit.plan(a, b, **operands)
+    codes = unit.matmul(a, b, **operands)
+    assert np.array_equal(codes, oracle_matmul(unit, a, b, **operands)), plan
+    with monkeypatch.context() as patch:
+        believe_float32_has(1, patch)
+        wider = unit.plan(a, b, **operands)
+        assert wider.step is None or str(wider.step.real) == "double"
+        assert np.array_equal(unit.matmul(a, b, **operands), codes), wider
+    return plan.kernel if plan.step is None else str(plan.step.real)
+
+
+# -- windows -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+@pytest.mark.parametrize(
+    ("products", "bits", "lane"),
+    [
+        (8, 18, "float"),  # 18 + 2 + 4 = 24
+        (8, 19, "double"),
+        (6, 19, "float"),  # six products and c: one bit less
+        (8, 47, "double"),  # 53
+    ],
+)
+def test_a_window_is_exact_in_lanes_that_hold_it(
+    products: int, bits: int, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = unit_of(Aligned(products, bits, float_format("e8m10")))
+    assert kernel(unit, 19, monkeypatch) == lane
+    assert "bits are exact integers" in unit.plan(*straining(unit, 19)).why
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+@pytest.mark.parametrize(
+    ("products", "bits", "kernel"),
+    [
+        (8, 47, "aligned64-8-rtz-rtz"),
+        (8, 48, "window64-8-1-rtz-rtz-early-finite"),
+        (8, 56, "window64-8-1-rtz-rtz-early-finite"),  # 56 + 2 + 4 = 62
+        (15, 56, "rows"),
+    ],
+)
+def test_a_window_is_exact_in_integers_that_hold_it(products: int, bits: int, kernel: str) -> None:
+    unit = unit_of(Aligned(products, bits, float_format("e8m22")), "e4m3fn")
+    a, b = straining(unit, 19)
+    assert unit.plan(a, b).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+def test_a_register_wider_than_the_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Aligned(8, 10, float_format("e8m10"), width=24)
+    wide = Aligned(8, 10, float_format("e8m10"), width=25)
+    assert kernel(unit_of(narrow), 9, monkeypatch) == "float"
+    assert kernel(unit_of(wide), 9, monkeypatch) == "double"
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+@pytest.mark.parametrize(
+    ("shift", "lane"), [(-78, "float"), (-79, "double"), (74, "float"), (75, "double")]
+)
+def test_a_window_stays_within_the_exponents_of_float32(
+    shift: int, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products are multiples of 2^-2 below 2^6; with F = 10 units and sums stay in 2^+-90."""
+    unit = unit_of(Aligned(4, 10, float_format("e8m10"), align=Rounding.RNE))
+    scale = np.full((4, 1), 127 + shift, dtype=np.uint8)
+    assert kernel(unit, 9, monkeypatch, a_scale=scale) == lane
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+def test_scales_with_a_significand_take_a_bit_of_the_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A term is then below 8 * 2^e."""
+    scale = np.full((4, 1), 0x3F, dtype=np.uint8)  # 1.875
+    for bits, lane in ((17, "float"), (18, "double")):
+        stage = Aligned(8, bits, float_format("e8m10"))
+        unit = unit_of(stage, a_scale="ue4m3fn", b_scale="ue4m3fn")
+        assert kernel(unit, 16, monkeypatch, a_scale=scale) == lane
+
+
+@pytest.mark.usefixtures("no_whole_windows")
+def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes three bits too narrow lose the one unit that cancellation should leave."""
+    unit = unit_of(Aligned(8, 21, float_format("e8m22")), "e4m3fn")
+    values = np.array([[448, 448, 448, 2.0**-5, -448, -448, -448, 0]])
+    a, b = unit.a.encode(values), unit.b.encode(np.minimum(np.abs(values.T) + 1, 448))
+    b[3] = unit.b.encode([1.0])
+    exact = oracle_matmul(unit, a, b)
+    assert unit.result.decode(exact).item() == 2.0**-5
+    assert np.array_equal(unit.matmul(a, b), exact)
+    believe_float32_has(27, monkeypatch)
+    forced = unit.plan(a, b)
+    assert forced.step is not None and str(forced.step.real) == "float"
+    assert not np.array_equal(unit.matmul(a, b), exact)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"addend": Addend.JOINED, "normalised": True},
+        {"addend": Addend.LATE, "container": float_format("e8m23")},
+        {"product_limit": 3},
+    ],
+    ids=["joined", "late into a container", "limited products"],
+)
+def test_what_floats_cannot_do_runs_in_integers(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"products": 4, "fraction_bits": 10, "format": float_format("e8m10")} | changes
+    unit = unit_of(Aligned(**settings))
+    assert kernel(unit, 9, monkeypatch) == "double"
+    assert unit.plan(*straining(unit, 9)).kernel.startswith("window64")
+
+
+@pytest.mark.parametrize(
+    ("bits", "k", "whole"),
+    [
+        (13, 32, True),  # 32 products stay below 2^11 = 2^(13 - 2): in whatever data
+        (13, 8192, False),
+        (8, 32, False),
+    ],
+)
+def test_a_window_that_cuts_nothing_is_an_exact_sum(bits: int, k: int, whole: bool) -> None:
+    """E2M1 products are multiples of 2^-2: with |sum| < 2^top the window is whole to F = top + 3."""
+    unit = unit_of(Aligned(8, bits, float_format("e8m10")))
+    a, b = straining(unit, k)
+    plan = unit.plan(a, b)
+    assert plan.kernel.startswith("whole") == whole, plan
+    part = slice(0, min(k, 256))
+    a, b = a[:, part], b[part]
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.parametrize(("last", "whole"), [(4, True), (5, False)])
+def test_the_bound_on_whole_windows_is_not_idle(last: int, whole: bool) -> None:
+    """F = 6 holds sums below 2^5 to the quarter; one more product of 6 and the quarter is lost.
+
+    Products of 6 grow to 24 or 30 below, or 36 above, 2^5; then comes a quarter.
+    """
+    unit = unit_of(Aligned(1, 6, float_format("e8m10")))
+    values = np.array([[6.0] * last + [6.0 * (last == 5), 0.5]])
+    a = unit.a.encode(values)
+    b = unit.b.encode(np.where(values == 0.5, 0.5, 1.0).T)
+    plan = unit.plan(a, b)
+    assert plan.kernel.startswith("whole") == whole, plan
+    result = unit.result.decode(unit.matmul(a, b)).item()
+    assert result == values.sum() - 0.25 - (0.25 if not whole else 0.0)
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+# -- blocks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "lane"), [(64, "float"), (65, "double")])
+def test_block_sums_are_exact_in_lanes_that_hold_them(
+    size: int, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E3M2 products are multiples of 2^-8 below 2^10: 64 of them fit 24 bits, 65 may not."""
+    unit = unit_of(Block(size, Chain(float_format("e8m10"))), "e3m2")
+    assert kernel(unit, 2 * size, monkeypatch) == lane
+    assert unit.plan(*straining(unit, 2 * size)).kernel.startswith(f"block{size} ")
+
+
+@pytest.mark.parametrize(("scale", "lane"), [("e8m6", "float"), ("e8m7", "double")])
+def test_scales_add_their_bits_to_a_block(
+    scale: str, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block of 32 E2M1 products has 13 bits, its scales 7 or 8 and 4 more: 24 or 25."""
+    stage = Block(32, Aligned(4, 8, float_format("e8m10")))
+    unit = unit_of(stage, a_scale=scale, b_scale="ue4m3fn")
+    scales = {
+        "a_scale": unit.spec.a_scale.encode(np.full((4, 2), 1.75)),
+        "b_scale": unit.spec.b_scale.encode(np.full((2, 5), 1.25)),
+    }
+    assert kernel(unit, 64, monkeypatch, **scales) == lane
+
+
+def test_a_converted_block_is_a_separate_multiplier_or_converts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    f16 = float_format("e5m10")
+    same = unit_of(Block(4, Chain(f16), convert=f16))
+    other = unit_of(Block(4, Chain(f16), convert=float_format("e8m7")))
+    for unit, name in ((same, "separate"), (other, "converted")):
+        assert kernel(unit, 9, monkeypatch) == "float"
+        assert f"{name}-" in unit.plan(*straining(unit, 9)).kernel
+
+
+# -- trees and chunks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operand", "lane"),
+    [("e5m10", "float"), ("e5m11", "float"), ("e5m12", "double"), ("e8m7", "double")],
+)
+def test_a_float32_tree_needs_products_that_float32_holds(
+    operand: str, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two significands of 12 bits fit 24; bfloat16 products overflow float32."""
+    unit = unit_of(Tree(float_format("e8m23"), products=4), operand)
+    assert kernel(unit, 10, monkeypatch) == lane
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        (Tree(float_format("e5m10")), "tree"),
+        (Tree(float_format("e5m10"), addend=Joins.LEAF), "tree"),
+        (Tree(float_format("e5m10"), addend=Joins.FUSED), "free8-fused-plain"),
+        (Tree(float_format("e5m10"), radix=4), "free4-root-plain"),
+        (Tree(float_format("e5m10"), lanes=4), "tree-11-lanes4"),
+        (Tree(float_format("e5m10"), lanes=4, products=8), "tree-8-lanes4"),
+        (Tree(float_format("e5m10"), lanes=4, addend=Joins.LEAF), "tree-11-lanes4-leaf"),
+        (Chunked(Chain(float_format("e4m3")), Chain(float_format("e8m23")), size=4), "chunks"),
+        (Chunked(Exact(float_format("e4m3")), Tree(float_format("e8m7")), parts=3), "chunks"),
+    ],
+    ids=lambda value: getattr(value, "short_name", value),
+)
+def test_every_path_of_composites(stage: Stage, name: str) -> None:
+    unit = unit_of(stage)
+    a, b = straining(unit, 11)
+    c = get_format(unit.result.name).encode(np.linspace(-3, 3, 20).reshape(4, 5))
+    plan = unit.plan(a, b, c=c)
+    assert name in plan.kernel
+    assert plan.why
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize(("k", "kernel"), [(64, "tree-64"), (65, "subtrees"), (197, "subtrees")])
+@pytest.mark.parametrize("product", ["fused", "rounded"])
+def test_large_trees_are_trees_of_subtrees(k: int, kernel: str, product: str) -> None:
+    unit = unit_of(Tree(float_format("e5m10"), product=ProductRounding(product)))
+    a, b = straining(unit, k)
+    c = get_format("e5m10").encode(np.linspace(-3, 3, 20).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith(kernel)
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+def test_a_subtree_of_zeros_keeps_their_sign() -> None:
+    """-0 is what leaves a sum of negative zeros negative: no +0 may slip in between."""
+    unit = unit_of(Tree(float_format("e5m10")))
+    a, b = np.full((1, 130), 8), np.full((130, 1), 3)  # -0 * 1.5
+    c = np.full((1, 1), 0x8000)
+    assert unit.plan(a, b, c=c).kernel == "subtrees"
+    assert unit.matmul(a, b, c).item() == 0x8000
+
+
+@pytest.mark.parametrize(
+    ("operand", "rounding", "scale", "reach", "block", "kernel"),
+    [
+        ("e4m3fn", "rne", "e8m0", 1, 0, "double"),  # 16 products of 36 bits, scaled: 44
+        ("e4m3fn", "rne", "e8m0", 5, 0, "block slices"),
+        ("e4m3fn", "rup", "e8m0", 20, 0, "block slices"),
+        ("e4m3fn", "rto", "e8m0", 90, 0, "block slices"),  # eight
+        ("e4m3fn", "rne", "e8m0", 125, 0, "block limbs"),  # too many to be worth it
+        ("e5m2", "rne", "e8m0", 90, 0, "slices"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", 90, 0, "slices"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", 90, 0, "block slices"),  # zeros are done again
+        ("e4m3fn", "rne", "e8m0", 5, 16, "block slices"),
+        ("e4m3fn", "rdn", "e8m0", 90, 16, "block slices"),
+        ("e4m3fn", "rne", "e8m0", 125, 16, "block limbs"),
+    ],
+)
+def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
+    operand: str, rounding: str, scale: str, reach: int, block: int, kernel: str
+) -> None:
+    stage = Exact(float_format("e8m23"), Rounding(rounding))
+    unit = unit_of(Block(block, stage) if block else stage, operand, a_scale=scale, b_scale=scale)
+    a, b = straining(unit, 48)
+    rng = np.random.default_rng(2)
+    scales = {
+        "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 3)))),
+        "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (3, 5)))),
+    }
+    assert unit.plan(a, b, **scales).kernel == kernel
+    c = unit.result.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 5))))
+    for start in (None, c):
+        expected = oracle_matmul(unit, a, b, start, **scales)
+        assert np.array_equal(unit.matmul(a, b, start, **scales), expected)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("reach", "limit"), [(None, None), (3, 5)])
+def test_joined_windows_run_in_lanes(lanes: int, reach: int | None, limit: int | None) -> None:
+    stage = Aligned(
+        6, 12, float_format("e8m10"), rounding=Rounding.RNE, addend=Addend.JOINED, lanes=lanes,
+        join_sum_bits=15, join_addend_bits=9, join_reach=reach, product_limit=limit,
+    )  # fmt: skip
+    unit = unit_of(stage)
+    a, b = straining(unit, 20)
+    # Rounded down, an addend far below the products is a unit less, unless it is out of reach.
+    far = -np.exp2(-np.arange(10.0))
+    c = unit.result.encode(np.concatenate([np.linspace(-900, 900, 10), far]).reshape(4, 5))
+    assert unit.plan(a, b, c=c).kernel.startswith("joined64")
+    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains and exact sums in vector lanes: magic numbers, slices, float16.
+
+Expected codes are the oracle's, or the scalar kernels' where a space is exhausted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.helpers import HOST, chain, float_format, oracle_matmul, unit_of
+from support.lane_cases import AVX512, operands, runs_as
+
+from fpsim import get_format
+from fpsim.formats.rounding import Rounding
+from fpsim.units.stages import Block, Chain, Chunked, Exact, ProductRounding
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# -- magic numbers -------------------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("result", "rounding", "kernel"),
+    [
+        ("e8m7", "rne", "magic32-rne"),
+        ("e8m7", "rtz", "magic32-rtz"),
+        ("e8m10", "rne", "magic32-rne"),  # 2P = 22
+        ("e8m11", "rne", "magic32-rne-odd"),
+        ("e8m2", "rne", "magic32-rne-odd"),  # q = P + 1
+        ("e8m21", "rne", "magic32-rne-odd"),  # P + 2 = 24
+        ("e8m21", "rtz", "magic32-rtz"),
+        ("e8m22", "rne", "lane64-rne"),
+        ("e8m22", "rtz", "lane64-rtz-sticky"),
+    ],
+)
+def test_magic_numbers_round_at_every_distance(result: str, rounding: str, kernel: str) -> None:
+    unit = chain(result, rounding)
+    fmt = unit.result
+    rng = np.random.default_rng(4)
+    one = int(fmt.encode([1.0])[0])
+    m = one & -one
+    codes = {one, one + 1, one + 2, one + 3, one - 1, one + m - 1, one + m // 2}
+    near = fmt.decode(np.array(sorted(codes)))
+    starts = np.outer(np.exp2(np.arange(-34, 35)), near).reshape(-1)
+    c = fmt.encode(np.concatenate([starts, -starts, [0.0]]))
+    a = np.array([[1, 1, 9], [3, 0, 11], [7, 15, 2], [13, 2, 6]])
+    b = rng.integers(0, 16, (3, c.size))
+    c = np.repeat(c[None], 4, 0)
+    assert unit.plan(a, b, c=c).kernel == kernel
+    assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+@AVX512
+def test_magic_numbers_end_where_a_lane_does() -> None:
+    """Starts that are -0, special, or so large that M times them is infinite; tiny products."""
+    unit = chain("e8m7")
+    fmt = unit.result
+    a, b = np.array([[1, 7, 15, 0]]), np.array([[7], [1], [3], [0]])
+
+    def kernel(start: float, shift: int = 0) -> str:
+        c = fmt.encode(np.full((1, 1), start), overflow="inf")
+        scale = np.full((1, 1), 127 + shift)
+        expected = oracle_matmul(unit, a, b, c, scale)
+        assert np.array_equal(unit.matmul(a, b, c, scale), expected)
+        return unit.plan(a, b, c=c, a_scale=scale).kernel
+
+    assert kernel(-0.0) == kernel(np.inf) == kernel(np.nan) == "masked32"
+    assert kernel(2.0**-133) == "masked32"
+    assert kernel(2.0**-119) == "magic32-rne"
+    assert kernel(2.0**108 * (2 - 2.0**-7)) == "magic32-rne"
+    assert kernel(2.0**109) == "masked32"
+    assert kernel(0.0, -124) == "magic32-rne"  # products are multiples of 2^-126
+    assert kernel(0.0, -125) == "lane64-rne"
+    assert kernel(0.0, 94) == "magic32-rne"
+    assert kernel(0.0, 95) == "masked32"
+    grown = np.full((1, 4000), 7)
+    assert np.array_equal(unit.matmul(grown, grown.T), unit.dot(grown, grown)[:, None])
+
+
+# -- exact sums ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operand", "binades"), [("e5m10", 8), ("e8m7", 60), ("e5m2", 14)])
+def test_slices_add_up(operand: str, binades: int) -> None:
+    unit = unit_of(Exact(float_format("e8m23")), operand)
+    assert runs_as(unit, 41, binades) == "slices"
+
+
+def test_slices_cancel() -> None:
+    """The largest and smallest products of float16, then the largest again, negative."""
+    unit = unit_of(Exact(float_format("e8m23"), Rounding.RUP), "e5m10")
+    tiny = 2.0**-24
+    a = unit.a.encode([[65504.0, tiny, -65504.0], [65504.0, tiny, -65472.0], [tiny, tiny, -tiny]])
+    b = unit.b.encode([[65504.0, tiny], [tiny, tiny], [65504.0, tiny]])
+    assert unit.plan(a, b).kernel == "slices"
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.parametrize("accumulate", ["rdn", "rne", "block", "inner", "outer"])
+@pytest.mark.parametrize("operand", ["e2m1", "e4m3fn", "e4m6"])
+def test_exact_zeros_have_the_sign_of_what_adds_up_to_them(operand: str, accumulate: str) -> None:
+    """Zeros of one sign and of both, sums that cancel, and sums that are rounded to zero."""
+    fmt = float_format("e4m3")
+    down = Exact(fmt, Rounding.RDN)
+    stages = {
+        "rdn": down,
+        "rne": Exact(fmt),
+        "block": Block(4, down),
+        "inner": Chunked(down, Chain(fmt), 4),
+        "outer": Chunked(Chain(fmt), down, 4),
+    }
+    unit = unit_of(stages[accumulate], operand)
+    fours = [(0.0,) * 4, (-0.0,) * 4, (1.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, -0.0)]
+    values = [(*x, *y) for x in fours for y in fours]
+    values += [(*x, y, 0.0, 0.0, 0.0) for x in fours for y in (1.0, -1.0)]
+    a = unit.a.encode(values)
+    b = unit.b.encode(np.array([[1.0, -1.0, 0.0, -0.0]]).repeat(8, 0))
+    far = 2.0**-12  # times 1.0 is rounded to zero
+    scale = get_format("e8m0").encode([[1.0, 1.0], [1.0, far], [far, far]])
+    starts = fmt.encode([0.0, -0.0])
+    for scales in (np.repeat(scale[:1], len(a), 0), np.repeat(scale, -(-len(a) // 3), 0)[: len(a)]):
+        for c in (None, starts[[0, 0, 0, 0]], starts[[0, 1, 1, 1]], starts[[1, 1, 1, 1]]):
+            addend = None if c is None else np.repeat(c[None], len(a), 0)
+            assert unit.plan(a, b, c=addend, a_scale=scales).kernel not in ("rows", "limbs")
+            expected = oracle_matmul(unit, a, b, addend, scales)
+            assert np.array_equal(unit.matmul(a, b, addend, scales), expected)
+
+
+# -- float16 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+@pytest.mark.parametrize("policy", ["saturate", None])
+@pytest.mark.parametrize("result", ["e4m3fn", "e4m3", "e3m3", "e2m4", "e4m3fn_flush"])
+def test_narrow_accumulators_in_float16(result: str, policy: str | None) -> None:
+    """Every accumulator and every product of two E2M1 numbers."""
+    unit = chain(result, "rne", policy)
+    c = np.repeat(np.arange(1 << unit.result.bits, dtype=unit.result.dtype)[:, None], 16, 1)
+    b = np.arange(16, dtype=np.uint8)[None]
+    for code in range(16):
+        a = np.full((len(c), 1), code, np.uint8)
+        assert unit.plan(a, b, c=c).kernel.startswith("shifted16")
+        assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+def test_float16_lanes_end_where_sums_would_be_rounded_twice() -> None:
+    def kernel(shift: int, result: str = "e4m3fn") -> str:
+        unit = chain(result)
+        scale = np.full((4, 1), 127 + shift, np.uint8)
+        a, b, c = operands(unit, 8)
+        expected = oracle_matmul(unit, a, b, c, a_scale=scale)
+        assert np.array_equal(unit.matmul(a, b, c, a_scale=scale), expected)
+        return unit.plan(a, b, c=c, a_scale=scale).kernel.split("-")[0]
+
+    assert kernel(-22) == "shifted16"  # products are multiples of 2^-24
+    assert kernel(-23) == "shifted32"
+    assert kernel(0, "e5m4b14") != "shifted16"  # 1.5 * 2^6 above its largest power overflows
+    assert kernel(0, "e4m5") == "shifted32"  # 2P = 12 > 10
+
+
+@pytest.mark.skipif("avx512fp16" not in HOST, reason="needs AVX512-FP16")
+@pytest.mark.parametrize("rounding", ["rtz", "rup", "rdn"])
+def test_float16_rounds_in_its_own_direction(rounding: str) -> None:
+    unit = chain("e5m10", rounding)
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 16, (64, 3)).astype(np.uint8)
+    b = rng.integers(0, 16, (3, 64)).astype(np.uint8)
+    c = rng.integers(0, 1 << 16, (64, 64)).astype(np.uint16)
+    assert unit.plan(a, b, c=c).kernel == f"half-{rounding}"
+    assert np.array_equal(unit.matmul(a, b, c), unit.dot(a[:, None], b.T[None], c))
+
+
+# -- separate multipliers --------------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("a", "b", "result", "kernel"),
+    [
+        ("e5m10", "e5m10", "e8m7", "masked32"),
+        ("e8m7", "e8m7", "e8m7_flush", "lane64-rne-sticky"),
+        ("e5m10", "e5m10", "e8m13", "masked32-odd"),  # 2P = 28
+        ("e5m10", "e5m12", "e8m13", "masked32-odd"),  # products of 24 bits
+        ("e5m10", "e5m13", "e8m13", "lane64-rne-sticky"),  # of 25
+        ("e5m10", "e5m10", "e5m10", "via-half"),
+        ("e5m10", "e5m10", "e5m9", "shifted32-rne"),
+        ("e5m10", "e5m10", "e5m9_flush", "shifted32-rne-flush"),
+        ("e4m3fn", "e5m10", "e4m3fn", "shifted32-rne-saturate"),
+    ],
+)
+def test_products_are_rounded_where_float32_holds_them(
+    a: str, b: str, result: str, kernel: str
+) -> None:
+    """Overflow, subnormal results, zeros of both signs, and every tie between bfloat16 numbers."""
+    stage = Chain(float_format(result), product=ProductRounding.ROUNDED)
+    unit = unit_of(stage, a, b)
+    for binades in (4, 13):
+        assert runs_as(unit, 40, binades) == f"separate-{kernel}"
+    odd = 1 + 2 * np.arange(256)
+    rows, columns = unit.a.encode(odd[:, None] / 64), unit.b.encode([[1.0, 0.5, 3.0]])
+    start = unit.result.encode(np.full((256, 3), -0.0))
+    expected = oracle_matmul(unit, rows, columns, start)
+    assert np.array_equal(unit.matmul(rows, columns, start), expected)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutants said to be equivalent: no vector may kill one; lemmas whose premises fail say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fpsim import get_unit
+from fpsim.vectors.mutants.equivalence import equivalent
+from fpsim.vectors.mutants.kills import kills
+from fpsim.vectors.mutants.mutants import mutants_of
+from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.sets.record import Shape
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: Units in which the premises of lemmas hold, or fail in one place: elements with infinities and
+#: NaN, saturation, narrow results, signed zeros, widths, partial steps. (unit, k, group)
+UNITS = [
+    ("e2m1-chain-e5m10", 1, None),
+    ("e2m1-chain-e5m10", 4, None),
+    ("e2m1-chain-e8m7-rdn", 3, None),
+    ("e5m2-chain-e8m23-saturate", 4, None),
+    ("e5m2-chain-e8m23", 4, None),
+    ("e4m3fn-chain-e4m3fn", 3, None),
+    ("e2m1-exact-e8m7-rdn", 4, None),
+    ("e2m1-fixed8q0-rna-saturate-end", 4, None),
+    ("e2m1-fixed24q2", 5, None),
+    ("e2m1-tree4-e5m10", 4, None),
+    ("e5m2-tree4-e8m23-saturate", 4, None),
+    ("e2m1-aligned4f5-e5m10", 4, None),
+    ("e2m1-aligned8f13-e8m13-late-in.e8m23", 4, None),
+    ("e5m2-aligned4f9-e8m23", 4, None),
+    ("e2m1-block8-into-chain-e8m23", 16, 8),
+    ("e2m1.e5m2.split-block4-into-chain-e8m7", 8, 4),
+    ("e2m1.ue4m3fn-block4-into-chain-e8m23", 8, 4),
+    ("e2m1-chunked4-of-chain-e5m10-into-chain-e8m23", 8, None),
+    ("e2m1-chunked8-of-aligned4f9-e8m23-into-chain-e8m23", 16, None),
+    ("e2m1-chunked4-of-chain-e4m3-sr3-into-fixed12q0-sr5", 9, None),
+    ("e2m1-chunked8-of-chunked4-of-fixed12q2-into-chain-e5m10-into-chain-e8m23", 12, None),
+    ("e2m1-block2-into-chunked2-of-exact-e5m10-into-chain-e8m23", 8, 2),
+    ("amd-cdna2", None, None),
+    ("amd-cdna3-fp16", None, None),
+    ("nvidia-h100-e4m3", None, None),
+    ("intel-amx-bf16", None, None),
+]  # fmt: skip
+
+
+def shape_of(name: str, k: int | None, group: int | None) -> Shape:
+    return Shape.of(get_unit(name).spec, k, group)
+
+
+@pytest.mark.parametrize(("name", "k", "group"), UNITS)
+def test_no_vector_kills_an_equivalent_mutant(name: str, k: int | None, group: int | None) -> None:
+    """The budget: every corner class and 4096 random vectors for each mutant that runs on kernels."""
+    shape = shape_of(name, k, group)
+    proved = [m for m in mutants_of(shape) if not m.slow and equivalent(shape, m)]
+    plan = plan_dots(shape.spec, count=4096, k=shape.k, group=shape.group, seed=11)
+    for kill in kills(shape, plan.columns(), proved):  # raises where one is killed
+        assert kill.equivalent and kill.vector is None
+
+
+def test_the_list_reaches_the_lemmas() -> None:
+    sentences = set()
+    for unit in UNITS:
+        shape = shape_of(*unit)
+        for mutant in mutants_of(shape):
+            why = equivalent(shape, mutant)
+            if why:
+                sentences.add("".join(c for c in why if not c.isdigit() and c != "-")[:24])
+    assert len(sentences) >= 14, sorted(sentences)
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "mutant"),
+    [
+        ("e5m2-chain-e8m23-saturate", 4, "products rounded first"),
+        ("e5m2-tree4-e8m23-saturate", 4, "products rounded"),
+        ("e5m2-tree4-e8m23-rounded-saturate", 4, "products fused"),
+    ],
+)
+def test_infinities_that_saturate_are_no_products_of_codes(name: str, k: int, mutant: str) -> None:
+    """inf - max is max at once, or max - max = 0 where the product saturates first."""
+    shape = shape_of(name, k, None)
+    (found,) = (m for m in mutants_of(shape) if m.name == mutant)
+    assert equivalent(shape, found) is None
+
+
+def test_filling_with_zeros_shows_where_zeros_have_signs() -> None:
+    """Four products of -0 and c = -0 are -0 in four lanes, and +0 in eight."""
+    from dataclasses import replace
+
+    spec = get_unit("e2m1-aligned4f5-e5m10").spec
+    signed = replace(spec, name="", accumulate=replace(spec.accumulate, signed_zero=True))
+    shape = Shape(signed, 4)
+    wider = next(m for m in mutants_of(shape) if m.name == "N = 8")
+    assert equivalent(shape, wider) is None
+    columns = {"a": np.full((1, 4), 8, np.uint8), "b": np.zeros((1, 4), np.uint8)}
+    c = np.array([0x8000], np.uint16)
+    assert shape.dot(columns, c).tolist() == [0x8000]
+    assert wider.run(columns, c).tolist() == [0]
+    assert equivalent(
+        Shape(spec, 4), next(m for m in mutants_of(Shape(spec, 4)) if m.name == "N = 8")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "k", "group"), UNITS)
+def test_more_random_vectors(name: str, k: int | None, group: int | None) -> None:
+    shape = shape_of(name, k, group)
+    proved = [m for m in mutants_of(shape) if not m.slow and equivalent(shape, m)]
+    for seed in range(4):
+        plan = plan_dots(
+            shape.spec, strategy="random", count=1 << 16, k=shape.k, group=shape.group, seed=seed
+        )
+        kills(shape, plan.columns(), proved)
+
+
+def test_reversed_sums_meet_other_random_integers() -> None:
+    """Without random integers a wrapping register has no order; with them rounding k does."""
+    for name, same in (("e2m1-fixed12q0", True), ("e2m1-fixed12q0-sr4", False)):
+        shape = shape_of(name, 4, None)
+        (reversed_order,) = (m for m in mutants_of(shape) if m.name == "order reversed")
+        assert bool(equivalent(shape, reversed_order)) == same

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden vectors: the generator's random numbers and every expected bit."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.helpers import chain, fixed
+
+import fpsim
+from fpsim import FpsimError, MacUnit, get_unit, oracle
+from fpsim.base.philox import Philox, philox4x32
+from fpsim.vectors import Op, VectorSet, generate, write
+
+GOLDEN = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]
+
+#: SHA-256 of vectors.hex at seed 1 with default arguments, headed "fpsim 0.1.0". A change here is
+#: a change of published bits: it belongs in the changelog under "Numerics".
+PINNED = {
+    "e2m1-chain-e5m10": "c1cea109336b05bd5c7444c688a5a8babd84d8b679c5c405954071dc282e5b83",
+    "e2m1-fixed24q2": "46439cbf88056facb231253344d01ad84943246ce8d25da08cc39a24b9e51072",
+}
+
+
+# -- random numbers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_known_answers(
+    counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]
+) -> None:
+    """The vectors that Random123 publishes for philox4x32-10."""
+    assert philox4x32(np.array([counter], dtype=np.uint32), key)[0].tolist() == list(words)
+
+
+def test_philox_agrees_with_a_plain_implementation() -> None:
+    def plain(counter: list[int], key: list[int]) -> list[int]:
+        x, k = list(counter), list(key)
+        for _ in range(10):
+            p0, p1 = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
+            x = [
+                (p1 >> 32) ^ x[1] ^ k[0],
+                p1 & 0xFFFFFFFF,
+                (p0 >> 32) ^ x[3] ^ k[1],
+                p0 & 0xFFFFFFFF,
+            ]
+            k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+        return x
+
+    seed, stream = 0x0123456789ABCDEF, 0xFEDCBA9876543210
+    words = Philox(seed, stream).words(11).tolist()
+    low, high = stream & 0xFFFFFFFF, stream >> 32
+    expected = sum(
+        (plain([i, 0, low, high], [seed & 0xFFFFFFFF, seed >> 32]) for i in range(3)), start=[]
+    )
+    assert words == expected[:11]
+
+
+def test_philox_does_not_depend_on_how_words_are_drawn() -> None:
+    whole = Philox(7).words(50)
+    stream = Philox(7)
+    parts = np.concatenate([stream.words(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 5)])
+    assert np.array_equal(whole, parts)
+    assert not np.array_equal(whole, Philox(8).words(50))
+    assert not np.array_equal(whole, Philox(7, 1).words(50))
+
+
+def test_philox_ranges() -> None:
+    stream = Philox(1)
+    draws = stream.below(10, 20000)
+    assert (np.bincount(draws, minlength=10) > 1800).all()
+    assert draws.max() == 9
+    assert stream.below(1 << 32, 100).max() > 1 << 31
+    bits = stream.bits(5, 2000)
+    assert set(bits.tolist()) == set(range(32))
+    wide = stream.bits(64, 200)
+    assert wide.max() > 1 << 63
+    assert len(set(wide.tolist())) == 200
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64, 1.0, "1", True, None])
+def test_philox_refuses_seeds(seed: Any) -> None:
+    with pytest.raises(FpsimError, match=r"seed.*0\.\.2\^64 - 1"):
+        Philox(seed)
+
+
+# -- expected accumulators -----------------------------------------------------------------------
+
+
+def recompute(vectors: VectorSet) -> list[int]:
+    """Return the accumulator after every vector, by the oracle."""
+    width = {f.name: f.width for f in vectors.fields}
+    acc, out = 0, []
+    for vector in vectors:
+        exp = vector.get("exp", 0)
+        if exp >> (width.get("exp", 1) - 1):
+            exp -= 1 << width.get("exp", 0)
+        if vector["op"] == Op.CLEAR:
+            acc = 0
+        elif vector["op"] == Op.LOAD:
+            acc = vector["c"]
+        elif vector["op"] == Op.MAC:
+            acc = oracle.steps(vectors.spec, [vector["a"]], [vector["b"]], acc, [exp])[-1]
+        out.append(acc)
+    return out
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_golden_vector_is_the_oracles(name: str) -> None:
+    vectors = generate(get_unit(name), count=500)
+    assert vectors.columns["acc"].tolist() == recompute(vectors)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        chain("e5m10", "rtz"),
+        chain("e4m3fn", "rdn", "nan"),
+        chain("e4m3fnuz", "rna"),
+        chain("e6m9_flush", "rto"),
+        chain("e8m23", b="e4m3fn"),
+        fixed(12, -1, "saturate", "rup"),
+        fixed(64, -2, "saturate"),
+        fixed(64, 1, "wrap", "rne", b="int8q6"),
+    ],
+    ids=lambda unit: unit.name,
+)
+def test_vectors_of_other_units_are_the_oracles(unit: MacUnit) -> None:
+    """With exponents too; only a part of each section where there are many."""
+    for exponents in (False, True):
+        vectors = generate(unit, count=300, exponents=exponents, seed=3)
+        part = head_of_each_section(vectors, 250)
+        assert part.columns["acc"].tolist() == recompute(part)
+
+
+def head_of_each_section(vectors: VectorSet, count: int) -> VectorSet:
+    """Return the first vectors of each section; every section starts with CLEAR or LOAD."""
+    keep = np.concatenate(
+        [np.arange(s.start, s.start + min(s.count, count)) for s in vectors.sections]
+    )
+    columns = {name: values[keep] for name, values in vectors.columns.items()}
+    return VectorSet(vectors.spec, vectors.seed, vectors.strategy, columns, ())
+
+
+def test_sections_do_not_lean_on_what_came_before() -> None:
+    for name in GOLDEN:
+        vectors = generate(get_unit(name), count=200)
+        for section in vectors.sections:
+            assert vectors.columns["op"][section.start] in (Op.CLEAR, Op.LOAD), section.name
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_published_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same unit, seed and version give the same bytes on every machine."""
+    monkeypatch.setattr(fpsim, "__version__", "0.1.0")
+    write(generate(get_unit(name)), tmp_path / "vectors")
+    digest = hashlib.sha256((tmp_path / "vectors" / "vectors.hex").read_bytes()).hexdigest()
+    assert digest == PINNED[name]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_same_arguments_same_vectors_and_other_seeds_others(name: str, tmp_path: Path) -> None:
+    unit = get_unit(name)
+    for directory in ("one", "two"):
+        write(generate(unit, strategy="random", count=300), tmp_path / directory)
+    write(generate(unit, strategy="random", count=300, seed=2), tmp_path / "three")
+    files = ["vectors.hex", "vectors.jsonl", "manifest.json"]
+    one, two, three = (
+        [(tmp_path / d / f).read_bytes() for f in files] for d in ("one", "two", "three")
+    )
+    assert one == two
+    assert one[0] != three[0]
