@@ -11,7 +11,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-from test_architectures import ATTENTION, DECODER, TOKENS, bloom, built, llama, output  # noqa: E402
+from support.tiny_models import (  # noqa: E402
+    ATTENTION,
+    DECODER,
+    TOKENS,
+    bloom,
+    built,
+    llama,
+    output,
+)
 from torch import nn  # noqa: E402
 
 from fpsim.base.errors import FpsimError  # noqa: E402

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from support.fakequant import FakeQuantLinear, fake_quantize
+from support.tiny_models import COUNTING as TOKENS
+from support.tiny_models import tiny_llama
 from torch import nn
 
 import fpsim
@@ -27,21 +28,6 @@ from fpsim.bridge.operand import BlockCast
 
 #: SHA-256 of the topics of CPython 3.11.7.
 KNOWN_TOPICS = "2a95af4ac93f5b719944030ce3769070ddf827d847cba42192afa8da989e5dc4"
-TOKENS = torch.arange(1, 41)[None]
-
-
-def tiny_llama(hidden: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=97,
-        hidden_size=hidden,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-    return transformers.LlamaForCausalLM(config).eval()
 
 
 @torch.no_grad()

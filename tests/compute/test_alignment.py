@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from support.helpers import DETERMINISTIC, HOST, chain, oracle_matmul, sweep
-from test_kernels import PROCESSORS, operands
+from support.kernel_cases import PROCESSORS, operands
 
 from fpsim import FixedFormat, FloatFormat, MacUnit
 

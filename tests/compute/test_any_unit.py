@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from support.helpers import oracle_matmul
 from support.stage_strategies import (
     aligned_stages,
@@ -22,6 +20,7 @@ from support.stage_strategies import (
     tree_stages,
 )
 from support.strategies import MatmulCase, matmul_cases
+from support.unit_cases import as_dots, outcome
 
 from fpsim import FpsimError, MacSpec, MacUnit, oracle
 from fpsim.formats.names import E8M0
@@ -34,26 +33,6 @@ KINDS: dict[str, Any] = {
     "chunked": chunked_stages(),
     "block": block_stages(),
 }
-
-
-def outcome(compute: Callable[[], NDArray[Any]]) -> list[Any] | str:
-    """Return codes, or that there are none: a NaN that the accumulator has no code for."""
-    try:
-        return compute().tolist()
-    except FpsimError as error:
-        assert "has no code" in str(error)
-        return "no code"
-
-
-def as_dots(case: MatmulCase) -> dict[str, Any]:
-    """Return a matrix product's operands as those of dot products."""
-    arguments = case.arguments
-    arguments["a"], arguments["b"] = case.a[:, None], case.b.T[None]
-    if case.a_scale is not None:
-        arguments["a_scale"] = case.a_scale[:, None]
-    if case.b_scale is not None:
-        arguments["b_scale"] = np.moveaxis(case.b_scale, 1, 0)[None]
-    return arguments
 
 
 def single(case: MatmulCase) -> dict[str, Any]:

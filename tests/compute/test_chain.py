@@ -21,31 +21,13 @@ from support.helpers import (
     sweep,
 )
 from support.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
+from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import FpsimError, MacUnit, Rounding, get_unit, oracle
 from fpsim.compute.scalar.dot_products import COLUMNS_MINIMUM
 from fpsim.units.stages import Chain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-#: IEEE, NaN at the top only, few mantissa bits, and none at all (where "even" is an exponent's).
-EIGHT_BIT = ["e4m3", "e4m3fn", "e5m2", "e7m0fni"]
-
-
-def all_steps(unit: MacUnit) -> tuple[np.ndarray, np.ndarray]:
-    """Return `dot` and `matmul` over all (a, b, c) of an 8-bit accumulator, as (16, 16, 256)."""
-    a, b, c = (x.reshape(-1) for x in np.meshgrid(*map(np.arange, (16, 16, 256)), indexing="ij"))
-    dots = unit.dot(a[:, None], b[:, None], c).reshape(16, 16, 256)
-    few = COLUMNS_MINIMUM - 1  # rows that take the other way through `dot`
-    parts = [
-        unit.dot(a[i : i + few, None], b[i : i + few, None], c[i : i + few])
-        for i in range(0, a.size, few)
-    ]
-    assert np.array_equal(np.concatenate(parts), dots.reshape(-1))
-    # One product, 256 x 256: rows are (a, high digit of c), columns (b, low digit of c).
-    row_a, row_c = (x.reshape(-1, 1) for x in np.meshgrid(range(16), range(16), indexing="ij"))
-    matrix = unit.matmul(row_a, row_a.T, row_c * 16 + row_c.T)
-    return dots, matrix.reshape(16, 16, 16, 16).transpose(0, 2, 1, 3).reshape(16, 16, 256)
 
 
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
@@ -246,29 +228,6 @@ def test_the_last_random_bit_decides(make: Any, bits: int) -> None:
 
 
 # -- anything ------------------------------------------------------------------------------------
-
-
-def outcome(compute: Any, **arguments: Any) -> Any:
-    """Return the codes, or that there are none."""
-    try:
-        return compute(**arguments).tolist()
-    except FpsimError as error:
-        assert "no code" in str(error)
-        return "no code"
-
-
-def check_case(case: MatmulCase) -> None:
-    """Compare `matmul` and `dot` of one case with the oracle."""
-    arguments = case.arguments
-    rows = dict(arguments)
-    rows["a"], rows["b"] = case.a[:, None, :], case.b.T[None]
-    if case.a_scale is not None:
-        rows["a_scale"] = case.a_scale[:, None, :]
-    if case.b_scale is not None:
-        rows["b_scale"] = case.b_scale.T[None]
-    expected = outcome(lambda **kw: oracle.dot(case.unit, **kw), **rows)
-    assert outcome(case.unit.dot, **rows) == expected
-    assert outcome(case.unit.matmul, **arguments) == expected
 
 
 @settings(max_examples=500)

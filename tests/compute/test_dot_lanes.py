@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.stage_strategies import all_specs
 from support.strategies import matmul_cases
-from test_any_unit import as_dots, outcome
+from support.unit_cases import as_dots, outcome
 
 from fpsim import FpsimError, MacUnit, RandomBits, get_unit
 from fpsim.compute import dot

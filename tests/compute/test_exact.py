@@ -19,7 +19,7 @@ from support.helpers import (
     sweep,
 )
 from support.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
-from test_chain import EIGHT_BIT, all_steps, check_case
+from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import MacUnit, Rounding, get_unit, oracle
 from fpsim.units.stages import Exact

@@ -18,7 +18,7 @@ from support.helpers import (
     sweep,
 )
 from support.strategies import MatmulCase, fixed_stages, mac_specs, matmul_cases
-from test_chain import check_case
+from support.unit_cases import check_case
 
 from fpsim import FpsimError, Rounding, oracle
 from fpsim.compute.scalar.dot_products import COLUMNS_MINIMUM

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from support.helpers import HOST, chain, exact, fixed, oracle_matmul
-from test_kernels import PROCESSORS
+from support.kernel_cases import PROCESSORS
 
 from fpsim import MacUnit
 from fpsim.compute.plan.bounds import Span, format_span

@@ -8,12 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.text_edits import edit, flip
 
 from fpsim import FpsimError, get_unit, oracle
 from fpsim.base.philox import Philox
@@ -189,16 +189,6 @@ def test_processes_do_not_change_bytes(plan: DotPlan, written: Path, tmp_path: P
     other = write_dots(plan, tmp_path / "other", FORMATS, jobs=2)
     for file in written.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes(), file.name
-
-
-def edit(path: Path, line: int, change: Callable[[str], str]) -> None:
-    lines = path.read_text().splitlines(keepends=True)
-    lines[line - 1] = change(lines[line - 1])
-    path.write_text("".join(lines))
-
-
-def flip(digit: int) -> Callable[[str], str]:
-    return lambda text: text[: digit - 1] + f"{int(text[digit - 1], 16) ^ 1:x}" + text[digit:]
 
 
 def test_a_wrong_result_is_named(written: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_dots import edit, flip
+from support.text_edits import edit, flip
 
 from fpsim import FpsimError, get_unit, oracle, unit_names
 from fpsim.cli import main

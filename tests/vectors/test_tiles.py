@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_dots import edit, flip
+from support.text_edits import edit, flip
 
 from fpsim import FpsimError, get_unit, oracle
 from fpsim.cli import main
@@ -194,7 +194,8 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Path) -> None:
     """The last accumulators, decoded and times the factors, are the layer's outputs."""
     import torch
-    from test_bridge import TOKENS, tiny_llama
+    from support.tiny_models import COUNTING as TOKENS
+    from support.tiny_models import tiny_llama
 
     from fpsim.bridge import conversion_of, convert, restore
     from fpsim.bridge.layers import layer_operands
@@ -233,7 +234,8 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
 
 def test_tiles_of_layers_draw_the_random_integers_of_their_seed(tmp_path: Path) -> None:
     import torch
-    from test_bridge import TOKENS, tiny_llama
+    from support.tiny_models import COUNTING as TOKENS
+    from support.tiny_models import tiny_llama
 
     from fpsim.bridge.layers import layer_operands
     from fpsim.bridge.tiles import model_tiles
@@ -263,7 +265,8 @@ def test_tiles_of_layers_draw_the_random_integers_of_their_seed(tmp_path: Path) 
     ids=str,
 )
 def test_layers_that_do_not_fit(given: dict[str, Any], words: str) -> None:
-    from test_bridge import TOKENS, tiny_llama
+    from support.tiny_models import COUNTING as TOKENS
+    from support.tiny_models import tiny_llama
 
     from fpsim.bridge.layers import layer_operands
     from fpsim.bridge.tiles import model_tiles
@@ -281,7 +284,8 @@ def test_layers_that_do_not_fit(given: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("recipe", ["mxfp4", "amxfp4", "int4"])
 def test_a_layer_is_sized_by_some_of_its_results(recipe: str) -> None:
     """Rows 0, 19 and 39 of 40 and channels 0 and 63 of 64, with their scales."""
-    from test_bridge import TOKENS, tiny_llama
+    from support.tiny_models import COUNTING as TOKENS
+    from support.tiny_models import tiny_llama
 
     from fpsim.bridge.layers import layer_operands, size_layer
     from fpsim.bridge.product import derived_unit
