@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fpsim import oracle
 from fpsim.compute import dot
 from fpsim.kernels.codec import encode
 from fpsim.kernels.lanes import matmul_driver
-from fpsim.oracle import numbers
 
 # Side by side, workers that each start a thread per core only get into each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -38,18 +35,6 @@ _COMMON = {
 settings.register_profile("reproducible", derandomize=True, max_examples=100, **_COMMON)
 settings.register_profile("explore", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("FPSIM_HYPOTHESIS", "reproducible"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def memoised_oracle() -> Iterator[None]:
-    """Let the oracle remember what codes mean and which are neighbours: four times as fast."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("decode", "_floor_code", "_grid"):
-            cached = lru_cache(maxsize=1 << 20)(getattr(numbers, name))
-            for module in (numbers, oracle):
-                if hasattr(module, name):
-                    patch.setattr(module, name, cached)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,25 +2,15 @@
 """The truth: every unit in exact Python integers, slow, short and obviously right.
 
 It knows formats and specs as data and shares no code with the kernels: it decodes, adds and rounds
-with `fractions.Fraction`, looks at the two neighbouring codes of a value and picks one.
+with `fractions.Fraction`, looks at the two neighbouring codes of a value and picks one. It needs
+neither Numba nor `fpsim.compute`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Unpack
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOperands, DotOptions
-from fpsim.formats.rounding import Flag
-from fpsim.oracle.numbers import NAN, Number, decode, encode, flags, two_to
-from fpsim.oracle.sums import run
-from fpsim.oracle.terms import ONE, Element, Scale, scale_of
-from fpsim.oracle.trace import FlagsOnly, Node, Silent, Trace
-from fpsim.units.spec import MacSpec
+from fpsim.oracle.numbers import Number, decode, encode, flags
+from fpsim.oracle.trace import Node, Trace
+from fpsim.oracle.whole_units import dot, dot_with_flags, step_with_flags, steps, trace
 
 __all__ = [
     "Node",
@@ -35,129 +25,3 @@ __all__ = [
     "steps",
     "trace",
 ]
-
-
-def steps(
-    spec: MacSpec,
-    a: Sequence[int],
-    b: Sequence[int],
-    c: int = 0,
-    exponents: Sequence[int | None] | None = None,
-    random: Sequence[int] | None = None,
-) -> list[int]:
-    """Return the accumulator code after each step of one dot product.
-
-    ``exponents`` are added to the products' exponents (None stands for a NaN scale); ``random``
-    has one integer per rounding for ``sr``. A step is a product in chain and fixed stages, N terms
-    in aligned and tree ones, everything in an exact one.
-    """
-    scales = [_power(e) for e in (exponents if exponents is not None else [0] * len(a))]
-    elements = [Element(x, y, (s, s)) for x, y, s in zip(a, b, scales, strict=True)]
-    return run(spec, spec.accumulate, elements, c, iter(random or ()), Silent())
-
-
-def step_with_flags(
-    spec: MacSpec, a: int, b: int, c: int, exponent: int = 0, random: Sequence[int] = ()
-) -> tuple[int, Flag]:
-    """Return the accumulator code after one product, and its flags as in `dot_with_flags`."""
-    scale = _power(exponent)
-    seen = FlagsOnly()
-    codes = run(spec, spec.accumulate, [Element(a, b, (scale, scale))], c, iter(random), seen)
-    return codes[-1], seen.flags
-
-
-def _power(exponent: int | None) -> Scale:
-    if exponent is None:
-        return Scale(NAN, None)
-    return Scale(Number(False, two_to(exponent)), exponent)
-
-
-def dot(
-    unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
-    c: ArrayLike | None = None,
-    a_scale: ArrayLike | None = None,
-    b_scale: ArrayLike | None = None,
-    **options: Unpack[DotOptions],
-) -> NDArray[Any]:
-    """Return what `MacUnit.dot` returns, computed exactly.
-
-    Args are those of `MacUnit.dot`; ``unit`` is a MacUnit or a MacSpec.
-    """
-    spec: MacSpec = getattr(unit, "spec", unit)
-    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
-    out = np.empty(args.shape, dtype=spec.result.dtype)
-    for index in np.ndindex(*args.shape):
-        out[index] = _run_one(spec, args, index, Silent())
-    return out
-
-
-def trace(
-    unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
-    c: ArrayLike | None = None,
-    a_scale: ArrayLike | None = None,
-    b_scale: ArrayLike | None = None,
-    **options: Unpack[DotOptions],
-) -> Trace:
-    """Return every internal node of one dot product; operands as in `dot`, without leading axes."""
-    spec: MacSpec = getattr(unit, "spec", unit)
-    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
-    if args.shape:
-        raise FpsimError(f"a: a trace is of one dot product, not of {args.shape} of them")
-    nodes = Trace()
-    nodes.code = _run_one(spec, args, (), nodes)
-    return nodes
-
-
-def dot_with_flags(
-    unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
-    c: ArrayLike | None = None,
-    a_scale: ArrayLike | None = None,
-    b_scale: ArrayLike | None = None,
-    **options: Unpack[DotOptions],
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return what `dot` returns, and the status flags of each dot product.
-
-    Flags are those of `fpsim.formats.rounding.Flag`, ORed over everything on the way to the result,
-    as in a status register that is clear before and that every operation can only set: INEXACT
-    where a rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a
-    float format; OVERFLOW of a register that wraps or saturates; INVALID where NaN arises (infinity
-    minus infinity, zero times infinity) or NaN or infinity becomes a number.
-    """
-    spec: MacSpec = getattr(unit, "spec", unit)
-    args = DotOperands.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
-    out = np.empty(args.shape, dtype=spec.result.dtype)
-    flags = np.empty(args.shape, dtype=np.uint8)
-    for index in np.ndindex(*args.shape):
-        seen = FlagsOnly()
-        out[index] = _run_one(spec, args, index, seen)
-        flags[index] = seen.flags
-    return out, flags
-
-
-def _run_one(spec: MacSpec, args: DotOperands, index: tuple[int, ...], into: Trace) -> int:
-    a, b = args.a[index].tolist(), args.b[index].tolist()
-    a_scales = _scales(spec, "a", args.a_scale, args.a_block, index, len(a))
-    b_scales = _scales(spec, "b", args.b_scale, args.b_block, index, len(b))
-    elements = [Element(*element) for element in zip(a, b, a_scales, b_scales, strict=True)]
-    random = [] if args.random is None else args.random[index].tolist()
-    return run(spec, spec.accumulate, elements, int(args.c[index]), iter(random), into)[-1]
-
-
-def _scales(
-    spec: MacSpec, operand: str, codes: Any, block: int, index: tuple[int, ...], length: int
-) -> list[tuple[Scale, Scale]]:
-    """Return the scales of every element: without the sign bit, and with it."""
-    if codes is None:
-        return [(ONE, ONE)] * length
-    fmt = getattr(spec, f"{operand}_scale")
-    groups = []
-    for group in codes[index].tolist():
-        pair = group if spec.splits(operand) else [group, group]
-        groups.append((scale_of(pair[0], fmt), scale_of(pair[1], fmt)))
-    return [groups[k // block] for k in range(length)]

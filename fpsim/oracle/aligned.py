@@ -83,7 +83,7 @@ def _limited(stage: Aligned, term: Term, trace: Trace) -> Term:
 
 def _cut(number: Number, lsb: int, rounding: Rounding, name: str, trace: Trace) -> int:
     """Return a number as an integer multiple of 2^lsb; what it loses makes it inexact."""
-    integer = numbers.to_grid(number, lsb, rounding)
+    integer = numbers.to_grid(number, lsb, rounding, round_up=trace.round_up)
     lost = not trace.silent and integer * two_to(lsb) != number.value
     if name:
         trace.add(name, integer, flags=Flag.INEXACT if lost else Flag(0))
@@ -166,9 +166,10 @@ def _narrow(stage: Aligned, number: Number, trace: Trace) -> int:
     fmt, outer = stage.format, stage.result
     assert stage.overflow is not None
     trace.add("sum", number)
-    code = numbers.encode(number, fmt, stage.rounding, stage.overflow, ieee=False)
+    settings = (number, fmt, stage.rounding, stage.overflow)
+    code = numbers.encode(*settings, ieee=False, round_up=trace.round_up)
     if not trace.silent:
-        flags = numbers.flags(number, fmt, stage.rounding, stage.overflow)
+        flags = numbers.flags(*settings, round_up=trace.round_up)
         trace.add("rounded", numbers.decode(code, fmt), None, code, fmt, flags)
     shift = outer.mantissa_bits - fmt.mantissa_bits
     sign = code & fmt.sign_bit and outer.sign_bit
@@ -184,10 +185,11 @@ def _finish(stage: Aligned, number: Number, trace: Trace, late: bool = False) ->
         return stage.nan
     assert stage.overflow is not None
     if late:
-        settings = (stage.result, stage.late_rounding, Overflow(stage.overflow))
-        code = numbers.encode(number, *settings, ieee=False)
+        settings = (number, stage.result, stage.late_rounding, Overflow(stage.overflow))
+        code = numbers.encode(*settings, ieee=False, round_up=trace.round_up)
         if not trace.silent:
-            trace.add("sum with c", number, flags=numbers.flags(number, *settings))
+            flags = numbers.flags(*settings, round_up=trace.round_up)
+            trace.add("sum with c", number, flags=flags)
     else:
         code = _narrow(stage, number, trace)
     negative_zero = stage.result.has_negative_zero and code == stage.result.sign_bit

@@ -10,10 +10,10 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from fpsim import oracle
 from fpsim.blocks.block_format import Arithmetic, BlockFormat, Choice, ScaleRule, ZeroScale
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.oracle import numbers
 
 __all__ = ["Block", "fl", "quantize_block", "tensor_scale"]
 
@@ -67,14 +67,14 @@ def _times(a: Real, b: Real) -> Real:
 def _encode(value: Real, negative: bool, fmt: Format, rounding: Rounding) -> int:
     """Return the code of a number given by magnitude and sign."""
     infinite = value == INF
-    number = oracle.Number(negative, None if infinite else Fraction(value), infinite)
-    code = oracle.encode(number, fmt, rounding, Overflow.SATURATE)
+    number = numbers.Number(negative, None if infinite else Fraction(value), infinite)
+    code = numbers.encode(number, fmt, rounding, Overflow.SATURATE)
     assert code is not None
     return code
 
 
 def _value(code: int, fmt: Format) -> Fraction:
-    return oracle.decode(code, fmt).value
+    return numbers.decode(code, fmt).value
 
 
 def tensor_scale(fmt: BlockFormat, largest: Fraction) -> Real:

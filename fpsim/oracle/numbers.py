@@ -1,16 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes and numbers: decoding, and rounding by looking at the two neighbouring codes."""
+"""Codes and numbers: decoding, and rounding by looking at the two neighbouring codes.
+
+What a code means and which code lies below a magnitude is remembered, up to `REMEMBERED` answers
+of each kind: these are pure functions of a code and a format, and the oracle asks them again and
+again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.formats.rounding import Flag, Overflow, Rounding
 
-__all__ = ["NAN", "Number", "add", "decode", "encode", "flags", "multiply", "to_grid", "two_to"]
+__all__ = [
+    "NAN",
+    "Number",
+    "RoundUp",
+    "add",
+    "decode",
+    "encode",
+    "fit",
+    "flags",
+    "multiply",
+    "round_up",
+    "to_grid",
+    "two_to",
+]
+
+#: Answers about codes that are kept, of each kind.
+REMEMBERED = 1 << 17
+#: Decides whether a value is rounded away from zero; see `round_up`, which has its arguments.
+RoundUp = Callable[[Fraction, bool, bool, Rounding, int, int], bool]
 
 
 class Number(NamedTuple):
@@ -40,9 +65,43 @@ def two_to(exponent: int) -> Fraction:
     return Fraction(2) ** exponent
 
 
+def round_up(
+    fraction: Fraction, odd: bool, negative: bool, mode: Rounding, random: int, random_bits: int
+) -> bool:
+    """Decide whether a magnitude between two neighbouring codes goes to the larger one.
+
+    Args:
+        fraction: how far it is on the way from the smaller one, from 0 to below 1.
+        odd: whether the smaller code is odd.
+        negative: the sign of the number.
+        mode: the rounding mode.
+        random, random_bits: for ``sr``, an integer r of n bits: up where floor(fraction 2^n) + r
+            reaches 2^n.
+
+    Returns:
+        True for the larger neighbour.
+    """
+    half = Fraction(1, 2)
+    if mode is Rounding.RNE:
+        return fraction > half or (fraction == half and odd)
+    if mode is Rounding.RNA:
+        return fraction >= half
+    if mode is Rounding.RTZ:
+        return False
+    if mode is Rounding.RUP:
+        return fraction > 0 and not negative
+    if mode is Rounding.RDN:
+        return fraction > 0 and negative
+    if mode is Rounding.RTO:
+        return fraction > 0 and not odd
+    steps = 1 << random_bits
+    return int(fraction * steps) + random >= steps
+
+
 # -- one code ------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=REMEMBERED)
 def decode(code: int, fmt: Format) -> Number:
     """Return what ``code`` means."""
     if isinstance(fmt, FixedFormat):
@@ -81,17 +140,24 @@ def encode(
     random_bits: int = 0,
     *,
     ieee: bool = True,
+    round_up: RoundUp = round_up,
 ) -> int:
     """Return the code of ``number``, rounded once.
 
     IEEE 754's directed modes keep a finite number finite; with ``ieee=False`` what is too large is
-    what ``overflow`` says in every mode.
+    what ``overflow`` says in every mode. ``round_up`` decides between two neighbours.
 
     Raises:
         FpsimError: the result has no code (NaN, or what ``overflow`` asks for).
     """
     if isinstance(fmt, FixedFormat):
-        return _encode_fixed(number, fmt, rounding, overflow, random, random_bits)
+        if number.is_nan:
+            raise FpsimError(f"result: NaN has no code in {fmt.name}")
+        if number.infinite:
+            integer = fmt.min_integer if number.negative else fmt.max_integer
+        else:
+            integer = to_grid(number, fmt.lsb, rounding, random, random_bits, round_up)
+        return fit(integer, fmt, overflow) % (1 << fmt.width)
     if number.is_nan:
         return _nan(fmt)
     sign = fmt.sign_bit if number.negative else 0
@@ -104,7 +170,7 @@ def encode(
         code = low  # a format without zero: nothing lies below its smallest value
     else:
         fraction = (number.magnitude - below) / (above - below)
-        up = _round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
+        up = round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
         code = low + up
     if fmt.subnormals is Subnormals.FLUSH and code < 1 << fmt.mantissa_bits:
         code = 0
@@ -126,6 +192,7 @@ def flags(
     overflow: Overflow,
     random: int = 0,
     random_bits: int = 0,
+    round_up: RoundUp = round_up,
 ) -> Flag:
     """Return the status flags of encoding ``number``, as `formats.rounding.Flag` defines them.
 
@@ -135,7 +202,7 @@ def flags(
     if isinstance(fmt, FixedFormat):
         if number.magnitude is None:
             return Flag.INVALID
-        integer = to_grid(number, fmt.lsb, rounding, random, random_bits)
+        integer = to_grid(number, fmt.lsb, rounding, random, random_bits, round_up)
         if not fmt.min_integer <= integer <= fmt.max_integer:
             return Flag.OVERFLOW | Flag.INEXACT
         return Flag.INEXACT if integer * two_to(fmt.lsb) != number.value else Flag(0)
@@ -150,7 +217,7 @@ def flags(
     below, above = _grid(low, fmt), _grid(low + 1, fmt)
     if exact > below:
         fraction = (exact - below) / (above - below)
-        low += _round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
+        low += round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
     below_zero = bool(number.negative and exact and not fmt.signed)
     if low > fmt.max_code:
         return Flag.OVERFLOW | Flag.INEXACT
@@ -160,7 +227,7 @@ def flags(
         return Flag.OVERFLOW | Flag.INEXACT
     if result == exact:
         return Flag(0)
-    tiny = _is_tiny(exact, number.negative, fmt, rounding, random, random_bits)
+    tiny = _is_tiny(exact, number.negative, fmt, rounding, random, random_bits, round_up)
     return Flag.INEXACT | Flag.UNDERFLOW if tiny else Flag.INEXACT
 
 
@@ -171,6 +238,7 @@ def _is_tiny(
     rounding: Rounding,
     random: int,
     random_bits: int,
+    round_up: RoundUp,
 ) -> bool:
     """Decide tininess after rounding: round to m + 1 bits wherever the exponent may lead."""
     first = 0 if fmt.subnormals is Subnormals.NONE else 1 << fmt.mantissa_bits
@@ -186,10 +254,11 @@ def _is_tiny(
     steps_up = int(exact / unit)
     # What the code would be if codes went on counting downward: its parity decides ties.
     code = first + ((exponent - fmt.exponent_min - 1) << fmt.mantissa_bits) + steps_up
-    up = _round_up(exact / unit - steps_up, code % 2 == 1, negative, rounding, random, random_bits)
+    up = round_up(exact / unit - steps_up, code % 2 == 1, negative, rounding, random, random_bits)
     return (steps_up + up) * unit < normal
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:
     """Return the largest magnitude code (unbounded) whose grid value is at most ``magnitude``."""
     low, high = 0, 1
@@ -204,32 +273,12 @@ def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:
     return low
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _grid(code: int, fmt: FloatFormat) -> Fraction:
     """Return the rounding grid: the values of codes, with subnormals even where they flush."""
     if fmt.subnormals is Subnormals.FLUSH and code < 1 << fmt.mantissa_bits:
         return code * two_to(1 - fmt.bias - fmt.mantissa_bits)
     return _magnitude(code, fmt)
-
-
-def _round_up(
-    fraction: Fraction, odd: bool, negative: bool, mode: Rounding, random: int, random_bits: int
-) -> bool:
-    """Decide whether a value ``fraction`` of the way to the next code goes there."""
-    half = Fraction(1, 2)
-    if mode is Rounding.RNE:
-        return fraction > half or (fraction == half and odd)
-    if mode is Rounding.RNA:
-        return fraction >= half
-    if mode is Rounding.RTZ:
-        return False
-    if mode is Rounding.RUP:
-        return fraction > 0 and not negative
-    if mode is Rounding.RDN:
-        return fraction > 0 and negative
-    if mode is Rounding.RTO:
-        return fraction > 0 and not odd
-    steps = 1 << random_bits
-    return int(fraction * steps) + random >= steps
 
 
 def _beyond(
@@ -258,31 +307,19 @@ def _nan(fmt: FloatFormat) -> int:
     return fmt.nan_code
 
 
-def _encode_fixed(
-    number: Number,
-    fmt: FixedFormat,
-    rounding: Rounding,
-    overflow: Overflow,
-    random: int,
-    random_bits: int,
-) -> int:
-    if number.is_nan:
-        raise FpsimError(f"result: NaN has no code in {fmt.name}")
-    if number.infinite:
-        integer = fmt.min_integer if number.negative else fmt.max_integer
-    else:
-        integer = to_grid(number, fmt.lsb, rounding, random, random_bits)
-    return fit(integer, fmt, overflow) % (1 << fmt.width)
-
-
 def to_grid(
-    number: Number, lsb: int, rounding: Rounding, random: int = 0, random_bits: int = 0
+    number: Number,
+    lsb: int,
+    rounding: Rounding,
+    random: int = 0,
+    random_bits: int = 0,
+    round_up: RoundUp = round_up,
 ) -> int:
     """Return a finite number rounded to an integer multiple of 2^lsb."""
     assert number.magnitude is not None
     scaled = number.magnitude / two_to(lsb)
     low = int(scaled)
-    up = _round_up(scaled - low, low % 2 == 1, number.negative, rounding, random, random_bits)
+    up = round_up(scaled - low, low % 2 == 1, number.negative, rounding, random, random_bits)
     return -(low + up) if number.negative else low + up
 
 

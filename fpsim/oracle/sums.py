@@ -120,11 +120,11 @@ def _rounded(
     """Return the code of a number rounded as a float stage says, and write both down."""
     fmt: FloatFormat = stage.format
     settings = (fmt, stage.rounding, stage.overflow, random, random_bits)
-    code = numbers.encode(exact, *settings)
+    code = numbers.encode(exact, *settings, round_up=trace.round_up)
     if trace.silent:  # flags cost more than the rounding
         return code
     trace.add(f"{name} before rounding", exact)
-    flags = numbers.flags(exact, *settings)
+    flags = numbers.flags(exact, *settings, round_up=trace.round_up)
     trace.add(name, numbers.decode(code, fmt), None, code, fmt, flags)
     return code
 
@@ -164,7 +164,8 @@ def _fixed(
                 f"product: {'inf' if value.infinite else 'nan'} has no code in {fmt.name}"
             )
         bits = _next(random, stage.random_bits)
-        integer = numbers.to_grid(value, fmt.lsb, stage.rounding, bits, stage.random_bits)
+        settings = (stage.rounding, bits, stage.random_bits, trace.round_up)
+        integer = numbers.to_grid(value, fmt.lsb, *settings)
         cut = not trace.silent and integer * numbers.two_to(fmt.lsb) != value.value
         trace.add("t", integer, flags=Flag.INEXACT if cut else Flag(0))
         acc += integer
@@ -180,9 +181,10 @@ def _fixed(
         return [total % (1 << fmt.width) for total in sums]
     exact = Number(sums[-1] < 0, abs(sums[-1]) * numbers.two_to(fmt.lsb))
     overflow = stage.convert.default_overflow
-    code = numbers.encode(exact, stage.convert, stage.convert_rounding, overflow)
+    conversion = (exact, stage.convert, stage.convert_rounding, overflow)
+    code = numbers.encode(*conversion, round_up=trace.round_up)
     if not trace.silent:
-        flags = numbers.flags(exact, stage.convert, stage.convert_rounding, overflow)
+        flags = numbers.flags(*conversion, round_up=trace.round_up)
         trace.add("d", numbers.decode(code, stage.convert), None, code, stage.convert, flags)
     return [code]
 

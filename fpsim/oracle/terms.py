@@ -141,10 +141,11 @@ def _block_term(
     trace.add(f"p[{name}]", value, exponent)
     if stage.convert is not None:
         overflow = Overflow(stage.convert.default_overflow)
-        code = numbers.encode(value, stage.convert, stage.convert_rounding, overflow)
+        conversion = (value, stage.convert, stage.convert_rounding, overflow)
+        code = numbers.encode(*conversion, round_up=trace.round_up)
         flags = None
         if not trace.silent:
-            flags = numbers.flags(value, stage.convert, stage.convert_rounding, overflow)
+            flags = numbers.flags(*conversion, round_up=trace.round_up)
         value = numbers.decode(code, stage.convert)
         trace.add(f"r[{name}]", value, exponent, code, stage.convert, flags)
     return Term(NAN if value.is_nan else value, exponent)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from fpsim.formats.floating import Format
 from fpsim.formats.rounding import Flag
-from fpsim.oracle.numbers import Number
+from fpsim.oracle.numbers import Number, RoundUp, round_up
 
 __all__ = ["FlagsOnly", "Node", "Silent", "Trace"]
 
@@ -69,6 +69,7 @@ class Trace:
     #: ``outer.chunk2.`` in chunk 2 of those that an outer stage makes of the results.
     prefix: str = ""
     flags: Flag = NO_FLAGS  #: OR of everything that was flagged on the way
+    round_up: RoundUp = round_up  #: the rounding decision of everything that is written down here
     silent: ClassVar[bool] = False
 
     def add(

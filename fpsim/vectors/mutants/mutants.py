@@ -14,16 +14,16 @@ from fractions import Fraction
 from functools import partial
 from math import ceil, floor
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim import oracle
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
-from fpsim.oracle import numbers
+from fpsim.oracle.numbers import RoundUp, round_up
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Addend, stages_of
 from fpsim.vectors.mutants.random_edits import first_group, integer_edits, masked, next_group
@@ -34,9 +34,6 @@ __all__ = ["Mutant", "mutants_of"]
 
 Codes = NDArray[Any]
 Run = Callable[[Columns, Codes], Codes]
-#: Decides whether a fraction is rounded up: what the exact model has, and what mutants put there.
-RoundUp = Callable[..., bool]
-_round_up: RoundUp = numbers._round_up
 
 
 @dataclass(frozen=True)
@@ -260,7 +257,7 @@ def _rounding_mutants(shape: Shape) -> list[Mutant]:
         found |= {name: partial(_nearest, edit) for name, edit in _FRACTIONS.items()}
     if Rounding.SR in modes:
         found |= {name: partial(_stochastic, decide) for name, decide in _DECISIONS.items()}
-    return [Mutant(f"rounding: {n}", _patched(shape, f), slow=True) for n, f in found.items()]
+    return [Mutant(f"rounding: {n}", _rounded_by(shape, f), slow=True) for n, f in found.items()]
 
 
 def _twice(fraction: Fraction) -> Fraction:
@@ -299,7 +296,7 @@ def _nearest(
 ) -> bool:  # fmt: skip
     """Round another fraction to nearest."""
     fraction = edit(fraction) if mode in (Rounding.RNE, Rounding.RNA) else fraction
-    return _round_up(fraction, odd, negative, mode, *random)
+    return round_up(fraction, odd, negative, mode, *random)
 
 
 def _stochastic(
@@ -308,18 +305,17 @@ def _stochastic(
 ) -> bool:  # fmt: skip
     """Add random bits in another way."""
     if mode is not Rounding.SR:
-        return _round_up(fraction, odd, negative, mode, random, random_bits)
+        return round_up(fraction, odd, negative, mode, random, random_bits)
     steps = 1 << random_bits
     return decide(fraction * steps, steps, negative, random)
 
 
-def _patched(shape: Shape, round_up: RoundUp) -> Run:
+def _rounded_by(shape: Shape, decision: RoundUp) -> Run:
     def run(columns: Columns, c: Codes) -> Codes:
-        out = np.zeros(c.size, dtype=shape.spec.result.dtype)
-        with mock.patch.object(numbers, "_round_up", round_up):
-            for i in range(c.size):
-                row = {name: column[i] for name, column in columns.items()}
-                out[i] = shape.trace(row, int(c[i])).code
-        return out
+        addends = c.astype(shape.spec.initial.dtype, copy=False)
+        options = shape.options(columns)
+        return oracle.dot(
+            shape.spec, columns["a"], columns["b"], addends, round_up=decision, **options
+        )
 
     return run
