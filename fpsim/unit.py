@@ -75,17 +75,20 @@ class MacUnit:
         b_scale: ArrayLike | None = None,
         **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
-        """Return accumulator codes (...) of dot products over the last axis of ``a`` and ``b``.
+        """Compute dot products over the last axis of ``a`` and ``b``.
+
+        NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
 
         Args:
             a, b: operand codes (..., K); leading shapes broadcast.
             c: initial accumulator codes (...); +0 if absent.
             a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
                 operand is split by sign.
-            block: elements per scale, where G does not divide K.
-            random: random integers for stochastic rounding, or a `RandomBits` that makes them.
+            options: ``block``, elements per scale where G does not divide K; ``random``, random
+                integers for stochastic rounding or a `RandomBits` that makes them.
 
-        NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
+        Returns:
+            Accumulator codes (...).
 
         Raises:
             FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
@@ -101,11 +104,22 @@ class MacUnit:
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> NDArray[Any]:
-        """Return the accumulator codes (..., S) after every step; arguments as in `dot`.
+        """Compute dot products and keep the accumulator after every step.
 
         A step is a product for chain and fixed stages, N terms for aligned and tree ones, the
         result of a chunk (an outermost one, where chunks are chunked again), or a scaled block sum.
         An exact unit has one result, so its last axis is 1; so has a conversion at the end.
+
+        Args:
+            a, b: operand codes (..., K); leading shapes broadcast.
+            c: initial accumulator codes (...); +0 if absent.
+            options: ``a_scale``, ``b_scale``, ``block`` and ``random`` as in `dot`.
+
+        Returns:
+            Accumulator codes (..., S), step by step.
+
+        Raises:
+            FpsimError: as `dot` does.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
         return step_codes(self.spec, args)
@@ -119,9 +133,22 @@ class MacUnit:
         b_scale: ArrayLike | None = None,
         **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
-        """Return accumulator codes (M, N) of ``a`` (M, K) times ``b`` (K, N), K in order.
+        """Compute a matrix product, K in order; every result has the bits that `dot` gives.
 
-        Scales are (M, G) for ``a`` and (G, N) for ``b``; the rest as in `dot`.
+        Args:
+            a: operand codes (M, K).
+            b: operand codes (K, N).
+            c: initial accumulator codes (M, N); +0 if absent.
+            a_scale: scale codes (M, G), one per block of K; (M, G, 2) where split by sign.
+            b_scale: scale codes (G, N); (G, N, 2) where split by sign.
+            options: ``block``, elements per scale where G does not divide K; ``random``, integers
+                (M, N, K) for stochastic rounding or a `RandomBits` that makes them.
+
+        Returns:
+            Accumulator codes (M, N).
+
+        Raises:
+            FpsimError: as `dot` does.
         """
         args = MatmulOperands.check(
             self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options
@@ -137,10 +164,20 @@ class MacUnit:
         b_scale: ArrayLike | None = None,
         **options: Unpack[DotOptions],
     ) -> Trace:
-        """Return every internal node of one dot product, step by step, computed exactly.
+        """Compute every internal node of one dot product, step by step, exactly.
 
-        Products, alignment exponents, aligned terms, sums, values before and after every rounding
-        with their flags; operands as in `dot` without leading axes.
+        Args:
+            a, b: operand codes (K,).
+            c: initial accumulator code; +0 if absent.
+            a_scale, b_scale: scale codes (G,), one per block of K; (G, 2) where split by sign.
+            options: ``block`` and ``random`` as in `dot`.
+
+        Returns:
+            Products, alignment exponents, aligned terms, sums, values before and after every
+            rounding with their flags, and the result.
+
+        Raises:
+            FpsimError: as `dot` does.
         """
         return oracle.trace(self.spec, a, b, c, a_scale, b_scale, **options)
 
@@ -151,14 +188,36 @@ class MacUnit:
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> Sizing:
-        """Return what the accumulator met on a matrix product: losses, and the width it needed.
+        """Count the accumulator's losses on a matrix product, and the bits that it needed.
 
-        Arguments as in `matmul`; `fpsim.studies.sizing.study` takes dot products too.
+        `fpsim.studies.sizing.study` takes dot products too.
+
+        Args:
+            a, b: operand codes (M, K) and (K, N).
+            c: initial accumulator codes (M, N); +0 if absent.
+            options: ``a_scale``, ``b_scale``, ``block`` and ``random`` as in `matmul`.
+
+        Returns:
+            Counts of overflows and losses, errors, and the narrowest lossless accumulators.
+
+        Raises:
+            FpsimError: wrong operands, or a NaN or an infinity among them.
         """
         return study(self.spec, a, b, c, **options)
 
     def plan(self, a: ArrayLike, b: ArrayLike, **options: Unpack[OperandOptions]) -> Plan:
-        """Return the kernel that `matmul` would use for these operands, and why it is exact."""
+        """Choose the kernel that `matmul` would use, without computing anything.
+
+        Args:
+            a, b: operand codes (M, K) and (K, N).
+            options: ``c``, ``a_scale``, ``b_scale``, ``block`` and ``random`` as in `matmul`.
+
+        Returns:
+            The kernel, and why its bits are those of the unit.
+
+        Raises:
+            FpsimError: wrong operands.
+        """
         return plan_matmul(self.spec, MatmulOperands.check(self.spec, a, b, **options))
 
 

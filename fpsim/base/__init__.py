@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every room needs and no number depends on: errors, whole files, progress, random words."""
+"""Services of every room, free of formats: errors, whole files, progress, random words."""

@@ -13,10 +13,18 @@ __all__ = ["write_atomic"]
 
 
 def write_atomic(path: str | Path, data: bytes, field: str = "out") -> Path:
-    """Write ``data`` to ``path``, creating its directory, and return the path.
+    """Write a file whole, creating its directory.
 
     The bytes go to a new file beside it that then takes its name, so a reader sees the old file or
     the new one.
+
+    Args:
+        path: file to write or replace.
+        data: its bytes.
+        field: name of the path in an error.
+
+    Returns:
+        The path.
 
     Raises:
         FpsimError: a path that cannot be written, naming ``field``; nothing is left behind.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command shares: declaring itself, tables, JSON."""
+"""Parts of every command: declaring itself, tables, JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,17 @@ class Commands:
         text: str,
         reports: bool = True,
     ) -> argparse.ArgumentParser:
-        """Add a command; one that reports has ``--json``."""
+        """Add a command.
+
+        Args:
+            name: name on the command line.
+            run: takes the parsed arguments and returns the exit status.
+            text: one line of help.
+            reports: whether the command has ``--json``.
+
+        Returns:
+            Parser of the command, for its own arguments.
+        """
         sub = self._commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         if reports:
@@ -45,7 +55,13 @@ def print_json(data: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table."""
+    """Print a table.
+
+    Args:
+        title: line above it.
+        columns: heads of the columns.
+        rows: cells, row by row, as many as columns.
+    """
     made = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         made.add_column(column, no_wrap=i == 0)
@@ -55,7 +71,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> None:
-    """Print a table of dictionaries with the same keys; None is left blank."""
+    """Print a table of dictionaries; None is left blank.
+
+    Args:
+        title: line above it.
+        rows: at least one row; all have the same keys, which are the heads.
+        digits: significant digits of a float.
+    """
 
     def cell(value: object) -> object:
         if isinstance(value, float) and len(repr(value)) > digits + 1:

@@ -38,7 +38,7 @@ _SET_RANDOM = "\n  @random = random;"
 
 @dataclass(frozen=True)
 class CFiles:
-    """What was written."""
+    """Paths of the files that `export_c` writes."""
 
     header: Path
     package: Path
@@ -54,8 +54,15 @@ def export_c(
 ) -> CFiles:
     """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
 
-    ``k`` and ``group`` are the beat of the DPI-C function, as in `fpsim.vectors.plan_dots`;
-    ``flags``: the program checks vectors that have status flags (the model always has them).
+    Args:
+        unit: a unit or its spec.
+        path: the header; its name must end in ``.h``.
+        k: elements in one beat of the DPI-C function, as in a set of vectors; None: the default.
+        group: elements per scale; None: the default.
+        flags: whether the program checks vectors with status flags (the model always has them).
+
+    Returns:
+        Paths of header, package and program.
 
     Raises:
         FpsimError: a unit that the C model does not have (exponents so far apart that an exact sum
@@ -99,7 +106,19 @@ def _sum_range(spec: MacSpec) -> tuple[int, int]:
 
 
 def header_text(shape: Shape, prefix: str, name: str) -> str:
-    """Return the C99 header of a unit."""
+    """Return the C99 header of a unit.
+
+    Args:
+        shape: unit and layout of its vectors.
+        prefix: prefix of every C name.
+        name: file name of the header, for its first line.
+
+    Returns:
+        C source text.
+
+    Raises:
+        FpsimError: exact sums or terms of more bits than the C model holds.
+    """
     spec = shape.spec
     low, high = _sum_range(spec)
     if high - low > MAX_SUM_BITS:
@@ -264,7 +283,16 @@ endpackage : {prefix}pkg
 
 
 def check_text(shape: Shape, prefix: str, header: str) -> str:
-    """Return a C program that compares every vector of a vectors.hex with the model."""
+    """Return a C program that compares every vector of a vectors.hex with the model.
+
+    Args:
+        shape: unit and layout of its vectors.
+        prefix: prefix of every C name of the header.
+        header: file name of the header to include.
+
+    Returns:
+        C source text with a ``main`` that takes the file's path.
+    """
     text = (_HERE / "check.c").read_text(encoding="utf-8")
     lanes = {lane.name: lane for lane in shape.lanes}
     fields = {field.name: field.lsb for field in shape.fields}

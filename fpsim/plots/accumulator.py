@@ -32,6 +32,14 @@ def accumulator_figure(
     format, so that every product helps the sum grow past what a narrow accumulator can follow. A
     unit that rounds once (``exact``) is a ring at the end.
 
+    Args:
+        units: units or their names, all with the same operand formats.
+        length: products in the dot product.
+        seed: seed of the values.
+
+    Returns:
+        Figure with a line per unit.
+
     Raises:
         FpsimError: no units, or units whose operand formats differ.
     """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recipe and a unit do to a language model."""
+"""Perplexities of a language model under recipes and units."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,13 +13,29 @@ from matplotlib.ticker import FuncFormatter
 
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
 
-if TYPE_CHECKING:
-    from fpsim.report.page import PerplexityRow
-
-__all__ = ["perplexity_figure"]
+__all__ = ["Measured", "perplexity_figure"]
 
 
-def perplexity_figure(rows: Sequence[PerplexityRow]) -> Figure:
+class Measured(Protocol):
+    """A row of the figure: a perplexity, its label and its recipe (None: plain float32)."""
+
+    @property
+    def label(self) -> str:
+        """Name of the row."""
+        ...
+
+    @property
+    def recipe(self) -> str | None:
+        """Recipe of the casts; None for the reference."""
+        ...
+
+    @property
+    def perplexity(self) -> float:
+        """The measurement; infinite or NaN where the loss is."""
+        ...
+
+
+def perplexity_figure(rows: Sequence[Measured]) -> Figure:
     """Draw perplexities as distances from the float32 row (the one without a recipe), if there.
 
     A perplexity that is not finite is named in words. The axis is logarithmic when the values span

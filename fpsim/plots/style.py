@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all figures share: colours, type, and how a figure becomes a file."""
+"""Style of all figures: colours, type, and how a figure becomes a file."""
 
 from __future__ import annotations
 

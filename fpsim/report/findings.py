@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What measurements say, in sentences made from the numbers alone."""
+"""Findings of measurements, as sentences made from the numbers alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def number(value: float) -> str:
 
 
 def rtl(rows: Sequence[RtlRow]) -> str:
-    """Return what the replays found, in one sentence."""
+    """Return one sentence on how many accumulators of all replays equal the model's."""
     compared = sum(row.compared for row in rows)
     wrong = sum(row.mismatches for row in rows)
     short = sum(row.vectors - row.compared for row in rows)
@@ -99,20 +99,47 @@ def formats(rows: Sequence[SqnrRow]) -> list[str]:
 
 
 def best_db(rows: Sequence[SqnrRow], data: str, scaling: Scaling) -> float:
-    """Return the highest SQNR of any format on a data set under a scaling, -inf if none."""
+    """Return the highest SQNR of any format on a data set.
+
+    Args:
+        rows: measurements.
+        data: name of the data set.
+        scaling: kind of scale.
+
+    Returns:
+        SQNR in dB; -inf if nothing was measured.
+    """
     values = [row.sqnr_db for row in rows if (row.data, row.scaling) == (data, scaling)]
     return max(values, default=-math.inf)
 
 
 def best_ratio(rows: Sequence[SqnrRow], data: str, fmt: str) -> float | None:
-    """Return the best clip ratio of a format on a data set, None if it was not measured."""
+    """Return the best clip ratio of a format on a data set.
+
+    Args:
+        rows: measurements.
+        data: name of the data set.
+        fmt: name of the format.
+
+    Returns:
+        Clip ratio of the row with the best scale per tensor; None if it was not measured.
+    """
     key = (data, fmt, Scaling.TENSOR_BEST)
     found = (row.clip_ratio for row in rows if (row.data, row.format, row.scaling) == key)
     return next(found, None)
 
 
 def leaders(rows: Sequence[SqnrRow], data: str, scaling: Scaling) -> list[str]:
-    """Return the labels of the formats with the highest SQNR, several if they tie, in order."""
+    """Return the labels of the formats with the highest SQNR.
+
+    Args:
+        rows: measurements.
+        data: name of the data set.
+        scaling: kind of scale.
+
+    Returns:
+        Labels in the order of the rows, several if they tie.
+    """
     best = best_db(rows, data, scaling)
     here = [row for row in rows if (row.data, row.scaling) == (data, scaling)]
     return [format_label(row.format) for row in here if row.sqnr_db >= best - _TIE]

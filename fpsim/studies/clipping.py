@@ -68,10 +68,18 @@ def clip_ratios(octaves: int = _OCTAVES, per_octave: int = _PER_OCTAVE) -> NDArr
 def clip_curve(
     x: ArrayLike, fmt: str | Format, ratios: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Return the SQNR in dB that `quantize` has at each clip ratio (`clip_ratios` if None).
+    """Return the signal-to-quantization-noise ratio (SQNR) at each clip ratio.
+
+    Args:
+        x: finite values of any shape, not all zero; all share one scale.
+        fmt: element format of at most 8 bits, or its name.
+        ratios: clip ratios above 0; `clip_ratios` if None.
+
+    Returns:
+        SQNRs in dB, one per ratio, equal to those of `fpsim.studies.sqnr.quantize`.
 
     Raises:
-        FpsimError: as `best_clip`.
+        FpsimError: no values, values not finite or all zero, or a format of more than 8 bits.
     """
     visited = clip_ratios() if ratios is None else np.asarray(ratios, dtype=np.float64)
     return ClipScan(x).curve(get_format(fmt), visited)

@@ -46,7 +46,15 @@ DISTRIBUTIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 
 
 def samples(name: str, count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return ``count`` samples of a named distribution.
+    """Draw samples of a named distribution from a seed.
+
+    Args:
+        name: a key of `DISTRIBUTIONS`.
+        count: number of samples, at least 1.
+        seed: seed of the generator.
+
+    Returns:
+        Samples (count,) of mean 0 and scale 1.
 
     Raises:
         FpsimError: a distribution that is not known, or a count below 1.

@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Study:
-    """What became of one multiset of products in different orders."""
+    """Results of one multiset of products in different orders."""
 
     unit: str
     exact: float  #: the exact sum, c included
@@ -96,7 +96,7 @@ def study(
     seed: int = 1,
     **options: Unpack[ScaleOptions],
 ) -> Study:
-    """Return the results of one dot product in the named orders and some random ones.
+    """Compute one dot product in the named orders and some random ones.
 
     Products are sorted by value (ascending, descending) and by magnitude (small or large first);
     blocks by the value and magnitude of their scaled sums. The last block keeps its place if it is
@@ -104,10 +104,14 @@ def study(
 
     Args:
         unit: a MacUnit or a MacSpec that needs no random bits.
-        a, b, c: operand codes (K,) and an accumulator code, as in `MacUnit.dot`.
+        a, b: operand codes (K,).
+        c: initial accumulator code; +0 if absent.
         random_orders: how many random orders, 0 or more.
         seed: of the random orders.
-        options: scales and ``block`` as in `MacUnit.dot`.
+        options: scales and ``block`` as in `fpsim.unit.MacUnit.dot`.
+
+    Returns:
+        Codes and values by order, and the exact sum.
 
     Raises:
         FpsimError: wrong operands, several dot products, or a unit that rounds at random.

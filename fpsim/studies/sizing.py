@@ -48,7 +48,10 @@ MAX_INTEGER_BITS = 62
 
 @dataclass(frozen=True)
 class Sizing:
-    """What a unit's accumulator met. Counts are of steps, over all dot products."""
+    """Losses of a unit's accumulator on given data, and the width that would have had none.
+
+    Counts are of steps, over all dot products.
+    """
 
     unit: str
     dots: int  #: dot products
@@ -106,13 +109,18 @@ def study(
     dots: bool = False,
     **options: Unpack[DotOptions],
 ) -> Sizing:
-    """Return what the unit's accumulator met on a matrix product, or with ``dots`` on dot products.
+    """Count an accumulator's losses on a matrix product (or dot products), and the bits it needed.
 
     Args:
         unit: a MacUnit or a MacSpec.
         a, b: operand codes (M, K) and (K, N); with ``dots`` (..., K) both.
-        c, a_scale, b_scale: as in `MacUnit.matmul` and `MacUnit.dot`; so are the options.
-        dots: whether the operands are those of `MacUnit.dot`.
+        c: initial accumulator codes (M, N), with ``dots`` (...); +0 if absent.
+        a_scale, b_scale: scale codes (M, G) and (G, N), with ``dots`` (..., G) both.
+        dots: whether the operands are those of `fpsim.unit.MacUnit.dot`.
+        options: ``block`` and ``random`` as in `fpsim.unit.MacUnit.dot`.
+
+    Returns:
+        Counts, errors and widths over all dot products together.
 
     Raises:
         FpsimError: wrong operands, or a NaN or an infinity among them: those have no partial sums.
@@ -174,7 +182,7 @@ class _Tally:
     def _steps(
         self, stage: Stage, terms: Array, exponents: Array | None, start: Array, random: Array
     ) -> Array:
-        """Count what happened at each step; return the final codes (R,)."""
+        """Count overflows, losses and idle steps; return the final codes (R,)."""
         wanted = stage
         if isinstance(stage, Fixed):
             wanted = replace(stage, convert=None, convert_rounding=Rounding.RNE)
@@ -291,7 +299,11 @@ class _Tally:
 
 
 def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, int, int, int]:
-    """Return what `sizing.partial_sums` does, over all rows, in Python's integers."""
+    """Return (lowest, highest, OR of magnitudes, most significant bits, sum of magnitudes).
+
+    Of partial sums in units of 2^low, over all rows, in Python's integers: the outputs of the
+    kernel `sizing.partial_sums` for sums that leave 64 bits.
+    """
     lows = highs = seen = most = sizes = 0
     unit = Fraction(2) ** low
     parts = terms.reshape(*terms.shape[:2], -1)
@@ -308,7 +320,7 @@ def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, 
 
 
 def _exact_terms(spec: MacSpec, rows: Rows, terms: Array) -> Array:
-    """Return what a unit without any rounding would add, given the terms that the unit adds."""
+    """Return terms as they were before rounding in chunks or blocks; ``terms`` are the unit's."""
     block = spec.block
     rounded = block is not None and (block.convert is not None or isinstance(block.into, Chunked))
     if rounded or isinstance(spec.accumulate, Chunked):

@@ -127,7 +127,15 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
 
 
 def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArray[np.float64]:
-    """Return ``x`` (any shape) rounded to a format at one scale for all of it.
+    """Round values to a format at one scale for all of them.
+
+    Args:
+        x: finite values of any shape.
+        fmt: element format, or its name.
+        clip_ratio: magnitude that the format's largest value stands for, as a share of max |x|.
+
+    Returns:
+        Rounded values of the shape of ``x``.
 
     Raises:
         FpsimError: values that are not finite, or a clip ratio that is not above zero.

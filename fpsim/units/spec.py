@@ -79,7 +79,7 @@ class SignSplit(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What the description of a unit rests on."""
+    """Grade of the evidence for a description of hardware."""
 
     NONE = ""  #: it is nobody's hardware
     VALIDATED = "validated"  #: bit-equal to results recorded from the hardware
@@ -257,7 +257,7 @@ class MacSpec:
 
     @property
     def equation(self) -> str:
-        """What the unit computes, in one line."""
+        """Equation of the unit, in one line."""
         return (
             f"p_i = {self.a.name}(a_i) * {self.b.name}(b_i) * {self._scale_equation()};  "
             f"{self.accumulate.equation}"

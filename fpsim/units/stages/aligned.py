@@ -188,7 +188,7 @@ class Aligned:
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         f, n, align = self.fraction_bits, self.products, self.align
         early = self.addend is Addend.EARLY
         exponents = ["e_i"] + ["e(c)"] * early

@@ -96,7 +96,7 @@ class Chunked:
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         head = (
             f"per {self.size} products"
             if self.parts is None
@@ -141,7 +141,7 @@ def _adds_terms(stage: Stage, field: str, does: str) -> None:
 
 
 class NanScale(StrEnum):
-    """What a NaN scale does to its block."""
+    """Effect of a NaN scale on its block."""
 
     NAN = "nan"  #: the block's term is NaN (OCP MX v1.0, section 5.1)
     ZERO = "zero"  #: the block is dropped
@@ -205,7 +205,7 @@ class Block:
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         term = "s_g sa_g sb_g"
         if self.convert is not None:
             term = f"{self.convert_rounding}[{self.convert.name}]({term})"

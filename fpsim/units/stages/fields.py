@@ -26,7 +26,7 @@ Member = TypeVar("Member", bound=StrEnum)
 
 
 class Stage(Protocol):
-    """What every stage knows about itself; see `fpsim.units.stages`."""
+    """A part of a datapath as data: its formats, name, equation and count of roundings."""
 
     kind: ClassVar[str]
 
@@ -47,7 +47,7 @@ class Stage(Protocol):
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line; its terms are called ``p_i``."""
+        """Equation of the stage, in one line; its terms are called ``p_i``."""
         ...
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
@@ -72,7 +72,15 @@ def random_bits_of(stage: Stage) -> int:
 
 
 def float_format(fmt: object, kind: str, field: str = "format") -> FloatFormat:
-    """Return a format that a float stage can round to.
+    """Check that a float stage can round to a format.
+
+    Args:
+        fmt: the candidate, of any type.
+        kind: words for the stage in an error, such as ``a chain stage``.
+        field: name of the field in an error.
+
+    Returns:
+        ``fmt``: signed, with a zero, exponents within 2^+-`MAX_EXPONENT`.
 
     Raises:
         FpsimError: fixed point, no sign, no zero, or exponents out of reach.
@@ -104,7 +112,19 @@ def set_float(stage: object, stochastic: bool = False) -> None:
 
 
 def deterministic(rounding: Rounding, field: str, kind: str) -> Rounding:
-    """Return a rounding that takes no random bits."""
+    """Check that a rounding takes no random bits.
+
+    Args:
+        rounding: the candidate.
+        field: name of the field in an error.
+        kind: kind of the stage in an error.
+
+    Returns:
+        ``rounding``, which is not ``sr``.
+
+    Raises:
+        FpsimError: stochastic rounding.
+    """
     if rounding is Rounding.SR:
         allowed = ", ".join(r for r in Rounding if r is not Rounding.SR)
         raise FpsimError(
@@ -114,7 +134,17 @@ def deterministic(rounding: Rounding, field: str, kind: str) -> Rounding:
 
 
 def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None:
-    """Check that a stage is of one of the kinds that do something."""
+    """Check that a stage is of one of the kinds that can do something.
+
+    Args:
+        value: the candidate, of any type.
+        field: name of the field in an error.
+        kinds: stage classes allowed.
+        does: what those kinds do, for an error, such as ``adds terms``.
+
+    Raises:
+        FpsimError: any other value, with the kinds allowed.
+    """
     if not isinstance(value, kinds):
         name = getattr(value, "kind", repr(value))
         allowed = ", ".join(kind.kind for kind in kinds)  # type: ignore[attr-defined]
@@ -122,14 +152,38 @@ def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None
 
 
 def count(value: object, field: str, low: int, high: int) -> int:
-    """Return an integer within ``low..high``."""
+    """Check an integer field.
+
+    Args:
+        value: the candidate; a bool is no integer.
+        field: name of the field in an error.
+        low, high: smallest and largest value allowed.
+
+    Returns:
+        ``value``.
+
+    Raises:
+        FpsimError: no integer, or one outside ``low..high``.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise FpsimError(f"{field}: {value!r} is not an integer in {low}..{high}")
     return value
 
 
 def choice(value: object, kind: type[Member], field: str) -> Member:
-    """Return the member of a StrEnum that ``value`` names."""
+    """Parse a field that has a few names to choose from.
+
+    Args:
+        value: a member of ``kind`` or its text.
+        kind: the StrEnum.
+        field: name of the field in an error.
+
+    Returns:
+        The member.
+
+    Raises:
+        FpsimError: any other value, with the names allowed.
+    """
     try:
         return kind(value)  # type: ignore[arg-type]
     except ValueError:
@@ -137,7 +191,16 @@ def choice(value: object, kind: type[Member], field: str) -> Member:
 
 
 def random_bits(rounding: Rounding, bits: object, most: int = MAX_RANDOM_BITS) -> None:
-    """Check the random bits of a stage: some with ``sr``, none without."""
+    """Check the random bits of a stage: some with ``sr``, none without.
+
+    Args:
+        rounding: rounding of the stage.
+        bits: bits of a random integer, the candidate.
+        most: largest number the stage can take.
+
+    Raises:
+        FpsimError: no integer, a number above ``most``, or bits that the rounding does not take.
+    """
     most = min(most, MAX_RANDOM_BITS)
     allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)
     if not isinstance(bits, int) or isinstance(bits, bool) or bits not in allowed:

@@ -25,7 +25,7 @@ class ProductRounding(StrEnum):
 
 @dataclass(frozen=True)
 class _FloatStage:
-    """What the stages that end in a floating-point format share."""
+    """Base of the stages that end in a floating-point format: its fields and their checks."""
 
     format: FloatFormat
     rounding: Rounding = Rounding.RNE
@@ -86,7 +86,7 @@ class Chain(_FloatStage):
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         rounded = f"{self.rounding}[{self.format.name}]"
         term = "p_i" if self.product is ProductRounding.FUSED else f"{rounded}(p_i)"
         return f"acc <- {rounded}(acc + {term}), i = 0..K-1"
@@ -104,7 +104,7 @@ class Exact(_FloatStage):
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         return f"d = {self.rounding}[{self.format.name}](c + sum_i p_i)"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
@@ -201,7 +201,7 @@ class Fixed:
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         term = f"{self.rounding}(p_i / 2^{self.lsb})"
         clip = f"{self.overflow}[{self.width} bits]"
         if self.overflow_at is OverflowAt.ADD:

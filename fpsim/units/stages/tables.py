@@ -35,7 +35,17 @@ def format_in(where: str, name: object) -> Format:
 
 
 def check_keys(table: dict[str, Any], prefix: str, required: Any, optional: Any = ()) -> None:
-    """Check that a table has all required keys and no unknown one."""
+    """Check that a table has all required keys and no unknown one.
+
+    Args:
+        table: a TOML table.
+        prefix: where it stands in the file, before a key's name in an error: ``accumulate.``.
+        required: keys that must be there.
+        optional: keys that may be there.
+
+    Raises:
+        FpsimError: an unknown key (with the nearest known one), or a missing key.
+    """
     known = [*required, *optional]
     for key in table:
         if key not in known:

@@ -86,7 +86,7 @@ class Tree:
 
     @property
     def equation(self) -> str:
-        """What the stage computes, in one line."""
+        """Equation of the stage, in one line."""
         rounded = f"{self.rounding}[{self.format.name}]"
         leaves = "p_i" if self.product is ProductRounding.FUSED else f"{rounded}(p_i)"
         if self.lanes > 1:
