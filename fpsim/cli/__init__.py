@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.cli import formats, models, rtl, studies, testbench, units, vectors
+from fpsim.cli import formats, models, plot, rtl, studies, testbench, units, vectors
 from fpsim.cli.output import Commands
 
 __all__ = ["main"]
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(parser)
-    for group in (formats, units, studies, vectors, rtl, testbench, models):
+    for group in (formats, units, studies, vectors, rtl, testbench, models, plot):
         group.register(commands)
     return parser
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim eval``, ``calibrate``, ``plot``, ``demo``: models, pictures, everything at once."""
+"""``fpsim eval``, ``calibrate``, ``demo``: models on a unit, and everything at once."""
 
 from __future__ import annotations
 
@@ -131,20 +131,6 @@ def _text_options(sub: Any) -> None:
     )
 
 
-def _plot(args: argparse.Namespace) -> int:
-    from fpsim import plots
-    from fpsim.studies import sqnr
-
-    if args.what == "formats":
-        figure = plots.format_figure(args.formats)
-    else:
-        data = {name: sqnr.samples(name, args.samples, args.seed) for name in sqnr.DISTRIBUTIONS}
-        figure = plots.sqnr_figure(sqnr.measure(data, args.formats))
-    plots.save(figure, args.out)
-    print(args.out)
-    return 0
-
-
 def _demo(args: argparse.Namespace) -> int:
     from fpsim.report.demo import run
 
@@ -168,15 +154,6 @@ def register(commands: Commands) -> None:
     _text_options(sub)
     sub.add_argument("--recipe", default="llm-fp4")
     sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
-
-    sub = commands.add(
-        "plot", _plot, "Draw formats, or quantization error against format", reports=False
-    )
-    sub.add_argument("what", choices=["formats", "sqnr"])
-    sub.add_argument("--formats", nargs="+", default=["e1m2", "e2m1", "e3m0", "int4s"])
-    sub.add_argument("--samples", type=int, default=1 << 18)
-    sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--out", type=Path, required=True, help="an .svg or .png file")
 
     sub = commands.add(
         "demo", _demo, "Run the whole demonstration and write out/report.html", reports=False

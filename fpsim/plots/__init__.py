@@ -8,18 +8,30 @@ give equal bytes.
 
 from __future__ import annotations
 
-from fpsim.plots.accumulator import accumulator_figure
+from fpsim.plots.accumulator import accumulation_figure, accumulator_figure
 from fpsim.plots.area import area_figure
-from fpsim.plots.error import sqnr_figure
-from fpsim.plots.formats import format_figure
+from fpsim.plots.bias import bias_figure
+from fpsim.plots.error import error_figure, sqnr_figure
+from fpsim.plots.formats import format_figure, format_rows
 from fpsim.plots.perplexity import perplexity_figure
-from fpsim.plots.style import save, to_svg
+from fpsim.plots.recipes import recipes_figure
+from fpsim.plots.rounding import rounding_curve, rounding_figure
+from fpsim.plots.style import caption, check_target, save, to_svg
 
 __all__ = [
+    "accumulation_figure",
     "accumulator_figure",
     "area_figure",
+    "bias_figure",
+    "caption",
+    "check_target",
+    "error_figure",
     "format_figure",
+    "format_rows",
     "perplexity_figure",
+    "recipes_figure",
+    "rounding_curve",
+    "rounding_figure",
     "save",
     "sqnr_figure",
     "to_svg",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +15,68 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, new_figure, style
+from fpsim.studies.accumulation import AccumulationRow
 from fpsim.studies.sqnr import gaussian
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["accumulator_figure"]
+__all__ = ["accumulation_figure", "accumulator_figure"]
+
+#: Line styles of the orders of products.
+_LINES: dict[str, Any] = {"natural": "solid", "ascending": (0, (5, 2)), "descending": (0, (1, 1.5))}
+
+
+def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
+    """Draw error and swamped steps of units against the length of the dot product.
+
+    Args:
+        rows: what `fpsim.studies.accumulation.measure_accumulation` returned.
+
+    Returns:
+        Left, the largest error relative to the sum of magnitudes (rings where results overflowed),
+        with the bound of theory as a dotted line of the unit's colour; right, the share of steps
+        that left the accumulator as it was.
+
+    Raises:
+        FpsimError: no rows.
+    """
+    check_some(rows)
+    series = list(dict.fromkeys((row.unit, row.order) for row in rows))
+    several = len({order for _, order in series}) > 1
+    units = list(dict.fromkeys(row.unit for row in rows))
+    with style():
+        figure = new_figure(3.9)
+        left, right = figure.subplots(1, 2)
+        for unit, order in series:
+            colour = SERIES[units.index(unit) % len(SERIES)]
+            line = _LINES[order]
+            found = sorted((r for r in rows if (r.unit, r.order) == (unit, order)), key=_length)
+            k = [row.length for row in found]
+            label = f"{unit}, {order}" if several else unit
+            left.plot(k, [row.max_error or math.nan for row in found], marker="o", markersize=4,
+                      color=colour, linestyle=line, label=label)  # fmt: skip
+            lost = [row for row in found if row.not_finite]
+            left.plot([row.length for row in lost], [1.0] * len(lost), "x", color=colour)
+            bounds = [row.bound or math.nan for row in found]
+            left.plot(k, [b if b < 1 else math.nan for b in bounds], color=colour, linewidth=1,
+                      linestyle=(0, (1, 3)))  # fmt: skip
+            right.plot(k, [100 * row.swamped for row in found], marker="o", markersize=4,
+                       color=colour, linestyle=line)  # fmt: skip
+        left.set_title("largest error / sum of magnitudes")
+        left.set_yscale("log")
+        right.set_title("swamped steps, %")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_xlabel("length K of the dot product")
+            axes.grid()
+            axes.tick_params(length=0)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8.5)
+    return figure
+
+
+def _length(row: AccumulationRow) -> int:
+    return row.length
 
 
 def accumulator_figure(

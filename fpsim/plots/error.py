@@ -12,10 +12,140 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
+from fpsim.base.errors import FpsimError
+from fpsim.plots.style import BLUE, MUTED, RED, SERIES, check_some, new_figure, style
+from fpsim.studies.error import ErrorRow
 from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
-__all__ = ["sqnr_figure"]
+__all__ = ["METRICS", "error_figure", "sqnr_figure"]
+
+#: Measures of error: field of `ErrorRow`, label of the axis, whether it is logarithmic.
+METRICS: dict[str, tuple[str, str, bool]] = {
+    "sqnr": ("sqnr_db", "SQNR (dB), higher is better", False),
+    "mse": ("mse", "mean squared error", True),
+    "max": ("max_error", "largest error", True),
+    "relative": ("relative_error", "mean relative error", True),
+}
+#: What error can be drawn against: field of `ErrorRow` and label of the axis.
+AGAINST: dict[str, tuple[str, str]] = {
+    "format": ("quantizer", ""),
+    "block": ("block", "elements per block"),
+    "rule": ("rule", "scale rule"),
+    "clip": ("clip", "clip ratio"),
+    "bits": ("bits", "storage bits per element"),
+}
+
+
+def error_figure(
+    rows: Sequence[ErrorRow],
+    against: str = "format",
+    metric: str = "sqnr",
+    earlier: Sequence[ErrorRow] = (),
+) -> Figure:
+    """Draw quantization error, a panel per data set.
+
+    Args:
+        rows: what `fpsim.studies.error.measure_error` returned.
+        against: ``format``: a line per quantizer; ``block``, ``clip`` or ``bits``: error over that
+            number, a curve per format; ``rule``: over scale rules.
+        metric: ``sqnr``, ``mse``, ``max`` or ``relative``.
+        earlier: rows of another run, drawn as crosses.
+
+    Returns:
+        The figure. With ``sqnr`` against formats a dashed line shows the Lloyd-Max optimum.
+
+    Raises:
+        FpsimError: no rows, an unknown choice, or rows that lack the number asked for.
+    """
+    check_some(rows)
+    for field, value, known in (("against", against, AGAINST), ("metric", metric, METRICS)):
+        if value not in known:
+            raise FpsimError(f"{field}: {value!r} is not one of {', '.join(known)}")
+    names = list(dict.fromkeys(row.data for row in rows))
+    columns = min(len(names), 2)
+    lines = -(-len(names) // columns)
+    kinds = list(dict.fromkeys(row.quantizer for row in rows))
+    height = 0.75 + 0.24 * len(kinds) if against == "format" else 2.9
+    with style():
+        figure = new_figure(0.6 + lines * height)
+        subplots = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        found: list[Axes] = list(subplots.flat)
+        draw = _per_quantizer if against == "format" else _over_number
+        for axes, name in zip(found, names, strict=False):
+            axes.set_title(data_label(name))
+            axes.tick_params(length=0)
+            for part, mark in ((rows, "o"), (earlier, "x")):
+                draw(axes, [row for row in part if row.data == name], kinds, against, metric, mark)
+            if against == "format" and metric == "sqnr":
+                _optima(axes, [row for row in rows if row.data == name])
+        for axes in found[len(names) :]:
+            axes.set_visible(False)
+        for axes in found[max(len(names) - columns, 0) : len(names)]:
+            label = METRICS[metric][1] if against == "format" else AGAINST[against][1]
+            axes.set_xlabel(label)
+            axes.tick_params(labelbottom=True)
+        if against != "format":
+            for line in subplots:
+                line[0].set_ylabel(METRICS[metric][1])
+            found[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _per_quantizer(
+    axes: Axes, rows: Sequence[ErrorRow], kinds: Sequence[str], _: str, metric: str, mark: str
+) -> None:
+    field, _label, logarithmic = METRICS[metric]
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_yticks(range(len(kinds)), list(kinds))
+    axes.set_ylim(len(kinds) - 0.4, -0.6)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    for row in rows:
+        value = getattr(row, field)
+        if row.quantizer not in kinds or not math.isfinite(value):
+            continue
+        y = kinds.index(row.quantizer)
+        axes.plot(value, y, mark, color=BLUE if mark == "o" else MUTED, markersize=6)
+        if mark == "o":
+            axes.annotate(
+                f"{value:.1f}" if metric == "sqnr" else f"{value:.2g}", (value, y), (7, 0),
+                textcoords="offset points", va="center_baseline", fontsize=8, color=MUTED,
+            )  # fmt: skip
+    axes.margins(x=0.15)
+
+
+def _optima(axes: Axes, rows: Sequence[ErrorRow]) -> None:
+    for value in sorted({row.optimum_db for row in rows if math.isfinite(row.optimum_db)}):
+        axes.axvline(value, color=RED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate(
+            "Lloyd-Max", (value, 1.0), (-3, -2), xycoords=("data", "axes fraction"),
+            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7, color=RED,
+        )  # fmt: skip
+
+
+def _over_number(
+    axes: Axes, rows: Sequence[ErrorRow], _: Sequence[str], against: str, metric: str, mark: str
+) -> None:
+    field, (place, _label) = METRICS[metric][0], AGAINST[against]
+    formats = list(dict.fromkeys(row.format for row in rows))
+    axes.grid()
+    if METRICS[metric][2]:
+        axes.set_yscale("log")
+    for i, name in enumerate(formats):
+        points = [(getattr(r, place), getattr(r, field)) for r in rows if r.format == name]
+        if against != "rule":
+            points = sorted(p for p in points if isinstance(p[0], int | float))
+        if not points or points[0][0] is None:
+            raise FpsimError(f"against: {name} has no {place} to draw against")
+        axes.plot(
+            *zip(*points, strict=True), mark, linestyle="none" if mark == "x" else "solid",
+            color=SERIES[i % len(SERIES)], markersize=5, label=format_label(name),
+        )  # fmt: skip
+    if against == "block":
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
 
 #: Marker, colour and whether it is filled: colour is where the scale lives, filling how good it is.
 _SCALINGS: dict[Scaling, tuple[str, str, bool]] = {

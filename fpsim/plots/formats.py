@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,36 +13,54 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.formats.floating import Format
-from fpsim.formats.names import get_format
-from fpsim.plots.style import MUTED, SERIES, check_some, minus, new_figure, style
+from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, panels, style
+from fpsim.studies.error import either_format
 from fpsim.studies.sqnr import FORMATS, format_label, levels
 
-__all__ = ["format_figure"]
+__all__ = ["block_maximum", "format_figure", "format_rows"]
 
 
-def format_figure(formats: Sequence[str | Format] = FORMATS) -> Figure:
+def format_figure(
+    formats: Sequence[str | Format | BlockFormat] = FORMATS, axes: Axes | None = None
+) -> Figure:
     """Draw the values of small formats on number lines scaled to the same largest value.
 
     Each value is a dot in the interval of numbers that round to it, and bears its unscaled value
     where there is room; the ratio of the largest to the smallest magnitude stands under the name.
+    Of a block format the elements are drawn, and a bar on top of the line shows where its scale
+    rule puts a block's largest magnitude: what a power-of-two scale loses at the upper end, unused
+    (left of 1) or saturated (right of 1).
+
+    Args:
+        formats: element or block formats, by name, TOML path or object.
+        axes: axes to draw into; None for a new figure.
+
+    Returns:
+        The figure.
 
     Raises:
-        FpsimError: no formats, an unknown one, or one of more than 6 bits.
+        FpsimError: no formats, an unknown one, or elements of more than 6 bits.
     """
     check_some(formats)
-    targets = [get_format(fmt) for fmt in formats]
+    targets = [either_format(fmt) for fmt in formats]
     for fmt in targets:
-        if fmt.bits > 6:
-            raise FpsimError(f"format: {fmt.name} has {fmt.bits} bits; a picture takes at most 6")
+        bits = _element(fmt).bits
+        if bits > 6:
+            raise FpsimError(f"format: {fmt.name} has {bits} bits; a picture takes at most 6")
     with style():
-        figure = new_figure(0.75 + 0.62 * len(targets))
-        axes = figure.subplots()
+        figure, (axes,) = panels(axes, 0.75 + 0.62 * len(targets))
+        reach = 1.0
         for y, fmt in enumerate(targets):
-            _number_line(axes, y, fmt, SERIES[y % len(SERIES)])
+            _number_line(axes, y, _element(fmt), SERIES[y % len(SERIES)])
+            if isinstance(fmt, BlockFormat):
+                low, high = block_maximum(fmt)
+                reach = max(reach, high)
+                axes.plot([low, high], [y - 0.2] * 2, color=INK, linewidth=3, solid_capstyle="butt")
         axes.set_yticks(range(len(targets)), [format_label(fmt.name) for fmt in targets])
         axes.set_ylim(len(targets) - 0.55, -0.7)
-        axes.set_xlim(-1.04, 1.04)
+        axes.set_xlim(-1.04, reach + 0.04)
         axes.set_xlabel("value relative to the largest")
         axes.xaxis.set_major_locator(MultipleLocator(0.5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:g}")))
@@ -49,6 +68,44 @@ def format_figure(formats: Sequence[str | Format] = FORMATS) -> Figure:
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
     return figure
+
+
+def format_rows(formats: Sequence[str | Format | BlockFormat] = FORMATS) -> list[dict[str, Any]]:
+    """Return the numbers under `format_figure`: a row per value, with the interval it rounds."""
+    rows = []
+    for given in formats:
+        fmt = either_format(given)
+        values = levels(_element(fmt))
+        edges = [-np.inf, *((values[1:] + values[:-1]) / 2), np.inf]
+        rows += [
+            {"format": fmt.name, "value": float(value), "from": float(low), "to": float(high)}
+            for value, (low, high) in zip(values, pairwise(edges), strict=True)
+        ]
+    return rows
+
+
+def block_maximum(fmt: BlockFormat, points: int = 257) -> tuple[float, float]:
+    """Return the smallest and largest place of a block's largest magnitude on the elements' line.
+
+    The place is ``max|x| / scale`` relative to the element's largest value, over block maxima that
+    sweep an octave inside one tensor.
+    """
+    block = fmt.block if isinstance(fmt.block, int) else 16
+    peaks = np.exp2(np.linspace(0.0, 1.0, points, endpoint=False))
+    x = np.zeros((points, block))
+    x[:, 0] = peaks
+    if isinstance(fmt.block, int):
+        x = x.reshape(1, -1)
+    quantized = fmt.quantize(x)
+    scales = np.asarray(quantized.scales)
+    values = scales if fmt.scale is None else fmt.scale.decode(scales)
+    tensor = 1.0 if quantized.tensor_scale is None else float(quantized.tensor_scale)
+    places = peaks / (np.abs(values.reshape(-1)) * tensor) / fmt.element.max_value
+    return float(places.min()), float(places.max())
+
+
+def _element(fmt: Format | BlockFormat) -> Format:
+    return fmt.element if isinstance(fmt, BlockFormat) else fmt
 
 
 def _number_line(axes: Axes, y: int, fmt: Format, colour: str) -> None:
@@ -71,7 +128,7 @@ def _number_line(axes: Axes, y: int, fmt: Format, colour: str) -> None:
     )  # fmt: skip
     taken = np.inf
     for value, position in zip(np.flip(raw[raw >= 0]), np.flip(x[raw >= 0]), strict=True):
-        if taken - position < 0.055:
+        if taken - position < 0.08:
             continue
         taken = position
         for sign in (1,) if value == 0 or -value not in raw else (1, -1):

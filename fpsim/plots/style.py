@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,9 +27,12 @@ __all__ = [
     "RED",
     "RULE",
     "SERIES",
+    "caption",
     "check_some",
+    "check_target",
     "minus",
     "new_figure",
+    "panels",
     "save",
     "style",
     "to_svg",
@@ -39,6 +43,23 @@ INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#d9dee5"
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#9467a8"
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE)
 WIDTH = 8.0  #: inches of every figure
+
+#: What a dark ground makes of light colours.
+_GROUND = "#14181d"
+_LIGHT_INK = "#e6e9ed"
+_DARK = {
+    INK: _LIGHT_INK,
+    "#000000": _LIGHT_INK,
+    MUTED: "#a3adb8",
+    RULE: "#3a444f",
+    "#ffffff": _GROUND,
+}
+#: Suffixes of figures, and what would make two runs differ or say who drew them.
+_METADATA = {
+    ".svg": ("Date", "Creator", "Format", "Type"),
+    ".png": ("Software",),
+    ".pdf": ("CreationDate", "Creator", "Producer"),
+}
 
 _STYLE: dict[str, Any] = {
     "font.family": ["sans-serif"],
@@ -76,22 +97,74 @@ def to_svg(figure: Figure) -> str:
     return _rendered(figure, "svg").decode("utf-8")
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as ``.svg`` or ``.png``, whole or not at all, and return the path.
+def save(figure: Figure, path: str | Path, theme: str = "light") -> Path:
+    """Write a figure as ``.svg``, ``.png`` or ``.pdf``, whole or not at all.
+
+    Args:
+        figure: what a function of this package returned.
+        path: where to; the suffix says the kind of file.
+        theme: ``light``, or ``dark`` for a dark ground.
+
+    Returns:
+        The path written.
 
     Raises:
-        FpsimError: another suffix, or a path that cannot be written.
+        FpsimError: another suffix or theme, or a path that cannot be written.
     """
-    target = Path(path)
+    target = check_target(path, theme)
     kind = target.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise FpsimError(f"path: {target} ends in {target.suffix!r}; allowed are .svg and .png")
-    return write_atomic(target, _rendered(figure, kind), "path")
+    if theme == "light":
+        return write_atomic(target, _rendered(figure, kind), "path")
+    with _dark(figure):
+        return write_atomic(target, _rendered(figure, kind), "path")
+
+
+def check_target(path: str | Path, theme: str = "light") -> Path:
+    """Return ``path`` as a Path; raise `FpsimError` for a suffix or theme that `save` has not."""
+    target = Path(path)
+    if target.suffix.lower() not in _METADATA:
+        raise FpsimError(
+            f"path: {target} ends in {target.suffix!r}; allowed are {', '.join(_METADATA)}"
+        )
+    if theme not in ("light", "dark"):
+        raise FpsimError(f"theme: {theme!r} is not light or dark")
+    return target
+
+
+@contextmanager
+def _dark(figure: Figure) -> Iterator[None]:
+    """Recolour text, rules and white fillings of a figure for a dark ground, and back."""
+    with style():
+        # Ticks get their artists when they are drawn first.
+        figure.draw_without_rendering()
+    undo: list[tuple[Any, str, Any]] = []
+    for artist in figure.findobj():
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            getter: Any = getattr(artist, f"get_{name}", None)
+            setter: Any = getattr(artist, f"set_{name}", None)
+            if getter is None or setter is None:
+                continue
+            before: Any = getter()
+            try:
+                hexes = [mpl.colors.to_hex(before)]
+            except (ValueError, TypeError):
+                continue  # several colours, or "auto"
+            if hexes[0] in _DARK:
+                undo.append((setter, hexes[0], before))
+                setter(_DARK[hexes[0]])
+    ground = figure.get_facecolor()
+    figure.set_facecolor(_GROUND)
+    try:
+        yield
+    finally:
+        figure.set_facecolor(ground)
+        for setter, _, before in reversed(undo):
+            setter(before)
 
 
 def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    absent = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[kind]
+    absent = _METADATA[f".{kind}"]
     with style():
         # Laid out once: another pass would start from this one's result and differ a little.
         if figure.get_layout_engine() is not None:
@@ -116,6 +189,32 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write a line under a figure: its data, seed, unit and version."""
+    figure.supxlabel(text, fontsize=7.5, color=MUTED, x=0.01, ha="left")
+
+
+def panels(axes: Axes | None, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels side by side: the given axes, or those of a new figure.
+
+    Args:
+        axes: axes to draw into, which take one panel; None for a new figure.
+        height: of a new figure, in inches.
+        columns: panels of a new figure.
+
+    Raises:
+        FpsimError: axes for a figure of several panels.
+    """
+    if axes is None:
+        figure = new_figure(height)
+        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    if columns > 1:
+        raise FpsimError(f"axes: this figure has {columns} panels; leave axes out")
+    found = axes.get_figure(root=True)
+    assert found is not None
+    return found, [axes]
 
 
 def check_some(items: Sequence[object]) -> None:

@@ -34,7 +34,7 @@ from fpsim.studies.clipping import (
     largest_value,
     levels,
 )
-from fpsim.studies.distributions import DISTRIBUTIONS, gaussian, laplace, samples
+from fpsim.studies.distributions import gaussian, laplace, samples
 
 __all__ = [
     "BLOCK",
@@ -58,6 +58,8 @@ __all__ = [
 
 #: The 4-bit formats of the study; ``int4s`` is INT4 without -8.
 FORMATS: tuple[str, ...] = ("int4s", "e1m2", "e2m1", "e3m0")
+#: The distributions of the study.
+DISTRIBUTIONS: tuple[str, ...] = ("gaussian", "laplace")
 #: Elements that share a scale.
 BLOCK = 32
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes as dots: what a model's score costs in storage bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from fpsim.plots.style import BLUE, MUTED, RED, SERIES, check_some, panels, style
+
+__all__ = ["RecipePoint", "recipes_figure"]
+
+
+@dataclass(frozen=True)
+class RecipePoint:
+    """One recipe on one unit.
+
+    Attributes:
+        recipe, unit: their names.
+        weight_bits, activation_bits: storage bits per element, scales of blocks included.
+        perplexity: of the model; infinite or NaN where its loss is.
+    """
+
+    recipe: str
+    unit: str
+    weight_bits: float
+    activation_bits: float
+    perplexity: float
+
+
+def recipes_figure(
+    points: Sequence[RecipePoint], reference: float | None = None, axes: Axes | None = None
+) -> Figure:
+    """Draw perplexity against storage bits per weight and activation, a dot per recipe.
+
+    Args:
+        points: recipes; each unit has a marker of its own.
+        reference: the float model's perplexity, drawn as a line.
+        axes: axes to draw into; None for a new figure.
+
+    Returns:
+        The figure. Recipes whose loss is not finite are listed in a note.
+
+    Raises:
+        FpsimError: no points.
+    """
+    check_some(points)
+    units = list(dict.fromkeys(point.unit for point in points))
+    drawn = [point for point in points if math.isfinite(point.perplexity)]
+    lost = sorted({point.recipe for point in points} - {point.recipe for point in drawn})
+    with style():
+        figure, (panel,) = panels(axes, 4.6)
+        for i, unit in enumerate(units):
+            chosen = [point for point in drawn if point.unit == unit]
+            panel.plot(
+                [_bits(point) for point in chosen], [point.perplexity for point in chosen],
+                "osD^v"[i % 5], color=SERIES[i % len(SERIES)], label=unit, alpha=0.85,
+            )  # fmt: skip
+        named: set[str] = set()
+        for point in sorted(drawn, key=lambda one: one.perplexity):
+            if point.recipe not in named:
+                named.add(point.recipe)
+                panel.annotate(
+                    point.recipe, (_bits(point), point.perplexity), (5, 3),
+                    textcoords="offset points", fontsize=7.5, color=MUTED,
+                )  # fmt: skip
+        if reference is not None:
+            panel.axhline(reference, color=RED, linewidth=1, linestyle=(0, (4, 3)))
+            panel.annotate(
+                f"float {reference:.2f}", (0, reference), (3, 3), textcoords="offset points",
+                xycoords=("axes fraction", "data"), fontsize=8, color=RED,
+            )  # fmt: skip
+        values = [point.perplexity for point in drawn]
+        if values and max(values) > 5 * min(values):
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if lost:
+            panel.set_title(
+                f"loss not finite: {', '.join(lost)}", fontsize=8, fontweight="normal", color=BLUE
+            )
+        panel.set_xlabel("storage bits, mean of weights' and activations' per element")
+        panel.set_ylabel("perplexity (lower is better)")
+        panel.grid()
+        panel.tick_params(length=0)
+        panel.margins(0.12)
+        panel.legend(frameon=False, fontsize=8, title="unit", title_fontsize=8)
+    return figure
+
+
+def _bits(point: RecipePoint) -> float:
+    return (point.weight_bits + point.activation_bits) / 2

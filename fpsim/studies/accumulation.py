@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error of accumulators against length and order of a dot product, with the bound of theory.
+
+The error of a dot product is |result - exact| / sum |a_i b_i|. A sum of K terms by rounded
+additions has an error of at most gamma_h = h u / (1 - h u) (N. J. Higham, "Accuracy and Stability
+of Numerical Algorithms", 2nd ed., 2002, section 4.2), where h is the largest number of additions
+that a term goes through and u the unit roundoff: 2^-p to nearest with p significant bits, 2^(1-p)
+in every other mode. The bound holds while nothing overflows and no addition is rounded below the
+normal numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.compute.operands import DotOptions
+from fpsim.formats.random_bits import RandomBits
+from fpsim.formats.rounding import Rounding
+from fpsim.studies.distributions import samples
+from fpsim.studies.sizing import study
+from fpsim.unit import MacUnit, get_unit
+from fpsim.units.stages import Chain, Exact, Tree
+
+__all__ = ["ORDERS", "AccumulationRow", "error_bound", "measure_accumulation"]
+
+#: Orders of the products, by name: the indices of K products of the given values, in that order.
+ORDERS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
+    "natural": lambda p: np.broadcast_to(np.arange(p.shape[-1]), p.shape).copy(),
+    "ascending": lambda p: np.argsort(np.abs(p), axis=-1, kind="stable"),
+    "descending": lambda p: np.argsort(-np.abs(p), axis=-1, kind="stable"),
+}
+#: Dot products of which every step is looked at, for the share of swamped steps.
+_STUDIED = 8
+
+
+@dataclass(frozen=True)
+class AccumulationRow:
+    """What one unit did to dot products of one length in one order.
+
+    Attributes:
+        unit: its name.
+        length: K.
+        order: a key of `ORDERS`.
+        dots: dot products measured.
+        rms_error, max_error: of |result - exact| / sum |a_i b_i|, over finite results.
+        not_finite: results that are infinite or NaN.
+        swamped: share of the steps that left the accumulator as it was though the term was not
+            zero, in some of the dot products.
+        bound: the largest error that theory allows; None where it has no bound for the stage.
+    """
+
+    unit: str
+    length: int
+    order: str
+    dots: int
+    rms_error: float
+    max_error: float
+    not_finite: int
+    swamped: float
+    bound: float | None
+
+
+def error_bound(unit: MacUnit, length: int) -> float | None:
+    """Return the bound on |result - exact| / sum |a_i b_i| of the module, or None.
+
+    Chains, exact sums and binary trees have one; fixed registers, windows and chunks have others
+    that depend on the data. ``length`` is K.
+    """
+    stage = unit.spec.accumulate
+    if not isinstance(stage, Chain | Exact | Tree):
+        return None
+    nearest = stage.rounding in (Rounding.RNE, Rounding.RNA)
+    u = 2.0 ** (-(stage.format.mantissa_bits + 1) + (0 if nearest else 1))
+    if isinstance(stage, Exact):
+        depth = 1
+    elif isinstance(stage, Chain):
+        depth = max(length - 1, 1)
+    elif stage.lanes > 1 or stage.radix != 2:
+        return None
+    else:
+        # A node of n leaves per step, whose result meets the running sum.
+        leaves = min(stage.products or length, length)
+        depth = math.ceil(math.log2(max(leaves, 2))) + math.ceil(length / leaves)
+    return depth * u / (1 - depth * u) if depth * u < 1 else math.inf
+
+
+def measure_accumulation(
+    units: Sequence[str | MacUnit],
+    lengths: Sequence[int] = (16, 64, 256, 1024, 4096),
+    orders: Sequence[str] = ("natural",),
+    dots: int = 64,
+    data: str = "gaussian",
+    seed: int = 1,
+    positive: bool = True,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[AccumulationRow, ...]:
+    """Return the error of units on random dot products, unit by unit, length by length.
+
+    Operands are samples of ``data`` scaled so that the operand format's largest value covers four
+    standard deviations, cast to nearest; the exact sum is that of the cast products.
+
+    Args:
+        units: names or units; products are not scaled.
+        lengths: values of K, in products.
+        orders: keys of `ORDERS`.
+        dots: dot products per row.
+        data: a distribution of `fpsim.studies.distributions`.
+        seed: of the operands, and of the random bits of stochastic units.
+        positive: whether the second operand is the first one again, so that every product helps
+            the sum grow; else it is drawn by itself, and sums hover around zero.
+        report: called with rows done and rows in all.
+
+    Raises:
+        FpsimError: no units or lengths, an unknown order or distribution, a length below 1, or
+            a unit that refuses operands without scales.
+    """
+    macs = [get_unit(unit) for unit in units]
+    if not macs or not lengths or not orders:
+        raise FpsimError("units: at least one unit, one length and one order are needed")
+    for order in orders:
+        if order not in ORDERS:
+            raise FpsimError(f"order: {order!r} is not one of {', '.join(ORDERS)}")
+    for number in (*lengths, dots):
+        if number < 1:
+            raise FpsimError(f"length: {number} is not a positive integer")
+    rows: list[AccumulationRow] = []
+    total = len(macs) * len(lengths) * len(orders)
+    for unit in macs:
+        for length in lengths:
+            for order in orders:
+                rows.append(_measure(unit, length, order, dots, data, seed, positive))
+                report(len(rows), total)
+    return tuple(rows)
+
+
+def _measure(
+    unit: MacUnit, length: int, order: str, dots: int, data: str, seed: int, positive: bool
+) -> AccumulationRow:
+    x = samples(data, 2 * dots * length, seed).reshape(2, dots, length)
+    x /= x.std()
+    if positive:
+        x[1] = x[0]
+    a = unit.a.encode(x[0] * (unit.a.max_value / 4))
+    b = unit.b.encode(x[1] * (unit.b.max_value / 4))
+    products = unit.a.decode(a) * unit.b.decode(b)
+    places = ORDERS[order](products)
+    a, b = np.take_along_axis(a, places, -1), np.take_along_axis(b, places, -1)
+    options: DotOptions = {"random": RandomBits(seed)} if unit.spec.random_bits else {}
+    results = unit.result.decode(unit.dot(a, b, **options))
+    exact = np.array([math.fsum(row) for row in products])
+    finite = np.isfinite(results)
+    scale = np.abs(products).sum(axis=-1)
+    errors = np.abs(results - exact)[finite] / np.where(scale > 0, scale, 1)[finite]
+    sizing = study(unit, a[:_STUDIED], b[:_STUDIED], dots=True, **options) if finite.all() else None
+    return AccumulationRow(
+        unit.name,
+        length,
+        order,
+        dots,
+        float(np.sqrt(np.mean(errors**2))) if errors.size else math.nan,
+        float(errors.max()) if errors.size else math.nan,
+        int((~finite).sum()),
+        math.nan if sizing is None or not sizing.steps else sizing.swamped / sizing.steps,
+        error_bound(unit, length),
+    )
