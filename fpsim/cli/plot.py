@@ -254,7 +254,7 @@ def _accumulator(args: argparse.Namespace) -> Picture:
 
     with bar("accumulators") as update:
         rows = measure_accumulation(
-            args.units,
+            [fpsim.get_unit(unit) for unit in args.units],
             args.lengths,
             args.orders,
             args.dots,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each rounding mode does to every value between the ends of a small format."""
+"""Transfer curves of rounding modes: every value between the ends of a small format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RANDOM_BITS = 8
 
 @dataclass(frozen=True)
 class RoundingCurve:
-    """What one mode makes of values between the ends of a format.
+    """Results of one rounding mode for values between the ends of a format.
 
     Attributes:
         format: name of the format.
@@ -63,6 +63,9 @@ def rounding_curve(
             that the distribution is exact.
         points: number of values.
         random_bits: bits of each random integer, 1 to 12.
+
+    Returns:
+        The curve, with the values evenly spaced.
 
     Raises:
         FpsimError: an unknown format or mode, one of more than 8 bits, or numbers out of range.

@@ -197,12 +197,15 @@ def caption(figure: Figure, text: str) -> None:
 
 
 def panels(axes: Axes | None, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its panels side by side: the given axes, or those of a new figure.
+    """Choose where to draw: into the given axes, or into panels of a new figure.
 
     Args:
         axes: axes to draw into, which take one panel; None for a new figure.
         height: of a new figure, in inches.
         columns: panels of a new figure.
+
+    Returns:
+        The figure, and its panels from left to right.
 
     Raises:
         FpsimError: axes for a figure of several panels.

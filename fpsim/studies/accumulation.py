@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Rounding
 from fpsim.studies.distributions import samples
 from fpsim.studies.sizing import study
-from fpsim.unit import MacUnit, get_unit
+from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Exact, Tree
 
 __all__ = ["ORDERS", "AccumulationRow", "error_bound", "measure_accumulation"]
@@ -41,7 +42,7 @@ _STUDIED = 8
 
 @dataclass(frozen=True)
 class AccumulationRow:
-    """What one unit did to dot products of one length in one order.
+    """Errors of one unit in dot products of one length in one order.
 
     Attributes:
         unit: its name.
@@ -66,13 +67,13 @@ class AccumulationRow:
     bound: float | None
 
 
-def error_bound(unit: MacUnit, length: int) -> float | None:
+def error_bound(spec: MacSpec, length: int) -> float | None:
     """Return the bound on |result - exact| / sum |a_i b_i| of the module, or None.
 
     Chains, exact sums and binary trees have one; fixed registers, windows and chunks have others
     that depend on the data. ``length`` is K.
     """
-    stage = unit.spec.accumulate
+    stage = spec.accumulate
     if not isinstance(stage, Chain | Exact | Tree):
         return None
     nearest = stage.rounding in (Rounding.RNE, Rounding.RNA)
@@ -91,7 +92,7 @@ def error_bound(unit: MacUnit, length: int) -> float | None:
 
 
 def measure_accumulation(
-    units: Sequence[str | MacUnit],
+    units: Sequence[Any],
     lengths: Sequence[int] = (16, 64, 256, 1024, 4096),
     orders: Sequence[str] = ("natural",),
     dots: int = 64,
@@ -106,7 +107,7 @@ def measure_accumulation(
     standard deviations, cast to nearest; the exact sum is that of the cast products.
 
     Args:
-        units: names or units; products are not scaled.
+        units: `fpsim.MacUnit` objects; products are not scaled.
         lengths: values of K, in products.
         orders: keys of `ORDERS`.
         dots: dot products per row.
@@ -116,12 +117,14 @@ def measure_accumulation(
             the sum grow; else it is drawn by itself, and sums hover around zero.
         report: called with rows done and rows in all.
 
+    Returns:
+        A row per unit, length and order.
+
     Raises:
         FpsimError: no units or lengths, an unknown order or distribution, a length below 1, or
             a unit that refuses operands without scales.
     """
-    macs = [get_unit(unit) for unit in units]
-    if not macs or not lengths or not orders:
+    if not units or not lengths or not orders:
         raise FpsimError("units: at least one unit, one length and one order are needed")
     for order in orders:
         if order not in ORDERS:
@@ -130,8 +133,8 @@ def measure_accumulation(
         if number < 1:
             raise FpsimError(f"length: {number} is not a positive integer")
     rows: list[AccumulationRow] = []
-    total = len(macs) * len(lengths) * len(orders)
-    for unit in macs:
+    total = len(units) * len(lengths) * len(orders)
+    for unit in units:
         for length in lengths:
             for order in orders:
                 rows.append(_measure(unit, length, order, dots, data, seed, positive))
@@ -140,7 +143,7 @@ def measure_accumulation(
 
 
 def _measure(
-    unit: MacUnit, length: int, order: str, dots: int, data: str, seed: int, positive: bool
+    unit: Any, length: int, order: str, dots: int, data: str, seed: int, positive: bool
 ) -> AccumulationRow:
     x = samples(data, 2 * dots * length, seed).reshape(2, dots, length)
     x /= x.std()
@@ -167,5 +170,5 @@ def _measure(
         float(errors.max()) if errors.size else math.nan,
         int((~finite).sum()),
         math.nan if sizing is None or not sizing.steps else sizing.swamped / sizing.steps,
-        error_bound(unit, length),
+        error_bound(unit.spec, length),
     )

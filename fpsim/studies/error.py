@@ -350,6 +350,9 @@ def bias_curve(
         octaves: how far the biases reach above that of absmax; one octave lies below it.
         points: number of biases.
 
+    Returns:
+        The curve, with the biases evenly spaced.
+
     Raises:
         FpsimError: an integer format, or data as `measure_error` refuses.
     """

@@ -17,7 +17,7 @@ from fpsim.studies.distributions import samples
 def test_a_row_is_half_precision_in_numpy() -> None:
     """A chain into E5M10 is numpy's float16 addition of exact products."""
     k, dots = 512, 3
-    (row,) = measure_accumulation(["e2m1-chain-e5m10"], [k], dots=dots, seed=4)
+    (row,) = measure_accumulation([fpsim.get_unit("e2m1-chain-e5m10")], [k], dots=dots, seed=4)
     x = samples("gaussian", 2 * dots * k, 4).reshape(2, dots, k)[0]
     x /= samples("gaussian", 2 * dots * k, 4).std()
     e2m1 = fpsim.get_format("e2m1")
@@ -42,7 +42,11 @@ def test_a_row_is_half_precision_in_numpy() -> None:
 @pytest.mark.parametrize("positive", [True, False])
 def test_no_error_is_beyond_the_bound(unit: str, positive: bool) -> None:
     rows = measure_accumulation(
-        [unit], [8, 64, 300], ["natural", "ascending", "descending"], 16, positive=positive
+        [fpsim.get_unit(unit)],
+        [8, 64, 300],
+        ["natural", "ascending", "descending"],
+        16,
+        positive=positive,
     )
     assert len(rows) == 9
     for row in rows:
@@ -53,14 +57,14 @@ def test_no_error_is_beyond_the_bound(unit: str, positive: bool) -> None:
 def test_bounds_of_theory() -> None:
     # 2^-11 is E5M10's unit roundoff to nearest; truncation has twice that.
     u = 2.0**-11
-    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10"), 11) == 10 * u / (1 - 10 * u)
-    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10-rtz"), 11) == 20 * u / (1 - 20 * u)
-    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10"), 4096) == math.inf
-    assert error_bound(fpsim.get_unit("e2m1-fixed24q2"), 64) is None
+    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10").spec, 11) == 10 * u / (1 - 10 * u)
+    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10-rtz").spec, 11) == 20 * u / (1 - 20 * u)
+    assert error_bound(fpsim.get_unit("e2m1-chain-e5m10").spec, 4096) == math.inf
+    assert error_bound(fpsim.get_unit("e2m1-fixed24q2").spec, 64) is None
 
 
 def test_overflow_is_counted_apart() -> None:
-    (row,) = measure_accumulation(["e2m1-chain-e4m3"], [1024], dots=4)
+    (row,) = measure_accumulation([fpsim.get_unit("e2m1-chain-e4m3")], [1024], dots=4)
     assert row.not_finite == 4
     assert math.isnan(row.max_error)
 
@@ -69,9 +73,9 @@ def test_overflow_is_counted_apart() -> None:
     ("arguments", "message"),
     [
         (([], [4]), "at least one unit"),
-        ((["exact"], [0]), "length: 0"),
-        ((["exact"], [4], ["random"]), "order: 'random' is not one of natural"),
-        ((["exact"], [4], ["natural"], 2, "cauchy"), "data: 'cauchy'"),
+        (([fpsim.get_unit("exact")], [0]), "length: 0"),
+        (([fpsim.get_unit("exact")], [4], ["random"]), "order: 'random' is not one of natural"),
+        (([fpsim.get_unit("exact")], [4], ["natural"], 2, "cauchy"), "data: 'cauchy'"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple[object, ...], message: str) -> None:
