@@ -21,6 +21,7 @@ from support.block_cases import (
 from support.helpers import sweep
 
 from fpsim import BlockFormat, FpsimError, get_block_format
+from fpsim.blocks import casts
 from fpsim.blocks.block_format import Span
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,9 +68,16 @@ def test_vector_and_plain_paths_agree(name: str, monkeypatch: pytest.MonkeyPatch
     x = wide_values(2, (512, 128), spread=40)
     x[3, :16], x[5, 0], x[6, 1] = -0.0, 1e-45, F32.max
     x[7, 7], x[8, 8], x[9, :] = np.nan, -np.inf, 0
+    calls, kernel = [], casts.kernels.block_elements
+    monkeypatch.setattr(
+        casts.kernels, "block_elements", lambda *args: calls.append(args) or kernel(*args)
+    )
     fast = fmt.quantize(x)
-    monkeypatch.setattr("fpsim.blocks.casts.VECTOR_MINIMUM", 1 << 40)
+    assert calls
+    calls.clear()
+    monkeypatch.setattr(casts, "VECTOR_MINIMUM", 1 << 40)
     plain = fmt.quantize(x)
+    assert not calls
     for part in ("codes", "scales", "negative_scales", "tensor_scale"):
         np.testing.assert_array_equal(getattr(fast, part), getattr(plain, part))
 

@@ -123,7 +123,9 @@ def test_vectors_find_integers_in_the_wrong_order(tmp_path: Any) -> None:
     assert len(chunk) >= 8
     assert not [kill.mutant for kill in kills(shape, columns, chunk) if kill.alive]
     write_dots(plan, tmp_path / "set")
-    assert check_dots(tmp_path / "set") is not None
+    read = check_dots(tmp_path / "set").columns()
+    for name, column in columns.items():
+        assert np.array_equal(read[name], column), name
 
 
 def test_a_chunk_that_holds_all_products_may_be_larger() -> None:

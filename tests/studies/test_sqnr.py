@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
+import runpy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist, median
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -314,14 +314,9 @@ def test_bad_input_is_one_sentence(call: Callable[[], Any], words: list[str]) ->
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
+def study() -> SimpleNamespace:
     path = ROOT / "analysis" / "quantization_error.py"
-    spec = importlib.util.spec_from_file_location("quantization_error", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(path)))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -330,7 +325,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_study_writes_picture_and_numbers(
-    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert study.main(["--samples", "4096", "--seed", "2", "--out", str(tmp_path)]) == 0
@@ -351,7 +346,7 @@ def test_the_study_writes_picture_and_numbers(
 
 
 def test_the_study_says_what_is_wrong_in_one_line(
-    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     (tmp_path / "file").write_text("")
