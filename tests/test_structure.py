@@ -155,3 +155,21 @@ def test_no_test_file_imports_another() -> None:
     tests = [path for path in Path(__file__).parent.rglob("*.py") if "support" not in path.parts]
     guilty = {p.name for p in tests for m in imports(ast.parse(p.read_text("utf-8"))) if re.match(r"test_", m)}  # fmt: skip
     assert guilty == set()
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", "golden/*.md", "rtl_tests/*.md", "analysis/*.md")
+    for path in sorted(REPOSITORY.glob(pattern))
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_documents_name_files_that_exist(document: Path) -> None:
+    """A path in backticks lies in the repository, in the package or beside the document."""
+    places = (REPOSITORY, ROOT, document.parent)
+    paths = re.findall(r"`((?:\w[\w-]*/)+[\w.-]*)(?::\w+)?`", document.read_text("utf-8"))
+    paths = [p for p in paths if any((base / p.split("/")[0]).exists() for base in places)]
+    missing = [p for p in paths if not any((base / p).exists() for base in places)]
+    assert missing == []
