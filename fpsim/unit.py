@@ -14,17 +14,12 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.resources import golden_dir
 from fpsim.compute.dot import dot_codes, step_codes
 from fpsim.compute.matmul import matmul_codes
-from fpsim.compute.operands import (
-    DotOperands,
-    DotOptions,
-    MatmulOperands,
-    OperandOptions,
-    ScaleOptions,
-)
+from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan.choose import Plan, plan_matmul
 from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
 from fpsim.studies.sizing import Sizing, study
+from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleOptions
 from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
 
@@ -39,7 +34,7 @@ class MacUnit:
     """A multiply-accumulate unit that computes what its spec says, bit for bit.
 
     Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
-    along K; see `fpsim.compute.operands`. With stochastic rounding every call takes ``random``:
+    along K; see `fpsim.units.operands`. With stochastic rounding every call takes ``random``:
     integers of ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K)
     for `matmul` (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
     """

@@ -37,14 +37,6 @@ settings.register_profile("explore", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("FPSIM_HYPOTHESIS", "reproducible"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def scalar_dots() -> Iterator[None]:
-    """Let `dot` be scalar code, a second opinion on lanes, however many products there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dot, "PRODUCTS_MINIMUM", 1 << 62)
-        yield
-
-
 @pytest.fixture(scope="module")
 def dots_in_lanes() -> Iterator[None]:
     """Let `dot` run in lanes, however few products there are."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.compute.facts import finite_elements, special_results
 from fpsim.compute.lanes.add_terms import add_planes, tree_of
 from fpsim.compute.lanes.pack import pack_values
 from fpsim.compute.lanes.pack_wide import split_values
@@ -27,7 +28,6 @@ from fpsim.compute.plan.bounds import (
     TermBounds,
     block_bounds,
     block_of_scales,
-    finite_elements,
     known_by_formats,
     product_bounds,
 )
@@ -44,10 +44,11 @@ from fpsim.compute.plan.choose import (
     without_blocks,
 )
 from fpsim.compute.scalar.dot_products import dot_codes, encode_exact
-from fpsim.compute.values import WideResult, result_values, value_table, values_of
+from fpsim.compute.values import WideResult, result_values, values_of
 from fpsim.formats.random_bits import part_of
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.scalar import limbs
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import (
     Aligned,
@@ -76,13 +77,13 @@ SERIAL_CHUNKS = 16
 def matmul_codes(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Plan]:
     """Return the result codes (M, N) of a matrix product and the plan that made them."""
     if begun(args.random):
-        count = spec.roundings(args.a.shape[1])
+        count = spec.roundings(args.length)
         args = replace(args, random=args.random_integers(count, spec.random_bits))
     plan = plan_matmul(spec, args)
-    given = finite_elements(spec, args) if plan.redo_infinite else args
+    given = finite_elements(args) if plan.redo_infinite else args
     codes = _run(spec, given, plan).astype(spec.result.dtype, copy=False)
     if plan.redo_infinite:
-        special = _special_results(spec, args)
+        special = special_results(args)
         _redo(spec, args, codes, lambda part: special[part])
     if plan.redo_zeros:
         _redo(spec, args, codes, lambda part: spec.result.decode(codes[part]) == 0)
@@ -115,14 +116,12 @@ def _run(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
 def _run_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     stage = spec.accumulate
     assert isinstance(stage, Exact)
-    shape = (args.a.shape[0], args.b.shape[1])
-    a, b = pack_values(spec, args)
+    a, b = pack_values(args)
     if plan.split is not None:
-        a, rows = split_values(a, np.ascontiguousarray(b.T), plan.split, 1)
-        b = rows.T
-    start = np.zeros(shape) if args.c is None else stage.format.decode(args.c)
-    sums = np.empty(shape)
-    limbs.exact_sums(a, np.ascontiguousarray(b.T), start, stage.rounding is Rounding.RDN, sums)
+        a, b = split_values(a, b, plan.split, 1)
+    start = np.zeros(args.shape) if args.c is None else stage.format.decode(args.c)
+    sums = np.empty(args.shape)
+    limbs.exact_sums(a, b, start, stage.rounding is Rounding.RDN, sums)
     return encode_exact(stage, sums, args.random_integers(1, stage.random_bits))
 
 
@@ -130,23 +129,26 @@ def _run_block_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Run an exact sum of scaled products: exact block sums in lanes, scaled, then in limbs."""
     stage = spec.accumulate
     assert isinstance(stage, Exact)
-    n, k = args.b.shape[1], args.a.shape[1]
-    size = block_of_scales(args)
+    k, size = args.length, block_of_scales(args)
     parts = range(0, k, size)
-    b_scale = np.ones((len(parts), n))
-    if args.b_scale is not None:
-        b_scale = values_of(args.b_scale, spec.b_scale).repeat(args.b_block // size, axis=0)
+
+    def scales(operand: Operand) -> Array:
+        if operand.scales is None:
+            return np.ones((len(operand.codes), len(parts)))
+        codes = operand.scales.spread(size, k)[..., 0]
+        return values_of(np.ascontiguousarray(codes), operand.scales.format)
+
+    b_scale = scales(args.b)
 
     def terms(rows: MatmulOperands) -> tuple[Array, Array | None]:
-        a_scale = np.ones((rows.a.shape[0], len(parts)))
-        if rows.a_scale is not None:
-            a_scale = values_of(rows.a_scale, spec.a_scale).repeat(rows.a_block // size, axis=1)
-        plain = replace(rows, a_scale=None, b_scale=None, random=None)
-        found = np.empty((len(parts), rows.a.shape[0], n))
+        a_scale = scales(rows.a)
+        a, b = (replace(operand, scales=None) for operand in rows.operands)
+        plain = replace(rows, a=a, b=b, random=None)
+        found = np.empty((len(parts), *rows.shape))
         for g, start in enumerate(parts):
             sums = run_values(spec, plain.cut(start, min(start + size, k)), plan)
             with np.errstate(invalid="ignore"):  # zero times infinity is NaN
-                found[g] = sums * (a_scale[:, g, None] * b_scale[g])
+                found[g] = sums * (a_scale[:, g, None] * b_scale[:, g])
         return found, rows.random_integers(1, stage.random_bits)
 
     return _in_row_batches(args, len(parts), terms, partial(_add_exactly, stage), spec)
@@ -156,9 +158,9 @@ def _run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Array:
     """Run an exact sum of products or block sums: exact sums of their slices, then of those."""
     stage, size = spec.accumulate, plan.source.size
     assert isinstance(stage, Exact)
-    bounds = block_bounds(spec, size, args) if plan.source.block else product_bounds(spec, args)
+    bounds = block_bounds(size, args) if plan.source.block else product_bounds(args)
     parts = 1 if plan.split is None else plan.split.parts
-    slices = slices_of(bounds.span, -(-args.a.shape[1] // size) * parts)
+    slices = slices_of(bounds.span, -(-args.length // size) * parts)
 
     def terms(rows: MatmulOperands) -> tuple[Array, Array | None]:
         found = run_slices(spec, replace(rows, c=None, random=None), plan, slices)
@@ -206,15 +208,6 @@ def _run_rows(spec: MacSpec, args: MatmulOperands) -> Array:
     return out
 
 
-def _special_results(spec: MacSpec, args: MatmulOperands) -> Array:
-    """Return whether results (M, N) have a NaN or infinite element."""
-    rows, columns = (
-        ~np.isfinite(value_table(getattr(spec, name)))[getattr(args, name)].all(axis=axis)
-        for name, axis in (("a", 1), ("b", 0))
-    )
-    return np.asarray(rows[:, None] | columns)
-
-
 def _redo(
     spec: MacSpec, args: MatmulOperands, codes: Array, wanted: Callable[[slice], Array]
 ) -> None:
@@ -227,7 +220,7 @@ def _redo(
 
 def _dots_parts(args: MatmulOperands) -> Iterator[slice]:
     """Yield parts of the rows of ``a`` whose dot products have a bounded number of products."""
-    (m, n), k = args.shape, args.a.shape[1]
+    (m, n), k = args.shape, args.length
     batch = max(1, ROWS_BATCH // (k * n))
     return (slice(row, row + batch) for row in range(0, m, batch))
 
@@ -241,7 +234,7 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
         chunked, args = chunks_of_blocks(spec, args)
         assert chunked is not None
         spec = chunked
-    stage, length = spec.accumulate, args.a.shape[1]
+    stage, length = spec.accumulate, args.length
     assert isinstance(stage, Chunked)
     inner = replace(spec, accumulate=stage.inner, name="")
     edges = [*range(0, length, stage.chunk(length)), length]
@@ -250,7 +243,7 @@ def _run_chunks(spec: MacSpec, args: MatmulOperands) -> Array:
     count, bits = len(roundings), random_bits_of(stage.outer)
     group = min(count, SERIAL_CHUNKS) if _is_serial(stage.outer) else count
     plan = None
-    if isinstance(stage.inner, Chain) and known_by_formats(spec, args) and args.random is None:
+    if isinstance(stage.inner, Chain) and known_by_formats(args) and args.random is None:
         plan = plan_matmul(inner, args.cut(0, edges[1]))  # as good for fewer products
 
     def add(rows: MatmulOperands, c: Array | None) -> Array:
@@ -313,7 +306,7 @@ def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
         args,
         lambda step: _in_row_batches(
             step,
-            -(-step.a.shape[1] // subtree_leaves(stage)),
+            -(-step.length // subtree_leaves(stage)),
             lambda rows: _subtrees(spec, stage, rows),
             lambda terms, c: tree_of(stage, terms, c),
             spec,
@@ -323,9 +316,9 @@ def _run_subtrees(spec: MacSpec, args: MatmulOperands) -> Array:
 
 def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
     """Return the results (T, M, N) of the subtrees over products, a leaf being ``c`` or not."""
-    length, leaves = args.a.shape[1], subtree_leaves(stage)
+    length, leaves = args.length, subtree_leaves(stage)
     leaf = stage.addend is Joins.LEAF
-    bounds = product_bounds(spec, args)
+    bounds = product_bounds(args)
     edges = [0, *range(leaves - leaf, length, leaves), length]
     results = []
     for start, stop in pairwise(edges):
@@ -339,7 +332,7 @@ def _subtrees(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Array:
 
 def _run_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> Array:
     """Do the same for a tree over block sums."""
-    tree, count = stage.into, spec.block_terms(args.a.shape[1])
+    tree, count = stage.into, spec.block_terms(args.length)
     assert isinstance(tree, Tree)
     leaves, leaf = subtree_leaves(tree), tree.addend is Joins.LEAF
     edges = [0, *range(leaves - leaf, count, leaves), count]
@@ -364,9 +357,9 @@ def _in_steps(
     spec: MacSpec, stage: Tree, args: MatmulOperands, run: Callable[[MatmulOperands], Array]
 ) -> Array:
     """Run a tree step by step, the result of one being the addend of the next."""
-    length = args.a.shape[1]
+    length = args.length
     size = length if stage.products is None else stage.products
-    args, length = padded(spec, args, -length % size), -(-length // size) * size
+    args, length = padded(args, -length % size), -(-length // size) * size
     c = args.c
     for start in range(0, length, size):
         c = run(replace(args.cut(start, min(start + size, length)), c=c))
@@ -407,6 +400,6 @@ def _values(spec: MacSpec, args: MatmulOperands, plan: Plan | None = None) -> Ar
 
 def _lane(spec: MacSpec, args: MatmulOperands, lane: int, lanes: int, c: Array | None) -> Array:
     """Return the values of the products ``lane``, ``lane + lanes``, ... in a chain from ``c``."""
-    if lane >= args.a.shape[1]:
+    if lane >= args.length:
         return np.zeros(args.shape)
     return _values(spec, replace(args.every(lane, lanes), c=c))

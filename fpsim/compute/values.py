@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.compute.operands import DotOperands
 from fpsim.formats.floating import FixedFormat, Format
 from fpsim.kernels.codec.codec import look_up
 from fpsim.kernels.scalar.aligned import NO_EXPONENT
 from fpsim.kernels.scalar.wide_terms import block_parts, product_parts
+from fpsim.units.operands import DotOperands, Operand
 from fpsim.units.spec import F64_BITS, MacSpec
 from fpsim.units.stages import Block, NanScale
 
@@ -133,108 +133,53 @@ def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
 
 
 @dataclass(frozen=True)
-class _Operand:
-    """Codes (R, K) and scale codes (R, K, 1), or (R, K, 2) where there is one per sign, or None."""
-
-    codes: Array
-    scales: Array | None
-    format: Format
-    scale_format: Format
-    split: bool
-
-    @property
-    def signs(self) -> Array:
-        """1 where the sign bit is set."""
-        if not self.format.signed:
-            return np.zeros(self.codes.shape, dtype=np.intp)
-        return (self.codes >> (self.format.bits - 1)).astype(np.intp)
-
-    def element_scales(self) -> NDArray[np.float64] | None:
-        """Return the scale of every element (R, K)."""
-        if self.scales is None:
-            return None
-        codes = self.scales
-        if self.split:
-            codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
-        return _entries(*compact(codes[..., 0], self.scale_format))
-
-    def values(self) -> NDArray[np.float64]:
-        """Return the scaled values (R, K)."""
-        values = _entries(self.codes, value_table(self.format))
-        scales = self.element_scales()
-        return values if scales is None else _times(values, scales)
-
-    def exponents(self) -> NDArray[np.int32]:
-        """Return e(x) + e(scale) of every element (R, K)."""
-        exponents = _entries(self.codes, exponent_table(self.format))
-        scales = self.element_scales()
-        if scales is None:
-            return exponents
-        return sum_exponents(exponents, exponents_of(scales, self.scale_format))
-
-    def cut(self, part: slice) -> _Operand:
-        """Return a part of K."""
-        scales = None if self.scales is None else self.scales[:, part]
-        return replace(self, codes=self.codes[:, part], scales=scales)
-
-
-@dataclass(frozen=True)
 class Rows:
     """R dot products side by side, and parts of them along K."""
 
-    a: _Operand
-    b: _Operand
+    a: Operand
+    b: Operand
+    splits: tuple[bool, bool]  #: whether sums of blocks are apart for the signs of ``a``, of ``b``
     parts: int = 1  #: float64 numbers that make a term; see `fpsim.kernels.scalar.wide_terms`
 
     @classmethod
     def of(cls, spec: MacSpec, args: DotOperands) -> Rows:
         """Return the dot products of checked operands, leading axes flattened."""
-        operands = []
-        for name in ("a", "b"):
-            codes, scales = getattr(args, name), getattr(args, f"{name}_scale")
-            if scales is not None:
-                per_sign = scales if spec.splits(name) else scales[..., None]
-                block = getattr(args, f"{name}_block")
-                spread = np.repeat(per_sign, block, axis=-2)[..., : args.length, :]
-                scales = spread.reshape(-1, args.length, spread.shape[-1])
-            codes = np.ascontiguousarray(codes).reshape(-1, args.length)
-            fmt, scale_format = getattr(spec, name), getattr(spec, f"{name}_scale")
-            operands.append(_Operand(codes, scales, fmt, scale_format, spec.splits(name)))
-        return cls(operands[0], operands[1], spec.term_parts)
+        splits = (spec.splits("a"), spec.splits("b"))
+        a, b = (replace(x, codes=np.ascontiguousarray(x.codes)) for x in (args.a, args.b))
+        return cls(a.flat(), b.flat(), splits, spec.term_parts)
 
     @property
     def length(self) -> int:
         """Products per dot product."""
-        return int(self.a.codes.shape[1])
+        return self.a.length
 
     def cut(self, start: int, stop: int) -> Rows:
         """Return the products ``start..stop - 1`` of every dot product."""
-        part = slice(start, stop)
-        return replace(self, a=self.a.cut(part), b=self.b.cut(part))
+        return replace(self, a=self.a.cut(start, stop), b=self.b.cut(start, stop))
 
     def products(self) -> NDArray[np.float64]:
         """Return the scaled products (R, K), or their parts (R, K, P)."""
         if self.parts == 1:
-            return _times(self.a.values(), self.b.values())
+            return _times(_values(self.a), _values(self.b))
         shape = (*self.a.codes.shape, self.parts)
-        return _filled(product_parts, shape, self.a.values(), self.b.values())
+        return _filled(product_parts, shape, _values(self.a), _values(self.b))
 
     def product_exponents(self) -> NDArray[np.int32]:
         """Return the products' alignment exponents (R, K)."""
-        return sum_exponents(self.a.exponents(), self.b.exponents())
+        return sum_exponents(_exponents(self.a), _exponents(self.b))
 
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Return scaled block sums and their exponents (R, groups * quadrants).
 
         Sums of more than 53 bits are their parts (R, groups * quadrants, P).
         """
-        a, b = self.a, self.b
-        products = _times(*(_entries(x.codes, value_table(x.format)) for x in (a, b)))
+        both = (self.a, self.b)
+        products = _times(*(_entries(x.codes, value_table(x.format)) for x in both))
         terms, exponents = [], []
-        for a_sign in (0, 1) if self.a.split else (None,):
-            for b_sign in (0, 1) if self.b.split else (None,):
+        for a_sign in (0, 1) if self.splits[0] else (None,):
+            for b_sign in (0, 1) if self.splits[1] else (None,):
                 part = products
-                for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
+                for operand, sign in zip(both, (a_sign, b_sign), strict=True):
                     if sign is not None:
                         part = np.where(operand.signs == sign, part, 0.0)
                 shape = (len(part), -(-self.length // stage.size))
@@ -268,12 +213,30 @@ class Rows:
         exponent = np.zeros(shape, dtype=np.int32)
         for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
             if operand.scales is not None:
-                codes = operand.scales[:, :: stage.size, sign or 0]
-                indices, table = compact(codes, operand.scale_format)
+                codes = operand.scales.spread(stage.size, self.length)[..., sign or 0]
+                indices, table = compact(codes, operand.scales.format)
                 value = _times(value, table[indices])
-                powers = exponents_of(table, operand.scale_format)[indices]
+                powers = exponents_of(table, operand.scales.format)[indices]
                 exponent = sum_exponents(exponent, powers)
         return value, exponent
+
+
+def _values(operand: Operand) -> NDArray[np.float64]:
+    """Return the scaled values of rows (R, K)."""
+    values, codes = _entries(operand.codes, value_table(operand.format)), operand.element_scales()
+    if operand.scales is None or codes is None:
+        return values
+    return _times(values, values_of(codes, operand.scales.format))
+
+
+def _exponents(operand: Operand) -> NDArray[np.int32]:
+    """Return e(x) + e(scale) of every element of rows (R, K)."""
+    codes = operand.element_scales()
+    exponents = _entries(operand.codes, exponent_table(operand.format))
+    if operand.scales is None or codes is None:
+        return exponents
+    fmt = operand.scales.format
+    return sum_exponents(exponents, exponents_of(values_of(codes, fmt), fmt))
 
 
 def _filled(kernel: Any, shape: tuple[int, ...], *args: Any) -> NDArray[np.float64]:

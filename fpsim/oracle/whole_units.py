@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOperands, DotOptions
 from fpsim.formats.rounding import Flag
 from fpsim.oracle.numbers import NAN, Number, RoundUp, round_up, two_to
 from fpsim.oracle.sums import run
 from fpsim.oracle.terms import ONE, Element, Scale, scale_of
 from fpsim.oracle.trace import FlagsOnly, Silent, Trace
+from fpsim.units.operands import DotOperands, DotOptions, Operand
 from fpsim.units.spec import MacSpec
 
 __all__ = ["dot", "dot_with_flags", "step_with_flags", "steps", "trace"]
@@ -162,23 +162,20 @@ def dot_with_flags(
 
 
 def _run_one(spec: MacSpec, args: DotOperands, index: tuple[int, ...], into: Trace) -> int:
-    a, b = args.a[index].tolist(), args.b[index].tolist()
-    a_scales = _scales(spec, "a", args.a_scale, args.a_block, index, len(a))
-    b_scales = _scales(spec, "b", args.b_scale, args.b_block, index, len(b))
-    elements = [Element(*element) for element in zip(a, b, a_scales, b_scales, strict=True)]
+    a, b = args.a.at(index), args.b.at(index)
+    columns = a.codes.tolist(), b.codes.tolist(), _scales(a), _scales(b)
+    elements = [Element(*element) for element in zip(*columns, strict=True)]
     random = [] if args.random is None else args.random[index].tolist()
     return run(spec, spec.accumulate, elements, int(args.c[index]), iter(random), into)[-1]
 
 
-def _scales(
-    spec: MacSpec, operand: str, codes: Any, block: int, index: tuple[int, ...], length: int
-) -> list[tuple[Scale, Scale]]:
-    """Return the scales of every element: without the sign bit, and with it."""
-    if codes is None:
-        return [(ONE, ONE)] * length
-    fmt = getattr(spec, f"{operand}_scale")
+def _scales(operand: Operand) -> list[tuple[Scale, Scale]]:
+    """Return the scales of every element (K,): without the sign bit, and with it."""
+    scales = operand.scales
+    if scales is None:
+        return [(ONE, ONE)] * operand.length
     groups = []
-    for group in codes[index].tolist():
-        pair = group if spec.splits(operand) else [group, group]
-        groups.append((scale_of(pair[0], fmt), scale_of(pair[1], fmt)))
-    return [groups[k // block] for k in range(length)]
+    for codes in scales.codes.tolist():
+        pair = [scale_of(code, scales.format) for code in codes]
+        groups.append((pair[0], pair[-1]))
+    return [groups[k // scales.block] for k in range(operand.length)]

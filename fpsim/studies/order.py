@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOperands, ScaleOptions
 from fpsim.compute.scalar.dot_products import dot_codes
 from fpsim.compute.values import Rows
 from fpsim.kernels.scalar import limbs
+from fpsim.units.operands import DotOperands, ScaleOptions
 from fpsim.units.spec import MacSpec
 
 __all__ = ["ORDERS", "Outcome", "Study", "study"]
@@ -155,19 +155,9 @@ def _orders(keys: Array, count: int, seed: int) -> tuple[list[str], Array]:
 
 def _permuted(args: DotOperands, index: Array) -> DotOperands:
     """Return one dot product per row of ``index`` (P, K), a scale for every element."""
-    scales = []
-    for name in ("a", "b"):
-        scale, block = getattr(args, f"{name}_scale"), getattr(args, f"{name}_block")
-        if scale is not None:
-            scale = np.repeat(scale, block, axis=0)[: args.length][index]
-        scales.append(scale)
     return DotOperands(
-        a=args.a[index],
-        b=args.b[index],
+        a=args.a.ordered(index),
+        b=args.b.ordered(index),
         c=np.broadcast_to(args.c, index.shape[:1]),
-        a_scale=scales[0],
-        b_scale=scales[1],
-        a_block=1,
-        b_block=1,
         given=None,
     )

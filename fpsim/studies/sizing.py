@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOperands, DotOptions, MatmulOperands
+from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.scalar.dot_products import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid
 from fpsim.compute.values import Rows
@@ -34,6 +34,7 @@ from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import fixed_point, limbs, sizing
+from fpsim.units.operands import DotOperands, DotOptions
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Chunked, Exact, Fixed, Stage, Tree
 
@@ -139,8 +140,8 @@ def _batches(spec: MacSpec, args: DotOperands | MatmulOperands) -> Iterator[DotO
     if isinstance(args, DotOperands):
         yield args
         return
-    m, k = args.a.shape
-    batch = max(1, BATCH // (k * args.b.shape[1]))
+    m, n = args.shape
+    batch = max(1, BATCH // (args.length * n))
     for row in range(0, m, batch):
         yield args.rows(slice(row, row + batch)).as_dots(spec)
 

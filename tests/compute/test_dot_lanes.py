@@ -18,8 +18,8 @@ from support.unit_cases import as_dots, outcome
 
 from fpsim import FpsimError, MacUnit, RandomBits, get_unit
 from fpsim.compute import dot
-from fpsim.compute.operands import DotOperands
 from fpsim.compute.scalar import dot_products
+from fpsim.units.operands import DotOperands
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "dots_in_lanes")]
 
@@ -43,7 +43,7 @@ UNITS = [
     ("nvidia-b200-nvf4", 16, ("block16 aligned64-4-rtz-rtz",)),
     ("nvidia-b200-nvf4", 0, ("block16 aligned64-4-rtz-rtz",)),
     ("e2m1.e5m2.split-block4-into-chain-e8m23", 4, ("block4 float",)),
-    ("e2m1.e5m2.split-chain-e8m23", 4, ("rows",)),  # each element looks for its scale
+    ("e2m1.e5m2.split-chain-e8m23", 4, ("float",)),  # each element looks for its scale
     ("e2m1-chunked64-of-chain-e5m10-into-chain-e8m23", 0, ("chunks",)),
     ("e2m1-fixed24q2", 0, ("float",)),
     ("e2m1-fixed60q2-saturate", 0, ("float",)),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -13,16 +12,18 @@ from numpy.typing import NDArray
 
 from fpsim.compute.lanes.pack_bytes import byte_power, pack_bytes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.choose import Split
+from fpsim.compute.plan.bounds import operand_spans
+from fpsim.compute.plan.choose import Plan, Split, float_shift, half_shift
 from fpsim.compute.values import compact, exponent_table, exponents_of, value_table
 from fpsim.formats.floating import Format
 from fpsim.kernels.lanes.tiles import Source, Tile
 from fpsim.kernels.pack import panels
 from fpsim.kernels.scalar.aligned import NO_EXPONENT
+from fpsim.units.operands import Operand, Side, sides
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import NanScale
 
-__all__ = ["Packed", "half_bits", "lane_table", "pack", "pack_values", "plane_table", "powers"]
+__all__ = ["Packed", "half_bits", "lane_shift", "pack", "pack_values", "powers"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -31,7 +32,11 @@ _NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 @dataclass(frozen=True)
 class Packed:
-    """The arrays of `fpsim.kernels.lanes.matmul_driver.gemm` that hold operands."""
+    """The arrays of `fpsim.kernels.lanes.matmul_driver.gemm` that hold operands.
+
+    ``a`` (planes, M, K) has rows, and panels as ``b`` has (planes, panels, K, columns) where every
+    column of the result has an ``a`` of its own.
+    """
 
     a: Array
     b: Array
@@ -44,7 +49,7 @@ class Packed:
     @property
     def padded(self) -> tuple[int, int]:
         """M and N, padded to whole tiles."""
-        return self.a.shape[1], self.b.shape[1] * self.b.shape[3]
+        return 1 if self.a.ndim == 4 else self.a.shape[1], self.b.shape[1] * self.b.shape[3]
 
     @property
     def finite(self) -> bool:
@@ -63,13 +68,23 @@ def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
     return np.where(counts, np.ldexp(1.0, np.where(counts, exponents, 0)), 0.0)
 
 
-def pack_values(spec: MacSpec, args: MatmulOperands) -> tuple[Array, Array]:
-    """Return the scaled values (M, K) and (K, N) in float64."""
-    a = np.empty(args.a.shape)
-    b = np.empty((1, *args.b.shape))
-    panels.pack_rows(args.a, *_scaled_table(spec, args, "a", a.dtype), a)
-    panels.pack_panels(args.b, *_scaled_table(spec, args, "b", b.dtype), b)
-    return a, b[0]
+def lane_shift(args: MatmulOperands, plan: Plan) -> int:
+    """Return the power of two that moves from ``b`` to ``a``, so that a lane holds them."""
+    assert plan.step is not None
+    lane = str(plan.step.real)
+    if plan.source.block or lane == "double":
+        return 0
+    found = (half_shift if lane == "half" else float_shift)(*operand_spans(args))
+    assert found is not None
+    return found
+
+
+def pack_values(args: MatmulOperands) -> tuple[Array, Array]:
+    """Return the scaled values (M, K) and (N, K) in float64."""
+    a, b = (np.empty(operand.codes.shape) for operand in args.operands)
+    for operand, out in zip(args.operands, (a, b), strict=True):
+        panels.pack_rows(operand.codes, *_scaled_table(operand, out.dtype), out)
+    return a, b
 
 
 def pack(
@@ -86,68 +101,144 @@ def pack(
 ) -> Packed:
     """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
 
-    Elements of blocks are in planes by their sign, and with ``split`` by their parts. Where
-    ``dtype`` is float16 they are its bits. ``power`` is moved from ``b`` to ``a``: their values are
-    times 2^power and 2^-power.
-    """
-    (m, k), n = args.a.shape, args.b.shape[1]
-    rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
-    shapes = {
-        "a": (source.a_signs, rows, depth),
-        "b": (source.b_signs, count, depth, tile.columns),
-    }
-    none = np.zeros((1, 1, 1), dtype=_stored(dtype))
-    x = y = x_powers = y_powers = none
-    starts, product_power = _NO_STARTS, 0
-    if not source.block:
-        a = _pack_values(spec, args, "a", shapes["a"], dtype, power)
-        b = _pack_values(spec, args, "b", shapes["b"], dtype, -power)
-        if aligned:
-            x_powers, y_powers = np.zeros_like(a), np.zeros_like(b)
-            panels.pack_rows(args.a, *_power_table(spec, args, "a", dtype, power), x_powers[0])
-            panels.pack_panels(args.b, *_power_table(spec, args, "b", dtype, -power), y_powers[0])
-        return Packed(a, b, x, y, x_powers, y_powers)
+    Elements of blocks are in planes by their sign, and with ``split`` by their parts.
 
+    Args:
+        spec: the unit.
+        args: its operands.
+        source: what terms are made of.
+        tile: the rows and columns that a kernel computes at a time.
+        depth: K, padded to whole turns of the kernel's loop.
+        dtype: the lane's type; of float16 the arrays have the bits.
+        aligned: whether the step reads 2^e of what it adds.
+        power: is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
+        nan_scale: what a scale of NaN means to a block.
+        split: how elements of many bits are cut into parts.
+
+    Returns:
+        The kernel's arrays.
+    """
+    columns, rows = Panels(tile.columns, args.shape[1]), RowMajor(tile.rows, args.shape[0])
+    layouts: tuple[Layout, Layout] = (columns if args.paired else rows, columns)
+    none = np.zeros((1, 1, 1), dtype=_stored(dtype))
+    if not source.block:
+        values, exponents = [], [none, none]
+        for i, (operand, layout) in enumerate(zip(args.operands, layouts, strict=True)):
+            moved = -power if i else power
+            values.append(_pack_values(operand, layout, depth, dtype, moved))
+            if aligned:
+                exponents[i] = np.zeros_like(values[i])
+                layout.store(operand, *_power_table(operand, dtype, moved), exponents[i][0])
+        return Packed(values[0], values[1], none, none, exponents[0], exponents[1])
+    signs, starts, product_power = (source.a_signs, source.b_signs), _NO_STARTS, 0
     if source.bytes:
         product_power = byte_power(spec) or 0
-        words = pack_bytes(spec, args, source, tile, depth)
-        a, b, starts = words.a, words.b, words.starts
+        words = pack_bytes(args, source, tile, depth)
+        planes, starts = [words.a, words.b], words.starts
     else:
-        a, b = (np.zeros(shapes[name], dtype=dtype) for name in ("a", "b"))
-        _pack_planes(spec, args, a, b, split)
-    groups, used = depth // source.size, -(-k // source.size)
-
-    def packed(operand: str, exponents: bool) -> Array:
-        def read(scales: Array) -> Array:
-            if exponents:
-                return powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
-            return np.where(np.isnan(scales), 0.0, scales) if drop_nan else scales
-
-        size = rows if operand == "a" else count * tile.columns
-        scales = _block_scales(spec, args, operand, source, groups, used, size, read)
-        return (scales if operand == "a" else _panels(scales, tile.columns)).astype(dtype)
-
+        planes = []
+        for i, (operand, layout) in enumerate(zip(args.operands, layouts, strict=True)):
+            side, out = sides(spec)[i], layout.array(signs[i], depth, dtype)
+            for plane, target in enumerate(out):
+                table = plane_table(side, i, plane, split).astype(dtype)
+                layout.store(operand, table, _NO_SCALES, 0, table, 1, target)
+            planes.append(out)
     drop_nan = nan_scale is NanScale.ZERO
-    if aligned:
-        x_powers, y_powers = packed("a", True), packed("b", True)
+
+    def scales_of(i: int, exponents: bool) -> Array:
+        operand, groups = args.operands[i], depth // source.size
+        used = -(-args.length // source.size)
+        out = np.zeros((layouts[i].count, groups, signs[i]))
+        out[: len(operand.codes), :used] = 1.0
+        if operand.scales is not None:
+            codes = operand.scales.spread(source.size, args.length)
+            indices, table = compact(codes, operand.scales.format)
+            if exponents:
+                table = powers(exponents_of(table, operand.scales.format))
+            elif drop_nan:
+                table = np.where(np.isnan(table), 0.0, table)
+            found = table[indices]
+            out[: len(found), :used] = np.repeat(found, signs[i] // found.shape[2], axis=2)
+        return layouts[i].scales(out).astype(dtype)
+
+    x_powers, y_powers = (scales_of(i, True) if aligned else none for i in (0, 1))
     # Sums of bytes are integers: what they are multiples of goes to the scales of a.
-    x = np.ldexp(packed("a", False), product_power)
-    return Packed(a, b, x, packed("b", False), x_powers, y_powers, starts)
+    x = np.ldexp(scales_of(0, False), product_power)
+    return Packed(planes[0], planes[1], x, scales_of(1, False), x_powers, y_powers, starts)
 
 
-def _pack_values(
-    spec: MacSpec, args: MatmulOperands, name: str, shape: tuple[int, ...], dtype: Any, power: int
-) -> Array:
+@dataclass(frozen=True)
+class RowMajor:
+    """An operand's rows as a matrix product reads ``a``: front to back, padded to whole tiles."""
+
+    tile: int
+    rows: int
+
+    @property
+    def count(self) -> int:
+        """Rows with those that are padding."""
+        return -(-self.rows // self.tile) * self.tile
+
+    def array(self, planes: int, depth: int, dtype: Any) -> Array:
+        """Return zeros in this layout."""
+        return np.zeros((planes, self.count, depth), dtype=dtype)
+
+    def store(
+        self, operand: Operand, table: Array, scales: Array, place: int, scale_table: Array,
+        block: int, out: Array,
+    ) -> None:  # fmt: skip
+        """Write a plane of values."""
+        panels.pack_rows(operand.codes, table, scales, place, scale_table, block, out)
+
+    def scales(self, scales: Array) -> Array:
+        """Return scales (rows, G, S) as kernels read them."""
+        return scales
+
+
+@dataclass(frozen=True)
+class Panels:
+    """An operand's rows as columns, in panels as wide as a tile, with K before columns."""
+
+    tile: int
+    rows: int
+
+    @property
+    def count(self) -> int:
+        """Columns with those that are padding."""
+        return -(-self.rows // self.tile) * self.tile
+
+    def array(self, planes: int, depth: int, dtype: Any) -> Array:
+        """Return zeros in this layout."""
+        return np.zeros((planes, self.count // self.tile, depth, self.tile), dtype=dtype)
+
+    def store(
+        self, operand: Operand, table: Array, scales: Array, place: int, scale_table: Array,
+        block: int, out: Array,
+    ) -> None:  # fmt: skip
+        """Write a plane of values."""
+        columns = scales.swapaxes(0, 1) if scales.size else scales
+        panels.pack_panels(operand.codes.T, table, columns, place, scale_table, block, out)
+
+    def scales(self, scales: Array) -> Array:
+        """Return scales (columns, G, S) as (panels, G, S, columns of a panel)."""
+        n, groups, signs = scales.shape
+        apart = scales.reshape(n // self.tile, self.tile, groups, signs)
+        return np.ascontiguousarray(apart.transpose(0, 2, 3, 1))
+
+
+Layout = RowMajor | Panels
+
+
+def _pack_values(operand: Operand, layout: Layout, depth: int, dtype: Any, power: int) -> Array:
     """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
-    codes, store = getattr(args, name), panels.pack_rows if name == "a" else panels.pack_panels
-    if dtype == np.float16 and getattr(args, f"{name}_scale") is None:
-        table = lane_table(getattr(spec, name), power, dtype).view(np.uint16)
-        out = np.zeros(shape, dtype=table.dtype)
-        store(codes, table, _NO_SCALES, 0, table, 1, out[0])
+    if dtype == np.float16 and operand.scales is None:
+        table = lane_table(operand.format, power, dtype).view(np.uint16)
+        out = layout.array(1, depth, table.dtype)
+        layout.store(operand, table, _NO_SCALES, 0, table, 1, out[0])
         return out
     wide = _stored(dtype)
-    out = np.zeros(shape, dtype=wide)
-    store(codes, *_scaled_table(spec, args, name, wide, power), out[0])
+    out = layout.array(1, depth, wide)
+    layout.store(operand, *_scaled_table(operand, wide, power), out[0])
     return half_bits(out) if dtype == np.float16 else out
 
 
@@ -163,32 +254,6 @@ def half_bits(values: Array) -> Array:
     return out
 
 
-def _pack_planes(
-    spec: MacSpec, args: MatmulOperands, a: Array, b: Array, split: Split | None
-) -> None:
-    """Fill the planes of both operands, without scales."""
-    for name, planes, store in (("a", a, panels.pack_rows), ("b", b, panels.pack_panels)):
-        for plane, out in enumerate(planes):
-            table = plane_table(spec, name, plane, split).astype(planes.dtype)
-            store(getattr(args, name), table, _NO_SCALES, 0, table, 1, out)
-
-
-def _panels(scales: Array, columns: int) -> Array:
-    """Return scales (N, G, S) as (panels, G, S, columns)."""
-    n, groups, signs = scales.shape
-    split = scales.reshape(n // columns, columns, groups, signs)
-    return np.ascontiguousarray(split.transpose(0, 2, 3, 1))
-
-
-def _cube(spec: MacSpec, args: MatmulOperands, operand: str) -> tuple[Array | None, Array]:
-    """Return indices of scales with a last axis of signs, or None, and the table they point to."""
-    scale = getattr(args, f"{operand}_scale")
-    if scale is None:
-        return None, np.ones(1)
-    indices, table = compact(scale, getattr(spec, f"{operand}_scale"))
-    return np.asarray(indices if spec.splits(operand) else indices[..., None]), table
-
-
 @lru_cache(maxsize=64)
 def lane_table(fmt: Format, power: int, dtype: Any) -> Array:
     """Return the values of all codes times 2^power; of wide formats, those in use fit."""
@@ -202,92 +267,47 @@ def _lane_powers(fmt: Format, power: int, dtype: Any) -> Array:
     return np.asarray(np.ldexp(powers(exponent_table(fmt)), power).astype(dtype))
 
 
-def _scaled_table(
-    spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int = 0
-) -> tuple[Any, ...]:
+def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> tuple[Any, ...]:
     """Return a packer's arguments: value table, scales, sign place, scale table, block.
 
     Where a power moves, a value or a scale may be out of float32's range although their product is
     not: those are multiplied in float64.
     """
     kept = np.float64 if power else dtype
-    table = lane_table(getattr(spec, operand), power, kept)
-    cube, scale_table = _cube(spec, args, operand)
-    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
+    table, place = lane_table(operand.format, power, kept), operand.format.bits - 1
+    if operand.scales is None:
+        return table, _NO_SCALES, place, np.ones(1, kept), 1
+    indices, scale_table = compact(operand.scales.codes, operand.scales.format)
+    return table, indices, place, scale_table.astype(kept), operand.scales.block
 
 
-def _power_table(
-    spec: MacSpec, args: MatmulOperands, operand: str, dtype: Any, power: int
-) -> tuple[Any, ...]:
-    """Return the same for powers of two."""
+def _power_table(operand: Operand, dtype: Any, power: int) -> tuple[Any, ...]:
+    """Return a packer's arguments for the powers of two 2^e of values, times 2^power."""
     kept = np.float64 if power else dtype
-    table = _lane_powers(getattr(spec, operand), power, kept)
-    cube, scales = _cube(spec, args, operand)
-    scale_table = powers(exponents_of(scales, getattr(spec, f"{operand}_scale")))
-    return _packer(spec, args, operand, table, cube, scale_table.astype(kept))
+    table, place = _lane_powers(operand.format, power, kept), operand.format.bits - 1
+    if operand.scales is None:
+        return table, _NO_SCALES, place, np.ones(1, kept), 1
+    fmt = operand.scales.format
+    indices, scales = compact(operand.scales.codes, fmt)
+    scale_table = powers(exponents_of(scales, fmt)).astype(kept)
+    return table, indices, place, scale_table, operand.scales.block
 
 
-def _packer(
-    spec: MacSpec,
-    args: MatmulOperands,
-    operand: str,
-    table: Array,
-    cube: Array | None,
-    scale_table: Array,
-) -> tuple[Any, ...]:
-    place = getattr(spec, operand).bits - 1
-    block = getattr(args, f"{operand}_block")
-    return table, _NO_SCALES if cube is None else cube, place, scale_table, block
-
-
-def plane_table(spec: MacSpec, operand: str, plane: int, split: Split | None = None) -> Array:
-    """Return the values of codes, or the part that a plane holds.
+def plane_table(side: Side, which: int, plane: int, split: Split | None = None) -> Array:
+    """Return the values of all codes of ``a`` (``which`` 0) or ``b`` (1) as a plane holds them.
 
     A split by sign leaves out the other sign's elements; then all parts follow one another. Part i
     has what lies between 2^(low + i * bits) and the same of i + 1; NaN is in all.
     """
-    fmt = getattr(spec, operand)
-    table = value_table(fmt)
-    side = "ab".index(operand)
-    parts = 1 if split is None else split.counts[side]
-    if spec.splits(operand):
-        codes = np.arange(table.size) >> (fmt.bits - 1)
+    table = value_table(side.format)
+    parts = 1 if split is None else split.counts[which]
+    if side.split:
+        codes = np.arange(table.size) >> (side.format.bits - 1)
         table = np.where(codes == plane // parts, table, 0.0)
     if split is None:
         return table
     assert split.lows is not None
-    part, low, bits = plane % parts, split.lows[side], split.bits[side]
+    part, low, bits = plane % parts, split.lows[which], split.bits[which]
     table = np.where(np.isinf(table), 0.0, table)  # none is in use
     below, above = (np.fmod(table, np.ldexp(1.0, low + i * bits)) for i in (part, part + 1))
     return np.asarray(above - below)
-
-
-def _per_block(
-    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, used: int
-) -> Array | None:
-    """Return the scales (M or N, blocks, signs) of a block source."""
-    indices, table = _cube(spec, args, operand)
-    if indices is None:
-        return None
-    cube = table[indices]
-    if operand == "b":
-        cube = np.moveaxis(cube, 1, 0)
-    block = getattr(args, f"{operand}_block")
-    if block < source.size:  # a part of K that cut a scale's block has its scales per element
-        return cube[:, :: source.size // block][:, :used]
-    return np.repeat(cube, block // source.size, axis=1)[:, :used]
-
-
-def _block_scales(
-    spec: MacSpec, args: MatmulOperands, operand: str, source: Source, groups: int, used: int,
-    size: int, read: Callable[[Array], Array],
-) -> Array:  # fmt: skip
-    """Return what ``read`` makes of the scales, (size, groups, signs): 1 without, 0 beyond."""
-    signs = source.a_signs if operand == "a" else source.b_signs
-    out = np.zeros((size, groups, signs))
-    scales = _per_block(spec, args, operand, source, used)
-    count = args.a.shape[0] if operand == "a" else args.b.shape[1]
-    out[:count, :used] = 1.0
-    if scales is not None:
-        out[:count, :used] = np.repeat(read(scales), signs // scales.shape[2], axis=2)
-    return out

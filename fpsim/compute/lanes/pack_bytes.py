@@ -58,26 +58,26 @@ def byte_power(spec: MacSpec) -> int | None:
     return None if a is None or b is None else a[1] + b[1]
 
 
-def pack_bytes(
-    spec: MacSpec, args: MatmulOperands, source: Source, tile: Tile, depth: int
-) -> ByteOperands:
+def pack_bytes(args: MatmulOperands, source: Source, tile: Tile, depth: int) -> ByteOperands:
     """Return operands as bytes: M and N padded to whole tiles, K to ``depth``, with zeros of a."""
-    m, n = args.a.shape[0], args.b.shape[1]
+    m, n = args.shape
+    a_format, b_format = args.a.format, args.b.format
     rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
     a = np.zeros((source.a_signs, rows, depth), dtype=np.int8)
     b = np.zeros((source.b_signs, count, depth // WORD, tile.columns, WORD), dtype=np.uint8)
     starts = np.zeros((source.a_signs, rows, depth // source.size), dtype=np.int32)
-    left, right = _planes(spec.a, source.a_signs), _planes(spec.b, source.b_signs)
+    left, right = _planes(a_format, source.a_signs), _planes(b_format, source.b_signs)
     offset = 0 if source.b_signs > 1 else max(-int(right[0].min()), 0)
-    pack_rows, left_codes = panels.pack_byte_rows, args.a
-    if _shuffles(spec.a):
-        pack_rows, left_codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(args.a)
+    pack_rows, left_codes = panels.pack_byte_rows, args.a.codes
+    if _shuffles(a_format):
+        pack_rows, left_codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(left_codes)
     for sign, table in enumerate(left):
         integers = table.astype(np.int8)
         pack_rows(left_codes, integers, source.size, offset, a[sign], starts[sign])
-    pack_panels, right_codes = panels.pack_byte_panels, args.b
-    if _shuffles(spec.b):
-        pack_panels, right_codes = nibbles_to_bytes.pack_nibble_panels, np.ascontiguousarray(args.b)
+    pack_panels, right_codes = panels.pack_byte_panels, args.b.codes.T
+    if _shuffles(b_format):
+        pack_panels = nibbles_to_bytes.pack_nibble_panels
+        right_codes = np.ascontiguousarray(right_codes)
     for sign, table in enumerate(right):
         unsigned = (abs(table) if source.b_signs > 1 else table + offset).astype(np.uint8)
         pack_panels(right_codes, unsigned, b[sign])

@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.lanes.pack import Packed, half_bits, pack
-from fpsim.compute.lanes.pack_dots import Pairs, pack_pairs
+from fpsim.compute.lanes.pack import Packed, half_bits, lane_shift, pack
 from fpsim.compute.lanes.pack_wide import split_products
 from fpsim.compute.lanes.parameters import step_parameters
 from fpsim.compute.lanes.random import cubes, streams
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.choose import Plan, lane_shift
+from fpsim.compute.plan.choose import Plan
 from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact
 from fpsim.formats.random_bits import RandomBits
-from fpsim.kernels.lanes.matmul_driver import gemm
-from fpsim.kernels.lanes.steps import Step
+from fpsim.kernels.lanes.matmul_driver import gemm, histories
+from fpsim.kernels.lanes.steps import GroupStep, Step
 from fpsim.kernels.lanes.tiles import PRODUCTS, AnyStep, Source, Tile, tile_of, turn
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Block, Chain, Exact, Fixed, NanScale, Stage, Tree
@@ -41,8 +40,9 @@ class _Job:
     step: AnyStep
     source: Source
     tile: Tile
-    packed: Packed | Pairs
+    packed: Packed
     shape: tuple[int, int]
+    length: int  #: K
     constants: Mapping[str, float] = field(default_factory=dict)
     conversion: Chain | None = None  #: how the terms are rounded first
 
@@ -137,10 +137,9 @@ class _Job:
         half = str(self.step.real) == "half"
         if half:
             c, reals = half_bits(c), half_bits(reals)
-        if isinstance(packed, Pairs):
-            bits = getattr(self.stage, "random_bits", 0)
-            steps = packed.run(c, reals, integers, random, bits, history)
-            c, m = (steps, len(steps)) if history else (c, m)
+        if history:
+            c = self._run_history(packed, c, reals, integers, random)
+            m = len(c)
         else:
             self._run_tiles(packed, c, reals, integers, random)
         return (c.view(np.float16) if half else c)[:m, :n]
@@ -163,6 +162,26 @@ class _Job:
             scales = part.x, part.y, part.x_powers, part.y_powers
             run(part.a, part.b, c[rows], reals, integers, cube, *scales, part.starts)
 
+    def _run_history(
+        self,
+        packed: Packed,
+        c: Array,
+        reals: Array,
+        integers: Array,
+        random: Array | RandomBits | None,
+    ) -> Array:
+        """Return the accumulators (steps, N) after every step of dot products side by side."""
+        assert isinstance(self.step, Step | GroupStep) and not self.step.seeded
+        cube = _NO_RANDOM
+        if self.step.random:
+            ((_, cube),) = self._random_parts(packed, random, c.shape)
+        span = turn(self.step, self.source)
+        out = np.empty((packed.a.shape[2] // span, c.shape[1]), c.dtype)
+        scales = packed.x, packed.y, packed.x_powers, packed.y_powers
+        run = histories(self.step, self.tile, self.source)
+        run(packed.a, packed.b, c, reals, integers, cube, *scales, packed.starts, out)
+        return out[: -(-self.length // span)]
+
     def _random_parts(
         self, packed: Packed, random: Array | RandomBits | None, padded: tuple[int, int]
     ) -> Iterable[tuple[slice, Array]]:
@@ -170,7 +189,7 @@ class _Job:
         assert random is not None
         if isinstance(random, RandomBits):
             return [(slice(0, padded[0]), streams(random, self.shape, padded))]
-        blocks = packed.a.shape[-1] * self.source.per_word // self.source.size
+        blocks = packed.a.shape[2] * self.source.per_word // self.source.size
         return cubes(random, padded, blocks * self.source.quadrants, self.tile.rows)
 
 
@@ -206,29 +225,21 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan) -> _Job:
     source = replace(source, paired=args.paired)
     tile = tile_of(step, source, flat=args.paired)
     multiple = turn(step, source)
-    depth = -(-args.a.shape[1] // multiple) * multiple
-    shift = lane_shift(spec, args, plan)
+    depth = -(-args.length // multiple) * multiple
+    shift = lane_shift(args, plan)
     block = spec.accumulate if isinstance(spec.accumulate, Block) else None
     nan_scale = NanScale.NAN if block is None else block.nan_scale
-    packed: Packed | Pairs
-    if args.paired:
-        packed = pack_pairs(
-            spec, args, step, source, tile, depth, _dtype(step), plan.aligns, shift, nan_scale
-        )
-    else:
-        dtype = np.float16 if str(step.real) == "half" else _dtype(step)
-        packed = pack(
-            spec, args, source, tile, depth, dtype, plan.aligns, shift, nan_scale, plan.split
-        )
-        if plan.split is not None and not source.block:
-            packed = split_products(packed, plan.split)
+    dtype = np.float16 if str(step.real) == "half" else _dtype(step)
+    packed = pack(spec, args, source, tile, depth, dtype, plan.aligns, shift, nan_scale, plan.split)
+    if plan.split is not None and not source.block:
+        packed = split_products(packed, plan.split)
     stage = plan.stage or (spec.accumulate if block is None else block.into)
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
     conversion = None
     if block is not None and block.convert is not None and plan.stage is None:
         conversion = Chain(block.convert, block.convert_rounding)
-    shape = args.shape
-    return _Job(stage, step, source, tile, packed, shape, plan.constants, conversion)
+    sizes = args.shape, args.length
+    return _Job(stage, step, source, tile, packed, *sizes, plan.constants, conversion)
 
 
 def run_planes(
@@ -273,7 +284,7 @@ def run_planes(
     if str(step.real) == "half":
         packed = replace(packed, a=half_bits(ones), b=half_bits(values))
     assert isinstance(stage, Chain | Exact | Fixed | Aligned | Tree)
-    job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), plan.constants)
+    job = _Job(stage, step, PRODUCTS, tile, packed, (1, size), count, plan.constants)
     if isinstance(random, np.ndarray):
         random = random.reshape(1, size, -1)
     return job.codes(None if c is None else c.reshape(1, size), random).reshape(shape)

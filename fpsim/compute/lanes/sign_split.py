@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.compute.facts import elements_finite
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.bounds import elements_finite
 from fpsim.compute.values import value_table
 from fpsim.formats.floating import Format
+from fpsim.units.operands import Scales
 from fpsim.units.spec import MacSpec, SignSplit
 
 __all__ = ["without_split"]
@@ -28,26 +29,20 @@ def without_split(spec: MacSpec, args: MatmulOperands) -> tuple[MacSpec, MatmulO
     """
     block = spec.block
     zeros = all(value_table(fmt)[0] == 0 for fmt in (spec.a, spec.b))
-    if block is None or not zeros or not elements_finite(spec, args):
+    if block is None or not zeros or not elements_finite(args):
         return None
     signs = [(x, y) for x in _signs(spec, "a") for y in _signs(spec, "b")]
-    found: dict[str, Any] = {"a_block": block.size, "b_block": block.size}
-    for i, name in enumerate("ab"):
-        # K last, whichever operand.
-        codes, scale = getattr(args, name), getattr(args, f"{name}_scale")
-        rows = codes if name == "a" else codes.T
-        own = [pair[i] for pair in signs]
-        spread = _spread(rows, getattr(spec, name), own, block.size)
-        found[name] = spread if name == "a" else spread.T
-        if scale is None:
-            continue
-        whole = scale if name == "a" else np.moveaxis(scale, 0, 1)
-        whole = np.repeat(whole, getattr(args, f"{name}_block") // block.size, axis=1)
-        whole = whole[:, : -(-rows.shape[1] // block.size)]
-        picked = [whole if sign is None else whole[..., sign] for sign in own]
-        scales = np.stack(picked, axis=2).reshape(len(rows), -1)
-        found[f"{name}_scale"] = scales if name == "a" else scales.T
-    return replace(spec, sign_split=SignSplit.NONE, name=""), replace(args, **found)
+    found = []
+    for operand, own in zip(args.operands, zip(*signs, strict=True), strict=True):
+        codes, scales = _spread(operand.codes, operand.format, list(own), block.size), None
+        if operand.scales is not None:
+            whole = operand.scales.spread(block.size, operand.length)
+            picked = [whole[..., sign or 0] for sign in own]
+            made = np.stack(picked, axis=2).reshape(len(codes), -1, 1)
+            scales = Scales(made, operand.scales.format, block.size)
+        found.append(replace(operand, codes=codes, scales=scales))
+    unit = replace(spec, sign_split=SignSplit.NONE, name="")
+    return unit, replace(args, a=found[0], b=found[1])
 
 
 def _signs(spec: MacSpec, operand: str) -> tuple[int | None, ...]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fpsim.compute.facts import infinite_scales
 from fpsim.compute.lanes.pack_bytes import WORD, byte_power
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.bounds import (
-    Span,
-    block_of_scales,
-    infinite_scales,
-    used_scales,
-    value_span,
-)
+from fpsim.compute.plan.bounds import Span, block_of_scales, scale_span
 from fpsim.compute.plan.plan import F32_LEAST, F32_MOST, Plan, inside
 from fpsim.kernels.lanes.steps import Step
 from fpsim.kernels.lanes.tiles import Source
@@ -44,7 +39,7 @@ def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
     if power is None or not fits or "avx512vnni" not in host_features():
         return plan
     assert plan.step is not None
-    if str(plan.step.real) == "float" and not _scales_fit(spec, args, power):
+    if str(plan.step.real) == "float" and not _scales_fit(args, power):
         return plan
     why = f"{plan.why}; products are summed in bytes, {WORD} at a time"
     kernel = f"block{source.size} {plan.kernel}" if not plan.source.block else plan.kernel
@@ -54,7 +49,7 @@ def by_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Plan:
 def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None:
     """Return blocks for a sum of products that is exact in any order, or None."""
     plain = isinstance(plan.step, Step) and plan.step.name in ("float", "double")
-    if not plain or not isinstance(spec.accumulate, Exact | Fixed) or infinite_scales(spec, args):
+    if not plain or not isinstance(spec.accumulate, Exact | Fixed) or infinite_scales(args):
         return None
     size = block_of_scales(args)
     if not size:
@@ -62,12 +57,8 @@ def _any_order(spec: MacSpec, args: MatmulOperands, plan: Plan) -> Source | None
     return Source(True, size, 1 + spec.splits("a"), 1 + spec.splits("b"))
 
 
-def _scales_fit(spec: MacSpec, args: MatmulOperands, power: int) -> bool:
+def _scales_fit(args: MatmulOperands, power: int) -> bool:
     """Return whether float32 holds scales of ``a``, and of both, times 2^power."""
-    spans = []
-    for name in ("a", "b"):
-        scaled = getattr(args, f"{name}_scale") is not None
-        found = value_span(used_scales(spec, args, name)) if scaled else None
-        spans.append(found or Span(0, 1))
+    spans = [scale_span(operand) for operand in args.operands]
     moved = Span(spans[0].low + power, spans[0].high + power)
     return all(inside(span, F32_LEAST, F32_MOST) for span in (moved, moved * spans[1]))

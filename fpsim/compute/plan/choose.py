@@ -13,14 +13,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fpsim.compute.facts import elements_finite, finite_elements
 from fpsim.compute.lanes.sign_split import without_split
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan.bounds import (
     Span,
     TermBounds,
     block_bounds,
-    elements_finite,
-    finite_elements,
     largest_sum,
     operand_bits,
     product_bounds,
@@ -28,7 +27,6 @@ from fpsim.compute.plan.bounds import (
 )
 from fpsim.compute.plan.byte_sums import by_bytes
 from fpsim.compute.plan.chains import plan_chain, with_seed
-from fpsim.compute.plan.dots import lane_shift, paired_plan
 from fpsim.compute.plan.exact_and_fixed import (
     plan_exact,
     plan_fixed,
@@ -97,7 +95,6 @@ __all__ = [
     "float_shift",
     "half_shift",
     "has_zero",
-    "lane_shift",
     "plan_matmul",
     "plan_planes",
     "plan_subtree",
@@ -114,7 +111,8 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the kernel for a matrix product and why it is exact."""
     plan = _plan(spec, args)
     if args.paired:
-        plan = paired_plan(spec, args, plan)
+        if plan.kernel in ("limbs", "block limbs"):  # they are of whole matrices
+            return ROWS
     elif plan.kernel == "rows":
         plan = _plan_beside_infinities(spec, args) or plan
     signed = plan.kernel == "rows" or (plan.kernel == "limbs" and not plan.flat)
@@ -129,9 +127,9 @@ def plan_matmul(spec: MacSpec, args: MatmulOperands) -> Plan:
 
 def _plan_beside_infinities(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     """Return the plan of the same elements, but for NaN and infinite ones, or None."""
-    if elements_finite(spec, args) or not all(value_table(f)[0] == 0 for f in (spec.a, spec.b)):
+    if elements_finite(args) or not all(value_table(f)[0] == 0 for f in (spec.a, spec.b)):
         return None
-    plan = _plan(spec, finite_elements(spec, args))
+    plan = _plan(spec, finite_elements(args))
     if plan.kernel == "rows":
         return None
     why = f"{plan.why}; results of NaN and infinite elements are scalar code"
@@ -140,17 +138,17 @@ def _plan_beside_infinities(spec: MacSpec, args: MatmulOperands) -> Plan | None:
 
 def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
     stage = spec.accumulate
-    length = args.a.shape[1]
+    length = args.length
     if isinstance(stage, Chunked):
         return _plan_chunks(spec, stage, args)
-    if not isinstance(stage, Block) and sum(operand_bits(spec, args)) > F64_BITS:
+    if not isinstance(stage, Block) and sum(operand_bits(args)) > F64_BITS:
         return plan_wide(spec, args)
     if isinstance(stage, Tree) and (stage.products or length) > MAX_UNROLLED:
         if stage.products and length % stage.products and not has_zero(spec):
             return ROWS  # a step that is not full is filled with products of zero
         if stage.lanes > 1:
             return _plan_tree_lanes(spec, stage, args)
-        return plan_subtrees(stage, product_bounds(spec, args))
+        return plan_subtrees(stage, product_bounds(args))
     if isinstance(stage, Block) and isinstance(stage.into, Chunked):
         chunked, given = chunks_of_blocks(spec, args)
         return ROWS if chunked is None else _plan(chunked, given)
@@ -159,9 +157,9 @@ def _plan(spec: MacSpec, args: MatmulOperands) -> Plan:
         if blocks == ROWS and flat is not None:
             return replace(_plan(flat, args), flat=True)
         return _plan_block_subtrees(spec, stage, args) if blocks == ROWS else blocks
-    bounds = product_bounds(spec, args)
+    bounds = product_bounds(args)
     if isinstance(stage, Aligned):
-        plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(spec, args))
+        plan = plan_whole(stage, bounds, length, args.c, lambda: largest_sum(args))
         if plan is not None:
             return plan
     plan = by_conversion(plan_terms(stage, bounds, length, args.c), stage, bounds, args.c)
@@ -207,12 +205,12 @@ def with_chunks_of_blocks(spec: MacSpec, length: int) -> MacSpec | None:
 
 def chunks_of_blocks(spec: MacSpec, args: MatmulOperands) -> tuple[MacSpec | None, MatmulOperands]:
     """Return what `with_chunks_of_blocks` does, with operands whose blocks are not parted."""
-    chunked = with_chunks_of_blocks(spec, args.a.shape[1])
+    chunked = with_chunks_of_blocks(spec, args.length)
     split = without_split(spec, args) if chunked is None and spec.quadrants > 1 else None
     if split is None:
         return chunked, args
     spec, args = split
-    return with_chunks_of_blocks(spec, args.a.shape[1]), args
+    return with_chunks_of_blocks(spec, args.length), args
 
 
 def has_zero(spec: MacSpec) -> bool:
@@ -249,18 +247,18 @@ def plan_planes(
 
 
 def _plan_block(spec: MacSpec, stage: Block, args: MatmulOperands) -> Plan:
-    bounds = block_bounds(spec, stage.size, args)
+    bounds = block_bounds(stage.size, args)
     if sum(bounds.bits) > F64_BITS:
-        bounds = used_block_bounds(spec, stage.size, args)
+        bounds = used_block_bounds(stage.size, args)
     if sum(bounds.bits) > F64_BITS:
         return plan_wide_blocks(spec, stage, bounds, args)
-    if spec.quadrants > 1 and not elements_finite(spec, args):
+    if spec.quadrants > 1 and not elements_finite(args):
         return ROWS  # in lanes, what the other sign leaves out is 0, which makes NaN of infinity
     plan = _plan_block_terms(spec, stage, bounds, args)
     source = Source(True, stage.size, 1 + spec.splits("a"), 1 + spec.splits("b"))
     if plan.step is None or turn(plan.step, source) > MAX_UNROLLED * stage.size:
         return ROWS
-    if _has_empty_steps(plan.step, source, args.a.shape[1]):
+    if _has_empty_steps(plan.step, source, args.length):
         return ROWS  # adding zeros once more may round, or turn -0 into +0
     lane = str(plan.step.real)
     sums_fit = max(bounds.bits) <= (F64_BITS if lane == "double" else F32_BITS)
@@ -282,7 +280,7 @@ def _plan_block_terms(
     spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands
 ) -> Plan:
     """Return the kernel that adds scaled block sums, which it may convert before."""
-    count, into = spec.block_terms(args.a.shape[1]), with_conversion(stage)
+    count, into = spec.block_terms(args.length), with_conversion(stage)
     if into is None:
         return _plan_converted(stage, bounds, count, args)
     if isinstance(into, Chain):  # no float16 lanes: their scales would have to fit, too
@@ -341,7 +339,7 @@ def _plan_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> P
     if not isinstance(tree, Tree) or tree.products or tree.lanes > 1 or spec.quadrants > 1:
         return ROWS
     leaves = subtree_leaves(tree)
-    if spec.block_terms(args.a.shape[1]) <= leaves:
+    if spec.block_terms(args.length) <= leaves:
         return ROWS
     inner = _plan(block_subtree(spec, Joins.ROOT), args.cut(0, leaves * stage.size))
     results = plan_subtree(tree, TermBounds.of_format(tree.format), leaves, str(Joins.FUSED))
@@ -351,7 +349,7 @@ def _plan_block_subtrees(spec: MacSpec, stage: Block, args: MatmulOperands) -> P
 
 
 def _plan_chunks(spec: MacSpec, stage: Chunked, args: MatmulOperands) -> Plan:
-    length = args.a.shape[1]
+    length = args.length
     size = min(stage.chunk(length), length)
     unit = replace(spec, accumulate=stage.inner, name="")
     taken = unit.roundings(size)
@@ -384,5 +382,5 @@ def _plan_tree_lanes(spec: MacSpec, stage: Tree, args: MatmulOperands) -> Plan:
     if plan_subtree(tree, TermBounds.of_format(stage.format), leaves).step is None:
         return ROWS
     chain = Chain(stage.format, stage.rounding, stage.overflow, product=stage.product)
-    inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.a.shape[1]))
+    inner = plan_matmul(replace(spec, accumulate=chain), args.cut(0, args.length))
     return Plan("lanes", f"every lane: {inner.kernel} ({inner.why})")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fpsim.compute.facts import infinite_scales
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan.bounds import (
     Span,
@@ -14,7 +15,6 @@ from fpsim.compute.plan.bounds import (
     block_bounds,
     block_of_scales,
     format_span,
-    infinite_scales,
     value_span,
 )
 from fpsim.compute.plan.plan import (
@@ -155,7 +155,7 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     """Plan an exact sum as block sums that a lane holds, then slices or limbs, or None."""
     stage, size = spec.accumulate, block_of_scales(args)
     assert isinstance(stage, Exact)
-    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or infinite_scales(spec, args):
+    if size < MIN_LIMB_BLOCK or spec.quadrants > 1 or infinite_scales(args):
         return None
     scales = [fmt for fmt in (spec.a_scale, spec.b_scale) if fmt != E8M0]
     bits = (significand_bits(spec.a), significand_bits(spec.b))
@@ -166,7 +166,7 @@ def plan_scaled_blocks(spec: MacSpec, args: MatmulOperands) -> Plan | None:
     if plain is None or not fits:
         return None
     why = f"sums of {size} fit {sums.bits} bits of {plain}"
-    terms, count = block_bounds(spec, size, args), -(-args.a.shape[1] // size)
+    terms, count = block_bounds(size, args), -(-args.length // size)
     slices = slices_of(terms.span, count)
     if len(slices) <= MAX_BLOCK_SLICES and _sliceable(terms):
         why = f"{why}; scaled, they are cut into {len(slices)} slices that add up exactly there"

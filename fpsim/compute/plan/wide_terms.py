@@ -12,13 +12,12 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from fpsim.compute.facts import infinities, zero_scales
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan.bounds import (
     TermBounds,
-    infinities,
+    element_span,
     product_bounds,
-    used_span,
-    zero_scales,
 )
 from fpsim.compute.plan.chains import plan_chain, start_span
 from fpsim.compute.plan.exact_and_fixed import plan_slices
@@ -39,8 +38,8 @@ MIN_RADIX = 3
 
 def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
     """Return the plan of a stage over products of more than 53 bits."""
-    stage, bounds = spec.accumulate, product_bounds(spec, args)
-    if infinities(spec, args):  # a part of the other factor may be zero
+    stage, bounds = spec.accumulate, product_bounds(args)
+    if infinities(args):  # a part of the other factor may be zero
         return ROWS
     why = f"products have {sum(bounds.bits)} bits"
     if isinstance(stage, Exact):
@@ -50,16 +49,16 @@ def plan_wide(spec: MacSpec, args: MatmulOperands) -> Plan:
 
 def plan_wide_blocks(spec: MacSpec, stage: Block, bounds: TermBounds, args: MatmulOperands) -> Plan:
     """Return the plan of a stage over scaled block sums of more than 53 bits."""
-    spans = [used_span(spec, args, name) for name in ("a", "b")]
+    spans = [element_span(operand) for operand in args.operands]
     carries = (stage.size - 1).bit_length()
     # The terms of one pair of signs must follow one another.
     only_b = spec.splits("b")
     split = _split((spans[0].bits, spans[1].bits), carries, 1 if only_b else MAX_PARTS)
     into = with_conversion(stage)
-    if into is None or split is None or infinities(spec, args):
+    if into is None or split is None or infinities(args):
         return ROWS
     # A zero scale would make zeros of both signs in place of one.
-    if split.parts > 1 and (args.paired or zero_scales(spec, args)):
+    if split.parts > 1 and (args.paired or zero_scales(args)):
         return ROWS
     split = replace(split, lows=(spans[0].low, spans[1].low))
     parts = replace(bounds, bits=(sum(split.bits) + carries, bounds.bits[1]))
@@ -79,7 +78,7 @@ def _exact(stage: Exact, bounds: TermBounds, args: MatmulOperands, why: str) -> 
     assert split is not None
     why = f"{why}: {split.parts} parts each"
     parts = replace(bounds, bits=(split.bits[0], split.bits[1]))
-    plan = plan_slices(stage, parts, args.a.shape[1] * split.parts, args)
+    plan = plan_slices(stage, parts, args.length * split.parts, args)
     plan = plan or Plan("limbs", "summed in 32-bit limbs")
     return replace(plan, why=f"{why}; {plan.why}", split=split)
 
@@ -91,7 +90,7 @@ def _chain(stage: Stage, terms: TermBounds, parts: int, args: MatmulOperands, wh
     if stage.rounding is not Rounding.SR:
         plan = plan_node_chain(stage, terms, parts, args.c)
     elif parts == 1:  # truncated as one multiply-add, however wide the product
-        plan = plan_chain(stage, terms, args.a.shape[1], args.c)
+        plan = plan_chain(stage, terms, args.length, args.c)
     else:
         return ROWS
     if parts > 1:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOperands
 from fpsim.compute.scalar.settings import aligned_settings, tree_settings
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid, to_odd
 from fpsim.compute.values import Rows, decoded, exponents_of, result_parts
@@ -22,6 +21,7 @@ from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import aligned, chain_and_fixed, fixed_point, limbs, tree
+from fpsim.units.operands import DotOperands
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import (
     MAX_WINDOW_BITS,

@@ -17,14 +17,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
+from fpsim.kernels.lanes.steps import GroupStep
 from fpsim.kernels.lanes.tile_loop import build_tile
-from fpsim.kernels.lanes.tiles import PRODUCTS, AnyStep, Source, Tile
+from fpsim.kernels.lanes.tiles import PRODUCTS, AnyStep, Source, Tile, turn
 
-__all__ = ["gemm", "tile_intrinsic"]
+__all__ = ["gemm", "histories"]
 
 
 def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
@@ -71,6 +72,9 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
 
     Elements that are bytes come as int32 words of four along K, signed in ``a``, unsigned in ``b``;
     ``starts`` (planes, M, G) has the integers that sums of blocks start at.
+
+    Where a source is paired, every column has an ``a`` of its own: M is 1, ``a`` and its powers are
+    panels as those of ``b``, and ``x`` is shaped like ``y``.
     """
     run_tile = tile_intrinsic(step, source, tile)
     rows, columns, per_word = tile.rows, tile.columns, source.per_word
@@ -90,3 +94,55 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
             run_tile((a, b, c, reals, integers, random, x, y, px, py, starts), sizes)
 
     return run
+
+
+@cache
+def histories(step: AnyStep, tile: Tile, source: Source) -> Any:
+    """Return the compiled driver that keeps the accumulators after every turn of the loop over K.
+
+    It takes the arguments of a `gemm` of paired operands with one plane each, for a step that is
+    not seeded, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
+    """
+    run_tile = tile_intrinsic(step, source, tile)
+    span, columns = turn(step, source), tile.columns
+    groups = span // source.size
+    scales_of = _groups_of if source.block else _all_of
+    powers_of = _all_of
+    if isinstance(step, GroupStep) and step.powers:
+        powers_of = _groups_of if source.block else _elements_of
+
+    @kernel(f"histories {step.name} {source} {tile}", parallel=True)
+    def run(
+        a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
+        py: Any, starts: Any, out: Any,
+    ) -> None:  # fmt: skip
+        for p in prange(a.shape[1]):
+            column = p * columns
+            sizes = (np.int64(0), np.int64(0), np.int64(span), c.shape[1], np.int64(1))
+            for t in range(out.shape[0]):
+                k, g = t * span, t * groups
+                own = a[0, p, k:], b[0, p, k:], c[0, column:], reals, integers
+                scales = scales_of(x, p, k, g), scales_of(y, p, k, g)
+                powers = powers_of(px, p, k, g), powers_of(py, p, k, g)
+                run_tile((*own, random[0, g:, column:], *scales, *powers, starts), sizes)
+                out[t, column : column + columns] = c[0, column : column + columns]
+
+    return run
+
+
+@njit
+def _groups_of(scales: Any, p: int, k: int, g: int) -> Any:
+    """Return the scales of a panel from a group on."""
+    return scales[p, g:]
+
+
+@njit
+def _elements_of(powers: Any, p: int, k: int, g: int) -> Any:
+    """Return the powers of a panel's elements from one on."""
+    return powers[0, p, k:]
+
+
+@njit
+def _all_of(unread: Any, p: int, k: int, g: int) -> Any:
+    """Return an array that no term is read from."""
+    return unread

@@ -1,0 +1,500 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operands of dot products: codes with their formats and scales, checked once, in one shape.
+
+K, the axis that is summed, is the last axis of codes everywhere. Scales are codes of the unit's
+scale formats, one per ``block`` consecutive elements along K (the last block may be partial). E8M0
+code ``s`` adds ``s - 127`` to the exponents of the products it covers, 255 makes them NaN; an
+integer exponent ``n`` per group, such as LLM-FP4's per-channel shift, is code 127 + n. An operand
+that `MacSpec.sign_split` names has two scales per block in one more, last axis: for elements
+without the sign bit, and with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, Format, check_codes
+from fpsim.formats.random_bits import RandomBits
+from fpsim.units.spec import MacSpec
+
+__all__ = [
+    "DotOperands",
+    "DotOptions",
+    "Operand",
+    "OperandOptions",
+    "ScaleOptions",
+    "Scales",
+    "Side",
+    "check_elements",
+    "check_initial",
+    "check_random",
+    "check_scales",
+    "sides",
+]
+
+Array = NDArray[Any]
+
+
+class DotOptions(TypedDict, total=False):
+    """Rarely needed arguments of a product; `fpsim.unit.MacUnit.dot` says what they mean."""
+
+    block: int | None
+    random: ArrayLike | RandomBits | None
+
+
+class ScaleOptions(DotOptions, total=False):
+    """Scales of both operands, and the rarely needed arguments of a product."""
+
+    a_scale: ArrayLike | None
+    b_scale: ArrayLike | None
+
+
+class OperandOptions(ScaleOptions, total=False):
+    """Everything that may come with ``a`` and ``b``."""
+
+    c: ArrayLike | None
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """Scale codes (..., G, S) of a format, one group per ``block`` elements along K.
+
+    S is 1, or 2 where elements without the sign bit and with it have scales of their own.
+    """
+
+    codes: Array
+    format: Format
+    block: int = 1
+
+    @property
+    def split(self) -> bool:
+        """Whether elements of either sign have scales of their own."""
+        return bool(self.codes.shape[-1] == 2)
+
+    @property
+    def given(self) -> Array:
+        """The codes as users give them: (..., G), or (..., G, 2) split by sign."""
+        return self.codes if self.split else self.codes[..., 0]
+
+    def spread(self, size: int, length: int) -> Array:
+        """Return codes (..., ceil(length / size), S), one group per ``size`` elements.
+
+        Args:
+            size: a divisor of ``block``, or a multiple of it whose elements share one scale.
+            length: K.
+        """
+        groups = -(-length // size)
+        if self.block < size:
+            return self.codes[..., :: size // self.block, :][..., :groups, :]
+        whole = self.codes
+        if self.block > size:
+            whole = np.repeat(whole, self.block // size, axis=-2)
+        return whole[..., :groups, :]
+
+    def cut(self, start: int, stop: int) -> Scales:
+        """Return the scales of elements ``start..stop - 1``: one per element if that cuts a block
+        at its start."""
+        if start % self.block:
+            return Scales(self.spread(1, stop)[..., start:, :], self.format)
+        part = slice(start // self.block, -(-stop // self.block))
+        return replace(self, codes=self.codes[..., part, :])
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """Codes (..., K) of a format and their scales, if there are any.
+
+    The value of an element is its code times its scale. ``factor`` (R, 1) or (1, 1) is what the
+    results of rows (R, K) are multiplied by after the product: it is constant along K, so that no
+    unit sees it.
+    """
+
+    codes: Array
+    format: Format
+    scales: Scales | None = None
+    factor: NDArray[np.float32] | None = None
+
+    @property
+    def length(self) -> int:
+        """K, the number of elements that are summed."""
+        return int(self.codes.shape[-1])
+
+    @property
+    def scaled(self) -> bool:
+        """Whether there are scales."""
+        return self.scales is not None
+
+    @property
+    def signs(self) -> NDArray[np.intp]:
+        """1 where the sign bit is set, in the shape of the codes."""
+        if not self.format.signed:
+            return np.zeros(self.codes.shape, dtype=np.intp)
+        return (self.codes >> (self.format.bits - 1)).astype(np.intp)
+
+    def element_scales(self) -> Array | None:
+        """Return the scale code of every element (..., K), None without scales."""
+        if self.scales is None:
+            return None
+        codes = self.scales.spread(1, self.length)
+        if self.scales.split:
+            codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
+        return codes[..., 0]
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the scaled values (..., K) that a unit multiplies, exact in float64."""
+        codes = np.arange(1 << self.format.bits, dtype=self.codes.dtype)
+        values = self.format.decode(codes)[self.codes]
+        scales = self.element_scales()
+        if self.scales is None or scales is None:
+            return np.asarray(values)
+        return np.asarray(values * self.scales.format.decode(np.ascontiguousarray(scales)))
+
+    def dequantize(self) -> NDArray[np.float64]:
+        """Return `values` times ``factor``, rounded once to float64."""
+        return self.values() if self.factor is None else self.values() * self.factor
+
+    def at(self, index: Any) -> Operand:
+        """Return the rows at an index of the leading axes: a slice, indices, or a tuple of them."""
+        factor = self.factor
+        if factor is not None and factor.shape[0] > 1:
+            factor = factor[index]
+        scales = self.scales
+        if scales is not None:
+            scales = replace(scales, codes=scales.codes[index])
+        return replace(self, codes=self.codes[index], scales=scales, factor=factor)
+
+    def broadcast(self, shape: tuple[int, ...]) -> Operand:
+        """Return the rows broadcast to leading axes of a shape, without copying."""
+        scales = self.scales
+        if scales is not None:
+            codes = np.broadcast_to(scales.codes, (*shape, *scales.codes.shape[-2:]))
+            scales = replace(scales, codes=codes)
+        return replace(
+            self, codes=np.broadcast_to(self.codes, (*shape, self.length)), scales=scales
+        )
+
+    def flat(self) -> Operand:
+        """Return the rows with one leading axis, (R, K)."""
+        scales = self.scales
+        if scales is not None:
+            scales = replace(scales, codes=scales.codes.reshape(-1, *scales.codes.shape[-2:]))
+        return replace(self, codes=self.codes.reshape(-1, self.length), scales=scales)
+
+    def cut(self, start: int, stop: int) -> Operand:
+        """Return the elements ``start..stop - 1`` of K; whole scale blocks stay."""
+        scales = None if self.scales is None else self.scales.cut(start, stop)
+        return replace(self, codes=self.codes[..., start:stop], scales=scales)
+
+    def every(self, first: int, step: int) -> Operand:
+        """Return every ``step``-th element from ``first`` on, with a scale for each."""
+        return self.ordered(slice(first, None, step))
+
+    def ordered(self, index: Any) -> Operand:
+        """Return elements of K at an index, with a scale for each.
+
+        Of one row (K,) the index may be an array of any shape, whose rows are those of the result.
+        """
+        scales = self.scales
+        if scales is not None:
+            codes = scales.spread(1, self.length)[..., index, :]
+            scales = Scales(codes, scales.format)
+        return replace(self, codes=self.codes[..., index], scales=scales)
+
+    def with_block(self, block: int) -> Operand:
+        """Return equal values with scales per ``block`` elements, a divisor of today's block."""
+        scales = self.scales
+        if scales is None or scales.block == block:
+            return self
+        codes = np.ascontiguousarray(scales.spread(block, self.length))
+        return replace(self, scales=Scales(codes, scales.format, block))
+
+    @cached_property
+    def columns(self) -> Operand:
+        """Equal rows (R, K) with K before R in memory, as matrix products read ``b`` fastest."""
+        scales = self.scales
+        if scales is not None:
+            codes = np.ascontiguousarray(scales.codes.swapaxes(0, 1)).swapaxes(0, 1)
+            scales = replace(scales, codes=codes)
+        return replace(self, codes=np.ascontiguousarray(self.codes.T).T, scales=scales)
+
+
+class Side(NamedTuple):
+    """Formats of one of a unit's operands."""
+
+    name: str  #: ``a`` or ``b``
+    format: Format
+    scale: Format
+    split: bool  #: whether elements of either sign have scales of their own
+
+
+def sides(spec: MacSpec) -> tuple[Side, Side]:
+    """Return the formats of a unit's operands ``a`` and ``b``."""
+    return (
+        Side("a", spec.a, spec.a_scale, spec.splits("a")),
+        Side("b", spec.b, spec.b_scale, spec.splits("b")),
+    )
+
+
+# -- checks --------------------------------------------------------------------------------------
+
+
+def check_elements(
+    spec: MacSpec, a: ArrayLike, b: ArrayLike, matrices: bool
+) -> tuple[Array, Array]:
+    """Return the codes of both operands.
+
+    Args:
+        spec: the unit.
+        a, b: codes (..., K), or with ``matrices`` (M, K) and (K, N).
+        matrices: whether they are those of a matrix product.
+
+    Returns:
+        Codes (..., K), or (M, K) and (N, K).
+
+    Raises:
+        FpsimError: a wrong dtype, a code out of range, no elements, or two lengths K.
+    """
+    codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
+    for name, array in zip("ab", codes, strict=True):
+        if matrices and (array.ndim != 2 or 0 in array.shape):
+            raise FpsimError(f"{name}: shape {array.shape} is not a matrix with elements")
+        if array.ndim < 1 or array.shape[-1] < 1:
+            raise FpsimError(f"{name}: shape {array.shape} has no elements along K (last axis)")
+    length, found = codes[0].shape[-1], codes[1].shape[0 if matrices else -1]
+    if found != length:
+        axis = "first" if matrices else "last"
+        raise FpsimError(f"b: K is {found} along its {axis} axis but {length} in a")
+    return codes[0], codes[1].T if matrices else codes[1]
+
+
+def check_initial(spec: MacSpec, c: ArrayLike, shape: tuple[int, int] | None = None) -> Array:
+    """Return initial accumulator codes.
+
+    Args:
+        spec: the unit.
+        c: codes of its initial format.
+        shape: the shape (M, N) that they must have; None for any.
+
+    Returns:
+        The codes.
+
+    Raises:
+        FpsimError: a wrong dtype, a code out of range, or another shape than ``shape``.
+    """
+    codes = check_codes(c, spec.initial, "c")
+    if shape is not None and codes.shape != shape:
+        raise FpsimError(f"c: shape {codes.shape} is not ({shape[0]}, {shape[1]})")
+    return codes
+
+
+def check_scales(
+    spec: MacSpec,
+    side: Side,
+    scale: ArrayLike | None,
+    length: int,
+    block: int | None,
+    matrix: tuple[int | None, int | None] | None = None,
+) -> Scales | None:
+    """Return the scales of one operand, None without.
+
+    Args:
+        spec: the unit.
+        side: which operand.
+        scale: codes (..., G), or (..., G, 2) split by sign; None if there are none.
+        length: K.
+        block: elements per scale, or None where G divides K.
+        matrix: the shape that scales of a matrix product must have, with None for G, which comes
+            first for ``b``; None for dot products.
+
+    Returns:
+        The scales of rows, K before the signs.
+
+    Raises:
+        FpsimError: a wrong dtype or shape, a code out of range, groups that do not cover K, or
+            blocks that cut the unit's blocks of products.
+    """
+    if scale is None:
+        return None
+    name = f"{side.name}_scale"
+    codes = check_codes(scale, side.scale, name)
+    if side.split and (codes.ndim < 2 or codes.shape[-1] != 2):
+        raise FpsimError(
+            f"{name}: shape {codes.shape} has no last axis of 2 (one scale per sign), which "
+            f"{spec.name} needs"
+        )
+    if matrix is not None:
+        wanted = (*matrix, 2) if side.split else matrix
+        fits = len(codes.shape) == len(wanted) and all(
+            w in (None, s) for s, w in zip(codes.shape, wanted, strict=True)
+        )
+        if not fits:
+            text = ", ".join("G" if w is None else str(w) for w in wanted)
+            raise FpsimError(f"{name}: shape {codes.shape} is not ({text})")
+        if matrix[0] is None:
+            codes = codes.swapaxes(0, 1)
+    if codes.ndim == 0:
+        groups = 0
+    else:
+        codes = codes if side.split else codes[..., None]
+        groups = codes.shape[-2]
+    size = _block_size(name, groups, length, block)
+    if spec.block is not None and size % spec.block.size:
+        raise FpsimError(
+            f"{name}: one scale per {size} elements, but {spec.name} sums blocks of "
+            f"{spec.block.size}; a multiple is needed"
+        )
+    return Scales(codes, side.scale, size)
+
+
+def _block_size(name: str, groups: int, length: int, block: int | None) -> int:
+    """Return how many elements along K one scale covers."""
+    if block is not None:
+        if not isinstance(block, int | np.integer) or block < 1:
+            raise FpsimError(f"block: {block!r} is not a positive integer")
+        if groups != -(-length // block):
+            raise FpsimError(
+                f"{name}: {groups} groups do not cover K = {length} in blocks of {block}; "
+                f"{-(-length // block)} are needed"
+            )
+        return int(block)
+    if groups < 1 or length % groups:
+        raise FpsimError(
+            f"{name}: {groups} groups do not divide K = {length}; "
+            "give block= for a partial last one"
+        )
+    return length // groups
+
+
+def check_random(
+    spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
+) -> Array | RandomBits | None:
+    """Return the random integers that the roundings of a product take.
+
+    Args:
+        spec: the unit.
+        random: integers that broadcast to (*shape, roundings), a seed that makes them, or None.
+        shape: of the result.
+        length: K.
+
+    Returns:
+        Integers (*shape, roundings), a seed, or None for a unit that does not round at random.
+
+    Raises:
+        FpsimError: random bits that the unit does not take, or none where it needs them, integers
+            out of range or of a shape that does not fit.
+    """
+    count = spec.roundings(length)
+    if not count:
+        if random is not None:
+            raise FpsimError(f"random: {spec.name} takes no random bits")
+        return None
+    if random is None:
+        raise FpsimError(f"random: {spec.name} rounds stochastically and needs random integers")
+    if isinstance(random, RandomBits):
+        return replace(random, width=spec.random_bits)
+    array = check_codes(random, FixedFormat(spec.random_bits, signed=False), "random")
+    try:
+        return np.broadcast_to(array, (*shape, count))
+    except ValueError:
+        raise FpsimError(
+            f"random: shape {array.shape} does not broadcast to {(*shape, count)}"
+        ) from None
+
+
+# -- dot products --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DotOperands:
+    """``a``, ``b`` (..., K) and ``c`` (...); ``given`` are random integers (..., roundings), or a
+    seed that makes them."""
+
+    a: Operand
+    b: Operand
+    c: Array
+    given: Array | RandomBits | None
+    draws: tuple[int, int] = (0, 0)  #: random integers of each dot product that a seed makes, bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return tuple(self.c.shape)
+
+    @property
+    def length(self) -> int:
+        """K, the number of products."""
+        return self.a.length
+
+    @cached_property
+    def random(self) -> Array | None:
+        """The random integers (..., roundings)."""
+        if not isinstance(self.given, RandomBits):
+            return self.given
+        count, bits = self.draws
+        return self.given.integers(math.prod(self.shape), count, bits).reshape(*self.shape, count)
+
+    def at(self, index: Any) -> DotOperands:
+        """Return the dot products at an index of the result."""
+        random = self.random
+        return replace(
+            self,
+            a=self.a.at(index),
+            b=self.b.at(index),
+            c=self.c[index],
+            given=None if random is None else random[index],
+        )
+
+    @classmethod
+    def check(
+        cls,
+        spec: MacSpec,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike | None = None,
+        a_scale: ArrayLike | None = None,
+        b_scale: ArrayLike | None = None,
+        *,
+        block: int | None = None,
+        random: ArrayLike | RandomBits | None = None,
+    ) -> DotOperands:
+        """Return the operands broadcast against each other.
+
+        Args:
+            spec: the unit.
+            a, b, c, a_scale, b_scale, block, random: as in `fpsim.unit.MacUnit.dot`.
+
+        Returns:
+            Operands of one leading shape.
+
+        Raises:
+            FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
+                that the unit does not take, naming the operand.
+        """
+        codes = check_elements(spec, a, b, matrices=False)
+        length = codes[0].shape[-1]
+        initial = check_initial(spec, np.zeros((), np.uint8) if c is None else c)
+        scales = [
+            check_scales(spec, side, scale, length, block)
+            for side, scale in zip(sides(spec), (a_scale, b_scale), strict=True)
+        ]
+        shapes = [*(x.shape[:-1] for x in codes), initial.shape]
+        shapes += [x.codes.shape[:-2] for x in scales if x is not None]
+        try:
+            shape = tuple(np.broadcast_shapes(*shapes))
+        except ValueError:
+            listed = ", ".join(str(s) for s in shapes)
+            raise FpsimError(f"operands: leading shapes {listed} do not broadcast") from None
+        return cls(
+            a=Operand(codes[0], spec.a, scales[0]).broadcast(shape),
+            b=Operand(codes[1], spec.b, scales[1]).broadcast(shape),
+            c=np.broadcast_to(initial, shape),
+            given=check_random(spec, random, shape, length),
+            draws=(spec.roundings(length), spec.random_bits),
+        )
