@@ -19,6 +19,7 @@ from fpsim.compute.plan.choose import Plan, plan_matmul
 from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
 from fpsim.studies.sizing import Sizing, study
+from fpsim.units.grammar import name_fault
 from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleOptions
 from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
@@ -229,6 +230,10 @@ def preset_names() -> list[str]:
 def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
     """Return a unit by name (published, of real silicon, or canonical) or TOML path.
 
+    A canonical name describes a unit whole, such as ``e2m1-chain-e5m10-rtz`` (operand format,
+    stage, accumulator format, settings) or ``e2m1xe4m3fn-fixed24q9``; `fpsim.units.grammar` has
+    every part, and ``fpsim units grammar`` prints it.
+
     Raises:
         FpsimError: no such unit (with the nearest name), or a TOML file that does not describe one.
     """
@@ -245,6 +250,9 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
         return MacUnit(MacSpec.from_toml(golden_dir() / f"{key}.toml"))
     spec = presets().get(key) or MacSpec.from_name(key)
     if spec is None:
+        fault = name_fault(key.lower())
+        if fault is not None:
+            raise FpsimError(f"unit: {name!r}: {fault}")
         known = [*unit_names(), *presets(), *ALIASES]
         raise FpsimError(
             f"unit: {name!r} is neither a published unit, a canonical name such as "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.cli.output import Commands, code, print_json, table
+from fpsim.units.grammar import GRAMMAR
 from fpsim.units.spec import MacSpec
 
 __all__ = ["register"]
@@ -30,6 +32,8 @@ def _unit_row(spec: MacSpec) -> dict[str, str]:
 
 
 def _units(args: argparse.Namespace) -> int:
+    if args.name == "grammar" and args.shown is None:
+        return _grammar(args.json)
     if args.name == "show" and args.shown is None:
         raise FpsimError("units: show needs the name of a unit or a path ending in .toml")
     if args.name is not None and args.name != "show" and args.shown is not None:
@@ -46,6 +50,16 @@ def _units(args: argparse.Namespace) -> int:
     table("Published units; any canonical name works too", ["name", "what it is"], rows)
     rows = [[s.name, str(s.evidence), s.description] for s in silicon]
     table("Units of real silicon", ["name", "evidence", "what it is"], rows)
+    return 0
+
+
+def _grammar(as_json: bool) -> int:
+    if as_json:
+        print_json([asdict(part) for part in GRAMMAR])
+        return 0
+    print("OPERANDS-STAGE[-SETTING...], such as e2m1-chain-e5m10-rtz")
+    rows = [[part.part, part.form, part.meaning, part.example] for part in GRAMMAR]
+    table("Canonical names of units", ["part", "form", "what it says", "example"], rows)
     return 0
 
 
@@ -107,9 +121,14 @@ def _trace(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "units", _units, "List units with their evidence, or show one: equation, source, TOML"
+        "units",
+        _units,
+        "List units with their evidence, show one (equation, source, TOML), or print the grammar "
+        "of their names",
     )
-    sub.add_argument("name", nargs="?", metavar="[show] NAME", help="a name or a .toml file")
+    sub.add_argument(
+        "name", nargs="?", metavar="[show] NAME | grammar", help="a name or a .toml file"
+    )
     sub.add_argument("shown", nargs="?", help=argparse.SUPPRESS)
 
     sub = commands.add("trace", _trace, "Show every internal node of one dot product")
