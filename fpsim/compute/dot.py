@@ -103,7 +103,9 @@ def _has_nan(stage: Stage) -> bool:
     """Return whether a sum of a stage may be NaN."""
     if isinstance(stage, Aligned):
         return stage.nan is not None
-    return not isinstance(stage, Fixed) and stage.result.nan_code is not None
+    if isinstance(stage, Fixed):
+        return False
+    return isinstance(stage.result, FloatFormat) and stage.result.nan_code is not None
 
 
 def _last_sum(stage: Stage) -> Stage:

@@ -142,10 +142,11 @@ def finite_elements(args: MatmulOperands) -> MatmulOperands:
 
 def special_results(args: MatmulOperands) -> Array:
     """Return whether results (M, N) of a matrix product have a NaN or infinite element."""
-    rows, columns = (~_finite(operand).all(axis=1) for operand in args.operands)
+    rows, columns = (np.asarray(~_finite(operand).all(axis=1)) for operand in args.operands)
     return np.asarray(rows[:, None] | columns)
 
 
 def _finite(operand: Operand) -> Array:
     """Return whether elements are finite, in the shape of the codes."""
-    return np.asarray(np.isfinite(value_table(operand.format))[operand.codes])
+    finite = np.asarray(np.isfinite(value_table(operand.format)))
+    return np.asarray(finite[operand.codes])

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats.rounding import Rounding
-from fpsim.kernels.codec.encode import VECTOR_MINIMUM
 
 __all__ = ["MAX_WIDTH", "grid_integers"]
 
+#: Fewer values than this are quicker one at a time.
+MANY = 1 << 10
 #: Bits of a grid whose sums with what `grid_integers` returns 64-bit integers hold.
 MAX_WIDTH = 52
 _BEYOND = 2.0**52
@@ -30,7 +31,7 @@ def grid_integers(
     None: few values, one that is NaN or larger, another rounding than numpy has, or a grid above 1,
     to which float64 numbers cannot be scaled exactly.
     """
-    if values.size < VECTOR_MINIMUM or lsb > 0 or rounding not in _ROUNDINGS:
+    if values.size < MANY or lsb > 0 or rounding not in _ROUNDINGS:
         return None
     with np.errstate(over="ignore"):
         scaled = values * np.ldexp(1.0, -lsb)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -28,9 +28,9 @@ from fpsim.formats.rounding import (
     parse_overflow,
     parse_rounding,
 )
-from fpsim.kernels.codec import flags as flag_kernel
-from fpsim.kernels.codec.rounding import mode_constants
-from fpsim.kernels.scalar import fixed_point
+
+if TYPE_CHECKING:
+    from fpsim.kernels.scalar import fixed_point
 
 __all__ = ["FixedFormat"]
 
@@ -177,6 +177,10 @@ class FixedFormat:
                 index), ``inf`` or ``nan`` as the overflow policy, or missing or impossible random
                 bits.
         """
+        from fpsim.kernels.codec import flags as flag_kernel
+        from fpsim.kernels.codec.rounding import mode_constants
+        from fpsim.kernels.scalar import fixed_point
+
         mode, policy = parse_rounding(rounding), parse_overflow(overflow)
         nan_policy, inf_policy = parse_nan(nan), parse_inf(inf)
         if policy not in (Overflow.SATURATE, Overflow.WRAP):
@@ -220,6 +224,8 @@ class FixedFormat:
 
     def grid(self, overflow: Overflow) -> fixed_point.Grid:
         """Return the format as the kernels take it."""
+        from fpsim.kernels.scalar import fixed_point
+
         return fixed_point.Grid(
             width=self.width,
             lsb=self.lsb,

@@ -43,7 +43,7 @@ from fpsim.formats.rounding import (
     parse_overflow,
     parse_rounding,
 )
-from fpsim.kernels.codec import codec, encode
+from fpsim.kernels.codec.layout import Layout, Limits
 
 __all__ = ["FixedFormat", "FloatFormat", "Format", "NanCodes", "Subnormals", "check_codes"]
 
@@ -169,10 +169,10 @@ class FloatFormat:
         return f"{split}{bias}{suffix}{row}"
 
     @cached_property
-    def layout(self) -> codec.Layout:
+    def layout(self) -> Layout:
         """The format as the kernels take it."""
         rows = {Subnormals.GRADUAL: 0, Subnormals.NONE: 1, Subnormals.FLUSH: 2}
-        return codec.Layout(
+        return Layout(
             mantissa_bits=self.mantissa_bits,
             exponent_min=self.exponent_min,
             hidden_row=rows[self.subnormals],
@@ -209,6 +209,8 @@ class FloatFormat:
             FpsimError: a code that is negative or wider than the format, a value that ``dtype``
                 does not hold exactly, or ``daz`` in a format without an exponent field.
         """
+        from fpsim.kernels.codec import codec
+
         array = check_codes(codes, self, "codes")
         layout = self._flushing("daz") if daz else self.layout
         if self.bits <= 16 and array.size > 1 << self.bits:
@@ -290,6 +292,8 @@ class FloatFormat:
                 index), a policy the format has no code for, missing or impossible random bits, or
                 ``ftz`` in a format without an exponent field.
         """
+        from fpsim.kernels.codec import encode
+
         mode, policy = parse_rounding(rounding), parse_overflow(overflow)
         limits = self._input_limits(self.limits(mode, policy), policy, nan, inf)
         layout = self._flushing("ftz") if ftz else self.layout
@@ -312,7 +316,7 @@ class FloatFormat:
         """Whether float32 holds every value."""
         return self.exponent_min - self.mantissa_bits >= -149 and self.exponent_max <= 127
 
-    def _flushing(self, option: str) -> codec.Layout:
+    def _flushing(self, option: str) -> Layout:
         """Return the layout with row 0 read as zero, where the format has subnormals."""
         if not self.exponent_bits:
             raise FpsimError(
@@ -320,9 +324,7 @@ class FloatFormat:
             )
         return self.layout._replace(hidden_row=2) if self.has_zero else self.layout
 
-    def _input_limits(
-        self, limits: codec.Limits, overflow: Overflow, nan: str, inf: str
-    ) -> codec.Limits:
+    def _input_limits(self, limits: Limits, overflow: Overflow, nan: str, inf: str) -> Limits:
         """Return ``limits`` with the policies for NaN and infinite input applied."""
         nan_policy, inf_policy = parse_nan(nan), parse_inf(inf)
         if inf_policy is InfPolicy.ERROR and overflow is Overflow.SATURATE:
@@ -335,7 +337,7 @@ class FloatFormat:
             raise FpsimError(f"nan: 'zero' is not possible in {self.name}, which has no zero")
         return limits._replace(nan=0)
 
-    def limits(self, rounding: Rounding, overflow: Overflow) -> codec.Limits:
+    def limits(self, rounding: Rounding, overflow: Overflow) -> Limits:
         """Return the whole codes that replace values beyond the largest finite one, and NaN.
 
         Raises:
@@ -345,9 +347,9 @@ class FloatFormat:
         low = self.sign_bit + top if self.signed else 0
         nan = -1 if self.nan_code is None else self.nan_code
         if overflow is Overflow.SATURATE:
-            return codec.Limits(top, low, top, low, nan)
+            return Limits(top, low, top, low, nan)
         if overflow is Overflow.NAN and self.nan_code is not None:
-            return codec.Limits(nan, nan, nan, nan, nan)
+            return Limits(nan, nan, nan, nan, nan)
         if overflow is Overflow.INF and self.inf_code is not None:
             inf = self.inf_code
             minus_inf = self.sign_bit + inf if self.signed else nan
@@ -355,7 +357,7 @@ class FloatFormat:
             over_positive = top if inward or rounding is Rounding.RDN else inf
             keeps_low = self.signed and (inward or rounding is Rounding.RUP)
             over_negative = low if keeps_low else minus_inf
-            return codec.Limits(over_positive, over_negative, inf, minus_inf, nan)
+            return Limits(over_positive, over_negative, inf, minus_inf, nan)
         has = ["saturate"] + ["inf"] * self.infinity + ["nan"] * (self.nan_code is not None)
         raise FpsimError(
             f"overflow: {overflow.value!r} is not possible in {self.name}; "

@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.inputs import check_int
-from fpsim.kernels.codec import bit_packing
 
 __all__ = ["pack", "packed_length", "unpack"]
 
@@ -39,6 +38,8 @@ def pack(codes: ArrayLike, bits: int = 4) -> NDArray[np.uint8]:
     Raises:
         FpsimError: a code that is too wide, another type, or no axis.
     """
+    from fpsim.kernels.codec import bit_packing
+
     check_int("bits", bits, 1, 8)
     array = np.asarray(codes)
     _need_axis("codes", array)
@@ -68,6 +69,8 @@ def unpack(packed: ArrayLike, bits: int = 4, count: int | None = None) -> NDArra
     Raises:
         FpsimError: another type, or a ``count`` for which the rows have another number of bytes.
     """
+    from fpsim.kernels.codec import bit_packing
+
     check_int("bits", bits, 1, 8)
     array = np.asarray(packed)
     _need_axis("packed", array)

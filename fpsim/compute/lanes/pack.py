@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ __all__ = ["Packed", "half_bits", "lane_shift", "pack", "pack_values", "powers"]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
+_ONE = np.ones(1)
 _NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 
@@ -128,7 +129,7 @@ def pack(
             values.append(_pack_values(operand, layout, depth, dtype, moved))
             if aligned:
                 exponents[i] = np.zeros_like(values[i])
-                layout.store(operand, *_power_table(operand, dtype, moved), exponents[i][0])
+                layout.store(operand, _power_table(operand, dtype, moved), exponents[i][0])
         return Packed(values[0], values[1], none, none, exponents[0], exponents[1])
     signs, starts, product_power = (source.a_signs, source.b_signs), _NO_STARTS, 0
     if source.bytes:
@@ -141,7 +142,7 @@ def pack(
             side, out = sides(spec)[i], layout.array(signs[i], depth, dtype)
             for plane, target in enumerate(out):
                 table = plane_table(side, i, plane, split).astype(dtype)
-                layout.store(operand, table, _NO_SCALES, 0, table, 1, target)
+                layout.store(operand, Tables(table, scale_values=table), target)
             planes.append(out)
     drop_nan = nan_scale is NanScale.ZERO
 
@@ -167,6 +168,16 @@ def pack(
     return Packed(planes[0], planes[1], x, scales_of(1, False), x_powers, y_powers, starts)
 
 
+class Tables(NamedTuple):
+    """How a packer looks codes up: ``values[code] * scale_values[scale]``."""
+
+    values: Array
+    scales: Array = _NO_SCALES  #: indices into ``scale_values`` (R, G, S), or none
+    place: int = 0  #: of the sign bit, which selects among S = 2
+    scale_values: Array = _ONE
+    block: int = 1  #: elements of a scale
+
+
 @dataclass(frozen=True)
 class RowMajor:
     """An operand's rows as a matrix product reads ``a``: front to back, padded to whole tiles."""
@@ -183,12 +194,9 @@ class RowMajor:
         """Return zeros in this layout."""
         return np.zeros((planes, self.count, depth), dtype=dtype)
 
-    def store(
-        self, operand: Operand, table: Array, scales: Array, place: int, scale_table: Array,
-        block: int, out: Array,
-    ) -> None:  # fmt: skip
+    def store(self, operand: Operand, tables: Tables, out: Array) -> None:
         """Write a plane of values."""
-        panels.pack_rows(operand.codes, table, scales, place, scale_table, block, out)
+        panels.pack_rows(operand.codes, *tables, out)
 
     def scales(self, scales: Array) -> Array:
         """Return scales (rows, G, S) as kernels read them."""
@@ -211,13 +219,11 @@ class Panels:
         """Return zeros in this layout."""
         return np.zeros((planes, self.count // self.tile, depth, self.tile), dtype=dtype)
 
-    def store(
-        self, operand: Operand, table: Array, scales: Array, place: int, scale_table: Array,
-        block: int, out: Array,
-    ) -> None:  # fmt: skip
+    def store(self, operand: Operand, tables: Tables, out: Array) -> None:
         """Write a plane of values."""
-        columns = scales.swapaxes(0, 1) if scales.size else scales
-        panels.pack_panels(operand.codes.T, table, columns, place, scale_table, block, out)
+        if tables.scales.size:
+            tables = tables._replace(scales=tables.scales.swapaxes(0, 1))
+        panels.pack_panels(operand.codes.T, *tables, out)
 
     def scales(self, scales: Array) -> Array:
         """Return scales (columns, G, S) as (panels, G, S, columns of a panel)."""
@@ -234,11 +240,11 @@ def _pack_values(operand: Operand, layout: Layout, depth: int, dtype: Any, power
     if dtype == np.float16 and operand.scales is None:
         table = lane_table(operand.format, power, dtype).view(np.uint16)
         out = layout.array(1, depth, table.dtype)
-        layout.store(operand, table, _NO_SCALES, 0, table, 1, out[0])
+        layout.store(operand, Tables(table, scale_values=table), out[0])
         return out
     wide = _stored(dtype)
     out = layout.array(1, depth, wide)
-    layout.store(operand, *_scaled_table(operand, wide, power), out[0])
+    layout.store(operand, _scaled_table(operand, wide, power), out[0])
     return half_bits(out) if dtype == np.float16 else out
 
 
@@ -267,8 +273,8 @@ def _lane_powers(fmt: Format, power: int, dtype: Any) -> Array:
     return np.asarray(np.ldexp(powers(exponent_table(fmt)), power).astype(dtype))
 
 
-def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> tuple[Any, ...]:
-    """Return a packer's arguments: value table, scales, sign place, scale table, block.
+def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> Tables:
+    """Return the values of codes and of scales.
 
     Where a power moves, a value or a scale may be out of float32's range although their product is
     not: those are multiplied in float64.
@@ -276,21 +282,21 @@ def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> tuple[Any, ..
     kept = np.float64 if power else dtype
     table, place = lane_table(operand.format, power, kept), operand.format.bits - 1
     if operand.scales is None:
-        return table, _NO_SCALES, place, np.ones(1, kept), 1
+        return Tables(table, scale_values=np.ones(1, kept))
     indices, scale_table = compact(operand.scales.codes, operand.scales.format)
-    return table, indices, place, scale_table.astype(kept), operand.scales.block
+    return Tables(table, indices, place, scale_table.astype(kept), operand.scales.block)
 
 
-def _power_table(operand: Operand, dtype: Any, power: int) -> tuple[Any, ...]:
-    """Return a packer's arguments for the powers of two 2^e of values, times 2^power."""
+def _power_table(operand: Operand, dtype: Any, power: int) -> Tables:
+    """Return powers of two 2^e of values, times 2^power, and of scales."""
     kept = np.float64 if power else dtype
     table, place = _lane_powers(operand.format, power, kept), operand.format.bits - 1
     if operand.scales is None:
-        return table, _NO_SCALES, place, np.ones(1, kept), 1
+        return Tables(table, scale_values=np.ones(1, kept))
     fmt = operand.scales.format
     indices, scales = compact(operand.scales.codes, fmt)
     scale_table = powers(exponents_of(scales, fmt)).astype(kept)
-    return table, indices, place, scale_table, operand.scales.block
+    return Tables(table, indices, place, scale_table, operand.scales.block)
 
 
 def plane_table(side: Side, which: int, plane: int, split: Split | None = None) -> Array:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes from and to float64, for any floating-point layout of up to 32 bits.
 
-A layout is the tuple `Layout`; a magnitude code counts the non-negative values upward from code 0,
-so rounding carries into the exponent by itself and "too large" is one comparison.
+Formats come as `fpsim.kernels.codec.layout.Layout`. A magnitude code counts the non-negative values
+upward from code 0, so rounding carries into the exponent by itself and "too large" is one
+comparison.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -16,8 +15,6 @@ from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.rounding import round_significand
 
 __all__ = [
-    "Layout",
-    "Limits",
     "decode_array",
     "decode_magnitude",
     "encode_array",
@@ -29,30 +26,6 @@ F64_MANTISSA = 52
 F64_BIAS = 1023
 #: Shifts are capped here; what lies below is kept as one sticky bit.
 MAX_SHIFT = 62
-
-
-class Layout(NamedTuple):
-    """Where the values of a format lie; see `fpsim.formats.floating.FloatFormat.layout`."""
-
-    mantissa_bits: int
-    exponent_min: int  #: exponent of the lowest row of codes
-    hidden_row: (
-        int  #: 0: row 0 is subnormal; 1: row 0 has the implicit one (no zero); 2: reads as 0
-    )
-    max_code: int  #: largest finite magnitude code
-    inf_code: int  #: magnitude code of infinity, -1 if there is none
-    sign_bit: int  #: weight of the sign bit in a code, 0 if unsigned
-    negative_zero: int  #: 1 if the sign bit alone is -0, 0 if that code is no zero
-
-
-class Limits(NamedTuple):
-    """Whole codes for results the format cannot hold; -1 where the input is an error."""
-
-    over_positive: int
-    over_negative: int
-    inf_positive: int
-    inf_negative: int
-    nan: int
 
 
 @njit

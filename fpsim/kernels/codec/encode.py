@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import codec
-from fpsim.kernels.codec.codec import Layout, Limits
 from fpsim.kernels.codec.flags import FLAG_INTEGERS, flag_parameters, float_flags, vector_flags
+from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.lanes.rounding import LANE_INTEGERS, Parameters, round_magnitude
 from fpsim.kernels.lanes.vector import DOUBLE, FLOAT, Lanes, Vec, vector_bytes

@@ -17,11 +17,10 @@ from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.codec import (
     F64_BIAS,
     F64_MANTISSA,
-    Layout,
-    Limits,
     decode_magnitude,
     round_to_code,
 )
+from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.lanes.rounding import Parameters, Rounded, round_bits
 from fpsim.kernels.lanes.vector import Vec
 from fpsim.kernels.scalar.fixed_point import to_grid

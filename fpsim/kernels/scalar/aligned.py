@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import Layout, Limits, encode_value, round_to_code
+from fpsim.kernels.codec.codec import encode_value, round_to_code
+from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants, round_significand
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
 

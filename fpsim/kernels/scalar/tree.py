@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import Layout, Limits, encode_value
+from fpsim.kernels.codec.codec import encode_value
+from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
 from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
