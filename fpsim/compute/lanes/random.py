@@ -11,7 +11,7 @@ from numba import get_num_threads
 from numpy.typing import NDArray
 
 from fpsim.formats.random_bits import RandomBits
-from fpsim.kernels.pack import panels, transpose_codes, transpose_integers
+from fpsim.kernels.pack import panels, transpose_integers
 
 __all__ = ["cubes", "streams", "transpose"]
 
@@ -49,11 +49,11 @@ def cubes(
 def transpose(integers: Array, out: Array) -> None:
     """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
     if (
-        transpose_codes.VECTORS
+        transpose_integers.VECTORS
         and integers.flags.c_contiguous
-        and integers.itemsize <= transpose_codes.WORD
+        and integers.itemsize <= transpose_integers.WORD
     ):
         codes = integers.reshape(-1).view(np.uint8)
-        transpose_integers.turn_rounds(codes, integers.itemsize, *integers.shape[1:], out)
+        transpose_integers.transpose_words(codes, integers.itemsize, *integers.shape[1:], out)
     else:
         panels.transpose_rounds(integers, out)

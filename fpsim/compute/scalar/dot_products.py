@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.compute.scalar.settings import aligned_settings, tree_settings
-from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid, to_odd
+from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid, terms_to_odd
 from fpsim.compute.values import Rows, decoded, exponents_of, result_parts
 from fpsim.formats.fixed_grid import MAX_WIDTH, grid_integers
 from fpsim.formats.floating import FloatFormat
@@ -172,7 +172,7 @@ def add_terms(
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
     """Round terms (R, T), or their parts (R, T, P), to a format."""
-    values = to_odd(values)
+    values = terms_to_odd(values)
     return fmt.decode(fmt.encode(values, rounding, str(fmt.default_overflow)))
 
 
@@ -242,7 +242,7 @@ def _leaves(stage: Chain | Tree, values: Array) -> Array:
     """Return the terms, rounded first where the stage has a separate multiplier."""
     if stage.product is ProductRounding.FUSED:
         return values
-    values = to_odd(values)
+    values = terms_to_odd(values)
     return stage.format.decode(stage.format.encode(values, stage.rounding, str(stage.overflow)))
 
 
@@ -254,8 +254,9 @@ def _chain(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> 
     if many and whole and _chain_by_columns(stage, values, c, random, out[:, 0]):
         return -1
     mode, bits = mode_constants(stage.rounding), stage.random_bits
-    steps = chain_and_fixed.chain_steps if whole else chain_and_fixed.chain_steps_of_parts
-    return int(steps(values, c, stage.format.layout, limits, mode, random, bits, out))
+    settings = (stage.format.layout, limits, mode, random, bits)
+    terms = values[..., None] if whole else values
+    return int(chain_and_fixed.chain_steps(terms, c, *settings, out))
 
 
 def _chain_by_columns(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> bool:

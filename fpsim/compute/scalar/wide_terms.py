@@ -16,7 +16,7 @@ from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import fixed_point, limbs
 from fpsim.units.stages import Fixed
 
-__all__ = ["in_a_row", "parts_of", "parts_on_grid", "to_odd"]
+__all__ = ["in_a_row", "parts_of", "parts_on_grid", "terms_to_odd"]
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ def in_a_row(terms: Array) -> Array:
     return terms.reshape(len(terms), prod(terms.shape[1:]))
 
 
-def to_odd(terms: Array) -> Array:
+def terms_to_odd(terms: Array) -> Array:
     """Return terms (R, T) rounded to odd, from which every rounding to 51 bits is exact."""
     if terms.ndim == 2:
         return terms
@@ -55,7 +55,7 @@ def parts_on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
     odd = (np.fmod(whole, 2.0 * unit) != 0.0).any(axis=2)
     # With the last bit above it, which decides ties.
     last = np.where(odd, np.copysign(unit, terms[:, :, 0]), 0.0)
-    seen = to_odd(np.concatenate([last[..., None], fractions], axis=2))
+    seen = terms_to_odd(np.concatenate([last[..., None], fractions], axis=2))
     rounded = np.empty(seen.shape)
     grid = stage.initial.grid(stage.overflow)
     mode = mode_constants(stage.rounding)

@@ -19,6 +19,7 @@ __all__ = [
     "decode_magnitude",
     "encode_array",
     "encode_value",
+    "first_bad",
     "look_up",
 ]
 
@@ -26,6 +27,16 @@ F64_MANTISSA = 52
 F64_BIAS = 1023
 #: Shifts are capped here; what lies below is kept as one sticky bit.
 MAX_SHIFT = 62
+
+
+@njit
+def first_bad(bad):
+    """Return the smallest row in ``bad`` (R,), where R stands for none, or -1 for no row at all.
+
+    Threads each write the row that they find without a code into an entry of its own.
+    """
+    first = bad.min() if bad.size else bad.size
+    return -1 if first == bad.size else first
 
 
 @njit

@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.codec import first_bad
 
 __all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
 
@@ -82,8 +83,7 @@ def read_words(text, widths, elements):
         for d in range(place + 1):
             if text[i, d] != 48:
                 bad[i] = i
-    first = bad.min() if rows else rows
-    return -1 if first == rows else first
+    return first_bad(bad)
 
 
 @kernel()

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value
+from fpsim.kernels.codec.codec import encode_value, first_bad
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
 from fpsim.kernels.lanes.vector import FLOAT, Lanes, Vec
 
@@ -84,8 +84,7 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
                 if value == 0.0 and x[r, k] != 0.0:  # underflow: directed modes still see it
                     value = np.float64(math.copysign(5e-324, x[r, k]))
                 codes[r, k] = encode_value(value, layout, limits, mode, np.int64(0), 0)
-    first = bad.min()
-    return -1 if first == rows else first
+    return first_bad(bad)
 
 
 def bump_limit(rule: int, largest: float, exponent_max: int, mantissa_bits: int) -> int:

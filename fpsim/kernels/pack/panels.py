@@ -11,11 +11,9 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.lanes.vector import HALF, splat
+from fpsim.kernels.lanes.vector import HALF
 
 __all__ = [
-    "REGISTER_BITS",
-    "code_ranges",
     "mark_used",
     "pack_byte_panels",
     "pack_byte_rows",
@@ -26,8 +24,6 @@ __all__ = [
 ]
 
 
-#: Bits of the registers that ranges are found in.
-REGISTER_BITS = 512
 #: Edge of the squares that a transposition moves at a time: they stay in the first cache.
 EDGE = 64
 
@@ -49,50 +45,6 @@ def mark_used(codes, used):
     for m in range(codes.shape[0]):
         for n in range(codes.shape[1]):
             used[codes[m, n]] = True
-
-
-@intrinsic
-def _widen_range(typingctx, codes, first, magnitude, sign, least, most, nearest):
-    """Do `code_ranges` for the codes of one register."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element = ir.IntType(signature.args[0].dtype.bitwidth)
-        kind = ir.VectorType(element, REGISTER_BITS // element.width)
-
-        def place(i: int) -> Any:
-            array = context.make_array(signature.args[i])(context, builder, args[i]).data
-            start = builder.gep(array, [args[1]]) if i == 0 else array
-            return builder.bitcast(start, kind.as_pointer())
-
-        found = builder.load(place(0), align=element.width // 8)
-        mask, bit = (splat(builder, builder.trunc(args[i], element), kind) for i in (2, 3))
-        bits = builder.and_(found, mask)
-        one = ir.Constant(kind, [1] * kind.count)
-        new = {4: builder.sub(bits, one), 5: bits, 6: builder.xor(found, bit)}
-        for i, value in new.items():
-            old = builder.load(place(i), align=element.width // 8)
-            better = builder.icmp_unsigned(">" if i == 5 else "<", value, old)
-            builder.store(builder.select(better, value, old), place(i), align=element.width // 8)
-        return context.get_dummy_value()
-
-    result = types.void(codes, first, magnitude, sign, least, most, nearest)
-    return result, codegen
-
-
-@kernel()
-def code_ranges(codes, magnitude, sign, least, most, nearest):
-    """Find between what flat codes lie, a register at a time; there is at least one register.
-
-    In ``least`` and ``most`` (of the codes' type, as many entries as a register has) are minima
-    and maxima of the bits under a mask, those of the minima less one, so that zeros do not count;
-    in ``nearest`` minima of the codes exclusive or ``sign``, 0 where one is just that.
-    """
-    lanes = most.size
-    for i in range(0, codes.size, lanes):
-        start = min(i, codes.size - lanes)
-        _widen_range(  # type: ignore[call-arg]
-            codes, start, magnitude, sign, least, most, nearest
-        )
 
 
 @kernel(parallel=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value, round_to_code
+from fpsim.kernels.codec.codec import encode_value, first_bad, round_to_code
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants, round_significand
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
@@ -302,5 +302,4 @@ def aligned_steps(
                 code = np.int64(0)
             if step >= steps - keep:
                 out[r, step - (steps - keep)] = code
-    first_bad = bad.min()
-    return -1 if first_bad == rows else first_bad
+    return first_bad(bad)

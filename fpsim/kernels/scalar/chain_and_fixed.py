@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import decode_magnitude, encode_value
+from fpsim.kernels.codec.codec import decode_magnitude, encode_value, first_bad
 from fpsim.kernels.scalar.fixed_point import add, to_grid
-from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
+from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
 
 __all__ = [
     "CLEAR",
@@ -23,7 +23,6 @@ __all__ = [
     "MAC",
     "add_to_odd",
     "chain_steps",
-    "chain_steps_of_parts",
     "chain_stream",
     "decode_code",
     "fixed_steps",
@@ -82,50 +81,32 @@ def _fixed_step(acc, product, grid, mode, random, random_bits):
 
 @kernel(parallel=True)
 def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
-    """Accumulate rows of products into a float format, one rounding per product.
+    """Accumulate rows of terms into a float format, one rounding per term.
 
-    ``terms`` are the products (R, K), exact in float64, ``c`` codes (R,), ``random`` (R, K) or
-    (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the
-    first row whose result has no code, or -1.
+    ``terms`` (R, K, P) are the P float64 parts of exact terms, ``c`` codes (R,), ``random`` (R, K)
+    or (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the first
+    row whose result has no code, or -1.
     """
-    rows, length = terms.shape
-    keep = out.shape[1]
-    bad = np.full(rows, rows, dtype=np.int64)
-    for i in prange(rows):
-        code = np.int64(c[i])
-        for k in range(length):
-            r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            code = _chain_step(code, terms[i, k], layout, limits, mode, r, random_bits)
-            if code < 0:
-                bad[i] = i
-                code = np.int64(0)
-            if k >= length - keep:
-                out[i, k - (length - keep)] = code
-    first = bad.min()
-    return -1 if first == rows else first
-
-
-@kernel(parallel=True)
-def chain_steps_of_parts(terms, c, layout, limits, mode, random, random_bits, out):
-    """Do what `chain_steps` does for terms (R, K, P) of several parts each."""
     rows, length, parts = terms.shape
     keep = out.shape[1]
     bad = np.full(rows, rows, dtype=np.int64)
     for i in prange(rows):
-        limbs = np.zeros(LIMBS, dtype=np.int64)
-        ones = np.ones(parts)
+        limbs, ones = np.zeros(LIMBS if parts > 1 else 0, dtype=np.int64), np.ones(parts)
         code = np.int64(c[i])
         for k in range(length):
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
-            total = exact_sum(limbs, terms[i, k], ones, decode_code(code, layout), mode[3] == 1)
+            start = decode_code(code, layout)
+            if parts == 1:
+                total = add_to_odd(start, terms[i, k, 0], mode[3] == 1)
+            else:
+                total = sum_to_odd(limbs, terms[i, k], ones, start, mode[3] == 1)
             code = encode_value(total, layout, limits, mode, r, random_bits)
             if code < 0:
                 bad[i] = i
                 code = np.int64(0)
             if k >= length - keep:
                 out[i, k - (length - keep)] = code
-    first = bad.min()
-    return -1 if first == rows else first
+    return first_bad(bad)
 
 
 @kernel(parallel=True)

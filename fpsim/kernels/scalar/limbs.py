@@ -19,10 +19,10 @@ __all__ = [
     "LIMBS",
     "accumulate",
     "exact_dots",
-    "exact_sum",
     "exact_sums",
     "leading",
     "normalise",
+    "sum_to_odd",
 ]
 
 #: Exponent of bit 0: below the smallest bit of a product of two operands and two E8M0 scales.
@@ -97,7 +97,7 @@ def leading(limbs):
 
 
 @njit
-def _to_odd(limbs):
+def _rounded_to_odd(limbs):
     """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
     negative = normalise(limbs)
     sig, exponent, sticky = leading(limbs)
@@ -108,7 +108,7 @@ def _to_odd(limbs):
 
 
 @njit
-def exact_sum(limbs, a, b, c, toward_negative):
+def sum_to_odd(limbs, a, b, c, toward_negative):
     """Return ``c + sum a * b`` rounded to odd, with `LIMBS` limbs of working space."""
     limbs[:] = 0
     special = 0.0
@@ -125,7 +125,7 @@ def exact_sum(limbs, a, b, c, toward_negative):
             special += value
     if special != 0.0:
         return special
-    total = _to_odd(limbs)
+    total = _rounded_to_odd(limbs)
     if total == 0.0:
         mixed = nonzero or (plus and minus)
         if (mixed and toward_negative) or (minus and not plus and not nonzero):
@@ -144,7 +144,7 @@ def exact_sums(a, b, c, toward_negative, out):
     for m in prange(a.shape[0]):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for n in range(b.shape[0]):
-            out[m, n] = exact_sum(limbs, a[m], b[n], c[m, n], toward_negative)
+            out[m, n] = sum_to_odd(limbs, a[m], b[n], c[m, n], toward_negative)
 
 
 @kernel(parallel=True)
@@ -152,4 +152,4 @@ def exact_dots(a, b, c, toward_negative, out):
     """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
     for r in prange(a.shape[0]):
         limbs = np.zeros(LIMBS, dtype=np.int64)
-        out[r] = exact_sum(limbs, a[r], b[r], c[r], toward_negative)
+        out[r] = sum_to_odd(limbs, a[r], b[r], c[r], toward_negative)

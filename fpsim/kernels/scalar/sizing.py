@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd
-from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
+from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
 
 __all__ = ["bounds", "partial_sums", "step_sums"]
 
@@ -53,7 +53,7 @@ def step_sums(terms, group, before, out):
                 out[r, s] = add_to_odd(before[r, s], terms[r, s], False)
             else:
                 part = terms[r, group * s : group * (s + 1)]
-                out[r, s] = exact_sum(limbs, part, ones[: part.size], before[r, s], False)
+                out[r, s] = sum_to_odd(limbs, part, ones[: part.size], before[r, s], False)
 
 
 @kernel(parallel=True)

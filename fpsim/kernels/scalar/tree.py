@@ -9,11 +9,11 @@ import numpy as np
 from numba import njit, prange
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value
+from fpsim.kernels.codec.codec import encode_value, first_bad
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
-from fpsim.kernels.scalar.limbs import LIMBS, exact_sum
+from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
 
 __all__ = ["FUSED", "LEAF", "ROOT", "Shape", "TreeSettings", "tree_steps"]
 
@@ -59,7 +59,7 @@ def _node(children, count, extra, has_extra, limbs, s):
     ones = np.ones(count)
     start = extra if has_extra else children[0]
     first = 0 if has_extra else 1
-    total = exact_sum(limbs, children[first:count], ones[first:], start, toward_negative)
+    total = sum_to_odd(limbs, children[first:count], ones[first:], start, toward_negative)
     return _rounded(total, s)
 
 
@@ -150,5 +150,4 @@ def tree_steps(terms, c, shape, mode, layout, limits, out):
                 code = np.int64(0)
             if step >= steps - keep:
                 out[r, step - (steps - keep)] = code
-    first_bad = bad.min()
-    return -1 if first_bad == rows else first_bad
+    return first_bad(bad)
