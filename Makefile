@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
 
-.PHONY: help demo demo-no-model test test-slow test-all lint format bench golden lock clean
+.PHONY: help demo demo-no-model test test-slow test-all lint format docs bench golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "==> creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "==> installing pinned packages into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
-	  -c constraints.txt -e '.[rtl,torch,harness,plot,test,lint]'
+	  -c constraints.txt -e '.[rtl,torch,harness,plot,docs,test,lint]'
 	@touch $@
 
 demo: $(STAMP) ## Run the whole demonstration and write out/report.html
@@ -41,6 +41,10 @@ lint: $(STAMP) ## ruff and mypy --strict
 format: $(STAMP) ## Reformat the Python sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## Build the documentation into docs/_build/html
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 bench: $(STAMP) ## Measure kernels and the model beside torch in one process
 	@$(BIN)/python analysis/bench.py --model

@@ -18,25 +18,24 @@ from fpsim.base.errors import FpsimError
 from fpsim.cli import formats, models, plot, rtl, studies, testbench, units, vectors
 from fpsim.cli.output import Commands
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 BAD_INPUT = 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
-    commands = Commands(parser)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    made = argparse.ArgumentParser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])
+    made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
+    commands = Commands(made)
     for group in (formats, units, studies, vectors, rtl, testbench, models, plot):
         group.register(commands)
-    return parser
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None
     try:
         status: int = args.run(args)
