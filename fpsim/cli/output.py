@@ -5,14 +5,26 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["INCOMPLETE", "Commands", "code", "console", "print_json", "rows_table", "table"]
+from fpsim.base.errors import FpsimError
+
+__all__ = [
+    "INCOMPLETE",
+    "Commands",
+    "code",
+    "console",
+    "needs",
+    "print_json",
+    "rows_table",
+    "table",
+]
 
 INCOMPLETE = 1
 console = Console(highlight=False)
@@ -47,6 +59,23 @@ class Commands:
         if reports:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn a package that is not installed into one sentence with the line that installs it.
+
+    Raises:
+        FpsimError: an import inside the block did not find a package of another project.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "fpsim":
+            raise
+        raise FpsimError(
+            f"{error.name} is not installed, which this command needs: pip install 'fpsim[{extra}]'"
+        ) from None
 
 
 def print_json(data: Any) -> None:

@@ -25,7 +25,7 @@ import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
-from fpsim.cli.output import Commands
+from fpsim.cli.output import Commands, needs
 from fpsim.studies.distributions import DISTRIBUTIONS, samples
 
 __all__ = ["register"]
@@ -46,10 +46,8 @@ class Picture:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
+    with needs("plot"):
         from fpsim import plots
-    except ImportError as error:
-        raise FpsimError(f"plot: {error}; pip install 'fpsim[plot]'") from None
     plots.check_target(args.out, args.theme)
     picture: Picture = args.draw(args)
     plots.caption(picture.figure, f"{picture.about}; fpsim {fpsim.__version__}")
@@ -133,10 +131,8 @@ def _chosen(arrays: dict[str, Any], pattern: str, where: str) -> dict[str, NDArr
 
 
 def _safetensors(path: Path, pattern: str) -> dict[str, Any]:
-    try:
+    with needs("torch"):
         from safetensors import safe_open
-    except ImportError as error:
-        raise FpsimError(f"data: {error}; pip install 'fpsim[torch]'") from None
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if fnmatch.fnmatch(name, pattern)]  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in names}
@@ -144,10 +140,8 @@ def _safetensors(path: Path, pattern: str) -> dict[str, Any]:
 
 
 def _model_arrays(name: str, pattern: str) -> dict[str, NDArray[Any]]:
-    try:
+    with needs("torch"):
         from fpsim.bridge.measure import models
-    except ImportError as error:
-        raise FpsimError(f"from-model: {error}; pip install 'fpsim[torch]'") from None
     state = models.load(name, say).model.state_dict()
     found = {
         key: tensor.float().numpy()

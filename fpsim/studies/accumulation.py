@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.operands import DotOptions
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Rounding
 from fpsim.studies.distributions import samples
 from fpsim.studies.sizing import study
+from fpsim.units.operands import DotOptions
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Exact, Tree
 
