@@ -18,6 +18,7 @@ extensions = [
 exclude_patterns = ["_build", "reference/_names_table.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+suppress_warnings = ["ref.python"]
 html_theme = "furo"
 html_title = f"fpsim {version}"
 autodoc_member_order = "bysource"
