@@ -131,6 +131,7 @@ def test_flags_when_flushing(name: str) -> None:
         check_flags(values, fmt, rounding, Overflow.SATURATE, ftz=True)
 
 
+@pytest.mark.sweep
 @settings(max_examples=40)
 @given(float_formats(max_bits=16), st.lists(st.floats(allow_nan=False), min_size=1, max_size=4))
 def test_flags_of_any_format(fmt: FloatFormat, far: list[float]) -> None:

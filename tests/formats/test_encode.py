@@ -93,7 +93,9 @@ def test_encode_at_every_critical_value(name: str, rounding: Rounding) -> None:
     check(values, fmt, rounding)
 
 
-@pytest.mark.parametrize("rounding", [Rounding.RNE, Rounding.RDN])
+@pytest.mark.parametrize(
+    "rounding", [Rounding.RNE, pytest.param(Rounding.RDN, marks=pytest.mark.sweep)]
+)
 @pytest.mark.usefixtures("narrow_vectors")
 def test_encode_on_narrow_registers(rounding: Rounding) -> None:
     """Other vector lengths, other tails, the same codes."""
@@ -132,6 +134,7 @@ def test_symmetric_format_never_produces_its_most_negative_code() -> None:
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.sweep
 @settings(max_examples=30)
 @given(float_formats(max_bits=32), st.data())
 def test_any_float_format_encodes_as_the_oracle_says(fmt: FloatFormat, data: st.DataObject) -> None:
