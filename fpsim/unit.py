@@ -15,7 +15,7 @@ from fpsim.base.resources import golden_dir
 from fpsim.compute.dot import dot_codes, step_codes
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.choose import Plan, plan_matmul
+from fpsim.compute.plan import Plan, plan_matmul
 from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
 from fpsim.studies.sizing import Sizing, study

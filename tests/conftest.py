@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, settings
 
 from fpsim.compute import dot
 from fpsim.kernels.codec import encode
-from fpsim.kernels.lanes import matmul_driver
 
 # Side by side, workers that each start a thread per core only get into each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -56,29 +55,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that makes the engine believe in a processor with the given features."""
-
-    def pretend(*features: str) -> None:
-        for module in ("chains", "trees", "windows"):
-            monkeypatch.setattr(
-                f"fpsim.compute.plan.{module}.host_features", lambda: frozenset(features)
-            )
-
-    return pretend
-
-
-@pytest.fixture
 def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Generate kernels for 32-byte registers, as on a processor without AVX-512."""
-    compiled = (matmul_driver.gemm, encode.encoder)
-    for variants in compiled:
-        variants.cache_clear()
-    for module in ("lanes.tiles", "codec.encode"):
-        monkeypatch.setattr(f"fpsim.kernels.{module}.vector_bytes", lambda: 32)
+    """Encode in 32-byte registers, as on a processor without AVX-512."""
+    encode.encoder.cache_clear()
+    monkeypatch.setattr(encode, "lanes_of", lambda wide: 32 // (8 if wide else 4))
     yield
-    for variants in compiled:
-        variants.cache_clear()
+    encode.encoder.cache_clear()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.transforms import LayerTransform
-from fpsim.compute.plan.choose import Plan
+from fpsim.compute.plan import Plan
 from fpsim.unit import MacUnit
 
 __all__ = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.choose import Plan
+from fpsim.compute.plan import Plan
 from fpsim.formats.floating import Format
 from fpsim.formats.random_bits import RandomBits
 from fpsim.unit import MacUnit

@@ -15,9 +15,10 @@ from fpsim.compute.lanes.random import transpose
 from fpsim.compute.lanes.run import run_steps
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.choose import plan_matmul
+from fpsim.compute.plan import last_sum, plan_matmul
 from fpsim.compute.scalar import dot_products
 from fpsim.formats.floating import FloatFormat
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.units.operands import DotOperands
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Fixed, Stage, Tree, stages_of
@@ -64,7 +65,7 @@ def step_codes(spec: MacSpec, args: DotOperands) -> Array:
         plan = plan_matmul(spec, batch)
         if plan.step is None or plan.step.terms != _terms_of_step(spec):
             return dot_products.step_codes(spec, args, args.length)
-        found[:, part] = run_steps(spec, batch, plan)
+        found[:, part] = run_steps(spec, batch, plan, Machine.host())
     codes = np.empty(found.shape[::-1], dtype=found.dtype)
     transpose(found[None], codes[None])
     return codes.reshape(*args.shape, steps)
@@ -90,7 +91,7 @@ def _may_lack_codes(spec: MacSpec, args: MatmulOperands) -> bool:
     sums = [x for x in stages_of(spec.accumulate) if not isinstance(x, Block | Chunked)]
     if all(_has_nan(stage) for stage in sums):
         return False
-    last = _last_sum(spec.accumulate)
+    last = last_sum(spec.accumulate)
     # The end of a fixed stage is no term of another sum.
     formats = [x.result for x in sums if not (x is last and isinstance(x, Fixed))]
     formats += [None if spec.block is None else spec.block.convert]
@@ -106,13 +107,6 @@ def _has_nan(stage: Stage) -> bool:
     if isinstance(stage, Fixed):
         return False
     return isinstance(stage.result, FloatFormat) and stage.result.nan_code is not None
-
-
-def _last_sum(stage: Stage) -> Stage:
-    """Return the stage inside another that makes the result."""
-    while isinstance(stage, Block | Chunked):
-        stage = stage.into if isinstance(stage, Block) else stage.outer
-    return stage
 
 
 def _steps(spec: MacSpec, length: int) -> int:

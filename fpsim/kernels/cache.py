@@ -4,7 +4,7 @@
 Numba's own cache looks at the time stamp of the file that defines a function. Kernels are composed
 from several files (inlined functions, generated vector code), so an edit to one of them would leave
 stale machine code behind: for a bit-exact model, silently wrong bits. Here the stamp is a hash of
-every source file of this package, and the key carries the name of the generated variant.
+every source file that kernels are made of, and the key carries the name of the generated variant.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 __all__ = ["kernel"]
 
 
+#: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
+_SOURCES = ("kernels", "compute/lanes/steps")
+
+
 @cache
 def _sources_hash() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(path for name in _SOURCES for path in (package / name).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

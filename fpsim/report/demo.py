@@ -28,7 +28,7 @@ from fpsim.hdl.bench.replay import ReplayResult
 from fpsim.hdl.bench.simulator import available
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.hdl.verify.verify import verify
-from fpsim.kernels.lanes.vector import host_features
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.report.page import (
     DemoReport,
     FileRow,
@@ -277,5 +277,9 @@ def _with_figures(page: DemoReport) -> DemoReport:
 
 
 def _machine() -> MachineInfo:
-    used = [name for name in ("avx2", "f16c", "avx512f", "avx512fp16") if name in host_features()]
+    used = [
+        name
+        for name in ("avx2", "f16c", "avx512f", "avx512fp16")
+        if name in Machine.host().features
+    ]
     return MachineInfo(os.cpu_count() or 1, platform.python_version(), tuple(used))

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from fpsim.kernels.llvm.machine import Machine
 from support.helpers import DETERMINISTIC, HOST, chain, oracle_matmul, sweep
-from support.kernel_cases import PROCESSORS, operands
+from support.kernel_cases import operands
+from support.machines import MACHINES, On
 
 from fpsim import FixedFormat, FloatFormat, MacUnit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def alignment_sweep(unit: MacUnit, distances: range) -> None:
+def alignment_sweep(unit: MacUnit, distances: range, machine: Machine = MACHINES["this"]) -> None:
     """Try every distance of exponents, in which double rounding and lost sticky bits show.
 
     Accumulators have even, odd, smallest and largest significands around one; products all
@@ -38,7 +38,7 @@ def alignment_sweep(unit: MacUnit, distances: range) -> None:
     columns = np.repeat(b, c.size)[None, :]
     start = np.broadcast_to(np.tile(c, b.size), (rows.size, columns.size))
     expected = oracle_matmul(unit, rows, columns, start, scale)
-    assert np.array_equal(unit.matmul(rows, columns, start, scale), expected)
+    assert np.array_equal(On(unit, machine).matmul(rows, columns, start, scale), expected)
     dots = unit.dot(rows[:, None], columns.T[None], start, scale[:, None])
     assert np.array_equal(dots, expected)
 
@@ -50,15 +50,12 @@ FAR = range(-62, 63, 2)
 @pytest.mark.slow
 @pytest.mark.parametrize("operand", ["e2m1", "int12"])
 @pytest.mark.parametrize("features", ["this", "f16c", "none"])
-def test_alignment_in_half_precision(
-    features: str, operand: str, processor: Callable[..., None]
-) -> None:
+def test_alignment_in_half_precision(features: str, operand: str) -> None:
     """E5M10 by float16 fused multiply-add, by float32 and conversion, and by integer lanes.
 
     A product of two INT12 has 22 bits: float32 and then float16 would round it twice.
     """
-    processor(*PROCESSORS[features])
-    alignment_sweep(chain("e5m10", a=operand), range(-26, 15))
+    alignment_sweep(chain("e5m10", a=operand), range(-26, 15), MACHINES[features])
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fpsim.kernels.llvm.machine import Machine
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.helpers import HOST, exact, fixed, float_format, oracle_matmul, sweep
+from support.machines import On
 
 from fpsim import MacSpec, MacUnit, get_format, get_unit
 from fpsim.compute.lanes.pack_bytes import byte_power
@@ -21,13 +23,8 @@ VNNI = pytest.mark.skipif("avx512vnni" not in HOST, reason="needs AVX512-VNNI")
 Codes = NDArray[Any]
 
 
-@pytest.fixture
-def no_bytes(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Leave the engine without dot instructions."""
-    monkeypatch.setattr(
-        "fpsim.compute.plan.byte_sums.host_features", lambda: frozenset({"avx512f"})
-    )
-    return monkeypatch
+#: This processor without dot instructions.
+NO_BYTES = Machine.host().without("avx512vnni")
 
 
 def block_unit(size: int, a: str, b: str, **more: Any) -> MacUnit:
@@ -93,17 +90,15 @@ def test_block_sums(a: str, b: str, size: int, k: int, n: int) -> None:
     quick=[("nvidia-b200-nvf4", 16), ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
            ("e2m1-block32-into-chain-e5m10", 32), ("e2m1-exact-e8m23", 32), ("e2m1-fixed24q2", 1)]),
 )  # fmt: skip
-def test_every_kind_of_sum_with_and_without_bytes(
-    name: str, block: int, no_bytes: pytest.MonkeyPatch
-) -> None:
+def test_every_kind_of_sum_with_and_without_bytes(name: str, block: int) -> None:
     unit = get_unit(name)
+    plainly = On(unit, NO_BYTES)
     args = arguments(unit, 4, 128, 21, block)
     if block == 1:
         del args["a_scale"], args["b_scale"]
-    plain = unit.matmul(**args)
-    assert "bytes" not in unit.plan(**args).kernel
-    no_bytes.undo()
-    assert unit.plan(**args).kernel.startswith("bytes ") == ("avx512vnni" in HOST)
+    plain = plainly.matmul(**args)
+    assert not plainly.plan(**args).source.bytes
+    assert unit.plan(**args).source.bytes == ("avx512vnni" in HOST)
     assert np.array_equal(unit.matmul(**args), plain)
     some = {key: value[:2] for key, value in args.items() if key in ("a", "a_scale")}
     some |= {key: value[:, :3] for key, value in args.items() if key in ("b", "b_scale")}

@@ -18,9 +18,6 @@ from numba.core.dispatcher import Dispatcher
 
 import fpsim
 from fpsim.kernels import cache
-from fpsim.kernels.lanes import matmul_driver, tiles
-from fpsim.kernels.lanes.steps import STEPS
-from fpsim.kernels.lanes.tiles import PRODUCTS, Source
 
 KERNELS = Path(cache.__file__).parent
 
@@ -72,22 +69,6 @@ def test_variants_of_one_function_do_not_collide(tmp_path: Path) -> None:
     assert second == ["[101, 102, 103, 102] 40", "5"]
 
 
-def test_a_class_that_moved_is_a_miss(tmp_path: Path) -> None:
-    """Signatures in an index name classes by their module, which a newer version may not have."""
-    program = tmp_path / "point.py"
-    program.write_text(
-        "from typing import NamedTuple\n"
-        "from fpsim.kernels.cache import kernel\n"
-        "class Point(NamedTuple):\n    x: int\n"
-        "@kernel()\ndef x_of(point):\n    return point.x\n"
-        "Moved = Point\n"
-    )
-    use = "import sys; sys.path.insert(0, {!r}); import point; print(point.x_of(point.Moved(7)))"
-    assert run(use.format(str(tmp_path))) == ["7"]
-    program.write_text(program.read_text().replace("Point", "Place"))
-    assert run(use.format(str(tmp_path))) == ["7"]
-
-
 def test_an_edited_helper_is_never_stale(tmp_path: Path) -> None:
     """Change a function that kernels of another file inline: the new bits must appear.
 
@@ -98,13 +79,13 @@ def test_an_edited_helper_is_never_stale(tmp_path: Path) -> None:
         Path(fpsim.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
     program = (
-        "import fpsim; from fpsim.kernels import codec; f = fpsim.get_format('e2m1')\n"
+        "import fpsim; from fpsim.kernels.codec import codec; f = fpsim.get_format('e2m1')\n"
         "print(f.encode([0.25, 0.75, 5.0]).tolist(), fpsim.__file__)\n"
         "print(sum(codec.encode_array.stats.cache_hits.values()))"
     )
     assert run(program, path=tmp_path) == [f"[0, 2, 6] {package / '__init__.py'}", "0"]
     assert run(program, path=tmp_path)[1] == "1"
-    helper = package / "kernels" / "rounding.py"
+    helper = package / "kernels" / "codec" / "rounding.py"
     text = helper.read_text()
     line = "    half = (one << shift) >> one\n"
     assert line in text
@@ -144,13 +125,13 @@ def test_the_stamp_is_a_hash_of_all_kernel_sources(
 
 
 def test_the_hash_reads_every_source_file() -> None:
-    """Each file of the directory counts, and the hash is that of their bytes as they are now."""
+    """Kernels and lane steps count, as their bytes are now; nothing else does."""
     import hashlib
 
-    digest = hashlib.sha256()
-    paths = sorted(KERNELS.rglob("*.py"))
-    assert {"cache.py", "vector.py", "matmul_driver.py", "codec.py"} <= {x.name for x in paths}
-    for path in paths:
+    digest, package = hashlib.sha256(), Path(fpsim.__file__).parent
+    paths = [*KERNELS.rglob("*.py"), *(package / "compute/lanes/steps").rglob("*.py")]
+    assert {"vector.py", "tile_loop.py", "codec.py", "chain.py"} <= {path.name for path in paths}
+    for path in sorted(paths):
         digest.update(path.read_bytes())
     assert cache._sources_hash() == digest.hexdigest()
 
@@ -172,28 +153,6 @@ def test_the_processor_is_part_of_the_key(adder: Callable[[int], Any]) -> None:
     assert adder(2)._cache._index_key(signature, codegen) != key
 
 
-def test_every_gemm_variant_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step and tile shape make the variant: 32-byte and 64-byte code never mix."""
-    seen = set()
-    original = matmul_driver.kernel
-
-    def spy(variant: str = "", **options: Any) -> Any:
-        assert variant not in seen
-        seen.add(variant)
-        return original(variant, **options)
-
-    monkeypatch.setattr(matmul_driver, "kernel", spy)
-    sources = (PRODUCTS, Source(True, 16), Source(True, 32, 2, 2), Source(True, 16, bytes=True))
-    for width in (32, 64):
-        matmul_driver.gemm.cache_clear()
-        monkeypatch.setattr(tiles, "vector_bytes", lambda width=width: width)
-        for step in STEPS.values():
-            for source in sources:
-                matmul_driver.gemm(step, tiles.tile_of(step, source), source)
-    matmul_driver.gemm.cache_clear()
-    assert len(seen) == 2 * len(STEPS) * len(sources)
-
-
 def test_no_kernel_uses_numbas_own_cache() -> None:
     """``njit(cache=True)`` would bring back stale code for whatever it inlines."""
     for path in KERNELS.rglob("*.py"):
@@ -205,7 +164,7 @@ def test_no_kernel_uses_numbas_own_cache() -> None:
         "codec.codec",
         "scalar.limbs",
         "scalar.fixed_point",
-        "lanes.matmul_driver",
+        "llvm.matmul_driver",
         "scalar.chain_and_fixed",
     ):
         namespace = vars(__import__(f"fpsim.kernels.{module}", fromlist=["x"]))

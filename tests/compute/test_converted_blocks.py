@@ -48,24 +48,24 @@ F16, BF16, F32 = float_format("e5m10"), float_format("e8m7"), float_format("e8m2
 
 
 @pytest.mark.parametrize(
-    ("into", "convert", "rounding", "settings", "kernel"),
+    ("into", "convert", "rounding", "settings"),
     [
-        (Chain(F32), BF16, "rne", {}, "converted-rne-float"),
-        (Chain(F32), F16, "rto", {"a_scale": "ue4m3fn", "b_scale": "e4m3fn"}, "rto-float"),
-        (Chain(F16), float_format("e4m3fn"), "rup", {}, "converted-rup-"),
-        (Chain(F16, Rounding.SR, None, 8), BF16, "rna", {}, "rna-masked32-sr"),
-        (Aligned(2, 12, F16), float_format("e5m2"), "rdn", {}, "converted-rdn-"),
-        (Aligned(3, 12, F16, normalised=True), BF16, "rne", {}, "-normalised-scaled"),
-        (Aligned(2, 9, F16, addend=Addend.JOINED, width=20), BF16, "rne", {}, "rne-window64"),
-        (Tree(BF16, products=2), float_format("e4m3_flush"), "rup", {}, "rup-tree"),
-        (Fixed(20, -4, Overflow.SATURATE), BF16, "rtz", {}, "rtz-"),
-        (Exact(F16, Rounding.RDN), F16, "rne", {}, "rne-double"),
-        (Chain(F32), BF16, "rne", {"sign_split": SignSplit.BOTH}, "converted-rne-float"),
+        (Chain(F32), BF16, "rne", {}),
+        (Chain(F32), F16, "rto", {"a_scale": "ue4m3fn", "b_scale": "e4m3fn"}),
+        (Chain(F16), float_format("e4m3fn"), "rup", {}),
+        (Chain(F16, Rounding.SR, None, 8), BF16, "rna", {}),
+        (Aligned(2, 12, F16), float_format("e5m2"), "rdn", {}),
+        (Aligned(3, 12, F16, normalised=True), BF16, "rne", {}),
+        (Aligned(2, 9, F16, addend=Addend.JOINED, width=20), BF16, "rne", {}),
+        (Tree(BF16, products=2), float_format("e4m3_flush"), "rup", {}),
+        (Fixed(20, -4, Overflow.SATURATE), BF16, "rtz", {}),
+        (Exact(F16, Rounding.RDN), F16, "rne", {}),
+        (Chain(F32), BF16, "rne", {"sign_split": SignSplit.BOTH}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("nan_scale", NanScale)
 def test_converted_blocks(
-    into: Stage, convert: Any, rounding: str, settings: dict[str, Any], kernel: str, nan_scale: Any
+    into: Stage, convert: Any, rounding: str, settings: dict[str, Any], nan_scale: Any
 ) -> None:
     unit = unit_of(Block(4, into, convert, Rounding(rounding), nan_scale), **settings)
     a, b, c = operands(unit, 24, 2)
@@ -73,22 +73,9 @@ def test_converted_blocks(
     for centre in (0, -9, 12):
         scales = scaled(unit, 24, 4, centre) | random
         for addend in (None, c):
-            assert centre or kernel in unit.plan(a, b, c=addend, **scales).kernel
+            assert unit.plan(a, b, c=addend, **scales).kernel == "scalar"
             codes = unit.matmul(a, b, addend, **scales)
             assert np.array_equal(codes, oracle_matmul(unit, a, b, addend, **scales))
-
-
-def test_what_float32_cannot_hold_is_converted_in_float64() -> None:
-    """A sum of 2^-130, and scales of many bits."""
-    wide = {"a_scale": "e8m10", "b_scale": "e8m10"}
-    for settings, centre, lane in (({}, 0, "float"), ({}, -64, "lane64"), (wide, 0, "lane64")):
-        unit = unit_of(Block(4, Chain(F32), BF16), **settings)  # type: ignore[arg-type]
-        a, b, c = operands(unit, 8, 2)
-        scales = scaled(unit, 8, 4, centre)
-        assert lane in unit.plan(a, b, c=c, **scales).kernel
-        assert np.array_equal(
-            unit.matmul(a, b, c, **scales), oracle_matmul(unit, a, b, c, **scales)
-        )
 
 
 def test_a_conversion_meets_its_ends() -> None:
@@ -98,7 +85,6 @@ def test_a_conversion_meets_its_ends() -> None:
         a, b, c = operands(unit, 12, 1)
         for centre in (-8, -5, 5, 8):
             scales = scaled(unit, 12, 2, centre)
-            assert "converted" in unit.plan(a, b, c=c, **scales).kernel
             codes = unit.matmul(a, b, c, **scales)
             assert np.array_equal(codes, oracle_matmul(unit, a, b, c, **scales))
 

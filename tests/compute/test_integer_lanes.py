@@ -163,7 +163,7 @@ def test_products_beyond_a_register(width: int, lsb: int, overflow: str) -> None
     a[1, ::2] = unit.a.encode(-32768.0)
     ends = [0, 1, (1 << (width - 1)) - 1, 1 << (width - 1), (1 << width) - 1]
     c = np.array([ends] * 4, dtype=np.uint64)
-    assert unit.plan(a, b, c=c).kernel == f"integer64-rna-{overflow}"
+    assert unit.plan(a, b, c=c).kernel == ("integer64-rna-wrap" if overflow == "wrap" else "rows")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
@@ -180,8 +180,7 @@ def test_products_fill_wide_registers_more_than_once(width: int, rounding: Round
     c = np.repeat(c[None], len(a), 0)
     b = unit.b.encode(np.full((2, c.shape[1]), 2.0**15))
     scale = (127 + np.maximum(np.log2(np.abs(powers)) - 15, 0).astype(int)).reshape(-1, 1)
-    kernel = unit.plan(a, b, c=c, a_scale=scale).kernel
-    assert kernel == f"integer64-{rounding}-saturate{'-wide' * (width > 62)}"
+    assert unit.plan(a, b, c=c, a_scale=scale).kernel == "scalar"
     assert np.array_equal(unit.matmul(a, b, c, scale), oracle_matmul(unit, a, b, c, scale))
 
 
@@ -227,7 +226,7 @@ def test_arrays_of_random_integers(
         expected = unit.dot(a[:, None], b.T[None], random=random)
         for batch in (1 << 20, 1):
             monkeypatch.setattr("fpsim.compute.lanes.random.BATCH", batch)
-            assert unit.plan(a, b, random=random).kernel != "rows"
+            assert unit.plan(a, b, random=random).kernel != "scalar"
             assert np.array_equal(unit.matmul(a, b, random=random), expected)
 
 
@@ -236,7 +235,7 @@ def test_exact_sums_round_stochastically() -> None:
     a, b, c = operands(unit, 11, 30)
     for scales in ({}, {"a_scale": np.full((4, 2), 130), "block": 6}):
         for random in (RandomBits(5), np.random.default_rng(1).integers(0, 64, (4, 5, 1))):
-            assert "slices" in unit.plan(a, b, random=random, **scales).kernel
+            assert unit.plan(a, b, random=random, **scales).slices
             codes = unit.matmul(a, b, c, random=random, **scales)
             assert np.array_equal(codes, oracle_matmul(unit, a, b, c, random=random, **scales))
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fpsim.kernels.llvm.vector import Lane
 from support.helpers import float_format, oracle_matmul, unit_of
 from support.lane_cases import AVX512, operands, runs_as
+from support.machines import MACHINES, On
 
 from fpsim import get_unit, oracle
 from fpsim.formats.rounding import Rounding
@@ -83,7 +85,7 @@ def test_zeros_keep_their_sign(rounding: str, more: dict[str, Any]) -> None:
     b = unit.b.encode(np.array([[1.0, 0.0, 4.0]] * 4))
     for start in (0.0, -0.0, 0.5, -64.0, 2.0**-40):
         c = fmt.encode(np.full((len(rows), 3), start))
-        assert unit.plan(a, b, c=c).kernel != "rows"
+        assert unit.plan(a, b, c=c).kernel != "scalar"
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
@@ -96,7 +98,7 @@ def test_infinite_addends_pass_registers_and_late_additions() -> None:
         a = unit.a.encode([[57344.0, 57344.0], [1.0, 1.0]])  # the first overflows
         b = unit.b.encode([[57344.0, 1.0], [57344.0, 1.0]])
         c = np.array([[0xFC00, 0x7C00], [0xFC00, 0x7C00]], np.uint16)
-        assert unit.plan(a, b, c=c).kernel != "rows"
+        assert unit.plan(a, b, c=c).kernel != "scalar"
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
@@ -107,7 +109,7 @@ def test_windows_of_many_products_are_loops() -> None:
         Aligned(75, 13, float_format("e8m23"), Rounding.RNE, Rounding.RNA, normalised=True),
         Aligned(66, 24, float_format("e8m23"), addend="joined", lanes=2),  # type: ignore[arg-type]
     ):
-        assert runs_as(unit_of(stage, "e4m3fn"), 160) != "rows"
+        assert runs_as(unit_of(stage, "e4m3fn"), 160) != "scalar"
 
 
 def test_windows_of_zeros_are_zero() -> None:
@@ -136,9 +138,11 @@ def test_joined_windows_are_integers(operand: str) -> None:
     assert runs_as(unit, 35) == CDNA3[operand]
 
 
-def test_joined_windows_without_the_conversions(processor: Any) -> None:
-    processor("f16c")
-    assert runs_as(get_unit("amd-cdna3-e4m3"), 35).startswith("joined64")
+def test_joined_windows_without_the_conversions() -> None:
+    on = On(get_unit("amd-cdna3-e4m3"), MACHINES["f16c"])
+    a, b, c = operands(on.unit, 35)
+    assert on.plan(a, b, c=c).lane is Lane.F64
+    assert np.array_equal(on.matmul(a, b, c), oracle_matmul(on.unit, a, b, c))
 
 
 @AVX512

@@ -7,15 +7,19 @@ bound made smaller for the test), and by the oracle.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.helpers import float_format, oracle_matmul, unit_of
+from support.machines import On, cut_windows
 
 from fpsim import MacUnit, get_format
 from fpsim.formats.rounding import Rounding
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.stages import (
     Addend,
     Aligned,
@@ -49,39 +53,28 @@ def straining(unit: MacUnit, k: int, seed: int = 5) -> tuple[Codes, Codes]:
     return a, b
 
 
-def believe_float32_has(bits: int, patch: pytest.MonkeyPatch) -> None:
-    """Change how many bits the engine takes a float32 lane to hold."""
-    for module in ("choose", "chains", "exact_and_fixed", "windows"):
-        patch.setattr(f"fpsim.compute.plan.{module}.F32_BITS", bits)
+#: Lanes of float32 that hold hardly anything.
+NARROW = replace(Machine.host(), float32_bits=1)
 
 
-@pytest.fixture
-def no_whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every window be cut, also one that loses nothing, and its integers be floats."""
-    monkeypatch.setattr("fpsim.compute.plan.choose.plan_whole", lambda *_: None)
-    monkeypatch.setattr("fpsim.compute.plan.windows.CONVERSIONS", ())
-
-
-def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: Any) -> str:
-    """Return the lane of the chosen kernel after comparing three ways to compute the product."""
+def lane(unit: MacUnit, k: int, allowed: Any = lambda _: True, **operands: Any) -> str:
+    """Return the lane of the chosen step after comparing three ways to compute the product."""
     a, b = straining(unit, k)
-    plan = unit.plan(a, b, **operands)
-    codes = unit.matmul(a, b, **operands)
+    on, wide = On(unit, Machine.host(), allowed), On(unit, NARROW, allowed)
+    plan = on.plan(a, b, **operands)
+    codes = on.matmul(a, b, **operands)
     assert np.array_equal(codes, oracle_matmul(unit, a, b, **operands)), plan
-    with monkeypatch.context() as patch:
-        believe_float32_has(1, patch)
-        wider = unit.plan(a, b, **operands)
-        assert wider.step is None or str(wider.step.real) == "double"
-        assert np.array_equal(unit.matmul(a, b, **operands), codes), wider
-    return plan.kernel if plan.step is None else str(plan.step.real)
+    wider = wide.plan(a, b, **operands)
+    assert wider.lane in (None, Lane.F64)
+    assert np.array_equal(wide.matmul(a, b, **operands), codes), wider
+    return str(plan.lane or plan.back_end)
 
 
 # -- windows -------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_whole_windows")
 @pytest.mark.parametrize(
-    ("products", "bits", "lane"),
+    ("products", "bits", "expected"),
     [
         (8, 18, "float"),  # 18 + 2 + 4 = 24
         (8, 19, "double"),
@@ -89,66 +82,57 @@ def kernel(unit: MacUnit, k: int, monkeypatch: pytest.MonkeyPatch, **operands: A
         (8, 47, "double"),  # 53
     ],
 )
-def test_a_window_is_exact_in_lanes_that_hold_it(
-    products: int, bits: int, lane: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_window_is_exact_in_lanes_that_hold_it(products: int, bits: int, expected: str) -> None:
     unit = unit_of(Aligned(products, bits, float_format("e8m10")))
-    assert kernel(unit, 19, monkeypatch) == lane
-    assert "bits are exact integers" in unit.plan(*straining(unit, 19)).why
+    assert lane(unit, 19, cut_windows) == expected
+    plan = On(unit, Machine.host(), cut_windows).plan(*straining(unit, 19))
+    assert "bits are exact integers" in plan.why
 
 
-@pytest.mark.usefixtures("no_whole_windows")
 @pytest.mark.parametrize(
     ("products", "bits", "kernel"),
     [
         (8, 47, "aligned64-8-rtz-rtz"),
-        (8, 48, "window64-8-1-rtz-rtz-early-finite"),
-        (8, 56, "window64-8-1-rtz-rtz-early-finite"),  # 56 + 2 + 4 = 62
-        (15, 56, "rows"),
+        (8, 48, "window64-8-rtz-rtz-finite"),
+        (8, 56, "window64-8-rtz-rtz-finite"),  # 56 + 2 + 4 = 62
+        (15, 56, "scalar"),
     ],
 )
 def test_a_window_is_exact_in_integers_that_hold_it(products: int, bits: int, kernel: str) -> None:
     unit = unit_of(Aligned(products, bits, float_format("e8m22")), "e4m3fn")
     a, b = straining(unit, 19)
-    assert unit.plan(a, b).kernel == kernel
-    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+    on = On(unit, Machine.host(), cut_windows)
+    assert on.plan(a, b).kernel == kernel
+    assert np.array_equal(on.matmul(a, b), oracle_matmul(unit, a, b))
 
 
-@pytest.mark.usefixtures("no_whole_windows")
-def test_a_register_wider_than_the_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_register_wider_than_the_window_counts() -> None:
     narrow = Aligned(8, 10, float_format("e8m10"), width=24)
     wide = Aligned(8, 10, float_format("e8m10"), width=25)
-    assert kernel(unit_of(narrow), 9, monkeypatch) == "float"
-    assert kernel(unit_of(wide), 9, monkeypatch) == "double"
+    assert lane(unit_of(narrow), 9, cut_windows) == "float"
+    assert lane(unit_of(wide), 9, cut_windows) == "double"
 
 
-@pytest.mark.usefixtures("no_whole_windows")
 @pytest.mark.parametrize(
-    ("shift", "lane"), [(-78, "float"), (-79, "double"), (74, "float"), (75, "double")]
+    ("shift", "expected"), [(-78, "float"), (-79, "double"), (74, "float"), (75, "double")]
 )
-def test_a_window_stays_within_the_exponents_of_float32(
-    shift: int, lane: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_window_stays_within_the_exponents_of_float32(shift: int, expected: str) -> None:
     """Products are multiples of 2^-2 below 2^6; with F = 10 units and sums stay in 2^+-90."""
     unit = unit_of(Aligned(4, 10, float_format("e8m10"), align=Rounding.RNE))
     scale = np.full((4, 1), 127 + shift, dtype=np.uint8)
-    assert kernel(unit, 9, monkeypatch, a_scale=scale) == lane
+    assert lane(unit, 9, cut_windows, a_scale=scale) == expected
 
 
-@pytest.mark.usefixtures("no_whole_windows")
-def test_scales_with_a_significand_take_a_bit_of_the_window(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_scales_with_a_significand_take_a_bit_of_the_window() -> None:
     """A term is then below 8 * 2^e."""
     scale = np.full((4, 1), 0x3F, dtype=np.uint8)  # 1.875
-    for bits, lane in ((17, "float"), (18, "double")):
+    for bits, expected in ((17, "float"), (18, "double")):
         stage = Aligned(8, bits, float_format("e8m10"))
         unit = unit_of(stage, a_scale="ue4m3fn", b_scale="ue4m3fn")
-        assert kernel(unit, 16, monkeypatch, a_scale=scale) == lane
+        assert lane(unit, 16, cut_windows, a_scale=scale) == expected
 
 
-@pytest.mark.usefixtures("no_whole_windows")
-def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_on_the_window_is_not_idle() -> None:
     """Lanes three bits too narrow lose the one unit that cancellation should leave."""
     unit = unit_of(Aligned(8, 21, float_format("e8m22")), "e4m3fn")
     values = np.array([[448, 448, 448, 2.0**-5, -448, -448, -448, 0]])
@@ -157,10 +141,9 @@ def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) ->
     exact = oracle_matmul(unit, a, b)
     assert unit.result.decode(exact).item() == 2.0**-5
     assert np.array_equal(unit.matmul(a, b), exact)
-    believe_float32_has(27, monkeypatch)
-    forced = unit.plan(a, b)
-    assert forced.step is not None and str(forced.step.real) == "float"
-    assert not np.array_equal(unit.matmul(a, b), exact)
+    wrong = On(unit, replace(Machine.host(), float32_bits=27), cut_windows)
+    assert wrong.plan(a, b).lane is Lane.F32
+    assert not np.array_equal(wrong.matmul(a, b), exact)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +155,10 @@ def test_the_bound_on_the_window_is_not_idle(monkeypatch: pytest.MonkeyPatch) ->
     ],
     ids=["joined", "late into a container", "limited products"],
 )
-def test_what_floats_cannot_do_runs_in_integers(
-    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_floats_cannot_do_runs_in_integers(changes: dict[str, Any]) -> None:
     settings = {"products": 4, "fraction_bits": 10, "format": float_format("e8m10")} | changes
     unit = unit_of(Aligned(**settings))
-    assert kernel(unit, 9, monkeypatch) == "double"
+    assert lane(unit, 9) == "double"
     assert unit.plan(*straining(unit, 9)).kernel.startswith("window64")
 
 
@@ -220,20 +201,16 @@ def test_the_bound_on_whole_windows_is_not_idle(last: int, whole: bool) -> None:
 # -- blocks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "lane"), [(64, "float"), (65, "double")])
-def test_block_sums_are_exact_in_lanes_that_hold_them(
-    size: int, lane: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("size", "expected"), [(64, "float"), (65, "double")])
+def test_block_sums_are_exact_in_lanes_that_hold_them(size: int, expected: str) -> None:
     """E3M2 products are multiples of 2^-8 below 2^10: 64 of them fit 24 bits, 65 may not."""
     unit = unit_of(Block(size, Chain(float_format("e8m10"))), "e3m2")
-    assert kernel(unit, 2 * size, monkeypatch) == lane
+    assert lane(unit, 2 * size) == expected
     assert unit.plan(*straining(unit, 2 * size)).kernel.startswith(f"block{size} ")
 
 
-@pytest.mark.parametrize(("scale", "lane"), [("e8m6", "float"), ("e8m7", "double")])
-def test_scales_add_their_bits_to_a_block(
-    scale: str, lane: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("scale", "expected"), [("e8m6", "float"), ("e8m7", "double")])
+def test_scales_add_their_bits_to_a_block(scale: str, expected: str) -> None:
     """A block of 32 E2M1 products has 13 bits, its scales 7 or 8 and 4 more: 24 or 25."""
     stage = Block(32, Aligned(4, 8, float_format("e8m10")))
     unit = unit_of(stage, a_scale=scale, b_scale="ue4m3fn")
@@ -241,33 +218,20 @@ def test_scales_add_their_bits_to_a_block(
         "a_scale": unit.spec.a_scale.encode(np.full((4, 2), 1.75)),
         "b_scale": unit.spec.b_scale.encode(np.full((2, 5), 1.25)),
     }
-    assert kernel(unit, 64, monkeypatch, **scales) == lane
-
-
-def test_a_converted_block_is_a_separate_multiplier_or_converts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    f16 = float_format("e5m10")
-    same = unit_of(Block(4, Chain(f16), convert=f16))
-    other = unit_of(Block(4, Chain(f16), convert=float_format("e8m7")))
-    for unit, name in ((same, "separate"), (other, "converted")):
-        assert kernel(unit, 9, monkeypatch) == "float"
-        assert f"{name}-" in unit.plan(*straining(unit, 9)).kernel
+    assert lane(unit, 64, **scales) == expected
 
 
 # -- trees and chunks ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("operand", "lane"),
+    ("operand", "expected"),
     [("e5m10", "float"), ("e5m11", "float"), ("e5m12", "double"), ("e8m7", "double")],
 )
-def test_a_float32_tree_needs_products_that_float32_holds(
-    operand: str, lane: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_float32_tree_needs_products_that_float32_holds(operand: str, expected: str) -> None:
     """Two significands of 12 bits fit 24; bfloat16 products overflow float32."""
     unit = unit_of(Tree(float_format("e8m23"), products=4), operand)
-    assert kernel(unit, 10, monkeypatch) == lane
+    assert lane(unit, 10) == expected
 
 
 @pytest.mark.parametrize(
@@ -280,8 +244,8 @@ def test_a_float32_tree_needs_products_that_float32_holds(
         (Tree(float_format("e5m10"), lanes=4), "tree-11-lanes4"),
         (Tree(float_format("e5m10"), lanes=4, products=8), "tree-8-lanes4"),
         (Tree(float_format("e5m10"), lanes=4, addend=Joins.LEAF), "tree-11-lanes4-leaf"),
-        (Chunked(Chain(float_format("e4m3")), Chain(float_format("e8m23")), size=4), "chunks"),
-        (Chunked(Exact(float_format("e4m3")), Tree(float_format("e8m7")), parts=3), "chunks"),
+        (Chunked(Chain(float_format("e4m3")), Chain(float_format("e8m23")), size=4), "chunk4"),
+        (Chunked(Exact(float_format("e4m3")), Tree(float_format("e8m7")), parts=3), "chunk4"),
     ],
     ids=lambda value: getattr(value, "short_name", value),
 )
@@ -295,9 +259,9 @@ def test_every_path_of_composites(stage: Stage, name: str) -> None:
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.parametrize(("k", "kernel"), [(64, "tree-64"), (65, "subtrees"), (197, "subtrees")])
+@pytest.mark.parametrize(("k", "kernel"), [(64, "tree-64"), (65, "scalar")])
 @pytest.mark.parametrize("product", ["fused", "rounded"])
-def test_large_trees_are_trees_of_subtrees(k: int, kernel: str, product: str) -> None:
+def test_trees_are_unrolled_up_to_64_leaves(k: int, kernel: str, product: str) -> None:
     unit = unit_of(Tree(float_format("e5m10"), product=ProductRounding(product)))
     a, b = straining(unit, k)
     c = get_format("e5m10").encode(np.linspace(-3, 3, 20).reshape(4, 5))
@@ -310,7 +274,6 @@ def test_a_subtree_of_zeros_keeps_their_sign() -> None:
     unit = unit_of(Tree(float_format("e5m10")))
     a, b = np.full((1, 130), 8), np.full((130, 1), 3)  # -0 * 1.5
     c = np.full((1, 1), 0x8000)
-    assert unit.plan(a, b, c=c).kernel == "subtrees"
     assert unit.matmul(a, b, c).item() == 0x8000
 
 
@@ -318,16 +281,16 @@ def test_a_subtree_of_zeros_keeps_their_sign() -> None:
     ("operand", "rounding", "scale", "reach", "block", "kernel"),
     [
         ("e4m3fn", "rne", "e8m0", 1, 0, "double"),  # 16 products of 36 bits, scaled: 44
-        ("e4m3fn", "rne", "e8m0", 5, 0, "block slices"),
-        ("e4m3fn", "rup", "e8m0", 20, 0, "block slices"),
-        ("e4m3fn", "rto", "e8m0", 90, 0, "block slices"),  # eight
-        ("e4m3fn", "rne", "e8m0", 125, 0, "block limbs"),  # too many to be worth it
-        ("e5m2", "rne", "e8m0", 90, 0, "slices"),  # of 64 bits
-        ("e4m3fn", "rne", "e8m7", 90, 0, "slices"),  # 40 and twice 8 for the scales: 56
-        ("e4m3fn", "rdn", "e8m0", 90, 0, "block slices"),  # zeros are done again
-        ("e4m3fn", "rne", "e8m0", 5, 16, "block slices"),
-        ("e4m3fn", "rdn", "e8m0", 90, 16, "block slices"),
-        ("e4m3fn", "rne", "e8m0", 125, 16, "block limbs"),
+        ("e4m3fn", "rne", "e8m0", 5, 0, "block16 slice64"),
+        ("e4m3fn", "rup", "e8m0", 20, 0, "block16 slice64"),
+        ("e4m3fn", "rto", "e8m0", 90, 0, "block16 slice64"),  # eight
+        ("e4m3fn", "rne", "e8m0", 125, 0, "slice64"),  # too many to be worth it
+        ("e5m2", "rne", "e8m0", 90, 0, "slice64"),  # of 64 bits
+        ("e4m3fn", "rne", "e8m7", 90, 0, "slice64-wide"),  # 40 and twice 8 for the scales: 56
+        ("e4m3fn", "rdn", "e8m0", 90, 0, "block16 slice64"),  # zeros are done again
+        ("e4m3fn", "rne", "e8m0", 5, 16, "block16 slice64"),
+        ("e4m3fn", "rdn", "e8m0", 90, 16, "block16 slice64"),
+        ("e4m3fn", "rne", "e8m0", 125, 16, "slice64"),
     ],
 )
 def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
@@ -341,7 +304,7 @@ def test_scaled_blocks_are_summed_in_lanes_that_hold_them(
         "a_scale": unit.spec.a_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 3)))),
         "b_scale": unit.spec.b_scale.encode(np.exp2(rng.integers(-reach, reach + 1, (3, 5)))),
     }
-    assert unit.plan(a, b, **scales).kernel == kernel
+    assert unit.plan(a, b, **scales).kernel.removeprefix("bytes ") == kernel
     c = unit.result.encode(np.exp2(rng.integers(-reach, reach + 1, (4, 5))))
     for start in (None, c):
         expected = oracle_matmul(unit, a, b, start, **scales)

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products of nested units in lanes, with arrays of random integers and with seeds."""
+"""Matrix products of nested units, with arrays of random integers and with seeds: scalar code."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from support.helpers import oracle_matmul, sweep, unit_of
+from support.helpers import oracle_matmul, unit_of
 from support.nested_cases import E4M3, E5M10, F32, STAGES, Codes, sr
 
 from fpsim import FloatFormat, MacSpec, MacUnit, Overflow, RandomBits
-from fpsim.compute.matmul import SERIAL_CHUNKS
-from fpsim.compute.plan.choose import with_chunks_of_blocks
 from fpsim.formats.floating import Subnormals
-from fpsim.units.stages import Block, Chain, Chunked, Fixed, Stage, Tree
+from fpsim.units.stages import Block, Chain, Chunked, Fixed, Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +52,7 @@ def test_matrix_products_equal_the_oracle(name: str, k: int) -> None:
     expected = oracle_matmul(unit, **args, **random)
     assert np.array_equal(unit.matmul(**args, **random), expected)
     assert np.array_equal(unit.matmul(**args, **seed), expected)
-    assert unit.plan(**args, **seed).kernel == "chunks"
+    assert unit.plan(**args, **seed).back_end == "scalar"
     dots = args | {"a": args["a"][:, None], "b": args["b"].T[None],
                    "a_scale": args["a_scale"][:, None], "b_scale": args["b_scale"].T[None]}  # fmt: skip
     assert np.array_equal(unit.dot(**dots, **random), expected)
@@ -83,7 +80,6 @@ def test_more_results_than_are_kept_at_a_time(outer: Stage) -> None:
     random = {}
     if unit.spec.random_bits:
         random = {"random": RandomBits(3).integers(27, 42, unit.spec.random_bits).reshape(3, 9, 42)}
-    assert SERIAL_CHUNKS < 42
     expected = oracle_matmul(unit, **args, **random)
     assert np.array_equal(unit.matmul(**args, **random), expected)
     if random:
@@ -102,7 +98,6 @@ def test_block_sums_by_sign_in_chunks(split: str, size: int) -> None:
     expected = oracle_matmul(unit, **args, random=integers)
     assert np.array_equal(unit.matmul(**args, random=integers), expected)
     assert np.array_equal(unit.matmul(**args, random=bits), expected)
-    assert unit.plan(**args, random=bits).kernel == "chunks"
 
 
 @pytest.mark.parametrize("code", [0x7C, 0x7D], ids=["infinite", "nan"])
@@ -141,56 +136,3 @@ def test_chunks_in_mid_word_without_terms_of_zero() -> None:
         integers = bits.integers(27, unit.spec.roundings(18), 6).reshape(3, 9, -1)
         expected = oracle_matmul(unit, **given, random=integers)
         assert np.array_equal(unit.matmul(**given, random=bits), expected)
-
-
-@pytest.mark.parametrize(
-    ("products", "radix", "settings"),
-    sweep(
-        [
-            (size, radix, {"addend": addend, "product": product})
-            for size, radix in ((None, 2), (70, 3))
-            for addend in ("root", "leaf", "fused")
-            for product in ("fused", "rounded")
-        ],
-        quick=[(70, 3, {"addend": "leaf", "product": "rounded"})],
-    ),
-)
-def test_more_chunks_than_a_tree_unrolls(
-    products: int | None, radix: int, settings: dict[str, Any]
-) -> None:
-    """130 results: two steps of 70 leaves, the last one filled with zeros, or one of all."""
-    tree = Tree(E4M3, products=products, radix=radix, **settings)
-    unit = unit_of(Chunked(Chain(E5M10), tree, 2))
-    rng = np.random.default_rng(1)
-    a, b = rng.integers(0, 16, (3, 259)), rng.integers(0, 16, (259, 4))
-    c = E4M3.encode(rng.normal(size=(3, 4)) * 8)
-    for addend in (None, c):
-        expected = unit.dot(a[:, None], b.T[None], addend)
-        assert np.array_equal(unit.matmul(a, b, addend), expected)
-    assert np.array_equal(expected[:1, :1], oracle_matmul(unit, a[:1], b[:, :1], c[:1, :1]))
-    assert "promoted: subtrees (of " in unit.plan(a, b).why
-
-
-def test_a_plan_says_how_every_part_runs() -> None:
-    unit = unit_of(
-        Chunked(Chunked(sr(E4M3, 8), Tree(E5M10), 4), Chunked(Chain(F32), sr(F32, 8), 2), 8)
-    )
-    a = np.ones((2, 32), np.uint8)
-    why = unit.plan(a, a.T, random=RandomBits(1)).why
-    assert why.startswith("chunks of 8: chunks (chunks of 4: ")
-    assert "promoted: chunks (chunks of 2: float (" in why
-    assert why.count("-sr") >= 2
-
-
-def test_chunks_of_block_sums_are_chunks_of_blocks() -> None:
-    """Five blocks of four in parts of ceil(5 / 2) sums; two sums per block where a is split."""
-    chunks = Chunked(Chain(E5M10), Chain(F32), parts=2)
-    spec = unit_of(Block(4, chunks)).spec
-    flat = with_chunks_of_blocks(spec, 20)
-    assert flat is not None
-    assert flat.accumulate == Chunked(Block(4, Chain(E5M10)), Chain(F32), 12)
-    split = replace(spec, sign_split="a", name="")
-    flat = with_chunks_of_blocks(split, 16)  # eight sums, four per part
-    assert flat is not None
-    assert flat.accumulate == Chunked(Block(4, Chain(E5M10)), Chain(F32), 8)
-    assert with_chunks_of_blocks(split, 20) is None  # ten sums, five per part

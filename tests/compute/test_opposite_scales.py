@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from support.helpers import HOST, chain, exact, fixed, oracle_matmul
-from support.kernel_cases import PROCESSORS
+from support.machines import MACHINES, On
 
 from fpsim import MacUnit
-from fpsim.compute.plan.bounds import Span, format_span
-from fpsim.compute.plan.choose import half_shift
+from fpsim.compute.bounds import Span, format_span, half_shift
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,23 +69,21 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("features", PROCESSORS)
+@pytest.mark.parametrize("features", MACHINES)
 @pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
-def test_opposite_scales_cancel(
-    unit: MacUnit, features: str, processor: Callable[..., None]
-) -> None:
+def test_opposite_scales_cancel(unit: MacUnit, features: str) -> None:
     """2^n on one side and 2^-n on the other is nothing at all, to the ends of E8M0.
 
     6 * 2^127 is infinite in float32 although its product with 2^-127 is harmless.
     """
-    processor(*PROCESSORS[features])
+    on = On(unit, MACHINES[features])
     a, b = np.array([[7, 1, 12], [5, 3, 9]]), np.array([[7, 2], [1, 15], [3, 4]])
-    plain = unit.matmul(a, b)
+    plain = on.matmul(a, b)
     assert np.array_equal(plain, oracle_matmul(unit, a, b))
     for n in (1, 60, 100, 120, 124, 125, 126, 127):
         for up, down in ((127 + n, 127 - n), (127 - n, 127 + n)):
             scales = np.full((2, 1), up), np.full((1, 2), down)
-            kernel = unit.plan(a, b, a_scale=scales[0], b_scale=scales[1]).kernel
-            assert np.array_equal(unit.matmul(a, b, None, *scales), plain), f"2^{n}, {kernel}"
+            kernel = on.plan(a, b, a_scale=scales[0], b_scale=scales[1]).kernel
+            assert np.array_equal(on.matmul(a, b, None, *scales), plain), f"2^{n}, {kernel}"
             dots = unit.dot(a[:, None], b.T[None], None, scales[0][:, None], scales[1].T[None])
             assert np.array_equal(dots, plain), f"2^{n}, dot"

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fpsim.kernels.llvm.machine import Machine
 from support.helpers import DETERMINISTIC, HOST, float_format, oracle_matmul, sweep, unit_of
 from support.lane_cases import operands, runs_as
+from support.machines import MACHINES, On
 
 from fpsim import get_unit, oracle
 from fpsim.formats.rounding import Rounding
@@ -39,7 +41,7 @@ def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None
     a, b, c = operands(unit, 14, 12)
     c[0, 0] = unit.result.encode(-0.0)  # whose sign two parts of a product would lose
     kernel = unit.plan(a, b, c=c).kernel
-    assert any(name in kernel for name in ("-exact-", "-sliced1-", "-split-special"))
+    assert any(name in kernel for name in ("-exact-", "-split-special"))
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
@@ -51,39 +53,38 @@ def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None
         ({"products": 16, "radix": 4}, "e5m10", "wide-float{}-split"),
         ({"products": 16, "radix": 4}, "e4m3fn", "root-wide-float{}"),
         ({"products": 9, "radix": 3, "addend": Joins.LEAF}, "e4m3fn", "leaf-wide-float{}"),
-        ({"products": 20, "radix": 20, "addend": Joins.FUSED}, "e5m10", "wide-float{}-split"),
     ],
 )
 def test_nodes_add_in_float64(
-    settings: dict[str, Any], operand: str, kernel: str, directed: bool, processor: Any
+    settings: dict[str, Any], operand: str, kernel: str, directed: bool
 ) -> None:
     if directed and "avx512f" not in HOST:
         pytest.skip("needs AVX-512F")
-    processor(*HOST - ({"avx512f"} if not directed else set()))
     unit = unit_of(Tree(float_format("e8m23"), **settings), operand)
+    on = On(unit, Machine.host() if directed else MACHINES["f16c"])
     a, b, c = operands(unit, 35, 11)
     c[c == unit.result.encode(-0.0)] = 0
     a[1] |= unit.a.sign_bit  # type: ignore[union-attr]
     for addend in (None, c):
-        assert kernel.format("-directed" * directed) in unit.plan(a, b, c=addend).kernel
-        assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
+        assert kernel.format("-directed" * directed) in on.plan(a, b, c=addend).kernel
+        assert np.array_equal(on.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
 
 
 @pytest.mark.parametrize("rounding", sweep(["rne", "rup", "rdn", "rtz", "rto"], ["rne", "rup"]))
 @pytest.mark.parametrize("directed", [True, False])
-def test_a_bit_below_float64_breaks_a_tie(rounding: str, directed: bool, processor: Any) -> None:
+def test_a_bit_below_float64_breaks_a_tie(rounding: str, directed: bool) -> None:
     """2^36 + 2^12 is halfway between two float32 numbers; 2^-18 more or less decides."""
     if directed and "avx512f" not in HOST:
         pytest.skip("needs AVX-512F")
-    processor(*HOST - ({"avx512f"} if not directed else set()))
     tree = Tree(float_format("e8m23"), Rounding(rounding), products=4, radix=4)
     unit = unit_of(tree, "e4m3fn")
     low = 2.0**-9
     a = unit.a.encode([[64.0, low, 0, 0], [64.0, -low, 0, 0], [0, low, 0, 0], [64.0, 0, 0, 0]])
     b = unit.b.encode(np.repeat([[64.0], [low], [0.0], [0.0]], 4, 1))
     c = unit.result.encode(np.array([[1.0, 1 + 2.0**-23, -1.0, -1 - 2.0**-23]] * 4) * 2.0**36)
-    assert "wide" in unit.plan(a, b, c=c).kernel
-    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    on = On(unit, Machine.host() if directed else MACHINES["f16c"])
+    assert "wide" in on.plan(a, b, c=c).kernel
+    assert np.array_equal(on.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
 def test_a_bit_below_the_parts_of_products_breaks_a_tie() -> None:
@@ -120,39 +121,11 @@ def test_addends_that_are_special_stay_in_lanes(addend: Joins) -> None:
         ("e5m10_flush", "e5m10", {"radix": 64, "product": ProductRounding.ROUNDED}),
     ],
 )
-def test_nodes_of_many_children_are_cut_into_slices(
+def test_nodes_of_many_children_are_scalar_code(
     result: str, operand: str, settings: dict[str, Any], rounding: Rounding
 ) -> None:
     unit = unit_of(Tree(float_format(result), rounding, **settings), operand)
-    a, b, c = operands(unit, 50, 14)
-    a[0, 3:30:3] = a[0, 2:29:3] ^ unit.a.sign_bit  # type: ignore[union-attr]
-    c[0, :2] = unit.result.encode([-0.0, unit.result.max_value])  # type: ignore[union-attr]
-    for addend in (None, c):
-        kernel = unit.plan(a, b, c=addend).kernel
-        in_two = addend is None and rounding is Rounding.RNE and result == "e8m23"
-        assert ("-split" if in_two else "-sliced") in kernel
-        assert np.array_equal(unit.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
-    a[1, 4] = unit.a.encode(np.inf, "rne", "inf")
-    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
-
-
-def test_slices_leave_what_is_left_when_large_products_cancel() -> None:
-    """2^-48 beside 2^n and -2^n: a float64 that had to hold both would lose it."""
-    unit = unit_of(Tree(float_format("e8m23"), Rounding.RTZ, products=32, radix=32), "e5m10")
-    powers = np.arange(-24, 16)
-    a = np.zeros((powers.size, 32))
-    a[:, 3], a[:, 20], a[:, 7] = np.exp2(powers), -np.exp2(powers), 2.0**-24
-    b = np.zeros((32, 2))
-    b[[3, 20]], b[7] = [2.0**-3, 2.0**15], 2.0**-24
-    codes = unit.matmul(unit.a.encode(a), unit.b.encode(b))
-    assert "-sliced" in unit.plan(unit.a.encode(a), unit.b.encode(b)).kernel
-    assert (unit.result.decode(codes) == 2.0**-48).all()
-
-
-def test_trees_of_many_slices_pass_their_cuts_on() -> None:
-    """Subtrees have cuts of their own, and so has the tree of their results."""
-    unit = unit_of(Tree(float_format("e8m23"), Rounding.RTZ, radix=32), "e8m7")
-    assert runs_as(unit, 70, 9) == "subtrees"
+    assert runs_as(unit, 50, 14) == "scalar"
 
 
 def test_parts_of_products_cancel() -> None:
@@ -179,7 +152,6 @@ def test_parts_of_products_cancel() -> None:
         ("e4m3fn", 16, {"radix": 4, "addend": Joins.FUSED}, "fused"),
         ("e4m3", 12, {"radix": 3, "addend": Joins.LEAF}, "leaf"),
         ("e5m10", 16, {"radix": 4, "product": ProductRounding.ROUNDED}, "separate"),
-        ("e5m10_flush", 16, {"radix": 8}, "free8"),
     ],
 )
 def test_trees_add_up_what_no_node_rounds(
@@ -217,7 +189,7 @@ def test_addends_near_the_end_are_not_cut() -> None:
     unit = get_unit("amd-cdna1b")
     a = unit.a.encode([[4096.0, 2.0**-24, 3.0, 0.0] * 2] * 2)
     b = unit.b.encode([[4096.0], [2.0**-20], [-5.0], [1.0]] * 2)
-    for power, kernel in ((125, "split"), (126, "sliced1"), (127, "sliced1")):
+    for power, kernel in ((125, "split"), (126, "exact"), (127, "exact")):
         c = unit.result.encode([[2.0**power], [-(2.0**power) * (2 - 2.0**-23)]])
         assert kernel in unit.plan(a, b, c=c).kernel
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
@@ -233,7 +205,6 @@ def test_nodes_toward_negative_infinity_keep_the_sign_of_zero() -> None:
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.usefixtures("narrow_vectors")
 @pytest.mark.parametrize(
     ("name", "kernel"),
     [
@@ -242,13 +213,13 @@ def test_nodes_toward_negative_infinity_keep_the_sign_of_zero() -> None:
         ("e2m1-chain-e8m7", "magic32-rne"),
     ],
 )
-def test_sums_on_narrow_registers(name: str, kernel: str, processor: Any) -> None:
-    processor("f16c")
+def test_sums_on_narrow_registers(name: str, kernel: str) -> None:
     unit = get_unit(name)
+    on = On(unit, MACHINES["f16c"])
     a, b, c = operands(unit, 19, 11)
     c[c == unit.result.encode(-0.0)] = 0
-    assert kernel in unit.plan(a, b, c=c).kernel
-    assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+    assert kernel in on.plan(a, b, c=c).kernel
+    assert np.array_equal(on.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
 def test_nodes_that_round_up_to_the_smallest_value() -> None:
@@ -290,24 +261,24 @@ def test_large_trees_of_every_join(
 ) -> None:
     fmt = float_format("e5m10")
     stage = Tree(fmt, Rounding(rounding), products=products, radix=radix, addend=addend)
-    assert runs_as(unit_of(stage), k) == "subtrees"
+    assert runs_as(unit_of(stage), k) == "scalar"
 
 
 @pytest.mark.parametrize("rounding", sweep(["rne", "rdn"], ["rne"]))
 @pytest.mark.parametrize(
-    ("settings", "kernel"),
+    "settings",
     [
-        ({"products": 68, "radix": 4}, "subtrees"),
-        ({"products": 66, "lanes": 3, "addend": Joins.LEAF}, "lanes"),
-        ({"lanes": 2, "addend": Joins.LEAF}, "lanes"),
+        {"products": 68, "radix": 4},
+        {"products": 66, "lanes": 3, "addend": Joins.LEAF},
+        {"lanes": 2, "addend": Joins.LEAF},
     ],
 )
 def test_large_trees_end_with_zeros_and_start_with_c(
-    settings: dict[str, Any], kernel: str, rounding: str
+    settings: dict[str, Any], rounding: str
 ) -> None:
     unit = unit_of(Tree(float_format("e5m10"), Rounding(rounding), **settings))
     scale = np.random.default_rng(3).integers(125, 130, (4, 12)).astype(np.uint8)
-    assert runs_as(unit, 90, a_scale=scale, block=8) == kernel
+    assert runs_as(unit, 90, a_scale=scale, block=8) == "scalar"
     a = np.full((1, 90), 8, np.uint8)  # -0
     for start in (0.0, -0.0):
         c = unit.result.encode(np.full((1, 5), start))
@@ -323,25 +294,12 @@ def test_rounded_products_toward_negative_infinity(result: str) -> None:
         Tree(float_format(result), Rounding.RDN, products=3, product=ProductRounding.ROUNDED),
     ):
         unit = unit_of(stage)
-        assert runs_as(unit, 7) != "rows"
+        assert runs_as(unit, 7) != "scalar"
         a = np.array([[0, 0, 0], [8, 8, 8], [0, 8, 0], [7, 15, 0], [7, 15, 8], [8, 7, 15]])
         b = np.array([[1, 9]] * 3)
         for start in (0.0, -0.0):
             c = unit.result.encode(np.full((6, 2), start))
             assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
-
-
-def test_steps_are_filled_with_zeros_only_where_there_is_a_zero() -> None:
-    """E8M0 has none: its code 0 is 2^-127, which rounding up would see."""
-    stage = Tree(float_format("e8m23"), Rounding.RUP, products=96)
-    kernels = []
-    for name in ("e2m1", "e8m0"):
-        unit = unit_of(stage, "e8m0", name)
-        codes = np.random.default_rng(1).integers(120, 134, (3, 130))
-        other = codes.T % (1 << unit.b.bits)
-        kernels.append(unit.plan(codes, other).kernel)
-        assert np.array_equal(unit.matmul(codes, other), oracle_matmul(unit, codes, other))
-    assert kernels == ["subtrees", "rows"]
 
 
 @pytest.mark.parametrize("rounding", sweep(list(Rounding)[:-1], [Rounding.RNE, Rounding.RDN]))
@@ -382,7 +340,7 @@ def test_saturated_infinities_are_no_small_terms() -> None:
         ({"radix": 3}, 27, Rounding.RNE),
     ],
 )
-def test_trees_over_more_block_sums_than_are_unrolled(
+def test_trees_over_more_block_sums_than_are_unrolled_are_scalar_code(
     settings: dict[str, Any], leaves: int, rounding: Rounding
 ) -> None:
     """Sums that overflow, cancel and are zeros of either sign; the last block is not whole."""
@@ -398,7 +356,7 @@ def test_trees_over_more_block_sums_than_are_unrolled(
     for start in (1.5, 0.0, -0.0):
         c = unit.result.encode(np.full((5, 4), start))
         plan = unit.plan(a, b, c=c, a_scale=scale, block=8)
-        assert plan.kernel == "subtrees" and f"of {leaves} block sums" in plan.why
+        assert plan.kernel == "scalar"
         expected = oracle_matmul(unit, a, b, c, a_scale=scale, block=8)
         assert np.array_equal(unit.matmul(a, b, c, a_scale=scale, block=8), expected)
     assert {0, 0x8000} & set(expected.reshape(-1).tolist())

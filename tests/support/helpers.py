@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fpsim.kernels.llvm.machine import Machine
 from numpy.typing import NDArray
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
-from fpsim.kernels.lanes.vector import host_features
 from fpsim.units.stages import Chain, Exact, Fixed, Stage
 
 #: What this processor really has, before a test pretends otherwise.
-HOST = host_features()
+HOST = Machine.host().features
 #: Every rounding that needs no random bits.
 DETERMINISTIC = [r for r in Rounding if r is not Rounding.SR]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processors to believe in, and operands that kernels of scaled products meet."""
+"""Operands that kernels of scaled products meet."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim import FloatFormat, MacUnit
-from support.helpers import HOST
-
-#: Processors to believe in: this one, one with float16 conversions only, one with neither.
-PROCESSORS = {"this": tuple(HOST), "f16c": ("f16c",), "none": ()}
 
 
 def operands(unit: MacUnit, shifts: range, shape: tuple[int, int, int]) -> dict[str, NDArray[Any]]:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.compute.bounds import float_shift, half_shift, operand_spans
 from fpsim.compute.lanes.pack_bytes import byte_power, pack_bytes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan.bounds import operand_spans
-from fpsim.compute.plan.choose import Plan, Split, float_shift, half_shift
+from fpsim.compute.plan import Split
 from fpsim.compute.values import compact, exponent_table, exponents_of, value_table
 from fpsim.formats.floating import Format
-from fpsim.kernels.lanes.tiles import Source, Tile
+from fpsim.kernels.llvm.tiles import Source, Tile
+from fpsim.kernels.llvm.vector import Lane
 from fpsim.kernels.pack import panels
 from fpsim.kernels.scalar.aligned import NO_EXPONENT
 from fpsim.units.operands import Operand, Side, sides
@@ -33,7 +34,7 @@ _NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 @dataclass(frozen=True)
 class Packed:
-    """The arrays of `fpsim.kernels.lanes.matmul_driver.gemm` that hold operands.
+    """The arrays of `fpsim.kernels.llvm.matmul_driver.gemm` that hold operands.
 
     ``a`` (planes, M, K) has rows, and panels as ``b`` has (planes, panels, K, columns) where every
     column of the result has an ``a`` of its own.
@@ -69,13 +70,11 @@ def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
     return np.where(counts, np.ldexp(1.0, np.where(counts, exponents, 0)), 0.0)
 
 
-def lane_shift(args: MatmulOperands, plan: Plan) -> int:
+def lane_shift(args: MatmulOperands, lane: Lane, source: Source) -> int:
     """Return the power of two that moves from ``b`` to ``a``, so that a lane holds them."""
-    assert plan.step is not None
-    lane = str(plan.step.real)
-    if plan.source.block or lane == "double":
+    if source.block or lane is Lane.F64:
         return 0
-    found = (half_shift if lane == "half" else float_shift)(*operand_spans(args))
+    found = (half_shift if lane is Lane.F16 else float_shift)(*operand_spans(args))
     assert found is not None
     return found
 
@@ -312,7 +311,6 @@ def plane_table(side: Side, which: int, plane: int, split: Split | None = None) 
         table = np.where(codes == plane // parts, table, 0.0)
     if split is None:
         return table
-    assert split.lows is not None
     part, low, bits = plane % parts, split.lows[which], split.bits[which]
     table = np.where(np.isinf(table), 0.0, table)  # none is in use
     below, above = (np.fmod(table, np.ldexp(1.0, low + i * bits)) for i in (part, part + 1))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.values import value_table
 from fpsim.formats.floating import Format
-from fpsim.kernels.lanes.tiles import Source, Tile
-from fpsim.kernels.lanes.vector import host_features
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.tiles import Source, Tile
 from fpsim.kernels.pack import nibbles_to_bytes, panels
 from fpsim.units.spec import MacSpec, exponents
 
@@ -34,7 +34,7 @@ BITS = 8
 @dataclass(frozen=True)
 class ByteOperands:
     """``a`` (planes, M, K / 4) and ``b`` (planes, panels, K / 4, columns) as words, and ``starts``
-    (planes, M, G); see `fpsim.kernels.lanes.matmul_driver.gemm`."""
+    (planes, M, G); see `fpsim.kernels.llvm.matmul_driver.gemm`."""
 
     a: Array
     b: Array
@@ -86,7 +86,7 @@ def pack_bytes(args: MatmulOperands, source: Source, tile: Tile, depth: int) -> 
 
 def _shuffles(fmt: Format) -> bool:
     """Return whether a byte shuffle looks a format's codes up."""
-    return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and "avx512bw" in host_features()
+    return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and Machine.host().byte_shuffles
 
 
 def _planes(fmt: Format, signs: int) -> list[NDArray[np.int64]]:

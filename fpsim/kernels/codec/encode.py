@@ -20,8 +20,9 @@ from fpsim.kernels.codec import codec
 from fpsim.kernels.codec.flags import FLAG_INTEGERS, flag_parameters, float_flags, vector_flags
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import mode_constants
-from fpsim.kernels.lanes.rounding import LANE_INTEGERS, Parameters, round_magnitude
-from fpsim.kernels.lanes.vector import DOUBLE, FLOAT, Lanes, Vec, vector_bytes
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.rounding import LANE_INTEGERS, Parameters, round_magnitude
+from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
 
 __all__ = [
     "ENCODE_INTEGERS",
@@ -296,4 +297,4 @@ def fits_float32(layout: Layout, random_bits: int) -> bool:
 
 def lanes_of(wide: bool) -> int:
     """Return how many values one vector holds: the least an input must have."""
-    return vector_bytes() // (8 if wide else 4)
+    return Machine.host().vector_bytes // (8 if wide else 4)

@@ -21,8 +21,8 @@ from fpsim.kernels.codec.codec import (
     round_to_code,
 )
 from fpsim.kernels.codec.layout import Layout, Limits
-from fpsim.kernels.lanes.rounding import Parameters, Rounded, round_bits
-from fpsim.kernels.lanes.vector import Vec
+from fpsim.kernels.llvm.rounding import Parameters, Rounded, round_bits
+from fpsim.kernels.llvm.vector import Vec
 from fpsim.kernels.scalar.fixed_point import to_grid
 
 __all__ = ["FLAG_INTEGERS", "fixed_flags", "flag_parameters", "float_flags", "vector_flags"]

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.codec import encode_value, first_bad
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
-from fpsim.kernels.lanes.vector import FLOAT, Lanes, Vec
+from fpsim.kernels.llvm.vector import FLOAT, Lanes, Vec
 
 __all__ = ["CEIL", "EVEN", "FLOOR", "RCEIL", "bump_limit", "mx_quantize", "mx_quantizer"]
 

@@ -11,7 +11,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.lanes.vector import HALF
+from fpsim.kernels.llvm.vector import HALF
 
 __all__ = [
     "mark_used",

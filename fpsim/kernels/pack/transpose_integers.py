@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.lanes.vector import host_features
+from fpsim.kernels.llvm.machine import Machine
 
 __all__ = ["VECTORS", "WORD", "transpose_words"]
 
@@ -29,7 +29,7 @@ CHUNK, LINE = 128, 64
 #: Rows whose integers are transposed at a time.
 PANEL = 64
 #: Whether the processor gathers; without, integers are taken one by one.
-VECTORS = "avx512f" in host_features()
+VECTORS = Machine.host().directed
 _BYTE, _INT = ir.IntType(8), ir.IntType(32)
 _WORDS = ir.VectorType(_INT, LANES)
 

@@ -6,21 +6,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fpsim.kernels.codec.rounding import mode_constants
-from fpsim.kernels.lanes.rounding import Parameters, round_magnitude, to_odd
-from fpsim.kernels.lanes.vector import Vec
+from fpsim.kernels.llvm.rounding import Parameters, round_magnitude, to_odd
+from fpsim.kernels.llvm.vector import Vec
 
-__all__ = ["LANE_REALS", "Sum", "exact_sum", "odd_sum", "ordered_sum", "round_integer", "round_sum"]
-
-#: Float parameters of a lane step, in the order of the array that carries them.
-LANE_REALS = (
-    "smallest_normal",
-    "flush_below",
-    "largest",
-    "over_positive",
-    "over_negative",
-    "inf_positive",
-    "inf_negative",
-)
+__all__ = [
+    "Sum",
+    "clamped",
+    "exact_sum",
+    "fused_to_odd",
+    "odd_sum",
+    "ordered_sum",
+    "round_integer",
+    "round_sum",
+]
 
 
 class Sum(NamedTuple):
@@ -28,6 +26,11 @@ class Sum(NamedTuple):
 
     value: Vec
     error: Vec | None
+
+    @classmethod
+    def exact(cls, value: Vec) -> Sum:
+        """Return a sum that missed nothing, all of whose bits count."""
+        return cls(value, value.lanes.constant(0.0, False))
 
 
 def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
@@ -61,6 +64,19 @@ def odd_sum(x: Vec, y: Vec, directed: bool) -> Vec:
     return (magnitude | (negative << sign_shift)).as_real
 
 
+def fused_to_odd(a: Vec, b: Vec, acc: Vec) -> Vec:
+    """Return a * b + acc rounded to odd. Needs AVX-512F and vectors of 64 bytes."""
+    down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
+    return (down.as_bits & 1).differs(0).where(down, up)
+
+
+def clamped(result: Vec, p: Parameters) -> Vec:
+    """Return values with those beyond the largest finite one replaced by it."""
+    largest, lowest = p.reals["largest"], p.reals["over_negative"]
+    result = (result > largest).where(largest, result)
+    return (lowest > result).where(lowest, result)
+
+
 def round_sum(
     total: Sum,
     rounding: str,
@@ -70,7 +86,7 @@ def round_sum(
     opposite: Vec | None = None,
     ieee: bool = True,
 ) -> Vec:
-    """Round a sum to the format of ``p`` (`LANE_REALS`, `LANE_INTEGERS`).
+    """Round a sum to the format of ``p``.
 
     ``opposite`` has the sign bit set where the addends' signs differ, if the mode needs to know.
     With ``ieee`` a finite value may stay finite beyond the largest one, as in IEEE 754's directed

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from llvmlite import ir
 
-from fpsim.kernels.lanes.tiles import Source, Tile
-from fpsim.kernels.lanes.vector import Lanes, Vec, byte_dots
+from fpsim.kernels.llvm.tiles import Source, Tile
+from fpsim.kernels.llvm.vector import Lanes, Vec, byte_dots
 
 __all__ = ["BlockLoads", "block_sums"]
 

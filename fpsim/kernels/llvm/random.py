@@ -13,8 +13,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from fpsim.kernels.lanes.rounding import Parameters
-from fpsim.kernels.lanes.vector import Lanes, Vec, WordBytes
+from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.vector import Lanes, Vec, WordBytes
 
 __all__ = [
     "RANDOM_INTEGERS",

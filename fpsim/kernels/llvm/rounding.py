@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fpsim.kernels.codec.rounding import mode_constants
-from fpsim.kernels.lanes.vector import Vec
+from fpsim.kernels.llvm.vector import Vec
 
 __all__ = ["LANE_INTEGERS", "Parameters", "Rounded", "round_bits", "round_magnitude", "to_odd"]
 

@@ -7,7 +7,10 @@ What operands really hold comes from `fpsim.compute.facts`; this module only cal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +18,26 @@ from numpy.typing import NDArray
 from fpsim.compute.facts import all_finite, facts_of
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.values import value_table
-from fpsim.formats.floating import Format
+from fpsim.formats.floating import FixedFormat, Format
 from fpsim.formats.names import E8M0
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.operands import Operand
 from fpsim.units.spec import exponents, significand_bits
 
 __all__ = [
+    "Bounds",
     "Span",
-    "TermBounds",
+    "Start",
     "block_bounds",
     "block_of_scales",
     "element_span",
+    "exact_lane",
+    "fits_float32",
+    "float_shift",
     "format_span",
-    "known_by_formats",
+    "half_shift",
+    "inside",
     "largest_sum",
     "operand_bits",
     "operand_spans",
@@ -39,6 +49,17 @@ __all__ = [
 
 #: Formats of so few bits are bounded as a whole.
 MAX_WHOLE_BITS = 8
+#: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
+F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
+F16_NORMAL = -14
+F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
+#: The same without "normal": what a float32 operand can be.
+F32_LEAST, F32_MOST = -149, 128
+F64_BITS = 53
+#: Magnitude bits of sums in 64-bit integers, one to spare.
+INT64_BITS = 62
+#: Exponents whose float64 sums neither overflow nor lose what is below the normal numbers.
+F64_RANGE = 960
 
 
 @dataclass(frozen=True)
@@ -105,8 +126,69 @@ def _scale_bits(operand: Operand) -> int:
     return 0 if operand.scales is None or plain else significand_bits(operand.scales.format)
 
 
+def inside(span: Span, low: int, high: int) -> bool:
+    """Return whether a span lies between 2^low and 2^high."""
+    return span.low >= low and span.high <= high
+
+
+def fits_float32(span: Span) -> bool:
+    """Return whether values of a span are normal float32 numbers (given few enough bits)."""
+    return inside(span, F32_LOW, F32_HIGH)
+
+
+def half_shift(a: Span, b: Span) -> int | None:
+    """Return s such that a * 2^s and b * 2^-s are exact in float16, or None."""
+    return _shift(a, b, F16_LOW, F16_HIGH)
+
+
+def float_shift(a: Span, b: Span) -> int | None:
+    """Return s such that a * 2^s and b * 2^-s are exact in float32, or None.
+
+    It is 0 where both are already, else it undoes opposite scales.
+    """
+    return _shift(a, b, F32_LEAST, F32_MOST)
+
+
+def _shift(a: Span, b: Span, lowest: int, highest: int) -> int | None:
+    low = max(lowest - a.low, b.high - highest)
+    high = min(highest - a.high, b.low - lowest)
+    return None if low > high else min(max(0, low), high)
+
+
+class Start:
+    """What is known of initial accumulators: codes (M, N) of a format, or +0 without any."""
+
+    def __init__(self, fmt: Format, codes: NDArray[Any] | None) -> None:
+        self._format, self._codes = fmt, codes
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """Their values."""
+        return np.zeros(1) if self._codes is None else self._format.decode(self._codes)
+
+    @cached_property
+    def span(self) -> Span | None:
+        """The span of the finite ones other than zero, None if there are none."""
+        return None if self._codes is None else value_span(self.values)
+
+    @cached_property
+    def special(self) -> bool:
+        """Whether one is -0, infinite or NaN."""
+        values = self.values
+        negative = np.any((values == 0) & np.signbit(values))
+        return bool(not np.isfinite(values).all() or negative)
+
+    @cached_property
+    def largest_integer(self) -> int:
+        """The largest magnitude in units of a fixed-point format."""
+        if self._codes is None or not isinstance(self._format, FixedFormat):
+            return 0
+        integers = self._format.integers(self._codes)
+        return max(int(integers.max()), -int(integers.min()))
+
+
 @dataclass(frozen=True)
-class TermBounds:
+class Bounds:
     """What is known of the terms of a sum: each is the exact product of two factors."""
 
     a: Span
@@ -117,6 +199,15 @@ class TermBounds:
     significand: float = 4.0  #: a term is at most this times 2^(headroom - 2) times 2^e
     most: float | None = None  #: the largest magnitude, where more is known than its power of two
     scaled: bool = False  #: the alignment exponent is that of scales, which a zero term has, too
+    halves: bool = False  #: whether float16 lanes may hold the factors
+    count: int = 1  #: how many terms a sum has
+    start: Start = field(default=Start(E8M0, None), compare=False)  #: what sums start from
+    #: A bound on every partial sum that costs a look at all operands.
+    largest_sum: Callable[[], float] | None = field(default=None, compare=False)
+
+    def without_halves(self) -> Bounds:
+        """Return the bounds of terms that float16 lanes must not take."""
+        return replace(self, halves=False) if self.halves else self
 
     @property
     def largest(self) -> float:
@@ -129,7 +220,7 @@ class TermBounds:
         return self.a * self.b
 
     @classmethod
-    def of_format(cls, fmt: Format) -> TermBounds:
+    def of_format(cls, fmt: Format) -> Bounds:
         """Return the bounds of terms that are values of a format."""
         # The other factor is one.
         return cls(format_span(fmt), Span(0, 0), (significand_bits(fmt), 0), headroom=1)
@@ -155,17 +246,19 @@ def block_of_scales(args: MatmulOperands) -> int:
     return math.gcd(*blocks) if blocks else 0
 
 
-def product_bounds(args: MatmulOperands) -> TermBounds:
+def product_bounds(args: MatmulOperands) -> Bounds:
     """Return the bounds of scaled products."""
     scaled = sum(_scale_bits(operand) > 0 for operand in args.operands)
     largest = [2 - 2.0 ** (1 - significand_bits(operand.format)) for operand in args.operands]
-    return TermBounds(
+    return Bounds(
         *operand_spans(args),
         operand_bits(args),
         2 + scaled,
         all_finite(args),
         largest[0] * largest[1],
         _largest_product(args),
+        halves=True,
+        largest_sum=lambda: largest_sum(args),
     )
 
 
@@ -175,13 +268,6 @@ def _largest_product(args: MatmulOperands) -> float | None:
         return None
     tables = (value_table(operand.format) for operand in args.operands)
     return math.prod(float(np.abs(table[np.isfinite(table)]).max()) for table in tables)
-
-
-def known_by_formats(args: MatmulOperands) -> bool:
-    """Return whether the bounds of products are those of the formats, whatever the codes."""
-    formats = [operand.format for operand in args.operands]
-    narrow = max(fmt.bits for fmt in formats) <= MAX_WHOLE_BITS
-    return narrow and not args.scaled and all(np.isfinite(value_table(f)).all() for f in formats)
 
 
 def element_span(operand: Operand) -> Span:
@@ -194,7 +280,7 @@ def scale_span(operand: Operand) -> Span:
     return value_span(facts_of(operand).scale_values) or Span(0, 1)
 
 
-def block_bounds(size: int, args: MatmulOperands) -> TermBounds:
+def block_bounds(size: int, args: MatmulOperands) -> Bounds:
     """Return the bounds of scaled sums of ``size`` products, and of the products of two scales."""
     sums = (format_span(args.a.format) * format_span(args.b.format)).times(size)
     scales, bits, headroom = Span(0, 0), 0, sums.high
@@ -204,10 +290,10 @@ def block_bounds(size: int, args: MatmulOperands) -> TermBounds:
             scales = scales * factors
         bits += _scale_bits(operand)
         headroom += int(_scale_bits(operand) > 0)
-    return TermBounds(sums, scales, (sums.bits, bits), headroom, all_finite(args), scaled=True)
+    return Bounds(sums, scales, (sums.bits, bits), headroom, all_finite(args), scaled=True)
 
 
-def used_block_bounds(size: int, args: MatmulOperands) -> TermBounds:
+def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
     """Return what `block_bounds` returns, with sums of the elements in use only."""
     bounds = block_bounds(size, args)
     sums = (element_span(args.a) * element_span(args.b)).times(size)
@@ -224,3 +310,11 @@ def value_span(values: NDArray[np.float64]) -> Span | None:
     integers = np.ldexp(fraction, 53).astype(np.int64)
     lowest_bits = np.ldexp((integers & -integers).astype(np.float64), exponent - 53)
     return Span(int(np.frexp(lowest_bits)[1].min()) - 1, int(exponent.max()))
+
+
+def exact_lane(bounds: Bounds, total: Span, machine: Machine) -> Lane | None:
+    """Return the narrowest lane whose own sums are exact, all of them within a span, or None."""
+    narrow = total.bits <= machine.float32_bits and fits_float32(total)
+    if narrow and float_shift(bounds.a, bounds.b) is not None:
+        return Lane.F32
+    return Lane.F64 if total.bits <= F64_BITS else None

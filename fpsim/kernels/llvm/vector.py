@@ -9,23 +9,23 @@ thirty-two lanes busy with the exact operations hardware has.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from enum import StrEnum
 from typing import Any
 
-from llvmlite import binding, ir
+import numpy as np
+from llvmlite import ir
 from numba.core import cgutils
 
 __all__ = [
     "DOUBLE",
     "FLOAT",
     "HALF",
+    "Lane",
     "Lanes",
     "Vec",
     "WordBytes",
     "byte_dots",
-    "host_features",
     "splat",
-    "vector_bytes",
 ]
 
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -38,15 +38,42 @@ _SUFFIX = {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}
 _TOWARD = {"rne": 8, "rdn": 9, "rup": 10, "rtz": 11, "current": 12}
 
 
-@cache
-def host_features() -> frozenset[str]:
-    """Return LLVM's names of the features this processor has."""
-    return frozenset(name for name, on in binding.get_host_cpu_features().items() if on)
+class Lane(StrEnum):
+    """What a lane of a vector is: an IEEE 754 number of so many bits."""
 
+    F16 = "half"
+    F32 = "float"
+    F64 = "double"
 
-def vector_bytes() -> int:
-    """Return the register width worth generating code for: 64 with AVX-512, else 32."""
-    return 64 if "avx512f" in host_features() else 32
+    @property
+    def real(self) -> Any:
+        """The LLVM type of its numbers."""
+        return {Lane.F16: HALF, Lane.F32: FLOAT, Lane.F64: DOUBLE}[self]
+
+    @property
+    def bits(self) -> int:
+        """Bits of a number."""
+        return _BITS[self.real]
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Mantissa bits of a number."""
+        return _MANTISSA[self.real]
+
+    @property
+    def bias(self) -> int:
+        """The exponent field of one."""
+        return {Lane.F16: 15, Lane.F32: 127, Lane.F64: 1023}[self]
+
+    @property
+    def dtype(self) -> Any:
+        """The numpy type that numbers are prepared in; float16 ones become bits at last."""
+        return np.float64 if self is Lane.F64 else np.float32
+
+    @property
+    def parameters(self) -> Lane:
+        """The lane that integer parameters are for: float16 lanes read none."""
+        return Lane.F32 if self is Lane.F16 else self
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,11 @@ class Lanes:
     def mantissa_bits(self) -> int:
         """Mantissa bits of one lane."""
         return _MANTISSA[self.real]
+
+    @property
+    def sign_mask(self) -> int:
+        """The bit of a lane's sign."""
+        return 1 << (self.bits - 1)
 
     @property
     def exponent_mask(self) -> int:
@@ -233,6 +265,19 @@ class Vec:
     def power(self) -> Vec:
         """The power of two at or below each |x|: 0 for subnormals, infinity for infinity, NaN."""
         return (self.as_bits & self.lanes.exponent_mask).as_real
+
+    @property
+    def sign_bits(self) -> Vec:
+        """The bit patterns of floats without all but their sign."""
+        return self.as_bits & self.lanes.sign_mask
+
+    def as_lanes(self, lanes: Lanes) -> Vec:
+        """Return floats as those of another width, which holds them."""
+        builder = lanes.builder
+        if lanes.bits == self.lanes.bits:
+            return self
+        convert = builder.fpext if lanes.bits > self.lanes.bits else builder.fptrunc
+        return Vec(lanes, convert(self.value, lanes.real_type), False)
 
     @property
     def magnitude_bits(self) -> Vec:

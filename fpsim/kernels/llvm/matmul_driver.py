@@ -13,7 +13,7 @@ vectors of columns, so that a tile reads it front to back (`fpsim.kernels.pack.p
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,13 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.lanes.steps import GroupStep
-from fpsim.kernels.lanes.tile_loop import build_tile
-from fpsim.kernels.lanes.tiles import PRODUCTS, AnyStep, Source, Tile, turn
+from fpsim.kernels.llvm.tile_loop import build_tile
+from fpsim.kernels.llvm.tiles import PRODUCTS, Source, Tile, turn
 
 __all__ = ["gemm", "histories"]
 
 
-def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
+def tile_intrinsic(step: Any, source: Source, tile: Tile) -> Any:
     """Return what runs one tile: its arguments are a tuple of arrays, as those of `gemm`, and the
     tile's row and column, K, N and M."""
 
@@ -41,9 +40,10 @@ def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
             for i, kind in enumerate(signature.args[0]):
                 value = builder.extract_value(args[0], i)
                 pointer = context.make_array(kind)(context, builder, value).data
-                # float16 travels as uint16; integers, random bits and words of bytes stay.
-                if i not in (4, 5, 10) and not (source.bytes and i < 2):
-                    pointer = builder.bitcast(pointer, step.real.as_pointer())
+                # float16 travels as uint16; numbers, random bits and words of bytes stay.
+                lane = step.lane if i == 2 else step.levels[0].lane
+                if i not in (3, 4, 5, 10) and not (source.bytes and i < 2):
+                    pointer = builder.bitcast(pointer, lane.real.as_pointer())
                 data.append(pointer)
             sizes = [builder.extract_value(args[1], i) for i in range(5)]
             build_tile(step, source, tile, builder, data, sizes)
@@ -54,17 +54,27 @@ def tile_intrinsic(step: AnyStep, source: Source, tile: Tile) -> Any:
     return run
 
 
-@cache
-def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
+_drivers: dict[Any, Any] = {}
+
+
+def _kept(make: Callable[..., Any], step: Any, tile: Tile, source: Source) -> Any:
+    """Return a driver; steps of one key share it."""
+    key = (make, step.key, tile, source)
+    if key not in _drivers:
+        _drivers[key] = make(step, tile, source)
+    return _drivers[key]
+
+
+def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Any:
     """Return the compiled driver of a step over terms from a source.
 
     It is called as ``run(a, b, c, reals, integers, random, x, y, x_powers, y_powers, starts)``
     with, in the step's lane type (float16 as its uint16 bits), ``a`` (planes, M, K), ``b`` (planes,
     panels, K, columns per panel) and ``c`` (M, N), which holds the initial accumulators and
     receives the results; M and N are multiples of the tile's, K of
-    `fpsim.kernels.lanes.tiles.turn`. ``reals`` and ``integers`` are the step's parameters (integers
-    as wide as the lane), ``random`` has unsigned integers (M, K, N) for a step with random bits,
-    uint32 streams (M, 1, N) for a seeded one.
+    `fpsim.kernels.llvm.tiles.turn`. ``reals`` and ``integers`` are the step's numbers, float64 and
+    int64, those of random integers last; ``random`` has unsigned integers (M, K, N) that are
+    loaded, or uint32 streams (M, 1, N) that they are made of.
 
     Blocks of K have scales ``x`` (M, G, signs) and ``y`` (panels, G, signs, columns). A step that
     aligns reads powers of two, 0 for what does not count: of the scales, shaped like them, or
@@ -76,10 +86,14 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
     Where a source is paired, every column has an ``a`` of its own: M is 1, ``a`` and its powers are
     panels as those of ``b``, and ``x`` is shaped like ``y``.
     """
+    return _kept(_driver, step, tile, source)
+
+
+def _driver(step: Any, tile: Tile, source: Source) -> Any:
     run_tile = tile_intrinsic(step, source, tile)
     rows, columns, per_word = tile.rows, tile.columns, source.per_word
 
-    @kernel(f"gemm {step.name} {source} {tile}", parallel=True)
+    @kernel(f"gemm {step.key} {source} {tile}", parallel=True)
     def run(
         a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
         py: Any, starts: Any,
@@ -96,22 +110,25 @@ def gemm(step: AnyStep, tile: Tile, source: Source = PRODUCTS) -> Any:
     return run
 
 
-@cache
-def histories(step: AnyStep, tile: Tile, source: Source) -> Any:
+def histories(step: Any, tile: Tile, source: Source) -> Any:
     """Return the compiled driver that keeps the accumulators after every turn of the loop over K.
 
     It takes the arguments of a `gemm` of paired operands with one plane each, for a step that is
     not seeded, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
     """
+    return _kept(_history_driver, step, tile, source)
+
+
+def _history_driver(step: Any, tile: Tile, source: Source) -> Any:
     run_tile = tile_intrinsic(step, source, tile)
     span, columns = turn(step, source), tile.columns
     groups = span // source.size
     scales_of = _groups_of if source.block else _all_of
     powers_of = _all_of
-    if isinstance(step, GroupStep) and step.powers:
+    if step.powers:
         powers_of = _groups_of if source.block else _elements_of
 
-    @kernel(f"histories {step.name} {source} {tile}", parallel=True)
+    @kernel(f"histories {step.key} {source} {tile}", parallel=True)
     def run(
         a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
         py: Any, starts: Any, out: Any,

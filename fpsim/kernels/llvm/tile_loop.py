@@ -7,23 +7,29 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from numba.core import cgutils
 
-from fpsim.kernels.lanes.block_sums import block_sums
-from fpsim.kernels.lanes.random import LoadedIntegers, SeededBytes, SeededIntegers
-from fpsim.kernels.lanes.rounding import Parameters
-from fpsim.kernels.lanes.steps import GroupStep
-from fpsim.kernels.lanes.tiles import AnyStep, Source, Tile, turn
-from fpsim.kernels.lanes.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
+from fpsim.kernels.llvm.block_sums import block_sums
+from fpsim.kernels.llvm.random import (
+    SEEDED_INTEGERS,
+    LoadedIntegers,
+    SeededBytes,
+    SeededIntegers,
+)
+from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.tiles import RandomSource, Source, Tile, turn
+from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
 
 __all__ = ["build_tile"]
 
 #: Terms per turn of a loop over a step's terms.
 FOLDED = 8
 _INDEX = ir.IntType(64)
+Cell = tuple[int, int]
 
 
 class Pointers(NamedTuple):
-    """The arrays of a tile; see `fpsim.kernels.lanes.matmul_driver.gemm`."""
+    """The arrays of a tile; see `fpsim.kernels.llvm.matmul_driver.gemm`."""
 
     a: Any
     b: Any
@@ -52,10 +58,10 @@ class Emitter:
     """Addresses, loads and terms of one tile, while its loop is built."""
 
     def __init__(
-        self, step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
+        self, step: Any, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
     ) -> None:
-        self.step, self.source, self.tile, self.builder = step, source, tile, builder
-        self.lanes = Lanes(builder, step.real, tile.lanes)
+        self.source, self.tile, self.builder = source, tile, builder
+        self.lanes = Lanes(builder, step.lane.real, tile.lanes)
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
         self.length = builder.udiv(self.size.depth, number(source.per_word))
@@ -89,12 +95,12 @@ class Emitter:
         """Return a vector of floats."""
         return Vec(self.lanes, value, False)
 
-    def cell_pointer(self, r: int, v: int) -> Any:
+    def cell_pointer(self, lanes: Lanes, r: int, v: int) -> Any:
         """Return the address of a cell of ``c``."""
         start = self.mul(self.add(self.size.row, number(r)), self.size.columns)
         index = self.add(start, self.size.column, number(v * self.tile.lanes))
         return self.builder.bitcast(
-            self.builder.gep(self.at.c, [index]), self.lanes.real_type.as_pointer()
+            self.builder.gep(self.at.c, [index]), lanes.real_type.as_pointer()
         )
 
     def row_element(
@@ -156,7 +162,7 @@ class Emitter:
 
 
 class Terms:
-    """The terms of one step, for one cell; see `fpsim.kernels.lanes.steps.TermSource`."""
+    """The terms of one step, for one cell; see `fpsim.kernels.llvm.tiles.TermSource`."""
 
     def __init__(
         self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
@@ -237,18 +243,6 @@ class Terms:
         return index, self._emit.add(first, number(index)), a_sign, b_sign
 
 
-def _random_source(
-    emit: Emitter, step: AnyStep, parameters: Parameters
-) -> LoadedIntegers | SeededIntegers | None:
-    """Return where random integers come from, if the step takes any."""
-    if isinstance(step, GroupStep) or not step.random:
-        return None
-    kind: Any = SeededBytes if step.bytes else SeededIntegers if step.seeded else LoadedIntegers
-    source: LoadedIntegers | SeededIntegers
-    source = kind(emit.lanes, emit.cells, emit.random_words, parameters)
-    return source
-
-
 def _bytes(kind: Any) -> int:
     """Return how many bytes an element takes."""
     widths: dict[Any, int] = {HALF: 2, FLOAT: 4, DOUBLE: 8}
@@ -260,62 +254,176 @@ def number(value: int) -> Any:
     return ir.Constant(_INDEX, value)
 
 
-def build_tile(
-    step: AnyStep, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
-) -> None:
-    """Emit the loop over K of one tile; see `matmul_driver.gemm` for the arrays."""
-    emit = Emitter(step, source, tile, builder, pointers, sizes)
-    load = emit.load_splat
-    parameters = Parameters(
-        {n: emit.real(load(emit.at.reals, number(i))) for i, n in enumerate(step.reals)},
-        {
-            n: Vec(emit.lanes, load(emit.at.integers, number(i)), True)
-            for i, n in enumerate(step.integers)
-        },
-    )
-    random = _random_source(emit, step, parameters)
-    targets = {cell: emit.cell_pointer(*cell) for cell in emit.cells}
-    align = emit.lanes.bits // 8
-    initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
-    before, body = builder.block, builder.append_basic_block("k")
-    after = builder.append_basic_block("done")
+class Loader:
+    """Loads run-time numbers, float64 and 64-bit integers, one after another into all lanes."""
+
+    def __init__(self, builder: Any, pointers: Pointers) -> None:
+        self._builder, self._at = builder, pointers
+        self._reals = self._integers = 0
+
+    def parameters(self, lanes: Lanes, numbers: tuple[Any, Any]) -> Parameters:
+        """Return the next numbers, by the names of a step's own."""
+        reals = {name: self._real(lanes) for name in numbers[0]}
+        return Parameters(reals, {name: self.integer(lanes) for name in numbers[1]})
+
+    def _real(self, lanes: Lanes) -> Vec:
+        builder = self._builder
+        value = builder.load(builder.gep(self._at.reals, [number(self._reals)]))
+        self._reals += 1
+        return lanes.splat(value if lanes.real == DOUBLE else builder.fptrunc(value, lanes.real))
+
+    def integer(self, lanes: Lanes) -> Vec:
+        """Return the next integer, modulo the lane's width."""
+        builder, kind = self._builder, lanes.integer_type.element
+        value = builder.load(builder.gep(self._at.integers, [number(self._integers)]))
+        self._integers += 1
+        return lanes.splat(value if kind.width == 64 else builder.trunc(value, kind), True)
+
+
+class Loop:
+    """The loop over K of one tile: it adds terms to the accumulators of every cell."""
+
+    def __init__(self, emit: Emitter, step: Any, parameters: Parameters, random: Any) -> None:
+        self._emit, self._step = emit, step
+        self._parameters, self._random = parameters, random
+
+    def run(self, start: Any, stop: Any, initial: dict[Cell, Any], maybe: bool) -> dict[Cell, Any]:
+        """Emit the loop from ``start`` to ``stop``; ``maybe`` there is nothing between them."""
+        emit, builder = self._emit, self._emit.builder
+        before, body = builder.block, builder.append_basic_block("k")
+        after = builder.append_basic_block("done")
+        if maybe:
+            builder.cbranch(builder.icmp_signed("<", start, stop), body, after)
+        else:
+            builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(_INDEX)
+        k.add_incoming(start, before)
+        acc = {cell: builder.phi(emit.lanes.real_type) for cell in emit.cells}
+        for cell in emit.cells:
+            acc[cell].add_incoming(initial[cell], before)
+        if self._random is not None:
+            self._random.enter(before)
+        values = self._turn(k, {cell: Vec(emit.lanes, acc[cell], False) for cell in emit.cells})
+        following = emit.add(k, number(turn(self._step, emit.source)))
+        last = builder.block
+        k.add_incoming(following, last)
+        for cell in emit.cells:
+            acc[cell].add_incoming(values[cell].value, last)
+        if self._random is not None:
+            self._random.leave(last)
+        builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+        builder.position_at_end(after)
+        if not maybe:
+            return {cell: value.value for cell, value in values.items()}
+        found = {cell: builder.phi(emit.lanes.real_type) for cell in emit.cells}
+        for cell in emit.cells:
+            found[cell].add_incoming(initial[cell], before)
+            found[cell].add_incoming(values[cell].value, last)
+        return found
+
+    def _turn(self, k: Any, values: dict[Cell, Vec]) -> dict[Cell, Vec]:
+        """Emit one turn: whole blocks, and whole steps of their terms."""
+        emit, source, step = self._emit, self._emit.source, self._step
+        count, sums = turn(step, source), []
+        if source.block:
+            for start in range(0, count, source.size):
+                sums.append(block_sums(emit, emit.add(k, number(start))))
+        for first in range(0, count // source.size * source.quadrants, step.terms):
+            bits: dict[Cell, Any] = {}
+            if self._random is not None:
+                blocks = emit.builder.udiv(k, number(source.size))
+                term = emit.mul(blocks, number(source.quadrants))
+                bits = self._random.take(emit.add(term, number(first)))
+            for cell in emit.cells:
+                terms = Terms(emit, cell, k, sums, first)
+                values[cell] = step.build(values[cell], terms, self._parameters, bits.get(cell))
+        return values
+
+
+def _chunks(
+    emit: Emitter, step: Any, loop: Loop, levels: list[Parameters], lanes: Lanes,
+    initial: dict[Cell, Any],
+) -> dict[Cell, Any]:  # fmt: skip
+    """Emit the loop over chunks: each starts from +0, and some of their results make a step."""
+    builder, count = emit.builder, step.levels[1].terms
+    size = step.chunk // emit.source.quadrants * emit.source.size
+    nothing = {cell: emit.lanes.constant(0.0, False).value for cell in emit.cells}
+    room = ir.ArrayType(emit.lanes.real_type, count)
+    kept = {cell: cgutils.alloca_once(builder, room) for cell in emit.cells}
+    before, body = builder.block, builder.append_basic_block("chunks")
     builder.branch(body)
     builder.position_at_end(body)
-    k = builder.phi(_INDEX)
-    k.add_incoming(number(0), before)
-    acc = {cell: builder.phi(emit.lanes.real_type) for cell in emit.cells}
+    first = builder.phi(_INDEX)
+    first.add_incoming(number(0), before)
+    acc = {cell: builder.phi(lanes.real_type) for cell in emit.cells}
     for cell in emit.cells:
         acc[cell].add_incoming(initial[cell], before)
 
-    if random is not None:
-        random.enter(before)
-    count = turn(step, source)
-    sums = []
-    if source.block:
-        for start in range(0, count, source.size):
-            sums.append(block_sums(emit, emit.add(k, number(start))))
-    values = {cell: Vec(emit.lanes, acc[cell], False) for cell in emit.cells}
-    for first in range(0, count // source.size * source.quadrants, step.terms):
-        bits: dict[tuple[int, int], Any] = {}
-        if random is not None:
-            term = emit.mul(builder.udiv(k, number(source.size)), number(source.quadrants))
-            bits = random.take(emit.add(term, number(first)))
-        for cell in emit.cells:
-            terms = Terms(emit, cell, k, sums, first)
-            if isinstance(step, GroupStep):
-                values[cell] = step.build(values[cell], terms, parameters)
-            else:
-                pair = terms.pair(0)
-                values[cell] = step.build(values[cell], *pair, parameters, bits.get(cell))
+    def results(index: Any) -> dict[Cell, Any]:
+        start = emit.add(first, emit.mul(index, number(size)))
+        end = emit.add(start, number(size))
+        inside = builder.icmp_signed("<", end, emit.size.depth)
+        return loop.run(start, builder.select(inside, end, emit.size.depth), nothing, count > 1)
 
-    following = emit.add(k, number(count))
-    last = builder.block
-    k.add_incoming(following, last)
+    one = results(number(0)) if count == 1 else {}
+    if count > 1:
+        with cgutils.for_range(builder, number(count)) as several:
+            for cell, value in results(several.index).items():
+                where = builder.gep(kept[cell], [number(0), several.index])
+                builder.store(value, where, align=emit.lanes.bits // 8)
+
+    def load(i: int, cell: Cell) -> Any:
+        if one:
+            return one[cell]
+        where = builder.gep(kept[cell], [number(0), number(i)])
+        return builder.load(where, align=emit.lanes.bits // 8)
+
+    def taken(cell: Cell) -> Callable[[int], Vec]:
+        return lambda i: Vec(emit.lanes, load(i, cell), False)
+
+    values = {
+        cell: step.promote(Vec(lanes, acc[cell], False), taken(cell), *levels).value
+        for cell in emit.cells
+    }
+    following, last = emit.add(first, number(count * size)), builder.block
+    first.add_incoming(following, last)
     for cell in emit.cells:
-        acc[cell].add_incoming(values[cell].value, last)
-    if random is not None:
-        random.leave(last)
+        acc[cell].add_incoming(values[cell], last)
+    after = builder.append_basic_block("promoted")
     builder.cbranch(builder.icmp_signed("<", following, emit.size.depth), body, after)
     builder.position_at_end(after)
+    return values
+
+
+def build_tile(
+    step: Any, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
+) -> None:
+    """Emit one tile from its initial accumulators to the last; see `matmul_driver.gemm`."""
+    inner = step.levels[0]
+    emit = Emitter(inner, source, tile, builder, pointers, sizes)
+    lanes = Lanes(builder, step.lane.real, tile.lanes)
+    load = Loader(builder, emit.at)
+    levels = [
+        load.parameters(Lanes(builder, level.lane.real, tile.lanes), level.parameters())
+        for level in step.levels
+    ]
+    random = None
+    if source.random:
+        kind: Any = {
+            RandomSource.LOADED: LoadedIntegers,
+            RandomSource.SEEDED: SeededIntegers,
+            RandomSource.BYTES: SeededBytes,
+        }[source.random]
+        own = {name: load.integer(emit.lanes) for name in SEEDED_INTEGERS}
+        random = kind(emit.lanes, emit.cells, emit.random_words, Parameters({}, own))
+    targets = {cell: emit.cell_pointer(lanes, *cell) for cell in emit.cells}
+    align = lanes.bits // 8
+    initial = {cell: builder.load(targets[cell], align=align) for cell in emit.cells}
+    loop = Loop(emit, inner, levels[0], random)
+    if step.chunk:
+        values = _chunks(emit, step, loop, levels, lanes, initial)
+    else:
+        values = loop.run(number(0), emit.size.depth, initial, False)
     for cell in emit.cells:
-        builder.store(values[cell].value, targets[cell], align=align)
+        builder.store(values[cell], targets[cell], align=align)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chunks: sums from +0 whose results another step adds, in the same loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fpsim.compute.bounds import Bounds
+from fpsim.compute.lanes.steps.step import Numbers, Step
+from fpsim.compute.lanes.steps.window import power_of
+from fpsim.formats.floating import FixedFormat
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.vector import Lane, Vec
+
+__all__ = ["ChunkStep", "chunk_steps"]
+
+#: Results of chunks that a step adds at most: they are kept beside the loop.
+MAX_RESULTS = 64
+Steps = Callable[[Any, Bounds, Machine], Iterator[Step]]
+
+
+def chunk_steps(
+    inner: Any, outer: Any, size: int, inside: Bounds, whole: Bounds, machine: Machine, steps: Steps
+) -> Iterator[tuple[ChunkStep, str]]:
+    """Yield the steps of chunks of ``size`` terms that are exact, and why.
+
+    ``inside`` bounds the terms of a chunk, ``whole`` their results; ``steps`` yields the candidates
+    of a stage.
+    """
+    for first in steps(inner, inside, machine):
+        if first.random or not first.finishes_for(inside):
+            continue
+        why = first.exact_for(inside, machine)
+        if why is None:
+            continue
+        for second in steps(outer, whole, machine):
+            # Vectors of another width than a register's have no instructions that round as told.
+            same = second.lane is first.lane
+            there = machine if same else machine.without("avx512f")
+            if second.random or second.lane is Lane.F16 or second.terms > MAX_RESULTS:
+                continue
+            reason = second.exact_for(whole, there)
+            if reason is not None:
+                text = f"chunks of {size}: {first.name} ({why}); promoted: {second.name} ({reason})"
+                yield ChunkStep(outer, second.lane, first, second, size), text
+                break
+
+
+@dataclass(frozen=True)
+class ChunkStep(Step):
+    """Chunks of ``size`` terms by one step, their results added by another."""
+
+    inner: Step
+    outer: Step
+    size: int
+
+    @property
+    def levels(self) -> tuple[Step, ...]:
+        """Both steps."""
+        return self.inner, self.outer
+
+    @property
+    def chunk(self) -> int:
+        """Terms of a chunk."""
+        return self.size
+
+    @property
+    def powers(self) -> bool:
+        """Whether a chunk asks for the terms' powers of two."""
+        return self.inner.powers
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Both steps, how a chunk ends, and which exponents results have."""
+        exponents = self._result_exponent() if self.outer.powers else ()
+        inner = (self.inner.key, self.inner.finish_key)
+        return ("chunk", self.size, inner, self.outer.key, exponents)
+
+    @property
+    def name(self) -> str:
+        """The name that plans print."""
+        return f"chunk{self.size} {self.inner.name} into {self.outer.name}"
+
+    def parameters(self) -> Numbers:
+        """Return none of its own: those of `levels` follow one another."""
+        return {}, {}
+
+    def _result_exponent(self) -> tuple[bool, int]:
+        """Return whether all nonzero results have one exponent, and that or the least one."""
+        fmt = self.inner.stage.result
+        if isinstance(fmt, FixedFormat):
+            largest = max(fmt.max_integer, -fmt.min_integer)
+            return True, largest.bit_length() - 1 + fmt.lsb
+        return False, fmt.exponent_min
+
+    def promote(
+        self, acc: Vec, results: Callable[[int], Vec], inner: Parameters, outer: Parameters
+    ) -> Vec:
+        """Write the outer step over the accumulators that chunks ended with."""
+        source = _Results(self, acc, results, inner)
+        return self.outer.build(acc, source, outer, None)
+
+
+@dataclass(frozen=True)
+class _Results:
+    """Results of chunks as terms; see `fpsim.kernels.llvm.tiles.TermSource`."""
+
+    step: ChunkStep
+    acc: Vec
+    results: Callable[[int], Vec]
+    parameters: Parameters
+
+    def pair(self, i: int) -> tuple[Vec, Vec]:
+        """Return the result of a chunk and one."""
+        value = self.step.inner.finish(self.results(i), self.parameters)
+        return value.as_lanes(self.acc.lanes), self.acc.lanes.constant(1.0, False)
+
+    def power(self, i: int) -> Vec:
+        """Return 2^e of a result; 0 if it does not count."""
+        value, zero = self.pair(i)[0], self.acc.lanes.constant(0.0, False)
+        fixed, exponent = self.step._result_exponent()
+        power = self.acc.lanes.constant(float(np.ldexp(1.0, exponent)), False)
+        if fixed:
+            return value.equals(0.0).where(zero, power)
+        return power_of(value, Parameters({"smallest_normal": power}, {}))
+
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add`` makes of the results, one after another."""
+        values = start
+        for i in terms:
+            values = add(i, *values)
+        return values

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A step: how a vector lane adds the next terms to its accumulator, and when that is exact.
+
+Each step is a frozen value. Its class holds three things side by side: the code (`Step.build`,
+which writes LLVM instructions), the run-time numbers that the code reads (`Step.parameters`), and
+the lemma (`Step.exact_for`) that says for which operands, and on which processor, the code has the
+bits of the stage. A planner asks candidates for their lemma, fastest first.
+
+Notation of the lemmas: P = mantissa bits + 1 of the accumulator, q = significant bits of a term,
+L = mantissa bits + 1 of the lane (11, 24 or 53).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fpsim.compute.bounds import Bounds
+from fpsim.formats.floating import FloatFormat, NanCodes, Subnormals
+from fpsim.formats.random_bits import integers_per_word
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.tiles import TermSource
+from fpsim.kernels.llvm.vector import Lane, Vec
+from fpsim.units.stages import Aligned
+
+__all__ = [
+    "DIRECTED",
+    "NEAREST",
+    "Step",
+    "first_exact",
+    "float_parameters",
+    "is_ieee",
+    "random_parameters",
+]
+
+NEAREST = (Rounding.RNE, Rounding.RNA)
+DIRECTED = (Rounding.RTZ, Rounding.RUP, Rounding.RDN)
+Numbers = tuple[dict[str, float], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to compute a stage in a lane.
+
+    Two steps of equal `key` have the same code, whatever their formats are: those come as
+    parameters, so that a kernel is compiled once for all of them.
+    """
+
+    stage: Any  #: what the step computes: the codes that it starts from and ends with are its
+    lane: Lane
+
+    #: First word of the printed name.
+    kind: ClassVar[str] = ""
+    #: Rows and vectors of a register tile that keep the processor busy.
+    cells: ClassVar[tuple[int, int]] = (2, 2)
+
+    @property
+    def terms(self) -> int:
+        """How many terms a step adds."""
+        return 1
+
+    @property
+    def powers(self) -> bool:
+        """Whether it asks for the terms' powers of two."""
+        return False
+
+    @property
+    def random(self) -> bool:
+        """Whether it takes a random integer."""
+        return False
+
+    @property
+    def random_place(self) -> int:
+        """How far up in a lane its random integers stand: below the format's last place."""
+        below = self.lane.parameters.mantissa_bits - self.stage.format.mantissa_bits
+        return int(below - self.stage.random_bits)
+
+    @property
+    def levels(self) -> tuple[Step, ...]:
+        """The steps that it is made of, from the loop over K outwards: itself, without chunks."""
+        return (self,)
+
+    @property
+    def chunk(self) -> int:
+        """Terms of a chunk, 0 where there are none."""
+        return 0
+
+    @property
+    def flags(self) -> tuple[Any, ...]:
+        """What the code depends on besides the class and the lane."""
+        return ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Everything that the code depends on."""
+        numbers = tuple(len(names) for names in self.parameters())
+        return (type(self).__name__, self.kind, self.lane, self.terms, *self.flags, numbers)
+
+    @property
+    def name(self) -> str:
+        """The name that plans print."""
+        bits = "" if self.kind.startswith("via") else self.lane.bits
+        head = f"{self.kind}{bits}" if self.kind else str(self.lane)
+        shown = [str(flag) for flag in self.flags if flag not in ("", None, False)]
+        return "-".join([head, *([str(self.terms)] if self.terms > 1 else []), *shown])
+
+    def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
+        """Return why the code has the stage's bits for such operands, None where that is not so."""
+        raise NotImplementedError
+
+    def parameters(self) -> Numbers:
+        """Return the numbers that the code reads: floats of the lane, and integers as wide."""
+        return float_parameters(self.stage, self.lane)
+
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+        """Write the code of one step and return the accumulator after it."""
+        raise NotImplementedError
+
+    # -- what the results of chunks need besides ----------------------------------------------
+
+    def finishes_for(self, bounds: Bounds) -> bool:
+        """Return whether `finish` makes values of the stage's result."""
+        return True
+
+    @property
+    def finish_key(self) -> tuple[Any, ...]:
+        """What the code of `finish` depends on besides that of the step."""
+        return ()
+
+    def finish(self, acc: Vec, p: Parameters) -> Vec:
+        """Write what makes a value of the stage's result of the last accumulator: often nothing."""
+        return acc
+
+
+def first_exact(
+    candidates: Iterable[Step], bounds: Bounds, machine: Machine
+) -> tuple[Step, str] | None:
+    """Return the first step whose lemma holds, and why it does, or None."""
+    for step in candidates:
+        why = step.exact_for(bounds, machine)
+        if why is not None:
+            return step, why
+    return None
+
+
+@lru_cache(maxsize=256)
+def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
+    """Return whether a format is the IEEE 754 format of these fields."""
+    return fmt == FloatFormat(exponent_bits, mantissa_bits, bias, nan=NanCodes.IEEE, infinity=True)
+
+
+def float_parameters(stage: Any, lane: Lane) -> Numbers:
+    """Return limits, shifts and powers of two of a stage that rounds to a float format.
+
+    `fpsim.kernels.llvm.rounding` and `fpsim.kernels.llvm.exact_add` read them by name.
+    """
+    fmt: FloatFormat = stage.format
+    # In a window what is too large is so in every mode: limits as of a mode that rounds outward.
+    mode = Rounding.RNE if isinstance(stage, Aligned) else stage.rounding
+    overflow: Overflow = stage.overflow
+    codes = np.array(fmt.limits(mode, overflow)[:4], dtype=fmt.dtype)
+    over_positive, over_negative, inf_positive, inf_negative = fmt.decode(codes)
+    normal = float(np.ldexp(1.0, fmt.exponent_min))
+    magic = float(np.ldexp(1.5, lane.mantissa_bits - fmt.mantissa_bits))
+    reals = {
+        "smallest_normal": normal,
+        "flush_below": normal if fmt.subnormals is Subnormals.FLUSH else 0.0,
+        "largest": fmt.max_value,
+        "over_positive": over_positive,
+        "over_negative": over_negative,
+        "inf_positive": inf_positive,
+        "inf_negative": inf_negative,
+        # Without an exponent field every value lies below 2^emin.
+        "top_power": np.ldexp(1.0, max(fmt.exponent_max, fmt.exponent_min)),
+        "magic": magic,
+        "minus_magic": -magic,
+    }
+    width = lane.parameters
+    shift = width.mantissa_bits - fmt.mantissa_bits
+    exponent_is_last = int(fmt.mantissa_bits == 0)
+    integers = {
+        "shift": shift,
+        "parity": exponent_is_last & (width.bias + fmt.exponent_min - 1),
+        "subnormal_parity": exponent_is_last,
+    }
+    return reals, integers
+
+
+def random_parameters(bits: int, place: int, width: int) -> dict[str, int]:
+    """Return the parameters of random integers of so many bits, ``place`` bits up in a lane.
+
+    What would stand below the lane's last bit meets nothing there. They are the low bits of
+    integers of ``width`` bits.
+    """
+    return {
+        "random_place": max(place, 0),
+        "random_drop": max(-place, 0),
+        "random_bits": width,
+        "random_mask": (1 << bits) - 1,
+        "random_count": integers_per_word(width) if width else 0,
+    }

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Register tiles: their shape, where their terms come from, and how many one turn takes.
+
+A `Source` says what a term is: a product ``a * b``, or a sum of ``size`` of them times the product
+of two scales, per combination of split signs. A `Step` adds terms to an accumulator, one or several
+at a time. One turn of the loop over K holds whole blocks and whole steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.vector import Vec
+
+__all__ = ["PRODUCTS", "RandomSource", "Source", "TermSource", "Tile", "period", "tile_of", "turn"]
+
+
+class TermSource(Protocol):
+    """Hands out the terms of one step; each call emits the code that loads or computes them.
+
+    A number ``i`` is a Python integer, or what `fold` passes on.
+    """
+
+    def pair(self, i: Any) -> tuple[Vec, Vec]:
+        """Return two vectors whose product is term ``i``."""
+        ...
+
+    def power(self, i: Any) -> Vec:
+        """Return 2^e of term ``i``; 0 if it does not count."""
+        ...
+
+    def fold(
+        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
+    ) -> tuple[Vec, ...]:
+        """Return what ``add(i, *values)`` makes of the values at the start, term after term.
+
+        Many terms become a loop in the code.
+        """
+        ...
+
+
+class RandomSource(StrEnum):
+    """Where the random integers of a step come from."""
+
+    NONE = ""
+    LOADED = "loaded"  #: an array
+    SEEDED = "seeded"  #: streams that a seed starts
+    BYTES = "seeded-bytes"  #: the same, of eight bits: a dot instruction adds them
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where terms come from: products (size 1), or scaled sums of blocks of ``size``."""
+
+    block: bool = False
+    size: int = 1
+    a_signs: int = 1  #: planes of ``a``: elements by sign bit, or parts of them, are apart
+    b_signs: int = 1
+    bytes: bool = False  #: elements are integers of a byte, four to a word, summed as integers
+    paired: bool = False  #: every column has an ``a`` of its own: dot products side by side
+    random: RandomSource = RandomSource.NONE
+
+    @property
+    def per_word(self) -> int:
+        """Elements along K in an entry of ``a`` and ``b``."""
+        return 4 if self.bytes else 1
+
+    @property
+    def quadrants(self) -> int:
+        """Terms per block."""
+        return self.a_signs * self.b_signs
+
+
+PRODUCTS = Source()
+
+
+class Tile(NamedTuple):
+    """Shape of a register tile, in rows and columns of the result."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of a tile."""
+        return self.vectors * self.lanes
+
+
+def turn(step: Any, source: Source) -> int:
+    """Return how many elements of K one turn of the loop over K takes."""
+    terms = math.lcm(step.levels[0].terms, source.quadrants)
+    return terms // source.quadrants * source.size
+
+
+def period(step: Any, source: Source) -> int:
+    """Return after how many elements of K a step is done: after a turn, or after its chunks."""
+    if not step.chunk:
+        return turn(step, source)
+    return step.chunk // source.quadrants * source.size * step.levels[1].terms
+
+
+def tile_of(step: Any, source: Source, machine: Machine, flat: bool = False) -> Tile:
+    """Return the tile for a step: cheap steps get more accumulators to hide their latency.
+
+    ``flat`` is for products with a single row.
+    """
+    inner, wide = step.levels[0], machine.vector_bytes == 64
+    lanes = machine.vector_bytes * 8 // inner.lane.bits
+    if flat:
+        return Tile(1, 4, lanes)
+    if source.quadrants == 2 and not source.bytes:
+        return Tile(4, 2 if wide else 1, lanes)
+    if source.quadrants > 1:
+        return Tile(4 if source.bytes else 2, 1, lanes)
+    rows, vectors = inner.cells
+    if source.block and inner.terms == 1 and vectors == 4:
+        return Tile(4, 3 if wide else 1, lanes)
+    return Tile(rows, vectors if wide else min(vectors, 2), lanes)
