@@ -21,9 +21,9 @@ from timing import best
 
 import fpsim
 from fpsim.vectors.files.writer import check_dots, write_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.generate import plan_stream
-from fpsim.vectors.sets.sources import DotSource
+from fpsim.vectors.sets.vector_set import DotSource
 
 RUNS = 5
 #: Unit and elements per vector; 0: a stream of single products.

@@ -17,7 +17,7 @@ from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 
 COUNT = 400
 #: Clocks that a bench spends around the beats.

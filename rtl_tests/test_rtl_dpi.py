@@ -17,7 +17,7 @@ from fpsim.cmodel import export_c
 from fpsim.hdl.rtl.instantiation import instantiation
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 
 TOP = Template("""\
 module top;

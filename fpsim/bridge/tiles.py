@@ -20,8 +20,8 @@ from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.unit import MacUnit, get_unit
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.sets.record import Shape, natural_k
-from fpsim.vectors.sets.tiles import Tile, TilePlan, TileSize
+from fpsim.vectors.plans.tiles import Tile, TilePlan, TileSize
+from fpsim.vectors.sets.record import Record, natural_k
 
 __all__ = ["model_tiles"]
 
@@ -71,13 +71,13 @@ def model_tiles(
             rows, columns = (_start(i, per_layer, there - wanted) for _, wanted, there in sizes[:2])
             label = f"{name}[{rows}:{rows + size.m},{columns}:{columns + size.n}]"
             cuts.append(_Cut(label, name, rows, columns))
-    shape = Shape(spec, step, block, flags)
+    record = Record(spec, step, block, flags)
     names = tuple(cut.label for cut in cuts)
     if len(set(names)) < len(names):
         raise FpsimError(f"tiles: {per_layer} of {size.m}x{size.n} are more than a layer has")
     about = {"kind": "model", **(source or {})}
-    seed = seed if shape.roundings else 0
-    return TilePlan(shape, whole, names, _Maker(pairs, cuts, whole), seed=seed, source=about)
+    seed = seed if record.roundings else 0
+    return TilePlan(record, whole, names, _Maker(pairs, cuts, whole), seed=seed, source=about)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fpsim
-from fpsim import vectors
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.vectors.plans.planner import STRATEGIES
 
 if TYPE_CHECKING:
     from fpsim.hdl.dut.dut import Dut
@@ -107,7 +107,7 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
     sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
-    sub.add_argument("--strategy", default="mixed", choices=vectors.STRATEGIES)
+    sub.add_argument("--strategy", default="mixed", choices=STRATEGIES)
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1, help="of the random vectors")
 

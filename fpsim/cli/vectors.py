@@ -8,27 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import fpsim
-from fpsim import vectors
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.unit import MacUnit
-from fpsim.units.stages import Chain, Fixed
-from fpsim.vectors.explain import explain
-from fpsim.vectors.files.reader import open_set
+from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.opened_set import open_set
 from fpsim.vectors.files.shards import Shard
-from fpsim.vectors.files.writer import check_dots, merge_shards, parse_formats, write_dots
-from fpsim.vectors.sets.dots import plan_dots
-from fpsim.vectors.sets.generate import plan_stream
-from fpsim.vectors.sets.record import Shape
-from fpsim.vectors.sets.sources import DotSource
-from fpsim.vectors.sets.tiles import TileSize, random_tiles
+from fpsim.vectors.files.writer import merge_shards, parse_formats, write
+from fpsim.vectors.plans.planner import STRATEGIES, plan
+from fpsim.vectors.plans.tiles import TileSize, random_tiles
+from fpsim.vectors.sets.record import Record
+from fpsim.vectors.sets.vector_set import STARTS, BlockSource
 
 __all__ = ["register"]
-
-#: With one of these a chain or fixed unit gets dot products, not a stream of single products.
-_DOT_OPTIONS = ("k", "group", "format", "tile", "from_model")
 
 
 def register(commands: Commands) -> None:
@@ -43,22 +38,32 @@ def register(commands: Commands) -> None:
     sub.add_argument(
         "--strategy",
         default="mixed",
-        choices=vectors.STRATEGIES,
-        help="exhaustive: all inputs of a vector (in a stream, of a load and a mac) where they are "
-        "at most 2^24 cases, else a table of operand pairs onto 0; directed: corner classes; "
-        "mixed: the table, corner classes and random",
+        choices=STRATEGIES,
+        help="exhaustive: all inputs of a vector where they are at most 2^24 cases, else a table "
+        "of operand pairs onto 0; directed: corner classes; mixed (default): the table, corner "
+        "classes and random",
     )
-    sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
-    sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--exponents", action="store_true", help="drive the run-time exponent too")
-    sub.add_argument("--no-load", action="store_true", help="only clear and mac, no load")
+    sub.add_argument("--count", type=int, default=4096, help="number of random vectors (4096)")
+    sub.add_argument("--seed", type=int, default=1, help="of the random vectors (1)")
+    sub.add_argument(
+        "--start",
+        default="dot",
+        choices=STARTS,
+        help="how a sum gets its addend: dot (default), the vector brings it; load, a load before "
+        "it; clear, none, sums start from +0",
+    )
     sub.add_argument(
         "--format",
         metavar="F,F",
-        help="readmemh, jsonl, csv, testfloat, npz, svh: sets of dot products",
+        default="readmemh,jsonl",
+        help="readmemh, jsonl (both by default), csv, testfloat, npz, svh; matrices, of tiles",
     )
-    sub.add_argument("--k", type=int, help="elements per vector: a set of dot products of any unit")
-    sub.add_argument("--group", type=int, help="elements per scale; 0: no scales")
+    sub.add_argument(
+        "--k", type=int, help="elements per vector; default: a step of the unit, 1 of a chain"
+    )
+    sub.add_argument(
+        "--group", type=int, help="elements per scale; 0: no scales; default: the unit's blocks"
+    )
     sub.add_argument(
         "--flags", action="store_true", help="status flags of every vector; slow, use --jobs"
     )
@@ -108,54 +113,41 @@ def _vectors(args: argparse.Namespace) -> int:
     if args.unit is None or args.out is None:
         raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
     unit = fpsim.get_unit(args.unit)
-    formats = parse_formats(args.format or "readmemh,jsonl")
+    formats = parse_formats(args.format)
     shard = Shard() if args.shard is None else Shard.parse(args.shard)
-    plan = _plan(args, unit)
+    source = _source(args, unit)
     try:
         with bar(unit.name) as update:
-            path = write_dots(plan, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
+            path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
     except KeyboardInterrupt:
         say("what is done is kept beside the directory; the same command goes on")
         raise
-    data = {"unit": unit.name, "count": plan.count, "out": str(path),
-            "sections": {s.name: s.count for s in plan.sections}}  # fmt: skip
-    lines = [f"{plan.count} vectors of {unit.name} in {path}"]
-    lines += [f"  {s.count:9d} {s.name}" for s in plan.sections]
+    data = {"unit": unit.name, "count": source.count, "out": str(path),
+            "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
+    lines = [f"{source.count} vectors of {unit.name} in {path}"]
+    lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
     _print(args, data, "\n".join(lines))
     return 0
 
 
-def _plan(args: argparse.Namespace, unit: MacUnit) -> DotSource:
-    lanes = any(getattr(args, n) is not None for n in _DOT_OPTIONS)
-    stage = unit.spec.accumulate
-    converts = getattr(stage, "convert", None) is not None  # a register that nobody sees
-    if isinstance(stage, Chain | Fixed) and not (lanes or converts):
-        return plan_stream(
-            unit, strategy=args.strategy, count=args.count, seed=args.seed,
-            exponents=args.exponents, load=not args.no_load, flags=args.flags,
-        )  # fmt: skip
-    for option in ("exponents", "no_load"):
-        if getattr(args, option):
-            name = option.replace("_", "-")
-            raise FpsimError(
-                f"{name}: only for streams of single products, which chain and fixed units without "
-                "a conversion have, without --k, --group, --format and tiles"
-            )
+def _source(args: argparse.Namespace, unit: MacUnit) -> BlockSource:
     if args.tile is None and args.from_model is None:
-        return plan_dots(
+        return plan(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
-            group=args.group, flags=args.flags,
+            group=args.group, flags=args.flags, start=args.start,
         )  # fmt: skip
+    if args.start != "dot":
+        raise FpsimError(f"start: {args.start!r} is not for tiles, whose outputs start with a dot")
     size = TileSize.parse(args.tile or "16x16")
     if args.from_model is None:
-        shape = Shape.of(unit.spec, args.k, args.group, args.flags)
-        return random_tiles(shape, size, args.tiles, args.seed)
+        record = Record.of(unit.spec, args.k, args.group, args.flags)
+        return random_tiles(record, size, args.tiles, args.seed)
     if args.group is not None:
         raise FpsimError("group: a model's recipe says how many elements a scale has")
     return _model_tiles(args, unit, size)
 
 
-def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> DotSource:
+def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> BlockSource:
     found = from_model.read(args, unit)
 
     from fpsim.bridge.tiles import model_tiles
@@ -168,8 +160,8 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Dot
 
 def _check(args: argparse.Namespace) -> int:
     with bar("check") as update:
-        opened = check_dots(args.check, update, jobs=args.jobs)
-    count, name = opened.count, opened.shape.spec.name
+        opened = check(args.check, update, jobs=args.jobs)
+    count, name = opened.count, opened.record.spec.name
     text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
     _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
     return 0
@@ -190,30 +182,31 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _coverage(args: argparse.Namespace) -> int:
-    from fpsim.vectors.coverage.bins import coverage
+    from fpsim.vectors.coverage.set_coverage import coverage
 
     if args.mutants:
         return _mutants(args)
+    opened = open_set(args.directory)
     with bar("traces") as update:
-        found = coverage(args.directory, update)
+        found = coverage(opened.record, opened.columns(), opened.start, update)
     _print(args, found.to_dict(), str(found))
     return 0 if found.complete else INCOMPLETE
 
 
 def _mutants(args: argparse.Namespace) -> int:
-    from fpsim.vectors.coverage.bins import load
     from fpsim.vectors.mutants.kills import kills
 
-    shape, columns, _ = load(args.directory)
-    found = kills(shape, columns)
+    opened = open_set(args.directory)
+    record = opened.record
+    found = kills(record, opened.columns())
     alive = [k for k in found if k.alive]
-    lines = [f"{shape.spec.name}: {len(found)} mutants, {len(alive)} alive"]
+    lines = [f"{record.spec.name}: {len(found)} mutants, {len(alive)} alive"]
     for kill in found:
         fate = "ALIVE" if kill.alive else f"equivalent: {kill.equivalent}"
         if kill.vector is not None:
             fate = f"killed by vector {kill.vector}"
         lines.append(f"  {kill.mutant:40s} {fate}")
-    data = {"unit": shape.spec.name, "mutants": [k.to_dict() for k in found]}
+    data = {"unit": record.spec.name, "mutants": [k.to_dict() for k in found]}
     _print(args, data, "\n".join(lines))
     return INCOMPLETE if alive else 0
 

@@ -7,9 +7,9 @@
 #define DIGITS (($WORD_BITS$ + 3) / 4)
 #define WORDS ($WORD_BITS$ / 32 + 2)
 
-/* A set of another shape has other words. */
+/* A set of another record has other words. */
 static const char expected_set[] =
-    "this program checks dot products (schema 2) of $UNIT$: $SHAPE$;\n"
+    "this program checks vectors (schema 3) of $UNIT$: $RECORD$;\n"
     "fpsim vectors $OPTIONS$ --out DIR writes such a set, and the\n"
     "--k, --group and --flags of fpsim export-c make a program for another";
 

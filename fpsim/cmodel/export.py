@@ -15,7 +15,7 @@ from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec, exponents
 from fpsim.units.stages import Aligned, stages_of
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.sets.record import Record
 
 __all__ = ["CFiles", "export_c"]
 
@@ -72,13 +72,13 @@ def export_c(
     target = Path(path)
     if target.suffix != ".h":
         raise FpsimError(f"out: {target} must end in .h")
-    shape = Shape.of(spec, k, group, flags)
+    record = Record.of(spec, k, group, flags)
     prefix = re.sub(r"[^a-z0-9]", "_", f"fpsim_{spec.name}_")
-    text = header_text(shape, prefix, target.name)
+    text = header_text(record, prefix, target.name)
     package = target.with_name(f"{target.stem}_pkg.sv")
     check = target.with_name(f"{target.stem}_check.c")
-    write_atomic(package, package_text(shape, prefix).encode())
-    write_atomic(check, check_text(shape, prefix, target.name).encode())
+    write_atomic(package, package_text(record, prefix).encode())
+    write_atomic(check, check_text(record, prefix, target.name).encode())
     return CFiles(write_atomic(target, text.encode()), package, check)
 
 
@@ -105,11 +105,11 @@ def _sum_range(spec: MacSpec) -> tuple[int, int]:
     return min(lows) - margin - 2, max(highs) + MAX_K.bit_length() + 4
 
 
-def header_text(shape: Shape, prefix: str, name: str) -> str:
+def header_text(record: Record, prefix: str, name: str) -> str:
     """Return the C99 header of a unit.
 
     Args:
-        shape: unit and layout of its vectors.
+        record: the unit and the fields of its vectors.
         prefix: prefix of every C name.
         name: file name of the header, for its first line.
 
@@ -119,7 +119,7 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
     Raises:
         FpsimError: exact sums or terms of more bits than the C model holds.
     """
-    spec = shape.spec
+    spec = record.spec
     low, high = _sum_range(spec)
     if high - low > MAX_SUM_BITS:
         raise FpsimError(
@@ -145,10 +145,10 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
 
    One dot product, on codes (bit patterns):
 
-       uint64_t @dot(a, b, a_scale, b_scale, k, group, c{", random" if shape.roundings else ""})
+       uint64_t @dot(a, b, a_scale, b_scale, k, group, c{", random" if record.roundings else ""})
 
    a, b: k codes, 1 <= k <= @MAX_K. a_scale, b_scale: a code per `group` elements (two where
-   scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.{_RANDOM_TEXT.format(spec.random_bits) if shape.roundings else ""}
+   scales differ by sign, without the sign bit first), or NULL for 1. c: the addend's code.{_RANDOM_TEXT.format(spec.random_bits) if record.roundings else ""}
    @flags holds the status flags of the last call: 1 inexact, 2 underflow, 4 overflow, 16 invalid,
    ORed over every rounding and cut on the way to the result.
    Integers only; a result that has no code (NaN in a format without NaN) is 0. Not reentrant
@@ -176,13 +176,13 @@ def header_text(shape: Shape, prefix: str, name: str) -> str:
         operands,
         *writer.functions,
         f"""static inline uint64_t @dot(const uint64_t *a, const uint64_t *b, const uint64_t *a_scale,
-                            const uint64_t *b_scale, int k, int group, uint64_t c{", const uint64_t *random" if shape.roundings else ""}) {{
+                            const uint64_t *b_scale, int k, int group, uint64_t c{", const uint64_t *random" if record.roundings else ""}) {{
   @operands x = {{a, b, a_scale, b_scale, group}};
-  @flags = 0;{_SET_RANDOM if shape.roundings else ""}
+  @flags = 0;{_SET_RANDOM if record.roundings else ""}
   return {top}(&x, 0, k, c);
 }}
 """,
-        beat_text(shape),
+        beat_text(record),
         f"#endif /* {guard} */\n",
     ]
     return "\n".join(parts).replace("@", prefix)
@@ -218,9 +218,9 @@ static inline @num @scale_{operand}(const @operands *x, int i, int sign) {{
     return text
 
 
-def beat_text(shape: Shape) -> str:
+def beat_text(record: Record) -> str:
     """Return the DPI-C function of one beat: packed vectors as 32-bit words, element 0 lowest."""
-    lanes = {lane.name: lane for lane in shape.lanes}
+    lanes = {field.name: field for field in record.fields}
     names = [n for n in ("a", "b", "a_scale", "b_scale", "random") if n in lanes]
     arguments = ", ".join(f"const uint32_t *{n}" for n in names)
     fill = ""
@@ -229,11 +229,11 @@ def beat_text(shape: Shape) -> str:
         fill += f"  uint64_t {n}_codes[{lane.lanes}];\n"
     for n in names:
         lane = lanes[n]
-        fill += f"  for (int i = 0; i < {lane.lanes}; i++) {n}_codes[i] = @bits({n}, {lane.width} * i, {lane.width});\n"
+        fill += f"  for (int i = 0; i < {lane.lanes}; i++) {n}_codes[i] = @bits({n}, {lane.lane_width} * i, {lane.lane_width});\n"
     scales = ", ".join(f"{n}_codes" if n in names else "NULL" for n in ("a_scale", "b_scale"))
     c, acc = lanes["c"].width, lanes["acc"].width
     high = "  acc[1] = (uint32_t)(code >> 32);\n" if acc > 32 else ""
-    return f"""/* One beat of {shape.k} elements for DPI-C: packed arrays as svBitVecVal. Define FPSIM_DPI in one
+    return f"""/* One beat of {record.k} elements for DPI-C: packed arrays as svBitVecVal. Define FPSIM_DPI in one
    translation unit to get a function to link with. */
 #ifdef FPSIM_DPI
 #ifdef __cplusplus
@@ -250,18 +250,18 @@ void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 static inline void @beat({arguments}, const uint32_t *c, uint32_t *acc)
 #endif
 {{
-{fill}  uint64_t code = @dot(a_codes, b_codes, {scales}, {shape.k}, {max(shape.group, 1)}, @bits(c, 0, {c}){", random_codes" if shape.roundings else ""});
+{fill}  uint64_t code = @dot(a_codes, b_codes, {scales}, {record.k}, {max(record.group, 1)}, @bits(c, 0, {c}){", random_codes" if record.roundings else ""});
   acc[0] = (uint32_t)code;
 {high}}}
 """
 
 
-def package_text(shape: Shape, prefix: str) -> str:
+def package_text(record: Record, prefix: str) -> str:
     """Return the SystemVerilog package that imports the beat."""
-    spec = shape.spec
-    lanes = {lane.name: lane for lane in shape.lanes}
+    spec = record.spec
+    lanes = {field.name: field for field in record.fields}
     names = [n for n in ("a", "b", "a_scale", "b_scale", "random") if n in lanes]
-    arguments = [f"input  bit [{lanes[n].lanes * lanes[n].width - 1}:0] {n}" for n in names]
+    arguments = [f"input  bit [{lanes[n].width - 1}:0] {n}" for n in names]
     arguments += [f"input  bit [{lanes['c'].width - 1}:0] c"]
     arguments += [f"output bit [{lanes['acc'].width - 1}:0] acc"]
     joined = ",\n    ".join(arguments)
@@ -270,8 +270,8 @@ def package_text(shape: Shape, prefix: str) -> str:
 // Link with the C model compiled with -DFPSIM_DPI. Element 0 of a packed array is in its low bits.
 package {prefix}pkg;
   /* verilator lint_off UNUSEDPARAM */
-  localparam int unsigned K = {shape.k};
-  localparam int unsigned GROUP = {shape.group};
+  localparam int unsigned K = {record.k};
+  localparam int unsigned GROUP = {record.group};
   // acc = dot(a, b, c): one beat of K elements.
   import "DPI-C" function void {prefix}beat(
     {joined}
@@ -282,11 +282,11 @@ endpackage : {prefix}pkg
 """
 
 
-def check_text(shape: Shape, prefix: str, header: str) -> str:
+def check_text(record: Record, prefix: str, header: str) -> str:
     """Return a C program that compares every vector of a vectors.hex with the model.
 
     Args:
-        shape: unit and layout of its vectors.
+        record: the unit and the fields of its vectors.
         prefix: prefix of every C name of the header.
         header: file name of the header to include.
 
@@ -294,33 +294,32 @@ def check_text(shape: Shape, prefix: str, header: str) -> str:
         C source text with a ``main`` that takes the file's path.
     """
     text = (_HERE / "check.c").read_text(encoding="utf-8")
-    lanes = {lane.name: lane for lane in shape.lanes}
-    fields = {field.name: field.lsb for field in shape.fields}
-    spec = shape.spec
+    lanes = {field.name: field for field in record.fields}
+    spec = record.spec
     values = {
         "HEADER": header,
-        "WORD_BITS": shape.word_bits,
+        "WORD_BITS": record.word_bits,
         "UNIT": spec.name,
-        "SHAPE": _shape_text(shape),
-        "OPTIONS": f"{spec.name} --k {shape.k} --group {shape.group}{' --flags' * shape.flags}",
-        "K": shape.k,
-        "GROUP": max(shape.group, 1),
+        "RECORD": _record_text(record),
+        "OPTIONS": f"{spec.name} --k {record.k} --group {record.group}{' --flags' * record.flags}",
+        "K": record.k,
+        "GROUP": max(record.group, 1),
     }
-    random = shape.roundings > 0
+    random = record.roundings > 0
     text = text.replace("$RANDOM_DECLARATION$", _CHECK_DECLARATION if random else "")
     text = text.replace("$RANDOM_READ$", _CHECK_READ if random else "")
     text = text.replace("$RANDOM_ARGUMENT$", ", integers" if random else "")
     for name in ("a", "b", "a_scale", "b_scale", "c", "random", "acc", "op", "flags"):
         lane = lanes.get(name)
-        values[f"{name.upper()}_LSB"] = fields.get(name, 0)
+        values[f"{name.upper()}_LSB"] = 0 if lane is None else lane.lsb
         values[f"{name.upper()}_LANES"] = 0 if lane is None else lane.lanes
-        values[f"{name.upper()}_WIDTH"] = 0 if lane is None else lane.width
+        values[f"{name.upper()}_WIDTH"] = 0 if lane is None else lane.lane_width
     for key, value in values.items():
         text = text.replace(f"${key}$", str(value))
     return text.replace("@", prefix)
 
 
-def _shape_text(shape: Shape) -> str:
-    """Say how the words of a shape differ from those of others of its unit."""
-    scales = f"{shape.group} per scale" if shape.group else "no scales"
-    return f"K = {shape.k} elements, {scales}, {'with' if shape.flags else 'no'} flags"
+def _record_text(record: Record) -> str:
+    """Say how the words of a record differ from those of others of its unit."""
+    scales = f"{record.group} per scale" if record.group else "no scales"
+    return f"K = {record.k} elements, {scales}, {'with' if record.flags else 'no'} flags"

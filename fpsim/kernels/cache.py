@@ -4,7 +4,8 @@
 Numba's own cache looks at the time stamp of the file that defines a function. Kernels are composed
 from several files (inlined functions, generated vector code), so an edit to one of them would leave
 stale machine code behind: for a bit-exact model, silently wrong bits. Here the stamp is a hash of
-every source file that kernels are made of, and the key carries the name of the generated variant.
+every source file that kernels are made of and of those that a kernel names, and the key carries
+the name of the generated variant.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ _SOURCES = ("kernels", "compute/lanes/steps")
 
 
 @cache
-def _sources_hash() -> str:
+def _sources_hash(sources: tuple[str, ...] = ()) -> str:
     digest, package = hashlib.sha256(), Path(__file__).parents[1]
-    for path in sorted(path for name in _SOURCES for path in (package / name).rglob("*.py")):
+    own = sorted(path for name in _SOURCES for path in (package / name).rglob("*.py"))
+    for path in [*own, *map(Path, sources)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -44,32 +46,41 @@ class _Index(IndexDataCacheFile):
 
 
 class _KernelCache(FunctionCache):
-    def __init__(self, function: Callable[..., Any], variant: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], variant: str, sources: tuple[str, ...]
+    ) -> None:
         super().__init__(function)
         self._variant = variant
         tag = hashlib.sha256(variant.encode()).hexdigest()[:8]
         self._cache_file = _Index(
             cache_path=self._cache_path,
             filename_base=f"{self._impl.filename_base}-{tag}",
-            source_stamp=_sources_hash(),
+            source_stamp=_sources_hash(sources),
         )
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (sig, codegen.magic_tuple(), self._variant)
 
 
-def kernel(variant: str = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def kernel(
+    variant: str = "", *, sources: tuple[str, ...] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """Compile with ``numba.njit(**options)`` and keep the machine code on disk.
 
-    ``variant`` names what a closure was specialised for; two closures of one function that differ
-    must differ in it. Where there is no place to write to, kernels are compiled in every process.
+    Where there is no place to write to, kernels are compiled in every process.
+
+    Args:
+        variant: what a closure was specialised for; two closures of one function that differ must
+            differ in it.
+        sources: files outside of this package that the kernel is made of, its own first.
+        options: as `numba.njit` takes them.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
         # Numba finds no locator in a read-only installation without a home directory.
         with suppress(RuntimeError):
-            dispatcher._cache = _KernelCache(function, variant)
+            dispatcher._cache = _KernelCache(function, variant, sources)
         return dispatcher
 
     return decorate

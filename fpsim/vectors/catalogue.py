@@ -26,15 +26,17 @@ from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.resources import golden_dir
 from fpsim.unit import get_unit, unit_names
-from fpsim.vectors.coverage.bins import Coverage, bin_table, expected_bins, row_bins
-from fpsim.vectors.files.writer import check_dots, open_dots, write_dots
+from fpsim.vectors.coverage.set_coverage import Coverage, bin_table, expected_bins, row_bins
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.files.writer import write
 from fpsim.vectors.mutants.kills import Kill, kills, random_costs
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.dots import DotPlan, plan_dots
-from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.stream import Section
+from fpsim.vectors.plans.planner import plan
+from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
+from fpsim.vectors.sets.vector_set import Section, VectorPlan, VectorSet, section_of
 
-__all__ = ["Release", "Selection", "check_release", "large_set", "release"]
+__all__ = ["Release", "check_release", "large_set", "release"]
 
 SEED = 1
 #: Random vectors of a large set, and of a released one.
@@ -43,9 +45,13 @@ LARGE, FEW = 1 << 16, 32
 TRACED = 20
 #: Vectors kept per coverage bin.
 PER_BIN = 2
-#: Elements per vector and per scale, where they are not what `Shape.of` takes.
-SHAPES: dict[str, tuple[int, int]] = {
-    "e2m1-fixed24q2": (1, 0),
+#: Elements per vector and per scale, where they are not what `Record.of` takes.
+LENGTHS: dict[str, tuple[int, int]] = {
+    "e2m1-chain-e5m10": (4, 0),
+    "e2m1-chain-e4m3fn-sr6": (4, 0),
+    "e1m2-chain-e8m7": (4, 0),
+    "e3m0-fixed16q4-saturate": (4, 0),
+    "int4-fixed12q0-saturate": (4, 0),
     "llm-fp4-shift-e5m10": (4, 1),
     "mxfp4-block32-e8m23": (64, 32),
     "nvfp4-block16-e8m23": (32, 16),
@@ -55,43 +61,10 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Vectors chosen from a set, as `fpsim.vectors.files.writer.write_dots` takes them."""
-
-    shape: Shape
-    chosen: Columns
-    sections: tuple[Section, ...]
-    seed: int = SEED
-    strategy: str = "selected"
-
-    @property
-    def count(self) -> int:
-        """Number of vectors."""
-        return int(self.chosen["op"].size)
-
-    def jobs(self) -> list[tuple[int, int]]:
-        """Return the only block."""
-        return [(0, 0)]
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What else the manifest says: nothing."""
-        return {}
-
-    def rows(self, part: int, block: int) -> int:
-        """Return the number of vectors."""
-        return self.count
-
-    def block(self, part: int, block: int) -> Columns:
-        """Return all vectors."""
-        return self.chosen
-
-
-@dataclass(frozen=True)
 class Release:
     """A released set with what it proves."""
 
-    selection: Selection
+    selection: VectorSet
     coverage: Coverage
     kills: tuple[Kill, ...]
 
@@ -105,48 +78,57 @@ class Release:
         return {"coverage": self.coverage.to_dict(), "mutants": [k.to_dict() for k in self.kills]}
 
 
-def plan_of(name: str, strategy: str, count: int) -> DotPlan[Shape]:
-    """Return a set of a published unit in its published shape."""
-    k, group = SHAPES.get(name, (None, None))
-    return plan_dots(get_unit(name), strategy=strategy, count=count, seed=SEED, k=k, group=group)
+def plan_of(name: str, strategy: str, count: int) -> VectorPlan:
+    """Return a set of a published unit with the elements that its released set has."""
+    k, group = LENGTHS.get(name, (None, None))
+    return plan(get_unit(name), strategy=strategy, count=count, seed=SEED, k=k, group=group)
 
 
-def large_set(name: str) -> DotPlan[Shape]:
+def large_set(name: str) -> VectorPlan:
     """Return the large set of a published unit, whose checksum `golden/checksums.json` has."""
     return plan_of(name, "mixed", LARGE)
 
 
-def select(name: str) -> Selection:
+def select(name: str) -> VectorSet:
     """Return the released set of a published unit."""
-    plan = plan_of(name, "directed", FEW)
-    columns, shape = plan.columns(), plan.shape
-    keep: set[int] = set()
-    for kill in kills(shape, columns):
-        keep |= set() if kill.vector is None else {kill.vector}
-    streams = next((s for s in plan.sections if s.name == "streams"), None)
+    source = plan_of(name, "directed", FEW)
+    columns, record = source.columns(), source.record
+    streams = next((s for s in source.sections if s.name == "streams"), None)
     held = set(range(streams.start, streams.start + streams.count)) if streams else set()
-    keep |= held
+    _stand_alone(columns, held)
+    keep = held | {kill.vector for kill in kills(record, columns) if kill.vector is not None}
     tried: list[int] = sorted(keep)
-    for s in plan.sections:
+    for s in source.sections:
         step = max(1, s.count // TRACED)
         tried += [i for i in range(s.start, s.start + s.count, step) if i not in keep]
-    keep |= _for_bins(shape, columns, tried, keep)
-    rest = [i for i in range(plan.count) if i not in set(tried)]
-    keep |= _for_missing(shape, columns, rest, keep)
+    keep |= _for_bins(record, columns, tried, keep)
+    rest = [i for i in range(source.count) if i not in set(tried)]
+    keep |= _for_missing(record, columns, rest, keep)
     order = sorted(keep)
     random = plan_of(name, "random", FEW).columns()
-    dots = np.flatnonzero(random["op"] == 4)
+    dots = np.flatnonzero(random["op"] == Op.DOT)
     chosen = {n: np.concatenate([columns[n][order], random[n][dots]]) for n in columns}
-    names = [next(s.name for s in plan.sections if s.start <= i < s.start + s.count) for i in order]
-    return Selection(shape, chosen, _sections([*names, *["random"] * dots.size]))
+    names = [section_of(source.sections, i) for i in order]
+    return VectorSet(record, chosen, _sections([*names, *["random"] * dots.size]), seed=SEED)
 
 
-def _for_bins(shape: Shape, columns: Columns, tried: list[int], keep: set[int]) -> set[int]:
+def _stand_alone(columns: Columns, held: set[int]) -> None:
+    """Make vectors that accumulate, but for ``held``, dot products onto the sum that they find.
+
+    So each can be chosen without those before it.
+    """
+    rows = np.flatnonzero(columns["op"] == Op.MAC)
+    rows = rows[~np.isin(rows, np.fromiter(held, dtype=np.int64))]
+    columns["c"][rows] = accumulators_before(columns)[rows]
+    columns["op"][rows] = Op.DOT
+
+
+def _for_bins(record: Record, columns: Columns, tried: list[int], keep: set[int]) -> set[int]:
     """Return vectors that fill bins, beyond those kept anyway."""
     part = {n: c[tried] for n, c in columns.items()}
     hits: Counter[str] = Counter()
     chosen: set[int] = set()
-    for index, bins in zip(tried, row_bins(shape, part), strict=True):
+    for index, bins in zip(tried, row_bins(record, part), strict=True):
         if index in keep:
             hits.update(bins)
         elif any(hits[b] < PER_BIN for b in bins):
@@ -155,18 +137,18 @@ def _for_bins(shape: Shape, columns: Columns, tried: list[int], keep: set[int]) 
     return chosen
 
 
-def _for_missing(shape: Shape, columns: Columns, rest: list[int], keep: set[int]) -> set[int]:
+def _for_missing(record: Record, columns: Columns, rest: list[int], keep: set[int]) -> set[int]:
     """Return vectors that hit bins which nothing hits yet, looking at the rest one by one."""
     order = sorted(keep)
     hits: set[str] = set()
-    for bins in row_bins(shape, {n: c[order] for n, c in columns.items()}):
+    for bins in row_bins(record, {n: c[order] for n, c in columns.items()}):
         hits |= bins
-    missing = {n for n, why in expected_bins(shape).items() if why is None} - hits
+    missing = {n for n, why in expected_bins(record).items() if why is None} - hits
     chosen: set[int] = set()
     stride = max(1, len(rest) // 1021)
     for start in range(stride if missing else 0):
         part = rest[start::stride]
-        found = row_bins(shape, {n: c[part] for n, c in columns.items()})
+        found = row_bins(record, {n: c[part] for n, c in columns.items()})
         for index, bins in zip(part, found, strict=True):
             if bins & missing:
                 missing -= bins
@@ -186,17 +168,17 @@ def _sections(names: list[str]) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def prove(selection: Selection, costs: bool = True) -> Release:
+def prove(selection: VectorSet, costs: bool = True) -> Release:
     """Return a selection with its coverage and the fate of every mutant."""
-    shape, columns = selection.shape, selection.chosen
+    record, columns = selection.record, selection.columns
     hits: Counter[str] = Counter()
-    for bins in row_bins(shape, columns):
+    for bins in row_bins(record, columns):
         hits.update(bins)
-    table = Coverage(shape.spec.name, selection.count, bin_table(shape, hits))
-    mutants = mutants_of(shape)
-    found = kills(shape, columns, mutants)
+    table = Coverage(record.spec.name, selection.count, bin_table(record, hits))
+    mutants = mutants_of(record)
+    found = kills(record, columns, mutants)
     if costs:
-        found = random_costs(shape, mutants, found)
+        found = random_costs(record, mutants, found)
     return Release(selection, table, tuple(found))
 
 
@@ -212,7 +194,7 @@ def release(name: str, say: Say, directory: Path | None = None) -> Release:
     problems = made.problems()
     if problems:
         raise FpsimError(f"{name}: not published; {'; '.join(problems)}")
-    write_dots(made.selection, root / name, ("readmemh",))
+    write(made.selection, root / name, ("readmemh",))
     text = json.dumps(made.to_dict(), indent=1) + "\n"
     write_atomic(root / "reports" / f"{name}.json", text.encode())
     sums = root / "checksums.json"
@@ -224,11 +206,11 @@ def release(name: str, say: Say, directory: Path | None = None) -> Release:
 
 def large_checksum(name: str) -> dict[str, Any]:
     """Make the large set in a temporary directory and return its count and checksum."""
-    plan = large_set(name)
+    source = large_set(name)
     with tempfile.TemporaryDirectory() as scratch:
-        path = write_dots(plan, Path(scratch) / name, ("readmemh",))
-        digest = open_dots(path).manifest["files"]["vectors.hex"]["sha256"]
-    return {"count": plan.count, "sha256": digest}
+        path = write(plan, Path(scratch) / name, ("readmemh",))
+        digest = open_set(path).manifest["files"]["vectors.hex"]["sha256"]
+    return {"count": source.count, "sha256": digest}
 
 
 def check_release(name: str, large: bool = True) -> int:
@@ -238,7 +220,7 @@ def check_release(name: str, large: bool = True) -> int:
         FpsimError: a set that is not what the unit gives, or another checksum.
     """
     root = golden_dir()
-    count = check_dots(root / name).count
+    count = check(root / name).count
     if large:
         known = json.loads((root / "checksums.json").read_text(encoding="utf-8")).get(name)
         found = large_checksum(name)
@@ -260,8 +242,3 @@ def names_or_all(names: list[str]) -> list[str]:
         if name not in unit_names():
             raise FpsimError(f"unit: {name!r} is not published; known: {', '.join(unit_names())}")
     return names or unit_names()
-
-
-def empty_bins(shape: Shape) -> dict[str, str]:
-    """Return the bins that a unit cannot have, with the reasons."""
-    return {name: why for name, why in expected_bins(shape).items() if why is not None}

@@ -29,7 +29,7 @@ from fpsim.hdl.bench.sv_bench import NativeSimulation
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 
 __all__ = ["FAMILIES", "Shown", "faults_of", "report", "show", "write_report"]
 

@@ -13,7 +13,7 @@ from fpsim import FpsimError, get_unit
 from fpsim.cli import main
 from fpsim.cmodel import export_c
 from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.generate import plan_stream
 
 pytestmark = [

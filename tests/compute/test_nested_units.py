@@ -16,7 +16,7 @@ from fpsim.units.stages import Block, Chain, Chunked, Exact, random_bits_of
 from fpsim.vectors.files.writer import check_dots, write_dots
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.record import Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,7 +20,7 @@ from fpsim.hdl.verify.guesses import Case, guesses
 from fpsim.hdl.verify.vector_source import from_stream, made_for
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.vectors import Op
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 
 MAC = """
 top = "mac"

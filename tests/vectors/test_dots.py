@@ -19,12 +19,12 @@ from fpsim import FpsimError, get_unit, oracle
 from fpsim.base.philox import Philox
 from fpsim.cli import main
 from fpsim.kernels.codec.hex_words import philox_words
-from fpsim.vectors.explain import explain
-from fpsim.vectors.files.formats import FORMATS
+from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.file_formats import FORMATS
 from fpsim.vectors.files.writer import check_dots, open_dots, parse_formats, write_dots
-from fpsim.vectors.sets.dots import DotPlan, plan_dots
+from fpsim.vectors.plans.planner import DotPlan, plan_dots
 from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.stream import Op
+from fpsim.vectors.sets.record import Op
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +98,7 @@ def test_blocks_do_not_depend_on_each_other() -> None:
 def test_bytes_do_not_depend_on_pythons_hashes() -> None:
     """Sets and dicts of strings have another order in every process; corner classes have not."""
     code = (
-        "import hashlib; from fpsim import get_unit; from fpsim.vectors.sets.dots import plan_dots; "
+        "import hashlib; from fpsim import get_unit; from fpsim.vectors.plans.planner import plan_dots; "
         "columns = plan_dots(get_unit('e2m1-chain-e4m3fn'), strategy='directed').columns(); "
         "print(hashlib.sha256(b''.join(c.tobytes() for c in columns.values())).hexdigest())"
     )

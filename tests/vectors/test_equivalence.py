@@ -10,7 +10,7 @@ from fpsim import get_unit
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.record import Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,13 +13,13 @@ from fpsim.cli import main
 from fpsim.formats.floating import FixedFormat
 from fpsim.formats.names import get_format
 from fpsim.vectors.files.writer import check_dots, open_dots
-from fpsim.vectors.sets.codes import finite_codes, finite_count
-from fpsim.vectors.sets.dots import plan_dots
-from fpsim.vectors.sets.exhaustive import MAX_CASES
+from fpsim.vectors.sets.code_lists import finite_codes, finite_count
+from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.plans.exhaustive import MAX_CASES
 from fpsim.vectors.sets.generate import generate, plan_stream
-from fpsim.vectors.sets.plans import DotPlan
-from fpsim.vectors.sets.stream import EXPONENT_MAX, EXPONENT_MIN, Op, signed_exponents
-from fpsim.vectors.sets.words import Columns, Words
+from fpsim.vectors.sets.vector_set import DotPlan
+from fpsim.vectors.sets.record import EXPONENT_MAX, EXPONENT_MIN, Op, signed_exponents
+from fpsim.vectors.sets.record import Columns, Words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,10 +17,10 @@ from fpsim.cli import main
 from fpsim.formats.rounding import Flag
 from fpsim.vectors import Op, check, generate, read, write
 from fpsim.vectors.catalogue import SHAPES
-from fpsim.vectors.explain import explain
-from fpsim.vectors.files.formats import FORMATS
+from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.file_formats import FORMATS
 from fpsim.vectors.files.writer import check_dots, open_dots, write_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

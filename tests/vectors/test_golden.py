@@ -11,7 +11,7 @@ import pytest
 from fpsim import unit_names
 from fpsim.base.resources import golden_dir
 from fpsim.vectors.catalogue import check_release, plan_of, prove, select
-from fpsim.vectors.coverage.bins import expected_bins
+from fpsim.vectors.coverage.set_coverage import expected_bins
 from fpsim.vectors.files.writer import open_dots
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import mutants_of

@@ -14,7 +14,7 @@ from fpsim.cli import main
 from fpsim.oracle import Number
 from fpsim.vectors import Op, generate, write
 from fpsim.vectors.coverage.additions import Addition, additions
-from fpsim.vectors.coverage.bins import bin_table, count_bins, coverage, load
+from fpsim.vectors.coverage.set_coverage import bin_table, count_bins, coverage, load
 from fpsim.vectors.coverage.ibm_models import (
     MODEL_SECTIONS,
     MODELS,
@@ -22,9 +22,9 @@ from fpsim.vectors.coverage.ibm_models import (
     boundary_bins,
     model_bins,
 )
-from fpsim.vectors.coverage.search import model_expectations, search
+from fpsim.vectors.coverage.bin_search import model_expectations, search
 from fpsim.vectors.sets.clocked import as_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.record import Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")

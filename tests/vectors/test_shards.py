@@ -18,10 +18,10 @@ import pytest
 from fpsim import FpsimError, get_unit
 from fpsim.cli import main
 from fpsim.vectors import generate, write
-from fpsim.vectors.files.formats import FORMATS
+from fpsim.vectors.files.file_formats import FORMATS
 from fpsim.vectors.files.shards import Shard
 from fpsim.vectors.files.writer import check_dots, merge_shards, write_dots
-from fpsim.vectors.sets.dots import DotPlan, plan_dots
+from fpsim.vectors.plans.planner import DotPlan, plan_dots
 from fpsim.vectors.sets.generate import plan_stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")

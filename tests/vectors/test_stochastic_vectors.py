@@ -13,14 +13,14 @@ from fpsim.base.resources import golden_dir
 from fpsim.cli import main
 from fpsim.hdl.verify.vector_source import from_directory
 from fpsim.vectors import Op, check, generate, write
-from fpsim.vectors.corners.stochastic import BELOW, word_rows
-from fpsim.vectors.coverage.bins import count_bins, expected_bins
+from fpsim.vectors.corners.random_word_corners import BELOW, word_rows
+from fpsim.vectors.coverage.set_coverage import count_bins, expected_bins
 from fpsim.vectors.files.writer import check_dots, open_dots, write_dots
 from fpsim.vectors.mutants.kills import addends, kills
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.tiles import TileSize, random_tiles
+from fpsim.vectors.plans.tiles import TileSize, random_tiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

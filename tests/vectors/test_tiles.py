@@ -15,11 +15,11 @@ from fpsim import FpsimError, get_unit, oracle
 from fpsim.cli import main
 from fpsim.studies import sizing
 from fpsim.vectors import Op
-from fpsim.vectors.explain import explain
+from fpsim.vectors.explanation import explain
 from fpsim.vectors.files.shards import Shard
 from fpsim.vectors.files.writer import check_dots, merge_shards, open_dots, write_dots
 from fpsim.vectors.sets.record import Shape
-from fpsim.vectors.sets.tiles import TilePlan, TileSize, random_tiles
+from fpsim.vectors.plans.tiles import TilePlan, TileSize, random_tiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,7 +141,7 @@ def test_operands_that_are_not_shared(tmp_path: Path) -> None:
     (target / "vectors.hex").write_text("".join(lines))
     with pytest.raises(FpsimError, match="SHA-256"):
         check_dots(target)
-    from fpsim.vectors.files.matrices import matrix_texts
+    from fpsim.vectors.files.tile_matrices import matrix_texts
 
     with pytest.raises(FpsimError, match="vector 5 has another a than its row of the tile"):
         list(matrix_texts(opened))

@@ -17,7 +17,7 @@ import fpsim
 from fpsim import FpsimError, get_unit
 from fpsim.vectors import Op, check, generate, read, write
 from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.plans.planner import plan_dots
 from fpsim.vectors.sets.generate import plan_stream
 
 GOLDEN = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]

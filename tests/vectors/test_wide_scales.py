@@ -14,10 +14,10 @@ import pytest
 from fpsim import get_unit
 from fpsim.cli import main
 from fpsim.formats.names import get_format
-from fpsim.vectors.coverage.bins import coverage
-from fpsim.vectors.files.reader import open_set
-from fpsim.vectors.sets.codes import all_codes, finite_codes
-from fpsim.vectors.sets.dots import plan_dots
+from fpsim.vectors.coverage.set_coverage import coverage
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.sets.code_lists import all_codes, finite_codes
+from fpsim.vectors.plans.planner import plan_dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

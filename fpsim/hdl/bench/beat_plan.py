@@ -13,10 +13,10 @@ from enum import IntFlag
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.names import E8M0
-from fpsim.hdl.dut.dut import Beats, Dut, Place, Wires
+from fpsim.hdl.dut.dut import EXPONENT_BITS, Beats, Dut, Place, Wires
 from fpsim.hdl.dut.wires import Piece, cut, filled, zeros
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.sets.stream import EXPONENT_BITS, Op
+from fpsim.vectors.sets.record import Op
 
 __all__ = ["Beat", "BeatPlan", "LineField", "Mark"]
 

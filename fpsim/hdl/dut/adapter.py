@@ -44,7 +44,7 @@ class Adapter(ABC):
     """Beats of a design, one vector at a time; see the module.
 
     A vector is a dictionary: ``op`` (as `fpsim.vectors.Op`), ``a``, ``b``, ``a_scale``,
-    ``b_scale`` (lists of codes, element 0 first), ``exp``, ``c`` and ``acc`` (codes).
+    ``b_scale`` (lists of codes, element 0 first), ``c`` and ``acc`` (codes).
     """
 
     #: Ports that beats drive, with their bits. The first beat drives all of them.

@@ -28,6 +28,8 @@ FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale")
 OPS = ("idle", "clear", "mac", "load", "dot", "next")
 #: An operation done by resetting the design.
 RESET_OP = "reset"
+#: Width of ``exp``, two's complement: the sum of two E8M0 exponents.
+EXPONENT_BITS = 9
 MAX_BITS = 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _PLACE = re.compile(r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*)(?:\[(?P<high>\d+)(?::(?P<low>\d+))?\])?")

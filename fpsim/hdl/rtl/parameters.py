@@ -17,6 +17,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.resources import rtl_dir
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.rounding import Overflow
+from fpsim.hdl.dut.dut import EXPONENT_BITS
 from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, refusal, rounding, scale
 from fpsim.units.spec import MacSpec, SignSplit
 from fpsim.units.stages import Aligned, Block, Chain, Fixed, Tree
@@ -24,7 +25,6 @@ from fpsim.units.stages.aligned import Addend
 from fpsim.units.stages.composite import NanScale
 from fpsim.units.stages.simple import OverflowAt, ProductRounding
 from fpsim.units.stages.tree import Joins
-from fpsim.vectors.sets.stream import EXPONENT_BITS
 
 __all__ = ["RtlTop", "rtl_top", "sources_of"]
 

@@ -18,7 +18,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.files.formats import OPS
+from fpsim.vectors.sets.record import OPS
 
 __all__ = ["reference_dut"]
 

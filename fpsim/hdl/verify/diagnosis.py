@@ -17,8 +17,7 @@ from fpsim.hdl.verify.guesses import Case, Guess, guesses
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.oracle import Node
-from fpsim.vectors.explain import Explanation, explain_clock, explain_dot
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.explanation import Explanation, explain_vector
 
 __all__ = ["Diagnosis", "diagnose", "ulps"]
 
@@ -79,12 +78,7 @@ def diagnose(
     seen_before = states.get(first.before) if first.before is not None else None
     before = before if seen_before is None else seen_before
     place = (first.index, first.line, source.section_of(first.index))
-    if source.stream:
-        numbers = {name: int(value) for name, value in row.items()}
-        explanation = explain_clock(source.spec, numbers, before, *place)
-    else:
-        shape = Shape(source.spec, source.k, source.group)
-        explanation = explain_dot(shape, row, before, *place)
+    explanation = explain_vector(source.record, row, before, *place)
     fmt, expected = source.spec.result, int(row["acc"])
     try:
         found = tuple(guesses(replace(_case(source, writer, result), lanes=lanes)))

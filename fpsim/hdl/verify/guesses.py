@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.encodings import ENCODINGS, encode
-from fpsim.hdl.verify.vector_window import VectorRun, dot_form
+from fpsim.hdl.verify.vector_window import VectorRun
 from fpsim.vectors import Op
-from fpsim.vectors.corners.beats import Palette
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Case", "Guess", "guesses"]
 
@@ -128,7 +128,7 @@ def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
 
 def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
     """Yield mistakes in the arithmetic; vectors that do none are as the unit says."""
-    shape, columns = dot_form(case.run)
+    record, columns = case.run.like.record, case.run.columns
     op = columns["op"]
     before = np.where(op == Op.MAC, case.before, columns["c"].astype(np.uint64))
     expected = columns["acc"].astype(np.uint64)
@@ -139,7 +139,7 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         part = rows[sums]
         if part.size:
             chosen = {name: column[part] for name, column in columns.items()}
-            out[sums] = run(chosen, before[part].astype(shape.spec.initial.dtype))
+            out[sums] = run(chosen, before[part].astype(record.spec.initial.dtype))
         holds = op[rows] == Op.IDLE
         out[holds] = case.before[rows[holds]]
         return out
@@ -151,35 +151,35 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         mixed = {n: column[known] for n, column in columns.items()} | old
         sums = (op[known] == Op.MAC) | (op[known] == Op.DOT)
         if sums.any():
-            made = shape.dot(
+            made = record.dot(
                 {n: column[sums] for n, column in mixed.items()},
-                before[known[sums]].astype(shape.spec.initial.dtype),
+                before[known[sums]].astype(record.spec.initial.dtype),
             )
             places = np.flatnonzero(case.previous[rows] >= 0)
             out[places[sums]] = made
         return out
 
     yield "operands of the vector before", stale, False
-    for name, run, slow in _changes(shape, case.lanes):
+    for name, run, slow in _changes(record, case.lanes):
         yield name, lambda rows, r=run: predicted(rows, r), slow  # type: ignore[misc]
 
 
-def _changes(shape: Shape, lanes: int) -> Iterator[tuple[str, Run, bool]]:
+def _changes(record: Record, lanes: int) -> Iterator[tuple[str, Run, bool]]:
     """Yield changed arithmetic: the unit's mutants, the same in both operands, lanes of a beat."""
-    mutants = {m.name: m for m in mutants_of(shape) if m.name != "previous products"}
+    mutants = {m.name: m for m in mutants_of(record) if m.name != "previous products"}
     for mutant in mutants.values():
         yield mutant.name, mutant.run, mutant.slow
     for name, mutant in mutants.items():
         twin = mutants.get(f"b{name[1:]}")
         if name.startswith("a: ") and mutant.spec and twin and twin.spec:
-            both = Shape(replace(mutant.spec, b=twin.spec.b), shape.k, shape.group)
+            both = Record(replace(mutant.spec, b=twin.spec.b), record.k, record.group)
             yield f"a and b{name[1:]}", both.dot, False
-    zero = Palette(shape).zero("a")
-    for lane in range(lanes) if 1 < lanes < shape.k else ():
+    zero = Palette(record).zero("a")
+    for lane in range(lanes) if 1 < lanes < record.k else ():
 
         def dropped(columns: Columns, c: NDArray[Any], lane: int = lane) -> NDArray[Any]:
             a = columns["a"].copy()
             a[:, lane::lanes] = zero
-            return shape.dot(columns | {"a": a}, c)
+            return record.dot(columns | {"a": a}, c)
 
         yield f"lane {lane} of every beat dropped", dropped, False

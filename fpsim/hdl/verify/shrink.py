@@ -19,8 +19,7 @@ from fpsim.hdl.bench.stimulus import BeatWriter, selected
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import VectorRun, fetch, starts_afresh
 from fpsim.vectors import Op
-from fpsim.vectors.corners.beats import Palette
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.sets.palette import Palette
 
 __all__ = ["Reproducer", "shrink"]
 
@@ -123,7 +122,7 @@ def _single(prefix: VectorRun) -> Iterator[VectorRun]:
         return
     before = prefix.columns["acc"][-2:-1].astype(last["c"].dtype)
     indices = prefix.indices[-1:]
-    if not prefix.like.stream:
+    if prefix.like.start == "dot":
         dot = last | {"op": np.full_like(last["op"], Op.DOT), "c": before}
         yield VectorRun(prefix.like, dot, indices).computed()
     load = {n: np.zeros_like(column) for n, column in last.items()}
@@ -184,10 +183,8 @@ def _operands(run: VectorRun) -> Iterator[tuple[str, int, int]]:
 def _neutral(run: VectorRun) -> dict[str, int]:
     """Return the code of each field that says nothing: zero operands, scales of one."""
     source = run.like
-    palette = Palette(Shape(source.spec, source.k, source.group))
+    palette = Palette(source.record)
     codes = {"a": palette.zero("a"), "b": palette.zero("b"), "c": 0}
-    if "exp" in run.columns:
-        codes["exp"] = 0
     for operand in "ab":
         if source.group:
             codes[f"{operand}_scale"] = palette.one(operand)

@@ -9,24 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fpsim import vectors
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Dut
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Fixed
-from fpsim.vectors import Op, Section, VectorSet
-from fpsim.vectors.files.files import head_lines
-from fpsim.vectors.files.manifests import schema_of
-from fpsim.vectors.files.writer import SCHEMA as DOT_SCHEMA
-from fpsim.vectors.files.writer import open_dots
-from fpsim.vectors.sets.dots import DotPlan, plan_dots
-from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.plans.planner import plan
+from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
+from fpsim.vectors.sets.vector_set import Section, VectorPlan, section_of
 
-__all__ = ["VectorSource", "from_directory", "from_stream", "made_for"]
+__all__ = ["VectorSource", "from_directory", "made_for"]
 
-BLOCK = 1 << 16
-#: Random vectors that a stream has at most; more come as dot products, which are made faster.
-MAX_STREAM = 1 << 16
+#: Elements of a dot product at least, where the unit sums one by one.
+LEAST_K = 4
 Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 
 
@@ -34,23 +29,35 @@ Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 class VectorSource:
     """Vectors of a unit, block by block, as often as needed.
 
-    ``blocks()`` yields (index of the first vector, columns): codes (n,), or (n, lanes) of a set of
-    dot products.
+    ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes).
 
     Raises:
         FpsimError: a unit with stochastic rounding.
     """
 
-    spec: MacSpec
-    k: int  #: elements per vector
-    group: int  #: elements per scale; 0: no scales
+    record: Record
     count: int
     strategy: str
     seed: int
+    start: str
     sections: tuple[Section, ...]
     blocks: Blocks
     head_lines: int | None = None  #: of vectors.hex, where there is one
-    stream: bool = False  #: single products with exponents (`fpsim.vectors.sets.stream`)
+
+    @property
+    def spec(self) -> MacSpec:
+        """The unit."""
+        return self.record.spec
+
+    @property
+    def k(self) -> int:
+        """Elements per vector."""
+        return self.record.k
+
+    @property
+    def group(self) -> int:
+        """Elements per scale; 0: no scales."""
+        return self.record.group
 
     def __post_init__(self) -> None:
         if self.spec.random_bits:
@@ -61,57 +68,38 @@ class VectorSource:
 
     def section_of(self, index: int) -> str:
         """Return the name of the section that a vector stands in."""
-        return next((s.name for s in self.sections if s.start <= index < s.start + s.count), "")
+        return section_of(self.sections, index)
 
     def line_of(self, index: int) -> int | None:
         """Return the line of a vector in vectors.hex, from 1."""
         return None if self.head_lines is None else self.head_lines + index + 1
 
 
-def from_stream(stream: VectorSet, head_lines: int | None = None) -> VectorSource:
-    """Return a stream of single products as a source."""
-
-    def blocks() -> Iterator[tuple[int, Columns]]:
-        for start in range(0, stream.count, BLOCK):
-            yield start, {n: c[start : start + BLOCK] for n, c in stream.columns.items()}
-
-    return VectorSource(
-        stream.spec, 1, 0, stream.count, stream.strategy, stream.seed, stream.sections, blocks,
-        head_lines, stream=True,
-    )  # fmt: skip
-
-
-def from_plan(plan: DotPlan[Shape], addends: bool = True) -> VectorSource:
-    """Return a set of dot products that is made block by block; the addends 0 if not wanted."""
-    shape = plan.shape
+def from_plan(made: VectorPlan, addends: bool = True) -> VectorSource:
+    """Return a set that is made block by block; the addends of dot products 0 if not wanted."""
+    record = made.record
 
     def blocks() -> Iterator[tuple[int, Columns]]:
         start = 0
-        for columns in plan:
-            yield start, columns if addends else _without_addends(shape, columns)
+        for columns in made:
+            yield start, columns if addends else _without_addends(record, columns)
             start += columns["op"].size
 
     return VectorSource(
-        shape.spec, shape.k, shape.group, plan.count, plan.strategy, plan.seed, plan.sections,
-        blocks,
-    )  # fmt: skip
+        record, made.count, made.strategy, made.seed, made.start, made.sections, blocks
+    )
 
 
 def from_directory(directory: str | Path) -> VectorSource:
     """Return the vectors of a directory.
 
     Raises:
-        FpsimError: files that are missing or damaged; of dot products the lines are read later.
+        FpsimError: files that are missing or damaged; the lines are read later.
     """
-    path = Path(directory)
-    if schema_of(path) != DOT_SCHEMA:
-        stream = vectors.read(path)
-        return from_stream(stream, head_lines(path))
-    opened = open_dots(path)
-    shape = opened.shape
+    opened = open_set(Path(directory))
     return VectorSource(
-        shape.spec, shape.k, shape.group, opened.count, opened.strategy, opened.seed,
-        opened.sections, opened.blocks, opened.head_lines,
+        opened.record, opened.count, opened.strategy, opened.seed, opened.start, opened.sections,
+        opened.blocks, opened.head_lines,
     )  # fmt: skip
 
 
@@ -120,22 +108,27 @@ def made_for(
 ) -> VectorSource:
     """Return vectors of a unit that fit a design: its lanes, scales and operations.
 
+    Args:
+        dut: the design.
+        spec: the unit.
+        strategy: as `fpsim.vectors.plan` takes it.
+        count: number of random vectors.
+        seed: of the random vectors.
+
     Raises:
-        FpsimError: as `fpsim.vectors.generate` and `fpsim.vectors.sets.dots.plan_dots`.
+        FpsimError: as `fpsim.vectors.plan`.
     """
-    if _takes_streams(dut, spec) and count <= MAX_STREAM:
-        stream = vectors.generate(
-            spec, strategy=strategy, count=count, seed=seed, exponents=dut.carries("exp"),
-            load="load" in dut.known_ops and dut.carries("c"),
-        )  # fmt: skip
-        return from_stream(stream)
     k = dut.k if dut.k is not None else _elements(dut, spec)
-    group = _group(dut, spec, k)
-    plan = plan_dots(spec, strategy=strategy, count=count, seed=seed, k=k, group=group)
-    return from_plan(plan, addends=dut.adapter is not None or dut.carries("c"))
+    group, start, addends = _group(dut, spec, k), "dot", True
+    if _takes_streams(dut, spec):
+        start = "load" if "load" in dut.known_ops and dut.carries("c") else "clear"
+    else:
+        addends = dut.adapter is not None or dut.carries("c")
+    made = plan(spec, strategy=strategy, count=count, seed=seed, k=k, group=group, start=start)
+    return from_plan(made, addends)
 
 
-def _without_addends(shape: Shape, columns: Columns) -> Columns:
+def _without_addends(record: Record, columns: Columns) -> Columns:
     """Return dot products onto 0; what else there is stays."""
     dots = np.flatnonzero(columns["op"] == Op.DOT)
     if not dots.size:
@@ -143,7 +136,7 @@ def _without_addends(shape: Shape, columns: Columns) -> Columns:
     part = {name: column[dots] for name, column in columns.items()}
     acc, c = columns["acc"].copy(), columns["c"].copy()
     c[dots] = 0
-    acc[dots] = shape.dot(part, c[dots])
+    acc[dots] = record.dot(part, c[dots])
     return columns | {"c": c, "acc": acc}
 
 
@@ -153,6 +146,7 @@ def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
     scales = any(dut.carries(name) for name in ("a_scale", "b_scale"))
     return (
         isinstance(spec.accumulate, Chain | Fixed)
+        and spec.result == spec.initial
         and dut.k in (1, None)
         and singles
         and not scales
@@ -162,7 +156,7 @@ def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
 
 def _elements(dut: Dut, spec: MacSpec) -> int:
     """Return the elements of a step of the unit, made up to whole beats and scales."""
-    natural = 1 if _takes_streams(dut, spec) else Shape.of(spec, None, dut.group).k
+    natural = 1 if _takes_streams(dut, spec) else max(natural_k(spec), LEAST_K)
     unit = max([b.elements for b in dut.input.beats if b.elements is not None], default=1)
     return -(-natural // unit) * unit
 
@@ -175,5 +169,5 @@ def _group(dut: Dut, spec: MacSpec, k: int) -> int:
         return 0
     if dut.group is not None:
         return dut.group
-    natural = Shape.of(spec, k, None).group
+    natural = Record.of(spec, k, None).group
     return natural if natural or dut.adapter is not None else k

@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim import vectors
 from fpsim.hdl.verify.vector_source import VectorSource
-from fpsim.vectors import Op, Section, VectorSet
-from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.sets.plans import Stored
-from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.stream import expected, signed_exponents
+from fpsim.vectors.files.writer import write
+from fpsim.vectors.sets.record import Columns, Op
+from fpsim.vectors.sets.vector_set import Section, VectorSet
 
-__all__ = ["VectorRun", "dot_form", "fetch"]
-
-#: Sum of the exponents of an E8M0 pair that means 1.
-_E8M0_ONE = 127
+__all__ = ["VectorRun", "fetch", "starts_afresh"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class VectorRun:
 
     def computed(self) -> VectorRun:
         """Return the vectors with the results that the unit gives from the start."""
-        acc = _expected(self.like, self.columns)
+        acc = self.like.record.expected(self.columns)
         return replace(self, columns=self.columns | {"acc": acc})
 
     def source(self, strategy: str = "reproducer") -> VectorSource:
@@ -69,15 +63,11 @@ class VectorRun:
 
     def write(self, directory: Path) -> Path:
         """Write a vector directory that `fpsim verify --vectors` takes, and return it."""
-        source = self.source()
-        if self.like.stream:
-            stream = VectorSet(
-                source.spec, source.seed, source.strategy, self.columns, source.sections
-            )
-            return vectors.write(stream, directory)
-        shape = Shape(source.spec, source.k, source.group)
-        stored = Stored(shape, source.strategy, source.seed, self.columns, source.sections)
-        return write_dots(stored, directory, ("readmemh",))
+        made = VectorSet(
+            self.like.record, self.columns, (Section("reproducer", 0, self.count),),
+            "reproducer", self.like.seed, self.like.start,
+        )  # fmt: skip
+        return write(made, directory, ("readmemh",))
 
     @staticmethod
     def joined(runs: Sequence[VectorRun]) -> VectorRun:
@@ -85,38 +75,6 @@ class VectorRun:
         names = runs[0].columns
         columns = {n: np.concatenate([run.columns[n] for run in runs]) for n in names}
         return VectorRun(runs[0].like, columns, np.concatenate([run.indices for run in runs]))
-
-
-def _expected(source: VectorSource, columns: Columns) -> NDArray[Any]:
-    if not source.stream:
-        return Shape(source.spec, source.k, source.group).expected(columns)
-    return expected(source.spec, columns)
-
-
-def exponents(columns: Columns) -> NDArray[np.int64]:
-    """Return the exponents of a stream as signed integers; 0 where it has none."""
-    if "exp" not in columns:
-        return np.zeros(columns["op"].size, dtype=np.int64)
-    return signed_exponents(columns["exp"])
-
-
-def dot_form(run: VectorRun) -> tuple[Shape, Columns]:
-    """Return vectors as dot products with a shape: those of a stream have one product each."""
-    source, columns = run.like, run.columns
-    if not source.stream:
-        return Shape(source.spec, source.k, source.group), columns
-    spec = source.spec
-    dtypes = {"a": spec.a.dtype, "b": spec.b.dtype, "c": spec.initial.dtype}
-    made: Columns = {n: columns[n].astype(dtype) for n, dtype in dtypes.items()}
-    made |= {n: made[n][:, None] for n in "ab"}
-    made |= {"op": columns["op"].astype(np.uint8), "acc": columns["acc"].astype(spec.result.dtype)}
-    exponent = exponents(columns)
-    if not exponent.any():
-        return Shape(spec, 1), made
-    first = np.clip(exponent, -_E8M0_ONE, _E8M0_ONE)
-    for name, part in (("a_scale", first), ("b_scale", exponent - first)):
-        made[name] = (part + _E8M0_ONE).astype(np.uint8)[:, None]
-    return Shape(spec, 1, 1), made
 
 
 def fetch(source: VectorSource, indices: Iterable[int]) -> VectorRun:

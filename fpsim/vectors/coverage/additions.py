@@ -30,7 +30,7 @@ from fpsim.units.stages import (
     ProductRounding,
     Tree,
 )
-from fpsim.vectors.coverage.sums import last_stage, sums_of
+from fpsim.vectors.coverage.traced_sums import last_stage, sums_of
 
 __all__ = ["BEFORE", "Addition", "additions", "log2", "roundings", "terms_are_codes"]
 

@@ -54,7 +54,7 @@ MODELS = {
     "B16": "cancellation against exact terms",
     "B18": "exceptions of the term that the addend cancels",
 }
-#: Names of the sections with what `fpsim.vectors.coverage.search` finds: ``b14-shifts``.
+#: Names of the sections with what `fpsim.vectors.coverage.bin_search` finds: ``b14-shifts``.
 MODEL_SECTIONS = {
     "B1": "types",
     "B3": "rounding-bits",

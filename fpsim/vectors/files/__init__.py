@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vector sets on disk: formats, writer, reader, checker, shards, resumable runs."""
+"""Sets on disk: manifest, file formats, writer, checker, shards, runs that go on."""

@@ -1,41 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a directory of vectors: every result anew, every byte of every file."""
+"""Reads a directory of vectors, or checks it: every result anew, every byte of every file."""
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from fpsim.base.errors import FpsimError
-from fpsim.vectors.files.formats import OPS, TextFormat, formats_of, json_header, package
-from fpsim.vectors.files.matrices import matrix_texts
-from fpsim.vectors.files.reader import (
+from fpsim.vectors.files.file_formats import TEXT_FORMATS, TextFormat, json_header, package
+from fpsim.vectors.files.opened_set import (
     MATRIX_FILES,
     NPZ,
     SVH,
-    DotFile,
+    OpenedSet,
     check_head,
     check_lines,
     open_set,
     opened_file,
 )
 from fpsim.vectors.files.rendering import in_order, lines_of
-from fpsim.vectors.sets.sources import Progress
-from fpsim.vectors.sets.words import Columns, Words, keep_freed_memory
+from fpsim.vectors.files.tile_matrices import matrix_texts
+from fpsim.vectors.sets.record import OPS, Columns
+from fpsim.vectors.sets.vector_set import Progress, VectorSet, keep_freed_memory
 
-__all__ = ["check_digests", "check_dots"]
+__all__ = ["check", "read"]
 
 #: Vectors recomputed at a time, and bytes hashed at a time.
 CHECK_BLOCK, READ_BYTES = 1 << 16, 1 << 20
 
 
-def check_dots(
-    directory: str | Path, progress: Progress | None = None, *, jobs: int = 1
-) -> DotFile[Words]:
-    """Recompute every result and compare every byte of every file, in ``jobs`` processes.
+def read(directory: str | Path) -> VectorSet:
+    """Read a directory of vectors into memory; checksums are compared, results not computed.
+
+    Raises:
+        FpsimError: files that are missing, of another schema, damaged, or do not match their
+            checksums, naming the file and line.
+    """
+    opened = open_set(directory)
+    columns = opened.columns()
+    _check_digests(opened)
+    header = opened.header
+    extra = {key: header[key] for key in ("tiles", "source") if key in header}
+    return VectorSet(
+        opened.record, columns, opened.sections, opened.strategy, opened.seed, opened.start, extra
+    )
+
+
+def check(directory: str | Path, progress: Progress | None = None, *, jobs: int = 1) -> OpenedSet:
+    """Recompute every result of a directory and compare every byte of every file.
+
+    Args:
+        directory: a directory that `write` made.
+        progress: takes vectors done and vectors in all.
+        jobs: processes that compute.
+
+    Returns:
+        The directory, opened: ``count``, ``record``, ``sections``, ``blocks()`` of its vectors.
 
     Raises:
         FpsimError: the first wrong line, by file and number.
@@ -45,37 +69,35 @@ def check_dots(
     opened = open_set(directory)
     opened.check_ends()
     for name in _others(opened):
-        form = formats_of(opened.shape)[name]
-        lines = lines_of(name, opened.shape)
+        form, lines = TEXT_FORMATS[name], lines_of(name, opened.record)
         check_lines(opened.directory / form.file, _head(opened, form), lines, opened.count)
     for done in in_order(_check_slice, opened, range(0, opened.count, CHECK_BLOCK), jobs):
         if progress is not None:
             progress(done, opened.count)
-    check_digests(opened)
+    _check_digests(opened)
     _check_package(opened)
     _check_arrays(opened)
     _check_matrices(opened)
     return opened
 
 
-def check_digests(opened: DotFile[Words]) -> None:
+def _check_digests(opened: OpenedSet) -> None:
     """Compare the SHA-256 of every text file with the manifest; FpsimError names the file."""
     for name in ("readmemh", *_others(opened)):
-        _check_digest(opened, formats_of(opened.shape)[name])
+        _check_digest(opened, TEXT_FORMATS[name])
 
 
-def _others(opened: DotFile[Words]) -> list[str]:
+def _others(opened: OpenedSet) -> list[str]:
     """Return the text formats that are there besides ``vectors.hex``."""
     files = opened.manifest["files"]
-    forms = formats_of(opened.shape)
-    return [n for n, form in forms.items() if n != "readmemh" and form.file in files]
+    return [n for n, form in TEXT_FORMATS.items() if n != "readmemh" and form.file in files]
 
 
-def _head(opened: DotFile[Words], form: TextFormat) -> str:
-    return form.head(opened.header, opened.shape, opened.manifest["files"][form.file]["sha256"])
+def _head(opened: OpenedSet, form: TextFormat) -> str:
+    return form.head(opened.header, opened.record, opened.manifest["files"][form.file]["sha256"])
 
 
-def _check_slice(opened: DotFile[Words], start: int) -> int:
+def _check_slice(opened: OpenedSet, start: int) -> int:
     """Check the vectors from ``start`` on, in every file; return where they end."""
     keep_freed_memory()
     stop = min(start + CHECK_BLOCK, opened.count)
@@ -83,14 +105,14 @@ def _check_slice(opened: DotFile[Words], start: int) -> int:
     before = int(opened.rows(start - 1, start)["acc"][0]) if start else 0
     _compare(opened, start, columns, before)
     if others := _others(opened):
-        elements = opened.shape.elements(columns)
+        elements = opened.record.elements(columns)
         for name in others:
-            body = lines_of(name, opened.shape).text(elements, start)
+            body = lines_of(name, opened.record).text(elements)
             _same_bytes(opened, name, body, start)
     return stop
 
 
-def _compare(opened: DotFile[Words], start: int, columns: Columns, before: int) -> None:
+def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> None:
     unknown = np.flatnonzero(columns["op"] > max(OPS.values()))
     if unknown.size:
         i = start + int(unknown[0])
@@ -98,7 +120,7 @@ def _compare(opened: DotFile[Words], start: int, columns: Columns, before: int) 
         raise FpsimError(
             f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} has no op {op}"
         )
-    found = opened.shape.results(columns, before)
+    found = opened.record.results(columns, before)
     # What follows a wrong result in a stream starts from what the file says: the first counts.
     wrong = np.flatnonzero(np.logical_or.reduce([columns[n] != found[n] for n in found]))
     if wrong.size:
@@ -108,15 +130,15 @@ def _compare(opened: DotFile[Words], start: int, columns: Columns, before: int) 
         raise FpsimError(
             f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} "
             f"({opened.section_of(i)}) expects {name} {int(columns[name][row]):x}, "
-            f"{opened.shape.spec.name} gives {int(found[name][row]):x}"
+            f"{opened.record.spec.name} gives {int(found[name][row]):x}"
         )
 
 
-def _same_bytes(opened: DotFile[Words], name: str, body: bytes, start: int) -> None:
-    form, lines = formats_of(opened.shape)[name], lines_of(name, opened.shape)
+def _same_bytes(opened: OpenedSet, name: str, body: bytes, start: int) -> None:
+    form, lines = TEXT_FORMATS[name], lines_of(name, opened.record)
     path = opened.directory / form.file
     with opened_file(path) as file:
-        file.seek(len(_head(opened, form).encode()) + lines.size(0, start))
+        file.seek(len(_head(opened, form).encode()) + lines.size(start))
         found = file.read(len(body))
     if found == body:
         return
@@ -124,14 +146,12 @@ def _same_bytes(opened: DotFile[Words], name: str, body: bytes, start: int) -> N
     unequal = np.flatnonzero(
         np.frombuffer(found[:size], np.uint8) != np.frombuffer(body[:size], np.uint8)
     )
-    vector, place = start, int(unequal[0]) if unequal.size else size
-    while lines.size(start, vector + 1) <= place:
-        vector += 1
+    vector = start + (int(unequal[0]) if unequal.size else size) // lines.length
     line = _head(opened, form).count("\n") + vector + 1
     raise FpsimError(f"{path}:{line}: vector {vector} is not what vectors.hex says")
 
 
-def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
+def _check_digest(opened: OpenedSet, form: TextFormat) -> None:
     path, wanted = opened.directory / form.file, opened.manifest["files"][form.file]["sha256"]
     with opened_file(path) as file:
         file.seek(len(_head(opened, form).encode()))
@@ -145,18 +165,20 @@ def _check_digest(opened: DotFile[Words], form: TextFormat) -> None:
         )
 
 
-def _check_package(opened: DotFile[Words]) -> None:
+def _check_package(opened: OpenedSet) -> None:
     if SVH not in opened.manifest["files"]:
         return
     path = opened.directory / SVH
-    text = package(opened.header, opened.shape, opened.digest)
+    text = package(opened.header, opened.record, opened.digest)
+    if hashlib.sha256(text.encode()).hexdigest() != opened.manifest["files"][SVH]["sha256"]:
+        raise FpsimError(f"{path}: SHA-256 is not what the manifest says")
     with opened_file(path) as file:
         check_head(path, file, text)
         if file.read(1):
-            raise FpsimError(f"{path}: more than the package of {opened.shape.spec.name}")
+            raise FpsimError(f"{path}: more than the package of {opened.record.spec.name}")
 
 
-def _check_arrays(opened: DotFile[Words]) -> None:
+def _check_arrays(opened: OpenedSet) -> None:
     if NPZ not in opened.manifest["files"]:
         return
     path = opened.directory / NPZ
@@ -165,15 +187,21 @@ def _check_arrays(opened: DotFile[Words]) -> None:
     if hashlib.sha256(data).hexdigest() != opened.manifest["files"][NPZ]["sha256"]:
         raise FpsimError(f"{path}: SHA-256 is not what the manifest says")
     columns = opened.columns()
-    with np.load(path) as arrays:
-        if str(arrays.get("header")) != json_header(opened.header, opened.digest):
-            raise FpsimError(f"{path}: array header is not what the manifest says")
-        for name, column in columns.items():
-            if name not in arrays.files or not np.array_equal(arrays[name], column):
-                raise FpsimError(f"{path}: array {name} differs from vectors.hex")
+    try:
+        with np.load(path) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, OSError) as error:
+        raise FpsimError(f"{path}: not arrays that NumPy reads ({str(error)[:80]})") from None
+    if str(found.pop("header", None)) != json_header(opened.header, opened.digest):
+        raise FpsimError(f"{path}: array header is not what the manifest says")
+    if set(found) != set(columns):
+        raise FpsimError(f"{path}: arrays are {', '.join(found)}, not {', '.join(columns)}")
+    for name, column in columns.items():
+        if found[name].dtype != column.dtype or not np.array_equal(found[name], column):
+            raise FpsimError(f"{path}: array {name} differs from vectors.hex")
 
 
-def _check_matrices(opened: DotFile[Words]) -> None:
+def _check_matrices(opened: OpenedSet) -> None:
     files = opened.manifest["files"]
     names = [name for name in MATRIX_FILES if name in files]
     if not names:

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from fpsim.vectors.files.formats import Lines, formats_of
-from fpsim.vectors.sets.sources import DotSource, Job
-from fpsim.vectors.sets.words import Words
+from fpsim.vectors.files.file_formats import TEXT_FORMATS, Lines
+from fpsim.vectors.sets.record import Record
+from fpsim.vectors.sets.vector_set import BlockSource, Job
 
 __all__ = ["in_order", "lines_of", "rendered"]
 
@@ -61,22 +61,26 @@ def _call(work: Callable[[Any, T], R], item: T) -> R:
 
 
 def rendered(
-    source: DotSource, texts: tuple[str, ...], work: Iterable[tuple[int, Job]], jobs: int
+    source: BlockSource, texts: tuple[str, ...], work: Iterable[Job], jobs: int
 ) -> Iterator[list[bytes]]:
-    """Yield the lines of blocks, one piece for each format of ``texts``.
+    """Yield the lines of the blocks of ``work``, one piece for each format of ``texts``.
 
-    ``work`` gives the first vector of every block, and the block.
+    Args:
+        source: the set.
+        texts: names of text formats.
+        work: blocks, in order.
+        jobs: processes that make them.
     """
     return in_order(_render, (source, texts), work, jobs)
 
 
-def _render(context: tuple[DotSource, tuple[str, ...]], item: tuple[int, Job]) -> list[bytes]:
-    (source, texts), (first, job) = context, item
-    elements = source.shape.elements(source.block(*job))
-    return [lines_of(name, source.shape).text(elements, first) for name in texts]
+def _render(context: tuple[BlockSource, tuple[str, ...]], job: Job) -> list[bytes]:
+    source, texts = context
+    elements = source.record.elements(source.block(*job))
+    return [lines_of(name, source.record).text(elements) for name in texts]
 
 
 @lru_cache(maxsize=16)
-def lines_of(name: str, shape: Words) -> Lines:
+def lines_of(name: str, record: Record) -> Lines:
     """Return the maker of lines of a format."""
-    return Lines(formats_of(shape)[name], shape)
+    return Lines(TEXT_FORMATS[name], record)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from fpsim.base.errors import FpsimError
-from fpsim.vectors.files.formats import TEXT_FORMATS, Lines
+from fpsim.vectors.files.file_formats import TEXT_FORMATS, Lines
 
 __all__ = ["PART", "Partial", "difference", "hidden"]
 
@@ -37,11 +37,11 @@ def hidden(target: Path) -> Path:
 class Partial:
     """The bodies of text formats, written block by block; see the module.
 
-    ``lines`` makes the lines of each format, the first of which is that of vector ``first``.
+    ``lines`` makes the lines of each format.
     """
 
-    def __init__(self, path: Path, lines: dict[str, Lines], first: int) -> None:
-        self.path, self.texts, self._lines, self._first = path, tuple(lines), lines, first
+    def __init__(self, path: Path, lines: dict[str, Lines]) -> None:
+        self.path, self.texts, self._lines = path, tuple(lines), lines
         self.done = 0  #: vectors that are written
         self.blocks = 0  #: blocks that are written
         self.found = path.exists()  #: whether an earlier run left it
@@ -53,10 +53,6 @@ class Partial:
     def digests(self) -> dict[str, str]:
         """SHA-256 of each body so far, by text format."""
         return {name: digest.hexdigest() for name, digest in self._sums.items()}
-
-    def _size(self, name: str, start: int, stop: int) -> int:
-        """Return the bytes of lines, counted from the first that is here."""
-        return self._lines[name].size(self._first + start, self._first + stop)
 
     def body(self, name: str) -> Path:
         """Return the file that the lines of a format go to."""
@@ -119,7 +115,7 @@ class Partial:
             at += len(line)
         self._journal.truncate(at)
         for name, file in self._files.items():
-            file.truncate(len(heads[name]) + self._size(name, 0, self.done) if not fresh else 0)
+            file.truncate(len(heads[name]) + self._lines[name].size(self.done) if not fresh else 0)
             if fresh:
                 file.write(heads[name])
             file.flush()
@@ -127,11 +123,11 @@ class Partial:
     def _next_block(self, line: bytes) -> dict[str, Any] | None:
         """Return the digests after the next block, or None if it is not what a line says."""
         count, *digests = line.split() if line.endswith(b"\n") else [b""]
-        if not count.isdigit() or len(digests) != len(self.texts):
+        if not count.isdigit() or len(count) > 18 or len(digests) != len(self.texts):
             return None
         sums = {name: digest.copy() for name, digest in self._sums.items()}
         for (name, file), digest in zip(self._files.items(), digests, strict=True):
-            left = self._size(name, self.done, int(count))
+            left = self._lines[name].size(int(count) - self.done)
             while left > 0 and (piece := file.read(min(left, READ_BYTES))):
                 sums[name].update(piece)
                 left -= len(piece)

@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fpsim.base.errors import FpsimError
-from fpsim.vectors.files.formats import TEXT_FORMATS
-from fpsim.vectors.files.manifests import read_json
+from fpsim.vectors.files.file_formats import FORMATS, TEXT_FORMATS, TILE_FORMATS
+from fpsim.vectors.files.manifest import Header, check_header, read_json
 from fpsim.vectors.files.resumable import PART, difference
-from fpsim.vectors.sets.sources import DotSource, Job
+from fpsim.vectors.sets.record import Record
+from fpsim.vectors.sets.vector_set import BlockSource, Job
 
 __all__ = ["SHARD_FILE", "Shard", "ShardDirectory", "open_shards"]
 
@@ -30,7 +30,7 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` of ``of``, from 1."""
+    """PlannedSection ``index`` of ``of``, from 1."""
 
     index: int = 1
     of: int = 1
@@ -49,7 +49,7 @@ class Shard:
             raise FpsimError(f"shard: {text!r} is not i/n with 1 <= i <= n <= {MAX_SHARDS}")
         return cls(int(found[1]), int(found[2]))
 
-    def jobs(self, source: DotSource) -> list[tuple[int, Job]]:
+    def jobs(self, source: BlockSource) -> list[tuple[int, Job]]:
         """Return the blocks, each after its first vector; some shards may have none."""
         start, count, mine = 0, source.count, []
         for job in source.jobs():
@@ -67,10 +67,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardDirectory:
-    """A finished shard."""
+    """A finished shard: what the whole set is, and which vectors these are."""
 
     path: Path
-    data: dict[str, Any]
+    header: Header
+    record: Record
+    formats: tuple[str, ...]
+    start: int
+    count: int
+    digests: dict[str, str]
 
     @classmethod
     def open(cls, path: Path) -> ShardDirectory:
@@ -80,12 +85,20 @@ class ShardDirectory:
         kinds = {"set": dict, "formats": list, "shard": list, "start": int, "count": int,
                  "sha256": dict}  # fmt: skip
         if not isinstance(data, dict) or any(
-            not isinstance(data.get(key), kind) for key, kind in kinds.items()
+            not isinstance(data.get(key), kind) or isinstance(data[key], bool)
+            for key, kind in kinds.items()
         ):
             raise FpsimError(f"{file}: not the description of a shard")
-        if not set(data["formats"]) >= set(data["sha256"]) >= {"readmemh"}:
-            raise FpsimError(f"{file}: sha256 is not of the formats {data['formats']}")
-        return cls(path, data)
+        record = check_header(data["set"], file)
+        formats, digests = data["formats"], data["sha256"]
+        if not all(name in (*FORMATS, *TILE_FORMATS) for name in formats):
+            raise FpsimError(f"{file}: formats are not names of formats")
+        if set(digests) != {n for n in formats if n in TEXT_FORMATS} or "readmemh" not in digests:
+            raise FpsimError(f"{file}: sha256 is not of the text formats {', '.join(formats)}")
+        if data["start"] < 0 or data["count"] < 0:
+            raise FpsimError(f"{file}: start or count is negative")
+        digests = {name: str(digest) for name, digest in digests.items()}
+        return cls(path, data["set"], record, tuple(formats), data["start"], data["count"], digests)
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield the body of a format; FpsimError at its end if it is not what was written."""
@@ -97,10 +110,9 @@ class ShardDirectory:
                     yield piece
         except OSError as error:
             raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
-        if digest.hexdigest() != self.data["sha256"][name]:
+        if digest.hexdigest() != self.digests[name]:
             raise FpsimError(
-                f"{path}: SHA-256 is {digest.hexdigest()}, {SHARD_FILE} says "
-                f"{self.data['sha256'][name]}"
+                f"{path}: SHA-256 is {digest.hexdigest()}, {SHARD_FILE} says {self.digests[name]}"
             )
 
 
@@ -125,19 +137,17 @@ def open_shards(target: Path) -> list[ShardDirectory]:
     if missing:
         raise FpsimError(f"merge: {Shard(missing[0], numbers[0]).directory(target)} is missing")
     shards = [ShardDirectory.open(found[key]) for key in sorted(found)]
-    at = 0
+    whole, at = shards[0], 0
     for shard in shards:
-        first, second = (x.data["set"] | {"formats": x.data["formats"]} for x in (shards[0], shard))
+        first, second = (x.header | {"formats": list(x.formats)} for x in (whole, shard))
         if first != second:
             raise FpsimError(
-                f"merge: {shard.path} is not part of the same set as {shards[0].path}; "
+                f"merge: {shard.path} is not part of the same set as {whole.path}; "
                 f"{difference(first, second)}"
             )
-        if shard.data["count"] and shard.data["start"] != at:
-            raise FpsimError(
-                f"merge: {shard.path} starts at vector {shard.data['start']}, not {at}"
-            )
-        at += shard.data["count"]
-    if at != shards[0].data["set"].get("count"):
+        if shard.count and shard.start != at:
+            raise FpsimError(f"merge: {shard.path} starts at vector {shard.start}, not {at}")
+        at += shard.count
+    if at != whole.header["count"]:
         raise FpsimError(f"merge: the shards of {target} have {at} vectors, not all")
     return shards

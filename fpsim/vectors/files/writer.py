@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories of vectors: written in a stream, whole or not at all; read and checked.
+"""Writes directories of vectors, block by block, whole or not at all.
 
-`vectors.hex` is always there, further formats on request (`fpsim.vectors.files.formats`), and
+`vectors.hex` is always there, further formats on request (`fpsim.vectors.files.file_formats`), and
 `manifest.json` with the unit, the fields, the sections and the SHA-256 of every file's body (what
 follows its header, which carries the same digest). A run that is interrupted goes on where it was
 (`fpsim.vectors.files.resumable`); runs on several machines make shards
@@ -17,39 +17,28 @@ import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fpsim.base.errors import FpsimError, nearest
-from fpsim.vectors.files.checker import check_dots
-from fpsim.vectors.files.formats import (
+from fpsim.vectors.files.file_formats import (
+    DEFAULT_FORMATS,
     FORMATS,
     TEXT_FORMATS,
     TILE_FORMATS,
-    formats_of,
     json_header,
     package,
 )
-from fpsim.vectors.files.manifests import MANIFEST, check_target
-from fpsim.vectors.files.matrices import matrix_texts
-from fpsim.vectors.files.reader import MATRIX_FILES, NPZ, SVH, DotFile, open_dots
+from fpsim.vectors.files.manifest import MANIFEST, Header, check_target, header_of, manifest_text
+from fpsim.vectors.files.opened_set import MATRIX_FILES, NPZ, SVH, OpenedSet
 from fpsim.vectors.files.rendering import lines_of, rendered
 from fpsim.vectors.files.resumable import PART, Partial, hidden
 from fpsim.vectors.files.shards import SHARD_FILE, Shard, open_shards
-from fpsim.vectors.sets.sources import SCHEMA, DotSource, Job, Progress, header_of, shape_of
-from fpsim.vectors.sets.words import Words
+from fpsim.vectors.files.tile_matrices import matrix_texts
+from fpsim.vectors.sets.record import Record
+from fpsim.vectors.sets.vector_set import BlockSource, Job, Progress
 
-__all__ = [
-    "SCHEMA",
-    "DotFile",
-    "DotSource",
-    "check_dots",
-    "merge_shards",
-    "open_dots",
-    "parse_formats",
-    "write_dots",
-]
+__all__ = ["merge_shards", "parse_formats", "write"]
 
 #: An npz file is made in memory.
 MAX_NPZ = 1 << 22
@@ -69,19 +58,30 @@ def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(n for n in known if n == "readmemh" or n in names)
 
 
-def write_dots(
-    source: DotSource,
+def write(
+    source: BlockSource,
     directory: str | Path,
-    formats: str | Iterable[str] = ("readmemh", "jsonl"),
+    formats: str | Iterable[str] = DEFAULT_FORMATS,
     *,
     jobs: int = 1,
     shard: Shard = WHOLE,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a set, or a shard of it, into ``directory`` (replaced if it holds vectors).
+    """Write a set, or a shard of it, into a directory, which is replaced if it holds vectors.
 
-    ``jobs`` processes make the blocks; the bytes do not depend on their number, nor on shards, nor
-    on how often a run was interrupted: the same call goes on. Returns the directory written.
+    The bytes do not depend on the number of processes, nor on shards, nor on how often a run was
+    interrupted: the same call goes on where the last one stopped.
+
+    Args:
+        source: a plan, or a set in memory.
+        directory: where to; a shard goes beside it.
+        formats: names of file formats, or these separated by commas; ``readmemh`` is always there.
+        jobs: processes that make the blocks.
+        shard: which part of the set.
+        progress: takes vectors done and vectors in all.
+
+    Returns:
+        The directory written.
 
     Raises:
         FpsimError: an unknown format, a path that cannot be written, a directory with other files,
@@ -92,13 +92,13 @@ def write_dots(
         raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
     target = shard.directory(Path(directory).resolve())
     work = shard.jobs(source)
-    lines = {name: lines_of(name, source.shape) for name in names if name in TEXT_FORMATS}
-    partial = Partial(hidden(target), lines, work[0][0] if work else 0)
+    lines = {name: lines_of(name, source.record) for name in names if name in TEXT_FORMATS}
+    partial = Partial(hidden(target), lines)
     try:
         check_target(target, _names_of(shard))
         _write_blocks(partial, source, names, jobs, shard, work, progress)
         if shard.of == 1:
-            _finish(partial.path, header_of(source), source.shape, names, partial.digests)
+            _finish(partial.path, header_of(source), source.record, names, partial.digests)
         partial.finished()
         _replace(target, partial.path)
     except OSError as error:
@@ -110,22 +110,15 @@ def write_dots(
     return target
 
 
-def _formats_for(source: DotSource, formats: str | Iterable[str]) -> tuple[str, ...]:
+def _formats_for(source: BlockSource, formats: str | Iterable[str]) -> tuple[str, ...]:
     """Return the names of formats that a set can have."""
     names = parse_formats(formats)
     if "npz" in names and source.count > MAX_NPZ:
         raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
     if "matrices" in names and "tiles" not in source.extra:
         raise FpsimError("format: matrices are those of tiles, and this set has none")
-    if "matrices" in names and source.shape.spec.random_bits:
+    if "matrices" in names and source.record.spec.random_bits:
         raise FpsimError("format: matrices have no place for the integers of stochastic rounding")
-    have = formats_of(source.shape)
-    other = [name for name in names if name not in have]
-    if other and source.shape.schema != SCHEMA:
-        raise FpsimError(
-            f"format: {other[0]!r} is for sets of dot products; streams of single products have "
-            f"{', '.join(have)}"
-        )
     return names
 
 
@@ -139,24 +132,24 @@ def _names_of(shard: Shard) -> set[str]:
 
 def _write_blocks(
     partial: Partial,
-    source: DotSource,
+    source: BlockSource,
     names: tuple[str, ...],
     jobs: int,
     shard: Shard,
     work: list[tuple[int, Job]],
     progress: Progress | None,
 ) -> None:
-    header, shape = header_of(source), source.shape
+    header, record = header_of(source), source.record
     start, total = work[0][0] if work else 0, sum(source.rows(*job) for _, job in work)
     run = {"formats": list(names), "shard": [shard.index, shard.of]}
     heads = {
-        name: _head(name, header, shape, NO_DIGEST) if shard.of == 1 else b""
+        name: _head(name, header, record, NO_DIGEST) if shard.of == 1 else b""
         for name in partial.texts
     }
     with partial.opened(header | run, heads):
         work = work[partial.blocks :]
         try:
-            made = rendered(source, partial.texts, work, jobs)
+            made = rendered(source, partial.texts, [job for _, job in work], jobs)
             for (_, job), bodies in zip(work, made, strict=True):
                 partial.add(source.rows(*job), bodies)
                 if progress is not None:
@@ -171,8 +164,8 @@ def _write_blocks(
             _write_text(partial.path / SHARD_FILE, json.dumps(data, indent=1) + "\n")
 
 
-def _head(name: str, header: dict[str, Any], shape: Words, digest: str) -> bytes:
-    return formats_of(shape)[name].head(header, shape, digest).encode()
+def _head(name: str, header: Header, record: Record, digest: str) -> bytes:
+    return TEXT_FORMATS[name].head(header, record, digest).encode()
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -181,8 +174,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _finish(
     made: Path,
-    header: dict[str, Any],
-    shape: Words,
+    header: Header,
+    record: Record,
     names: tuple[str, ...],
     sums: dict[str, str],
 ) -> None:
@@ -192,27 +185,26 @@ def _finish(
         path = made / TEXT_FORMATS[name].file
         body = path.with_name(path.name + PART)
         with body.open("r+b") as file:
-            file.write(_head(name, header, shape, digest))
+            file.write(_head(name, header, record, digest))
         body.rename(path)
         digests[path.name] = digest
     hex_name = TEXT_FORMATS["readmemh"].file
     if "npz" in names:
-        columns = DotFile(made, shape, header | {"files": _entries(digests)}).columns()
+        columns = OpenedSet(made, record, header | {"files": _entries(digests)}).columns()
         text = json_header(header, digests[hex_name])
         np.savez(made / NPZ, header=np.array(text), **columns)  # type: ignore[arg-type]
         digests[NPZ] = hashlib.sha256((made / NPZ).read_bytes()).hexdigest()
     if "matrices" in names:
-        opened = DotFile(made, shape, header | {"files": _entries(digests)})
+        opened = OpenedSet(made, record, header | {"files": _entries(digests)})
         digests |= _write_matrices(opened)
     if "svh" in names:
-        text = package(header, shape, digests[hex_name])
+        text = package(header, record, digests[hex_name])
         _write_text(made / SVH, text)
         digests[SVH] = hashlib.sha256(text.encode()).hexdigest()
-    manifest = header | {"files": _entries(digests)}
-    _write_text(made / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    _write_text(made / MANIFEST, manifest_text(header, digests))
 
 
-def _write_matrices(opened: DotFile[Words]) -> dict[str, str]:
+def _write_matrices(opened: OpenedSet) -> dict[str, str]:
     sums = {name: hashlib.sha256() for name in MATRIX_FILES}
     with ExitStack() as stack:
         files = {n: stack.enter_context((opened.directory / n).open("wb")) for n in MATRIX_FILES}
@@ -244,7 +236,7 @@ def _replace(target: Path, made: Path) -> None:
 def merge_shards(directory: str | Path, progress: Progress | None = None) -> Path:
     """Join the shards beside ``directory`` into it, as one run would have written it.
 
-    The shards stay. Nothing is recomputed; `check_dots` does that.
+    The shards stay. Nothing is recomputed; `fpsim.vectors.check` does that.
 
     Raises:
         FpsimError: shards that are missing, damaged or of different sets, or a path that cannot
@@ -252,16 +244,15 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
     """
     target = Path(directory).resolve()
     shards = open_shards(target)
-    header, names = shards[0].data["set"], parse_formats(shards[0].data["formats"])
+    header, record, names = shards[0].header, shards[0].record, parse_formats(shards[0].formats)
     made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")
     try:
-        shape = shape_of(header)
         check_target(target, _names_of(WHOLE))
         made.mkdir()
         sums: dict[str, str] = {}
         texts = [name for name in names if name in TEXT_FORMATS]
         for name in texts:
-            head, done = _head(name, header, shape, NO_DIGEST), 0
+            head, done = _head(name, header, record, NO_DIGEST), 0
             digest = hashlib.sha256()
             with (made / (TEXT_FORMATS[name].file + PART)).open("wb") as file:
                 file.write(head)
@@ -269,16 +260,14 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
                     for piece in shard.pieces(name):
                         file.write(piece)
                         digest.update(piece)
-                    done += shard.data["count"]
+                    done += shard.count
                     if progress is not None:
                         progress(done + header["count"] * len(sums), header["count"] * len(texts))
             sums[name] = digest.hexdigest()
-        _finish(made, header, shape, names, sums)
+        _finish(made, header, record, names, sums)
         _replace(target, made)
     except OSError as error:
         raise FpsimError(f"out: {target} cannot be written ({error.strerror})") from None
-    except KeyError as error:
-        raise FpsimError(f"{shards[0].path / SHARD_FILE}: set has no {error}") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target

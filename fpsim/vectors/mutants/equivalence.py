@@ -31,63 +31,63 @@ from fpsim.units.stages import (
     Tree,
 )
 from fpsim.vectors.mutants.mutants import Mutant
-from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["equivalent"]
 
 
-def equivalent(shape: Shape, mutant: Mutant) -> str | None:
+def equivalent(record: Record, mutant: Mutant) -> str | None:
     """Return a proof that a mutant computes what the unit computes, or None."""
-    spec, other = shape.spec, mutant.spec
+    spec, other = record.spec, mutant.spec
     if other is None:
         lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
-        return next((why for lemma in lemmas if (why := lemma(shape, mutant))), None)
+        return next((why for lemma in lemmas if (why := lemma(record, mutant))), None)
     if other.accumulate == spec.accumulate:
         return "every operand and scale code means the same" if _same_values(spec, other) else None
     if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
         return None
     stage, changed = spec.accumulate, other.accumulate
     if type(stage) is not type(changed):
-        return _one_product(shape, stage, changed)
+        return _one_product(record, stage, changed)
     low = exponents(spec.a)[0] + exponents(spec.b)[0]
     if isinstance(stage, Fixed):
-        if _exact_on_grid(shape, stage) and _only(stage, changed, "rounding"):
+        if _exact_on_grid(record, stage) and _only(stage, changed, "rounding"):
             return f"products are multiples of 2^{low}, and the grid is 2^{stage.lsb}: none rounds"
         if str(stage.overflow) == "wrap" and _only(stage, changed, "overflow_at"):
             return "wrapping at the end is wrapping at every add: both are sums modulo 2^width"
-        if shape.k == 1 and _only(stage, changed, "overflow_at"):
+        if record.k == 1 and _only(stage, changed, "overflow_at"):
             return "one product: its add is the end"
     if isinstance(stage, Chunked) and isinstance(changed, Chunked):
-        return _chunks_agree(shape, stage, changed, other)
+        return _chunks_agree(record, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
-        return _block_sums_fit(shape, stage, changed)
+        return _block_sums_fit(record, stage, changed)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
         least = min(stage.products, changed.products)
         # Zeros that fill one step and not the other make the -0 of a signed sum +0.
-        alike = shape.k < least or (shape.k == least and not stage.signed_zero)
+        alike = record.k < least or (record.k == least and not stage.signed_zero)
         if alike and _only(stage, changed, "products"):
-            return f"{shape.k} products are one step of either, filled with zeros"
+            return f"{record.k} products are one step of either, filled with zeros"
         limits = [x.product_limit for x in (stage, changed) if x.product_limit is not None]
         high = exponents(spec.a)[1] + exponents(spec.b)[1]
         if (
-            not shape.group
+            not record.group
             and limits
             and high <= min(limits)
             and _only(stage, changed, "product_limit")
         ):
             return f"every product is below 2^{high}"
     if isinstance(stage, Tree) and isinstance(changed, Tree):
-        whole = shape.k == stage.products and changed.products is None
+        whole = record.k == stage.products and changed.products is None
         if whole and _only(stage, changed, "products"):
-            return f"all {shape.k} products are one step"
+            return f"all {record.k} products are one step"
     if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
-        return _products_are_codes(shape, stage)
+        return _products_are_codes(record, stage)
     return None
 
 
-def _one_product(shape: Shape, stage: Stage, changed: Stage) -> str | None:
+def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
     """Prove that a chain is an exact sum, or a tree, of one product."""
-    if shape.k != 1 or not isinstance(stage, Chain) or stage.product is ProductRounding.ROUNDED:
+    if record.k != 1 or not isinstance(stage, Chain) or stage.product is ProductRounding.ROUNDED:
         return None
     same = ("format", "rounding", "overflow")
     if any(getattr(changed, n, None) != getattr(stage, n) for n in same):
@@ -95,27 +95,27 @@ def _one_product(shape: Shape, stage: Stage, changed: Stage) -> str | None:
     if isinstance(changed, Exact):
         return "one product is one rounding either way"
     if isinstance(changed, Tree) and changed.lanes == 1 and changed.addend is Joins.ROOT:
-        return _products_are_codes(shape, stage)
+        return _products_are_codes(record, stage)
     return None
 
 
-def _exact_on_grid(shape: Shape, stage: Fixed) -> bool:
-    low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
-    return low >= stage.lsb and not shape.group
+def _exact_on_grid(record: Record, stage: Fixed) -> bool:
+    low = exponents(record.spec.a)[0] + exponents(record.spec.b)[0]
+    return low >= stage.lsb and not record.group
 
 
-def _never_rounds(shape: Shape, mutant: Mutant) -> str | None:
-    stage = shape.spec.accumulate
+def _never_rounds(record: Record, mutant: Mutant) -> str | None:
+    stage = record.spec.accumulate
     if not mutant.name.startswith("rounding: ") or not isinstance(stage, Fixed):
         return None
-    if not _exact_on_grid(shape, stage) or stage.convert is not None:
+    if not _exact_on_grid(record, stage) or stage.convert is not None:
         return None
     return f"products are multiples of the grid 2^{stage.lsb}: none rounds"
 
 
-def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
+def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
     """Prove that no result, or no difference in the result, is a -0."""
-    stage = shape.spec.accumulate
+    stage = record.spec.accumulate
     if mutant.name not in ("-0 lost", "-0 lost in the addend"):
         return None
     if isinstance(stage, Aligned) and not stage.signed_zero:
@@ -126,9 +126,9 @@ def _no_negative_zero(shape: Shape, mutant: Mutant) -> str | None:
             fits = _holds(outer.format, stage.inner.result)
             if fits and not stage.inner.signed_zero:
                 return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
-    scales = (shape.spec.a_scale, shape.spec.b_scale)
+    scales = (record.spec.a_scale, record.spec.b_scale)
     unsigned = not any(s.signed for s in scales)
-    exact = isinstance(stage, Block) and unsigned and _exact_blocks(shape, stage)
+    exact = isinstance(stage, Block) and unsigned and _exact_blocks(record, stage)
     if exact and mutant.name == "-0 lost":
         return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
@@ -161,7 +161,7 @@ def _holds(outer: Format, inner: Format) -> bool:
     return gradual and least and wide and outer.infinity >= inner.infinity
 
 
-def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec) -> str | None:
+def _chunks_agree(record: Record, stage: Chunked, changed: Chunked, other: MacSpec) -> str | None:
     """Prove that chunks or their promotion agree."""
     if _only(stage, changed, "outer"):
         first, second = stage.outer, changed.outer
@@ -172,16 +172,16 @@ def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec
             and not _saturates_infinities(first.overflow, stage.inner.result)
         ):
             return f"every chunk's result is a value of {first.result.name}"
-    sizes = stage.chunk(shape.k), changed.chunk(shape.k)
-    if min(sizes) >= shape.k and _only(stage, changed, "size"):
-        return f"all {shape.k} products are one chunk"
+    sizes = stage.chunk(record.k), changed.chunk(record.k)
+    if min(sizes) >= record.k and _only(stage, changed, "size"):
+        return f"all {record.k} products are one chunk"
     if not _only(stage, changed, "inner") or stage.size is None:
         return None
     inner, new = stage.inner, changed.inner
-    if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or shape.group:
-        return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
-    low = exponents(shape.spec.a)[0] + exponents(shape.spec.b)[0]
-    high = exponents(shape.spec.a)[1] + exponents(shape.spec.b)[1]
+    if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or record.group:
+        return _every_chunk_agrees(record, stage, replace(other, accumulate=new))
+    low = exponents(record.spec.a)[0] + exponents(record.spec.b)[0]
+    high = exponents(record.spec.a)[1] + exponents(record.spec.b)[1]
     nearest = Rounding.RDN not in (inner.rounding, inner.late_rounding)
     fmt = inner.format
     deep = fmt.exponent_min - fmt.mantissa_bits <= low - inner.fraction_bits
@@ -199,17 +199,17 @@ def _chunks_agree(shape: Shape, stage: Chunked, changed: Chunked, other: MacSpec
         inside = all(
             f.exponent_min <= low - inner.fraction_bits and top <= f.exponent_max for f in formats
         )
-        finite = not any(f.infinity for f in (shape.spec.a, shape.spec.b) if _is_float(f))
+        finite = not any(f.infinity for f in (record.spec.a, record.spec.b) if _is_float(f))
         if inside and finite and formats[0].mantissa_bits == formats[1].mantissa_bits:
             return f"a chunk's sums lie between 2^{low - inner.fraction_bits} and 2^{top}: in range"
-    return _every_chunk_agrees(shape, stage, replace(other, accumulate=new))
+    return _every_chunk_agrees(record, stage, replace(other, accumulate=new))
 
 
-def _every_chunk_agrees(shape: Shape, stage: Chunked, other: MacSpec) -> str | None:
+def _every_chunk_agrees(record: Record, stage: Chunked, other: MacSpec) -> str | None:
     """Prove that the inner stage and another one agree on chunks of every length there is."""
-    size = min(stage.chunk(shape.k), shape.k)
-    inner, lengths = replace(shape.spec, accumulate=stage.inner), {size, shape.k % size} - {0}
-    parts = [Shape(inner, length, shape.group) for length in sorted(lengths)]
+    size = min(stage.chunk(record.k), record.k)
+    inner, lengths = replace(record.spec, accumulate=stage.inner), {size, record.k % size} - {0}
+    parts = [Record(inner, length, record.group) for length in sorted(lengths)]
     proofs = [equivalent(part, Mutant("", _nothing, spec=other)) for part in parts]
     return proofs[0] if all(proofs) else None
 
@@ -218,9 +218,9 @@ def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
     return c
 
 
-def _exact_blocks(shape: Shape, stage: Block) -> bool:
+def _exact_blocks(record: Record, stage: Block) -> bool:
     """Return whether every finite scaled block sum is a number of a chain's format."""
-    spec, into = shape.spec, stage.into
+    spec, into = record.spec, stage.into
     if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
         return False
     fmt, scales = into.format, (spec.a_scale, spec.b_scale)
@@ -237,25 +237,25 @@ def _exact_blocks(shape: Shape, stage: Block) -> bool:
     return plain and inside and bits <= fmt.mantissa_bits + 1
 
 
-def _block_sums_fit(shape: Shape, stage: Block, changed: Block) -> str | None:
+def _block_sums_fit(record: Record, stage: Block, changed: Block) -> str | None:
     """Prove that rounding block sums to the accumulator's format first changes nothing."""
     same = _only(stage, changed, "convert") and changed.convert == stage.into.result
     if isinstance(changed.into, Chain) and isinstance(stage.into, Chain):
         alike = _only(stage, changed, "into") and _only(stage.into, changed.into, "product")
         same = same or alike
-    if not same or not _exact_blocks(shape, stage):
+    if not same or not _exact_blocks(record, stage):
         return None
     return f"every scaled block sum is a value of {stage.into.result.name}"
 
 
-def _products_are_codes(shape: Shape, stage: Chain | Tree) -> str | None:
+def _products_are_codes(record: Record, stage: Chain | Tree) -> str | None:
     """Prove that every product is a value of the accumulator's format."""
-    spec, fmt = shape.spec, stage.format
+    spec, fmt = record.spec, stage.format
     low = exponents(spec.a)[0] + exponents(spec.b)[0]
     high = exponents(spec.a)[1] + exponents(spec.b)[1]
     bits = significand_bits(spec.a) + significand_bits(spec.b)
     inside = low >= fmt.exponent_min - fmt.mantissa_bits and high <= fmt.exponent_max
-    if shape.group or not inside or bits > fmt.mantissa_bits + 1 or not fmt.has_negative_zero:
+    if record.group or not inside or bits > fmt.mantissa_bits + 1 or not fmt.has_negative_zero:
         return None
     if _saturates_infinities(stage.overflow, spec.a, spec.b):
         return None
@@ -264,13 +264,13 @@ def _products_are_codes(shape: Shape, stage: Chain | Tree) -> str | None:
     return f"products have {bits} bits between 2^{low} and 2^{high}: {fmt.name} holds them all"
 
 
-def _same_in_any_order(shape: Shape, mutant: Mutant) -> str | None:
+def _same_in_any_order(record: Record, mutant: Mutant) -> str | None:
     """Prove that reversing the elements changes nothing: exact sums commute."""
     if mutant.name != "order reversed":
         return None
-    stage, terms = shape.spec.accumulate, shape.k
+    stage, terms = record.spec.accumulate, record.k
     if isinstance(stage, Block):
-        terms = shape.spec.block_terms(shape.k)
+        terms = record.spec.block_terms(record.k)
         stage = stage.into
         if terms == 1:
             return "one block: its sum is exact"

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.mutants import Mutant, mutants_of
-from fpsim.vectors.sets.dots import plan_dots
-from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.stream import Op
+from fpsim.vectors.plans.planner import plan
+from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
 
-__all__ = ["Kill", "addends", "kills", "random_costs"]
+__all__ = ["Kill", "kills", "random_costs"]
 
 #: Random vectors tried on a mutant, and on one that runs through the exact model.
 RANDOM, SLOW_RANDOM = 1 << 12, 32
@@ -48,21 +47,14 @@ class Kill:
         return dict(vars(self))
 
 
-def addends(columns: Columns) -> NDArray[Any]:
-    """Return the accumulator that every vector finds: ``c``, or what the one before left."""
-    before = np.concatenate([columns["acc"][:1] * 0, columns["acc"][:-1]])
-    stream = (columns["op"] == Op.MAC) | (columns["op"] == Op.IDLE)
-    return np.where(stream, before.astype(columns["c"].dtype), columns["c"])
-
-
-def kills(shape: Shape, columns: Columns, mutants: list[Mutant] | None = None) -> list[Kill]:
+def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None) -> list[Kill]:
     """Return the fate of every mutant under a set of vectors."""
     rows = np.flatnonzero((columns["op"] == Op.DOT) | (columns["op"] == Op.MAC))
     part = {name: column[rows] for name, column in columns.items()}
-    before = addends(columns)[rows]
+    before = accumulators_before(columns)[rows]
     found = []
-    for mutant in mutants_of(shape) if mutants is None else mutants:
-        reason = equivalent(shape, mutant)
+    for mutant in mutants_of(record) if mutants is None else mutants:
+        reason = equivalent(record, mutant)
         skip = reason is not None and mutant.slow  # every row would be traced to see nothing
         killers = np.empty(0, np.int64) if skip else _killers(mutant, part, before)
         if reason is not None and killers.size:
@@ -102,12 +94,12 @@ def _raising(mutant: Mutant, rows: Columns, before: NDArray[Any]) -> NDArray[np.
 
 
 def random_costs(
-    shape: Shape, mutants: list[Mutant], found: list[Kill], seed: int = 1
+    record: Record, mutants: list[Mutant], found: list[Kill], seed: int = 1
 ) -> list[Kill]:
     """Return the fates with how many random dot products the first kill would have taken."""
-    plan = plan_dots(shape.spec, strategy="random", count=RANDOM, seed=seed, k=shape.k,
-                     group=shape.group)  # fmt: skip
-    columns = plan.columns()
+    columns = plan(
+        record.spec, strategy="random", count=RANDOM, seed=seed, k=record.k, group=record.group
+    ).columns()
     dots = np.flatnonzero(columns["op"] == Op.DOT)
     priced = []
     for mutant, kill in zip(mutants, found, strict=True):

@@ -28,7 +28,8 @@ from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Addend, stages_of
 from fpsim.vectors.mutants.random_edits import first_group, integer_edits, masked, next_group
 from fpsim.vectors.mutants.spec_changes import spec_changes
-from fpsim.vectors.sets.record import Columns, Shape
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Mutant", "mutants_of"]
 
@@ -50,21 +51,23 @@ class Mutant:
     spec: MacSpec | None = None
 
 
-def mutants_of(shape: Shape) -> list[Mutant]:
+def mutants_of(record: Record) -> list[Mutant]:
     """Return every mutant that the unit can have, each different from it as data."""
     found: list[Mutant] = []
-    seen = {shape.spec}
-    for name, spec in spec_changes(shape.spec, scales=bool(shape.group)):
-        if spec in seen or (spec.result != shape.spec.result and not _same_codes(spec, shape.spec)):
+    seen = {record.spec}
+    for name, spec in spec_changes(record.spec, scales=bool(record.group)):
+        if spec in seen or (
+            spec.result != record.spec.result and not _same_codes(spec, record.spec)
+        ):
             continue
         try:
-            run = _runner(shape, spec)
+            run = _runner(record, spec)
         except FpsimError:
             continue
         seen.add(spec)
         found.append(Mutant(name, run, spec=spec))
-    found += _operand_mutants(shape)
-    found += _rounding_mutants(shape)
+    found += _operand_mutants(record)
+    found += _rounding_mutants(record)
     return found
 
 
@@ -72,12 +75,12 @@ def _same_codes(first: MacSpec, second: MacSpec) -> bool:
     return first.result.bits == second.result.bits and first.initial.bits == second.initial.bits
 
 
-def _runner(shape: Shape, spec: MacSpec) -> Run:
-    changed = Shape(spec, shape.k, shape.group)
+def _runner(record: Record, spec: MacSpec) -> Run:
+    changed = Record(spec, record.k, record.group)
     if not changed.roundings:
         return lambda columns, c: changed.dot(columns, c)
-    more = max(changed.roundings - shape.roundings, 0)
-    fewer = shape.spec.random_bits - spec.random_bits
+    more = max(changed.roundings - record.roundings, 0)
+    fewer = record.spec.random_bits - spec.random_bits
 
     def run(columns: Columns, c: Codes) -> Codes:
         random = columns["random"][:, : changed.roundings] >> fewer
@@ -89,11 +92,11 @@ def _runner(shape: Shape, spec: MacSpec) -> Run:
 # -- changed operands and results ----------------------------------------------------------------
 
 
-def _operand_mutants(shape: Shape) -> list[Mutant]:
-    zero = {op: shape.spec and _zero(getattr(shape.spec, op)) for op in "ab"}
+def _operand_mutants(record: Record) -> list[Mutant]:
+    zero = {op: record.spec and _zero(getattr(record.spec, op)) for op in "ab"}
 
     def change(name: str, edit: Callable[[Columns], Columns]) -> Mutant:
-        return Mutant(name, lambda columns, c: shape.dot(columns | edit(columns), c))
+        return Mutant(name, lambda columns, c: record.dot(columns | edit(columns), c))
 
     def lane(columns: Columns, index: int) -> Columns:
         a = columns["a"].copy()
@@ -103,88 +106,86 @@ def _operand_mutants(shape: Shape) -> list[Mutant]:
     found = [
         change("first lane dropped", lambda x: lane(x, 0)),
         change("last lane dropped", lambda x: lane(x, -1)),
-        Mutant("addend ignored", lambda x, c: shape.dot(x, np.zeros_like(c))),
-        Mutant("previous products", lambda x, c: shape.dot(_previous(x), c)),
+        Mutant("addend ignored", lambda x, c: record.dot(x, np.zeros_like(c))),
+        Mutant("previous products", lambda x, c: record.dot(_previous(x), c)),
     ]
-    if shape.k > 1:
+    if record.k > 1:
         found += [
-            change("order reversed", lambda x: _reversed(shape, x)),
+            change("order reversed", lambda x: _reversed(record, x)),
             change("b rotated by a lane", lambda x: {"b": np.roll(x["b"], 1, axis=1)}),
             change("first lane doubled", lambda x: {op: _doubled(x[op]) for op in "ab"}),
         ]
     for operand in "ab":
-        fmt = getattr(shape.spec, operand)
+        fmt = getattr(record.spec, operand)
         if fmt.signed:
             kept = np.array((1 << (fmt.bits - 1)) - 1, dtype=fmt.dtype)
             found.append(change(f"sign of {operand} lost", _edit(operand, partial(masked, kept))))
-    result = shape.spec.result
+    result = record.spec.result
     if isinstance(result, FloatFormat) and result.has_negative_zero:
         sign = np.array(result.sign_bit, dtype=result.dtype)
-        found.append(Mutant("-0 lost", lambda x, c: _without(shape.dot(x, c), sign)))
-        found.append(Mutant("-0 lost in the addend", lambda x, c: shape.dot(x, _without(c, sign))))
-        found.append(Mutant("zeros negative", lambda x, c: _negative(shape.dot(x, c), sign)))
-    if shape.group:
-        found += _scale_mutants(shape, change)
-    if shape.roundings:
+        found.append(Mutant("-0 lost", lambda x, c: _without(record.dot(x, c), sign)))
+        found.append(Mutant("-0 lost in the addend", lambda x, c: record.dot(x, _without(c, sign))))
+        found.append(Mutant("zeros negative", lambda x, c: _negative(record.dot(x, c), sign)))
+    if record.group:
+        found += _scale_mutants(record, change)
+    if record.roundings:
         found += [
-            change(what, _edit("random", edit)) for what, edit in integer_edits(shape).items()
+            change(what, _edit("random", edit)) for what, edit in integer_edits(record).items()
         ]
-    if _overflows(shape):
-        found.append(Mutant("overflow over an infinite addend", partial(_overflowing, shape)))
-        found.append(Mutant("infinite addend as a power of two", partial(_cancelling, shape)))
+    if _overflows(record):
+        found.append(Mutant("overflow over an infinite addend", partial(_overflowing, record)))
+        found.append(Mutant("infinite addend as a power of two", partial(_cancelling, record)))
     return found
 
 
-def _overflows(shape: Shape) -> bool:
+def _overflows(record: Record) -> bool:
     """Return whether scaled products alone can exceed an accumulator that has infinities."""
-    spec, result = shape.spec, shape.spec.result
-    if not (shape.group and isinstance(result, FloatFormat) and result.infinity):
+    spec, result = record.spec, record.spec.result
+    if not (record.group and isinstance(result, FloatFormat) and result.infinity):
         return False
     if spec.a_scale != E8M0:
         return False
-    largest = spec.a_scale.max_value * spec.b_scale.max_value * shape.group
+    largest = spec.a_scale.max_value * spec.b_scale.max_value * record.group
     return spec.initial == result and largest > result.max_value
 
 
-def _overflowing(shape: Shape, columns: Columns, c: Codes) -> Codes:
+def _overflowing(record: Record, columns: Columns, c: Codes) -> Codes:
     """Return results where a sum that is infinite by itself replaces an infinite addend."""
-    alone, result = shape.dot(columns, np.zeros_like(c)), shape.spec.result
+    alone, result = record.dot(columns, np.zeros_like(c)), record.spec.result
     both = np.isinf(result.decode(c)) & np.isinf(result.decode(alone))
-    return np.where(both, alone, shape.dot(columns, c))
+    return np.where(both, alone, record.dot(columns, c))
 
 
-def _cancelling(shape: Shape, columns: Columns, c: Codes) -> Codes:
+def _cancelling(record: Record, columns: Columns, c: Codes) -> Codes:
     """Return results where an infinite addend, read as 2^(emax + 1), is cancelled by a sum."""
-    result = shape.spec.result
+    result = record.spec.result
     assert isinstance(result, FloatFormat)
     scale = columns["a_scale"]
     halves = columns | {"a_scale": np.where((scale > 0) & (scale < 255), scale - 1, scale)}
-    half = result.decode(shape.dot(halves, np.zeros_like(c)))
+    half = result.decode(record.dot(halves, np.zeros_like(c)))
     addend = result.decode(c)
     cancels = np.isinf(addend) & (half == -np.copysign(2.0**result.exponent_max, addend))
-    return np.where(cancels, 0, shape.dot(columns, c)).astype(c.dtype)
+    return np.where(cancels, 0, record.dot(columns, c)).astype(c.dtype)
 
 
 def _scale_mutants(
-    shape: Shape, change: Callable[[str, Callable[[Columns], Columns]], Mutant]
+    record: Record, change: Callable[[str, Callable[[Columns], Columns]], Mutant]
 ) -> list[Mutant]:
-    from fpsim.vectors.corners.beats import Palette
-
-    palette = Palette(shape)
+    palette = Palette(record)
     found = []
     for operand in "ab":
         name, one = f"{operand}_scale", palette.one(operand)
         edits: dict[str, Callable[[Codes], Codes]] = {
             f"{name} ignored": partial(np.full_like, fill_value=one)
         }
-        fmt = getattr(shape.spec, name)
+        fmt = getattr(record.spec, name)
         if fmt.mantissa_bits:
             low = np.array((1 << fmt.mantissa_bits) - 1, dtype=fmt.dtype)
             edits[f"mantissa of {name} ignored"] = partial(masked, ~low)
-        if shape.spec.splits(operand):
+        if record.spec.splits(operand):
             edits[f"{name} by the other sign"] = _swap
             edits[f"{name} not split"] = _unsplit
-        elif shape.groups > 1:
+        elif record.groups > 1:
             edits[f"{name} of the next group"] = next_group
             edits[f"first {name} for all"] = first_group
         found += [change(what, _edit(name, edit)) for what, edit in edits.items()]
@@ -219,14 +220,14 @@ def _swap(codes: Codes) -> Codes:
     return codes.reshape(codes.shape[0], -1, 2)[:, :, ::-1].reshape(codes.shape)
 
 
-def _reversed(shape: Shape, columns: Columns) -> Columns:
+def _reversed(record: Record, columns: Columns) -> Columns:
     """Reverse the elements with their scales; whole groups only."""
-    if shape.group and shape.k % shape.group:
+    if record.group and record.k % record.group:
         return {}
     out = {op: columns[op][:, ::-1] for op in "ab"}
-    for op in "ab" if shape.group else "":
+    for op in "ab" if record.group else "":
         name = f"{op}_scale"
-        per = 2 if shape.spec.splits(op) else 1
+        per = 2 if record.spec.splits(op) else 1
         groups = columns[name].reshape(columns[name].shape[0], -1, per)
         out[name] = groups[:, ::-1].reshape(columns[name].shape)
     return out
@@ -243,10 +244,10 @@ def _negative(codes: Codes, sign: Codes) -> Codes:
 # -- changed rounding ----------------------------------------------------------------------------
 
 
-def _rounding_mutants(shape: Shape) -> list[Mutant]:
+def _rounding_mutants(record: Record) -> list[Mutant]:
     """Return mutants of the rounding decision; directed modes do not look at these bits."""
     modes: set[Any] = set()
-    for stage in stages_of(shape.spec.accumulate):
+    for stage in stages_of(record.spec.accumulate):
         modes |= {getattr(stage, "rounding", None), getattr(stage, "align", None)}
         if getattr(stage, "addend", None) is Addend.LATE:
             modes.add(getattr(stage, "late_rounding", None))
@@ -257,7 +258,7 @@ def _rounding_mutants(shape: Shape) -> list[Mutant]:
         found |= {name: partial(_nearest, edit) for name, edit in _FRACTIONS.items()}
     if Rounding.SR in modes:
         found |= {name: partial(_stochastic, decide) for name, decide in _DECISIONS.items()}
-    return [Mutant(f"rounding: {n}", _rounded_by(shape, f), slow=True) for n, f in found.items()]
+    return [Mutant(f"rounding: {n}", _rounded_by(record, f), slow=True) for n, f in found.items()]
 
 
 def _twice(fraction: Fraction) -> Fraction:
@@ -310,12 +311,12 @@ def _stochastic(
     return decide(fraction * steps, steps, negative, random)
 
 
-def _rounded_by(shape: Shape, decision: RoundUp) -> Run:
+def _rounded_by(record: Record, decision: RoundUp) -> Run:
     def run(columns: Columns, c: Codes) -> Codes:
-        addends = c.astype(shape.spec.initial.dtype, copy=False)
-        options = shape.options(columns)
+        addends = c.astype(record.spec.initial.dtype, copy=False)
+        options = record.options(columns)
         return oracle.dot(
-            shape.spec, columns["a"], columns["b"], addends, round_up=decision, **options
+            record.spec, columns["a"], columns["b"], addends, round_up=decision, **options
         )
 
     return run

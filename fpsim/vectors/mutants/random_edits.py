@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.units.stages import Block, Chunked, Stage
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.sets.record import Record
 
 __all__ = ["first_group", "integer_edits", "masked", "next_group"]
 
 Codes = NDArray[Any]
 
 
-def integer_edits(shape: Shape) -> dict[str, Callable[[Codes], Codes]]:
+def integer_edits(record: Record) -> dict[str, Callable[[Codes], Codes]]:
     """Return changes of the random integers of a vector."""
-    bits = shape.spec.random_bits
-    top = np.array((1 << bits) - 1, dtype=shape.format_of("random").dtype)
+    bits = record.spec.random_bits
+    top = np.array((1 << bits) - 1, dtype=record.format_of("random").dtype)
     edits: dict[str, Callable[[Codes], Codes]] = {
         "random bits ignored": np.zeros_like,
         "random bits always ones": partial(np.full_like, fill_value=top),
@@ -34,24 +34,24 @@ def integer_edits(shape: Shape) -> dict[str, Callable[[Codes], Codes]]:
         edits["random bits a place too low"] = lambda codes: codes >> 1
         edits["random bits a place too high"] = lambda codes: codes << 1 & top
         edits["random bits reversed"] = partial(_bits_reversed, bits)
-    if shape.roundings > 1:
+    if record.roundings > 1:
         edits["random integers in reverse order"] = lambda codes: codes[:, ::-1]
         edits["first random integer for all"] = first_group
         edits["random integer of the next rounding"] = next_group
-        edits |= _orders(shape)
+        edits |= _orders(record)
     return edits
 
 
-def _orders(shape: Shape) -> dict[str, Callable[[Codes], Codes]]:
+def _orders(record: Record) -> dict[str, Callable[[Codes], Codes]]:
     """Return other ways to hand out the random integers among the stages of a vector."""
-    stage, terms, quadrants = shape.spec.accumulate, shape.k, shape.spec.quadrants
+    stage, terms, quadrants = record.spec.accumulate, record.k, record.spec.quadrants
     edits: dict[str, Callable[[Codes], Codes]] = {}
     own = np.array(_own_bits(stage, terms, quadrants))
-    if own.min() < shape.spec.random_bits:
-        drops = (shape.spec.random_bits - own).astype(shape.format_of("random").dtype)
+    if own.min() < record.spec.random_bits:
+        drops = (record.spec.random_bits - own).astype(record.format_of("random").dtype)
         edits["high bits of wider random integers"] = lambda codes: codes >> drops
     if isinstance(stage, Block):
-        stage, terms, quadrants = stage.into, shape.spec.block_terms(terms), 1
+        stage, terms, quadrants = stage.into, record.spec.block_terms(terms), 1
     if not isinstance(stage, Chunked):
         return edits
     edges = [*range(0, terms, stage.chunk(terms)), terms]

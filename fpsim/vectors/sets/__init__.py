@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a vector set contains: records, plans, exhaustive sets, tiles, flags."""
+"""What a set of vectors is: its record, its sections, the codes that are worth using."""

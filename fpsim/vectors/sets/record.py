@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The word of a set of dot products: which fields, how many lanes, how wide.
+"""The record that a vector is: which operation, which fields, how many lanes, how wide.
 
-One vector is one beat: ``k`` elements of each operand, their scale codes, an addend and the result.
-From the most significant bits down a word holds
+A vector is one operation on an accumulator, with ``k`` elements of each operand, their scale codes,
+an addend, and the accumulator after it. From the most significant bits down its word holds
 
     op, a[k-1..0], b[k-1..0], [a_scale[..0], b_scale[..0]], c, [random[..0]], acc, [flags]
 
@@ -10,14 +10,19 @@ Element 0 of a field is in its low bits. A scale covers ``group`` consecutive el
 that `MacSpec.sign_split` names has two per group, the one for elements without sign bit below.
 ``random``, of units with stochastic rounding, holds the random integers in the order in which the
 roundings of the dot product take them, the first in the low bits.
+
+The operation says which addend the products meet: ``dot`` brings its own, ``c``; ``mac`` takes the
+result of the vector before it. So one kind of record holds dot products that stand alone and
+streams that accumulate; a multiply-accumulate unit's clock is a record with ``k`` = 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,27 +33,68 @@ from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
-from fpsim.units.stages import Aligned, Block, Chunked, Stage, Tree, stages_of
-from fpsim.vectors.random.fills import ranks
-from fpsim.vectors.sets.flags import dot_flags
-from fpsim.vectors.sets.stream import FLAG_BITS, Op
-from fpsim.vectors.sets.words import Columns, Lanes, Words
+from fpsim.units.stages import Aligned, Block, Chain, Chunked, Fixed, Stage, Tree, stages_of
+from fpsim.vectors.sets.status_flags import FLAG_BITS, dot_flags
 
-__all__ = ["Columns", "Shape", "natural_k", "takes_nan"]
+__all__ = [
+    "OPS",
+    "Columns",
+    "Field",
+    "Op",
+    "Record",
+    "accumulators_before",
+    "natural_k",
+    "takes_nan",
+]
 
+#: Columns of a set by field name: codes (n,) or (n, lanes).
+Columns = dict[str, NDArray[Any]]
 OP_BITS = 3
 MAX_K = 1024
 
 
+class Op(IntEnum):
+    """What a vector does with the accumulator."""
+
+    IDLE = 0  #: hold it
+    CLEAR = 1  #: acc = +0
+    MAC = 2  #: acc = dot(a, b, acc)
+    LOAD = 3  #: acc = c
+    DOT = 4  #: acc = dot(a, b, c)
+
+
+#: Codes of the field ``op`` by name.
+OPS = {op.name.lower(): int(op) for op in Op}
+
+
 @dataclass(frozen=True)
-class Shape(Words):
-    """A unit and how its dot products are cut into words.
+class Field:
+    """A field of a vector's word: ``lanes`` codes side by side, ``width`` bits in all.
+
+    ``lsb`` counts from bit 0 of the word, which is its least significant.
+    """
+
+    name: str
+    lsb: int
+    width: int
+    lanes: int = 1
+
+    @property
+    def lane_width(self) -> int:
+        """Bits of one code."""
+        return self.width // self.lanes
+
+
+@dataclass(frozen=True)
+class Record:
+    """A unit and how its vectors are cut into words.
 
     Args:
         spec: any unit.
         k: elements per vector, 1..1024.
         group: elements per scale; 0 leaves the scale fields out.
-        flags: whether words have status flags (`fpsim.vectors.sets.flags`), from the exact model.
+        flags: whether words have status flags (`fpsim.vectors.sets.status_flags`), from the exact
+            model.
 
     Raises:
         FpsimError: lengths that do not fit the unit.
@@ -58,7 +104,6 @@ class Shape(Words):
     k: int
     group: int = 0
     flags: bool = False
-    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name, value, low in (("k", self.k, 1), ("group", self.group, 0)):
@@ -74,8 +119,19 @@ class Shape(Words):
     @classmethod
     def of(
         cls, spec: MacSpec, k: int | None = None, group: int | None = None, flags: bool = False
-    ) -> Shape:
-        """Return a shape with what is natural for the unit where nothing is given."""
+    ) -> Record:
+        """Return a record with what is natural for the unit where nothing is given.
+
+        Args:
+            spec: any unit.
+            k: elements per vector; None: a step of the unit (`natural_k`).
+            group: elements per scale; None: the unit's blocks, all ``k`` where scales are not
+                plain E8M0 or differ by sign, else no scales.
+            flags: as `Record`.
+
+        Raises:
+            FpsimError: as `Record`.
+        """
         if k is None:
             k = natural_k(spec)
         if group is None:
@@ -97,25 +153,43 @@ class Shape(Words):
         return self.spec.roundings(self.k)
 
     @cached_property
-    def lanes(self) -> tuple[Lanes, ...]:
+    def fields(self) -> tuple[Field, ...]:
         """Fields from the most significant bits down."""
         spec = self.spec
-        fields = [Lanes("op", 1, OP_BITS), Lanes("a", self.k, spec.a.bits)]
-        fields.append(Lanes("b", self.k, spec.b.bits))
-        if self.group:
-            for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
-                count = self.groups * (1 + spec.splits(name))
-                fields.append(Lanes(f"{name}_scale", count, fmt.bits))
-        fields.append(Lanes("c", 1, spec.initial.bits))
+        layout = [("op", 1, OP_BITS), ("a", self.k, spec.a.bits), ("b", self.k, spec.b.bits)]
+        for operand in "ab" if self.group else "":
+            lanes = self.groups * (1 + spec.splits(operand))
+            name = f"{operand}_scale"
+            layout.append((name, lanes, getattr(spec, name).bits))
+        layout.append(("c", 1, spec.initial.bits))
         if self.roundings:
-            fields.append(Lanes("random", self.roundings, spec.random_bits))
-        fields.append(Lanes("acc", 1, spec.result.bits))
-        fields += [Lanes("flags", 1, FLAG_BITS)] * self.flags
+            layout.append(("random", self.roundings, spec.random_bits))
+        layout.append(("acc", 1, spec.result.bits))
+        layout += [("flags", 1, FLAG_BITS)] * self.flags
+        lsb, fields = sum(lanes * bits for _, lanes, bits in layout), []
+        for name, lanes, bits in layout:
+            lsb -= lanes * bits
+            fields.append(Field(name, lsb, lanes * bits, lanes))
         return tuple(fields)
+
+    @cached_property
+    def word_bits(self) -> int:
+        """Bits of a word."""
+        return sum(field.width for field in self.fields)
+
+    @cached_property
+    def widths(self) -> NDArray[np.int64]:
+        """Bits of every code of a word, most significant first."""
+        codes = [field.lane_width for field in self.fields for _ in range(field.lanes)]
+        return np.array(codes, dtype=np.int64)
+
+    def lanes_of(self, name: str) -> int:
+        """Return how many codes a field holds."""
+        return next(field.lanes for field in self.fields if field.name == name)
 
     @property
     def feeds_back(self) -> bool:
-        """Whether a result can be the next addend, so that there are streams."""
+        """Whether a result can be the next addend, so that vectors can accumulate."""
         return self.spec.result == self.spec.initial
 
     def format_of(self, name: str) -> Format:
@@ -127,17 +201,26 @@ class Shape(Words):
         return formats.get(name) or (spec.initial if name == "c" else spec.result)
 
     def columns(self, elements: NDArray[np.uint64]) -> Columns:
-        """Return elements of words as columns: codes (n,) or (n, lanes)."""
+        """Return words given code by code (n, E) as columns; the inverse of `elements`."""
         columns: Columns = {}
         at = 0
-        for lane in self.lanes:
-            part = elements[:, at : at + lane.lanes]
-            at += lane.lanes
-            small = lane.name in ("op", "flags")
-            part = part.astype(np.uint8 if small else self.format_of(lane.name).dtype)
-            plain = lane.name in ("op", "c", "acc", "flags")
-            columns[lane.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
+        for field in self.fields:
+            part = elements[:, at : at + field.lanes]
+            at += field.lanes
+            small = field.name in ("op", "flags")
+            part = part.astype(np.uint8 if small else self.format_of(field.name).dtype)
+            plain = field.name in ("op", "c", "acc", "flags")
+            columns[field.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
         return columns
+
+    def elements(self, columns: Columns) -> NDArray[np.uint64]:
+        """Return columns as words, code by code (n, E), the most significant first."""
+        parts = []
+        for field in self.fields:
+            column = columns[field.name]
+            column = column[:, ::-1] if column.ndim == 2 else column[:, None]
+            parts.append(column.astype(np.uint64))
+        return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
     def dot(self, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
         """Return the unit's results for the operands of ``columns`` and addends ``c``."""
@@ -158,7 +241,7 @@ class Shape(Words):
         for name in ("a", "b"):
             codes = columns[f"{name}_scale"]
             if self.spec.splits(name):
-                codes = codes.reshape(*codes.shape[:-1], self.groups, 2)
+                codes = codes.reshape(*codes.shape[:-1], -1, 2)
             scales[f"{name}_scale"] = codes
         return scales
 
@@ -167,19 +250,38 @@ class Shape(Words):
         random = {"random": columns["random"]} if self.roundings else {}
         return self.scales(columns) | random
 
-    def results(self, columns: Columns, start: int = 0) -> Columns:
-        """Return the fields that the unit gives, for vectors the first of which finds ``start``."""
-        acc = self.expected(columns, start)
-        if not self.flags:
-            return {"acc": acc}
-        return {"acc": acc, "flags": dot_flags(self, columns, acc, start)}
+    def results(self, columns: Columns, before: int = 0) -> Columns:
+        """Return the fields that the unit gives: ``acc``, and ``flags`` if words have them.
 
-    def expected(self, columns: Columns, start: int = 0) -> NDArray[Any]:
-        """Return the accumulator after every vector, the first of which finds ``start``.
+        ``before`` is the accumulator that the first vector finds.
 
         Raises:
-            FpsimError: a result that has no code, or a stream of a unit whose results are no
-                addends.
+            FpsimError: as `expected`.
+        """
+        acc = self.expected(columns, before)
+        if not self.flags:
+            return {"acc": acc}
+        return {"acc": acc, "flags": self._flags(columns, acc, before)}
+
+    def _flags(self, columns: Columns, acc: NDArray[Any], before: int) -> NDArray[np.uint8]:
+        op = columns["op"]
+        rows = np.flatnonzero((op == Op.DOT) | (op == Op.MAC))
+        flags = np.zeros(op.size, dtype=np.uint8)
+        if rows.size:
+            addends = accumulators_before(columns | {"acc": acc}, before)[rows]
+            part = {name: column[rows] for name, column in columns.items()}
+            options = self.options(part)
+            flags[rows] = dot_flags(
+                self.spec, part["a"], part["b"], addends, options, acc[rows], rows
+            )
+        return flags
+
+    def expected(self, columns: Columns, before: int = 0) -> NDArray[Any]:
+        """Return the accumulator after every vector, the first of which finds ``before``.
+
+        Raises:
+            FpsimError: a result that has no code, or vectors that accumulate in a unit whose
+                results are no addends.
         """
         op = columns["op"]
         alone = op == Op.DOT
@@ -191,34 +293,106 @@ class Shape(Words):
         if dots.size:
             out[dots] = self.dot({k: v[dots] for k, v in columns.items()}, columns["c"][dots])
         if not self.feeds_back:
-            raise FpsimError(f"op: {self.spec.name} has no streams; its results are no addends")
+            raise FpsimError(
+                f"op: vectors of {self.spec.name} cannot accumulate; its results are no addends"
+            )
         out[op == Op.LOAD] = columns["c"][op == Op.LOAD]
+        fill = self._fill_runs if self.adds_in_a_row else self._fill_turns
+        fill(columns, before, out)
+        return out
+
+    @cached_property
+    def adds_in_a_row(self) -> bool:
+        """Whether vectors that accumulate are one long sum: product after product, nothing else."""
+        stage = self.spec.accumulate
+        one_by_one = isinstance(stage, Chain) or (
+            isinstance(stage, Fixed) and not stage.sums_first and stage.convert is None
+        )
+        return one_by_one and (not self.group or self.k % self.group == 0)
+
+    def _fill_runs(self, columns: Columns, before: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` where vectors accumulate: each run of them is one sum, seen step by step.
+
+        Runs of similar length are computed together, the shorter ones filled up with zeros.
+        """
+        op = columns["op"]
+        index = np.arange(op.size)
+        alone = (op != Op.MAC) & (op != Op.IDLE)
+        macs = np.flatnonzero(op == Op.MAC)
+        start = np.maximum.accumulate(np.where(alone, index, -1))  # -1: before the first vector
+        firsts, lengths = np.unique(start[macs], return_counts=True)
+        offsets = np.cumsum(lengths) - lengths
+        classes = np.ceil(np.log2(lengths)).astype(np.int64)
+        for size in np.unique(classes).tolist():
+            runs = np.flatnonzero(classes == size)
+            steps = np.arange(1 << size)
+            there = steps < lengths[runs, None]
+            rows = macs[offsets[runs, None] + np.where(there, steps, 0)]
+            c = np.where(firsts[runs] < 0, before, out[firsts[runs]])
+            out[rows[there]] = self._sums(columns, rows, there, c)[there]
+        last = np.maximum.accumulate(np.where(op == Op.IDLE, -1, index))
+        out[:] = np.where(last < 0, before, out[last])
+
+    def _sums(
+        self, columns: Columns, rows: NDArray[Any], there: NDArray[Any], c: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Return the accumulator (R, L) after each vector of runs ``rows`` (R, L) onto ``c`` (R,).
+
+        Where a vector is not ``there`` its operands are zeros.
+        """
+        part = {n: columns[n][rows] for n in columns if n not in ("op", "c", "acc", "flags")}
+        for operand in "ab":
+            fmt = getattr(self.spec, operand)
+            part[operand][~there] = fmt.encode(np.zeros(1), "rtz", "saturate")[0]
+        whole = {n: codes.reshape(codes.shape[0], -1) for n, codes in part.items()}
+        options = self.options(whole)
+        unit = MacUnit(self.spec)
+        with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN
+            codes = unit.accumulate(
+                whole["a"], whole["b"], c.astype(self.spec.initial.dtype), **options
+            )
+        return np.asarray(codes)[:, self.k - 1 :: self.k]
+
+    def _fill_turns(self, columns: Columns, before: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` where vectors accumulate: those next to one that stands alone, and so on."""
+        op = columns["op"]
         rank = _ranks((op == Op.MAC) | (op == Op.IDLE))
         order = np.argsort(rank, kind="stable")
         part = {n: column[order] for n, column in columns.items() if n not in ("c", "acc")}
         ends = np.cumsum(np.bincount(rank))
         for low, high in pairwise(ends.tolist()):
             rows = order[low:high]
-            before = out[rows - 1]
+            found = out[rows - 1]
             if rows[0] == 0:
-                before[0] = start
+                found[0] = before
             mac = np.flatnonzero(part["op"][low:high] == Op.MAC)
             if mac.size:
                 some = {name: column[low:high][mac] for name, column in part.items()}
-                before[mac] = self.dot(some, before[mac])
-            out[rows] = before
-        return out
+                found[mac] = self.dot(some, found[mac])
+            out[rows] = found
+
+
+def accumulators_before(columns: Columns, before: int = 0) -> NDArray[Any]:
+    """Return the addend of every vector: the result before it where it accumulates, else ``c``.
+
+    ``before`` is the accumulator that the first vector finds.
+    """
+    acc, op = columns["acc"], columns["op"]
+    found = np.concatenate([np.array([before], dtype=acc.dtype), acc[:-1]])
+    holds = (op == Op.MAC) | (op == Op.IDLE)
+    return np.where(holds, found.astype(columns["c"].dtype), columns["c"])
 
 
 def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
     """Return how many vectors back the last one is that does not depend on the one before it."""
-    rank = np.empty(holds.size, dtype=np.int64)
+    index = np.arange(holds.size)
+    rank = index - np.maximum.accumulate(np.where(holds, -1, index))
     # Stable sorts of 16-bit integers take linear time.
-    return rank.astype(np.uint16) if ranks(holds, rank) < 1 << 16 else rank
+    return rank.astype(np.uint16) if not rank.size or rank.max() < 1 << 16 else rank
 
 
 def natural_k(spec: MacSpec) -> int:
-    """Return the elements of one beat: a step of the unit, or a few products."""
+    """Return the elements of a step of a unit: 1 of a chain, a block, a window's, or a few."""
     return min(_natural(spec.accumulate), MAX_K)
 
 
@@ -233,7 +407,8 @@ def _natural(stage: Stage) -> int:
         return stage.products
     if isinstance(stage, Tree):
         return stage.products or 8
-    return 4
+    converts = getattr(stage, "convert", None) is not None  # a register that nobody sees
+    return 1 if isinstance(stage, Chain | Fixed) and not converts else 4
 
 
 def takes_nan(spec: MacSpec) -> bool:

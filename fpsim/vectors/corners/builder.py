@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collects vectors in named sections; what a corner class does not give is neutral."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fpsim.vectors.sets.palette import Codes, Palette
+from fpsim.vectors.sets.record import Columns, Op, Record
+from fpsim.vectors.sets.vector_set import Section
+
+__all__ = ["VectorBuilder"]
+
+
+class VectorBuilder:
+    """Vectors in order, in named sections; a field that is not given is neutral."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.palette = Palette(record)
+        self._parts: list[Columns] = []
+        self._names: list[tuple[str, int]] = []
+        self.count = 0
+
+    def section(self, name: str) -> None:
+        """Start a section; it lasts until the next one."""
+        self._names.append((name, self.count))
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return the sections that have vectors."""
+        ends = [start for _, start in self._names[1:]] + [self.count]
+        pairs = zip(self._names, ends, strict=True)
+        return tuple(Section(n, start, end - start) for (n, start), end in pairs if end > start)
+
+    def neutral(self) -> dict[str, Any]:
+        """Return zero operands, unit scales, a zero addend, and zero where integers are random."""
+        palette = self.palette
+        row: dict[str, Any] = {"op": Op.DOT, "c": 0}
+        if self.record.roundings:
+            row["random"] = 0
+        for operand in "ab":
+            row[operand] = palette.zero(operand)
+            if self.record.group:
+                row[f"{operand}_scale"] = palette.one(operand)
+        return row
+
+    def add(self, **given: Any) -> None:
+        """Append vectors, as many as the longest field has.
+
+        Every field is a code, codes (n,), (lanes,) as a tuple, or (n, lanes).
+        """
+        given = self.neutral() | given
+        lanes = {field.name: field.lanes for field in self.record.fields}
+        arrays = {}
+        for name, value in given.items():
+            array = np.asarray(value, dtype=np.int64 if name != "c" else None)
+            if name in ("op", "c"):
+                arrays[name] = array.reshape(-1)
+            else:
+                array = (
+                    array[:, None] if array.ndim == 1 and not isinstance(value, tuple) else array
+                )
+                arrays[name] = np.broadcast_to(
+                    array, (array.shape[0] if array.ndim == 2 else 1, lanes[name])
+                )
+        count = max(array.shape[0] for array in arrays.values())
+        columns: Columns = {}
+        for name, array in arrays.items():
+            dtype = np.uint8 if name == "op" else self.record.format_of(name).dtype
+            columns[name] = np.broadcast_to(array, (count, *array.shape[1:])).astype(dtype)
+        self._parts.append(columns)
+        self.count += count
+
+    def lane_codes(self, operand: str, lane: Any, codes: Any) -> Codes:
+        """Return rows (n, k) with ``codes`` (n,) in lane ``lane`` (n,) or one, zero elsewhere."""
+        codes = np.atleast_1d(codes)
+        out = np.full((codes.size, self.record.k), self.palette.zero(operand), dtype=np.int64)
+        out[np.arange(codes.size), np.broadcast_to(lane, codes.shape) % self.record.k] = codes
+        return out
+
+    def columns(self) -> Columns:
+        """Return all vectors, without results."""
+        names = [f.name for f in self.record.fields if f.name not in ("acc", "flags")]
+        return {name: np.concatenate([part[name] for part in self._parts]) for name in names}

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operands that corner classes are made of: chosen products, addends in chosen exponent rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fpsim.formats.floating import FloatFormat
+from fpsim.units.spec import exponents
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.sets.palette import Codes, Palette
+
+__all__ = [
+    "both_signs",
+    "exponent_rows",
+    "float_format",
+    "one_vector",
+    "opposite",
+    "patterns",
+    "product_span",
+    "repeated",
+    "typical_sums",
+    "with_unit_scales",
+]
+
+#: Rows of accumulator codes a shift class visits at most.
+MAX_ROWS = 96
+#: Products of vectors of one product that meet every addend of a class.
+MAX_SINGLES = 64
+
+
+def float_format(builder: VectorBuilder) -> FloatFormat | None:
+    """Return the format of a float accumulator, else None."""
+    fmt = builder.record.spec.initial
+    return fmt if isinstance(fmt, FloatFormat) else None
+
+
+def one_vector(builder: VectorBuilder, *terms: tuple[int, int]) -> dict[str, Codes]:
+    """Return the operands (1, k) of one vector with the given products in the first lanes.
+
+    Products beyond the ``k`` lanes are left out; further lanes are zero.
+    """
+    k = builder.record.k
+    row = {op: np.full((1, k), builder.palette.zero(op), dtype=np.int64) for op in "ab"}
+    for lane, (a, b) in enumerate(terms[:k]):
+        row["a"][0, lane], row["b"][0, lane] = a, b
+    return row
+
+
+def repeated(builder: VectorBuilder, term: tuple[int, int], count: int) -> list[tuple[int, int]]:
+    """Return a product for each of some lanes, as many as there are."""
+    return [term] * min(count, builder.record.k)
+
+
+def typical_sums(builder: VectorBuilder) -> list[dict[str, Codes]]:
+    """Return operands of vectors whose sums have one, few and many significant bits, both signs.
+
+    Of one product a vector: every distinct one, or `MAX_SINGLES` from end to end.
+    """
+    palette, k = builder.palette, builder.record.k
+    if k == 1:
+        a, b, _ = palette.products
+        if a.size > MAX_SINGLES:
+            places = np.linspace(0, a.size - 1, MAX_SINGLES).astype(np.int64)
+            a, b = a[places], b[places]
+        return [one_vector(builder, term) for term in zip(a.tolist(), b.tolist(), strict=True)]
+    largest, smallest = palette.product("largest"), palette.product("smallest")
+    tiny, one = palette.product("tiny"), palette.product("one")
+    a, b = palette.few(8, 1)
+    down_a, down_b = palette.few(4, -1)
+    singles = [*zip(a.tolist(), b.tolist(), strict=True)]
+    singles += zip(down_a.tolist(), down_b.tolist(), strict=True)
+    rows = [[term] for term in singles]
+    rows += [
+        repeated(builder, largest, k),
+        repeated(builder, smallest, k),
+        [largest, *repeated(builder, tiny, k - 1)],
+        [tiny, one, *singles[: k - 2]],
+        [largest, smallest, tiny],
+        [tiny, *repeated(builder, largest, k - 1)],
+    ]
+    return [one_vector(builder, *row) for row in rows]
+
+
+def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
+    """Return the exponent rows (first code of each) whose values reach from 2^low to 2^high."""
+    m = fmt.mantissa_bits
+    first = max(low - fmt.exponent_min, 0)
+    last = min(max(high - fmt.exponent_min, 0) + 1, fmt.max_code >> m)
+    rows = np.arange(first, last + 1, dtype=np.int64)
+    if rows.size > MAX_ROWS:
+        rows = rows[np.unique(np.linspace(0, rows.size - 1, MAX_ROWS).astype(np.int64))]
+    return rows << m
+
+
+def patterns(m: int) -> Codes:
+    """Return significands: even and odd, low, middle, alternating and full."""
+    full = (1 << m) - 1
+    picks = {0, 1, 2, 3, full // 3, full // 2, full // 2 + 1, full - 2, full - 1, full}
+    return np.array(sorted(p for p in picks if 0 <= p <= full), dtype=np.int64)
+
+
+def both_signs(fmt: FloatFormat, magnitudes: Codes) -> Codes:
+    """Return finite codes of both signs."""
+    magnitudes = magnitudes[(magnitudes >= 0) & (magnitudes <= fmt.max_code)]
+    return np.concatenate([magnitudes, magnitudes + fmt.sign_bit])
+
+
+def product_span(builder: VectorBuilder) -> tuple[int, int]:
+    """Return (low, high): products are multiples of 2^low and below 2^high."""
+    spec = builder.record.spec
+    (a_low, a_high), (b_low, b_high) = exponents(spec.a), exponents(spec.b)
+    return a_low + b_low, a_high + b_high
+
+
+def opposite(palette: Palette, term: tuple[int, int]) -> tuple[int, int] | None:
+    """Return a product of minus the value of another."""
+    a, b, values = palette.products
+    spec = palette.spec
+    value = spec.a.decode([term[0]])[0] * spec.b.decode([term[1]])[0]
+    found = np.flatnonzero(values == -value)
+    return (int(a[found[0]]), int(b[found[0]])) if found.size and value else None
+
+
+def with_unit_scales(builder: VectorBuilder, operands: dict[str, Codes]) -> dict[str, Any]:
+    """Return operands (n, k) with scales of one, as `rough_sums` takes them."""
+    columns: dict[str, Any] = dict(operands)
+    for operand in "ab" if builder.record.group else "":
+        name = f"{operand}_scale"
+        size = (operands["a"].shape[0], builder.record.lanes_of(name))
+        columns[name] = np.full(size, builder.palette.one(operand))
+    return columns

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Corner classes of alignment windows: the last kept bit and the first dropped one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fpsim.formats.floating import FloatFormat
+from fpsim.units.stages import Aligned, stages_of
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.corners.chosen_products import both_signs, float_format, one_vector, repeated
+from fpsim.vectors.sets.palette import Codes
+
+__all__ = ["fraction_bits", "window_edges"]
+
+
+def fraction_bits(builder: VectorBuilder) -> list[int]:
+    """Return the F of every alignment window in the unit."""
+    stages = stages_of(builder.record.spec.accumulate)
+    return [s.fraction_bits for s in stages if isinstance(s, Aligned)]
+
+
+def window_edges(builder: VectorBuilder) -> None:
+    """Terms that lie F - 1, F, F + 1, F + 2 places below the largest: the last kept and the first
+    dropped bit, of both signs, alone and together with others that would have counted."""
+    windows = fraction_bits(builder)
+    if not windows:
+        return
+    fmt = float_format(builder)
+    assert fmt is not None
+    powers = np.frexp(np.abs(builder.palette.products[2]))[1]
+    for bits in windows:
+        for distance in (bits - 2, bits - 1, bits, bits + 1, bits + 2):
+            _addend_far_above(builder, fmt, distance)
+            _products_apart(builder, distance, powers)
+
+
+def _addend_far_above(builder: VectorBuilder, fmt: FloatFormat, distance: int) -> None:
+    """An addend ``distance`` binades above each product, and the other way round."""
+    a, b = builder.palette.few(6)
+    spec = builder.record.spec
+    values = spec.a.decode(a) * spec.b.decode(b)
+    powers = np.frexp(np.abs(values))[1] - 1
+    m = fmt.mantissa_bits
+    for x, y, power in zip(a.tolist(), b.tolist(), powers.tolist(), strict=True):
+        for shift in (distance, distance - m, -distance, -distance + 1):
+            row = power + shift - fmt.exponent_min + 1
+            if not 1 <= row <= fmt.max_code >> m:
+                continue
+            patterns = np.unique([0, 1, (1 << m) - 1, (1 << m) // 2])
+            codes = both_signs(fmt, (row << m) + patterns)
+            for terms in ([(x, y)], repeated(builder, (x, y), builder.record.k)):
+                operands = one_vector(builder, *terms)
+                builder.add(**operands, c=codes)
+
+
+def _products_apart(builder: VectorBuilder, distance: int, powers: Codes) -> None:
+    """Two products ``distance`` binades apart, where the operands reach so far."""
+    a, b, values = builder.palette.products
+    if builder.record.k < 2 or powers.max() - powers[values != 0].min() < distance:
+        return
+    ranked = np.flatnonzero(values != 0)
+    ranked = ranked[np.argsort(powers[ranked], kind="stable")]
+    for index in ranked[:: max(1, ranked.size // 12)].tolist():
+        partners = ranked[powers[ranked] == powers[index] + distance]
+        for partner in partners[:: max(1, partners.size // 3)].tolist():
+            pair = [(int(a[i]), int(b[i])) for i in (index, partner)]
+            builder.add(**one_vector(builder, *pair))
+            builder.add(**one_vector(builder, *pair[::-1]))
+            builder.add(
+                **one_vector(builder, pair[1], *repeated(builder, pair[0], builder.record.k - 1))
+            )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vector of a directory, step by step: operands decoded, every internal node, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpsim import oracle
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import Format
+from fpsim.oracle import Node
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.sets.record import Columns, Op, Record
+from fpsim.vectors.sets.status_flags import flag_names
+
+__all__ = ["Explanation", "explain", "explain_vector"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a vector asks for and what the exact model makes of it."""
+
+    unit: str
+    equation: str
+    line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
+    index: int  #: of the vector, from 0
+    section: str
+    op: str
+    operands: dict[str, list[tuple[int, str]]]  #: codes and their values, by field
+    before: int  #: the accumulator that the vector finds, or its addend
+    nodes: tuple[Node, ...]
+    expected: int
+    computed: int
+    expected_flags: int | None = None  #: where the vectors have flags
+    flags: int = 0
+
+    @property
+    def right(self) -> bool:
+        """Whether the file expects what the model computes."""
+        same_flags = self.expected_flags in (None, self.flags)
+        return self.expected == self.computed and same_flags
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        data = {k: v for k, v in vars(self).items() if k != "nodes"}
+        return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
+
+    def __str__(self) -> str:
+        expected = f"{self.expected:x}"
+        if self.expected_flags is not None:
+            expected += f" with flags {flag_names(self.expected_flags)}"
+        verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
+        result = f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
+        return "\n".join([*self.steps(), result])
+
+    def steps(self) -> list[str]:
+        """Return lines of text: the vector, its operands, and every internal node."""
+        place = "" if self.line is None else f"line {self.line} "
+        lines = [
+            f"{self.unit}, {place}(vector {self.index}, {self.section}): {self.op}",
+            f"  {self.equation}",
+        ]
+        for name, values in self.operands.items():
+            shown = "  ".join(f"{code:x} = {value}" for code, value in values)
+            lines.append(f"  {name:8s} {shown}")
+        step = -1
+        for node in self.nodes:
+            if node.step != step:
+                step = node.step
+                lines.append(f"  step {step}")
+            lines.append(f"    {_node(node)}")
+        return lines
+
+
+def _node(node: Node) -> str:
+    text = f"{node.name:24s} {node.text}"
+    if node.exponent is not None:
+        text += f"   e = {node.exponent}"
+    if node.code is not None:
+        text += f"   {node.format} code {node.code:x}"
+    if node.flags:
+        text += "   " + ", ".join(str(f) for f in node.to_dict()["flags"])
+    return text
+
+
+def explain(directory: str | Path, line: int) -> Explanation:
+    """Explain the vector on a line of ``vectors.hex``, as error messages number them.
+
+    Raises:
+        FpsimError: no vectors there, no vector on that line, or an operation that there is not.
+    """
+    path = Path(directory)
+    if not isinstance(line, int) or isinstance(line, bool) or line < 1:
+        raise FpsimError(f"line: {line!r} is not a positive integer")
+    opened = open_set(path)
+    opened.check_ends()
+    head, count = opened.head_lines, opened.count
+    index = line - head - 1
+    if not 0 <= index < count:
+        raise FpsimError(
+            f"line: {line} of {opened.hex_file} holds no vector; they are on lines "
+            f"{head + 1}..{head + count}"
+        )
+    columns = opened.rows(max(index - 1, 0), index + 1)
+    row = {name: column[-1] for name, column in columns.items()}
+    if int(row["op"]) not in set(Op):
+        raise FpsimError(f"{opened.hex_file}:{line}: vector {index} has no op {int(row['op'])}")
+    before = int(columns["acc"][0]) if index else 0
+    return explain_vector(opened.record, row, before, index, line, opened.section_of(index))
+
+
+def explain_vector(
+    record: Record, row: Columns, before: int, index: int, line: int | None, section: str
+) -> Explanation:
+    """Explain a vector.
+
+    Args:
+        record: the unit and its fields.
+        row: the codes of the vector by field.
+        before: the accumulator that it finds.
+        index: its number, from 0.
+        line: its line in vectors.hex; None: it is in no file.
+        section: name of the section that it stands in.
+    """
+    op = Op(int(row["op"]))
+    if op not in (Op.MAC, Op.IDLE):
+        before = int(row["c"]) if op in (Op.DOT, Op.LOAD) else 0
+    nodes: tuple[Node, ...] = ()
+    computed, flags = 0 if op is Op.CLEAR else before, 0
+    if op in (Op.DOT, Op.MAC):
+        trace = record.trace(row, before)
+        nodes, computed, flags = tuple(trace.nodes), trace.code, int(trace.flags)
+    operands = {
+        name: _values(np.atleast_1d(column).tolist(), record.format_of(name))
+        for name, column in row.items()
+        if name not in ("op", "acc", "flags")
+    }
+    return Explanation(
+        record.spec.name, record.spec.equation, line, index, section,
+        op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
+        int(row["flags"]) if record.flags else None, flags,
+    )  # fmt: skip
+
+
+def _values(codes: list[int], fmt: Format) -> list[tuple[int, str]]:
+    return [(code, Node(0, "", oracle.decode(code, fmt)).text) for code in codes]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a directory of vectors: what it says, how it is read and checked.
+
+All of a manifest but the checksums of files is its *header*, whose own SHA-256 every file with a
+header states. So a claim that is changed differs from what the files say, or from their checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import fpsim
+from fpsim.base.errors import FpsimError
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.record import OPS, Record
+from fpsim.vectors.sets.vector_set import STARTS, BlockSource, Section
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "Header",
+    "check_header",
+    "check_target",
+    "header_digest",
+    "header_of",
+    "manifest_text",
+    "read_json",
+    "record_of",
+    "shown",
+]
+
+MANIFEST = "manifest.json"
+#: Version of the files. 1 and 2, streams of single products and sets of dot products, were those of
+#: versions before the first release.
+SCHEMA = 3
+#: Bytes of the largest JSON file that is read: sections and units are short.
+MAX_JSON = 1 << 26
+#: Characters of a value that an error quotes.
+QUOTED = 60
+
+Header = dict[str, Any]
+#: Types of the values of a header.
+_TYPES = {
+    "unit": dict, "fields": list, "count": int, "sections": list, "seed": int, "strategy": str,
+    "start": str, "generator": str, "equation": str, "canonical": str, "k": int, "group": int,
+    "word_bits": int, "ops": dict,
+}  # fmt: skip
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error quotes it: not more of it than a reader needs."""
+    text = repr(value)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
+
+
+def header_of(source: BlockSource) -> Header:
+    """Return what a manifest says of a set, without the files."""
+    record = source.record
+    header = {
+        "schema": SCHEMA,
+        "generator": f"fpsim {fpsim.__version__}",
+        "unit": record.spec.to_dict(),
+        "canonical": record.spec.canonical_name,
+        "equation": record.spec.equation,
+        "strategy": source.strategy,
+        "seed": source.seed,
+        "start": source.start,
+        "count": source.count,
+        "k": record.k,
+        "group": record.group,
+        "ops": OPS,
+        "fields": [vars(f) for f in record.fields],
+        "word_bits": record.word_bits,
+        "sections": [vars(s) for s in source.sections],
+    }
+    return header | source.extra
+
+
+def header_digest(header: Header) -> str:
+    """Return the SHA-256 of a header, which does not depend on the order of its keys."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def manifest_text(header: Header, digests: dict[str, str]) -> str:
+    """Return the manifest of a header and the SHA-256 of each file."""
+    files = {name: {"sha256": digest} for name, digest in digests.items()}
+    return json.dumps(header | {"files": files}, indent=1) + "\n"
+
+
+def record_of(header: Header) -> Record:
+    """Return the record of a set from its header, whose values have the right types.
+
+    Raises:
+        FpsimError: a unit or lengths that cannot be.
+    """
+    names = {f.get("name") for f in header["fields"] if isinstance(f, dict)}
+    try:
+        spec = MacSpec.from_dict(header["unit"])
+    except FpsimError as error:
+        raise FpsimError(f"unit: {error}") from None
+    return Record(spec, header["k"], header["group"], "flags" in names)
+
+
+def check_header(header: Any, where: Path) -> Record:
+    """Check a header as it was read, and return its record.
+
+    Args:
+        header: what a JSON file holds.
+        where: the file, for errors.
+
+    Raises:
+        FpsimError: another schema; a value that is missing, of another type, or that does not
+            agree with the unit or with the others.
+    """
+    schema = header.get("schema") if isinstance(header, dict) else None
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise FpsimError(
+            f"{where}: schema {shown(schema)} is not supported; vectors have schema {SCHEMA}, "
+            "write the set again"
+        )
+    for key, kind in _TYPES.items():
+        if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
+            raise FpsimError(f"{where}: {key} is missing or not of type {kind.__name__}")
+    try:
+        record = record_of(header)
+    except FpsimError as error:
+        raise FpsimError(f"{where}: {error}") from None
+    spec = record.spec
+    own = {
+        "fields": [vars(f) for f in record.fields],
+        "word_bits": record.word_bits,
+        "ops": OPS,
+        "canonical": spec.canonical_name,
+        "equation": spec.equation,
+        "unit": spec.to_dict(),
+    }
+    for key, value in own.items():
+        if header[key] != value:
+            raise FpsimError(f"{where}: {key} does not match that of {spec.canonical_name}")
+    if header["start"] not in STARTS:
+        raise FpsimError(
+            f"{where}: start {shown(header['start'])} is not one of {', '.join(STARTS)}"
+        )
+    _check_sections(header, where)
+    return record
+
+
+def _check_sections(header: Header, where: Path) -> None:
+    kinds = {"name": str, "start": int, "count": int}
+    sections = []
+    for entry in header["sections"]:
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != set(kinds)
+            or any(
+                not isinstance(entry[k], t) or isinstance(entry[k], bool) for k, t in kinds.items()
+            )
+        ):
+            raise FpsimError(f"{where}: sections are not objects of name, start and count")
+        sections.append(Section(**entry))
+    place = 0
+    for section in sections:
+        if section.start != place or section.count < 0:
+            break
+        place += section.count
+    else:
+        if place == header["count"]:
+            return
+    raise FpsimError(f"{where}: sections do not cover the {shown(header['count'])} vectors")
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FpsimError: a file that is missing, too large, or not JSON.
+    """
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_JSON + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FpsimError(f"{file}: cannot be read ({reason})") from None
+    if len(data) > MAX_JSON:
+        raise FpsimError(f"{file}: more than {MAX_JSON} bytes")
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+    except ValueError as error:
+        raise FpsimError(f"{file}: not valid JSON ({error})") from None
+    except RecursionError:
+        raise FpsimError(f"{file}: not valid JSON (nested too deeply)") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; a key that is there twice would hide one of its values."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def check_target(target: Path, names: set[str]) -> None:
+    """Refuse a place to write to that is a file, or a directory with files of other ``names``."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FpsimError(f"out: {target} is a file, not a directory")
+    if not {path.name for path in target.iterdir()} <= names:
+        raise FpsimError(f"out: {target} holds other files; choose an empty or a vector directory")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans a set of any unit: operand pairs, corner classes, random vectors, or every case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product as pairs
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.philox import Philox
+from fpsim.unit import MacUnit
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.corners.corner_classes import add_corner_classes
+from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.plans.sum_starts import begun
+from fpsim.vectors.seeded.random_vectors import random_dots, random_streams
+from fpsim.vectors.sets.record import Columns, Record
+from fpsim.vectors.sets.vector_set import (
+    STARTS,
+    PlannedSection,
+    Section,
+    VectorPlan,
+    planned_sections,
+)
+
+__all__ = ["STRATEGIES", "plan"]
+
+STRATEGIES = ("exhaustive", "directed", "random", "mixed")
+#: Elements of an operand in a block of a random section, and the least vectors there.
+BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
+#: Vectors that accumulate are this part of the random ones, where results can be addends.
+STREAM_SHARE = 8
+MAX_COUNT = 1 << 40
+#: Operand pairs that are exhausted, divided by the elements of a vector, and at least.
+MAX_PAIRS, LEAST_PAIRS = 1 << 16, 1 << 12
+
+
+def plan(
+    unit: MacUnit | MacSpec,
+    *,
+    strategy: str = "mixed",
+    count: int = 4096,
+    seed: int = 1,
+    k: int | None = None,
+    group: int | None = None,
+    flags: bool = False,
+    start: str = "dot",
+) -> VectorPlan:
+    """Plan a set of vectors of a unit; the same arguments give the same set everywhere.
+
+    Nothing is computed yet: `fpsim.vectors.write` makes the set block by block, `VectorPlan.made`
+    in memory.
+
+    Args:
+        unit: any unit.
+        strategy: ``exhaustive`` (all elements, scales, addends and random integers of a vector
+            where these are at most 2^24 cases; else every operand pair in a lane of its own, onto
+            0), ``directed`` (corner classes), ``random``, or ``mixed`` (operand pairs, corner
+            classes and random).
+        count: number of random vectors.
+        seed: of the random vectors, 0..2^64 - 1.
+        k: elements per vector; None: a step of the unit, which is 1 for a chain or a register.
+        group: elements per scale; 0: no scales. None: the unit's blocks, or all ``k`` for a unit
+            whose scales are not plain E8M0.
+        flags: also the status flags of every vector, from the exact model: some hundred vectors a
+            second, not millions.
+        start: how a sum gets its addend: ``dot``, the vector brings it; ``load``, a vector before
+            it loads it; ``clear``, sums start from +0, and what no accumulation reaches is left
+            out. ``load`` and ``clear`` use the operations idle, clear, mac (and load) only, as a
+            multiply-accumulate unit has them.
+
+    Returns:
+        The plan: ``count``, ``sections``, ``record`` (the fields of a vector), and its blocks.
+
+    Raises:
+        FpsimError: an argument outside these; ``start`` other than ``dot`` for a unit whose results
+            are no addends.
+    """
+    spec = unit.spec if isinstance(unit, MacUnit) else unit
+    record = Record.of(spec, k, group, flags)
+    _check(record, strategy, count, seed, start)
+    parts: list[PlannedSection] = []
+    every = None
+    if strategy == "exhaustive" and start != "clear":
+        every = every_case(record, block_size(record), loaded=start == "load")
+    if every is not None:
+        return VectorPlan(record, strategy, seed, (every,), start)
+    if strategy in ("exhaustive", "mixed"):
+        parts += _made_here(record, start, add_products)
+    if strategy in ("directed", "mixed"):
+        parts += _made_here(record, start, add_corner_classes)
+    if strategy in ("random", "mixed"):
+        streams = count if start != "dot" else count // STREAM_SHARE if record.feeds_back else 0
+        for name, total, make in (
+            ("random", count - streams, random_dots),
+            ("random-streams", streams, random_streams),
+        ):
+            if total:
+                size = block_size(record)
+                bounds = np.minimum(np.arange(-(-total // size) + 1) * size, total)
+                made = _RandomBlocks(record, seed, bounds, make, start != "clear")
+                parts.append(PlannedSection(name, bounds, made))
+    return VectorPlan(record, strategy, seed, tuple(parts), start)
+
+
+def _check(record: Record, strategy: str, count: int, seed: int, start: str) -> None:
+    for name, value, known in (("strategy", strategy, STRATEGIES), ("start", start, STARTS)):
+        if value not in known:
+            raise FpsimError(
+                f"{name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}"
+            )
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
+        raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
+    Philox(seed)
+    if start != "dot" and not record.feeds_back:
+        raise FpsimError(
+            f"start: {start!r} accumulates, but results of {record.spec.name} are no addends; "
+            "only 'dot' is left"
+        )
+
+
+def block_size(record: Record) -> int:
+    """Return the vectors per block of a random section."""
+    return max(LEAST_BLOCK, BLOCK_ELEMENTS // record.k)
+
+
+@dataclass(frozen=True)
+class _RandomBlocks:
+    """Makes blocks of a random section."""
+
+    record: Record
+    seed: int
+    bounds: NDArray[np.int64]
+    make: Callable[[Record, int, int, int, bool], Columns]
+    load: bool  #: whether streams may start with a load
+
+    def __call__(self, block: int) -> Columns:
+        size = int(self.bounds[block + 1] - self.bounds[block])
+        return self.make(self.record, self.seed, block, size, self.load)
+
+
+def _made_here(
+    record: Record, start: str, add: Callable[[VectorBuilder], None]
+) -> list[PlannedSection]:
+    """Return the sections that a function appends, their sums begun as ``start`` says."""
+    builder = VectorBuilder(record)
+    add(builder)
+    columns, sections = builder.columns(), builder.sections()
+    if start == "dot":
+        return planned_sections(columns, sections)
+    parts = []
+    for section in sections:
+        rows = slice(section.start, section.start + section.count)
+        part = begun(record, {n: column[rows] for n, column in columns.items()}, start)
+        if part["op"].size:
+            whole = Section(section.name, 0, part["op"].size)
+            parts += planned_sections(part, [whole])
+    return parts
+
+
+def add_products(builder: VectorBuilder) -> None:
+    """Append every operand pair (an even choice of wide operands), one a vector, lane by lane."""
+    builder.section("products")
+    palette, k = builder.palette, builder.record.k
+    if palette.a.size * palette.b.size <= max(MAX_PAIRS // k, LEAST_PAIRS):
+        a, b = np.array(list(pairs(palette.a.tolist(), palette.b.tolist()))).T
+    else:
+        a, b, _ = palette.products
+    lane = np.arange(a.size)
+    builder.add(a=builder.lane_codes("a", lane, a), b=builder.lane_codes("b", lane, b))

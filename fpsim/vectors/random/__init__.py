@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Seeded random operands, the same on every machine."""

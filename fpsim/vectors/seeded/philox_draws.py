@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws from one stream of Philox words, in order: words, bounded integers, members of a table.
+
+A draw of n takes the next n words of the stream, and starts at a multiple of four. A word picks one
+of ``size`` members as ``word * size >> 32``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from fpsim.kernels.cache import kernel
+from fpsim.kernels.codec.hex_words import philox_words
+
+__all__ = ["CHUNK", "Draw", "bounded", "take"]
+
+#: Entries that a thread takes at a time.
+CHUNK = 1 << 13
+
+
+@njit
+def bounded(word, size):  # type: ignore[no-untyped-def]
+    """Return an integer in 0..size-1; size < 2^32, so that one 32-bit multiplication does."""
+    return (np.uint64(word) * np.uint64(np.uint32(size))) >> np.uint64(32)
+
+
+# Loops over slices, whose ends the compiler sees, become vector code; loads from tables do not.
+
+
+@njit
+def take(table, places, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with members of ``table``."""
+    for i in range(out.size):
+        out[i] = table[places[i]]
+
+
+@njit
+def _bounded_all(words, bound, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = bounded(words[i], bound)
+
+
+@kernel(sources=(__file__,), parallel=True)
+def _members(words, table, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with members of ``table``."""
+    for c in prange((out.size + CHUNK - 1) // CHUNK):
+        low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
+        places = np.empty(high - low, dtype=np.uint32)
+        _bounded_all(words[low:high], table.size, places)
+        take(table, places, out[low:high])
+
+
+@kernel(sources=(__file__,), parallel=True)
+def _integers(words, bound, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with integers in 0..bound-1."""
+    for c in prange((out.size + CHUNK - 1) // CHUNK):
+        low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
+        _bounded_all(words[low:high], bound, out[low:high])
+
+
+class Draw:
+    """Words of one Philox stream, in order; every draw starts at a multiple of four."""
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
+
+    def words(self, *record: int) -> NDArray[np.uint32]:
+        """Return the next words."""
+        out = np.empty(record, dtype=np.uint32)
+        philox_words(self._seed, self._stream, self._at, out.reshape(-1))
+        self._at += (out.size + 3) // 4 * 4
+        return out
+
+    def below(self, bound: int, *record: int, dtype: Any = np.int64) -> NDArray[Any]:
+        """Return integers in 0..bound-1, which ``dtype`` holds."""
+        out = np.empty(record, dtype=dtype)
+        _integers(self.words(*record).reshape(-1), bound, out.reshape(-1))
+        return out
+
+    def codes(self, table: NDArray[Any], *record: int) -> NDArray[Any]:
+        """Return members of a table, of its type."""
+        out = np.empty(record, dtype=table.dtype)
+        _members(self.words(*record).reshape(-1), table, out.reshape(-1))
+        return out

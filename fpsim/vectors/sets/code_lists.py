@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codes of a format: how many are finite, which one is the i-th, lists of all or of a choice.
+
+Formats of up to `LISTED_BITS` bits are listed whole. Of wider ones, such as float32 scales, a list
+holds what finds errors: both ends, zero, subnormals, and of every row of exponents the significands
+next to powers of two, halves and all ones, alternating bits, and some without a pattern.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes
+from fpsim.units.spec import MAX_OPERAND_BITS
+
+__all__ = ["LISTED_BITS", "Codes", "all_codes", "finite_codes", "finite_count", "nth_finite"]
+
+Codes = NDArray[np.int64]
+#: Bits of the widest format whose codes are listed one by one; no operand is wider.
+LISTED_BITS = MAX_OPERAND_BITS
+#: Significands without a pattern in every row of a wide format: multiples of 2^64 / golden ratio.
+UNPATTERNED, WEYL = 8, 0x9E3779B97F4A7C15
+
+
+def finite_count(fmt: Format) -> int:
+    """Return the number of codes with finite values."""
+    if isinstance(fmt, FixedFormat):
+        return 1 << fmt.bits
+    signs = 1 + fmt.signed
+    return signs * (fmt.max_code + 1) - (fmt.nan is NanCodes.NEGATIVE_ZERO)
+
+
+def nth_finite(fmt: Format, index: Codes) -> Codes:
+    """Return the finite codes of the given places (any record) in ascending order of codes."""
+    if isinstance(fmt, FixedFormat):
+        return index
+    hole = int(fmt.nan is NanCodes.NEGATIVE_ZERO)
+    below = index - (fmt.max_code + 1)
+    return np.where(below < 0, index, fmt.sign_bit + hole + below)
+
+
+@lru_cache(maxsize=32)
+def finite_codes(fmt: Format) -> Codes:
+    """Return the codes with finite values, of a wide format a choice (see the module), ascending.
+
+    One array for all callers, not to be written to.
+    """
+    if fmt.bits <= LISTED_BITS:
+        return nth_finite(fmt, np.arange(finite_count(fmt), dtype=np.int64))
+    assert isinstance(fmt, FloatFormat)  # operands are listed, and scales are floating-point
+    m, rows = fmt.mantissa_bits, range((fmt.max_code >> fmt.mantissa_bits) + 1)
+    found = {(row << m) | s for row in rows for s in _significands(m, row)}
+    finite = {code for code in found if code < fmt.max_code} | {fmt.max_code}
+    codes = finite | {code | fmt.sign_bit for code in finite}
+    if fmt.nan is NanCodes.NEGATIVE_ZERO:
+        codes.discard(fmt.sign_bit)
+    return np.array(sorted(codes), dtype=np.int64)
+
+
+@lru_cache(maxsize=32)
+def all_codes(fmt: Format) -> Codes:
+    """Return every code; of a wide format the choice of `finite_codes` and some that are special.
+
+    One array for all callers, not to be written to.
+    """
+    if fmt.bits <= LISTED_BITS:
+        return np.arange(1 << fmt.bits, dtype=np.int64)
+    return np.union1d(finite_codes(fmt), _special_codes(fmt))
+
+
+def _special_codes(fmt: Format) -> Codes:
+    """Return codes without a finite value: both ends, and payloads around every power of two."""
+    assert isinstance(fmt, FloatFormat)
+    low, high = fmt.max_code + 1, (1 << fmt.magnitude_bits) - 1
+    near = (1 << i for i in range(fmt.magnitude_bits))
+    some = {low + p + step for p in near for step in (-1, 0)} | {high - 1, high}
+    some = {code for code in some if low <= code <= high}
+    codes = {code | sign for code in some for sign in (0, fmt.sign_bit)}
+    if fmt.nan is NanCodes.NEGATIVE_ZERO:
+        codes.add(fmt.sign_bit)
+    return np.array(sorted(codes), dtype=np.int64)
+
+
+def _significands(bits: int, row: int) -> set[int]:
+    """Return significands of a row, below 2^bits."""
+    top = 1 << bits
+    patterns = [0, 1, 2, 3, top // 2 - 1, top // 2, top // 2 + 1, top - 3, top - 2, top - 1]
+    patterns += [(top - 1) // 3, (top - 1) // 3 * 2]
+    numbers = (WEYL * (UNPATTERNED * row + i + 1) % (1 << 64) for i in range(UNPATTERNED))
+    return {p for p in patterns if 0 <= p < top} | {n >> (64 - bits) for n in numbers}

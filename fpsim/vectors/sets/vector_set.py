@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of vectors: in memory, or planned as sections cut into blocks that are made on demand.
+
+A block depends on nothing but the unit, the seed and its place: any process can make any block, in
+any order, and the bytes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.record import Columns, Record
+
+__all__ = [
+    "STARTS",
+    "BlockSource",
+    "Job",
+    "PlannedSection",
+    "Progress",
+    "Section",
+    "VectorPlan",
+    "VectorSet",
+    "keep_freed_memory",
+    "planned_sections",
+    "section_of",
+]
+
+#: How a sum gets its addend: ``dot`` vectors bring it; ``load`` puts it into the accumulator in a
+#: vector of its own, before a ``mac``; ``clear`` has none, sums start from +0.
+STARTS = ("dot", "load", "clear")
+#: Vectors of a block of those that are in memory.
+MEMORY_BLOCK = 1 << 16
+#: Bytes; glibc takes no larger piece as a sign that such pieces are common.
+MAPPED = 31 << 20
+
+#: A block: the number of its section and its number there.
+Job = tuple[int, int]
+#: Takes vectors done and vectors in all.
+Progress = Callable[[int, int], None]
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let the C library keep what one block frees for the next: fresh pages take a third of a run.
+
+    Freeing a large piece makes glibc raise the sizes from which on it maps pieces and gives memory
+    back (mallopt(3), M_MMAP_THRESHOLD); elsewhere nothing happens.
+    """
+    np.empty(MAPPED, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A named run of consecutive vectors: one corner class, one kind of random ones, one tile."""
+
+    name: str
+    start: int
+    count: int
+
+
+def section_of(sections: Iterable[Section], index: int) -> str:
+    """Return the name of the section that a vector stands in; empty where there is none."""
+    return next((s.name for s in sections if s.start <= index < s.start + s.count), "")
+
+
+class BlockSource(Protocol):
+    """A set that can be written block by block: a `VectorPlan`, a `VectorSet`, tiles of a model."""
+
+    @property
+    def record(self) -> Record:
+        """The unit and the fields of a vector."""
+        ...
+
+    @property
+    def strategy(self) -> str:
+        """How the vectors were chosen."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random ones."""
+        ...
+
+    @property
+    def start(self) -> str:
+        """How a sum gets its addend: one of `STARTS`."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        ...
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Named runs of vectors, in order, which cover all of them."""
+        ...
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the manifest says: JSON-ready, empty for most."""
+        ...
+
+    def jobs(self) -> list[Job]:
+        """Return the blocks, in order."""
+        ...
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        ...
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return one block with its results."""
+        ...
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """Vectors in memory, with their results.
+
+    ``columns`` maps each field of the record to codes: (n,) of ``op``, ``c``, ``acc``, ``flags``,
+    (n, lanes) of the others, element 0 first.
+    """
+
+    record: Record
+    columns: Columns
+    sections: tuple[Section, ...]
+    strategy: str = "selected"
+    seed: int = 1
+    start: str = "dot"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> MacSpec:
+        """The unit."""
+        return self.record.spec
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.columns["op"].size)
+
+    def section_of(self, index: int) -> str:
+        """Return the name of the section that a vector stands in."""
+        return section_of(self.sections, index)
+
+    def jobs(self) -> list[Job]:
+        """Return the blocks, in order."""
+        return [(0, start) for start in range(0, self.count, MEMORY_BLOCK)]
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in the block that starts at vector ``block``."""
+        return min(MEMORY_BLOCK, self.count - block)
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return the vectors of the block that starts at vector ``block``."""
+        return {name: c[block : block + MEMORY_BLOCK] for name, c in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class PlannedSection:
+    """A section that is made block by block: ``make(i)`` gives the vectors of block i."""
+
+    name: str
+    bounds: NDArray[np.int64]  #: first vector of every block, and the number of all
+    make: Callable[[int], Columns]
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.bounds[-1])
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.bounds.size - 1
+
+
+@dataclass(frozen=True)
+class VectorPlan:
+    """A set that has not been made yet; iterating makes its blocks, `made` all of them."""
+
+    record: Record
+    strategy: str
+    seed: int
+    parts: tuple[PlannedSection, ...]
+    start: str = "dot"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> MacSpec:
+        """The unit."""
+        return self.record.spec
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return sum(part.count for part in self.parts)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Named runs of vectors."""
+        starts = np.cumsum([0, *(part.count for part in self.parts)]).tolist()
+        return tuple(
+            Section(p.name, start, p.count) for p, start in zip(self.parts, starts, strict=False)
+        )
+
+    def jobs(self) -> list[Job]:
+        """Return (section, block) of every block, in order."""
+        return [(p, b) for p, part in enumerate(self.parts) for b in range(part.blocks)]
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        first, stop = self.parts[part].bounds[block : block + 2].tolist()
+        return int(stop - first)
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return one block with the results that the unit gives."""
+        keep_freed_memory()
+        columns = self.parts[part].make(block)
+        return columns | self.record.results(columns)
+
+    def __iter__(self) -> Iterator[Columns]:
+        """Yield the blocks in order."""
+        for job in self.jobs():
+            yield self.block(*job)
+
+    def columns(self) -> Columns:
+        """Return all vectors, made in memory."""
+        blocks = list(self)
+        names = [f.name for f in self.record.fields]
+        return {name: np.concatenate([b[name] for b in blocks]) for name in names}
+
+    def made(self) -> VectorSet:
+        """Return the set in memory."""
+        return VectorSet(
+            self.record, self.columns(), self.sections, self.strategy, self.seed, self.start,
+            self.extra,
+        )  # fmt: skip
+
+
+def planned_sections(columns: Columns, sections: Iterable[Section]) -> list[PlannedSection]:
+    """Return sections of vectors that are there already, each as one block without results."""
+    return [
+        PlannedSection(
+            s.name,
+            np.array([0, s.count]),
+            partial(_slice, columns, s.start, s.start + s.count),
+        )
+        for s in sections
+    ]
+
+
+def _slice(columns: Columns, start: int, stop: int, _: int) -> Columns:
+    return {name: column[start:stop] for name, column in columns.items()}
