@@ -20,38 +20,37 @@ from rich.table import Table
 from timing import best
 
 import fpsim
-from fpsim.vectors.files.writer import check_dots, write_dots
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.generate import plan_stream
-from fpsim.vectors.sets.vector_set import DotSource
+from fpsim import vectors
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.writer import write
+from fpsim.vectors.sets.vector_set import BlockSource
 
 RUNS = 5
-#: Unit and elements per vector; 0: a stream of single products.
+#: Unit, elements per vector, and how sums start.
 SETS = (
-    ("e2m1-chain-e5m10", 1),
-    ("e2m1-chain-e5m10", 0),
-    ("e2m1-chain-e5m10", 4),
-    ("e2m1-fixed24q2", 1),
-    ("e2m1-fixed24q2", 0),
-    ("fp4-aligned32-f13", 32),
-    ("mxfp4-block32-e8m23", 32),
+    ("e2m1-chain-e5m10", 1, "dot"),
+    ("e2m1-chain-e5m10", 1, "load"),
+    ("e2m1-chain-e5m10", 4, "dot"),
+    ("e2m1-fixed24q2", 1, "dot"),
+    ("e2m1-fixed24q2", 1, "load"),
+    ("fp4-aligned32-f13", 32, "dot"),
+    ("mxfp4-block32-e8m23", 32, "dot"),
 )
 
 
-def plan(unit: fpsim.MacUnit, elements: int, macs: int) -> DotSource:
+def plan(unit: fpsim.MacUnit, elements: int, start: str, macs: int) -> BlockSource:
     """Return random vectors with about so many multiply-accumulates."""
-    if not elements:
-        return plan_stream(unit, strategy="random", count=macs)
-    return plan_dots(unit, strategy="random", count=max(macs // elements, 1), k=elements)
+    count = max(macs // elements, 1)
+    return vectors.plan(unit, strategy="random", count=count, k=elements, start=start)
 
 
-def make(source: DotSource) -> None:
+def make(source: BlockSource) -> None:
     """Make every block of a set, one after the other."""
     for job in source.jobs():
         source.block(*job)
 
 
-def rate(source: DotSource, work: Callable[[], object]) -> float:
+def rate(source: BlockSource, work: Callable[[], object]) -> float:
     """Return millions of vectors a second, best of several runs after one that compiles."""
     return source.count / best(work, RUNS) / 1e6
 
@@ -67,16 +66,16 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "unit" else "right")
     for threads in args.threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        for name, elements in SETS:
-            print(f"{name}, {elements or 'stream'}, {threads} threads", file=sys.stderr)
-            source = plan(fpsim.get_unit(name), elements, args.count)
+        for name, elements, start in SETS:
+            print(f"{name}, {elements}, {start}, {threads} threads", file=sys.stderr)
+            source = plan(fpsim.get_unit(name), elements, start, args.count)
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "set"
                 made = rate(source, lambda source=source: make(source))
-                written = rate(source, lambda s=source, t=target: write_dots(s, t, ("readmemh",)))
-                checked = rate(source, lambda t=target: check_dots(t))
-            figures = (made, made * max(elements, 1), written, checked)
-            kind = str(elements) if elements else "1, stream"
+                written = rate(source, lambda s=source, t=target: write(s, t, ("readmemh",)))
+                checked = rate(source, lambda t=target: check(t))
+            figures = (made, made * elements, written, checked)
+            kind = str(elements) if start == "dot" else f"{elements}, {start}"
             table.add_row(name, kind, str(threads), *(f"{figure:.1f}" for figure in figures))
     Console(width=100).print(table)
 

@@ -10,7 +10,7 @@ from rtl_support import HERE, WriteVectors, installed
 
 from fpsim import vectors
 from fpsim.hdl.bench.simulator import SIMULATORS, Simulator
-from fpsim.vectors import VectorSet
+from fpsim.vectors.sets.vector_set import VectorPlan, VectorSet
 
 NEEDS = {"simulator", "icarus", "verilator"}
 
@@ -49,7 +49,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_vectors(tmp_path: Path) -> WriteVectors:
     """Writes a set of vectors and returns its directory."""
 
-    def write(stream: VectorSet) -> Path:
-        return vectors.write(stream, tmp_path / "vectors")
+    def write(made: VectorSet | VectorPlan) -> Path:
+        return vectors.write(made, tmp_path / "vectors")
 
     return write

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fpsim import vectors
 from fpsim.base.errors import SimulatorMissing
 from fpsim.hdl.bench.simulator import Simulator, find
 from fpsim.units.spec import MacSpec
-from fpsim.vectors import Op, Section, VectorSet
+from fpsim.vectors import VectorPlan, plan
+from fpsim.vectors.sets.record import Op
+from fpsim.vectors.sets.vector_set import Section, VectorSet
 
 HERE = Path(__file__).parent
 
-WriteVectors = Callable[[VectorSet], Path]
+WriteVectors = Callable[[VectorSet | VectorPlan], Path]
 
 
 def installed(name: str) -> Simulator:
@@ -29,17 +30,21 @@ def installed(name: str) -> Simulator:
 
 
 def sample(spec: MacSpec, limit: int, *, exponents: bool) -> VectorSet:
-    """Return about ``limit`` vectors of a unit: whole sequences, drawn from all classes."""
+    """Return about ``limit`` vectors of a unit: whole sums, drawn from all classes.
+
+    With ``exponents`` every product has two scales, whose sum a design is told.
+    """
     small = spec.a.bits + spec.b.bits <= 8
-    stream = vectors.generate(
-        spec, strategy="mixed" if small else "random", count=limit // 2, exponents=exponents
-    )
-    op = stream.columns["op"]
+    made = plan(
+        spec, strategy="mixed" if small else "random", count=limit // 2, k=1,
+        group=int(exponents), start="load",
+    ).made()  # fmt: skip
+    op = made.columns["op"]
     starts = np.flatnonzero((op == Op.CLEAR) | (op == Op.LOAD))
-    lengths = np.diff(np.append(starts, stream.count))
+    lengths = np.diff(np.append(starts, made.count))
     order = np.random.default_rng(1).permutation(starts.size)
     chosen = np.sort(order[: 1 + np.searchsorted(np.cumsum(lengths[order]), limit)])
     rows = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in chosen])
-    columns = {name: values[rows] for name, values in stream.columns.items()}
+    columns = {name: values[rows] for name, values in made.columns.items()}
     sections = (Section("sample", 0, rows.size),)
-    return VectorSet(spec, stream.seed, "random", columns, sections)
+    return VectorSet(made.record, columns, sections, "random", made.seed, made.start)

@@ -23,13 +23,13 @@ from fpsim.hdl.bench.replay import ReplayResult, SimulationFailed, replay
 from fpsim.hdl.bench.simulator import Simulator, find
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.units.spec import MacSpec
-from fpsim.vectors import VectorSet
+from fpsim.vectors.sets.vector_set import VectorSet
 
 CHAIN, FIXED = (get_unit(name).spec for name in ("e2m1-chain-e5m10", "e2m1-fixed24q2"))
 
 
 def small(spec: MacSpec = CHAIN) -> VectorSet:
-    return vectors.generate(spec, strategy="exhaustive")
+    return vectors.plan(spec, strategy="exhaustive", start="clear").made()
 
 
 def run_design(
@@ -57,7 +57,7 @@ def test_one_wrong_word_is_found_and_named(
 ) -> None:
     stream = small()
     wrong = 301
-    stream.columns["acc"][wrong] ^= np.uint64(1)
+    stream.columns["acc"][wrong] ^= np.uint16(1)
     directory = write_vectors(stream)
     result = replay(
         CHAIN, directory, simulator.name, build_dir=builds / f"{simulator.name}-{CHAIN.name}"
@@ -86,7 +86,7 @@ def test_a_wrong_parameter_is_found(
 ) -> None:
     top = rtl_top(spec)
     top = dataclasses.replace(top, parameters=top.parameters | parameter)
-    directory = write_vectors(vectors.generate(spec, strategy="random", count=3000))
+    directory = write_vectors(vectors.plan(spec, strategy="random", count=3000, start="load"))
     result = replay(spec, directory, icarus.name, build_dir=tmp_path / "build", top=top)
     assert not result.passed
     assert result.compared == result.vectors

@@ -17,7 +17,8 @@ from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import natural_k
 
 COUNT = 400
 #: Clocks that a bench spends around the beats.
@@ -34,7 +35,7 @@ def published(spec: MacSpec) -> VectorSource:
 
 
 def made(spec: MacSpec, count: int, strategy: str = "mixed") -> VectorSource:
-    return from_plan(plan_dots(spec, count=count, strategy=strategy))
+    return from_plan(plan_set(spec, count=count, strategy=strategy, k=max(natural_k(spec), 4)))
 
 
 def top_for(source: VectorSource, pipeline: int) -> RtlTop:

@@ -16,8 +16,8 @@ from fpsim import get_unit
 from fpsim.cmodel import export_c
 from fpsim.hdl.rtl.instantiation import instantiation
 from fpsim.hdl.rtl.parameters import rtl_top
-from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.files.writer import write
+from fpsim.vectors.plans.planner import plan as plan_set
 
 TOP = Template("""\
 module top;
@@ -82,8 +82,8 @@ def simulate(name: str, directory: Path, *, count: int, rtl: bool, broken: bool 
         wrong = text.replace("return half && (rest || odd);", "return half;")
         assert wrong != text
         files.header.write_text(wrong)
-    plan = plan_dots(unit, strategy="random", count=count)
-    folder = write_dots(plan, directory / "set", ("svh",))
+    plan = plan_set(unit, strategy="random", count=count)
+    folder = write(plan, directory / "set", ("svh",))
     packages = [files.package, folder / "vectors_pkg.svh"]
     model, vectors = (re.search(r"package (\w+);", p.read_text()).group(1) for p in packages)
     design, sources = "", []

@@ -22,7 +22,7 @@ from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.verify import Plan, Report, verify_design
-from fpsim.vectors import Op
+from fpsim.vectors.sets.record import Op
 
 DOT4, FIXED24 = HERE / "examples" / "dot4" / "dut.toml", "e2m1-fixed24q2"
 COMB, FIXED16 = HERE / "designs" / "comb_mac.toml", "e2m1-fixed16q2"

@@ -36,7 +36,7 @@ ROOMS = [
 ]
 #: Names that two public classes have, still to be changed.
 SHARED_NAMES = {
-    "Beats", "Block", "Grid", "Lanes", "Mismatch", "NanPolicy", "Node", "Operand", "Plan", "Shape",
+    "Beats", "Block", "Grid", "Lanes", "Mismatch", "NanPolicy", "Node", "Operand", "Plan",
     "Span", "Stimulus", "Sum", "Tile",
 }  # fmt: skip
 #: Rooms whose docstrings are not yet held to the rules below.

@@ -208,7 +208,7 @@ def large_checksum(name: str) -> dict[str, Any]:
     """Make the large set in a temporary directory and return its count and checksum."""
     source = large_set(name)
     with tempfile.TemporaryDirectory() as scratch:
-        path = write(plan, Path(scratch) / name, ("readmemh",))
+        path = write(source, Path(scratch) / name, ("readmemh",))
         digest = open_set(path).manifest["files"]["vectors.hex"]["sha256"]
     return {"count": source.count, "sha256": digest}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fpsim.hdl import Adapter
-from fpsim.vectors import Op
+from fpsim.vectors.sets.record import Op
 
 
 class Host(Adapter):

@@ -29,7 +29,7 @@ from fpsim.hdl.bench.sv_bench import NativeSimulation
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.plans.planner import plan as plan_set
 
 __all__ = ["FAMILIES", "Shown", "faults_of", "report", "show", "write_report"]
 
@@ -88,7 +88,7 @@ def _show(unit: str, kind: str, fault: Fault, tool: Simulator, directory: Path) 
     if all(path.name != fault.file for path in top.sources):
         return None
     if kind == "generated":
-        source = from_plan(plan_dots(source.spec, k=source.k, group=source.group))
+        source = from_plan(plan_set(source.spec, k=source.k, group=source.group))
     shutil.rmtree(directory, ignore_errors=True)
     faulty = replace(top, sources=inject(fault, top.sources, directory / "faulty"))
     try:

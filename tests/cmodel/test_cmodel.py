@@ -12,9 +12,8 @@ import pytest
 from fpsim import FpsimError, get_unit
 from fpsim.cli import main
 from fpsim.cmodel import export_c
-from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.generate import plan_stream
+from fpsim.vectors.files.writer import write
+from fpsim.vectors.plans.planner import plan as plan_set
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
@@ -64,8 +63,8 @@ def run_check(
     name: str, directory: Path, *, count: int = 200, flags: bool = False
 ) -> subprocess.CompletedProcess[str]:
     strategy = "random" if flags else "mixed"  # the exact model takes milliseconds per vector
-    plan = plan_dots(get_unit(name), strategy=strategy, count=count, flags=flags)
-    write_dots(plan, directory / "set", "readmemh")
+    plan = plan_set(get_unit(name), strategy=strategy, count=count, flags=flags)
+    write(plan, directory / "set", "readmemh")
     files = export_c(get_unit(name), directory / "mac.h", flags=flags)
     program = directory / "check"
     command = ["gcc", *FLAGS, *SANITIZE, str(files.check), "-o", str(program)]
@@ -116,22 +115,34 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     assert "expects" in result.stderr
 
 
-def test_a_set_of_another_shape_is_named(tmp_path: Path) -> None:
-    """The stream that `fpsim vectors` writes of a chain unit is not what the program checks."""
-    unit = get_unit("e2m1-chain-e5m10")
-    stream = write_dots(plan_stream(unit, strategy="random", count=50), tmp_path / "set")
+def test_a_set_of_another_record_is_named(tmp_path: Path) -> None:
+    """Four elements a vector are not what the program checks that `export-c` makes by default."""
+    name = "e2m1-chain-e5m10"
+    unit = get_unit(name)
+    other = write(plan_set(unit, strategy="random", count=50, k=4), tmp_path / "set")
     files, program = export_c(unit, tmp_path / "mac.h"), tmp_path / "check"
     subprocess.run(["gcc", *FLAGS, str(files.check), "-o", str(program)], check=True)
-    arguments = [str(program), str(stream / "vectors.hex")]
+    arguments = [str(program), str(other / "vectors.hex")]
     result = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "vectors.hex:11: not a word of 17 digits" in result.stderr
-    assert "(schema 2) of e2m1-chain-e5m10: K = 4 elements, no scales, no flags" in result.stderr
-    command = "fpsim vectors e2m1-chain-e5m10 --k 4 --group 0 --out "
+    assert "vectors.hex:18: not a word of 11 digits" in result.stderr
+    assert f"(schema 3) of {name}: K = 1 elements, no scales, no flags" in result.stderr
+    command = f"fpsim vectors {name} --k 1 --group 0 --out "
     assert command in result.stderr
-    again = tmp_path / "again"
-    assert main([*command.split()[1:], str(again), "--count", "20", "--strategy", "random"]) == 0
-    arguments = [str(program), str(again / "vectors.hex")]
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "csv"], ["--start", "load"]])
+@pytest.mark.parametrize("name", ["e2m1-chain-e5m10", "e2m1-fixed24q2", "e2m1-tree8-e5m10"])
+def test_what_vectors_makes_by_default_is_checked_by_default(
+    name: str, options: list[str], tmp_path: Path
+) -> None:
+    """Whatever the format of the files and the start of the sums, the words are the same."""
+    files, program = export_c(get_unit(name), tmp_path / "mac.h"), tmp_path / "check"
+    subprocess.run(["gcc", *FLAGS, str(files.check), "-o", str(program)], check=True)
+    out = str(tmp_path / "set")
+    command = ["vectors", name, "--count", "20", "--strategy", "random", "--out", out]
+    assert main([*command, *options]) == 0
+    arguments = [str(program), f"{out}/vectors.hex"]
     assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
 
 

@@ -13,11 +13,12 @@ from support.nested_cases import COARSE, E4M3, E5M10, F32, STAGES, chunked, sr
 from fpsim import FpsimError, MacSpec, get_unit
 from fpsim.studies.order import study as order_study
 from fpsim.units.stages import Block, Chain, Chunked, Exact, random_bits_of
-from fpsim.vectors.files.writer import check_dots, write_dots
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.writer import write
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,9 +108,9 @@ def test_orders_of_nested_units() -> None:
 def test_vectors_find_integers_in_the_wrong_order(tmp_path: Any) -> None:
     """The set is written and checked, and every mutant of the random integers dies."""
     unit = unit_of(Chunked(Chunked(sr(E4M3, 3), sr(E4M3, 5), 2), sr(float_format("e8m7"), 4), 4))
-    plan = plan_dots(unit, count=300)
-    columns, shape = plan.columns(), plan.shape
-    found = [m for m in mutants_of(shape) if "random" in m.name and not m.slow]
+    plan = plan_set(unit, count=300)
+    columns, record = plan.columns(), plan.record
+    found = [m for m in mutants_of(record) if "random" in m.name and not m.slow]
     names = {m.name for m in found}
     assert names >= {
         "outer stage's random integers first",
@@ -118,12 +119,12 @@ def test_vectors_find_integers_in_the_wrong_order(tmp_path: Any) -> None:
         "random integer of the next rounding",
         "inner.inner: one random bit fewer",
     }
-    assert not [kill.mutant for kill in kills(shape, columns, found) if kill.alive]
-    chunk = [m for m in mutants_of(shape) if "chunks" in m.name]
+    assert not [kill.mutant for kill in kills(record, columns, found) if kill.alive]
+    chunk = [m for m in mutants_of(record) if "chunks" in m.name]
     assert len(chunk) >= 8
-    assert not [kill.mutant for kill in kills(shape, columns, chunk) if kill.alive]
-    write_dots(plan, tmp_path / "set")
-    read = check_dots(tmp_path / "set").columns()
+    assert not [kill.mutant for kill in kills(record, columns, chunk) if kill.alive]
+    write(plan, tmp_path / "set")
+    read = check(tmp_path / "set").columns()
     for name, column in columns.items():
         assert np.array_equal(read[name], column), name
 
@@ -132,9 +133,9 @@ def test_a_chunk_that_holds_all_products_may_be_larger() -> None:
     """The one lemma of chunk sizes, and where it fails: at K = 5 chunks of four differ."""
     stage = Chunked(Chain(E4M3), Chain(F32), 4)
     for k, equal in ((4, True), (5, False)):
-        shape = Shape(unit_of(stage).spec, k)
-        wider = [m for m in mutants_of(shape) if m.name == "chunks of 5"]
-        columns = plan_dots(shape.spec, strategy="random", count=500, k=k).columns()
-        [kill] = kills(shape, columns, wider)
+        record = Record(unit_of(stage).spec, k)
+        wider = [m for m in mutants_of(record) if m.name == "chunks of 5"]
+        columns = plan_set(record.spec, strategy="random", count=500, k=k).columns()
+        [kill] = kills(record, columns, wider)
         assert (kill.equivalent is not None) == equal
         assert (kill.vector is None) == equal

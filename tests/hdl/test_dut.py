@@ -17,10 +17,10 @@ from fpsim.hdl.dut.adapter import beat_writer
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.dut.encodings import ENCODINGS, decode, encode
 from fpsim.hdl.verify.guesses import Case, guesses
-from fpsim.hdl.verify.vector_source import from_stream, made_for
+from fpsim.hdl.verify.vector_source import from_plan, made_for
 from fpsim.hdl.verify.vector_window import fetch
-from fpsim.vectors import Op
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Op
 
 MAC = """
 top = "mac"
@@ -140,7 +140,7 @@ def test_lines_of_a_stream(tmp_path: Path) -> None:
     design = dut(MAC, tmp_path)
     unit = fpsim.get_unit("e2m1-fixed24q2")
     source = made_for(design, unit.spec, count=50)
-    assert source.stream  # clear and mac, one product per clock
+    assert source.start == "clear" and source.k == 1  # clear and mac, one product per clock
     _, columns = next(source.blocks())
     writer = Serialiser(design, unit.spec, 1)
     keep, _ = writer.select(columns, True)
@@ -150,7 +150,7 @@ def test_lines_of_a_stream(tmp_path: Path) -> None:
     lines = writer.lines(applied).tobytes().decode().splitlines()
     assert [f.port for f in writer.inputs] == ["l", "cmd", "a", "b"]
     row = next(i for i, op in enumerate(applied["op"]) if op == Op.MAC)
-    a, b, acc = (int(applied[n][row]) for n in ("a", "b", "acc"))
+    a, b, acc = (int(applied[n][row].item()) for n in ("a", "b", "acc"))
     assert lines[row] == f"311{a:x}{b:x}{acc:06x}"  # answer, compare; last; cmd 1
     assert lines[0] == "71200000000"  # and free: clear
 
@@ -171,7 +171,7 @@ def test_lines_of_blocks_with_headers(tmp_path: Path) -> None:
     design = dut(MX, tmp_path)
     unit = fpsim.get_unit("mxfp4-block32-e8m23")
     writer = Serialiser(design, unit.spec, 64, 32)
-    columns = plan_dots(unit, strategy="random", count=40, k=64).columns()
+    columns = plan_set(unit, strategy="random", count=40, k=64).columns()
     keep, _ = writer.select(columns, True)
     assert keep.any() and not keep.all()  # no addend: those with c are left out
     assert (columns["c"][keep] == 0).all()
@@ -248,8 +248,9 @@ def test_what_encodings_mean() -> None:
 
 def test_the_mistake_behind_wrong_results_is_guessed() -> None:
     unit, wrong = (fpsim.get_unit(f"e2m1-chain-e4m3{end}") for end in ("", "-rtz"))
-    run = fetch(from_stream(vectors.generate(unit, strategy="random", count=600)), range(600))
-    other = vectors.generate(wrong, strategy="random", count=600)
+    options = {"strategy": "random", "count": 600, "start": "load"}
+    run = fetch(from_plan(vectors.plan(unit, **options)), range(600))  # type: ignore[arg-type]
+    other = vectors.plan(wrong, **options).made()  # type: ignore[arg-type]
     assert (other.columns["a"][:600] == run.columns["a"]).all()
     seen = other.columns["acc"][:600]
     before = np.concatenate([seen[:1] * 0, seen[:-1]])

@@ -20,11 +20,13 @@ from fpsim.base.philox import Philox
 from fpsim.cli import main
 from fpsim.kernels.codec.hex_words import philox_words
 from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.checker import check
 from fpsim.vectors.files.file_formats import FORMATS
-from fpsim.vectors.files.writer import check_dots, open_dots, parse_formats, write_dots
-from fpsim.vectors.plans.planner import DotPlan, plan_dots
-from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.record import Op
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.files.writer import parse_formats, write
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Columns, Op, Record
+from fpsim.vectors.sets.vector_set import VectorPlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +44,7 @@ UNITS = [
 ]
 
 
-def oracle_acc(shape: Shape, columns: Columns, rows: range) -> list[int]:
+def oracle_acc(record: Record, columns: Columns, rows: range) -> list[int]:
     """Return what the oracle says after each vector, from the accumulator the set says before."""
     out = []
     for i in rows:
@@ -50,8 +52,8 @@ def oracle_acc(shape: Shape, columns: Columns, rows: range) -> list[int]:
         before = int(columns["acc"][i - 1]) if i else 0
         op = Op(int(row["op"]))
         if op in (Op.DOT, Op.MAC):
-            c = row["c"] if op is Op.DOT else np.asarray(before, shape.spec.initial.dtype)
-            before = int(oracle.dot(shape.spec, row["a"], row["b"], c, **shape.scales(row)))
+            c = row["c"] if op is Op.DOT else np.asarray(before, record.spec.initial.dtype)
+            before = int(oracle.dot(record.spec, row["a"], row["b"], c, **record.scales(row)))
         elif op is not Op.IDLE:
             before = int(row["c"]) if op is Op.LOAD else 0
         out.append(before)
@@ -61,24 +63,24 @@ def oracle_acc(shape: Shape, columns: Columns, rows: range) -> list[int]:
 @pytest.mark.parametrize("name", UNITS)
 def test_vectors_are_the_oracles(name: str) -> None:
     """A few of each section; all of the streams, whose state goes from line to line."""
-    plan = plan_dots(get_unit(name), count=64)
+    plan = plan_set(get_unit(name), count=64)
     columns = plan.columns()
     for section in plan.sections:
         count = section.count if section.name.endswith("streams") else 6
         rows = range(section.start, section.start + min(count, section.count, 40))
         assert columns["acc"][rows.start : rows.stop].tolist() == oracle_acc(
-            plan.shape, columns, rows
+            plan.record, columns, rows
         ), section.name
 
 
 def test_streams_only_where_results_are_addends() -> None:
-    assert "streams" in {s.name for s in plan_dots(get_unit(UNITS[0])).sections}
-    converted = plan_dots(get_unit("e2m1-fixed16q2-to-e5m10"))
+    assert "streams" in {s.name for s in plan_set(get_unit(UNITS[0])).sections}
+    converted = plan_set(get_unit("e2m1-fixed16q2-to-e5m10"))
     assert not {"streams", "random-streams"} & {s.name for s in converted.sections}
 
 
 def test_every_operand_pair_is_there() -> None:
-    plan = plan_dots(get_unit("e2m1-aligned4f5-e5m10"), strategy="exhaustive")
+    plan = plan_set(get_unit("e2m1-aligned4f5-e5m10"), strategy="exhaustive")
     columns = plan.columns()
     lanes = np.arange(plan.count)
     pairs = set(zip(columns["a"][lanes, lanes % 4], columns["b"][lanes, lanes % 4], strict=True))
@@ -87,10 +89,10 @@ def test_every_operand_pair_is_there() -> None:
 
 def test_blocks_do_not_depend_on_each_other() -> None:
     """Any process can make any block: the second alone is the second of all."""
-    plan = plan_dots(get_unit("e2m1-fixed24q2"), strategy="random", count=70000, k=2)
+    plan = plan_set(get_unit("e2m1-fixed24q2"), strategy="random", count=70000, k=2)
     part = max(range(len(plan.parts)), key=lambda i: plan.parts[i].blocks)
     assert plan.parts[part].blocks > 1 or plan.count > 70000 // 2
-    again = plan_dots(get_unit("e2m1-fixed24q2"), strategy="random", count=70000, k=2)
+    again = plan_set(get_unit("e2m1-fixed24q2"), strategy="random", count=70000, k=2)
     for name, column in plan.block(part, 0).items():
         assert np.array_equal(column, again.block(part, 0)[name]), name
 
@@ -98,8 +100,8 @@ def test_blocks_do_not_depend_on_each_other() -> None:
 def test_bytes_do_not_depend_on_pythons_hashes() -> None:
     """Sets and dicts of strings have another order in every process; corner classes have not."""
     code = (
-        "import hashlib; from fpsim import get_unit; from fpsim.vectors.plans.planner import plan_dots; "
-        "columns = plan_dots(get_unit('e2m1-chain-e4m3fn'), strategy='directed').columns(); "
+        "import hashlib; from fpsim import get_unit; from fpsim.vectors import plan; "
+        "columns = plan(get_unit('e2m1-chain-e4m3fn'), strategy='directed').columns(); "
         "print(hashlib.sha256(b''.join(c.tobytes() for c in columns.values())).hexdigest())"
     )
     digests = {
@@ -124,17 +126,17 @@ def test_compiled_philox_is_philox() -> None:
 
 
 @pytest.fixture(scope="module")
-def plan() -> DotPlan:
-    return plan_dots(get_unit("e2m1-block8-into-chain-e8m23"), strategy="random", count=200)
+def plan() -> VectorPlan:
+    return plan_set(get_unit("e2m1-block8-into-chain-e8m23"), strategy="random", count=200)
 
 
 @pytest.fixture
-def written(plan: DotPlan, tmp_path: Path) -> Path:
-    return write_dots(plan, tmp_path / "set", FORMATS)
+def written(plan: VectorPlan, tmp_path: Path) -> Path:
+    return write(plan, tmp_path / "set", FORMATS)
 
 
-def test_files_hold_the_set(plan: DotPlan, written: Path) -> None:
-    opened = check_dots(written)
+def test_files_hold_the_set(plan: VectorPlan, written: Path) -> None:
+    opened = check(written)
     columns, again = plan.columns(), opened.columns()
     for name, column in columns.items():
         assert np.array_equal(column, again[name]), name
@@ -157,20 +159,20 @@ def test_files_hold_the_set(plan: DotPlan, written: Path) -> None:
 @pytest.mark.parametrize("file", ["vectors.hex", "vectors.csv", "vectors_pkg.svh"])
 def test_headers_state_what_they_must(written: Path, file: str) -> None:
     """Unit, schema, seed, count, field positions and SHA-256."""
-    opened = open_dots(written)
+    opened = open_set(written)
     lines = (written / file).read_text().splitlines()
     head = " ".join(line for line in lines if line.startswith(("//", "#")))
     digest = opened.manifest["files"][file if file != "vectors_pkg.svh" else "vectors.hex"]
     assert f"sha256 {digest['sha256']}" in head
     assert opened.shape.spec.canonical_name in head
-    assert "schema 2" in head and "seed 1" in head
+    assert "schema 3" in head and "seed 1" in head
     assert "count 200" in head or "200 vectors" in head
     for f in opened.shape.fields:
         assert f"[{f.lsb + f.width - 1}:{f.lsb}]" in head, f.name
 
 
 def test_arrays_have_a_header(written: Path) -> None:
-    opened = open_dots(written)
+    opened = open_set(written)
     with np.load(written / "vectors.npz") as arrays:
         header = json.loads(str(arrays["header"]))
         others = {name: arrays[name] for name in arrays.files if name != "header"}
@@ -182,11 +184,11 @@ def test_arrays_have_a_header(written: Path) -> None:
     manifest["files"]["vectors.npz"]["sha256"] = hashlib.sha256(data).hexdigest()
     (written / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(FpsimError, match=r"vectors\.npz: array header is not"):
-        check_dots(written)
+        check(written)
 
 
-def test_processes_do_not_change_bytes(plan: DotPlan, written: Path, tmp_path: Path) -> None:
-    other = write_dots(plan, tmp_path / "other", FORMATS, jobs=2)
+def test_processes_do_not_change_bytes(plan: VectorPlan, written: Path, tmp_path: Path) -> None:
+    other = write(plan, tmp_path / "other", FORMATS, jobs=2)
     for file in written.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes(), file.name
 
@@ -194,7 +196,7 @@ def test_processes_do_not_change_bytes(plan: DotPlan, written: Path, tmp_path: P
 def test_a_wrong_result_is_named(written: Path) -> None:
     edit(written / "vectors.hex", 60, lambda text: flip(len(text) - 1)(text))
     with pytest.raises(FpsimError, match=r"vectors\.hex:60: vector \d+ \(random\) expects acc"):
-        check_dots(written)
+        check(written)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_a_wrong_result_is_named(written: Path) -> None:
 def test_edited_files(written: Path, file: str, line: int, change: Any, words: str) -> None:
     edit(written / file, line, change)
     with pytest.raises(FpsimError, match=words):
-        check_dots(written)
+        check(written)
 
 
 @pytest.mark.parametrize("file", ["vectors.hex", "vectors.jsonl", "vectors.csv", "vectors.txt"])
@@ -222,13 +224,13 @@ def test_edited_files(written: Path, file: str, line: int, change: Any, words: s
 def test_a_longer_line_is_named(written: Path, file: str, line: int) -> None:
     edit(written / file, line, lambda text: text.replace("\n", "zz\n"))
     with pytest.raises(FpsimError, match=rf"{file}:{line}: .*zz' is not a (word|line) of \d+ "):
-        check_dots(written)
+        check(written)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": 3}, "schema 3"),
+        ({"schema": 4}, "schema 4"),
         ({"count": 7}, "count|sections|vectors"),
         ({"k": 16}, "fields"),
         ({"k": "8"}, "k is missing"),
@@ -244,19 +246,19 @@ def test_manifests_that_do_not_fit(written: Path, change: dict[str, Any], words:
     path = written / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(FpsimError, match=words):
-        check_dots(written)
+        check(written)
 
 
 def test_truncated(written: Path) -> None:
     data = (written / "vectors.hex").read_bytes()
     (written / "vectors.hex").write_bytes(data[: len(data) // 2])
     with pytest.raises(FpsimError, match=r"vectors\.hex:\d+: .*(ends after|not a word)"):
-        check_dots(written)
+        check(written)
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_that_looks_complete_is_left_behind(
-    plan: DotPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+    plan: VectorPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     def fail(*_: object) -> None:
         raise failure
@@ -264,13 +266,13 @@ def test_nothing_that_looks_complete_is_left_behind(
     monkeypatch.setattr("fpsim.vectors.files.writer.package", fail)
     kind = FpsimError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(kind):
-        write_dots(plan, tmp_path / "set", ("svh",))
+        write(plan, tmp_path / "set", ("svh",))
     assert [p.name for p in tmp_path.iterdir()] == [".set.partial"]
     assert not (tmp_path / ".set.partial" / "manifest.json").exists()
     with pytest.raises(FpsimError, match="cannot be read"):
-        open_dots(tmp_path / "set")
+        open_set(tmp_path / "set")
     monkeypatch.undo()
-    check_dots(write_dots(plan, tmp_path / "set", ("svh",)))
+    check(write(plan, tmp_path / "set", ("svh",)))
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
@@ -289,7 +291,7 @@ def test_nothing_that_looks_complete_is_left_behind(
 )
 def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(FpsimError, match=words):
-        plan_dots(get_unit("e2m1-block8-into-chain-e8m23"), **arguments)
+        plan_set(get_unit("e2m1-block8-into-chain-e8m23"), **arguments)
 
 
 def test_formats_are_named() -> None:
@@ -302,7 +304,7 @@ def test_formats_are_named() -> None:
 
 
 def test_explain_ends_in_the_expected_result(written: Path) -> None:
-    opened = open_dots(written)
+    opened = open_set(written)
     found = explain(written, opened.head_lines + 3)
     assert found.right and found.index == 2
     names = {node.name for node in found.nodes}
@@ -324,7 +326,8 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", out, "--line", "100"]) == 1
     assert "BUT THE FILE EXPECTS" in capsys.readouterr().out
     stream = str(tmp_path / "stream")
-    assert main(["vectors", "e2m1-fixed24q2", "--out", stream, "--exponents"]) == 0
+    command = ["vectors", "e2m1-fixed24q2", "--out", stream, "--group", "1", "--start", "load"]
+    assert main(command) == 0
     assert main(["explain", stream, "--line", "5000"]) == 0
-    assert main(["vectors", "e2m1-tree8-e5m10", "--out", out, "--exponents"]) == 2
-    assert "exponents: only for" in capsys.readouterr().err
+    assert main(["vectors", "e2m1-fixed16q2-to-e5m10", "--out", out, "--start", "clear"]) == 2
+    assert "start: 'clear' accumulates, but results of" in capsys.readouterr().err

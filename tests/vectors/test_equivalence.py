@@ -10,8 +10,8 @@ from fpsim import get_unit
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,26 +47,26 @@ UNITS = [
 ]  # fmt: skip
 
 
-def shape_of(name: str, k: int | None, group: int | None) -> Shape:
-    return Shape.of(get_unit(name).spec, k, group)
+def shape_of(name: str, k: int | None, group: int | None) -> Record:
+    return Record.of(get_unit(name).spec, k, group)
 
 
 @pytest.mark.parametrize(("name", "k", "group"), UNITS)
 def test_no_vector_kills_an_equivalent_mutant(name: str, k: int | None, group: int | None) -> None:
     """The budget: every corner class and 4096 random vectors for each mutant that runs on kernels."""
-    shape = shape_of(name, k, group)
-    proved = [m for m in mutants_of(shape) if not m.slow and equivalent(shape, m)]
-    plan = plan_dots(shape.spec, count=4096, k=shape.k, group=shape.group, seed=11)
-    for kill in kills(shape, plan.columns(), proved):  # raises where one is killed
+    record = shape_of(name, k, group)
+    proved = [m for m in mutants_of(record) if not m.slow and equivalent(record, m)]
+    plan = plan_set(record.spec, count=4096, k=record.k, group=record.group, seed=11)
+    for kill in kills(record, plan.columns(), proved):  # raises where one is killed
         assert kill.equivalent and kill.vector is None
 
 
 def test_the_list_reaches_the_lemmas() -> None:
     sentences = set()
     for unit in UNITS:
-        shape = shape_of(*unit)
-        for mutant in mutants_of(shape):
-            why = equivalent(shape, mutant)
+        record = shape_of(*unit)
+        for mutant in mutants_of(record):
+            why = equivalent(record, mutant)
             if why:
                 sentences.add("".join(c for c in why if not c.isdigit() and c != "-")[:24])
     assert len(sentences) >= 14, sorted(sentences)
@@ -82,9 +82,9 @@ def test_the_list_reaches_the_lemmas() -> None:
 )
 def test_infinities_that_saturate_are_no_products_of_codes(name: str, k: int, mutant: str) -> None:
     """inf - max is max at once, or max - max = 0 where the product saturates first."""
-    shape = shape_of(name, k, None)
-    (found,) = (m for m in mutants_of(shape) if m.name == mutant)
-    assert equivalent(shape, found) is None
+    record = shape_of(name, k, None)
+    (found,) = (m for m in mutants_of(record) if m.name == mutant)
+    assert equivalent(record, found) is None
 
 
 def test_filling_with_zeros_shows_where_zeros_have_signs() -> None:
@@ -93,33 +93,33 @@ def test_filling_with_zeros_shows_where_zeros_have_signs() -> None:
 
     spec = get_unit("e2m1-aligned4f5-e5m10").spec
     signed = replace(spec, name="", accumulate=replace(spec.accumulate, signed_zero=True))
-    shape = Shape(signed, 4)
-    wider = next(m for m in mutants_of(shape) if m.name == "N = 8")
-    assert equivalent(shape, wider) is None
+    record = Record(signed, 4)
+    wider = next(m for m in mutants_of(record) if m.name == "N = 8")
+    assert equivalent(record, wider) is None
     columns = {"a": np.full((1, 4), 8, np.uint8), "b": np.zeros((1, 4), np.uint8)}
     c = np.array([0x8000], np.uint16)
-    assert shape.dot(columns, c).tolist() == [0x8000]
+    assert record.dot(columns, c).tolist() == [0x8000]
     assert wider.run(columns, c).tolist() == [0]
     assert equivalent(
-        Shape(spec, 4), next(m for m in mutants_of(Shape(spec, 4)) if m.name == "N = 8")
+        Record(spec, 4), next(m for m in mutants_of(Record(spec, 4)) if m.name == "N = 8")
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "k", "group"), UNITS)
 def test_more_random_vectors(name: str, k: int | None, group: int | None) -> None:
-    shape = shape_of(name, k, group)
-    proved = [m for m in mutants_of(shape) if not m.slow and equivalent(shape, m)]
+    record = shape_of(name, k, group)
+    proved = [m for m in mutants_of(record) if not m.slow and equivalent(record, m)]
     for seed in range(4):
-        plan = plan_dots(
-            shape.spec, strategy="random", count=1 << 16, k=shape.k, group=shape.group, seed=seed
+        plan = plan_set(
+            record.spec, strategy="random", count=1 << 16, k=record.k, group=record.group, seed=seed
         )
-        kills(shape, plan.columns(), proved)
+        kills(record, plan.columns(), proved)
 
 
 def test_reversed_sums_meet_other_random_integers() -> None:
     """Without random integers a wrapping register has no order; with them rounding k does."""
     for name, same in (("e2m1-fixed12q0", True), ("e2m1-fixed12q0-sr4", False)):
-        shape = shape_of(name, 4, None)
-        (reversed_order,) = (m for m in mutants_of(shape) if m.name == "order reversed")
-        assert bool(equivalent(shape, reversed_order)) == same
+        record = shape_of(name, 4, None)
+        (reversed_order,) = (m for m in mutants_of(record) if m.name == "order reversed")
+        assert bool(equivalent(record, reversed_order)) == same

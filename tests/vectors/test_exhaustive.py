@@ -12,14 +12,13 @@ from fpsim import FpsimError, get_unit, oracle
 from fpsim.cli import main
 from fpsim.formats.floating import FixedFormat
 from fpsim.formats.names import get_format
-from fpsim.vectors.files.writer import check_dots, open_dots
-from fpsim.vectors.sets.code_lists import finite_codes, finite_count
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.opened_set import open_set
 from fpsim.vectors.plans.exhaustive import MAX_CASES
-from fpsim.vectors.sets.generate import generate, plan_stream
-from fpsim.vectors.sets.vector_set import DotPlan
-from fpsim.vectors.sets.record import EXPONENT_MAX, EXPONENT_MIN, Op, signed_exponents
-from fpsim.vectors.sets.record import Columns, Words
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.code_lists import finite_codes, finite_count
+from fpsim.vectors.sets.record import Columns, Op
+from fpsim.vectors.sets.vector_set import VectorPlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +32,7 @@ DOTS = [
 ]
 
 
-def inputs(plan: DotPlan[Words], columns: Columns) -> np.ndarray:
+def inputs(plan: VectorPlan, columns: Columns) -> np.ndarray:
     """Return the input elements of every vector, (n, elements)."""
     elements, at, kept = plan.shape.elements(columns), 0, []
     for lane in plan.shape.lanes:
@@ -45,7 +44,7 @@ def inputs(plan: DotPlan[Words], columns: Columns) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "k", "count"), DOTS)
 def test_every_case_of_a_vector_once(name: str, k: int, count: int) -> None:
-    plan = plan_dots(get_unit(name), strategy="exhaustive", k=k)
+    plan = plan_set(get_unit(name), strategy="exhaustive", k=k)
     assert [s.name for s in plan.sections] == ["exhaustive"]
     assert plan.count == count
     columns = plan.columns()
@@ -65,7 +64,7 @@ def test_every_case_of_a_vector_once(name: str, k: int, count: int) -> None:
 
 def test_blocks_stand_alone() -> None:
     """2^24 cases: block 77 holds the cases of its place, and nothing else was made."""
-    plan = plan_dots(get_unit("e2m1-chain-e5m10"), strategy="exhaustive", k=1)
+    plan = plan_set(get_unit("e2m1-chain-e5m10"), strategy="exhaustive", k=1)
     assert plan.count == MAX_CASES and plan.parts[0].blocks > 77
     first = int(plan.parts[0].bounds[77])
     block = plan.parts[0].make(77)
@@ -77,51 +76,43 @@ def test_blocks_stand_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cases", "options"),
+    ("name", "cases", "group"),
     [
-        ("int4-fixed6q0-saturate", 256 * 64, {}),
-        ("e2m1-chain-e4m3fn", 256 * 256, {}),
-        ("e2m1-chain-e2m1-sr3", 256 * 16 * 8, {}),
-        ("e2m0-fixed4q0", 64 * 16 * 509, {"exponents": True}),
+        ("int4-fixed6q0-saturate", 256 * 64, 0),
+        ("e2m1-chain-e4m3fn", 256 * 256, 0),
+        ("e2m1-chain-e2m1-sr3", 256 * 16 * 8, 0),
+        ("e2m0-fixed4q0", 64 * 16 * 255 * 255, 1),
     ],
 )
-def test_every_product_onto_every_accumulator(
-    name: str, cases: int, options: dict[str, bool]
-) -> None:
-    stream = generate(get_unit(name), strategy="exhaustive", **options)  # type: ignore[arg-type]
+def test_every_product_onto_every_accumulator(name: str, cases: int, group: int) -> None:
+    stream = plan_set(get_unit(name), strategy="exhaustive", group=group, start="load")
     assert [s.name for s in stream.sections] == ["exhaustive"]
-    columns = stream.columns
     assert stream.count == 2 * cases
-    load, mac = ({n: c[start::2] for n, c in columns.items()} for start in (0, 1))
+    size = min(cases, 1 << 16)
+    block = stream.parts[0].blocks - 1 if group else 0
+    columns = stream.block(0, block) if group else stream.columns()
+    load, mac = ({n: c[begin::2] for n, c in columns.items()} for begin in (0, 1))
     assert (load["op"] == Op.LOAD).all() and (mac["op"] == Op.MAC).all()
-    seen = np.stack(
-        [load["c"], mac["a"], mac["b"], *(mac[n] for n in ("exp", "random") if n in mac)]
-    )
-    assert np.unique(seen, axis=1).shape[1] == cases
+    inputs = [load["c"], *(mac[n][:, 0] for n in mac if mac[n].ndim == 2)]
+    assert np.unique(np.stack(inputs), axis=1).shape[1] == load["c"].size
+    assert group or load["c"].size == cases
     assert np.array_equal(load["acc"], load["c"])
-    if "exp" in mac:
-        found = signed_exponents(mac["exp"])
-        assert found.min() == EXPONENT_MIN and found.max() == EXPONENT_MAX
-        return
-    for i in range(0, cases, cases // 50 + 1):
-        random = {"random": mac["random"][i : i + 1]} if "random" in mac else {}
-        a, b = mac["a"][i : i + 1], mac["b"][i : i + 1]
-        c = np.asarray(load["c"][i], dtype=stream.spec.initial.dtype)
-        assert int(mac["acc"][i]) == int(oracle.dot(stream.spec, a, b, c, **random))
+    for i in range(0, load["c"].size, size // 50 + 1):
+        row = {n: c[i] for n, c in mac.items()}
+        assert int(row["acc"]) == stream.record.trace(row, int(load["c"][i])).code
 
 
 def test_larger_spaces_keep_the_table() -> None:
     half, fixed = get_unit("e2m1-chain-e5m10"), get_unit("e2m1-fixed24q2")
-    assert plan_stream(half, strategy="exhaustive").count == 2 * MAX_CASES
-    for plan in (
-        plan_stream(half, strategy="exhaustive", load=False),
-        plan_stream(fixed, strategy="exhaustive"),
-        plan_dots(fixed, strategy="exhaustive", k=1),
-        plan_dots(half, strategy="exhaustive", k=2),
+    assert plan_set(half, strategy="exhaustive", start="load").count == 2 * MAX_CASES
+    for made in (
+        plan_set(half, strategy="exhaustive", start="clear"),
+        plan_set(fixed, strategy="exhaustive", start="load"),
+        plan_set(fixed, strategy="exhaustive"),
+        plan_set(half, strategy="exhaustive", k=2),
     ):
-        assert [s.name for s in plan.sections] == ["products"]
-    assert [s.name for s in generate(half, strategy="exhaustive").sections] == ["products"]
-    mixed = {s.name for s in plan_dots(half, k=1).sections}
+        assert [s.name for s in made.sections] == ["products"]
+    mixed = {s.name for s in plan_set(half).sections}
     assert "products" in mixed and "exhaustive" not in mixed
 
 
@@ -129,7 +120,7 @@ def test_the_command_and_its_check(tmp_path: Path) -> None:
     out = str(tmp_path / "set")
     assert main(["vectors", "e2m1-chain-e2m1", "--k", "1", "--strategy", "exhaustive",
                  "--format", "readmemh", "--jobs", "2", "--out", out]) == 0  # fmt: skip
-    assert open_dots(out).count == 4096
+    assert open_set(out).count == 4096
     assert main(["vectors", "--check", out]) == 0
     assert main(["vectors", "e2m1-chain-e2m1", "--strategy", "exhaustive", "--out", out]) == 0
     assert main(["vectors", "--check", out]) == 0
@@ -150,17 +141,17 @@ def test_finite_codes_are_counted_and_listed(name: str) -> None:
 def test_wide_registers_are_not_listed() -> None:
     """Counting the cases of a 64-bit accumulator takes no list of its codes."""
     assert finite_count(FixedFormat(64)) == 1 << 64
-    plan = plan_dots(get_unit("e2m1-fixed60q2"), strategy="exhaustive", k=1)
+    plan = plan_set(get_unit("e2m1-fixed60q2"), strategy="exhaustive", k=1)
     assert [s.name for s in plan.sections] == ["products"]
     with pytest.raises(FpsimError, match="strategy"):
-        plan_dots(get_unit("e2m1-fixed60q2"), strategy="all")
+        plan_set(get_unit("e2m1-fixed60q2"), strategy="all")
 
 
-def test_a_register_behind_a_conversion_has_no_stream(tmp_path: Path) -> None:
-    """Its vectors are dot products: no clock shows the register itself."""
+def test_a_register_behind_a_conversion_does_not_accumulate(tmp_path: Path) -> None:
+    """Its vectors stand alone: no operation shows the register itself."""
     out = ["--out", str(tmp_path / "set")]
     name = "e2m1-fixed24q2-to-e5m10"
     assert main(["vectors", name, *out, "--strategy", "random", "--count", "64"]) == 0
-    opened = check_dots(tmp_path / "set")
-    assert opened.header["schema"] == 2 and opened.count == 64
-    assert main(["vectors", name, "--out", str(tmp_path / "more"), "--exponents"]) == 2
+    opened = check(tmp_path / "set")
+    assert opened.count == 64 and set(opened.columns()["op"].tolist()) == {Op.DOT}
+    assert main(["vectors", name, "--out", str(tmp_path / "more"), "--start", "load"]) == 2

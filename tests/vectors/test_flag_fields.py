@@ -15,34 +15,36 @@ from support.text_edits import edit, flip
 from fpsim import FpsimError, get_unit, oracle, unit_names
 from fpsim.cli import main
 from fpsim.formats.rounding import Flag
-from fpsim.vectors import Op, check, generate, read, write
-from fpsim.vectors.catalogue import SHAPES
+from fpsim.vectors.catalogue import LENGTHS
 from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.checker import check, read
 from fpsim.vectors.files.file_formats import FORMATS
-from fpsim.vectors.files.writer import check_dots, open_dots, write_dots
-from fpsim.vectors.plans.planner import plan_dots
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.files.writer import write
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Op
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def chosen(name: str, count: int, **options: Any) -> tuple[Any, dict[str, Any]]:
     """Return dot products spread over every section, with flags."""
-    k, group = SHAPES.get(name, (None, None))
+    k, group = LENGTHS.get(name, (None, None))
     options = {"k": k, "group": group} | options
-    plan = plan_dots(get_unit(name), count=count, **options)
+    plan = plan_set(get_unit(name), count=count, **options)
     columns = plan.columns()
     rows = np.flatnonzero(columns["op"] == Op.DOT)
     rows = rows[:: max(1, rows.size // count)]
-    shape = plan_dots(get_unit(name), strategy="random", flags=True, **options).shape
+    record = plan_set(get_unit(name), strategy="random", flags=True, **options).record
     part = {name: column[rows] for name, column in columns.items()}
-    return shape, part | shape.results(part)
+    return record, part | record.results(part)
 
 
 @pytest.mark.parametrize("name", ["e2m1-chain-e5m10", "e2m1-chain-e4m3fn-rdn"])
 def test_one_product_has_the_encoders_flags(name: str) -> None:
     """acc = R(c + p) is one rounding, whose flags the encoder's kernels know too."""
-    shape, columns = chosen(name, 700, k=1)
-    spec = shape.spec
+    record, columns = chosen(name, 700, k=1)
+    spec = record.spec
     a, b, c = (spec.a.decode(columns["a"][:, 0]), spec.b.decode(columns["b"][:, 0]),
                spec.result.decode(columns["c"]))  # fmt: skip
     stage = spec.accumulate
@@ -56,8 +58,8 @@ def test_one_product_has_the_encoders_flags(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["e3m0-fixed16q4-saturate", "e2m1-fixed8q0-rna-saturate-end"])
 def test_fixed_point_flags_in_plain_integers(name: str) -> None:
-    shape, columns = chosen(name, 800, k=2)
-    spec, stage = shape.spec, shape.spec.accumulate
+    record, columns = chosen(name, 800, k=2)
+    spec, stage = record.spec, record.spec.accumulate
     fmt = stage.initial
     seen = set()
     for i in range(columns["op"].size):
@@ -78,10 +80,10 @@ def test_fixed_point_flags_in_plain_integers(name: str) -> None:
     assert Flag(0) in seen and Flag.INEXACT | Flag.OVERFLOW in seen
 
 
-def exact_sum(shape: Any, row: dict[str, Any]) -> Fraction | None:
+def exact_sum(record: Any, row: dict[str, Any]) -> Fraction | None:
     """Return the sum of products and addend in exact arithmetic; None if something is special."""
-    spec = shape.spec
-    scales = shape.scales(row)
+    spec = record.spec
+    scales = record.scales(row)
     total = oracle.decode(int(row["c"]), spec.initial)
     sums = [total]
     for i, (a, b) in enumerate(zip(row["a"].tolist(), row["b"].tolist(), strict=True)):
@@ -89,7 +91,7 @@ def exact_sum(shape: Any, row: dict[str, Any]) -> Fraction | None:
         for code, operand in ((a, "a"), (b, "b")):
             if scales:
                 fmt = getattr(spec, operand)
-                found = scales[f"{operand}_scale"][i // shape.group]
+                found = scales[f"{operand}_scale"][i // record.group]
                 if spec.splits(operand):
                     found = found[code >> (fmt.bits - 1)]
                 numbers.append(oracle.decode(int(found), getattr(spec, f"{operand}_scale")))
@@ -104,14 +106,14 @@ def exact_sum(shape: Any, row: dict[str, Any]) -> Fraction | None:
 @pytest.mark.parametrize("name", unit_names())
 def test_no_flag_means_an_exact_result(name: str) -> None:
     """Whatever the stages lose on the way raises a flag: without one, nothing was lost."""
-    shape, columns = chosen(name, 120)
+    record, columns = chosen(name, 120)
     exact = inexact = 0
     for i in range(columns["op"].size):
         row = {name: column[i] for name, column in columns.items()}
-        total = exact_sum(shape, row)
+        total = exact_sum(record, row)
         if total is None:
             continue
-        result = oracle.decode(int(row["acc"]), shape.spec.result)
+        result = oracle.decode(int(row["acc"]), record.spec.result)
         if row["flags"] == 0:
             assert result.magnitude is not None and result.value == total, i
             exact += 1
@@ -163,15 +165,15 @@ def test_underflow_of_a_scaled_product() -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    plan = plan_dots(get_unit("e2m1-chain-e5m10"), strategy="random", count=120, flags=True)
-    return write_dots(plan, tmp_path / "set", FORMATS)
+    plan = plan_set(get_unit("e2m1-chain-e5m10"), strategy="random", count=120, flags=True)
+    return write(plan, tmp_path / "set", FORMATS)
 
 
 def test_flags_are_the_lowest_field(written: Path) -> None:
-    opened = check_dots(written)
+    opened = check(written)
     flags = opened.columns()["flags"]
     assert set(flags.tolist()) >= {0, 1}
-    assert vars(opened.shape.fields[-1]) == {"name": "flags", "lsb": 0, "width": 5}
+    assert vars(opened.shape.fields[-1]) == {"name": "flags", "lsb": 0, "width": 5, "lanes": 1}
     head = (written / "vectors.hex").read_text().splitlines()[: opened.head_lines]
     assert any("1 inexact, 2 underflow, 4 overflow, 8 infinite, 16 invalid" in h for h in head)
     lines = (written / "vectors.txt").read_text().splitlines()
@@ -181,37 +183,39 @@ def test_flags_are_the_lowest_field(written: Path) -> None:
 
 
 def test_sets_without_flags_stay_as_they_are(tmp_path: Path) -> None:
-    plan = plan_dots(get_unit("e2m1-chain-e5m10"), strategy="random", count=20)
-    write_dots(plan, tmp_path / "set", FORMATS)
+    plan = plan_set(get_unit("e2m1-chain-e5m10"), strategy="random", count=20)
+    write(plan, tmp_path / "set", FORMATS)
     for path in (tmp_path / "set").iterdir():
         assert b"flags" not in path.read_bytes() or path.suffix == ".npz", path.name
 
 
 def test_wrong_flags_are_named_and_explained(written: Path) -> None:
-    line = open_dots(written).head_lines + 7
+    line = open_set(written).head_lines + 7
     edit(written / "vectors.hex", line, lambda text: flip(len(text) - 1)(text))
     with pytest.raises(FpsimError, match=rf"vectors\.hex:{line}: vector 6 .* expects flags 1?\d, "):
-        check_dots(written)
+        check(written)
     found = explain(written, line)
     assert not found.right and "with flags" in str(found)
     assert explain(written, line + 1).right
 
 
-def test_streams_of_single_products(tmp_path: Path) -> None:
+def test_flags_of_vectors_that_accumulate(tmp_path: Path) -> None:
     for name in ("e2m1-chain-e5m10", "e2m1-fixed24q2"):
-        vectors = generate(get_unit(name), strategy="random", count=300, exponents=True, flags=True)
-        directory = write(vectors, tmp_path / name)
-        assert np.array_equal(check(directory).columns["flags"], vectors.columns["flags"])
-        macs = vectors.columns["op"] == Op.MAC
-        assert not vectors.columns["flags"][~macs].any()
-        assert vectors.columns["flags"][macs].any()
+        made = plan_set(
+            get_unit(name), strategy="random", count=300, group=1, flags=True, start="load"
+        ).made()
+        directory = write(made, tmp_path / name)
+        assert np.array_equal(check(directory).columns()["flags"], made.columns["flags"])
+        macs = made.columns["op"] == Op.MAC
+        assert not made.columns["flags"][~macs].any()
+        assert made.columns["flags"][macs].any()
         assert "flags" in json.loads((directory / "vectors.jsonl").read_text().splitlines()[1])
-        bits = sum(f.width for f in vectors.fields)
-        vectors.columns["flags"][5] ^= 16
-        write(vectors, directory)
-        with pytest.raises(FpsimError, match=rf"vector 5 \(random\) expects flags .*{name} gives"):
+        made.columns["flags"][5] ^= 16
+        write(made, directory)
+        words = rf"vector 5 \(random-streams\) expects flags .*{name} gives"
+        with pytest.raises(FpsimError, match=words):
             check(directory)
-        assert read(directory).fields[-1].name == "flags" and bits > 5
+        assert read(directory).record.fields[-1].name == "flags"
 
 
 def test_flag_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,5 +223,5 @@ def test_flag_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     command = ["vectors", "int4-fixed12q0-saturate", "--k", "4", "--flags", "--out", out]
     assert main([*command, "--strategy", "random", "--count", "100"]) == 0
     assert main(["vectors", "--check", out]) == 0
-    assert main(["explain", out, "--line", str(open_dots(out).head_lines + 1)]) == 0
+    assert main(["explain", out, "--line", str(open_set(out).head_lines + 1)]) == 0
     assert "flags" in capsys.readouterr().out

@@ -12,9 +12,8 @@ import pytest
 from fpsim import get_format, get_unit
 from fpsim.cli import main
 from fpsim.oracle import Number
-from fpsim.vectors import Op, generate, write
 from fpsim.vectors.coverage.additions import Addition, additions
-from fpsim.vectors.coverage.set_coverage import bin_table, count_bins, coverage, load
+from fpsim.vectors.coverage.bin_search import model_expectations, search
 from fpsim.vectors.coverage.ibm_models import (
     MODEL_SECTIONS,
     MODELS,
@@ -22,10 +21,10 @@ from fpsim.vectors.coverage.ibm_models import (
     boundary_bins,
     model_bins,
 )
-from fpsim.vectors.coverage.bin_search import model_expectations, search
-from fpsim.vectors.sets.clocked import as_dots
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.coverage.set_coverage import bin_table, count_bins, coverage
+from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.plans.planner import plan as plan_set
+from fpsim.vectors.sets.record import Op, Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,7 +95,7 @@ def test_an_addend_meets_a_term(addend: float, term: float, bins: set[str]) -> N
 @pytest.mark.parametrize("name", UNITS)
 def test_additions_add_up(name: str) -> None:
     """Addend and term of a traced addition make its sum, unless a window cut them."""
-    plan = plan_dots(get_unit(name), count=60, strategy="random")
+    plan = plan_set(get_unit(name), count=60, strategy="random")
     columns, seen = plan.columns(), 0
     for i in np.flatnonzero(columns["op"] == Op.DOT)[:40].tolist():
         row = {key: column[i] for key, column in columns.items()}
@@ -113,28 +112,28 @@ def test_additions_add_up(name: str) -> None:
 @pytest.mark.parametrize("name", UNITS)
 def test_what_is_found_hits_and_what_is_impossible_does_not(name: str) -> None:
     """`bin_table` raises where a bin that was proved impossible is hit."""
-    plan = plan_dots(get_unit(name), count=300)
-    shape, columns = plan.shape, plan.columns()
-    expected, unknown = model_expectations(shape)
+    plan = plan_set(get_unit(name), count=300)
+    record, columns = plan.record, plan.columns()
+    expected, unknown = model_expectations(record)
     wanted = {bin_ for bin_, why in expected.items() if why is None} - set(unknown)
     sections = [s for s in plan.sections if s.name.split("-")[0].upper() in MODELS]
     rows = [i for s in sections for i in range(s.start, s.start + s.count)]
-    hits = count_bins(shape, {key: column[rows] for key, column in columns.items()})
+    hits = count_bins(record, {key: column[rows] for key, column in columns.items()})
     assert wanted <= set(hits)
     rows = list(range(0, plan.count, max(1, plan.count // 300)))
-    bin_table(shape, count_bins(shape, {key: column[rows] for key, column in columns.items()}))
+    bin_table(record, count_bins(record, {key: column[rows] for key, column in columns.items()}))
 
 
 def test_every_model_is_there_or_refuted() -> None:
     for name in UNITS:
-        shape = Shape.of(get_unit(name).spec)
-        bins, unknown = model_expectations(shape)
-        if not isinstance(shape.spec.initial, type(get_format("e5m10"))):
+        record = Record.of(get_unit(name).spec)
+        bins, unknown = model_expectations(record)
+        if not isinstance(record.spec.initial, type(get_format("e5m10"))):
             assert "no exponent" in str(bins["B10:any"]) + str(bins["B16:any"])
             continue
         first, second = ("B10:any", "B14:any") if "B10:any" in bins else ("B14:any", "B10:any")
         assert bins[first] and second not in bins
-        found = {b.split(":")[0] for f in search(shape) for b in f.bins}
+        found = {b.split(":")[0] for f in search(record) for b in f.bins}
         assert {"B1", "B3"} <= found and found & {"B10", "B14"} and found & {"B12", "B16"}
         assert len(unknown) <= 22, (name, unknown)
 
@@ -148,39 +147,33 @@ def test_rounded_terms_are_told_from_exact_ones() -> None:
         ("e2m1-chunked4-of-chain-e5m10-into-chain-e8m7", "B10"),
         ("e2m1-aligned8f13-e8m13-late-in.e8m23", "B10"),
     ):
-        shape = Shape.of(get_unit(name).spec)
-        row = next(f.row for f in search(shape) if f.bin.startswith(shifts))
-        bins = set(model_bins(shape.spec, shape.trace(row, int(row["c"])).nodes, int(row["c"])))
+        record = Record.of(get_unit(name).spec)
+        row = next(f.row for f in search(record) if f.bin.startswith(shifts))
+        bins = set(model_bins(record.spec, record.trace(row, int(row["c"])).nodes, int(row["c"])))
         assert any(b.startswith(f"{shifts}:shift") for b in bins), name
 
 
-# -- streams of single products ------------------------------------------------------------------
+# -- sets of single products ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exponents", [False, True])
-def test_streams_become_dots_of_one_element(exponents: bool) -> None:
-    vectors = generate(
-        get_unit("e2m1-chain-e5m10"), count=200, exponents=exponents, strategy="random"
-    )
-    shape, columns = as_dots(vectors)
-    assert shape.k == 1 and shape.group == int(exponents)
-    assert np.array_equal(shape.expected(columns), columns["acc"])
-
-
-def test_streams_have_a_section_per_model() -> None:
-    for name, exponents in (("e2m1-chain-e5m10", False), ("e2m1-chain-e5m10", True)):
-        vectors = generate(get_unit(name), strategy="directed", exponents=exponents)
-        names = {s.name for s in vectors.sections}
+def test_sets_of_single_products_have_a_section_per_model() -> None:
+    for group in (0, 1):
+        made = plan_set(get_unit("e2m1-chain-e5m10"), strategy="directed", group=group)
+        names = {s.name for s in made.sections}
         wanted = {f"{m.lower()}-{MODEL_SECTIONS[m]}" for m in ("B1", "B7", "B8", "B14", "B16")}
         left = {n.split("-")[0] for n in wanted - names}
         assert left <= {"b8", "b16"}  # hit by vectors of models before them
-        assert ("b18-exceptions" in names) == exponents
+        assert ("b18-exceptions" in names) == bool(group)
 
 
-def test_coverage_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "stream")
-    assert main(["vectors", "int4-fixed12q0-saturate", "--out", out, "--count", "500"]) == 0
-    found = coverage(out)
+def test_coverage_of_sums_that_start_with_a_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "set")
+    command = ["vectors", "int4-fixed12q0-saturate", "--out", out, "--start", "load"]
+    assert main([*command, "--count", "500"]) == 0
+    opened = open_set(out)
+    found = coverage(opened.record, opened.columns(), opened.start)
     assert found.complete, [b.name for b in found.bins if b.missing]
     assert main(["coverage", out]) == 0
     text = capsys.readouterr().out
@@ -188,19 +181,18 @@ def test_coverage_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "op:dot  cannot occur" in text
     assert main(["coverage", out, "--mutants"]) == 0
     assert "overflow wrap" in capsys.readouterr().out
-    write(generate(get_unit("int4-fixed12q0-saturate"), strategy="random", count=20), out)
+    assert main([*command, "--strategy", "random", "--count", "20"]) == 0
     assert main(["coverage", out]) == 1
     assert "EMPTY" in capsys.readouterr().out
     assert main(["coverage", out, "--mutants"]) == 1
     assert "ALIVE" in capsys.readouterr().out
 
 
-def test_a_stream_hits_the_models(tmp_path: Path) -> None:
-    """Half precision's directed stream: every model's bins, and nothing impossible."""
-    write(generate(get_unit("e2m1-chain-e5m10"), strategy="directed"), tmp_path / "set")
-    shape, columns, single = load(tmp_path / "set")
-    start = columns["op"].size - 500  # the models come last
-    part = {name: column[start:] for name, column in columns.items()}
-    table = bin_table(shape, count_bins(shape, part), single)
+def test_single_products_hit_the_models() -> None:
+    """Half precision's directed set: every model's bins, and nothing impossible."""
+    made = plan_set(get_unit("e2m1-chain-e5m10"), strategy="directed", start="load").made()
+    first = next(s.start for s in made.sections if s.name.startswith("b1-"))
+    part = {name: column[first:] for name, column in made.columns.items()}
+    table = bin_table(made.record, count_bins(made.record, part), made.start)
     for model in ("B7", "B8", "B14", "B16"):
         assert not [b.name for b in table if b.missing and b.name.startswith(f"{model}:")]

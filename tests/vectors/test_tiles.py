@@ -14,12 +14,13 @@ from support.text_edits import edit, flip
 from fpsim import FpsimError, get_unit, oracle
 from fpsim.cli import main
 from fpsim.studies import sizing
-from fpsim.vectors import Op
 from fpsim.vectors.explanation import explain
+from fpsim.vectors.files.checker import check
+from fpsim.vectors.files.opened_set import open_set
 from fpsim.vectors.files.shards import Shard
-from fpsim.vectors.files.writer import check_dots, merge_shards, open_dots, write_dots
-from fpsim.vectors.sets.record import Shape
+from fpsim.vectors.files.writer import merge_shards, write
 from fpsim.vectors.plans.tiles import TilePlan, TileSize, random_tiles
+from fpsim.vectors.sets.record import Op, Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,15 +35,15 @@ UNITS = {
 
 def tiles(name: str = "e2m1-block8-into-chain-e8m23", count: int = 2, **given: Any) -> TilePlan:
     k, group = UNITS[name]
-    shape = Shape(get_unit(name).spec, k, group, given.pop("flags", False))
-    return random_tiles(shape, TileSize(**({"m": 3, "n": 2, "k": 2 * k + 1} | given)), count, 5)
+    record = Record(get_unit(name).spec, k, group, given.pop("flags", False))
+    return random_tiles(record, TileSize(**({"m": 3, "n": 2, "k": 2 * k + 1} | given)), count, 5)
 
 
 @pytest.mark.parametrize("name", list(UNITS))
 def test_outputs_are_the_exact_models(name: str) -> None:
     """D[m, n] beat by beat from A's row, B's column and C, taken from the tile, not its vectors."""
     plan = tiles(name)
-    shape, group = plan.shape, plan.shape.group
+    record, group = plan.record, plan.shape.group
     columns = plan.block(1, 0)
     tile = plan.make(1)
     m, n, k = plan.size.m, plan.size.n, plan.size.k
@@ -51,20 +52,20 @@ def test_outputs_are_the_exact_models(name: str) -> None:
     for i, j in np.ndindex(m, n):
         acc = tile.c[i, j]
         for beat in range(plan.beats):
-            part = slice(beat * shape.k, min((beat + 1) * shape.k, k))
+            part = slice(beat * record.k, min((beat + 1) * record.k, k))
             scales = {}
             if group:
                 cut = slice(part.start // group, -(-part.stop // group))
                 for operand, row in (("a", i), ("b", j)):
                     every = getattr(tile, f"{operand}_scale").reshape(
-                        plan.size.m if operand == "a" else n, -1, 1 + shape.spec.splits(operand)
+                        plan.size.m if operand == "a" else n, -1, 1 + record.spec.splits(operand)
                     )
                     found = every[row, cut]
                     scales[f"{operand}_scale"] = (
-                        found if shape.spec.splits(operand) else found[:, 0]
+                        found if record.spec.splits(operand) else found[:, 0]
                     )
                 scales["block"] = group
-            acc = oracle.dot(shape.spec, tile.a[i, part], tile.b[j, part], acc, **scales)
+            acc = oracle.dot(record.spec, tile.a[i, part], tile.b[j, part], acc, **scales)
             assert results[i, j, beat] == acc, (i, j, beat)
 
 
@@ -79,7 +80,7 @@ def test_a_chain_of_beats_is_the_matrix_product() -> None:
 
 def test_order_and_operations(tmp_path: Path) -> None:
     plan = tiles(count=3)
-    opened = open_dots(write_dots(plan, tmp_path / "set"))
+    opened = open_set(write(plan, tmp_path / "set"))
     assert opened.manifest["tiles"] == {"m": 3, "n": 2, "k": 17, "beats": 3}
     assert [s.name for s in opened.sections] == ["tile-0", "tile-1", "tile-2"]
     columns = opened.columns()
@@ -100,8 +101,8 @@ def words(path: Path) -> list[int]:
 
 def test_matrix_files_hold_each_operand_once(tmp_path: Path) -> None:
     plan = tiles(flags=True)
-    target = write_dots(plan, tmp_path / "set", ("matrices",))
-    check_dots(target)
+    target = write(plan, tmp_path / "set", ("matrices",))
+    check(target)
     a, b, c, d = (words(target / f"{name}.hex") for name in "abcd")
     assert (len(a), len(b), len(c), len(d)) == (2 * 3 * 3, 2 * 2 * 3, 2 * 6, 2 * 6)
     for t in (0, 1):
@@ -118,17 +119,17 @@ def test_matrix_files_hold_each_operand_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a", "b", "c", "d"])
 def test_edited_matrix_files_are_named(tmp_path: Path, name: str) -> None:
-    target = write_dots(tiles(), tmp_path / "set", ("matrices",))
+    target = write(tiles(), tmp_path / "set", ("matrices",))
     edit(target / f"{name}.hex", 6, lambda text: flip(2)(text))
     with pytest.raises(FpsimError, match=rf"{name}\.hex: not"):
-        check_dots(target)
+        check(target)
 
 
 def test_operands_that_are_not_shared(tmp_path: Path) -> None:
     """A vector whose operand was changed together with its result still breaks its tile."""
     plan = tiles("e2m1-fixed24q2", k=3)
-    target = write_dots(plan, tmp_path / "set", ("matrices",))
-    opened = open_dots(target)
+    target = write(plan, tmp_path / "set", ("matrices",))
+    opened = open_set(target)
     columns = opened.columns()
     columns["a"][5, 0] ^= 1
     columns |= plan.shape.results(columns)
@@ -140,7 +141,7 @@ def test_operands_that_are_not_shared(tmp_path: Path) -> None:
     lines[opened.head_lines + 5] = f"{word:0{opened.digits}x}\n"
     (target / "vectors.hex").write_text("".join(lines))
     with pytest.raises(FpsimError, match="SHA-256"):
-        check_dots(target)
+        check(target)
     from fpsim.vectors.files.tile_matrices import matrix_texts
 
     with pytest.raises(FpsimError, match="vector 5 has another a than its row of the tile"):
@@ -148,9 +149,9 @@ def test_operands_that_are_not_shared(tmp_path: Path) -> None:
 
 
 def test_tiles_in_shards(tmp_path: Path) -> None:
-    whole = write_dots(tiles(count=5), tmp_path / "whole", ("matrices", "npz"))
+    whole = write(tiles(count=5), tmp_path / "whole", ("matrices", "npz"))
     for i in (1, 2, 3):
-        write_dots(tiles(count=5), tmp_path / "set", ("matrices", "npz"), shard=Shard(i, 3))
+        write(tiles(count=5), tmp_path / "set", ("matrices", "npz"), shard=Shard(i, 3))
     joined = merge_shards(tmp_path / "set")
     for path in whole.iterdir():
         assert path.read_bytes() == (joined / path.name).read_bytes(), path.name
@@ -163,10 +164,10 @@ def test_bad_tiles(text: str) -> None:
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shape = Shape(get_unit("e2m1-fixed16q2-to-e5m10").spec, 4)
+    record = Record(get_unit("e2m1-fixed16q2-to-e5m10").spec, 4)
     with pytest.raises(FpsimError, match="results of .* are no addends; give --k 9"):
-        random_tiles(shape, TileSize(2, 2, 9), 1, 1)
-    scaled = Shape(get_unit("e2m1-chain-e8m23").spec, 6, 4)
+        random_tiles(record, TileSize(2, 2, 9), 1, 1)
+    scaled = Record(get_unit("e2m1-chain-e8m23").spec, 6, 4)
     with pytest.raises(FpsimError, match="k: 6 elements per beat is not a multiple of the 4"):
         random_tiles(scaled, TileSize(2, 2, 12), 1, 1)
     out = ["--out", str(tmp_path / "set")]
@@ -175,7 +176,7 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vectors", "e2m1-tree8-e5m10", *out, "--tile", "2x2", "--tiles", "0"]) == 2
     assert "tiles: 0 is not an integer" in capsys.readouterr().err
     assert main(["vectors", "e2m1-tree8-e5m10", *out, "--tile", "2x2", "--format", "matrices"]) == 0
-    assert check_dots(tmp_path / "set").count == 4
+    assert check(tmp_path / "set").count == 4
 
 
 # -- layers of models ----------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
     batch = {"input_ids": TOKENS, "use_cache": False}
     operands = layer_operands(model, batch, recipe, unit, layer)
     plan = model_tiles(operands, unit, TileSize(4, 8), per_layer=3)
-    opened = check_dots(write_dots(plan, tmp_path / "set", ("matrices",)))
+    opened = check(write(plan, tmp_path / "set", ("matrices",)))
     convert(model, recipe, unit)
     seen = []
     module = model.get_submodule(layer)
@@ -215,12 +216,12 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
     handle.remove()
     assert layer in conversion_of(model).replaced
     restore(model)
-    outputs, shape = seen[0], opened.shape
+    outputs, record = seen[0], opened.record
     factors = [1.0 if x.factor is None else x.factor for x in operands[layer]]
     found = np.full_like(outputs, np.nan)
     for section in opened.sections:
         acc = opened.rows(section.start, section.start + section.count)["acc"]
-        last = shape.spec.result.decode(acc.reshape(4, 8, plan.beats)[..., -1]).astype(np.float32)
+        last = record.spec.result.decode(acc.reshape(4, 8, plan.beats)[..., -1]).astype(np.float32)
         rows, columns = (range(*map(int, p.split(":"))) for p in section.name[len(layer) + 1 : -1].split(","))  # fmt: skip
         found[np.ix_(rows, columns)] = last
     if not isinstance(factors[0], float):
@@ -246,7 +247,7 @@ def test_tiles_of_layers_draw_the_random_integers_of_their_seed(tmp_path: Path) 
     plans = [model_tiles(operands, unit, TileSize(2, 2), seed=seed) for seed in (0, 7, 7)]
     random = [plan.block(0, 0)["random"] for plan in plans]
     assert not np.array_equal(random[0], random[1]) and np.array_equal(random[1], random[2])
-    assert check_dots(write_dots(plans[1], tmp_path / "set", ("readmemh",))).header["seed"] == 7
+    assert check(write(plans[1], tmp_path / "set", ("readmemh",))).header["seed"] == 7
     plain = model_tiles(operands, "e2m1-chain-e4m3fn", TileSize(2, 2), seed=7)
     assert plain.seed == 0  # nothing is drawn
 
@@ -314,7 +315,7 @@ def test_a_layer_of_a_language_model(tmp_path: Path) -> None:
     command = ["vectors", "mxfp4-block32-e8m23", "--from-model", "smollm2-135m", "--out", out]
     assert main([*command, "--layer", "*layers.3.*", "--tile", "8x8", "--window", "32"]) == 0
     assert main(["vectors", "--check", out]) == 0
-    opened = open_dots(out)
+    opened = open_set(out)
     assert len(opened.sections) == 7 and opened.manifest["source"]["recipe"] == "mxfp4"
     assert np.unique(opened.columns()["acc"]).size > 1000
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of streams of single products: written whole, read back, every damage named."""
+"""Directories of vectors: written whole, read back, every damage named."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +15,47 @@ import pytest
 from support.helpers import fixed
 
 import fpsim
-from fpsim import FpsimError, get_unit
-from fpsim.vectors import Op, check, generate, read, write
-from fpsim.vectors.files.writer import write_dots
-from fpsim.vectors.plans.planner import plan_dots
-from fpsim.vectors.sets.generate import plan_stream
+from fpsim import FpsimError, MacUnit, get_unit
+from fpsim.vectors import STARTS, Op, Record, VectorSet, check, explain, plan, read, write
+from fpsim.vectors.files.file_formats import FORMATS
+from fpsim.vectors.plans.tiles import TileSize, random_tiles
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 GOLDEN = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]
 
 
+def made(unit: MacUnit, **options: Any) -> VectorSet:
+    """Return a set in memory whose sums start with a load."""
+    return plan(unit, start="load", **options).made()
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    vectors = generate(get_unit(GOLDEN[0]), strategy="random", count=300)
+    vectors = made(get_unit(GOLDEN[0]), strategy="random", count=300)
     return write(vectors, tmp_path / "vectors")
 
 
 def test_files_round_trip(tmp_path: Path) -> None:
-    for unit, exponents in ((get_unit(GOLDEN[1]), False), (fixed(64, -2, "saturate"), True)):
-        vectors = generate(unit, count=50, exponents=exponents, seed=5)
+    for unit, group in ((get_unit(GOLDEN[1]), 0), (fixed(64, -2, "saturate"), 1)):
+        vectors = made(unit, count=50, group=group, seed=5)
         directory = write(vectors, tmp_path / unit.name)
-        for again in (read(directory), check(directory)):
-            assert again.spec == vectors.spec
-            assert again.spec.name == vectors.spec.name
-            assert (again.seed, again.strategy) == (5, "mixed")
-            assert again.sections == vectors.sections
-            assert list(again.columns) == list(vectors.columns)
-            for name, column in vectors.columns.items():
-                assert np.array_equal(again.columns[name], column), name
+        assert check(directory).count == vectors.count
+        again = read(directory)
+        assert again.record == vectors.record
+        assert again.spec.name == vectors.spec.name
+        assert (again.seed, again.strategy, again.start) == (5, "mixed", "load")
+        assert again.sections == vectors.sections
+        assert list(again.columns) == list(vectors.columns)
+        for name, column in vectors.columns.items():
+            assert np.array_equal(again.columns[name], column), name
+            assert again.columns[name].dtype == column.dtype, name
 
 
 def test_published_units_round_trip(tmp_path: Path) -> None:
     for name in GOLDEN:
-        write(generate(get_unit(name), strategy="random", count=64), tmp_path / name)
-        assert check(tmp_path / name).spec == get_unit(name).spec
+        write(made(get_unit(name), strategy="random", count=64), tmp_path / name)
+        assert check(tmp_path / name).record.spec == get_unit(name).spec
 
 
 def test_hex_words_are_what_readmemh_takes(written: Path) -> None:
@@ -56,15 +65,16 @@ def test_hex_words_are_what_readmemh_takes(written: Path) -> None:
     header = [line for line in lines if line.startswith("//")]
     words = lines[len(header) :]
     assert len(words) == vectors.count
-    assert {len(word) for word in words} == {-(-sum(f.width for f in vectors.fields) // 4)}
+    fields = vectors.record.fields
+    assert {len(word) for word in words} == {-(-vectors.record.word_bits // 4)}
     assert all(set(word) <= set("0123456789abcdef") for word in words)
-    top = sum(f.width for f in vectors.fields)
-    for field, line in zip(vectors.fields, header[-len(vectors.fields) - 1 : -1], strict=True):
+    top = vectors.record.word_bits
+    for field, line in zip(fields, header[-len(fields) - 2 : -2], strict=True):
         top -= field.width
         assert field.lsb == top
         assert line.split() == ["//", field.name, f"[{field.lsb + field.width - 1}:{field.lsb}]"]
-    first = dict(next(iter(vectors)))
-    word = sum(first[f.name] << f.lsb for f in vectors.fields)
+    first = {name: int(column[0].reshape(-1)[0]) for name, column in vectors.columns.items()}
+    word = sum(first[f.name] << f.lsb for f in fields)
     assert int(words[0], 16) == word
 
 
@@ -75,10 +85,9 @@ def test_jsonl_says_the_same_as_hex(written: Path) -> None:
     assert header["count"] == len(rows) == vectors.count
     assert header["unit"] == vectors.spec.to_dict()
     assert header["sha256"] == body_digest(written / "vectors.jsonl")
-    assert [f["name"] for f in header["fields"]] == [f.name for f in vectors.fields]
-    for i, (row, vector) in enumerate(zip(rows, vectors, strict=True)):
-        assert row.pop("i") == i
-        assert {name: int(bits, 16) for name, bits in row.items()} == vector
+    assert header["fields"] == [vars(f) for f in vectors.record.fields]
+    for name, column in vectors.columns.items():
+        assert [int(row[name], 16) for row in rows] == column.reshape(-1).tolist(), name
 
 
 def test_manifest_states_unit_seed_counts_and_checksums(written: Path) -> None:
@@ -114,8 +123,8 @@ def reseal(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vectors.hex", r"vectors\.hex:328: vector 317 \(random\) expects acc"),
-        ("vectors.jsonl", r"vectors\.jsonl:319: vector 317 is not what vectors\.hex says"),
+        ("vectors.hex", r"vectors\.hex:313: vector 299 \(random-streams\) expects acc"),
+        ("vectors.jsonl", r"vectors\.jsonl:301: vector 299 is not what vectors\.hex says"),
     ],
 )
 def test_a_changed_bit_is_noticed(written: Path, name: str, words: str) -> None:
@@ -132,7 +141,7 @@ def test_changed_stimuli_are_noticed(written: Path) -> None:
     """An operand of an idle clock has no result: only the checksum tells."""
     vectors = read(written)
     index = int(np.flatnonzero(vectors.columns["op"] == Op.IDLE)[0])
-    path, field = written / "vectors.hex", vectors.fields[1]
+    path, field = written / "vectors.hex", vectors.record.fields[1]
     lines = path.read_text().splitlines(keepends=True)
     line = len(lines) - vectors.count + index
     lines[line] = f"{int(lines[line], 16) ^ 1 << field.lsb:0{len(lines[line]) - 1}x}\n"
@@ -163,8 +172,8 @@ def test_a_wrong_expectation_is_named_by_line(written: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda lines: lines[:-1], ["vectors.hex", "317 vectors; the manifest says 318"]),
-        (lambda lines: [*lines, lines[-1]], ["vectors.hex", "more than the 318 vectors"]),
+        (lambda lines: lines[:-1], ["vectors.hex", "299 vectors; the manifest says 300"]),
+        (lambda lines: [*lines, lines[-1]], ["vectors.hex", "more than the 300 vectors"]),
         (
             lambda lines: [*lines[:-3], "12xz", *lines[-2:]],
             ["vectors.hex:", "'12xz'", "hexadecimal"],
@@ -213,7 +222,7 @@ def test_truncated_files_are_named(written: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        ({"schema": 2}, ["manifest.json", "schema 1"]),
+        ({"schema": 2}, ["manifest.json", "schema 3"]),
         ({"count": 3}, ["manifest.json", "sections do not cover the 3 vectors"]),
         ({"fields": []}, ["manifest.json", "fields"]),
         ({"fields": 3}, ["manifest.json", "fields"]),
@@ -230,7 +239,7 @@ def test_truncated_files_are_named(written: Path) -> None:
     ids=str,
 )
 def test_a_manifest_that_is_not_ours(written: Path, edit: dict[str, Any], words: list[str]) -> None:
-    """Valid JSON of the wrong shape is a clear error, not a KeyError deep inside."""
+    """Valid JSON of the wrong record is a clear error, not a KeyError deep inside."""
     path = written / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | edit))
     with pytest.raises(FpsimError) as error:
@@ -250,21 +259,21 @@ def test_manifests_that_are_no_manifest(written: Path, text: str) -> None:
 
 
 def test_writing_again_replaces_a_vector_directory(written: Path) -> None:
-    write(generate(get_unit(GOLDEN[1]), count=10), written)
-    assert check(written).spec.name == GOLDEN[1]
+    write(made(get_unit(GOLDEN[1]), count=10), written)
+    assert check(written).record.spec.name == GOLDEN[1]
 
 
 def test_an_empty_directory_is_used(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    write(generate(get_unit(GOLDEN[1]), count=10), tmp_path / "empty")
-    write(generate(get_unit(GOLDEN[1]), count=10), tmp_path / "new" / "deep" / "below")
+    write(made(get_unit(GOLDEN[1]), count=10), tmp_path / "empty")
+    write(made(get_unit(GOLDEN[1]), count=10), tmp_path / "new" / "deep" / "below")
     assert check(tmp_path / "new" / "deep" / "below").count
 
 
 def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     """Root may write anywhere, but not below a file."""
     (tmp_path / "file").write_text("text")
-    vectors = generate(get_unit(GOLDEN[1]), strategy="random", count=5)
+    vectors = made(get_unit(GOLDEN[1]), strategy="random", count=5)
     for target in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FpsimError, match="out: .*file"):
             write(vectors, target)
@@ -275,13 +284,13 @@ def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FpsimError, match="other files"):
-        write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), tmp_path)
+        write(made(get_unit(GOLDEN[1]), strategy="random", count=5), tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_foreign_directory_with_a_manifest_is_left_alone(tmp_path: Path) -> None:
     """Many tools write a manifest.json; its presence gives no licence to delete what is beside it."""
-    vectors = generate(get_unit(GOLDEN[1]), strategy="random", count=5)
+    vectors = made(get_unit(GOLDEN[1]), strategy="random", count=5)
     (tmp_path / "manifest.json").write_text('{"name": "a web application"}')
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(FpsimError, match="other files"):
@@ -292,7 +301,7 @@ def test_a_foreign_directory_with_a_manifest_is_left_alone(tmp_path: Path) -> No
 def test_files_put_beside_vectors_are_left_alone(written: Path) -> None:
     (written / "notes.txt").write_text("mine")
     with pytest.raises(FpsimError, match="other files"):
-        write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
+        write(made(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     assert (written / "notes.txt").read_text() == "mine"
 
 
@@ -302,11 +311,11 @@ def test_the_current_directory_is_written_or_left_alone(
     """``.`` cannot be renamed onto: refuse before deleting what is there."""
     monkeypatch.chdir(written)
     try:
-        write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), ".")
+        write(made(get_unit(GOLDEN[1]), strategy="random", count=5), ".")
     except FpsimError:
-        assert check(written).spec.name == GOLDEN[0]
+        assert check(written).record.spec.name == GOLDEN[0]
     else:
-        assert check(written).spec.name == GOLDEN[1]
+        assert check(written).record.spec.name == GOLDEN[1]
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -317,7 +326,7 @@ def test_nothing_is_half_written(
     """A full disk or an interrupt in the middle leaves the old vectors, or nothing at all."""
     target = tmp_path / "vectors"
     if before:
-        write(generate(get_unit(GOLDEN[0]), strategy="random", count=5), target)
+        write(made(get_unit(GOLDEN[0]), strategy="random", count=5), target)
     old = {p.name: p.read_bytes() for p in target.iterdir()} if before else {}
 
     def fail(*_: object) -> None:
@@ -326,7 +335,7 @@ def test_nothing_is_half_written(
     monkeypatch.setattr("fpsim.vectors.files.writer._finish", fail)
     expected = FpsimError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
-        write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), target)
+        write(made(get_unit(GOLDEN[1]), strategy="random", count=5), target)
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {".vectors.partial"} | ({"vectors"} if before else set())
     assert not (tmp_path / ".vectors.partial" / "manifest.json").exists()
@@ -345,11 +354,11 @@ def test_a_failed_rename_keeps_the_old_vectors(
     monkeypatch.setattr(Path, "replace", fail)
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(FpsimError, match="cannot be written"):
-        write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
+        write(made(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in written.iterdir()} == old
     assert {p.name for p in written.parent.iterdir()} == {"vectors", ".vectors.partial"}
-    write(generate(get_unit(GOLDEN[1]), strategy="random", count=5), written)
+    write(made(get_unit(GOLDEN[1]), strategy="random", count=5), written)
     assert [p.name for p in written.parent.iterdir()] == ["vectors"]
 
 
@@ -367,14 +376,124 @@ def test_a_longer_line_of_the_other_file_is_named(written: Path) -> None:
         check(written)
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("start", STARTS)
 def test_the_head_of_a_readmemh_file_states_the_digest_of_its_words(
-    stream: bool, tmp_path: Path
+    start: str, tmp_path: Path
 ) -> None:
-    unit = get_unit("e2m1-chain-e5m10")
-    plan = plan_stream(unit, count=64) if stream else plan_dots(unit, count=64)
-    folder = write_dots(plan, tmp_path / "set", ("readmemh",))
+    folder = write(plan(get_unit(GOLDEN[0]), count=64, start=start), tmp_path / "set", "readmemh")
     lines = (folder / "vectors.hex").read_bytes().splitlines(keepends=True)
     head = b"".join(line for line in lines if line.startswith(b"//"))
     words = b"".join(line for line in lines if not line.startswith(b"//"))
     assert hashlib.sha256(words).hexdigest().encode() in head
+
+
+# -- what hostile or unlucky hands do to a directory ---------------------------------------------
+
+
+def claims(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to every value of a manifest that holds no others."""
+    inside: Any = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value)
+    else:
+        yield path
+    for key, held in inside:
+        yield from claims(held, (*path, key))
+
+
+def changed(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value + 1.0
+    if value is None:
+        return 0
+    return f"{value[:-1]}{'0' if value[-1:] != '0' else '1'}" if value else "x"
+
+
+def test_no_claim_of_a_manifest_can_change_unseen(tmp_path: Path) -> None:
+    """Every value and every key, one at a time, in a set with all file formats and tiles."""
+    record = Record.of(get_unit("e2m1-block8-into-chain-e8m23").spec, flags=True)
+    tiles = random_tiles(record, TileSize(2, 2, 8), 1, 1)
+    folder = write(tiles, tmp_path / "set", (*FORMATS, "matrices"))
+    check(folder)
+    path = folder / "manifest.json"
+    text = path.read_text()
+    passed = []
+    paths = list(claims(json.loads(text)))
+    assert len(paths) > 60
+    for place in paths:
+        manifest = json.loads(text)
+        holder = manifest
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = changed(holder[place[-1]])
+        path.write_text(json.dumps(manifest))
+        try:
+            check(folder)
+        except FpsimError:
+            continue
+        passed.append(place)
+    assert passed == []
+    for extra in ({"more": 1}, {"tiles": None}):
+        path.write_text(json.dumps(json.loads(text) | extra))
+        with pytest.raises(FpsimError):
+            check(folder)
+    twice = text.replace('"seed": 1,', '"seed": 2,\n "seed": 1,')
+    assert twice != text
+    path.write_text(twice)
+    with pytest.raises(
+        FpsimError, match=r"manifest\.json: not valid JSON \(an object has a key twice"
+    ):
+        check(folder)
+    path.write_text(json.dumps(json.loads(text)))  # spaces claim nothing
+    check(folder)
+
+
+BYTES = [
+    lambda data, i: data[:i] + bytes([data[i] ^ 1 << i % 7]) + data[i + 1 :],
+    lambda data, i: data[:i] + data[i + 1 :],
+    lambda data, i: data[:i] + b"\x00" + data[i:],
+    lambda data, i: data[:i] + b"9" * 5000 + data[i:],
+    lambda data, i: data[:i] + b"[" * 5000 + data[i:],
+    lambda data, i: data[:i],
+]
+
+
+@pytest.mark.parametrize("edit", BYTES, ids=range(len(BYTES)))
+def test_mutated_files_give_one_short_sentence(tmp_path: Path, edit: Any) -> None:
+    """Bytes of any file turned over, cut, swelled or nested: a sentence, and never a traceback."""
+    source = plan(get_unit("e2m1-chain-e4m3fn"), strategy="random", count=20)
+    folder = write(source, tmp_path / "set", FORMATS)
+    rng = np.random.default_rng(5)
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        for place in rng.integers(0, len(data), 25).tolist():
+            new = edit(data, place)
+            file.write_bytes(new)
+            try:
+                check(folder)
+            except FpsimError as error:
+                text = str(error)
+                assert len(text) < 1500 and "\n" not in text, text
+            else:
+                same = file.name == "manifest.json" and json.loads(new) == json.loads(data)
+                assert new == data or same, f"{file.name}, byte {place}"
+        file.write_bytes(data)
+    check(folder)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["no\x00thing", "\udc80", "x" * 5000, "/dev/null"],
+    ids=["nul", "surrogate", "long", "device"],
+)
+def test_paths_that_hold_no_vectors(path: str) -> None:
+    for work in (check, read, lambda where: explain(where, 20)):
+        with pytest.raises(FpsimError, match="manifest.json"):
+            work(path)

@@ -16,8 +16,8 @@ from fpsim.cli import main
 from fpsim.formats.names import get_format
 from fpsim.vectors.coverage.set_coverage import coverage
 from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.plans.planner import plan as plan_set
 from fpsim.vectors.sets.code_lists import all_codes, finite_codes
-from fpsim.vectors.plans.planner import plan_dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,7 +76,7 @@ def test_streams_of_wide_operands(strategy: str, tmp_path: Path) -> None:
 
 
 def test_random_scales_are_many() -> None:
-    columns = plan_dots(get_unit(UNIT), strategy="random", count=5000).columns()
+    columns = plan_set(get_unit(UNIT), strategy="random", count=5000).columns()
     values = get_format("e8m23").decode(columns["a_scale"])
     assert np.unique(columns["a_scale"]).size > 1000
     assert np.isnan(values).any()

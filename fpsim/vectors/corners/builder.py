@@ -65,7 +65,10 @@ class VectorBuilder:
                 arrays[name] = np.broadcast_to(
                     array, (array.shape[0] if array.ndim == 2 else 1, lanes[name])
                 )
-        count = max(array.shape[0] for array in arrays.values())
+        sizes = {array.shape[0] for array in arrays.values()}
+        if 0 in sizes:
+            return
+        count = max(sizes)
         columns: Columns = {}
         for name, array in arrays.items():
             dtype = np.uint8 if name == "op" else self.record.format_of(name).dtype

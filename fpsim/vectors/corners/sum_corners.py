@@ -155,9 +155,9 @@ def cancellation(builder: VectorBuilder) -> None:
     for operands in typical_sums(builder):
         total = rough_sums(builder.record, with_unit_scales(builder, operands))
         near = int(palette.encode_addend(-np.clip(total, -fmt.max_value, fmt.max_value))[0])
-        steps = np.array([-2, -1, 0, 1, 2, *(s << j for j in range(2, 24, 3) for s in (1, -1))])
-        codes = (near + steps) & ((1 << fmt.bits) - 1)
-        codes = np.unique(codes)
+        steps = [-2, -1, 0, 1, 2, *(s << j for j in range(2, 24, 3) for s in (1, -1))]
+        near_codes = {(near + step) % (1 << fmt.bits) for step in steps}  # of 64 bits too
+        codes = np.array(sorted(near_codes), dtype=np.uint64)
         codes = codes[np.isfinite(fmt.decode(codes))]
         builder.add(**operands, c=codes)
 
@@ -315,8 +315,8 @@ def streams(builder: VectorBuilder) -> None:
 def reachable(builder: VectorBuilder) -> None:
     """Long sums from a cleared accumulator: what a unit without a load can be brought to.
 
-    Up to `GROWTH` products of one sign, largest ones that swamp tiny ones, alternation, and triples whose
-    sum depends on their order.
+    Up to `GROWTH` products of one sign, largest ones that swamp tiny ones, alternation, and triples
+    whose sum depends on their order.
     """
     if not builder.record.feeds_back:
         return

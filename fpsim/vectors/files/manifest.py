@@ -40,6 +40,8 @@ SCHEMA = 3
 MAX_JSON = 1 << 26
 #: Characters of a value that an error quotes.
 QUOTED = 60
+#: Characters of an error about a unit that is passed on.
+SENTENCE = 400
 
 Header = dict[str, Any]
 #: Types of the values of a header.
@@ -128,7 +130,9 @@ def check_header(header: Any, where: Path) -> Record:
     try:
         record = record_of(header)
     except FpsimError as error:
-        raise FpsimError(f"{where}: {error}") from None
+        text = str(error)
+        text = text if len(text) <= SENTENCE else f"{text[:SENTENCE]}..."
+        raise FpsimError(f"{where}: {text}") from None
     spec = record.spec
     own = {
         "fields": [vars(f) for f in record.fields],
