@@ -90,11 +90,11 @@ def simulate(name: str, directory: Path, *, count: int, rtl: bool, broken: bool 
     if rtl:
         top = rtl_top(unit.spec)
         design, sources = instantiation(unit.spec, top=top), list(map(str, top.sources))
-    scales = "v.a_scale, v.b_scale," if plan.shape.group else ""
+    scales = "v.a_scale, v.b_scale," if plan.record.group else ""
     text = TOP.substitute(
         vectors=vectors, bits=unit.result.bits - 1, design=design, file=folder / "vectors.hex",
         call=f"{model}::{model.replace('_pkg', '_beat')}", scales=scales,
-        random="v.random," if plan.shape.roundings else "",
+        random="v.random," if plan.record.roundings else "",
         reset=RESET if rtl else "", drive=DRIVE if rtl else "",
     )  # fmt: skip
     (directory / "top.sv").write_text(text)

@@ -142,7 +142,7 @@ def test_files_hold_the_set(plan: VectorPlan, written: Path) -> None:
         assert np.array_equal(column, again[name]), name
     lines = (written / "vectors.hex").read_text().splitlines()[opened.head_lines :]
     first = int(lines[0], 16)
-    fields = {f.name: (first >> f.lsb) & ((1 << f.width) - 1) for f in opened.shape.fields}
+    fields = {f.name: (first >> f.lsb) & ((1 << f.width) - 1) for f in opened.record.fields}
     assert fields["acc"] == columns["acc"][0]
     assert [fields["a"] >> (4 * i) & 15 for i in range(8)] == columns["a"][0].tolist()
     row = json.loads((written / "vectors.jsonl").read_text().splitlines()[1])
@@ -153,7 +153,7 @@ def test_files_hold_the_set(plan: VectorPlan, written: Path) -> None:
     assert upper == " ".join(row.values()).upper()
     text = (written / "vectors_pkg.svh").read_text()
     assert "logic [7:0][3:0] a;" in text
-    assert f"WORD_BITS = {opened.shape.word_bits};" in text
+    assert f"WORD_BITS = {opened.record.word_bits};" in text
 
 
 @pytest.mark.parametrize("file", ["vectors.hex", "vectors.csv", "vectors_pkg.svh"])
@@ -164,10 +164,10 @@ def test_headers_state_what_they_must(written: Path, file: str) -> None:
     head = " ".join(line for line in lines if line.startswith(("//", "#")))
     digest = opened.manifest["files"][file if file != "vectors_pkg.svh" else "vectors.hex"]
     assert f"sha256 {digest['sha256']}" in head
-    assert opened.shape.spec.canonical_name in head
+    assert opened.record.spec.canonical_name in head
     assert "schema 3" in head and "seed 1" in head
     assert "count 200" in head or "200 vectors" in head
-    for f in opened.shape.fields:
+    for f in opened.record.fields:
         assert f"[{f.lsb + f.width - 1}:{f.lsb}]" in head, f.name
 
 

@@ -173,7 +173,7 @@ def test_flags_are_the_lowest_field(written: Path) -> None:
     opened = check(written)
     flags = opened.columns()["flags"]
     assert set(flags.tolist()) >= {0, 1}
-    assert vars(opened.shape.fields[-1]) == {"name": "flags", "lsb": 0, "width": 5, "lanes": 1}
+    assert vars(opened.record.fields[-1]) == {"name": "flags", "lsb": 0, "width": 5, "lanes": 1}
     head = (written / "vectors.hex").read_text().splitlines()[: opened.head_lines]
     assert any("1 inexact, 2 underflow, 4 overflow, 8 infinite, 16 invalid" in h for h in head)
     lines = (written / "vectors.txt").read_text().splitlines()

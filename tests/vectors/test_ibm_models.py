@@ -99,8 +99,8 @@ def test_additions_add_up(name: str) -> None:
     columns, seen = plan.columns(), 0
     for i in np.flatnonzero(columns["op"] == Op.DOT)[:40].tolist():
         row = {key: column[i] for key, column in columns.items()}
-        nodes = plan.shape.trace(row, int(row["c"])).nodes
-        for addend, term, total in additions(plan.shape.spec, nodes, int(row["c"])):
+        nodes = plan.record.trace(row, int(row["c"])).nodes
+        for addend, term, total in additions(plan.record.spec, nodes, int(row["c"])):
             if total is None or None in (addend.magnitude, term.magnitude, total.magnitude):
                 continue
             if "aligned" not in name or "late" in name:

@@ -55,8 +55,8 @@ def test_both_sides_of_every_threshold(name: str) -> None:
     """An integer below the threshold rounds as 0 does, and one at it as all ones do."""
     record = Record.of(get_unit(name).spec)
     rows, top = word_rows(record), (1 << record.spec.random_bits) - 1
-    part = rows | {n: np.zeros((rows["c"].size, lane.lanes), record.format_of(n).dtype) + 127
-                   for lane in record.lanes if (n := lane.name).endswith("_scale")}  # fmt: skip
+    part = rows | {n: np.zeros((rows["c"].size, f.lanes), record.format_of(n).dtype) + 127
+                   for f in record.fields if (n := f.name).endswith("_scale")}  # fmt: skip
     results = {
         "own": record.dot(part, part["c"]),
         "zeros": record.dot(part | {"random": part["random"] * 0}, part["c"]),

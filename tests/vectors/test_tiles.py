@@ -43,7 +43,7 @@ def tiles(name: str = "e2m1-block8-into-chain-e8m23", count: int = 2, **given: A
 def test_outputs_are_the_exact_models(name: str) -> None:
     """D[m, n] beat by beat from A's row, B's column and C, taken from the tile, not its vectors."""
     plan = tiles(name)
-    record, group = plan.record, plan.shape.group
+    record, group = plan.record, plan.record.group
     columns = plan.block(1, 0)
     tile = plan.make(1)
     m, n, k = plan.size.m, plan.size.n, plan.size.k
@@ -132,11 +132,11 @@ def test_operands_that_are_not_shared(tmp_path: Path) -> None:
     opened = open_set(target)
     columns = opened.columns()
     columns["a"][5, 0] ^= 1
-    columns |= plan.shape.results(columns)
+    columns |= plan.record.results(columns)
     lines = (target / "vectors.hex").read_text().splitlines(keepends=True)
-    elements = plan.shape.elements(columns)[5]
+    elements = plan.record.elements(columns)[5]
     word = 0
-    for value, width in zip(elements.tolist(), plan.shape.widths.tolist(), strict=True):
+    for value, width in zip(elements.tolist(), plan.record.widths.tolist(), strict=True):
         word = word << width | value
     lines[opened.head_lines + 5] = f"{word:0{opened.digits}x}\n"
     (target / "vectors.hex").write_text("".join(lines))

@@ -105,7 +105,7 @@ def verify_design(
     reproducer in ``build/<top>-<simulator>-reproducer``.
 
     Raises:
-        FpsimError: as `fpsim.hdl.bench.replay.replay` and `fpsim.vectors.generate`.
+        FpsimError: as `fpsim.hdl.bench.replay.replay` and `fpsim.vectors.plan`.
     """
     source = vectors_for(unit, dut, plan)
     writer = beat_writer(dut, source)
