@@ -156,7 +156,7 @@ class Stopped(VectorPlan):
 def stopped(plan: VectorPlan, after: int | None) -> VectorPlan:
     """Return a set that can be made ``after`` blocks far."""
     Stopped.stop, Stopped.made = after, 0
-    return Stopped(plan.record, plan.strategy, plan.seed, plan.parts)
+    return Stopped(plan.record, plan.strategy, plan.seed, plan.parts, plan.start)
 
 
 def interrupt(tmp_path: Path, after: int) -> Path:

@@ -7,6 +7,7 @@ import hashlib
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def read(directory: str | Path) -> VectorSet:
     columns = opened.columns()
     _check_digests(opened)
     header = opened.header
-    extra = {key: header[key] for key in ("tiles", "source") if key in header}
+    extra: dict[str, Any] = {key: header[key] for key in ("tiles", "source") if key in header}
     return VectorSet(
         opened.record, columns, opened.sections, opened.strategy, opened.seed, opened.start, extra
     )

@@ -94,7 +94,7 @@ class ShardDirectory:
         if not all(name in (*FORMATS, *TILE_FORMATS) for name in formats):
             raise FpsimError(f"{file}: formats are not names of formats")
         if set(digests) != {n for n in formats if n in TEXT_FORMATS} or "readmemh" not in digests:
-            raise FpsimError(f"{file}: sha256 is not of the text formats {', '.join(formats)}")
+            raise FpsimError(f"{file}: sha256 is not of the formats {', '.join(formats)}")
         if data["start"] < 0 or data["count"] < 0:
             raise FpsimError(f"{file}: start or count is negative")
         digests = {name: str(digest) for name, digest in digests.items()}
