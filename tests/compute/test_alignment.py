@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fpsim.kernels.llvm.machine import Machine
 from support.helpers import DETERMINISTIC, HOST, chain, oracle_matmul, sweep
 from support.kernel_cases import operands
 from support.machines import MACHINES, On
 
 from fpsim import FixedFormat, FloatFormat, MacUnit
+from fpsim.kernels.llvm.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

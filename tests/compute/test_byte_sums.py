@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fpsim.kernels.llvm.machine import Machine
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from support.machines import On
 
 from fpsim import MacSpec, MacUnit, get_format, get_unit
 from fpsim.compute.lanes.pack_bytes import byte_power
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.units.stages import Aligned, Block, Chain, Exact, Fixed, Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fpsim.kernels.llvm.vector import Lane
 from support.helpers import float_format, oracle_matmul, unit_of
 from support.lane_cases import AVX512, operands, runs_as
 from support.machines import MACHINES, On
 
 from fpsim import get_unit, oracle
 from fpsim.formats.rounding import Rounding
+from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.stages import Aligned
 
 pytestmark = pytest.mark.usefixtures("one_thread")

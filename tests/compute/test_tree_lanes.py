@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fpsim.kernels.llvm.machine import Machine
 from support.helpers import DETERMINISTIC, HOST, float_format, oracle_matmul, sweep, unit_of
 from support.lane_cases import operands, runs_as
 from support.machines import MACHINES, On
 
 from fpsim import get_unit, oracle
 from fpsim.formats.rounding import Rounding
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.units.stages import Block, Chain, Joins, ProductRounding, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

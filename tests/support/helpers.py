@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fpsim.kernels.llvm.machine import Machine
 from numpy.typing import NDArray
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.units.stages import Chain, Exact, Fixed, Stage
 
 #: What this processor really has, before a test pretends otherwise.

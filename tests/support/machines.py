@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fpsim.kernels.llvm.machine import Machine
 from numpy.typing import NDArray
 
 from fpsim import MacUnit
@@ -16,6 +15,7 @@ from fpsim.compute.lanes.steps.window import Carrier, WholeWindow
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan, plan_matmul
+from fpsim.kernels.llvm.machine import Machine
 
 #: Processors to plan and generate code for: this one, AVX2 with float16 conversions, and neither.
 MACHINES = {"this": Machine.host(), "f16c": Machine(frozenset({"f16c"})), "none": Machine()}
