@@ -30,7 +30,17 @@ class _Window(NamedTuple):
 
 
 def aligned(stage: Aligned, terms: Sequence[Term], c: int, trace: Trace) -> list[int]:
-    """Return the accumulator codes of an aligned stage, one per step of N terms."""
+    """Add terms as an aligned stage does.
+
+    Args:
+        stage: the stage; its equations are in `fpsim.units.stages.aligned`.
+        terms: what it adds, in order; the last step is filled with zeros.
+        c: the initial accumulator code.
+        trace: receives every internal node.
+
+    Returns:
+        The accumulator codes, one per step of N terms.
+    """
     codes = []
     for trace.step, start in enumerate(range(0, len(terms), stage.products)):
         step = list(terms[start : start + stage.products])

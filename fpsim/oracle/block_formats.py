@@ -22,7 +22,7 @@ Real = Fraction | float  #: a rational, or the float infinity
 
 
 class Block(NamedTuple):
-    """What a block is stored as; parts a format does not have are 0."""
+    """A stored block; parts that a format does not have are 0."""
 
     codes: list[int]
     scale: int
@@ -90,9 +90,15 @@ def tensor_scale(fmt: BlockFormat, largest: Fraction) -> Real:
 
 
 def quantize_block(fmt: BlockFormat, values: list[float], largest: Fraction) -> Block:
-    """Return the block of finite float32 ``values`` in a tensor of largest magnitude ``largest``.
+    """Quantise one block.
 
-    Float64 values are allowed for MX.
+    Args:
+        fmt: the block format.
+        values: finite float32 values; float64 for MX.
+        largest: the largest magnitude of the tensor that the block is part of.
+
+    Returns:
+        The codes and scales that are stored.
     """
     if fmt.rule is ScaleRule.RAZOR:
         return _razor(fmt, values, largest)

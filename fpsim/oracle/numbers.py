@@ -103,7 +103,7 @@ def round_up(
 
 @lru_cache(maxsize=REMEMBERED)
 def decode(code: int, fmt: Format) -> Number:
-    """Return what ``code`` means."""
+    """Return the number that a code stands for."""
     if isinstance(fmt, FixedFormat):
         integer = code
         if fmt.signed and code >= 1 << (fmt.width - 1):
@@ -144,8 +144,18 @@ def encode(
 ) -> int:
     """Return the code of ``number``, rounded once.
 
-    IEEE 754's directed modes keep a finite number finite; with ``ieee=False`` what is too large is
-    what ``overflow`` says in every mode. ``round_up`` decides between two neighbours.
+    Args:
+        number: any number, an infinity or NaN.
+        fmt: the format of the code.
+        rounding: the rounding mode.
+        overflow: what becomes of results beyond the format.
+        random, random_bits: an integer and its width, for ``sr``.
+        ieee: IEEE 754's directed modes keep a finite number finite; without, what is too large is
+            what ``overflow`` says in every mode.
+        round_up: decides between two neighbouring codes.
+
+    Returns:
+        The code.
 
     Raises:
         FpsimError: the result has no code (NaN, or what ``overflow`` asks for).
@@ -198,6 +208,17 @@ def flags(
 
     NaN into a format without NaN is taken to become a number, which is what the policies other
     than an error do.
+
+    Args:
+        number: any number, an infinity or NaN.
+        fmt: the format of the code.
+        rounding: the rounding mode.
+        overflow: what becomes of results beyond the format.
+        random, random_bits: an integer and its width, for ``sr``.
+        round_up: decides between two neighbouring codes.
+
+    Returns:
+        The flags that this one rounding raises.
     """
     if isinstance(fmt, FixedFormat):
         if number.magnitude is None:
@@ -315,7 +336,18 @@ def to_grid(
     random_bits: int = 0,
     round_up: RoundUp = round_up,
 ) -> int:
-    """Return a finite number rounded to an integer multiple of 2^lsb."""
+    """Return a finite number rounded to an integer multiple of 2^lsb.
+
+    Args:
+        number: a finite number.
+        lsb: exponent of the grid's unit.
+        rounding: the rounding mode.
+        random, random_bits: an integer and its width, for ``sr``.
+        round_up: decides between two neighbouring multiples.
+
+    Returns:
+        How many units the result has.
+    """
     assert number.magnitude is not None
     scaled = number.magnitude / two_to(lsb)
     low = int(scaled)
@@ -324,7 +356,16 @@ def to_grid(
 
 
 def fit(integer: int, fmt: FixedFormat, overflow: Overflow) -> int:
-    """Return an integer wrapped or saturated to a fixed-point format."""
+    """Return an integer wrapped or saturated to a fixed-point format.
+
+    Args:
+        integer: any integer, in units of the format.
+        fmt: the format.
+        overflow: saturate or wrap.
+
+    Returns:
+        An integer that the format has.
+    """
     if overflow is Overflow.SATURATE:
         return min(max(integer, fmt.min_integer), fmt.max_integer)
     wrapped = integer % (1 << fmt.width)
@@ -346,7 +387,15 @@ def multiply(x: Number, y: Number) -> Number:
 
 
 def add(x: Number, y: Number, rounding: Rounding) -> Number:
-    """Return the exact sum; IEEE 754's sign of zero, which ``rounding`` decides for x - x."""
+    """Return the exact sum of two numbers.
+
+    Args:
+        x, y: numbers, infinities or NaN.
+        rounding: decides the sign of the zero x - x: negative toward -infinity (IEEE 754, 6.3).
+
+    Returns:
+        The sum; NaN for NaN and for infinities of both signs.
+    """
     if x.is_nan or y.is_nan or (x.infinite and y.infinite and x.negative != y.negative):
         return NAN
     if x.infinite or y.infinite:

@@ -46,7 +46,19 @@ def run(
     random: Iterator[int],
     trace: Trace,
 ) -> list[int]:
-    """Return the accumulator codes of a stage over the elements of one dot product."""
+    """Compute one dot product.
+
+    Args:
+        spec: the unit.
+        stage: its stage, or one inside that.
+        elements: pairs of operand codes with their scales, in order.
+        c: the initial accumulator code.
+        random: the random integers of the roundings to come.
+        trace: receives every internal node.
+
+    Returns:
+        The accumulator codes, one per step of the stage.
+    """
     if isinstance(stage, Block):
         terms = block_terms(spec, stage, elements, trace)
         return _add_up(stage.into, terms, c, random, trace)

@@ -19,7 +19,7 @@ __all__ = ["Element", "Scale", "Term", "block_terms", "exponent_of", "product_te
 
 
 class Term(NamedTuple):
-    """What a stage adds: a number and its alignment exponent (None: it does not count)."""
+    """A number that a stage adds, and its alignment exponent (None: it does not count)."""
 
     value: Number
     exponent: int | None
@@ -63,7 +63,7 @@ def exponent_of(number: Number, fmt: Format) -> int | None:
 
 
 def scale_of(code: int, fmt: Format) -> Scale:
-    """Return what a scale code means."""
+    """Return the number of a scale code and its exponent."""
     number = numbers.decode(code, fmt)
     return Scale(number, exponent_of(number, fmt))
 
@@ -84,7 +84,16 @@ def _times(trace: Trace, x: Number, y: Number) -> Number:
 
 
 def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> list[Term]:
-    """Return the scaled products."""
+    """Multiply elements and their scales.
+
+    Args:
+        spec: the unit.
+        elements: pairs of operand codes with their scales.
+        trace: receives a node ``p[i]`` per product.
+
+    Returns:
+        The scaled products, exact.
+    """
     terms = []
     for i, element in enumerate(elements):
         a, b = numbers.decode(element.a, spec.a), numbers.decode(element.b, spec.b)
@@ -100,7 +109,17 @@ def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> l
 def block_terms(
     spec: MacSpec, stage: Block, elements: Sequence[Element], trace: Trace
 ) -> list[Term]:
-    """Return the scaled sums of a block stage, per block and combination of split signs."""
+    """Add the products of blocks and scale the sums.
+
+    Args:
+        spec: the unit.
+        stage: its block stage.
+        elements: pairs of operand codes with their scales; the last block may be partial.
+        trace: receives the sums ``s[g]``, the scaled ones ``p[g]`` and converted ones ``r[g]``.
+
+    Returns:
+        The scaled sums, per block and combination of split signs.
+    """
     terms = []
     for start in range(0, len(elements), stage.size):
         block = elements[start : start + stage.size]

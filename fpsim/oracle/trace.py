@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the oracle writes down while it adds: every internal node, in order."""
+"""Traces: every internal node of a sum, in the order of computation."""
 
 from __future__ import annotations
 
@@ -81,7 +81,16 @@ class Trace:
         fmt: Format | None = None,
         flags: Flag | None = None,
     ) -> None:
-        """Write a node down."""
+        """Write a node down.
+
+        Args:
+            name: such as ``p[3]`` or ``acc``; the prefix of chunks comes before it.
+            value: the exact value.
+            exponent: the alignment exponent of a term.
+            code: the bit pattern of a rounded value.
+            fmt: the format of that code.
+            flags: status flags of its rounding.
+        """
         self.flag(flags)
         label = "" if fmt is None else fmt.name
         self.nodes.append(Node(self.step, self.prefix + name, value, exponent, code, label, flags))
@@ -114,7 +123,12 @@ class FlagsOnly(Trace):
         fmt: Format | None = None,
         flags: Flag | None = None,
     ) -> None:
-        """Raise the flags of a node."""
+        """Raise the flags of a node.
+
+        Args:
+            name, value, exponent, code, fmt: not kept.
+            flags: status flags of a rounding.
+        """
         self.flag(flags)
 
 

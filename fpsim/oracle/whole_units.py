@@ -29,11 +29,18 @@ def steps(
     exponents: Sequence[int | None] | None = None,
     random: Sequence[int] | None = None,
 ) -> list[int]:
-    """Return the accumulator code after each step of one dot product.
+    """Compute one dot product whose scales are powers of two.
 
-    ``exponents`` are added to the products' exponents (None stands for a NaN scale); ``random``
-    has one integer per rounding for ``sr``. A step is a product in chain and fixed stages, N terms
-    in aligned and tree ones, everything in an exact one.
+    Args:
+        spec: the unit.
+        a, b: operand codes, K each.
+        c: the initial accumulator code.
+        exponents: are added to the products' exponents; None stands for a NaN scale.
+        random: one integer per rounding, for ``sr``.
+
+    Returns:
+        The accumulator code after each step: a product in chain and fixed stages, N terms in
+        aligned and tree ones, everything in an exact one.
     """
     scales = [_power(e) for e in (exponents if exponents is not None else [0] * len(a))]
     elements = [Element(x, y, (s, s)) for x, y, s in zip(a, b, scales, strict=True)]
@@ -43,7 +50,18 @@ def steps(
 def step_with_flags(
     spec: MacSpec, a: int, b: int, c: int, exponent: int = 0, random: Sequence[int] = ()
 ) -> tuple[int, Flag]:
-    """Return the accumulator code after one product, and its flags as in `dot_with_flags`."""
+    """Add one product.
+
+    Args:
+        spec: the unit.
+        a, b: operand codes.
+        c: the accumulator code before.
+        exponent: is added to the product's exponent.
+        random: the integer of the rounding, for ``sr``.
+
+    Returns:
+        The accumulator code after the product, and its flags as in `dot_with_flags`.
+    """
     scale = _power(exponent)
     seen = FlagsOnly()
     codes = run(spec, spec.accumulate, [Element(a, b, (scale, scale))], c, iter(random), seen)

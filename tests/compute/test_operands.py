@@ -219,3 +219,15 @@ def test_no_dot_products_are_no_codes(name: str) -> None:
     a, b = np.zeros((0, 4), unit.a.dtype), np.zeros((3, 1, 4), unit.b.dtype)
     codes = unit.dot(a, b)
     assert codes.shape == (3, 0) and codes.dtype == unit.result.dtype
+
+
+def test_many_dot_products_equal_few() -> None:
+    """From about four million products on they run in vector code; fewer are scalar code."""
+    unit, rows, length = get_unit("e2m1-chain-e5m10"), 1 << 16, 65
+    rng = np.random.default_rng(6)
+    a, b = (rng.integers(0, 16, (rows, length), dtype=np.uint8) for _ in range(2))
+    c = rng.integers(0, 1 << 15, rows, dtype=np.uint16)
+    many = unit.dot(a, b, c)
+    parts = [slice(start, start + 4096) for start in range(0, rows, 4096)]
+    few = np.concatenate([unit.dot(a[part], b[part], c[part]) for part in parts])
+    assert np.array_equal(many, few)
