@@ -29,8 +29,8 @@ Array = NDArray[Any]
 #: Dot products, and products in all, from which on they run in lanes: scalar code takes a tenth of
 #: a second for so many, and a lane kernel is compiled once per machine.
 ROWS_MINIMUM, PRODUCTS_MINIMUM = 1 << 10, 1 << 22
-#: Products and rows that are planned and run at a time: their values stay in a cache.
-PRODUCTS_BATCH, ROWS_BATCH = 1 << 20, 1 << 18
+#: Products and rows that are planned and run at a time.
+PRODUCTS_BATCH, ROWS_BATCH = 1 << 21, 1 << 18
 
 
 def dot_codes(spec: MacSpec, args: DotOperands) -> Array:

@@ -220,6 +220,9 @@ class Panels:
 
     def store(self, operand: Operand, tables: Tables, out: Array) -> None:
         """Write a plane of values."""
+        if operand.codes.flags.c_contiguous:
+            panels.pack_columns(operand.codes, *tables, out)
+            return
         if tables.scales.size:
             tables = tables._replace(scales=tables.scales.swapaxes(0, 1))
         panels.pack_panels(operand.codes.T, *tables, out)

@@ -17,6 +17,7 @@ __all__ = [
     "mark_used",
     "pack_byte_panels",
     "pack_byte_rows",
+    "pack_columns",
     "pack_panels",
     "pack_rows",
     "to_half",
@@ -89,6 +90,45 @@ def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
                     out[p, k, j] = table[codes[k, start + j]]
             for j in range(count, width):
                 out[p, k, j] = 0
+
+
+@kernel(parallel=True)
+def pack_columns(codes, table, scale, sign_shift, scale_table, block, out):
+    """Write ``table[codes] * scale_table[scale]`` of rows (N, K) into panels (P, K, width).
+
+    ``scale`` is (N, G, 1), (N, G, 2) to select by the bit ``sign_shift`` of a code, or empty. Each
+    row is read front to back, `EDGE` codes at a time, so that what is written stays in the cache.
+    """
+    scaled = scale.shape[0] > 0
+    split = scale.shape[2] == 2
+    length, width = codes.shape[1], out.shape[2]
+    for p in prange(out.shape[0]):
+        start = p * width
+        count = min(width, codes.shape[0] - start)
+        for first in range(0, length, EDGE):
+            some = min(EDGE, length - first)
+            panel = out[p, first : first + some]
+            for j in range(count):
+                row, column = codes[start + j, first : first + some], panel[:, j]
+                if not scaled:
+                    for k in range(some):
+                        column[k] = table[row[k]]
+                    continue
+                group, k = first // block, 0
+                while k < some:
+                    stop = min((group + 1) * block - first, some)
+                    factors = scale[start + j, group]
+                    part, values = row[k:stop], column[k:stop]
+                    if split:
+                        for i in range(part.size):
+                            factor = scale_table[factors[np.int64(part[i]) >> sign_shift]]
+                            values[i] = table[part[i]] * factor
+                    else:
+                        factor = scale_table[factors[0]]
+                        for i in range(part.size):
+                            values[i] = table[part[i]] * factor
+                    group, k = group + 1, stop
+            panel[:, count:] = 0
 
 
 @kernel(parallel=True)
