@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -258,7 +258,7 @@ def product_bounds(args: MatmulOperands) -> Bounds:
         largest[0] * largest[1],
         _largest_product(args),
         halves=True,
-        largest_sum=lambda: largest_sum(args),
+        largest_sum=cache(lambda: largest_sum(args)),
     )
 
 

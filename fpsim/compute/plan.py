@@ -286,7 +286,7 @@ def _plan(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowe
     if made is None or (made.block is not None and made.block.convert is not None):
         return SCALAR
     plan = _of_sum(spec, args, made, machine, allowed)
-    if plan.back_end is BackEnd.SCALAR and isinstance(made.outer, Exact) and not args.paired:
+    if plan.back_end is BackEnd.SCALAR and isinstance(made.outer, Exact):
         # Results of chunks that no lane adds up exactly.
         inner = replace(spec, accumulate=_inside(spec.accumulate), name="")
         size = made.chunk // made.source.quadrants * made.source.size
@@ -324,8 +324,11 @@ def _of_sum(
         if sum(bounds.bits) > F64_BITS and infinities(args):
             return SCALAR  # the error of an infinite product is none
         plan = _first(spec, args, made, bounds, machine, allowed)
-        limbs = isinstance(made.stage, Exact) and not made.chunk and not args.paired
-        return plan or (_in_limbs(spec, args, bounds, machine) if limbs else SCALAR)
+        if plan is None and isinstance(made.stage, Exact) and not made.chunk:
+            plan = _in_limbs(spec, args, bounds, machine)
+        # Limbs of products are those of whole matrices.
+        alone = plan is not None and plan.step is None and args.paired
+        return SCALAR if plan is None or alone else plan
     size = made.block.size
     bounds = block_bounds(size, args)
     if sum(bounds.bits) > F64_BITS:

@@ -15,6 +15,7 @@ from support.lane_cases import AVX512, operands, runs_as
 from support.machines import MACHINES, On
 
 from fpsim import get_unit, oracle
+from fpsim.compute.lanes.steps.window import Window
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.stages import Aligned
@@ -122,20 +123,15 @@ def test_windows_of_zeros_are_zero() -> None:
 
 # -- windows joined with the addend --------------------------------------------------------------
 
-CDNA3 = {
-    "fp16": "joined32-8-1-rtz-rne-5-2",
-    "bf16": "joined32-8-1-rtz-rne-5-2",
-    "xf32": "joined32-4-1-rtz-rne-5-2",
-    "e4m3": "joined32-16-2-rtz-rne-5-2-reach",
-    "e5m2": "joined32-16-2-rtz-rne-5-2-reach",
-}
-
 
 @AVX512
-@pytest.mark.parametrize("operand", CDNA3)
+@pytest.mark.parametrize("operand", ["fp16", "bf16", "xf32", "e4m3", "e5m2"])
 def test_joined_windows_are_integers(operand: str) -> None:
     unit = get_unit(f"amd-cdna3-{operand}")
-    assert runs_as(unit, 35) == CDNA3[operand]
+    a, b, c = operands(unit, 35)
+    step = unit.plan(a, b, c=c).step
+    assert isinstance(step, Window) and (step.carrier, step.spare) == ("int32", (5, 2))
+    assert runs_as(unit, 35) == step.name
 
 
 def test_joined_windows_without_the_conversions() -> None:
@@ -147,20 +143,22 @@ def test_joined_windows_without_the_conversions() -> None:
 
 @AVX512
 @pytest.mark.parametrize(
-    ("settings", "kernel"),
+    ("settings", "spare"),
     [
-        ({}, "rtz-rne-5-2"),
-        ({"join_sum_bits": 24}, "rtz-rne-0-0"),
-        ({"join_sum_bits": 29, "align": "rdn"}, "rdn-rne-5-0"),
-        ({"join_sum_bits": 37, "rounding": "rup"}, "rtz-rup-5-8"),
-        ({"lanes": 2, "join_reach": 9}, "rtz-rne-5-2-reach"),
-        ({"products": 16}, "joined64"),  # 16 * 4 half shifted out are as large as c
-        ({"join_rounding": "rtz"}, "joined64"),
-        ({"join_addend_bits": 25}, "joined64"),
-        ({"fraction_bits": 22, "join_addend_bits": 22}, "joined64"),  # c would lose bits
+        ({}, (5, 2)),
+        ({"join_sum_bits": 24}, (0, 0)),
+        ({"join_sum_bits": 29, "align": "rdn"}, (5, 0)),
+        ({"join_sum_bits": 37, "rounding": "rup"}, (5, 8)),
+        ({"lanes": 2, "join_reach": 9}, (5, 2)),
+        ({"products": 16}, None),  # 16 * 4 half shifted out are as large as c
+        ({"join_rounding": "rtz"}, None),
+        ({"join_addend_bits": 25}, None),
+        ({"fraction_bits": 22, "join_addend_bits": 22}, None),  # c would lose bits
     ],
 )
-def test_joined_windows_at_every_distance(settings: dict[str, Any], kernel: str) -> None:
+def test_joined_windows_at_every_distance(
+    settings: dict[str, Any], spare: tuple[int, int] | None
+) -> None:
     """Every exponent of c, with sums that nearly cancel it, and their last bits at every place."""
     fields = {"products": 8, "fraction_bits": 24, "rounding": "rne", "addend": "joined"} | settings
     unit = unit_of(Aligned(format=float_format("e8m23"), **fields), "e5m10")
@@ -184,9 +182,11 @@ def test_joined_windows_at_every_distance(settings: dict[str, Any], kernel: str)
     codes = np.concatenate([unit.result.encode(starts), specials])
     c = np.repeat(codes[None], len(a), 0)
     columns = np.repeat(unit.b.encode(b)[:, None], codes.size, 1)
-    assert kernel in unit.plan(a, columns, c=c).kernel
-    if kernel == "joined64":
+    plan = unit.plan(a, columns, c=c)
+    if spare is None:
+        assert plan.lane is Lane.F64
         return
+    assert isinstance(plan.step, Window) and plan.step.spare == spare and plan.lane is Lane.F32
     assert np.array_equal(unit.matmul(a, columns, c), oracle_matmul(unit, a, columns, c))
 
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -159,3 +163,18 @@ def test_without_any_step_there_are_limbs_and_scalar_code() -> None:
         plan = on.plan(a, b)
         assert (plan.back_end, plan.lane) == (back_end, Lane.F64 if plan.step else None)
         assert np.array_equal(on.matmul(a, b), unit.matmul(a, b))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of x86")
+def test_the_planner_plans_for_the_processor_that_the_compiler_has() -> None:
+    """NUMBA_CPU_NAME takes instructions away: nothing may be planned with them."""
+    program = (
+        "import numpy as np, fpsim; from fpsim.kernels.llvm.machine import Machine\n"
+        "u = fpsim.get_unit('e2m1-chain-e8m7'); a = np.arange(32, dtype=np.uint8)[None] % 16\n"
+        "print(Machine.host().vector_bytes, u.plan(a, a.T).back_end, u.matmul(a, a.T).item())"
+    )
+    unit, a = chain("e8m7"), np.arange(32, dtype=np.uint8)[None] % 16
+    environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["32", "lanes", str(unit.matmul(a, a.T).item())]

@@ -86,7 +86,7 @@ def test_magic_numbers_end_where_a_lane_does() -> None:
 @pytest.mark.parametrize(("operand", "binades"), [("e5m10", 8), ("e8m7", 60), ("e5m2", 14)])
 def test_slices_add_up(operand: str, binades: int) -> None:
     unit = unit_of(Exact(float_format("e8m23")), operand)
-    assert runs_as(unit, 41, binades) == "slices"
+    assert runs_as(unit, 41, binades) == "slice64"
 
 
 def test_slices_cancel() -> None:

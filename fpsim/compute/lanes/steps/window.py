@@ -166,6 +166,8 @@ class WholeWindow(Step):
             return None
         extra = int(not rtz) + (first is not None)
         start_high = 1 + bounds.a.high - 1 + bounds.b.high - 1
+        if bounds.scaled:  # the exponents are those of scales, whatever their sums are
+            start_high = max(start_high, 1 + bounds.b.high - 1)
         if first is not None:
             start_high = max(first.high, start_high)
         highest = low + fraction + 1  # |sum| < 2^(low + F + 1) has E <= low + F
