@@ -487,6 +487,7 @@ def _in_limbs(spec: MacSpec, args: MatmulOperands, bounds: Bounds, machine: Mach
     found = Slice(stage, Lane.F64, wide)
     why = found.exact_for(products, machine)
     if why is not None:
+        why = f"products have {sum(bounds.bits)} bits; {why}"
         return Plan(BackEnd.LIMBS, why, found, slices=tuple(slices_of(products, wide)))
     if wide:
         return SCALAR
