@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.cli import formats, models, plot, rtl, studies, testbench, units, vectors
+from fpsim.cli import check, formats, models, plot, rtl, studies, testbench, units, vectors
 from fpsim.cli.output import Commands
 
 __all__ = ["main", "parser"]
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
-    for group in (formats, units, studies, vectors, rtl, testbench, models, plot):
+    for group in (formats, units, studies, vectors, rtl, testbench, models, plot, check):
         group.register(commands)
     return made
 

@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.helpers import oracle_matmul
-from support.stage_strategies import (
-    aligned_stages,
-    all_specs,
-    block_stages,
-    chunked_stages,
-    tree_stages,
-)
-from support.strategies import MatmulCase, matmul_cases
 from support.unit_cases import as_dots, outcome
 
 from fpsim import FpsimError, MacSpec, MacUnit, oracle
 from fpsim.formats.names import E8M0
+from fpsim.testing.strategies import (
+    MatmulCase,
+    aligned_stages,
+    all_specs,
+    block_stages,
+    chunked_stages,
+    matmul_cases,
+    tree_stages,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

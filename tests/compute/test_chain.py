@@ -17,14 +17,14 @@ from support.helpers import (
     one_step_rows,
     one_step_table,
     oracle_matmul,
-    overflows,
     sweep,
 )
-from support.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
 from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import FpsimError, MacUnit, Rounding, get_unit, oracle
 from fpsim.compute.scalar.dot_products import COLUMNS_MINIMUM
+from fpsim.testing.boundaries import overflows
+from fpsim.testing.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
 from fpsim.units.stages import Chain
 
 pytestmark = pytest.mark.usefixtures("one_thread")

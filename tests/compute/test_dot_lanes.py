@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.machines import MACHINES
-from support.stage_strategies import all_specs
-from support.strategies import matmul_cases
 from support.unit_cases import as_dots, outcome
 
 from fpsim import FpsimError, MacUnit, RandomBits, get_unit
 from fpsim.compute import dot
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.scalar import dot_products
+from fpsim.testing.strategies import all_specs, matmul_cases
 from fpsim.units.operands import DotOperands
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "dots_in_lanes")]

@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.helpers import (
-    DETERMINISTIC,
-    exact,
-    float_format,
-    one_step_table,
-    oracle_matmul,
-    overflows,
-    sweep,
-)
-from support.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
+from support.helpers import DETERMINISTIC, exact, float_format, one_step_table, oracle_matmul, sweep
 from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import MacUnit, Rounding, get_unit, oracle
+from fpsim.testing.boundaries import overflows
+from fpsim.testing.strategies import MatmulCase, float_stages, mac_specs, matmul_cases
 from fpsim.units.stages import Exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,11 +17,11 @@ from support.helpers import (
     oracle_matmul,
     sweep,
 )
-from support.strategies import MatmulCase, fixed_stages, mac_specs, matmul_cases
 from support.unit_cases import check_case
 
 from fpsim import FpsimError, Rounding, oracle
 from fpsim.compute.scalar.dot_products import COLUMNS_MINIMUM
+from fpsim.testing.strategies import MatmulCase, fixed_stages, mac_specs, matmul_cases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.helpers import encodings, float_format, oracle_codes, overflows, sweep
-from support.strategies import float_formats
+from support.helpers import encodings, float_format, oracle_codes, sweep
 
 from fpsim import FloatFormat, FpsimError, Overflow, Rounding, get_format
+from fpsim.testing.boundaries import overflows
+from fpsim.testing.strategies import float_formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,14 +17,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.helpers import DETERMINISTIC, critical_values, float_format, overflows, sweep
-from support.strategies import float_formats
+from support.helpers import DETERMINISTIC, float_format, sweep
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format, oracle
 from fpsim.formats.floating import Format, Subnormals
 from fpsim.formats.inputs import SMALL_FLOATS
 from fpsim.formats.rounding import Flag
 from fpsim.oracle import Number
+from fpsim.testing.boundaries import critical_values, overflows
+from fpsim.testing.strategies import float_formats
 
 FORMATS = [
     "e2m1", "e1m2", "e3m0", "e0m3", "e2m1i", "e2m1b-3", "e2m3", "e3m2", "e3m2fni", "ue2m2",

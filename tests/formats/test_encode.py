@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from support.helpers import (
     DETERMINISTIC,
     LONG,
-    critical_values,
     encodings,
     float_format,
     oracle_codes,
-    overflows,
     same_floats,
     sweep,
 )
-from support.strategies import fixed_formats, float_formats
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format
 from fpsim.formats.floating import Format
+from fpsim.testing.boundaries import critical_values, overflows
+from fpsim.testing.strategies import fixed_formats, float_formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.helpers import as_float, float_format, same_floats
-from support.strategies import fixed_formats, float_formats
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, get_format, oracle
 from fpsim.formats.floating import NanCodes, Subnormals
 from fpsim.formats.names import ALIASES, NAMED_FORMATS
+from fpsim.testing.strategies import fixed_formats, float_formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.helpers import DETERMINISTIC, overflows
-from support.strategies import float_formats
+from support.helpers import DETERMINISTIC
 
 from fpsim import FloatFormat, FpsimError, Rounding
 from fpsim.formats.floating import NanCodes, Subnormals
+from fpsim.testing.boundaries import overflows
+from fpsim.testing.strategies import float_formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.helpers import critical_values, float_format, same_floats
+from support.helpers import float_format, same_floats
 
 from fpsim import FloatFormat, get_format
 from fpsim.formats.floating import NanCodes, Subnormals
+from fpsim.testing.boundaries import critical_values
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 gfloat = pytest.importorskip("gfloat", reason="gfloat is not installed")

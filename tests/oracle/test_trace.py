@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.helpers import chain, codes_of, fixed, float_format, unit_of
-from support.stage_strategies import aligned_stages, all_specs
-from support.strategies import MatmulCase, matmul_cases
 
 from fpsim import FpsimError, MacUnit, get_unit
 from fpsim.formats.rounding import Flag
 from fpsim.oracle import Node, Trace
+from fpsim.testing.strategies import MatmulCase, aligned_stages, all_specs, matmul_cases
 from fpsim.units.stages import Addend, Aligned, Block, Chain, Chunked, Tree
 
 

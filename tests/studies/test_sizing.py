@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.helpers import chain, exact, fixed, float_format, unit_of
-from support.stage_strategies import all_specs
-from support.strategies import MatmulCase, fixed_stages, float_stages, matmul_cases
 
 from fpsim import FloatFormat, FpsimError, MacUnit, Overflow, get_unit, oracle
 from fpsim.formats.rounding import Flag
 from fpsim.oracle.numbers import decode, to_grid
 from fpsim.studies.sizing import Sizing, study
+from fpsim.testing.strategies import MatmulCase, all_specs, fixed_stages, float_stages, matmul_cases
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Exact, Fixed, Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fpsim import FixedFormat, FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
+from fpsim import FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding, oracle
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
 from fpsim.kernels.llvm.machine import Machine
@@ -39,18 +39,6 @@ def float_format(name: str) -> FloatFormat:
     fmt = get_format(name)
     assert isinstance(fmt, FloatFormat)
     return fmt
-
-
-def overflows(fmt: Format) -> list[Overflow]:
-    """Return the policies a format has codes for."""
-    if isinstance(fmt, FixedFormat):
-        return [Overflow.SATURATE, Overflow.WRAP]
-    policies = [Overflow.SATURATE]
-    if fmt.infinity:
-        policies.append(Overflow.INF)
-    if fmt.nan_code is not None:
-        policies.append(Overflow.NAN)
-    return policies
 
 
 def chain(
@@ -144,45 +132,6 @@ def oracle_codes(
         except FpsimError:
             codes.append(None)
     return codes
-
-
-def finite_codes(fmt: FloatFormat, limit: int = 1 << 9) -> NDArray[np.int64]:
-    """Return the finite magnitude codes: all, or both ends of every row and a sample."""
-    top = fmt.max_code
-    if top < limit:
-        return np.arange(top + 1)
-    m = fmt.mantissa_bits
-    rows = np.arange(0, (top >> m) + 1, max(1, (top >> m) // 24)) << m
-    ends = (rows[:, None] + np.array([-2, -1, 0, 1, 2])).reshape(-1)
-    sample = np.random.default_rng(1).integers(0, top + 1, 64)
-    codes = np.concatenate([np.arange(4), ends, sample, top - np.arange(4)])
-    return np.unique(codes[(codes >= 0) & (codes <= top)])
-
-
-def critical_values(fmt: FloatFormat) -> NDArray[np.float64]:
-    """Return the values where an encoder goes wrong, both signs.
-
-    Every code's value, every midpoint, what lies one float64 and one float32 ulp beside them,
-    what overflows first, powers of two far beyond both ends, and zeros.
-    """
-    codes = finite_codes(fmt)
-    values = fmt.decode(codes)
-    after = fmt.decode(np.minimum(codes + 1, fmt.max_code))
-    step = values[-1] - fmt.decode([fmt.max_code - 1])[0]
-    after[-1] = values[-1] + step  # as if one more code followed the largest
-    edge = after[-1]
-    low, high = fmt.exponent_min - fmt.mantissa_bits - 40, fmt.exponent_max + 6
-    powers = np.ldexp(1.0, np.arange(max(low, -1074), min(high, 1023)))
-    lowest_row = np.ldexp(np.arange(64.0), fmt.exponent_min - fmt.mantissa_bits - 1)
-    beyond = [edge, edge + step / 2, edge + step, edge * 2, 0.0]
-    points = np.concatenate([values, (values + after) / 2, powers, lowest_row, beyond])
-    points = np.unique(points)
-    near = [points, np.nextafter(points, np.inf), np.nextafter(points, 0.0)]
-    inside = points[(points > 2.0**-120) & (points < 2.0**120)].astype(np.float32)
-    for toward in (np.inf, 0.0):
-        near.append(np.nextafter(inside, np.float32(toward)).astype(np.float64))
-    positive = np.unique(np.concatenate(near))
-    return np.concatenate([positive, -positive])
 
 
 # -- dot products --------------------------------------------------------------------------------

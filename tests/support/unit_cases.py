@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fpsim import FpsimError, MacUnit
 from fpsim.compute.scalar.dot_products import COLUMNS_MINIMUM
+from fpsim.testing.strategies import MatmulCase
 from support.helpers import oracle_matmul
-from support.strategies import MatmulCase
 
 #: IEEE, NaN at the top only, few mantissa bits, and none at all (where "even" is an exponent's).
 EIGHT_BIT = ["e4m3", "e4m3fn", "e5m2", "e7m0fni"]

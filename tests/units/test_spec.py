@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from support.helpers import fixed
-from support.strategies import mac_specs
 
 from fpsim import FpsimError, MacSpec, MacUnit, Overflow, Rounding, get_format, get_unit, unit_names
 from fpsim.base.resources import golden_dir
+from fpsim.testing.strategies import mac_specs
 from fpsim.units.stages import Chain, Exact, Fixed
 
 GOOD = """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis strategies for every kind of stage, and for whole units made of them."""
+"""Strategies for every kind of accumulation stage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fpsim import FloatFormat, MacSpec, Overflow, Rounding, get_format
-from fpsim.formats.floating import Format, NanCodes
+from fpsim.formats.floating import FloatFormat, NanCodes
+from fpsim.formats.names import get_format
+from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.testing.boundaries import overflows
+from fpsim.testing.strategies.formats import float_formats, roundings
 from fpsim.units.stages import (
     Addend,
     Aligned,
@@ -25,12 +28,24 @@ from fpsim.units.stages import (
     Stage,
     Tree,
 )
-from support.helpers import float_format, overflows
-from support.strategies import fixed_formats, fixed_stages, float_formats, float_stages, mac_specs
+
+__all__ = [
+    "accumulators",
+    "aligned_stages",
+    "all_stages",
+    "block_stages",
+    "chunked_stages",
+    "converted_fixed",
+    "fixed_stages",
+    "float_stages",
+    "separate_chains",
+    "sums",
+    "terms_adders",
+    "tree_stages",
+]
 
 #: What accumulators are made of, the lanes' own formats among them.
 ACCUMULATORS = ("e8m23", "e8m23_flush", "e5m10", "e5m10_flush", "e8m7", "e8m13", "e4m3", "e4m3fn")
-OPERANDS = ("e2m1", "e1m2", "e3m0", "e2m1b3", "int4", "e2m3", "e3m2", "e4m3fn", "e5m2")
 
 
 def deterministic() -> st.SearchStrategy[Rounding]:
@@ -41,13 +56,45 @@ def deterministic() -> st.SearchStrategy[Rounding]:
 def accumulators() -> st.SearchStrategy[FloatFormat]:
     """Any format of an accumulator, the usual ones often."""
     return st.one_of(
-        st.sampled_from(ACCUMULATORS).map(float_format),
+        st.sampled_from(ACCUMULATORS).map(_float_format),
         float_formats(max_bits=32, accumulator=True),
     )
 
 
 def _overflow(draw: st.DrawFn, fmt: FloatFormat) -> Overflow | None:
     return draw(st.sampled_from([None, None, *overflows(fmt)]))
+
+
+def _float_format(name: str) -> FloatFormat:
+    fmt = get_format(name)
+    assert isinstance(fmt, FloatFormat)
+    return fmt
+
+
+@st.composite
+def float_stages(
+    draw: st.DrawFn, kind: type[Chain] | type[Exact], stochastic: bool = True
+) -> Chain | Exact:
+    """A chain or exact stage into any accumulator up to E8M23."""
+    fmt = draw(float_formats(max_bits=32, accumulator=True))
+    overflow = draw(st.sampled_from(overflows(fmt)))
+    rounding = draw(roundings(stochastic))
+    # A float64 that was rounded to odd decides mantissa_bits + n + 2 <= 53 bits.
+    bits = draw(st.integers(1, min(32, 51 - fmt.mantissa_bits))) if rounding is Rounding.SR else 0
+    return kind(fmt, rounding, overflow, bits)
+
+
+@st.composite
+def fixed_stages(draw: st.DrawFn, stochastic: bool = True) -> Fixed:
+    """A fixed-point stage of any width."""
+    rounding = draw(roundings(stochastic))
+    return Fixed(
+        width=draw(st.integers(4, 64)),
+        lsb=draw(st.integers(-40, 40)),
+        overflow=draw(st.sampled_from([Overflow.WRAP, Overflow.SATURATE])),
+        rounding=rounding,
+        random_bits=draw(st.integers(1, 32)) if rounding is Rounding.SR else 0,
+    )
 
 
 @st.composite
@@ -175,16 +222,3 @@ def chunked_stages(
 def all_stages() -> st.SearchStrategy[Stage]:
     """Any valid stage."""
     return st.one_of(sums(), block_stages(), chunked_stages())
-
-
-def narrow_operands() -> st.SearchStrategy[Format]:
-    """Operands of the formats in use, or any small one."""
-    named = st.sampled_from(OPERANDS).map(get_format)
-    floats = float_formats(max_bits=6, max_exponent_bits=4, bias_shift=4)
-    return st.one_of(named, named, floats, fixed_formats(max_width=6, max_lsb=6))
-
-
-def all_specs(stages: st.SearchStrategy[Stage] | None = None) -> st.SearchStrategy[MacSpec]:
-    """Any valid unit of any stages, with any scales."""
-    kinds = all_stages() if stages is None else stages
-    return mac_specs(kinds, narrow_operands(), any_scales=True)

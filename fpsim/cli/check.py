@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fpsim check``: a function of yours against a format, a block format or a unit."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fpsim.base.errors import FpsimError
+from fpsim.cli.output import INCOMPLETE, Commands, print_json
+
+if TYPE_CHECKING:
+    from fpsim.testing import CheckResult
+
+__all__ = ["register"]
+
+_MODES = ("rne", "rna", "rtz", "rup", "rdn", "rto")
+
+
+def _function(text: str) -> Callable[..., Any]:
+    """Return the function that ``module:name`` or ``file.py:name`` means."""
+    where, _, name = text.rpartition(":")
+    if not where or not name:
+        raise FpsimError(f"function: {text!r} is not MODULE:NAME, such as my_module:my_round")
+    folder, module = Path.cwd(), where
+    if where.endswith(".py"):
+        folder, module = Path(where).resolve().parent, Path(where).stem
+    sys.path.insert(0, str(folder))
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise FpsimError(
+            f"function: {where} cannot be imported ({type(error).__name__}: {said})"
+        ) from None
+    finally:
+        sys.path.remove(str(folder))
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise FpsimError(f"function: {where} has no {name!r}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise FpsimError(f"function: {text!r} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _report(result: CheckResult, args: argparse.Namespace) -> int:
+    if args.json:
+        print_json(result.to_dict())
+    else:
+        print(result)
+    return 0 if result else INCOMPLETE
+
+
+def _rounding(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_rounding
+
+    result = check_rounding(
+        _function(args.function), args.format, None if args.mode == "any" else args.mode,
+        overflow=args.overflow, nan=args.nan, inputs=args.inputs, returns=args.returns,
+        arrays=args.arrays, flags=args.flags, signed_zero=not args.any_zero,
+    )  # fmt: skip
+    return _report(result, args)
+
+
+def _block(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_block_cast
+
+    result = check_block_cast(
+        _function(args.function), args.format, returns=args.returns, packing=args.packing,
+        arrays=args.arrays, signed_zero=not args.any_zero, seed=args.seed,
+    )  # fmt: skip
+    return _report(result, args)
+
+
+def _dot(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_dot
+
+    result = check_dot(
+        _function(args.function), args.unit, form=args.form, operands=args.operands,
+        returns=args.returns, addend=args.addend, scales=args.scales, k=tuple(args.k) or None,
+        count=args.count, seed=args.seed, tolerance=args.tolerance, reason=args.reason,
+        arrays=args.arrays,
+    )  # fmt: skip
+    return _report(result, args)
+
+
+def _stochastic(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_stochastic
+
+    result = check_stochastic(
+        _function(args.function), args.format, args.random_bits, trials=args.trials,
+        arrays=args.arrays, seed=args.seed,
+    )  # fmt: skip
+    return _report(result, args)
+
+
+def _c(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_c
+
+    result = check_c(
+        args.file, args.function, unit=args.unit, format=args.format, rounding=args.mode,
+        sanitize=tuple(args.sanitize), timeout=args.timeout,
+    )  # fmt: skip
+    return _report(result, args)
+
+
+def register(commands: Commands) -> None:
+    """Add the command and its kinds."""
+    parser = commands.add(
+        "check", lambda _: 0, "Check a function of yours: rounding, block casts, dot products, C",
+        reports=False,
+    )  # fmt: skip
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+
+    def kind(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = kinds.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        return sub
+
+    def function(sub: Any) -> None:
+        sub.add_argument("function", metavar="MODULE:NAME", help="or FILE.py:NAME")
+        sub.add_argument("--arrays", default="numpy", choices=["numpy", "torch"])
+
+    def returns(sub: Any) -> None:
+        sub.add_argument("--returns", default="either", choices=["either", "codes", "values"])
+
+    sub = kind("rounding", _rounding, "A converter of values to a format, in one rounding mode")
+    function(sub)
+    returns(sub)
+    sub.add_argument("--format", required=True)
+    sub.add_argument("--mode", default="rne", choices=[*_MODES, "any"])
+    sub.add_argument("--overflow", choices=["saturate", "inf", "nan", "wrap"])
+    sub.add_argument("--nan", choices=["zero", "saturate"], help="where the format has no NaN")
+    text = "float32, float64, or a format to try whole: float16, bfloat16, ..."
+    sub.add_argument("--inputs", default="float32", metavar="TYPE", help=text)
+    sub.add_argument("--flags", action="store_true", help="it returns codes and status flags")
+    sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
+
+    sub = kind("block", _block, "A quantizer of tensors to a block format")
+    function(sub)
+    returns(sub)
+    sub.add_argument("--format", required=True, help="such as mxfp4 or nvfp4, or a TOML file")
+    sub.add_argument("--packing", choices=["low-first", "high-first"])
+    sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
+    sub.add_argument("--seed", type=int, default=1)
+
+    sub = kind("dot", _dot, "Dot products or a matrix product against a unit")
+    function(sub)
+    returns(sub)
+    sub.add_argument("--unit", required=True)
+    sub.add_argument("--form", default="matmul", choices=["matmul", "dot"])
+    sub.add_argument("--operands", default="codes", choices=["codes", "values"])
+    sub.add_argument("--addend", action="store_true", help="it takes c as well")
+    sub.add_argument("--scales", action="store_true", help="it takes scale codes as well")
+    sub.add_argument("--k", type=int, action="append", default=[], help="products; repeatable")
+    sub.add_argument("--count", type=int, default=4096, help="random cases of each length")
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--tolerance", type=int, default=0, metavar="CODES")
+    sub.add_argument("--reason", default="", help="why a tolerance is right")
+
+    sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator")
+    function(sub)
+    sub.add_argument("--format", required=True)
+    sub.add_argument("--random-bits", type=int, help="absent: it draws for itself")
+    sub.add_argument("--trials", type=int, default=1 << 16, help="where it draws for itself")
+    sub.add_argument("--seed", type=int, default=1)
+
+    sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats")
+    sub.add_argument("file", type=Path)
+    sub.add_argument("--function", required=True, metavar="NAME")
+    sub.add_argument("--unit", help="of a multiply-add f(a, b, c)")
+    sub.add_argument("--format", help="of a converter f(x)")
+    sub.add_argument("--mode", default="rne", choices=_MODES)
+    sub.add_argument("--sanitize", action="append", default=[], choices=["address", "undefined"])
+    sub.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")

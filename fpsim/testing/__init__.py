@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Properties that anyone can check of their own quantizer, matrix product or C function.
+
+check_rounding      values to codes, or values to values, in any format and rounding mode
+check_block_cast    tensors to codes and scales, or to dequantized values
+check_dot           dot products and matrix products against a unit, bit for bit
+check_stochastic    stochastic rounding: every random integer, or a stated confidence
+check_c             a C function, compiled and run in a process of its own
+
+The Hypothesis strategies of `fpsim.testing.strategies` are names of this module too, so that
+``testing.units()`` works; they need ``pip install 'fpsim[testing]'``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from fpsim.testing.block_cast import check_block_cast
+from fpsim.testing.c_function import check_c
+from fpsim.testing.contract import ContractError
+from fpsim.testing.dot import check_dot
+from fpsim.testing.result import CheckResult, Counterexample, Mistake, Property
+from fpsim.testing.rounding import check_rounding
+from fpsim.testing.stochastic import check_stochastic
+
+__all__ = [
+    "CheckResult",
+    "ContractError",
+    "Counterexample",
+    "Mistake",
+    "Property",
+    "check_block_cast",
+    "check_c",
+    "check_dot",
+    "check_rounding",
+    "check_stochastic",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    strategies = import_module("fpsim.testing.strategies")
+    if name in strategies.__all__:
+        return getattr(strategies, name)
+    raise AttributeError(f"module 'fpsim.testing' has no attribute {name!r}")
