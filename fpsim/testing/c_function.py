@@ -9,6 +9,7 @@ counted in memory that both share.
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import shutil
 import subprocess
@@ -162,7 +163,8 @@ class _Source:
         if self.sanitize:
             flags += [f"-fsanitize={','.join(self.sanitize)}", "-fno-sanitize-recover=all"]
         command = [compiler, *flags, "driver.c", "-o", "driver", "-lm"]
-        made = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        english = {**os.environ, "LC_ALL": "C"}
+        made = subprocess.run(command, cwd=folder, capture_output=True, check=False, env=english)
         if made.returncode:
             said = _first_line(made.stderr, "error:")
             raise FpsimError(f"file: {self.path} does not compile with {self.function}: {said}")

@@ -72,6 +72,8 @@ class Subject:
         given = [self._given(array) for array in arrays]
         try:
             returned = self.function(*given)
+        except ContractError:
+            raise
         except Exception as error:
             what = ", ".join(f"{a.dtype} {a.shape}" for a in arrays)
             text = " ".join(str(error).split())[:MAX_QUOTE]

@@ -226,6 +226,7 @@ def _mistakes(points: _Points, total: int) -> Iterator[tuple[str, Counts]]:
         "an integer equal to the part of the step rounded up (<= for <)",
         counted(np.where(exact & (low == 0), 1, low + 1)),
     )
+    yield "one were added to the random integers", counted(np.where(low > 0, low + 1, 0))
     yield "there were one random bit fewer", counted(2 * np.floor(scaled / 2))
     yield (
         "negative numbers were rounded the other way",

@@ -74,10 +74,10 @@ def test_the_exported_model_holds_on_every_case(source: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("int f(float x) { return *(int *)(x == 1.0f ? 0 : \"....\") & 0; }",
+        ("int f(float x) { int zero = 0; volatile int *at = x == 1.0f ? 0 : &zero; return *at; }",
          {}, r"f\(1\) crashed \(signal 11\)"),
         ("int f(float x) { while (x == 1.0f); return 0; }", {"timeout": 3.0}, "did not end within"),
-        ("int f(float x) { int big = 1 << 30; return (x == 1.0f ? big * 4 : 0) & 0; }",
+        ("int f(float x) { volatile int big = 1 << 30, r = x == 1.0f ? big * 4 : 0; return r & 0; }",
          {"sanitize": ("undefined",)}, "runtime error: signed integer overflow"),
         ("#include <stdlib.h>\nint f(float x) { if (x == 1.0f) exit(7); return 0; }", {},
          r"f\(1\) ended the process with status 7"),

@@ -54,7 +54,7 @@ def test_exact_counts() -> None:
         (fewer, "one random bit fewer"),
         (nearest, "values were rounded to nearest, ties away"),
         (negative_toward_infinity, "negative numbers were rounded the other way"),
-        (lambda x, r: sr(x, np.minimum(r + 1, 63)), "rounded up"),
+        (lambda x, r: sr(x, np.minimum(r + 1, 63)), "one were added to the random integers"),
     ],
 )
 def test_mistakes_are_named(function: Any, words: str) -> None:
