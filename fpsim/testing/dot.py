@@ -24,15 +24,15 @@ from fpsim.testing.result import (
 )
 from fpsim.testing.rounding import coded
 from fpsim.unit import MacUnit, get_unit
-from fpsim.vectors.corners.beats import Beats, Palette
-from fpsim.vectors.corners.directed import add_corners
-from fpsim.vectors.explain import explain_dot
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.corners.corner_classes import add_built_classes
+from fpsim.vectors.explanation import explain_vector
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.random.random_beats import random_dots
-from fpsim.vectors.sets.dots import add_products, plan_dots
-from fpsim.vectors.sets.exhaustive import every_dot
-from fpsim.vectors.sets.record import Columns, Shape
-from fpsim.vectors.sets.stream import Op
+from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.plans.planner import add_products, plan
+from fpsim.vectors.seeded.random_vectors import random_dots
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
 
 __all__ = ["check_dot"]
 
@@ -52,7 +52,7 @@ class _Task:
     """What a product is held to."""
 
     subject: Subject
-    shape: Shape
+    record: Record
     form: Form
     operands: Operands
     returns: Returns
@@ -61,9 +61,9 @@ class _Task:
 
     def call(self, columns: Columns, c: Codes) -> NDArray[np.float64]:
         """Return the values of the function's results for dot products (n,)."""
-        spec = self.shape.spec
+        spec = self.record.spec
         given = [self._given(spec.a, columns["a"]), self._given(spec.b, columns["b"])]
-        if self.shape.group:
+        if self.record.group:
             given += [self._given(getattr(spec, n), columns[n]) for n in ("a_scale", "b_scale")]
         if self.addend:
             given.append(self._given(spec.initial, c))
@@ -71,14 +71,14 @@ class _Task:
 
     def matmul(self, a: Codes, b: Codes, c: Codes) -> NDArray[np.float64]:
         """Return the values of the function's results for a matrix product (M, N)."""
-        spec = self.shape.spec
+        spec = self.record.spec
         given = [self._given(spec.a, a), self._given(spec.b, b)]
         if self.addend:
             given.append(self._given(spec.initial, c))
         return self._results(given, (a.shape[0], b.shape[1]))
 
     def _results(self, given: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.float64]:
-        fmt = self.shape.spec.result
+        fmt = self.record.spec.result
         names = f"accumulator codes or values of {fmt.name}"
         (array,) = self.subject.results(given, [shape], names)
         return as_codes_or_values(self.subject, array, fmt, self.returns)[0]
@@ -94,13 +94,13 @@ class _Task:
 
     def right(self, columns: Columns, c: Codes) -> Codes:
         """Return the unit's result codes."""
-        return self.shape.dot(columns, c)
+        return self.record.dot(columns, c)
 
     def same(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which results count as equal."""
         equal = same_values(x, y)
         if self.tolerance:
-            fmt = self.shape.spec.result
+            fmt = self.record.spec.result
             with np.errstate(invalid="ignore"):
                 near = np.abs(_places(fmt, x) - _places(fmt, y)) <= self.tolerance
             equal |= near & np.isfinite(x) & np.isfinite(y)
@@ -170,14 +170,14 @@ def check_dot(
     if made.spec.random_bits:
         raise FpsimError(f"unit: {made.name} rounds stochastically; check_stochastic checks that")
     subject = Subject(function, arrays)
-    natural = Shape.of(made.spec).k
+    natural = Record.of(made.spec).k
     lengths = (1, natural, 4 * natural) if k is None else (k,) if isinstance(k, int) else tuple(k)
     runs = []
     for length in dict.fromkeys(lengths):
         group = None if scales else 0
         if not scales and made.spec.block is None and length < 1:
             raise FpsimError(f"k: {length} is not a positive number of products")
-        shape = Shape.of(made.spec, length, group)
+        shape = Record.of(made.spec, length, group)
         task = _Task(subject, shape, form, operands, returns, addend, tolerance)
         runs.append(_run(task, count, seed))
     return recorded(_result(made, runs, reason))
@@ -202,19 +202,16 @@ class _Run:
 
 
 def _run(task: _Task, count: int, seed: int) -> _Run:
-    shape = task.shape
+    shape = task.record
     spec = shape.spec
-    every = task.form == "dot" and task.addend and every_dot(shape, 1 << 16) is not None
+    every = task.form == "dot" and task.addend and every_case(shape, 1 << 16) is not None
     if every:
-        columns = plan_dots(spec, strategy="exhaustive", k=shape.k, group=shape.group).columns()
+        columns = plan(spec, strategy="exhaustive", k=shape.k, group=shape.group).columns()
     else:
         columns = _directed(shape, count, seed)
     op = columns["op"]
     sums = np.flatnonzero((op == Op.DOT) | (op == Op.MAC))
-    c = columns["c"]
-    if shape.feeds_back:
-        c = np.where(op == Op.DOT, c, np.roll(columns["acc"], 1))
-    c = c[sums].astype(spec.initial.dtype)
+    c = accumulators_before(columns)[sums].astype(spec.initial.dtype)
     if not task.addend:
         c = np.zeros_like(c)
     names = ("a", "b", *(("a_scale", "b_scale") if shape.group else ()))
@@ -229,14 +226,14 @@ def _run(task: _Task, count: int, seed: int) -> _Run:
     return _product(task, columns, c, seed)
 
 
-def _directed(shape: Shape, count: int, seed: int) -> Columns:
+def _directed(record: Record, count: int, seed: int) -> Columns:
     """Return every operand pair, the corner classes that are built, and random cases."""
-    beats = Beats(shape)
-    add_products(beats)
-    add_corners(beats)
-    corners, random = beats.columns(), random_dots(shape, seed, 0, count)
+    builder = VectorBuilder(record)
+    add_products(builder)
+    add_built_classes(builder)
+    corners, random = builder.columns(), random_dots(record, seed, 0, count)
     columns = {n: np.concatenate([column, random[n]]) for n, column in corners.items()}
-    return columns | {"acc": shape.expected(columns)}
+    return columns | {"acc": record.expected(columns)}
 
 
 def _distinct(columns: Columns, c: Codes) -> tuple[Columns, Codes]:
@@ -252,7 +249,9 @@ def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
     n, k = columns["a"].shape
     rng = np.random.default_rng(seed)
     picks = np.unique(np.linspace(0, n - 1, COLUMNS - 2).astype(np.int64))
-    one = int(np.abs(task.shape.spec.b.decode(np.arange(1 << task.shape.spec.b.bits)) - 1).argmin())
+    one = int(
+        np.abs(task.record.spec.b.decode(np.arange(1 << task.record.spec.b.bits)) - 1).argmin()
+    )
     plain = np.full((1, k), one, dtype=columns["b"].dtype)
     b = np.concatenate([plain, columns["b"][picks], columns["b"][rng.integers(0, n, 1)]]).T
     a = columns["a"]
@@ -263,8 +262,8 @@ def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
         "b": np.tile(b.T, (n, 1)),
     }
     flat = addends.reshape(-1)
-    right = task.shape.spec.result.decode(task.right(wide, flat))
-    text = f"K = {k}: rows of every operand, corner classes and random against {b.shape[1]} columns"
+    right = task.record.spec.result.decode(task.right(wide, flat))
+    text = f"K = {k}: rows of every operand, corner classes, random against {b.shape[1]} columns"
     return _Run(task, wide, flat, right, seen.reshape(-1), text, False)
 
 
@@ -272,7 +271,7 @@ def _result(unit: MacUnit, runs: list[_Run], reason: str) -> CheckResult:
     task = runs[0].task
     wrong = sum(int(run.wrong.sum()) for run in runs)
     properties = tuple(
-        Property(f"K = {run.task.shape.k}", run.c.size, int(run.wrong.sum())) for run in runs
+        Property(f"K = {run.task.record.k}", run.c.size, int(run.wrong.sum())) for run in runs
     )
     every = all(run.every for run in runs)
     kind = "exhaustive" if every else "directed and random"
@@ -311,7 +310,7 @@ def _spread(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
 
 def _named(run: _Run) -> tuple[Mistake, ...]:
     """Return the likely mistakes: the unit's mutants, each run on some of the cases."""
-    result = run.task.shape.spec.result
+    result = run.task.record.spec.result
     chosen = [_spread(np.flatnonzero(part), TRIED_ROWS) for part in (run.wrong, ~run.wrong)]
     few = [_spread(part, SLOW_ROWS) for part in chosen]
     found: tuple[Mistake, ...] = ()
@@ -322,7 +321,7 @@ def _named(run: _Run) -> tuple[Mistake, ...]:
         def candidates(
             columns: Columns = columns, c: Codes = c, slow: bool = slow
         ) -> Iterator[tuple[str, NDArray[np.float64]]]:
-            for mutant in mutants_of(run.task.shape):
+            for mutant in mutants_of(run.task.record):
                 if mutant.slow is slow and mutant.name != "previous products":
                     try:
                         yield _as_if(mutant.name), result.decode(mutant.run(columns, c))
@@ -369,7 +368,7 @@ def _as_if(name: str) -> str:
 
 def _counterexample(run: _Run) -> Counterexample:
     """Return a wrong dot product with as many operands zero, and codes as small, as still fails."""
-    task, shape = run.task, run.task.shape
+    task, shape = run.task, run.task.record
     spec = shape.spec
     rows = np.flatnonzero(run.wrong)
     nonzero = sum((run.columns[n][rows] != 0).sum(axis=1) for n in "ab") + (run.c[rows] != 0)
@@ -385,7 +384,7 @@ def _counterexample(run: _Run) -> Counterexample:
     expected = spec.result.decode(task.right(columns, c))
     shown = {name: column[0] for name, column in columns.items()}
     shown |= {"op": np.uint8(Op.DOT), "c": c[0], "acc": task.right(columns, c)[0]}
-    steps = explain_dot(shape, shown, int(c[0]), row, None, "counterexample").steps()
+    steps = explain_vector(shape, shown, int(c[0]), row, None, "counterexample").steps()
     lines = [line.strip() if i < 2 else line[2:] for i, line in enumerate(steps)][1:]
     if not alone:
         lines.insert(0, "alone it does not fail: the result depends on what else is in the call")
@@ -418,7 +417,7 @@ def _call_text(task: _Task) -> str:
     names = ["a", "b"]
     if task.form == "matmul":
         names = ["a", "b.T"]
-    if task.shape.group:
+    if task.record.group:
         return "# function takes a, b, a_scale, b_scale" + ", c" * task.addend + " as above"
     if task.addend:
         names.append("c[:, None]" if task.form == "matmul" else "c")
@@ -445,18 +444,18 @@ def _one(task: _Task, columns: Columns, c: Codes) -> NDArray[np.float64]:
 
 
 def _fails(task: _Task, columns: Columns, c: Codes) -> bool:
-    right = task.shape.spec.result.decode(task.right(columns, c))
+    right = task.record.spec.result.decode(task.right(columns, c))
     return bool((~task.same(right, _one(task, columns, c)))[0])
 
 
 def _shrunk(task: _Task, columns: Columns, c: Codes) -> tuple[Columns, Codes]:
     """Replace operands by zero, then by one, and the addend by zero, as long as it fails."""
-    palette = Palette(task.shape)
+    palette = Palette(task.record)
     trials = 0
     for target in ("zero", "one"):
-        for lane in range(task.shape.k):
+        for lane in range(task.record.k):
             for name in "ab":
-                fmt = getattr(task.shape.spec, name)
+                fmt = getattr(task.record.spec, name)
                 code = palette.zero(name) if target == "zero" else _one_code(fmt)
                 if int(columns[name][0, lane]) in (code, palette.zero(name)) or trials > MAX_TRIALS:
                     continue
