@@ -9,7 +9,10 @@ formats share a float scale, one scale per sign, a scale under a scale per tenso
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +21,32 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError, nearest
-from fpsim.blocks.casts import Parts, cast, decode_elements
+from fpsim.blocks.casts import Parts, RandomIntegers, cast
 from fpsim.blocks.fields import (
-    DEFAULT_EXPANSION,
     FIELD_READERS,
     REQUIRED_FIELDS,
     Choice,
     NanPolicy,
     Span,
+    StoredIn,
     check_fields,
     write_field,
 )
-from fpsim.blocks.named import named_block_formats
-from fpsim.blocks.quantized import Quantized, check_axis, scales_shape, stored
-from fpsim.blocks.scale_rules import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
-from fpsim.formats.floating import FixedFormat, FloatFormat, Format, check_codes
-from fpsim.formats.inputs import as_floats
+from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant
+from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.named import ALIASES, named_block_formats
+from fpsim.blocks.quantized import Quantized, Tiles, check_axis, scales_shape, spread, stored
+from fpsim.blocks.scale_rules import (
+    POWER_RULES,
+    RANGE_RULES,
+    Arithmetic,
+    ScaleEncoder,
+    ScaleRule,
+    ZeroScale,
+)
+from fpsim.blocks.widen import Wide, numbers, wide_element, widen
+from fpsim.formats.floating import FloatFormat, Format, check_codes
+from fpsim.formats.inputs import as_floats, random_array
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
 
@@ -42,10 +55,20 @@ __all__ = [
     "Arithmetic",
     "BlockFormat",
     "Choice",
+    "Fit",
+    "Level",
+    "Macro",
     "NanPolicy",
     "Quantized",
+    "ScaleEncoder",
     "ScaleRule",
     "Span",
+    "StoredIn",
+    "Table",
+    "Ties",
+    "Top",
+    "Variant",
+    "Wide",
     "ZeroScale",
     "get_block_format",
 ]
@@ -58,9 +81,10 @@ class BlockFormat:
     Every field may be given as `from_dict` takes it too, such as ``element="e2m1"``.
 
     Args:
-        name: lower-case letters, digits, ``.``, ``_`` and ``-``; what messages call it.
-        element: element format; finite or not, it is encoded with saturation.
-        block: elements per scale (the last block along the axis may be shorter), or a `Span`.
+        name: lower-case letters, digits, ``.``, ``_``, ``-`` and ``+``; what messages call it.
+        element: element format or a `Table`; finite or not, it is encoded with saturation.
+        block: elements per scale (the last block along the axis may be shorter), a `Span`, or two
+            numbers: tiles of so many elements across the axis (the last other one) and along it.
         rule: how the scale follows from the block.
         rounding: how elements are rounded; outside MX to nearest: ``rne`` or ``rna``.
         scale: format of scales; None: a real number (float64).
@@ -70,21 +94,32 @@ class BlockFormat:
         signs: one scale for elements with the sign bit clear, one for those with it set.
         zero: what a zero scale becomes.
         arithmetic: order of the float32 operations.
-        choice: if given, the better of two candidates by this error: scales and ``expansion``
-            times them or, with ``alternative``, elements and alternative elements.
-        expansion: factor on the scales of the second candidate.
-        alternative: fixed-point grid, stretched to the element's largest value, that the sign bit
-            of the scale selects (IF4).
+        choice: how a block chooses one of several variants and expansions: the smallest error, the
+            first of several, or a rule.
+        expansions: factors on the scales of candidates, in the order they are tried.
         base_bits: width of the integers that ``razor`` starts from, 0 for other rules.
         nan: policy for NaN and infinities; None: ``scale`` if the scale has NaN, else ``error``.
+        variants: further grids that a block may choose instead of ``element``.
+        special: values that the code of -0 may have instead; a block chooses one of several.
+        stored: where the number of the chosen grid is stored: ``metadata``, or ``scale`` for bits
+            above the scale's magnitude, such as the sign of E4M3.
+        levels: ratios on the scale for ever smaller sub-blocks.
+        top: one element per (sub-)block with a wider code.
+        macro: a significand that several blocks share.
+        signed_max: the scale has the sign of the block's largest magnitude, the first of several.
+        factor: what element values are multiplied by; a number or text such as ``"1/3"``.
+        ties: where ties go; None: as ``rounding`` says.
+        outer: what shares a tensor scale: ``tensor`` or ``row``.
+        scale_encoder: who rounds scales; `ScaleEncoder`.
+        source: where the definition is from, and which parts of it are inferred.
 
     Raises:
         FpsimError: fields that do not fit each other, naming one of them.
     """
 
     name: str
-    element: Format
-    block: int | Span
+    element: Format | Table
+    block: int | Span | tuple[int, int]
     rule: ScaleRule = ScaleRule.FLOOR
     rounding: Rounding = Rounding.RNE
     scale: FloatFormat | None = field(default=E8M0)
@@ -95,10 +130,21 @@ class BlockFormat:
     zero: ZeroScale = ZeroScale.SMALLEST
     arithmetic: Arithmetic = Arithmetic.DIVIDE
     choice: Choice | None = None
-    expansion: float = DEFAULT_EXPANSION
-    alternative: FixedFormat | None = None
+    expansions: tuple[float, ...] = (1.0,)
     base_bits: int = 0
     nan: NanPolicy | None = None
+    variants: tuple[Variant, ...] = ()
+    special: tuple[float, ...] = ()
+    stored: StoredIn = StoredIn.METADATA
+    levels: tuple[Level, ...] = ()
+    top: Top | None = None
+    macro: Macro | None = None
+    signed_max: bool = False
+    factor: Fraction = Fraction(1)
+    ties: Ties | None = None
+    outer: Span = Span.TENSOR
+    scale_encoder: ScaleEncoder = ScaleEncoder.FORMAT
+    source: str = ""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -129,15 +175,36 @@ class BlockFormat:
         return self.scale is None or self.scale.nan_code is not None
 
     @property
+    def is_coded(self) -> bool:
+        """Whether codes mean more than an element times a scale; see `fpsim.blocks.grids`."""
+        more = self.variants or self.special or self.levels or self.expansions != (1.0,)
+        other = self.top is not None or self.ties is not None or self.signed_max
+        return bool(more or other or self.factor != 1 or isinstance(self.element, Table))
+
+    @cached_property
+    def wide(self) -> Format:
+        """The format of the codes that a unit sees; `widen`."""
+        return wide_element(self)
+
+    @property
     def bits_per_element(self) -> float:
-        """Storage per element: codes and scales of blocks.
+        """Storage per element: codes, and scales and metadata of blocks.
 
         Left out are what does not grow with the tensor (scales of rows and tensors) and zero
         points, whose width their source does not fix.
         """
         if isinstance(self.block, Span) or self.scale is None:
             return self.element.bits
-        return self.element.bits + self.scale.bits * (1 + self.signs) / self.block
+        size = self.block if isinstance(self.block, int) else self.block[0] * self.block[1]
+        per_block = self.scale.bits * (1 + self.signs)
+        choice = (len(all_variants(self)) - 1).bit_length()
+        if self.stored is StoredIn.SCALE and choice:
+            per_block = self.scale.magnitude_bits
+        bits = self.element.bits + (per_block + choice) / size
+        bits += sum(level.bits / level.block for level in self.levels)
+        if self.top is not None:
+            bits += self.top.bits / self.top.block
+        return bits + (self.macro.bits / self.macro.block if self.macro is not None else 0)
 
     def with_rule(self, rule: str) -> BlockFormat:
         """Return the same format under another scale rule that its other fields allow."""
@@ -147,8 +214,10 @@ class BlockFormat:
     def from_dict(cls, data: dict[str, Any]) -> BlockFormat:
         """Return the format that a mapping of field names to TOML values describes.
 
-        ``element``, ``scale`` and ``alternative`` are format names (``scale = "real"``: a real
-        number). The rule defaults to ``floor`` under E8M0 and else to ``absmax``.
+        ``element`` and ``scale`` are format names (``scale = "real"``: a real number); an element
+        may be a table ``{table = [...], wide = "e5m10"}``. Variants, levels, top and macro are
+        tables of the fields of `fpsim.blocks.grids`. The rule defaults to ``floor`` under E8M0 and
+        else to ``absmax``.
 
         Raises:
             FpsimError: an unknown or missing key, or a value that does not fit, naming the key.
@@ -197,7 +266,17 @@ class BlockFormat:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, FpsimError) as error:
             raise FpsimError(f"{path}: {error}") from None
 
-    def quantize(self, x: ArrayLike, axis: int = -1, nan: str | None = None) -> Quantized:
+    def quantize(
+        self,
+        x: ArrayLike,
+        axis: int = -1,
+        nan: str | None = None,
+        *,
+        tensor_scale: ArrayLike | None = None,
+        random: ArrayLike | None = None,
+        scale_random: ArrayLike | None = None,
+        random_bits: int = 0,
+    ) -> Quantized:
         """Return codes and scale codes of ``x``.
 
         An all-zero block of an E8M0 format gets scale code 0 (AMXINT: 1.0), of others what ``zero``
@@ -210,35 +289,119 @@ class BlockFormat:
             axis: the axis blocks run along.
             nan: a `NanPolicy` to follow instead of the format's. The blocks left bad count for
                 no tensor scale.
+            tensor_scale: a static tensor scale, positive and finite, instead of that of ``x``; one
+                number or, in a format with one per row, an array with 1 along ``axis``.
+            random: for elements rounded by ``sr``: integers in 0..2^random_bits - 1, broadcast to
+                ``x``.
+            scale_random: for scales rounded by ``sr``: the same, broadcast to the scales.
+            random_bits: bits of the random integers, 1..32.
 
         Raises:
-            FpsimError: an axis that does not exist, a wrong dtype, a policy without a code, or NaN
-                or an infinity where the policy has no code for it.
+            FpsimError: an axis that does not exist, a wrong dtype, a policy without a code, NaN or
+                an infinity where the policy has no code for it, a tensor scale that the format does
+                not have or that is not positive, or missing or impossible random integers.
         """
         policy = self._policy(nan)
         array = as_floats(x, "x")
         axis = check_axis(axis, array.ndim)
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
+        shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
         length = rows.shape[-1]
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
-        if self.block is Span.TENSOR:
-            flat = flat.reshape(1, -1)
         # A longer block is padded no further than the one row it holds.
-        block = flat.shape[1] if isinstance(self.block, Span) else min(self.block, length)
-        parts = self._cast(flat, block, policy) if flat.size else self._empty()
+        block = flat.shape[1] if isinstance(self.block, Span) else self._size(length)
+        tiles = None
+        if isinstance(self.block, tuple):
+            tiles = Tiles(rows.shape, self.block)
+            flat = tiles.rows(rows) if rows.size else flat
+        elif self.block is Span.TENSOR:
+            flat = flat.reshape(1, -1)
+            block = flat.shape[1]
+        given = self._given(tensor_scale, rows.shape)
+        draw = self._draw(random, scale_random, random_bits, array.shape, axis, shape)
+        parts = self._cast(flat, block, policy, given, draw) if flat.size else self._empty()
 
-        def back(array: NDArray[Any] | None, shape: tuple[int, ...]) -> Any:
+        def back(array: Any, shape: tuple[int, ...]) -> Any:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
 
-        shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
+        def parted(array: NDArray[Any] | None, part: int) -> Any:
+            """Return what is stored per sub-block, also of those that pad the last block."""
+            each = block // part if part and isinstance(self.block, int) else 1
+            return back(array, (*rows.shape[:-1], shape[-1] * each))
+
+        macros = 0 if self.macro is None else -(-length // self.macro.block)
+        codes = parts.codes if tiles is None or not flat.size else tiles.array(parts.codes)
+        scale = parts.tensor_scale
+        if self.outer is Span.ROW and scale is not None:
+            one = scales_shape(Span.ROW, rows.shape, rows.ndim - 1)
+            scale = back(scale if rows.size else np.zeros(one, np.float32), one)
         return Quantized(
-            codes=back(parts.codes, rows.shape),
+            codes=back(codes, rows.shape),
             scales=back(parts.scales, shape),
             axis=axis,
             negative_scales=back(parts.negative_scales, shape),
             zero_points=back(parts.zero_points, shape),
-            tensor_scale=parts.tensor_scale,
+            tensor_scale=scale,
+            variants=back(parts.variants, shape),
+            ratios=parted(parts.ratios, self.levels[-1].block if self.levels else block),
+            tops=parted(parts.tops, self.top.block if self.top is not None else block),
+            macros=back(parts.macros, (*rows.shape[:-1], macros)),
         )
+
+    def _size(self, length: int) -> int:
+        """Return the elements of a block in rows of ``length``; sub-blocks need whole ones."""
+        if isinstance(self.block, tuple):
+            return self.block[0] * self.block[1]
+        assert isinstance(self.block, int)
+        whole = self.levels or self.top or self.macro or self.choice is Choice.DIALECT
+        return self.block if whole else min(self.block, length)
+
+    def _given(self, tensor_scale: ArrayLike | None, shape: tuple[int, ...]) -> Any:
+        if tensor_scale is None:
+            return None
+        if not self.tensor_range:
+            raise FpsimError(f"tensor_scale: {self.name} has no tensor scale")
+        array = np.asarray(tensor_scale, dtype=np.float32)
+        if not (np.isfinite(array) & (array > 0)).all():
+            raise FpsimError("tensor_scale: every value must be positive and finite")
+        if array.ndim == 0:
+            rows = int(np.prod(shape[:-1]))
+            return np.full((rows, 1), array) if self.outer is Span.ROW else array[()]
+        if self.outer is not Span.ROW or array.size != int(np.prod(shape[:-1])):
+            raise FpsimError(f"tensor_scale: shape {array.shape} does not fit {self.name}")
+        return array.reshape(-1, 1)
+
+    def _draw(
+        self,
+        random: ArrayLike | None,
+        scale_random: ArrayLike | None,
+        bits: int,
+        shape: tuple[int, ...],
+        axis: int,
+        scales: tuple[int, ...],
+    ) -> RandomIntegers | None:
+        """Return checked random integers, rows as `fpsim.blocks.casts` takes them."""
+        wanted = self.rounding is Rounding.SR or self.scale_rounding is Rounding.SR
+        if not wanted:
+            if random is not None or scale_random is not None or bits:
+                raise FpsimError(f"random: {self.name} rounds nothing by 'sr'")
+            return None
+        elements = own = None
+        if self.rounding is Rounding.SR:
+            full = random_array(Rounding.SR, random, bits, shape)
+            elements = np.moveaxis(full, axis, -1).reshape(-1, shape[axis])
+        elif random is not None:
+            raise FpsimError(f"random: {self.name} does not round elements by 'sr'")
+        if self.scale_rounding is Rounding.SR:
+            groups = (*scales[:-1][:axis], scales[-1], *scales[:-1][axis:])
+            try:
+                full = random_array(Rounding.SR, scale_random, bits, groups)
+            except FpsimError as error:
+                raise FpsimError(f"scale_{error}") from None
+            own = np.moveaxis(full, axis, -1).reshape(-1, scales[-1])
+        elif scale_random is not None:
+            raise FpsimError(f"scale_random: {self.name} does not round scales by 'sr'")
+        return RandomIntegers(elements, own, bits)
 
     def _policy(self, nan: str | None) -> NanPolicy:
         if nan is None:
@@ -253,44 +416,78 @@ class BlockFormat:
 
     def _empty(self) -> Parts:
         scale = np.dtype(np.float64) if self.scale is None else self.scale.dtype
-        none = np.empty(0, dtype=scale)
+        none, byte = np.empty(0, dtype=scale), np.empty(0, dtype=np.uint8)
+        several = len(all_variants(self)) > 1 and self.stored is StoredIn.METADATA
+        zero_points = self.rule in RANGE_RULES and not self.is_coded
         return Parts(
             codes=np.empty(0, dtype=self.element.dtype),
             scales=none,
             bad=np.empty(0, dtype=bool),
             negative_scales=none if self.signs else None,
-            zero_points=np.empty(0, dtype=np.int32) if self.rule in RANGE_RULES else None,
+            zero_points=np.empty(0, dtype=np.int32) if zero_points else None,
             tensor_scale=np.float32(0) if self.tensor_range or self.base_bits else None,
+            variants=byte if several else None,
+            ratios=byte if self.levels else None,
+            tops=byte if self.top is not None else None,
+            macros=byte if self.macro is not None else None,
         )
 
-    def _cast(self, rows: NDArray[Any], block: int, policy: NanPolicy) -> Parts:
-        parts = cast(self, rows, block)
+    def _cast(
+        self,
+        rows: NDArray[Any],
+        block: int,
+        policy: NanPolicy,
+        given: Any,
+        draw: RandomIntegers | None,
+    ) -> Parts:
+        parts = cast(self, rows, block, given, draw)
         if policy is NanPolicy.SCALE or not parts.bad.any():
             return parts
         row = int(np.flatnonzero(parts.bad.any(axis=1))[0])
         if policy is NanPolicy.ERROR or np.isnan(rows).any():
             raise FpsimError(f"x: NaN or infinity in row {row} has no value in {self.name}")
-        wide = self.is_mx and isinstance(self.element, FloatFormat)
+        wide = self.is_mx and isinstance(self.element, FloatFormat) and not self.is_coded
         with np.errstate(over="ignore"):
             infinite = np.isinf(rows if wide else rows.astype(np.float32))
-        parts = cast(self, np.where(infinite, 0.0, rows).astype(rows.dtype), block)
-        largest = np.array([np.finfo(np.float64).max, -np.finfo(np.float64).max])
-        top, low = self.element.encode(largest, "rtz", "saturate")
-        if self.alternative is None:
+        parts = cast(self, np.where(infinite, 0.0, rows).astype(rows.dtype), block, given, draw)
+        if not self.is_coded:
+            assert not isinstance(self.element, Table)
+            largest = np.array([np.finfo(np.float64).max, -np.finfo(np.float64).max])
+            top, low = self.element.encode(largest, "rtz", "saturate")
             parts.codes[infinite] = np.where(rows[infinite] > 0, top, low)
             return parts
-        assert self.scale is not None
-        grid = np.repeat(parts.scales & self.scale.sign_bit, block, axis=1)[:, : rows.shape[1]] != 0
-        other_top, other_low = self.alternative.encode(largest, "rtz", "saturate")
-        highs, lows = np.where(grid, other_top, top), np.where(grid, other_low, low)
-        parts.codes[infinite] = np.where(rows > 0, highs, lows)[infinite]
+        what = meaning(self)
+        ends = np.array([(grid.codes[-1], grid.codes[0]) for grid in what.grids])
+        variant = np.zeros(parts.scales.shape, dtype=np.intp)
+        if parts.variants is not None:
+            variant = parts.variants.astype(np.intp)
+        elif len(what.grids) > 1:
+            assert self.scale is not None
+            variant = parts.scales.astype(np.intp) >> self.scale.magnitude_bits
+        each = np.repeat(variant, block, axis=1)[:, : rows.shape[1]]
+        below = rows < 0
+        if self.signed_max:
+            assert self.scale is not None
+            negative = (parts.scales & self.scale.sign_bit) != 0
+            below = below ^ np.repeat(negative, block, axis=1)[:, : rows.shape[1]]
+        parts.codes[infinite] = ends[each, below.astype(np.intp)][infinite]
         return parts
+
+    def widen(self, quantized: Quantized) -> Wide:
+        """Return wide codes and plain scales, which mean what `dequantize` says.
+
+        Raises:
+            FpsimError: as `dequantize`, and formats without one plain scale per block: real scales,
+                a scale per sign, blocks that are rows or tensors.
+        """
+        return widen(self, quantized)
 
     def dequantize(self, quantized: Quantized) -> NDArray[np.float64]:
         """Return the values as float64; NaN under a NaN scale.
 
         ``X * P_i`` and its extensions by sign, tensor scale and zero point are exact. Real scales
-        and stretched grids (IF4) are rounded once to float64.
+        and factors with an odd denominator (IF4) are rounded once to float64, and a tensor scale
+        after them once more.
 
         Raises:
             FpsimError: codes or scales wider than the formats, an axis that does not exist, or a
@@ -298,43 +495,58 @@ class BlockFormat:
         """
         if not isinstance(quantized, Quantized):
             raise FpsimError(f"quantized: {type(quantized).__name__} is not a Quantized")
-        codes = check_codes(quantized.codes, self.element, "codes")
+        if self.is_coded or self.macro is not None:
+            return numbers(self, quantized)
+        element = self.element
+        assert not isinstance(element, Table)
+        codes = check_codes(quantized.codes, element, "codes")
         axis = check_axis(quantized.axis, codes.ndim)
         shape = scales_shape(self.block, codes.shape, axis)
 
-        def spread(array: NDArray[Any]) -> NDArray[Any]:
-            if not codes.size:
-                return np.zeros(codes.shape, dtype=array.dtype)
-            if self.block is Span.TENSOR:
-                return np.broadcast_to(array, codes.shape)
-            length = codes.shape[axis]
-            size = length if isinstance(self.block, Span) else min(self.block, length)
-            return np.take(np.repeat(array, size, axis=axis), np.arange(length), axis=axis)
+        def each(array: NDArray[Any]) -> NDArray[Any]:
+            return spread(array, self.block, codes.shape, axis)
 
         if self.scale is None:
             real = stored(quantized.scales, "scales", shape, "f")
-            return np.asarray(self.element.decode(codes) * spread(real))
-        scales = spread(
-            check_codes(stored(quantized.scales, "scales", shape), self.scale, "scales")
-        )
+            return np.asarray(element.decode(codes) * each(real))
+        scales = each(check_codes(stored(quantized.scales, "scales", shape), self.scale, "scales"))
         if self.signs:
             other = stored(quantized.negative_scales, "negative_scales", shape)
             other = check_codes(other, self.scale, "negative_scales")
-            assert isinstance(self.element, FloatFormat)
-            scales = np.where((codes & self.element.sign_bit) != 0, spread(other), scales)
+            assert isinstance(element, FloatFormat)
+            scales = np.where((codes & element.sign_bit) != 0, each(other), scales)
         if self.rule in RANGE_RULES:
-            zero = spread(stored(quantized.zero_points, "zero_points", shape, "iu"))
-            return np.asarray((self.element.decode(codes) - zero) * self.scale.decode(scales))
-        values = decode_elements(self, codes, scales)
+            zero = each(stored(quantized.zero_points, "zero_points", shape, "iu"))
+            return np.asarray((element.decode(codes) - zero) * self.scale.decode(scales))
+        values = element.decode(codes) * self.scale.decode(scales)
         if self.tensor_range or self.base_bits:
-            values = values * np.float64(stored(quantized.tensor_scale, "tensor_scale", (), "f"))
-        return values
+            wanted = scales_shape(Span.ROW, codes.shape, axis) if self.outer is Span.ROW else ()
+            above = stored(quantized.tensor_scale, "tensor_scale", wanted, "f")
+            values = values * above.astype(np.float64)
+        return np.asarray(values)
+
+
+class _Named(Mapping[str, BlockFormat]):
+    """The named formats, each made when it is first asked for: grids take time to work out."""
+
+    def __init__(self) -> None:
+        self._fields = {data["name"]: data for data in named_block_formats()}
+        self._made: dict[str, BlockFormat] = {}
+
+    def __getitem__(self, name: str) -> BlockFormat:
+        if name not in self._made:
+            self._made[name] = BlockFormat.from_dict(self._fields[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 #: Named block formats; ``name-rule`` selects another scale rule where one fits.
-BLOCK_FORMATS: dict[str, BlockFormat] = {
-    data["name"]: BlockFormat.from_dict(data) for data in named_block_formats()
-}
+BLOCK_FORMATS: Mapping[str, BlockFormat] = _Named()
 
 
 def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
@@ -350,12 +562,13 @@ def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return BlockFormat.from_toml(name)
     key = str(name).strip().lower()
+    key = ALIASES.get(key, key)
     if key in BLOCK_FORMATS:
         return BLOCK_FORMATS[key]
     base, _, rule = key.rpartition("-")
     if base in BLOCK_FORMATS:
         return BLOCK_FORMATS[base].with_rule(rule)
-    known = list(BLOCK_FORMATS)
+    known = [*BLOCK_FORMATS, *ALIASES]
     raise FpsimError(
         f"block format: {name!r} is not one of {', '.join(known)}, nor a path ending in .toml"
         f"{nearest(key, known)}"

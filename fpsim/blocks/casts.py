@@ -7,20 +7,24 @@ but MX work in float32 (`fpsim.blocks.scale_rules` states the order of operation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.blocks.chosen import choose, macro_codes, macro_values
+from fpsim.blocks.fields import Span
+from fpsim.blocks.grids import Table
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
     RANGE_RULES,
     Divisors,
+    Outer,
     ScaleRule,
     block_scales,
+    outer_scale,
     range_scales,
-    tensor_scale,
 )
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.rounding import Overflow, Rounding
@@ -32,7 +36,7 @@ from fpsim.kernels.codec.rounding import mode_constants
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["VECTOR_BLOCKS", "Parts", "cast", "decode_elements", "spread"]
+__all__ = ["VECTOR_BLOCKS", "Parts", "RandomIntegers", "cast", "spread"]
 
 #: Block sizes that make one vector.
 VECTOR_BLOCKS = (16, 32, 64)
@@ -53,22 +57,48 @@ class Parts:
     bad: NDArray[np.bool_]
     negative_scales: NDArray[Any] | None = None
     zero_points: NDArray[np.int32] | None = None
-    tensor_scale: np.float32 | None = None
+    tensor_scale: Any = None
+    variants: NDArray[np.uint8] | None = None
+    ratios: NDArray[np.uint8] | None = None
+    tops: NDArray[np.uint8] | None = None
+    macros: NDArray[np.uint8] | None = None
 
 
-def cast(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
-    """Cast rows (R, K), K >= 1, float32 or float64, in blocks of ``block``."""
-    if fmt.is_mx and isinstance(fmt.element, FloatFormat):
+class RandomIntegers(NamedTuple):
+    """Random integers for stochastic rounding: of elements (R, K) and of scales (R, G)."""
+
+    elements: NDArray[Any] | None
+    scales: NDArray[Any] | None
+    bits: int
+
+
+def cast(
+    fmt: BlockFormat,
+    rows: NDArray[Any],
+    block: int,
+    given: Any = None,
+    draw: RandomIntegers | None = None,
+) -> Parts:
+    """Cast rows (R, K), K >= 1, float32 or float64, in blocks of ``block``.
+
+    ``given`` is a float32 tensor scale or (R, 1) of them, or None to follow from the values.
+    """
+    plain = not (fmt.is_coded or fmt.macro or draw)
+    if plain and fmt.is_mx and isinstance(fmt.element, FloatFormat):
         return _mx(fmt, fmt.element, rows, block)
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and handled as such
         x = np.ascontiguousarray(rows, dtype=np.float32)
+    if fmt.macro is not None:
+        return _under_macros(fmt, x, block, draw)
+    if fmt.is_coded:
+        return _coded(fmt, x, block, given)
     if fmt.rule in RANGE_RULES:
         return _zero_point(fmt, x, block)
     if fmt.rule is ScaleRule.RAZOR:
         return _razor(fmt, x, block)
     if fmt.scale is None:
         return _real(fmt, x, block)
-    return _scaled(fmt, x, block)
+    return _scaled(fmt, x, block, given, draw)
 
 
 def spread(per_block: NDArray[Any], block: int, length: int) -> NDArray[Any]:
@@ -122,7 +152,7 @@ def _fits_mx_vectors(
     )
 
 
-def _fits_vectors(x: NDArray[Any], element: Format, rounding: Rounding, block: int) -> bool:
+def _fits_vectors(x: NDArray[Any], element: Format | Table, rounding: Rounding, block: int) -> bool:
     return (
         block in VECTOR_BLOCKS
         and x.size >= VECTOR_MINIMUM
@@ -164,10 +194,16 @@ def _extremes(
 
 
 def _encode(
-    fmt: BlockFormat, x: NDArray[Any], block: int, plus: Divisors, minus: Divisors | None
+    fmt: BlockFormat,
+    x: NDArray[Any],
+    block: int,
+    plus: Divisors,
+    minus: Divisors | None,
+    draw: RandomIntegers | None,
 ) -> NDArray[Any]:
     """Return the element codes of whole blocks under their scales."""
     element = fmt.element
+    assert not isinstance(element, Table)
     if _fits_vectors(x, element, fmt.rounding, block):
         assert isinstance(element, FloatFormat)
         codes = np.empty(x.shape, dtype=np.uint8)
@@ -178,7 +214,13 @@ def _encode(
         factors = (plus.factor.reshape(-1), other.reshape(-1))
         run(x.reshape(-1), codes.reshape(-1), *factors, reals, integers)
         return codes
-    return element.encode(_quotients(x, block, plus, minus), fmt.rounding, "saturate")
+    quotients = _quotients(x, block, plus, minus)
+    if fmt.rounding is not Rounding.SR:
+        return element.encode(quotients, fmt.rounding, "saturate")
+    assert draw is not None
+    assert draw.elements is not None
+    random = np.pad(draw.elements, ((0, 0), (0, x.shape[1] - draw.elements.shape[1])))
+    return element.encode(quotients, "sr", "saturate", random=random, random_bits=draw.bits)
 
 
 def _quotients(
@@ -193,103 +235,93 @@ def _quotients(
     return np.where(np.isfinite(x), quotient, np.float32(0))
 
 
-def _scaled(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
-    """MX with two scales or fixed-point elements, NVFP4, AMXFP4, Four Over Six and IF4."""
-    length = rows.shape[1]
-    x = _padded(rows, block)
-    positive, negative, bad = _extremes(fmt, x, block)
-    largest = np.float32(max(positive.max(), negative.max()))
-    plus = block_scales(fmt, positive, largest)
-    minus = block_scales(fmt, negative, largest) if fmt.signs else None
-    # A finite stand-in keeps the encoder of fixed-point elements away from NaN.
-    clean = x if not bad.any() else np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
-    codes = _encode(fmt, clean, block, plus, minus)
-    scales = plus.codes
-    if fmt.choice is not None:
-        codes, scales = _chosen(fmt, clean, block, codes, positive, largest, plus)
-    parts = Parts(np.ascontiguousarray(codes[:, :length]), scales, bad)
-    if fmt.tensor_range:
-        parts.tensor_scale = tensor_scale(fmt, largest)
-    if minus is not None:
-        parts.negative_scales = minus.codes
-    if bad.any():
-        assert fmt.scale is not None
-        nan = fmt.scale.nan_code or 0
-        for scale_codes in (parts.scales, parts.negative_scales):
-            if scale_codes is not None:
-                scale_codes[bad] = nan
+def _clean(x: NDArray[Any], block: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return whole blocks with those that hold NaN or an infinity as zeros, and which those are."""
+    magnitude = np.abs(x).reshape(x.shape[0], -1, block).max(axis=-1)
+    bad = ~np.isfinite(magnitude)
+    return (np.where(spread(bad, block, x.shape[1]), np.float32(0), x) if bad.any() else x), bad
+
+
+def _outer(fmt: BlockFormat, amax: NDArray[Any], given: Any) -> Outer:
+    """Return the tensor's scale, or one per row, from the largest magnitudes of blocks (R, G)."""
+    if fmt.outer is Span.ROW:
+        return outer_scale(fmt, amax.max(axis=1, keepdims=True), given)
+    return outer_scale(fmt, np.float32(amax.max()), given)
+
+
+def _mark(parts: Parts, nan: int) -> Parts:
+    """Give bad blocks codes 0 and the NaN scale, or 0."""
+    if parts.bad.any():
+        for scales in (parts.scales, parts.negative_scales):
+            if scales is not None:
+                scales[parts.bad] = nan
     return parts
 
 
-def decode_elements(
-    fmt: BlockFormat, codes: NDArray[Any], scales: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Return element values times block scale, where ``scales`` is already one per element.
-
-    Under a scale whose sign bit selects the alternative grid (IF4), the sign is not part of the
-    scale and the grid is stretched to the element's largest value, in one rounding to float64.
-    """
+def _coded(fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any) -> Parts:
+    """Formats whose codes mean more than an element times a scale."""
+    length = rows.shape[1]
+    x, bad = _clean(_padded(rows, block), block)
+    amax = np.abs(x).reshape(x.shape[0], -1, block).max(axis=-1)
+    outer = _outer(fmt, amax, given)
+    chosen = choose(fmt, x, block, outer)
     assert fmt.scale is not None
-    if fmt.alternative is None:
-        return fmt.element.decode(codes) * fmt.scale.decode(scales)
-    sign = fmt.scale.sign_bit
-    values = fmt.element.decode(codes) * fmt.scale.decode(scales & (sign - 1))
-    stretched = fmt.alternative.decode(codes) * fmt.scale.decode(scales & (sign - 1))
-    stretched = stretched * fmt.element.max_value / fmt.alternative.max_value
-    return np.where((scales & sign) != 0, stretched, values)
-
-
-def _chosen(
-    fmt: BlockFormat,
-    x: NDArray[Any],
-    block: int,
-    codes: NDArray[Any],
-    amax: NDArray[Any],
-    largest: np.float32,
-    plus: Divisors,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return, block by block, the codes and scales of the candidate with the smaller error.
-
-    Errors are of the decoded values in float64, summed in the order of the elements; the second
-    candidate needs a strictly smaller one.
-    """
-    if fmt.alternative is None:
-        second = block_scales(fmt, amax, largest, expansion=fmt.expansion)
-        other = _encode(fmt, x, block, second, None)
-        other_scales = second.codes
-    else:
+    codes = np.where(spread(bad, block, x.shape[1]), np.uint8(0), chosen.codes)
+    parts = Parts(np.ascontiguousarray(codes[:, :length]), chosen.scales, bad)
+    if fmt.tensor_range:
+        parts.tensor_scale = outer.scale
+    several = len(fmt.special) + len(fmt.variants) > (1 if fmt.special else 0)
+    if several and fmt.stored == "scale":
         assert fmt.scale is not None
-        stretch = np.float32(fmt.alternative.max_value / fmt.element.max_value)
-        with np.errstate(over="ignore"):
-            quotient = _quotients(x, block, plus) * stretch
-        other = fmt.alternative.encode(quotient, fmt.rounding, "saturate")
-        other_scales = plus.codes | plus.codes.dtype.type(fmt.scale.sign_bit)
-    s_t = np.float64(tensor_scale(fmt, largest))
-    better = _errors(fmt, x, block, other, other_scales, s_t) < _errors(
-        fmt, x, block, codes, plus.codes, s_t
-    )
-    chosen = np.where(spread(better, block, x.shape[1]), other, codes)
-    return chosen, np.where(better, other_scales, plus.codes)
+        shift = fmt.scale.magnitude_bits
+        scales = chosen.scales.astype(np.uint8) | (chosen.variants << shift).astype(np.uint8)
+        parts.scales = scales
+    elif several:
+        parts.variants = chosen.variants
+    parts.ratios, parts.tops = chosen.ratios, chosen.tops
+    return _mark(parts, fmt.scale.nan_code or 0)
 
 
-def _errors(
-    fmt: BlockFormat,
-    x: NDArray[Any],
-    block: int,
-    codes: NDArray[Any],
-    scales: NDArray[Any],
-    s_t: np.float64,
-) -> NDArray[np.float64]:
-    values = decode_elements(fmt, codes, spread(scales, block, x.shape[1])) * s_t
-    deviation = np.abs(values - x).reshape(*scales.shape, block)
-    if fmt.choice == "abs_max":
-        worst: NDArray[np.float64] = deviation.max(axis=-1)
-        return worst
-    terms = deviation * deviation if fmt.choice == "mse" else deviation
-    total = np.zeros(scales.shape)
-    for i in range(block):
-        total += terms[..., i]
-    return total
+def _under_macros(
+    fmt: BlockFormat, x: NDArray[Any], block: int, draw: RandomIntegers | None
+) -> Parts:
+    """Divide by the significands of macro blocks first."""
+    macro = fmt.macro
+    assert macro is not None
+    clean = np.where(np.isfinite(x), x, np.float32(0))
+    codes = macro_codes(macro, clean)
+    values = macro_values(macro, codes)
+    inner = replace(fmt, macro=None)
+    with np.errstate(invalid="ignore"):
+        scaled = x / spread(values, macro.block, x.shape[1])
+    parts = cast(inner, scaled, block, None, draw)
+    parts.macros = codes
+    return parts
+
+
+def _scaled(
+    fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any, draw: RandomIntegers | None
+) -> Parts:
+    """MX with two scales or fixed-point elements, NVFP4, AMXFP4 and relatives."""
+    length = rows.shape[1]
+    x = _padded(rows, block)
+    positive, negative, bad = _extremes(fmt, x, block)
+    above = positive if negative.shape != positive.shape else np.maximum(positive, negative)
+    outer = _outer(fmt, above, given)
+    random = None if draw is None else draw.scales
+    bits = 0 if draw is None else draw.bits
+    plus = block_scales(fmt, positive, outer, random=random, random_bits=bits)
+    minus = block_scales(fmt, negative, outer) if fmt.signs else None
+    # A finite stand-in keeps the encoder of fixed-point elements away from NaN.
+    clean = x if not bad.any() else np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
+    codes = _encode(fmt, clean, block, plus, minus, draw)
+    parts = Parts(np.ascontiguousarray(codes[:, :length]), plus.codes, bad)
+    if fmt.tensor_range:
+        parts.tensor_scale = outer.scale
+    if minus is not None:
+        parts.negative_scales = minus.codes
+    assert fmt.scale is not None
+    return _mark(parts, fmt.scale.nan_code or 0)
 
 
 def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
@@ -305,6 +337,7 @@ def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
     # x L is exact in float64, so the quotient falls on a tie only if the exact one does.
     clean = np.where(spread(bad, block, length), np.float32(0), x).astype(np.float64)
     quotient = clean * fmt.limit / spread(np.where(wide > 0, wide, 1.0), block, length)
+    assert not isinstance(fmt.element, Table)
     codes = encode_by_step(fmt.element, quotient, fmt.rounding)
     scales = np.where(wide > 0, wide / fmt.limit, 1.0)
     return Parts(codes, np.where(bad, np.nan, scales), bad)

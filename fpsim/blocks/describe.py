@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,9 +11,15 @@ import numpy as np
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
-from fpsim.blocks.scale_rules import RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
+from fpsim.blocks.fields import Span
+from fpsim.blocks.grids import Fit, Table
+from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.named import ALIASES
+from fpsim.blocks.scale_rules import RANGE_RULES, Arithmetic, ScaleEncoder, ScaleRule, ZeroScale
+from fpsim.blocks.widen import wide_scales
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
+from fpsim.formats.rounding import Rounding
 
 __all__ = [
     "block_example",
@@ -43,6 +50,7 @@ _ZERO = {
     ZeroScale.ONE: "1",
     ZeroScale.SMALLEST: "clamped to 2^{lowest}",
     ZeroScale.KEEP: "0, with zero elements",
+    ZeroScale.LEAST: "clamped to the least above 0",
 }
 
 
@@ -97,17 +105,18 @@ def find_block_format(name: str) -> BlockFormat | None:
         FpsimError: a TOML file that describes none, or a scale rule that does not fit.
     """
     key = name.strip().lower()
-    known = key in BLOCK_FORMATS or key.rpartition("-")[0] in BLOCK_FORMATS
+    known = key in ALIASES or key in BLOCK_FORMATS or key.rpartition("-")[0] in BLOCK_FORMATS
     return get_block_format(name) if known or key.endswith(".toml") else None
 
 
 def block_row(fmt: BlockFormat) -> dict[str, Any]:
     """Return what a list of block formats says of one."""
     scale = "real" if fmt.scale is None else fmt.scale.name
+    tiles = isinstance(fmt.block, tuple)
     return {
         "name": fmt.name,
         "element": fmt.element.name,
-        "block": fmt.block,
+        "block": "x".join(str(n) for n in fmt.block) if tiles else fmt.block,  # type: ignore[union-attr]
         "scale": f"{scale} per sign" if fmt.signs else scale,
         "rule": fmt.rule.value,
         "bits": fmt.bits_per_element,
@@ -117,15 +126,17 @@ def block_row(fmt: BlockFormat) -> dict[str, Any]:
 def equations(fmt: BlockFormat) -> list[str]:
     """Return how a block's scale, codes and values follow from x, one line each."""
     scale = "" if fmt.scale is None else fmt.scale.name
-    cast = f"{fmt.element.name}[{fmt.rounding.value}]"
+    cast = f"{fmt.element.name}[{fmt.ties or fmt.rounding.value}]"
     if fmt.rule is ScaleRule.ABSMAX:
         lines = _absmax(fmt)
     else:
-        top_exponent = int(np.frexp(fmt.element.max_value)[1]) - 1
-        steps = (1 << fmt.element.bits) - 1
+        limit = fmt.limit
+        if fmt.is_coded:
+            limit = meaning(fmt).limits[0]
+        steps = f"{limit:g}" if fmt.is_coded else str((1 << fmt.element.bits) - 1)
         text = _RULES[fmt.rule].format(
-            e=top_exponent,
-            top=f"{fmt.limit:g}",
+            e=int(np.frexp(limit)[1]) - 1,
+            top=f"{limit:g}",
             scale=f"{scale}[{fmt.scale_rounding.value}]",
             steps=steps,
             kept=fmt.element.bits - 1,
@@ -135,37 +146,91 @@ def equations(fmt: BlockFormat) -> list[str]:
         top = (1 << (fmt.base_bits - 1)) - 1
         lines = [f"s_t = max|x| of the tensor / {top};  i = rne(x / s_t)", *lines]
         return [*lines, f"P = {cast}(i / s)", "x^ = P * s * s_t"]
-    if fmt.rule in RANGE_RULES:
+    if fmt.rule in RANGE_RULES and not fmt.is_coded:
         lowest = 1 << (fmt.element.bits - 1)
         lines.append(f"z = -round(min / s) - {lowest};  P = {cast}(x / s + z)")
         return [*lines, "x^ = (P - z) * s"]
+    if fmt.macro is not None:
+        macro = fmt.macro
+        lines = [
+            f"f = significand(max|x| of {macro.block} / {macro.target:g}), {macro.bits} bits, at "
+            "least 1; x / f takes the place of x",
+            *lines,
+        ]
     if fmt.signs:
         lines.append("amax, s: of elements with the sign bit clear, and of those with it set")
     product = "s * s_t" if fmt.tensor_range else "s"
+    if fmt.is_coded:
+        return [*lines, *_coded(fmt, product)]
     divisor = f"({product})" if fmt.tensor_range else product
+    if fmt.macro is not None:
+        product = f"{product} * f"
     return [*lines, f"P = {cast}(x / {divisor})", f"x^ = P * {product}"]
+
+
+def _coded(fmt: BlockFormat, product: str) -> list[str]:
+    """Return how codes of grids, levels and top elements follow and what they mean."""
+    what = meaning(fmt)
+    lines = []
+    if fmt.signed_max:
+        lines.append("s has the sign of the largest magnitude, the first of several")
+    for v, (variant, grid) in enumerate(zip(all_variants(fmt), what.grids, strict=True)):
+        number = f" {v}" if len(what.grids) > 1 else ""
+        values = " ".join(f"{float(x):.6g}" for x in grid.values[:18])
+        more = " ..." if len(grid.values) > 18 else ""
+        named = "" if isinstance(variant.element, Table) else f" ({variant.element.name})"
+        scaled = "" if what.limits[v] == what.limits[0] else f"; amax maps to {what.limits[v]:g}"
+        lines.append(f"grid{number}{named}: {values}{more}{scaled}")
+        if isinstance(variant.element, Table) and variant.element.is_rounded:
+            lines.append(f"  its values were rounded once to {variant.element.wide_format.name}")
+    if len(fmt.expansions) > 1:
+        tried = ", ".join(f"{e:g}" for e in fmt.expansions)
+        lines.append(f"scales tried: {tried} times s")
+    for level in fmt.levels:
+        ratios = ", ".join(f"{r:g}" for r in level.ratios)
+        rule = "of least squared error"
+        if level.by is Fit.MAX:
+            rule = f"the smallest with max|x| / (s r) < {level.limit:g}"
+        lines.append(f"r of {level.block} elements: one of {ratios}, {rule}")
+    ratio = " * r" * len(fmt.levels)
+    ties = fmt.ties or ("even" if fmt.rounding == "rne" else "away, special values first")
+    lines.append(f"W = the value of the grid nearest to x / ({product}{ratio}); ties: {ties}")
+    if fmt.choice is not None:
+        where = "beside the scale" if fmt.stored == "scale" else "in metadata"
+        lines.append(f"the candidate is chosen by {fmt.choice}; the grid is stored {where}")
+    if fmt.top is not None and fmt.top.is_stored:
+        last = fmt.top.base + fmt.top.step * ((1 << (fmt.element.bits - 1)) - 1)
+        lines.append(
+            f"of {fmt.top.block} elements the largest, unless the code of s is 0: W = "
+            f"+-({fmt.top.base:g}, {fmt.top.base + fmt.top.step:g}, ... {last:g}), its index stored"
+        )
+    elif fmt.top is not None:
+        assert fmt.top.element is not None
+        offsets = ", ".join(str(o) for o in fmt.top.offsets)
+        lines.append(
+            f"of {fmt.top.block} elements the largest W, the first of several, is refined to "
+            f"{fmt.top.element.name}: by {offsets} codes, stored"
+        )
+    odd = "" if what.divisor == 1 else f", in units of 1/{what.divisor}"
+    lines.append(f"a unit sees W{ratio} as {what.wide.name}{odd}, and s")
+    return [*lines, f"x^ = W * {product}{ratio}"]
 
 
 def _absmax(fmt: BlockFormat) -> list[str]:
     if fmt.scale is None:
         return [f"s = amax / {fmt.limit:g}, a real number; 1 if that is 0"]
     lines = []
-    product = f"{fmt.limit:g}"
+    limit = meaning(fmt).limits[0] if fmt.is_coded else fmt.limit
+    product = f"{limit:g}"
     if fmt.tensor_range:
-        lines.append(f"s_t = max|x| of the tensor / ({fmt.limit:g} * {fmt.tensor_range:g})")
-        product = f"({fmt.limit:g} * s_t)"
+        of = "row" if fmt.outer is Span.ROW else "tensor"
+        lines.append(f"s_t = max|x| of the {of} / ({fmt.limit:g} * {fmt.tensor_range:g})")
+        product = f"({limit:g} * s_t)"
     zero = _ZERO[fmt.zero].format(lowest=fmt.scale.exponent_min)
-    lines.append(
-        f"s = {fmt.scale.name}[{fmt.scale_rounding.value}](amax / {product}); "
-        f"where that is 0: {zero}"
-    )
-    if fmt.alternative is not None:
-        lines.append(
-            f"or, if its {fmt.choice} is smaller: elements {fmt.alternative.name}, stretched by "
-            f"{fmt.element.max_value:g}/{fmt.alternative.max_value:g}, the sign bit of s set"
-        )
-    elif fmt.choice is not None:
-        lines.append(f"or {fmt.expansion:g} times amax, if the {fmt.choice} is smaller")
+    rounding = fmt.scale_rounding.value
+    if fmt.scale_encoder is ScaleEncoder.GGML:
+        rounding = "ggml"
+    lines.append(f"s = {fmt.scale.name}[{rounding}](amax / {product}); where that is 0: {zero}")
     if fmt.arithmetic is not Arithmetic.DIVIDE:
         lines.append(
             f"float32 operations in the order '{fmt.arithmetic}' of fpsim.blocks.scale_rules"
@@ -177,9 +242,24 @@ def block_example(fmt: BlockFormat) -> list[dict[str, Any]]:
     """Return a worked example: one block of 8 values, each with its code, scale and value."""
     x = np.array(EXAMPLE, dtype=np.float32)
     length = min(len(x), fmt.block) if isinstance(fmt.block, int) else len(x)
-    x = x[:length]
-    q = fmt.quantize(x)
+    x = x[None, :] if isinstance(fmt.block, tuple) else x[:length]
+    draws = {"random_bits": 8} if Rounding.SR in (fmt.rounding, fmt.scale_rounding) else {}
+    if fmt.rounding is Rounding.SR:
+        draws["random"] = np.full(x.shape, 128)  # type: ignore[assignment]
+    if fmt.scale_rounding is Rounding.SR:
+        draws["scale_random"] = np.array(128)  # type: ignore[assignment]
+    q = fmt.quantize(x, **draws)  # type: ignore[arg-type]
     values = fmt.dequantize(q)
+    if isinstance(fmt.block, tuple):
+        q = replace(q, codes=q.codes[0], scales=q.scales[0], axis=0)
+        x, values = x[0], values[0]
+    plain = q.scales
+    if fmt.is_coded:
+        plain = wide_scales(fmt, q)
+    wide = None
+    if fmt.is_coded:
+        held = fmt.wide.decode(np.ravel(fmt.widen(q).codes))
+        wide = held / meaning(fmt).divisor
     rows = []
     for i, value in enumerate(x):
         code = int(q.codes[i])
@@ -187,12 +267,25 @@ def block_example(fmt: BlockFormat) -> list[dict[str, Any]]:
         scales = q.negative_scales if below else q.scales
         assert scales is not None
         row = {"x": float(f"{value:.6g}"), "code": code, "bits": f"{code:0{fmt.element.bits}b}"}
+        at = i // fmt.block if isinstance(fmt.block, int) else 0
         if fmt.scale is None:
-            row["scale"] = float(scales[0])
+            row["scale"] = float(scales[at])
         else:
-            row |= {"scale_code": int(scales[0]), "scale": float(fmt.scale.decode(scales)[0])}
+            decoded = q.negative_scales if below else plain
+            assert decoded is not None
+            row |= {"scale_code": int(scales[at]), "scale": float(fmt.scale.decode(decoded)[at])}
+        if wide is not None:
+            row["w"] = float(wide[i])
+        if q.variants is not None:
+            row["variant"] = int(q.variants[at])
+        if q.ratios is not None:
+            row["ratio"] = float(meaning(fmt).ratios[q.ratios[i // fmt.levels[-1].block]])
+        if q.tops is not None and fmt.top is not None:
+            row["top"] = int(q.tops[i // fmt.top.block])
+        if q.macros is not None:
+            row["macro"] = int(q.macros[0])
         if q.tensor_scale is not None:
-            row["tensor_scale"] = float(q.tensor_scale)
+            row["tensor_scale"] = float(np.ravel(q.tensor_scale)[0])
         if q.zero_points is not None:
             row["zero_point"] = int(q.zero_points[0])
         rows.append(row | {"value": float(values[i])})

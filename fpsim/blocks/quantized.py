@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.fields import Span
 
-__all__ = ["Quantized", "check_axis", "scales_shape", "stored"]
+__all__ = ["Quantized", "Tiles", "check_axis", "other_axis", "scales_shape", "spread", "stored"]
+
+#: Elements per scale: a count along the axis, all, or (across, along) for tiles of two axes.
+Block = int | Span | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,15 @@ class Quantized:
     axis: int
     negative_scales: NDArray[Any] | None = None  #: of elements with the sign bit set
     zero_points: NDArray[np.int32] | None = None
-    tensor_scale: np.float32 | None = None
+    tensor_scale: Any = None  #: a float32 or, with one per row, an array with 1 along ``axis``
+    variants: NDArray[np.uint8] | None = None  #: the grid of each block
+    #: of each sub-block of the last level: index into the products of the levels' ratios, the last
+    #: level's changing fastest
+    ratios: NDArray[np.uint8] | None = None
+    #: of each top element: its index in its sub-block (as many as those have elements: none), or
+    #: the index of its offset
+    tops: NDArray[np.uint8] | None = None
+    macros: NDArray[np.uint8] | None = None  #: m of each macro block's 1 + m / 2^bits
 
 
 def check_axis(axis: object, ndim: int) -> int:
@@ -41,14 +52,67 @@ def check_axis(axis: object, ndim: int) -> int:
     return int(axis) % ndim  # type: ignore[call-overload, no-any-return]
 
 
-def scales_shape(block: int | Span, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """Return the shape of the scales of codes of ``shape`` in blocks along ``axis`` >= 0."""
+def other_axis(axis: int, ndim: int) -> int:
+    """Return the axis across which tiles run: the last that is not ``axis``."""
+    return ndim - 1 if axis != ndim - 1 else ndim - 2
+
+
+def scales_shape(block: Block, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Return the shape of the scales of codes of ``shape`` in blocks along ``axis`` >= 0.
+
+    Raises:
+        FpsimError: tiles of two axes in an array of one.
+    """
     length = shape[axis]
+    if isinstance(block, tuple):
+        if len(shape) < 2:
+            raise FpsimError(f"x: blocks of {block[0]} x {block[1]} need two dimensions, not 1")
+        counts = {axis: block[1], other_axis(axis, len(shape)): block[0]}
+        return tuple(-(-n // counts.get(i, 1)) for i, n in enumerate(shape))
     groups = min(length, 1) if isinstance(block, Span) else -(-length // block)
     if block is not Span.TENSOR:
         return (*shape[:axis], groups, *shape[axis + 1 :])
     groups = int(0 not in shape)
     return tuple(groups if i == axis else 1 for i in range(len(shape)))
+
+
+def spread(array: NDArray[Any], block: Block, shape: tuple[int, ...], axis: int) -> NDArray[Any]:
+    """Return one entry per element of an array with one entry per block."""
+    if 0 in shape:
+        return np.zeros(shape, dtype=array.dtype)
+    if block is Span.TENSOR:
+        return np.broadcast_to(array, shape)
+    length = shape[axis]
+    if isinstance(block, tuple):
+        other = other_axis(axis, len(shape))
+        across = np.repeat(array, block[0], axis=other)
+        array, size = np.take(across, np.arange(shape[other]), axis=other), block[1]
+    else:
+        size = length if isinstance(block, Span) else min(block, length)
+    return np.take(np.repeat(array, size, axis=axis), np.arange(length), axis=axis)
+
+
+class Tiles(NamedTuple):
+    """Arrays (..., M, K) as rows of tiles: (rows of tiles, tiles in one times elements of one)."""
+
+    shape: tuple[int, ...]
+    block: tuple[int, int]
+
+    def rows(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the tiles of an array of ``shape``, padded with zeros, row by row."""
+        *_, m, k = self.shape
+        high, wide = self.block
+        padded = np.pad(array.reshape(-1, m, k), ((0, 0), (0, -m % high), (0, -k % wide)))
+        cut = padded.reshape(len(padded), -1, high, padded.shape[2] // wide, wide)
+        return np.ascontiguousarray(cut.swapaxes(2, 3)).reshape(-1, padded.shape[2] * high)
+
+    def array(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the array whose tiles ``rows`` are."""
+        *_, m, k = self.shape
+        high, wide = self.block
+        cut = rows.reshape(-1, -(-m // high), -(-k // wide), high, wide).swapaxes(2, 3)
+        whole = cut.reshape(cut.shape[0], cut.shape[1] * high, -1)[:, :m, :k]
+        return np.ascontiguousarray(whole).reshape(self.shape)
 
 
 def stored(part: Any, name: str, shape: tuple[int, ...], kinds: str | None = None) -> NDArray[Any]:

@@ -10,8 +10,11 @@ block, ``fl`` one rounding to float32 and ``Q`` the rounding to the scale format
     ratio       e = fl(L R / A), s_t = fl(1 / e);  s = Q(fl(c fl(fl(amax / L) e)));
                 y = fl(x fl(1 / fl(s_t s)))        c: 1, or 1.5 where L = 6 is to become 4
 
+    bf16        s = Q(b(fl(amax b(1 / L))));  y = fl(x b(1 / s)), b: rounded to bfloat16
+
 ``divide`` is NVIDIA ModelOpt's order and, without a tensor scale, AMXFP4's: s = Q(fl(amax / L)),
-y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` that of the Four Over Six repository.
+y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` that of the Four Over Six repository and
+``bf16`` HiF4's.
 
 A product s s_t or a reciprocal that leaves float32's range flushes its block to zero: so do tensors
 whose s_t underflows, where the recipes' code divides by zero.
@@ -25,7 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.blocks.grids import Table
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
+from fpsim.formats.names import E8M0
 
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
@@ -35,17 +40,18 @@ __all__ = [
     "RANGE_RULES",
     "Arithmetic",
     "Divisors",
+    "Outer",
+    "ScaleEncoder",
     "ScaleRule",
     "ZeroScale",
+    "bfloat16",
     "block_scales",
-    "element_exponent",
+    "outer_scale",
     "power_of_two_codes",
     "range_scales",
-    "tensor_scale",
 ]
 
 Floats = NDArray[np.float32]
-F32_MANTISSA = 23
 F32_BIAS = 127
 E8M0_MAX = 254
 #: Scales worked out at a time.
@@ -66,6 +72,15 @@ class ScaleRule(StrEnum):
     RAZOR = "razor"  #: bits dropped below the leading one of the OR of all magnitudes
 
 
+class ScaleEncoder(StrEnum):
+    """Who rounds scales."""
+
+    FORMAT = "format"  #: rounds to the scale format, by ``scale_rounding``
+    #: ggml's E4M3: ties up, no carry out of the subnormals, and 448 for all that rounds to 256 or
+    #: more (llama.cpp, ggml_fp32_to_ue4m3)
+    GGML = "ggml"
+
+
 POWER_RULES = (ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN)
 RANGE_RULES = (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
 
@@ -81,6 +96,7 @@ class ZeroScale(StrEnum):
     ONE = "one"  #: 1 (ModelOpt, AMXFP4); the elements round to zero
     SMALLEST = "smallest"  #: scales are clamped from below: smallest normal (torchao, E8M0)
     KEEP = "keep"  #: stays zero, with zero elements (Four Over Six)
+    LEAST = "least"  #: scales are clamped from below: smallest value above zero (RaZeR)
 
 
 class Arithmetic(StrEnum):
@@ -89,6 +105,7 @@ class Arithmetic(StrEnum):
     DIVIDE = "divide"
     RECIPROCAL = "reciprocal"
     RATIO = "ratio"
+    BF16 = "bf16"  #: HiF4's code; no tensor scale
 
 
 class Divisors(NamedTuple):
@@ -99,57 +116,93 @@ class Divisors(NamedTuple):
     multiply: bool
 
 
-def element_exponent(element: Format) -> int:
-    """Return floor(log2) of the largest element value."""
-    if isinstance(element, FloatFormat):
-        return element.exponent_max
-    return element.max_integer.bit_length() - 1 + element.lsb
+def power_of_two_codes(
+    rule: ScaleRule,
+    amax: Floats,
+    element: Format | Table,
+    limit: float = 0.0,
+    scale: FloatFormat = E8M0,
+    expansion: float = 1.0,
+) -> NDArray[np.uint8]:
+    """Return scale codes of a power-of-two rule, from the exponent bits of ``amax``.
 
+    Codes clamp to those of finite scales; 0 where ``amax`` is 0. Float32 subnormals are normalised
+    first.
 
-def power_of_two_codes(rule: ScaleRule, amax: Floats, element: Format) -> NDArray[np.uint8]:
-    """Return E8M0 codes of a power-of-two rule, from the exponent bits of ``amax``.
-
-    0 (subnormal or zero ``amax`` included as far as the rule gives it) up to 254; float32
-    subnormals are normalised first.
+    Args:
+        rule: one of `POWER_RULES`.
+        amax: largest magnitudes, finite.
+        element: element format, of which ``even`` takes the mantissa bits.
+        limit: L, what the largest magnitude maps to; 0: the element's largest value.
+        scale: format of powers of two.
+        expansion: a power of two on the scale.
     """
     fraction, exponent = np.frexp(amax.astype(np.float64))
     significand = 2.0 * fraction
-    top = element_exponent(element)
+    limit = limit or element.max_value
+    top = int(np.frexp(limit)[1]) - 1
     if rule is ScaleRule.RCEIL:
-        bump = significand > np.ldexp(element.max_value, -top)
+        bump = significand > np.ldexp(limit, -top)
     elif rule is ScaleRule.CEIL:
         bump = significand > 1.0
     elif rule is ScaleRule.EVEN:
-        mantissa = element.mantissa_bits if isinstance(element, FloatFormat) else element.width - 2
+        mantissa = element.mantissa_bits if isinstance(element, FloatFormat) else element.bits - 2
         bump = significand >= 2.0 - 2.0 ** -(mantissa + 1)
     else:
         bump = np.zeros(amax.shape, dtype=bool)
-    code = exponent - 1 - top + bump + F32_BIAS
-    return np.where(amax > 0, np.clip(code, 0, E8M0_MAX), 0).astype(np.uint8)
+    shift = int(np.frexp(expansion)[1]) - 1
+    code = exponent - 1 - top + bump + scale.bias + shift
+    return np.where(amax > 0, np.clip(code, 0, scale.max_code), 0).astype(scale.dtype)
 
 
-def tensor_scale(fmt: BlockFormat, largest: np.float32) -> np.float32:
-    """Return s_t for the largest magnitude of the tensor, 0 if that is 0; 1 without tensor scale.
+class Outer(NamedTuple):
+    """The scale above block scales: s_t and, for ``ratio``, e; scalars or (R, 1), float32."""
 
-    The result may underflow to 0, which flushes the tensor.
+    scale: Any
+    ratio: Any
+
+
+def outer_scale(fmt: BlockFormat, largest: Any, given: Any = None) -> Outer:
+    """Return s_t for the largest magnitudes of tensors or rows; 0 if that is 0; 1 without one.
+
+    The result may underflow to 0, which flushes the tensor. With a ``given`` s_t, e is fl(1 / s_t).
     """
+    one = np.float32(1)
     if not fmt.tensor_range:
-        return np.float32(1)
-    full = np.float32(fmt.limit * fmt.tensor_range)
-    if largest == 0:
-        return np.float32(0)
+        return Outer(one, one)
     with np.errstate(all="ignore"):
+        if given is not None:
+            return Outer(given, one / given)
+        ratio = np.float32(fmt.limit * fmt.tensor_range) / largest
+        scale = largest / np.float32(fmt.limit * fmt.tensor_range)
         if fmt.arithmetic is Arithmetic.RATIO:
-            return np.float32(1) / (full / largest)
-        return largest / full
+            scale = one / ratio
+    zero = np.float32(0)
+    return Outer(np.where(largest == 0, zero, scale).astype(np.float32)[()], ratio)
 
 
 def block_scales(
-    fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float = 1.0
+    fmt: BlockFormat,
+    amax: Floats,
+    outer: Outer,
+    limit: float = 0.0,
+    expansion: float = 1.0,
+    random: NDArray[Any] | None = None,
+    random_bits: int = 0,
 ) -> Divisors:
-    """Return the scales of blocks with largest magnitudes ``amax`` (finite, any shape)."""
-    if amax.size <= CHUNK:
-        return _block_scales(fmt, amax, tensor_largest, expansion)
+    """Return the scales of blocks.
+
+    Args:
+        fmt: the format.
+        amax: largest magnitudes (R, G), finite.
+        outer: the scale above.
+        limit: L of block scales; 0: the format's.
+        expansion: c.
+        random: integers (R, G) for scales that are rounded stochastically.
+        random_bits: bits of each of them.
+    """
+    if amax.size <= CHUNK or random is not None:
+        return _block_scales(fmt, amax, outer, limit, expansion, random, random_bits)
     # A dozen passes over arrays that stay in the cache.
     assert fmt.scale is not None
     flat = amax.reshape(-1)
@@ -158,36 +211,50 @@ def block_scales(
     multiply = False
     for start in range(0, flat.size, CHUNK):
         part = slice(start, start + CHUNK)
-        codes[part], factor[part], multiply = _block_scales(
-            fmt, flat[part], tensor_largest, expansion
-        )
+        own = outer
+        if np.ndim(outer.scale):
+            rows = np.arange(start, min(start + CHUNK, flat.size)) // amax.shape[1]
+            own = Outer(*(np.ravel(o)[rows] for o in outer))
+        codes[part], factor[part], multiply = _block_scales(fmt, flat[part], own, limit, expansion)
     return Divisors(codes.reshape(amax.shape), factor.reshape(amax.shape), multiply)
 
 
 def _block_scales(
-    fmt: BlockFormat, amax: Floats, tensor_largest: np.float32, expansion: float
+    fmt: BlockFormat,
+    amax: Floats,
+    outer: Outer,
+    limit: float,
+    expansion: float,
+    random: NDArray[Any] | None = None,
+    random_bits: int = 0,
 ) -> Divisors:
     scale = fmt.scale
     assert scale is not None
+    limit = limit or fmt.limit
     if fmt.rule in POWER_RULES:
-        codes = power_of_two_codes(fmt.rule, amax, fmt.element)
+        codes = power_of_two_codes(fmt.rule, amax, fmt.element, limit, scale, expansion)
         return Divisors(codes, scale.decode(codes).astype(np.float32), False)
-    top, one = np.float32(fmt.limit), np.float32(1)
-    s_t = tensor_scale(fmt, tensor_largest)
+    top, one = np.float32(limit), np.float32(1)
+    s_t = outer.scale
     with np.errstate(all="ignore"):
         if fmt.arithmetic is Arithmetic.RATIO:
-            ratio = np.float32(fmt.limit * fmt.tensor_range) / tensor_largest
-            raw = amax / top * ratio * np.float32(expansion)
+            raw = amax / top * outer.ratio
         elif fmt.arithmetic is Arithmetic.RECIPROCAL:
             raw = amax / top / s_t
+        elif fmt.arithmetic is Arithmetic.BF16:
+            raw = bfloat16(amax * bfloat16(one / top))
         else:
             raw = amax / (top * s_t)
+        if expansion != 1:
+            raw = raw * np.float32(expansion)
         # NaN is 0 / 0 or 0 * inf: amax / L and s_t both underflowed, or both are 0.
         np.copyto(raw, np.float32(0), where=~(raw > 0))
         if fmt.zero is ZeroScale.SMALLEST:
             raw = np.maximum(raw, np.float32(2.0**scale.exponent_min))
+        elif fmt.zero is ZeroScale.LEAST:
+            raw = np.maximum(raw, np.float32(scale.decode([int(scale.has_zero)])[0]))
         # An infinite ratio saturates: only its float32 form overflowed.
-        codes = scale.encode(raw, fmt.scale_rounding, "saturate")
+        codes = scale_codes(fmt, raw, random, random_bits)
         if fmt.zero is ZeroScale.ONE and not codes.all():
             codes[codes == 0] = scale.encode(1.0)
         value = _decode_scales(scale, codes)
@@ -195,12 +262,39 @@ def _block_scales(
             factor = one / s_t / value
         elif fmt.arithmetic is Arithmetic.RATIO:
             factor = one / (s_t * value)
+        elif fmt.arithmetic is Arithmetic.BF16:
+            factor = bfloat16(one / value)
         else:
             factor = value * s_t if fmt.tensor_range else value
     multiply = fmt.arithmetic is not Arithmetic.DIVIDE
     flush = np.float32(0 if multiply else np.inf)
     np.copyto(factor, flush, where=~((factor > 0) & (factor < np.inf)))
     return Divisors(codes, factor, multiply)
+
+
+def scale_codes(
+    fmt: BlockFormat, raw: Floats, random: NDArray[Any] | None, random_bits: int
+) -> NDArray[Any]:
+    """Return scales rounded to their format, saturating."""
+    scale = fmt.scale
+    assert scale is not None
+    if random is not None:
+        return scale.encode(raw, "sr", "saturate", random=random, random_bits=random_bits)
+    if fmt.scale_encoder is not ScaleEncoder.GGML:
+        return scale.encode(raw, fmt.scale_rounding, "saturate")
+    # Below the smallest normal there is no carry into it; from 248 on all is 448.
+    codes = scale.encode(raw, "rna", "saturate")
+    row = 1 << scale.mantissa_bits
+    codes = np.where((raw < 2.0**scale.exponent_min) & (codes == row), row - 1, codes)
+    last = scale.max_code // row * row
+    return np.where(codes >= last, scale.max_code, codes).astype(scale.dtype)
+
+
+def bfloat16(values: Any) -> Any:
+    """Return float32 values rounded to bfloat16, ties to even; finite results only."""
+    bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)[()]
 
 
 def range_scales(

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, Quantized
 from fpsim.blocks.fields import Span
-from fpsim.blocks.scale_rules import RANGE_RULES, ScaleRule
+from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0
+from fpsim.formats.rounding import Rounding
 
 __all__ = ["BlockCast", "Cast", "Operand", "same_blocks", "scaled_values"]
 
@@ -122,51 +123,55 @@ class Cast(Protocol):
 class BlockCast:
     """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
 
+    The unit sees the wide codes of `BlockFormat.widen`: storage codes with all that they mean.
+
     Raises:
-        FpsimError: a format with zero points or two grids, which a product of codes cannot honour.
+        FpsimError: a real scale per block, signs of rows, or stochastic rounding.
     """
 
     fmt: BlockFormat
 
     def __post_init__(self) -> None:
         fmt = self.fmt
-        if fmt.rule in RANGE_RULES:
-            raise FpsimError(
-                f"recipe: {fmt.name} has zero points; a unit multiplies codes and scales only"
-            )
-        if fmt.alternative is not None:
-            raise FpsimError(
-                f"recipe: {fmt.name} changes its element grid from block to block; a unit has one"
-            )
         if fmt.scale is None and not isinstance(fmt.block, Span):
             raise FpsimError(
                 f"recipe: {fmt.name} has a real scale per block; give it a format, such as e8m23"
             )
         if fmt.signs and isinstance(fmt.block, Span):
             raise FpsimError(f"recipe: {fmt.name} has scales by sign, which need blocks along K")
+        if Rounding.SR in (fmt.rounding, fmt.scale_rounding):
+            raise FpsimError(f"recipe: {fmt.name} rounds by 'sr', which needs random integers")
 
     @property
     def element(self) -> Format:
-        """Element format of the codes."""
-        return self.fmt.element
+        """Element format of the codes that the unit sees."""
+        return self.fmt.wide
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
         """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
         fmt = self.fmt
         quantized = fmt.quantize(rows, axis=1, nan="error")
+        if fmt.scale is not None and not (fmt.signs or fmt.base_bits):
+            wide = fmt.widen(quantized)
+            factor = wide.factor
+            if factor is not None and factor.ndim == 0:
+                factor = factor.reshape(1, 1)
+            return Operand(wide.element, wide.codes, wide.scale, wide.scales, wide.block, factor)
+        codes = quantized.codes
         if isinstance(fmt.block, Span):
-            return Operand(fmt.element, quantized.codes, factor=self._factor(quantized))
+            return Operand(self.element, codes, factor=self._factor(quantized))
         factor = None
         if quantized.tensor_scale is not None:
             factor = np.full((1, 1), quantized.tensor_scale, dtype=np.float32)
         scale, scales = fmt.scale, quantized.scales
         assert scale is not None
+        assert isinstance(fmt.block, int)
         if fmt.rule is ScaleRule.RAZOR:  # powers of two 2^0..2^15 in a format of their own
             scales = (scales.astype(np.int64) + _E8M0_BIAS + scale.exponent_min).astype(np.uint8)
             scale = E8M0
         if quantized.negative_scales is not None:
             scales = np.stack([scales, quantized.negative_scales], axis=-1)
-        return Operand(fmt.element, quantized.codes, scale, scales, fmt.block, factor)
+        return Operand(self.element, codes, scale, scales, fmt.block, factor)
 
     def _factor(self, quantized: Quantized) -> NDArray[np.float32]:
         scales = quantized.scales if self.fmt.scale is None else self._decoded(quantized.scales)

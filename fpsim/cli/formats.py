@@ -81,9 +81,10 @@ def _encode(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {"nan": args.nan, "inf": args.inf, **_flush(fmt, "ftz", args.ftz)}
     if args.random is not None:
         options |= {"random": args.random, "random_bits": args.random_bits}
-    codes, flags = fmt.encode(
-        np.array(args.values), args.rounding, args.overflow, flags=True, **options
-    )
+    rounding = args.rounding
+    if rounding is None:
+        rounding = Rounding.RNE if isinstance(fmt, FixedFormat) else fmt.default_rounding
+    codes, flags = fmt.encode(np.array(args.values), rounding, args.overflow, flags=True, **options)
     values = fmt.decode(codes)
     rows = [
         {"value": v, "code": int(c), "bits": f"{int(c):0{fmt.bits}b}", "decoded": float(d)}
@@ -94,7 +95,7 @@ def _encode(args: argparse.Namespace) -> int:
         print_json(rows)
     else:
         table(
-            f"{fmt.name}, {args.rounding}, {args.overflow}",
+            f"{fmt.name}, {rounding}, {args.overflow}",
             list(rows[0]),
             [list(r.values()) for r in rows],
         )
@@ -125,7 +126,11 @@ def register(commands: Commands) -> None:
     sub = commands.add("encode", _encode, "Round values to codes")
     sub.add_argument("format")
     sub.add_argument("values", nargs="+", type=float)
-    sub.add_argument("--rounding", default="rne", choices=[r.value for r in Rounding])
+    sub.add_argument(
+        "--rounding",
+        choices=[r.value for r in Rounding],
+        help="by default rne; for e8m0 rna, as torch and ml_dtypes",
+    )
     sub.add_argument("--overflow", default="saturate", choices=[o.value for o in Overflow])
     sub.add_argument("--random", type=code, help="for sr: the random integer")
     sub.add_argument(

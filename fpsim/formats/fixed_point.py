@@ -23,6 +23,7 @@ from fpsim.formats.rounding import (
     InfPolicy,
     NanPolicy,
     Overflow,
+    Rounding,
     parse_inf,
     parse_nan,
     parse_overflow,
@@ -131,7 +132,7 @@ class FixedFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -145,7 +146,7 @@ class FixedFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -158,7 +159,7 @@ class FixedFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -181,7 +182,8 @@ class FixedFormat:
         from fpsim.kernels.codec.rounding import mode_constants
         from fpsim.kernels.scalar import fixed_point
 
-        mode, policy = parse_rounding(rounding), parse_overflow(overflow)
+        mode = Rounding.RNE if rounding is None else parse_rounding(rounding)
+        policy = parse_overflow(overflow)
         nan_policy, inf_policy = parse_nan(nan), parse_inf(inf)
         if policy not in (Overflow.SATURATE, Overflow.WRAP):
             raise FpsimError(

@@ -228,7 +228,7 @@ class FloatFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -243,7 +243,7 @@ class FloatFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -257,7 +257,7 @@ class FloatFormat:
     def encode(
         self,
         values: ArrayLike,
-        rounding: str = "rne",
+        rounding: str | None = None,
         overflow: str = "saturate",
         *,
         random: ArrayLike | None = None,
@@ -276,7 +276,7 @@ class FloatFormat:
         Args:
             values: any floating-point numpy, ml_dtypes or (on the processor) torch type, and
                 integers; see `fpsim.formats.inputs.as_real`.
-            rounding: one of `Rounding`.
+            rounding: one of `Rounding`; None: `default_rounding`.
             overflow: ``saturate``, ``inf`` or ``nan``, as far as the format has such codes.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
             random_bits: for ``sr``: how many bits each of them has, 1..32.
@@ -294,7 +294,8 @@ class FloatFormat:
         """
         from fpsim.kernels.codec import encode
 
-        mode, policy = parse_rounding(rounding), parse_overflow(overflow)
+        mode = self.default_rounding if rounding is None else parse_rounding(rounding)
+        policy = parse_overflow(overflow)
         limits = self._input_limits(self.limits(mode, policy), policy, nan, inf)
         layout = self._flushing("ftz") if ftz else self.layout
         array = as_real(values)
@@ -363,6 +364,15 @@ class FloatFormat:
             f"overflow: {overflow.value!r} is not possible in {self.name}; "
             f"allowed: {', '.join(has)}"
         )
+
+    @property
+    def default_rounding(self) -> Rounding:
+        """``rne``; for e8m0 ``rna``, as torch and ml_dtypes round to ``float8_e8m0fnu``.
+
+        They take the implicit one for the last bit, which is odd, so every tie goes up: 3 becomes
+        4. IEEE P3109 takes the code for it: under ``rne`` 3 becomes 2.
+        """
+        return Rounding.RNA if self.alias == "e8m0" else Rounding.RNE
 
     @property
     def default_overflow(self) -> Overflow:

@@ -46,6 +46,7 @@ ALIASES: dict[str, str] = {
     "float32": "e8m23",
     "float16": "e5m10",
     "int8mx": "int8q6",
+    "float8_e8m0fnu": "e8m0",
 }
 
 #: OCP MX scale: 2^(code - 127), 0xFF is NaN, no zero and no sign.

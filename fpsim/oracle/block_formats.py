@@ -7,10 +7,20 @@ Float32 operations of a recipe are rationals rounded by `fl`; codes come from `f
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
-from fpsim.blocks.block_format import Arithmetic, BlockFormat, Choice, ScaleRule, ZeroScale
+from fpsim.blocks.block_format import (
+    Arithmetic,
+    BlockFormat,
+    ScaleEncoder,
+    ScaleRule,
+    Table,
+    ZeroScale,
+)
+from fpsim.blocks.grids import Variant
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.oracle import numbers
@@ -18,6 +28,7 @@ from fpsim.oracle import numbers
 __all__ = ["Block", "fl", "quantize_block", "tensor_scale"]
 
 INF = math.inf
+POWERS = (ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN)
 Real = Fraction | float  #: a rational, or the float infinity
 
 
@@ -28,6 +39,9 @@ class Block(NamedTuple):
     scale: int
     negative_scale: int = 0
     zero_point: int = 0
+    variant: int = 0
+    ratios: tuple[int, ...] = ()
+    tops: tuple[int, ...] = ()
 
 
 def _exponent(magnitude: Fraction) -> int:
@@ -89,17 +103,22 @@ def tensor_scale(fmt: BlockFormat, largest: Fraction) -> Real:
     return _divide(largest, full)
 
 
-def quantize_block(fmt: BlockFormat, values: list[float], largest: Fraction) -> Block:
+def quantize_block(
+    fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None = None
+) -> Block:
     """Quantise one block.
 
     Args:
         fmt: the block format.
-        values: finite float32 values; float64 for MX.
+        values: finite float32 values; float64 for MX; under macro scales, divided by theirs.
         largest: the largest magnitude of the tensor that the block is part of.
+        given: a static tensor scale; None: that of ``largest``.
 
     Returns:
         The codes and scales that are stored.
     """
+    if fmt.is_coded:
+        return _quantize_coded(fmt, values, largest, given)
     if fmt.rule is ScaleRule.RAZOR:
         return _razor(fmt, values, largest)
     if fmt.rule in (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND):
@@ -115,52 +134,35 @@ def quantize_block(fmt: BlockFormat, values: list[float], largest: Fraction) -> 
             )
             for side in (False, True)
         ]
-        codes, _, scale = _candidate(fmt, values, tops[0], largest, Fraction(1))
-        below, _, other = _candidate(fmt, values, tops[1], largest, Fraction(1))
+        codes, scale = _candidate(fmt, values, tops[0], largest, given)
+        below, other = _candidate(fmt, values, tops[1], largest, given)
         mixed = [b if n else a for a, b, n in zip(codes, below, negative, strict=True)]
         return Block(mixed, scale, other)
     top = max(abs(Fraction(v)) for v in values)
-    codes, scaled, scale = _candidate(fmt, values, top, largest, Fraction(1))
-    if fmt.choice is None:
-        return Block(codes, scale)
-    s_t = float(tensor_scale(fmt, largest))
-    stretch = Fraction(1)
-    grid: Format = fmt.element
-    if fmt.alternative is None:
-        other_codes, _, other_scale = _candidate(fmt, values, top, largest, Fraction(fmt.expansion))
-        code_of_scale = other_scale
-    else:
-        grid = fmt.alternative
-        stretch = Fraction(fmt.element.max_value) / Fraction(grid.max_value)
-        factor = fl(1 / stretch)
-        other_codes = [
-            _encode(_times(y, factor), n, grid, fmt.rounding)
-            for y, n in zip(scaled, negative, strict=True)
-        ]
-        code_of_scale, other_scale = scale, scale + fmt.scale.sign_bit
-    first = [float(_value(c, fmt.element) * _value(scale, fmt.scale)) for c in codes]
-    second = [
-        float(_value(c, grid) * _value(code_of_scale, fmt.scale) * stretch) for c in other_codes
-    ]
-    keep = _error(fmt, first, values, s_t) <= _error(fmt, second, values, s_t)
-    return Block(codes, scale) if keep else Block(other_codes, other_scale)
+    codes, scale = _candidate(fmt, values, top, largest, given)
+    return Block(codes, scale)
 
 
 def _candidate(
-    fmt: BlockFormat, values: list[float], top: Fraction, largest: Fraction, expansion: Fraction
-) -> tuple[list[int], list[Real], int]:
-    """Return element codes, scaled magnitudes and the scale code for one largest magnitude."""
+    fmt: BlockFormat,
+    values: list[float],
+    top: Fraction,
+    largest: Fraction,
+    given: Fraction | None,
+) -> tuple[list[int], int]:
+    """Return element codes and the scale code for one largest magnitude."""
     assert fmt.scale is not None
-    powers = (ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN)
-    exact = fmt.rule in powers
+    assert not isinstance(fmt.element, Table)
+    limit = Fraction(fmt.limit)
+    exact = fmt.rule in POWERS
     multiply = False
     factor: Real
     if exact:
-        scale = _power(fmt, top)
+        scale = _power(fmt, top, limit, 0)
         factor = _value(scale, fmt.scale)
     else:
-        scale, factor, multiply = _float_scale(fmt, top, largest, expansion)
-    codes, scaled = [], []
+        scale, factor, multiply = _float_scale(fmt, top, largest, given, limit, Fraction(1))
+    codes = []
     for v in values:
         magnitude = abs(Fraction(v))
         y: Real
@@ -170,16 +172,16 @@ def _candidate(
             y = Fraction(0)
         else:
             y = _times(magnitude, factor) if multiply else _divide(magnitude, factor)
-        scaled.append(y)
         codes.append(_encode(y, math.copysign(1.0, v) < 0, fmt.element, fmt.rounding))
-    return codes, scaled, scale
+    return codes, scale
 
 
-def _power(fmt: BlockFormat, top: Fraction) -> int:
-    """Return the E8M0 code of OCP MX section 6.3, or of its variants."""
+def _power(fmt: BlockFormat, top: Fraction, best: Fraction, shift: int) -> int:
+    """Return the scale code of OCP MX section 6.3, or of its variants, times 2^shift."""
+    scale = fmt.scale
+    assert scale is not None
     if not top:
         return 0
-    best = Fraction(fmt.element.max_value)
     exponent = _exponent(top) - _exponent(best)
     ratio = top / Fraction(2) ** exponent  # in [2^E, 2^(E+1))
     if fmt.rule is ScaleRule.RCEIL:
@@ -194,31 +196,68 @@ def _power(fmt: BlockFormat, top: Fraction) -> int:
         )
         unit = Fraction(2) ** (_exponent(best) - bits)
         exponent += math.floor(ratio / unit + Fraction(1, 2)) * unit >= 2 ** (_exponent(best) + 1)
-    return min(max(exponent + 127, 0), 254)
+    last = (1 << scale.exponent_bits) - 1 - (scale.nan_code is not None)
+    return min(max(exponent + shift + scale.bias, 0), last)
+
+
+def _bf16(value: Real) -> Real:
+    """Round to bfloat16, nearest even."""
+    if value in (0, INF):
+        return value
+    unit = Fraction(2) ** (max(_exponent(Fraction(value)), -126) - 7)
+    return round(Fraction(value) / unit) * unit
+
+
+def _ggml_scale(raw: Real, scale: FloatFormat) -> int:
+    """Return ggml's E4M3 code: steps counted with halves up, each row by itself."""
+    if raw == INF or raw >= 248:
+        return scale.max_code
+    exact = Fraction(raw)
+    if exact < Fraction(1, 64):
+        return min(math.floor(exact * 512 + Fraction(1, 2)), 7)
+    row = _exponent(exact)
+    return ((row + 7) << 3) + math.floor((exact / Fraction(2) ** row - 1) * 8 + Fraction(1, 2))
 
 
 def _float_scale(
-    fmt: BlockFormat, top: Fraction, largest: Fraction, expansion: Fraction
+    fmt: BlockFormat,
+    top: Fraction,
+    largest: Fraction,
+    given: Fraction | None,
+    limit: Fraction,
+    expansion: Fraction,
 ) -> tuple[int, Real, bool]:
     """Return scale code, the float32 number values are divided by or multiplied with, and which."""
     scale = fmt.scale
     assert scale is not None
-    limit = Fraction(fmt.limit)
-    s_t = tensor_scale(fmt, largest) if fmt.tensor_range else Fraction(1)
+    limit = Fraction(fl(limit))
+    s_t: Real = Fraction(1)
+    if fmt.tensor_range:
+        s_t = tensor_scale(fmt, largest) if given is None else given
     raw: Real
     if not top:
         raw = Fraction(0)
     elif fmt.arithmetic is Arithmetic.RATIO:
-        ratio = _divide(limit * Fraction(fmt.tensor_range), largest)
-        raw = _times(_times(_divide(top, limit), ratio), expansion)
+        full = Fraction(fmt.limit) * Fraction(fmt.tensor_range)
+        ratio = _divide(full, largest) if given is None else _divide(Fraction(1), given)
+        raw = _times(_divide(top, limit), ratio)
     elif fmt.arithmetic is Arithmetic.RECIPROCAL:
         raw = _divide(_divide(top, limit), s_t)
+    elif fmt.arithmetic is Arithmetic.BF16:
+        raw = _bf16(_times(top, _bf16(fl(1 / limit))))
     else:
         raw = _divide(top, _times(limit, s_t))
-    smallest = Fraction(2) ** (1 - scale.bias)
-    if fmt.zero is ZeroScale.SMALLEST and raw < smallest:
+    raw = _times(raw, expansion)
+    smallest = Fraction(2) ** (int(scale.has_zero) - scale.bias)
+    if fmt.zero is ZeroScale.LEAST:
+        least = next(c for c in range(4) if _value(c, scale))
+        smallest = _value(least, scale)
+    if fmt.zero in (ZeroScale.SMALLEST, ZeroScale.LEAST) and raw < smallest:
         raw = smallest
-    code = _encode(raw, False, scale, fmt.scale_rounding)
+    if fmt.scale_encoder is ScaleEncoder.GGML:
+        code = _ggml_scale(raw, scale)
+    else:
+        code = _encode(raw, False, scale, fmt.scale_rounding)
     if code == 0 and fmt.zero is ZeroScale.ONE:
         code = _encode(Fraction(1), False, scale, fmt.scale_rounding)
     value = _value(code, scale)
@@ -227,19 +266,383 @@ def _float_scale(
     if fmt.arithmetic is Arithmetic.RATIO:
         product = _times(s_t, value)
         return code, _divide(Fraction(1), product), True
+    if fmt.arithmetic is Arithmetic.BF16:
+        return code, _bf16(_divide(Fraction(1), value)), True
     return code, _times(value, s_t) if fmt.tensor_range else value, False
 
 
-def _error(fmt: BlockFormat, decoded: list[float], values: list[float], s_t: float) -> float:
+# -- codes of grids, levels and top elements -------------------------------------------------------
+
+
+class _Code(NamedTuple):
+    code: int
+    value: Fraction
+    negative_zero: bool
+
+
+@cache
+def _grid(variant: Variant) -> list[_Code]:
+    """Return every storage code of a variant, before its factor."""
+    element = variant.element
+    grid = []
+    for code in range(1 << element.bits):
+        if isinstance(element, Table):
+            given = element.values[code]
+            held = numbers.Number(math.copysign(1.0, given) < 0, abs(Fraction(given)), False)
+            wide = numbers.encode(held, element.wide_format, Rounding.RNE, Overflow.SATURATE)
+            assert wide is not None
+            value = _value(wide, element.wide_format)
+            minus = not value and math.copysign(1.0, given) < 0
+        else:
+            symmetric = isinstance(element, FixedFormat) and element.symmetric
+            if symmetric and code == 1 << (element.bits - 1):
+                continue
+            number = numbers.decode(code, element)
+            value, minus = number.value, number.negative and not number.value
+        grid.append(_Code(code, value, minus))
+    if variant.special is not None:
+        zeros = [c.code for c in grid if not c.value]
+        at = zeros[-1]
+        value = Fraction(variant.special / float(variant.factor))
+        grid = [_Code(at, value, False) if c.code == at else c for c in grid]
+    return grid
+
+
+def _nearest_code(fmt: BlockFormat, variant: Variant, y: Real, negative: bool) -> _Code:
+    """Return the code nearest to a number given by magnitude and sign."""
+    grid = _grid(variant)
+    signed = -y if negative else y
+    if y == INF:
+        ends = [c.value for c in grid]
+        wanted = [min(ends) if negative else max(ends)]
+    else:
+        distance = min(abs(c.value - Fraction(signed)) for c in grid)
+        wanted = sorted({c.value for c in grid if abs(c.value - Fraction(signed)) == distance})
+
+    def code_of(value: Fraction) -> _Code:
+        found = [c for c in grid if c.value == value]
+        by_sign = [c for c in found if not value and c.negative_zero is negative]
+        return (by_sign or found)[0]
+
+    choices = [code_of(value) for value in wanted]
+    if len(choices) == 1:
+        return choices[0]
+    low, high = choices
+    if fmt.ties is None:
+        if variant.special is not None:
+            taken = _special_of(variant)
+            for choice in choices:
+                if choice.code == taken:
+                    return choice
+        rule = "even" if fmt.rounding is Rounding.RNE else "away"
+    else:
+        rule = str(fmt.ties)
+    if rule == "even":
+        return high if high.code % 2 == 0 else low
+    if rule in ("up", "down"):
+        return high if rule == "up" else low
+    outward = low.value + high.value > 0 or (rule == "away" and low.value + high.value == 0)
+    if rule == "zero":
+        return low if low.value + high.value > 0 else high
+    return high if outward else low
+
+
+@cache
+def _special_of(variant: Variant) -> int:
+    zeros = [c.code for c in _grid(replace(variant, special=None)) if not c.value]
+    return zeros[-1]
+
+
+def _odd(n: int) -> int:
+    while n % 2 == 0:
+        n //= 2
+    return n
+
+
+def _quantize_coded(
+    fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None
+) -> Block:
+    """Return a block of a format whose codes mean more than an element times a scale.
+
+    Every candidate (variant, expansion), in this order, is cast and decoded; the smallest error
+    wins, the first of several.
+    """
+    assert fmt.scale is not None
+    size = len(values) if isinstance(fmt.block, str) else fmt.block
+    if isinstance(size, tuple):
+        size = size[0] * size[1]
+    if fmt.levels or fmt.top:
+        values = values + [0.0] * (size - len(values))
+    base = [Variant(fmt.element, fmt.factor, s, fmt.target) for s in fmt.special or (None,)]
+    variants = [*base, *fmt.variants]
+    divisor = _divisor(fmt, tuple(variants))
+    s_t = 1.0
+    if fmt.tensor_range:
+        s_t = float(tensor_scale(fmt, largest) if given is None else given)
+    tried = [(v, Fraction(e)) for v in range(len(variants)) for e in fmt.expansions]
+    only = _by_rule(fmt, variants, values, largest, given)
+    best, least = None, 0.0
+    for v, expansion in tried:
+        if only is not None and v != only:
+            continue
+        block, error = _coded_candidate(
+            fmt, variants[v], values, largest, given, expansion, divisor, s_t
+        )
+        if best is None or error < least:
+            best, least = block._replace(variant=v), error
+    assert best is not None
+    if len(variants) > 1 and fmt.stored == "scale":
+        best = best._replace(scale=best.scale + (best.variant << fmt.scale.magnitude_bits))
+    return best
+
+
+def _values_of(variant: Variant) -> list[Fraction]:
+    """Return the value of every code of a variant."""
+    special = None if variant.special is None else Fraction(variant.special)
+    taken = None if special is None else _special_of(variant)
+    return [
+        special if special is not None and c.code == taken else c.value * variant.factor
+        for c in _grid(variant)
+    ]
+
+
+@cache
+def _divisor(fmt: BlockFormat, variants: tuple[Variant, ...]) -> int:
+    """Return D: the least odd number whose multiples of all values are dyadic."""
+    return math.lcm(*(_odd(v.denominator) for variant in variants for v in _values_of(variant)))
+
+
+@cache
+def _limit(fmt: BlockFormat, variant: Variant) -> Fraction:
+    if variant.target:
+        return Fraction(variant.target)
+    largest = max(abs(v) for v in _values_of(variant))
+    for level in fmt.levels:
+        if level.by == "max":
+            largest *= Fraction(max(level.ratios))
+    return largest
+
+
+def _coded_scale(
+    fmt: BlockFormat,
+    variant: Variant,
+    values: list[float],
+    largest: Fraction,
+    given: Fraction | None,
+    expansion: Fraction,
+) -> tuple[int, Real, bool, bool]:
+    """Return scale code, factor, whether it multiplies, and whether the scale is negative."""
+    assert fmt.scale is not None
+    if fmt.rule is ScaleRule.RANGE:
+        high = max(Fraction(0), *(Fraction(v) for v in values))
+        low = min(Fraction(0), *(Fraction(v) for v in values))
+        top = fl(high - low)
+        if top == INF:
+            top = Fraction(2) ** 200
+    else:
+        top = max(abs(Fraction(v)) for v in values)
+    first = next(v for v in values if abs(Fraction(v)) == top) if fmt.signed_max else 1.0
+    minus = fmt.signed_max and first < 0
+    limit = _limit(fmt, variant)
+    multiply = False
+    factor: Real
+    if fmt.rule in POWERS:
+        code = _power(fmt, Fraction(top), limit, _exponent(expansion))
+        factor = _value(code, fmt.scale)
+    else:
+        code, factor, multiply = _float_scale(fmt, Fraction(top), largest, given, limit, expansion)
+    return code, factor, multiply, minus
+
+
+def _apply(magnitude: Fraction, factor: Real, ratio: Fraction, multiply: bool) -> Real:
+    if multiply:
+        step = Fraction(0) if factor in (0, INF) else fl(Fraction(factor) / ratio)
+        return _times(magnitude, step)
+    step = INF if factor in (0, INF) else _times(factor, ratio)
+    return Fraction(0) if step in (0, INF) else _divide(magnitude, step)
+
+
+def _coded_candidate(
+    fmt: BlockFormat,
+    variant: Variant,
+    values: list[float],
+    largest: Fraction,
+    given: Fraction | None,
+    expansion: Fraction,
+    divisor: int,
+    s_t: float,
+) -> tuple[Block, float]:
+    """Return a block under one variant and expansion, and its error in float64."""
+    assert fmt.scale is not None
+    scale, factor, multiply, minus = _coded_scale(fmt, variant, values, largest, given, expansion)
+    scale_value = _value(scale, fmt.scale)
+    tops: list[int] = []
+    if fmt.top is not None and fmt.top.is_stored:
+        for start in range(0, len(values), fmt.top.block):
+            part = [abs(v) for v in values[start : start + fmt.top.block]]
+            tops.append(part.index(max(part)) if scale else fmt.top.block)
+    plans = _ratio_plans(fmt, values, factor, multiply, tops)
+    back = fl(1 / variant.factor)
+    codes: list[int] = []
+    ratios: list[int] = []
+    total = 0.0
+    for start, stop, options in plans:
+        part = values[start:stop]
+        best: tuple[list[int], int, float] | None = None
+        least = 0.0
+        for index, ratio in options:
+            chosen = []
+            for v in part:
+                y = _apply(abs(Fraction(v)), factor, ratio, multiply)
+                scaled = _times(y, back) if back != 1 else y
+                chosen.append(
+                    _nearest_code(fmt, variant, scaled, (math.copysign(1.0, v) < 0) != minus)
+                )
+            taken = None if variant.special is None else _special_of(variant)
+            decoded = []
+            for c in chosen:
+                exact = c.value * variant.factor
+                if c.code == taken and variant.special is not None:
+                    exact = Fraction(variant.special)
+                signed_scale = float(scale_value * ratio) * (-1.0 if minus else 1.0)
+                decoded.append(float(exact * divisor) * signed_scale / divisor * s_t)
+            searching = len(options) > 1
+            order = _error("mse" if searching else str(fmt.choice), decoded, part)
+            if best is None or order < least:
+                own = _error(str(fmt.choice), decoded, part)
+                best, least = ([c.code for c in chosen], index, own), order
+        assert best is not None
+        codes += best[0]
+        ratios.append(best[1])
+        total = max(total, best[2]) if fmt.choice == "abs_max" else total + best[2]
+    if fmt.top is not None:
+        codes, tops = _with_tops(fmt, values, codes, factor, multiply, tops)
+    if minus:
+        scale += fmt.scale.sign_bit
+    return Block(codes, scale, ratios=tuple(ratios) if fmt.levels else (), tops=tuple(tops)), total
+
+
+def _error(kind: str, decoded: list[float], values: list[float]) -> float:
     """Return the error by which a block chooses, in float64 as documented."""
     total = 0.0
     for value, wanted in zip(decoded, values, strict=True):
-        deviation = abs(value * s_t - wanted)
-        if fmt.choice is Choice.ABS_MAX:
+        deviation = abs(value - wanted)
+        if kind == "abs_max":
             total = max(total, deviation)
         else:
-            total += deviation * deviation if fmt.choice is Choice.MSE else deviation
+            total += deviation * deviation if kind == "mse" else deviation
     return total
+
+
+def _ratio_plans(
+    fmt: BlockFormat, values: list[float], factor: Real, multiply: bool, tops: list[int]
+) -> list[tuple[int, int, list[tuple[int, Fraction]]]]:
+    """Return for each sub-block its ends and the ratios it may have, with their indices."""
+    if not fmt.levels:
+        return [(0, len(values), [(0, Fraction(1))])]
+    last = fmt.levels[-1]
+    plans = []
+    for start in range(0, len(values), last.block):
+        stop = start + last.block
+        if last.by == "mse":
+            options = [(i, Fraction(r)) for i, r in enumerate(last.ratios)]
+            plans.append((start, stop, options))
+            continue
+        index, so_far = 0, Fraction(1)
+        for level in fmt.levels:
+            first = start // level.block * level.block
+            inside = []
+            for k in range(first, first + level.block):
+                is_top = (
+                    bool(tops)
+                    and fmt.top is not None
+                    and (tops[k // fmt.top.block] == k % fmt.top.block)
+                )
+                inside.append(Fraction(0) if is_top else abs(Fraction(values[k])))
+            scaled = _apply(max(inside), factor, Fraction(1), multiply)
+            pick = len(level.ratios) - 1
+            for i in reversed(range(len(level.ratios))):
+                if scaled != INF and scaled / so_far / Fraction(level.ratios[i]) < level.limit:
+                    pick = i
+            index = index * len(level.ratios) + pick
+            so_far *= Fraction(level.ratios[pick])
+        plans.append((start, stop, [(index, so_far)]))
+    return plans
+
+
+def _with_tops(
+    fmt: BlockFormat,
+    values: list[float],
+    codes: list[int],
+    factor: Real,
+    multiply: bool,
+    tops: list[int],
+) -> tuple[list[int], list[int]]:
+    top, element = fmt.top, fmt.element
+    assert top is not None
+    assert isinstance(element, FloatFormat)
+    codes, found = list(codes), []
+    for group, start in enumerate(range(0, len(values), top.block)):
+        if top.is_stored:
+            found.append(tops[group])
+            at = start + tops[group]
+            if tops[group] == top.block:
+                continue
+            y = _apply(abs(Fraction(values[at])), factor, Fraction(1), multiply)
+            most = element.sign_bit - 1
+            steps = (
+                most if y == INF else round((Fraction(y) - Fraction(top.base)) / Fraction(top.step))
+            )
+            code = min(max(steps, 0), most)
+            codes[at] = code + (element.sign_bit if math.copysign(1.0, values[at]) < 0 else 0)
+            continue
+        sizes = [c % element.sign_bit for c in codes[start : start + top.block]]
+        at = start + sizes.index(max(sizes))
+        assert top.element is not None
+        y = _apply(abs(Fraction(values[at])), factor, Fraction(1), multiply)
+        wanted = _encode(y, False, top.element, Rounding.RNE)
+        finer = 2 ** (top.element.mantissa_bits - element.mantissa_bits)
+        allowed = [finer * max(sizes) + o for o in top.offsets]
+        usable = [a for a in allowed if a >= 0]
+        nearest = min(usable, key=lambda a: abs(a - wanted))
+        found.append(allowed.index(nearest))
+    return codes, found
+
+
+def _by_rule(
+    fmt: BlockFormat,
+    variants: list[Variant],
+    values: list[float],
+    largest: Fraction,
+    given: Fraction | None,
+) -> int | None:
+    """Return the variant that a named rule chooses, or None."""
+    if fmt.choice not in ("dialect", "zero-point"):
+        return None
+    _, factor, multiply, _ = _coded_scale(fmt, variants[0], values, largest, given, Fraction(1))
+    assert not multiply
+    if fmt.choice == "zero-point":
+        low = min(Fraction(0), *(Fraction(v) for v in values))
+        z = _divide(-low, factor)
+        return len(variants) - 1 if z == INF else min(round(Fraction(z)), len(variants) - 1)
+    size = fmt.block
+    assert isinstance(size, int)
+    padded = values + [0.0] * (size - len(values))
+    quarters = []
+    for v in padded:
+        y = _apply(abs(Fraction(v)), factor, Fraction(1), False)
+        quarters.append(
+            Fraction(31, 4)
+            if y == INF
+            else min(Fraction(round(Fraction(y) * 4), 4), Fraction(31, 4))
+        )
+    tops = [sorted(c.value for c in _grid(v))[-2:] for v in variants]
+    rounded = Fraction(math.floor(max(quarters) * 2 + Fraction(1, 2)), 2)
+    pairs = [abs(tops[2 * p][1] - rounded) for p in range(len(variants) // 2)]
+    pair = pairs.index(min(pairs))
+    a, b, most = tops[2 * pair][0], tops[2 * pair + 1][0], tops[2 * pair][1]
+    inside = sum((a + b) / 2 <= q < (a + most) / 2 for q in quarters)
+    return 2 * pair + int(2 * inside < len(quarters))
 
 
 def _real(fmt: BlockFormat, values: list[float]) -> Block:
@@ -247,6 +650,7 @@ def _real(fmt: BlockFormat, values: list[float]) -> Block:
 
     Worked on x / s with s = clip / Qmax, which is |x| 2^b~ on the bias-0 grid.
     """
+    assert not isinstance(fmt.element, Table)
     top = max(abs(Fraction(v)) for v in values)
     codes = []
     for v in values:
@@ -311,6 +715,7 @@ def _zero_point(fmt: BlockFormat, values: list[float]) -> Block:
 
 def _razor(fmt: BlockFormat, values: list[float], largest: Fraction) -> Block:
     """QRazor: integers of ``base_bits``; below the top of their OR, ``width - 1`` bits are kept."""
+    assert not isinstance(fmt.element, Table)
     s_t = Fraction(tensor_scale(fmt, largest))
     top = 2 ** (fmt.base_bits - 1) - 1
     integers = [0 if not s_t else max(min(round(Fraction(v) / s_t), top), -top) for v in values]

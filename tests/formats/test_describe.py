@@ -54,7 +54,7 @@ def test_a_format_too_wide_for_a_table() -> None:
 OWN = [
     {"element": "e3m0", "block": 16, "scale": "ue4m3", "tensor_range": 448, "nan": "error"},
     {"element": "int8", "block": "tensor", "rule": "range", "scale": "e5m10"},
-    {"element": "e2m1", "block": 8, "scale": "e4m3fn", "choice": "mae", "expansion": 1.25},
+    {"element": "e2m1", "block": 8, "scale": "e4m3fn", "choice": "mae", "expansions": [1, 1.25]},
     {"element": "binary4p2sf", "block": 8, "scale": "e8m7", "signs": True, "target": 2.5},
 ]
 
@@ -124,12 +124,15 @@ def test_every_format_explains_itself(name: str) -> None:
     fmt = get_block_format(name)
     assert equations(fmt)[-1].startswith("x^ = ")
     for row in block_example(fmt):
+        if fmt.is_coded:
+            exact = row["w"] * row["scale"] * row.get("tensor_scale", 1.0)
+            assert row["value"] == pytest.approx(exact, rel=1e-15)
+            continue
         element = fmt.element.decode(row["code"])
         if "zero_point" in row:
             element = element - row["zero_point"]
-        if fmt.alternative is not None and row["scale"] < 0:
-            continue  # the sign of the scale selects the other grid
-        assert row["value"] == element * row["scale"] * row.get("tensor_scale", 1.0)
+        macro = 1 + row.get("macro", 0) / 256
+        assert row["value"] == element * row["scale"] * macro * row.get("tensor_scale", 1.0)
 
 
 def test_amxfp4_example_is_the_one_of_its_notes() -> None:

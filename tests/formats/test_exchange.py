@@ -162,3 +162,22 @@ def test_what_cannot_be_exchanged_is_said() -> None:
         to_torch(np.zeros(3, dtype=np.uint8)[::-1], "e4m3fn")
     with pytest.raises(FpsimError, match="on meta"):
         from_torch(torch.zeros(2, device="meta"))
+
+
+def test_e8m0_rounds_as_interchange_libraries_do() -> None:
+    """Ties go up; P3109's reading, by which they go to the even code, has the name rne."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    e8m0 = get_format("float8_e8m0fnu")
+    assert e8m0 == get_format("e8m0")
+    normal = np.ldexp(1 + np.arange(64) / 64, np.arange(-126, 127)[:, None]).astype(np.float32)
+    beside = np.concatenate(
+        [np.nextafter(normal, np.float32(0)), np.nextafter(normal, np.float32(3e38))]
+    )
+    x = np.concatenate([normal, beside]).ravel()
+    x = x[(x >= 2.0**-126) & (x < 1.5 * 2.0**127)]
+    theirs = x.astype(ml_dtypes.float8_e8m0fnu).view(np.uint8)
+    np.testing.assert_array_equal(e8m0.encode(x), theirs)
+    ties = np.array([1.5, 3, 6, 12], np.float32)
+    assert e8m0.decode(e8m0.encode(ties)).tolist() == [2, 4, 8, 16]
+    assert e8m0.decode(e8m0.encode(ties, "rne")).tolist() == [2, 2, 8, 8]
+    assert get_format("binary8p1uf").decode(get_format("binary8p1uf").encode([3.0])).tolist() == [4]

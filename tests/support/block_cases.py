@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fpsim import BlockFormat
+from fpsim import BlockFormat, Quantized
 from fpsim.blocks.block_format import BLOCK_FORMATS, Span
-from fpsim.oracle.block_formats import quantize_block, tensor_scale
+from fpsim.blocks.quantized import Tiles
+from fpsim.oracle.block_formats import fl, quantize_block, tensor_scale
 
-NAMES = list(BLOCK_FORMATS)
+#: Formats of one grid, or of two; others are in `test_grids`.
+NAMES = [
+    name for name, fmt in BLOCK_FORMATS.items() if not (fmt.source or isinstance(fmt.block, tuple))
+]
 VARIANTS = [
     *NAMES,
     *(f"mxfp4-{rule}" for rule in ("rceil", "ceil", "even")),
@@ -32,21 +37,30 @@ EDGES = [0.0, -0.0, 1e-45, -1e-45, 2.0**-126, 4.6e-5, F32.max, -F32.max, 6.0, 7.
 EDGES += [np.nextafter(np.float32(8), np.float32(0)), 0.25, 0.75, 1.25, -1.75, 2.5, -3.5, 5.0]
 
 
-def check_against_oracle(fmt: BlockFormat, x: NDArray[Any]) -> None:
+def check_against_oracle(fmt: BlockFormat, x: NDArray[Any], **given: Any) -> None:
     """Compare codes, scales and the rest of finite rows with the oracle, block by block."""
-    q = fmt.quantize(x)
-    largest = Fraction(float(np.abs(x.astype(np.float64)).max()))
-    rows = x.reshape(1, -1) if fmt.block is Span.TENSOR else x
-    codes = q.codes.reshape(rows.shape)
-    size = rows.shape[1] if isinstance(fmt.block, Span) else fmt.block
-    if q.tensor_scale is not None:
-        assert float(q.tensor_scale) == float(tensor_scale(fmt, largest))
+    q = fmt.quantize(x, **given)
+    static = Fraction(float(given["tensor_scale"])) if given else None
+    if isinstance(fmt.block, tuple):
+        tiles = Tiles(x.shape, fmt.block)
+        rows, codes, size = tiles.rows(x), tiles.rows(q.codes), fmt.block[0] * fmt.block[1]
+    else:
+        rows = x.reshape(1, -1) if fmt.block is Span.TENSOR else x
+        size = rows.shape[1] if isinstance(fmt.block, Span) else fmt.block
+        codes = q.codes.reshape(rows.shape)
+    if fmt.macro is not None:
+        rows = divided(fmt, x, q)
+    values = np.abs(rows.astype(np.float64))
     for r, row in enumerate(rows):
+        largest = Fraction(float(values[r].max() if fmt.outer is Span.ROW else values.max()))
+        if q.tensor_scale is not None:
+            own = float(np.ravel(q.tensor_scale)[r if fmt.outer is Span.ROW else 0])
+            assert own == float(tensor_scale(fmt, largest) if static is None else static)
         for g, start in enumerate(range(0, len(row), size)):
             block = [float(v) for v in row[start : start + size]]
-            expected = quantize_block(fmt, block, largest)
+            expected = quantize_block(fmt, block, largest, static)
             where = (fmt.name, block)
-            assert codes[r, start : start + size].tolist() == expected.codes, where
+            assert codes[r, start : start + size].tolist() == expected.codes[: len(block)], where
             if fmt.scale is not None:
                 assert int(q.scales.reshape(len(rows), -1)[r, g]) == expected.scale, where
             else:
@@ -57,6 +71,40 @@ def check_against_oracle(fmt: BlockFormat, x: NDArray[Any]) -> None:
                 assert int(q.negative_scales[r, g]) == expected.negative_scale, where
             if q.zero_points is not None:
                 assert int(q.zero_points[r, g]) == expected.zero_point, where
+            if q.variants is not None:
+                assert int(q.variants.reshape(len(rows), -1)[r, g]) == expected.variant, where
+            for part, wanted in ((q.ratios, expected.ratios), (q.tops, expected.tops)):
+                if part is not None:
+                    count = len(wanted)
+                    got = part.reshape(len(rows), -1)[r, g * count : (g + 1) * count]
+                    assert tuple(got.tolist()) == wanted, where
+
+
+def divided(fmt: BlockFormat, x: NDArray[Any], q: Quantized) -> NDArray[np.float32]:
+    """Return rows divided by their macro scales, which are checked against exact ones."""
+    macro = fmt.macro
+    assert macro is not None
+    assert q.macros is not None
+    out = np.empty(x.shape, np.float32)
+    for r, row in enumerate(x):
+        for g, start in enumerate(range(0, len(row), macro.block)):
+            part = row[start : start + macro.block]
+            top = fl(max(abs(Fraction(float(v))) for v in part) / Fraction(macro.target))
+            m = 0
+            if top:
+                exponent = 0
+                while Fraction(2) ** exponent > top:
+                    exponent -= 1
+                while Fraction(2) ** (exponent + 1) <= top:
+                    exponent += 1
+                exact = (Fraction(top) / Fraction(2) ** exponent - 1) * 2**macro.bits
+                m = min(round(exact), 2**macro.bits - 1)
+            assert int(q.macros[r, g]) == m
+            factor = 1 + Fraction(m, 2**macro.bits)
+            out[r, start : start + macro.block] = [
+                math.copysign(float(fl(Fraction(float(v)) / factor)), float(v)) for v in part
+            ]
+    return out
 
 
 def wide_values(seed: int, shape: tuple[int, ...], spread: int = 12) -> NDArray[np.float32]:

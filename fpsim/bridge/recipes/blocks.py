@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Direct casts to the published block formats: MXFP4, NVFP4, Four Over Six, QRazor.
+"""Direct casts to the published block formats: MXFP4, NVFP4, Four Over Six, NF4, HiF4 and others.
 
 Weights are cast once, activations as they come, both in blocks along in_features; no data is
 needed. Wider settings of MXFP4 use the MX formats of that width.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fpsim.base.errors import FpsimError
-from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
 from fpsim.blocks.scale_rules import POWER_RULES
 from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
@@ -65,7 +65,7 @@ class BlockRecipe(Recipe):
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return one cast for all four operands, or None."""
-        cast = self._cast(self.bits.activation)
+        cast = self.activation(layer)
         if not self.quantize_attention or cast is None:
             return None
         return AttentionCasts(cast, cast, cast, cast, self.value_axis)
@@ -85,20 +85,27 @@ class MxRecipe(BlockRecipe):
 
 @dataclass(frozen=True)
 class FormatRecipe(BlockRecipe):
-    """A named 4-bit block format."""
+    """A named 4-bit block format; activations take the one called ``NAME-a`` if there is one."""
 
     block_format: str = "nvfp4"
 
     def format(self, width: int) -> BlockFormat:
-        """Return the format; only 4 bits exist."""
+        """Return the format of weights; only 4 bits exist."""
         if width != 4:
             raise FpsimError(f"bits: {self.block_format} has 4 bits, not {width}; allowed: 4, 16")
         return get_block_format(self.block_format)
 
+    def activation(self, layer: str) -> Cast | None:
+        """Return the cast of inputs."""
+        name = f"{self.block_format}-a"
+        if self.bits.activation in FLOAT_BITS or name not in BLOCK_FORMATS:
+            return self._cast(self.bits.activation)
+        return _cast(get_block_format(name))
+
 
 @dataclass(frozen=True)
 class MxElementRecipe(BlockRecipe):
-    """An MX format of 6 or 8 bits by its own name."""
+    """A block format by its own name, whose elements have another width than 4 bits."""
 
     block_format: str = "mxfp8-e4m3"
 
@@ -137,3 +144,13 @@ for _name, _suffix in (("four-over-six", ""), ("four-over-six-mae", "-mae")):
     register(_name, block_format=f"fouroversix{_suffix}")(FormatRecipe)
 register("four-over-six-abs-max", block_format="fouroversix-abs-max")(FormatRecipe)
 register("qrazor")(RazorRecipe)
+_OTHER_WIDTHS = ("mxint8", "mx4", "mx6", "mx9")
+for _name in _OTHER_WIDTHS:
+    register(_name, block_format=_name)(MxElementRecipe)
+for _name in (
+    "nvif4", "if4", "nvfp4-2d", "amdfp4", "amdfp4-g32", "mxint4", "nf4", "af4", "sf4", "bof4",
+    "bof4-s", "fp4-bnb", "dint4", "mxfp4-ggml", "nvfp4-ggml", "mxfp4-div3", "blockdialect",
+    "razer", "nxfp4", "mxffp", "hif4", "m2xfp", "mxfp4-mbs", "mxfp4+", "mxfp4++", "amxint4",
+    "amxint4-pot", "amxint4-pot-r",
+):  # fmt: skip
+    register(_name, block_format=_name)(FormatRecipe)
