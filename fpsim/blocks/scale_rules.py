@@ -46,6 +46,7 @@ __all__ = [
     "ZeroScale",
     "bfloat16",
     "block_scales",
+    "element_exponent",
     "outer_scale",
     "power_of_two_codes",
     "range_scales",
@@ -114,6 +115,11 @@ class Divisors(NamedTuple):
     codes: NDArray[Any]
     factor: Floats
     multiply: bool
+
+
+def element_exponent(element: Format | Table) -> int:
+    """Return floor(log2) of the largest element value."""
+    return int(np.frexp(element.max_value)[1]) - 1
 
 
 def power_of_two_codes(

@@ -86,7 +86,7 @@ def check_block_cast(
     """
     fmt = get_block_format(format)
     several = fmt.signs or fmt.rule in RANGE_RULES or fmt.base_bits or fmt.scale is None
-    if returns == "codes" and (several or fmt.alternative is not None):
+    if returns == "codes" and (several or fmt.is_coded):
         raise FpsimError(
             f"returns: {fmt.name} is more than a code and a scale; only its values can be checked"
         )
@@ -208,7 +208,7 @@ class _Task:
                 )
             values = self.blocks(array.astype(np.float64))
             return _Outcome(True, nothing, values, values)
-        if fmt.scale is None or fmt.signs or fmt.rule in RANGE_RULES or fmt.alternative is not None:
+        if fmt.scale is None or fmt.signs or fmt.rule in RANGE_RULES or fmt.is_coded:
             raise ContractError(
                 f"function: {self.subject.name} returned {len(returned)} results; "
                 f"{fmt.name} is more than a code and a scale: return dequantized values"
