@@ -11,9 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
+from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
+from fpsim.blocks.grids import Table
+from fpsim.blocks.widen import wide_scales
 from fpsim.formats.floating import Format
 from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, panels, style
 from fpsim.studies.error import either_format
@@ -75,7 +78,7 @@ def format_rows(formats: Sequence[str | Format | BlockFormat] = FORMATS) -> list
     rows = []
     for given in formats:
         fmt = either_format(given)
-        values = levels(_element(fmt))
+        values = _values(_element(fmt))
         edges = [-np.inf, *((values[1:] + values[:-1]) / 2), np.inf]
         rows += [
             {"format": fmt.name, "value": float(value), "from": float(low), "to": float(high)}
@@ -90,26 +93,34 @@ def block_maximum(fmt: BlockFormat, points: int = 257) -> tuple[float, float]:
     The place is ``max|x| / scale`` relative to the element's largest value, over block maxima that
     sweep an octave inside one tensor.
     """
-    block = fmt.block if isinstance(fmt.block, int) else 16
+    across, block = fmt.block if isinstance(fmt.block, tuple) else (1, fmt.block)
+    block = block if isinstance(block, int) else 16
     peaks = np.exp2(np.linspace(0.0, 1.0, points, endpoint=False))
-    x = np.zeros((points, block))
-    x[:, 0] = peaks
+    x = np.zeros((points * across, block))
+    x[::across, 0] = peaks
     if isinstance(fmt.block, int):
         x = x.reshape(1, -1)
     quantized = fmt.quantize(x)
-    scales = np.asarray(quantized.scales)
+    scales = wide_scales(fmt, quantized) if fmt.is_coded else np.asarray(quantized.scales)
     values = scales if fmt.scale is None else fmt.scale.decode(scales)
     tensor = 1.0 if quantized.tensor_scale is None else float(quantized.tensor_scale)
-    places = peaks / (np.abs(values.reshape(-1)) * tensor) / fmt.element.max_value
+    largest = fmt.element.max_value * float(fmt.factor)
+    places = peaks / (np.abs(values.reshape(-1)) * tensor) / largest
     return float(places.min()), float(places.max())
 
 
-def _element(fmt: Format | BlockFormat) -> Format:
+def _element(fmt: Format | BlockFormat) -> Format | Table:
     return fmt.element if isinstance(fmt, BlockFormat) else fmt
 
 
-def _number_line(axes: Axes, y: int, fmt: Format, colour: str) -> None:
-    raw = levels(fmt)
+def _values(element: Format | Table) -> NDArray[np.float64]:
+    if isinstance(element, Table):
+        return np.unique(element.held + 0.0)
+    return levels(element)
+
+
+def _number_line(axes: Axes, y: int, fmt: Format | Table, colour: str) -> None:
+    raw = _values(fmt)
     magnitudes = np.abs(raw[raw != 0])
     axes.annotate(
         f"max/min {magnitudes.max() / magnitudes.min():g}", (0, y), (-3.5, -12),

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, Quantized, get_block_format
-from fpsim.blocks.fields import Span
+from fpsim.blocks.fields import StoredIn
+from fpsim.blocks.grids import Table
 from fpsim.blocks.scale_rules import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
+from fpsim.blocks.widen import wide_scales
 from fpsim.formats.packing import unpack
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.testing.block_inputs import block_inputs, block_size
@@ -85,8 +87,7 @@ def check_block_cast(
         ContractError: the function raises, changes its input, or returns something else.
     """
     fmt = get_block_format(format)
-    several = fmt.signs or fmt.rule in RANGE_RULES or fmt.base_bits or fmt.scale is None
-    if returns == "codes" and (several or fmt.is_coded):
+    if returns == "codes" and not _is_code_times_scale(fmt):
         raise FpsimError(
             f"returns: {fmt.name} is more than a code and a scale; only its values can be checked"
         )
@@ -175,9 +176,10 @@ class _Task:
 
     def _scales(self, fmt: BlockFormat, quantized: Quantized) -> Floats:
         """Return the scale value of the first element of each of the task's blocks."""
-        scales, shape = quantized.scales, quantized.codes.shape
+        shape = quantized.codes.shape
+        scales = wide_scales(fmt, quantized) if fmt.is_coded else quantized.scales
         values = np.asarray(scales if fmt.scale is None else fmt.scale.decode(scales))
-        if isinstance(fmt.block, Span):
+        if not isinstance(fmt.block, int):
             each = np.broadcast_to(values, shape)
         else:
             each = np.repeat(values, fmt.block, axis=1)[:, : shape[1]]
@@ -208,7 +210,7 @@ class _Task:
                 )
             values = self.blocks(array.astype(np.float64))
             return _Outcome(True, nothing, values, values)
-        if fmt.scale is None or fmt.signs or fmt.rule in RANGE_RULES or fmt.is_coded:
+        if not _is_code_times_scale(fmt):
             raise ContractError(
                 f"function: {self.subject.name} returned {len(returned)} results; "
                 f"{fmt.name} is more than a code and a scale: return dequantized values"
@@ -219,7 +221,9 @@ class _Task:
         codes, scales = self.subject.checked(list(returned[:2]), shapes, names)
         if self.packing:
             codes = _unpacked(self.subject, codes, self.packing)
+        assert not isinstance(fmt.element, Table)
         elements, _ = as_codes_or_values(self.subject, codes, fmt.element, "either")
+        assert fmt.scale is not None
         decoded, _ = as_codes_or_values(self.subject, scales, fmt.scale, "either")
         per_block = decoded.reshape(-1)
         elements = self.blocks(elements)
@@ -228,7 +232,9 @@ class _Task:
     @property
     def inexact(self) -> bool:
         """Whether dequantized values are no float32 numbers by themselves."""
-        return bool(self.fmt.tensor_range or self.fmt.base_bits or self.fmt.scale is None)
+        fmt = self.fmt
+        odd = isinstance(fmt.element, Table) or fmt.factor != 1
+        return bool(fmt.tensor_range or fmt.base_bits or fmt.scale is None or odd)
 
     def scaled(self, rows: Floats) -> bool:
         """Return whether rows are dequantized values, without a scale before them."""
@@ -245,6 +251,14 @@ class _Task:
             with np.errstate(invalid="ignore"):
                 equal |= (np.abs(x - y) <= TENSOR_TOLERANCE * np.abs(x)) & (x != 0)
         return np.asarray(equal.all(axis=1))
+
+
+def _is_code_times_scale(fmt: BlockFormat) -> bool:
+    """Return whether an element's value is that of its code times that of its block's scale."""
+    one_scale = fmt.scale is not None and not (fmt.signs or fmt.base_bits)
+    grids = fmt.variants or fmt.special or fmt.levels or fmt.top or fmt.macro
+    own = isinstance(fmt.element, Table) or fmt.factor != 1 or fmt.rule in RANGE_RULES
+    return bool(one_scale and not grids and not own)
 
 
 def _unpacked(subject: Subject, packed: NDArray[Any], order: Packing) -> NDArray[np.uint8]:
@@ -358,8 +372,10 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
             (f"elements and scales were {text}", {"rounding": mode, "scale_rounding": mode})
         )
     changes += [(f"the largest value mapped to {t}", {"target": t}) for t in (4, 6)]
-    changes += [("the second candidate were never taken", {"choice": None, "alternative": None})]
-    if not isinstance(fmt.block, Span):
+    first = {"choice": None, "expansions": fmt.expansions[:1], "special": fmt.special[:1]}
+    first |= {"variants": (), "stored": StoredIn.METADATA}
+    changes.append(("the second candidate were never taken", first))
+    if isinstance(fmt.block, int):
         for size in (fmt.block // 2, fmt.block * 2):
             changes.append((f"blocks had {size} elements", {"block": size}))
     for name, fields in changes:

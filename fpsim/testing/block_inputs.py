@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
+from fpsim.blocks.grids import Table
 from fpsim.blocks.scale_rules import POWER_RULES, element_exponent
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 
@@ -32,7 +34,13 @@ class BlockInputs(NamedTuple):
 
 
 def block_size(fmt: BlockFormat) -> int:
-    """Return the elements of a block of the tensors that are tried."""
+    """Return the elements of a block of the tensors that are tried.
+
+    Raises:
+        FpsimError: tiles, which no single row holds.
+    """
+    if isinstance(fmt.block, tuple):
+        raise FpsimError(f"format: {fmt.name} has tiles; only blocks along one axis are checked")
     return SPAN_LENGTH if isinstance(fmt.block, Span) else fmt.block
 
 
@@ -136,9 +144,11 @@ def _blocks(
     return np.concatenate([blocks, ends])
 
 
-def _boundaries(element: Format) -> NDArray[np.float64]:
+def _boundaries(element: Format | Table) -> NDArray[np.float64]:
     """Return positive values and midpoints of an element format."""
-    if isinstance(element, FixedFormat):
+    if isinstance(element, Table):
+        values = np.unique(np.abs([0.0, *element.values]))
+    elif isinstance(element, FixedFormat):
         values = np.ldexp(np.arange(min(element.max_integer, 1 << 10) + 1.0), element.lsb)
     else:
         top = min(element.max_code, 1 << 10)

@@ -75,16 +75,12 @@ BLOCKS: list[Mistake] = [
     (lambda: absmax(target=7), "target: 7 is beyond e2m1's largest value"),
     (lambda: absmax(tensor_range=float("nan")), "tensor_range: nan is not"),
     (lambda: absmax(tensor_range=1e38), "tensor_range: .* leaves float32"),
-    (lambda: absmax(choice="mse", expansion=0), "expansion: 0 leaves nothing"),
-    (lambda: absmax(expansion=2.0), "expansion: 2.0 needs a choice"),
-    (
-        lambda: absmax(choice="mse", alternative="int4s", expansion=2.0),
-        "expansion: .*no alternative",
-    ),
+    (lambda: absmax(choice="mse", expansions=(1, 0)), "expansions: 0.0 is not a positive"),
+    (lambda: absmax(expansions=(1, 2)), "choice: 2 candidates need one of"),
     (lambda: block_format(zero="keep"), "zero: 'keep' is not possible under rule 'floor'"),
     (lambda: block_format(zero="one"), "zero: 'one' is not possible under rule 'floor'"),
     (lambda: block_format(scale_rounding="rup"), "scale_rounding: needs a scale format"),
-    (lambda: absmax(alternative="e0m3", choice="mse"), "alternative: e0m3 is not a fixed"),
+    (lambda: absmax(variants=[{"element": "int8"}], choice="mse"), "variants: int8 of variant 0"),
 ]
 QUANTIZED: list[Mistake] = [
     (lambda: MX.dequantize(3), "quantized: int is not a Quantized"),  # type: ignore[arg-type]

@@ -55,11 +55,19 @@ def test_right_quantizers_hold(name: str) -> None:
         assert not result.mistakes
 
 
-@pytest.mark.parametrize("name", ["amxfp4", "amxint4", "if4", "llmfp4-e2m1-row", "qrazor-w4-g16"])
+@pytest.mark.parametrize(
+    "name",
+    ["amxfp4", "amxint4", "if4", "llmfp4-e2m1-row", "qrazor-w4-g16", "nf4", "hif4", "mxfp4+"],
+)
 def test_formats_of_more_parts_are_checked_by_their_values(name: str) -> None:
     assert testing.check_block_cast(quantizer(name, values=True), name)
     with pytest.raises(FpsimError, match="more than a code and a scale"):
         testing.check_block_cast(quantizer(name), name, returns="codes")
+
+
+def test_tiles_are_not_checked_row_by_row() -> None:
+    with pytest.raises(FpsimError, match="nvfp4-2d has tiles"):
+        testing.check_block_cast(quantizer("nvfp4-2d", values=True), "nvfp4-2d")
 
 
 @pytest.mark.parametrize(

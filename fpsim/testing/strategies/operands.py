@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.grids import Table
 from fpsim.blocks.scale_rules import element_exponent
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.testing.boundaries import critical_values
@@ -156,9 +157,12 @@ def _beside(value: float, step: int) -> float:
     return float(np.nextafter(single, np.float32(step * np.inf)) if step else single)
 
 
-def _integers(element: Format) -> NDArray[np.float64]:
+def _integers(element: Format | Table) -> NDArray[np.float64]:
     codes_ = np.arange(1 << min(element.bits, 8))
     values = element.decode(codes_)
+    if isinstance(element, Table):
+        values = np.unique(values)
+        return np.concatenate([values, (values[1:] + values[:-1]) / 2])
     return np.concatenate([values, values + 0.5 * 2.0**element.lsb])  # type: ignore[union-attr]
 
 
