@@ -342,10 +342,12 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
     changes: list[tuple[str, dict[str, Any]]] = []
     if fmt.rule in POWER_RULES:
         changes += [(name, {"rule": rule}) for rule, name in _RULES.items()]
+    plain = not (fmt.is_coded or fmt.macro)
+    if fmt.rule in POWER_RULES and plain:
         yield "the exponent were floor(log2) in float32", lambda x: _scaled(task, x, _log2_bump)
         for step, name in ((1, "twice what it is"), (-1, "half of what it is")):
             yield f"the scale were {name}", lambda x, s=step: _scaled(task, x, lambda _, __: s)  # type: ignore[misc]
-    else:
+    if fmt.rule not in POWER_RULES:
         changes += [
             (f"the scale were {name}", {"scale_rounding": mode}) for mode, name in _MODES.items()
         ]
@@ -372,8 +374,8 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
             (f"elements and scales were {text}", {"rounding": mode, "scale_rounding": mode})
         )
     changes += [(f"the largest value mapped to {t}", {"target": t}) for t in (4, 6)]
-    first = {"choice": None, "expansions": fmt.expansions[:1], "special": fmt.special[:1]}
-    first |= {"variants": (), "stored": StoredIn.METADATA}
+    first: dict[str, Any] = {"choice": None, "variants": (), "stored": StoredIn.METADATA}
+    first |= {"expansions": fmt.expansions[:1], "special": fmt.special[:1]}
     changes.append(("the second candidate were never taken", first))
     if isinstance(fmt.block, int):
         for size in (fmt.block // 2, fmt.block * 2):
@@ -405,6 +407,7 @@ def _scaled(task: _Task, x: Tensor, bump: Callable[..., Any]) -> _Outcome:
     limits = fmt.scale.decode([0, fmt.scale.max_code])
     scales = np.clip(right.scales * 2.0 ** bump(amax, exponent), *limits)
     scales = np.where(amax > 0, scales, right.scales)
+    assert not isinstance(fmt.element, Table)
     near = Neighbours.of(fmt.element, (blocks / scales[:, None]).reshape(-1))
     elements = near.rounded(near.upward(fmt.rounding), Overflow.SATURATE).reshape(blocks.shape)
     return _Outcome(False, scales, elements, elements * scales[:, None])
@@ -415,7 +418,9 @@ def _element_mistakes(
 ) -> Iterator[tuple[str, Floats]]:
     """Yield mistakes in the rounding of elements under right scales."""
     fmt = task.fmt
-    if fmt.choice is not None or fmt.signs or fmt.rule in RANGE_RULES or fmt.base_bits:
+    if isinstance(fmt.element, Table) or fmt.is_coded or fmt.macro is not None:
+        return  # elements are not those of one grid
+    if fmt.signs or fmt.rule in RANGE_RULES or fmt.base_bits:
         return
     with np.errstate(all="ignore"):
         ratio = np.abs(np.where(right.elements != 0, right.values / right.elements, 0))

@@ -18,7 +18,7 @@ import fpsim  # noqa: E402
 from fpsim import plots  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.cli import main  # noqa: E402
-from fpsim.plots.formats import block_maximum  # noqa: E402
+from fpsim.plots.formats import block_maximum, format_rows  # noqa: E402
 from fpsim.plots.recipes import RecipePoint  # noqa: E402
 from fpsim.studies.accumulation import AccumulationRow  # noqa: E402
 from fpsim.studies.error import bias_curve, measure_error, quantizers  # noqa: E402
@@ -60,6 +60,12 @@ def test_a_block_format_shows_where_its_maxima_fall() -> None:
     # NVFP4's scale has three mantissa bits: half an ulp either way.
     low, high = block_maximum(fpsim.get_block_format("nvfp4"), 4097)
     assert 1 / 1.0626 < low < 1 < high < 1 / 0.93
+    # A float32 scale puts the maximum on the largest value of the table, its sign bit beside it.
+    assert block_maximum(fpsim.get_block_format("bof4-s")) == pytest.approx((1, 1), rel=1e-6)
+    assert block_maximum(fpsim.get_block_format("nvfp4-2d"))[0] == pytest.approx(
+        1 / 1.0588, rel=1e-2
+    )
+    assert len(format_rows(["nf4"])) == 16
     axes = plots.format_figure(["e2m1", "mxfp4"]).axes[0]
     spans = [line.get_xdata() for line in axes.get_lines() if len(line.get_xdata()) == 2]
     np.testing.assert_allclose(spans, [[4 / 6, 8 / 6]], rtol=1e-2)
