@@ -45,6 +45,8 @@ Floats = NDArray[np.float64]
 Packing = Literal["low-first", "high-first"]
 #: How far values may be off where a tensor scale was multiplied in: float32's own rounding, twice.
 TENSOR_TOLERANCE = 2.0**-22
+#: The same below float32's normal numbers.
+SUBNORMAL_TOLERANCE = 2.0**-149
 FLOAT32_END = 2.0**128
 #: Wrong blocks, and right ones, that mistakes are tried on.
 TRIED_ROWS = 512
@@ -249,7 +251,8 @@ class _Task:
             equal |= (x == 0) & (y == 0)
         if self.inexact and self.scaled(x):
             with np.errstate(invalid="ignore"):
-                equal |= (np.abs(x - y) <= TENSOR_TOLERANCE * np.abs(x)) & (x != 0)
+                tolerance = np.maximum(TENSOR_TOLERANCE * np.abs(x), SUBNORMAL_TOLERANCE)
+                equal |= (np.abs(x - y) <= tolerance) & (x != 0)
         return np.asarray(equal.all(axis=1))
 
 

@@ -152,7 +152,7 @@ def test_four_over_six_examples(
     error = np.mean((fmt.dequantize(chosen)[0, :8] - x[0, :8]) ** 2)
     expected = errors[1] if four else errors[0]
     assert error == pytest.approx(expected, abs=5e-4)
-    never = replace(fmt, choice=None)
+    never = replace(fmt, choice=None, expansions=(1.0,))
     assert np.mean((never.dequantize(never.quantize(x))[0, :8] - x[0, :8]) ** 2) == pytest.approx(
         errors[0], abs=5e-4
     )
