@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.powers import exp2, log2
 from fpsim.blocks.casts import encode_by_step
 from fpsim.formats.floating import FloatFormat, Format, check_codes
 from fpsim.formats.floating_fields import read_enum
@@ -53,7 +54,7 @@ def _largest_unbiased(element: Format) -> float:
 
 
 def real_bias(element: str | Format, clip: ArrayLike) -> NDArray[np.float64]:
-    """Return b~ of clip values (equation 7), in float64.
+    """Return b~ of clip values (equation 7): the float64 nearest the logarithm of a float64 ratio.
 
     Raises:
         FpsimError: a clip value that is not positive and finite, or an unsuitable format.
@@ -61,7 +62,7 @@ def real_bias(element: str | Format, clip: ArrayLike) -> NDArray[np.float64]:
     values = as_real(clip).astype(np.float64)
     if not (np.isfinite(values) & (values > 0)).all():
         raise FpsimError("clip: every value must be positive and finite")
-    return np.asarray(np.log2(_largest_unbiased(get_format(element)) / values))
+    return log2(_largest_unbiased(get_format(element)) / values)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Preshifted:
             raise FpsimError(f"x: NaN has no value in {self.element.name}")
         # Element values lie on 2^-bias times the bias-0 grid.
         exponents = self.shifts - self.element.bias
-        scaled = np.ldexp(array.astype(np.float64) * 2.0**self.rho, exponents)
+        scaled = np.ldexp(array.astype(np.float64) * exp2(self.rho), exponents)
         return encode_by_step(self.element, scaled, Rounding.RNE)
 
     def _check_channels(self, name: str, shape: tuple[int, ...]) -> None:
@@ -103,7 +104,7 @@ class Preshifted:
         values = self.element.decode(check_codes(codes, self.element, "codes"))
         self._check_channels("codes", values.shape)
         exponents = self.element.bias - self.shifts
-        return np.asarray(np.ldexp(values, exponents) * 2.0**-self.rho)
+        return np.asarray(np.ldexp(values, exponents) * exp2(-self.rho))
 
 
 def preshift(
