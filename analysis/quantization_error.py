@@ -30,7 +30,7 @@ def captured_tensors(name: str, limit: int) -> dict[str, Any]:
     The inputs are those of one window of 512 tokens of Python's help topics.
     """
     # Only here is PyTorch needed.
-    from fpsim.bridge.capture import capture
+    from fpsim.bridge import capture
     from fpsim.bridge.measure.models import load
     from fpsim.bridge.measure.text import tokenize, topics_text, windows
 

@@ -7,12 +7,13 @@ models without a hub. Only this package imports torch and transformers.
 
 from __future__ import annotations
 
-from fpsim.bridge.capture import capture
 from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
-from fpsim.bridge.layers import layer_operands, size_layer
+from fpsim.bridge.layer_inputs import capture
+from fpsim.bridge.layer_operands import layer_operands, size_layer
 from fpsim.bridge.llmfp4.calibrate import calibrate
 from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.measure.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
+from fpsim.bridge.measure.macs import MacShare, mac_share
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Calibration",
     "Conversion",
     "Evaluation",
+    "MacShare",
     "Recipe",
     "calibrate",
     "calibrate_for",
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate_task",
     "get_recipe",
     "layer_operands",
+    "mac_share",
     "recipe_names",
     "register",
     "restore",

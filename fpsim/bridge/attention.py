@@ -15,13 +15,16 @@ anyone's scales.
 from __future__ import annotations
 
 import inspect
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
@@ -41,6 +44,7 @@ __all__ = [
     "attention_layers",
     "detach",
     "other_attention",
+    "simulated_attention",
 ]
 
 #: Name under which transformers knows the simulated attention.
@@ -59,11 +63,14 @@ class SimulatedAttention:
         FpsimError: on a call, operands that have no codes, naming layer, pass (from 1) and operand.
     """
 
-    def __init__(self, casts: AttentionCasts, unit: MacUnit, name: str) -> None:
-        self.casts, self.unit, self.name = casts, unit, name
+    def __init__(self, casts: AttentionCasts, unit: MacUnit, name: str, seed: int = 0) -> None:
+        self.casts, self.unit, self.name, self.seed = casts, unit, name, seed
         self.passes = 0
+        self.macs = 0  #: multiply-accumulates that the unit has done, over all passes
         self.passes_before = 0  #: `passes` when the layer's forward began
         self.hooks: list[RemovableHandle] = []
+        #: Keys after which both operands of P V have a block boundary.
+        self.block = math.lcm(*map(_block, (casts.probability, casts.value)))
 
     def __call__(
         self,
@@ -77,20 +84,38 @@ class SimulatedAttention:
         softcap: float | None,
         bias: torch.Tensor | None = None,
         sinks: torch.Tensor | None = None,
+        first: NDArray[np.int64] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return outputs (B, T, H, D) and probabilities (B, H, T, S).
+        """Compute softmax(Q K^T scaling + bias + mask) V.
 
-        ``query`` is (B, H, T, D), ``key`` and ``value`` are (B, G, S, D) with G dividing H.
-        ``bias`` (of positions) and ``mask`` are added to the scores: (B or 1, H or 1, T, S or
-        more). ``sinks`` (H) are one more score of every row, which takes its share of the softmax
-        and has no value.
+        Args:
+            module: the layer; dropout acts while it trains.
+            query: (B, H, T, D).
+            key: (B, G, S, D) with G dividing H.
+            value: (B, G, S, D').
+            mask: float, added to the scores: (B or 1, H or 1, T, S or more).
+            scaling: of the scores.
+            dropout: share of probabilities that training drops.
+            softcap: scores x become softcap tanh(x / softcap).
+            bias: of positions, added to the scores like the mask.
+            sinks: (H), one more score of every row, which takes its share of the softmax and has no
+                value.
+            first: (B,), the token whose key is the first, counted from the sequence's first token;
+                blocks along the keys start at tokens that their size divides. By default 0.
+
+        Returns:
+            Outputs (B, T, H, D') and probabilities (B, H, T, S).
+
+        Raises:
+            FpsimError: an operand that has no codes.
         """
         self.passes += 1
         batch, heads, rows, width = query.shape
         groups, length = key.shape[1], key.shape[2]
         if mask is not None:
             mask = mask[..., :length]
-            key, value = _without_hidden(key, mask), _without_hidden(value, mask)
+            hidden = hidden_keys(mask)
+            key, value = _without(key, hidden), _without(value, hidden)
         stacked = query.reshape(batch * groups, -1, width)
         flat_key = key.reshape(batch * groups, length, width)
         scores = self._product(stacked, flat_key, ("query", "key"))
@@ -106,8 +131,13 @@ class SimulatedAttention:
             scores = torch.cat([scores, column.to(scores.dtype)], dim=-1)
         probability = nn.functional.softmax(scores, dim=-1, dtype=torch.float32)[..., :length]
         dropped = nn.functional.dropout(probability, dropout, module.training)
-        columns = value.reshape(batch * groups, length, -1).transpose(1, 2)
-        weights = dropped.reshape(batch * groups, -1, length)
+        weights = dropped.reshape(batch, -1, length)
+        columns = value.transpose(2, 3).reshape(batch, -1, length)
+        if first is not None and (first % self.block).any():
+            lead = first % self.block
+            weights, columns = _shifted(weights, lead), _shifted(columns, lead)
+        weights = weights.reshape(batch * groups, -1, weights.shape[2])
+        columns = columns.reshape(batch * groups, -1, columns.shape[2])
         out = self._product(weights, columns, ("probability", "value"))
         out = out.reshape(batch, heads, rows, -1).transpose(1, 2)
         return out.to(query.dtype).contiguous(), probability.to(query.dtype)
@@ -120,8 +150,9 @@ class SimulatedAttention:
             return a @ b.transpose(1, 2)
         a_rows, b_rows = self._cast(x, left, names[0]), self._cast(w, right, names[1])
         pairs = list(zip(a_rows, b_rows, strict=True))
-        product = Product(self.unit, f"{self.name}.{names[0]}")
+        product = Product(self.unit, f"{self.name}.{names[0]}", self.seed, self.passes)
         results = x.shape[1] * w.shape[1]
+        self.macs += x.shape[0] * results * x.shape[2]
         parts = [product.run(a, b, i * results)[0] for i, (a, b) in enumerate(pairs)]
         out = torch.from_numpy(np.stack(parts)).to(x.device)
         return straight_through(x, w, out, pairs)
@@ -148,13 +179,33 @@ class SimulatedAttention:
         return replace_values(x, torch.from_numpy(values.astype(np.float32)).to(x.device))
 
 
-def _without_hidden(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return x (B, G, S, D) with zeros at keys that ``mask`` hides from every query."""
-    lowest = torch.finfo(mask.dtype).min / 2
-    hidden = (mask <= lowest).flatten(1, 2).all(1)  # (B or 1, S)
+def _block(cast: Cast | None) -> int:
+    """Return the elements that share a scale along a row under a cast; 1 if all do or none."""
+    if cast is None:
+        return 1
+    operand = cast.quantize(np.zeros((1, 64), np.float32))
+    return 1 if operand.scales is None else operand.block
+
+
+def hidden_keys(mask: torch.Tensor) -> torch.Tensor:
+    """Return which keys a float mask (B or 1, H or 1, T, S) hides from every query: (B or 1, S)."""
+    return (mask <= torch.finfo(mask.dtype).min / 2).flatten(1, 2).all(1)
+
+
+def _without(x: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Return x (B, G, S, D) with zeros at hidden keys (B or 1, S)."""
     if not bool(hidden.any()):
         return x
     return x.masked_fill(hidden[:, None, :, None], 0.0)
+
+
+def _shifted(x: torch.Tensor, lead: NDArray[np.int64]) -> torch.Tensor:
+    """Return x (B, R, S) with ``lead`` (B,) zeros before its last axis, and zeros after it."""
+    widest = int(lead.max())
+    out = x.new_zeros((*x.shape[:2], x.shape[2] + widest))
+    for row, count in enumerate(lead.tolist()):
+        out[row, :, count : count + x.shape[2]] = x[row]
+    return out
 
 
 def _turned(operand: Operand, layer: str) -> Operand:
@@ -206,6 +257,12 @@ def detach(module: nn.Module) -> None:
             hook.remove()
 
 
+def simulated_attention(model: nn.Module) -> dict[str, SimulatedAttention]:
+    """Return the simulated attention of a model's layers, by name."""
+    found = {name: m.__dict__.get(_ATTACHED) for name, m in model.named_modules()}
+    return {name: simulated for name, simulated in found.items() if simulated is not None}
+
+
 def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers whose products go through transformers' attention interface, by name."""
     return {name: m for name, m in model.named_modules() if _uses_interface(m.__class__)}
@@ -246,11 +303,13 @@ def _uses_interface(kind: type[nn.Module]) -> bool:
     return any("ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names for method in methods)
 
 
+@torch.compiler.disable
 def _note_passes(module: nn.Module, _: Any) -> None:
     simulated = module.__dict__[_ATTACHED]
     simulated.passes_before = simulated.passes
 
 
+@torch.compiler.disable
 def _check_passes(module: nn.Module, _: Any, __: Any) -> None:
     simulated = module.__dict__[_ATTACHED]
     if simulated.passes == simulated.passes_before:
@@ -262,6 +321,7 @@ def _check_passes(module: nn.Module, _: Any, __: Any) -> None:
         )
 
 
+@torch.compiler.disable
 def _forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -293,12 +353,60 @@ def _forward(
             )  # fmt: skip
             return result
         simulated = SimulatedAttention(AttentionCasts(None, None, None, None), _NO_UNIT, "")
+    if attention_mask is not None:
+        attention_mask = _float_mask(attention_mask, query.dtype, simulated.name)
+    first = _first_tokens(module, query, key, attention_mask, others)
     if attention_mask is None and getattr(module, "is_causal", False) and query.shape[2] > 1:
         attention_mask = _causal(query, key)
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     return simulated(
-        module, query, key, value, attention_mask, factor, dropout, softcap, position_bias, s_aux
-    )
+        module, query, key, value, attention_mask, factor, dropout, softcap, position_bias, s_aux,
+        first,
+    )  # fmt: skip
+
+
+def _float_mask(mask: torch.Tensor, dtype: torch.dtype, layer: str) -> torch.Tensor:
+    """Return a mask as scores that are added; True of a bool mask lets a key through."""
+    if mask.dtype == torch.bool:
+        lowest = torch.finfo(dtype).min
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
+    if not mask.is_floating_point():
+        raise FpsimError(
+            f"layer {layer}: attention_mask: a mask of {mask.dim()} dimensions is bool or floating "
+            f"point, not {mask.dtype}"
+        )
+    return mask
+
+
+def _first_tokens(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    others: Mapping[str, Any],
+) -> NDArray[np.int64] | None:
+    """Return the token (B,) whose key is the first; padding before a sequence has negative ones.
+
+    A cache with a sliding window holds the last keys only; the queries' positions, which models
+    pass on, tell which. Without positions the first key is that of token 0 or, where the mask hides
+    the first keys from every query and no window explains it, of the padding before it.
+    """
+    batch, rows, length = query.shape[0], query.shape[2], key.shape[2]
+    hidden = np.zeros((1, length), bool)
+    if mask is not None:
+        hidden = hidden_keys(mask[..., :length]).cpu().numpy()
+    leading = np.logical_and.accumulate(hidden, axis=1).sum(1)
+    last = length - 1 - np.logical_and.accumulate(hidden[:, ::-1], axis=1).sum(1)
+    first = np.zeros(batch, np.int64)
+    positions = others.get("position_ids")
+    causal = getattr(module, "is_causal", False)
+    if causal and positions is not None and positions.dim() == 2 and positions.shape[1] == rows:
+        first = first + positions[:, -1].cpu().numpy() - last
+    window = others.get("sliding_window")
+    beyond = 0 if not window else np.maximum(last - rows + 2 - window, 0)
+    padding = np.where((leading > beyond) & (leading < length), leading, 0)
+    first = np.where(first == 0, -padding, first)
+    return first if first.any() else None
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

@@ -7,21 +7,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge import attention
-from fpsim.bridge.linear import CastEmbedding, InputCasts, SimulatedLinear, is_linear
-from fpsim.bridge.recipe import FLOAT_BITS, SKIP, Recipe, get_recipe
+from fpsim.bridge.dependence import (
+    ALONG_SEQUENCE,
+    SHARED_ROWS,
+    sees_later_keys,
+    sees_other_rows,
+)
+from fpsim.bridge.linear import (
+    CastEmbedding,
+    InputCasts,
+    Simulated,
+    SimulatedExperts,
+    SimulatedLinear,
+    attach,
+    detach,
+)
+from fpsim.bridge.recipe import FLOAT_BITS, SKIP, AttentionCasts, Recipe, get_recipe
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import Transform, get_transforms
+from fpsim.bridge.weights import LayerWeight, expert_weights, weights_of
+from fpsim.formats.floating import FixedFormat
 from fpsim.unit import MacUnit, get_unit
 from fpsim.units.spec import MacSpec
 
 __all__ = [
+    "CONFIG_KEY",
     "SKIP",
     "Conversion",
     "attention_layers",
@@ -37,46 +58,84 @@ _RECORD = "_fpsim_conversion"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` did: names of layers whose products are simulated, and of those left float.
+    """A record of `convert`: names of layers whose products are simulated, and of those left float.
 
-    ``left`` are linear layers. ``attention_left`` has attention layers of every kind, also those
-    that no recipe reaches, because they do not use transformers' attention interface.
-    ``stays_float`` maps every other module that has parameters (norms, embeddings, convolutions) to
-    its class. ``originals`` is what `restore` puts back.
+    ``replaced`` has linear layers and, as ``module.parameter.number``, experts. ``left`` maps those
+    that stay float to the reason; ``aliases`` further names of a layer to its first.
+    ``attention_left`` has attention layers of every kind, also those that no recipe reaches,
+    because they do not use transformers' attention interface. ``stays_float`` maps every other
+    module that has parameters (norms, embeddings, convolutions) to its class.
+
+    ``units`` are the names of the units that linear layers and experts run on, with their operands'
+    formats: those of ``unit``, which was asked for, are not looked at. ``weights`` counts the
+    simulated elements of weight matrices, and all. ``notes`` says what a reader of results should
+    know; ``causal`` whether no value depends on later tokens, ``batch_independent`` whether none
+    depends on the other sequences of a batch or on padding.
     """
 
     recipe: str
     unit: str
     replaced: tuple[str, ...]
-    left: tuple[str, ...]
+    left: dict[str, str]
+    aliases: dict[str, str] = field(default_factory=dict)
     attention: tuple[str, ...] = ()
     attention_left: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
     stays_float: dict[str, str] = field(default_factory=dict)
-    originals: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    units: tuple[str, ...] = ()
+    weights: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+    modules: tuple[nn.Module, ...] = field(default=(), repr=False)  #: whose forward is taken over
+    hooks: tuple[RemovableHandle, ...] = field(default=(), repr=False)
     dispatch: tuple[tuple[PreTrainedModel, dict[str, Any]], ...] = field(default=(), repr=False)
+
+    @property
+    def batch_independent(self) -> bool:
+        """Whether no sequence's values depend on others of its batch, or on padding."""
+        return SHARED_ROWS not in self.notes
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token's values depend on later tokens."""
+        return self.batch_independent and ALONG_SEQUENCE not in self.notes
 
     def __str__(self) -> str:
         """Return a few lines for people."""
+        units, (simulated, every) = ", ".join(self.units) or "float", self.weights
         lines = [
-            f"{self.recipe} on {self.unit}: {len(self.replaced)} linear layers, "
+            f"{self.recipe} on {units}: {len(self.replaced)} linear layers, "
             f"{len(self.attention)} attention layers, {len(self.embeddings)} embeddings",
+            f"  {100 * simulated / max(every, 1):.1f} % of {every} weights of linear layers and "
+            "experts",
+            *(f"  note: {note}" for note in self.notes),
         ]
-        for title, names in (
-            ("linear layers left float", self.left),
-            ("attention products left float", self.attention_left),
-        ):
-            if names:
-                lines.append(f"  {title}: {', '.join(names)}")
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.left.items():
+            reasons.setdefault(reason, []).append(name)
+        for reason, names in reasons.items():
+            lines.append(f"  linear layers left float ({reason}): {_some(names)}")
+        if self.aliases:
+            lines.append(f"  further names of these layers: {_some(list(self.aliases))}")
+        if self.attention_left:
+            lines.append(f"  attention products left float: {_some(self.attention_left)}")
         kinds = sorted(set(self.stays_float.values()))
         if kinds:
             lines.append(f"  and every {', '.join(kinds)}, activation function and softmax")
         return "\n".join(lines)
 
 
+#: Most names that one line of a `Conversion` lists.
+_SHOWN = 12
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
 def convert(
     model: nn.Module,
-    recipe: str | Recipe = "mxfp4",
+    recipe: str | Path | Recipe | BlockFormat = "mxfp4",
     unit: str | MacSpec | MacUnit = "exact",
     *,
     skip: Sequence[str] | None = None,
@@ -84,77 +143,203 @@ def convert(
     calibration: Any = None,
     transforms: str | Sequence[str | Transform] = (),
     batches: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
 ) -> nn.Module:
     """Simulate the matrix products of ``model``, in place, and return the model.
 
     The recipe says what is cast and to which formats; the unit, how products are accumulated: it is
     run with the recipe's operand and scale formats. Layers whose name matches a shell pattern in
     ``skip`` (default: the recipe's, and the output embeddings unless the recipe casts them), or
-    none in ``only``, stay float. `conversion_of` tells what was done, `restore` undoes it. Copies
-    and pickles of the model are converted models of their own.
+    none in ``only``, stay float, and so do layers that compute in a way of their own.
+    `conversion_of` tells what was done, `restore` undoes it. Copies and pickles of the model are
+    converted models of their own.
 
-    Weights may change afterwards, by an optimizer or in place under `torch.no_grad`: they are cast
-    again. Only what is written in place through ``.data`` goes unseen, since torch counts no
-    version of it; restore and convert again after that.
+    Modules stay the objects that they are: hooks, parametrizations, adapters and saved state see no
+    difference. Weights may change afterwards, by an optimizer or in place under `torch.no_grad`:
+    they are cast again. Only what is written in place through ``.data`` goes unseen, since torch
+    counts no version of it; restore and convert again after that. Under `torch.compile` every
+    simulated product is a break of the graph; `torch.export` is refused.
 
     Args:
         model: any torch module with linear layers, such as a model of transformers.
         recipe: see `fpsim.bridge.get_recipe`.
         unit: see `fpsim.get_unit`.
-        skip: patterns of names of linear, attention and embedding layers.
+        skip: patterns of names of linear, expert, attention and embedding layers.
         only: the same for those to take.
         calibration: for recipes that need one: what `fpsim.bridge.calibrate` returned, or a path.
         transforms: of every layer's operands, see `fpsim.bridge.transforms`; a calibration must
             have been made under the same ones.
         batches: forward passes for transforms that look at inputs.
+        seed: of a unit with stochastic rounding; with it every layer and pass draws its own bits.
+
+    Returns:
+        The model.
 
     Raises:
         FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, a missing calibration or one of another model, weights without codes,
-            scale blocks that the unit does not sum, a recipe that casts attention for a model that
-            computes it in a way of its own.
+            recipe or unit, a missing calibration or one of another model, weights without codes or
+            without data, scale blocks that the unit does not sum, a recipe that casts attention for
+            a model that computes it in a way of its own. On the model's first forward pass: a
+            module that ran without calling its simulated layers.
     """
     _check_model(model)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise FpsimError(f"seed: {seed!r} is not a whole number from 0 on")
     chosen, mac = get_recipe(recipe), get_unit(unit)
     patterns = _Patterns.of(model, chosen, skip, only)
-    linears = _linears(model)
-    taken = {name: m for name, m in linears.items() if patterns.take(name)}
+    found = _Weights.of(model, patterns)
     chosen = _calibrated(chosen, calibration)
-    changes = layer_transforms(model, taken, get_transforms(transforms), batches)
+    for name, weight in found.taken.items():
+        weight.check_data(name)
+    changes = layer_transforms(model, found.taken, get_transforms(transforms), batches)
     if chosen.needs_calibration:
-        chosen.check_layers(fingerprints(taken, changes))
+        chosen.check_layers(fingerprints(found.taken, changes))
     casts = InputCasts()
-    fresh: dict[str, nn.Module] = {
-        name: SimulatedLinear(linear, chosen, mac, name, changes[name], casts)
-        for name, linear in taken.items()
+    layers = {
+        name: SimulatedLinear(weight, chosen, mac, name, changes[name], casts, seed)
+        for name, weight in found.taken.items()
     }
-    embeddings = _embeddings(model, chosen, patterns)
-    fresh |= embeddings
-    originals = {name: model.get_submodule(name) for name in fresh}
+    embeddings = {
+        name: CastEmbedding(table, cast, name)
+        for name, table in _tables(model, patterns).items()
+        if (cast := chosen.embedding(name)) is not None
+    }
+    wanted = [name for name in attention.attention_layers(model) if patterns.take(name)]
+    notes = (*found.notes(), *_notes(layers, [chosen.attention(name) for name in wanted]))
     # The last thing that can fail: until here the model is as it was.
-    attached, unattached, dispatch = _attach(model, chosen, mac, patterns)
-    if not fresh and not attached:
-        raise FpsimError("skip, only: these patterns leave no layer to convert")
-    for name, layer in fresh.items():
-        model.set_submodule(name, layer)
+    attached, unattached, dispatch = _attach(model, chosen, mac, patterns, seed)
+    if not layers and not embeddings and not attached:
+        raise FpsimError("skip, only: these patterns leave no layer to convert" + found.reasons())
+    simulated = _by_module(layers) | {table.module: table for table in embeddings.values()}
+    for module, stands_for in simulated.items():
+        attach(module, stands_for)
     record = Conversion(
         recipe=chosen.name,
         unit=mac.name,
-        replaced=tuple(taken),
-        left=tuple(name for name in linears if name not in taken),
+        replaced=tuple(found.taken),
+        left=found.left,
+        aliases=found.aliases,
         attention=attached,
         attention_left=unattached,
         embeddings=tuple(embeddings),
-        stays_float=_float_modules(model, {*fresh, *linears}),
-        originals=originals,
+        stays_float=_float_modules(model, {*simulated, *found.modules}),
+        units=tuple(dict.fromkeys(x.ran_on.name for x in layers.values() if x.ran_on is not None)),
+        weights=(sum(w.elements for w in found.taken.values()), found.elements),
+        notes=notes,
+        modules=tuple(simulated),
+        hooks=_guards(model, layers),
         dispatch=dispatch,
     )
     object.__setattr__(model, _RECORD, record)
+    _remember(model, chosen, mac, calibration, seed)
     return model
 
 
+#: Key of a model's config under which a saved model says how it was converted.
+CONFIG_KEY = "fpsim"
+
+
+def _remember(model: nn.Module, recipe: Recipe, unit: MacUnit, calibration: Any, seed: int) -> None:
+    """Leave in the config the arguments of `convert` that can be written down."""
+    config = getattr(model, "config", None)
+    if config is None or not isinstance(model, PreTrainedModel):
+        return
+    about: dict[str, Any] = {"recipe": recipe.name, "unit": unit.name, "seed": seed}
+    if isinstance(calibration, str | Path):
+        about["calibration"] = str(calibration)
+    setattr(config, CONFIG_KEY, about)
+
+
+def _notes(
+    layers: Mapping[str, SimulatedLinear], attention_casts: Sequence[AttentionCasts | None]
+) -> tuple[str, ...]:
+    """Return remarks on the casts and their units without which results are easily misread."""
+    notes = []
+    # By identity: casts may hold arrays, which have no hash.
+    inputs = {
+        (id(x.input_cast), x.in_features): x.input_cast
+        for x in layers.values()
+        if x.ran_on is not None
+    }
+    casts = [casts for casts in attention_casts if casts is not None]
+    if any(sees_other_rows(cast, width) for (_, width), cast in inputs.items()) or any(
+        sees_other_rows(cast, 64)
+        for four in casts
+        for cast in (four.query, four.key, four.probability)
+    ):
+        notes.append(SHARED_ROWS)
+    if any(sees_later_keys(four) for four in casts):
+        notes.append(ALONG_SEQUENCE)
+    for layer in layers.values():
+        register = None if layer.ran_on is None else layer.ran_on.result
+        if not isinstance(register, FixedFormat) or register.lsb <= _COARSE:
+            continue
+        if layer.operand().scales is not None:
+            notes.append(
+                f"the register of {layer.ran_on.name} has steps of 2^{register.lsb}, "  # type: ignore[union-attr]
+                "but block scales make products far smaller, which it drops; give it fraction bits "
+                "(such as q20)"
+            )
+            break
+    return tuple(notes)
+
+
+#: Steps of a register from 2^-15 on are too coarse for products of scaled blocks.
+_COARSE = -16
+
+
+def _by_module(layers: Mapping[str, SimulatedLinear]) -> dict[nn.Module, Simulated]:
+    """Return each module with its simulation: of a linear layer, or of its experts together."""
+    simulated: dict[nn.Module, Simulated] = {}
+    experts: dict[nn.Module, dict[tuple[str, int], SimulatedLinear]] = {}
+    for layer in layers.values():
+        weight = layer.weight
+        if weight.index is None:
+            simulated[weight.module] = layer
+        else:
+            experts.setdefault(weight.module, {})[weight.parameter, weight.index] = layer
+    for module, parts in experts.items():
+        every = {(w.parameter, w.index or 0): w for w in expert_weights(module).values()}
+        simulated[module] = SimulatedExperts(module, every, parts)
+    return simulated
+
+
+class _CalledGuard:
+    """Hook of a module that calls simulated layers: its first forward must have called each.
+
+    Some modules read their layers' weights instead (torch's fused encoder layer does, unless a hook
+    is there); their products would be float without a word.
+    """
+
+    def __init__(self, layers: list[SimulatedLinear]) -> None:
+        self.layers, self.done = layers, False
+
+    @torch.compiler.disable
+    def __call__(self, module: nn.Module, _: Any, __: Any) -> None:
+        if self.done:
+            return
+        self.done = True
+        for layer in self.layers:
+            if not layer.passes:
+                raise FpsimError(
+                    f"layer {layer.name}: it is converted, but {type(module).__name__} ran without "
+                    "calling it, so its product is not simulated; name it in skip="
+                )
+
+
+def _guards(model: nn.Module, layers: Mapping[str, SimulatedLinear]) -> tuple[RemovableHandle, ...]:
+    parents: dict[str, list[SimulatedLinear]] = {}
+    for name, layer in layers.items():
+        if name and layer.weight.index is None:
+            parents.setdefault(name.rpartition(".")[0], []).append(layer)
+    return tuple(
+        model.get_submodule(parent).register_forward_hook(_CalledGuard(children))
+        for parent, children in parents.items()
+    )
+
+
 def conversion_of(model: nn.Module) -> Conversion:
-    """Return what `convert` did to a model."""
+    """Return the record that `convert` left."""
     record = getattr(model, _RECORD, None)
     if not isinstance(record, Conversion):
         raise FpsimError("model: it is not converted")
@@ -162,18 +347,22 @@ def conversion_of(model: nn.Module) -> Conversion:
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Put the original layers back, in place, and return the model.
+    """Give the layers their own arithmetic back, in place, and return the model.
 
-    They share their parameters with the simulated ones: weights trained meanwhile stay trained.
+    Weights trained meanwhile stay trained.
     """
     record = conversion_of(model)
-    for name, module in record.originals.items():
-        model.set_submodule(name, module)
+    for module in record.modules:
+        detach(module)
+    for hook in record.hooks:
+        hook.remove()
     for name in record.attention:
         attention.detach(model.get_submodule(name))
     for part, implementations in record.dispatch:
         _set_dispatch(part, implementations)
     object.__delattr__(model, _RECORD)
+    if isinstance(model, PreTrainedModel):
+        vars(model.config).pop(CONFIG_KEY, None)
     return model
 
 
@@ -199,12 +388,13 @@ class _Patterns:
                 skip = (*skip, *(name for name, m in model.named_modules() if m is head))
         return cls(tuple(skip), tuple(only))
 
-    def take(self, name: str) -> bool:
-        return _matches(name, self.only) and not _matches(name, self.skip)
+    def take(self, *names: str) -> bool:
+        """Whether a layer of these names is wanted; each pattern may match any of them."""
+        return _matches(names, self.only) and not _matches(names, self.skip)
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for name in names for pattern in patterns)
 
 
 def _check_model(model: Any) -> None:
@@ -228,37 +418,78 @@ def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
     return recipe
 
 
-def _linears(model: nn.Module) -> dict[str, nn.Module]:
-    linears = {name: m for name, m in model.named_modules() if is_linear(m)}
-    if not linears:
-        raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
-    return linears
+@dataclass(frozen=True)
+class _Weights:
+    """The weight matrices of a model: those to simulate, and why others are left."""
+
+    taken: dict[str, LayerWeight]
+    left: dict[str, str]
+    aliases: dict[str, str]
+    modules: frozenset[nn.Module]  #: all that hold one
+    elements: int  #: of all of them
+
+    @classmethod
+    def of(cls, model: nn.Module, patterns: _Patterns) -> _Weights:
+        weights, others, aliases = weights_of(model)
+        if not (weights or others):
+            raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
+        names = {name: [name] for name in (*weights, *others)}
+        for name, (weight, _) in others.items():
+            if patterns.take(name):  # offloading takes a layer's forward over, too
+                weight.check_data(name)
+        for alias, name in aliases.items():
+            for known in names:
+                if known == name or known.startswith(f"{name}."):
+                    names[known].append(alias + known.removeprefix(name))
+        taken = {name: w for name, w in weights.items() if patterns.take(*names[name])}
+        left = {
+            name: others[name][1] if name in others else "by pattern"
+            for name in names
+            if name not in taken
+        }
+        every = [*weights.values(), *(weight for weight, _ in others.values())]
+        modules = frozenset(weight.module for weight in every)
+        return cls(taken, left, aliases, modules, sum(weight.elements for weight in every))
+
+    def notes(self) -> list[str]:
+        """Return a remark per reason, other than a pattern, for which layers stay float."""
+        reasons = dict.fromkeys(reason for reason in self.left.values() if reason != "by pattern")
+        return [
+            f"stays float, {reason}: {_some([n for n, r in self.left.items() if r == reason])}"
+            for reason in reasons
+        ]
+
+    def reasons(self) -> str:
+        """Return, for messages, the first layer that its own arithmetic leaves out."""
+        first = next((n for n, reason in self.left.items() if reason != "by pattern"), None)
+        return "" if first is None else f"; layer {first} cannot be: {self.left[first]}"
 
 
 def layers_to_convert(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
-) -> tuple[dict[str, nn.Module], dict[str, nn.Embedding]]:
-    """Return the linear layers and the token embedding that `convert` would cast, by name."""
+) -> tuple[dict[str, LayerWeight], dict[str, nn.Embedding]]:
+    """Find the weight matrices and the token embeddings that `convert` would cast.
+
+    Args:
+        model: not converted.
+        recipe: says which layers stay float by default, and whether embeddings are cast.
+        skip: as in `convert`.
+        only: as in `convert`.
+
+    Returns:
+        Both by name.
+    """
     _check_model(model)
     patterns = _Patterns.of(model, recipe, skip, only)
-    linears = {name: m for name, m in _linears(model).items() if patterns.take(name)}
     wanted = recipe.bits.embedding not in FLOAT_BITS
-    return linears, _tables(model, patterns) if wanted else {}
-
-
-def _embeddings(model: nn.Module, recipe: Recipe, patterns: _Patterns) -> dict[str, CastEmbedding]:
-    """Return casts of the token embedding, if the model has one and the recipe casts it."""
-    tables = _tables(model, patterns)
-    casts = {name: recipe.embedding(name) for name in tables}
-    return {
-        name: CastEmbedding(tables[name], cast, name)
-        for name, cast in casts.items()
-        if cast is not None
-    }
+    return _Weights.of(model, patterns).taken, _tables(model, patterns) if wanted else {}
 
 
 def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
-    """Return the token embedding by name, if the model has one and no pattern leaves it out."""
+    """Return the modules that look tokens up in the input embedding, by name.
+
+    An encoder and a decoder may each have one. Those that a pattern leaves out are not there.
+    """
     getter = getattr(model, "get_input_embeddings", None)
     try:
         table = None if getter is None else getter()
@@ -266,19 +497,23 @@ def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
         table = None
     if not isinstance(table, nn.Embedding):
         return {}
-    names = [name for name, m in model.named_modules() if m is table]
-    return {name: table for name in names if patterns.take(name)}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and module.weight is table.weight
+        and "forward" not in module.__dict__
+        and patterns.take(name)
+    }
 
 
-def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
+def _float_modules(model: nn.Module, done: set[nn.Module]) -> dict[str, str]:
     """Return the modules with parameters of their own that no product of ours stands for."""
-    inside = tuple(f"{name}." for name in done)
+    inside = {part for module in done for part in module.modules()}
     return {
         name: type(module).__name__
         for name, module in model.named_modules()
-        if name not in done
-        and not name.startswith(inside)
-        and next(module.parameters(recurse=False), None) is not None
+        if module not in inside and next(module.parameters(recurse=False), None) is not None
     }
 
 
@@ -288,7 +523,16 @@ def _float_modules(model: nn.Module, done: set[str]) -> dict[str, str]:
 def attention_layers(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> dict[str, nn.Module]:
-    """Return the attention layers that no pattern leaves out, by name.
+    """Find the attention layers that no pattern leaves out.
+
+    Args:
+        model: any model.
+        recipe: says which layers stay float by default.
+        skip: as in `convert`.
+        only: as in `convert`.
+
+    Returns:
+        The layers by name.
 
     Raises:
         FpsimError: all of them compute attention in a way of their own.
@@ -330,7 +574,7 @@ def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]],
 
 
 def _attach(
-    model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns
+    model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
     """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
     layers, others = attention.attention_layers(model), attention.other_attention(model)
@@ -343,9 +587,13 @@ def _attach(
     if not casts:
         _refuse_other({n: m for n, m in others.items() if patterns.take(n) and recipe.attention(n)})
         return (), left, ()
+    simulated = {
+        name: attention.SimulatedAttention(chosen, unit, name, seed)
+        for name, chosen in casts.items()
+    }
     dispatch = _dispatch(model)
-    for name, chosen in casts.items():
-        attention.attach(layers[name], attention.SimulatedAttention(chosen, unit, name))
+    for name in casts:
+        attention.attach(layers[name], simulated[name])
     return tuple(casts), left, dispatch
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers whose every multiply-accumulate is the simulated unit's.
+"""Linear layers and experts whose every multiply-accumulate is the simulated unit's.
 
-A layer keeps the parameters of the one it replaces, so state dicts, optimizers and
+A module stays the object that it is, with its parameters, buffers, hooks and parametrizations; only
+its ``forward`` is taken over (`attach`) and given back (`detach`). State dicts, optimizers and
 ``save_pretrained`` see the model as it was. Codes are made once and again only when the weight has
 changed. The backward pass is straight through: casts count as the identity.
 """
@@ -9,51 +10,34 @@ changed. The backward pass is straight through: casts count as the identity.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.experts import run_experts
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.transforms import LayerTransform
+from fpsim.bridge.weights import LayerWeight
 from fpsim.compute.plan import Plan
 from fpsim.unit import MacUnit
 
 __all__ = [
     "CastEmbedding",
     "InputCasts",
+    "SimulatedExperts",
     "SimulatedLinear",
-    "is_linear",
-    "layer_sizes",
-    "weight_matrix",
+    "attach",
+    "attached",
+    "detach",
+    "simulated_layers",
 ]
-
-
-def is_linear(module: nn.Module) -> bool:
-    """Whether a module multiplies its input by a weight matrix and could be replaced."""
-    # MultiheadAttention reads its out_proj's weight itself and never calls the layer.
-    unused = type(module).__name__ == "NonDynamicallyQuantizableLinear"
-    return isinstance(module, nn.Linear | Conv1D) and not unused
-
-
-def layer_sizes(module: nn.Module) -> tuple[int, int]:
-    """Return in_features and out_features; GPT-2's Conv1D stores its weight transposed."""
-    assert isinstance(module.weight, torch.Tensor)
-    rows, columns = module.weight.shape
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
-
-
-def weight_matrix(module: nn.Module) -> torch.Tensor:
-    """Return a linear layer's weight as (out_features, in_features)."""
-    assert isinstance(module.weight, torch.Tensor)
-    return module.weight.t() if isinstance(module, Conv1D) else module.weight
 
 
 class InputCasts:
@@ -82,42 +66,49 @@ class InputCasts:
         return operand
 
 
-class SimulatedLinear(nn.Module):
+class SimulatedLinear:
     """``y = x W^T + bias`` with operands cast by a recipe and the product computed by a unit.
 
     The bias is added in float, in the dtype of ``x``. An operand whose cast is None stays float;
     the product is then an ordinary float32 one: no unit multiplies floats.
 
+    Args:
+        weight: what the layer multiplies by.
+        recipe: how weight and inputs are cast.
+        unit: how products are accumulated.
+        name: the layer's, for the recipe, for messages and for stochastic rounding.
+        transforms: of both operands, applied before they are cast.
+        casts: of the inputs, shared with other layers.
+        seed: of a unit with stochastic rounding, see `Product`.
+
     Raises:
         FpsimError: a weight that has no codes, scale blocks that the unit does not sum, or, on a
-            forward pass, an input that has no codes; all name the layer, the last also the pass,
-            counted from 1.
+            call, an input that has no codes; all name the layer, the last also the pass, counted
+            from 1.
     """
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
 
     def __init__(
         self,
-        linear: nn.Module,
+        weight: LayerWeight,
         recipe: Recipe,
         unit: MacUnit,
         name: str,
         transforms: Sequence[LayerTransform] = (),
         casts: InputCasts | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.transforms = tuple(transforms)
-        self.in_features, self.out_features = layer_sizes(linear)
-        self.transposed = isinstance(linear, Conv1D)
-        self.recipe, self.unit, self.name = recipe, unit, name
-        self.weight = linear.weight  # type: ignore[assignment]
-        self.bias = linear.bias  # type: ignore[assignment]
+        self.weight, self.recipe, self.unit, self.name = weight, recipe, unit, name
+        self.transforms, self.seed = tuple(transforms), seed
+        self.in_features, self.out_features = weight.sizes
         self.weight_cast, self.input_cast = recipe.weight(name), recipe.activation(name)
         self.casts = casts or InputCasts()
+        self.ran_on: MacUnit | None = None  #: the unit with the operands' formats; None: float
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
         self.passes = 0
+        self.macs = 0  #: multiply-accumulates that the unit has done, over all passes
+        self.inputs: dict[str, Operand] | None = None  #: if given, gets the last input as cast
         self._cached: tuple[tuple[Any, ...], Any] | None = None
+        weight.check_data(name)
         self._check_unit(self._cast_weight())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,11 +121,6 @@ class SimulatedLinear(nn.Module):
             f"{self.in_features}, {self.out_features}, recipe={self.recipe.name}, "
             f"unit={self.unit.name}"
         )
-
-    @property
-    def matrix(self) -> torch.Tensor:
-        """The weight as (out_features, in_features)."""
-        return self.weight.t() if self.transposed else self.weight
 
     def operand(self) -> Operand:
         """Return the weight as cast: rows are output channels."""
@@ -153,10 +139,16 @@ class SimulatedLinear(nn.Module):
                 f"layer {self.name}: forward pass {self.passes}: activation: {error}"
             ) from None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    @torch.compiler.disable
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
+        if torch.compiler.is_exporting():
+            raise FpsimError(
+                f"layer {self.name}: it is simulated, which no torch operator says; restore() the "
+                "model before exporting it"
+            )
         self.passes += 1
-        whole, matrix, beside = x, self.matrix, None
+        whole, matrix, beside = x, self.weight.matrix, None
         for transform in self.transforms:
             if transform.apart is not None:
                 part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
@@ -170,14 +162,18 @@ class SimulatedLinear(nn.Module):
         if beside is not None:
             out = out + beside.reshape(out.shape)
         out = out.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
-        return out if self.bias is None else out + self.bias
+        bias = self.weight.bias
+        return out if bias is None else out + bias
+
+    def _product(self) -> Product:
+        return Product(self.unit, self.name, self.seed, self.passes)
 
     def _check_unit(self, weight: Operand | torch.Tensor | None) -> None:
         """Refuse casts that the unit cannot multiply, before any input is there."""
         if isinstance(weight, Operand) and self.input_cast is not None:
             inputs = self.input_cast.quantize(np.zeros((1, weight.codes.shape[1]), np.float32))
             try:
-                Product(self.unit, self.name).checked(inputs, weight.rows(slice(0, 1)))
+                self.ran_on, _ = self._product().checked(inputs, weight.rows(slice(0, 1)))
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: {error}") from None
 
@@ -185,7 +181,10 @@ class SimulatedLinear(nn.Module):
         if not x.numel():
             return x.new_zeros((0, self.out_features))
         cast = self.cast_input(x)
-        values, self.plan = Product(self.unit, self.name).run(cast, weight)
+        values, self.plan = self._product().run(cast, weight)
+        self.macs += values.size * self.in_features
+        if self.inputs is not None:
+            self.inputs[self.name] = cast
         out = torch.from_numpy(values).to(x.device)[None]
         rows = x.reshape(1, -1, self.in_features)
         return straight_through(rows, matrix[None], out, [(cast, weight)])[0]
@@ -206,50 +205,146 @@ class SimulatedLinear(nn.Module):
         """Return the weight's codes or, for a float product, its values; made anew on a change."""
         if self.weight_cast is None:
             return None
-        weight = self.weight
-        version = 0 if weight.is_inference() else weight._version
-        key = (weight.data_ptr(), version, weight.dtype, weight.device)
+        key = self.weight.version
         if self._cached is None or self._cached[0] != key:
-            matrix = self.matrix.detach()
+            matrix = self.weight.matrix.detach()
             for transform in self.transforms:
                 matrix = transform.weight(matrix)
             try:
                 cast = self.weight_cast.quantize(float_rows(matrix))
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: weight: {error}") from None
-            kept = cast if self.input_cast is not None else _dense(cast).to(weight.device)
+            kept = cast if self.input_cast is not None else _dense(cast).to(matrix.device)
             self._cached = (key, kept)
         kept = self._cached[1]
         assert isinstance(kept, Operand | torch.Tensor)
         return kept
 
 
-class CastEmbedding(nn.Module):
-    """An embedding whose table was cast; it keeps its parameters and whatever else it computes."""
+class SimulatedExperts:
+    """A module of experts, each of whose products is that of a `SimulatedLinear`.
+
+    Args:
+        module: the module.
+        weights: all its matrices, by parameter and expert.
+        layers: those that are simulated; the others stay the module's own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        weights: Mapping[tuple[str, int], LayerWeight],
+        layers: Mapping[tuple[str, int], SimulatedLinear],
+    ) -> None:
+        self.module, self.weights, self.layers = module, dict(weights), dict(layers)
+
+    def extra_repr(self) -> str:
+        """Describe the module where torch prints a model."""
+        first = next(iter(self.layers.values()))
+        return (
+            f"{len(self.layers)} of {len(self.weights)} products, recipe={first.recipe.name}, "
+            f"unit={first.unit.name}"
+        )
+
+    @torch.compiler.disable
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's forward with these products."""
+        return run_experts(self.module, self.weights, self._product, args, kwargs)
+
+    def _product(self, key: tuple[str, int], x: torch.Tensor) -> torch.Tensor | None:
+        layer = self.layers.get(key)
+        return None if layer is None else layer(x)
+
+
+class CastEmbedding:
+    """An embedding whose table is cast, anew whenever it has changed.
+
+    What else the module computes, such as a factor, it computes from the cast table.
+
+    Raises:
+        FpsimError: a table that has no codes, naming the layer.
+    """
 
     def __init__(self, embedding: nn.Embedding, cast: Cast, name: str) -> None:
-        super().__init__()
-        self.inner = embedding
+        self.module, self.cast, self.name = embedding, cast, name
+        self.weight = LayerWeight(embedding)
+        self._cached: tuple[tuple[Any, ...], torch.Tensor] | None = None
+        self.weight.check_data(name)
+        self.values()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the values behind in copies and pickles: an address elsewhere proves nothing."""
+        return self.__dict__ | {"_cached": None}
+
+    def extra_repr(self) -> str:
+        """Describe the embedding where torch prints a model."""
+        return f"{nn.Embedding.extra_repr(self.module)}, cast"
+
+    def values(self) -> torch.Tensor:
+        """Return the cast table."""
+        key = self.weight.version
+        if self._cached is None or self._cached[0] != key:
+            table = self.weight.stored
+            try:
+                operand = self.cast.quantize(float_rows(table))
+            except FpsimError as error:
+                raise FpsimError(f"layer {self.name}: weight: {error}") from None
+            self._cached = key, _dense(operand).to(table.device, table.dtype)
+        return self._cached[1]
+
+    @torch.compiler.disable
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the embedding's forward on the cast table."""
+        parameters = self.module._parameters
+        table = parameters["weight"]
+        assert table is not None
+        parameters["weight"] = replace_values(table, self.values())  # type: ignore[assignment]
         try:
-            operand = cast.quantize(float_rows(embedding.weight))
-        except FpsimError as error:
-            raise FpsimError(f"layer {name}: weight: {error}") from None
-        values = _dense(operand).to(embedding.weight.dtype)
-        self.register_buffer("values", values, persistent=False)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The parameter as it was; transformers ties output embeddings to it."""
-        weight: nn.Parameter = self.inner.weight  # type: ignore[assignment]
-        return weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the rows of the cast table."""
-        table = {"weight": replace_values(self.inner.weight, self.values)}  # type: ignore[arg-type]
-        out: torch.Tensor = torch.func.functional_call(self.inner, table, (ids,))
-        return out
+            return type(self.module).forward(self.module, *args, **kwargs)
+        finally:
+            parameters["weight"] = table
 
 
 def _dense(operand: Operand) -> torch.Tensor:
     values: NDArray[np.float32] = operand.dequantize().astype(np.float32)
     return torch.from_numpy(values)
+
+
+# -- taking a module's forward over --------------------------------------------------------------
+
+#: What can stand for a module's forward.
+Simulated = SimulatedLinear | SimulatedExperts | CastEmbedding
+_NAMES = ("forward", "extra_repr")
+
+
+def attach(module: nn.Module, simulated: Simulated) -> None:
+    """Let ``simulated`` compute what ``module`` is called for.
+
+    It stands in the module's ``__dict__``, so that copies and pickles take it along.
+    """
+    module.__dict__.update(zip(_NAMES, (simulated, simulated.extra_repr), strict=True))
+
+
+def detach(module: nn.Module) -> None:
+    """Undo `attach`."""
+    if attached(module) is not None:
+        for name in _NAMES:
+            del module.__dict__[name]
+
+
+def attached(module: nn.Module) -> Simulated | None:
+    """Return the simulation that computes in a module's place, if there is one."""
+    found = module.__dict__.get("forward")
+    return found if isinstance(found, Simulated) else None
+
+
+def simulated_layers(model: nn.Module) -> dict[str, SimulatedLinear]:
+    """Return the simulated products of a model's linear layers and experts, by name."""
+    found: dict[str, SimulatedLinear] = {}
+    for module in model.modules():
+        simulated = attached(module)
+        if isinstance(simulated, SimulatedLinear):
+            found[simulated.name] = simulated
+        elif isinstance(simulated, SimulatedExperts):
+            found |= {layer.name: layer for layer in simulated.layers.values()}
+    return found

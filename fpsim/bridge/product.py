@@ -33,18 +33,28 @@ class Product:
     """Products on one unit; ``plan`` of `run` is the engine's choice of kernel.
 
     A unit that rounds stochastically gets its random bits from a seed that is the CRC-32 of
-    ``name``, the layer: every forward pass draws the same ones.
+    ``seed/number/name``: every layer and every pass of a layer draws bits of its own, and a model
+    that is converted again draws the same ones again.
     """
 
     unit: MacUnit
-    name: str = ""
+    name: str = ""  #: of the layer
+    seed: int = 0  #: the user's
+    number: int = 0  #: of the pass
 
     def run(self, a: Operand, b: Operand, first: int = 0) -> tuple[NDArray[np.float32], Plan]:
-        """Return a b^T (M, N) of rows (M, K) and (N, K) as float32, factors applied, and the plan.
+        """Multiply rows by rows: a b^T.
 
         The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
-        factor of ``a``, then by that of ``b``. ``first`` is the number of the first result among
-        those of this name.
+        factor of ``a``, then by that of ``b``.
+
+        Args:
+            a: rows (M, K).
+            b: rows (N, K).
+            first: the number of the first result among those of this name.
+
+        Returns:
+            The product (M, N) with factors, and the engine's plan.
         """
         unit, args = self.checked(a, b, first)
         result, plan = matmul_codes(unit.spec, args)
@@ -56,7 +66,16 @@ class Product:
         return out, plan
 
     def checked(self, a: Operand, b: Operand, first: int = 0) -> tuple[MacUnit, MatmulOperands]:
-        """Return the unit and the arguments of `run`, or raise as it would, without computing."""
+        """Look at the operands of `run` without computing, and raise as it would.
+
+        Args:
+            a: rows (M, K).
+            b: rows (N, K).
+            first: the number of the first result among those of this name.
+
+        Returns:
+            The unit with the operands' formats, and the engine's arguments.
+        """
         a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
         codes, scales = b.columns
@@ -67,13 +86,25 @@ class Product:
             a_scale=a.scales,
             b_scale=scales,
             block=b.block if a.scales is None else a.block,
-            random=RandomBits(crc32(self.name.encode()), first) if unit.spec.random_bits else None,
+            random=self._random(first) if unit.spec.random_bits else None,
         )
         return unit, args
 
+    def _random(self, first: int) -> RandomBits:
+        return RandomBits(crc32(f"{self.seed}/{self.number}/{self.name}".encode()), first)
+
 
 def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
-    """Return ``unit`` with the operands' element formats, scale formats and splits."""
+    """Give a unit the operands' element formats, scale formats and splits.
+
+    Args:
+        unit: says how products are accumulated.
+        a: the first operand.
+        b: the second operand.
+
+    Returns:
+        The unit that multiplies them.
+    """
     return _derive(unit.spec, a.element, b.element, a.scale, b.scale, (a.split, b.split))
 
 
@@ -158,7 +189,17 @@ def straight_through(
     out: torch.Tensor,
     operands: list[tuple[Operand, Operand]],
 ) -> torch.Tensor:
-    """Return ``out`` (B, M, N) as a differentiable function of x (B, M, K) and w (B, N, K)."""
+    """Make a result that was computed elsewhere a differentiable function of its operands.
+
+    Args:
+        x: (B, M, K).
+        w: (B, N, K).
+        out: (B, M, N).
+        operands: of each batch entry, as cast.
+
+    Returns:
+        ``out``, whose gradients take the casts for the identity.
+    """
     if not (torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)):
         return out
     result: torch.Tensor = _StraightThrough.apply(x, w, out, operands)  # type: ignore[no-untyped-call]

@@ -19,14 +19,18 @@ Users write a name, then bits, then options: ``mxfp4``, ``llm-fp4@4/4/8``, ``rtn
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.operand import Cast
 
 __all__ = [
@@ -94,7 +98,7 @@ class AttentionCasts(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """What is cast; None means: stays float. Derive from it and override what differs.
+    """Casts of every operand; None means: stays float. Derive from it and override what differs.
 
     Fields are options. `bits` is the E/W/A setting; a subclass decides what a width means.
     """
@@ -151,6 +155,8 @@ class _Entry(NamedTuple):
 
 
 _RECIPES: dict[str, _Entry] = {}
+#: The recipe of block formats that have no name of their own.
+_OWN_FORMAT = "block-format"
 _Kind = TypeVar("_Kind", bound=type[Recipe])
 
 
@@ -162,15 +168,17 @@ def register(name: str, **preset: Any) -> Callable[[_Kind], _Kind]:
     """
 
     def known(kind: _Kind) -> _Kind:
-        missing = sorted(getattr(kind, "__abstractmethods__", ()))
-        if missing:
-            raise FpsimError(
-                f"recipe: {name}: {kind.__name__} does not define {', '.join(missing)}"
-            )
+        _check_complete(name, kind)
         _RECIPES[name] = _Entry(kind, preset)
         return kind
 
     return known
+
+
+def _check_complete(name: str, kind: type[Recipe]) -> None:
+    missing = sorted(getattr(kind, "__abstractmethods__", ()))
+    if missing:
+        raise FpsimError(f"recipe: {name}: {kind.__name__} does not define {', '.join(missing)}")
 
 
 def recipe_names() -> list[str]:
@@ -179,17 +187,34 @@ def recipe_names() -> list[str]:
     return sorted(_RECIPES)
 
 
-def get_recipe(name: str | Recipe, **options: Any) -> Recipe:
+def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recipe:
     """Return a recipe by name, such as ``mxfp4-rceil``, ``llm-fp4@4/4/8``, ``rtn:element=e3m0``.
 
-    ``options`` are the recipe's fields and win over those in the name; ``-weights`` at the end of
-    a name leaves activations in floating point.
+    ``-weights`` at the end of a name leaves activations in floating point. A block format of one's
+    own, as an object or as the path of a TOML file, is the recipe that casts weights and
+    activations to it; ``mine.py:MyRecipe`` is a class in a file, which is executed.
+
+    Args:
+        name: of a recipe, or what stands for one.
+        options: the recipe's fields; they win over those in the name.
 
     Raises:
-        FpsimError: no such recipe (with the nearest name), no such option, or a bad value.
+        FpsimError: no such recipe (with the nearest name), no such option, a bad value, or a file
+            that defines no such recipe.
     """
     if isinstance(name, Recipe):
         return replace(name, **options) if options else name
+    if isinstance(name, Path):
+        name = str(name)
+    if isinstance(name, BlockFormat):
+        options = {"block_format": name, **options}
+        name = _OWN_FORMAT
+    elif isinstance(name, str) and name.partition("@")[0].partition(":")[0].endswith(".toml"):
+        path, mark, rest = name.partition(".toml")
+        options = {"block_format": get_block_format(path + mark), **options}
+        name = _OWN_FORMAT + rest
+    elif isinstance(name, str) and ".py:" in name:
+        return _from_file(name, options)
     if not isinstance(name, str):
         raise FpsimError(f"recipe: {name!r} is neither a name, such as 'mxfp4', nor a Recipe")
     _load()
@@ -206,10 +231,38 @@ def get_recipe(name: str | Recipe, **options: Any) -> Recipe:
         known = recipe_names()
         raise FpsimError(f"recipe: {name!r} is not one of {', '.join(known)}{nearest(head, known)}")
     entry = _RECIPES[base]
-    recipe = entry.kind(name=name, **_values(entry.kind, entry.preset | given))
+    if base == _OWN_FORMAT and not isinstance(given.get("block_format"), BlockFormat):
+        given["block_format"] = get_block_format(given.get("block_format", "mxfp4"))
+    label = given["block_format"].name if base == _OWN_FORMAT else name
+    recipe = entry.kind(name=label, **_values(entry.kind, entry.preset | given))
     if base != head:
         recipe = replace(recipe, bits=replace(recipe.bits, activation=16))
     return recipe
+
+
+def _from_file(text: str, options: dict[str, Any]) -> Recipe:
+    """Return the recipe of ``file.py:Class:option=value``; the file is executed."""
+    path, _, rest = text.partition(".py:")
+    wanted, _, tail = rest.partition(":")
+    file = Path(path + ".py")
+    if not file.is_file():
+        raise FpsimError(f"recipe: {file} does not exist")
+    spec = importlib.util.spec_from_file_location(f"fpsim_recipe_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise FpsimError(
+            f"recipe: {file} cannot be executed: {type(error).__name__}: {error}"
+        ) from error
+    kind = getattr(module, wanted, None)
+    if not (isinstance(kind, type) and issubclass(kind, Recipe)):
+        raise FpsimError(f"recipe: {file} has no class {wanted} derived from Recipe")
+    _check_complete(text, kind)
+    return kind(name=text, **_values(kind, _parse_options(text, tail) | options))
 
 
 def _parse_options(name: str, tail: str) -> dict[str, Any]:

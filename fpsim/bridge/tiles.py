@@ -2,8 +2,8 @@
 """Tiles of a model's linear layers as vectors: codes and scales as the network produced them.
 
 A tile of a layer is some rows of its input and some of its output channels, both as cast for the
-unit (`fpsim.bridge.layers`); what the bridge multiplies in float afterwards (scales of whole rows
-or tensors) is no part of it.
+unit (`fpsim.bridge.layer_operands`); what the bridge multiplies in float afterwards (scales of
+whole rows or tensors) is no part of it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,23 @@ def model_tiles(
     source: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> TilePlan:
-    """Return tiles of layers' operands as a set of vectors, ``per_layer`` of each.
+    """Plan tiles of layers' operands as a set of vectors.
 
     Tiles are spread evenly over rows and output channels; their K starts at element 0 and goes to
-    the end of the shortest row unless ``size`` says less. ``k`` is a beat's elements: a step of the
-    unit, or a scale block, if absent. ``source`` goes into the manifest; of
-    ``seed`` come the random integers of a unit with stochastic rounding.
+    the end of the shortest row unless ``size`` says less.
+
+    Args:
+        operands: input and weight by the layer's name.
+        unit: see `fpsim.get_unit`.
+        size: rows, columns and, if given, elements along K.
+        per_layer: tiles of each layer.
+        k: a beat's elements; by default a step of the unit, or a scale block.
+        flags: whether results have flags.
+        source: goes into the manifest.
+        seed: of the random integers of a unit with stochastic rounding.
+
+    Returns:
+        The plan.
 
     Raises:
         FpsimError: a tile larger than a layer, layers of different formats, or a length that does

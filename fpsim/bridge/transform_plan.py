@@ -9,26 +9,33 @@ import torch
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.inputs import Batch, captured_inputs
-from fpsim.bridge.linear import weight_matrix
+from fpsim.bridge.layer_inputs import Batch, Changes, captured_inputs
 from fpsim.bridge.llmfp4.calibration import fingerprint
 from fpsim.bridge.transforms import LayerTransform, Transform
+from fpsim.bridge.weights import LayerWeight
 
-__all__ = ["Changes", "fingerprints", "layer_transforms"]
+__all__ = ["fingerprints", "layer_transforms"]
 
-#: Transforms by the layer's name, in the order in which they are applied.
-Changes = Mapping[str, Sequence[LayerTransform]]
 #: Rows of each layer's input that transforms look at.
 TRANSFORM_TOKENS = 1024
 
 
 def layer_transforms(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, LayerWeight],
     transforms: Sequence[Transform],
     batches: Iterable[Batch],
 ) -> Changes:
-    """Return the transforms of each layer; each sees inputs as the one before it leaves them.
+    """Make the transforms of each layer; each sees inputs as the one before it leaves them.
+
+    Args:
+        model: a float model.
+        layers: their weights by name.
+        transforms: in the order in which they are applied.
+        batches: forward passes, for transforms that look at inputs.
+
+    Returns:
+        The transforms of each layer, by name.
 
     Raises:
         FpsimError: no batches, though a transform looks at inputs.
@@ -42,9 +49,9 @@ def layer_transforms(
         if not batches:
             raise FpsimError("batches: these transforms look at inputs, but none were given")
         captured = captured_inputs(model, layers, batches, TRANSFORM_TOKENS)
-        seen |= {name: torch.from_numpy(rows) for name, rows in captured.items()}
+        seen |= {name: torch.from_numpy(picker.rows()) for name, picker in captured.items()}
     for name, layer in layers.items():
-        weight, inputs = weight_matrix(layer).detach(), seen[name]
+        weight, inputs = layer.matrix.detach(), seen[name]
         for transform in transforms:
             change = transform.layer(weight, inputs)
             weight = change.weight(weight)
@@ -53,15 +60,13 @@ def layer_transforms(
     return changes
 
 
-def fingerprints(layers: Mapping[str, nn.Module], changes: Changes) -> dict[str, str]:
+def fingerprints(layers: Mapping[str, LayerWeight], changes: Changes) -> dict[str, str]:
     """Return the fingerprint of every layer's weight as its transforms leave it."""
     prints = {}
     for name, layer in layers.items():
-        weight = layer.weight
-        assert isinstance(weight, torch.Tensor)
-        if changes[name]:
-            weight = weight_matrix(layer).detach()
-            for change in changes[name]:
-                weight = change.weight(weight)
+        # As stored, where nothing changes it: files of earlier versions say so.
+        weight = layer.matrix.detach() if changes[name] else layer.stored
+        for change in changes[name]:
+            weight = change.weight(weight)
         prints[name] = fingerprint(weight)
     return prints

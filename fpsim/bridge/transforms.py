@@ -39,7 +39,7 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class LayerTransform:
-    """What a transform does to one layer: ``inputs`` (..., K) and ``weight`` (N, K), in torch.
+    """A transform of one layer: ``inputs`` (..., K) and ``weight`` (N, K), in torch.
 
     ``apart`` are input channels that both functions set to zero and that are multiplied in float32
     beside the unit.

@@ -10,7 +10,7 @@ from typing import Any
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
-from fpsim.cli.output import INCOMPLETE, Commands, print_json, table
+from fpsim.cli.output import INCOMPLETE, Commands, print_json
 
 __all__ = ["register"]
 
@@ -40,29 +40,37 @@ def _eval(args: argparse.Namespace) -> int:
             calibration = calibrate_for(
                 loaded, task, recipe, rows=rows, transforms=args.transforms, report=progress
             )
+    more = {"baseline": args.baseline and recipe is not None, "seed": args.seed}
+    if args.causal and (windows is None or args.transforms):
+        raise FpsimError("causal: only perplexity without transforms is measured token by token")
     with bar(f"{args.recipe} on {args.unit}") as progress:
         if windows is None or args.transforms:
             figures = evaluate_task(
-                loaded, task, recipe, args.unit, progress, calibration, args.transforms
+                loaded, task, recipe, args.unit, progress, calibration, args.transforms, **more
             )
-            print_json(figures) if args.json else table(
-                f"{loaded.name}", list(figures), [list(figures.values())]
-            )
+            print_json(figures) if args.json else print(_figures(figures))
             return 0
-        result = evaluate(loaded, windows, recipe, args.unit, progress, calibration)
+        result = evaluate(
+            loaded, windows, recipe, args.unit, progress, calibration, causal=args.causal, **more
+        )
     if args.json:
         print_json(result.as_dict())
     else:
-        unit = f" on {result.unit}" if result.unit else ""
-        print(
-            f"{result.model}, {result.recipe or 'float32'}{unit}: "
-            f"perplexity {result.result.perplexity:.4f}"
-        )
-        print(
-            f"  {result.result.tokens} tokens in {result.result.seconds:.1f} s; "
-            f"{result.kernel}: {result.why}"
-        )
+        print(result)
     return 0
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    """Return what a task measured as lines for people."""
+    about = {k: v for k, v in figures.items() if k not in ("macs", "notes")}
+    lines = ["  ".join(f"{name} {_short(value)}" for name, value in about.items())]
+    if "macs" in figures:
+        lines.append(f"{100 * figures['macs']['share']:.1f} % of multiply-accumulates on the unit")
+    return "\n  ".join([*lines, *(f"note: {note}" for note in figures.get("notes", ()))])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _task(args: argparse.Namespace, loaded: Any, source: str) -> Any:
@@ -143,10 +151,19 @@ def register(commands: Commands) -> None:
     sub = commands.add("eval", _eval, "Perplexity of a model with its linear layers on a unit")
     _text_options(sub)
     sub.add_argument(
-        "--recipe", default="mxfp4", help="such as mxfp4, mxfp4-rceil, nvfp4-weights, llm-fp4, none"
+        "--recipe",
+        default="mxfp4",
+        help="such as mxfp4, mxfp4-rceil, nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
     )
     sub.add_argument("--unit", default="exact")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
+    sub.add_argument("--seed", type=int, default=0, help="of units with stochastic rounding")
+    sub.add_argument(
+        "--causal", action="store_true", help="also token by token: no scale sees later tokens"
+    )
+    sub.add_argument(
+        "--no-baseline", dest="baseline", action="store_false", help="do not run float32, too"
+    )
 
     sub = commands.add(
         "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was"

@@ -33,7 +33,7 @@ from fpsim import get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import conversion_of, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.attention import SimulatedAttention  # noqa: E402
-from fpsim.bridge.linear import is_linear  # noqa: E402
+from fpsim.bridge.weights import weights_of  # noqa: E402
 
 
 @pytest.mark.parametrize("build", LAYERS, ids=lambda f: f.__name__)
@@ -69,7 +69,7 @@ def test_attention_without_casts_is_the_models_own(
         return x @ w.transpose(1, 2)
 
     monkeypatch.setattr(SimulatedAttention, "_product", product)
-    linears = [name for name, m in model.named_modules() if is_linear(m)]
+    linears = list(weights_of(model)[0])
     convert(model, ATTENTION, skip=linears)
     assert not conversion_of(model).replaced
     torch.testing.assert_close(output(model), before, rtol=2e-5, atol=2e-5)

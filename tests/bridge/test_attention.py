@@ -24,7 +24,8 @@ from torch import nn  # noqa: E402
 
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
-from fpsim.bridge.linear import is_linear  # noqa: E402
+from fpsim.bridge.linear import attached  # noqa: E402
+from fpsim.bridge.weights import weights_of  # noqa: E402
 
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda m: pickle.loads(pickle.dumps(m))}
 
@@ -42,7 +43,7 @@ def test_copies_are_converted_models_of_their_own(way: str, recipe: str) -> None
     assert list(twin.state_dict()) == list(model.state_dict())
     record = conversion_of(twin)
     assert record.attention == ("model.layers.0.self_attn", "model.layers.1.self_attn")
-    linears = [name for name, m in plain.named_modules() if is_linear(m)]
+    linears = list(weights_of(plain)[0])
     attention = convert(built(llama), recipe, "e2m1-chain-e5m10", skip=linears)
     alone = output(attention)
     assert torch.equal(output(COPIES[way](attention)), alone)
@@ -61,8 +62,8 @@ def test_a_copy_of_the_model_casts_its_own_weights() -> None:
     model = convert(built(llama))
     output(model)
     layer = model.model.layers[0].mlp.up_proj
-    assert layer._cached is not None
-    assert copy.deepcopy(layer)._cached is None
+    assert attached(layer)._cached is not None
+    assert attached(copy.deepcopy(layer))._cached is None
 
 
 @pytest.mark.parametrize("name", ["sinks", "indices", "block_indices", "cache"])

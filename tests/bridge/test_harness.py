@@ -13,6 +13,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness (lm_eval) is not installed")
 
 from fpsim.bridge import conversion_of, convert  # noqa: E402
+from fpsim.bridge.linear import simulated_layers  # noqa: E402
 
 TASK = """
 task: fpsim_capitals
@@ -67,7 +68,7 @@ def test_hflm_takes_a_converted_model(tmp_path: Path, monkeypatch: pytest.Monkey
     )  # fmt: skip
     model = convert(transformers.LlamaForCausalLM(config).eval(), "mxfp4", "e2m1-chain-e5m10")
     wrapped = HFLM(pretrained=model, tokenizer=letters(tmp_path), batch_size=1, device="cpu")
-    before = sum(m.passes for m in model.modules() if hasattr(m, "passes"))
+    before = sum(layer.passes for layer in simulated_layers(model).values())
     results = lm_eval.simple_evaluate(
         model=wrapped,
         tasks=["fpsim_capitals"],
@@ -75,5 +76,5 @@ def test_hflm_takes_a_converted_model(tmp_path: Path, monkeypatch: pytest.Monkey
         bootstrap_iters=0,
     )
     assert 0 <= results["results"]["fpsim_capitals"]["acc,none"] <= 1
-    assert sum(m.passes for m in model.modules() if hasattr(m, "passes")) > before
+    assert sum(layer.passes for layer in simulated_layers(model).values()) > before
     assert len(conversion_of(model).replaced) == 7

@@ -20,6 +20,7 @@ import fpsim  # noqa: E402
 from fpsim import oracle  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import Calibration, calibrate, convert, get_recipe, restore  # noqa: E402
+from fpsim.bridge.linear import attached  # noqa: E402
 from fpsim.bridge.llmfp4.fpq import RowBiasCast, ShiftCast, formats  # noqa: E402
 from fpsim.bridge.llmfp4.search import search_layer  # noqa: E402
 from fpsim.bridge.measure import models  # noqa: E402
@@ -68,7 +69,7 @@ def test_exact_accumulator_equals_fake_quantization_layer_by_layer(
         shifted = (
             fake_biased(x.numpy(), found.input_format, found.rho + found.shifts) * 2.0**found.rho
         )
-        w = layer.matrix.numpy()
+        w = attached(layer).weight.matrix.detach().numpy()
         rows = fake_biased(w, found.weight_format, found.weight_bias[:, None])
         rows = np.rint(rows * np.exp2(found.weight_bias)[:, None] * 64) / 64
         shifted = np.rint(shifted * 2.0**20) / 2.0**20  # 2^rho is irrational, values are dyadic
@@ -87,7 +88,8 @@ def test_the_integers_reach_the_units_exponent_input(calibration: Calibration) -
     layer = model.model.layers[0].mlp.down_proj
     found = calibration.layers["model.layers.0.mlp.down_proj"]
     x = torch.randn(3, 48)
-    cast, weight = layer.cast_input(x), layer.operand()
+    simulated = attached(layer)
+    cast, weight = simulated.cast_input(x), simulated.operand()
     assert len(set(found.shifts.tolist())) > 1
     derived = fpsim.MacSpec(found.input_format, found.weight_format, unit.spec.accumulate)
     truth = oracle.dot(

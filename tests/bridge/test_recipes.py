@@ -27,8 +27,9 @@ from fpsim.bridge import (  # noqa: E402
     restore,
 )
 from fpsim.bridge import recipe as recipe_module  # noqa: E402
-from fpsim.bridge.linear import SimulatedLinear  # noqa: E402
+from fpsim.bridge.linear import SimulatedLinear, attached  # noqa: E402
 from fpsim.bridge.operand import BlockCast  # noqa: E402
+from fpsim.bridge.weights import linear_weight  # noqa: E402
 
 EXACT = fpsim.get_unit("exact")
 
@@ -84,7 +85,7 @@ SCALED = [
 def test_exact_accumulator_equals_float64_fake_quantization(recipe: str, inside: int) -> None:
     """To the last bit of float32; 40 does not divide into whole blocks."""
     chosen, original = get_recipe(recipe), linear(inside, 24)
-    layer = SimulatedLinear(original, chosen, EXACT, "layer")
+    layer = SimulatedLinear(linear_weight(original), chosen, EXACT, "layer")
     x = heavy_tailed(3, 5, inside)
     assert torch.equal(layer(x), fake_linear(original, chosen, x))
 
@@ -102,7 +103,7 @@ def test_one_float_operand_makes_a_float_product(recipe: str) -> None:
     if chosen.activation("") is not None:
         values, factor = fake_cast(chosen, "activation", x)
         inputs = torch.from_numpy((values * factor).astype(np.float32))
-    layer = SimulatedLinear(original, chosen, EXACT, "layer")
+    layer = SimulatedLinear(linear_weight(original), chosen, EXACT, "layer")
     assert torch.equal(layer(x), nn.functional.linear(inputs, weight) + original.bias)
 
 
@@ -127,8 +128,8 @@ def test_a_recipe_is_one_class_in_one_place(monkeypatch: pytest.MonkeyPatch) -> 
 
     model = nn.Sequential(linear(32, 16), linear(16, 4))
     convert(model, "only-e3m0")
-    assert model[0].operand().element.name == "e3m0"
-    assert model[1].input_cast is None
+    assert attached(model[0]).operand().element.name == "e3m0"
+    assert attached(model[1]).input_cast is None
 
 
 def test_half_a_recipe_is_refused() -> None:
@@ -150,9 +151,13 @@ def test_bits_are_read_as_the_tables_write_them() -> None:
 def test_the_unit_accumulates_and_the_recipe_chooses_operands() -> None:
     """A unit made for other operands is run with the recipe's."""
     x, original = heavy_tailed(4, 64), linear(64, 8)
-    wanted = SimulatedLinear(original, get_recipe("mxfp4"), fpsim.get_unit("e2m1-chain-e5m10"), "l")
+    wanted = SimulatedLinear(
+        linear_weight(original), get_recipe("mxfp4"), fpsim.get_unit("e2m1-chain-e5m10"), "l"
+    )
     given = fpsim.get_unit("e4m3fn-chain-e5m10")
-    assert torch.equal(SimulatedLinear(original, get_recipe("mxfp4"), given, "l")(x), wanted(x))
+    assert torch.equal(
+        SimulatedLinear(linear_weight(original), get_recipe("mxfp4"), given, "l")(x), wanted(x)
+    )
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -161,7 +166,7 @@ def test_the_unit_accumulates_and_the_recipe_chooses_operands() -> None:
 def test_backward_is_straight_through() -> None:
     """The gradients are those of a product of the cast values."""
     original, x = linear(64, 8), heavy_tailed(5, 64).requires_grad_()
-    layer = SimulatedLinear(original, get_recipe("int4"), EXACT, "layer")
+    layer = SimulatedLinear(linear_weight(original), get_recipe("int4"), EXACT, "layer")
     grad = torch.randn(5, 8)
     layer(x).backward(grad)
     chosen = get_recipe("int4")
@@ -206,12 +211,14 @@ def test_state_dicts_are_those_of_the_float_model() -> None:
 
 
 def test_half_precision_models_keep_their_dtype() -> None:
-    layer = SimulatedLinear(linear(32, 8).bfloat16(), get_recipe("mxfp4"), EXACT, "layer")
+    layer = SimulatedLinear(
+        linear_weight(linear(32, 8).bfloat16()), get_recipe("mxfp4"), EXACT, "layer"
+    )
     assert layer(torch.randn(2, 32, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_a_batch_without_tokens_gives_none() -> None:
-    layer = SimulatedLinear(linear(32, 8), get_recipe("int4"), EXACT, "layer")
+    layer = SimulatedLinear(linear_weight(linear(32, 8)), get_recipe("int4"), EXACT, "layer")
     assert layer(torch.zeros(0, 32)).shape == (0, 8)
 
 

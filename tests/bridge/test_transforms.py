@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import calibrate, convert, restore  # noqa: E402
+from fpsim.bridge.linear import attached  # noqa: E402
 from fpsim.bridge.transforms import (  # noqa: E402
     LayerTransform,
     Outliers,
@@ -88,9 +89,9 @@ def test_split_channels_never_meet_the_cast() -> None:
     """What stays apart is exact to float32, however large."""
     model, x = Model(), data()
     convert(model, "int4", transforms=[Outliers(3)], batches=[{"x": x}], only=("first",))
-    layer = model.first
-    assert layer.transforms[0].apart.tolist() == [3, 40, 77]
-    values = layer.operand().values()
+    layer, simulated = model.first, attached(model.first)
+    assert simulated.transforms[0].apart.tolist() == [3, 40, 77]
+    values = simulated.operand().values()
     assert not values[:, [3, 40, 77]].any()
     with torch.no_grad():
         louder = x.clone()
@@ -177,8 +178,8 @@ def test_a_search_sees_what_transforms_leave(names: str) -> None:
     )  # fmt: skip
     operand = convert(plain, SEARCHED, calibration=_as_of(plain, wanted), only=("first",)).first
     assert torch.equal(
-        torch.from_numpy(model.first.operand().values()),
-        torch.from_numpy(operand.operand().values()),
+        torch.from_numpy(attached(model.first).operand().values()),
+        torch.from_numpy(attached(operand).operand().values()),
     )
     restore(model)
 

@@ -92,9 +92,9 @@ def bloom() -> nn.Module:
 
 
 DECODERS = [llama, gemma, gemma3, qwen, opt, gpt2]
-#: Linear layers in the two layers of each model, besides output embeddings.
+#: Linear layers and experts in the two layers of each model, besides output embeddings.
 LAYERS = {
-    llama: 14, gemma: 14, gemma3: 14, qwen: 14, opt: 12, gpt2: 8, gpt_oss: 8, bert: 13, vit: 13,
+    llama: 14, gemma: 14, gemma3: 14, qwen: 14, opt: 12, gpt2: 8, gpt_oss: 16, bert: 13, vit: 13,
     t5: 16,
 }  # fmt: skip
 

@@ -199,7 +199,7 @@ def test_tiles_are_what_the_layer_computes(recipe: str, unit: str, tmp_path: Pat
     from support.tiny_models import tiny_llama
 
     from fpsim.bridge import conversion_of, convert, restore
-    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.layer_operands import layer_operands
     from fpsim.bridge.tiles import model_tiles
 
     model, layer = tiny_llama(), "model.layers.1.mlp.gate_proj"
@@ -238,7 +238,7 @@ def test_tiles_of_layers_draw_the_random_integers_of_their_seed(tmp_path: Path) 
     from support.tiny_models import COUNTING as TOKENS
     from support.tiny_models import tiny_llama
 
-    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.layer_operands import layer_operands
     from fpsim.bridge.tiles import model_tiles
 
     unit, layer = "e2m1-chain-e4m3fn-sr6", "model.layers.0.mlp.up_proj"
@@ -269,7 +269,7 @@ def test_layers_that_do_not_fit(given: dict[str, Any], words: str) -> None:
     from support.tiny_models import COUNTING as TOKENS
     from support.tiny_models import tiny_llama
 
-    from fpsim.bridge.layers import layer_operands
+    from fpsim.bridge.layer_operands import layer_operands
     from fpsim.bridge.tiles import model_tiles
 
     given = {"layer": "*0*q_proj", "recipe": "mxfp4", "size": TileSize(4, 4)} | given
@@ -288,7 +288,7 @@ def test_a_layer_is_sized_by_some_of_its_results(recipe: str) -> None:
     from support.tiny_models import COUNTING as TOKENS
     from support.tiny_models import tiny_llama
 
-    from fpsim.bridge.layers import layer_operands, size_layer
+    from fpsim.bridge.layer_operands import layer_operands, size_layer
     from fpsim.bridge.product import derived_unit
 
     layer, unit = "model.layers.1.mlp.down_proj", "e2m1-chain-e4m3fn"

@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.powers import exp2
 from fpsim.bridge.attention import SimulatedAttention, attach, detach
 from fpsim.bridge.convert import dispatched
-from fpsim.bridge.inputs import Batch
+from fpsim.bridge.layer_inputs import Batch
 from fpsim.bridge.llmfp4.fpq import (
     LayerConstants,
     Method,
+    Order,
     bias_candidates,
     initial_biases,
     start_format,
@@ -60,7 +62,15 @@ class _Recorder(SimulatedAttention):
 def recorded_products(
     model: nn.Module, layers: dict[str, nn.Module], batches: Sequence[Batch]
 ) -> dict[str, list[Pair]]:
-    """Return operands (B, M, K) and (B, N, K) of each layer's products, by ``layer/product``.
+    """Run the float model and keep operands of attention's products.
+
+    Args:
+        model: with transformers' attention interface.
+        layers: attention layers by name.
+        batches: keyword arguments of forward passes.
+
+    Returns:
+        Operands (B, M, K) and (B, N, K) of each layer's products, by ``layer/product``.
 
     Raises:
         FpsimError: an operand with NaN or infinity, or a layer that was never called, naming it.
@@ -125,13 +135,19 @@ class _ProductSearch:
     def run(self) -> LayerConstants:
         for _ in range(0 if self.settings.method is Method.MINMAX else self.settings.rounds):
             state = self._state()
-            self._biases(self.w, self.x)
-            if self.settings.method is Method.BASELINE:
+            if self.settings.order is Order.PAPER:
+                self._biases(self.x, self.w)
+                self._format(self.x, self.w)
+                self._biases(self.w, self.x)
                 self._format(self.w, self.x)
-            self._biases(self.x, self.w)
-            if self.settings.method is Method.FPQ:
-                self._format(self.w, self.x)
-            self._format(self.x, self.w)
+            else:
+                self._biases(self.w, self.x)
+                if self.settings.method is Method.BASELINE:
+                    self._format(self.w, self.x)
+                self._biases(self.x, self.w)
+                if self.settings.method is Method.FPQ:
+                    self._format(self.w, self.x)
+                self._format(self.x, self.w)
             if state == self._state():
                 break
         power = sum(float(t.square().sum(dtype=torch.float64)) for t in self.target)
@@ -180,7 +196,7 @@ class _ProductSearch:
 def _fake(tensor: torch.Tensor, fmt: FloatFormat, bias: float) -> torch.Tensor:
     rows = tensor.reshape(-1, tensor.shape[-1]).numpy()
     out = np.empty_like(rows)
-    scale = np.full(rows.shape[0], 2.0**bias, np.float32)
+    scale = np.full(rows.shape[0], exp2(bias), np.float32)
     ones = np.ones(rows.shape[1], np.float32)
     fake_quantize(rows, scale, ones, fmt.mantissa_bits, largest_value(fmt), out)
     return torch.from_numpy(out).reshape(tensor.shape)

@@ -19,8 +19,15 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.convert import attention_layers, layers_to_convert
-from fpsim.bridge.inputs import Batch, RowPicker, captured_inputs, kept_rows, row_step
-from fpsim.bridge.linear import weight_matrix
+from fpsim.bridge.layer_inputs import (
+    Batch,
+    RowPicker,
+    captured_inputs,
+    kept_rows,
+    row_step,
+    watched,
+    without_padding,
+)
 from fpsim.bridge.llmfp4.attention_search import PRODUCTS, recorded_products, search_product
 from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.llmfp4.search import SearchSettings, search_embedding, search_layer
@@ -28,6 +35,7 @@ from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
+from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["Batch", "Loss", "Searched", "calibrate", "captured_inputs", "data_digest"]
 
@@ -43,7 +51,7 @@ class Searched(Protocol):
 
     @property
     def settings(self) -> SearchSettings:
-        """What the search of a layer needs."""
+        """Settings of the search of a layer."""
 
     def description(self) -> dict[str, Any]:
         """Return the options that decide a calibration, with ``objective`` (l2, fisher) and,
@@ -71,7 +79,7 @@ def calibrate(
 
     Args:
         model: a float model in eval mode, not converted.
-        batches: keyword arguments of forward passes.
+        batches: keyword arguments of forward passes; padded positions are left out.
         recipe: a recipe that needs calibration, such as ``llm-fp4@4/4/8``.
         out: a safetensors file, rewritten after each layer; an incomplete one of the same model,
             data and settings is resumed.
@@ -82,6 +90,9 @@ def calibrate(
         loss: for the recipe's objective ``fisher``; default: the model's own, on its own most
             likely labels.
         report: called after each layer.
+
+    Returns:
+        The constants of every layer.
 
     Raises:
         FpsimError: a recipe without a search, a converted model, an input with NaN (naming the
@@ -97,6 +108,7 @@ def calibrate(
         raise FpsimError(f"tokens: {tokens!r} is not a positive number")
     if not batches:
         raise FpsimError("batches: none were given")
+    batches = without_padding(batches)
     linears, table = layers_to_convert(model, chosen, skip, only)
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")
@@ -125,11 +137,13 @@ def calibrate(
     held = kept_rows(batches, tokens)
     for group in _groups(linears, todo, held, fisher):
         part = {name: linears[name] for name in group}
-        inputs = captured_inputs(model, part, batches, tokens)
+        inputs = captured_inputs(model, part, batches, tokens, changes)
         gradients = _gradients(model, part, batches, tokens, loss) if fisher else {}
         for name in group:
-            weight, rows = _transformed(linears[name], inputs.pop(name), changes[name])
-            found.layers[name] = search_layer(weight, rows, settings, gradients.get(name))
+            weight, met = _changed(linears[name], changes[name]), inputs.pop(name)
+            found.layers[name] = search_layer(
+                weight, met.rows(), settings, gradients.get(name), met.maxima
+            )
             found.save(out)
             if report:
                 report(len(found.layers) + bool(table), total, _figures(name, found))
@@ -144,14 +158,12 @@ def calibrate(
     return found
 
 
-def _transformed(
-    layer: nn.Module, rows: NDArray[np.float32], changes: Sequence[LayerTransform]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return a layer's weight (N, K) and inputs (T, K) as its transforms leave them."""
-    weight, inputs = weight_matrix(layer).detach(), torch.from_numpy(rows)
+def _changed(layer: LayerWeight, changes: Sequence[LayerTransform]) -> NDArray[np.float32]:
+    """Return a layer's weight (N, K) as its transforms leave it."""
+    weight = layer.matrix.detach()
     for change in changes:
-        weight, inputs = change.weight(weight), change.inputs(inputs)
-    return float_rows(weight), float_rows(inputs)
+        weight = change.weight(weight)
+    return float_rows(weight)
 
 
 def _figures(name: str, found: Calibration) -> str:
@@ -164,13 +176,13 @@ def _figures(name: str, found: Calibration) -> str:
 
 
 def _groups(
-    linears: dict[str, nn.Module], todo: list[str], rows: int, fisher: bool
+    linears: dict[str, LayerWeight], todo: list[str], rows: int, fisher: bool
 ) -> Iterator[list[str]]:
     """Yield layers whose inputs fit the budget together."""
     group: list[str] = []
     held = 0
     for name in todo:
-        outside, inside = weight_matrix(linears[name]).shape
+        inside, outside = linears[name].sizes
         size = 4 * rows * (inside + (outside if fisher else 0))
         if group and held + size > BUDGET:
             yield group
@@ -183,33 +195,37 @@ def _groups(
 
 def _gradients(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, LayerWeight],
     batches: Sequence[Batch],
     tokens: int,
     loss: Loss | None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return squared gradients (T, out_features) of the loss by each layer's output.
 
-    Layers that the loss does not depend on, such as an unused pooler, have none.
+    Rows are in the order of the forward pass, as `captured_inputs` has them, also where a layer
+    runs more than once. Layers that the loss does not depend on, such as an unused pooler, have
+    none; a call of another layer that it does not depend on has zeros.
     """
     pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
+    calls: dict[str, list[torch.Tensor]] = {}
 
-    def hook(picker: RowPicker) -> Any:
-        def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            output.register_hook(picker.add)  # type: ignore[no-untyped-call]
+    def keep(name: str, _: torch.Tensor, output: torch.Tensor) -> None:
+        if output.requires_grad:
+            output.retain_grad()
+        calls.setdefault(name, []).append(output)
 
-        return keep
-
-    handles = [layer.register_forward_hook(hook(pickers[n])) for n, layer in layers.items()]
-    try:
+    with watched(layers, keep):
         for batch in batches:
+            calls.clear()
             with torch.enable_grad():
                 value = (loss or _own_loss)(model, batch)
             value.backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+            for name, outputs in calls.items():
+                if any(output.grad is not None for output in outputs):
+                    for output in outputs:
+                        there = output.grad
+                        pickers[name].add(torch.zeros_like(output) if there is None else there)
     # Their mean is 1: only ratios matter, and squares of gradients underflow.
     met = {name: picker for name, picker in pickers.items() if picker.parts}
     return {name: _normalised(picker.rows()) for name, picker in met.items()}

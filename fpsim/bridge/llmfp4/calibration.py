@@ -58,7 +58,15 @@ class Calibration:
     def start(
         cls, path: str | Path | None, about: dict[str, Any], prints: dict[str, str]
     ) -> Calibration:
-        """Return a new calibration, or what an earlier run of the same one left in ``path``.
+        """Begin a calibration, or go on with an earlier run of it.
+
+        Args:
+            path: the file that an earlier run may have left; None: there is none.
+            about: the settings.
+            prints: fingerprints of the layers' weights.
+
+        Returns:
+            An empty calibration, or the one in the file.
 
         Raises:
             FpsimError: a file that is something else, naming the first difference.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.powers import exp2
 from fpsim.blocks.casts import encode_by_step
 from fpsim.blocks.preshift import Preshifted, Reading, real_bias
 from fpsim.bridge.operand import Operand
@@ -26,6 +27,7 @@ __all__ = [
     "Grid",
     "LayerConstants",
     "Method",
+    "Order",
     "RowBiasCast",
     "ShiftCast",
     "bias_candidates",
@@ -44,6 +46,15 @@ class Method(StrEnum):
     FPQ = "fpq"  #: joint search with the pre-shifted exponent bias
     BASELINE = "baseline"  #: joint search, one real bias per activation tensor
     MINMAX = "minmax"  #: the start format clipped at the largest magnitude; no search
+
+
+class Order(StrEnum):
+    """In which order a round of the search goes through its unknowns."""
+
+    #: Baseline: weights' biases and format, inputs' bias and format. FPQ: weights' biases, inputs'
+    #: bias, weights' format, inputs' format.
+    CODE = "code"
+    PAPER = "paper"  #: inputs' bias and format, then weights' biases and format (algorithm 1)
 
 
 class Grid(StrEnum):
@@ -96,7 +107,17 @@ def initial_biases(fmt: FloatFormat, maxima: NDArray[Any]) -> NDArray[np.float64
 def shifts_of(
     fmt: FloatFormat, biases: NDArray[np.float64], reading: Reading, rho: float
 ) -> NDArray[np.int64]:
-    """Return the integers b_j (equation 15) of channels with biases b~_j under rho~."""
+    """Split biases by equation 15.
+
+    Args:
+        fmt: the element format, whose exponents bound the integers.
+        biases: b~_j of the channels.
+        reading: of the equation.
+        rho: the shared part rho~.
+
+    Returns:
+        The integers b_j.
+    """
     paper = reading is Reading.PAPER
     shifts = np.rint(biases - rho) if paper else np.rint(biases) - np.rint(rho)
     return np.clip(shifts, 0, (1 << fmt.exponent_bits) - 1).astype(np.int64)
@@ -115,17 +136,17 @@ class RowBiasCast:
     fold: NDArray[np.int64] | None = None
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
-        """Return rows (N, K) as an operand; x 2^b~ is computed in float64."""
+        """Return rows (N, K) as an operand; x 2^b~ is rounded to float64, then half to even."""
         if not np.isfinite(rows).all():
             raise FpsimError(f"NaN or infinity has no value in {self.element.name}")
         if rows.shape[0] != self.biases.size:
             raise FpsimError(f"{rows.shape[0]} output channels, but {self.biases.size} biases")
-        scaled = rows.astype(np.float64) * np.exp2(self.biases)[:, None]
+        scaled = rows.astype(np.float64) * exp2(self.biases)[:, None]
         codes = encode_by_step(self.element, scaled, Rounding.RNE)
         if self.fold is not None:
             folded = np.ldexp(self.element.decode(codes), -self.fold)
             codes = encode_by_step(self.element, folded, Rounding.RNE)
-        factor = np.exp2(-self.biases).astype(np.float32)[:, None]
+        factor = exp2(-self.biases).astype(np.float32)[:, None]
         return Operand(self.element, codes, factor=factor)
 
 
@@ -146,9 +167,9 @@ class ShiftCast:
         """Return rows (T, K) as an operand; values beyond the range clip."""
         if not np.isfinite(rows).all():
             raise FpsimError(f"NaN or infinity has no value in {self.element.name}")
-        factor = np.full((1, 1), 2.0**-self.rho, dtype=np.float32)
+        factor = np.full((1, 1), exp2(-self.rho), dtype=np.float32)
         if self.shifts is None:
-            scaled = rows.astype(np.float64) * 2.0**self.rho
+            scaled = rows.astype(np.float64) * exp2(self.rho)
             codes = encode_by_step(self.element, scaled, Rounding.RNE)
             return Operand(self.element, codes, factor=factor)
         codes = Preshifted(self.element, self.rho, self.shifts).quantize(rows)
@@ -161,7 +182,7 @@ class ShiftCast:
 
 @dataclass(frozen=True)
 class LayerConstants:
-    """What calibration found for one product: formats (None: float), biases, shifts.
+    """Constants that calibration found for one product: formats (None: float), biases, shifts.
 
     ``weight_bias`` is (out_features,) for a weight and (1,) for attention's second operand;
     ``error`` is the output's squared error over its power, by the search's objective.

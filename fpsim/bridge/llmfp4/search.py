@@ -7,6 +7,7 @@ Three rounds, alternating, candidates fixed from the initial biases:
     fpq       for each format: bias of every weight row;  for each format: rho~ of the inputs;
               then the weight format;  then the input format
     baseline  weight biases, weight format, input bias, input format
+    either, in the paper's order: input bias, input format, weight biases, weight format
 
 Every candidate's fate is as if its whole error had been computed (ties go to the first), but few
 are: errors are sums of squares, so a candidate is dropped once a part of the sum exceeds the best
@@ -26,11 +27,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fpsim.base.powers import exp2
 from fpsim.blocks.preshift import Reading
 from fpsim.bridge.llmfp4.fpq import (
     Grid,
     LayerConstants,
     Method,
+    Order,
     bias_candidates,
     formats,
     initial_biases,
@@ -53,7 +56,7 @@ _NEGLIGIBLE = 1e-10
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What decides the outcome of a search besides the data."""
+    """Everything that decides the outcome of a search besides the data."""
 
     method: Method = Method.FPQ
     grid: Grid = Grid.PUBLISHED
@@ -61,9 +64,12 @@ class SearchSettings:
     weight_bits: int = 4
     input_bits: int = 4
     rounds: int = 3
+    order: Order = Order.CODE
 
     def __post_init__(self) -> None:
-        for name, kind in (("method", Method), ("grid", Grid), ("reading", Reading)):
+        for name, kind in (
+            ("method", Method), ("grid", Grid), ("reading", Reading), ("order", Order)
+        ):  # fmt: skip
             object.__setattr__(self, name, kind(getattr(self, name)))
 
 
@@ -81,13 +87,23 @@ def search_layer(
     inputs: Floats,
     settings: SearchSettings,
     importance: Floats | None = None,
+    maxima: Floats | None = None,
 ) -> LayerConstants:
-    """Return the constants of a layer with ``weight`` (N, K) and calibration ``inputs`` (T, K).
+    """Search the constants of a layer.
 
-    ``importance`` (T, N), if given, weighs the squared output errors: the diagonal Fisher objective
-    with squared gradients of the loss.
+    Args:
+        weight: (N, K).
+        inputs: calibration inputs (T, K).
+        settings: what is searched, and how.
+        importance: (T, N), weighs the squared output errors: the diagonal Fisher objective with
+            squared gradients of the loss.
+        maxima: (K,), the largest magnitude of each channel over all calibration data, of which
+            ``inputs`` may be a part (equation 14); by default theirs.
+
+    Returns:
+        The formats, biases and shifts found.
     """
-    return _Search(weight, inputs, settings, importance).run()
+    return _Search(weight, inputs, settings, importance, maxima).run()
 
 
 class _Search:
@@ -97,7 +113,9 @@ class _Search:
         inputs: Floats,
         settings: SearchSettings,
         importance: Floats | None,
+        maxima: Floats | None,
     ) -> None:
+        self.maxima = np.abs(inputs).max(axis=0) if maxima is None else maxima
         self.w, self.x, self.settings = weight, inputs, settings
         self.importance = None if importance is None else torch.from_numpy(importance)
         self.target = torch.from_numpy(inputs) @ torch.from_numpy(weight).T
@@ -120,10 +138,9 @@ class _Search:
 
     def _initial_inputs(self, fmt: FloatFormat) -> _Inputs:
         if self.settings.method is not Method.FPQ:
-            largest = np.abs(self.x).max(initial=0.0)
-            bias = float(initial_biases(fmt, np.array([largest]))[0])
+            bias = float(initial_biases(fmt, self.maxima.max(keepdims=True))[0])
             return _Inputs(None, bias, bias)
-        biases = initial_biases(fmt, np.abs(self.x).max(axis=0))
+        biases = initial_biases(fmt, self.maxima)
         return _Inputs(biases, float(biases.min()), float(biases.min()))
 
     # -- the rounds ------------------------------------------------------------------------------
@@ -131,7 +148,12 @@ class _Search:
     def run(self) -> LayerConstants:
         seen = None
         for _ in range(self.settings.rounds if self.settings.method is not Method.MINMAX else 0):
-            if self.settings.method is Method.FPQ:
+            if self.settings.order is Order.PAPER:
+                self._input_biases()
+                self._input_format()
+                self._weight_biases()
+                self._weight_format()
+            elif self.settings.method is Method.FPQ:
                 self._weight_biases()
                 self._input_biases()
                 self._weight_format()
@@ -197,14 +219,14 @@ class _Search:
 
     def cast_weight(self, fmt: FloatFormat, biases: NDArray[np.float64]) -> Floats:
         out = np.empty_like(self.w)
-        rows = np.exp2(biases).astype(np.float32)
+        rows = exp2(biases).astype(np.float32)
         fake_quantize(self.w, rows, self.ones, fmt.mantissa_bits, largest_value(fmt), out)
         return out
 
     def cast_inputs(self, fmt: FloatFormat, rho: float, part: slice = slice(None)) -> Floats:
         x = self.x[part]
         out = np.empty_like(x)
-        columns = np.exp2(rho + self._shifts(fmt, rho)).astype(np.float32)
+        columns = exp2(rho + self._shifts(fmt, rho)).astype(np.float32)
         rows = np.ones(x.shape[0], np.float32)
         fake_quantize(x, rows, columns, fmt.mantissa_bits, largest_value(fmt), out)
         return out
@@ -355,7 +377,17 @@ def _doubling(size: int, first: int) -> Iterator[slice]:
 def search_embedding(
     table: Floats, bits: int, grid: Grid, method: Method
 ) -> tuple[FloatFormat, NDArray[np.float64]]:
-    """Return the format and the bias per entry that minimize the table's squared error."""
+    """Search the format and the bias per entry that minimize the table's squared error.
+
+    Args:
+        table: (entries, width).
+        bits: width of the elements.
+        grid: candidates of the biases.
+        method: MINMAX takes one bias from the largest magnitude instead.
+
+    Returns:
+        The format, and a bias per entry.
+    """
     ones = np.ones(table.shape[1], np.float32)
     maxima = np.abs(table).max(axis=1)
     out = np.empty_like(table)
@@ -368,7 +400,7 @@ def search_embedding(
         best = np.full(initial.shape, np.inf)
         bias = initial.copy()
         for candidate in bias_candidates(initial, grid):
-            rows = np.exp2(candidate).astype(np.float32)
+            rows = exp2(candidate).astype(np.float32)
             fake_quantize(table, rows, ones, fmt.mantissa_bits, largest_value(fmt), out)
             np.subtract(out, table, out=out)
             error = np.einsum("nk,nk->n", out, out).astype(np.float64)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.convert import conversion_of, convert, restore
-from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.linear import simulated_layers
 from fpsim.bridge.llmfp4.calibrate import calibrate, data_digest
 from fpsim.bridge.llmfp4.calibration import Calibration
+from fpsim.bridge.measure.macs import MacShare, counted
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.measure.tasks import Task
@@ -31,7 +33,12 @@ __all__ = ["Evaluation", "calibrate_for", "evaluate", "evaluate_task"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Perplexity of one model under one recipe and unit (None: float32)."""
+    """Perplexity of one model under one recipe (None: float32), and what ran.
+
+    ``unit`` names the units that the products ran on, with their operands' formats. ``baseline`` is
+    the model's perplexity in float32 on the same windows, ``causal`` the recipe's with tokens
+    passed one by one; both may be absent.
+    """
 
     model: str
     recipe: str | None
@@ -40,10 +47,14 @@ class Evaluation:
     replaced: int
     kernel: str  #: the engine's choice for the first layer, with `why` it is exact
     why: str
+    baseline: PerplexityResult | None = None
+    causal: PerplexityResult | None = None
+    macs: MacShare | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
+        data = {
             "model": self.model,
             "recipe": self.recipe,
             "unit": self.unit,
@@ -54,34 +65,98 @@ class Evaluation:
             "layers": self.replaced,
             "kernel": self.kernel,
             "why": self.why,
+            "notes": list(self.notes),
         }
+        if self.baseline is not None:
+            data["float_perplexity"] = self.baseline.perplexity
+        if self.causal is not None:
+            data["causal_perplexity"] = self.causal.perplexity
+        if self.macs is not None:
+            data["macs"] = self.macs.as_dict()
+        return data
+
+    def __str__(self) -> str:
+        """Return a few lines for people."""
+        where = f" on {self.unit}" if self.unit else ""
+        beside = ""
+        if self.baseline is not None:
+            ratio = self.result.perplexity / self.baseline.perplexity
+            beside = f" (float32 {self.baseline.perplexity:.4f}, ratio {ratio:.4f})"
+        lines = [
+            f"{self.model}, {self.recipe or 'float32'}{where}: "
+            f"perplexity {self.result.perplexity:.4f}{beside}"
+        ]
+        if self.causal is not None:
+            lines.append(f"  token by token: perplexity {self.causal.perplexity:.4f}")
+        if self.macs is not None:
+            lines.append(f"  {self.macs}")
+        took = f"{self.result.tokens} tokens in {self.result.seconds:.1f} s"
+        lines.append(f"  {took}; {self.kernel}: {self.why}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
 def evaluate(
     loaded: LoadedModel,
     windows: NDArray[np.int64],
-    recipe: str | Recipe | None = None,
+    recipe: str | Recipe | BlockFormat | None = None,
     unit: str | MacSpec | MacUnit = "exact",
     progress: Progress | None = None,
     calibration: Any = None,
+    *,
+    baseline: bool = False,
+    causal: bool = False,
+    seed: int = 0,
 ) -> Evaluation:
-    """Measure perplexity over ``windows`` (count, length); the model is restored afterwards.
+    """Measure perplexity over windows; the model is restored afterwards.
 
-    Without a recipe the model runs as it is, in float32. ``calibration`` is as in `convert`.
+    Args:
+        loaded: the model.
+        windows: (count, length).
+        recipe: as in `convert`; without one the model runs as it is, in float32.
+        unit: as in `convert`.
+        progress: called with windows done and in all, over all measurements.
+        calibration: as in `convert`.
+        baseline: measure the model in float32, too.
+        causal: measure with tokens passed one by one, too, see `perplexity`.
+        seed: as in `convert`.
+
+    Returns:
+        The perplexities with all that is to be said of how they came about.
+
+    Raises:
+        FpsimError: whatever `convert` and `perplexity` refuse.
     """
+    runs = 1 + causal + (baseline and recipe is not None)
+    count = windows.shape[0] if windows.ndim else 0
+    done = 0
+
+    def step() -> Progress | None:
+        nonlocal done
+        before, done = done, done + 1
+        if progress is None:
+            return None
+        return lambda i, n: progress(before * count + i, runs * n)
+
     if recipe is None:
-        result = perplexity(loaded.model, windows, progress)
-        return Evaluation(loaded.name, None, None, result, 0, "torch", "float32 as loaded")
+        result = perplexity(loaded.model, windows, step())
+        slow = perplexity(loaded.model, windows, step(), True) if causal else None
+        why = "float32 as loaded"
+        return Evaluation(loaded.name, None, None, result, 0, "torch", why, causal=slow)
     chosen, mac = get_recipe(recipe), get_unit(unit)
-    convert(loaded.model, chosen, mac, calibration=calibration)
+    plain = perplexity(loaded.model, windows, step()) if baseline else None
+    convert(loaded.model, chosen, mac, calibration=calibration, seed=seed)
     try:
-        replaced = len(conversion_of(loaded.model).replaced)
-        result = perplexity(loaded.model, windows, progress)
+        record = conversion_of(loaded.model)
+        with counted(loaded.model) as macs:
+            result = perplexity(loaded.model, windows, step())
+        slow = perplexity(loaded.model, windows, step(), True) if causal else None
         kernel, why = _plan(loaded)
     finally:
         restore(loaded.model)
-    name = None if chosen.weights_only else mac.name
-    return Evaluation(loaded.name, chosen.name, name, result, replaced, kernel, why)
+    return Evaluation(
+        loaded.name, chosen.name, ", ".join(record.units) or None, result, len(record.replaced),
+        kernel, why, plain, slow, macs, record.notes,
+    )  # fmt: skip
 
 
 def calibrate_for(
@@ -96,8 +171,21 @@ def calibrate_for(
 ) -> Calibration:
     """Calibrate a model on the data that its task keeps apart for that.
 
-    ``rows`` of each layer's input are kept. Without ``out`` the file goes to the cache, by model,
-    recipe and data, and is used again.
+    Args:
+        loaded: the model.
+        task: what it will be measured by.
+        recipe: one that needs calibration.
+        rows: of each layer's input that are kept.
+        out: a safetensors file; by default one in the cache, by model, recipe and data, which is
+            used again.
+        transforms: as in `evaluate_task`.
+        report: called as `calibrate` does.
+
+    Returns:
+        The constants of every layer.
+
+    Raises:
+        FpsimError: whatever `calibrate` refuses.
     """
     chosen, batches = get_recipe(recipe), task.calibration()
     if out is None:
@@ -119,11 +207,29 @@ def evaluate_task(
     progress: Progress | None = None,
     calibration: Any = None,
     transforms: str = "",
+    *,
+    baseline: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Return what a task measures, with model, recipe, unit and seconds, as data for JSON.
+    """Measure a model by a task; the model is restored afterwards.
 
-    The model is restored afterwards; without a recipe it runs in float32. ``transforms`` are named
-    as in `fpsim.bridge.transforms` and look at the task's calibration data.
+    Args:
+        loaded: the model.
+        task: what it is measured by.
+        recipe: as in `convert`; without one the model runs in float32.
+        unit: as in `convert`.
+        progress: called with steps done and in all.
+        calibration: as in `convert`.
+        transforms: named as in `fpsim.bridge.transforms`; they look at the task's calibration data.
+        baseline: measure the model in float32, too; those figures are called ``float_...``.
+        seed: as in `convert`.
+
+    Returns:
+        The task's figures with model, recipe, unit, seconds, notes and multiply-accumulates, as
+        data for JSON.
+
+    Raises:
+        FpsimError: whatever `convert` refuses.
     """
     started = time.perf_counter()
     if recipe is None:
@@ -133,24 +239,31 @@ def evaluate_task(
     chosen, mac = get_recipe(recipe), get_unit(unit)
     given = get_transforms(transforms)
     batches = task.calibration() if any(t.needs_inputs for t in given) else ()
+    plain = task.measure(loaded.model, progress) if baseline else {}
     convert(
-        loaded.model, chosen, mac, calibration=calibration, transforms=given, batches=batches
+        loaded.model, chosen, mac, calibration=calibration, transforms=given, batches=batches,
+        seed=seed,
     )  # fmt: skip
     try:
-        replaced = len(conversion_of(loaded.model).replaced)
-        figures = task.measure(loaded.model, progress)
+        record = conversion_of(loaded.model)
+        with counted(loaded.model) as macs:
+            figures = task.measure(loaded.model, progress)
     finally:
         restore(loaded.model)
-    name = None if chosen.weights_only else mac.name
-    about = {"model": loaded.name, "recipe": chosen.name, "unit": name, "layers": replaced}
+    about = {
+        "model": loaded.name, "recipe": chosen.name, "unit": ", ".join(record.units) or None,
+        "layers": len(record.replaced),
+    }  # fmt: skip
+    figures |= {f"float_{name}": value for name, value in plain.items()}
+    more = {"macs": macs.as_dict(), "notes": list(record.notes)}
     if transforms:
         about["transforms"] = transforms
-    return about | figures | {"seconds": time.perf_counter() - started}
+    return about | figures | {"seconds": time.perf_counter() - started} | more
 
 
 def _plan(loaded: LoadedModel) -> tuple[str, str]:
     """Return the kernel of the first simulated layer and the reason it is exact."""
-    for module in loaded.model.modules():
-        if isinstance(module, SimulatedLinear) and module.plan is not None:
-            return module.plan.kernel, module.plan.why
+    for layer in simulated_layers(loaded.model).values():
+        if layer.plan is not None:
+            return layer.plan.kernel, layer.plan.why
     return "torch", "float product with cast weights"

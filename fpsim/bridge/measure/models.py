@@ -12,6 +12,7 @@ import contextlib
 import copy
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import transformers
@@ -27,6 +29,7 @@ from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
 from fpsim.base.errors import FpsimError, ModelUnavailable, nearest
+from fpsim.bridge.convert import CONFIG_KEY
 from fpsim.bridge.measure import digits
 from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
 
@@ -122,17 +125,46 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     path = Path(name).expanduser()
     if path.is_dir():
         with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
-            return _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
+            loaded = _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
+        about = getattr(loaded.model.config, CONFIG_KEY, None)
+        if about and report:
+            options = " ".join(f"--{key} {value}" for key, value in about.items())
+            report(
+                f"{name} was saved by a converted model and is loaded in float; it ran {options}"
+            )
+        return loaded
     if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
     if "/" not in name and (hint := nearest(name, [*MODELS, digits.NAME])):
         raise FpsimError(f"model {name!r} is not known{hint}")
+    with contextlib.suppress(*_LOAD_ERRORS):  # in the hub's cache already
+        return _from_pretrained(name, name, "AutoModelForCausalLM", local_files_only=True)
+    _check_hub(name)
     if report:
         report(f"loading {name} from the hub")
     known = ", ".join(sorted([*MODELS, digits.NAME]))
     problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
     with _as_fpsim_error(ModelUnavailable, problem):
         return _from_pretrained(name, name, "AutoModelForCausalLM")
+
+
+#: Seconds to wait for the hub's first answer.
+_HUB_TIMEOUT = 4.0
+
+
+def _check_hub(name: str) -> None:
+    """Raise `ModelUnavailable` at once where the hub cannot be reached, instead of many retries."""
+    url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    try:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        socket.create_connection((url.hostname or "", port), _HUB_TIMEOUT).close()
+    except OSError as error:
+        raise ModelUnavailable(
+            f"model {name!r} is no folder and no named model, and the hub {url.hostname} cannot be "
+            f"reached ({error})"
+        ) from None
 
 
 def _load_named(entry: WheelModel, report: Report | None) -> LoadedModel:
@@ -148,7 +180,15 @@ def _load_named(entry: WheelModel, report: Report | None) -> LoadedModel:
 def _from_pretrained(name: str, source: str | Path, auto_class: str, **options: Any) -> LoadedModel:
     loader = getattr(transformers, auto_class)
     with _no_progress_bars():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+        except _LOAD_ERRORS as error:
+            if isinstance(source, str):  # a name of the hub
+                raise
+            raise FpsimError(
+                f"model folder {source} has no tokenizer that transformers can read; put one there "
+                "by tokenizer.save_pretrained"
+            ) from error
         model = loader.from_pretrained(source, dtype=torch.float32, **options)
     return LoadedModel(model.eval(), tokenizer, name)
 
@@ -234,7 +274,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_fpsim_error(kind: type[FpsimError], problem: str) -> Iterator[None]:
-    """Turn what transformers raises into one sentence that begins with ``problem``."""
+    """Turn an error of transformers into one sentence that begins with ``problem``."""
     try:
         yield
     except FpsimError:

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class PerplexityResult:
-    """What `perplexity` measured.
+    """A measurement by `perplexity`.
 
     ``tokens`` counts the predicted tokens, ``seconds`` is the wall time of the whole measurement,
     and ``nll`` holds the mean negative log likelihood of each window, in nats. Not-a-number logits
@@ -41,12 +41,29 @@ class PerplexityResult:
 
 
 def perplexity(
-    model: nn.Module, windows: NDArray[np.int64], progress: Progress | None = None
+    model: nn.Module,
+    windows: NDArray[np.int64],
+    progress: Progress | None = None,
+    causal: bool = False,
 ) -> PerplexityResult:
-    """Measure the perplexity of ``model`` on ``windows``, shape (count, length), one at a time.
+    """Measure the perplexity of a model on windows, one at a time.
 
-    ``model`` is any causal LM of transformers, in eval mode: called with ``input_ids`` of shape
-    (1, length) it returns ``logits`` of shape (1, length, vocabulary).
+    A window is one forward pass, in which a scale that tokens share has seen the tokens that are
+    predicted. With ``causal`` a window is decoded instead, a token a pass with a cache: no scale of
+    any operand can have seen a later token.
+
+    Args:
+        model: any causal LM of transformers, in eval mode: called with ``input_ids`` of shape
+            (1, length) it returns ``logits`` of shape (1, length, vocabulary).
+        windows: (count, length).
+        progress: called with windows done and in all.
+        causal: whether tokens are passed one by one.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        FpsimError: a model in training mode, or windows of another shape.
     """
     if model.training:
         raise FpsimError("the model is in training mode; call model.eval() first")
@@ -56,7 +73,7 @@ def perplexity(
     for window in windows:
         if progress:
             progress(len(nll), count)
-        nll.append(_mean_nll(model, window))
+        nll.append((_decoded_nll if causal else _mean_nll)(model, window))
     if progress:
         progress(count, count)
     seconds = time.perf_counter() - started
@@ -78,6 +95,23 @@ def _mean_nll(model: nn.Module, window: NDArray[np.int64]) -> float:
     device = next(model.parameters()).device
     tokens = torch.as_tensor(window, dtype=torch.long, device=device)
     logits = model(input_ids=tokens[None], use_cache=False).logits[0, :-1].float()
+    return _nll(logits, tokens)
+
+
+@torch.no_grad()
+def _decoded_nll(model: nn.Module, window: NDArray[np.int64]) -> float:
+    """Return the mean over the window of -log p, in nats, from a pass per token."""
+    device = next(model.parameters()).device
+    tokens = torch.as_tensor(window, dtype=torch.long, device=device)
+    cache, rows = None, []
+    for token in tokens[:-1]:
+        output = model(input_ids=token[None, None], past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        rows.append(output.logits[0, 0].float())
+    return _nll(torch.stack(rows), tokens)
+
+
+def _nll(logits: torch.Tensor, tokens: torch.Tensor) -> float:
     chosen = logits.gather(1, tokens[1:, None]).squeeze(1)
     # Float32 is enough inside one token's softmax; the sum over tokens is taken in float64.
     return float((logits.logsumexp(1).double() - chosen.double()).mean())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a converted model is measured by: perplexity, retrieval of topics, digits.
+"""Tasks that measure a converted model: perplexity, retrieval of topics, digits.
 
 A task has data for calibration that it does not measure on, and `measure`s a model as it is. The
 model's architecture decides which task fits.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.inputs import Batch
+from fpsim.bridge.layer_inputs import Batch
 from fpsim.bridge.measure.digits import digits
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import Progress, perplexity

@@ -76,9 +76,19 @@ def windows(
     length: int = 512,
     stride: int = 5000,
 ) -> NDArray[np.int64]:
-    """Return windows of ``tokens``, shape (count, length); window i starts at token i * stride.
+    """Cut a text into windows; window i starts at token i * stride.
 
-    Raises `FpsimError` when the text is shorter than (count - 1) * stride + length tokens.
+    Args:
+        tokens: of the text.
+        count: windows.
+        length: tokens of a window.
+        stride: tokens from the start of one window to that of the next.
+
+    Returns:
+        The windows, (count, length).
+
+    Raises:
+        FpsimError: a text shorter than (count - 1) * stride + length tokens.
     """
     check_windows(count, length, stride)
     needed = (count - 1) * stride + length
@@ -97,12 +107,22 @@ def calibration_windows(
     length: int = 512,
     stride: int = 5000,
 ) -> NDArray[np.int64]:
-    """Return windows that lie halfway between those of `windows`, shape (count, length).
+    """Cut out windows that lie halfway between those of `windows`.
 
     Window i starts at token i * stride + stride / 2: the split between calibration and evaluation
     is fixed, and no token is in both.
 
-    Raises `FpsimError` when the two kinds would overlap, or the text ends before the last one.
+    Args:
+        tokens: of the text.
+        count: windows.
+        length: tokens of a window.
+        stride: tokens from the start of one window to that of the next.
+
+    Returns:
+        The windows, (count, length).
+
+    Raises:
+        FpsimError: windows of the two kinds that overlap, or a text that ends before the last one.
     """
     start = stride // 2
     if length > start:
@@ -120,7 +140,16 @@ def calibration_windows(
 
 
 def check_windows(count: int, length: int, stride: int) -> None:
-    """Raise `FpsimError` for windows that no text has, naming them as the command line does."""
+    """Refuse windows that no text has, naming them as the command line does.
+
+    Args:
+        count: windows.
+        length: tokens of a window.
+        stride: tokens from the start of one window to that of the next.
+
+    Raises:
+        FpsimError: a number that is too small.
+    """
     for name, value, lowest in (
         ("windows", count, 1),
         ("window", length, 2),  # one token to read, one to predict

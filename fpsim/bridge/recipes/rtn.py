@@ -28,9 +28,15 @@ _SPANS = {"tensor": Span.TENSOR, "token": Span.ROW, "row": Span.ROW, "channel": 
 
 @lru_cache(maxsize=256)
 def rtn_cast(element: str, block: str, scale: str = "") -> BlockCast:
-    """Return a cast by absmax; ``block`` is tensor, token (= row = channel) or a number.
+    """Make a cast by the largest magnitude.
 
-    ``scale`` is a format, or empty: a real number per tensor and row, E8M0 (floor) per block.
+    Args:
+        element: name of the element format.
+        block: tensor, token (= row = channel) or a number of elements.
+        scale: name of a format, or empty: a real number per tensor and row, E8M0 (floor) per block.
+
+    Returns:
+        The cast.
 
     Raises:
         FpsimError: an unknown format or block, naming the option.

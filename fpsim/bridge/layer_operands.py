@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model's linear layers multiply, as codes, and what a unit's accumulator makes of it.
+"""Operands of a model's linear layers as codes, and the range a unit's accumulator needs for them.
 
 The model runs converted (`fpsim.bridge.convert`), so a layer sees what the layers before it
 computed on the unit.
@@ -17,7 +17,7 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.convert import conversion_of, convert, restore
-from fpsim.bridge.linear import SimulatedLinear
+from fpsim.bridge.linear import simulated_layers
 from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.bridge.recipe import Recipe, get_recipe
@@ -38,9 +38,21 @@ def layer_operands(
     layer: str = "*",
     calibration: Any = None,
 ) -> dict[str, tuple[Operand, Operand]]:
-    """Return input and weight of each linear layer whose name matches ``layer``, as cast.
+    """Take input and weight of each linear layer or expert whose name matches ``layer``, as cast.
 
-    The model is converted, run on ``batch`` and restored.
+    The model is converted, run on ``batch`` and restored. Of a layer that runs more than once, the
+    last input is returned; of experts, the rows routed to them.
+
+    Args:
+        model: a float model.
+        batch: keyword arguments of one forward pass.
+        recipe: see `fpsim.bridge.get_recipe`.
+        unit: see `fpsim.get_unit`.
+        layer: a shell pattern on names.
+        calibration: for recipes that need one, as in `convert`.
+
+    Returns:
+        Input and weight by the layer's name.
 
     Raises:
         FpsimError: as `convert`; no such layer, one that stays float, or one the batch never met.
@@ -56,40 +68,17 @@ def layer_operands(
             )
         if chosen.weights_only:
             raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
+        layers = simulated_layers(model)
         inputs: dict[str, Operand] = {}
-        handles = []
         for name in names:
-            module = model.get_submodule(name)
-            assert isinstance(module, SimulatedLinear)
-            handles.append(module.register_forward_pre_hook(_recorder(inputs, name)))
-        try:
-            model(**batch)
-        finally:
-            for handle in handles:
-                handle.remove()
+            layers[name].inputs = inputs
+        model(**batch)
         unmet = [name for name in names if name not in inputs]
         if unmet:
             raise FpsimError(f"layer: the text never reached {unmet[0]}")
-        return {name: (inputs[name], _weight(model, name)) for name in names}
+        return {name: (inputs[name], layers[name].operand()) for name in names}
     finally:
         restore(model)
-
-
-def _recorder(inputs: dict[str, Operand], name: str) -> Any:
-    def record(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        assert isinstance(module, SimulatedLinear)
-        x = args[0]
-        for transform in module.transforms:
-            x = transform.inputs(x)
-        inputs[name] = module.cast_input(x)
-
-    return record
-
-
-def _weight(model: nn.Module, name: str) -> Operand:
-    module = model.get_submodule(name)
-    assert isinstance(module, SimulatedLinear)
-    return module.operand()
 
 
 def size_layer(
@@ -99,10 +88,17 @@ def size_layer(
     columns: int = 64,
     seed: int = 1,
 ) -> sizing.Sizing:
-    """Return what the unit's accumulator meets in a layer, on some of its results, over all of K.
+    """Look at the sums that the accumulator meets in a layer, on some results, over all of K.
 
-    Taken are ``rows`` inputs and ``columns`` output channels, spread evenly, or all there are.
-    ``seed`` is that of a unit with stochastic rounding.
+    Args:
+        operands: of the layer, from `layer_operands`.
+        unit: see `fpsim.get_unit`.
+        rows: inputs to take, spread evenly, or all there are.
+        columns: output channels to take, likewise.
+        seed: of a unit with stochastic rounding.
+
+    Returns:
+        The study.
 
     Raises:
         FpsimError: numbers that are not positive.

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which share of a model's multiply-accumulates a unit did, and where the rest was.
+
+Simulated products count themselves; those that torch did are counted by its own
+`torch.utils.flop_counter`, which knows matrix products, convolutions and fused attention, but for
+the fused attention of processors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fpsim.bridge.attention import simulated_attention
+from fpsim.bridge.linear import simulated_layers
+
+__all__ = ["MacShare", "counted", "mac_share"]
+
+
+@dataclass
+class MacShare:
+    """Multiply-accumulates of some forward passes: on the unit, and of the rest by module.
+
+    In names of ``rest`` numbers are stars: ``model.layers.*.self_attn`` is all layers' attention.
+    """
+
+    simulated: int = 0
+    rest: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.simulated + sum(self.rest.values())
+
+    @property
+    def share(self) -> float:
+        """The share on the unit, 0 to 1; 0 where there are none."""
+        return self.simulated / self.total if self.total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"simulated": self.simulated, "share": self.share, "rest": dict(self.rest)}
+
+    def __str__(self) -> str:
+        """Return one line for people, the largest parts of the rest first."""
+        line = f"{100 * self.share:.1f} % of {self.total} multiply-accumulates on the unit"
+        parts = sorted(self.rest.items(), key=lambda item: -item[1])
+        shown = [f"{name} {100 * macs / self.total:.1f} %" for name, macs in parts[:5]]
+        return line + ("; float: " + ", ".join(shown) if shown else "")
+
+
+def _attention_flops(
+    query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
+) -> int:
+    """Return the operations of Q K^T and P V, for shapes (B, H, T, D) and twice (B, G, S, D)."""
+    batch, heads, rows, width = query
+    return 2 * batch * heads * rows * key[-2] * (width + value[-1])
+
+
+#: Operators that torch's counter would take for no operations at all.
+_UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+}
+
+
+def mac_share(model: nn.Module, batch: Mapping[str, Any]) -> MacShare:
+    """Run a model, converted or not, once and return its multiply-accumulates."""
+    with torch.no_grad(), counted(model) as share:
+        model(**batch)
+    return share
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[MacShare]:
+    """Count multiply-accumulates of the model meanwhile; the result is filled in at the end."""
+    share = MacShare()
+    before = _simulated(model)
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
+    with counter:
+        yield share
+    share.simulated = _simulated(model) - before
+    share.rest = _by_module(counter.get_flop_counts(), type(model).__name__)
+
+
+def _simulated(model: nn.Module) -> int:
+    parts = (*simulated_layers(model).values(), *simulated_attention(model).values())
+    return sum(part.macs for part in parts)
+
+
+def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
+    """Return multiply-accumulates of each module without its children's."""
+    own = {name: sum(ops.values()) for name, ops in counts.items() if name.split(".")[0] == root}
+    for name in sorted(own, key=len, reverse=True):
+        parent = name
+        while "." in parent:
+            parent = parent.rpartition(".")[0]
+            if parent in own:
+                break
+        if parent != name:
+            own[parent] -= sum(counts[name].values())
+    rest: dict[str, int] = {}
+    for name, flops in own.items():
+        if flops:
+            short = re.sub(r"\b\d+\b", "*", name.partition(".")[2]) or root
+            rest[short] = rest.get(short, 0) + flops // 2
+    return rest
