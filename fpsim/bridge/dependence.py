@@ -27,7 +27,7 @@ def sees_other_rows(cast: Cast | None, width: int) -> bool:
     if cast is None:
         return False
     rows = np.random.default_rng(0).standard_normal((2, width)).astype(np.float32)
-    loud = rows * np.float32([[1.0], [1000.0]])
+    loud = rows * np.array([[1.0], [1000.0]], np.float32)
     return not np.array_equal(
         cast.quantize(rows).dequantize()[0], cast.quantize(loud).dequantize()[0]
     )

@@ -163,7 +163,8 @@ class _StraightThrough(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.operands = operands
         ctx.dtypes = x.dtype, w.dtype
-        return out
+        # An input that is returned as it is becomes a view, which models cannot change in place.
+        return out.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -61,7 +61,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _figures(figures: dict[str, Any]) -> str:
-    """Return what a task measured as lines for people."""
+    """Return the measurements of a task as lines for people."""
     about = {k: v for k, v in figures.items() if k not in ("macs", "notes")}
     lines = ["  ".join(f"{name} {_short(value)}" for name, value in about.items())]
     if "macs" in figures:

@@ -30,7 +30,7 @@ from fpsim.bridge.layer_inputs import capture, captured_inputs  # noqa: E402
 from fpsim.bridge.linear import simulated_layers  # noqa: E402
 from fpsim.bridge.tiles import model_tiles  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
-from fpsim.vectors.sets.tiles import TileSize  # noqa: E402
+from fpsim.vectors.plans.tiles import TileSize  # noqa: E402
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,

@@ -63,21 +63,20 @@ HEAD = 64 * 97
 def test_share_of_the_multiply_accumulates() -> None:
     model = tiny_llama()
     scores = 2 * 2 * LENGTH * LENGTH * 64  # layers, products, tokens by tokens, width
-    angles = LENGTH * 8  # positions by frequencies
     plain = mac_share(model, {"input_ids": IDS})
     assert plain.simulated == 0 and plain.share == 0.0
-    assert plain.total == LENGTH * (LINEAR + HEAD) + scores + angles
+    assert plain.total == LENGTH * (LINEAR + HEAD) + scores
     convert(model, "mxfp4")
     share = mac_share(model, {"input_ids": IDS})
     assert share.simulated == LENGTH * LINEAR and share.total == plain.total
-    float_parts = {"lm_head": LENGTH * HEAD, "model.rotary_emb": angles}
-    assert share.rest == float_parts | {"model.layers.*.self_attn": scores}
+    assert share.rest == {"lm_head": LENGTH * HEAD, "model.layers.*.self_attn": scores}
     assert "lm_head" in str(share)
     assert conversion_of(model).weights == (LINEAR, LINEAR + HEAD)
     restore(model)
     convert(model, "mxfp4:quantize_attention=true")
     both = mac_share(model, {"input_ids": IDS})
-    assert both.simulated == LENGTH * LINEAR + scores and both.rest == float_parts
+    assert both.simulated == LENGTH * LINEAR + scores
+    assert both.rest == {"lm_head": LENGTH * HEAD}
 
 
 def test_counting_changes_no_bit() -> None:
@@ -100,7 +99,7 @@ def test_evaluation_reports_baseline_share_and_notes() -> None:
     assert steps == [(i, 6) for i in (0, 1, 2, 2, 3, 4, 4, 5, 6)]
     data = found.as_dict()
     assert data["float_perplexity"] == perplexity(loaded.model, windows).perplexity
-    assert data["unit"].startswith("e2m1-") and "nvfp4" in str(found)
+    assert data["unit"] == "e2m1.e4m3fn-chain-e8m23" and "nvfp4" in str(found)
     assert data["macs"]["share"] == pytest.approx(0.86, abs=0.1)
     assert any("a scale is shared by all tokens" in note for note in data["notes"])
     assert data["causal_perplexity"] != data["perplexity"]
