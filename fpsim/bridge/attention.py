@@ -303,13 +303,13 @@ def _uses_interface(kind: type[nn.Module]) -> bool:
     return any("ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names for method in methods)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _note_passes(module: nn.Module, _: Any) -> None:
     simulated = module.__dict__[_ATTACHED]
     simulated.passes_before = simulated.passes
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _check_passes(module: nn.Module, _: Any, __: Any) -> None:
     simulated = module.__dict__[_ATTACHED]
     if simulated.passes == simulated.passes_before:
@@ -321,7 +321,7 @@ def _check_passes(module: nn.Module, _: Any, __: Any) -> None:
         )
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _forward(
     module: nn.Module,
     query: torch.Tensor,

@@ -314,7 +314,7 @@ class _CalledGuard:
     def __init__(self, layers: list[SimulatedLinear]) -> None:
         self.layers, self.done = layers, False
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, _: Any, __: Any) -> None:
         if self.done:
             return

@@ -59,7 +59,7 @@ class _Intercept(TorchFunctionMode):
             named = (kwargs[key] for key in _SECOND if key in kwargs)
             matrix = args[1] if len(args) > 1 else next(named, None)
             parameter = self._parameter(matrix)
-            if parameter is not None:
+            if parameter is not None and matrix is not None:
                 bias = kwargs.get("bias", args[2] if len(args) > 2 else None)
                 x = args[0] if args else kwargs["input"]
                 out = self._run(parameter, x, matrix, name == "linear")
@@ -86,7 +86,8 @@ class _Intercept(TorchFunctionMode):
             return torch.stack(parts)
         stored = self.weights[parameter, 0].module._parameters[parameter]
         assert stored is not None
-        index, rest = divmod(matrix.storage_offset() - stored.storage_offset(), stored.stride(0))
+        offset = int(matrix.storage_offset()) - int(stored.storage_offset())
+        index, rest = divmod(offset, int(stored.stride(0)))
         weight = self.weights.get((parameter, index))
         if weight is None or rest or matrix.shape != stored.shape[1:]:
             swapped = weight is not None and not rest and matrix.T.shape == stored.shape[1:]

@@ -240,11 +240,11 @@ def captured_inputs(
         for batch in batches:
             model(**batch)
     for name, picker in pickers.items():
-        if not picker.parts:
+        if picker.maxima is None:
             raise FpsimError(
                 f"layer {name}: no batch reached it; give more batches or skip it by pattern"
             )
-        if not np.isfinite(picker.maxima).all():  # type: ignore[call-overload]
+        if not np.isfinite(picker.maxima).all():
             raise FpsimError(f"layer {name}: its calibration input holds NaN or infinity")
     return pickers
 

@@ -139,7 +139,7 @@ class SimulatedLinear:
                 f"layer {self.name}: forward pass {self.passes}: activation: {error}"
             ) from None
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
         if torch.compiler.is_exporting():
@@ -246,7 +246,7 @@ class SimulatedExperts:
             f"unit={first.unit.name}"
         )
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's forward with these products."""
         return run_experts(self.module, self.weights, self._product, args, kwargs)
@@ -292,7 +292,7 @@ class CastEmbedding:
             self._cached = key, _dense(operand).to(table.device, table.dtype)
         return self._cached[1]
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the embedding's forward on the cast table."""
         parameters = self.module._parameters

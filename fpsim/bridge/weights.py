@@ -68,6 +68,7 @@ class LayerWeight:
         be computed from, which is every parameter and buffer of the module.
         """
         tensor = getattr(self.module, self.parameter)
+        assert isinstance(tensor, torch.Tensor)
         if self.module._parameters.get(self.parameter) is tensor:
             return _version(tensor)
         sources = [*self.module.parameters(), *self.module.buffers()]

@@ -54,7 +54,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        data = {
+        data: dict[str, Any] = {
             "model": self.model,
             "recipe": self.recipe,
             "unit": self.unit,

@@ -90,8 +90,8 @@ def counted(model: nn.Module) -> Iterator[MacShare]:
 
 
 def _simulated(model: nn.Module) -> int:
-    parts = (*simulated_layers(model).values(), *simulated_attention(model).values())
-    return sum(part.macs for part in parts)
+    layers, attention = simulated_layers(model), simulated_attention(model)
+    return sum(x.macs for x in layers.values()) + sum(x.macs for x in attention.values())
 
 
 def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
