@@ -231,9 +231,10 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
         known = recipe_names()
         raise FpsimError(f"recipe: {name!r} is not one of {', '.join(known)}{nearest(head, known)}")
     entry = _RECIPES[base]
-    if base == _OWN_FORMAT and not isinstance(given.get("block_format"), BlockFormat):
-        given["block_format"] = get_block_format(given.get("block_format", "mxfp4"))
-    label = given["block_format"].name if base == _OWN_FORMAT else name
+    own = given.get("block_format")
+    label = own.name if isinstance(own, BlockFormat) else name
+    if base == _OWN_FORMAT:
+        given["block_format"] = get_block_format("mxfp4" if own is None else own)
     recipe = entry.kind(name=label, **_values(entry.kind, entry.preset | given))
     if base != head:
         recipe = replace(recipe, bits=replace(recipe.bits, activation=16))

@@ -68,9 +68,9 @@ class LayerWeight:
         be computed from, which is every parameter and buffer of the module.
         """
         tensor = getattr(self.module, self.parameter)
-        assert isinstance(tensor, torch.Tensor)
-        if self.module._parameters.get(self.parameter) is tensor:
-            return _version(tensor)
+        own = self.module._parameters.get(self.parameter)
+        if own is not None and own is tensor:
+            return _version(own)
         sources = [*self.module.parameters(), *self.module.buffers()]
         if self.parameter in self.module.__dict__:  # left there by a hook
             sources.append(tensor)

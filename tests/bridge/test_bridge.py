@@ -196,7 +196,7 @@ def test_state_dict_loads_into_another_conversion() -> None:
     [
         ("mxfp5", "exact", "recipe: 'mxfp5' is not one of .*mxfp4"),
         ("mxfp4-flor", "exact", "recipe: 'mxfp4-flor'"),
-        ("mxfp4", "e2m1-chian-e5m10", "unit: .*did you mean 'e2m1-chain-e5m10'"),
+        ("mxfp4", "e2m1-chian-e5m10", "unit: .*'chian' is no stage; .*did you mean 'chain'"),
         ("mxfp4@4/5/4", "exact", "bits.weight: 5 is not one of 4, 6, 8, 16"),
         ("nvfp4@16/8/8", "exact", "bits: nvfp4 has 4 bits, not 8; allowed: 4, 16"),
         ("mxfp4@444", "exact", "bits: '444' is not E/W/A"),
