@@ -278,7 +278,12 @@ def _parse_options(name: str, tail: str) -> dict[str, Any]:
 
 def _values(kind: type[Recipe], options: dict[str, Any]) -> dict[str, Any]:
     """Return options with text turned into the types of the recipe's fields."""
-    types = {f.name: str(f.type) for f in fields(kind) if f.init and f.name != "name"}
+    # Types are classes where a user's file does not postpone annotations, else their names.
+    types = {
+        f.name: getattr(f.type, "__name__", str(f.type))
+        for f in fields(kind)
+        if f.init and f.name != "name"
+    }
     values = {}
     for key, value in options.items():
         if key not in types:
