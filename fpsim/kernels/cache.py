@@ -25,6 +25,11 @@ __all__ = ["kernel"]
 
 #: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
 _SOURCES = ("kernels", "compute/lanes/steps")
+#: Numba would also make a parallel loop, compiled apart, of every small array that a kernel fills
+#: or sums: about half of the time that compiling takes, for nothing that running gains.
+PARALLEL = dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+) | {"prange": True}
 
 
 @cache
@@ -75,6 +80,9 @@ def kernel(
         sources: files outside of this package that the kernel is made of, its own first.
         options: as `numba.njit` takes them.
     """
+
+    if options.get("parallel"):
+        options["parallel"] = dict(PARALLEL)  # Numba empties it
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
