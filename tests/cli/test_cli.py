@@ -177,7 +177,7 @@ SMALL = {"sqnr": ["--samples", "4096"]}
         (["encode", "e2m1", "1", "--overflow", "inf"], "overflow: 'inf' is not possible in e2m1"),
         (["decode", "e2m1", "16"], "codes: 16 is not a code of e2m1 (0..15)"),
         (["decode", "e2m1", "-1"], "codes: -1 is not a code of e2m1 (0..15)"),
-        (["units", "e2m1-chian-e5m10"], "did you mean 'e2m1-chain-e5m10'"),
+        (["units", "e2m1-chian-e5m10"], "'chian' is no stage; allowed are chain, exact"),
         (["vectors", "e2m1-chain-e5m10"], "--out DIR"),
         (["rtl", "e2m1-chain-e5m10-sr8"], "accumulate.rounding: 'sr' has no reference RTL"),
         (["vectors", "e2m1-fixed16q2-to-e5m10", "--out", "x", "--start", "load"], "start: 'load'"),
