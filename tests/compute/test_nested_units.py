@@ -58,7 +58,9 @@ def test_a_name_belongs_to_one_unit_only() -> None:
     ],
 )
 def test_what_looks_like_a_name_is_none(name: str) -> None:
-    with pytest.raises(FpsimError, match="neither a published unit"):
+    with pytest.raises(
+        FpsimError, match="unit: .*(neither a published unit|see `fpsim units grammar`)"
+    ):
         get_unit(name)
 
 

@@ -93,7 +93,7 @@ def as_number(value: float) -> oracle.Number:
     """Return a float as the oracle takes it."""
     negative = bool(np.signbit(value))
     if np.isnan(value):
-        return oracle.NAN
+        return numbers.NAN
     if np.isinf(value):
         return oracle.Number(negative, None, infinite=True)
     return oracle.Number(negative, abs(Fraction(float(value))))

@@ -12,7 +12,8 @@ from fpsim import FpsimError, get_unit, oracle
 from fpsim.base.resources import golden_dir
 from fpsim.cli import main
 from fpsim.hdl.verify.vector_source import from_directory
-from fpsim.vectors.corners.random_word_corners import BELOW, word_rows
+from fpsim.vectors.corners.random_word_corners import word_rows
+from fpsim.vectors.coverage.random_rounding import BELOW
 from fpsim.vectors.coverage.set_coverage import count_bins, expected_bins
 from fpsim.vectors.files.checker import check
 from fpsim.vectors.files.opened_set import open_set

@@ -152,6 +152,8 @@ def first_exact(
 @lru_cache(maxsize=256)
 def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
     """Return whether a format is the IEEE 754 format of these fields."""
+    if not mantissa_bits:
+        return False  # no code would be left for NaN
     return fmt == FloatFormat(exponent_bits, mantissa_bits, bias, nan=NanCodes.IEEE, infinity=True)
 
 
