@@ -15,6 +15,7 @@ from fpsim import FloatFormat, FpsimError, MacSpec, MacUnit, Overflow, Rounding,
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
 from fpsim.kernels.llvm.machine import Machine
+from fpsim.oracle import numbers
 from fpsim.units.stages import Chain, Exact, Fixed, Stage
 
 #: What this processor really has, before a test pretends otherwise.
