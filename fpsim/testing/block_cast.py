@@ -31,6 +31,7 @@ from fpsim.testing.neighbours import Neighbours, same_values
 from fpsim.testing.result import (
     CheckResult,
     Counterexample,
+    Mistake,
     Property,
     likely_mistakes,
     recorded,
@@ -107,7 +108,7 @@ def check_block_cast(
     wrong = ~task.same(expected, seen)
     properties = _properties(task, expected, seen, by_values)
     case = None
-    mistakes = ()
+    mistakes: tuple[Mistake, ...] = ()
     if wrong.any():
         rows = np.concatenate([_spread(np.flatnonzero(part)) for part in (wrong, ~wrong)])
         some = x[rows]
@@ -240,7 +241,7 @@ class _Task:
 
     def scaled(self, rows: Floats) -> bool:
         """Return whether rows are dequantized values, without a scale before them."""
-        return rows.shape[1] == self.size
+        return bool(rows.shape[1] == self.size)
 
     def same(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Return which rows are the same block."""

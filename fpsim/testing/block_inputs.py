@@ -91,14 +91,14 @@ def _power_tops(fmt: BlockFormat) -> Tensor:
     points = np.ldexp(single[None, :], exponents[:, None]).astype(np.float32).reshape(-1)
     near = [points, np.nextafter(points, np.float32(np.inf)), np.nextafter(points, np.float32(0))]
     tops = np.unique(np.concatenate(near))
-    return tops[(tops > 0) & np.isfinite(tops)]
+    return np.asarray(tops[(tops > 0) & np.isfinite(tops)])
 
 
 def _float_tops(fmt: BlockFormat, top: float) -> tuple[Tensor, NDArray[np.float64]]:
     """Return largest magnitudes at boundaries of the scale format, and what scales mean there."""
     if fmt.scale is None:
         tops = np.geomspace(1e-6, 1e6, 200).astype(np.float32)
-        return tops, tops / fmt.limit
+        return tops, np.asarray(tops / fmt.limit, dtype=np.float64)
     if fmt.scale.max_code < 1 << 12:
         codes = np.arange(fmt.scale.max_code + 1)
     else:

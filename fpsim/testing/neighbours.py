@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 def same_values(x: Floats, y: Floats) -> Mask:
     """Return which values are the same: NaN equals NaN, -0 differs from +0."""
     both = np.isnan(x) & np.isnan(y)
-    return both | ((x == y) & (np.signbit(x) == np.signbit(y)))
+    return np.asarray(both | ((x == y) & (np.signbit(x) == np.signbit(y))))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Neighbours:
     @property
     def tie(self) -> Mask:
         """Which finite magnitudes lie exactly between two steps."""
-        return (self.relation == 0) & self.finite & ~self.exact
+        return np.asarray((self.relation == 0) & self.finite & ~self.exact)
 
     def limit(self, negative: bool = False) -> int:
         """Return the last step of the positive or the negative numbers."""
@@ -92,7 +92,7 @@ class Neighbours:
             Rounding.RDN: self.negative,
             Rounding.RTO: ~odd,
         }[rounding]
-        return up & ~self.exact
+        return np.asarray(up & ~self.exact)
 
     def rounded(self, up: Mask, overflow: Overflow) -> Floats:
         """Return the values that a rounding decision gives, with an overflow policy.

@@ -148,7 +148,7 @@ def check_rounding(
             wrong |= mask
         expected = near.rounded(near.upward(Rounding.RNE), policy)
         properties = tuple(Property(name, x.size, int(mask.sum())) for name, mask in general)
-        mistakes = ()
+        mistakes: tuple[Mistake, ...] = ()
     else:
         expected, right_flags = task.expected(x)
         wrong = ~task.same(expected, seen)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ def _tables(near: Neighbours, rounding: Rounding) -> Candidates:
             yield f"{how}, of magnitudes, the {order} of equals taken", sign * magnitude
 
 
-def _nearest(x: NDArray[np.float32], table: NDArray[np.float32]) -> Floats:
+def _nearest(x: NDArray[np.float32], table: NDArray[Any]) -> Floats:
     found = np.empty(x.shape, dtype=np.float64)
     for start in range(0, x.size, 1 << 16):
         part = x[start : start + (1 << 16)]
@@ -252,13 +253,15 @@ def _formats(
         again = Neighbours.of(other, near.x)
         values = again.rounded(again.upward(rounding), overflow)
         yield f"codes were those of bias {other.bias}", np.ldexp(values, step)
-    changed = [(f"the bias were {fmt.bias + step}", {"bias": fmt.bias + step}) for step in (-1, 1)]
+    changed: list[tuple[str, dict[str, Any]]] = [
+        (f"the bias were {fmt.bias + step}", {"bias": fmt.bias + step}) for step in (-1, 1)
+    ]
     changed += [
         (name, {"nan": nan, "infinity": infinity}) for (nan, infinity), name in _SUFFIXES.items()
     ]
     for name, fields in changed:
         try:
-            other = replace(fmt, alias="", **fields)  # type: ignore[arg-type]
+            other = replace(fmt, alias="", **fields)
         except FpsimError:
             continue
         again = Neighbours.of(other, near.x)

@@ -145,7 +145,7 @@ def _ups(
             f"function: {subject.name} returned {text_of(values[i])} for {text_of(x[i])}; a "
             "stochastic rounding returns one of the two neighbours"
         )
-    return up
+    return np.asarray(up)
 
 
 def _exact(subject: Subject, fmt: Format, points: _Points, bits: int) -> CheckResult:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import (
-    SPECIAL_SUFFIXES,
     FixedFormat,
     FloatFormat,
     Format,
     NanCodes,
     Subnormals,
 )
+from fpsim.formats.floating_fields import SPECIAL_SUFFIXES
 from fpsim.formats.rounding import Rounding
 from fpsim.testing.boundaries import critical_values
 

@@ -164,7 +164,7 @@ def separate_chains(draw: st.DrawFn) -> Chain:
 def converted_fixed(draw: st.DrawFn) -> Fixed:
     """A fixed stage that saturates at the end, converts, or both."""
     convert = draw(st.one_of(st.none(), accumulators()))
-    more = {} if convert is None else {"convert_rounding": draw(deterministic())}
+    more: dict[str, Any] = {} if convert is None else {"convert_rounding": draw(deterministic())}
     return Fixed(
         draw(st.integers(4, 52)),
         draw(st.integers(-12, 6)),

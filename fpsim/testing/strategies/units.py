@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.formats.floating import Format
+from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0, get_format
 from fpsim.testing.strategies.formats import (
     codes,
@@ -188,6 +188,7 @@ def matmul_cases(
 
 def _significant(fmt: Format, special: bool) -> st.SearchStrategy[int]:
     """Codes of scales with a significand, most of them near one."""
+    assert isinstance(fmt, FloatFormat)
     one = int(fmt.encode([1.0])[0])
     step = 1 << fmt.mantissa_bits
     near = st.integers(max(1, one - 4 * step), min(fmt.max_code, one + 4 * step))
