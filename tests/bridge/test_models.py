@@ -243,7 +243,9 @@ def test_load_errors_are_one_sentence(tmp_path: Path, offline: None) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     cases = {
-        str(tmp_path / "empty"): r"model folder .*empty cannot be loaded: .",
+        str(
+            tmp_path / "empty"
+        ): r"model folder .*empty has no tokenizer that transformers can read",
         str(tmp_path / "file"): r"model '.*file' is not a folder",
         str(tmp_path / "nowhere"): r"model '.*nowhere' is not a folder",
         "./nowhere": r"model './nowhere' is not a folder",
@@ -256,13 +258,17 @@ def test_load_errors_are_one_sentence(tmp_path: Path, offline: None) -> None:
 
 
 def test_load_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
     def refuse(*_: object, **options: object) -> None:
-        assert "local_files_only" not in options
+        asked.append("local_files_only" in options)
         raise OSError("We couldn't connect.\nSecond line.")
 
+    monkeypatch.setattr(models, "_check_hub", lambda name: None)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(ModelUnavailable, match=r"'some/model' is no folder.*couldn't connect$"):
         models.load("some/model")
+    assert asked == [True, False]  # the cache first, then the hub
 
 
 # ------------------------------------------------------------------------------- the real model

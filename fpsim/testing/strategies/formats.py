@@ -130,7 +130,7 @@ def finite_codes(fmt: Format) -> st.SearchStrategy[int]:
     return codes(fmt).filter(lambda code: bool(np.isfinite(fmt.decode([code])[0])))
 
 
-def boundary_values(fmt: Format, special: bool = False) -> st.SearchStrategy[float]:
+def boundary_values(fmt: FloatFormat, special: bool = False) -> st.SearchStrategy[float]:
     """Values at and beside the rounding boundaries of a format, both signs.
 
     Its own values, every midpoint, one float32 and one float64 step beside each, what overflows
