@@ -35,7 +35,11 @@ def published(spec: MacSpec) -> VectorSource:
 
 
 def made(spec: MacSpec, count: int, strategy: str = "mixed") -> VectorSource:
-    return from_plan(plan_set(spec, count=count, strategy=strategy, k=max(natural_k(spec), 4)))
+    return from_plan(
+        plan_set(
+            spec, count=count, strategy=strategy, k=natural_k(spec) if natural_k(spec) > 1 else 4
+        )
+    )
 
 
 def top_for(source: VectorSource, pipeline: int) -> RtlTop:
