@@ -207,7 +207,7 @@ class BlockFormat:
         return bits + (self.macro.bits / self.macro.block if self.macro is not None else 0)
 
     def with_rule(self, rule: str) -> BlockFormat:
-        """Return the same format under another scale rule that its other fields allow."""
+        """Return a copy of this format under another scale rule that its fields allow."""
         return replace(self, rule=rule)  # type: ignore[arg-type]
 
     @classmethod
@@ -325,7 +325,7 @@ class BlockFormat:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
 
         def parted(array: NDArray[Any] | None, part: int) -> Any:
-            """Return what is stored per sub-block, also of those that pad the last block."""
+            """Return the values stored per sub-block, padding of the last block included."""
             each = block // part if part and isinstance(self.block, int) else 1
             return back(array, (*rows.shape[:-1], shape[-1] * each))
 

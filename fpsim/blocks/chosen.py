@@ -118,7 +118,7 @@ def choose(fmt: BlockFormat, x: NDArray[np.float32], block: int, outer: Outer) -
 def _extremes(
     fmt: BlockFormat, blocks: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Return what scales follow from (R, G) and, with signed scales, its sign."""
+    """Return the magnitude (R, G) that sets each scale and, for signed scales, its sign."""
     if fmt.rule in RANGE_RULES:
         zero = np.float32(0)
         return np.maximum(blocks.max(-1), zero) - np.minimum(blocks.min(-1), zero), None

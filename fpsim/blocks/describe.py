@@ -110,7 +110,7 @@ def find_block_format(name: str) -> BlockFormat | None:
 
 
 def block_row(fmt: BlockFormat) -> dict[str, Any]:
-    """Return what a list of block formats says of one."""
+    """Return the one-line description of a block format for lists."""
     scale = "real" if fmt.scale is None else fmt.scale.name
     tiles = isinstance(fmt.block, tuple)
     return {

@@ -294,7 +294,7 @@ def block_bounds(size: int, args: MatmulOperands) -> Bounds:
 
 
 def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
-    """Return what `block_bounds` returns, with sums of the elements in use only."""
+    """Return bounds of block sums that count only the element codes in use."""
     bounds = block_bounds(size, args)
     sums = (element_span(args.a) * element_span(args.b)).times(size)
     headroom = bounds.headroom - bounds.a.high + sums.high

@@ -251,7 +251,7 @@ def _pack_values(operand: Operand, layout: Layout, depth: int, dtype: Any, power
 
 
 def _stored(dtype: Any) -> Any:
-    """Return what holds values of a lane's type in numpy arrays that kernels take."""
+    """Return the numpy type whose arrays hold values of a lane for kernels."""
     return np.float32 if dtype == np.float16 else dtype
 
 
