@@ -14,7 +14,7 @@ from fpsim.compute.facts import finite_elements, special_results
 from fpsim.compute.lanes.pack import pack_values
 from fpsim.compute.lanes.run import run_lanes, run_slices
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan import Allowed, BackEnd, Plan, last_sum, plan_matmul
+from fpsim.compute.plan import Allowed, BackEnd, Plan, any_step, last_sum, plan_matmul
 from fpsim.compute.scalar.dot_products import dot_codes, encode_exact
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Rounding
@@ -36,7 +36,7 @@ def matmul_codes(
     spec: MacSpec,
     args: MatmulOperands,
     machine: Machine | None = None,
-    allowed: Allowed = lambda _: True,
+    allowed: Allowed = any_step,
 ) -> tuple[Array, Plan]:
     """Return the result codes (M, N) of a matrix product and the plan that made them.
 

@@ -69,7 +69,7 @@ from fpsim.units.stages import (
     Tree,
 )
 
-__all__ = ["BackEnd", "Plan", "Split", "last_sum", "plan_matmul", "steps_of"]
+__all__ = ["Allowed", "BackEnd", "Plan", "Split", "any_step", "last_sum", "plan_matmul", "steps_of"]
 
 #: Parts of a term beyond which scalar code is as fast.
 MAX_PARTS = 7
@@ -79,6 +79,8 @@ MIN_LIMB_BLOCK, MAX_BLOCK_SLICES = 4, 8
 #: Products a sum of bytes may have: 2^15 of 2^7 * 2^8 and a start of as much fit 32 bits; and
 #: products to a block where no scale says how many.
 MAX_BYTES, FREE_BYTES = 1 << 15, 64
+#: Choices that are kept at a time.
+MAX_CHOICES = 1 << 12
 #: Bits of random integers that a dot instruction adds.
 BYTE = 8
 
@@ -152,11 +154,16 @@ SCALAR = Plan(BackEnd.SCALAR, "64-bit integers, one dot product at a time")
 Allowed = Callable[[Step], bool]
 
 
+def any_step(step: Step) -> bool:
+    """Return that a step may be taken."""
+    return True
+
+
 def plan_matmul(
     spec: MacSpec,
     args: MatmulOperands,
     machine: Machine | None = None,
-    allowed: Allowed = lambda _: True,
+    allowed: Allowed = any_step,
 ) -> Plan:
     """Return what computes a matrix product and why it is exact.
 
@@ -388,10 +395,44 @@ def _first(
     allowed: Allowed,
 ) -> Plan | None:  # fmt: skip
     """Return the plan of the first candidate that the loop over K can run."""
-    for step, why in _candidates(made, args, bounds, machine):
-        if allowed(step) and _runs(step, made, args.length, bounds):
-            return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
-    return None
+    found = _choice(made, args, bounds, machine, allowed)
+    if found is None:
+        return None
+    step, why = found
+    return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
+
+
+#: Choices that rest on bounds alone: products of one kind are planned once.
+_choices: dict[Any, tuple[Step, str] | None] = {}
+
+
+def _choice(
+    made: _Sum, args: MatmulOperands, bounds: Bounds, machine: Machine, allowed: Allowed
+) -> tuple[Step, str] | None:
+    """Return the first candidate that the loop over K can run, and why its lemma holds, or None."""
+    general, key = allowed is any_step and args.c is None, (made, bounds, machine, args.length)
+    if general and key in _choices:
+        return _choices[key]
+    looked, look = [], bounds.largest_sum
+
+    def largest_sum() -> float:
+        assert look is not None
+        looked.append(True)
+        return look()
+
+    if look is not None:
+        bounds = replace(bounds, largest_sum=largest_sum)
+    candidates = (
+        (step, why)
+        for step, why in _candidates(made, args, bounds, machine)
+        if allowed(step) and _runs(step, made, args.length, bounds)
+    )
+    found = next(candidates, None)
+    if general and not looked:
+        if len(_choices) >= MAX_CHOICES:
+            _choices.clear()
+        _choices[key] = found
+    return found
 
 
 def _runs(step: Step, made: _Sum, length: int, bounds: Bounds) -> bool:

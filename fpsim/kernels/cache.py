@@ -15,12 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["kernel"]
+__all__ = ["Stored", "kernel"]
 
 
 #: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
@@ -42,12 +43,60 @@ def _sources_hash(sources: tuple[str, ...] = ()) -> str:
 
 
 class _Index(IndexDataCacheFile):
+    """Numba's files, which say of their data what they are.
+
+    An index is on disk before its data are: a process that dies in between, or one that reads in
+    between, must not take what an older version left under the data's name for them.
+    """
+
     def _load_index(self) -> Any:
-        """Return what is on disk; nothing where it names a class that has moved since."""
+        """Return what is on disk; nothing where it cannot be read or names a class that moved."""
         try:
             return super()._load_index()
-        except (AttributeError, ImportError):
+        except (AttributeError, EOFError, ImportError, OSError, UnpicklingError):
             return {}
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write data if there is room for them."""
+        with suppress(OSError):
+            super().save(key, (self._source_stamp, key, data))
+
+    def load(self, key: Any) -> Any:
+        """Return data of a key and of these sources, or None."""
+        try:
+            stamp, own_key, data = super().load(key) or (None, None, None)
+        except (EOFError, UnpicklingError, ValueError):
+            return None
+        return data if (stamp, own_key) == (self._source_stamp, key) else None
+
+
+class Stored:
+    """What compiled code of one variant is kept in on disk; nowhere, if nothing can be written.
+
+    Args:
+        owner: a function of the module beside which, or in whose place of the user's cache, the
+            files lie.
+        name: tells the files of one module apart.
+    """
+
+    def __init__(self, owner: Callable[..., Any], name: str) -> None:
+        self._file = None
+        # Numba finds no locator in a read-only installation without a home directory.
+        with suppress(RuntimeError):
+            self._file = _Index(
+                cache_path=FunctionCache(owner).cache_path,
+                filename_base=name,
+                source_stamp=_sources_hash(),
+            )
+
+    def load(self, key: Any) -> Any:
+        """Return what was saved under a key, None if there is nothing."""
+        return None if self._file is None else self._file.load(key)
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep data for other processes, if there is room."""
+        if self._file is not None:
+            self._file.save(key, data)
 
 
 class _KernelCache(FunctionCache):

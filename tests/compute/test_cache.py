@@ -153,6 +153,74 @@ def test_the_processor_is_part_of_the_key(adder: Callable[[int], Any]) -> None:
     assert adder(2)._cache._index_key(signature, codegen) != key
 
 
+TILES = """
+import numpy as np
+from numba.core import event
+import fpsim
+
+class Compiled(event.Listener):
+    def on_start(self, event): print("compiled", event.data.get("variant", "")[:4])
+    def on_end(self, event): pass
+
+event.register("numba:compile", Compiled())
+unit = fpsim.get_unit("e2m1-chain-e5m10")
+print(unit.matmul(np.full((4, 2), 3, np.uint8), np.full((2, 4), 4, np.uint8))[0, 0])
+"""
+
+
+def test_the_code_of_a_tile_is_loaded_where_it_lies() -> None:
+    """1.5 * 2 + 1.5 * 2 = 6; a second process compiles nothing, whatever the first one did."""
+    run(TILES)
+    assert run(TILES) == ["17920"]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cache.Stored:
+    (tmp_path / "cached_adders.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("cached_adders")
+    yield cache.Stored(module.make, "code")
+    del sys.modules["cached_adders"]
+
+
+def test_data_of_an_older_source_are_not_taken_for_those_of_the_index(
+    stored: cache.Stored, tmp_path: Path
+) -> None:
+    """A process that dies after it wrote an index leaves the data of another version there."""
+    stored.save("key", "old")
+    assert stored.load("key") == "old"
+    assert stored.load("another") is None
+    (old,) = tmp_path.rglob("code.1.nbc")
+    kept = old.read_bytes()
+    stored._file._source_stamp = "newer sources"
+    assert stored.load("key") is None
+    stored.save("key", "new")
+    assert stored.load("key") == "new"
+    old.write_bytes(kept)
+    assert stored.load("key") is None
+
+
+def test_files_that_were_cut_short_are_no_code(stored: cache.Stored, tmp_path: Path) -> None:
+    for pattern in ("code.1.nbc", "code.nbi"):
+        stored.save("key", "data")
+        (path,) = tmp_path.rglob(pattern)
+        path.write_bytes(path.read_bytes()[:-3])
+        assert stored.load("key") is None
+        path.write_bytes(b"")
+        assert stored.load("key") is None
+
+
+def test_a_full_disk_keeps_nothing_and_breaks_nothing(
+    stored: cache.Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.IndexDataCacheFile, "_save_data", full)
+    stored.save("key", "data")
+    assert stored.load("key") is None
+
+
 def test_no_kernel_uses_numbas_own_cache() -> None:
     """``njit(cache=True)`` would bring back stale code for whatever it inlines."""
     for path in KERNELS.rglob("*.py"):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from fpsim.compute.lanes.steps.step import Step
 from fpsim.compute.lanes.steps.window import Carrier, WholeWindow
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan import Plan, plan_matmul
+from fpsim.compute.plan import Allowed, Plan, any_step, plan_matmul
 from fpsim.kernels.llvm.machine import Machine
 
 #: Processors to plan and generate code for: this one, AVX2 with float16 conversions, and neither.
@@ -32,7 +31,7 @@ class On:
 
     unit: MacUnit
     machine: Machine
-    allowed: Callable[[Step], bool] = lambda _: True
+    allowed: Allowed = any_step
 
     def plan(self, *operands: Any, **more: Any) -> Plan:
         """Return the plan for operands, as `MacUnit.plan` does."""

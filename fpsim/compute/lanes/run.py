@@ -148,7 +148,7 @@ class _Job:
         reals: list[float] = []
         integers: list[int] = []
         for level in self.step.levels:
-            own = level.parameters()
+            own = level.numbers
             reals, integers = [*reals, *own[0].values()], [*integers, *own[1].values()]
         if self.step.random:
             width = random.width if isinstance(random, RandomBits) else 0

@@ -9,6 +9,9 @@
 The order of K is the order of the hardware being modelled, so vectors run along rows and columns
 of the result only. ``a`` is row-major and padded to R rows; ``b`` is packed into panels of C
 vectors of columns, so that a tile reads it front to back (`fpsim.kernels.pack.panels`).
+
+Every tile is a native function of its own (`fpsim.kernels.llvm.native`); the loops over tiles are
+compiled once and call it by its address.
 """
 
 from __future__ import annotations
@@ -17,61 +20,56 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
+from llvmlite import ir
+from numba import prange, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.llvm.tile_loop import build_tile
+from fpsim.kernels.llvm.native import function_address
+from fpsim.kernels.llvm.tile_loop import Pointers, build_tile
 from fpsim.kernels.llvm.tiles import PRODUCTS, Source, Tile, turn
+from fpsim.kernels.llvm.vector import DOUBLE
 
 __all__ = ["gemm", "histories"]
 
-
-def tile_intrinsic(step: Any, source: Source, tile: Tile) -> Any:
-    """Return what runs one tile: its arguments are a tuple of arrays, as those of `gemm`, and the
-    tile's row and column, K, N and M."""
-
-    @intrinsic
-    def run(typingctx: Any, arrays: Any, sizes: Any) -> Any:
-        signature = types.void(arrays, sizes)
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            data = []
-            for i, kind in enumerate(signature.args[0]):
-                value = builder.extract_value(args[0], i)
-                pointer = context.make_array(kind)(context, builder, value).data
-                # float16 travels as uint16; numbers, random bits and words of bytes stay.
-                lane = step.lane if i == 2 else step.levels[0].lane
-                if i not in (3, 4, 5, 10) and not (source.bytes and i < 2):
-                    pointer = builder.bitcast(pointer, lane.real.as_pointer())
-                data.append(pointer)
-            sizes = [builder.extract_value(args[1], i) for i in range(5)]
-            build_tile(step, source, tile, builder, data, sizes)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return run
+Array = NDArray[Any]
+_INDEX, _BYTE_POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
+#: Addresses of the arrays of a tile, then row, column, K, N and M.
+_TILE = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER.as_pointer(), *[_INDEX] * 5])
+_addresses: dict[Any, int] = {}
 
 
-_drivers: dict[Any, Any] = {}
+def _tile(step: Any, source: Source, tile: Tile, random_bits: int) -> int:
+    """Return the address of a tile's code; steps of one key share it."""
+    key = (step.key, source, tile, random_bits)
+    if key not in _addresses:
+
+        def build(builder: Any, arguments: Any) -> None:
+            inner = step.levels[0].lane.real
+            elements = ir.IntType(32) if source.bytes else inner
+            kinds = Pointers(
+                elements, elements, step.lane.real, DOUBLE, _INDEX, ir.IntType(random_bits),
+                inner, inner, inner, inner, ir.IntType(32),
+            )  # fmt: skip
+            table, *sizes = arguments
+            pointers = [
+                builder.bitcast(builder.load(builder.gep(table, [_INDEX(i)])), kind.as_pointer())
+                for i, kind in enumerate(kinds)
+            ]
+            build_tile(step, source, tile, builder, pointers, sizes)
+
+        _addresses[key] = function_address(f"tile {key}", _TILE, build)
+    return _addresses[key]
 
 
-def _kept(make: Callable[..., Any], step: Any, tile: Tile, source: Source) -> Any:
-    """Return a driver; steps of one key share it."""
-    key = (make, step.key, tile, source)
-    if key not in _drivers:
-        _drivers[key] = make(step, tile, source)
-    return _drivers[key]
+def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None]:
+    """Return what runs a step over terms from a source.
 
-
-def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Any:
-    """Return the compiled driver of a step over terms from a source.
-
-    It is called as ``run(a, b, c, reals, integers, random, x, y, x_powers, y_powers, starts)``
-    with, in the step's lane type (float16 as its uint16 bits), ``a`` (planes, M, K), ``b`` (planes,
-    panels, K, columns per panel) and ``c`` (M, N), which holds the initial accumulators and
-    receives the results; M and N are multiples of the tile's, K of
+    It is called as ``run(a, b, c, reals, integers, random, x, y, x_powers, y_powers, starts)`` with
+    contiguous arrays, in the step's lane type (float16 as its uint16 bits): ``a`` (planes, M, K),
+    ``b`` (planes, panels, K, columns per panel) and ``c`` (M, N), which holds the initial
+    accumulators and receives the results; M and N are multiples of the tile's, K of
     `fpsim.kernels.llvm.tiles.turn`. ``reals`` and ``integers`` are the step's numbers, float64 and
     int64, those of random integers last; ``random`` has unsigned integers (M, K, N) that are
     loaded, or uint32 streams (M, 1, N) that they are made of.
@@ -86,80 +84,99 @@ def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Any:
     Where a source is paired, every column has an ``a`` of its own: M is 1, ``a`` and its powers are
     panels as those of ``b``, and ``x`` is shaped like ``y``.
     """
-    return _kept(_driver, step, tile, source)
 
-
-def _driver(step: Any, tile: Tile, source: Source) -> Any:
-    run_tile = tile_intrinsic(step, source, tile)
-    rows, columns, per_word = tile.rows, tile.columns, source.per_word
-
-    @kernel(f"gemm {step.key} {source} {tile}", parallel=True)
-    def run(
-        a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
-        py: Any, starts: Any,
-    ) -> None:  # fmt: skip
-        row_tiles = c.shape[0] // rows
-        panels = c.shape[1] // columns
-        for t in prange(row_tiles * panels):
-            row = (t % row_tiles) * rows
-            column = (t // row_tiles) * columns
-            depth = a.shape[2] * per_word
-            sizes = (np.int64(row), np.int64(column), depth, c.shape[1], c.shape[0])
-            run_tile((a, b, c, reals, integers, random, x, y, px, py, starts), sizes)
+    def run(*arrays: Array) -> None:
+        given = Pointers(*arrays)
+        code = _tile(step, source, tile, 8 * given.random.itemsize)
+        depth, (m, n) = given.a.shape[2] * source.per_word, given.c.shape
+        _tiles(code, _pointers(given), tile.rows, tile.columns, depth, n, m)
 
     return run
 
 
-def histories(step: Any, tile: Tile, source: Source) -> Any:
-    """Return the compiled driver that keeps the accumulators after every turn of the loop over K.
+def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
+    """Return what runs a step and keeps the accumulators after every turn of the loop over K.
 
-    It takes the arguments of a `gemm` of paired operands with one plane each, for a step that is
-    not seeded, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
+    It is called with the arguments of a `gemm` of paired operands with one plane each, for a step
+    that is not seeded, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
     """
-    return _kept(_history_driver, step, tile, source)
-
-
-def _history_driver(step: Any, tile: Tile, source: Source) -> Any:
-    run_tile = tile_intrinsic(step, source, tile)
-    span, columns = turn(step, source), tile.columns
+    span = turn(step, source)
     groups = span // source.size
-    scales_of = _groups_of if source.block else _all_of
-    powers_of = _all_of
-    if step.powers:
-        powers_of = _groups_of if source.block else _elements_of
 
-    @kernel(f"histories {step.key} {source} {tile}", parallel=True)
-    def run(
-        a: Any, b: Any, c: Any, reals: Any, integers: Any, random: Any, x: Any, y: Any, px: Any,
-        py: Any, starts: Any, out: Any,
-    ) -> None:  # fmt: skip
-        for p in prange(a.shape[1]):
-            column = p * columns
-            sizes = (np.int64(0), np.int64(0), np.int64(span), c.shape[1], np.int64(1))
-            for t in range(out.shape[0]):
-                k, g = t * span, t * groups
-                own = a[0, p, k:], b[0, p, k:], c[0, column:], reals, integers
-                scales = scales_of(x, p, k, g), scales_of(y, p, k, g)
-                powers = powers_of(px, p, k, g), powers_of(py, p, k, g)
-                run_tile((*own, random[0, g:, column:], *scales, *powers, starts), sizes)
-                out[t, column : column + columns] = c[0, column : column + columns]
+    def run(*arrays: Array) -> None:
+        *rest, out = arrays
+        given = Pointers(*rest)
+        code = _tile(step, source, tile, 8 * given.random.itemsize)
+
+        def elements(array: Array) -> tuple[int, int]:
+            """Return the bytes from a panel, and from a turn, of (1, panels, K, columns) to the
+            next."""
+            return array.strides[1], span * array.strides[2]
+
+        def scales(array: Array) -> tuple[int, int]:
+            """Return the bytes from a panel, and from a turn, of (panels, G, ...) to the next."""
+            return array.strides[0], groups * array.strides[1]
+
+        moves = {"a": elements(given.a), "b": elements(given.b)}
+        moves["c"] = tile.columns * given.c.itemsize, 0
+        if source.block:
+            moves |= {"x": scales(given.x), "y": scales(given.y)}
+        if step.powers:
+            of = scales if source.block else elements
+            moves |= {"x_powers": of(given.x_powers), "y_powers": of(given.y_powers)}
+        if step.random:  # (1, T, N)
+            moves["random"] = tile.columns * given.random.itemsize, groups * given.random.strides[1]
+        by_panel, by_turn = np.array(
+            [moves.get(name, (0, 0)) for name in Pointers._fields], dtype=np.uint64
+        ).T.copy()
+        _turns(
+            code, _pointers(given), by_panel, by_turn, span, given.c.shape[1],
+            given.c.view(np.uint8), out.view(np.uint8), moves["c"][0],
+        )  # fmt: skip
 
     return run
 
 
-@njit
-def _groups_of(scales: Any, p: int, k: int, g: int) -> Any:
-    """Return the scales of a panel from a group on."""
-    return scales[p, g:]
+def _pointers(arrays: Pointers) -> NDArray[np.uint64]:
+    """Return the addresses of contiguous arrays."""
+    assert all(array.flags.c_contiguous for array in arrays)
+    return np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
 
 
-@njit
-def _elements_of(powers: Any, p: int, k: int, g: int) -> Any:
-    """Return the powers of a panel's elements from one on."""
-    return powers[0, p, k:]
+@intrinsic
+def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
+    """Call a tile's code with the addresses of its arrays, its row and column, K, N and M."""
+    signature = types.void(types.int64, pointers, sizes)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        table = context.make_array(signature.args[1])(context, builder, args[1]).data
+        function = builder.inttoptr(args[0], _TILE.as_pointer())
+        sizes = [builder.extract_value(args[2], i) for i in range(5)]
+        builder.call(function, [builder.bitcast(table, _TILE.args[0]), *sizes])
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
-@njit
-def _all_of(unread: Any, p: int, k: int, g: int) -> Any:
-    """Return an array that no term is read from."""
-    return unread
+@kernel(parallel=True)
+def _tiles(code: Any, pointers: Any, rows: Any, columns: Any, depth: Any, n: Any, m: Any) -> None:
+    """Run all tiles of a result (M, N)."""
+    row_tiles = m // rows
+    for t in prange(row_tiles * (n // columns)):
+        sizes = ((t % row_tiles) * rows, (t // row_tiles) * columns, depth, n, m)
+        _call(code, pointers, sizes)
+
+
+@kernel(parallel=True)
+def _turns(
+    code: Any, pointers: Any, by_panel: Any, by_turn: Any, depth: Any, n: Any, c: Any, out: Any,
+    width: Any,
+) -> None:  # fmt: skip
+    """Run the panels of paired operands turn by turn, and copy ``c`` into ``out`` after each."""
+    for p in prange(c.shape[1] // width):
+        own = np.empty_like(pointers)
+        for t in range(out.shape[0]):
+            for i in range(own.size):
+                own[i] = pointers[i] + np.uint64(p) * by_panel[i] + np.uint64(t) * by_turn[i]
+            _call(code, own, (np.int64(0), np.int64(0), depth, n, np.int64(1)))
+            out[t, p * width : (p + 1) * width] = c[0, p * width : (p + 1) * width]

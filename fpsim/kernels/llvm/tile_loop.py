@@ -405,7 +405,7 @@ def build_tile(
     lanes = Lanes(builder, step.lane.real, tile.lanes)
     load = Loader(builder, emit.at)
     levels = [
-        load.parameters(Lanes(builder, level.lane.real, tile.lanes), level.parameters())
+        load.parameters(Lanes(builder, level.lane.real, tile.lanes), level.numbers)
         for level in step.levels
     ]
     random = None

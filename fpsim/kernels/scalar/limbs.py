@@ -108,28 +108,62 @@ def _rounded_to_odd(limbs):
 
 
 @njit
+def _two_sum(x, y):
+    """Return x + y as float64 rounds it, and the error (Knuth)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+@njit
+def _three_to_odd(x, y, z):
+    """Return x + y + z rounded to odd.
+
+    Two errors add up to less than a few units of the sum's last place: if the second is not zero
+    nothing was cancelled that the first could meet. So what is left of their sum changes no more
+    than the sign of the rest.
+    """
+    total, first = _two_sum(x, y)
+    total, second = _two_sum(total, z)
+    errors, below = _two_sum(first, second)
+    head, rest = _two_sum(total, errors)
+    rest += below
+    if rest != 0.0 and np.float64(head).view(np.uint64) & np.uint64(1) == 0:
+        head = np.nextafter(head, math.copysign(math.inf, rest))
+    return head
+
+
+@njit
 def sum_to_odd(limbs, a, b, c, toward_negative):
     """Return ``c + sum a * b`` rounded to odd, with `LIMBS` limbs of working space."""
-    limbs[:] = 0
-    special = 0.0
-    plus = minus = nonzero = False
+    special = x = y = z = 0.0
+    plus = minus = False
+    count = 0
     for k in range(-1, a.size):
         value = c if k < 0 else a[k] * b[k]
         if value == 0.0:
             plus = plus or math.copysign(1.0, value) > 0
             minus = minus or math.copysign(1.0, value) < 0
         elif math.isfinite(value):
-            nonzero = True
-            accumulate(limbs, value)
+            count += 1
+            x, y, z = y, z, value
         else:
             special += value
     if special != 0.0:
         return special
-    total = _rounded_to_odd(limbs)
+    if count <= 3:
+        total = _three_to_odd(x, y, z)
+    else:
+        limbs[:] = 0
+        for k in range(-1, a.size):
+            value = c if k < 0 else a[k] * b[k]
+            if value != 0.0:
+                accumulate(limbs, value)
+        total = _rounded_to_odd(limbs)
     if total == 0.0:
-        mixed = nonzero or (plus and minus)
-        if (mixed and toward_negative) or (minus and not plus and not nonzero):
-            total = -0.0
+        mixed = count > 0 or (plus and minus)
+        negative = toward_negative if mixed else minus
+        total = -0.0 if negative else 0.0
     return total
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,10 +96,10 @@ class Step:
         """What the code depends on besides the class and the lane."""
         return ()
 
-    @property
+    @cached_property
     def key(self) -> tuple[Any, ...]:
         """Everything that the code depends on."""
-        numbers = tuple(len(names) for names in self.parameters())
+        numbers = tuple(len(names) for names in self.numbers)
         return (type(self).__name__, self.kind, self.lane, self.terms, *self.flags, numbers)
 
     @property
@@ -117,6 +117,11 @@ class Step:
     def parameters(self) -> Numbers:
         """Return the numbers that the code reads: floats of the lane, and integers as wide."""
         return float_parameters(self.stage, self.lane)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The `parameters`, found once."""
+        return self.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
         """Write the code of one step and return the accumulator after it."""

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact sums rounded to odd: of three numbers by error-free sums, of more in 32-bit limbs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpsim.kernels.scalar import limbs
+
+
+def to_odd(exact: Fraction) -> float:
+    """Return the float64 next to a number whose significand is odd, or the number itself."""
+    near = float(exact)
+    if Fraction(near) == exact or np.float64(near).view(np.uint64) & np.uint64(1):
+        return near
+    return float(np.nextafter(near, np.inf if exact > near else -np.inf))
+
+
+def summed(values: list[float], down: bool = False) -> float:
+    out = np.empty(1)
+    row = np.array([values[1:]])
+    limbs.exact_dots(row, np.ones(row.shape), np.array([values[0]]), down, out)
+    return float(out[0])
+
+
+@st.composite
+def near_cancelling(draw: st.DrawFn) -> list[float]:
+    """Draw up to five numbers of a few bits far apart, or next to what cancels the first."""
+    values = []
+    for _ in range(draw(st.integers(1, 5))):
+        significand = draw(st.integers(0, (1 << draw(st.sampled_from([1, 2, 52, 53]))) - 1))
+        values.append(float(np.ldexp(float(significand), draw(st.integers(-120, 60)))))
+        if draw(st.booleans()):
+            other = -values[draw(st.integers(0, len(values) - 1))]
+            steps = draw(st.integers(-2, 2))
+            values.append(float(other + steps * np.spacing(abs(other))))
+    return [value if draw(st.booleans()) else -value for value in values]
+
+
+@settings(max_examples=3000, deadline=None)
+@given(near_cancelling())
+def test_sums_are_those_of_fractions_rounded_to_odd(values: list[float]) -> None:
+    assert summed(values) == to_odd(sum(map(Fraction, values), Fraction(0)))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 2.0**-60], 1 + 2.0**-52),
+        ([1.0, -(2.0**-60)], 1 - 2.0**-53),
+        ([1.0, 2.0**-53, 2.0**-200], 1 + 2.0**-52),
+        ([2.0**60, -(2.0**60), 2.0**-200], 2.0**-200),
+        ([2.0**60, 2.0**-200, -(2.0**60)], 2.0**-200),
+        ([1 + 2.0**-52, 2.0**-60, 2.0**-150], 1 + 2.0**-52),
+    ],
+)
+def test_rests_that_only_the_last_place_tells(values: list[float], expected: float) -> None:
+    assert summed(values) == expected
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_zeros_have_the_sign_of_ieee_754(down: bool) -> None:
+    for values, negative in (
+        ([0.0, 0.0], False),
+        ([-0.0, -0.0], True),
+        ([0.0, -0.0], down),
+        ([1.0, -1.0], down),
+        ([-1.0, 1.0], down),
+    ):
+        assert np.signbit(summed(values, down)) == negative, values
