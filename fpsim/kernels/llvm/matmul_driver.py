@@ -164,7 +164,7 @@ def _tiles(code: Any, pointers: Any, rows: Any, columns: Any, depth: Any, n: Any
     row_tiles = m // rows
     for t in prange(row_tiles * (n // columns)):
         sizes = ((t % row_tiles) * rows, (t // row_tiles) * columns, depth, n, m)
-        _call(code, pointers, sizes)
+        _call(code, pointers, sizes)  # type: ignore[call-arg]
 
 
 @kernel(parallel=True)
@@ -178,5 +178,6 @@ def _turns(
         for t in range(out.shape[0]):
             for i in range(own.size):
                 own[i] = pointers[i] + np.uint64(p) * by_panel[i] + np.uint64(t) * by_turn[i]
-            _call(code, own, (np.int64(0), np.int64(0), depth, n, np.int64(1)))
+            sizes = (np.int64(0), np.int64(0), depth, n, np.int64(1))
+            _call(code, own, sizes)  # type: ignore[call-arg]
             out[t, p * width : (p + 1) * width] = c[0, p * width : (p + 1) * width]
