@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim import oracle
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.notebook import html_pairs
 from fpsim.base.resources import golden_dir
 from fpsim.compute.dot import dot_codes, step_codes
 from fpsim.compute.matmul import matmul_codes
@@ -19,6 +20,7 @@ from fpsim.compute.plan import Plan, plan_matmul
 from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
 from fpsim.studies.sizing import Sizing, study
+from fpsim.units.given_operands import OperandLike
 from fpsim.units.grammar import name_fault
 from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleOptions
 from fpsim.units.presets import presets
@@ -35,12 +37,31 @@ class MacUnit:
     """A multiply-accumulate unit that computes what its spec says, bit for bit.
 
     Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
-    along K; see `fpsim.units.operands`. With stochastic rounding every call takes ``random``:
+    along K; see `fpsim.units.operands`. Arrays of ml_dtypes and tensors of torch whose type is the
+    format are codes, too. With stochastic rounding every call takes ``random``:
     integers of ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K)
     for `matmul` (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
     """
 
     spec: MacSpec
+
+    def __repr__(self) -> str:
+        return f"<MacUnit {self.name}: {self.spec.equation}>"
+
+    def _repr_html_(self) -> str:
+        spec = self.spec
+        return html_pairs(
+            self.name,
+            (
+                ("what it is", spec.description),
+                ("equation", spec.equation),
+                ("operands", f"{spec.a.name}, {spec.b.name}"),
+                ("result", spec.result.name),
+                ("canonical name", spec.canonical_name),
+                ("evidence", str(spec.evidence)),
+                ("source", spec.source),
+            ),
+        )
 
     @property
     def name(self) -> str:
@@ -64,11 +85,13 @@ class MacUnit:
 
     def dot(
         self,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
+        *,
+        values: bool = False,
         **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
         """Compute dot products over the last axis of ``a`` and ``b``.
@@ -76,27 +99,31 @@ class MacUnit:
         NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
 
         Args:
-            a, b: operand codes (..., K); leading shapes broadcast.
+            a, b: operand codes (..., K), or what `BlockFormat.quantize` returned; leading shapes
+                broadcast.
             c: initial accumulator codes (...); +0 if absent.
             a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
                 operand is split by sign.
+            values: return float64 values, times the scales of quantized tensors or rows that no
+                unit sees.
             options: ``block``, elements per scale where G does not divide K; ``random``, random
                 integers for stochastic rounding or a `RandomBits` that makes them.
 
         Returns:
-            Accumulator codes (...).
+            Accumulator codes (...), or with ``values`` what they mean.
 
         Raises:
             FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
                 accumulator has no code for.
         """
         args = DotOperands.check(self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
-        return dot_codes(self.spec, args)
+        codes = dot_codes(self.spec, args)
+        return args.results(self.result.decode(codes)) if values else codes
 
     def accumulate(
         self,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> NDArray[Any]:
@@ -122,26 +149,30 @@ class MacUnit:
 
     def matmul(
         self,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
+        *,
+        values: bool = False,
         **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
         """Compute a matrix product, K in order; every result has the bits that `dot` gives.
 
         Args:
-            a: operand codes (M, K).
-            b: operand codes (K, N).
+            a: operand codes (M, K), or what `BlockFormat.quantize` with axis 1 returned.
+            b: operand codes (K, N), or what `BlockFormat.quantize` with axis 0 returned.
             c: initial accumulator codes (M, N); +0 if absent.
             a_scale: scale codes (M, G), one per block of K; (M, G, 2) where split by sign.
             b_scale: scale codes (G, N); (G, N, 2) where split by sign.
+            values: return float64 values, times the scales of quantized tensors or rows that no
+                unit sees.
             options: ``block``, elements per scale where G does not divide K; ``random``, integers
                 (M, N, K) for stochastic rounding or a `RandomBits` that makes them.
 
         Returns:
-            Accumulator codes (M, N).
+            Accumulator codes (M, N), or with ``values`` what they mean.
 
         Raises:
             FpsimError: as `dot` does.
@@ -149,12 +180,13 @@ class MacUnit:
         args = MatmulOperands.check(
             self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options
         )
-        return matmul_codes(self.spec, args)[0]
+        codes = matmul_codes(self.spec, args)[0]
+        return args.results(self.result.decode(codes)) if values else codes
 
     def trace(
         self,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
@@ -179,8 +211,8 @@ class MacUnit:
 
     def size(
         self,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> Sizing:
@@ -201,7 +233,7 @@ class MacUnit:
         """
         return study(self.spec, a, b, c, **options)
 
-    def plan(self, a: ArrayLike, b: ArrayLike, **options: Unpack[OperandOptions]) -> Plan:
+    def plan(self, a: OperandLike, b: OperandLike, **options: Unpack[OperandOptions]) -> Plan:
         """Choose the kernel that `matmul` would use, without computing anything.
 
         Args:

@@ -8,10 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-__all__ = ["Steps", "bar", "say"]
+__all__ = ["Steps", "bar", "say", "working"]
 
 
 def say(message: str) -> None:
@@ -22,11 +19,23 @@ def say(message: str) -> None:
 @contextmanager
 def bar(label: str) -> Iterator[Callable[..., None]]:
     """Show a bar and yield a callback that takes (done, total) and perhaps a line of figures."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("    {task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=Console(stderr=True))
     task = progress.add_task(label, total=None)
@@ -43,6 +52,21 @@ def bar(label: str) -> Iterator[Callable[..., None]]:
                 progress.console.print(f"    {figures}", highlight=False)
 
         yield update
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Show on a terminal that something is being done, and for how long, where nothing counts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(label, total=None)
+        yield
 
 
 class Steps:

@@ -21,6 +21,7 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.notebook import html_pairs
 from fpsim.blocks.casts import Parts, RandomIntegers, cast
 from fpsim.blocks.fields import (
     FIELD_READERS,
@@ -145,6 +146,14 @@ class BlockFormat:
     outer: Span = Span.TENSOR
     scale_encoder: ScaleEncoder = ScaleEncoder.FORMAT
     source: str = ""
+
+    def __repr__(self) -> str:
+        block = self.block.value if isinstance(self.block, Span) else self.block
+        scale = "real" if self.scale is None else self.scale.name
+        return f"<BlockFormat {self.name}: {self.element.name}, block {block}, {scale} scales>"
+
+    def _repr_html_(self) -> str:
+        return html_pairs(self.name, self.to_dict().items())
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -346,6 +355,7 @@ class BlockFormat:
             ratios=parted(parts.ratios, self.levels[-1].block if self.levels else block),
             tops=parted(parts.tops, self.top.block if self.top is not None else block),
             macros=back(parts.macros, (*rows.shape[:-1], macros)),
+            format=self,
         )
 
     def _size(self, length: int) -> int:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.fields import Span
+
+if TYPE_CHECKING:
+    from fpsim.blocks.block_format import BlockFormat
 
 __all__ = ["Quantized", "Tiles", "check_axis", "other_axis", "scales_shape", "spread", "stored"]
 
@@ -42,6 +45,8 @@ class Quantized:
     #: the index of its offset
     tops: NDArray[np.uint8] | None = None
     macros: NDArray[np.uint8] | None = None  #: m of each macro block's 1 + m / 2^bits
+    #: the format that it is in, so that units can take it as it is
+    format: BlockFormat | None = field(default=None, repr=False, compare=False)
 
 
 def check_axis(axis: object, ndim: int) -> int:

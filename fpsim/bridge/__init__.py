@@ -7,7 +7,7 @@ models without a hub. Only this package imports torch and transformers.
 
 from __future__ import annotations
 
-from fpsim.bridge.convert import Conversion, conversion_of, convert, restore
+from fpsim.bridge.convert import Conversion, conversion_of, convert, convert_again, restore
 from fpsim.bridge.layer_inputs import capture
 from fpsim.bridge.layer_operands import layer_operands, size_layer
 from fpsim.bridge.llmfp4.calibrate import calibrate
@@ -28,6 +28,7 @@ __all__ = [
     "capture",
     "conversion_of",
     "convert",
+    "convert_again",
     "evaluate",
     "evaluate_task",
     "get_recipe",

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.notebook import html_pairs
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge import attention
 from fpsim.bridge.dependence import (
@@ -34,6 +35,7 @@ from fpsim.bridge.linear import (
     detach,
 )
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, AttentionCasts, Recipe, get_recipe
+from fpsim.bridge.saved_conversion import forget, remember, saved_arguments
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import Transform, get_transforms
 from fpsim.bridge.weights import LayerWeight, expert_weights, weights_of
@@ -42,12 +44,12 @@ from fpsim.unit import MacUnit, get_unit
 from fpsim.units.spec import MacSpec
 
 __all__ = [
-    "CONFIG_KEY",
     "SKIP",
     "Conversion",
     "attention_layers",
     "conversion_of",
     "convert",
+    "convert_again",
     "dispatched",
     "layers_to_convert",
     "restore",
@@ -98,6 +100,22 @@ class Conversion:
     def causal(self) -> bool:
         """Whether no token's values depend on later tokens."""
         return self.batch_independent and ALONG_SEQUENCE not in self.notes
+
+    def _repr_html_(self) -> str:
+        simulated, every = self.weights
+        return html_pairs(
+            self.recipe,
+            (
+                ("units", ", ".join(self.units) or "float"),
+                ("linear layers", len(self.replaced)),
+                ("attention layers", len(self.attention)),
+                ("embeddings", len(self.embeddings)),
+                ("simulated weights", f"{100 * simulated / max(every, 1):.1f} % of {every}"),
+                ("linear layers left float", _some(list(self.left))),
+                ("attention products left float", _some(self.attention_left)),
+                ("notes", "; ".join(self.notes)),
+            ),
+        )
 
     def __str__(self) -> str:
         """Return a few lines for people."""
@@ -158,7 +176,8 @@ def convert(
     difference. Weights may change afterwards, by an optimizer or in place under `torch.no_grad`:
     they are cast again. Only what is written in place through ``.data`` goes unseen, since torch
     counts no version of it; restore and convert again after that. Under `torch.compile` every
-    simulated product is a break of the graph; `torch.export` is refused.
+    simulated product is a break of the graph; `torch.export` is refused. `save_pretrained` writes
+    the float weights, and these arguments into the config: see `convert_again`.
 
     Args:
         model: any torch module with linear layers, such as a model of transformers.
@@ -231,23 +250,28 @@ def convert(
         dispatch=dispatch,
     )
     object.__setattr__(model, _RECORD, record)
-    _remember(model, chosen, mac, calibration, seed)
+    remember(
+        model, chosen, mac, seed=seed, calibration=calibration, skip=skip, only=only,
+        transforms=transforms,
+    )  # fmt: skip
     return model
 
 
-#: Key of a model's config under which a saved model says how it was converted.
-CONFIG_KEY = "fpsim"
+def convert_again(model: nn.Module, **changes: Any) -> nn.Module:
+    """Convert a model that was saved converted and is loaded in float, as it was converted then.
 
+    Args:
+        model: a loaded model of transformers, whose config carries the arguments of `convert`.
+        changes: arguments of `convert` to take instead, such as a calibration that has moved, or
+            ``batches`` of transforms that look at inputs.
 
-def _remember(model: nn.Module, recipe: Recipe, unit: MacUnit, calibration: Any, seed: int) -> None:
-    """Leave in the config the arguments of `convert` that can be written down."""
-    config = getattr(model, "config", None)
-    if config is None or not isinstance(model, PreTrainedModel):
-        return
-    about: dict[str, Any] = {"recipe": recipe.name, "unit": unit.name, "seed": seed}
-    if isinstance(calibration, str | Path):
-        about["calibration"] = str(calibration)
-    setattr(config, CONFIG_KEY, about)
+    Returns:
+        The model.
+
+    Raises:
+        FpsimError: a config that says nothing of a conversion, or whatever `convert` refuses.
+    """
+    return convert(model, **(saved_arguments(model) | changes))
 
 
 def _notes(
@@ -361,8 +385,7 @@ def restore(model: nn.Module) -> nn.Module:
     for part, implementations in record.dispatch:
         _set_dispatch(part, implementations)
     object.__delattr__(model, _RECORD)
-    if isinstance(model, PreTrainedModel):
-        vars(model.config).pop(CONFIG_KEY, None)
+    forget(model)
     return model
 
 

@@ -18,16 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.blocks.block_format import BlockFormat, Quantized
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
-from fpsim.blocks.scale_rules import ScaleRule
+from fpsim.blocks.unit_view import unit_view
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
 
 __all__ = ["BlockCast", "Cast", "Operand", "same_blocks", "scaled_values"]
-
-_E8M0_BIAS = 127
 
 
 @dataclass(frozen=True)
@@ -151,35 +149,9 @@ class BlockCast:
         """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
         fmt = self.fmt
         quantized = fmt.quantize(rows, axis=1, nan="error")
-        if fmt.scale is not None and not (fmt.signs or fmt.base_bits):
-            wide = fmt.widen(quantized)
-            factor = wide.factor
-            if factor is not None and factor.ndim == 0:
-                factor = factor.reshape(1, 1)
-            return Operand(wide.element, wide.codes, wide.scale, wide.scales, wide.block, factor)
-        codes = quantized.codes
-        if isinstance(fmt.block, Span):
-            return Operand(self.element, codes, factor=self._factor(quantized))
-        factor = None
-        if quantized.tensor_scale is not None:
-            factor = np.full((1, 1), quantized.tensor_scale, dtype=np.float32)
-        scale, scales = fmt.scale, quantized.scales
-        assert scale is not None
-        assert isinstance(fmt.block, int)
-        if fmt.rule is ScaleRule.RAZOR:  # powers of two 2^0..2^15 in a format of their own
-            scales = (scales.astype(np.int64) + _E8M0_BIAS + scale.exponent_min).astype(np.uint8)
-            scale = E8M0
-        if quantized.negative_scales is not None:
-            scales = np.stack([scales, quantized.negative_scales], axis=-1)
-        return Operand(self.element, codes, scale, scales, fmt.block, factor)
-
-    def _factor(self, quantized: Quantized) -> NDArray[np.float32]:
-        scales = quantized.scales if self.fmt.scale is None else self._decoded(quantized.scales)
-        factor = scales.astype(np.float32)
-        if quantized.tensor_scale is not None:
-            factor = factor * quantized.tensor_scale
-        return factor
-
-    def _decoded(self, scales: NDArray[Any]) -> NDArray[np.float64]:
-        assert self.fmt.scale is not None
-        return self.fmt.scale.decode(scales)
+        wide = unit_view(fmt, quantized)
+        factor = wide.factor
+        if factor is not None and factor.ndim == 0:
+            factor = factor.reshape(1, 1)
+        block = 1 if wide.scales is None else wide.block
+        return Operand(wide.element, wide.codes, wide.scale, wide.scales, block, factor)

@@ -34,6 +34,7 @@ from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.operand import Cast
 
 __all__ = [
+    "OWN_FORMAT",
     "SKIP",
     "WEIGHTS_ONLY",
     "AttentionCasts",
@@ -156,7 +157,7 @@ class _Entry(NamedTuple):
 
 _RECIPES: dict[str, _Entry] = {}
 #: The recipe of block formats that have no name of their own.
-_OWN_FORMAT = "block-format"
+OWN_FORMAT = "block-format"
 _Kind = TypeVar("_Kind", bound=type[Recipe])
 
 
@@ -208,11 +209,11 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
         name = str(name)
     if isinstance(name, BlockFormat):
         options = {"block_format": name, **options}
-        name = _OWN_FORMAT
+        name = OWN_FORMAT
     elif isinstance(name, str) and name.partition("@")[0].partition(":")[0].endswith(".toml"):
         path, mark, rest = name.partition(".toml")
         options = {"block_format": get_block_format(path + mark), **options}
-        name = _OWN_FORMAT + rest
+        name = OWN_FORMAT + rest
     elif isinstance(name, str) and ".py:" in name:
         return _from_file(name, options)
     if not isinstance(name, str):
@@ -233,7 +234,7 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
     entry = _RECIPES[base]
     own = given.get("block_format")
     label = own.name if isinstance(own, BlockFormat) else name
-    if base == _OWN_FORMAT:
+    if base == OWN_FORMAT:
         given["block_format"] = get_block_format("mxfp4" if own is None else own)
     recipe = entry.kind(name=label, **_values(entry.kind, entry.preset | given))
     if base != head:
@@ -297,6 +298,8 @@ def _values(kind: type[Recipe], options: dict[str, Any]) -> dict[str, Any]:
 def _typed(key: str, value: Any, kind: str) -> Any:
     if kind == "Bits":
         return Bits.parse(value)
+    if kind == "str" and isinstance(value, int | float):
+        return str(value)
     if not isinstance(value, str) or kind == "str":
         return value
     try:

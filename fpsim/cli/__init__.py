@@ -15,20 +15,18 @@ from collections.abc import Sequence
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.cli import check, formats, models, plot, rtl, studies, testbench, units, vectors
-from fpsim.cli.output import Commands
+from fpsim.cli import check, formats, models, plot, rtl, shell, studies, testbench, units, vectors
+from fpsim.cli.output import BAD_INPUT, Commands, Parser, missing_package
 
 __all__ = ["main", "parser"]
-
-BAD_INPUT = 2
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    made = argparse.ArgumentParser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])
+    made = Parser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
-    for group in (formats, units, studies, vectors, rtl, testbench, models, plot, check):
+    for group in (formats, units, studies, vectors, rtl, testbench, models, plot, check, shell):
         group.register(commands)
     return made
 
@@ -41,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
     except FpsimError as error:
         print(f"fpsim: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        sentence = missing_package(error)
+        if sentence is None:
+            raise
+        print(f"fpsim: {sentence}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("fpsim: interrupted", file=sys.stderr)

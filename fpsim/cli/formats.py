@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.blocks import describe
 from fpsim.cli.output import Commands, code, print_json, rows_table, table
 from fpsim.formats.floating import FixedFormat, Format
 from fpsim.formats.names import NAMED_FORMATS, get_format
 from fpsim.formats.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
+
+if TYPE_CHECKING:  # what shares scales needs a compiler, which takes its time to load
+    from fpsim.blocks.block_format import BlockFormat
 
 __all__ = ["register"]
 
@@ -22,7 +21,7 @@ __all__ = ["register"]
 def _format_row(fmt: Format) -> dict[str, Any]:
     row: dict[str, Any] = {"name": fmt.name, "bits": fmt.bits, "max": fmt.max_value}
     if isinstance(fmt, FixedFormat):
-        return row | {"min_positive": float(np.ldexp(1.0, fmt.lsb)), "special": "two's complement"}
+        return row | {"min_positive": 2.0**fmt.lsb, "special": "two's complement"}
     smallest = int(not fmt.has_zero) ^ 1
     special = [f"nan: {fmt.nan.value}"] + ["inf"] * fmt.infinity
     special += ["-0"] * fmt.has_negative_zero + ["no zero"] * (not fmt.has_zero)
@@ -32,10 +31,13 @@ def _format_row(fmt: Format) -> dict[str, Any]:
 def _formats(args: argparse.Namespace) -> int:
     if args.name is None:
         return _list_formats(args)
+    from fpsim.blocks import describe
+    from fpsim.blocks.block_format import BLOCK_FORMATS
+
     block_format = describe.find_block_format(args.name)
     if block_format is not None:
         return _block_format(block_format, args.json)
-    fmt = get_format(args.name, also=fpsim.blocks.block_format.BLOCK_FORMATS)
+    fmt = get_format(args.name, also=BLOCK_FORMATS)
     rows, title = describe.code_rows(fmt), f"{fmt.name}: {fmt.bits} bits"
     if args.json:
         print_json(rows)
@@ -45,8 +47,11 @@ def _formats(args: argparse.Namespace) -> int:
 
 
 def _list_formats(args: argparse.Namespace) -> int:
+    from fpsim.blocks import describe
+    from fpsim.blocks.block_format import BLOCK_FORMATS
+
     elements = [_format_row(get_format(name)) | {"name": name} for name in NAMED_FORMATS]
-    blocks = [describe.block_row(fmt) for fmt in fpsim.blocks.block_format.BLOCK_FORMATS.values()]
+    blocks = [describe.block_row(fmt) for fmt in BLOCK_FORMATS.values()]
     if args.json:
         kinds = (("element", elements), ("block", blocks))
         print_json([{**row, "kind": kind} for kind, rows in kinds for row in rows])
@@ -56,7 +61,9 @@ def _list_formats(args: argparse.Namespace) -> int:
     return 0
 
 
-def _block_format(fmt: fpsim.BlockFormat, as_json: bool) -> int:
+def _block_format(fmt: BlockFormat, as_json: bool) -> int:
+    from fpsim.blocks import describe
+
     equations, example = describe.equations(fmt), describe.block_example(fmt)
     if as_json:
         print_json({"fields": fmt.to_dict(), "equations": equations, "example": example})
@@ -84,7 +91,7 @@ def _encode(args: argparse.Namespace) -> int:
     rounding = args.rounding
     if rounding is None:
         rounding = Rounding.RNE if isinstance(fmt, FixedFormat) else fmt.default_rounding
-    codes, flags = fmt.encode(np.array(args.values), rounding, args.overflow, flags=True, **options)
+    codes, flags = fmt.encode(args.values, rounding, args.overflow, flags=True, **options)
     values = fmt.decode(codes)
     rows = [
         {"value": v, "code": int(c), "bits": f"{int(c):0{fmt.bits}b}", "decoded": float(d)}
@@ -104,7 +111,7 @@ def _encode(args: argparse.Namespace) -> int:
 
 def _decode(args: argparse.Namespace) -> int:
     fmt = get_format(args.format)
-    values = fmt.decode(np.array(args.codes), **_flush(fmt, "daz", args.daz))
+    values = fmt.decode(args.codes, **_flush(fmt, "daz", args.daz))
     rows = [
         {"code": code, "bits": f"{code:0{fmt.bits}b}", "value": float(value)}
         for code, value in zip(args.codes, values, strict=True)
@@ -118,30 +125,58 @@ def _decode(args: argparse.Namespace) -> int:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add("formats", _formats, "List formats, or show every code or a block of one")
+    sub = commands.add(
+        "formats", _formats, "List formats, or show every code or a block of one",
+        examples=["formats", "formats e2m1b3", "formats mxfp4", "formats e4m3fn --json"],
+    )  # fmt: skip
     sub.add_argument(
         "name", nargs="?", help="a format, such as e2m1 or e2m1b3, or a block format, such as mxfp4"
     )
 
-    sub = commands.add("encode", _encode, "Round values to codes")
-    sub.add_argument("format")
-    sub.add_argument("values", nargs="+", type=float)
+    sub = commands.add(
+        "encode", _encode, "Round values to codes",
+        examples=[
+            "encode e2m1 2.5 -0.3 7 --rounding rna",
+            "encode e4m3fn 448 500 --overflow nan --flags",
+            "encode e2m1 1.125 --rounding sr --random 192 --random-bits 8",
+        ],
+    )  # fmt: skip
+    sub.add_argument("format", help="such as e2m1, e4m3fn or int4")
+    sub.add_argument("values", nargs="+", type=float, help="real numbers")
     sub.add_argument(
         "--rounding",
         choices=[r.value for r in Rounding],
         help="by default rne; for e8m0 rna, as torch and ml_dtypes",
     )
-    sub.add_argument("--overflow", default="saturate", choices=[o.value for o in Overflow])
+    sub.add_argument(
+        "--overflow",
+        default="saturate",
+        choices=[o.value for o in Overflow],
+        help="of values beyond the largest",
+    )
     sub.add_argument("--random", type=code, help="for sr: the random integer")
     sub.add_argument(
         "--random-bits", type=int, default=8, help=f"for sr: its bits, 1..{MAX_RANDOM_BITS}"
     )
-    sub.add_argument("--nan", default="error", choices=[p.value for p in NanPolicy])
-    sub.add_argument("--inf", default="overflow", choices=[p.value for p in InfPolicy])
+    sub.add_argument(
+        "--nan",
+        default="error",
+        choices=[p.value for p in NanPolicy],
+        help="what NaN becomes where the format has none",
+    )
+    sub.add_argument(
+        "--inf",
+        default="overflow",
+        choices=[p.value for p in InfPolicy],
+        help="what infinities become",
+    )
     sub.add_argument("--ftz", action="store_true", help="flush subnormal results to zero")
     sub.add_argument("--flags", action="store_true", help="show inexact, underflow, overflow, ...")
 
-    sub = commands.add("decode", _decode, "Show what codes mean")
-    sub.add_argument("format")
+    sub = commands.add(
+        "decode", _decode, "Show what codes mean",
+        examples=["decode e2m1 7 0xF 0b0111", "decode e5m10 0x3c00 --json"],
+    )  # fmt: skip
+    sub.add_argument("format", help="such as e2m1, e4m3fn or int4")
     sub.add_argument("codes", nargs="+", type=code, help="such as 7, 0x7 or 0b0111")
     sub.add_argument("--daz", action="store_true", help="read subnormal codes as zero")

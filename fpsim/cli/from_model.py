@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say
-from fpsim.unit import MacUnit
 
 if TYPE_CHECKING:  # torch is not needed by those who ask for no model
     from fpsim.bridge.operand import Operand
+    from fpsim.unit import MacUnit
 
 __all__ = ["FromModel", "add_options", "read"]
 

@@ -128,7 +128,7 @@ def _text_options(sub: Any) -> None:
     sub.add_argument("--model", default="smollm2-135m", help="a known name, a hub name or a folder")
     sub.add_argument("--bits", help="E/W/A, such as 4/4/8; 16 is floating point")
     sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
-    sub.add_argument("--windows", type=int, default=4)
+    sub.add_argument("--windows", type=int, default=4, help="windows of the text")
     sub.add_argument("--window", type=int, default=512, help="tokens per window")
     sub.add_argument("--stride", type=int, default=5000, help="tokens between window starts")
     sub.add_argument(
@@ -148,14 +148,21 @@ def _demo(args: argparse.Namespace) -> int:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add("eval", _eval, "Perplexity of a model with its linear layers on a unit")
+    sub = commands.add(
+        "eval", _eval, "Perplexity of a model with its linear layers on a unit",
+        examples=[
+            "eval --recipe mxfp4 --unit e2m1-chain-e5m10",
+            "eval --recipe nvfp4 --windows 1 --window 128 --json",
+            "eval --recipe mine.toml --model ./my-model --text corpus.txt",
+        ],
+    )  # fmt: skip
     _text_options(sub)
     sub.add_argument(
         "--recipe",
         default="mxfp4",
         help="such as mxfp4, mxfp4-rceil, nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
     )
-    sub.add_argument("--unit", default="exact")
+    sub.add_argument("--unit", default="exact", help="a name or a .toml file")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
     sub.add_argument("--seed", type=int, default=0, help="of units with stochastic rounding")
     sub.add_argument(
@@ -166,14 +173,16 @@ def register(commands: Commands) -> None:
     )
 
     sub = commands.add(
-        "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was"
-    )
+        "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was",
+        examples=["calibrate --recipe llm-fp4 --bits 4/4/8 --out llm-fp4.safetensors"],
+    )  # fmt: skip
     _text_options(sub)
-    sub.add_argument("--recipe", default="llm-fp4")
+    sub.add_argument("--recipe", default="llm-fp4", help="one that needs a calibration")
     sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
     sub = commands.add(
-        "demo", _demo, "Run the whole demonstration and write out/report.html", reports=False
-    )
-    sub.add_argument("--out", type=Path, default=Path("out"))
+        "demo", _demo, "Run the whole demonstration and write out/report.html", reports=False,
+        examples=["demo", "demo --out page --no-model"],
+    )  # fmt: skip
+    sub.add_argument("--out", type=Path, default=Path("out"), help="where the page goes")
     sub.add_argument("--no-model", action="store_true", help="leave out the language model")

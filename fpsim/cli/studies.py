@@ -6,16 +6,16 @@ from __future__ import annotations
 import argparse
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar
+from fpsim.base.progress import bar, working
 from fpsim.cli import from_model
 from fpsim.cli.output import Commands, print_json, table
-from fpsim.studies import order, sizing
+
+if TYPE_CHECKING:
+    from fpsim.studies.sizing import Sizing
 
 __all__ = ["register"]
 
@@ -29,6 +29,8 @@ MAX_LISTED = 12
 
 
 def _size(args: argparse.Namespace) -> int:
+    from fpsim.studies import sizing
+
     unit = fpsim.get_unit(args.unit)
     if (args.operands is None) == (args.from_model is None):
         raise FpsimError("operands: give a file of codes, or --from-model MODEL")
@@ -39,7 +41,8 @@ def _size(args: argparse.Namespace) -> int:
         given["block"] = args.block
     if unit.spec.random_bits:
         given["random"] = fpsim.RandomBits(args.seed)
-    found = sizing.study(unit, **given, dots=args.dots)
+    with working(unit.name):
+        found = sizing.study(unit, **given, dots=args.dots)
     if args.json:
         print_json(found.to_dict())
         return 0
@@ -85,7 +88,7 @@ def _shared_path(names: list[str]) -> str:
     return ".".join(level[0] for level in takewhile(lambda x: len(set(x)) == 1, levels))
 
 
-def _layer_cells(found: sizing.Sizing) -> list[object]:
+def _layer_cells(found: Sizing) -> list[object]:
     shares = (found.overflows, found.inexact, found.swamped)
     return [
         *(f"{100 * count / found.steps:.2g}" for count in shares),
@@ -96,7 +99,7 @@ def _layer_cells(found: sizing.Sizing) -> list[object]:
     ]
 
 
-def _size_rows(found: sizing.Sizing) -> list[list[object]]:
+def _size_rows(found: Sizing) -> list[list[object]]:
     def share(count: int) -> str:
         return f"{count} ({100 * count / found.steps:.3g} %)"
 
@@ -126,11 +129,14 @@ def _size_rows(found: sizing.Sizing) -> list[list[object]]:
 
 
 def _order(args: argparse.Namespace) -> int:
+    from fpsim.studies import order
+
     unit = fpsim.get_unit(args.unit)
     given = _one_result(_arrays(args.operands), *args.result)
     if args.block is not None:
         given["block"] = args.block
-    found = order.study(unit, **given, random_orders=args.random_orders, seed=args.seed)
+    with working(unit.name):
+        found = order.study(unit, **given, random_orders=args.random_orders, seed=args.seed)
     if args.json:
         print_json(found.to_dict())
         return 0
@@ -166,6 +172,8 @@ def _one_result(arrays: dict[str, Any], m: int, n: int) -> dict[str, Any]:
 
 def _arrays(path: Path) -> dict[str, Any]:
     """Return the operands in an .npz file."""
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as data:
             if not hasattr(data, "files"):
@@ -190,9 +198,13 @@ def _arrays(path: Path) -> dict[str, Any]:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "size", _size, "What a unit's accumulator meets on data, and how wide it must be"
-    )
-    sub.add_argument("unit")
+        "size", _size, "What a unit's accumulator meets on data, and how wide it must be",
+        examples=[
+            "size e2m1-chain-e5m10 layer.npz",
+            "size e2m1-chain-e5m10 --from-model smollm2-135m --layer '*layers.3.*'",
+        ],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
     sub.add_argument(
         "operands",
         type=Path,
@@ -209,12 +221,17 @@ def register(commands: Commands) -> None:
         help="inputs and output channels of each layer, spread evenly",
     )  # fmt: skip
 
-    sub = commands.add("order", _order, "Whether the order of the products of a result matters")
-    sub.add_argument("unit")
+    sub = commands.add(
+        "order", _order, "Whether the order of the products of a result matters",
+        examples=["order e2m1-chain-e4m3fn layer.npz --result 0 3 --random-orders 200"],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
     sub.add_argument("operands", type=Path, help="an .npz of codes, as for size")
     sub.add_argument(
         "--result", type=int, nargs=2, default=[0, 0], metavar=("M", "N"), help="row and column"
     )
-    sub.add_argument("--random-orders", type=int, default=100, metavar="COUNT")
+    sub.add_argument(
+        "--random-orders", type=int, default=100, metavar="COUNT", help="orders drawn at random"
+    )
     sub.add_argument("--seed", type=int, default=1, help="of the random orders")
     sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say
+from fpsim.base.progress import bar, say, working
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
-from fpsim.vectors.plans.planner import STRATEGIES
+from fpsim.vectors.sets.choices import STRATEGIES
 
 if TYPE_CHECKING:
     from fpsim.hdl.dut.dut import Dut
@@ -71,10 +72,14 @@ def _testbench(args: argparse.Namespace) -> int:
     dut = _dut(args, unit)
     source = _source(args, unit, dut)
     writer = beat_writer(dut, source)
+    out = args.out.resolve()
     path, commands = write_testbench(
-        dut, writer, args.out, f"{unit.name}: {unit.spec.equation}; design {dut.top}"
+        dut, writer, out, f"{unit.name}: {unit.spec.equation}; design {dut.top}"
     )
-    made = write_stimulus(source, writer, args.out / "stimulus.hex")
+    with working(unit.name):
+        made = write_stimulus(source, writer, out / "stimulus.hex")
+    # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
+    commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:
         print_json(
             {
@@ -91,7 +96,7 @@ def _testbench(args: argparse.Namespace) -> int:
     print(f"{path}\n{made.path}: {made.applied} vectors, {made.compared} results compared")
     if made.left_out:
         print(made.left_out_text)
-    say(f"in {args.out}, for example:")
+    say("compile and run it, with Verilator or with Icarus:")
     print("\n".join(f"    {command}" for command in commands))
     return 0
 
@@ -107,7 +112,7 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
     sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
-    sub.add_argument("--strategy", default="mixed", choices=STRATEGIES)
+    sub.add_argument("--strategy", default="mixed", choices=STRATEGIES, help="as of fpsim vectors")
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
     sub.add_argument("--seed", type=int, default=1, help="of the random vectors")
 
@@ -115,27 +120,50 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own"
-    )
-    sub.add_argument("unit")
+        "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own",
+        examples=[
+            "verify e2m1-fixed24q2 --simulator verilator",
+            "verify mac.toml --dut dut.toml --junit mac.xml",
+            "verify mac.toml --dut dut.toml --bench native --count 1000000",
+        ],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
     _add_vectors(sub)
-    sub.add_argument("--simulator", choices=["verilator", "icarus", "ghdl"])
-    sub.add_argument("--bench", default="cocotb", choices=["cocotb", "native"])
-    sub.add_argument("--build", type=Path, default=Path("out/rtl"), metavar="DIR")
+    sub.add_argument(
+        "--simulator",
+        choices=["verilator", "icarus", "ghdl"],
+        help="default: verilator, and ghdl for VHDL",
+    )
+    sub.add_argument(
+        "--bench",
+        default="cocotb",
+        choices=["cocotb", "native"],
+        help="native: generated SystemVerilog, for millions of vectors",
+    )
+    sub.add_argument(
+        "--build",
+        type=Path,
+        default=Path("out/rtl"),
+        metavar="DIR",
+        help="where the design is compiled",
+    )
     sub.add_argument("--waves", action="store_true", help="write a waveform")
     sub.add_argument("--junit", type=Path, metavar="XML", help="write the result as JUnit XML too")
     sub.add_argument("--stall", type=float, default=0.0, metavar="SHARE",
                      help="clocks without a beat, and in which no result is taken")  # fmt: skip
     sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
                      help="vectors before which one is begun and cut off by a reset")  # fmt: skip
-    sub.add_argument("--stall-seed", type=int, default=1, metavar="SEED")
+    sub.add_argument(
+        "--stall-seed", type=int, default=1, metavar="SEED", help="of stalls and resets"
+    )
     sub.add_argument("--patience", type=int, default=2000, metavar="CLOCKS",
                      help="without an answer, after which the design is given up")  # fmt: skip
     sub.add_argument("--timeout", type=float, metavar="SECONDS", help="of simulation")
 
     sub = commands.add(
-        "testbench", _testbench, "Write a self-checking SystemVerilog bench of a design"
-    )
-    sub.add_argument("unit")
+        "testbench", _testbench, "Write a self-checking SystemVerilog bench of a design",
+        examples=["testbench mac.toml --dut dut.toml --out bench"],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
     _add_vectors(sub)
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")

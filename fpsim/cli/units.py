@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.cli.output import Commands, code, print_json, table
+from fpsim.oracle.trace_lines import trace_lines
 from fpsim.units.grammar import GRAMMAR
 from fpsim.units.spec import MacSpec
 
@@ -93,7 +93,7 @@ def _trace(args: argparse.Namespace) -> int:
                     f"{name}: {len(codes)} codes; {spec.name} takes pairs, for the element "
                     "codes without the sign bit and with it"
                 )
-            codes = np.array(codes, dtype=np.int64).reshape(-1, 2)
+            codes = list(zip(codes[::2], codes[1::2], strict=True))
         given[name] = codes
     if args.c is not None:
         given["c"] = args.c
@@ -104,16 +104,14 @@ def _trace(args: argparse.Namespace) -> int:
     trace = unit.trace(**given)
     value = float(unit.result.decode([trace.code])[0])
     if args.json:
-        shown = value if np.isfinite(value) else str(value)
+        shown = value if math.isfinite(value) else str(value)
         data = {"unit": spec.name, "equation": spec.equation, "value": shown}
         print_json(data | trace.to_dict())
         return 0
-    rows = []
-    for node in trace.nodes:
-        bits = f"{node.format} 0x{node.code:x}" if node.code is not None else ""
-        exponent = "" if node.exponent is None else node.exponent
-        rows.append([node.step, node.name, node.text, exponent, bits, ", ".join(node.flag_names)])
-    columns = ["step", "node", "value", "exponent", "code", "flags"]
+    start = args.c or 0
+    first = [0, "acc before", float(spec.initial.decode([start])[0]), "", "", f"0x{start:x}", ""]
+    columns = ["step", "node", "value", "on its grid", "exponent", "code", "flags"]
+    rows = [first, *map(list, trace_lines(trace.nodes, args.all))]
     table(f"{spec.name}: {value} (0x{trace.code:x})", columns, rows)
     return 0
 
@@ -125,14 +123,22 @@ def register(commands: Commands) -> None:
         _units,
         "List units with their evidence, show one (equation, source, TOML), or print the grammar "
         "of their names",
+        examples=["units", "units show nvidia-h100-e4m3", "units e2m1-fixed14q4", "units grammar"],
     )
     sub.add_argument(
         "name", nargs="?", metavar="[show] NAME | grammar", help="a name or a .toml file"
     )
     sub.add_argument("shown", nargs="?", help=argparse.SUPPRESS)
 
-    sub = commands.add("trace", _trace, "Show every internal node of one dot product")
-    sub.add_argument("unit")
+    sub = commands.add(
+        "trace", _trace, "Show every internal node of one dot product",
+        examples=[
+            "trace e2m1-chain-e5m10 --a 7 2 --b 7 0xF",
+            "trace nvidia-h100-e4m3 --a 0x38 0x01 --b 0x38 0x38 --c 0x3f800000",
+            "trace mxfp4-block32-e8m23 --a 2 2 --b 2 2 --a-scale 128 --b-scale 126 --block 32",
+        ],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
     for option in ("--a", "--b"):
         sub.add_argument(option, nargs="+", type=code, required=True, help="codes, such as 7 0xF")
     sub.add_argument("--c", type=code, help="code of the initial accumulator; +0 if absent")
@@ -142,3 +148,4 @@ def register(commands: Commands) -> None:
         )
     sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
     sub.add_argument("--random", nargs="+", type=code, help="for sr: random integers")
+    sub.add_argument("--all", action="store_true", help="do not fold long sums")

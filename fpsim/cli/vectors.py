@@ -5,23 +5,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say
+from fpsim.base.progress import bar, say, working
 from fpsim.cli import from_model
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
-from fpsim.unit import MacUnit
-from fpsim.vectors.explanation import explain
-from fpsim.vectors.files.checker import check
-from fpsim.vectors.files.opened_set import open_set
-from fpsim.vectors.files.shards import Shard
-from fpsim.vectors.files.writer import merge_shards, parse_formats, write
-from fpsim.vectors.plans.planner import STRATEGIES, plan
-from fpsim.vectors.plans.tiles import TileSize, random_tiles
-from fpsim.vectors.sets.record import Record
-from fpsim.vectors.sets.vector_set import STARTS, BlockSource
+from fpsim.vectors.sets.choices import STARTS, STRATEGIES
+
+if TYPE_CHECKING:
+    from fpsim.unit import MacUnit
+    from fpsim.vectors.plans.tiles import TileSize
+    from fpsim.vectors.sets.vector_set import BlockSource
 
 __all__ = ["register"]
 
@@ -29,10 +25,17 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them"
-    )
-    sub.add_argument("unit", nargs="?")
-    sub.add_argument("--out", type=Path, metavar="DIR")
+        "vectors", _vectors, "Write golden vectors of a unit, or check a directory of them",
+        examples=[
+            "vectors e2m1-chain-e5m10 --out vectors/mac",
+            "vectors --check vectors/mac",
+            "vectors mac.toml --out vectors/mac --count 100000 --start load --format readmemh,csv",
+            "vectors e2m1-fixed14q4 --strategy exhaustive --out vectors/all --jobs 8",
+            "vectors mxfp4-block32-e8m23 --tile 16x16 --format matrices --out vectors/tiles",
+        ],
+    )  # fmt: skip
+    sub.add_argument("unit", nargs="?", help="a name or a .toml file")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where the set goes")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
     sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
     sub.add_argument(
@@ -71,22 +74,41 @@ def register(commands: Commands) -> None:
     _tile_options(sub)
     sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
 
-    sub = commands.add("explain", _explain, "Show one vector step by step")
-    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub = commands.add(
+        "explain", _explain, "Show one vector step by step",
+        examples=["explain vectors/mac --line 400", "explain vectors/mac --line 400 --all"],
+    )  # fmt: skip
+    sub.add_argument("directory", type=Path, metavar="DIR", help="a set")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
+    sub.add_argument("--all", action="store_true", help="do not fold long sums")
 
-    sub = commands.add("coverage", _coverage, "Corner bins of a directory of vectors, and mutants")
-    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub = commands.add(
+        "coverage", _coverage, "Corner bins of a directory of vectors, and mutants",
+        examples=["coverage vectors/mac", "coverage vectors/mac --mutants"],
+    )  # fmt: skip
+    sub.add_argument("directory", type=Path, metavar="DIR", help="a set")
     sub.add_argument("--mutants", action="store_true", help="which mutants of the unit they kill")
 
-    sub = commands.add("golden", _golden, "Check the published vectors, the large sets too")
-    sub.add_argument("names", nargs="*", metavar="UNIT")
+    sub = commands.add(
+        "golden", _golden, "Check the published vectors, the large sets too",
+        examples=["golden --released", "golden e2m1-chain-e5m10"],
+    )  # fmt: skip
+    sub.add_argument("names", nargs="*", metavar="UNIT", help="only these")
     sub.add_argument("--write", action="store_true", help="make and prove the published sets anew")
     sub.add_argument("--released", action="store_true", help="leave the large sets out")
 
-    sub = commands.add("export-c", _export_c, "Write a C99 model of a unit, for DPI-C too")
-    sub.add_argument("unit")
-    sub.add_argument("--out", type=Path, required=True, metavar="MAC.h")
+    sub = commands.add(
+        "export-c", _export_c, "Write a C99 model of a unit, for DPI-C too",
+        examples=["export-c e2m1-chain-e5m10 --out mac.h", "export-c mac.toml --k 4 --out mac.h"],
+    )  # fmt: skip
+    sub.add_argument("unit", help="a name or a .toml file")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="MAC.h",
+        help="the header; two sources come beside it",
+    )
     sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
     sub.add_argument("--group", type=int, help="elements per scale of a DPI-C beat; 0: no scales")
     sub.add_argument("--flags", action="store_true", help="the program checks flags too")
@@ -106,6 +128,9 @@ def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
 
 
 def _vectors(args: argparse.Namespace) -> int:
+    from fpsim.vectors.files.shards import Shard
+    from fpsim.vectors.files.writer import parse_formats, write
+
     if args.check is not None:
         return _check(args)
     if args.merge is not None:
@@ -131,6 +156,10 @@ def _vectors(args: argparse.Namespace) -> int:
 
 
 def _source(args: argparse.Namespace, unit: MacUnit) -> BlockSource:
+    from fpsim.vectors.plans.planner import plan
+    from fpsim.vectors.plans.tiles import TileSize, random_tiles
+    from fpsim.vectors.sets.record import Record
+
     if args.tile is None and args.from_model is None:
         return plan(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
@@ -159,6 +188,8 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Blo
 
 
 def _check(args: argparse.Namespace) -> int:
+    from fpsim.vectors.files.checker import check
+
     with bar("check") as update:
         opened = check(args.check, update, jobs=args.jobs)
     count, name = opened.count, opened.record.spec.name
@@ -168,6 +199,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _merge(args: argparse.Namespace) -> int:
+    from fpsim.vectors.files.opened_set import open_set
+    from fpsim.vectors.files.writer import merge_shards
+
     with bar("merge") as update:
         path = merge_shards(args.merge, update)
     count = open_set(path).count
@@ -176,13 +210,16 @@ def _merge(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
+    from fpsim.vectors.explanation import explain
+
     found = explain(args.directory, args.line)
-    _print(args, found.to_dict(), str(found))
+    _print(args, found.to_dict(), found.full() if args.all else str(found))
     return 0 if found.right else INCOMPLETE
 
 
 def _coverage(args: argparse.Namespace) -> int:
     from fpsim.vectors.coverage.set_coverage import coverage
+    from fpsim.vectors.files.opened_set import open_set
 
     if args.mutants:
         return _mutants(args)
@@ -194,11 +231,13 @@ def _coverage(args: argparse.Namespace) -> int:
 
 
 def _mutants(args: argparse.Namespace) -> int:
+    from fpsim.vectors.files.opened_set import open_set
     from fpsim.vectors.mutants.kills import kills
 
     opened = open_set(args.directory)
     record = opened.record
-    found = kills(record, opened.columns())
+    with working("mutants"):
+        found = kills(record, opened.columns())
     alive = [k for k in found if k.alive]
     lines = [f"{record.spec.name}: {len(found)} mutants, {len(alive)} alive"]
     for kill in found:

@@ -3,3 +3,7 @@
 
 Operands are checked, a plan is chosen by proof, lanes or scalar code run it.
 """
+
+from fpsim.base.compiling import announce_compiling
+
+announce_compiling()

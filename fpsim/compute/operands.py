@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.formats.random_bits import RandomBits, part_of
+from fpsim.units.given_operands import OperandLike, given_operands
 from fpsim.units.operands import (
     DotOperands,
     Operand,
@@ -39,6 +40,14 @@ class MatmulOperands:
     c: Array | None
     random: Array | RandomBits | None
     paired: bool = False
+    factors: tuple[Any, Any] = (None, None)  #: of ``a`` (M, 1) or (1, 1), ``b`` (1, N) or (1, 1)
+
+    def results(self, values: Array) -> Array:
+        """Return decoded results times the scales of tensors and rows, which no unit sees."""
+        for factor in self.factors:
+            if factor is not None:
+                values = values * factor
+        return values
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,8 +73,8 @@ class MatmulOperands:
     def check(
         cls,
         spec: MacSpec,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
@@ -86,17 +95,19 @@ class MatmulOperands:
             FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
                 that the unit does not take, naming the operand.
         """
-        codes = check_elements(spec, a, b, matrices=True)
+        given = given_operands(spec, (a, b), (a_scale, b_scale), block, (1, 0))
+        codes = check_elements(spec, *given.codes, matrices=True)
         m, n, length = len(codes[0]), len(codes[1]), codes[0].shape[1]
         initial = None if c is None else check_initial(spec, c, (m, n))
         a_side, b_side = sides(spec)
-        a_scales = check_scales(spec, a_side, a_scale, length, block, (m, None))
-        b_scales = check_scales(spec, b_side, b_scale, length, block, (None, n))
+        a_scales = check_scales(spec, a_side, given.scales[0], length, given.block, (m, None))
+        b_scales = check_scales(spec, b_side, given.scales[1], length, given.block, (None, n))
         return cls(
             a=Operand(codes[0], spec.a, a_scales),
             b=Operand(codes[1], spec.b, b_scales),
             c=initial,
             random=check_random(spec, random, (m, n), length),
+            factors=given.factors,
         )
 
     @classmethod

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fpsim.base.compiling import announce_compiling
 from fpsim.base.errors import FpsimError
 from fpsim.formats.fixed_grid import MAX_WIDTH, grid_integers
+from fpsim.formats.html import format_html
 from fpsim.formats.inputs import (
     as_real,
     check_codes,
@@ -53,6 +55,12 @@ class FixedFormat:
     lsb: int = 0
     signed: bool = True
     symmetric: bool = False
+
+    def __repr__(self) -> str:
+        return f"<FixedFormat {self.name}>"
+
+    def _repr_html_(self) -> str:
+        return format_html(self)
 
     def __post_init__(self) -> None:
         check_int("width", self.width, 2 if self.signed else 1, MAX_FIXED_BITS)
@@ -182,6 +190,7 @@ class FixedFormat:
         from fpsim.kernels.codec.rounding import mode_constants
         from fpsim.kernels.scalar import fixed_point
 
+        announce_compiling()
         mode = Rounding.RNE if rounding is None else parse_rounding(rounding)
         policy = parse_overflow(overflow)
         nan_policy, inf_policy = parse_nan(nan), parse_inf(inf)

@@ -19,6 +19,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fpsim.base.compiling import announce_compiling
 from fpsim.base.errors import FpsimError
 from fpsim.formats.fixed_point import FixedFormat
 from fpsim.formats.floating_fields import (
@@ -32,6 +33,7 @@ from fpsim.formats.floating_fields import (
     default_specials,
     read_enum,
 )
+from fpsim.formats.html import format_html
 from fpsim.formats.inputs import as_real, check_codes, code_dtype, convert_exactly, random_array
 from fpsim.formats.rounding import (
     InfPolicy,
@@ -69,6 +71,12 @@ class FloatFormat:
         object.__setattr__(self, "nan", read_enum("nan", NanCodes, self.nan))
         object.__setattr__(self, "subnormals", read_enum("subnormals", Subnormals, self.subnormals))
         check_float_fields(self)
+
+    def __repr__(self) -> str:
+        return f"<FloatFormat {self.name}>"
+
+    def _repr_html_(self) -> str:
+        return format_html(self)
 
     # -- what the fields imply -----------------------------------------------------------------
 
@@ -211,6 +219,7 @@ class FloatFormat:
         """
         from fpsim.kernels.codec import codec
 
+        announce_compiling()
         array = check_codes(codes, self, "codes")
         layout = self._flushing("daz") if daz else self.layout
         if self.bits <= 16 and array.size > 1 << self.bits:
@@ -294,6 +303,7 @@ class FloatFormat:
         """
         from fpsim.kernels.codec import encode
 
+        announce_compiling()
         mode = self.default_rounding if rounding is None else parse_rounding(rounding)
         policy = parse_overflow(overflow)
         limits = self._input_limits(self.limits(mode, policy), policy, nan, inf)

@@ -51,10 +51,12 @@ class CodeFormat(Protocol):
 def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     """Return ``codes`` as a contiguous array of unsigned integers, checked against the format.
 
+    Taken are integers, and tensors of torch and arrays of ml_dtypes whose type is the format.
+
     Raises:
         FpsimError: not integers, negative, or wider than the format, naming the field.
     """
-    array = _as_array(codes, field)
+    array = _as_array(_as_codes(codes, fmt, field), field)
     if not array.size and not isinstance(codes, np.ndarray):
         array = array.astype(fmt.dtype)  # an empty list has no type
     if array.dtype.kind not in "ui":
@@ -68,6 +70,35 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     if array.size and np.iinfo(array.dtype).max > limit and int(array.max()) > limit:
         raise FpsimError(f"{field}: {int(array.max())} is not a code of {fmt.name} (0..{limit})")
     return np.asarray(array, dtype=fmt.dtype, order="C")
+
+
+def _as_codes(codes: object, fmt: CodeFormat, field: str) -> object:
+    """Return the codes of a tensor or array whose type is a format; anything else as it is.
+
+    Raises:
+        FpsimError: a type that is another format, naming both.
+    """
+    if _is_tensor(codes):
+        if not codes.dtype.is_floating_point:  # type: ignore[attr-defined]
+            return codes
+        name = str(codes.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+    elif isinstance(codes, np.ndarray) and codes.dtype.kind in "Vf":
+        name = codes.dtype.name
+    else:
+        return codes
+    from fpsim.formats.exchange import DTYPES, PACKED, from_ml_dtypes, from_torch
+    from fpsim.formats.packing import unpack
+
+    if name not in DTYPES and name != PACKED:
+        return codes
+    found = from_torch(codes) if _is_tensor(codes) else from_ml_dtypes(codes)  # type: ignore[arg-type]
+    if found.format != fmt:
+        if name in ("float16", "float32"):
+            return codes  # values, most likely
+        raise FpsimError(
+            f"{field}: {name} are codes of {found.format.name}; {fmt.name} is wanted here"
+        )
+    return unpack(found.codes, found.format.bits) if found.packed else found.codes
 
 
 def as_real(values: ArrayLike) -> NDArray[Any]:

@@ -20,16 +20,26 @@ package does without cocotb. Only the modules below `inside/` run in the simulat
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 __all__ = ["Adapter", "Driver", "Mismatch", "Monitor", "Scoreboard", "apply_reset", "unknown_bits"]
 
-_LIBRARY = "fpsim.hdl.inside.fpsim_cocotb"
+if TYPE_CHECKING:
+    from fpsim.hdl.dut.adapter import Adapter
+    from fpsim.hdl.inside.fpsim_cocotb import (
+        Driver,
+        Mismatch,
+        Monitor,
+        Scoreboard,
+        apply_reset,
+        unknown_bits,
+    )
+else:
+    from fpsim.base.lazy_names import lazy_names
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "fpsim.hdl.dut.adapter" if name == "Adapter" else _LIBRARY
-    return getattr(importlib.import_module(module), name)
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        dict.fromkeys(__all__, "fpsim.hdl.inside.fpsim_cocotb")
+        | {"Adapter": "fpsim.hdl.dut.adapter"},
+        __all__,
+    )

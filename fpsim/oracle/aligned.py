@@ -96,7 +96,7 @@ def _cut(number: Number, lsb: int, rounding: Rounding, name: str, trace: Trace) 
     integer = numbers.to_grid(number, lsb, rounding, round_up=trace.round_up)
     lost = not trace.silent and integer * two_to(lsb) != number.value
     if name:
-        trace.add(name, integer, flags=Flag.INEXACT if lost else Flag(0))
+        trace.add(name, integer, flags=Flag.INEXACT if lost else Flag(0), lsb=lsb)
     else:
         trace.flag(Flag.INEXACT, lost)
     return integer
@@ -128,7 +128,7 @@ def _window(
         if integer != total.value:
             trace.flag(Flag.OVERFLOW | Flag.INEXACT)
             total = Number(integer < 0, Fraction(abs(integer)))
-    trace.add(f"S{label}", int(total.value))
+    trace.add(f"S{label}", int(total.value), lsb=e - bits)
     return _Window(total, counted, bits)
 
 

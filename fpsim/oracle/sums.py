@@ -179,12 +179,12 @@ def _fixed(
         settings = (stage.rounding, bits, stage.random_bits, trace.round_up)
         integer = numbers.to_grid(value, fmt.lsb, *settings)
         cut = not trace.silent and integer * numbers.two_to(fmt.lsb) != value.value
-        trace.add("t", integer, flags=Flag.INEXACT if cut else Flag(0))
+        trace.add("t", integer, flags=Flag.INEXACT if cut else Flag(0), lsb=fmt.lsb)
         acc += integer
         if stage.overflow_at is OverflowAt.ADD:
             acc = _fitted(stage, acc, trace)
         sums.append(numbers.fit(acc, fmt, stage.overflow))
-        trace.add("acc", sums[-1], None, sums[-1] % (1 << fmt.width), fmt)
+        trace.add("acc", sums[-1], None, sums[-1] % (1 << fmt.width), fmt, lsb=fmt.lsb)
     if stage.overflow_at is OverflowAt.END:
         _fitted(stage, acc, trace)
     if stage.sums_first:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
+from fpsim.base.notebook import html_table
 from fpsim.formats.floating import Format
 from fpsim.formats.rounding import Flag
-from fpsim.oracle.numbers import Number, RoundUp, round_up
+from fpsim.oracle.numbers import Number, RoundUp, round_up, two_to
 
 __all__ = ["FlagsOnly", "Node", "Silent", "Trace"]
 
@@ -27,19 +28,19 @@ class Node(NamedTuple):
     code: int | None = None  #: bit pattern, of a rounded value
     format: str = ""  #: format of that code
     flags: Flag | None = None  #: status flags of its rounding
+    lsb: int | None = None  #: of an integer on a grid: what its last bit weighs is 2^lsb
 
     @property
     def text(self) -> str:
-        """The value as text: exact, in hexadecimal if it is not a short decimal."""
-        if isinstance(self.value, int):
-            return str(self.value)
-        if self.value.is_nan:
-            return "nan"
-        sign = "-" if self.value.negative else ""
-        if self.value.infinite:
-            return f"{sign}inf"
-        assert self.value.magnitude is not None
-        return sign + _exact(self.value.magnitude)
+        """The value as text, exact; of an integer on a grid, that integer."""
+        return str(self.value) if isinstance(self.value, int) else _text(self.value)
+
+    @property
+    def real_text(self) -> str:
+        """The value as text, exact, in the unit of the operands' values."""
+        if self.lsb is None or not isinstance(self.value, int):
+            return self.text
+        return _text(Number(self.value < 0, abs(self.value) * two_to(self.lsb)))
 
     @property
     def flag_names(self) -> list[str]:
@@ -48,7 +49,9 @@ class Node(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the node as JSON-ready data."""
-        data: dict[str, Any] = {"step": self.step, "name": self.name, "value": self.text}
+        data: dict[str, Any] = {"step": self.step, "name": self.name, "value": self.real_text}
+        if self.lsb is not None:
+            data |= {"integer": self.value, "lsb": self.lsb}
         if self.exponent is not None:
             data["exponent"] = self.exponent
         if self.code is not None:
@@ -80,20 +83,24 @@ class Trace:
         code: int | None = None,
         fmt: Format | None = None,
         flags: Flag | None = None,
+        lsb: int | None = None,
     ) -> None:
         """Write a node down.
 
         Args:
             name: such as ``p[3]`` or ``acc``; the prefix of chunks comes before it.
-            value: the exact value.
+            value: the exact value; on a grid, an integer.
             exponent: the alignment exponent of a term.
             code: the bit pattern of a rounded value.
             fmt: the format of that code.
             flags: status flags of its rounding.
+            lsb: the exponent of the grid that the integer is on.
         """
         self.flag(flags)
         label = "" if fmt is None else fmt.name
-        self.nodes.append(Node(self.step, self.prefix + name, value, exponent, code, label, flags))
+        self.nodes.append(
+            Node(self.step, self.prefix + name, value, exponent, code, label, flags, lsb)
+        )
 
     def flag(self, flags: Flag | None, when: bool = True) -> None:
         """Raise status flags, which stay up."""
@@ -103,6 +110,12 @@ class Trace:
     def find(self, name: str, step: int | None = None) -> list[Node]:
         """Return the nodes called ``name``, of one step or of all."""
         return [n for n in self.nodes if n.name == name and step in (None, n.step)]
+
+    def _repr_html_(self) -> str:
+        from fpsim.oracle.trace_lines import trace_lines
+
+        heads = ("step", "node", "value", "on its grid", "exponent", "code", "flags")
+        return html_table(f"result 0x{self.code:x}", heads, trace_lines(self.nodes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trace as JSON-ready data."""
@@ -122,11 +135,12 @@ class FlagsOnly(Trace):
         code: int | None = None,
         fmt: Format | None = None,
         flags: Flag | None = None,
+        lsb: int | None = None,
     ) -> None:
         """Raise the flags of a node.
 
         Args:
-            name, value, exponent, code, fmt: not kept.
+            name, value, exponent, code, fmt, lsb: not kept.
             flags: status flags of a rounding.
         """
         self.flag(flags)
@@ -142,6 +156,16 @@ class Silent(Trace):
 
     def add(self, *_: Any, **__: Any) -> None:
         """Do nothing."""
+
+
+def _text(number: Number) -> str:
+    if number.is_nan:
+        return "nan"
+    sign = "-" if number.negative else ""
+    if number.infinite:
+        return f"{sign}inf"
+    assert number.magnitude is not None
+    return sign + _exact(number.magnitude)
 
 
 def _exact(value: Fraction) -> str:

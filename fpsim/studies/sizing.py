@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.notebook import html_pairs
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.scalar.dot_products import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid
@@ -72,6 +73,9 @@ class Sizing:
     mantissa_bits: int  #: of the narrowest floating-point accumulator that loses nothing
     exponent_bits: int  #: with subnormals, a free bias and no code for infinity or NaN
     exponent_min: int  #: exponent of its smallest normal number
+
+    def _repr_html_(self) -> str:
+        return html_pairs(f"accumulator of {self.unit}", self.to_dict().items())
 
     @property
     def float_format(self) -> FloatFormat | None:

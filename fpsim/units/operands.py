@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, Format, check_codes
 from fpsim.formats.random_bits import RandomBits
+from fpsim.units.given_operands import OperandLike, given_operands
 from fpsim.units.spec import MacSpec
 
 __all__ = [
@@ -421,6 +422,7 @@ class DotOperands:
     c: Array
     given: Array | RandomBits | None
     draws: tuple[int, int] = (0, 0)  #: random integers of each dot product that a seed makes, bits
+    factors: tuple[Any, Any] = (None, None)  #: of ``a`` and ``b`` (..., 1), see `results`
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -431,6 +433,13 @@ class DotOperands:
     def length(self) -> int:
         """K, the number of products."""
         return self.a.length
+
+    def results(self, values: Array) -> Array:
+        """Return decoded results times the scales of tensors and rows, which no unit sees."""
+        for factor in self.factors:
+            if factor is not None:
+                values = values * factor[..., 0]
+        return values
 
     @cached_property
     def random(self) -> Array | None:
@@ -455,8 +464,8 @@ class DotOperands:
     def check(
         cls,
         spec: MacSpec,
-        a: ArrayLike,
-        b: ArrayLike,
+        a: OperandLike,
+        b: OperandLike,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
@@ -477,12 +486,13 @@ class DotOperands:
             FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
                 that the unit does not take, naming the operand.
         """
-        codes = check_elements(spec, a, b, matrices=False)
+        given = given_operands(spec, (a, b), (a_scale, b_scale), block, (-1, -1))
+        codes = check_elements(spec, *given.codes, matrices=False)
         length = codes[0].shape[-1]
         initial = check_initial(spec, np.zeros((), np.uint8) if c is None else c)
         scales = [
-            check_scales(spec, side, scale, length, block)
-            for side, scale in zip(sides(spec), (a_scale, b_scale), strict=True)
+            check_scales(spec, side, scale, length, given.block)
+            for side, scale in zip(sides(spec), given.scales, strict=True)
         ]
         shapes = [*(x.shape[:-1] for x in codes), initial.shape]
         shapes += [x.codes.shape[:-2] for x in scales if x is not None]
@@ -497,4 +507,5 @@ class DotOperands:
             c=np.broadcast_to(initial, shape),
             given=check_random(spec, random, shape, length),
             draws=(spec.roundings(length), spec.random_bits),
+            factors=given.factors,
         )

@@ -109,6 +109,9 @@ class MacSpec:
     evidence: Evidence = field(default=Evidence.NONE, compare=False)
     source: str = field(default="", compare=False)
 
+    def __repr__(self) -> str:
+        return f"<MacSpec {self.name}: {self.equation}>"
+
     def __post_init__(self) -> None:
         for field_name, fmt in (("a", self.a), ("b", self.b)):
             if fmt.bits > MAX_OPERAND_BITS:

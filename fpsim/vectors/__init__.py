@@ -13,12 +13,9 @@ docs/vector-files.md says what the files hold.
 
 from __future__ import annotations
 
-from fpsim.vectors.explanation import explain
-from fpsim.vectors.files.checker import check, read
-from fpsim.vectors.files.writer import write
-from fpsim.vectors.plans.planner import STRATEGIES, plan
-from fpsim.vectors.sets.record import Field, Op, Record
-from fpsim.vectors.sets.vector_set import STARTS, Section, VectorPlan, VectorSet
+from typing import TYPE_CHECKING
+
+from fpsim.vectors.sets.choices import STARTS, STRATEGIES
 
 __all__ = [
     "STARTS",
@@ -35,3 +32,31 @@ __all__ = [
     "read",
     "write",
 ]
+
+if TYPE_CHECKING:
+    from fpsim.vectors.explanation import explain
+    from fpsim.vectors.files.checker import check, read
+    from fpsim.vectors.files.writer import write
+    from fpsim.vectors.plans.planner import plan
+    from fpsim.vectors.sets.record import Field, Op, Record
+    from fpsim.vectors.sets.vector_set import Section, VectorPlan, VectorSet
+else:
+    from fpsim.base.lazy_names import lazy_names
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Field": "fpsim.vectors.sets.record",
+            "Op": "fpsim.vectors.sets.record",
+            "Record": "fpsim.vectors.sets.record",
+            "Section": "fpsim.vectors.sets.vector_set",
+            "VectorPlan": "fpsim.vectors.sets.vector_set",
+            "VectorSet": "fpsim.vectors.sets.vector_set",
+            "check": "fpsim.vectors.files.checker",
+            "explain": "fpsim.vectors.explanation",
+            "plan": "fpsim.vectors.plans.planner",
+            "read": "fpsim.vectors.files.checker",
+            "write": "fpsim.vectors.files.writer",
+        },
+        __all__,
+    )

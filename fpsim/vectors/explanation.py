@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from fpsim import oracle
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import Format
 from fpsim.oracle import Node
+from fpsim.oracle.trace_lines import trace_lines
 from fpsim.vectors.files.opened_set import open_set
 from fpsim.vectors.sets.record import Columns, Op, Record
 from fpsim.vectors.sets.status_flags import flag_names
 
 __all__ = ["Explanation", "explain", "explain_vector"]
+
+#: Operand codes, or runs of equal ones, that a line shows.
+MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Explanation:
     op: str
     operands: dict[str, list[tuple[int, str]]]  #: codes and their values, by field
     before: int  #: the accumulator that the vector finds, or its addend
+    before_value: str  #: as a number
     nodes: tuple[Node, ...]
     expected: int
     computed: int
@@ -57,34 +63,46 @@ class Explanation:
         result = f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
         return "\n".join([*self.steps(), result])
 
-    def steps(self) -> list[str]:
-        """Return lines of text: the vector, its operands, and every internal node."""
+    def full(self) -> str:
+        """Return the text with every node of long sums, which ``str`` folds."""
+        *_, verdict = str(self).splitlines()
+        return "\n".join([*self.steps(every=True), verdict])
+
+    def steps(self, every: bool = False) -> list[str]:
+        """Return lines of text: the vector, its operands, and the internal nodes.
+
+        Long sums are folded unless ``every`` node is asked for.
+        """
         place = "" if self.line is None else f"line {self.line} "
         lines = [
             f"{self.unit}, {place}(vector {self.index}, {self.section}): {self.op}",
             f"  {self.equation}",
         ]
         for name, values in self.operands.items():
-            shown = "  ".join(f"{code:x} = {value}" for code, value in values)
-            lines.append(f"  {name:8s} {shown}")
+            lines.append(f"  {name:8s} {_row(values, every)}")
+        if self.nodes:
+            lines.append(f"  accumulator before: {self.before_value}   code {self.before:x}")
         step = -1
-        for node in self.nodes:
-            if node.step != step:
-                step = node.step
+        for line in trace_lines(self.nodes, every):
+            if line.step != step:
+                step = line.step
                 lines.append(f"  step {step}")
-            lines.append(f"    {_node(node)}")
+            lines.append(f"    {line}")
         return lines
 
 
-def _node(node: Node) -> str:
-    text = f"{node.name:24s} {node.text}"
-    if node.exponent is not None:
-        text += f"   e = {node.exponent}"
-    if node.code is not None:
-        text += f"   {node.format} code {node.code:x}"
-    if node.flags:
-        text += "   " + ", ".join(str(f) for f in node.to_dict()["flags"])
-    return text
+def _row(values: list[tuple[int, str]], every: bool) -> str:
+    """Return codes with their values; neighbours that are alike once, unless ``every`` one."""
+    if every:
+        return "  ".join(f"{code:x} = {value}" for code, value in values)
+    runs = [(pair, len(list(same))) for pair, same in groupby(values)]
+    parts = [
+        f"{code:x} = {value}" + (f" (x{count})" if count > 1 else "")
+        for (code, value), count in runs
+    ]
+    if len(parts) > MAX_SHOWN:
+        parts = [*parts[:MAX_SHOWN], f"... {len(parts) - MAX_SHOWN} more"]
+    return "  ".join(parts)
 
 
 def explain(directory: str | Path, line: int) -> Explanation:
@@ -141,7 +159,8 @@ def explain_vector(
     }
     return Explanation(
         record.spec.name, record.spec.equation, line, index, section,
-        op.name.lower(), operands, before, nodes, int(row["acc"]), computed,
+        op.name.lower(), operands, before, _values([before], record.spec.initial)[0][1], nodes,
+        int(row["acc"]), computed,
         int(row["flags"]) if record.flags else None, flags,
     )  # fmt: skip
 

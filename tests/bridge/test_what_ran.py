@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,20 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from torch import nn  # noqa: E402
 
-from fpsim import get_block_format  # noqa: E402
+from fpsim import get_block_format, get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
-from fpsim.bridge import conversion_of, convert, evaluate, get_recipe, mac_share, restore  # noqa: E402
-from fpsim.bridge.convert import CONFIG_KEY  # noqa: E402
+from fpsim.bridge import (  # noqa: E402
+    conversion_of,
+    convert,
+    convert_again,
+    evaluate,
+    get_recipe,
+    mac_share,
+    restore,
+)
 from fpsim.bridge.measure.models import LoadedModel, load  # noqa: E402
 from fpsim.bridge.measure.perplexity import perplexity  # noqa: E402
+from fpsim.bridge.saved_conversion import CONFIG_KEY  # noqa: E402
 
 LENGTH = 20
 IDS = torch.arange(1, LENGTH + 1)[None]
@@ -234,6 +243,44 @@ def test_a_saved_model_says_how_it_was_converted(tmp_path: Any) -> None:
     assert torch.equal(logits(convert(again, **how)), wanted)
     restore(model)
     assert not hasattr(model.config, CONFIG_KEY)
+
+
+class OwnUnits:
+    """A unit by a name that nobody else knows."""
+
+    spec = get_unit("e2m1-chain-e5m10-rtz").spec
+    named = replace(spec, name="my-mac")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "recipe": replace(get_block_format("mxfp4"), name="mine16", block=16),
+            "unit": OwnUnits.named,
+        },
+        {"recipe": get_recipe("rtn", element="e3m0", block=32), "unit": "exact", "skip": ["*mlp*"]},
+        {"recipe": "mxfp4-rceil-weights", "unit": "exact", "only": ["*q_proj"]},
+        {"recipe": "mxfp4", "unit": "e2m1-chain-e4m3-sr4", "seed": 3, "transforms": "hadamard"},
+    ],
+    ids=lambda given: "-".join(given),
+)
+def test_a_loaded_model_is_converted_again_as_it_was(given: dict[str, Any], tmp_path: Any) -> None:
+    model = convert(tiny_llama(), **given)
+    wanted, before = logits(model), conversion_of(model)
+    model.save_pretrained(tmp_path)
+    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    assert not torch.equal(logits(again), wanted)
+    assert torch.equal(logits(convert_again(again)), wanted)
+    after = conversion_of(again)
+    assert (after.replaced, after.units, after.recipe) == (
+        before.replaced, before.units, before.recipe,
+    )  # fmt: skip
+
+
+def test_a_model_that_was_not_converted_cannot_be_converted_again() -> None:
+    with pytest.raises(FpsimError, match="its config does not say how it was converted"):
+        convert_again(tiny_llama())
 
 
 def test_folders_say_what_they_lack(tmp_path: Any) -> None:

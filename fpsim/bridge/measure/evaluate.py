@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.notebook import html_pairs
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import simulated_layers
@@ -74,6 +75,24 @@ class Evaluation:
         if self.macs is not None:
             data["macs"] = self.macs.as_dict()
         return data
+
+    def _repr_html_(self) -> str:
+        data = self.as_dict()
+        share = None if self.macs is None else f"{100 * self.macs.share:.1f} %"
+        return html_pairs(
+            f"{self.model}, {self.recipe or 'float32'}",
+            (
+                ("unit", self.unit),
+                ("perplexity", f"{self.result.perplexity:.4f}"),
+                ("in float32", data.get("float_perplexity")),
+                ("token by token", data.get("causal_perplexity")),
+                ("multiply-accumulates on the unit", share),
+                ("tokens", self.result.tokens),
+                ("kernel", self.kernel),
+                ("why it is exact", self.why),
+                ("notes", "; ".join(self.notes)),
+            ),
+        )
 
     def __str__(self) -> str:
         """Return a few lines for people."""

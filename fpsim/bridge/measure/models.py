@@ -29,9 +29,9 @@ from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
 from fpsim.base.errors import FpsimError, ModelUnavailable, nearest
-from fpsim.bridge.convert import CONFIG_KEY
 from fpsim.bridge.measure import digits
 from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
+from fpsim.bridge.saved_conversion import how_converted
 
 __all__ = ["MODELS", "LoadedModel", "load"]
 
@@ -126,12 +126,9 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     if path.is_dir():
         with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
             loaded = _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
-        about = getattr(loaded.model.config, CONFIG_KEY, None)
-        if about and report:
-            options = " ".join(f"--{key} {value}" for key, value in about.items())
-            report(
-                f"{name} was saved by a converted model and is loaded in float; it ran {options}"
-            )
+        how = how_converted(loaded.model.config)
+        if how and report:
+            report(f"{name}: {how}")
         return loaded
     if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")

@@ -15,8 +15,9 @@ from typing import Any
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.choices import STARTS
 from fpsim.vectors.sets.record import OPS, Record
-from fpsim.vectors.sets.vector_set import STARTS, BlockSource, Section
+from fpsim.vectors.sets.vector_set import BlockSource, Section
 
 __all__ = [
     "MANIFEST",

@@ -19,18 +19,17 @@ from fpsim.vectors.corners.corner_classes import add_corner_classes
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.plans.sum_starts import begun
 from fpsim.vectors.seeded.random_vectors import random_dots, random_streams
+from fpsim.vectors.sets.choices import STARTS, STRATEGIES
 from fpsim.vectors.sets.record import Columns, Record
 from fpsim.vectors.sets.vector_set import (
-    STARTS,
     PlannedSection,
     Section,
     VectorPlan,
     planned_sections,
 )
 
-__all__ = ["STRATEGIES", "plan"]
+__all__ = ["plan"]
 
-STRATEGIES = ("exhaustive", "directed", "random", "mixed")
 #: Elements of an operand in a block of a random section, and the least vectors there.
 BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
 #: Vectors that accumulate are this part of the random ones, where results can be addends.

@@ -19,7 +19,6 @@ from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = [
-    "STARTS",
     "BlockSource",
     "Job",
     "PlannedSection",
@@ -32,9 +31,6 @@ __all__ = [
     "section_of",
 ]
 
-#: How a sum gets its addend: ``dot`` vectors bring it; ``load`` puts it into the accumulator in a
-#: vector of its own, before a ``mac``; ``clear`` has none, sums start from +0.
-STARTS = ("dot", "load", "clear")
 #: Vectors of a block of those that are in memory.
 MEMORY_BLOCK = 1 << 16
 #: Bytes; glibc takes no larger piece as a sign that such pieces are common.
