@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -320,3 +323,35 @@ def test_smollm2_float32_perplexity(smollm2: models.LoadedModel) -> None:
     else:
         # Another CPython, another text: 3.10 to 3.13 lie between 11.8 and 15.2.
         assert 10 < result.perplexity < 18
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_hub_that_does_not_answer_gets_one_sentence_soon(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if silent:  # connections are taken, and nothing is ever said
+            listener.listen()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setattr(models, "_HUB_TIMEOUT", 0.3)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        started = time.monotonic()
+        with pytest.raises(ModelUnavailable, match=r"the hub 127\.0\.0\.1 cannot be reached"):
+            models._check_hub("nobody/nothing")
+        assert time.monotonic() - started < 5
+
+
+def test_a_hub_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        models._check_hub("nobody/nothing")

@@ -70,6 +70,7 @@ class Evaluation:
         }
         if self.baseline is not None:
             data["float_perplexity"] = self.baseline.perplexity
+            data["float_seconds"] = self.baseline.seconds
         if self.causal is not None:
             data["causal_perplexity"] = self.causal.perplexity
         if self.macs is not None:
@@ -157,12 +158,12 @@ def evaluate(
         return lambda i, n: progress(before * count + i, runs * n)
 
     if recipe is None:
-        result = perplexity(loaded.model, windows, step())
+        result = _warm(loaded, windows, step())
         slow = perplexity(loaded.model, windows, step(), True) if causal else None
         why = "float32 as loaded"
         return Evaluation(loaded.name, None, None, result, 0, "torch", why, causal=slow)
     chosen, mac = get_recipe(recipe), get_unit(unit)
-    plain = perplexity(loaded.model, windows, step()) if baseline else None
+    plain = _warm(loaded, windows, step()) if baseline else None
     convert(loaded.model, chosen, mac, calibration=calibration, seed=seed)
     try:
         record = conversion_of(loaded.model)
@@ -176,6 +177,15 @@ def evaluate(
         loaded.name, chosen.name, ", ".join(record.units) or None, result, len(record.replaced),
         kernel, why, plain, slow, macs, record.notes,
     )  # fmt: skip
+
+
+def _warm(
+    loaded: LoadedModel, windows: NDArray[np.int64], progress: Progress | None
+) -> PerplexityResult:
+    """Measure the float model, timed after a first pass: seconds are compared with a simulation's,
+    and what torch sets up once is no part of either."""
+    perplexity(loaded.model, np.atleast_1d(windows)[:1])
+    return perplexity(loaded.model, windows, progress)
 
 
 def calibrate_for(

@@ -12,15 +12,17 @@ import contextlib
 import copy
 import json
 import os
-import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import torch
 import transformers
@@ -150,18 +152,28 @@ _HUB_TIMEOUT = 4.0
 
 
 def _check_hub(name: str) -> None:
-    """Raise `ModelUnavailable` at once where the hub cannot be reached, instead of many retries."""
-    url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    try:
-        port = url.port or (80 if url.scheme == "http" else 443)
-        socket.create_connection((url.hostname or "", port), _HUB_TIMEOUT).close()
-    except OSError as error:
+    """Raise `ModelUnavailable` soon where the hub cannot be reached, instead of many retries."""
+    url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    problem = [f"no answer within {_HUB_TIMEOUT:g} s"]
+
+    def ask() -> None:
+        try:
+            urlopen(Request(url, method="HEAD"), timeout=_HUB_TIMEOUT).close()
+            problem.clear()
+        except HTTPError:  # an answer
+            problem.clear()
+        except (OSError, ValueError) as error:
+            problem[:] = [str(getattr(error, "reason", error))]
+
+    # Looking a name up knows no time limit; a thread that waits for it ends with the process.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_HUB_TIMEOUT)
+    if problem:
         raise ModelUnavailable(
-            f"model {name!r} is no folder and no named model, and the hub {url.hostname} cannot be "
-            f"reached ({error})"
-        ) from None
+            f"model {name!r} is no folder and no named model, and the hub "
+            f"{urlsplit(url).hostname} cannot be reached ({problem[0]})"
+        )
 
 
 def _load_named(entry: WheelModel, report: Report | None) -> LoadedModel:
