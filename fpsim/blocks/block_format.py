@@ -75,6 +75,10 @@ __all__ = [
 ]
 
 
+#: Fields that a file must have.
+NEEDED_FIELDS = ("name", "element", "block")
+
+
 @dataclass(frozen=True)
 class BlockFormat:
     """Elements of one format in blocks that share a scale.
@@ -240,7 +244,7 @@ class BlockFormat:
                     f"{key}: not a field of a block format ({', '.join(known)})"
                     f"{nearest(str(key), known)}"
                 )
-        for key in ("name", "element", "block"):
+        for key in NEEDED_FIELDS:
             if key not in data:
                 raise FpsimError(f"{key}: missing from the block format")
         values = {key: FIELD_READERS[key](key, value) for key, value in data.items()}

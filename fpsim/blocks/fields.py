@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIELD_READERS",
+    "LISTS_OF_NUMBERS",
     "REQUIRED_FIELDS",
     "Choice",
     "NanPolicy",
@@ -552,6 +553,9 @@ FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "scale_encoder": _enum(ScaleEncoder),
     "source": _typed(str),
 }
+
+#: Fields in which one number stands for a list of one.
+LISTS_OF_NUMBERS = tuple(name for name, read in FIELD_READERS.items() if read is _numbers)
 
 #: What a format says of itself even where it is the default.
 REQUIRED_FIELDS = ("name", "element", "block", "scale", "rule", "rounding")

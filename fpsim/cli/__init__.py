@@ -15,7 +15,19 @@ from collections.abc import Sequence
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.cli import check, formats, models, plot, rtl, shell, studies, testbench, units, vectors
+from fpsim.cli import (
+    check,
+    formats,
+    models,
+    plot,
+    rtl,
+    schema,
+    shell,
+    studies,
+    testbench,
+    units,
+    vectors,
+)
 from fpsim.cli.output import BAD_INPUT, Commands, Parser, missing_package
 
 __all__ = ["main", "parser"]
@@ -26,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
-    for group in (formats, units, studies, vectors, rtl, testbench, models, plot, check, shell):
+    for group in (
+        formats, units, schema, studies, vectors, rtl, testbench, models, plot, check, shell
+    ):  # fmt: skip
         group.register(commands)
     return made
 

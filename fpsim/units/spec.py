@@ -56,6 +56,12 @@ from fpsim.units.stages import (
 __all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit"]
 
 SCHEMA = 1
+#: Keys of a file that must be there, and those that may; the same of its plain tables.
+SPEC_KEYS = (
+    ("operands", "accumulate"),
+    ("schema", "name", "description", "evidence", "source"),
+)
+SPEC_TABLES = {"operands": (("a", "b"), ("a_scale", "b_scale", "sign_split"))}
 #: Operands are looked up in tables of their values; a product of two E8M10 has 22 significant bits.
 MAX_OPERAND_BITS = 19
 #: Significant bits of a term that the kernels hold exactly.
@@ -299,19 +305,13 @@ class MacSpec:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> MacSpec:
         """Build a unit from the tables of a TOML file; every key is checked."""
-        check_keys(
-            data,
-            "",
-            required=("operands", "accumulate"),
-            optional=("schema", "name", "description", "evidence", "source"),
-        )
+        check_keys(data, "", *SPEC_KEYS)
         if data.get("schema", SCHEMA) != SCHEMA:
             raise FpsimError(
                 f"schema: {data['schema']!r} is not supported; this version reads {SCHEMA}"
             )
         operands = _table(data, "operands")
-        optional = ("a_scale", "b_scale", "sign_split")
-        check_keys(operands, "operands.", required=("a", "b"), optional=optional)
+        check_keys(operands, "operands.", *SPEC_TABLES["operands"])
         formats = {
             key: format_in(f"operands.{key}", value)
             for key, value in operands.items()

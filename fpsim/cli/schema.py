@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fpsim schema``: what the TOML files may hold, for editors that complete and check."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from fpsim.cli.output import Commands, print_json
+
+__all__ = ["KINDS", "register"]
+
+
+def _unit() -> dict[str, Any]:
+    from fpsim.units.schema import unit_schema
+
+    return unit_schema()
+
+
+def _block() -> dict[str, Any]:
+    from fpsim.blocks.schema import block_schema
+
+    return block_schema()
+
+
+#: Kinds of files, each with the function that returns its schema.
+KINDS = {"unit": _unit, "block": _block}
+
+
+def _schema(args: argparse.Namespace) -> int:
+    print_json(KINDS[args.kind]())
+    return 0
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    sub = commands.add(
+        "schema", _schema, "Print the JSON Schema of the TOML of a unit or a block format",
+        reports=False,
+        examples=["schema unit > unit.schema.json", "schema block > block.schema.json"],
+    )  # fmt: skip
+    sub.add_argument("kind", choices=list(KINDS), help="of which file")
