@@ -15,6 +15,7 @@ from fpsim.oracle.numbers import NAN, Number, RoundUp, round_up, two_to
 from fpsim.oracle.sums import run
 from fpsim.oracle.terms import ONE, Element, Scale, scale_of
 from fpsim.oracle.trace import FlagsOnly, Silent, Trace
+from fpsim.units.given_operands import OperandLike
 from fpsim.units.operands import DotOperands, DotOptions, Operand
 from fpsim.units.spec import MacSpec
 
@@ -76,8 +77,8 @@ def _power(exponent: int | None) -> Scale:
 
 def dot(
     unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
+    a: OperandLike,
+    b: OperandLike,
     c: ArrayLike | None = None,
     a_scale: ArrayLike | None = None,
     b_scale: ArrayLike | None = None,
@@ -110,8 +111,8 @@ def dot(
 
 def trace(
     unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
+    a: OperandLike,
+    b: OperandLike,
     c: ArrayLike | None = None,
     a_scale: ArrayLike | None = None,
     b_scale: ArrayLike | None = None,
@@ -142,8 +143,8 @@ def trace(
 
 def dot_with_flags(
     unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
+    a: OperandLike,
+    b: OperandLike,
     c: ArrayLike | None = None,
     a_scale: ArrayLike | None = None,
     b_scale: ArrayLike | None = None,

@@ -35,6 +35,7 @@ from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import fixed_point, limbs, sizing
+from fpsim.units.given_operands import OperandLike
 from fpsim.units.operands import DotOperands, DotOptions
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Chunked, Exact, Fixed, Stage, Tree
@@ -105,8 +106,8 @@ class Sizing:
 
 def study(
     unit: Any,
-    a: ArrayLike,
-    b: ArrayLike,
+    a: OperandLike,
+    b: OperandLike,
     c: ArrayLike | None = None,
     a_scale: ArrayLike | None = None,
     b_scale: ArrayLike | None = None,

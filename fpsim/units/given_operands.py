@@ -87,7 +87,7 @@ def given_operands(
             whole = np.take(whole, np.arange(groups), axis=axis % wide.codes.ndim)
         found.append(whole)
         factors.append(_factor(wide))
-    return Given(tuple(codes), tuple(found), common, tuple(factors))  # type: ignore[arg-type]
+    return Given(tuple(codes), tuple(found), common, tuple(factors))
 
 
 def _spread(scales: NDArray[Any], block: int | None, common: int | None, axis: int) -> NDArray[Any]:

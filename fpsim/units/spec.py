@@ -57,11 +57,13 @@ __all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit"]
 
 SCHEMA = 1
 #: Keys of a file that must be there, and those that may; the same of its plain tables.
-SPEC_KEYS = (
+SPEC_KEYS: tuple[tuple[str, ...], tuple[str, ...]] = (
     ("operands", "accumulate"),
     ("schema", "name", "description", "evidence", "source"),
 )
-SPEC_TABLES = {"operands": (("a", "b"), ("a_scale", "b_scale", "sign_split"))}
+SPEC_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "operands": (("a", "b"), ("a_scale", "b_scale", "sign_split"))
+}
 #: Operands are looked up in tables of their values; a product of two E8M10 has 22 significant bits.
 MAX_OPERAND_BITS = 19
 #: Significant bits of a term that the kernels hold exactly.
