@@ -32,7 +32,16 @@ _PLAIN: dict[Any, Schema] = {
 
 
 def document(title: str, schema: Schema, definitions: Schema | None = None) -> Schema:
-    """Return a whole schema: a title, and the definitions that it refers to."""
+    """Return a whole schema.
+
+    Args:
+        title: of the file that it describes.
+        schema: of the file's top table.
+        definitions: schemas that it refers to, by name.
+
+    Returns:
+        A schema that stands alone.
+    """
     more = {"$defs": definitions} if definitions else {}
     return {"$schema": DIALECT, "title": title, **schema, **more}
 

@@ -27,6 +27,9 @@ def lazy_names(
 
     Returns:
         Both functions.
+
+    Raises:
+        AttributeError: from the first of them, for a name that has no place.
     """
 
     def find(name: str) -> Any:

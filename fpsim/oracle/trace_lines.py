@@ -61,7 +61,7 @@ def trace_lines(nodes: Sequence[Node], every: bool = False) -> list[TraceLine]:
 
 
 def _accumulator(step: list[TraceLine]) -> list[TraceLine]:
-    """Return what a step that is not shown leaves in the accumulator."""
+    """Return the accumulator as a step that is not shown leaves it."""
     return [line for line in step if line.name == "acc"][-1:]
 
 
