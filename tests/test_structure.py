@@ -19,6 +19,7 @@ ROOMS = [
     "cli",
     "report",
     "plots",
+    "explore",
     "testing",
     "cmodel",
     "hdl",

@@ -20,6 +20,7 @@ from fpsim.cli import (
     formats,
     models,
     plot,
+    report,
     rtl,
     schema,
     shell,
@@ -39,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
     for group in (
-        formats, units, schema, studies, vectors, rtl, testbench, models, plot, check, shell
+        formats, units, schema, studies, vectors, rtl, testbench, models, plot, report,
+        check, shell,
     ):  # fmt: skip
         group.register(commands)
     return made

@@ -8,8 +8,8 @@ give equal bytes.
 
 from __future__ import annotations
 
-from fpsim.plots.accumulator import accumulation_figure, accumulator_figure
-from fpsim.plots.area import area_figure
+from fpsim.plots.accumulator import MAX_UNITS, accumulation_figure, accumulator_figure
+from fpsim.plots.area import area_error_figure, area_figure
 from fpsim.plots.bias import bias_figure
 from fpsim.plots.error import error_figure, sqnr_figure
 from fpsim.plots.formats import format_figure, format_rows
@@ -19,8 +19,10 @@ from fpsim.plots.rounding import rounding_curve, rounding_figure
 from fpsim.plots.style import caption, check_target, save, to_svg
 
 __all__ = [
+    "MAX_UNITS",
     "accumulation_figure",
     "accumulator_figure",
+    "area_error_figure",
     "area_figure",
     "bias_figure",
     "caption",

@@ -19,7 +19,10 @@ from fpsim.studies.accumulation import AccumulationRow
 from fpsim.studies.sqnr import gaussian
 from fpsim.unit import MacUnit, get_unit
 
-__all__ = ["accumulation_figure", "accumulator_figure"]
+__all__ = ["MAX_UNITS", "accumulation_figure", "accumulator_figure"]
+
+#: Units that the eye can tell apart in one picture.
+MAX_UNITS = 10
 
 #: Line styles of the orders of products.
 _LINES: dict[str, Any] = {"natural": "solid", "ascending": (0, (5, 2)), "descending": (0, (1, 1.5))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Area of multiply-accumulate units: formats beside published figures, and accumulators."""
+"""Area of multiply-accumulate units: beside published figures, accumulators, and errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, style
+from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, panels, style
 
-__all__ = ["area_figure"]
+__all__ = ["area_error_figure", "area_figure"]
 
 
 def area_figure(
@@ -32,6 +32,43 @@ def area_figure(
         left, right = figure.subplots(1, 2)
         _formats(left, formats)
         _accumulators(right, accumulators)
+    return figure
+
+
+def area_error_figure(
+    points: Sequence[tuple[str, float, float]], axes: Axes | None = None
+) -> Figure:
+    """Draw the error of units against their area, a dot per unit.
+
+    Args:
+        points: name, area in NAND2 equivalents, and relative error; 0 where nothing was lost, NaN
+            where results were not finite.
+        axes: axes to draw into; None for a new figure.
+
+    Returns:
+        The figure: exact units at the bottom, those without finite results at the top.
+
+    Raises:
+        FpsimError: no points.
+    """
+    check_some(points)
+    lossy = [error for _, _, error in points if error > 0]
+    low, high = min(lossy, default=1e-6) / 30, max(lossy, default=1e-6) * 30
+    with style():
+        figure, (panel,) = panels(axes, 3.6)
+        for name, area, error in points:
+            y = high if error != error else max(error, low)
+            panel.plot(area, y, "o" if error > 0 else "D", color=RED if error != error else BLUE)
+            panel.annotate(
+                name, (area, y), (5, 4), textcoords="offset points", fontsize=7.5, color=MUTED
+            )
+        panel.set_yscale("log")
+        panel.set_ylim(low / 3, high * 3)
+        panel.set_xlim(0, 1.25 * max(area for _, area, _ in points))
+        panel.set_xlabel("area, NAND2 equivalents")
+        panel.set_ylabel("largest relative error (diamonds: none)")
+        panel.grid()
+        panel.tick_params(length=0)
     return figure
 
 

@@ -8,12 +8,10 @@ and the report is marked incomplete.
 from __future__ import annotations
 
 import datetime
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +21,24 @@ from fpsim import plots, vectors
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import Steps, bar, say
-from fpsim.base.resources import golden_dir
 from fpsim.hdl.bench.replay import ReplayResult
 from fpsim.hdl.bench.simulator import available
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.hdl.verify.verify import verify
-from fpsim.kernels.llvm.machine import Machine
+from fpsim.report import gather
+from fpsim.report.gather import ModelRun
 from fpsim.report.page import (
-    DemoReport,
-    FileRow,
-    MachineInfo,
     ModelInfo,
+    PageData,
+    PageFigure,
     PerplexityRow,
     RtlRow,
-    SectionRow,
-    UnitSection,
+    UnitFacts,
     write,
 )
 from fpsim.studies import sqnr
 from fpsim.unit import MacUnit, get_unit, unit_names
-
-if TYPE_CHECKING:
-    from fpsim.bridge.measure.models import LoadedModel
+from fpsim.vectors.files.opened_set import open_set
 
 __all__ = ["run"]
 
@@ -52,10 +46,9 @@ T = TypeVar("T")
 #: Real tensors by name, one array per layer.
 Tensors = dict[str, list[NDArray[np.float32]]]
 
-MODEL = "smollm2-135m"
-RECIPE = "mxfp4"
-#: What the model is measured on, beside float32.
-MODEL_UNITS = ("exact", "e2m1-chain-e5m10")
+MODEL = ModelRun("smollm2-135m", "mxfp4", windows=4, window=512)
+#: What the model is measured on, beside float32 and exact sums.
+MODEL_UNITS = ("e2m1-chain-e5m10",)
 SAMPLES = 1 << 18
 SEED = 1
 
@@ -67,44 +60,50 @@ def run(out: Path, with_model: bool = True) -> bool:
         FpsimError: ``out`` cannot be written.
     """
     _require_writable(out)
-    steps = Steps(6)
+    steps = Steps(7)
     problems: list[str] = []
-    with steps.step("units and golden vectors"):
+    with steps.step("units: numbers and errors"):
         units = _units_with_rtl()
-        sections = tuple(_unit_section(unit, out) for unit in units)
-    with steps.step("RTL in simulation, every accumulator bit after every clock"):
-        rtl = _attempts(lambda: _replay_all(units, out, problems), problems) or ()
-    loaded = None
-    with steps.step(f"the model {MODEL}" if with_model else "the model is left out"):
-        if with_model:
-            loaded = _attempts(_load_model, problems)
+        facts = {unit.name: gather.unit_facts(unit) for unit in units}
+    with steps.step("golden vectors"):
+        for unit in units:
+            facts[unit.name] = _with_vectors(facts[unit.name], unit, out)
+    with steps.step("RTL: area, and every accumulator bit after every clock in simulation"):
+        for unit in units:
+            facts[unit.name] = gather.with_cost(facts[unit.name], unit)
+        rows = _attempts(lambda: _replay_all(units, out, problems), problems) or ()
+        for name, one in facts.items():
+            facts[name] = replace(one, rtl=tuple(row for row in rows if row.unit == name))
     perplexities: tuple[PerplexityRow, ...] = ()
     tensors: Tensors = {}
     info = None
+    with steps.step(f"the model {MODEL.name}" if with_model else "the model is left out"):
+        loaded = _attempts(lambda: gather.load(MODEL), problems) if with_model else None
     with steps.step("the model on the simulated units"):
         if loaded is not None:
-            measured = _attempts(lambda: _measure(loaded), problems)
+            measured = _attempts(lambda: _measure(loaded, facts, problems), problems)
             perplexities, tensors, info = measured or ((), {}, None)
     with steps.step("quantization error against format"):
-        rows = _error_rows(tensors)
-    page = DemoReport(
-        title="fpsim: FP4 hardware, bit for bit",
-        version=fpsim.__version__,
-        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        complete=with_model and not problems,
-        problems=tuple(problems)
-        if with_model
-        else (*problems, "The model was left out on request."),
-        units=sections,
-        rtl=rtl,
-        perplexities=perplexities,
-        sqnr=rows,
-        model=info,
-        machine=_machine(),
-    )
+        errors = _error_rows(tensors)
+    if not with_model:
+        problems.append("The model was left out on request.")
     with steps.step("the report"):
-        page = _with_figures(page)
+        page = PageData(
+            title="fpsim: FP4 hardware, bit for bit",
+            version=fpsim.__version__,
+            created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            complete=not problems,
+            problems=tuple(problems),
+            units=tuple(facts.values()),
+            perplexities=perplexities,
+            sqnr=errors,
+            model=info,
+            machine=gather.machine(),
+        )
+        page = replace(page, figures=(*gather.figures(page, units), *_format_figures(errors)))
     path = write(replace(page, timings=tuple(steps.seconds)), out / "report.html")
+    if not with_model:
+        problems.pop()  # asked for, so nothing is missing
     for problem in problems:
         say(f"incomplete: {problem}")
     say(f"report: {path}")
@@ -142,23 +141,13 @@ def _attempts(work: Callable[[], T], problems: list[str]) -> T | None:
 # -- vectors and RTL -----------------------------------------------------------------------------
 
 
-def _unit_section(unit: MacUnit, out: Path) -> UnitSection:
+def _with_vectors(facts: UnitFacts, unit: MacUnit, out: Path) -> UnitFacts:
     made = vectors.plan(unit, seed=SEED, k=1, group=0, start="load")
     folder = vectors.write(made, _vector_dir(unit, out))
     say(f"    {made.count} vectors in {folder}")
-    digests = vectors.check(folder).digests
-    return UnitSection(
-        name=unit.name,
-        description=unit.spec.description,
-        equation=unit.spec.equation,
-        toml=(golden_dir() / f"{unit.name}.toml").read_text(encoding="utf-8"),
-        vectors=made.count,
-        sections=tuple(SectionRow(s.name, s.count) for s in made.sections),
-        files=tuple(
-            FileRow(name, (folder / name).stat().st_size, digest)
-            for name, digest in digests.items()
-        ),
-    )
+    vectors.check(folder)
+    found = gather.set_facts(open_set(folder), covered=False)
+    return replace(facts, vectors=found)
 
 
 def _vector_dir(unit: MacUnit, out: Path) -> Path:
@@ -204,82 +193,47 @@ def _replay(unit: MacUnit, tool: str, out: Path) -> RtlRow:
     )
 
 
-# -- the model -----------------------------------------------------------------------------------
-
-
-def _load_model() -> LoadedModel:
-    try:
-        from fpsim.bridge.measure import models
-    except ImportError as error:
-        raise FpsimError(f"the model needs the extra 'torch' ({error})") from None
-    return models.load(MODEL, lambda line: say(f"    {line}"))
+# -- the model and the formats -------------------------------------------------------------------
 
 
 def _measure(
-    loaded: LoadedModel,
+    loaded: Any, facts: dict[str, UnitFacts], problems: list[str]
 ) -> tuple[tuple[PerplexityRow, ...], Tensors, ModelInfo]:
-    from fpsim.bridge import capture, evaluate
-    from fpsim.bridge.measure import models, text
+    from fpsim.bridge import capture
+    from fpsim.bridge.measure import text
 
-    tokens = text.tokenize(loaded.tokenizer, text.topics_text())
-    windows = text.windows(tokens)
-    rows: list[PerplexityRow] = []
-    for unit in (None, *MODEL_UNITS):
-        recipe = None if unit is None else RECIPE
-        label = "float32" if unit is None else f"{RECIPE} on {unit}"
-        with bar(label) as update:
-            result = evaluate(loaded, windows, recipe, unit or "exact", update)
-        seconds = result.result.seconds
-        first = rows[0].seconds if rows else seconds
-        rows.append(
-            PerplexityRow(
-                label=label,
-                recipe=recipe,
-                unit=unit,
-                perplexity=result.result.perplexity,
-                seconds=seconds,
-                ratio_to_float32=seconds / first,
-                kernel=result.kernel,
-                why=result.why,
-            )
-        )
-        say(f"    {label}: perplexity {result.result.perplexity:.3f} in {seconds:.1f} s")
-    captured = capture(loaded.model, windows[0], SAMPLES)
-    entry = models.MODELS[MODEL]
-    info = ModelInfo(
-        name=loaded.name,
-        sha256=entry.files[0].sha256,
-        licence=entry.licence,
-        text=f"{windows.shape[0]} windows of {windows.shape[1]} tokens of the topics of pydoc_data",
-        tokens=result.result.tokens,
-    )
-    return tuple(rows), captured, info
-
-
-# -- the page ------------------------------------------------------------------------------------
+    units = [get_unit(name) for name in MODEL_UNITS]
+    rows, info = gather.perplexities(loaded, MODEL, units, problems)
+    for unit in units:
+        if unit.name in facts:
+            facts[unit.name] = gather.with_layers(facts[unit.name], unit, loaded, MODEL)
+    words = text.tokenize(loaded.tokenizer, text.topics_text())
+    return rows, capture(loaded.model, text.windows(words, 1)[0], SAMPLES), info
 
 
 def _error_rows(tensors: Tensors) -> tuple[sqnr.SqnrRow, ...]:
     data: dict[str, Any] = {n: sqnr.samples(n, SAMPLES, SEED) for n in sqnr.DISTRIBUTIONS}
-    data |= {f"{MODEL} {name}": arrays for name, arrays in tensors.items()}
+    data |= {f"{MODEL.name} {name}": arrays for name, arrays in tensors.items()}
     return sqnr.measure(data)
 
 
-def _with_figures(page: DemoReport) -> DemoReport:
-    rows = page.perplexities
-    return replace(
-        page,
-        formats_svg=plots.to_svg(plots.format_figure()),
-        accumulator_svg=plots.to_svg(plots.accumulator_figure()),
-        sqnr_svg=plots.to_svg(plots.sqnr_figure(page.sqnr)),
-        perplexity_svg=plots.to_svg(plots.perplexity_figure(rows)) if rows else "",
+def _format_figures(rows: tuple[sqnr.SqnrRow, ...]) -> tuple[PageFigure, ...]:
+    return (
+        PageFigure(
+            "sqnr",
+            "Quantization error against format",
+            plots.to_svg(plots.sqnr_figure(rows)),
+            "Circles use one scale for the whole tensor: hollow, fitted to the largest value; "
+            "filled, at the clipping point that costs least. Diamonds use one scale for every 32 "
+            "values: filled, any real number; hollow, a power of two as in OCP MX. Of many "
+            "tensors, each with scales of its own, the median is shown.",
+        ),
+        PageFigure(
+            "formats",
+            "Where four bits go",
+            plots.to_svg(plots.format_figure()),
+            "Each dot is a value; the shading around it is everything that rounds to it. Bits can "
+            "go to the exponent, which crowds values around zero and widens the gaps at the top, "
+            "or to the mantissa, which spreads them evenly.",
+        ),
     )
-
-
-def _machine() -> MachineInfo:
-    used = [
-        name
-        for name in ("avx2", "f16c", "avx512f", "avx512fp16")
-        if name in Machine.host().features
-    ]
-    return MachineInfo(os.cpu_count() or 1, platform.python_version(), tuple(used))

@@ -1,36 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One self-contained HTML page about a run: units, vectors, RTL, perplexities, error, time.
+"""One self-contained HTML page about units: what was found about them, then the details, folded.
 
-`DemoReport` is plain data; `render` turns it into a page that needs nothing but itself. Whatever is
+`PageData` is plain data; `render` turns it into a page that needs nothing but itself. Whatever is
 missing from the data is missing from the page in so many words.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from fpsim.base.atomic_files import write_atomic
-from fpsim.base.errors import FpsimError
 from fpsim.report import findings
+from fpsim.report.drawing import inline
+from fpsim.report.number_lines import FormatLine
+from fpsim.studies.accumulation import AccumulationRow, AccumulatorCounts
 from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
+if TYPE_CHECKING:
+    from fpsim.explore.layers import LayerRow
+    from fpsim.hdl.rtl.synthesis import Cost
+
 __all__ = [
-    "DemoReport",
+    "BinRow",
     "FileRow",
     "MachineInfo",
     "ModelInfo",
+    "PageData",
+    "PageFigure",
     "PerplexityRow",
     "RtlRow",
     "SectionRow",
-    "UnitSection",
+    "UnitFacts",
+    "VectorFacts",
     "render",
     "write",
 ]
@@ -56,16 +62,35 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class UnitSection:
-    """A unit, its description as TOML, and the golden vectors made from it."""
+class BinRow:
+    """A coverage bin: its hits, and why it is empty where there is a reason."""
 
     name: str
-    description: str
-    equation: str
-    toml: str
-    vectors: int
+    hits: int
+    why_empty: str = ""
+
+
+@dataclass(frozen=True)
+class VectorFacts:
+    """A set of golden vectors, what it covers, and how many mutants it kills."""
+
+    source: str  #: where it comes from, in words
+    count: int
     sections: tuple[SectionRow, ...] = ()
     files: tuple[FileRow, ...] = ()
+    bins: tuple[BinRow, ...] = ()
+    killed: int | None = None
+    mutants: int = 0
+
+    @property
+    def possible(self) -> int:
+        """Coverage bins that nothing rules out."""
+        return sum(1 for one in self.bins if one.hits or not one.why_empty)
+
+    @property
+    def hit(self) -> int:
+        """Coverage bins hit."""
+        return sum(1 for one in self.bins if one.hits)
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,25 @@ class RtlRow:
     def passed(self) -> bool:
         """Every vector was compared, there was at least one, and all matched."""
         return 0 < self.compared == self.vectors and not self.mismatches
+
+
+@dataclass(frozen=True)
+class UnitFacts:
+    """Everything the page says of one unit; what is empty was not measured."""
+
+    name: str
+    description: str
+    equation: str
+    toml: str
+    lines: tuple[FormatLine, ...] = ()
+    vectors: VectorFacts | None = None
+    rtl: tuple[RtlRow, ...] = ()
+    cost: Cost | None = None
+    rtl_note: str = ""  #: why there is no RTL, no area or no replay
+    errors: tuple[AccumulationRow, ...] = ()
+    binades: AccumulatorCounts | None = None
+    layers: tuple[LayerRow, ...] = ()
+    layers_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,28 +167,34 @@ class MachineInfo:
 
 
 @dataclass(frozen=True)
-class DemoReport:
-    """Everything the page says. Figures are SVG documents, empty where there is none."""
+class PageFigure:
+    """A picture among the findings: an SVG document with what it shows."""
+
+    name: str  #: prefix of its identifiers
+    title: str
+    svg: str
+    text: str  #: caption
+
+
+@dataclass(frozen=True)
+class PageData:
+    """Everything the page says."""
 
     title: str
     version: str
     created: str
-    complete: bool
+    complete: bool = True
     problems: tuple[str, ...] = ()
-    units: tuple[UnitSection, ...] = ()
-    rtl: tuple[RtlRow, ...] = ()
+    units: tuple[UnitFacts, ...] = ()
+    figures: tuple[PageFigure, ...] = ()
     perplexities: tuple[PerplexityRow, ...] = ()
     sqnr: tuple[SqnrRow, ...] = ()
     timings: tuple[tuple[str, float], ...] = ()  #: step and seconds
     model: ModelInfo | None = None
     machine: MachineInfo | None = None
-    formats_svg: str = ""
-    sqnr_svg: str = ""
-    accumulator_svg: str = ""
-    perplexity_svg: str = ""
 
 
-def render(report: DemoReport) -> str:
+def render(data: PageData) -> str:
     """Return the page. Every text is escaped.
 
     Raises:
@@ -162,6 +212,7 @@ def render(report: DemoReport) -> str:
         "seconds": _seconds,
         "size": _size,
         "number": findings.number,
+        "short": lambda value: f"{value:.3g}",
         "label": format_label,
         "heading": data_label,
         "percent": _percent,
@@ -169,20 +220,20 @@ def render(report: DemoReport) -> str:
     environment.filters |= filters
     page = environment.get_template("report.html.j2")
     return page.render(
-        report=report,
+        data=data,
         findings=findings,
         scalings=tuple(Scaling),
-        inline=_inline,
+        inline=inline,
     )
 
 
-def write(report: DemoReport, path: str | Path) -> Path:
+def write(data: PageData, path: str | Path) -> Path:
     """Write the page to ``path``, whole or not at all, and return the path.
 
     Raises:
         FpsimError: a path that cannot be written, or as `render`.
     """
-    return write_atomic(path, render(report).encode("utf-8"))
+    return write_atomic(path, render(data).encode("utf-8"))
 
 
 # -- numbers for people --------------------------------------------------------------------------
@@ -207,63 +258,3 @@ def _size(value: int) -> str:
     if value < 999_950:
         return f"{value / 1e3:.1f} kB"
     return f"{value / 1e6:.1f} MB"
-
-
-# -- pictures ------------------------------------------------------------------------------------
-
-_DROPPED = {"metadata", "style"}
-_DRAWING = {
-    "svg", "defs", "g", "path", "text", "tspan", "use", "clipPath", "rect", "circle", "ellipse",
-    "line", "polyline", "polygon", "title", "desc", "linearGradient", "radialGradient", "stop",
-}  # fmt: skip
-
-
-def _inline(svg: str, prefix: str, label: str) -> Markup:
-    """Return an SVG document as an element of the page.
-
-    Identifiers get ``prefix``, so that figures do not share them; the page's own style sheet
-    replaces the document's, whose rules would apply to the whole page.
-
-    Raises:
-        FpsimError: not XML, or anything that is no drawing: scripts, handlers, outside references.
-    """
-    try:
-        root = ElementTree.fromstring(svg)
-    except ElementTree.ParseError as error:
-        raise FpsimError(f"figure {prefix}: not an SVG document ({error})") from None
-    _clean(root, prefix)
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
-    root.attrib |= {"role": "img", "aria-label": label}
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _clean(element: ElementTree.Element, prefix: str) -> None:
-    element.tag = _local(element.tag)
-    if element.tag not in _DRAWING:
-        raise FpsimError(f"figure {prefix}: <{element.tag}> does not belong in a drawing")
-    element.attrib = {
-        _local(name): _own(_local(name), value, prefix) for name, value in element.attrib.items()
-    }
-    for child in list(element):
-        if _local(child.tag) in _DROPPED:
-            element.remove(child)
-        else:
-            _clean(child, prefix)
-
-
-def _own(name: str, value: str, prefix: str) -> str:
-    """Return an attribute with its identifiers prefixed, or refuse it."""
-    outside = name == "href" and not value.startswith("#")
-    if outside or name.startswith("on") or re.search(r"url\((?!#)", value):
-        raise FpsimError(f"figure {prefix}: {name}={value!r} does not belong in a drawing")
-    if name == "id":
-        return f"{prefix}-{value}"
-    if name == "href":
-        return f"#{prefix}-{value[1:]}"
-    return value.replace("url(#", f"url(#{prefix}-")
-
-
-def _local(name: Any) -> str:
-    """Return an XML name without its namespace."""
-    return str(name).rpartition("}")[2]

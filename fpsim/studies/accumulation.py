@@ -28,7 +28,14 @@ from fpsim.units.operands import DotOptions
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Exact, Tree
 
-__all__ = ["ORDERS", "AccumulationRow", "error_bound", "measure_accumulation"]
+__all__ = [
+    "ORDERS",
+    "AccumulationRow",
+    "AccumulatorCounts",
+    "accumulator_counts",
+    "error_bound",
+    "measure_accumulation",
+]
 
 #: Orders of the products, by name: the indices of K products of the given values, in that order.
 ORDERS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
@@ -142,15 +149,70 @@ def measure_accumulation(
     return tuple(rows)
 
 
-def _measure(
-    unit: Any, length: int, order: str, dots: int, data: str, seed: int, positive: bool
-) -> AccumulationRow:
+@dataclass(frozen=True)
+class AccumulatorCounts:
+    """How often an accumulator's magnitude lay in each binade, over all steps of dot products.
+
+    ``counts`` maps e to the steps after which 2^e <= |accumulator| < 2^(e+1).
+    """
+
+    length: int
+    steps: int
+    counts: dict[int, int]
+    zeros: int
+    not_finite: int
+
+
+def accumulator_counts(
+    unit: Any, length: int = 256, dots: int = 64, data: str = "gaussian", seed: int = 1
+) -> AccumulatorCounts:
+    """Count the binades of a unit's accumulator on independent random operands, step by step.
+
+    Args:
+        unit: a `fpsim.MacUnit`; products are not scaled.
+        length: K.
+        dots: dot products.
+        data: a distribution of `fpsim.studies.distributions`.
+        seed: of the operands, and of the random bits of stochastic units.
+
+    Returns:
+        Steps per binade.
+
+    Raises:
+        FpsimError: as `measure_accumulation`.
+    """
+    a, b = _operands(unit, length, dots, data, seed, False)
+    options: DotOptions = {"random": RandomBits(seed)} if unit.spec.random_bits else {}
+    values = np.abs(unit.result.decode(unit.accumulate(a, b, **options)).astype(np.float64))
+    finite = values[np.isfinite(values)]
+    exponents, counts = np.unique(np.frexp(finite[finite > 0])[1] - 1, return_counts=True)
+    return AccumulatorCounts(
+        length,
+        values.size,
+        {int(e): int(n) for e, n in zip(exponents, counts, strict=True)},
+        int((finite == 0).sum()),
+        values.size - finite.size,
+    )
+
+
+def _operands(
+    unit: Any, length: int, dots: int, data: str, seed: int, positive: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return codes (dots, K) of both operands, the second the first one again if ``positive``."""
     x = samples(data, 2 * dots * length, seed).reshape(2, dots, length)
     x /= x.std()
     if positive:
         x[1] = x[0]
-    a = unit.a.encode(x[0] * (unit.a.max_value / 4))
-    b = unit.b.encode(x[1] * (unit.b.max_value / 4))
+    return (
+        unit.a.encode(x[0] * (unit.a.max_value / 4)),
+        unit.b.encode(x[1] * (unit.b.max_value / 4)),
+    )
+
+
+def _measure(
+    unit: Any, length: int, order: str, dots: int, data: str, seed: int, positive: bool
+) -> AccumulationRow:
+    a, b = _operands(unit, length, dots, data, seed, positive)
     products = unit.a.decode(a) * unit.b.decode(b)
     places = ORDERS[order](products)
     a, b = np.take_along_axis(a, places, -1), np.take_along_axis(b, places, -1)

@@ -19,6 +19,10 @@ ROW = RtlRow("e2m1-chain-e5m10", "verilator", "5.0", "mac_chain", 10, 10, 0, 1.0
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SAMPLES", 1 << 12)
+    # Two of the units, and no synthesis: the page of a unit is tested elsewhere.
+    chosen = ["e2m1-chain-e5m10", "e2m1-fixed24q2"]
+    monkeypatch.setattr(demo, "unit_names", lambda: chosen)
+    monkeypatch.setattr("fpsim.hdl.rtl.yosys.available", lambda: False)
 
 
 def rtl_rows(monkeypatch: pytest.MonkeyPatch, *rows: RtlRow) -> None:
@@ -30,6 +34,7 @@ def test_without_model_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["demo", "--out", str(tmp_path), "--no-model"]) == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "left out on request" in page
+    assert "golden vectors for" in page
     for unit in ("e2m1-chain-e5m10", "e2m1-fixed24q2"):
         assert unit in page
         assert vectors.check(tmp_path / "vectors" / unit).count > 10_000
@@ -44,6 +49,7 @@ def test_model_that_cannot_be_fetched(
         raise ModelUnavailable("model: smollm2-135m cannot be fetched (no network)")
 
     rtl_rows(monkeypatch, ROW)
+    monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
     monkeypatch.setattr("fpsim.bridge.measure.models.load", refuse)
     assert main(["demo", "--out", str(tmp_path)]) == 1
     lines = [x for x in capsys.readouterr().err.splitlines() if "cannot be fetched" in x]
@@ -54,6 +60,7 @@ def test_model_that_cannot_be_fetched(
 
 
 def test_rtl_mismatch_makes_it_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
     wrong = RtlRow("e2m1-chain-e5m10", "verilator", "5.0", "mac_chain", 10, 10, 3, 1.0, 1.0)
     monkeypatch.setattr(demo, "available", lambda: [type("Tool", (), {"name": "verilator"})])
     monkeypatch.setattr(demo, "_replay", lambda *_: wrong)
@@ -62,6 +69,7 @@ def test_rtl_mismatch_makes_it_incomplete(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_no_simulator_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
     monkeypatch.setattr(demo, "available", list)
     assert not demo.run(tmp_path, with_model=False)
     assert "no simulator is installed" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Effects of a recipe and a unit on each layer of a model, from inputs of the float model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.studies.sqnr import sqnr_db
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import nn
+
+    from fpsim.bridge.layer_inputs import Batch
+    from fpsim.bridge.operand import Cast, Operand
+
+__all__ = ["LayerRow", "LayerSample", "layer_rows", "sample_layers"]
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a model under a recipe on a unit.
+
+    Attributes:
+        layer: its name.
+        length: K, products per result.
+        input_format, weight_format: element formats of the casts, bias included where it is not
+            the format's own.
+        channel_low, channel_high: smallest and largest of the input channels' largest magnitudes,
+            over channels that are not all zero.
+        saturated: share of input values beyond the largest value that their scale allows.
+        flushed: share of nonzero input values cast to zero.
+        cast_db: SQNR of the output with cast operands and exact sums, against the float output.
+        unit_db: SQNR of the unit's results against the exact sums of cast operands; inf where
+            nothing was lost, NaN where results were not finite.
+        overflows, swamped: share of the accumulator's steps.
+        fixed_bits, mantissa_bits: of the narrowest accumulators that would have lost nothing.
+    """
+
+    layer: str
+    length: int
+    input_format: str
+    weight_format: str
+    channel_low: float
+    channel_high: float
+    saturated: float
+    flushed: float
+    cast_db: float
+    unit_db: float
+    overflows: float
+    swamped: float
+    fixed_bits: int
+    mantissa_bits: int
+
+    @property
+    def output_db(self) -> float:
+        """SQNR of the unit's output against the float one: noise of cast and unit added up."""
+        if math.isnan(self.unit_db):
+            return -math.inf
+        return -10 * math.log10(10 ** (-self.cast_db / 10) + 10 ** (-self.unit_db / 10) or 1e-40)
+
+
+@dataclass(frozen=True)
+class LayerSample:
+    """Some rows of a layer's float input, its weight's rows, and the largest input per channel."""
+
+    name: str
+    inputs: Rows  #: (T, K)
+    weight: Rows  #: (N, K), rows spread over the output channels
+    maxima: Rows  #: (K,)
+
+
+def sample_layers(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    pattern: str = "*",
+    rows: int = 16,
+    columns: int = 32,
+) -> dict[str, LayerSample]:
+    """Run the float model and keep a part of every layer that recipes cast.
+
+    Args:
+        model: any model that `fpsim.bridge.convert` takes.
+        batches: keyword arguments of its forward passes.
+        pattern: shell pattern on names of layers.
+        rows: input rows kept of each layer, about.
+        columns: output channels kept of each layer, spread evenly.
+
+    Returns:
+        Samples by the layer's name, in the order of the model.
+
+    Raises:
+        FpsimError: a pattern that matches no layer, or as `fpsim.bridge.convert` refuses models.
+    """
+    from fpsim.bridge.convert import layers_to_convert
+    from fpsim.bridge.layer_inputs import captured_inputs
+    from fpsim.bridge.product import float_rows
+    from fpsim.bridge.recipe import get_recipe
+
+    every, _ = layers_to_convert(model, get_recipe("mxfp4"), None, ())
+    layers = {name: weight for name, weight in every.items() if fnmatch(name, pattern)}
+    if not layers:
+        raise FpsimError(f"layer: {pattern!r} matches none of the model's {len(every)} layers")
+    picked = captured_inputs(model, layers, batches, rows)
+    found = {}
+    for name, weight in layers.items():
+        matrix = float_rows(weight.matrix.detach())
+        places = np.linspace(0, matrix.shape[0] - 1, min(columns, matrix.shape[0]))
+        maxima = picked[name].maxima
+        assert maxima is not None
+        found[name] = LayerSample(
+            name, picked[name].rows()[:rows], matrix[places.astype(np.int64)], maxima
+        )
+    return found
+
+
+def layer_rows(
+    samples: Mapping[str, LayerSample],
+    recipe: Any,
+    unit: Any,
+    calibration: Any = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[LayerRow, ...]:
+    """Measure the effects of a recipe's casts and a unit's accumulator on sampled layers.
+
+    Args:
+        samples: what `sample_layers` returned.
+        recipe: as `fpsim.bridge.get_recipe` takes it; it must cast inputs and weights.
+        unit: as `fpsim.get_unit` takes it.
+        calibration: for recipes that need one.
+        report: called with layers done and layers in all.
+
+    Returns:
+        A row per layer that the recipe casts.
+
+    Raises:
+        FpsimError: a recipe that leaves inputs in float or lacks its calibration, or operands that
+            the unit refuses, naming the layer.
+    """
+    from fpsim.bridge.recipe import get_recipe
+
+    chosen = get_recipe(recipe)
+    if calibration is not None:
+        chosen = chosen.calibrated(calibration)
+    if not chosen.is_calibrated:
+        raise FpsimError(f"recipe: {chosen.name} needs a calibration; see `fpsim calibrate`")
+    if chosen.weights_only:
+        raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
+    found = []
+    for done, sample in enumerate(samples.values()):
+        report(done, len(samples))
+        casts = chosen.activation(sample.name), chosen.weight(sample.name)
+        if casts[0] is None or casts[1] is None:
+            continue
+        try:
+            found.append(_row(sample, casts[0], casts[1], unit))
+        except FpsimError as error:
+            raise FpsimError(f"layer {sample.name}: {error}") from None
+    report(len(samples), len(samples))
+    return tuple(found)
+
+
+def _row(sample: LayerSample, input_cast: Cast, weight_cast: Cast, unit: Any) -> LayerRow:
+    from fpsim.bridge.layer_operands import size_layer
+
+    a, b = input_cast.quantize(sample.inputs), weight_cast.quantize(sample.weight)
+    x, x_hat = sample.inputs.astype(np.float64), a.dequantize()
+    wanted = x @ sample.weight.astype(np.float64).T
+    sizing = size_layer((a, b), unit)
+    used = sample.maxima[sample.maxima > 0]
+    steps = max(sizing.steps, 1)
+    nonzero = x != 0
+    return LayerRow(
+        layer=sample.name,
+        length=x.shape[1],
+        input_format=a.element.name,
+        weight_format=b.element.name,
+        channel_low=float(used.min(initial=np.inf)) if used.size else 0.0,
+        channel_high=float(used.max(initial=0.0)),
+        saturated=float(np.mean(_beyond(a, x, x_hat))),
+        flushed=float(np.mean(x_hat[nonzero] == 0)) if nonzero.any() else 0.0,
+        cast_db=sqnr_db(wanted, x_hat @ b.dequantize().T) if wanted.any() else math.inf,
+        unit_db=math.nan if sizing.not_finite else sizing.sqnr_db,
+        overflows=sizing.overflows / steps,
+        swamped=sizing.swamped / steps,
+        fixed_bits=sizing.fixed_width,
+        mantissa_bits=sizing.mantissa_bits,
+    )
+
+
+def _beyond(a: Operand, x: NDArray[np.float64], x_hat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which values have the largest code of their sign and are larger than it."""
+    table = a.element.decode(np.arange(1 << a.element.bits, dtype=a.codes.dtype))
+    finite = np.where(np.isfinite(table), table, 0.0)
+    values = finite[a.codes]
+    ends = (values == finite.max()) | (values == finite.min())
+    return np.asarray(ends & (np.abs(x) > np.abs(x_hat)))
