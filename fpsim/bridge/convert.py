@@ -27,7 +27,6 @@ from fpsim.bridge.dependence import (
 )
 from fpsim.bridge.linear import (
     CastEmbedding,
-    InputCasts,
     Simulated,
     SimulatedExperts,
     SimulatedLinear,
@@ -36,6 +35,7 @@ from fpsim.bridge.linear import (
 )
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, AttentionCasts, Recipe, get_recipe
 from fpsim.bridge.saved_conversion import forget, remember, saved_arguments
+from fpsim.bridge.training.layer import TrainedLinear, layer_maker
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import Transform, get_transforms
 from fpsim.bridge.weights import LayerWeight, expert_weights, weights_of
@@ -69,7 +69,8 @@ class Conversion:
     module that has parameters (norms, embeddings, convolutions) to its class.
 
     ``units`` are the names of the units that linear layers and experts run on, with their operands'
-    formats: those of ``unit``, which was asked for, are not looked at. ``weights`` counts the
+    formats: those of ``unit``, which was asked for, are not looked at; ``gradient_units`` those of
+    a training recipe's gradients (none: gradients are float). ``weights`` counts the
     simulated elements of weight matrices, and all. ``notes`` says what a reader of results should
     know; ``causal`` whether no value depends on later tokens, ``batch_independent`` whether none
     depends on the other sequences of a batch or on padding.
@@ -85,6 +86,7 @@ class Conversion:
     embeddings: tuple[str, ...] = ()
     stays_float: dict[str, str] = field(default_factory=dict)
     units: tuple[str, ...] = ()
+    gradient_units: tuple[str, ...] = ()
     weights: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
     modules: tuple[nn.Module, ...] = field(default=(), repr=False)  #: whose forward is taken over
@@ -125,6 +127,7 @@ class Conversion:
             f"{len(self.attention)} attention layers, {len(self.embeddings)} embeddings",
             f"  {100 * simulated / max(every, 1):.1f} % of {every} weights of linear layers and "
             "experts",
+            *([f"  gradients on {', '.join(self.gradient_units)}"] * bool(self.gradient_units)),
             *(f"  note: {note}" for note in self.notes),
         ]
         reasons: dict[str, list[str]] = {}
@@ -162,6 +165,8 @@ def convert(
     transforms: str | Sequence[str | Transform] = (),
     batches: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
+    dgrad: str | MacSpec | MacUnit | None = None,
+    wgrad: str | MacSpec | MacUnit | None = None,
 ) -> nn.Module:
     """Simulate the matrix products of ``model``, in place, and return the model.
 
@@ -189,7 +194,10 @@ def convert(
         transforms: of every layer's operands, see `fpsim.bridge.transforms`; a calibration must
             have been made under the same ones.
         batches: forward passes for transforms that look at inputs.
-        seed: of a unit with stochastic rounding; with it every layer and pass draws its own bits.
+        seed: of stochastic rounding; with it every layer and pass draws its own bits.
+        dgrad: the unit of gradients of inputs, under a training recipe such as ``nvfp4-train``;
+            default: ``unit``. Other recipes compute gradients in float, straight through the casts.
+        wgrad: the unit of gradients of weights, likewise.
 
     Returns:
         The model.
@@ -213,11 +221,8 @@ def convert(
     changes = layer_transforms(model, found.taken, get_transforms(transforms), batches)
     if chosen.needs_calibration:
         chosen.check_layers(fingerprints(found.taken, changes))
-    casts = InputCasts()
-    layers = {
-        name: SimulatedLinear(weight, chosen, mac, name, changes[name], casts, seed)
-        for name, weight in found.taken.items()
-    }
+    made = layer_maker(chosen, mac, dgrad, wgrad)
+    layers = {name: made(weight, name, changes[name], seed) for name, weight in found.taken.items()}
     embeddings = {
         name: CastEmbedding(table, cast, name)
         for name, table in _tables(model, patterns).items()
@@ -243,6 +248,7 @@ def convert(
         embeddings=tuple(embeddings),
         stays_float=_float_modules(model, {*simulated, *found.modules}),
         units=tuple(dict.fromkeys(x.ran_on.name for x in layers.values() if x.ran_on is not None)),
+        gradient_units=_gradient_units(layers),
         weights=(sum(w.elements for w in found.taken.values()), found.elements),
         notes=notes,
         modules=tuple(simulated),
@@ -252,9 +258,16 @@ def convert(
     object.__setattr__(model, _RECORD, record)
     remember(
         model, chosen, mac, seed=seed, calibration=calibration, skip=skip, only=only,
-        transforms=transforms,
+        transforms=transforms, dgrad=dgrad, wgrad=wgrad,
     )  # fmt: skip
     return model
+
+
+def _gradient_units(layers: Mapping[str, SimulatedLinear]) -> tuple[str, ...]:
+    """Return the names of the units of gradients, each once."""
+    trained = [layer for layer in layers.values() if isinstance(layer, TrainedLinear)]
+    every = [unit.name for layer in trained for unit in layer.gradient_units.values()]
+    return tuple(dict.fromkeys(every))
 
 
 def convert_again(model: nn.Module, **changes: Any) -> nn.Module:

@@ -21,7 +21,13 @@ from torch import nn
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.experts import run_experts
 from fpsim.bridge.operand import Cast, Operand
-from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
+from fpsim.bridge.product import (
+    Product,
+    float_rows,
+    is_recomputing,
+    replace_values,
+    straight_through,
+)
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.transforms import LayerTransform
 from fpsim.bridge.weights import LayerWeight
@@ -105,6 +111,7 @@ class SimulatedLinear:
         self.ran_on: MacUnit | None = None  #: the unit with the operands' formats; None: float
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
         self.passes = 0
+        self.training_step = 0  #: set by `fpsim.bridge.training.begin_step`
         self.macs = 0  #: multiply-accumulates that the unit has done, over all passes
         self.inputs: dict[str, Operand] | None = None  #: if given, gets the last input as cast
         self._cached: tuple[tuple[Any, ...], Any] | None = None
@@ -114,6 +121,11 @@ class SimulatedLinear:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
         return self.__dict__ | {"_cached": None}
+
+    @property
+    def number(self) -> int:
+        """The number of the pass, of which no two of a training run are the same."""
+        return (self.training_step << 32) + self.passes
 
     def extra_repr(self) -> str:
         """Describe the layer where torch prints a model."""
@@ -147,7 +159,8 @@ class SimulatedLinear:
                 f"layer {self.name}: it is simulated, which no torch operator says; restore() the "
                 "model before exporting it"
             )
-        self.passes += 1
+        if not is_recomputing():
+            self.passes += 1
         whole, matrix, beside = x, self.weight.matrix, None
         for transform in self.transforms:
             if transform.apart is not None:
@@ -166,7 +179,7 @@ class SimulatedLinear:
         return out if bias is None else out + bias
 
     def _product(self) -> Product:
-        return Product(self.unit, self.name, self.seed, self.passes)
+        return Product(self.unit, self.name, self.seed, self.number)
 
     def _check_unit(self, weight: Operand | torch.Tensor | None) -> None:
         """Refuse casts that the unit cannot multiply, before any input is there."""

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.blocks.block_format import BlockFormat
+from fpsim.blocks.block_format import BlockFormat, Quantized
 from fpsim.blocks.fields import Span
 from fpsim.blocks.unit_view import unit_view
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
 
-__all__ = ["BlockCast", "Cast", "Operand", "same_blocks", "scaled_values"]
+__all__ = ["BlockCast", "Cast", "Operand", "block_operand", "same_blocks", "scaled_values"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
 def scaled_values(operand: Operand) -> NDArray[np.float64]:
     """Return code times scale of every element, exact in float64."""
     codes = operand.codes
-    table = operand.element.decode(np.arange(1 << operand.element.bits, dtype=codes.dtype))
-    values = table[codes]
+    values = operand.element.decode(codes)
     if operand.scales is None:
         return np.asarray(values)
     scales = operand.scale.decode(np.ascontiguousarray(operand.scales))
@@ -147,11 +146,14 @@ class BlockCast:
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
         """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
-        fmt = self.fmt
-        quantized = fmt.quantize(rows, axis=1, nan="error")
-        wide = unit_view(fmt, quantized)
-        factor = wide.factor
-        if factor is not None and factor.ndim == 0:
-            factor = factor.reshape(1, 1)
-        block = 1 if wide.scales is None else wide.block
-        return Operand(wide.element, wide.codes, wide.scale, wide.scales, block, factor)
+        return block_operand(self.fmt, self.fmt.quantize(rows, axis=1, nan="error"))
+
+
+def block_operand(fmt: BlockFormat, quantized: Quantized) -> Operand:
+    """Return rows (R, K) in a block format, cast along K, as a unit takes them."""
+    wide = unit_view(fmt, quantized)
+    factor = wide.factor
+    if factor is not None and factor.ndim == 0:
+        factor = factor.reshape(1, 1)
+    block = 1 if wide.scales is None else wide.block
+    return Operand(wide.element, wide.codes, wide.scale, wide.scales, block, factor)

@@ -25,7 +25,14 @@ from fpsim.formats.random_bits import RandomBits
 from fpsim.unit import MacUnit
 from fpsim.units.spec import Evidence, MacSpec, SignSplit
 
-__all__ = ["Product", "derived_unit", "float_rows", "replace_values", "straight_through"]
+__all__ = [
+    "Product",
+    "derived_unit",
+    "float_rows",
+    "is_recomputing",
+    "replace_values",
+    "straight_through",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,14 @@ def _as_float32(fmt: Format, codes: NDArray[Any]) -> NDArray[np.float32]:
 def float_rows(x: torch.Tensor) -> NDArray[np.float32]:
     """Return ``x`` (..., K) as float32 rows (R, K) on the CPU."""
     return x.detach().reshape(-1, x.shape[-1]).to("cpu", torch.float32).contiguous().numpy()
+
+
+def is_recomputing() -> bool:
+    """Whether a layer runs for a gradient checkpoint: once more, while gradients flow.
+
+    It is then to draw the random bits of the pass that it repeats.
+    """
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 class _StraightThrough(torch.autograd.Function):

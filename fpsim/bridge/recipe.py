@@ -316,7 +316,8 @@ def _typed(key: str, value: Any, kind: str) -> Any:
 
 @cache
 def _load() -> None:
-    """Import every module of `fpsim.bridge.recipes`; each registers what it defines."""
-    package = importlib.import_module("fpsim.bridge.recipes")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    """Import every module of the packages of recipes; each registers what it defines."""
+    for name in ("fpsim.bridge.recipes", "fpsim.bridge.training.recipes"):
+        package = importlib.import_module(name)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")

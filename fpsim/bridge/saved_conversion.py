@@ -42,14 +42,17 @@ def remember(
     skip: Sequence[str] | None,
     only: Sequence[str],
     transforms: str | Sequence[str | Transform],
+    dgrad: str | MacSpec | MacUnit | None,
+    wgrad: str | MacSpec | MacUnit | None,
 ) -> None:
     """Leave the arguments of `convert` in the config of a model of transformers.
 
     Args:
         model: the converted model; one without a config is left alone.
         recipe, unit: what was asked for.
-        seed, calibration, skip, only, transforms: as `convert` got them. A calibration that is no
-            file goes into the config itself; transforms that are objects cannot be written down.
+        seed, calibration, skip, only, transforms, dgrad, wgrad: as `convert` got them. A
+            calibration that is no file goes into the config itself; transforms that are objects
+            cannot be written down.
     """
     config = getattr(model, "config", None)
     if config is None or not isinstance(model, PreTrainedModel):
@@ -59,6 +62,9 @@ def remember(
         about["calibration"] = str(Path(calibration).absolute())
     elif isinstance(calibration, Calibration):
         about[_DATA] = _packed(calibration)
+    for product, given in (("dgrad", dgrad), ("wgrad", wgrad)):
+        if given is not None:
+            about[product] = _unit(get_unit(given))
     if skip is not None:
         about["skip"] = list(skip)
     if tuple(only) != ("*",):
@@ -148,8 +154,9 @@ def saved_arguments(model: nn.Module) -> dict[str, Any]:
     if not given["recipe"]:
         raise FpsimError("recipe: the class had no name when the model was saved; use convert")
     given["recipe"] = get_recipe(given["recipe"], **options)
-    if isinstance(given["unit"], dict):
-        given["unit"] = MacSpec.from_dict(given["unit"])
+    for key in ("unit", "dgrad", "wgrad"):
+        if isinstance(given.get(key), dict):
+            given[key] = MacSpec.from_dict(given[key])
     if _DATA in given:
         given["calibration"] = _unpacked(given.pop(_DATA))
     if given.get("transforms", "") is None:

@@ -26,6 +26,7 @@ from fpsim.cli import (
     shell,
     studies,
     testbench,
+    train,
     units,
     vectors,
 )
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
     for group in (
-        formats, units, schema, studies, vectors, rtl, testbench, models, plot, report,
+        formats, units, schema, studies, vectors, rtl, testbench, models, train, plot, report,
         check, shell,
     ):  # fmt: skip
         group.register(commands)

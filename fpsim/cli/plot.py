@@ -315,6 +315,25 @@ def _storage_bits(name: str) -> tuple[float, float]:
     return bits[0], bits[1]
 
 
+def _training(args: argparse.Namespace) -> Picture:
+    from fpsim import plots
+
+    with needs("torch"):
+        from fpsim.bridge.training.run import read_log, read_settings
+    curves: dict[str, list[list[float]]] = {}
+    rows: list[dict[str, Any]] = []
+    for folder in args.runs:
+        settings, _ = read_settings(folder)
+        label = f"{settings.recipe} on {settings.unit}"
+        log = read_log(folder)
+        curves.setdefault(label, []).append([row.loss for row in log])
+        rows += [{"run": str(folder), "label": label, **asdict(row)} for row in log]
+    figure = plots.training_figure(
+        [plots.TrainingCurve(label, losses) for label, losses in curves.items()]
+    )
+    return Picture(figure, rows, f"{len(args.runs)} runs, bands over seeds")
+
+
 # -- options -------------------------------------------------------------------------------------
 
 
@@ -335,7 +354,7 @@ def _data_options(sub: argparse.ArgumentParser) -> None:
 def register(commands: Commands) -> None:
     """Add the command with a subcommand for each picture."""
     plot = commands.add(
-        "plot", _run, "Draw formats, errors, accumulators or recipes", False,
+        "plot", _run, "Draw formats, errors, accumulators, recipes or training", False,
         ["plot formats --out formats.svg", "plot error --help"],
     )  # fmt: skip
     kinds = plot.add_subparsers(dest="what", required=True, metavar="PICTURE")
@@ -419,3 +438,7 @@ def register(commands: Commands) -> None:
               "analysis/results/recipes-smollm2-135m.json --out recipes.svg")  # fmt: skip
     sub.add_argument("results", nargs="+", type=Path, help="JSON files of analysis/recipes.py")
     sub.add_argument("--units", nargs="+", metavar="UNIT", help="only these units")
+
+    sub = add("training", _training, "Losses of training runs, bands over seeds",
+              "run --out loss.svg")  # fmt: skip
+    sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of fpsim train")

@@ -118,6 +118,14 @@ def _tile_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
     sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
     from_model.add_options(sub)
+    sub.add_argument(
+        "--from-training", type=Path, metavar="RUN",
+        help="operands of a step of fpsim train, on the run's unit unless another is given",
+    )  # fmt: skip
+    sub.add_argument("--step", type=int, default=0, help="of the run, from 0 (default 0)")
+    sub.add_argument(
+        "--product", default="wgrad", help="forward, dgrad or wgrad (default), of the step"
+    )
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
@@ -128,28 +136,34 @@ def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
 
 
 def _vectors(args: argparse.Namespace) -> int:
-    from fpsim.vectors.files.shards import Shard
-    from fpsim.vectors.files.writer import parse_formats, write
-
     if args.check is not None:
         return _check(args)
     if args.merge is not None:
         return _merge(args)
+    if args.from_training is not None and args.out is not None:
+        return _write(args, None)
     if args.unit is None or args.out is None:
         raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
-    unit = fpsim.get_unit(args.unit)
+    return _write(args, fpsim.get_unit(args.unit))
+
+
+def _write(args: argparse.Namespace, unit: MacUnit | None) -> int:
+    from fpsim.vectors.files.shards import Shard
+    from fpsim.vectors.files.writer import parse_formats, write
+
     formats = parse_formats(args.format)
     shard = Shard() if args.shard is None else Shard.parse(args.shard)
-    source = _source(args, unit)
+    source = _training_tiles(args) if unit is None else _source(args, unit)
+    name = source.record.spec.name
     try:
-        with bar(unit.name) as update:
+        with bar(name) as update:
             path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
     except KeyboardInterrupt:
         say("what is done is kept beside the directory; the same command goes on")
         raise
-    data = {"unit": unit.name, "count": source.count, "out": str(path),
+    data = {"unit": name, "count": source.count, "out": str(path),
             "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
-    lines = [f"{source.count} vectors of {unit.name} in {path}"]
+    lines = [f"{source.count} vectors of {name} in {path}"]
     lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
     _print(args, data, "\n".join(lines))
     return 0
@@ -184,6 +198,23 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Blo
     return model_tiles(
         found.operands, unit, size, per_layer=args.tiles, k=args.k, flags=args.flags,
         source=found.source, seed=args.seed,
+    )  # fmt: skip
+
+
+def _training_tiles(args: argparse.Namespace) -> BlockSource:
+    """Return tiles of a product of one training step, on the run's unit or on the one given."""
+    from fpsim.bridge.tiles import model_tiles
+    from fpsim.bridge.training.replay import training_operands
+    from fpsim.vectors.plans.tiles import TileSize
+
+    say(f"replaying training step {args.step} of {args.from_training}")
+    operands, used, source = training_operands(
+        args.from_training, args.step, args.layer, args.product
+    )
+    return model_tiles(
+        operands, used if args.unit is None else fpsim.get_unit(args.unit),
+        TileSize.parse(args.tile or "16x16"), per_layer=args.tiles, k=args.k, flags=args.flags,
+        source=source, seed=args.seed,
     )  # fmt: skip
 
 

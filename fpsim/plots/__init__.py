@@ -17,9 +17,11 @@ from fpsim.plots.perplexity import perplexity_figure
 from fpsim.plots.recipes import recipes_figure
 from fpsim.plots.rounding import rounding_curve, rounding_figure
 from fpsim.plots.style import caption, check_target, save, to_svg
+from fpsim.plots.training import TrainingCurve, training_figure
 
 __all__ = [
     "MAX_UNITS",
+    "TrainingCurve",
     "accumulation_figure",
     "accumulator_figure",
     "area_error_figure",
@@ -37,4 +39,5 @@ __all__ = [
     "save",
     "sqnr_figure",
     "to_svg",
+    "training_figure",
 ]

@@ -19,7 +19,8 @@ from fpsim.cli import main
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Commands that take minutes, a model or a simulator are exercised by the demo and other tests.
-SLOW = ("fpsim eval", "fpsim explore", "fpsim report", "fpsim size", "fpsim verify", "fpsim synth")
+SLOW = ("fpsim eval", "fpsim explore", "fpsim report", "fpsim size", "fpsim synth", "fpsim train",
+        "fpsim verify")  # fmt: skip
 
 
 def commands() -> list[str]:

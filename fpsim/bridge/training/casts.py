@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Casts of operands that training needs beside those of inference: stochastic, unclipped, unbiased.
+
+Each takes float32 rows (R, K) along the axis that its product sums and returns codes and scales
+(`fpsim.bridge.operand.Operand`). Random integers come from a `Randomness`. y is what is rounded to
+the element format, fl one rounding to float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.fields import Span
+from fpsim.blocks.scale_rules import ScaleRule, block_scales, outer_scale, power_of_two_codes
+from fpsim.bridge.operand import Operand, block_operand
+from fpsim.bridge.training.randomness import Randomness
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.names import E8M0, get_format
+from fpsim.formats.rounding import Rounding
+
+__all__ = [
+    "E2M1",
+    "E4M3",
+    "RANDOM_BITS",
+    "EdenCast",
+    "ElementCast",
+    "FormatCast",
+    "QuestCast",
+    "RowMaximumCast",
+    "TrainingCast",
+    "UnclippedMxCast",
+    "grid_units",
+    "scaled_rows",
+]
+
+Floats = NDArray[np.float32]
+
+
+def _float_format(name: str) -> FloatFormat:
+    found = get_format(name)
+    assert isinstance(found, FloatFormat)
+    return found
+
+
+E2M1, E4M3 = _float_format("e2m1"), _float_format("e4m3fn")
+#: Random bits of a stochastic cast unless a recipe says otherwise.
+RANDOM_BITS = 8
+MAX_RANDOM_BITS = 16
+
+
+class TrainingCast(Protocol):
+    """How one operand of a training product becomes codes. Any object with these will do.
+
+    A cast whose grid is not that of its operand's scales and factors also has a method
+    ``grid_units(rows, operand)``, which returns rows in units of it, for slopes.
+    """
+
+    @property
+    def element(self) -> Format:
+        """Element format of the codes."""
+
+    @property
+    def along(self) -> int:
+        """Elements that the rows must have a multiple of."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two casts of one tensor differ with their `Randomness`."""
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows (R, K), finite, as an operand; all rows are one tensor.
+
+        Raises:
+            FpsimError: values without a code.
+        """
+
+
+@dataclass(frozen=True)
+class ElementCast:
+    """Elements without scales, such as bfloat16 (``e8m7``).
+
+    No unit multiplies float32 (``e8m23``): a product with such an operand is that of the real
+    values, rounded to float32.
+    """
+
+    name: str
+    along: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = False
+
+    @cached_property
+    def element(self) -> Format:
+        """Element format."""
+        return get_format(self.name)
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as codes, rounded to nearest, saturating."""
+        return Operand(self.element, self.element.encode(rows, "rne", "saturate"))
+
+
+@dataclass(frozen=True)
+class FormatCast:
+    """A block format, whose fields say how scales follow and how elements and scales are rounded.
+
+    With ``rounding = "sr"`` an element that lies at k / 2^n of the way between two neighbours goes
+    to the upper one with probability k / 2^n, n being ``random_bits``; what lies between such
+    places is cut to the one nearer to zero.
+    """
+
+    fmt: BlockFormat
+    random_bits: int = RANDOM_BITS
+
+    def __post_init__(self) -> None:
+        _check_bits(self.random_bits)
+
+    @property
+    def element(self) -> Format:
+        """Element format of the codes that the unit sees."""
+        return self.fmt.wide
+
+    @property
+    def along(self) -> int:
+        """Elements of a block along the rows."""
+        block = self.fmt.block
+        if isinstance(block, Span):
+            return 1
+        return block if isinstance(block, int) else block[1]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether anything is rounded stochastically."""
+        return Rounding.SR in (self.fmt.rounding, self.fmt.scale_rounding)
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as an operand."""
+        more: dict[str, Any] = {}
+        if self.fmt.rounding is Rounding.SR:
+            more["random"] = randomness.integers(_shape(rows), self.random_bits)
+        if self.fmt.scale_rounding is Rounding.SR:
+            groups = (rows.shape[0], -(-rows.shape[1] // self.along))
+            more["scale_random"] = randomness.of("scales").integers(groups, self.random_bits)
+        if more:
+            more["random_bits"] = self.random_bits
+        return block_operand(self.fmt, self.fmt.quantize(rows, axis=1, nan="error", **more))
+
+
+@dataclass(frozen=True)
+class UnclippedMxCast:
+    """MXFP4 with stochastic rounding that never clips (2502.20586; Quartet, 2505.14669).
+
+    The block scale is 2^(floor(log2 amax) - 2), which leaves magnitudes up to 8; y = fl(3 x / 4)
+    over it is below 6, and the factor fl(4 / 3) is applied after the product.
+    """
+
+    block: int = 32
+    random_bits: int = RANDOM_BITS
+    stochastic: ClassVar[bool] = True
+    element: ClassVar[Format] = E2M1
+
+    def __post_init__(self) -> None:
+        _check_bits(self.random_bits)
+
+    @property
+    def along(self) -> int:
+        """Elements of a block."""
+        return self.block
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as an operand."""
+        blocks = _blocks(rows, self.block)
+        amax = np.abs(blocks).max(axis=-1)
+        scales = power_of_two_codes(ScaleRule.FLOOR, amax, self.element)
+        y = blocks * np.float32(0.75) / _powers(scales)
+        random = randomness.integers(_shape(rows), self.random_bits)
+        codes = self.element.encode(
+            y.reshape(rows.shape), "sr", random=random, random_bits=self.random_bits
+        )
+        return Operand(self.element, codes, E8M0, scales, self.block, _factor(4 / 3))
+
+
+@dataclass(frozen=True)
+class QuestCast:
+    """QuEST's cast of a rotated operand to MXFP4 (2502.05003; Quartet's forward pass).
+
+    The block scale is 2^floor(log2(2.92248 r / 6)), r the root mean square of the block; without
+    the floor it would clip at 2.92 r, where E2M1 loses least on Gaussian data. Elements are rounded
+    to nearest and saturate.
+    """
+
+    block: int = 32
+    stochastic: ClassVar[bool] = False
+    element: ClassVar[Format] = E2M1
+    #: (2.92248 / 6)^2
+    RATIO: ClassVar[float] = (2.92248 / 6) ** 2
+
+    @property
+    def along(self) -> int:
+        """Elements of a block."""
+        return self.block
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as an operand."""
+        blocks = _blocks(rows, self.block)
+        square = np.square(blocks, dtype=np.float64).mean(axis=-1) * self.RATIO
+        # floor(log2 of the root of m 2^e), m in [1, 2), is floor(e / 2).
+        exponent = (np.frexp(square)[1] - 1) // 2
+        found = np.clip(exponent + E8M0.bias, 0, E8M0.max_code)
+        scales = np.where(square > 0, found, 0).astype(np.uint8)
+        with np.errstate(over="ignore"):
+            y = blocks / _powers(scales)
+        codes = self.element.encode(y.reshape(rows.shape), "rne", "saturate")
+        return Operand(self.element, codes, E8M0, scales, self.block)
+
+
+@dataclass(frozen=True)
+class EdenCast:
+    """NVFP4 rounded to nearest and then made unbiased by its scales (Quartet II, 2601.22813).
+
+    Elements q are those of NVFP4 with scales ``override`` times amax / 6, rounded to nearest. Each
+    ``group`` of elements gets the factor f = <x, x> / <x, q s>, by which the lengths of random
+    rotations of x and of their casts agree on average; its block scales become f s, rounded
+    stochastically to E4M3. Sums of squares and f are float64.
+    """
+
+    group: int = 128
+    override: float = 17 / 16 * 0.93
+    random_bits: int = RANDOM_BITS
+    stochastic: ClassVar[bool] = True
+    element: ClassVar[Format] = E2M1
+    BLOCK: ClassVar[int] = 16
+
+    def __post_init__(self) -> None:
+        _check_bits(self.random_bits)
+        if self.group < self.BLOCK or self.group % self.BLOCK:
+            raise FpsimError(f"recipe: group: {self.group!r} is not a multiple of {self.BLOCK}")
+
+    @property
+    def along(self) -> int:
+        """Elements of a group."""
+        return self.group
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as an operand."""
+        blocks = _blocks(rows, self.BLOCK)
+        amax = np.abs(blocks).max(axis=-1)
+        outer = outer_scale(_EDEN, amax.max())
+        divisors = block_scales(_EDEN, amax, outer, limit=6 / self.override)
+        with np.errstate(all="ignore"):
+            y = np.where(blocks == 0, np.float32(0), blocks / divisors.factor[..., None])
+        codes = self.element.encode(y.reshape(rows.shape), "rne", "saturate")
+        factor = _factor(outer.scale if outer.scale > 0 else 1)
+        operand = Operand(self.element, codes, E4M3, divisors.codes, self.BLOCK, factor)
+        x = _blocks(rows, self.group).astype(np.float64)
+        cast = operand.dequantize().reshape(x.shape)
+        length, along = (x * x).sum(axis=-1), (x * cast).sum(axis=-1)
+        f = np.where(along > 0, length / np.where(along > 0, along, 1), 1.0)
+        raw = E4M3.decode(divisors.codes) * np.repeat(f, self.group // self.BLOCK, axis=1)
+        random = randomness.of("scales").integers(_shape(raw), self.random_bits)
+        scales = E4M3.encode(raw, "sr", "saturate", random=random, random_bits=self.random_bits)
+        return replace(operand, scales=scales)
+
+
+#: NVFP4 whose tensor scale leaves room for factors on block scales.
+_EDEN = replace(get_block_format("nvfp4"), name="nvfp4-eden", tensor_range=256)
+
+
+@dataclass(frozen=True)
+class RowMaximumCast:
+    """E2M1 with one real scale per row (2501.17116): amax / 6, in float32.
+
+    y = fl(x / fl(amax / 6)) is compared with the midpoints of the grid, ``y < midpoint`` going
+    down, so that ties go up, those of negative values too. ``power`` takes powers of two that
+    leave the largest magnitude in (3, 6], ``bfloat16`` compares y rounded to bfloat16.
+    """
+
+    power: bool = False
+    bfloat16: bool = False
+    along: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = False
+    element: ClassVar[Format] = E2M1
+
+    def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return rows as an operand with a factor per row."""
+        factor = self.factor(rows)
+        y = scaled_rows(rows, factor)
+        if self.bfloat16:
+            y = get_format("e8m7").decode(get_format("e8m7").encode(y, "rne")).astype(np.float32)
+        codes = _ORDER[np.searchsorted(_MIDPOINTS, y, side="right")]
+        return Operand(self.element, codes, factor=factor)
+
+    def factor(self, rows: Floats) -> Floats:
+        """Return what the elements of each row are multiplied by (R, 1); 1 for rows of zeros."""
+        amax = np.abs(rows).max(axis=1, keepdims=True)
+        if self.power:  # 2^floor(log2(6 / amax)) = 2^-ceil(log2(amax / 6))
+            mantissa, exponent = np.frexp(amax.astype(np.float64) / 6)
+            up = np.where(mantissa == 0.5, exponent - 1, exponent)
+            factor = np.ldexp(1.0, np.clip(up, -126, 127)).astype(np.float32)
+        else:
+            factor = amax / np.float32(6)
+        return np.where(factor > 0, factor, np.float32(1))
+
+
+#: Codes of E2M1 in the order of their values, one zero, and the midpoints between them.
+_ORDER = np.array([15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7], dtype=np.uint8)
+_VALUES = E2M1.decode(_ORDER).astype(np.float32)
+_MIDPOINTS = (_VALUES[1:] + _VALUES[:-1]) / 2
+
+
+def _check_bits(bits: int) -> None:
+    if not 1 <= bits <= MAX_RANDOM_BITS:
+        raise FpsimError(f"recipe: random_bits: {bits!r} is not in 1..{MAX_RANDOM_BITS}")
+
+
+def scaled_rows(rows: Floats, factor: Floats) -> Floats:
+    """Return rows over their factors, rounded to float32."""
+    return rows / factor
+
+
+def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
+    """Return rows over their scales, then over their factors, each rounded to float32."""
+    own = getattr(cast, "grid_units", None)
+    if own is not None:
+        return np.asarray(own(rows, operand), dtype=np.float32)
+    if operand.scales is not None:
+        scales = operand.scale.decode(operand.scales).astype(np.float32)
+        rows = scaled_rows(rows, np.repeat(scales, operand.block, axis=1)[:, : rows.shape[1]])
+    return rows if operand.factor is None else scaled_rows(rows, operand.factor)
+
+
+def _blocks(rows: Floats, size: int) -> Floats:
+    return rows.reshape(rows.shape[0], -1, size)
+
+
+def _powers(scales: NDArray[np.uint8]) -> Floats:
+    """Return the values of E8M0 codes, one per block."""
+    return E8M0.decode(scales).astype(np.float32)[..., None]
+
+
+def _factor(value: float) -> Floats:
+    return np.full((1, 1), value, dtype=np.float32)
+
+
+def _shape(rows: NDArray[Any]) -> tuple[int, int]:
+    return rows.shape[0], rows.shape[1]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random Hadamard transforms of both operands of a product, along the axis that it sums.
+
+Blocks x of ``size`` elements become H (s x) / sqrt(size), H Sylvester's matrix and s signs. The
+matrix is orthogonal, so a product of two rotated operands is the product of the two. Each of the
+log2(size) passes of sums and differences rounds to float32, and so does the product with
+fl(1 / sqrt(size)) at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.training.randomness import Randomness
+
+__all__ = ["TE_SIGNS", "Rotation"]
+
+Floats = NDArray[np.float32]
+#: Signs that NVIDIA's Transformer Engine has fixed for blocks of 16.
+TE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A Hadamard transform of blocks of ``size`` elements, a power of two.
+
+    ``signs`` are 1 and -1, ``size`` of them, or ``none``, or ``fresh``: drawn in every pass, the
+    same for all layers of it, so that layers with one input share its cast.
+
+    Raises:
+        FpsimError: a size that is no power of two, or other signs.
+    """
+
+    size: int
+    signs: str | Sequence[int] = "none"
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.size & (self.size - 1):
+            raise FpsimError(f"recipe: hadamard: {self.size!r} is not a power of two from 2 on")
+        if isinstance(self.signs, str):
+            if self.signs not in ("none", "fresh"):
+                raise FpsimError(f"recipe: signs: {self.signs!r} is not one of none, fresh")
+        elif len(self.signs) != self.size or {*self.signs} - {1, -1}:
+            raise FpsimError(f"recipe: signs: they must be {self.size} numbers 1 or -1")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether every pass draws its own signs."""
+        return self.signs == "fresh"
+
+    def chosen(self, randomness: Randomness) -> Floats:
+        """Return the signs (size,)."""
+        if self.signs == "none":
+            return np.ones(self.size, dtype=np.float32)
+        if isinstance(self.signs, str):
+            return randomness.signs(self.size)
+        return np.array(self.signs, dtype=np.float32)
+
+    def rotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
+        """Return a matrix rotated along an axis, whose length ``size`` divides."""
+        wide = signs if axis else signs[:, None]
+        return self._scaled(x.reshape(self._blocks(x, axis)) * wide, axis).reshape(x.shape)
+
+    def unrotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
+        """Undo `rotate`, as far as rounding lets."""
+        wide = signs if axis else signs[:, None]
+        return (self._scaled(x.reshape(self._blocks(x, axis)), axis) * wide).reshape(x.shape)
+
+    def _blocks(self, x: Floats, axis: int) -> tuple[int, ...]:
+        """Return the shape with an axis of one block: the last, or the one before the columns."""
+        return (-1, self.size) if axis else (-1, self.size, x.shape[1])
+
+    def _scaled(self, blocks: Floats, axis: int) -> Floats:
+        inner = 1 if axis else blocks.shape[2]
+        flat = blocks.reshape(len(blocks), -1)
+        half = inner
+        while half < flat.shape[1]:
+            pairs = flat.reshape(len(blocks), -1, 2, half)
+            sums = np.empty_like(pairs)
+            np.add(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 0])
+            np.subtract(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 1])
+            flat, half = sums.reshape(flat.shape), 2 * half
+        return (flat * np.float32(self.size**-0.5)).reshape(blocks.shape)
