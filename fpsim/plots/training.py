@@ -80,7 +80,8 @@ def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
     total = np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(values), values, np.nan))])
     last = np.arange(1, len(total))
     first = np.maximum(last - span, 0)
-    return (total[last] - total[first]) / (last - first)
+    means: NDArray[np.float64] = (total[last] - total[first]) / (last - first)
+    return means
 
 
 def _draw(axes: Axes, curve: TrainingCurve, colour: str, dashes: str) -> tuple[float, str, str]:

@@ -23,7 +23,7 @@ TINY = {
     "layers": 1, "hidden": 32, "heads": 2, "intermediate": 64, "batch": 2, "window": 32,
     "steps": 6, "learning_rate": 0.01,
 }  # fmt: skip
-UNIT = "e2m1-block16-into-chain-e8m23"
+UNIT = "exact"
 
 
 @pytest.fixture(scope="module")
