@@ -15,6 +15,8 @@ from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.measure.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
 from fpsim.bridge.measure.macs import MacShare, mac_share
 from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
+from fpsim.bridge.stored import load_calibration
+from fpsim.bridge.systems.file import SystemCalibration
 
 __all__ = [
     "Bits",
@@ -23,6 +25,7 @@ __all__ = [
     "Evaluation",
     "MacShare",
     "Recipe",
+    "SystemCalibration",
     "calibrate",
     "calibrate_for",
     "capture",
@@ -33,6 +36,7 @@ __all__ = [
     "evaluate_task",
     "get_recipe",
     "layer_operands",
+    "load_calibration",
     "mac_share",
     "recipe_names",
     "register",

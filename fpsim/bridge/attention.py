@@ -70,7 +70,8 @@ class SimulatedAttention:
         self.passes_before = 0  #: `passes` when the layer's forward began
         self.hooks: list[RemovableHandle] = []
         #: Keys after which both operands of P V have a block boundary.
-        self.block = math.lcm(*map(_block, (casts.probability, casts.value)))
+        along = casts.value if casts.value_axis == "sequence" else None
+        self.block = math.lcm(*map(_block, (casts.probability, along)))
 
     def __call__(
         self,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -35,9 +35,10 @@ from fpsim.bridge.linear import (
 )
 from fpsim.bridge.recipe import FLOAT_BITS, SKIP, AttentionCasts, Recipe, get_recipe
 from fpsim.bridge.saved_conversion import forget, remember, saved_arguments
+from fpsim.bridge.systems.layer import FormLinear
 from fpsim.bridge.training.layer import TrainedLinear, layer_maker
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
-from fpsim.bridge.transforms import Transform, get_transforms
+from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
 from fpsim.bridge.weights import LayerWeight, expert_weights, weights_of
 from fpsim.formats.floating import FixedFormat
 from fpsim.unit import MacUnit, get_unit
@@ -47,6 +48,7 @@ __all__ = [
     "SKIP",
     "Conversion",
     "attention_layers",
+    "by_module",
     "conversion_of",
     "convert",
     "convert_again",
@@ -222,6 +224,8 @@ def convert(
     if chosen.needs_calibration:
         chosen.check_layers(fingerprints(found.taken, changes))
     made = layer_maker(chosen, mac, dgrad, wgrad)
+    if chosen.has_forms:
+        made = _forms_maker(chosen, mac)
     layers = {name: made(weight, name, changes[name], seed) for name, weight in found.taken.items()}
     embeddings = {
         name: CastEmbedding(table, cast, name)
@@ -234,7 +238,7 @@ def convert(
     attached, unattached, dispatch = _attach(model, chosen, mac, patterns, seed)
     if not layers and not embeddings and not attached:
         raise FpsimError("skip, only: these patterns leave no layer to convert" + found.reasons())
-    simulated = _by_module(layers) | {table.module: table for table in embeddings.values()}
+    simulated = by_module(layers) | {table.module: table for table in embeddings.values()}
     for module, stands_for in simulated.items():
         attach(module, stands_for)
     record = Conversion(
@@ -261,6 +265,17 @@ def convert(
         transforms=transforms, dgrad=dgrad, wgrad=wgrad,
     )  # fmt: skip
     return model
+
+
+def _forms_maker(recipe: Recipe, unit: MacUnit) -> Callable[..., SimulatedLinear]:
+    """Return a function that makes a layer of a system of weight, name, transforms and seed."""
+
+    def formed(
+        weight: LayerWeight, name: str, transforms: Sequence[LayerTransform], seed: int
+    ) -> SimulatedLinear:
+        return FormLinear(weight, recipe, unit, name, transforms, seed)
+
+    return formed
 
 
 def _gradient_units(layers: Mapping[str, SimulatedLinear]) -> tuple[str, ...]:
@@ -307,6 +322,12 @@ def _notes(
         notes.append(SHARED_ROWS)
     if any(sees_later_keys(four) for four in casts):
         notes.append(ALONG_SEQUENCE)
+    beside = [layer.form.macs for layer in layers.values() if isinstance(layer, FormLinear)]
+    if sum(side for _, side in beside):
+        share = sum(side for _, side in beside) / sum(unit + side for unit, side in beside)
+        notes.append(
+            f"side paths take {100 * share:.2f} % of the simulated layers' multiply-accumulates"
+        )
     for layer in layers.values():
         register = None if layer.ran_on is None else layer.ran_on.result
         if not isinstance(register, FixedFormat) or register.lsb <= _COARSE:
@@ -325,7 +346,7 @@ def _notes(
 _COARSE = -16
 
 
-def _by_module(layers: Mapping[str, SimulatedLinear]) -> dict[nn.Module, Simulated]:
+def by_module(layers: Mapping[str, SimulatedLinear]) -> dict[nn.Module, Simulated]:
     """Return each module with its simulation: of a linear layer, or of its experts together."""
     simulated: dict[nn.Module, Simulated] = {}
     experts: dict[nn.Module, dict[tuple[str, int], SimulatedLinear]] = {}

@@ -21,7 +21,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, Quantized
 from fpsim.blocks.fields import Span
 from fpsim.blocks.unit_view import unit_view
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
 
@@ -32,7 +32,9 @@ __all__ = ["BlockCast", "Cast", "Operand", "block_operand", "same_blocks", "scal
 class Operand:
     """Rows (R, K) of codes; ``scales`` (R, G) or, split by sign, (R, G, 2), one per ``block``.
 
-    The value of an element is its code times its scale times ``factor`` (R, 1) or (1, 1).
+    The value of an element is its code times its scale times ``factor`` (R, 1) or (1, 1). Integers
+    without scales may have a zero point per row, ``zeros`` (R, 1): the value is then (code - zero)
+    times ``factor``. The unit multiplies the codes; `fpsim.bridge.product` adds what zeros change.
     """
 
     element: Format
@@ -41,6 +43,15 @@ class Operand:
     scales: NDArray[Any] | None = None
     block: int = 1
     factor: NDArray[np.float32] | None = None
+    zeros: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        integers = isinstance(self.element, FixedFormat) and not self.element.lsb
+        if self.zeros is not None and not (integers and self.scales is None):
+            raise FpsimError(
+                f"zeros: a zero point per row needs integers without block scales, not "
+                f"{self.element.name}"
+            )
 
     @property
     def split(self) -> bool:
@@ -48,8 +59,9 @@ class Operand:
         return self.scales is not None and self.scales.ndim == 3
 
     def values(self) -> NDArray[np.float64]:
-        """Return what the unit multiplies, (R, K): code times scale, exact in float64."""
-        return scaled_values(self)
+        """Return code times scale, or code minus zero, (R, K): exact in float64."""
+        values = scaled_values(self)
+        return values if self.zeros is None else values - self.zeros
 
     def dequantize(self) -> NDArray[np.float64]:
         """Return `values` times ``factor``, rounded once to float64."""
@@ -61,7 +73,8 @@ class Operand:
         if factor is not None and factor.shape[0] > 1:
             factor = factor[part]
         scales = None if self.scales is None else self.scales[part]
-        return replace(self, codes=self.codes[part], scales=scales, factor=factor)
+        zeros = None if self.zeros is None else self.zeros[part]
+        return replace(self, codes=self.codes[part], scales=scales, factor=factor, zeros=zeros)
 
     def with_block(self, block: int) -> Operand:
         """Return the same values with scales spread over smaller blocks that divide this one's."""
@@ -121,12 +134,14 @@ class BlockCast:
     """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
 
     The unit sees the wide codes of `BlockFormat.widen`: storage codes with all that they mean.
+    ``tensor_scale`` is a static scale per tensor instead of that of the rows.
 
     Raises:
         FpsimError: a real scale per block, signs of rows, or stochastic rounding.
     """
 
     fmt: BlockFormat
+    tensor_scale: float | None = None
 
     def __post_init__(self) -> None:
         fmt = self.fmt
@@ -146,7 +161,9 @@ class BlockCast:
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
         """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
-        return block_operand(self.fmt, self.fmt.quantize(rows, axis=1, nan="error"))
+        given = None if self.tensor_scale is None else np.float32(self.tensor_scale)
+        quantized = self.fmt.quantize(rows, axis=1, nan="error", tensor_scale=given)
+        return block_operand(self.fmt, quantized)
 
 
 def block_operand(fmt: BlockFormat, quantized: Quantized) -> Operand:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpsim.bridge.operand import Operand, same_blocks
+from fpsim.bridge.operand import Operand, same_blocks, scaled_values
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
 from fpsim.formats.floating import Format
+from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.random_bits import RandomBits
 from fpsim.unit import MacUnit
 from fpsim.units.spec import Evidence, MacSpec, SignSplit
@@ -32,6 +33,8 @@ __all__ = [
     "is_recomputing",
     "replace_values",
     "straight_through",
+    "zero_columns",
+    "zero_correction",
 ]
 
 
@@ -48,12 +51,15 @@ class Product:
     name: str = ""  #: of the layer
     seed: int = 0  #: the user's
     number: int = 0  #: of the pass
+    zeros_on_unit: bool = False  #: zero points are further columns of K, see `zero_columns`
 
     def run(self, a: Operand, b: Operand, first: int = 0) -> tuple[NDArray[np.float32], Plan]:
         """Multiply rows by rows: a b^T.
 
         The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
-        factor of ``a``, then by that of ``b``.
+        factor of ``a``, then by that of ``b``. Zero points are added before that, exactly, as
+        integers (and the sum is rounded once), or by the unit in a product of its own, whose
+        float32 result is added.
 
         Args:
             a: rows (M, K).
@@ -65,7 +71,13 @@ class Product:
         """
         unit, args = self.checked(a, b, first)
         result, plan = matmul_codes(unit.spec, args)
-        out = _as_float32(unit.result, result)
+        if a.zeros is None and b.zeros is None:
+            out = _as_float32(unit.result, result)
+        elif self.zeros_on_unit:
+            out = _as_float32(unit.result, result) + self._zero_columns(a, b, first)
+        else:
+            wide = unit.result.decode(result) + zero_correction(a, b)
+            out = wide.astype(np.float32)
         if a.factor is not None:
             out = out * a.factor
         if b.factor is not None:
@@ -97,8 +109,83 @@ class Product:
         )
         return unit, args
 
+    def _zero_columns(self, a: Operand, b: Operand, first: int) -> NDArray[np.float32]:
+        unit, args = self.checked(*zero_columns(a, b), first)
+        result, _ = matmul_codes(unit.spec, args)
+        return _as_float32(unit.result, result)
+
     def _random(self, first: int) -> RandomBits:
         return RandomBits(crc32(f"{self.seed}/{self.number}/{self.name}".encode()), first)
+
+
+def zero_correction(a: Operand, b: Operand) -> NDArray[np.float64]:
+    """Return what zero points add to the sum of products of codes, (M, N): integers.
+
+    With codes q and zero points z of both: sum (q_a - z_a)(q_b - z_b) = sum q_a q_b
+    - z_a sum q_b - z_b sum q_a + K z_a z_b.
+    """
+    length = a.codes.shape[1]
+    total = np.zeros((a.codes.shape[0], b.codes.shape[0]))
+    if a.zeros is not None:
+        total -= a.zeros * _sums(b).T
+    if b.zeros is not None:
+        total -= _sums(a) * b.zeros.T
+    if a.zeros is not None and b.zeros is not None:
+        total += length * a.zeros * b.zeros.T.astype(np.float64)
+    return total
+
+
+def _sums(operand: Operand) -> NDArray[np.float64]:
+    """Return the sum of each row's codes, (R, 1), exact."""
+    return scaled_values(replace(operand, zeros=None)).sum(axis=1, keepdims=True)
+
+
+#: Bits of a digit of `zero_columns`, and of the balanced digits' integers.
+_DIGIT_BITS, _DIGIT = 4, "int5"
+
+
+def zero_columns(a: Operand, b: Operand) -> tuple[Operand, Operand]:
+    """Return `zero_correction` as operands: further columns of K that a unit multiplies.
+
+    Sums and zero points are cut into balanced digits of base 16, each a block of its own under a
+    power of two; one operand's zero point meets every digit of the other's row sum.
+    """
+    length = a.codes.shape[1]
+    left, right = [], []
+    if a.zeros is not None:
+        there = _sums(b)
+        if b.zeros is not None:
+            there = there - length * b.zeros
+        left.append(-a.zeros.astype(np.float64))
+        right.append(there)
+    if b.zeros is not None:
+        left.append(_sums(a))
+        right.append(-b.zeros.astype(np.float64))
+    columns_a, columns_b = [], []
+    for x, y in zip(left, right, strict=True):
+        for digit_a, i in _digits(x):
+            for digit_b, j in _digits(y):
+                columns_a.append((digit_a, i))
+                columns_b.append((digit_b, j))
+    return _columns(columns_a), _columns(columns_b)
+
+
+def _digits(values: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], int]]:
+    """Return balanced digits -8..7 of a column of integers with their places."""
+    rest, base, digits = values.astype(np.int64), 1 << _DIGIT_BITS, []
+    while not digits or rest.any():
+        digit = (rest + base // 2) % base - base // 2
+        digits.append((digit, len(digits)))
+        rest = (rest - digit) // base
+    return digits
+
+
+def _columns(columns: list[tuple[NDArray[np.int64], int]]) -> Operand:
+    element = get_format(_DIGIT)
+    values = np.concatenate([digit for digit, _ in columns], axis=1).astype(np.float64)
+    powers = np.array([[127 + _DIGIT_BITS * place for _, place in columns]], np.uint8)
+    scales = np.repeat(powers, values.shape[0], axis=0)
+    return Operand(element, element.encode(values), E8M0, scales, 1)
 
 
 def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:

@@ -112,6 +112,8 @@ class Recipe(ABC):
     skip_output: ClassVar[bool] = True
     #: Whether `calibrated` must be called before layers can be cast.
     needs_calibration: ClassVar[bool] = False
+    #: Whether `form` says what layers compute, instead of `weight` and `activation`.
+    has_forms: ClassVar[bool] = False
 
     @abstractmethod
     def weight(self, layer: str) -> Cast | None:
@@ -120,6 +122,14 @@ class Recipe(ABC):
     @abstractmethod
     def activation(self, layer: str) -> Cast | None:
         """Return the cast of a layer's input, rows (tokens, in_features)."""
+
+    def form(self, layer: str, weight: Any) -> Any:
+        """Return what a layer computes as a whole: a `fpsim.bridge.systems.forms.LayerForm`.
+
+        ``weight`` is its float weight (out_features, in_features), a tensor. Asked only of recipes
+        with `has_forms`.
+        """
+        raise NotImplementedError
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return the casts of an attention layer's two products; None: they stay float."""

@@ -16,7 +16,7 @@ __all__ = ["register"]
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from fpsim.bridge import Calibration, calibrate_for, evaluate, evaluate_task
+    from fpsim.bridge import calibrate_for, evaluate, evaluate_task, load_calibration
     from fpsim.bridge.measure import models, text
     from fpsim.bridge.measure.tasks import PerplexityTask
 
@@ -25,7 +25,7 @@ def _eval(args: argparse.Namespace) -> int:
     source = text.topics_text() if args.text is None else text.read_text(args.text)
     recipe = None if args.recipe in ("none", "float32") else _recipe(args)
     fpsim.get_unit(args.unit)
-    calibration = None if args.calibration is None else Calibration.load(args.calibration)
+    calibration = None if args.calibration is None else load_calibration(args.calibration)
     if recipe is not None and calibration is not None:
         recipe.calibrated(calibration)
     loaded = models.load(args.model, say)

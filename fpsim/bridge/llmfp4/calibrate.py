@@ -33,6 +33,9 @@ from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.llmfp4.search import SearchSettings, search_embedding, search_layer
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.bridge.systems.calibrator import calibrate_system
+from fpsim.bridge.systems.file import SystemCalibration
+from fpsim.bridge.systems.recipe import SystemRecipe
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
 from fpsim.bridge.transforms import LayerTransform, Transform, get_transforms
 from fpsim.bridge.weights import LayerWeight
@@ -74,8 +77,11 @@ def calibrate(
     transforms: str | Sequence[str | Transform] = (),
     loss: Loss | None = None,
     report: Report | None = None,
-) -> Calibration:
+) -> Calibration | SystemCalibration:
     """Search the constants of every layer that ``recipe`` would cast, on ``batches``.
+
+    Systems, such as ``quarot``, are calibrated block after block on all tokens of the batches; see
+    `fpsim.bridge.systems.calibrator`.
 
     Args:
         model: a float model in eval mode, not converted.
@@ -99,19 +105,24 @@ def calibrate(
             layer), or a file that belongs to something else or does not end in .safetensors.
     """
     chosen = get_recipe(recipe)
-    if not isinstance(chosen, Searched):
+    if not isinstance(chosen, Searched | SystemRecipe):
         raise FpsimError(f"recipe: {chosen.name} needs no calibration")
-    settings = chosen.settings
     if out is not None:
         Calibration.check_path(out)
     if tokens < 1:
         raise FpsimError(f"tokens: {tokens!r} is not a positive number")
     if not batches:
         raise FpsimError("batches: none were given")
-    batches = without_padding(batches)
-    linears, table = layers_to_convert(model, chosen, skip, only)
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")
+    if isinstance(chosen, SystemRecipe):
+        return calibrate_system(
+            model, batches, chosen, out=out, skip=skip, only=only, transforms=transforms,
+            data=data_digest(batches), report=report,
+        )  # fmt: skip
+    settings = chosen.settings
+    batches = without_padding(batches)
+    linears, table = layers_to_convert(model, chosen, skip, only)
     about = {**chosen.description(), "tokens": tokens, "data": data_digest(batches)}
     given = get_transforms(transforms)
     if given:

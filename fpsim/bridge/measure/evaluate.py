@@ -18,13 +18,13 @@ from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import simulated_layers
 from fpsim.bridge.llmfp4.calibrate import calibrate, data_digest
-from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.measure.macs import MacShare, counted
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.measure.tasks import Task
 from fpsim.bridge.measure.wheels import cache_dir
 from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.bridge.stored import AnyCalibration
 from fpsim.bridge.transforms import get_transforms
 from fpsim.unit import MacUnit, get_unit
 from fpsim.units.spec import MacSpec
@@ -197,7 +197,7 @@ def calibrate_for(
     out: str | Path | None = None,
     transforms: str = "",
     report: Callable[[int, int, str], None] | None = None,
-) -> Calibration:
+) -> AnyCalibration:
     """Calibrate a model on the data that its task keeps apart for that.
 
     Args:

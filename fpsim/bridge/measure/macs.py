@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fpsim.bridge.attention import simulated_attention
 from fpsim.bridge.linear import simulated_layers
+from fpsim.bridge.systems.layer import FormLinear
 
 __all__ = ["MacShare", "counted", "mac_share"]
 
@@ -81,17 +82,26 @@ def mac_share(model: nn.Module, batch: Mapping[str, Any]) -> MacShare:
 def counted(model: nn.Module) -> Iterator[MacShare]:
     """Count multiply-accumulates of the model meanwhile; the result is filled in at the end."""
     share = MacShare()
-    before = _simulated(model)
+    before, apart = _simulated(model), _beside(model)
     counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
     with counter:
         yield share
     share.simulated = _simulated(model) - before
     share.rest = _by_module(counter.get_flop_counts(), type(model).__name__)
+    beside = _beside(model) - apart
+    if beside:
+        share.rest["side paths"] = beside
 
 
 def _simulated(model: nn.Module) -> int:
     layers, attention = simulated_layers(model), simulated_attention(model)
     return sum(x.macs for x in layers.values()) + sum(x.macs for x in attention.values())
+
+
+def _beside(model: nn.Module) -> int:
+    """Return multiply-accumulates of systems' side paths, which are not torch's."""
+    layers = simulated_layers(model).values()
+    return sum(layer.side_macs for layer in layers if isinstance(layer, FormLinear))
 
 
 def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Systems whose constants are trained block by block: OmniQuant, AffineQuant, DB-LLM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.product import float_rows
+from fpsim.bridge.recipe import register
+from fpsim.bridge.systems.casts import RangeCast
+from fpsim.bridge.systems.forms import LayerForm, Segment
+from fpsim.bridge.systems.learned import cast_through
+from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
+from fpsim.bridge.systems.stream import Block, Group, Hidden
+from fpsim.bridge.systems.trainer import HeadMatrix, Scales, TrainedLinear, train_block
+from fpsim.formats.floating import FixedFormat, FloatFormat
+from fpsim.formats.names import get_format
+
+__all__ = ["AffineRecipe", "DbllmRecipe", "OmniRecipe", "Planes"]
+
+
+@dataclass(frozen=True)
+class TrainedRecipe(SystemRecipe):
+    """A system that trains a block's constants before any of its groups is cast."""
+
+    epochs: int = 10
+
+    reads_float: ClassVar[bool] = True
+    casts_inputs: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 0:
+            raise FpsimError(f"recipe: epochs: {self.epochs!r} is not a number from 0 on")
+
+    def prepare(self, group: GroupData) -> dict[str, LayerForm]:
+        """Return the trained forms."""
+        forms = group.shared.get("forms")
+        if forms is None:
+            raise FpsimError(
+                f"layer {group.names[0]}: it is in no block, where {self.name} trains nothing; "
+                "name it in skip="
+            )
+        if group.shared["note"] not in group.notes:
+            group.notes.append(group.shared["note"])
+        return {name: forms[name] for name in group.names}
+
+
+def _maxima(block: Block, exact: Hidden) -> dict[str, NDArray[np.float64]]:
+    """Return the largest magnitude of each input channel of each group's first layer."""
+    found: dict[str, NDArray[np.float64]] = {}
+
+    def see(name: str, x: torch.Tensor, _: int) -> None:
+        largest = np.abs(float_rows(x)).max(axis=0).astype(np.float64)
+        found[name] = np.maximum(found.get(name, largest), largest)
+
+    for group in block.groups:
+        block.inputs(exact, group.names[:1], see)
+    return found
+
+
+def _heads(block: Block, name: str, width: int) -> tuple[int, int] | None:
+    """Return heads of keys and values, and how many query heads read each; None: unknown."""
+    parent = block.module.get_submodule(name.removeprefix(f"{block.name}.").rpartition(".")[0])
+    size = getattr(parent, "head_dim", None)
+    values = [n for n in block.groups[0].names if "v_proj" in n or n.endswith("value")]
+    if not isinstance(size, int) or len(values) != 1 or width % size:
+        return None
+    made = block.layers[values[0]].sizes[1]
+    return made // size, width // made
+
+
+@dataclass(frozen=True)
+class OmniRecipe(TrainedRecipe):
+    """OmniQuant: learned clipping of weights, learned scales between layers.
+
+    Source: arXiv 2308.13137 and its code. Clipping as in `TrainedLinear`. Scales: of what norms
+    make, beginning at max |x|^alpha / max |W|^(1 - alpha) of the first layer that reads it; between
+    values and the layer that ends attention, beginning the same way from that layer, one per
+    channel of a head of keys and values, shared by the query heads that read it. Weights: integers
+    with a zero point per output channel (``element=int4``) or a floating-point element; inputs a
+    zero point per token, zero not forced into the range. ``learn_scales=false``: clipping alone.
+
+    Deviations: no scales between queries and keys: attention's products stay float, where they
+    change nothing, and the paper's are not invariant under rotary positions; tokens of the batches
+    given, one batch a step, in float32.
+    """
+
+    inputs: str = "int4-asym"
+    element: str = "int4"
+    alpha: float = 0.5
+    rate: float = 0.005
+    clipping_rate: float = 0.01
+    learn_scales: bool = True
+    clipping: bool = True
+
+    needs_norms: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise FpsimError(f"recipe: alpha: {self.alpha!r} is not in 0..1")
+        self._element()
+
+    @property
+    def freedom(self) -> tuple[float, bool]:
+        """What counts off the diagonals of heads' matrices, and whether shifts are trained."""
+        return 0.0, False
+
+    def input_cast(self, clip: float = 1.0) -> Cast | None:
+        """Return the cast of inputs; a range of integers need not hold zero."""
+        cast = super().input_cast(clip)
+        return RangeCast(cast.bits, clip, False) if isinstance(cast, RangeCast) else cast
+
+    def _element(self) -> tuple[FloatFormat | None, int]:
+        if self.element.removeprefix("int").isdecimal():
+            return None, int(self.element.removeprefix("int"))
+        found = get_format(self.element)
+        if not isinstance(found, FloatFormat):
+            raise FpsimError(
+                f"recipe: element: {self.element!r} is no intN or floating-point format"
+            )
+        return found, found.bits
+
+    def begin_block(
+        self, block: Block, float_states: Hidden, states: Hidden, number: int
+    ) -> dict[str, Any]:
+        """Train the block."""
+        maxima = _maxima(block, float_states) if self.learn_scales else {}
+        scales: dict[str, Scales] = {}
+        reads: dict[str, HeadMatrix] = {}
+        makes: dict[str, HeadMatrix] = {}
+        for group in block.groups:
+            name = group.names[0]
+            if not self.learn_scales:
+                continue
+            start = self._start(block, group, maxima[name])
+            if group.norm is not None:
+                scales |= dict.fromkeys(group.names, Scales(start, self.freedom[1]))
+            elif "att" in name.removeprefix(block.name) and len(block.groups) > 1:
+                self._between(block, name, start, reads, makes)
+        element, bits = self._element()
+        learners = {
+            name: TrainedLinear(
+                weight.matrix, weight.bias, element, bits, self.input_cast(), scales.get(name),
+                reads.get(name), makes.get(name), self.clipping,
+            )
+            for name, weight in block.layers.items()
+        }  # fmt: skip
+        transforms = [p for s in dict.fromkeys(scales.values()) for p in s.parameters]
+        transforms += [matrix.raw for matrix in reads.values()]
+        clips = [p for learner in learners.values() for p in learner.parameters]
+        trained = train_block(
+            block, float_states, states, learners,
+            [(clips, self.clipping_rate), (transforms, self.rate)], self.epochs,
+            list(reads.values()),
+        )  # fmt: skip
+        note = f"loss {trained.first:.3g} to {trained.last:.3g}"
+        return {"forms": {name: x.form() for name, x in learners.items()}, "note": note}
+
+    def _start(
+        self, block: Block, group: Group, maxima: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        weight = float_rows(block.layers[group.names[0]].matrix).astype(np.float64)
+        column = np.abs(weight).max(axis=0).clip(1e-5)
+        return np.asarray(maxima.clip(1e-5) ** self.alpha / column ** (1 - self.alpha)).clip(1e-5)
+
+    def _between(
+        self,
+        block: Block,
+        name: str,
+        start: NDArray[np.float64],
+        reads: dict[str, HeadMatrix],
+        makes: dict[str, HeadMatrix],
+    ) -> None:
+        """Add the matrices between values and the layer that ends attention."""
+        heads = _heads(block, name, len(start))
+        if heads is None:
+            return
+        count, repeats = heads
+        shared = start.reshape(count, repeats, -1).max(axis=1).reshape(-1)
+        value = next(n for n in block.groups[0].names if "v_proj" in n or n.endswith("value"))
+        reads[name] = makes[value] = HeadMatrix(shared, count, repeats, self.freedom[0])
+
+
+@dataclass(frozen=True)
+class AffineRecipe(OmniRecipe):
+    """AffineQuant: OmniQuant with a whole matrix per head between values and what reads them.
+
+    Source: arXiv 2403.12544 and its code (``--use_matrix``, the W4A4 setting). The matrix is
+    masked: in epoch e of E its band is floor((D - 1) e / (E - 1)) + 1 wide, and what is off the
+    diagonal counts by ``off_diagonal`` (0.1; 0, with the shifts off too, is OmniQuant bit for bit),
+    which keeps it diagonally dominant, so it can be inverted. ``shifts``: of
+    what norms make, trained from 0.
+
+    Deviations: as `OmniRecipe`; the diagonal begins as OmniQuant's scales (the code takes the
+    weight's largest value, not magnitude).
+    """
+
+    off_diagonal: float = 0.1
+    shifts: bool = True
+
+    @property
+    def freedom(self) -> tuple[float, bool]:
+        """What counts off the diagonals of heads' matrices, and whether shifts are trained."""
+        return self.off_diagonal, self.shifts
+
+
+# -- DB-LLM --------------------------------------------------------------------------------------
+
+
+class Planes:
+    """2-bit weights as two binary planes per row and group: W = a1 B1 + a2 B2.
+
+    They begin at a1 = 2 s, a2 = -s with s half the group's largest magnitude, levels -s, 0, s, 2 s;
+    B1 = [w >= (a1 + a2) / 2], B2 = [w - a1 B1 <= a2 / 2]. Only the a are trained.
+
+    Args:
+        weight: (N, K).
+        bias: of the module.
+        group: columns that share a pair.
+        cast: of inputs.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, group: int, cast: Cast | None
+    ) -> None:
+        if group < 1 or weight.shape[1] % group:
+            raise FpsimError(
+                f"recipe: group: {group} columns do not divide the layer's {weight.shape[1]}"
+            )
+        self.weight = weight.detach().float()
+        self.bias = None if bias is None else bias.detach().float()
+        self.group, self.cast = group, cast
+        step = self.weight.reshape(len(weight), -1, group).abs().amax(2) / 2
+        step = step.clamp(min=1e-6)
+        self.first = (2 * step).requires_grad_(True)
+        self.second = (-step).requires_grad_(True)
+
+    def planes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return B1 and B2, (N, G, g), for the a as they are."""
+        groups = self.weight.reshape(len(self.weight), -1, self.group)
+        a, b = self.first.detach()[:, :, None], self.second.detach()[:, :, None]
+        one = (groups >= (a + b) / 2).float()
+        rest = groups - a * one
+        two = torch.where(b < 0, rest <= b / 2, rest >= b / 2).float()
+        return one, two
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output."""
+        one, two = self.planes()
+        values = self.first[:, :, None] * one + self.second[:, :, None] * two
+        out = cast_through(x, self.cast) @ values.reshape(self.weight.shape).T
+        return out if self.bias is None else out + self.bias
+
+    @torch.no_grad()
+    def form(self) -> LayerForm:
+        """Return two segments, one per plane, with FP16 scales."""
+        parts = zip((self.first, self.second), self.planes(), strict=True)
+        return LayerForm(tuple(self._plane(a.numpy(), b.numpy()) for a, b in parts))
+
+    def _plane(self, scale: NDArray[np.float32], plane: NDArray[np.float32]) -> Segment:
+        element, fmt = FixedFormat(2), get_format("e5m10")
+        assert isinstance(fmt, FloatFormat)
+        signed = (plane * np.sign(scale)[:, :, None]).reshape(self.weight.shape)
+        codes = element.encode(signed.astype(np.float64))
+        if self.group == self.weight.shape[1]:
+            factor = np.abs(scale).astype(np.float16).astype(np.float32)
+            return Segment(Operand(element, codes, factor=factor), self.cast)
+        scales = fmt.encode(np.abs(scale).astype(np.float64), "rne", "saturate")
+        return Segment(Operand(element, codes, fmt, scales, self.group), self.cast)
+
+
+@dataclass(frozen=True)
+class DbllmRecipe(TrainedRecipe):
+    """DB-LLM: two binary planes per weight, each a product of additions alone.
+
+    Source: arXiv 2402.11960, of which the abstract and third-party code are known. Planes as in
+    `Planes`, their scales trained block by block (``epochs=0``: as they begin). Weights only:
+    ``inputs`` is what the unit multiplies by. The paper also distils from the float model with
+    uncertain tokens weighed up ("deviation-aware"); here the block's output is the target.
+    """
+
+    inputs: str = "fp16"
+    group: int = 64
+    rate: float = 0.001
+
+    def begin_block(
+        self, block: Block, float_states: Hidden, states: Hidden, number: int
+    ) -> dict[str, Any]:
+        """Train the block's planes."""
+        learners = {
+            name: Planes(w.matrix, w.bias, _divisor(w.sizes[0], self.group), self.input_cast())
+            for name, w in block.layers.items()
+        }
+        parameters = [p for x in learners.values() for p in (x.first, x.second)]
+        trained = train_block(
+            block, float_states, states, learners, [(parameters, self.rate)], self.epochs
+        )
+        note = f"loss {trained.first:.3g} to {trained.last:.3g}"
+        return {"forms": {name: x.form() for name, x in learners.items()}, "note": note}
+
+
+def _divisor(width: int, wanted: int) -> int:
+    return max(size for size in range(1, min(wanted, width) + 1) if width % size == 0)
+
+
+register("omniquant")(OmniRecipe)
+register("affinequant")(AffineRecipe)
+register("db-llm")(DbllmRecipe)

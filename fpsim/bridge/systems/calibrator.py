@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration block after block: each layer sees what the model computes that is cast so far.
+
+Two streams of hidden states run along, the float model's (where a recipe looks at it) and that of
+the cast one. Inside a block layers are taken in groups that read one tensor, and a group sees the
+groups before it cast ("true sequential"). Layers outside the blocks see the float model. Only one
+block's statistics are held at a time; the file is rewritten after every block, and an interrupted
+calibration goes on after the last one in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.convert import by_module, layers_to_convert
+from fpsim.bridge.layer_inputs import Batch, Changes, watched, without_padding
+from fpsim.bridge.linear import attach, detach
+from fpsim.bridge.product import float_rows
+from fpsim.bridge.recipe import Recipe
+from fpsim.bridge.systems.file import SystemCalibration
+from fpsim.bridge.systems.forms import LayerForm, SegmentProduct, float_product
+from fpsim.bridge.systems.layer import FormLinear
+from fpsim.bridge.systems.recipe import GroupData, StreamModel, SystemRecipe
+from fpsim.bridge.systems.statistics import InputStatistics
+from fpsim.bridge.systems.stream import Block, Group, Hidden, blocks_of, first_inputs
+from fpsim.bridge.transform_plan import fingerprints, layer_transforms
+from fpsim.bridge.transforms import Transform, get_transforms
+from fpsim.bridge.weights import LayerWeight
+from fpsim.unit import get_unit
+
+__all__ = ["calibrate_system", "casting"]
+
+#: Called with layers done, layers in all, and one line of figures.
+Report = Callable[[int, int, str], None]
+#: Tokens on which modules are run again and again, where a recipe compares outputs.
+TRIAL_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class _Forms(Recipe):
+    """A recipe of forms that are there already."""
+
+    forms: Mapping[str, LayerForm] | None = None
+
+    has_forms: ClassVar[bool] = True
+
+    def weight(self, layer: str) -> None:
+        return None
+
+    def activation(self, layer: str) -> None:
+        return None
+
+    def form(self, layer: str, weight: torch.Tensor) -> LayerForm:
+        assert self.forms is not None
+        return self.forms[layer]
+
+
+@contextmanager
+def casting(
+    layers: Mapping[str, LayerWeight],
+    forms: Mapping[str, LayerForm],
+    changes: Changes,
+    product: SegmentProduct,
+) -> Iterator[None]:
+    """Let layers compute what their forms say for a while, in float32.
+
+    Args:
+        layers: all layers by name.
+        forms: of those to change.
+        changes: transforms of every layer, applied before its form.
+        product: of segments.
+    """
+    if not forms:
+        yield
+        return
+    recipe, unit = _Forms(name="forms", forms=forms), get_unit("exact")
+    formed = {
+        name: FormLinear(layers[name], recipe, unit, name, changes[name], product=product)
+        for name in forms
+    }
+    modules = by_module(formed)
+    for module, simulated in modules.items():
+        attach(module, simulated)
+    try:
+        yield
+    finally:
+        for module in modules:
+            detach(module)
+
+
+def calibrate_system(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    recipe: SystemRecipe,
+    *,
+    out: str | Path | None = None,
+    skip: Sequence[str] | None = None,
+    only: Sequence[str] = ("*",),
+    transforms: str | Sequence[str | Transform] = (),
+    data: str = "",
+    report: Report | None = None,
+) -> SystemCalibration:
+    """Find the form of every layer that a system would cast, block after block.
+
+    Args:
+        model: a float model in eval mode; it is as it was afterwards, whatever happens.
+        batches: keyword arguments of forward passes; padded positions are left out.
+        recipe: the system.
+        out: a file to write after every block, and to go on from.
+        skip: as in `convert`.
+        only: as in `convert`.
+        transforms: as in `convert`, which must get the same.
+        data: tells these batches from others, for the file.
+        report: called after every block.
+
+    Returns:
+        The forms.
+
+    Raises:
+        FpsimError: a model without blocks or, where the system folds something into them, norms;
+            NaN in a stream (naming layer and block); a layer that no batch reaches; what the
+            recipe itself refuses.
+    """
+    batches = without_padding(batches)
+    layers, _ = layers_to_convert(model, recipe, skip, only)
+    changes = layer_transforms(model, layers, get_transforms(transforms), batches)
+    about = {**recipe.description(), "data": data}
+    if transforms:
+        about["transforms"] = [repr(transform) for transform in get_transforms(transforms)]
+    prints = fingerprints(layers, changes)
+    found = _started(out, about, prints)
+    work = _Work(model, recipe, layers, changes, found, batches, report)
+    with torch.no_grad():
+        work.run(out)
+    found.complete = True
+    found.save(out)
+    return found
+
+
+def _started(
+    out: str | Path | None, about: dict[str, Any], prints: dict[str, str]
+) -> SystemCalibration:
+    if out is None or not Path(out).exists():
+        return SystemCalibration(about, prints)
+    found = SystemCalibration.load(out, partial=True)
+    found.check_about(about, f"out: {out}", "this calibration")
+    found.check_layers(prints, f"out: {out}")
+    return found
+
+
+class _Work:
+    """One calibration as it goes."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: SystemRecipe,
+        layers: dict[str, LayerWeight],
+        changes: Changes,
+        found: SystemCalibration,
+        batches: list[Batch],
+        report: Report | None,
+    ) -> None:
+        self.model, self.recipe, self.layers, self.changes = model, recipe, layers, changes
+        self.found, self.batches, self.report = found, batches, report
+        self.blocks, self.rest = blocks_of(model, layers)
+        self.sequences = [next(iter(batch.values())).shape[0] for batch in batches]
+        self.started, self.fresh = time.perf_counter(), 0
+        self.product = float_product(recipe.casts_inputs)
+
+    def run(self, out: str | Path | None) -> None:
+        """Calibrate what the file does not hold yet."""
+        states = first_inputs(self.model, self.blocks, self.batches)
+        if not self.found.shared:
+            self.found.shared = self.recipe.begin(
+                StreamModel(self.model, self.blocks, states, self.batches)
+            )
+        self._say("")
+        exact = list(states)
+        for number, block in enumerate(self.blocks):
+            done = {n: self.found.layers[n] for n in block.layers if n in self.found.layers}
+            began = time.perf_counter()
+            notes: list[str] = []
+            if block.layers and len(done) < len(block.layers):
+                notes = self._block(number, block, exact, states)
+                self.found.save(out)
+                self.fresh += len(block.layers)
+            if number + 1 < len(self.blocks):
+                forms = {name: self.found.layers[name] for name in block.layers}
+                if self.recipe.reads_float:
+                    exact = self._outputs(block, exact, {})
+                states = self._outputs(block, states, forms)
+            block.arguments.clear()
+            if block.layers and not done:
+                self._say(self._figures(number, block, time.perf_counter() - began, notes))
+        self._outside()
+
+    def _outputs(self, block: Block, states: Hidden, forms: Mapping[str, LayerForm]) -> Hidden:
+        with casting(self.layers, forms, self.changes, self.product):
+            found = [block.run(batch, x) for batch, x in enumerate(states)]
+        if not all(torch.isfinite(x).all() for x in found):
+            raise FpsimError(f"block {block.name}: its output holds NaN or infinity")
+        return found
+
+    def _block(self, number: int, block: Block, exact: Hidden, states: Hidden) -> list[str]:
+        block.find_groups(states)
+        shared = {**self.found.shared, **self.recipe.begin_block(block, exact, states, number)}
+        forms: dict[str, LayerForm] = {}
+        notes: list[str] = []
+        for group in block.groups:
+            norm = None if group.norm is None else self.model.get_submodule(group.norm)
+            if self.recipe.needs_norms and norm is None and group is block.groups[0]:
+                raise FpsimError(
+                    f"model: {type(self.model).__name__} has no norm in {block.name} that "
+                    f"{group.names[0]} alone reads, which {self.recipe.name} folds into it"
+                )
+            streams = exact if self.recipe.reads_float else states
+            before = {} if self.recipe.reads_float else forms
+            with casting(self.layers, before, self.changes, self.product):
+                statistics = self._statistics(block, group, streams)
+                data = GroupData(
+                    group.names,
+                    {name: self._weight(name) for name in group.names},
+                    statistics,
+                    norm,
+                    block,
+                    number,
+                    shared,
+                    lambda trial, g=group: self._module_loss(block, g, exact, trial),  # type: ignore[misc]
+                    notes,
+                )
+            made = self.recipe.prepare(data)
+            forms |= {name: self._measured(data, name, form) for name, form in made.items()}
+        self.found.layers |= forms
+        return notes
+
+    def _weight(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        matrix = self.layers[name].matrix.detach()
+        for change in self.changes[name]:
+            matrix = change.weight(matrix)
+        return float_rows(matrix).astype(np.float64)
+
+    def _statistics(self, block: Block, group: Group, states: Hidden) -> dict[str, InputStatistics]:
+        tokens = sum(int(x.shape[:-1].numel()) for x in states)
+        step = max(1, tokens // self.recipe.kept_rows) if self.recipe.kept_rows else 0
+        apart = any(
+            self.changes[name] or self.layers[name].index is not None for name in group.names
+        )
+        names = group.names if apart else group.names[:1]
+        found: dict[str, InputStatistics] = {}
+
+        def see(name: str, x: torch.Tensor, batch: int) -> None:
+            for change in self.changes[name]:
+                x = change.inputs(x)
+            rows = float_rows(x)
+            if name not in found:
+                found[name] = InputStatistics(rows.shape[1], self.recipe.keeps_hessian, step)
+            found[name].add(rows, self.sequences[batch])
+
+        block.inputs(states, names, see)
+        for name, statistics in found.items():
+            if not statistics.is_finite:
+                raise FpsimError(f"layer {name}: its calibration input holds NaN or infinity")
+        return found if apart else dict.fromkeys(group.names, found[group.names[0]])
+
+    def _measured(self, data: GroupData, name: str, form: LayerForm) -> LayerForm:
+        """Return a form with the error that it makes on a linear input, where that is known."""
+        statistics = data.statistics[name]
+        if form.error or statistics.moments is None:
+            return form
+        if not all(step.linear for step in form.maps):
+            return form
+        # Without casts the form is affine: on the unit matrix it shows its weight.
+        eye = np.eye(statistics.width, dtype=np.float32)
+        plain = replace(form, sides=tuple(side for side in form.sides if side.linear))
+        shift = plain.output(0 * eye[:1], float_product(False))
+        effective = (plain.output(eye, float_product(False)) - shift).T
+        weight = data.weights[name]
+        moments = statistics.moments
+        power = float(((weight @ moments) * weight).sum())
+        change = effective - weight
+        error = float(((change @ moments) * change).sum()) / power if power > 0 else 0.0
+        return replace(form, error=error)
+
+    def _module_loss(
+        self, block: Block, group: Group, exact: Hidden, trial: dict[str, LayerForm]
+    ) -> float:
+        """Return the squared error of the output of the module that holds a group's layers."""
+        name = _common(group.names)
+        key = (block.name, group.names)
+        if getattr(self, "_trial_key", None) != key:
+            self._trial_key, self._calls = key, self._module_calls(name, block, exact)
+        module = self.model.get_submodule(name)
+        wrong = 0.0
+        with casting(self.layers, trial, self.changes, self.product):
+            for args, kwargs, wanted in self._calls:
+                got = module(*args, **kwargs)
+                got = got[0] if isinstance(got, tuple) else got
+                wrong += float((got - wanted).double().square().sum())
+        return wrong
+
+    def _module_calls(self, name: str, block: Block, exact: Hidden) -> list[tuple[Any, Any, Any]]:
+        calls: list[tuple[Any, Any, Any]] = []
+
+        def keep(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            calls.append((args, kwargs, output[0] if isinstance(output, tuple) else output))
+
+        handle = self.model.get_submodule(name).register_forward_hook(keep, with_kwargs=True)
+        try:
+            tokens = 0
+            for batch, x in enumerate(exact):
+                if tokens and tokens + x.shape[:-1].numel() > TRIAL_TOKENS:
+                    break
+                tokens += x.shape[:-1].numel()
+                block.run(batch, x)
+        finally:
+            handle.remove()
+        return calls
+
+    def _outside(self) -> None:
+        """Calibrate layers outside the blocks, on the float model's inputs."""
+        todo = {name: w for name, w in self.rest.items() if name not in self.found.layers}
+        if not todo:
+            return
+        statistics: dict[str, InputStatistics] = {}
+        step = 1 if self.recipe.kept_rows else 0
+
+        def see(name: str, x: torch.Tensor, _: torch.Tensor) -> None:
+            rows = float_rows(x)
+            width = rows.shape[1]
+            statistics.setdefault(
+                name, InputStatistics(width, self.recipe.keeps_hessian, step)
+            ).add(rows)
+
+        with watched(todo, see):
+            for batch in self.batches:
+                self.model(**batch)
+        for name in todo:
+            if name not in statistics:
+                raise FpsimError(
+                    f"layer {name}: no batch reached it; give more batches or skip it by pattern"
+                )
+            alone = Block(name, self.model, {name: todo[name]})
+            data = GroupData(
+                (name,), {name: self._weight(name)}, {name: statistics[name]}, None, alone, -1,
+                self.found.shared, lambda trial, n=name: self._own_loss(n, statistics[n], trial),  # type: ignore[misc]
+            )  # fmt: skip
+            made = self.recipe.prepare(data)
+            self.found.layers[name] = self._measured(data, name, made[name])
+            self._say(f"{name}: error {100 * self.found.layers[name].error:.2f} %")
+
+    def _own_loss(
+        self, name: str, statistics: InputStatistics, trial: dict[str, LayerForm]
+    ) -> float:
+        form = trial[name]
+        eye = np.eye(statistics.width, dtype=np.float32)
+        change = form.output(eye, float_product(False)).T - self._weight(name)
+        assert statistics.moments is not None
+        return float(((change @ statistics.moments) * change).sum())
+
+    def _say(self, figures: str) -> None:
+        if self.report:
+            self.report(len(self.found.layers), len(self.layers), figures)
+
+    def _figures(self, number: int, block: Block, seconds: float, notes: list[str]) -> str:
+        errors = [self.found.layers[name].error for name in block.layers]
+        left = len(self.layers) - len(self.found.layers)
+        rate = (time.perf_counter() - self.started) / max(self.fresh, 1)
+        more = f"; {notes[0]}" if notes else ""
+        return (
+            f"block {number + 1} of {len(self.blocks)}: error {100 * np.mean(errors):.2f} %, "
+            f"{seconds:.1f} s, about {rate * left / 60:.1f} min left{more}"
+        )
+
+
+def _common(names: Sequence[str]) -> str:
+    """Return the name of the innermost module that holds all layers; of one layer, itself."""
+    if len(names) == 1:
+        return names[0]
+    parts = [name.split(".") for name in names]
+    shared = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return ".".join(shared)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model block after block: inputs of each block, and the order in which its layers read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.layer_inputs import Batch, watched
+from fpsim.bridge.weights import LayerWeight
+
+__all__ = ["Block", "Group", "Hidden", "blocks_of", "first_inputs"]
+
+#: Hidden states of every batch, as a block takes them.
+Hidden = list[torch.Tensor]
+
+
+class _Stop(Exception):
+    """Ends a forward pass from which everything is known."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers of a block that read one tensor; ``norm`` is the block's norm that made it, if any."""
+
+    names: tuple[str, ...]
+    norm: str | None = None
+
+
+@dataclass
+class Block:
+    """One of the repeated blocks of a model, with what its forward takes beside hidden states."""
+
+    name: str
+    module: nn.Module
+    layers: dict[str, LayerWeight]
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+
+    @torch.no_grad()
+    def run(self, batch: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the block's output for the hidden states of a batch."""
+        return self.call(batch, hidden)
+
+    def call(self, batch: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the block's output for the hidden states of a batch, with gradients."""
+        args, kwargs = self.arguments[batch]
+        found = self.module(hidden, *args, **kwargs)
+        out: torch.Tensor = found[0] if isinstance(found, tuple | list) else found
+        return out
+
+    @torch.no_grad()
+    def inputs(
+        self, hidden: Hidden, names: Sequence[str], see: Callable[[str, torch.Tensor, int], None]
+    ) -> None:
+        """Show what some layers read, batch after batch; a pass ends at the last of them.
+
+        Args:
+            hidden: of every batch.
+            names: of layers of this block.
+            see: called with the layer's name, its input and the number of the batch.
+
+        Raises:
+            FpsimError: a layer that no batch reached.
+        """
+        wanted = {name: self.layers[name] for name in names}
+        experts = any(weight.index is not None for weight in wanted.values())
+        met: set[str] = set()
+        for batch, states in enumerate(hidden):
+            left = set(names)
+
+            def call(
+                name: str, x: torch.Tensor, _: torch.Tensor,
+                batch: int = batch, left: set[str] = left,
+            ) -> None:  # fmt: skip
+                see(name, x, batch)
+                met.add(name)
+                left.discard(name)
+                if not left and not experts:
+                    raise _Stop
+
+            with watched(wanted, call), suppress(_Stop):
+                self.run(batch, states)
+        for name in names:
+            if name not in met:
+                raise FpsimError(
+                    f"layer {name}: no batch reached it; give more batches or skip it by pattern"
+                )
+
+    def find_groups(self, hidden: Hidden) -> None:
+        """Find out which layers read the same tensor, in the order in which they run."""
+        reads: list[tuple[str, torch.Tensor]] = []
+        made: list[tuple[str, torch.Tensor]] = []
+        handles = [
+            module.register_forward_hook(_kept(f"{self.name}.{name}", made))
+            for name, module in self.module.named_modules()
+            if "norm" in type(module).__name__.lower()
+        ]
+        try:
+            with watched(self.layers, lambda name, x, _: reads.append((name, x))):
+                self.run(0, hidden[0])
+        finally:
+            for handle in handles:
+                handle.remove()
+        groups: list[tuple[list[str], torch.Tensor | nn.Module]] = []
+        done: set[str] = set()
+        for name, x in reads:
+            weight = self.layers[name]
+            if name in done:
+                continue
+            key: Any = x if weight.index is None else weight.module
+            if groups and groups[-1][1] is key:
+                groups[-1][0].append(name)
+            else:
+                groups.append(([name], key))
+            done.add(name)
+        for name, weight in self.layers.items():  # experts that no token of this batch chose
+            if name not in done and weight.index is not None:
+                home = next((g for g in groups if g[1] is weight.module), None)
+                if home is None:
+                    groups.append(([name], weight.module))
+                else:
+                    home[0].append(name)
+                done.add(name)
+        self.groups = [
+            Group(tuple(names), next((norm for norm, out in made if out is key), None))
+            for names, key in groups
+        ]
+        missing = [name for name in self.layers if name not in done]
+        if missing:
+            raise FpsimError(
+                f"layer {missing[0]}: the first batch never reached it; skip it by pattern"
+            )
+
+
+def _kept(name: str, made: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        made.append((name, output))
+
+    return hook
+
+
+def blocks_of(
+    model: nn.Module, layers: Mapping[str, LayerWeight]
+) -> tuple[list[Block], dict[str, LayerWeight]]:
+    """Find the blocks of a model: the list of alike modules that holds most of the layers.
+
+    Args:
+        model: any model.
+        layers: those to calibrate, by name.
+
+    Returns:
+        The blocks in their order, and the layers that are in none.
+
+    Raises:
+        FpsimError: a model without such a list.
+    """
+    best: tuple[int, str, nn.ModuleList] | None = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len({type(m) for m in module}) == 1:
+            held = sum(layer.startswith(f"{name}.") for layer in layers)
+            if held and (best is None or held > best[0]):
+                best = held, name, module
+    if best is None:
+        raise FpsimError(
+            "model: it has no list of blocks (nn.ModuleList) that holds linear layers, as "
+            "calibration block after block needs"
+        )
+    _, home, modules = best
+    blocks = []
+    for index, module in enumerate(modules):
+        prefix = f"{home}.{index}."
+        inside = {name: weight for name, weight in layers.items() if name.startswith(prefix)}
+        blocks.append(Block(f"{home}.{index}", module, inside))
+    taken = {name for block in blocks for name in block.layers}
+    return blocks, {name: w for name, w in layers.items() if name not in taken}
+
+
+@torch.no_grad()
+def first_inputs(model: nn.Module, blocks: Sequence[Block], batches: Sequence[Batch]) -> Hidden:
+    """Run everything before the first block; blocks keep the arguments that they are called with.
+
+    The blocks themselves do not run: each hands its hidden states on.
+
+    Args:
+        model: the model.
+        blocks: in their order; they forget earlier arguments.
+        batches: of the model.
+
+    Returns:
+        The first block's hidden states of every batch.
+
+    Raises:
+        FpsimError: a block that is not called with hidden states first.
+    """
+    found: Hidden = []
+    for block in blocks:
+        block.arguments.clear()
+    with _stubbed(blocks, found):
+        for batch in batches:
+            with suppress(_Stop):
+                model(**batch)
+    if any(len(block.arguments) != len(batches) for block in blocks):
+        raise FpsimError("model: it does not run each of its blocks once in a forward pass")
+    return found
+
+
+@contextmanager
+def _stubbed(blocks: Sequence[Block], found: Hidden) -> Iterator[None]:
+    originals = [block.module.__dict__.get("forward") for block in blocks]
+    in_tuple: list[bool] = []
+
+    def stub(index: int, block: Block) -> Callable[..., Any]:
+        real = block.module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if args:
+                hidden, args = args[0], args[1:]
+            else:
+                hidden = kwargs.pop("hidden_states", None)
+            if not isinstance(hidden, torch.Tensor):
+                raise FpsimError(f"model: block {block.name} is not called with hidden states")
+            kwargs = {k: v for k, v in kwargs.items() if k not in _CACHES}
+            if not in_tuple:
+                in_tuple.append(isinstance(real(hidden, *args, **kwargs), tuple))
+            block.arguments.append((args, kwargs))
+            if index == 0:
+                found.append(hidden)
+            if index == len(blocks) - 1:
+                raise _Stop
+            return (hidden,) if in_tuple[0] else hidden
+
+        return forward
+
+    try:
+        for index, block in enumerate(blocks):
+            block.module.__dict__["forward"] = stub(index, block)
+        yield
+    finally:
+        for block, original in zip(blocks, originals, strict=True):
+            block.module.__dict__.pop("forward")
+            if original is not None:
+                block.module.__dict__["forward"] = original
+
+
+#: Arguments that hold earlier keys and values; calibration needs none.
+_CACHES = ("past_key_values", "past_key_value", "use_cache")

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every system on a tiny LLaMA: calibrated, saved, run on a unit, and gone without a trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+from support.system_models import BATCHES, SYSTEMS, calibrated, fake_quantized, uneven  # noqa: E402
+from support.tiny_models import bert, built, gpt2, llama  # noqa: E402
+
+from fpsim import get_unit  # noqa: E402
+from fpsim.base.errors import FpsimError  # noqa: E402
+from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
+from fpsim.bridge.layer_operands import layer_operands  # noqa: E402
+from fpsim.bridge.linear import simulated_layers  # noqa: E402
+from fpsim.bridge.product import Product  # noqa: E402
+from fpsim.bridge.systems.calibrator import casting  # noqa: E402
+from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
+from fpsim.bridge.systems.forms import float_product  # noqa: E402
+from fpsim.bridge.weights import weights_of  # noqa: E402
+
+#: Run their units in the default suite; the others need kernels that nothing else does.
+CHEAP = {"quarot", "smoothquant:inputs=e2m1,element=e2m1", "quik"}
+ON_UNIT = [
+    name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS
+]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**BATCHES[0]).logits
+
+
+def faked(recipe: str) -> torch.Tensor:
+    """The model with a recipe's layers in float32."""
+    layers = weights_of(uneven())[0]
+    with casting(layers, calibrated(recipe).layers, dict.fromkeys(layers, ()), float_product()):
+        return logits(uneven())
+
+
+@pytest.mark.parametrize("recipe", SYSTEMS)
+def test_layers_stay_near_the_float_model(recipe: str) -> None:
+    before = {name: value.clone() for name, value in uneven().state_dict().items()}
+    found = calibrated(recipe)
+    assert len(found.layers) == 14
+    wanted = logits(uneven())
+    away = float((faked(recipe) - wanted).norm() / wanted.norm())
+    assert 0 < away < 0.8, away
+    after = uneven().state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any("forward" in module.__dict__ for module in uneven().modules())
+    assert all(parameter.requires_grad for parameter in uneven().parameters())
+
+
+@pytest.mark.parametrize("recipe", ON_UNIT)
+def test_products_on_an_exact_unit_are_those_of_fake_quantization(recipe: str) -> None:
+    """To the last bit of float32, of every layer of the first block."""
+    random = np.random.default_rng(0)
+    for name, form in list(calibrated(recipe).layers.items())[:7]:
+        width = weights_of(uneven())[0][name].sizes[0]
+        x = random.standard_normal((3, width)).astype(np.float32)
+        main = form.mapped(x)
+        for side in form.sides:
+            main = side.main(main)
+        for segment in form.segments:
+            inputs = segment.inputs(main)
+            found, _ = Product(get_unit("exact")).run(segment.cast.quantize(inputs), segment.weight)
+            np.testing.assert_array_equal(found, fake_quantized(segment, inputs), err_msg=name)
+
+
+def test_a_layer_adds_its_parts_in_the_order_stated() -> None:
+    name = "model.layers.0.self_attn.q_proj"
+    form = calibrated("quik").layers[name]
+    x = np.random.default_rng(1).standard_normal((4, 64)).astype(np.float32)
+    side = form.sides[0]
+    half = x[:, side.columns].astype(np.float16).astype(np.float32)
+    beside = half @ side.weight.astype(np.float16).astype(np.float32).T
+    wanted = fake_quantized(form.segments[0], form.segments[0].inputs(x)) + beside
+    model = uneven()
+    convert(model, "quik", "exact", calibration=calibrated("quik"))
+    try:
+        found = simulated_layers(model)[name](torch.from_numpy(x))
+    finally:
+        restore(model)
+    np.testing.assert_array_equal(found.detach().numpy(), wanted)
+
+
+@pytest.mark.parametrize("recipe", ["quik", "quad", "quarot"])
+def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path) -> None:
+    path = tmp_path / "system.safetensors"
+    calibrated(recipe).save(path)
+    convert(uneven(), recipe, "exact", calibration=path)
+    try:
+        found, record = logits(uneven()), conversion_of(uneven())
+    finally:
+        restore(uneven())
+    torch.testing.assert_close(found, faked(recipe), rtol=2e-3, atol=2e-3)
+    assert len(record.replaced) == 14
+    assert any("side paths take" in note for note in record.notes) == (recipe != "quarot")
+    assert record.causal
+
+
+def test_files_hold_everything(tmp_path: Path) -> None:
+    for recipe in ("quad", "spqr", "affinequant:epochs=1", "flattenquant", "mergequant:rank=2"):
+        path = tmp_path / "system.safetensors"
+        calibrated(recipe).save(path)
+        loaded = SystemCalibration.load(path)
+        x = np.random.default_rng(2).standard_normal((3, 64)).astype(np.float32)
+        for name in ("model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.o_proj"):
+            one, other = (
+                c.layers[name].output(x, float_product()) for c in (calibrated(recipe), loaded)
+            )
+            np.testing.assert_array_equal(one, other)
+
+
+def test_files_of_other_recipes_and_models_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "quik.safetensors"
+    calibrated("quik").save(path)
+    with pytest.raises(FpsimError, match="made with system 'QuikRecipe', but recipe quarot has"):
+        convert(uneven(), "quarot", calibration=path)
+    with pytest.raises(FpsimError, match="made with columns 0, but recipe quik:columns=3 has 3"):
+        convert(uneven(), "quik:columns=3", calibration=path)
+    torch.manual_seed(9)
+    with pytest.raises(FpsimError, match=r"another model: layer model\.layers\.0\.\S+ has other"):
+        convert(llama().eval(), "quik", calibration=path)
+    with pytest.raises(FpsimError, match="needs a calibration"):
+        convert(uneven(), "quik")
+    with pytest.raises(FpsimError, match="another kind of recipe"):
+        other = tmp_path / "other.safetensors"
+        calibrate(uneven(), BATCHES, "llm-fp4-minmax", out=other)
+        convert(uneven(), "quik", calibration=other)
+    assert not hasattr(uneven(), "_fpsim_conversion")
+
+
+def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "system.safetensors"
+    said: list[str] = []
+
+    def stop(done: int, total: int, figures: str) -> None:
+        said.append(figures)
+        if figures.startswith("block 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(uneven(), BATCHES, "quarot", out=path, report=stop)
+    with pytest.raises(FpsimError, match="holds 7 of 14 layers"):
+        SystemCalibration.load(path)
+    said.clear()
+    found = calibrate(uneven(), BATCHES, "quarot", out=path, report=lambda *x: said.append(x[2]))
+    assert [line[:7] for line in said] == ["", "block 2"]
+    assert "min left" in said[-1]
+    whole = calibrated("quarot")
+    for name, form in found.layers.items():
+        np.testing.assert_array_equal(
+            form.segments[0].weight.codes, whole.layers[name].segments[0].weight.codes
+        )
+    with pytest.raises(FpsimError, match="made with damping 0.01, but this calibration has 0.1"):
+        calibrate(uneven(), BATCHES, "quarot:damping=0.1", out=path)
+
+
+def test_later_layers_see_what_is_cast_before_them() -> None:
+    """With the first block spoiled, second moments of the second block differ."""
+    coarse = calibrate(
+        uneven(), BATCHES, "gptq:element=int2,inputs=float", only=["*layers.0.*", "*layers.1.*"]
+    )
+    alone = calibrate(uneven(), BATCHES, "gptq:element=int2,inputs=float", only=["*layers.1.*"])
+    name = "model.layers.1.mlp.gate_proj"
+    one, other = (c.layers[name].segments[0].weight.codes for c in (coarse, alone))
+    assert (one != other).any()
+
+
+def test_padded_positions_take_no_part() -> None:
+    found = []
+    for filler in (5, 90):
+        tokens = torch.full((2, 40), filler)
+        mask = torch.zeros(2, 40, dtype=torch.long)
+        for row, seed in enumerate((1, 2)):
+            length = 40 - 11 * row
+            generator = torch.Generator().manual_seed(seed)
+            tokens[row, 40 - length :] = torch.randint(1, 97, (length,), generator=generator)
+            mask[row, 40 - length :] = 1
+        found.append(calibrate(uneven(), [{"input_ids": tokens, "attention_mask": mask}], "gptq"))
+    for name, form in found[0].layers.items():
+        np.testing.assert_array_equal(
+            form.segments[0].weight.codes, found[1].layers[name].segments[0].weight.codes
+        )
+
+
+def test_encoders_and_other_linears() -> None:
+    """BERT's pooler is in no block; GPT-2 stores its weights the other way round."""
+    for build, layers in ((bert, 13), (gpt2, 8)):
+        model = built(build)
+        found = calibrate(model, BATCHES, "gptq:inputs=int4,element=int4")
+        assert len(found.layers) == layers
+        assert all(0 < form.error < 0.2 for form in found.layers.values())
+        convert(model, "gptq:inputs=int4,element=int4", calibration=found)
+        model(**BATCHES[0])
+        restore(model)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ("quarot", "BertModel has no norm in encoder.layer.0 .* folds into it"),
+        ("omniquant", "BertModel has no norm in encoder.layer.0"),
+        ("gptq:group=24", "group: 24 columns do not divide the layer's 64"),
+        ("gptq:order=random", "order: 'random' is not one of natural, activation"),
+        ("gptq:inputs=e9m9q", "inputs: 'e9m9q' is not one of"),
+        ("gptq:zeros=maybe", "zeros: 'maybe' is not one of correct, unit"),
+        ("quik:columns=-1", "columns: -1 is not a number from 0 on"),
+        ("slim-llm:average=1", "average: 1 is not in 2..7"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(recipe: str, sentence: str) -> None:
+    model = built(bert)
+    with pytest.raises(FpsimError, match=sentence):
+        calibrate(model, BATCHES, recipe)
+    assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+def test_norms_that_are_no_rms_norms_are_refused() -> None:
+    with pytest.raises(FpsimError, match="LayerNorm is not x / rms"):
+        calibrate(built(gpt2), BATCHES, "quarot")
+
+
+def test_heads_without_a_hadamard_matrix_are_refused() -> None:
+    torch.manual_seed(0)
+    model = llama(hidden_size=66, num_attention_heads=3, num_key_value_heads=3).eval()
+    with pytest.raises(FpsimError, match="no matrix of order 66 is known"):
+        calibrate(model, BATCHES, "quarot")
+
+
+def test_nan_in_a_stream_names_the_layer() -> None:
+    torch.manual_seed(0)
+    model = llama().eval()
+    with torch.no_grad():
+        model.model.layers[1].post_attention_layernorm.weight[3] = float("nan")
+    with pytest.raises(
+        FpsimError, match=r"layers\.1\.mlp\.gate_proj: its calibration input holds NaN"
+    ):
+        calibrate(model, BATCHES, "gptq")
+    assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+def test_weights_that_change_after_calibration_are_refused() -> None:
+    torch.manual_seed(0)
+    model = llama().eval()
+    found = calibrate(model, BATCHES, "gptq:inputs=int4,element=int4,solver=false")
+    convert(model, "gptq:inputs=int4,element=int4,solver=false", calibration=found)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.mul_(2)
+    with pytest.raises(FpsimError, match="mlp.up_proj: its weight has changed since gptq"):
+        model(**BATCHES[0])
+
+
+def test_transforms_come_before_a_system() -> None:
+    recipe = "gptq:inputs=int4,element=int4"
+    found = calibrate(uneven(), BATCHES, recipe, transforms="hadamard")
+    convert(uneven(), recipe, calibration=found, transforms="hadamard")
+    turned = logits(uneven())
+    restore(uneven())
+    wanted, plain = logits(uneven()), faked(recipe) if recipe in SYSTEMS else None
+    assert plain is None
+    assert float((turned - wanted).norm() / wanted.norm()) < 0.6
+    with pytest.raises(FpsimError, match="another model"):
+        convert(uneven(), recipe, calibration=found)
+
+
+def test_operands_of_layers_are_those_of_the_form() -> None:
+    operands = layer_operands(
+        uneven(), BATCHES[0], "quarot", layer="*0.mlp.up_proj", calibration=calibrated("quarot")
+    )
+    ((inputs, weight),) = operands.values()
+    form = calibrated("quarot").layers["model.layers.0.mlp.up_proj"]
+    np.testing.assert_array_equal(weight.codes, form.segments[0].weight.codes)
+    assert inputs.codes.shape == (64, 64)
+
+
+def test_gradients_are_those_of_the_float_layers() -> None:
+    model = uneven()
+    convert(model, "quarot", calibration=calibrated("quarot"))
+    try:
+        loss = model(**BATCHES[0]).logits.square().mean()
+        loss.backward()
+        assert model.model.layers[0].mlp.up_proj.weight.grad.abs().sum() > 0
+    finally:
+        restore(model)
+        model.zero_grad(set_to_none=True)
+
+
+def test_every_system_is_a_recipe_that_says_what_it_is() -> None:
+    for name in dict.fromkeys(recipe.partition(":")[0] for recipe in (*SYSTEMS, "fp4-train-infer")):
+        recipe = get_recipe(name)
+        assert "Source: " in type(recipe).__doc__
+        assert dataclasses.is_dataclass(recipe)
