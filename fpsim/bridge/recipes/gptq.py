@@ -152,22 +152,11 @@ class GptqRecipe(SystemRecipe):
             SEARCH if self.search else 0,
         )  # fmt: skip
         if not self.solver:
-            round_in_groups(grid, weight)
+            grid.round_all(weight)
             return grid.operand(), ""
         found = gptq(weight, hessian, grid, damping=self.damping)
         more = found.damping > self.damping
         return grid.operand(), f"damped by {found.damping:g}" if more else ""
-
-
-def round_in_groups(grid: GroupGrid, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round a weight to nearest on a grid of groups, and return its values."""
-    out = np.empty_like(weight)
-    for first in range(0, weight.shape[1], grid.group):
-        part = weight[:, first : first + grid.group]
-        grid.start(first, part, np.ones(part.shape[1]))
-        for column in range(first, first + part.shape[1]):
-            out[:, column] = grid.round(column, weight[:, column])
-    return out
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.recipe import AttentionCasts, register
-from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, round_in_groups, rounded
+from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded
 from fpsim.bridge.recipes.scales import group_size
 from fpsim.bridge.systems.casts import GridCast, RazorCast
 from fpsim.bridge.systems.forms import BlockHadamard, LayerForm, Segment
@@ -121,7 +121,7 @@ class SlimRecipe(SystemRecipe):
             bits[order[:moved]] -= 1
             bits[order[count - moved :]] += 1
             grid = GroupGrid((weight.shape[0], weight.shape[1]), size, bits)
-            found = _log_softmax(rows @ round_in_groups(grid, weight).T)
+            found = _log_softmax(rows @ grid.round_all(weight).T)
             floor = np.log(1e-6)
             found, truth = np.maximum(found, floor), np.maximum(wanted, floor)
             distance = float((np.exp(found) * (found - truth)).sum(axis=1).mean())
@@ -179,6 +179,10 @@ def _error(rows: NDArray[np.float64], name: str) -> float:
     return float(((back - rows) ** 2).sum())
 
 
+def _least(rows: NDArray[np.float64]) -> str:
+    return min(FORMATS, key=lambda name: _error(rows, name))
+
+
 @cache
 def _shift() -> float:
     """Return the constant that makes `chosen_format` agree with least error most often.
@@ -186,17 +190,14 @@ def _shift() -> float:
     On rows of normal, Laplace and uniform values; the middle of the best stretch.
     """
     random = np.random.default_rng(0)
-    samples = [
-        draw((8, width))
-        for width in (64, 256, 576, 1536)
-        for draw in (
-            lambda s: random.standard_normal(s),
-            lambda s: random.laplace(size=s),
-            lambda s: random.uniform(-1, 1, s),
-            lambda s: random.standard_t(3, size=s),
-        )
-    ]
-    wanted = [min(FORMATS, key=lambda name, rows=rows: _error(rows, name)) for rows in samples]
+    samples: list[NDArray[np.float64]] = []
+    for width in (64, 256, 576, 1536):
+        shape = (8, width)
+        samples += [
+            random.standard_normal(shape), random.laplace(size=shape),
+            random.uniform(-1, 1, shape), random.standard_t(3, size=shape),
+        ]  # fmt: skip
+    wanted = [_least(rows) for rows in samples]
     ratios = [spread_ratio(rows) for rows in samples]
     shifts = np.arange(-4, 4.01, 0.05)
     right = np.array(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.recipe import AttentionCasts, register
-from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, round_in_groups, rounded, weight_cast
+from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded, weight_cast
 from fpsim.bridge.systems.casts import GridCast, GroupCast, input_cast
 from fpsim.bridge.systems.forms import (
     BlockHadamard,
@@ -48,12 +48,13 @@ def group_size(width: int, wanted: int) -> int:
 def foldable(group: GroupData) -> bool:
     """Whether scales of this group's inputs can be folded into what comes before.
 
-    They can into a norm of the block; into the values where as many of them as inputs come out of
-    the layers before (not under grouped-query attention); and, in a gated MLP, into the factor that
-    no activation function follows.
+    They can into a norm of the block, but not where norms come after what they add up, which then
+    goes on past the layers as well (BERT); into the values where as many of them as inputs come out
+    of the layers before (not under grouped-query attention); and, in a gated MLP, into the factor
+    that no activation function follows.
     """
     if group.reads_norm:
-        return True
+        return bool(group.block.groups) and group.block.groups[0].norm is not None
     first = group.block.groups[0].names if group.block.groups else ()
     if group.ends_attention:
         outs = {group.block.layers[name].sizes[1] for name in first}
@@ -180,7 +181,7 @@ class AwqRecipe(SystemRecipe):
         if grid is None:
             return weight_cast(self.element).quantize(weight.astype(np.float32))
         if rows is None:
-            round_in_groups(grid, weight)
+            grid.round_all(weight)
         else:
             _clipped(grid, weight, rows)
         return grid.operand()
@@ -200,7 +201,7 @@ class AwqRecipe(SystemRecipe):
 def _clipped(grid: GroupGrid, weight: NDArray[np.float64], rows: NDArray[np.float32]) -> None:
     """Round in groups whose range is the share of itself that changes the group's output least."""
     for at, first in enumerate(range(0, weight.shape[1], grid.group)):
-        columns = range(first, first + grid.group)
+        columns = slice(first, first + grid.group)
         part, x = weight[:, columns], rows[:, columns].astype(np.float64)
         moments = x.T @ x
         low = np.minimum(part.min(1, keepdims=True), 0)
@@ -211,14 +212,13 @@ def _clipped(grid: GroupGrid, weight: NDArray[np.float64], rows: NDArray[np.floa
         best, ends = np.full((len(part), 1), np.inf), (low, high)
         for share in SHRINKS:
             grid.fix(at, low * share, high * share)
-            found = np.stack([grid.round(c, weight[:, c]) for c in columns], axis=1) - part
+            found = grid.round_part(first, part) - part
             error = np.einsum("nk,nk->n", found @ moments, found)[:, None]
             better = error < best
             best = np.where(better, error, best)
             ends = np.where(better, low * share, ends[0]), np.where(better, high * share, ends[1])
         grid.fix(at, *ends)
-        for column in columns:
-            grid.round(column, weight[:, column])
+        grid.round_part(first, part)
 
 
 @dataclass(frozen=True)

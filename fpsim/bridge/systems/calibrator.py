@@ -214,16 +214,17 @@ class _Work:
 
     def _block(self, number: int, block: Block, exact: Hidden, states: Hidden) -> list[str]:
         block.find_groups(states)
+        first = block.groups[0]
+        if self.recipe.needs_norms and first.norm is None:
+            raise FpsimError(
+                f"model: {type(self.model).__name__} has no norm in {block.name} that "
+                f"{first.names[0]} alone reads, which {self.recipe.name} folds into it"
+            )
         shared = {**self.found.shared, **self.recipe.begin_block(block, exact, states, number)}
         forms: dict[str, LayerForm] = {}
         notes: list[str] = []
         for group in block.groups:
             norm = None if group.norm is None else self.model.get_submodule(group.norm)
-            if self.recipe.needs_norms and norm is None and group is block.groups[0]:
-                raise FpsimError(
-                    f"model: {type(self.model).__name__} has no norm in {block.name} that "
-                    f"{group.names[0]} alone reads, which {self.recipe.name} folds into it"
-                )
             streams = exact if self.recipe.reads_float else states
             before = {} if self.recipe.reads_float else forms
             with casting(self.layers, before, self.changes, self.product):

@@ -96,7 +96,8 @@ def fold_values(value: nn.Module, reader: nn.Module, scale: torch.Tensor, head: 
         FpsimError: widths that do not fit.
     """
     s = scale.double()
-    made, read = len(s), int(reader.weight.shape[1])
+    wide_weight: Any = reader.weight
+    made, read = len(s), int(wide_weight.shape[1])
     if read % made or (read != made and (not head or made % head)):
         raise FpsimError(f"fold: {read} channels are read, but {made} are made")
     wide = s if read == made else s.reshape(-1, head).repeat_interleave(read // made, 0).flatten()
@@ -132,7 +133,8 @@ def fold_queries(query: nn.Module, key: nn.Module, scale: torch.Tensor, head: in
             "positions do not allow; see tied_pairs"
         )
     s = scale.double()
-    repeats = int(query.weight.shape[0]) // len(s)
+    weight: Any = query.weight
+    repeats = int(weight.shape[0]) // len(s)
     wide = s.reshape(-1, head).repeat_interleave(repeats, 0).flatten()
     _scaled(query, 1 / wide, rows=True)
     _scaled(key, s, rows=True)

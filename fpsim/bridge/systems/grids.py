@@ -248,8 +248,13 @@ class GroupGrid:
 
     def round(self, column: int, values: Matrix) -> Matrix:
         """Return the nearest values of the group's grid."""
-        at = column // self.group
-        bits, scale, zero = int(self.bits[at]), self.scale[:, at], self.zero[:, at]
+        return self.round_part(column, values[:, None])[:, 0]
+
+    def round_part(self, first: int, values: Matrix) -> Matrix:
+        """Round columns (N, m) of one group, of which ``first`` is the first."""
+        at = first // self.group
+        bits, scale = int(self.bits[at]), self.scale[:, at : at + 1]
+        zero = self.zero[:, at : at + 1]
         quotient = values / scale
         if self.symmetric:
             half = 1 << (bits - 1)
@@ -261,10 +266,18 @@ class GroupGrid:
             found = 2 * found
             found = np.where((quotient > 0.25) & (quotient <= 0.75), 1, found)
             found = np.where((quotient >= -0.75) & (quotient < -0.25), -1, found)
-            self.integers[:, column] = found
-            return np.asarray(found * scale / 2)
-        self.integers[:, column] = found
+            scale = scale / 2
+        self.integers[:, first : first + values.shape[1]] = found
         return np.asarray(found * scale)
+
+    def round_all(self, weight: Matrix) -> Matrix:
+        """Fit and round every group of a weight (N, K) as it is, and return its values."""
+        parts = []
+        for first in range(0, weight.shape[1], self.group):
+            part = weight[:, first : first + self.group]
+            self.start(first, part, np.ones(part.shape[1]))
+            parts.append(self.round_part(first, part))
+        return np.concatenate(parts, axis=1)
 
     @property
     def element(self) -> Format:

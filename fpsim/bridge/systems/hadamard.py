@@ -27,7 +27,7 @@ def _jacobsthal(q: int) -> NDArray[np.float64]:
     character[[i * i % q for i in range(1, q)]] = 1
     character[0] = 0
     index = np.arange(q)
-    return character[(index[:, None] - index[None]) % q]
+    return np.asarray(character[(index[:, None] - index[None]) % q])
 
 
 def _paley(order: int) -> NDArray[np.float64]:
@@ -58,7 +58,7 @@ def hadamard(size: int) -> NDArray[np.float64]:
             matrix = np.ones((1, 1)) if base == 1 else _paley(base)
             while matrix.shape[0] < size:
                 matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-            found = matrix / np.sqrt(size)
+            found: NDArray[np.float64] = matrix / np.sqrt(size)
             found.flags.writeable = False
             return found
     known = ", ".join(str(base) for base in sorted(_PALEY))

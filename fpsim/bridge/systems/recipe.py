@@ -57,7 +57,10 @@ class GroupData:
     @property
     def ends_attention(self) -> bool:
         """Whether this is the layer that mixes attention's heads."""
-        return not self.reads_norm and "att" in self.names[0].removeprefix(self.block.name)
+        first = self.block.groups[:1]
+        if self.reads_norm or (first and self.names[0] in first[0].names):
+            return False
+        return "att" in self.names[0].removeprefix(self.block.name)
 
     @property
     def ends_mlp(self) -> bool:
@@ -67,7 +70,7 @@ class GroupData:
     @property
     def width(self) -> int:
         """K."""
-        return next(iter(self.weights.values())).shape[1]
+        return int(next(iter(self.weights.values())).shape[1])
 
     def mapped(
         self, name: str, maps: tuple[Any, ...]

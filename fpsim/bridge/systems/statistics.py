@@ -45,22 +45,22 @@ class InputStatistics:
     def hessian(self) -> NDArray[np.float64]:
         """2 sum x x^T over the number of sequences, as GPTQ's code has it."""
         assert self.moments is not None
-        return self.moments * (2 / max(self.sequences, 1))
+        return np.asarray(self.moments * (2 / max(self.sequences, 1)))
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean of each channel."""
-        return self.sum / self.count
+        return np.asarray(self.sum / self.count)
 
     @property
     def mean_magnitude(self) -> NDArray[np.float64]:
         """Mean magnitude of each channel."""
-        return self.absolute / self.count
+        return np.asarray(self.absolute / self.count)
 
     @property
     def maxima(self) -> NDArray[np.float64]:
         """Largest magnitude of each channel."""
-        return np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(np.maximum(np.abs(self.low), np.abs(self.high)))
 
     @property
     def rows(self) -> NDArray[np.float32]:

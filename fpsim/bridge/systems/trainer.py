@@ -86,7 +86,9 @@ class HeadMatrix:
 
     def blocks(self, matrices: torch.Tensor, repeats: int) -> torch.Tensor:
         """Return matrices as one, each as often as its head is read."""
-        return torch.block_diag(*matrices.repeat_interleave(repeats, dim=0))
+        spread = matrices.repeat_interleave(repeats, dim=0)
+        whole: torch.Tensor = torch.block_diag(*spread)  # type: ignore[no-untyped-call]
+        return whole
 
     def dominance(self) -> float:
         """Return the least of |a_ii| minus the sum of |a_ij|, over all rows."""
