@@ -77,7 +77,7 @@ class Operand:
         return replace(self, codes=self.codes[part], scales=scales, factor=factor, zeros=zeros)
 
     def with_block(self, block: int) -> Operand:
-        """Return the same values with scales spread over smaller blocks that divide this one's."""
+        """Return equal values with scales spread over smaller blocks that divide this one's."""
         if self.scales is None or block == self.block:
             return self
         groups = -(-self.codes.shape[1] // block)

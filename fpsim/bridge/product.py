@@ -119,7 +119,7 @@ class Product:
 
 
 def zero_correction(a: Operand, b: Operand) -> NDArray[np.float64]:
-    """Return what zero points add to the sum of products of codes, (M, N): integers.
+    """Return the change that zero points make to the sum of products of codes, (M, N): integers.
 
     With codes q and zero points z of both: sum (q_a - z_a)(q_b - z_b) = sum q_a q_b
     - z_a sum q_b - z_b sum q_a + K z_a z_b.

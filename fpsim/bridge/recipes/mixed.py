@@ -141,7 +141,13 @@ class SlimGrid(GroupGrid):
     def start(
         self, first: int, values: NDArray[np.float64], importance: NDArray[np.float64]
     ) -> None:
-        """Fit the group."""
+        """Fit a group.
+
+        Args:
+            first: the group's first column.
+            values: its columns as they are now, (N, g).
+            importance: 1 / U_jj^2 of its columns, (g,).
+        """
         at = first // self.group
         low = np.minimum(values.min(axis=1, keepdims=True), 0)
         high = np.maximum(values.max(axis=1, keepdims=True), 0)

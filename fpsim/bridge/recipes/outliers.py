@@ -19,7 +19,7 @@ from fpsim.bridge.systems.casts import input_cast
 from fpsim.bridge.systems.forms import Clamp, FloatColumns, LayerForm, Segment, SparseWeights
 from fpsim.bridge.systems.gptq import gptq, inverse_factor
 from fpsim.bridge.systems.grids import FrozenGrid
-from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
+from fpsim.bridge.systems.recipe import BlockData, GroupData, SystemRecipe
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
 
@@ -58,11 +58,9 @@ class QuikRecipe(SystemRecipe):
             raise FpsimError(f"recipe: columns: {self.columns!r} is not a number from 0 on")
         weight_cast(self.element)
 
-    def begin_block(
-        self, block: Any, float_states: Any, states: Any, number: int
-    ) -> dict[str, Any]:
+    def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Return the width of the residual stream."""
-        return {"width": int(states[0].shape[-1])}
+        return {"width": int(data.states[0].shape[-1])}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
         """Return a segment and FP16 columns per layer."""
@@ -137,7 +135,13 @@ class SpqrGrid:
     def start(
         self, first: int, values: NDArray[np.float64], importance: NDArray[np.float64]
     ) -> None:
-        """Fit a group that begins at a column."""
+        """Fit a group without the values that harm the others most.
+
+        Args:
+            first: the group's first column.
+            values: its columns as they are now, (N, g).
+            importance: 1 / U_jj^2 of its columns, (g,).
+        """
         outlier = leave_one_out(values, importance, self.levels) > self.threshold
         kept = np.where(outlier, 0, values)
         rest = kept.sum(1, keepdims=True) / np.maximum((~outlier).sum(1, keepdims=True), 1)
@@ -166,7 +170,7 @@ class SpqrGrid:
         return np.where(rows, found, 0 * self.scale[:, at])
 
     def operand(self) -> Operand:
-        """Return what the unit multiplies."""
+        """Return the dense part for a unit."""
         largest = max(float(np.abs(self.values).max()), 1.0)
         width = int(np.ceil(np.log2(largest + 1))) + 1 - _ZERO_LSB
         element = FixedFormat(width, _ZERO_LSB)

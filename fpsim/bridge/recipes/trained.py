@@ -17,9 +17,9 @@ from fpsim.bridge.recipe import register
 from fpsim.bridge.systems.casts import RangeCast
 from fpsim.bridge.systems.forms import LayerForm, Segment
 from fpsim.bridge.systems.learned import cast_through
-from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
+from fpsim.bridge.systems.recipe import BlockData, GroupData, SystemRecipe
 from fpsim.bridge.systems.stream import Block, Group, Hidden
-from fpsim.bridge.systems.trainer import HeadMatrix, Scales, TrainedLinear, train_block
+from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, TrainedLinear, train_block
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
 
@@ -111,7 +111,7 @@ class OmniRecipe(TrainedRecipe):
 
     @property
     def freedom(self) -> tuple[float, bool]:
-        """What counts off the diagonals of heads' matrices, and whether shifts are trained."""
+        """Share of heads' matrices off their diagonals, and whether shifts are trained."""
         return 0.0, False
 
     def input_cast(self, clip: float = 1.0) -> Cast | None:
@@ -129,12 +129,11 @@ class OmniRecipe(TrainedRecipe):
             )
         return found, found.bits
 
-    def begin_block(
-        self, block: Block, float_states: Hidden, states: Hidden, number: int
-    ) -> dict[str, Any]:
+    def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Train the block."""
+        block, float_states, states = data.block, data.exact, data.states
         maxima = _maxima(block, float_states) if self.learn_scales else {}
-        scales: dict[str, Scales] = {}
+        scales: dict[str, InputScales] = {}
         reads: dict[str, HeadMatrix] = {}
         makes: dict[str, HeadMatrix] = {}
         for group in block.groups:
@@ -143,7 +142,7 @@ class OmniRecipe(TrainedRecipe):
                 continue
             start = self._start(block, group, maxima[name])
             if group.norm is not None:
-                scales |= dict.fromkeys(group.names, Scales(start, self.freedom[1]))
+                scales |= dict.fromkeys(group.names, InputScales(start, self.freedom[1]))
             elif "att" in name.removeprefix(block.name) and len(block.groups) > 1:
                 self._between(block, name, start, reads, makes)
         element, bits = self._element()
@@ -209,7 +208,7 @@ class AffineRecipe(OmniRecipe):
 
     @property
     def freedom(self) -> tuple[float, bool]:
-        """What counts off the diagonals of heads' matrices, and whether shifts are trained."""
+        """Share of heads' matrices off their diagonals, and whether shifts are trained."""
         return self.off_diagonal, self.shifts
 
 
@@ -292,10 +291,9 @@ class DbllmRecipe(TrainedRecipe):
     group: int = 64
     rate: float = 0.001
 
-    def begin_block(
-        self, block: Block, float_states: Hidden, states: Hidden, number: int
-    ) -> dict[str, Any]:
+    def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Train the block's planes."""
+        block, float_states, states = data.block, data.exact, data.states
         learners = {
             name: Planes(w.matrix, w.bias, _divisor(w.sizes[0], self.group), self.input_cast())
             for name, w in block.layers.items()

@@ -30,7 +30,7 @@ from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.systems.file import SystemCalibration
 from fpsim.bridge.systems.forms import LayerForm, SegmentProduct, float_product
 from fpsim.bridge.systems.layer import FormLinear
-from fpsim.bridge.systems.recipe import GroupData, StreamModel, SystemRecipe
+from fpsim.bridge.systems.recipe import BlockData, GroupData, StreamModel, SystemRecipe
 from fpsim.bridge.systems.statistics import InputStatistics
 from fpsim.bridge.systems.stream import Block, Group, Hidden, blocks_of, first_inputs
 from fpsim.bridge.transform_plan import fingerprints, layer_transforms
@@ -79,6 +79,9 @@ def casting(
         forms: of those to change.
         changes: transforms of every layer, applied before its form.
         product: of segments.
+
+    Yields:
+        Nothing; afterwards the layers are as they were.
     """
     if not forms:
         yield
@@ -179,7 +182,7 @@ class _Work:
         self.product = float_product(recipe.casts_inputs)
 
     def run(self, out: str | Path | None) -> None:
-        """Calibrate what the file does not hold yet."""
+        """Calibrate the blocks that the file does not hold yet."""
         states = first_inputs(self.model, self.blocks, self.batches)
         if not self.found.shared:
             self.found.shared = self.recipe.begin(
@@ -220,7 +223,10 @@ class _Work:
                 f"model: {type(self.model).__name__} has no norm in {block.name} that "
                 f"{first.names[0]} alone reads, which {self.recipe.name} folds into it"
             )
-        shared = {**self.found.shared, **self.recipe.begin_block(block, exact, states, number)}
+        shared = {
+            **self.found.shared,
+            **self.recipe.begin_block(BlockData(block, exact, states, number)),
+        }
         forms: dict[str, LayerForm] = {}
         notes: list[str] = []
         for group in block.groups:

@@ -65,6 +65,9 @@ class SystemCalibration:
             about: the options wanted.
             where: how the sentence begins.
             named: what wants them.
+
+        Raises:
+            FpsimError: an option that differs.
         """
         for key, value in about.items():
             if self.about.get(key) != value:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a linear layer computes under a system, as data.
+"""Forms: the computation of a linear layer under a system, as data.
 
     x' = maps(x)                                          in float32
     y' = sum_s unit(cast_s(x'[:, s]), W_s)                segments, added in their order in float32
@@ -187,7 +187,7 @@ class SidePath(Protocol):
     linear: ClassVar[bool]  #: whether it leaves x' whole and is linear in it
 
     def main(self, x: Rows) -> Rows:
-        """Return what is left of x' (T, K') for the unit."""
+        """Return x' (T, K') as the unit sees it."""
 
     def output(self, x: Rows) -> Rows:
         """Return the side path's part of the output for x' (T, K'), (T, N)."""
@@ -288,7 +288,7 @@ class LowRank:
 
     @property
     def macs(self) -> float:
-        """Those of both products."""
+        """Multiply-accumulates of both products."""
         return self.down.size + self.up.size
 
 
@@ -330,7 +330,7 @@ class Clamp:
 
     @property
     def macs(self) -> float:
-        """Those of the values beyond the quantiles."""
+        """One per value beyond the quantiles and output."""
         return 0 if self.weight is None else 2 * (1 - self.alpha) * self.weight.size
 
 

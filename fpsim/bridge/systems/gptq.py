@@ -26,14 +26,17 @@ Matrix = NDArray[np.float64]
 
 
 class WeightGrid(Protocol):
-    """What a column may become."""
+    """The values that a column of a weight may become."""
 
     group: int  #: columns per scale that `start` fits; 0: all scales are there already
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
-        """Fit what the group that begins at column ``first`` shares, from its values (N, g).
+        """Fit the scale that a group of columns shares.
 
-        ``importance`` (g,) is 1 / U_jj^2 of its columns.
+        Args:
+            first: the group's first column.
+            values: its columns as they are now, (N, g).
+            importance: 1 / U_jj^2 of its columns, (g,).
         """
 
     def round(self, column: int, values: Matrix) -> Matrix:
@@ -46,7 +49,7 @@ ColumnHook = Callable[[int, Matrix, Matrix, float], Matrix]
 
 @dataclass(frozen=True)
 class GptqResult:
-    """What `gptq` found: ``values`` (N, K) with kept columns as updated, and not rounded.
+    """A weight that `gptq` has rounded: ``values`` (N, K), kept columns as updated, not rounded.
 
     ``loss`` is the sum of (w - q)^2 / U_jj^2 / 2; ``damping`` the share of H's mean diagonal that
     made it invertible, more than asked for where that was not enough.

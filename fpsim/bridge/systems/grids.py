@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a column of a weight may become under GPTQ: any cast with its scales frozen, or integers
-in groups whose scale and zero point are fitted when the group is met."""
+"""Grids of weights under GPTQ: those of any cast with its scales frozen, or integers in groups
+whose scale and zero point are fitted when the group is met."""
 
 from __future__ import annotations
 
@@ -106,7 +106,13 @@ class FrozenGrid:
         self._values = np.stack([x.dequantize().astype(np.float32) for x in operands])
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
-        """Do nothing: scales are frozen."""
+        """Do nothing: scales are frozen.
+
+        Args:
+            first: the group's first column.
+            values: its columns as they are now, (N, g).
+            importance: 1 / U_jj^2 of its columns, (g,).
+        """
 
     def round(self, column: int, values: Matrix) -> Matrix:
         """Return the nearest values of the grid."""
@@ -225,7 +231,13 @@ class GroupGrid:
         self.format = get_format(GROUP_SCALE)
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
-        """Fit the group's scale and zero point."""
+        """Fit a group's scale and zero point.
+
+        Args:
+            first: the group's first column.
+            values: its columns as they are now, (N, g).
+            importance: 1 / U_jj^2 of its columns, (g,).
+        """
         at = first // self.group
         levels = (1 << int(self.bits[at])) - (3 if self.special else 1)
         low, high = fit_range(values, self.symmetric)
@@ -234,7 +246,13 @@ class GroupGrid:
         self.fix(at, low, high)
 
     def fix(self, at: int, low: Matrix, high: Matrix) -> None:
-        """Set a group's range (N, 1): the scale is rounded to FP16, then the zero point to it."""
+        """Set a group's range; the scale is rounded to FP16, then the zero point to it.
+
+        Args:
+            at: number of the group.
+            low: the lower end of each row's range, (N, 1).
+            high: the upper end, likewise.
+        """
         levels = (1 << int(self.bits[at])) - (3 if self.special else 1)
         if self.symmetric:
             step = high / ((1 << (int(self.bits[at]) - 1)) - 1)
@@ -286,7 +304,7 @@ class GroupGrid:
         return FixedFormat(width, -1 if self.special else 0)
 
     def operand(self) -> Operand:
-        """Return what the unit multiplies."""
+        """Return the rounded weight for a unit."""
         element = self.element
         codes = element.encode(self.integers / (2 if self.special else 1))
         scale = self.format

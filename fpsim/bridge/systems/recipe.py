@@ -27,7 +27,7 @@ from fpsim.bridge.systems.forms import LayerForm
 from fpsim.bridge.systems.statistics import InputStatistics
 from fpsim.bridge.systems.stream import Block, Hidden
 
-__all__ = ["GroupData", "StreamModel", "SystemRecipe", "rms_gain"]
+__all__ = ["BlockData", "GroupData", "StreamModel", "SystemRecipe", "rms_gain"]
 
 
 @dataclass
@@ -89,6 +89,20 @@ class GroupData:
 
 
 @dataclass
+class BlockData:
+    """A block before any of its groups is cast.
+
+    ``exact`` are the float model's hidden states (where the recipe reads them), ``states`` those of
+    the model cast so far, of every batch.
+    """
+
+    block: Block
+    exact: Hidden
+    states: Hidden
+    number: int
+
+
+@dataclass
 class StreamModel:
     """The float model as `SystemRecipe.begin` may look at it."""
 
@@ -134,13 +148,11 @@ class SystemRecipe(Recipe):
     # -- calibration -------------------------------------------------------------------------------
 
     def begin(self, stream: StreamModel) -> dict[str, Any]:
-        """Return what all layers share, found on the float model before any block is cast."""
+        """Return arrays that all layers share, found on the float model before a block is cast."""
         return {}
 
-    def begin_block(
-        self, block: Block, float_states: Hidden, states: Hidden, number: int
-    ) -> dict[str, Any]:
-        """Return what the groups of a block share, found before any of them is cast."""
+    def begin_block(self, data: BlockData) -> dict[str, Any]:
+        """Return arrays and forms that the groups of a block share, before any of them is cast."""
         return {}
 
     @abstractmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of the inputs of a layer: second moments, extremes, means, some rows."""
+"""Statistics of the inputs of a layer: second moments, extremes, means, some rows."""
 
 from __future__ import annotations
 

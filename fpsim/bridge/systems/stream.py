@@ -59,7 +59,7 @@ class Block:
     def inputs(
         self, hidden: Hidden, names: Sequence[str], see: Callable[[str, torch.Tensor, int], None]
     ) -> None:
-        """Show what some layers read, batch after batch; a pass ends at the last of them.
+        """Show the inputs of some layers, batch after batch; a pass ends at the last of them.
 
         Args:
             hidden: of every batch.

@@ -25,7 +25,7 @@ from fpsim.bridge.systems.learned import cast_through, forwards, round_through
 from fpsim.bridge.systems.stream import Block, Hidden
 from fpsim.formats.floating import FloatFormat
 
-__all__ = ["HeadMatrix", "Learner", "Scales", "TrainedLinear", "train_block"]
+__all__ = ["HeadMatrix", "InputScales", "Learner", "TrainedLinear", "train_block"]
 
 
 class Learner(Protocol):
@@ -38,10 +38,10 @@ class Learner(Protocol):
         """Return the layer with the constants as they are."""
 
 
-class Scales:
-    """Scales, and perhaps shifts, of what layers read: x~ = (x - shift) / scale.
+class InputScales:
+    """InputScales, and perhaps shifts, of what layers read: x~ = (x - shift) / scale.
 
-    Scales closer to zero than 0.01 count as 0.01, as in OmniQuant's code.
+    InputScales closer to zero than 0.01 count as 0.01, as in OmniQuant's code.
     """
 
     def __init__(self, scale: NDArray[np.float64], shifted: bool) -> None:
@@ -56,7 +56,7 @@ class Scales:
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        """What is trained."""
+        """The tensors that training changes."""
         return [self.raw, self.shift] if self.shift.requires_grad else [self.raw]
 
 
@@ -123,7 +123,7 @@ class TrainedLinear:
         element: FloatFormat | None,
         bits: int,
         cast: Cast | None,
-        scales: Scales | None = None,
+        scales: InputScales | None = None,
         reads: HeadMatrix | None = None,
         makes: HeadMatrix | None = None,
         clipping: bool = True,
@@ -232,7 +232,7 @@ class TrainedLinear:
 
 @dataclass(frozen=True)
 class Training:
-    """What `train_block` did: mean loss of the first and the last epoch."""
+    """Mean loss of the first and the last epoch of `train_block`."""
 
     first: float
     last: float
