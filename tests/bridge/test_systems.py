@@ -22,6 +22,7 @@ from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore 
 from fpsim.bridge.layer_operands import layer_operands  # noqa: E402
 from fpsim.bridge.linear import simulated_layers  # noqa: E402
 from fpsim.bridge.product import Product  # noqa: E402
+from fpsim.bridge.stored import load_calibration  # noqa: E402
 from fpsim.bridge.systems.calibrator import casting  # noqa: E402
 from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
 from fpsim.bridge.systems.forms import float_product  # noqa: E402
@@ -139,10 +140,14 @@ def test_files_of_other_recipes_and_models_are_refused(tmp_path: Path) -> None:
         convert(llama().eval(), "quik", calibration=path)
     with pytest.raises(FpsimError, match="needs a calibration"):
         convert(uneven(), "quik")
+    other = tmp_path / "other.safetensors"
+    calibrate(uneven(), BATCHES[:1], "llm-fp4-minmax", out=other)
     with pytest.raises(FpsimError, match="another kind of recipe"):
-        other = tmp_path / "other.safetensors"
-        calibrate(uneven(), BATCHES, "llm-fp4-minmax", out=other)
         convert(uneven(), "quik", calibration=other)
+    kinds = [type(load_calibration(file)).__name__ for file in (path, other)]
+    assert kinds == ["SystemCalibration", "Calibration"]
+    with pytest.raises(FpsimError, match="does not exist"):
+        load_calibration(tmp_path / "none.safetensors")
     assert not hasattr(uneven(), "_fpsim_conversion")
 
 
