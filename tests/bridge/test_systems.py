@@ -21,6 +21,7 @@ from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.layer_operands import layer_operands  # noqa: E402
 from fpsim.bridge.linear import simulated_layers  # noqa: E402
+from fpsim.bridge.measure.macs import mac_share  # noqa: E402
 from fpsim.bridge.product import Product  # noqa: E402
 from fpsim.bridge.stored import load_calibration  # noqa: E402
 from fpsim.bridge.systems.calibrator import casting  # noqa: E402
@@ -94,9 +95,12 @@ def test_a_layer_adds_its_parts_in_the_order_stated() -> None:
     convert(model, "quik", "exact", calibration=calibrated("quik"))
     try:
         found = simulated_layers(model)[name](torch.from_numpy(x))
+        share = mac_share(model, BATCHES[0])
     finally:
         restore(model)
     np.testing.assert_array_equal(found.detach().numpy(), wanted)
+    every = [side for form in calibrated("quik").layers.values() for side in form.sides]
+    assert share.rest["side paths"] == 64 * sum(side.weight.size for side in every)
 
 
 @pytest.mark.parametrize("recipe", ["quik", "quad", "quarot"])
