@@ -54,7 +54,7 @@ def foldable(group: GroupData) -> bool:
     that no activation function follows.
     """
     if group.reads_norm:
-        return bool(group.block.groups) and group.block.groups[0].norm is not None
+        return group.block.pre_norm
     first = group.block.groups[0].names if group.block.groups else ()
     if group.ends_attention:
         outs = {group.block.layers[name].sizes[1] for name in first}

@@ -217,11 +217,10 @@ class _Work:
 
     def _block(self, number: int, block: Block, exact: Hidden, states: Hidden) -> list[str]:
         block.find_groups(states)
-        first = block.groups[0]
-        if self.recipe.needs_norms and first.norm is None:
+        if self.recipe.needs_norms and not block.pre_norm:
             raise FpsimError(
-                f"model: {type(self.model).__name__} has no norm in {block.name} that "
-                f"{first.names[0]} alone reads, which {self.recipe.name} folds into it"
+                f"model: {type(self.model).__name__} has no norm in {block.name} before "
+                f"{block.groups[0].names[0]}, into which {self.recipe.name} folds"
             )
         shared = {
             **self.found.shared,

@@ -35,13 +35,18 @@ class Group:
 
 @dataclass
 class Block:
-    """One of the repeated blocks of a model, with what its forward takes beside hidden states."""
+    """One of the repeated blocks of a model, with what its forward takes beside hidden states.
+
+    ``pre_norm``: a norm reads the hidden states, so that what norms make goes nowhere but into
+    layers; where norms come after what they add up (BERT), it goes on past them as well.
+    """
 
     name: str
     module: nn.Module
     layers: dict[str, LayerWeight]
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+    pre_norm: bool = False
 
     @torch.no_grad()
     def run(self, batch: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -96,7 +101,7 @@ class Block:
     def find_groups(self, hidden: Hidden) -> None:
         """Find out which layers read the same tensor, in the order in which they run."""
         reads: list[tuple[str, torch.Tensor]] = []
-        made: list[tuple[str, torch.Tensor]] = []
+        made: list[tuple[str, Any, torch.Tensor]] = []
         handles = [
             module.register_forward_hook(_kept(f"{self.name}.{name}", made))
             for name, module in self.module.named_modules()
@@ -128,8 +133,9 @@ class Block:
                 else:
                     home[0].append(name)
                 done.add(name)
+        self.pre_norm = any(x is hidden[0] for _, x, _ in made)
         self.groups = [
-            Group(tuple(names), next((norm for norm, out in made if out is key), None))
+            Group(tuple(names), next((norm for norm, _, out in made if out is key), None))
             for names, key in groups
         ]
         missing = [name for name in self.layers if name not in done]
@@ -139,9 +145,9 @@ class Block:
             )
 
 
-def _kept(name: str, made: list[tuple[str, torch.Tensor]]) -> Callable[..., None]:
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
-        made.append((name, output))
+def _kept(name: str, made: list[tuple[str, Any, torch.Tensor]]) -> Callable[..., None]:
+    def hook(_: nn.Module, args: Any, output: Any) -> None:
+        made.append((name, args[0] if args else None, output))
 
     return hook
 
