@@ -33,9 +33,9 @@ from fpsim.bridge.systems.forms import (  # noqa: E402
 )
 from fpsim.bridge.systems.grids import GroupGrid  # noqa: E402
 from fpsim.bridge.systems.hadamard import hadamard, random_hadamard  # noqa: E402
-from fpsim.bridge.systems.learned import cayley_step, dge  # noqa: E402
+from fpsim.bridge.systems.learned import cayley_step  # noqa: E402
 from fpsim.bridge.systems.stream import Block  # noqa: E402
-from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, TrainedLinear, train_block  # noqa: E402
+from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block  # noqa: E402
 from fpsim.bridge.weights import linear_weight  # noqa: E402
 from fpsim.formats.names import get_format  # noqa: E402
 
@@ -385,14 +385,14 @@ def test_planes_make_four_levels_and_take_the_nearest() -> None:
 
 def test_whole_ranges_are_rounding_to_nearest() -> None:
     weight = torch.from_numpy(W.astype(np.float32))
-    form = TrainedLinear(weight, None, None, 4, None, clipping=False).form()
+    form = LearnedLinear(weight, None, None, 4, None, clipping=False).form()
     wanted = RangeCast(4, zero_in_range=False).quantize(W.astype(np.float32))
     np.testing.assert_array_equal(form.segments[0].weight.codes, wanted.codes)
     np.testing.assert_array_equal(form.segments[0].weight.factor, wanted.factor)
 
 
 def test_what_is_trained_is_what_runs() -> None:
-    layer = TrainedLinear(
+    layer = LearnedLinear(
         torch.from_numpy(W.astype(np.float32)), torch.ones(5), None, 4, RangeCast(4),
         InputScales(np.linspace(0.5, 2, 48), True),
     )  # fmt: skip
@@ -406,7 +406,7 @@ def test_what_is_trained_is_what_runs() -> None:
 
 def test_gradients_of_clipping_by_differences() -> None:
     """With codes that do not change over the step, the output is smooth in the range's ends."""
-    layer = TrainedLinear(
+    layer = LearnedLinear(
         torch.from_numpy(W[:1].astype(np.float32)), None, get_format("e2m1"), 4, None
     )
 
@@ -432,7 +432,7 @@ def test_training_lowers_the_blocks_loss() -> None:
     module = nn.Linear(64, 24, bias=False)
     block = Block("block", module, {"block": linear_weight(module)}, [((), {})] * 3)
     states = [torch.randn(1, 20, 64) for _ in range(3)]
-    layer = TrainedLinear(module.weight, None, None, 2, None)
+    layer = LearnedLinear(module.weight, None, None, 2, None)
 
     def error() -> float:
         with torch.no_grad():
@@ -467,30 +467,6 @@ def test_heads_matrices_are_dominated_by_their_diagonal() -> None:
     assert (found[:16, 16:] == 0).all()  # another head's
     matrix = HeadMatrix(np.ones(8), 2, 1, 0.1)
     assert matrix.dominance() == 1
-
-
-def test_the_estimators_derivative_is_that_of_its_function() -> None:
-    """Against differences of f = lo + d/2 (1 + sign(u) |u|^(1/k)), off the cap."""
-    levels = torch.tensor([-6.0, -4, -3, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 6])
-    x = torch.tensor([-5.7, -3.9, -0.9, 0.05, 0.6, 1.9, 2.2, 3.3, 5.9, 7.0], requires_grad=True)
-    out = dge(x, levels)
-    out.sum().backward()
-
-    def smooth(value: float) -> float:
-        low = max(v for v in levels.tolist() if v <= value)
-        gap = min(v for v in levels.tolist() if v > low) - low
-        u = 2 * (value - low) / gap - 1
-        return low + gap / 2 * (1 + np.sign(u) * abs(u) ** 0.2)
-
-    for value, slope in zip(x.tolist()[:-1], x.grad.tolist(), strict=False):
-        assert slope == pytest.approx(
-            (smooth(value + 1e-6) - smooth(value - 1e-6)) / 2e-6, rel=1e-3
-        )
-    assert x.grad[-1] == 0
-    assert out.tolist() == [-6, -4, -1, 0, 0.5, 2, 2, 3, 6, 6]
-    near = torch.tensor([0.2501], requires_grad=True)
-    dge(near, levels).sum().backward()
-    assert float(near.grad) == 3.0
 
 
 def test_recipes_with_other_options_are_other_recipes() -> None:

@@ -19,7 +19,7 @@ from fpsim.bridge.systems.forms import LayerForm, Segment
 from fpsim.bridge.systems.learned import cast_through
 from fpsim.bridge.systems.recipe import BlockData, GroupData, SystemRecipe
 from fpsim.bridge.systems.stream import Block, Group, Hidden
-from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, TrainedLinear, train_block
+from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
 
@@ -81,7 +81,7 @@ def _heads(block: Block, name: str, width: int) -> tuple[int, int] | None:
 class OmniRecipe(TrainedRecipe):
     """OmniQuant: learned clipping of weights, learned scales between layers.
 
-    Source: arXiv 2308.13137 and its code. Clipping as in `TrainedLinear`. Scales: of what norms
+    Source: arXiv 2308.13137 and its code. Clipping as in `LearnedLinear`. Scales: of what norms
     make, beginning at max |x|^alpha / max |W|^(1 - alpha) of the first layer that reads it; between
     values and the layer that ends attention, beginning the same way from that layer, one per
     channel of a head of keys and values, shared by the query heads that read it. Weights: integers
@@ -147,7 +147,7 @@ class OmniRecipe(TrainedRecipe):
                 self._between(block, name, start, reads, makes)
         element, bits = self._element()
         learners = {
-            name: TrainedLinear(
+            name: LearnedLinear(
                 weight.matrix, weight.bias, element, bits, self.input_cast(), scales.get(name),
                 reads.get(name), makes.get(name), self.clipping,
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
-from fpsim.bridge.operand import BlockCast, Cast, Operand
+from fpsim.bridge.operand import BlockCast, Cast, Operand, block_operand
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import get_format
 
@@ -99,7 +99,7 @@ class FrozenGrid:
         """Keep code and value of every place for each storage code."""
         stored = fmt.quantize(self.weight, axis=1, nan="error", tensor_scale=cast.tensor_scale)
         operands = [
-            cast.operand(replace(stored, codes=np.full_like(stored.codes, code)))
+            block_operand(fmt, replace(stored, codes=np.full_like(stored.codes, code)))
             for code in range(1 << fmt.element.bits)
         ]
         self._codes = np.stack([operand.codes for operand in operands])

@@ -12,7 +12,7 @@ from torch import nn
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.linear import InputCasts, SimulatedLinear
 from fpsim.bridge.operand import Operand
-from fpsim.bridge.product import Product, float_rows
+from fpsim.bridge.product import Product, float_rows, is_recomputing
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.systems.forms import LayerForm, Rows, Segment, SegmentProduct
 from fpsim.bridge.transforms import LayerTransform
@@ -56,7 +56,7 @@ class FormLinear(SimulatedLinear):
         self.in_features, self.out_features = weight.sizes
         self.weight_cast, self.casts = None, InputCasts()
         self.ran_on, self.plan, self.inputs = None, None, None
-        self.passes = self.macs = 0
+        self.passes = self.macs = self.training_step = 0
         self.side_macs = 0  #: multiply-accumulates of side paths, over all passes
         self._product_of = product
         self._cached = None
@@ -106,7 +106,8 @@ class FormLinear(SimulatedLinear):
                 "model before exporting it"
             )
         self._follow_weight()
-        self.passes += 1
+        if not is_recomputing():
+            self.passes += 1
         whole, matrix, beside = x, self.weight.matrix, None
         for transform in self.transforms:
             if transform.apart is not None:
@@ -153,7 +154,7 @@ class FormLinear(SimulatedLinear):
             ) from None
         on_unit = getattr(self.recipe, "zeros", "correct") == "unit"
         name = f"{self.name}.{number}" if number else self.name
-        product = Product(self.unit, name, self.seed, self.passes, on_unit)
+        product = Product(self.unit, name, self.seed, self.number, on_unit)
         values, plan = product.run(cast, segment.weight)
         self.macs += values.size * x.shape[1]
         if number == 0:

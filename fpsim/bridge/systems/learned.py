@@ -17,7 +17,7 @@ from fpsim.bridge.operand import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.systems.recipe import StreamModel, rms_gain
 
-__all__ = ["cast_through", "cayley_step", "dge", "forwards", "learn_rotation", "round_through"]
+__all__ = ["cast_through", "cayley_step", "forwards", "learn_rotation", "round_through"]
 
 
 class _Round(torch.autograd.Function):
@@ -42,47 +42,6 @@ def cast_through(x: torch.Tensor, cast: Cast | None) -> torch.Tensor:
         return x
     values = cast.quantize(float_rows(x)).dequantize().astype(np.float32)
     return x + (torch.from_numpy(values).reshape(x.shape) - x).detach()
-
-
-def dge(
-    x: torch.Tensor, levels: torch.Tensor, power: float = 5.0, cap: float = 3.0
-) -> torch.Tensor:
-    """Round to the nearest level with the derivative of the differentiable estimator DGE.
-
-    Between neighbouring levels lo and lo + d, with u = 2 (x - lo) / d - 1, the estimator is
-    f = lo + d / 2 (1 + sign(u) |u|^(1/k)), whose derivative (1/k) |u|^(1/k - 1) is capped.
-    Equation 8 of arXiv 2501.17116. Ties go to the upper level, as in its lookup.
-
-    Args:
-        x: any values; beyond the levels they saturate, with derivative 0.
-        levels: of the grid, rising.
-        power: k.
-        cap: of the derivative.
-
-    Returns:
-        The nearest levels.
-    """
-    found: torch.Tensor = _Dge.apply(x, levels, power, cap)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _Dge(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, levels: torch.Tensor, power: float, cap: float
-    ) -> torch.Tensor:
-        at = (torch.bucketize(x, levels, right=True) - 1).clamp(0, len(levels) - 2)
-        low, gap = levels[at], levels[at + 1] - levels[at]
-        u = 2 * (x - low) / gap - 1
-        inside = (x >= levels[0]) & (x <= levels[-1])
-        slope = (u.abs().clamp(min=1e-30) ** (1 / power - 1) / power).clamp(max=cap)
-        ctx.save_for_backward(torch.where(inside, slope, torch.zeros_like(slope)))
-        return torch.where(u >= 0, low + gap, low)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (slope,) = ctx.saved_tensors
-        return grad * slope, None, None, None
 
 
 def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) -> torch.Tensor:

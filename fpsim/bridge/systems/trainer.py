@@ -25,7 +25,7 @@ from fpsim.bridge.systems.learned import cast_through, forwards, round_through
 from fpsim.bridge.systems.stream import Block, Hidden
 from fpsim.formats.floating import FloatFormat
 
-__all__ = ["HeadMatrix", "InputScales", "Learner", "TrainedLinear", "train_block"]
+__all__ = ["HeadMatrix", "InputScales", "LearnedLinear", "Learner", "train_block"]
 
 
 class Learner(Protocol):
@@ -97,7 +97,7 @@ class HeadMatrix:
         return float((2 * diagonal - found.sum(2)).min())
 
 
-class TrainedLinear:
+class LearnedLinear:
     """A linear layer with learned clipping, and learned transforms of its input or output.
 
     The range of an output channel is sigmoid(u) max, sigmoid(l) min of the transformed weight, u
