@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim check``: a function of yours against a format or a block format."""
+"""``fpsim check``: a function of yours against a format, a block format or a unit."""
 
 from __future__ import annotations
 
@@ -77,6 +77,18 @@ def _block(args: argparse.Namespace) -> int:
     return _report(result, args)
 
 
+def _dot(args: argparse.Namespace) -> int:
+    from fpsim.testing import check_dot
+
+    result = check_dot(
+        _function(args.function), args.unit, form=args.form, operands=args.operands,
+        returns=args.returns, addend=args.addend, scales=args.scales, k=tuple(args.k) or None,
+        count=args.count, seed=args.seed, tolerance=args.tolerance, reason=args.reason,
+        arrays=args.arrays,
+    )  # fmt: skip
+    return _report(result, args)
+
+
 def _stochastic(args: argparse.Namespace) -> int:
     from fpsim.testing import check_stochastic
 
@@ -91,7 +103,7 @@ def _c(args: argparse.Namespace) -> int:
     from fpsim.testing import check_c
 
     result = check_c(
-        args.file, args.function, format=args.format, rounding=args.mode,
+        args.file, args.function, unit=args.unit, format=args.format, rounding=args.mode,
         sanitize=tuple(args.sanitize), timeout=args.timeout,
     )  # fmt: skip
     return _report(result, args)
@@ -100,7 +112,7 @@ def _c(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the command and its kinds."""
     parser = commands.add(
-        "check", lambda _: 0, "Check a function of yours: rounding, block casts, C",
+        "check", lambda _: 0, "Check a function of yours: rounding, block casts, dot products, C",
         reports=False,
     )  # fmt: skip
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -138,6 +150,20 @@ def register(commands: Commands) -> None:
     sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
     sub.add_argument("--seed", type=int, default=1)
 
+    sub = kind("dot", _dot, "Dot products or a matrix product against a unit")
+    function(sub)
+    returns(sub)
+    sub.add_argument("--unit", required=True)
+    sub.add_argument("--form", default="matmul", choices=["matmul", "dot"])
+    sub.add_argument("--operands", default="codes", choices=["codes", "values"])
+    sub.add_argument("--addend", action="store_true", help="it takes c as well")
+    sub.add_argument("--scales", action="store_true", help="it takes scale codes as well")
+    sub.add_argument("--k", type=int, action="append", default=[], help="products; repeatable")
+    sub.add_argument("--count", type=int, default=4096, help="random cases of each length")
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--tolerance", type=int, default=0, metavar="CODES")
+    sub.add_argument("--reason", default="", help="why a tolerance is right")
+
     sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator")
     function(sub)
     sub.add_argument("--format", required=True)
@@ -145,10 +171,11 @@ def register(commands: Commands) -> None:
     sub.add_argument("--trials", type=int, default=1 << 16, help="where it draws for itself")
     sub.add_argument("--seed", type=int, default=1)
 
-    sub = kind("c", _c, "A C function that converts floats to a format")
+    sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats")
     sub.add_argument("file", type=Path)
     sub.add_argument("--function", required=True, metavar="NAME")
-    sub.add_argument("--format", required=True)
+    sub.add_argument("--unit", help="of a multiply-add f(a, b, c)")
+    sub.add_argument("--format", help="of a converter f(x)")
     sub.add_argument("--mode", default="rne", choices=_MODES)
     sub.add_argument("--sanitize", action="append", default=[], choices=["address", "undefined"])
     sub.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")

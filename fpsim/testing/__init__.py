@@ -3,6 +3,7 @@
 
 check_rounding      values to codes, or values to values, in any format and rounding mode
 check_block_cast    tensors to codes and scales, or to dequantized values
+check_dot           dot products and matrix products against a unit, bit for bit
 check_stochastic    stochastic rounding: every random integer, or a stated confidence
 check_c             a C function, compiled and run in a process of its own
 
@@ -18,6 +19,7 @@ from typing import Any
 from fpsim.testing.block_cast import check_block_cast
 from fpsim.testing.c_function import check_c
 from fpsim.testing.contract import ContractError
+from fpsim.testing.dot import check_dot
 from fpsim.testing.result import CheckResult, Counterexample, Mistake, Property
 from fpsim.testing.rounding import check_rounding
 from fpsim.testing.stochastic import check_stochastic
@@ -30,6 +32,7 @@ __all__ = [
     "Property",
     "check_block_cast",
     "check_c",
+    "check_dot",
     "check_rounding",
     "check_stochastic",
 ]

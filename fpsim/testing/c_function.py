@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`check_c`: a C function, compiled and run in a process of its own, against a format.
+"""`check_c`: a C function, compiled and run in a process of its own, against a unit or a format.
 
 The function runs beside the checker, not inside it: a crash, a sanitizer's report or an endless
 loop ends that process only, and the arguments at which it happened are known, because they are
@@ -27,8 +27,10 @@ from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
 from fpsim.testing.contract import ContractError
+from fpsim.testing.dot import check_dot
 from fpsim.testing.result import CheckResult
 from fpsim.testing.rounding import check_rounding
+from fpsim.unit import MacUnit, get_unit
 
 __all__ = ["check_c"]
 
@@ -181,7 +183,8 @@ def check_c(
     path: str | Path,
     function: str,
     *,
-    format: str | Format,
+    unit: str | Path | MacUnit | None = None,
+    format: str | Format | None = None,
     rounding: str = "rne",
     sanitize: tuple[Sanitizer, ...] = (),
     timeout: float = 120.0,
@@ -189,20 +192,23 @@ def check_c(
 ) -> CheckResult:
     """Check a C function: compiled with the C compiler, run in a process of its own.
 
-    It is a converter, ``f(x)`` of a float (or double, with ``inputs="float64"``), and returns a
-    code (an integer type) or a value (float or double). C's own conversions fit the types.
+    With ``unit`` it is a multiply-add on codes, ``f(a, b, c)`` of integers, and returns the
+    accumulator's code; every case is tried where there are at most 2^24. With ``format`` it is a
+    converter, ``f(x)`` of a float (or double, with ``inputs="float64"``), and returns a code (an
+    integer type) or a value (float or double). C's own conversions fit the types.
 
     Args:
         path: the C file; it is included, so it needs no header and may have static functions.
         function: the name of the function.
-        format: what it is held to: a format, or the name of one.
-        rounding: a mode of `Rounding` but ``sr``.
+        unit: what a multiply-add is held to: a unit, a name, or a path to its TOML.
+        format: what a converter is held to: a format, or the name of one.
+        rounding: of a converter.
         sanitize: ``address``, ``undefined``: what the compiler is to watch for.
         timeout: seconds that one run may take.
-        **options: further arguments of `check_rounding`.
+        **options: further arguments of `check_dot` or `check_rounding`.
 
     Returns:
-        The result of `check_rounding`.
+        The result of `check_dot` or `check_rounding`.
 
     Raises:
         FpsimError: an argument outside these, no compiler, or a file that does not compile.
@@ -211,15 +217,24 @@ def check_c(
     file = Path(path)
     if not file.is_file():
         raise FpsimError(f"file: {file} does not exist")
+    if (unit is None) == (format is None):
+        raise FpsimError("unit: give either a unit (a multiply-add) or a format (a converter)")
     if not isinstance(function, str) or not _NAME.fullmatch(function):
         raise FpsimError(f"function: {function!r} is not a C name")
     for name in sanitize:
         if name not in ("address", "undefined"):
             raise FpsimError(f"sanitize: {name!r} is not one of address, undefined")
-    if "arrays" in options:
-        raise FpsimError("arrays: not an option of check_c")
+    for name in ("form", "k", "operands", "arrays", "addend", "scales"):
+        if name in options:
+            raise FpsimError(f"{name}: not an option of check_c")
     with ExitStack() as stack:
         source = _Source(file, function, tuple(sanitize), timeout, stack)
+        if unit is not None:
+            made = get_unit(unit)
+            program = source.program("x[0], x[1], x[2]", 3, np.uint64)
+            call = _named(_multiply_add(program), f"{file.name}:{function}")
+            return check_dot(call, made, form="dot", k=1, addend=True, **options)
+        assert format is not None
         dtype = np.float64 if options.get("inputs") == "float64" else np.float32
         program = source.program("x[0]", 1, dtype)
 
@@ -228,6 +243,14 @@ def check_c(
 
         named = _named(convert, f"{file.name}:{function}")
         return check_rounding(named, get_format(format), rounding, **options)
+
+
+def _multiply_add(program: _Program) -> Callable[..., NDArray[Any]]:
+    def call(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
+        rows = np.stack([a[:, 0].astype(np.uint64), b[:, 0].astype(np.uint64), c.astype(np.uint64)])
+        return program.run(np.ascontiguousarray(rows.T))
+
+    return call
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from fpsim import FpsimError, testing
+from fpsim import FpsimError, get_unit, testing
+from fpsim.cmodel import export_c
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler"),
     pytest.mark.usefixtures("one_thread"),
 ]
+UNIT = "e2m1-chain-e4m3"
 CONVERTER = """
 static const float grid[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
 unsigned char convert(float x) {
@@ -54,6 +56,21 @@ def test_converters(source: Any) -> None:
     assert result.subject == "function.c:convert"
 
 
+def test_the_exported_model_holds_on_every_case(source: Any, tmp_path: Path) -> None:
+    export_c(get_unit(UNIT), tmp_path / "model.h")
+    text = """#include "model.h"
+    uint8_t mac(uint8_t a, uint8_t b, uint8_t c) {
+      uint64_t x = a, y = b;
+      return (uint8_t)fpsim_e2m1_chain_e4m3_dot(&x, &y, NULL, NULL, 1, 1, WHAT);
+    }"""
+    result = testing.check_c(source(text.replace("WHAT", "c")), "mac", unit=UNIT)
+    assert result
+    assert result.tried == 1 << 16
+    wrong = testing.check_c(source(text.replace("WHAT", "0")), "mac", unit=UNIT)
+    assert not wrong
+    assert wrong.mistakes[0].name == "the addend were ignored"
+
+
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
@@ -76,6 +93,8 @@ def test_bad_arguments(source: Any, tmp_path: Path) -> None:
     file = source("int f(float x) { return y; }")
     with pytest.raises(FpsimError, match=r"does not compile with f: .*error: 'y' undeclared"):
         testing.check_c(file, "f", format="e2m1")
+    with pytest.raises(FpsimError, match="give either a unit"):
+        testing.check_c(file, "f")
     with pytest.raises(FpsimError, match="'f;' is not a C name"):
         testing.check_c(file, "f;", format="e2m1")
     with pytest.raises(FpsimError, match=r"missing\.c does not exist"):

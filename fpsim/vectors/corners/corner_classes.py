@@ -17,11 +17,11 @@ from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.coverage.bin_search import search
 from fpsim.vectors.coverage.ibm_models import MODEL_SECTIONS
 
-__all__ = ["add_corner_classes"]
+__all__ = ["add_built_classes", "add_corner_classes"]
 
 
-def add_corner_classes(builder: VectorBuilder) -> None:
-    """Append every corner class, one section each."""
+def add_built_classes(builder: VectorBuilder) -> None:
+    """Append every corner class that is built, one section each."""
     classes = (
         sums.signed_zeros,
         sums.addend_alone,
@@ -45,6 +45,11 @@ def add_corner_classes(builder: VectorBuilder) -> None:
     for corner in classes:
         builder.section(corner.__name__.replace("_", "-"))
         corner(builder)
+
+
+def add_corner_classes(builder: VectorBuilder) -> None:
+    """Append every class that is built, and what a search finds for the IBM models."""
+    add_built_classes(builder)
     for model, title in MODEL_SECTIONS.items():
         builder.section(f"{model.lower()}-{title}")
         for found in search(builder.record):

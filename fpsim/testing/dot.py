@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`check_dot`: dot products or matrix products of codes or values, against a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
+from fpsim.testing.contract import Arrays, Returns, Subject, as_codes_or_values, importable
+from fpsim.testing.neighbours import same_values
+from fpsim.testing.result import (
+    CheckResult,
+    Counterexample,
+    Mistake,
+    Property,
+    likely_mistakes,
+    recorded,
+)
+from fpsim.testing.rounding import coded
+from fpsim.unit import MacUnit, get_unit
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.corners.corner_classes import add_built_classes
+from fpsim.vectors.explanation import explain_vector
+from fpsim.vectors.mutants.mutants import mutants_of
+from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.plans.planner import add_products, plan
+from fpsim.vectors.seeded.random_vectors import random_dots
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
+
+__all__ = ["check_dot"]
+
+Form = Literal["dot", "matmul"]
+Operands = Literal["codes", "values"]
+Codes = NDArray[Any]
+#: Wrong results, and right ones, that mistakes are tried on; and that the exact model tries.
+TRIED_ROWS, SLOW_ROWS = 512, 24
+#: Columns of a matrix product; its rows are the cases.
+COLUMNS = 8
+#: Trials of a smaller counterexample.
+MAX_TRIALS = 400
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a product is held to."""
+
+    subject: Subject
+    record: Record
+    form: Form
+    operands: Operands
+    returns: Returns
+    addend: bool
+    tolerance: int
+
+    def call(self, columns: Columns, c: Codes) -> NDArray[np.float64]:
+        """Return the values of the function's results for dot products (n,)."""
+        spec = self.record.spec
+        given = [self._given(spec.a, columns["a"]), self._given(spec.b, columns["b"])]
+        if self.record.group:
+            given += [self._given(getattr(spec, n), columns[n]) for n in ("a_scale", "b_scale")]
+        if self.addend:
+            given.append(self._given(spec.initial, c))
+        return self._results(given, (c.size,))
+
+    def matmul(self, a: Codes, b: Codes, c: Codes) -> NDArray[np.float64]:
+        """Return the values of the function's results for a matrix product (M, N)."""
+        spec = self.record.spec
+        given = [self._given(spec.a, a), self._given(spec.b, b)]
+        if self.addend:
+            given.append(self._given(spec.initial, c))
+        return self._results(given, (a.shape[0], b.shape[1]))
+
+    def _results(self, given: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.float64]:
+        fmt = self.record.spec.result
+        names = f"accumulator codes or values of {fmt.name}"
+        (array,) = self.subject.results(given, [shape], names)
+        return as_codes_or_values(self.subject, array, fmt, self.returns)[0]
+
+    def _given(self, fmt: Format, codes: Codes) -> NDArray[Any]:
+        if self.operands == "codes":
+            return np.ascontiguousarray(codes)
+        values = fmt.decode(codes)
+        with np.errstate(over="ignore"):
+            single = values.astype(np.float32)
+        exact = np.array_equal(single.astype(np.float64), values, equal_nan=True)
+        return single if exact else values
+
+    def right(self, columns: Columns, c: Codes) -> Codes:
+        """Return the unit's result codes."""
+        return self.record.dot(columns, c)
+
+    def same(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which results count as equal."""
+        equal = same_values(x, y)
+        if self.tolerance:
+            fmt = self.record.spec.result
+            with np.errstate(invalid="ignore"):
+                near = np.abs(_places(fmt, x) - _places(fmt, y)) <= self.tolerance
+            equal |= near & np.isfinite(x) & np.isfinite(y)
+        return equal
+
+
+def check_dot(
+    function: Callable[..., Any],
+    unit: str | MacUnit,
+    *,
+    form: Form = "matmul",
+    operands: Operands = "codes",
+    returns: Returns = "either",
+    addend: bool = False,
+    scales: bool = False,
+    k: int | tuple[int, ...] | None = None,
+    count: int = 4096,
+    seed: int = 1,
+    tolerance: int = 0,
+    reason: str = "",
+    arrays: Arrays = "numpy",
+) -> CheckResult:
+    """Check dot products, or a matrix product, against a unit, bit for bit.
+
+    ``form="dot"``: the function takes a (n, K), b (n, K) and returns (n,). Where all operands,
+    addends and scales together are at most 2^24 cases, all of them are tried; else every operand
+    pair, the corner classes of golden vectors (cancellation, swamping, ends of alignment windows,
+    ties, order, ends of the range) and random ones. ``form="matmul"``: a (M, K), b (K, N) to
+    (M, N), with the same rows of a against a few columns.
+
+    Args:
+        function: takes a, b[, a_scale, b_scale][, c], returns accumulator codes or values.
+        unit: a unit, the name of one, or a path to its TOML.
+        form: ``matmul`` or ``dot``.
+        operands: give the function ``codes`` or ``values`` (float32 where that holds them).
+        returns: what is promised: ``codes``, ``values`` or ``either``.
+        addend: give it c as well: (n,), or (M, N).
+        scales: give it scale codes as well (n, G); ``form="dot"`` only.
+        k: products of a dot product, one length or several; absent: 1, a step of the unit, four.
+        count: random cases of each length.
+        seed: of the random cases.
+        tolerance: result codes that a result may be off by; 0: none.
+        reason: why a tolerance is right; one is refused without it.
+        arrays: ``numpy`` or ``torch``.
+
+    Returns:
+        The result, true only if every result was the unit's.
+
+    Raises:
+        FpsimError: an argument outside these.
+        ContractError: the function raises, changes its input, or returns something else.
+    """
+    made = get_unit(unit)
+    for name, value, allowed in (
+        ("form", form, ("matmul", "dot")), ("operands", operands, ("codes", "values")),
+    ):  # fmt: skip
+        if value not in allowed:
+            raise FpsimError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+    if not isinstance(tolerance, int) or tolerance < 0:
+        raise FpsimError(f"tolerance: {tolerance!r} is not a number of result codes, 0 or more")
+    if tolerance and not reason.strip():
+        raise FpsimError(
+            f"tolerance: {tolerance} needs a reason, which the report states; a unit is bit-exact"
+        )
+    if scales and form == "matmul":
+        raise FpsimError("scales: form='matmul' has none; form='dot' gives them to the function")
+    if made.spec.random_bits:
+        raise FpsimError(f"unit: {made.name} rounds stochastically; check_stochastic checks that")
+    subject = Subject(function, arrays)
+    natural = Record.of(made.spec).k
+    lengths = (1, natural, 4 * natural) if k is None else (k,) if isinstance(k, int) else tuple(k)
+    runs = []
+    for length in dict.fromkeys(lengths):
+        group = None if scales else 0
+        if not scales and made.spec.block is None and length < 1:
+            raise FpsimError(f"k: {length} is not a positive number of products")
+        shape = Record.of(made.spec, length, group)
+        task = _Task(subject, shape, form, operands, returns, addend, tolerance)
+        runs.append(_run(task, count, seed))
+    return recorded(_result(made, runs, reason))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Cases of one length and what came out."""
+
+    task: _Task
+    columns: Columns
+    c: Codes
+    expected: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    search: str
+    every: bool
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Which results are not the unit's."""
+        return ~self.task.same(self.expected, self.seen)
+
+
+def _run(task: _Task, count: int, seed: int) -> _Run:
+    shape = task.record
+    spec = shape.spec
+    every = task.form == "dot" and task.addend and every_case(shape, 1 << 16) is not None
+    if every:
+        columns = plan(spec, strategy="exhaustive", k=shape.k, group=shape.group).columns()
+    else:
+        columns = _directed(shape, count, seed)
+    op = columns["op"]
+    sums = np.flatnonzero((op == Op.DOT) | (op == Op.MAC))
+    c = accumulators_before(columns)[sums].astype(spec.initial.dtype)
+    if not task.addend:
+        c = np.zeros_like(c)
+    names = ("a", "b", *(("a_scale", "b_scale") if shape.group else ()))
+    columns = {name: columns[name][sums] for name in names}
+    if not task.addend or task.form == "matmul":
+        columns, c = _distinct(columns, c)
+    what = "every case" if every else "every operand pair, corner classes and random cases"
+    if task.form == "dot":
+        right = spec.result.decode(task.right(columns, c))
+        seen = task.call(columns, c)
+        return _Run(task, columns, c, right, seen, f"K = {shape.k}: {what}", every)
+    return _product(task, columns, c, seed)
+
+
+def _directed(record: Record, count: int, seed: int) -> Columns:
+    """Return every operand pair, the corner classes that are built, and random cases."""
+    builder = VectorBuilder(record)
+    add_products(builder)
+    add_built_classes(builder)
+    corners, random = builder.columns(), random_dots(record, seed, 0, count)
+    columns = {n: np.concatenate([column, random[n]]) for n, column in corners.items()}
+    return columns | {"acc": record.expected(columns)}
+
+
+def _distinct(columns: Columns, c: Codes) -> tuple[Columns, Codes]:
+    """Return cases without repetition, in their order."""
+    joined = np.concatenate([*(columns[n].astype(np.uint64) for n in columns), c[:, None]], axis=1)
+    _, first = np.unique(joined, axis=0, return_index=True)
+    first.sort()
+    return {name: column[first] for name, column in columns.items()}, c[first]
+
+
+def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
+    """Run one matrix product: rows of ``a`` against columns out of ``b``, addends as they come."""
+    n, k = columns["a"].shape
+    rng = np.random.default_rng(seed)
+    picks = np.unique(np.linspace(0, n - 1, COLUMNS - 2).astype(np.int64))
+    one = int(
+        np.abs(task.record.spec.b.decode(np.arange(1 << task.record.spec.b.bits)) - 1).argmin()
+    )
+    plain = np.full((1, k), one, dtype=columns["b"].dtype)
+    b = np.concatenate([plain, columns["b"][picks], columns["b"][rng.integers(0, n, 1)]]).T
+    a = columns["a"]
+    addends = np.resize(c, (b.shape[1], n)).T.copy()
+    seen = task.matmul(a, np.ascontiguousarray(b), addends)
+    wide: Columns = {
+        "a": np.repeat(a, b.shape[1], axis=0),
+        "b": np.tile(b.T, (n, 1)),
+    }
+    flat = addends.reshape(-1)
+    right = task.record.spec.result.decode(task.right(wide, flat))
+    text = f"K = {k}: rows of every operand, corner classes, random against {b.shape[1]} columns"
+    return _Run(task, wide, flat, right, seen.reshape(-1), text, False)
+
+
+def _result(unit: MacUnit, runs: list[_Run], reason: str) -> CheckResult:
+    task = runs[0].task
+    wrong = sum(int(run.wrong.sum()) for run in runs)
+    properties = tuple(
+        Property(f"K = {run.task.record.k}", run.c.size, int(run.wrong.sum())) for run in runs
+    )
+    every = all(run.every for run in runs)
+    kind = "exhaustive" if every else "directed and random"
+    notes = []
+    if task.tolerance:
+        off = sum(int((~same_values(r.expected, r.seen)).sum()) for r in runs)
+        notes.append(
+            f"tolerance of {task.tolerance} codes, because {reason.strip()}; {off} results used it "
+            "or are wrong"
+        )
+    if not task.addend:
+        notes.append("c was 0: no addend was given")
+    mistakes: tuple[Mistake, ...] = ()
+    case = None
+    failing = next((run for run in runs if run.wrong.any()), None)
+    if failing is not None:
+        # Longer sums show order; the mistakes are looked for in the longest that fails.
+        last = [run for run in runs if run.wrong.any()][-1]
+        mistakes = _named(last)
+        case = _counterexample(failing)
+    return CheckResult(
+        "dot products", task.subject.name, unit.name,
+        f"{kind}: " + "; ".join(run.search for run in runs),
+        sum(run.c.size for run in runs), wrong, properties, mistakes, case, tuple(notes),
+    )  # fmt: skip
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+def _spread(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    if rows.size <= limit:
+        return rows
+    return rows[np.linspace(0, rows.size - 1, limit).astype(np.int64)]
+
+
+def _named(run: _Run) -> tuple[Mistake, ...]:
+    """Return the likely mistakes: the unit's mutants, each run on some of the cases."""
+    result = run.task.record.spec.result
+    chosen = [_spread(np.flatnonzero(part), TRIED_ROWS) for part in (run.wrong, ~run.wrong)]
+    few = [_spread(part, SLOW_ROWS) for part in chosen]
+    found: tuple[Mistake, ...] = ()
+    for rows, slow in ((np.concatenate(chosen), False), (np.concatenate(few), True)):
+        columns = {name: column[rows] for name, column in run.columns.items()}
+        c = run.c[rows]
+
+        def candidates(
+            columns: Columns = columns, c: Codes = c, slow: bool = slow
+        ) -> Iterator[tuple[str, NDArray[np.float64]]]:
+            for mutant in mutants_of(run.task.record):
+                if mutant.slow is slow and mutant.name != "previous products":
+                    try:
+                        yield _as_if(mutant.name), result.decode(mutant.run(columns, c))
+                    except FpsimError:
+                        continue
+
+        found = likely_mistakes(
+            run.expected[rows], run.seen[rows], run.task.same, candidates(), lambda _: ""
+        )
+        if found:
+            break
+    return found
+
+
+#: What mutants are called in a sentence; the others keep their names.
+_PHRASES = {
+    "added in a tree": "terms were added in pairs (a tree)",
+    "two lanes": "terms were added in two lanes",
+    "order reversed": "terms were added in the reverse order",
+    "rounded once at the end": "the sum were exact and rounded once, at the end",
+    "rounded after every add": "the sum were rounded after every addition",
+    "products rounded first": "products were rounded before they are added",
+    "addend ignored": "the addend were ignored",
+    "results flushed": "subnormal results were flushed to zero",
+    "-0 lost": "-0 became +0",
+    "rounding: ties down": "ties went toward zero",
+    "rounding: ties up": "ties went away from zero",
+    "rounding rna": "ties went away from zero",
+    "rounding rtz": "results were truncated toward zero",
+    "rounding: sticky dropped": "bits below the guard bit were lost before rounding",
+    "rounding: rounded twice": "results were rounded twice",
+    "one after the other": "terms were added one after the other",
+    "exact sum": "the sum were exact",
+    "every add rounded": "every addition were rounded by itself",
+}
+
+
+def _as_if(name: str) -> str:
+    return _PHRASES.get(name, f"the unit had: {name}")
+
+
+# -- the counterexample --------------------------------------------------------------------------
+
+
+def _counterexample(run: _Run) -> Counterexample:
+    """Return a wrong dot product with as many operands zero, and codes as small, as still fails."""
+    task, shape = run.task, run.task.record
+    spec = shape.spec
+    rows = np.flatnonzero(run.wrong)
+    nonzero = sum((run.columns[n][rows] != 0).sum(axis=1) for n in "ab") + (run.c[rows] != 0)
+    row = int(rows[int(np.argmin(nonzero))])
+    columns = {name: column[row : row + 1].copy() for name, column in run.columns.items()}
+    c = run.c[row : row + 1].copy()
+    alone = _fails(task, columns, c)
+    if alone:
+        columns, c = _shrunk(task, columns, c)
+        seen = float(_one(task, columns, c)[0])
+    else:
+        seen = float(run.seen[row])
+    expected = spec.result.decode(task.right(columns, c))
+    shown = {name: column[0] for name, column in columns.items()}
+    shown |= {"op": np.uint8(Op.DOT), "c": c[0], "acc": task.right(columns, c)[0]}
+    steps = explain_vector(shape, shown, int(c[0]), row, None, "counterexample").steps()
+    lines = [line.strip() if i < 2 else line[2:] for i, line in enumerate(steps)][1:]
+    if not alone:
+        lines.insert(0, "alone it does not fail: the result depends on what else is in the call")
+    literal = {n: columns[n].tolist() for n in columns} | {"c": c.tolist()}
+    scaled = "".join(f", {n}={literal[n]}" for n in columns if n.endswith("scale"))
+    block = f", block={shape.group}" if shape.group else ""
+    replay = (
+        f"import numpy as np\nfrom fpsim import get_unit\n{importable(task.subject.function)}\n"
+        f"unit = get_unit({spec.name!r})\n"
+        f"a = np.array({literal['a']}, dtype=np.{spec.a.dtype})\n"
+        f"b = np.array({literal['b']}, dtype=np.{spec.b.dtype})\n"
+        f"c = np.array({literal['c']}, dtype=np.{spec.initial.dtype})\n"
+        f"print(unit.dot(a, b, c{scaled}{block}))"
+    )
+    replay += "\n" + _call_text(task)
+    given = ", ".join(
+        f"{n} = [{', '.join(_text(getattr(spec, n), int(v)) for v in columns[n][0])}]" for n in "ab"
+    )
+    return Counterexample(
+        f"{given}, c = {_text(spec.initial, int(c[0]))}",
+        coded(spec.result, float(expected[0])),
+        coded(spec.result, seen),
+        tuple(lines),
+        replay,
+    )
+
+
+def _call_text(task: _Task) -> str:
+    """Return the line that calls the function on one dot product."""
+    names = ["a", "b"]
+    if task.form == "matmul":
+        names = ["a", "b.T"]
+    if task.record.group:
+        return "# function takes a, b, a_scale, b_scale" + ", c" * task.addend + " as above"
+    if task.addend:
+        names.append("c[:, None]" if task.form == "matmul" else "c")
+    if task.operands == "values":
+        formats = ["a", "b", "spec.initial"]
+        names = [f"unit.{f}.decode({n})" for f, n in zip(formats, names, strict=False)]
+    return f"print(function({', '.join(names)}))"
+
+
+def _text(fmt: Format, code: int) -> str:
+    return f"{fmt.decode([code])[0]:g}"
+
+
+def _one(task: _Task, columns: Columns, c: Codes) -> NDArray[np.float64]:
+    """Run cases in the shape that the function takes, one call each for a matrix product."""
+    if task.form == "dot":
+        return task.call(columns, c)
+    return np.concatenate(
+        [
+            task.matmul(columns["a"][i : i + 1], columns["b"][i : i + 1].T, c[i : i + 1, None])[0]
+            for i in range(c.size)
+        ]
+    )
+
+
+def _fails(task: _Task, columns: Columns, c: Codes) -> bool:
+    right = task.record.spec.result.decode(task.right(columns, c))
+    return bool((~task.same(right, _one(task, columns, c)))[0])
+
+
+def _shrunk(task: _Task, columns: Columns, c: Codes) -> tuple[Columns, Codes]:
+    """Replace operands by zero, then by one, and the addend by zero, as long as it fails."""
+    palette = Palette(task.record)
+    trials = 0
+    for target in ("zero", "one"):
+        for lane in range(task.record.k):
+            for name in "ab":
+                fmt = getattr(task.record.spec, name)
+                code = palette.zero(name) if target == "zero" else _one_code(fmt)
+                if int(columns[name][0, lane]) in (code, palette.zero(name)) or trials > MAX_TRIALS:
+                    continue
+                trial = {n: column.copy() for n, column in columns.items()}
+                trial[name][0, lane] = code
+                trials += 1
+                if _fails(task, trial, c):
+                    columns = trial
+    if c[0] and _fails(task, columns, np.zeros_like(c)):
+        c = np.zeros_like(c)
+    return columns, c
+
+
+def _one_code(fmt: Format) -> int:
+    return int(fmt.encode([1.0])[0])
+
+
+def _places(fmt: Format, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where values stand in the order of codes, both zeros at 0."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    codes = fmt.encode(finite, "rtz", "saturate").astype(np.int64)
+    if isinstance(fmt, FixedFormat):
+        return fmt.integers(codes.astype(fmt.dtype)).astype(np.float64)
+    assert isinstance(fmt, FloatFormat)
+    magnitude = codes & ((1 << fmt.magnitude_bits) - 1)
+    return np.where(codes & fmt.sign_bit, -magnitude, magnitude).astype(np.float64)
