@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
 
-.PHONY: help demo demo-no-model test test-sweep test-slow test-all lint format docs bench golden lock clean
+.PHONY: help demo demo-no-model test test-fuzz test-sweep test-slow test-all lint format docs bench golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ demo-no-model: $(STAMP) ## The same without the language model
 
 test: $(STAMP) ## Run the test suite (long sweeps left out)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
+	@$(BIN)/python -m pytest -m fuzz -n 2 tests/fuzz
 
 test-sweep: $(STAMP) ## Run the tests that compile many kernels, as CI does
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'sweep and not slow'

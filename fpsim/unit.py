@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import oracle
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import MAX_UNIT_NAME, FpsimError, nearest
 from fpsim.base.notebook import html_pairs
 from fpsim.base.resources import golden_dir
 from fpsim.compute.dot import dot_codes, step_codes
@@ -277,6 +277,10 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
         raise FpsimError(f"unit: {name!r} is not a name or a path")
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return MacUnit(MacSpec.from_toml(name))
+    if len(name) > MAX_UNIT_NAME:
+        raise FpsimError(
+            f"unit: {name!r} has {len(name)} characters; names have at most {MAX_UNIT_NAME}"
+        )
     key = ALIASES.get(name, name)
     if key in unit_names():
         return MacUnit(MacSpec.from_toml(golden_dir() / f"{key}.toml"))

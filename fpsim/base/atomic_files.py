@@ -36,9 +36,10 @@ def write_atomic(path: str | Path, data: bytes, field: str = "out") -> Path:
         with scratch.open("xb") as file:
             file.write(data)
         scratch.replace(target)
-    except OSError as error:
-        raise FpsimError(f"{field}: {target} cannot be written ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FpsimError(f"{field}: {target} cannot be written ({reason})") from None
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             scratch.unlink()
     return target

@@ -8,17 +8,37 @@ command line prints that sentence and exits with status 2; library callers catch
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["FpsimError", "ModelUnavailable", "SimulatorMissing", "nearest"]
-
+__all__ = ["FpsimError", "ModelUnavailable", "SimulatorMissing", "nearest", "shortened"]
 
 #: Names that an error suggests.
 MAX_NAMED = 6
+#: Characters of a message, and of one that a user wrote without a space in it.
+MAX_MESSAGE, MAX_WORD = 1500, 300
+#: Characters of a name, of a format or of a unit; a unit nests others.
+MAX_NAME, MAX_UNIT_NAME = 100, 2000
+
+
+def shortened(text: str) -> str:
+    """Return a message that quotes long input by its two ends."""
+    text = re.sub(rf"\S{{{MAX_WORD + 1},}}", lambda m: _ends(m[0], MAX_WORD), text)
+    return _ends(text, MAX_MESSAGE)
+
+
+def _ends(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    left = f"[{len(text) - limit} characters left out]"
+    return f"{text[: 2 * limit // 3]} {left} {text[-(limit // 3) :]}"
 
 
 class FpsimError(ValueError):
     """Bad input: a field, a value, or a file that cannot be what it claims."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class ModelUnavailable(FpsimError):
@@ -31,6 +51,8 @@ class SimulatorMissing(FpsimError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for what ``word`` begins or is closest to, or ``""``."""
+    if len(word) > MAX_NAME:
+        return ""
     names, lower = list(known), word.lower()
     close = [name for name in names if lower and name.startswith(lower)][:MAX_NAMED]
     close = close or difflib.get_close_matches(lower, names, n=1, cutoff=0.5)

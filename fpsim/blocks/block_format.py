@@ -8,7 +8,6 @@ formats share a float scale, one scale per sign, a scale under a scale per tenso
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -21,6 +20,7 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.input_files import read_toml
 from fpsim.base.notebook import html_pairs
 from fpsim.blocks.casts import Parts, RandomIntegers, cast
 from fpsim.blocks.fields import (
@@ -271,12 +271,10 @@ class BlockFormat:
         Raises:
             FpsimError: a file that cannot be read or does not describe a format, naming it.
         """
-        path = Path(path)
+        data = read_toml(path)
         try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise FpsimError(f"block format: cannot read {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, FpsimError) as error:
+            return cls.from_dict(data)
+        except FpsimError as error:
             raise FpsimError(f"{path}: {error}") from None
 
     def quantize(

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 
 import fpsim
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, shortened
 from fpsim.cli import (
     check,
     formats,
@@ -68,6 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"fpsim: {shortened(about + str(error.strerror or error))}", file=sys.stderr)
+        return BAD_INPUT
+    except MemoryError as error:
+        print(
+            f"fpsim: {shortened(f'more memory is needed than there is ({error})')}", file=sys.stderr
+        )
+        return BAD_INPUT
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

@@ -117,8 +117,9 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
-    def kind(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        sub = kinds.add_parser(name, help=text, description=text)
+    def kind(name: str, run: Callable[[argparse.Namespace], int], text: str, example: str) -> Any:
+        epilog = f"Example: fpsim check {name} {example}"
+        sub = kinds.add_parser(name, help=text, description=text, epilog=epilog)
         sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
@@ -130,7 +131,8 @@ def register(commands: Commands) -> None:
     def returns(sub: Any) -> None:
         sub.add_argument("--returns", default="either", choices=["either", "codes", "values"])
 
-    sub = kind("rounding", _rounding, "A converter of values to a format, in one rounding mode")
+    sub = kind("rounding", _rounding, "A converter of values to a format, in one rounding mode",
+               "my_module:my_round --format e2m1 --mode rne")  # fmt: skip
     function(sub)
     returns(sub)
     sub.add_argument("--format", required=True)
@@ -142,7 +144,8 @@ def register(commands: Commands) -> None:
     sub.add_argument("--flags", action="store_true", help="it returns codes and status flags")
     sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
 
-    sub = kind("block", _block, "A quantizer of tensors to a block format")
+    sub = kind("block", _block, "A quantizer of tensors to a block format",
+               "my_module:quantize --format mxfp4 --packing low-first")  # fmt: skip
     function(sub)
     returns(sub)
     sub.add_argument("--format", required=True, help="such as mxfp4 or nvfp4, or a TOML file")
@@ -150,11 +153,12 @@ def register(commands: Commands) -> None:
     sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
     sub.add_argument("--seed", type=int, default=1)
 
-    sub = kind("dot", _dot, "Dot products or a matrix product against a unit")
+    sub = kind("dot", _dot, "Dot products or a matrix product against a unit",
+               "my_module:gemm --unit nvidia-h100-e4m3 --operands values")  # fmt: skip
     function(sub)
     returns(sub)
     sub.add_argument("--unit", required=True)
-    sub.add_argument("--form", default="matmul", choices=["matmul", "dot"])
+    sub.add_argument("--form", default="matmul", choices=["matmul", "batched", "dot"])
     sub.add_argument("--operands", default="codes", choices=["codes", "values"])
     sub.add_argument("--addend", action="store_true", help="it takes c as well")
     sub.add_argument("--scales", action="store_true", help="it takes scale codes as well")
@@ -164,14 +168,16 @@ def register(commands: Commands) -> None:
     sub.add_argument("--tolerance", type=int, default=0, metavar="CODES")
     sub.add_argument("--reason", default="", help="why a tolerance is right")
 
-    sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator")
+    sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator",
+               "my_module:sr --format e2m1 --random-bits 8")  # fmt: skip
     function(sub)
     sub.add_argument("--format", required=True)
     sub.add_argument("--random-bits", type=int, help="absent: it draws for itself")
     sub.add_argument("--trials", type=int, default=1 << 16, help="where it draws for itself")
     sub.add_argument("--seed", type=int, default=1)
 
-    sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats")
+    sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats",
+               "mac.c --function mac --unit unit.toml --sanitize undefined")  # fmt: skip
     sub.add_argument("file", type=Path)
     sub.add_argument("--function", required=True, metavar="NAME")
     sub.add_argument("--unit", help="of a multiply-add f(a, b, c)")

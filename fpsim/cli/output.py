@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, nearest, shortened
 
 __all__ = [
     "INCOMPLETE",
@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 BAD_INPUT, INCOMPLETE = 2, 1
+#: Rows of a table with a frame, which takes ten times as long as one without.
+MAX_FRAMED = 1024
 #: Packages that are imported where they are used, by the extra that installs them.
 EXTRAS = {
     "torch": (
@@ -67,7 +69,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit status 2 and one sentence."""
-        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: {shortened(message)} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but refuse an unknown option here, where its neighbours are."""
@@ -177,7 +179,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         columns: heads of the columns.
         rows: cells, row by row, as many as columns.
     """
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or len(rows) > MAX_FRAMED:
         lines = [f"# {title}", "\t".join(columns)]
         lines += ["\t".join(" ".join(str(cell).split()) for cell in row) for row in rows]
         print("\n".join(lines))

@@ -175,9 +175,10 @@ def _arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise FpsimError(f"{path}: one array, not an .npz with arrays a and b")
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise FpsimError(f"{path}: one array, not an .npz with arrays a and b")
+        with data:
             unknown = sorted(set(data.files) - set(OPERANDS))
             if unknown:
                 raise FpsimError(
@@ -191,7 +192,8 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise FpsimError(f"{path}: cannot be read ({error.strerror or error})") from None
     except FpsimError:
         raise
-    except (ValueError, EOFError) as error:
+    except Exception as error:
+        # zipfile, zlib and NumPy raise errors of their own for damaged files.
         raise FpsimError(f"{path}: is not an .npz file of arrays ({error})") from None
 
 

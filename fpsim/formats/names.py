@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import MAX_NAME, FpsimError, nearest
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.floating_fields import (
     SPECIAL_SUFFIXES,
@@ -66,10 +66,13 @@ NAMED_FORMATS: tuple[str, ...] = (
 
 _FLOAT = re.compile(
     r"(?P<unsigned>u?)e(?P<e>\d+)m(?P<m>\d+)(?:b(?P<bias>-?\d+))?"
-    r"(?P<special>fnuzi|fnuz|fni|fn|fi|f|i)?(?P<row>_flush|_nozero)?"
+    r"(?P<special>fnuzi|fnuz|fni|fn|fi|f|i)?(?P<row>_flush|_nozero)?",
+    re.ASCII,
 )
-_FIXED = re.compile(r"(?P<unsigned>u?)int(?P<width>\d+)(?:q(?P<q>-?\d+))?(?P<symmetric>s?)")
-_P3109 = re.compile(r"binary(?P<k>\d+)p(?P<p>\d+)(?P<sign>[su])(?P<domain>[fe])")
+_FIXED = re.compile(
+    r"(?P<unsigned>u?)int(?P<width>\d+)(?:q(?P<q>-?\d+))?(?P<symmetric>s?)", re.ASCII
+)
+_P3109 = re.compile(r"binary(?P<k>\d+)p(?P<p>\d+)(?P<sign>[su])(?P<domain>[fe])", re.ASCII)
 
 
 def get_format(name: str | Format, *, also: Iterable[str] = ()) -> Format:
@@ -84,6 +87,10 @@ def get_format(name: str | Format, *, also: Iterable[str] = ()) -> Format:
         return name
     if not isinstance(name, str):
         raise FpsimError(f"format: {name!r} is not a format name")
+    if len(name) > MAX_NAME:
+        raise FpsimError(
+            f"format: {name!r} has {len(name)} characters; names have at most {MAX_NAME}"
+        )
     key = name.strip().lower()
     key = ALIASES.get(key, key)
     if key == "e8m0":

@@ -14,15 +14,16 @@ The Hypothesis strategies of `fpsim.testing.strategies` are names of this module
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fpsim.testing.block_cast import check_block_cast
-from fpsim.testing.c_function import check_c
-from fpsim.testing.contract import ContractError
-from fpsim.testing.dot import check_dot
-from fpsim.testing.result import CheckResult, Counterexample, Mistake, Property
-from fpsim.testing.rounding import check_rounding
-from fpsim.testing.stochastic import check_stochastic
+if TYPE_CHECKING:
+    from fpsim.testing.block_cast import check_block_cast
+    from fpsim.testing.c_function import check_c
+    from fpsim.testing.contract import ContractError
+    from fpsim.testing.dot import check_dot
+    from fpsim.testing.result import CheckResult, Counterexample, Mistake, Property
+    from fpsim.testing.rounding import check_rounding
+    from fpsim.testing.stochastic import check_stochastic
 
 __all__ = [
     "CheckResult",
@@ -37,10 +38,27 @@ __all__ = [
     "check_stochastic",
 ]
 
+#: Where names come from; each is imported when it is first used, because pytest imports the plugin
+#: beside this module in every run.
+_MODULES = {
+    "CheckResult": "result",
+    "ContractError": "contract",
+    "Counterexample": "result",
+    "Mistake": "result",
+    "Property": "result",
+    "check_block_cast": "block_cast",
+    "check_c": "c_function",
+    "check_dot": "dot",
+    "check_rounding": "rounding",
+    "check_stochastic": "stochastic",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
+    if name in _MODULES:
+        return getattr(import_module(f"fpsim.testing.{_MODULES[name]}"), name)
     strategies = import_module("fpsim.testing.strategies")
     if name in strategies.__all__:
         return getattr(strategies, name)

@@ -48,6 +48,7 @@ Packing = Literal["low-first", "high-first"]
 TENSOR_TOLERANCE = 2.0**-22
 #: The same below float32's normal numbers.
 SUBNORMAL_TOLERANCE = 2.0**-149
+SMALLEST_NORMAL = 2.0**-126
 FLOAT32_END = 2.0**128
 #: Wrong blocks, and right ones, that mistakes are tried on.
 TRIED_ROWS = 512
@@ -90,6 +91,7 @@ def check_block_cast(
         ContractError: the function raises, changes its input, or returns something else.
     """
     fmt = get_block_format(format)
+    spelled = format if isinstance(format, str) else fmt.name
     if returns == "codes" and not _is_code_times_scale(fmt):
         raise FpsimError(
             f"returns: {fmt.name} is more than a code and a scale; only its values can be checked"
@@ -119,7 +121,7 @@ def check_block_cast(
             return f"such as a block of largest magnitude {text_of(np.abs(block).max())}"
 
         mistakes = likely_mistakes(expected[rows], seen[rows], task.same, candidates, example)
-        case = _counterexample(task, parts, by_values)
+        case = _counterexample(task, parts, by_values, spelled)
     notes = []
     if by_values:
         notes.append("dequantized values were compared; codes and scales were not seen")
@@ -127,7 +129,7 @@ def check_block_cast(
         notes.append("values within 2^-22 count as equal: float32 rounds a product of scales")
     return recorded(
         CheckResult(
-            "block cast", task.subject.name, fmt.name, given.search, int(wrong.size),
+            "block cast", task.subject.name, spelled, given.search, int(wrong.size),
             int(wrong.sum()), properties, mistakes, case, tuple(notes),
         )
     )  # fmt: skip
@@ -349,6 +351,19 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
     plain = not (fmt.is_coded or fmt.macro)
     if fmt.rule in POWER_RULES and plain:
         yield "the exponent were floor(log2) in float32", lambda x: _scaled(task, x, _log2_bump)
+        yield (
+            "elements were divided by no less than 2^-126",
+            lambda x: _divided(task, x, lambda scales: np.maximum(scales, SMALLEST_NORMAL)),
+        )
+        yield (
+            "elements were not divided by the smallest scale",
+            lambda x: _divided(task, x, lambda s: np.where(s < SMALLEST_NORMAL, 1.0, s)),
+        )
+        if fmt.rule is ScaleRule.RCEIL:
+            yield (
+                "the exponent were ceil(log2) in float32",
+                lambda x: _scaled(task, x, lambda amax, _: _ceil_bump(task.fmt, amax)),
+            )
         for step, name in ((1, "twice what it is"), (-1, "half of what it is")):
             yield f"the scale were {name}", lambda x, s=step: _scaled(task, x, lambda _, __: s)  # type: ignore[misc]
     if fmt.rule not in POWER_RULES:
@@ -398,6 +413,28 @@ def _log2_bump(amax: Tensor, exponent: NDArray[np.int64]) -> NDArray[np.int64]:
     with np.errstate(divide="ignore"):
         seen = np.floor(np.log2(amax.astype(np.float32)))
     return np.where(amax > 0, seen, exponent).astype(np.int64) - exponent
+
+
+def _ceil_bump(fmt: BlockFormat, amax: Tensor) -> NDArray[np.int64]:
+    """Return by how much a float32 logarithm of a quotient is too low just above powers of two."""
+    significand, exponent = np.frexp(amax.astype(np.float64) / fmt.limit)
+    right = exponent - (significand == 0.5)
+    with np.errstate(divide="ignore"):
+        seen = np.ceil(np.log2((amax / np.float32(fmt.limit)).astype(np.float32)))
+    low, high = -127, 127
+    return np.clip(seen, low, high).astype(np.int64) - np.clip(right, low, high)
+
+
+def _divided(task: _Task, x: Tensor, divisor: Callable[[Floats], Floats]) -> _Outcome:
+    """Return blocks of the right scales whose elements were divided by something else."""
+    right = task.expected(x)
+    blocks = task.blocks(x)
+    assert not isinstance(task.fmt.element, Table)
+    quotients = blocks / divisor(right.scales)[:, None]
+    near = Neighbours.of(task.fmt.element, quotients.reshape(-1))
+    elements = near.rounded(near.upward(task.fmt.rounding), Overflow.SATURATE)
+    elements = elements.reshape(blocks.shape)
+    return _Outcome(False, right.scales, elements, elements * right.scales[:, None])
 
 
 def _scaled(task: _Task, x: Tensor, bump: Callable[..., Any]) -> _Outcome:
@@ -455,7 +492,7 @@ def _simplest(x: NDArray[Any], wrong: NDArray[np.bool_]) -> int:
 
 
 def _counterexample(
-    task: _Task, parts: list[tuple[Tensor, _Outcome, _Outcome]], by_values: bool
+    task: _Task, parts: list[tuple[Tensor, _Outcome, _Outcome]], by_values: bool, spelled: str
 ) -> Counterexample:
     """Return the simplest wrong block with as many of its elements zero as still fails."""
     compared = [~task.same(w.rows(by_values), s.rows(by_values)) for _, w, s in parts]
@@ -488,12 +525,12 @@ def _counterexample(
     replay = (
         f"import numpy as np\n{setup}from fpsim import get_block_format\n"
         f"{importable(task.subject.function)}\nx = {tensor}\n"
-        f"print(function(x))\nprint(get_block_format({task.fmt.name!r}).quantize(x))"
+        f"print(function(x))\nprint(get_block_format({spelled!r}).quantize(x))"
     )
     if not alone:
         replay = (
             f"from fpsim import testing\n{importable(task.subject.function)}\n"
-            f"print(testing.check_block_cast(function, {task.fmt.name!r}))"
+            f"print(testing.check_block_cast(function, {spelled!r}))"
         )
     return Counterexample(
         f"float32 block, zero but for {_listed(shown)}",

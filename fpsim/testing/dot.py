@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,16 +14,17 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.testing.contract import Arrays, Returns, Subject, as_codes_or_values, importable
-from fpsim.testing.neighbours import same_values
+from fpsim.testing.neighbours import Neighbours, same_values
 from fpsim.testing.result import (
     CheckResult,
     Counterexample,
     Mistake,
+    NumberLine,
     Property,
     likely_mistakes,
     recorded,
 )
-from fpsim.testing.rounding import coded
+from fpsim.testing.rounding import coded, number_line
 from fpsim.unit import MacUnit, get_unit
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.corner_classes import add_built_classes
@@ -36,13 +38,13 @@ from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
 
 __all__ = ["check_dot"]
 
-Form = Literal["dot", "matmul"]
+Form = Literal["dot", "matmul", "batched"]
 Operands = Literal["codes", "values"]
 Codes = NDArray[Any]
 #: Wrong results, and right ones, that mistakes are tried on; and that the exact model tries.
 TRIED_ROWS, SLOW_ROWS = 512, 24
-#: Columns of a matrix product; its rows are the cases.
-COLUMNS = 8
+#: Columns of a matrix product, whose rows are the cases, and products of a batch.
+COLUMNS, BATCH = 8, 3
 #: Trials of a smaller counterexample.
 MAX_TRIALS = 400
 
@@ -70,12 +72,12 @@ class _Task:
         return self._results(given, (c.size,))
 
     def matmul(self, a: Codes, b: Codes, c: Codes) -> NDArray[np.float64]:
-        """Return the values of the function's results for a matrix product (M, N)."""
+        """Return the values of the function's results for matrix products (..., M, N)."""
         spec = self.record.spec
         given = [self._given(spec.a, a), self._given(spec.b, b)]
         if self.addend:
             given.append(self._given(spec.initial, c))
-        return self._results(given, (a.shape[0], b.shape[1]))
+        return self._results(given, (*a.shape[:-1], b.shape[-1]))
 
     def _results(self, given: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.float64]:
         fmt = self.record.spec.result
@@ -129,15 +131,16 @@ def check_dot(
     addends and scales together are at most 2^24 cases, all of them are tried; else every operand
     pair, the corner classes of golden vectors (cancellation, swamping, ends of alignment windows,
     ties, order, ends of the range) and random ones. ``form="matmul"``: a (M, K), b (K, N) to
-    (M, N), with the same rows of a against a few columns.
+    (M, N), with the same rows of a against a few columns. ``form="batched"``: several of these in
+    one call, a (B, M, K), b (B, K, N) to (B, M, N).
 
     Args:
         function: takes a, b[, a_scale, b_scale][, c], returns accumulator codes or values.
         unit: a unit, the name of one, or a path to its TOML.
-        form: ``matmul`` or ``dot``.
+        form: ``matmul``, ``batched`` or ``dot``.
         operands: give the function ``codes`` or ``values`` (float32 where that holds them).
         returns: what is promised: ``codes``, ``values`` or ``either``.
-        addend: give it c as well: (n,), or (M, N).
+        addend: give it c as well, in the shape of the result.
         scales: give it scale codes as well (n, G); ``form="dot"`` only.
         k: products of a dot product, one length or several; absent: 1, a step of the unit, four.
         count: random cases of each length.
@@ -155,7 +158,7 @@ def check_dot(
     """
     made = get_unit(unit)
     for name, value, allowed in (
-        ("form", form, ("matmul", "dot")), ("operands", operands, ("codes", "values")),
+        ("form", form, ("matmul", "batched", "dot")), ("operands", operands, ("codes", "values")),
     ):  # fmt: skip
         if value not in allowed:
             raise FpsimError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
@@ -165,8 +168,8 @@ def check_dot(
         raise FpsimError(
             f"tolerance: {tolerance} needs a reason, which the report states; a unit is bit-exact"
         )
-    if scales and form == "matmul":
-        raise FpsimError("scales: form='matmul' has none; form='dot' gives them to the function")
+    if scales and form != "dot":
+        raise FpsimError(f"scales: form={form!r} has none; form='dot' gives them to the function")
     if made.spec.random_bits:
         raise FpsimError(f"unit: {made.name} rounds stochastically; check_stochastic checks that")
     subject = Subject(function, arrays)
@@ -216,7 +219,7 @@ def _run(task: _Task, count: int, seed: int) -> _Run:
         c = np.zeros_like(c)
     names = ("a", "b", *(("a_scale", "b_scale") if shape.group else ()))
     columns = {name: columns[name][sums] for name in names}
-    if not task.addend or task.form == "matmul":
+    if not task.addend or task.form != "dot":
         columns, c = _distinct(columns, c)
     what = "every case" if every else "every operand pair, corner classes and random cases"
     if task.form == "dot":
@@ -247,23 +250,27 @@ def _distinct(columns: Columns, c: Codes) -> tuple[Columns, Codes]:
 def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
     """Run one matrix product: rows of ``a`` against columns out of ``b``, addends as they come."""
     n, k = columns["a"].shape
+    batch = BATCH if task.form == "batched" else 1
     rng = np.random.default_rng(seed)
-    picks = np.unique(np.linspace(0, n - 1, COLUMNS - 2).astype(np.int64))
-    one = int(
-        np.abs(task.record.spec.b.decode(np.arange(1 << task.record.spec.b.bits)) - 1).argmin()
-    )
-    plain = np.full((1, k), one, dtype=columns["b"].dtype)
-    b = np.concatenate([plain, columns["b"][picks], columns["b"][rng.integers(0, n, 1)]]).T
-    a = columns["a"]
-    addends = np.resize(c, (b.shape[1], n)).T.copy()
-    seen = task.matmul(a, np.ascontiguousarray(b), addends)
+    spread = np.linspace(0, n - 1, batch * (COLUMNS - 2)).astype(np.int64)
+    picks = np.concatenate([spread, rng.integers(0, n, batch)]).reshape(-1, batch).T
+    plain = np.full((batch, 1, k), _one_code(task.record.spec.b), dtype=columns["b"].dtype)
+    b = np.concatenate([plain, columns["b"][picks]], axis=1)  # (batch, N, K)
+    rows = np.arange(-(-n // batch) * batch).reshape(batch, -1) % n
+    a = columns["a"][rows]  # (batch, M, K)
+    addends = np.resize(c, (b.shape[1], rows.size)).T.reshape(*rows.shape, -1).copy()
+    given = [a, np.ascontiguousarray(b.swapaxes(1, 2)), addends]
+    if task.form == "matmul":
+        given = [array[0] for array in given]
+    seen = task.matmul(*given)
     wide: Columns = {
-        "a": np.repeat(a, b.shape[1], axis=0),
-        "b": np.tile(b.T, (n, 1)),
+        "a": np.repeat(a, b.shape[1], axis=1).reshape(-1, k),
+        "b": np.tile(b, (1, rows.shape[1], 1)).reshape(-1, k),
     }
     flat = addends.reshape(-1)
     right = task.record.spec.result.decode(task.right(wide, flat))
     text = f"K = {k}: rows of every operand, corner classes, random against {b.shape[1]} columns"
+    text += f", {batch} products a call" if batch > 1 else ""
     return _Run(task, wide, flat, right, seen.reshape(-1), text, False)
 
 
@@ -409,18 +416,40 @@ def _counterexample(run: _Run) -> Counterexample:
         coded(spec.result, seen),
         tuple(lines),
         replay,
+        _drawn(task, columns, c, float(expected[0]), seen),
     )
+
+
+def _drawn(
+    task: _Task, columns: Columns, c: Codes, expected: float, seen: float
+) -> NumberLine | None:
+    """Return the exact sum between values of the result, or None where it is no number."""
+    record, spec = task.record, task.record.spec
+    a, b = (getattr(spec, n).decode(columns[n][0]) for n in "ab")
+    with np.errstate(all="ignore"):
+        terms = a * b
+        if record.group:
+            groups = np.arange(record.k) // record.group
+            for name in ("a_scale", "b_scale"):
+                scales = getattr(spec, name).decode(columns[name][0])
+                if scales.shape != (groups[-1] + 1,):  # one per sign
+                    return None
+                terms = terms * scales[groups]
+        terms = np.append(terms, spec.initial.decode(c))
+    if not np.isfinite([*terms, expected]).all():
+        return None
+    return number_line(Neighbours.of(spec.result, np.array([math.fsum(terms)])), 0, expected, seen)
 
 
 def _call_text(task: _Task) -> str:
     """Return the line that calls the function on one dot product."""
-    names = ["a", "b"]
-    if task.form == "matmul":
-        names = ["a", "b.T"]
+    names = {"dot": ["a", "b", "c"], "matmul": ["a", "b.T", "c[:, None]"]}.get(
+        task.form, ["a[None]", "b.T[None]", "c[None, :, None]"]
+    )
     if task.record.group:
         return "# function takes a, b, a_scale, b_scale" + ", c" * task.addend + " as above"
-    if task.addend:
-        names.append("c[:, None]" if task.form == "matmul" else "c")
+    if not task.addend:
+        names.pop()
     if task.operands == "values":
         formats = ["a", "b", "spec.initial"]
         names = [f"unit.{f}.decode({n})" for f, n in zip(formats, names, strict=False)]
@@ -435,12 +464,13 @@ def _one(task: _Task, columns: Columns, c: Codes) -> NDArray[np.float64]:
     """Run cases in the shape that the function takes, one call each for a matrix product."""
     if task.form == "dot":
         return task.call(columns, c)
-    return np.concatenate(
-        [
-            task.matmul(columns["a"][i : i + 1], columns["b"][i : i + 1].T, c[i : i + 1, None])[0]
-            for i in range(c.size)
-        ]
-    )
+    results = []
+    for i in range(c.size):
+        given = [columns["a"][i : i + 1], columns["b"][i : i + 1].T, c[i : i + 1, None]]
+        if task.form == "batched":
+            given = [array[None] for array in given]
+        results.append(task.matmul(*given).reshape(-1))
+    return np.concatenate(results)
 
 
 def _fails(task: _Task, columns: Columns, c: Codes) -> bool:

@@ -42,7 +42,8 @@ class Neighbours:
     @classmethod
     def of(cls, fmt: Format, x: NDArray[Any]) -> Neighbours:
         """Return the neighbours of values (n,); those that are not finite have none (step 0)."""
-        values = x.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            values = x.astype(np.float64)
         finite = np.isfinite(values)
         magnitude = np.where(finite, np.abs(values), 0.0)
         low, below, above = _steps(fmt, magnitude)

@@ -240,7 +240,9 @@ def _general(
     crosses_zero = inside & (np.sign(seen) * np.sign(value) < 0)
     found.append(("one of the two neighbours", apart | crosses_zero))
     if mode in NEAREST:
-        error, half = np.abs(magnitude - np.abs(value)), (near.above - near.below) / 2
+        with np.errstate(invalid="ignore"):  # infinities
+            error = np.abs(magnitude - np.abs(value))
+            half = (near.above - near.below) / 2
         found.append(("within half a step", inside & (error > half)))
     if mode in (Rounding.RUP, Rounding.RDN, Rounding.RTZ):
         crossed = {
@@ -286,7 +288,8 @@ def _flag_note(x: NDArray[Any], differ: Mask, seen: NDArray[Any], right: NDArray
 def simplest(x: NDArray[Any], wrong: Mask) -> int:
     """Return the index of the wrong input with the fewest significant bits, near one, positive."""
     index = np.flatnonzero(wrong)
-    value = x[index].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        value = x[index].astype(np.float64)
     fraction, exponent = np.frexp(np.where(np.isfinite(value), value, 0.0))
     integer = np.abs(np.ldexp(fraction, 53)).astype(np.int64)
     lowest = np.where(integer != 0, integer & -integer, 1 << 52)
@@ -346,7 +349,8 @@ def _counterexample(
         f"{modules}from fpsim import get_format\n{importable(task.subject.function)}\n"
         f"x = {tensor}([{literal}], dtype={tensor.split('.')[0]}.{x.dtype})\n"
         f"print(function(x), get_format({fmt.name!r}).encode(x, "
-        f"{str(task.rounding or 'rne')!r}, {str(task.overflow)!r}))"
+        f"{str(task.rounding or 'rne')!r}, {str(task.overflow)!r}"
+        f"{f', nan={task.nan!r}' if task.nan else ''}))"
     )
     return Counterexample(
         f"{x.dtype} {text_of(float(value))}",
@@ -354,7 +358,7 @@ def _counterexample(
         coded(fmt, float(seen[i])),
         tuple(lines),
         replay,
-        _line(near, i, float(expected[i]), float(seen[i])) if near.finite[i] else None,
+        number_line(near, i, float(expected[i]), float(seen[i])) if near.finite[i] else None,
     )
 
 
@@ -382,8 +386,18 @@ def _where(near: Neighbours, i: int) -> str:
     )
 
 
-def _line(near: Neighbours, i: int, expected: float, seen: float) -> NumberLine:
-    """Return the values around a counterexample, to draw."""
+def number_line(near: Neighbours, i: int, expected: float, seen: float) -> NumberLine:
+    """Return the values of the format around a number, to draw with two results.
+
+    Args:
+        near: numbers and their neighbours.
+        i: which of them.
+        expected: the right result.
+        seen: the result of a function.
+
+    Returns:
+        The number, both results, and the values of the format beside it.
+    """
     top = near.limit(bool(near.negative[i]))
     low = int(min(near.low[i], top))
     steps = np.arange(max(low - DRAWN + 1, 0), min(low + DRAWN, top) + 1)

@@ -32,7 +32,7 @@ _MODES = {
     Rounding.RTO: "values were rounded to odd",
 }
 _SUFFIXES = {
-    (NanCodes.IEEE, True): "as in IEEE 754, the codes of the top exponent were infinity and NaN",
+    (NanCodes.IEEE, True): "the codes of the top exponent were infinity and NaN (as in IEEE 754)",
     (NanCodes.NONE, False): "every code were a finite number",
     (NanCodes.TOP, False): "the largest code were NaN (as in fn formats)",
     (NanCodes.NEGATIVE_ZERO, False): "NaN were the only special code (as in fnuz formats)",
@@ -98,16 +98,15 @@ def _specials(near: Neighbours, expected: Floats) -> Candidates:
     top = near.value(near.limit())
     for text, value in (("the largest value", top), ("+0", 0.0), ("-0", -0.0), ("1.5", 1.5)):
         yield f"NaN became {text}", np.where(nan, value, expected)
-    yield (
-        "NaN became the largest value of its sign",
-        np.where(nan, np.where(near.negative, -top, top), expected),
-    )
+        turned = np.where(near.negative, -value, value)
+        yield f"NaN became {text}, and -NaN its negative", np.where(nan, turned, expected)
     yield "NaN became an infinity", np.where(nan, np.inf, expected)
     sign = np.where(negative, -1.0, 1.0)
     for text, value in (
-        ("NaN", np.nan), ("the largest value", top), ("zero", 0.0), ("an infinity", np.inf),
+        ("became NaN", np.nan), ("became the largest value", top), ("became zero", 0.0),
+        ("stayed infinite", np.inf),
     ):  # fmt: skip
-        yield f"infinities became {text}", np.where(infinite, sign * value, expected)
+        yield f"infinities {text}", np.where(infinite, sign * value, expected)
 
 
 def _tables(near: Neighbours, rounding: Rounding) -> Candidates:
@@ -253,6 +252,14 @@ def _formats(
         again = Neighbours.of(other, near.x)
         values = again.rounded(again.upward(rounding), overflow)
         yield f"codes were those of bias {other.bias}", np.ldexp(values, step)
+    grid = np.where(near.upward(rounding), near.above, near.below)
+    end = np.ldexp(1.0, fmt.exponent_max)
+    in_top_row = near.finite & (grid >= end) & (grid < 2 * end)
+    past = np.abs(near.x) >= 2 * end
+    yield (
+        "the codes of the top exponent became zero, and what lies beyond them an infinity",
+        np.where(in_top_row, sign * 0.0, np.where(past, sign * np.inf, expected)),
+    )
     changed: list[tuple[str, dict[str, Any]]] = [
         (f"the bias were {fmt.bias + step}", {"bias": fmt.bias + step}) for step in (-1, 1)
     ]
@@ -271,6 +278,8 @@ def _formats(
         for policy, how in dict.fromkeys(policies):
             text = f"{name}, {how}" if how else name
             yield text, again.rounded(again.upward(rounding), policy)
+            if other.nan is NanCodes.NEGATIVE_ZERO and not fmt.infinity:
+                continue  # it differs in specials only, which do not hang together with ties
             up = np.where(again.tie, True, again.upward(rounding))
             yield f"{text}, ties away from zero", again.rounded(up, policy)
 

@@ -26,7 +26,6 @@ sub-tables, such as ``[accumulate.into]`` of a block.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +34,7 @@ from typing import Any
 import tomli_w
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.input_files import read_toml
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.units.stages import (
@@ -332,13 +332,7 @@ class MacSpec:
     @classmethod
     def from_toml(cls, path: str | Path) -> MacSpec:
         """Read a unit from a TOML file; errors name the file."""
-        path = Path(path)
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise FpsimError(f"{path}: not valid TOML ({error})") from None
+        data = read_toml(path)
         try:
             return cls.from_dict(data)
         except FpsimError as error:

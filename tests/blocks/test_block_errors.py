@@ -106,7 +106,7 @@ def test_impossible_formats_are_one_clear_error(change: dict[str, Any], message:
 def test_missing_field_and_unreadable_file(tmp_path: Any) -> None:
     with pytest.raises(FpsimError, match="element: missing"):
         BlockFormat.from_dict({"name": "x", "block": 16})
-    with pytest.raises(FpsimError, match="cannot read"):
+    with pytest.raises(FpsimError, match="cannot be read"):
         get_block_format(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(FpsimError, match=r"bad\.toml"):

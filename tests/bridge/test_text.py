@@ -64,8 +64,14 @@ def test_read_text_refuses(tmp_path: Path, content: bytes | None, message: str) 
         read_text(path)
 
 
+def test_a_text_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "MAX_TEXT", 1 << 16)
+    with pytest.raises(FpsimError, match="/dev/zero: more than 65536 bytes"):
+        read_text("/dev/zero")
+
+
 def test_read_text_refuses_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FpsimError, match="cannot be read: Is a directory"):
+    with pytest.raises(FpsimError, match=r"cannot be read \(Is a directory\)"):
         read_text(tmp_path)
 
 

@@ -46,6 +46,26 @@ def log2_scales(x: Any) -> Any:
     return codes.reshape(x.shape), scales.reshape(x.shape[0], -1)
 
 
+def ceil_log2_scales(x: Any) -> Any:
+    blocks = x.reshape(-1, 32)
+    with np.errstate(divide="ignore"):
+        exponent = np.ceil(np.log2(np.abs(blocks).max(axis=1) / np.float32(6)))
+    exponent = np.clip(exponent, -127, 127)
+    codes = MX.element.encode(blocks / 2.0 ** exponent[:, None])
+    return codes.reshape(x.shape), (exponent + 127).astype(np.uint8).reshape(x.shape[0], -1)
+
+
+def undivided(least: float, otherwise: float) -> Function:
+    """Divide by ``otherwise`` where a scale is below ``least``."""
+
+    def quantize(x: Any) -> Any:
+        scales = MX.quantize(x).scales
+        divisor = np.repeat(2.0 ** (scales.astype(np.float64) - 127), 32, axis=1)
+        return MX.element.encode(x / np.where(divisor < least, otherwise, divisor)), scales
+
+    return quantize
+
+
 @pytest.mark.parametrize("name", ["mxfp4", "mxfp4-rceil", "nvfp4", "fouroversix"])
 def test_right_quantizers_hold(name: str) -> None:
     for values in (False, True):
@@ -77,6 +97,9 @@ def test_tiles_are_not_checked_row_by_row() -> None:
         (quantizer("mxfp4-rceil", True), "mxfp4", {}, "rounded up so that nothing saturates"),
         (quantizer("mxfp4-even"), "mxfp4", {}, "rounded to an element first (even)"),
         (log2_scales, "mxfp4", {}, "the exponent were floor(log2) in float32"),
+        (ceil_log2_scales, "mxfp4-rceil", {}, "the exponent were ceil(log2) in float32"),
+        (undivided(2.0**-126, 2.0**-126), "mxfp4", {}, "divided by no less than 2^-126"),
+        (undivided(2.0**-126, 1.0), "mxfp4", {}, "not divided by the smallest scale"),
         (quantizer(replace(MX, rounding="rna")), "mxfp4", {}, "ties away"),
         (quantizer(replace(MX, block=16), True), "mxfp4", {}, "blocks had 16 elements"),
         (quantizer(MX, order="high-first"), "mxfp4", {"packing": "low-first"}, "other half of"),
@@ -106,6 +129,9 @@ def test_the_counterexample_keeps_only_what_it_takes() -> None:
     (codes, scales), right = printed
     assert not np.array_equal(scales, right.scales)
     assert codes.shape == right.codes.shape
+    named = testing.check_block_cast(log2_scales, "mxfp4-rceil").counterexample
+    assert named is not None
+    assert "get_block_format('mxfp4-rceil')" in named.replay
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from fpsim.base.atomic_files import write_atomic
@@ -161,9 +161,10 @@ class Calibration:
                 fmt = _format(text)
                 assert fmt is not None
                 found.embeddings[name] = fmt, tensors[f"{name}/embedding_bias"]
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, FpsimError):
-                raise
+        except FpsimError:
+            raise
+        except Exception as error:
+            # A damaged file breaks safetensors, JSON, or what is made of their values.
             raise FpsimError(f"calibration: {path} cannot be read as one ({error})") from None
         if not (found.complete or partial):
             raise FpsimError(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.input_files import read_bounded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,10 @@ __all__ = [
     "topics_text",
     "windows",
 ]
+
+
+#: Bytes of a text.
+MAX_TEXT = 1 << 28
 
 
 def topics_text() -> str:
@@ -43,12 +48,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
     Raises `FpsimError` for a file that is missing, unreadable, not UTF-8, or has no text in it.
     """
     file = Path(path).expanduser()
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError as error:
-        raise FpsimError(f"text file {file} does not exist") from error
-    except OSError as error:
-        raise FpsimError(f"text file {file} cannot be read: {error.strerror}") from error
+    if not file.exists():
+        raise FpsimError(f"text file {file} does not exist")
+    raw = read_bounded(file, MAX_TEXT)
     try:
         text = raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

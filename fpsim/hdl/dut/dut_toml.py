@@ -54,12 +54,12 @@ number of scale codes per beat; without it one beat carries all.
 from __future__ import annotations
 
 import glob
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.input_files import read_toml
 from fpsim.hdl.dut.dut import (
     FIELDS,
     OPS,
@@ -94,13 +94,7 @@ def read_dut(path: str | Path) -> Dut:
             kind, or a source that does not exist; the message starts with the file.
     """
     file = Path(path)
-    try:
-        with file.open("rb") as opened:
-            table = tomllib.load(opened)
-    except OSError as error:
-        raise FpsimError(f"dut: {file} cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FpsimError(f"{file}: not valid TOML ({error})") from None
+    table = read_toml(file)
     try:
         return _dut(table, file.resolve().parent)
     except FpsimError as error:

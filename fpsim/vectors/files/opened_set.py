@@ -203,8 +203,9 @@ def opened_file(path: Path) -> BinaryIO:
     """Open a file to read; FpsimError names it."""
     try:
         return path.open("rb")
-    except OSError as error:
-        raise FpsimError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FpsimError(f"{path}: cannot be read ({reason})") from None
 
 
 def word_text(record: Record) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.input_files import resolved
 from fpsim.vectors.files.file_formats import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -90,7 +91,7 @@ def write(
     names = _formats_for(source, formats)
     if not isinstance(jobs, int) or jobs < 1:
         raise FpsimError(f"jobs: {jobs!r} is not a positive integer")
-    target = shard.directory(Path(directory).resolve())
+    target = shard.directory(resolved(directory, "out"))
     work = shard.jobs(source)
     lines = {name: lines_of(name, source.record) for name in names if name in TEXT_FORMATS}
     partial = Partial(hidden(target), lines)
@@ -242,7 +243,7 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
         FpsimError: shards that are missing, damaged or of different sets, or a path that cannot
             be written.
     """
-    target = Path(directory).resolve()
+    target = resolved(directory, "out")
     shards = open_shards(target)
     header, record, names = shards[0].header, shards[0].record, parse_formats(shards[0].formats)
     made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vector directories and calibration files that were damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.fuzzing import fuzz
+
+import fpsim
+from fpsim import vectors
+
+pytestmark = pytest.mark.fuzz
+
+
+def test_vector_directories(tmp_path: Path) -> None:
+    """A directory that passes its check says what it said before, to the byte."""
+    unit = fpsim.get_unit("e2m1-chain-e4m3")
+    every = ("readmemh", "jsonl", "csv", "svh", "npz")
+    made = vectors.write(vectors.plan(unit, count=5, strategy="random"), tmp_path / "set", every)
+    whole = {path.name: path.read_bytes() for path in sorted(made.iterdir())}
+    tries = tmp_path / "tries"
+    shutil.copytree(made, tries)
+    # A mutant begins with the file that it replaces, so that its number alone tells all.
+    corpus = [name.encode() + b"\n" + data for name, data in whole.items()]
+
+    def feed(data: bytes) -> None:
+        name, _, text = data.partition(b"\n")
+        if name.decode("latin-1") not in whole:
+            raise fpsim.FpsimError("the name of the file was damaged")
+        file = tries / name.decode()
+        try:
+            file.write_bytes(text)
+            vectors.check(tries)
+        finally:
+            file.write_bytes(whole[file.name])
+        right = whole[file.name]
+        if file.name == "manifest.json":
+            assert json.loads(text) == json.loads(right)
+        else:
+            assert text == right
+
+    fuzz(corpus, feed)
+
+
+def test_calibrations(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    from fpsim.bridge.llmfp4.calibration import Calibration, LayerConstants
+
+    fmt = fpsim.get_format("e2m1")
+    made = Calibration({"bits": 4, "text": "x"}, {"layer": "ab"}, complete=True)
+    made.layers["layer"] = LayerConstants(
+        weight_format=fmt, weight_bias=np.ones(2, np.float32), input_format=fmt, rho=0.5,
+        shifts=np.arange(2), error=0.25,
+    )  # fmt: skip
+    made.embeddings["embed"] = fmt, np.zeros(3, np.float32)
+    file = tmp_path / "calibration.safetensors"
+    made.save(file)
+    assert Calibration.load(file).layers["layer"].rho == 0.5
+
+    def feed(data: bytes) -> None:
+        file.write_bytes(data)
+        Calibration.load(file).check_layers({"layer": "ab"}, "calibration")
+
+    fuzz([file.read_bytes()], feed)
