@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
 
-.PHONY: help demo demo-no-model test test-fuzz test-sweep test-slow test-all lint format docs bench golden lock clean
+.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-slow test-all lint format docs bench golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ demo-no-model: $(STAMP) ## The same without the language model
 
 test: $(STAMP) ## Run the test suite (long sweeps left out)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: $(STAMP) ## Run the test suite and print its branch coverage of fpsim/ (kernels apart)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term
 
 test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
 	@$(BIN)/python -m pytest -m fuzz -n 2 tests/fuzz
