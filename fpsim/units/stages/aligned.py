@@ -8,9 +8,9 @@ e_i = e(a_i) + e(b_i) + the scales' exponents (the product is not renormalised):
     S   = sum_i A(p_i * 2^(F - E)) + A(c * 2^(F - E))             A: `align`, to an integer
     d   = R(S * 2^(E - F))                                        R: `rounding`, to `format`
 
-Integers have no exponent of their own: e(x) of a fixed-point operand is that of its format's largest
-magnitude, 3 for INT4 whose -8 is -2^3, whatever x is. So 1 * 1 of INT4 lies at 2^0 under E >= 6 and
-is lost where F is 3. With ``normalised`` every product, of integers too, counts with
+Integers have no exponent of their own: e(x) of a fixed-point operand is that of its format's
+largest magnitude, 3 for INT4 whose -8 is -2^3, whatever x is. So 1 * 1 of INT4 lies at 2^0 under
+E >= 6 and is lost where F is 3. With ``normalised`` every product, of integers too, counts with
 floor(log2 |p_i|), as after a normalising shift; fpsim knows of no recorded hardware with either.
 
 The equation and its settings for real hardware are those of Khattak and Mikaitis (arXiv 2512.07004)
