@@ -118,70 +118,94 @@ def register(commands: Commands) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
     def kind(name: str, run: Callable[[argparse.Namespace], int], text: str, example: str) -> Any:
-        epilog = f"Example: fpsim check {name} {example}"
+        epilog = f"examples:\n  fpsim check {name} {example}"
         sub = kinds.add_parser(name, help=text, description=text, epilog=epilog)
         sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
 
     def function(sub: Any) -> None:
-        sub.add_argument("function", metavar="MODULE:NAME", help="or FILE.py:NAME")
-        sub.add_argument("--arrays", default="numpy", choices=["numpy", "torch"])
+        sub.add_argument("function", metavar="MODULE:NAME", help="the function, or FILE.py:NAME")
+        sub.add_argument(
+            "--arrays", default="numpy", choices=["numpy", "torch"], help="what it takes"
+        )
 
     def returns(sub: Any) -> None:
-        sub.add_argument("--returns", default="either", choices=["either", "codes", "values"])
+        sub.add_argument(
+            "--returns", default="either", choices=["either", "codes", "values"],
+            help="what it promises: bit patterns, or numbers",
+        )  # fmt: skip
+
+    def seed(sub: Any) -> None:
+        sub.add_argument("--seed", type=int, default=1, help="of the random inputs")
+
+    def any_zero(sub: Any) -> None:
+        sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
 
     sub = kind("rounding", _rounding, "A converter of values to a format, in one rounding mode",
                "my_module:my_round --format e2m1 --mode rne")  # fmt: skip
     function(sub)
     returns(sub)
-    sub.add_argument("--format", required=True)
-    sub.add_argument("--mode", default="rne", choices=[*_MODES, "any"])
-    sub.add_argument("--overflow", choices=["saturate", "inf", "nan", "wrap"])
-    sub.add_argument("--nan", choices=["zero", "saturate"], help="where the format has no NaN")
+    sub.add_argument("--format", required=True, help="what it converts to, such as e2m1")
+    text = "how it rounds; any: only what holds in every mode"
+    sub.add_argument("--mode", default="rne", choices=[*_MODES, "any"], help=text)
+    text = "what becomes of values beyond the largest (default: inf where there is one)"
+    sub.add_argument("--overflow", choices=["saturate", "inf", "nan", "wrap"], help=text)
+    text = "what NaN becomes in a format without NaN (default: it is not tried)"
+    sub.add_argument("--nan", choices=["zero", "saturate"], help=text)
     text = "float32, float64, or a format to try whole: float16, bfloat16, ..."
     sub.add_argument("--inputs", default="float32", metavar="TYPE", help=text)
     sub.add_argument("--flags", action="store_true", help="it returns codes and status flags")
-    sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
+    any_zero(sub)
 
     sub = kind("block", _block, "A quantizer of tensors to a block format",
                "my_module:quantize --format mxfp4 --packing low-first")  # fmt: skip
     function(sub)
     returns(sub)
     sub.add_argument("--format", required=True, help="such as mxfp4 or nvfp4, or a TOML file")
-    sub.add_argument("--packing", choices=["low-first", "high-first"])
-    sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
-    sub.add_argument("--seed", type=int, default=1)
+    text = "two codes to a byte, the first in the low or in the high half (default: a code each)"
+    sub.add_argument("--packing", choices=["low-first", "high-first"], help=text)
+    any_zero(sub)
+    seed(sub)
 
     sub = kind("dot", _dot, "Dot products or a matrix product against a unit",
                "my_module:gemm --unit nvidia-h100-e4m3 --operands values")  # fmt: skip
     function(sub)
     returns(sub)
-    sub.add_argument("--unit", required=True)
-    sub.add_argument("--form", default="matmul", choices=["matmul", "batched", "dot"])
-    sub.add_argument("--operands", default="codes", choices=["codes", "values"])
+    sub.add_argument("--unit", required=True, help="a name, or a path to its TOML")
+    text = "(M, K) by (K, N), batches of these, or (n, K) by (n, K)"
+    sub.add_argument("--form", default="matmul", choices=["matmul", "batched", "dot"], help=text)
+    text = "what it is given: bit patterns, or numbers"
+    sub.add_argument("--operands", default="codes", choices=["codes", "values"], help=text)
     sub.add_argument("--addend", action="store_true", help="it takes c as well")
     sub.add_argument("--scales", action="store_true", help="it takes scale codes as well")
-    sub.add_argument("--k", type=int, action="append", default=[], help="products; repeatable")
+    text = "products of a dot product; may be given several times (default: 1, a step, four steps)"
+    sub.add_argument("--k", type=int, action="append", default=[], help=text)
     sub.add_argument("--count", type=int, default=4096, help="random cases of each length")
-    sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--tolerance", type=int, default=0, metavar="CODES")
+    seed(sub)
+    text = "codes that a result may be off by; needs --reason"
+    sub.add_argument("--tolerance", type=int, default=0, metavar="CODES", help=text)
     sub.add_argument("--reason", default="", help="why a tolerance is right")
 
     sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator",
                "my_module:sr --format e2m1 --random-bits 8")  # fmt: skip
     function(sub)
-    sub.add_argument("--format", required=True)
-    sub.add_argument("--random-bits", type=int, help="absent: it draws for itself")
-    sub.add_argument("--trials", type=int, default=1 << 16, help="where it draws for itself")
-    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--format", required=True, help="what it converts to, such as e2m1")
+    text = "bits of the random integers that it is given (default: it draws for itself)"
+    sub.add_argument("--random-bits", type=int, help=text)
+    text = "conversions of each value where it draws for itself"
+    sub.add_argument("--trials", type=int, default=1 << 16, help=text)
+    seed(sub)
 
     sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats",
                "mac.c --function mac --unit unit.toml --sanitize undefined")  # fmt: skip
-    sub.add_argument("file", type=Path)
-    sub.add_argument("--function", required=True, metavar="NAME")
+    sub.add_argument("file", type=Path, help="the C file; it is included whole")
+    sub.add_argument("--function", required=True, metavar="NAME", help="of the function in it")
     sub.add_argument("--unit", help="of a multiply-add f(a, b, c)")
     sub.add_argument("--format", help="of a converter f(x)")
-    sub.add_argument("--mode", default="rne", choices=_MODES)
-    sub.add_argument("--sanitize", action="append", default=[], choices=["address", "undefined"])
-    sub.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
+    sub.add_argument("--mode", default="rne", choices=_MODES, help="how a converter rounds")
+    text = "what the compiler watches for; may be given several times"
+    names = ["address", "undefined"]
+    sub.add_argument("--sanitize", action="append", default=[], choices=names, help=text)
+    text = "that one run may take"
+    sub.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help=text)

@@ -31,7 +31,7 @@ def leaves(made: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 
 #: Commands whose help is still to be completed.
-BARE = ("fpsim rtl", "fpsim synth", "fpsim check")
+BARE = ("fpsim rtl", "fpsim synth")
 COMMANDS = [made for made in leaves(parser()) if not made.prog.startswith(BARE)]
 
 
