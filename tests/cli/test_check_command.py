@@ -88,7 +88,10 @@ def test_what_holds_ends_with_0(command: str, capsys: pytest.CaptureFixture[str]
             "FAILED    never across",
         ),
         ("block mine.py:block --format mxfp4-rceil", "simplest counterexample"),
-        ("dot mine.py:exact --unit e2m1-chain-e4m3 --k 8 --count 50", "as if the sum were exact and"),
+        (
+            "dot mine.py:exact --unit e2m1-chain-e4m3 --k 8 --count 50",
+            "as if the sum were exact and",
+        ),
         ("stochastic mine.py:fewer --format e2m1 --random-bits 4", "one random bit fewer"),
     ],
 )
