@@ -422,7 +422,7 @@ def _ceil_bump(fmt: BlockFormat, amax: Tensor) -> NDArray[np.int64]:
     with np.errstate(divide="ignore"):
         seen = np.ceil(np.log2((amax / np.float32(fmt.limit)).astype(np.float32)))
     low, high = -127, 127
-    return np.clip(seen, low, high).astype(np.int64) - np.clip(right, low, high)
+    return np.asarray(np.clip(seen, low, high) - np.clip(right, low, high), dtype=np.int64)
 
 
 def _divided(task: _Task, x: Tensor, divisor: Callable[[Floats], Floats]) -> _Outcome:

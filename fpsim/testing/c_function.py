@@ -221,9 +221,9 @@ def check_c(
         raise FpsimError("unit: give either a unit (a multiply-add) or a format (a converter)")
     if not isinstance(function, str) or not _NAME.fullmatch(function):
         raise FpsimError(f"function: {function!r} is not a C name")
-    for name in sanitize:
-        if name not in ("address", "undefined"):
-            raise FpsimError(f"sanitize: {name!r} is not one of address, undefined")
+    for watched in sanitize:
+        if watched not in ("address", "undefined"):
+            raise FpsimError(f"sanitize: {watched!r} is not one of address, undefined")
     for name in ("form", "k", "operands", "arrays", "addend", "scales"):
         if name in options:
             raise FpsimError(f"{name}: not an option of check_c")
