@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration: ``make docs`` builds these pages into ``docs/_build/html``."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from railway import railway
+
 import fpsim
+from fpsim.bridge import Recipe, get_recipe, recipe_names
+from fpsim.bridge.recipe import OWN_FORMAT
 from fpsim.units.grammar import GRAMMAR
 
 project = "fpsim"
@@ -15,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxarg.ext",
 ]
-exclude_patterns = ["_build", "reference/_names_table.md"]
+exclude_patterns = ["_build", "reference/_*.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["ref.python"]
@@ -27,8 +35,45 @@ autodoc_typehints_description_target = "documented"
 # Docstrings name things in single backquotes, which Sphinx would look up everywhere.
 default_role = "code"
 
-_TABLE = Path(__file__).parent / "reference" / "_names_table.md"
-_ROWS = "".join(f"| {p.part} | `{p.form}` | {p.meaning} | `{p.example}` |\n" for p in GRAMMAR)
-_TABLE.write_text(
-    "| part | form | what it says | example |\n|---|---|---|---|\n" + _ROWS, encoding="utf-8"
+
+def summary(kind: type[Recipe]) -> str:
+    """Return the first paragraph of a recipe's class."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
+
+_REFERENCE = Path(__file__).parent / "reference"
+
+
+def _write_table(name: str, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Write a table that a page includes; what it says is what the program says."""
+    lines = [heads, ("---",) * len(heads), *rows]
+    text = "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in lines
+    )
+    (_REFERENCE / name).write_text(text, encoding="utf-8")
+
+
+_write_table(
+    "_names_table.md",
+    ("part", "form", "what it says", "example"),
+    [(p.part, f"`{p.form}`", p.meaning, f"`{p.example}`") for p in GRAMMAR],
+)
+(_REFERENCE / "_names.svg").write_text(railway(GRAMMAR), encoding="utf-8")
+_SPECS = [fpsim.get_unit(name).spec for name in fpsim.preset_names()]
+_write_table(
+    "_presets_table.md",
+    ("unit", "evidence", "what it is", "rests on"),
+    [(f"`{s.name}`", str(s.evidence), s.description, s.source) for s in _SPECS],
+)
+_KINDS: dict[type[Recipe], list[str]] = {}
+for _name in recipe_names():
+    if _name != OWN_FORMAT:
+        _KINDS.setdefault(type(get_recipe(_name)), []).append(_name)
+_write_table(
+    "_recipes_table.md",
+    ("recipes", "needs a calibration", "what they cast"),
+    [
+        (", ".join(f"`{n}`" for n in names), "yes" * kind.needs_calibration, summary(kind))
+        for kind, names in _KINDS.items()
+    ],
 )
