@@ -32,11 +32,20 @@ def register(commands: Commands) -> None:
             "vectors mac.toml --out vectors/mac --count 100000 --start load --format readmemh,csv",
             "vectors e2m1-fixed14q4 --strategy exhaustive --out vectors/all --jobs 8",
             "vectors mxfp4-block32-e8m23 --tile 16x16 --format matrices --out vectors/tiles",
+            "vectors --op quantize:mxfp4 --out vectors/quantizer",
+            "vectors --op convert:e5m10:e4m3fn:rna --out vectors/converter",
+            "vectors e2m1-chain-e5m10 --op add --out vectors/adder",
         ],
     )  # fmt: skip
     sub.add_argument("unit", nargs="?", help="a name or a .toml file")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where the set goes")
     sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
+    sub.add_argument(
+        "--op",
+        metavar="OP",
+        help="vectors of an operation: quantize:mxfp4[:e8m7], convert:e5m10:e4m3fn[:rna[:inf]], "
+        "mul:e2m1:e2m1:e5m10, add:e5m10:e5m10:e5m10; mul or add with a unit: its formats",
+    )
     sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
     sub.add_argument(
         "--strategy",
@@ -140,6 +149,8 @@ def _vectors(args: argparse.Namespace) -> int:
         return _check(args)
     if args.merge is not None:
         return _merge(args)
+    if args.op is not None:
+        return _operation(args)
     if args.from_training is not None and args.out is not None:
         return _write(args, None)
     if args.unit is None or args.out is None:
@@ -164,6 +175,34 @@ def _write(args: argparse.Namespace, unit: MacUnit | None) -> int:
     data = {"unit": name, "count": source.count, "out": str(path),
             "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
     lines = [f"{source.count} vectors of {name} in {path}"]
+    lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
+    _print(args, data, "\n".join(lines))
+    return 0
+
+
+def _operation(args: argparse.Namespace) -> int:
+    from fpsim.vectors.files.shards import Shard
+    from fpsim.vectors.files.writer import parse_formats, write
+    from fpsim.vectors.operations.operation import parse_operation
+    from fpsim.vectors.operations.operation_plan import plan_operation
+
+    if args.out is None:
+        raise FpsimError("vectors: give --out DIR with --op")
+    for name in ("k", "group", "tile", "from_model"):
+        if getattr(args, name) is not None:
+            raise FpsimError(f"{name.replace('_', '-')}: not for vectors of an operation")
+    if args.start != "dot":
+        raise FpsimError(f"start: {args.start!r} accumulates; vectors of an operation do not")
+    unit = None if args.unit is None else fpsim.get_unit(args.unit)
+    operation = parse_operation(args.op, unit)
+    source = plan_operation(operation, strategy=args.strategy, count=args.count, seed=args.seed)
+    shard = Shard() if args.shard is None else Shard.parse(args.shard)
+    with bar(operation.title) as update:
+        formats = parse_formats(args.format)
+        path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
+    data = {"operation": operation.title, "count": source.count, "out": str(path),
+            "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
+    lines = [f"{source.count} vectors of {operation.title} in {path}"]
     lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
     _print(args, data, "\n".join(lines))
     return 0
@@ -223,8 +262,9 @@ def _check(args: argparse.Namespace) -> int:
 
     with bar("check") as update:
         opened = check(args.check, update, jobs=args.jobs)
-    count, name = opened.count, opened.record.spec.name
-    text = f"{args.check}: {count} vectors of {name}, each as the unit gives it"
+    count, name = opened.count, opened.record.title
+    by = "the unit" if "unit" in opened.manifest else "it"
+    text = f"{args.check}: {count} vectors of {name}, each as {by} gives it"
     _print(args, {"directory": str(args.check), "unit": name, "count": count}, text)
     return 0
 
@@ -255,7 +295,8 @@ def _coverage(args: argparse.Namespace) -> int:
     if args.mutants:
         return _mutants(args)
     opened = open_set(args.directory)
-    with bar("traces") as update:
+    name = opened.record.spec.name
+    with bar(f"traces of {name}") as update:
         found = coverage(opened.record, opened.columns(), opened.start, update)
     _print(args, found.to_dict(), str(found))
     return 0 if found.complete else INCOMPLETE
@@ -267,7 +308,7 @@ def _mutants(args: argparse.Namespace) -> int:
 
     opened = open_set(args.directory)
     record = opened.record
-    with working("mutants"):
+    with working(f"mutants of {record.spec.name}"):
         found = kills(record, opened.columns())
     alive = [k for k in found if k.alive]
     lines = [f"{record.spec.name}: {len(found)} mutants, {len(alive)} alive"]

@@ -16,6 +16,8 @@ from fpsim.formats.floating import Format
 from fpsim.oracle import Node
 from fpsim.oracle.trace_lines import trace_lines
 from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.operations.explanation import OperationExplanation, explain_operation
+from fpsim.vectors.operations.operation import Operation
 from fpsim.vectors.sets.record import Columns, Op, Record
 from fpsim.vectors.sets.status_flags import flag_names
 
@@ -105,7 +107,7 @@ def _row(values: list[tuple[int, str]], every: bool) -> str:
     return "  ".join(parts)
 
 
-def explain(directory: str | Path, line: int) -> Explanation:
+def explain(directory: str | Path, line: int) -> Explanation | OperationExplanation:
     """Explain the vector on a line of ``vectors.hex``, as error messages number them.
 
     Raises:
@@ -125,6 +127,8 @@ def explain(directory: str | Path, line: int) -> Explanation:
         )
     columns = opened.rows(max(index - 1, 0), index + 1)
     row = {name: column[-1] for name, column in columns.items()}
+    if isinstance(opened.record, Operation):
+        return explain_operation(opened.record, row, index, line, opened.section_of(index))
     if int(row["op"]) not in set(Op):
         raise FpsimError(f"{opened.hex_file}:{line}: vector {index} has no op {int(row['op'])}")
     before = int(columns["acc"][0]) if index else 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.vectors.files.file_formats import TEXT_FORMATS, TextFormat, json_header, package
@@ -30,6 +31,7 @@ from fpsim.vectors.sets.vector_set import Progress, VectorSet, keep_freed_memory
 
 __all__ = ["check", "read"]
 
+_NONE = np.empty(0, dtype=np.int64)
 #: Vectors recomputed at a time, and bytes hashed at a time.
 CHECK_BLOCK, READ_BYTES = 1 << 16, 1 << 20
 
@@ -103,7 +105,8 @@ def _check_slice(opened: OpenedSet, start: int) -> int:
     keep_freed_memory()
     stop = min(start + CHECK_BLOCK, opened.count)
     columns = opened.rows(start, stop)
-    before = int(opened.rows(start - 1, start)["acc"][0]) if start else 0
+    streams = "acc" in columns
+    before = int(opened.rows(start - 1, start)["acc"][0]) if start and streams else 0
     _compare(opened, start, columns, before)
     if others := _others(opened):
         elements = opened.record.elements(columns)
@@ -114,7 +117,7 @@ def _check_slice(opened: OpenedSet, start: int) -> int:
 
 
 def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> None:
-    unknown = np.flatnonzero(columns["op"] > max(OPS.values()))
+    unknown = np.flatnonzero(columns["op"] > max(OPS.values())) if "op" in columns else _NONE
     if unknown.size:
         i = start + int(unknown[0])
         op = int(columns["op"][unknown[0]])
@@ -123,16 +126,27 @@ def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> No
         )
     found = opened.record.results(columns, before)
     # What follows a wrong result in a stream starts from what the file says: the first counts.
-    wrong = np.flatnonzero(np.logical_or.reduce([columns[n] != found[n] for n in found]))
+    wrong = np.flatnonzero(np.logical_or.reduce([_differ(columns[n], found[n]) for n in found]))
     if wrong.size:
         row = int(wrong[0])
         i = start + row
-        name = next(n for n in found if columns[n][row] != found[n][row])
+        name = next(n for n in found if np.any(columns[n][row] != found[n][row]))
         raise FpsimError(
             f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} "
-            f"({opened.section_of(i)}) expects {name} {int(columns[name][row]):x}, "
-            f"{opened.record.spec.name} gives {int(found[name][row]):x}"
+            f"({opened.section_of(i)}) expects {name} {_hex(columns[name][row])}, "
+            f"{opened.record.title} gives {_hex(found[name][row])}"
         )
+
+
+def _differ(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the vectors in which a field differs."""
+    unequal = a != b
+    return unequal if unequal.ndim == 1 else unequal.any(axis=1)
+
+
+def _hex(codes: Any) -> str:
+    """Return a field's codes as digits, element 0 first."""
+    return " ".join(f"{int(code):x}" for code in np.atleast_1d(codes))
 
 
 def _same_bytes(opened: OpenedSet, name: str, body: bytes, start: int) -> None:
@@ -176,7 +190,7 @@ def _check_package(opened: OpenedSet) -> None:
     with opened_file(path) as file:
         check_head(path, file, text)
         if file.read(1):
-            raise FpsimError(f"{path}: more than the package of {opened.record.spec.name}")
+            raise FpsimError(f"{path}: more than the package of {opened.record.title}")
 
 
 def _check_arrays(opened: OpenedSet) -> None:

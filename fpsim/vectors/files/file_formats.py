@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from fpsim.kernels.codec.hex_words import write_words
 from fpsim.vectors.files.manifest import Header, header_digest
-from fpsim.vectors.sets.record import OPS, Field, Record
 from fpsim.vectors.sets.status_flags import FLAG_CODES, FLAG_TEXT
+from fpsim.vectors.sets.word_layout import Field, WordLayout
 
 __all__ = [
     "DEFAULT_FORMATS",
@@ -49,8 +49,10 @@ class TextFormat:
     """How a set becomes lines. ``head`` gives the header for a body digest of 64 digits."""
 
     file: str
-    head: Callable[[Header, Record, str], str]
-    pieces: Callable[[Record], tuple[Sequence[str], str]]  #: literal before each field, and the end
+    head: Callable[[Header, WordLayout, str], str]
+    pieces: Callable[
+        [WordLayout], tuple[Sequence[str], str]
+    ]  #: literal before each field, and the end
     whole: bool = False  #: one field: the word
     upper: bool = False
 
@@ -58,7 +60,7 @@ class TextFormat:
 class Lines:
     """Turns columns into the lines of one format."""
 
-    def __init__(self, form: TextFormat, record: Record) -> None:
+    def __init__(self, form: TextFormat, record: WordLayout) -> None:
         self.form, self.record = form, record
         before, end = form.pieces(record)
         if form.whole:
@@ -96,25 +98,12 @@ class Lines:
         return out.tobytes()
 
 
-def _hex_head(header: Header, record: Record, digest: str) -> str:
+def _hex_head(header: Header, record: WordLayout, digest: str) -> str:
     lines = [
-        f"{header['generator']}: {header['count']} vectors of {header['unit']['name']}, "
+        f"{header['generator']}: {header['count']} vectors of {record.title}, "
         f"schema {header['schema']}",
-        f"unit {header['canonical']}",
-        header["equation"],
-        f"strategy {header['strategy']}, seed {header['seed']}, sums start with {header['start']}, "
-        f"{record.k} elements per vector, "
-        + (f"{record.group} per scale, " if record.group else "no scales, ")
-        + f"{record.word_bits} bits per word",
-        "op: 0 idle (hold), 1 clear (+0), 2 mac (acc = dot(a, b, acc)), 3 load (acc = c), "
-        "4 dot (acc = dot(a, b, c)); acc is expected after the clock",
-        "element 0 of a field is in its low bits"
-        + ("; the first rounding takes element 0 of random" if record.spec.random_bits else "")
-        + (
-            "; of two scales per group the one without sign is the lower" if _splits(record) else ""
-        ),
+        *record.remarks(header),
     ]
-    lines += [FLAG_TEXT] * record.flags
     for field in record.fields:
         lanes = f"  {field.lanes} x {field.lane_width} bits" if field.lanes > 1 else ""
         lines.append(f"{_bits(field)}{lanes}".replace("[", " [", 1))
@@ -127,20 +116,16 @@ def _bits(field: Field) -> str:
     return f"{field.name}[{field.lsb + field.width - 1}:{field.lsb}]"
 
 
-def _splits(record: Record) -> bool:
-    return bool(record.group) and (record.spec.splits("a") or record.spec.splits("b"))
-
-
-def _json_head(header: Header, record: Record, digest: str) -> str:
+def _json_head(header: Header, record: WordLayout, digest: str) -> str:
     return json_header(header, digest) + "\n"
 
 
-def _json_pieces(record: Record) -> tuple[list[str], str]:
+def _json_pieces(record: WordLayout) -> tuple[list[str], str]:
     names = [field.name for field in record.fields]
     return [('{"' if i == 0 else '", "') + f'{n}": "' for i, n in enumerate(names)], '"}'
 
 
-def _csv_head(header: Header, record: Record, digest: str) -> str:
+def _csv_head(header: Header, record: WordLayout, digest: str) -> str:
     names = ",".join(field.name for field in record.fields)
     fields = " ".join(map(_bits, record.fields))
     start = f"# {header['generator']}, schema {header['schema']}, {header['canonical']}, "
@@ -148,7 +133,7 @@ def _csv_head(header: Header, record: Record, digest: str) -> str:
     return f"{start}manifest {header_digest(header)}, sha256 {digest}\n{names}\n"
 
 
-def _separated(separator: str) -> Callable[[Record], tuple[list[str], str]]:
+def _separated(separator: str) -> Callable[[WordLayout], tuple[list[str], str]]:
     return lambda record: (["", *[separator] * (len(record.fields) - 1)], "")
 
 
@@ -170,9 +155,9 @@ def json_header(header: Header, digest: str) -> str:
     return json.dumps(header | {"sha256": digest})
 
 
-def package(header: Header, record: Record, digest: str) -> str:
+def package(header: Header, record: WordLayout, digest: str) -> str:
     """Return the SystemVerilog package that unpacks a word; ``digest``: of the words' lines."""
-    name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{header['unit']['name']}_vectors")
+    name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{record.title}_vectors")
     members = []
     for field in record.fields:
         outer = f"[{field.lanes - 1}:0]" if field.lanes > 1 else ""
@@ -181,7 +166,9 @@ def package(header: Header, record: Record, digest: str) -> str:
         f"  localparam logic [4:0] FLAG_{name.upper()} = 5'd{code};"
         for name, code in FLAG_CODES.items()
     ]
-    ops = ", ".join(f"OP_{op.upper()} = 3'd{code}" for op, code in OPS.items())
+    ops = ", ".join(f"OP_{op.upper()} = 3'd{code}" for op, code in header["ops"].items())
+    has_flags = any(field.name == "flags" for field in record.fields)
+    flag_text = FLAG_TEXT if ops else FLAG_TEXT.partition(";")[0]
     lines = [
         f"// {header['generator']}: {header['canonical']}, schema {header['schema']}",
         f"// {header['equation']}",
@@ -196,8 +183,8 @@ def package(header: Header, record: Record, digest: str) -> str:
         f"  localparam int unsigned K = {record.k};",
         f"  localparam int unsigned GROUP = {record.group};",
         '  localparam string FILE = "vectors.hex";',
-        f"  typedef enum logic [2:0] {{{ops}}} op_e;",
-        *([f"  // {FLAG_TEXT}", *flags] if record.flags else []),
+        *([f"  typedef enum logic [2:0] {{{ops}}} op_e;"] if ops else []),
+        *([f"  // {flag_text}", *flags] if has_flags else []),
         "  // Most significant field first; element 0 of a field is in its low bits.",
         "  typedef struct packed {",
         *members,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.operations.operation import operation_from
 from fpsim.vectors.sets.choices import STARTS
-from fpsim.vectors.sets.record import OPS, Record
+from fpsim.vectors.sets.record import Record
 from fpsim.vectors.sets.vector_set import BlockSource, Section
 
 __all__ = [
@@ -47,7 +48,7 @@ SENTENCE = 400
 Header = dict[str, Any]
 #: Types of the values of a header.
 _TYPES = {
-    "unit": dict, "fields": list, "count": int, "sections": list, "seed": int, "strategy": str,
+    "fields": list, "count": int, "sections": list, "seed": int, "strategy": str,
     "start": str, "generator": str, "equation": str, "canonical": str, "k": int, "group": int,
     "word_bits": int, "ops": dict,
 }  # fmt: skip
@@ -62,19 +63,19 @@ def shown(value: Any) -> str:
 def header_of(source: BlockSource) -> Header:
     """Return what a manifest says of a set, without the files."""
     record = source.record
+    about = record.described()
+    ops = about.pop("ops")
     header = {
         "schema": SCHEMA,
         "generator": f"fpsim {fpsim.__version__}",
-        "unit": record.spec.to_dict(),
-        "canonical": record.spec.canonical_name,
-        "equation": record.spec.equation,
+        **about,
         "strategy": source.strategy,
         "seed": source.seed,
         "start": source.start,
         "count": source.count,
         "k": record.k,
         "group": record.group,
-        "ops": OPS,
+        "ops": ops,
         "fields": [vars(f) for f in record.fields],
         "word_bits": record.word_bits,
         "sections": [vars(s) for s in source.sections],
@@ -97,9 +98,14 @@ def manifest_text(header: Header, digests: dict[str, str]) -> str:
 def record_of(header: Header) -> Record:
     """Return the record of a set from its header, whose values have the right types.
 
+    The record of a set of operations has their fields and results; its ``spec`` says that there is
+    no unit.
+
     Raises:
-        FpsimError: a unit or lengths that cannot be.
+        FpsimError: a unit, an operation or lengths that cannot be.
     """
+    if "operation" in header:
+        return cast(Record, operation_from(header["operation"]))
     names = {f.get("name") for f in header["fields"] if isinstance(f, dict)}
     try:
         spec = MacSpec.from_dict(header["unit"])
@@ -125,7 +131,8 @@ def check_header(header: Any, where: Path) -> Record:
             f"{where}: schema {shown(schema)} is not supported; vectors have schema {SCHEMA}, "
             "write the set again"
         )
-    for key, kind in _TYPES.items():
+    what = "operation" if "operation" in header else "unit"
+    for key, kind in ({what: dict} | _TYPES).items():
         if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
             raise FpsimError(f"{where}: {key} is missing or not of type {kind.__name__}")
     try:
@@ -134,18 +141,14 @@ def check_header(header: Any, where: Path) -> Record:
         text = str(error)
         text = text if len(text) <= SENTENCE else f"{text[:SENTENCE]}..."
         raise FpsimError(f"{where}: {text}") from None
-    spec = record.spec
     own = {
         "fields": [vars(f) for f in record.fields],
         "word_bits": record.word_bits,
-        "ops": OPS,
-        "canonical": spec.canonical_name,
-        "equation": spec.equation,
-        "unit": spec.to_dict(),
+        **record.described(),
     }
     for key, value in own.items():
         if header[key] != value:
-            raise FpsimError(f"{where}: {key} does not match that of {spec.canonical_name}")
+            raise FpsimError(f"{where}: {key} does not match that of {own['canonical']}")
     if header["start"] not in STARTS:
         raise FpsimError(
             f"{where}: start {shown(header['start'])} is not one of {', '.join(STARTS)}"

@@ -34,7 +34,8 @@ from fpsim.formats.names import E8M0
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Fixed, Stage, Tree, stages_of
-from fpsim.vectors.sets.status_flags import FLAG_BITS, dot_flags
+from fpsim.vectors.sets.status_flags import FLAG_BITS, FLAG_TEXT, dot_flags
+from fpsim.vectors.sets.word_layout import Columns, Field, WordLayout, placed
 
 __all__ = [
     "OPS",
@@ -47,8 +48,6 @@ __all__ = [
     "takes_nan",
 ]
 
-#: Columns of a set by field name: codes (n,) or (n, lanes).
-Columns = dict[str, NDArray[Any]]
 OP_BITS = 3
 MAX_K = 1024
 
@@ -68,25 +67,7 @@ OPS = {op.name.lower(): int(op) for op in Op}
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field of a vector's word: ``lanes`` codes side by side, ``width`` bits in all.
-
-    ``lsb`` counts from bit 0 of the word, which is its least significant.
-    """
-
-    name: str
-    lsb: int
-    width: int
-    lanes: int = 1
-
-    @property
-    def lane_width(self) -> int:
-        """Bits of one code."""
-        return self.width // self.lanes
-
-
-@dataclass(frozen=True)
-class Record:
+class Record(WordLayout):
     """A unit and how its vectors are cut into words.
 
     Args:
@@ -166,26 +147,48 @@ class Record:
             layout.append(("random", self.roundings, spec.random_bits))
         layout.append(("acc", 1, spec.result.bits))
         layout += [("flags", 1, FLAG_BITS)] * self.flags
-        lsb, fields = sum(lanes * bits for _, lanes, bits in layout), []
-        for name, lanes, bits in layout:
-            lsb -= lanes * bits
-            fields.append(Field(name, lsb, lanes * bits, lanes))
-        return tuple(fields)
+        return placed(layout)
 
-    @cached_property
-    def word_bits(self) -> int:
-        """Bits of a word."""
-        return sum(field.width for field in self.fields)
+    @property
+    def title(self) -> str:
+        """Name of the unit."""
+        return self.spec.name
 
-    @cached_property
-    def widths(self) -> NDArray[np.int64]:
-        """Bits of every code of a word, most significant first."""
-        codes = [field.lane_width for field in self.fields for _ in range(field.lanes)]
-        return np.array(codes, dtype=np.int64)
+    def described(self) -> dict[str, Any]:
+        """Return what a manifest says of the unit and its operations."""
+        return {
+            "unit": self.spec.to_dict(),
+            "canonical": self.spec.canonical_name,
+            "equation": self.spec.equation,
+            "ops": OPS,
+        }
 
-    def lanes_of(self, name: str) -> int:
-        """Return how many codes a field holds."""
-        return next(field.lanes for field in self.fields if field.name == name)
+    def remarks(self, header: dict[str, Any]) -> list[str]:
+        """Return the lines of the head of ``vectors.hex``."""
+        splits = bool(self.group) and (self.spec.splits("a") or self.spec.splits("b"))
+        lines = [
+            f"unit {header['canonical']}",
+            header["equation"],
+            f"strategy {header['strategy']}, seed {header['seed']}, sums start with "
+            f"{header['start']}, {self.k} elements per vector, "
+            + (f"{self.group} per scale, " if self.group else "no scales, ")
+            + f"{self.word_bits} bits per word",
+            "op: 0 idle (hold), 1 clear (+0), 2 mac (acc = dot(a, b, acc)), 3 load (acc = c), "
+            "4 dot (acc = dot(a, b, c)); acc is expected after the clock",
+            "element 0 of a field is in its low bits"
+            + ("; the first rounding takes element 0 of random" if self.spec.random_bits else "")
+            + ("; of two scales per group the one without sign is the lower" if splits else ""),
+        ]
+        return lines + [FLAG_TEXT] * self.flags
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the type of a field's codes."""
+        small = name in ("op", "flags")
+        return np.dtype(np.uint8) if small else self.format_of(name).dtype
+
+    def is_single(self, name: str) -> bool:
+        """Whether columns of a field have one axis."""
+        return name in ("op", "c", "acc", "flags")
 
     @property
     def feeds_back(self) -> bool:
@@ -199,28 +202,6 @@ class Record:
             return FixedFormat(spec.random_bits, signed=False)
         formats = {"a": spec.a, "b": spec.b, "a_scale": spec.a_scale, "b_scale": spec.b_scale}
         return formats.get(name) or (spec.initial if name == "c" else spec.result)
-
-    def columns(self, elements: NDArray[np.uint64]) -> Columns:
-        """Return words given code by code (n, E) as columns; the inverse of `elements`."""
-        columns: Columns = {}
-        at = 0
-        for field in self.fields:
-            part = elements[:, at : at + field.lanes]
-            at += field.lanes
-            small = field.name in ("op", "flags")
-            part = part.astype(np.uint8 if small else self.format_of(field.name).dtype)
-            plain = field.name in ("op", "c", "acc", "flags")
-            columns[field.name] = part[:, 0] if plain else np.ascontiguousarray(part[:, ::-1])
-        return columns
-
-    def elements(self, columns: Columns) -> NDArray[np.uint64]:
-        """Return columns as words, code by code (n, E), the most significant first."""
-        parts = []
-        for field in self.fields:
-            column = columns[field.name]
-            column = column[:, ::-1] if column.ndim == 2 else column[:, None]
-            parts.append(column.astype(np.uint64))
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
     def dot(self, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
         """Return the unit's results for the operands of ``columns`` and addends ``c``."""

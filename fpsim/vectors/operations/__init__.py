@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors of what surrounds a MAC: converters, multipliers, adders, quantizers."""

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vector of an operation: inputs and results decoded, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fpsim.vectors.operations.operation import Operation
+from fpsim.vectors.sets.word_layout import Columns
+
+__all__ = ["OperationExplanation", "explain_operation"]
+
+
+@dataclass(frozen=True)
+class OperationExplanation:
+    """What a vector holds, as codes and values by field, and what the operation gives."""
+
+    operation: str
+    equation: str
+    line: int  #: of vectors.hex, from 1
+    index: int  #: of the vector, from 0
+    section: str
+    fields: dict[str, list[tuple[int, str]]]  #: codes and their values
+    computed: dict[str, list[int]]  #: results by field
+
+    @property
+    def right(self) -> bool:
+        """Whether the file expects what the operation gives."""
+        held = {name: [code for code, _ in self.fields[name]] for name in self.computed}
+        return held == self.computed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return dict(vars(self)) | {"right": self.right}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.operation}, line {self.line} (vector {self.index}, {self.section})",
+            f"  {self.equation}",
+        ]
+        for name, values in self.fields.items():
+            shown = (f"{code:x} = {value}" if value else f"{code:x}" for code, value in values)
+            lines.append(f"  {name:12s} {'  '.join(shown)}")
+        for name, codes in self.computed.items():
+            if codes != [code for code, _ in self.fields[name]]:
+                lines.append(f"  BUT {name} IS {' '.join(f'{code:x}' for code in codes)}")
+        return "\n".join([*lines, "  as expected"] if self.right else lines)
+
+    def full(self) -> str:
+        """Return the text; nothing of it is folded."""
+        return str(self)
+
+
+def explain_operation(
+    operation: Operation, row: Columns, index: int, line: int, section: str
+) -> OperationExplanation:
+    """Explain a vector of an operation.
+
+    Args:
+        operation: what the vectors are of.
+        row: the codes of the vector by field.
+        index: its number, from 0.
+        line: its line in vectors.hex.
+        section: name of the section that it stands in.
+    """
+    whole = {name: np.asarray(codes)[None] for name, codes in row.items()}
+    found = operation.results({n: c for n, c in whole.items() if n in operation.inputs})
+    fields = {
+        name: list(zip(codes.reshape(-1).tolist(), operation.texts(name, codes), strict=True))
+        for name, codes in whole.items()
+    }
+    computed = {name: np.asarray(codes).reshape(-1).tolist() for name, codes in found.items()}
+    return OperationExplanation(
+        operation.title, operation.equation, line, index, section, fields, computed
+    )

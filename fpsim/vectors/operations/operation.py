@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What surrounds a MAC, as vectors: converters, multipliers, adders and quantizers of any formats.
+
+    convert:SOURCE:TARGET[:ROUNDING[:OVERFLOW]]     y = R(x); flags of the rounding
+    mul:A:B:RESULT[:ROUNDING[:OVERFLOW]]            y = R(a b)
+    add:A:B:RESULT[:ROUNDING[:OVERFLOW]]            y = R(a + b)
+    quantize:BLOCKFORMAT[:SOURCE]                   a block of values to codes and scales
+
+Every result is rounded once from the exact value. Converters and quantizers are those of
+`fpsim.formats` and `fpsim.blocks`, products and sums those of the oracle.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim import oracle
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.fields import Span
+from fpsim.blocks.grids import Table
+from fpsim.blocks.quantized import Quantized
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.names import get_format
+from fpsim.formats.rounding import Overflow, Rounding, parse_overflow, parse_rounding
+from fpsim.oracle import numbers
+from fpsim.unit import MacUnit
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.status_flags import FLAG_BITS, FLAG_CODES
+from fpsim.vectors.sets.word_layout import Columns, Field, WordLayout, placed
+
+__all__ = [
+    "OPERATIONS",
+    "Arithmetic",
+    "Convert",
+    "Operation",
+    "Quantize",
+    "operation_from",
+    "parse_operation",
+]
+
+#: Elements of a quantizer's vector where a block is a row or a tensor.
+ROW = 32
+FLOAT32 = "e8m23"
+
+
+class Operation(WordLayout):
+    """An operation whose vectors stand alone: inputs, and the results that belong to them."""
+
+    kind: ClassVar[str]
+    group = 0
+
+    @property
+    def spec(self) -> MacSpec:
+        """There is none.
+
+        Raises:
+            FpsimError: whatever asks for a unit cannot use these vectors.
+        """
+        raise FpsimError(f"directory: these are vectors of {self.title}, not of a unit")
+
+    @property
+    @abstractmethod
+    def equation(self) -> str:
+        """What is computed, in one line."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, Format]:
+        """Format of each input."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> dict[str, Format]:
+        """Format of each result that is a number."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` reads back, JSON-ready."""
+
+    @abstractmethod
+    def defined(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return which rows have results: formats may lack a code for NaN."""
+
+    def described(self) -> dict[str, Any]:
+        """Return what a manifest says of the operation."""
+        return {
+            "operation": self.to_dict(),
+            "canonical": self.title,
+            "equation": self.equation,
+            "ops": {},
+        }
+
+    def texts(self, name: str, codes: NDArray[Any]) -> list[str]:
+        """Return the value of each code of a field as text; empty where a code is no number."""
+        fmt = (self.inputs | self.outputs).get(name)
+        if fmt is None:
+            return [""] * codes.size
+        return [repr(value) for value in fmt.decode(codes).reshape(-1).tolist()]
+
+    def remarks(self, header: dict[str, Any]) -> list[str]:
+        """Return the lines of the head of ``vectors.hex``."""
+        flags = ", ".join(f"{code} {name}" for name, code in FLAG_CODES.items())
+        lines = [
+            self.equation,
+            f"strategy {header['strategy']}, seed {header['seed']}, {self.word_bits} bits per word",
+            "element 0 of a field is in its low bits",
+        ]
+        return lines + [f"flags: {flags}"] * any(f.name == "flags" for f in self.fields)
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the type of a field's codes."""
+        known = self.inputs | self.outputs
+        return known[name].dtype if name in known else np.dtype(np.uint8)
+
+    def is_single(self, name: str) -> bool:
+        """Whether columns of a field have one axis."""
+        return self.lanes_of(name) == 1
+
+
+def _rounded_into(fmt: Format, rounding: str, overflow: str | None) -> tuple[Rounding, Overflow]:
+    mode = parse_rounding(rounding)
+    if mode is Rounding.SR:
+        raise FpsimError("rounding: 'sr' takes random integers; vectors of operations have none")
+    default = fmt.default_overflow if isinstance(fmt, FloatFormat) else Overflow.SATURATE
+    return mode, parse_overflow(default if overflow is None else overflow)
+
+
+def _settings(rounding: Rounding, overflow: Overflow) -> str:
+    return f":{rounding.value}:{overflow.value}"
+
+
+@dataclass(frozen=True)
+class Convert(Operation):
+    """A converter, or requantizer, of one format into another."""
+
+    source: Format
+    target: Format
+    rounding: Rounding = Rounding.RNE
+    overflow: Overflow = Overflow.SATURATE
+
+    kind: ClassVar[str] = "convert"
+    k: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        self.target.encode([0.0], self.rounding.value, self.overflow.value)
+
+    @property
+    def title(self) -> str:
+        """The text that `parse_operation` reads."""
+        head = f"convert:{self.source.name}:{self.target.name}"
+        return head + _settings(self.rounding, self.overflow)
+
+    @property
+    def equation(self) -> str:
+        """What is computed."""
+        return f"y = {self.rounding}[{self.target.name}]({self.source.name}(x)), {self.overflow}"
+
+    @property
+    def inputs(self) -> dict[str, Format]:
+        """The value to convert."""
+        return {"x": self.source}
+
+    @property
+    def outputs(self) -> dict[str, Format]:
+        """The converted value."""
+        return {"y": self.target}
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """``x``, ``y`` and flags."""
+        return placed([("x", 1, self.source.bits), ("y", 1, self.target.bits), _FLAGS])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return kind, formats and settings."""
+        return {"kind": self.kind, "text": self.title}
+
+    def defined(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return which rows have results."""
+        values = self.source.decode(columns["x"])
+        bad = np.isnan(values) & (not _has_nan(self.target))
+        return np.asarray(~bad)
+
+    def results(self, columns: Columns, before: int = 0) -> Columns:
+        """Return ``y`` and ``flags``."""
+        y, flags = self.target.encode(
+            self.source.decode(columns["x"]), self.rounding.value, self.overflow.value, flags=True
+        )
+        return {"y": y, "flags": flags}
+
+
+_FLAGS = ("flags", 1, FLAG_BITS)
+
+
+def _has_nan(fmt: Format) -> bool:
+    return isinstance(fmt, FloatFormat) and fmt.nan_code is not None
+
+
+@dataclass(frozen=True)
+class Arithmetic(Operation):
+    """A multiplier or an adder of any two formats, rounded once into a third."""
+
+    verb: str
+    a: Format
+    b: Format
+    result: FloatFormat
+    rounding: Rounding = Rounding.RNE
+    overflow: Overflow = Overflow.SATURATE
+
+    kind: ClassVar[str] = "arithmetic"
+    k: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.result, FloatFormat):
+            raise FpsimError(
+                f"op: {self.verb} rounds into a floating-point format, not {self.result.name}"
+            )
+        self.result.limits(self.rounding, self.overflow)
+
+    @property
+    def title(self) -> str:
+        """The text that `parse_operation` reads."""
+        head = f"{self.verb}:{self.a.name}:{self.b.name}:{self.result.name}"
+        return head + _settings(self.rounding, self.overflow)
+
+    @property
+    def equation(self) -> str:
+        """What is computed."""
+        sign = {"mul": "*", "add": "+"}[self.verb]
+        inside = f"{self.a.name}(a) {sign} {self.b.name}(b)"
+        return f"y = {self.rounding}[{self.result.name}]({inside}), {self.overflow}"
+
+    @property
+    def inputs(self) -> dict[str, Format]:
+        """Both operands."""
+        return {"a": self.a, "b": self.b}
+
+    @property
+    def outputs(self) -> dict[str, Format]:
+        """The product or the sum."""
+        return {"y": self.result}
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """``a``, ``b``, ``y`` and flags."""
+        return placed(
+            [("a", 1, self.a.bits), ("b", 1, self.b.bits), ("y", 1, self.result.bits), _FLAGS]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return kind, formats and settings."""
+        return {"kind": self.kind, "text": self.title}
+
+    def defined(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return which rows have results."""
+        if _has_nan(self.result):
+            return np.ones(columns["a"].shape, dtype=np.bool_)
+        a, b = self.a.decode(columns["a"]), self.b.decode(columns["b"])
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(~np.isnan(a * b if self.verb == "mul" else a + b))
+
+    def results(self, columns: Columns, before: int = 0) -> Columns:
+        """Return ``y`` and ``flags``, from exact numbers."""
+        a = [_number(int(code), self.a) for code in columns["a"]]
+        b = [_number(int(code), self.b) for code in columns["b"]]
+        y = np.empty(len(a), dtype=self.result.dtype)
+        flags = np.empty(len(a), dtype=np.uint8)
+        settings = (self.result, self.rounding, self.overflow)
+        for i, (x, z) in enumerate(zip(a, b, strict=True)):
+            exact = (
+                numbers.multiply(x, z) if self.verb == "mul" else numbers.add(x, z, self.rounding)
+            )
+            y[i] = numbers.encode(exact, *settings)
+            flags[i] = int(numbers.flags(exact, *settings))
+            if exact.is_nan and not (x.is_nan or z.is_nan):
+                flags[i] |= FLAG_CODES["invalid"]
+        return {"y": y, "flags": flags}
+
+
+@cache
+def _number(code: int, fmt: Format) -> oracle.Number:
+    return oracle.decode(code, fmt)
+
+
+#: Parts of a quantized tensor besides codes and scales, with the bits of an entry.
+_PARTS = {"zero_points": 32, "variants": 8, "ratios": 8, "tops": 8, "macros": 8}
+
+
+@dataclass(frozen=True)
+class Quantize(Operation):
+    """A quantizer of one block, or one row, of values; a static tensor scale is an input."""
+
+    format: BlockFormat
+    source: FloatFormat
+
+    kind: ClassVar[str] = "quantize"
+
+    def __post_init__(self) -> None:
+        fmt = self.format
+        if fmt.scale is None or isinstance(fmt.block, tuple) or fmt.outer is Span.ROW:
+            raise FpsimError(
+                f"op: {fmt.name} has real scales, tiles, or a scale per row; vectors take formats "
+                "of blocks along one axis whose scales are codes"
+            )
+        if Rounding.SR in (fmt.rounding, fmt.scale_rounding):
+            raise FpsimError(f"op: {fmt.name} rounds by 'sr'; vectors of operations have no bits")
+        if not (isinstance(self.source, FloatFormat) and self.source.bits in (16, 32)):
+            raise FpsimError(f"op: {self.source.name} is not float32 (e8m23) or 16 bits wide")
+
+    @property
+    def k(self) -> int:  # type: ignore[override]
+        """Elements of a vector: a block, a macro block of several, or a row."""
+        fmt = self.format
+        if fmt.macro is not None:
+            return fmt.macro.block
+        return fmt.block if isinstance(fmt.block, int) else ROW
+
+    @property
+    def title(self) -> str:
+        """The text that `parse_operation` reads."""
+        return f"quantize:{self.format.name}:{self.source.name}"
+
+    @property
+    def equation(self) -> str:
+        """What is computed."""
+        outer = " and the given tensor scale" * self.has_tensor_scale
+        inside = f"{self.format.name}({self.source.name}(x))"
+        return f"codes, scales = {inside} with rule {self.format.rule}{outer}"
+
+    @property
+    def has_tensor_scale(self) -> bool:
+        """Whether a static scale of the tensor is an input."""
+        return bool(self.format.tensor_range)
+
+    @property
+    def inputs(self) -> dict[str, Format]:
+        """The values, and the scale of their tensor where the format has one."""
+        scale = {"tensor_scale": get_format(FLOAT32)} if self.has_tensor_scale else {}
+        return {"x": self.source, **scale}
+
+    @property
+    def outputs(self) -> dict[str, Format]:
+        """Scales; codes of tables have no format of their own."""
+        return {}
+
+    @cached_property
+    def _sample(self) -> Quantized:
+        return self._quantized(np.zeros((1, self.k)), np.ones((1, 1)))
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """``x``, the tensor scale, codes, scales, and what else the format stores."""
+        found = self._sample
+        layout = [("x", self.k, self.source.bits)]
+        layout += [("tensor_scale", 1, 32)] * self.has_tensor_scale
+        layout.append(("codes", self.k, self.format.element.bits))
+        layout.append(("scales", found.scales.shape[1], 8 * found.scales.dtype.itemsize))
+        if found.negative_scales is not None:
+            lanes, item = found.negative_scales.shape[1], found.negative_scales.dtype.itemsize
+            layout.append(("negative_scales", lanes, 8 * item))
+        for name, bits in _PARTS.items():
+            part = getattr(found, name)
+            if part is not None and part.size:
+                layout.append((name, part.shape[1], bits))
+        return placed(layout)
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """Return the type of a field's codes."""
+        if name in self.inputs:
+            return self.inputs[name].dtype
+        width = next(f.lane_width for f in self.fields if f.name == name)
+        return np.dtype(f"u{1 if width <= 8 else 2 if width <= 16 else 4}")
+
+    def is_single(self, name: str) -> bool:
+        """Whether columns of a field have one axis."""
+        return name == "tensor_scale"
+
+    def texts(self, name: str, codes: NDArray[Any]) -> list[str]:
+        """Return the value of each code; of elements before their scale."""
+        if name == "codes":
+            element = self.format.element
+            held = (
+                element.held
+                if isinstance(element, Table)
+                else element.decode(np.arange(1 << element.bits))
+            )
+            return [repr(value) for value in held[codes].reshape(-1).tolist()]
+        if name == "scales" and self.format.scale is not None and not self.format.variants:
+            return [repr(v) for v in self.format.scale.decode(codes).reshape(-1).tolist()]
+        return super().texts(name, codes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return kind, source, and the fields of the block format."""
+        return {"kind": self.kind, "format": self.format.to_dict(), "source": self.source.name}
+
+    def defined(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return which rows have results: blocks of finite values."""
+        return np.asarray(np.isfinite(self.source.decode(columns["x"])).all(axis=1))
+
+    def _quantized(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
+        if not self.has_tensor_scale:
+            return self.format.quantize(values.astype(np.float32), axis=1)
+        rows = [
+            self.format.quantize(row[None].astype(np.float32), axis=1, tensor_scale=float(one))
+            for row, one in zip(values, scale.reshape(-1), strict=True)
+        ]
+        parts = {
+            name: np.concatenate([getattr(row, name) for row in rows])
+            for name in ("codes", "scales", "negative_scales", *_PARTS)
+            if getattr(rows[0], name) is not None
+        }
+        return Quantized(axis=1, **parts)
+
+    def results(self, columns: Columns, before: int = 0) -> Columns:
+        """Return codes, scales and the rest of what the format stores."""
+        if not len(columns["x"]):
+            return {
+                f.name: np.zeros((0, f.lanes), self.dtype_of(f.name)) for f in self.results_fields
+            }
+        scale = np.ones(len(columns["x"]))
+        if self.has_tensor_scale:
+            scale = get_format(FLOAT32).decode(columns["tensor_scale"])
+        values = self.source.decode(columns["x"])
+        found = (
+            self._by_row(values, scale) if isinstance(self.format.block, Span)
+            else self._quantized(values, scale)
+        )  # fmt: skip
+        return {
+            f.name: getattr(found, f.name).astype(self.dtype_of(f.name))
+            for f in self.results_fields
+        }
+
+    def _by_row(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
+        """Quantize each vector as a tensor of its own."""
+        rows = [
+            self._quantized(values[i : i + 1], scale[i : i + 1]) for i in range(values.shape[0])
+        ]
+        return Quantized(
+            codes=np.concatenate([row.codes for row in rows]),
+            scales=np.concatenate([row.scales.reshape(1, -1) for row in rows]),
+            axis=1,
+        )
+
+    @property
+    def results_fields(self) -> list[Field]:
+        """Fields that are results."""
+        return [f for f in self.fields if f.name not in self.inputs]
+
+
+#: How each operation is written.
+OPERATIONS = {
+    "quantize": "quantize:BLOCKFORMAT[:SOURCE], such as quantize:mxfp4 or quantize:nvfp4:e8m7",
+    "convert": "convert:SOURCE:TARGET[:ROUNDING[:OVERFLOW]], such as convert:e5m10:e4m3fn",
+    "mul": "mul:A:B:RESULT[:ROUNDING[:OVERFLOW]], such as mul:e2m1:e2m1:e5m10, or mul and a unit",
+    "add": "add:A:B:RESULT[:ROUNDING[:OVERFLOW]], such as add:e5m10:e5m10:e5m10, or add and a unit",
+}
+
+
+def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
+    """Return the operation that a text names.
+
+    Args:
+        text: as `OPERATIONS` shows.
+        unit: whose formats ``mul`` and ``add`` alone take: products of its operands and sums of
+            its accumulators, rounded as its accumulator is.
+
+    Raises:
+        FpsimError: no such operation, wrong formats, or too few or many parts.
+    """
+    kind, *parts = text.split(":")
+    if kind not in OPERATIONS:
+        raise FpsimError(
+            f"op: {kind!r} is not one of {', '.join(OPERATIONS)}{nearest(kind, OPERATIONS)}"
+        )
+    if kind == "quantize":
+        if not 1 <= len(parts) <= 2:
+            raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")
+        source = _float(parts[1] if len(parts) > 1 else FLOAT32)
+        return Quantize(get_block_format(parts[0]), source)
+    formats, settings = {"convert": 2}.get(kind, 3), ["rne"]
+    if kind != "convert" and not parts and unit is not None:
+        parts, settings = _unit_parts(kind, unit)
+    if not formats <= len(parts) <= formats + 2:
+        raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")
+    found = [get_format(name) for name in parts[:formats]]
+    settings = parts[formats:] or settings
+    mode, overflow = _rounded_into(
+        found[-1], settings[0], settings[1] if len(settings) > 1 else None
+    )
+    if kind == "convert":
+        return Convert(found[0], found[1], mode, overflow)
+    return Arithmetic(kind, found[0], found[1], found[2], mode, overflow)  # type: ignore[arg-type]
+
+
+def _unit_parts(kind: str, unit: MacUnit) -> tuple[list[str], list[str]]:
+    spec = unit.spec
+    names = [spec.a.name, spec.b.name] if kind == "mul" else [spec.result.name] * 2
+    rounding = getattr(spec.accumulate, "rounding", Rounding.RNE)
+    return [*names, spec.result.name], [str(rounding)]
+
+
+def _float(name: str) -> FloatFormat:
+    fmt = get_format(name)
+    if not isinstance(fmt, FloatFormat):
+        raise FpsimError(f"op: {fmt.name} is not a floating-point format")
+    return fmt
+
+
+def operation_from(data: dict[str, Any]) -> Operation:
+    """Return the operation that a manifest describes.
+
+    Raises:
+        FpsimError: what no version of this program writes.
+    """
+    try:
+        if data["kind"] == "quantize":
+            return Quantize(BlockFormat.from_dict(data["format"]), _float(data["source"]))
+        return parse_operation(str(data["text"]))
+    except (KeyError, TypeError):
+        raise FpsimError("operation: it is not described as this version describes one") from None

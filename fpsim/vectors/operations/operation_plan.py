@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans vectors of an operation: every code or pair, corner classes, random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.philox import Philox
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.names import get_format
+from fpsim.vectors.operations.operation import FLOAT32, Arithmetic, Convert, Operation, Quantize
+from fpsim.vectors.sets.choices import STRATEGIES
+from fpsim.vectors.sets.code_lists import all_codes, finite_codes
+from fpsim.vectors.sets.vector_set import Job, Section
+from fpsim.vectors.sets.word_layout import Columns
+
+__all__ = ["OperationPlan", "plan_operation"]
+
+Codes = NDArray[np.int64]
+#: Bits up to which every code of a source, every pair of operands, is a case; pairs of others.
+ALL_CODES, ALL_PAIRS, PALETTE = 16, 14, 96
+#: Vectors that are made together, and the most that a set may have: results are exact and slow.
+BLOCK, MAX_COUNT = 1 << 14, 1 << 26
+
+
+@dataclass(frozen=True)
+class OperationPlan:
+    """A set of vectors of an operation: inputs by section, results on demand, block by block."""
+
+    record: Operation
+    strategy: str
+    seed: int
+    parts: tuple[tuple[str, Columns], ...]
+    start: str = "dot"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return sum(_rows(columns) for _, columns in self.parts)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Named runs of vectors."""
+        found, at = [], 0
+        for name, columns in self.parts:
+            found.append(Section(name, at, _rows(columns)))
+            at += _rows(columns)
+        return tuple(found)
+
+    def jobs(self) -> list[Job]:
+        """Return (section, first vector in it) of every block."""
+        return [
+            (part, start)
+            for part, (_, columns) in enumerate(self.parts)
+            for start in range(0, _rows(columns), BLOCK)
+        ]
+
+    def rows(self, part: int, block: int) -> int:
+        """Return the number of vectors in one block."""
+        return min(BLOCK, _rows(self.parts[part][1]) - block)
+
+    def block(self, part: int, block: int) -> Columns:
+        """Return one block with its results."""
+        columns = {n: c[block : block + BLOCK] for n, c in self.parts[part][1].items()}
+        return columns | self.record.results(columns)
+
+
+def _rows(columns: Columns) -> int:
+    return int(next(iter(columns.values())).shape[0])
+
+
+def plan_operation(
+    operation: Operation, *, strategy: str = "mixed", count: int = 4096, seed: int = 1
+) -> OperationPlan:
+    """Plan vectors of an operation; the same arguments give the same set everywhere.
+
+    Args:
+        operation: see `parse_operation`.
+        strategy: ``exhaustive`` (every code or pair, where these are at most 2^16), ``directed``
+            (those where they are few, and corner classes), ``random``, or ``mixed``.
+        count: number of random vectors.
+        seed: of the random vectors.
+
+    Returns:
+        The plan; inputs without a result, such as NaN into a format without one, are left out.
+
+    Raises:
+        FpsimError: an argument outside these, or more cases than ``exhaustive`` takes.
+    """
+    if strategy not in STRATEGIES:
+        raise FpsimError(
+            f"strategy: {strategy!r} is not one of {', '.join(STRATEGIES)}"
+            f"{nearest(strategy, STRATEGIES)}"
+        )
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
+        raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
+    every, corners, random = _KINDS[type(operation)]
+    words = Philox(seed)
+    parts: list[tuple[str, Columns]] = []
+    if strategy != "random":
+        parts += every(operation, strategy == "exhaustive")
+    if strategy in ("directed", "mixed"):
+        parts += corners(operation)
+    if strategy in ("random", "mixed"):
+        parts += random(operation, words, count)
+    kept = []
+    for name, columns in parts:
+        typed = {n: np.asarray(c).astype(operation.dtype_of(n)) for n, c in columns.items()}
+        good = operation.defined(typed)
+        if good.any():
+            kept.append((name, {n: c[good] for n, c in typed.items()}))
+    return OperationPlan(operation, strategy, seed, tuple(kept))
+
+
+# -- converters ----------------------------------------------------------------------------------
+
+
+def _every_code(operation: Convert, only: bool) -> list[tuple[str, Columns]]:
+    source = operation.source
+    if source.bits <= ALL_CODES:
+        return [("codes", {"x": np.arange(1 << source.bits)})]
+    if only:
+        raise FpsimError(f"strategy: {source.name} has more than 2^{ALL_CODES} codes")
+    return [("codes", {"x": all_codes(source)})]
+
+
+def _boundaries(operation: Convert) -> list[tuple[str, Columns]]:
+    """Return the codes at and beside every value of the target, and every midpoint."""
+    source, target = operation.source, operation.target
+    if source.bits <= ALL_CODES:
+        return []
+    values = np.unique(target.decode(finite_codes(target).astype(target.dtype)))
+    middles = (values[1:] + values[:-1]) / 2
+    beyond = values[-1] + (values[-1] - values[-2]) / 2 * np.array([0.5, 1.0, 1.5, 2.0])
+    found = np.concatenate([values, middles, beyond, -beyond])
+    codes = source.encode(found, "rtz", "saturate").astype(np.int64)
+    beside = np.concatenate([codes - 1, codes, codes + 1])
+    beside = np.unique(beside[(beside >= 0) & (beside < 1 << source.bits)])
+    return [("boundaries", {"x": beside})]
+
+
+def _random_codes(operation: Convert, words: Philox, count: int) -> list[tuple[str, Columns]]:
+    return [("random", {"x": words.bits(operation.source.bits, count)})]
+
+
+# -- multipliers and adders ----------------------------------------------------------------------
+
+
+def _palette(fmt: Format) -> Codes:
+    """Return the codes of a format, an even choice with both ends of wide ones."""
+    codes = all_codes(fmt)
+    if codes.size <= PALETTE:
+        return codes
+    places = np.unique(np.linspace(0, codes.size - 1, PALETTE - 8).astype(np.int64))
+    extra = []
+    if isinstance(fmt, FloatFormat):
+        one = fmt.encode([1.0], "rtz", "saturate").astype(np.int64)
+        ends = [0, 1, fmt.max_code - 1, fmt.max_code, 1 << fmt.mantissa_bits]
+        extra = [*ends, *one.tolist(), fmt.inf_code, fmt.nan_code]
+    return np.unique([*codes[places].tolist(), *(c for c in extra if c is not None)])
+
+
+def _every_pair(operation: Arithmetic, only: bool) -> list[tuple[str, Columns]]:
+    bits = operation.a.bits + operation.b.bits
+    if bits <= (ALL_CODES if only else ALL_PAIRS):
+        a, b = np.arange(1 << operation.a.bits), np.arange(1 << operation.b.bits)
+    elif only:
+        raise FpsimError(f"strategy: there are 2^{bits} pairs of operands, more than 2^{ALL_CODES}")
+    else:
+        a, b = _palette(operation.a), _palette(operation.b)
+    return [("pairs", {"a": np.repeat(a, b.size), "b": np.tile(b, a.size)})]
+
+
+def _opposites(operation: Arithmetic) -> list[tuple[str, Columns]]:
+    """Return operands that cancel, wholly or to a few bits: what is hardest for an adder."""
+    if operation.verb != "add" or operation.a.bits + operation.b.bits <= ALL_PAIRS:
+        return []
+    a = finite_codes(operation.a)
+    a = a[:: max(1, a.size // 4096)]
+    values = operation.a.decode(a.astype(operation.a.dtype))
+    if not isinstance(operation.b, FloatFormat) or not operation.b.signed:
+        return []
+    b = operation.b.encode(-values, "rtz", "saturate").astype(np.int64)
+    rows = {"a": np.tile(a, 3), "b": np.concatenate([b, np.maximum(b, 1) - 1, b + 1])}
+    inside = rows["b"] < 1 << operation.b.bits
+    return [("cancellations", {name: codes[inside] for name, codes in rows.items()})]
+
+
+def _random_pairs(operation: Arithmetic, words: Philox, count: int) -> list[tuple[str, Columns]]:
+    a = words.bits(operation.a.bits, count)
+    b = words.bits(operation.b.bits, count)
+    parts = [("random", {"a": a, "b": b})]
+    if operation.a == operation.b and operation.verb == "add":
+        # Equal codes but for low bits and the sign: sums whose exponents are near.
+        low = words.bits(operation.a.bits, count) & np.uint64((1 << (operation.a.bits // 2)) - 1)
+        sign = words.bits(1, count) << np.uint64(operation.a.bits - 1)
+        parts.append(("random-near", {"a": a, "b": a ^ low ^ sign}))
+    return parts
+
+
+# -- quantizers ----------------------------------------------------------------------------------
+
+
+def _blocks(operation: Quantize, values: NDArray[np.float64]) -> Columns:
+    """Return blocks of values (n, k) as input codes."""
+    columns: Columns = {"x": operation.source.encode(values, "rne", "saturate")}
+    if operation.has_tensor_scale:
+        # Scales of tensors that one would meet, and powers of two.
+        scales = np.array([1.0, 0.5, 0.0123, 3.7e-3, 2.0, 1e-4])
+        given = np.resize(scales, len(values))
+        columns["tensor_scale"] = get_format(FLOAT32).encode(given)
+    return columns
+
+
+def _no_table(operation: Quantize, only: bool) -> list[tuple[str, Columns]]:
+    if only:
+        raise FpsimError("strategy: blocks of values are too many to be exhausted")
+    return []
+
+
+def _block_corners(operation: Quantize) -> list[tuple[str, Columns]]:
+    k, fmt = operation.k, operation.format
+    limit = fmt.limit
+    zeros = np.zeros((3, k))
+    zeros[1] = -0.0
+    zeros[2, ::2] = -0.0
+    one = np.zeros((2 * k, k))
+    one[np.arange(2 * k), np.arange(2 * k) % k] = np.repeat([limit, -1.0], k)
+    # The largest magnitude at and beside every power of two and every multiple of the limit.
+    exponents = np.arange(-40, 41)
+    steps = np.array([1 - 2.0**-20, 1.0, 1 + 2.0**-20, limit, limit * (1 + 2.0**-20)])
+    tops = (2.0 ** exponents[:, None] * steps).reshape(-1)
+    largest = np.linspace(-1, 1, k) * tops[:, None]
+    largest[:, 0] = tops
+    # A block whose scale is known, and elements at every midpoint of the grid and beside it.
+    held = np.unique(np.abs(_grid(operation)))
+    middle = (held[1:] + held[:-1]) / 2
+    beside = np.concatenate([middle, middle * (1 - 2.0**-10), middle * (1 + 2.0**-10), held])
+    signed = np.concatenate([beside, -beside])
+    rows = np.resize(signed, (-(-signed.size // max(k - 1, 1)), max(k - 1, 1)))
+    midpoints = np.concatenate([np.full((len(rows), 1), limit), rows], axis=1)[:, :k]
+    smallest = np.linspace(-1, 1, k) * 2.0 ** np.array([[-126.0], [-130.0], [-149.0]])
+    huge = np.linspace(-1, 1, k) * np.array([[3.0e38], [1.0e38], [2.0**127]])
+    parts = (
+        ("zeros", zeros), ("one-element", one), ("largest", largest), ("midpoints", midpoints),
+        ("tiny", smallest), ("huge", huge),
+    )  # fmt: skip
+    return [(name, _blocks(operation, values)) for name, values in parts]
+
+
+def _grid(operation: Quantize) -> NDArray[np.float64]:
+    element = operation.format.element
+    codes = np.arange(1 << element.bits)
+    values = element.held if hasattr(element, "held") else element.decode(codes)
+    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
+
+
+def _random_blocks(operation: Quantize, words: Philox, count: int) -> list[tuple[str, Columns]]:
+    """Return blocks of random significands under random exponents, near each other in a block."""
+    k = operation.k
+    size = count * k
+    significands = 1 + words.words(size).astype(np.float64) / 2.0**32
+    signs = 1.0 - 2.0 * (words.words(size) & 1)
+    spread = words.below(12, size).reshape(count, k)
+    base = words.below(24, count)[:, None] - 12
+    values = (significands * signs).reshape(count, k) * 2.0 ** (base - spread)
+    return [("random", _blocks(operation, values))]
+
+
+_KINDS: dict[type[Operation], tuple[Any, Any, Any]] = {
+    Convert: (_every_code, _boundaries, _random_codes),
+    Arithmetic: (_every_pair, _opposites, _random_pairs),
+    Quantize: (_no_table, _block_corners, _random_blocks),
+}
