@@ -140,7 +140,7 @@ def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> No
 
 def _differ(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the vectors in which a field differs."""
-    unequal = a != b
+    unequal: NDArray[np.bool_] = np.asarray(a != b)
     return unequal if unequal.ndim == 1 else unequal.any(axis=1)
 
 

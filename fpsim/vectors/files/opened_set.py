@@ -19,6 +19,7 @@ from fpsim.vectors.files.manifest import MANIFEST, Header, check_header, read_js
 from fpsim.vectors.files.rendering import lines_of
 from fpsim.vectors.sets.record import Columns, Record
 from fpsim.vectors.sets.vector_set import Section, section_of
+from fpsim.vectors.sets.word_layout import WordLayout
 
 __all__ = [
     "MATRIX_FILES",
@@ -208,7 +209,7 @@ def opened_file(path: Path) -> BinaryIO:
         raise FpsimError(f"{path}: cannot be read ({reason})") from None
 
 
-def word_text(record: Record) -> str:
+def word_text(record: WordLayout) -> str:
     """Say what a line of `vectors.hex` must be."""
     digits = -(-record.word_bits // 4)
     return f"a word of {digits} lower-case hexadecimal digits, {record.word_bits} bits"

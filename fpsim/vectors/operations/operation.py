@@ -13,7 +13,7 @@ Every result is rounded once from the exact value. Converters and quantizers are
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -37,10 +37,10 @@ from fpsim.vectors.sets.word_layout import Columns, Field, WordLayout, placed
 
 __all__ = [
     "OPERATIONS",
-    "Arithmetic",
     "Convert",
     "Operation",
     "Quantize",
+    "TwoOperand",
     "operation_from",
     "parse_operation",
 ]
@@ -146,7 +146,7 @@ class Convert(Operation):
     overflow: Overflow = Overflow.SATURATE
 
     kind: ClassVar[str] = "convert"
-    k: ClassVar[int] = 1
+    k: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.target.encode([0.0], self.rounding.value, self.overflow.value)
@@ -203,7 +203,7 @@ def _has_nan(fmt: Format) -> bool:
 
 
 @dataclass(frozen=True)
-class Arithmetic(Operation):
+class TwoOperand(Operation):
     """A multiplier or an adder of any two formats, rounded once into a third."""
 
     verb: str
@@ -214,7 +214,7 @@ class Arithmetic(Operation):
     overflow: Overflow = Overflow.SATURATE
 
     kind: ClassVar[str] = "arithmetic"
-    k: ClassVar[int] = 1
+    k: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.result, FloatFormat):
@@ -410,7 +410,7 @@ class Quantize(Operation):
             self.format.quantize(row[None].astype(np.float32), axis=1, tensor_scale=float(one))
             for row, one in zip(values, scale.reshape(-1), strict=True)
         ]
-        parts = {
+        parts: dict[str, Any] = {
             name: np.concatenate([getattr(row, name) for row in rows])
             for name in ("codes", "scales", "negative_scales", *_PARTS)
             if getattr(rows[0], name) is not None
@@ -495,7 +495,7 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
     )
     if kind == "convert":
         return Convert(found[0], found[1], mode, overflow)
-    return Arithmetic(kind, found[0], found[1], found[2], mode, overflow)  # type: ignore[arg-type]
+    return TwoOperand(kind, found[0], found[1], found[2], mode, overflow)  # type: ignore[arg-type]
 
 
 def _unit_parts(kind: str, unit: MacUnit) -> tuple[list[str], list[str]]:

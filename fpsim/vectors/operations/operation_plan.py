@@ -13,7 +13,7 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.philox import Philox
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
-from fpsim.vectors.operations.operation import FLOAT32, Arithmetic, Convert, Operation, Quantize
+from fpsim.vectors.operations.operation import FLOAT32, Convert, Operation, Quantize, TwoOperand
 from fpsim.vectors.sets.choices import STRATEGIES
 from fpsim.vectors.sets.code_lists import all_codes, finite_codes
 from fpsim.vectors.sets.vector_set import Job, Section
@@ -166,7 +166,7 @@ def _palette(fmt: Format) -> Codes:
     return np.unique([*codes[places].tolist(), *(c for c in extra if c is not None)])
 
 
-def _every_pair(operation: Arithmetic, only: bool) -> list[tuple[str, Columns]]:
+def _every_pair(operation: TwoOperand, only: bool) -> list[tuple[str, Columns]]:
     bits = operation.a.bits + operation.b.bits
     if bits <= (ALL_CODES if only else ALL_PAIRS):
         a, b = np.arange(1 << operation.a.bits), np.arange(1 << operation.b.bits)
@@ -177,7 +177,7 @@ def _every_pair(operation: Arithmetic, only: bool) -> list[tuple[str, Columns]]:
     return [("pairs", {"a": np.repeat(a, b.size), "b": np.tile(b, a.size)})]
 
 
-def _opposites(operation: Arithmetic) -> list[tuple[str, Columns]]:
+def _opposites(operation: TwoOperand) -> list[tuple[str, Columns]]:
     """Return operands that cancel, wholly or to a few bits: what is hardest for an adder."""
     if operation.verb != "add" or operation.a.bits + operation.b.bits <= ALL_PAIRS:
         return []
@@ -192,7 +192,7 @@ def _opposites(operation: Arithmetic) -> list[tuple[str, Columns]]:
     return [("cancellations", {name: codes[inside] for name, codes in rows.items()})]
 
 
-def _random_pairs(operation: Arithmetic, words: Philox, count: int) -> list[tuple[str, Columns]]:
+def _random_pairs(operation: TwoOperand, words: Philox, count: int) -> list[tuple[str, Columns]]:
     a = words.bits(operation.a.bits, count)
     b = words.bits(operation.b.bits, count)
     parts = [("random", {"a": a, "b": b})]
@@ -275,6 +275,6 @@ def _random_blocks(operation: Quantize, words: Philox, count: int) -> list[tuple
 
 _KINDS: dict[type[Operation], tuple[Any, Any, Any]] = {
     Convert: (_every_code, _boundaries, _random_codes),
-    Arithmetic: (_every_pair, _opposites, _random_pairs),
+    TwoOperand: (_every_pair, _opposites, _random_pairs),
     Quantize: (_no_table, _block_corners, _random_blocks),
 }
