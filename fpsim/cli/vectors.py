@@ -149,30 +149,34 @@ def _vectors(args: argparse.Namespace) -> int:
         return _check(args)
     if args.merge is not None:
         return _merge(args)
+    return _write(args, _planned(args))
+
+
+def _planned(args: argparse.Namespace) -> BlockSource:
+    """Return the set that the options ask for."""
     if args.op is not None:
         return _operation(args)
     if args.from_training is not None and args.out is not None:
-        return _write(args, None)
+        return _training_tiles(args)
     if args.unit is None or args.out is None:
         raise FpsimError("vectors: give a unit and --out DIR, or --check DIR, or --merge DIR")
-    return _write(args, fpsim.get_unit(args.unit))
+    return _source(args, fpsim.get_unit(args.unit))
 
 
-def _write(args: argparse.Namespace, unit: MacUnit | None) -> int:
+def _write(args: argparse.Namespace, source: BlockSource) -> int:
     from fpsim.vectors.files.shards import Shard
     from fpsim.vectors.files.writer import parse_formats, write
 
     formats = parse_formats(args.format)
     shard = Shard() if args.shard is None else Shard.parse(args.shard)
-    source = _training_tiles(args) if unit is None else _source(args, unit)
-    name = source.record.spec.name
+    name, kind = source.record.title, "unit" if args.op is None else "operation"
     try:
         with bar(name) as update:
             path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
     except KeyboardInterrupt:
         say("what is done is kept beside the directory; the same command goes on")
         raise
-    data = {"unit": name, "count": source.count, "out": str(path),
+    data = {kind: name, "count": source.count, "out": str(path),
             "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
     lines = [f"{source.count} vectors of {name} in {path}"]
     lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
@@ -180,32 +184,20 @@ def _write(args: argparse.Namespace, unit: MacUnit | None) -> int:
     return 0
 
 
-def _operation(args: argparse.Namespace) -> int:
-    from fpsim.vectors.files.shards import Shard
-    from fpsim.vectors.files.writer import parse_formats, write
+def _operation(args: argparse.Namespace) -> BlockSource:
     from fpsim.vectors.operations.operation import parse_operation
     from fpsim.vectors.operations.operation_plan import plan_operation
 
     if args.out is None:
         raise FpsimError("vectors: give --out DIR with --op")
-    for name in ("k", "group", "tile", "from_model"):
+    for name in ("k", "group", "tile", "from_model", "from_training"):
         if getattr(args, name) is not None:
             raise FpsimError(f"{name.replace('_', '-')}: not for vectors of an operation")
     if args.start != "dot":
         raise FpsimError(f"start: {args.start!r} accumulates; vectors of an operation do not")
     unit = None if args.unit is None else fpsim.get_unit(args.unit)
     operation = parse_operation(args.op, unit)
-    source = plan_operation(operation, strategy=args.strategy, count=args.count, seed=args.seed)
-    shard = Shard() if args.shard is None else Shard.parse(args.shard)
-    with bar(operation.title) as update:
-        formats = parse_formats(args.format)
-        path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
-    data = {"operation": operation.title, "count": source.count, "out": str(path),
-            "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
-    lines = [f"{source.count} vectors of {operation.title} in {path}"]
-    lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
-    _print(args, data, "\n".join(lines))
-    return 0
+    return plan_operation(operation, strategy=args.strategy, count=args.count, seed=args.seed)
 
 
 def _source(args: argparse.Namespace, unit: MacUnit) -> BlockSource:

@@ -36,7 +36,7 @@ def made(text: str, **options: object) -> tuple[OperationPlan, Columns]:
 @pytest.mark.parametrize("text", ["convert:e5m10:e4m3fn:rtz:nan", "convert:e8m23:e2m1:rna"])
 def test_a_converter_is_the_oracles(text: str) -> None:
     plan, columns = made(text, count=64)
-    operation = plan.record
+    operation = plan.operation
     rows = np.unique(np.linspace(0, plan.count - 1, 700).astype(int))
     for i in rows.tolist():
         number = oracle.decode(int(columns["x"][i]), operation.source)
@@ -63,7 +63,7 @@ def test_half_precision_is_numpys(verb: str) -> None:
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "amxfp4", "nf4"])
 def test_a_quantizer_is_the_oracles(name: str) -> None:
     plan, columns = made(f"quantize:{name}", count=40)
-    operation = plan.record
+    operation = plan.operation
     assert isinstance(operation, Quantize)
     values = operation.source.decode(columns["x"])
     for i in np.unique(np.linspace(0, plan.count - 1, 60).astype(int)).tolist():

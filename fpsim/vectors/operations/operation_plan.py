@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from fpsim.formats.names import get_format
 from fpsim.vectors.operations.operation import FLOAT32, Convert, Operation, Quantize, TwoOperand
 from fpsim.vectors.sets.choices import STRATEGIES
 from fpsim.vectors.sets.code_lists import all_codes, finite_codes
+from fpsim.vectors.sets.record import Record
 from fpsim.vectors.sets.vector_set import Job, Section
 from fpsim.vectors.sets.word_layout import Columns
 
@@ -32,12 +33,17 @@ BLOCK, MAX_COUNT = 1 << 14, 1 << 26
 class OperationPlan:
     """A set of vectors of an operation: inputs by section, results on demand, block by block."""
 
-    record: Operation
+    operation: Operation
     strategy: str
     seed: int
     parts: tuple[tuple[str, Columns], ...]
     start: str = "dot"
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Record:
+        """The operation, in the place of a unit's record: the fields of a vector, its results."""
+        return cast(Record, self.operation)
 
     @property
     def count(self) -> int:
@@ -68,7 +74,7 @@ class OperationPlan:
     def block(self, part: int, block: int) -> Columns:
         """Return one block with its results."""
         columns = {n: c[block : block + BLOCK] for n, c in self.parts[part][1].items()}
-        return columns | self.record.results(columns)
+        return columns | self.operation.results(columns)
 
 
 def _rows(columns: Columns) -> int:
