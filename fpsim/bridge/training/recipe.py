@@ -11,7 +11,7 @@ along the axis that its product sums, and each product runs on a unit.
 A training recipe is a frozen dataclass derived from `TrainingRecipe` whose fields are the options
 that users set. It defines one method, which returns the casts of a layer; put it in a module of
 `fpsim.bridge.training.recipes`, or in a file of your own (``mine.py:MyRecipe``), and nothing else
-needs to know of it:
+needs to know of it::
 
     @register("half-train")
     @dataclass(frozen=True)

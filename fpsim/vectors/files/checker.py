@@ -141,7 +141,7 @@ def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> No
 def _differ(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the vectors in which a field differs."""
     unequal: NDArray[np.bool_] = np.asarray(a != b)
-    return unequal.reshape(len(a), -1).any(axis=1)
+    return np.asarray(unequal.reshape(len(a), -1).any(axis=1))
 
 
 def _hex(codes: Any) -> str:
