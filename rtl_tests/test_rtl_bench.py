@@ -176,7 +176,7 @@ def test_an_up_to_date_build_is_used_again(
 def test_waves_are_written(icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors) -> None:
     build_dir = tmp_path / "build"
     replay(CHAIN, write_vectors(small()), icarus.name, build_dir=build_dir, waves=True)
-    assert (build_dir / "mac_chain.fst").stat().st_size > 1000
+    assert (build_dir / "fpsim_harness.fst").stat().st_size > 1000
 
 
 def test_progress_reaches_the_total(

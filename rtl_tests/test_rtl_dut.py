@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
 import xml.etree.ElementTree as ET
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +56,7 @@ def run(
     unit: str, dut: Dut, simulator: Simulator, directory: Path, bench: str = "cocotb", **plan: Any
 ) -> Report:
     options = Options(**plan.pop("options", {}))
-    chosen = Plan(**({"count": 150, "bench": bench, "options": options} | plan))
+    chosen = Plan(**({"count": 150, "bench": bench, "options": options, "judge": False} | plan))
     return verify_design(fpsim.get_unit(unit), dut, simulator.name, directory, chosen, None)
 
 
@@ -273,7 +277,7 @@ def test_a_design_that_cannot_go_on_says_why(
     tmp_path: Path,
 ) -> None:
     dut = read_dut(changed(SILENT, tmp_path, *edits))
-    with pytest.raises(SimulationFailed, match=message):
+    with pytest.raises(fpsim.FpsimError, match=message):
         run(FIXED24, dut, icarus, tmp_path, bench, options={"patience": 100})
 
 
@@ -303,15 +307,35 @@ def test_the_command_reports_in_every_form(
     assert main([*common, "--dut", str(COMB), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["passed"] and data["compared"] == data["due"] > 1000 and not data["first"]
+    assert data["mistakes"]["unfound"] == [] and data["mistakes"]["found"] > 10
     suite = ET.parse(junit).getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
     bad = changed(COMB, tmp_path, ("top =", "defines = { BUG_SIGN = 1 }\ntop ="))
-    assert main([*common, "--dut", str(bad)]) == 1
+    assert main([*common, "--dut", str(bad), "--json"]) == 1
+    first = json.loads(capsys.readouterr().out)["first"][0]
+    assert set(first["fields"]) == {"op", "a", "b", "c"} and first["wires"]["y"]
+    bundle = tmp_path / "failure.zip"
+    assert main([*common, "--dut", str(bad), "--bundle", str(bundle)]) == 1
     assert "as if: sign of a lost" in capsys.readouterr().out
+    rerun_without_fpsim(bundle, tmp_path / "elsewhere")
     failure = ET.parse(junit).getroot().find(".//failure")
     assert failure is not None and "as if: sign of a lost" in (failure.text or "")
     assert main([*common, "--dut", str(changed(COMB, tmp_path, ("[output]", "[outputs]")))]) == 2
     assert "did you mean 'output'" in capsys.readouterr().err
+
+
+def rerun_without_fpsim(bundle: Path, directory: Path) -> None:
+    """Run the commands of a bundle's README for Icarus, and see the failure again."""
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(directory)
+    readme = (directory / "README.txt").read_text()
+    commands = re.search(r"With Icarus Verilog:\n((?:    .*\n)+)", readme)
+    assert commands is not None and "mismatches" in readme
+    for command in commands[1].splitlines():
+        done = subprocess.run(shlex.split(command), cwd=directory, capture_output=True, text=True,
+                              env={"PATH": os.environ["PATH"]}, check=True)  # fmt: skip
+    assert "1 results compared, 1 mismatches" in done.stdout
+    assert (directory / "vectors" / "manifest.json").is_file()
 
 
 def test_no_vector_is_a_failure(
@@ -328,8 +352,6 @@ def test_no_vector_is_a_failure(
 
 
 def test_the_generated_bench_is_a_product(icarus: Simulator, tmp_path: Path) -> None:
-    import subprocess
-
     assert main(["testbench", FIXED24, "--dut", str(DOT4), "--out", str(tmp_path), "--count",
                  "100"]) == 0  # fmt: skip
     assert {p.name for p in tmp_path.iterdir()} == {"fpsim_testbench.sv", "stimulus.hex"}

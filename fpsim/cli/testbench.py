@@ -44,6 +44,7 @@ def _verify(args: argparse.Namespace) -> int:
         args.seed,
         args.bench,
         Options(args.waves, args.stall, args.resets, args.stall_seed, args.patience, args.timeout),
+        bundle=args.bundle,
     )
     try:
         with bar(f"{unit.name} on {simulator}") as update:
@@ -67,15 +68,15 @@ def _testbench(args: argparse.Namespace) -> int:
     from fpsim.hdl.bench.stimulus import write_stimulus
     from fpsim.hdl.bench.sv_bench import write_testbench
     from fpsim.hdl.dut.adapter import beat_writer
+    from fpsim.hdl.verify.verify import fitted
 
     unit = fpsim.get_unit(args.unit)
-    dut = _dut(args, unit)
+    dut, ports = fitted(_dut(args, unit))
     source = _source(args, unit, dut)
     writer = beat_writer(dut, source)
     out = args.out.resolve()
-    path, commands = write_testbench(
-        dut, writer, out, f"{unit.name}: {unit.spec.equation}; design {dut.top}"
-    )
+    title = f"{unit.name}: {unit.spec.equation}; design {dut.top}"
+    path, commands = write_testbench(dut, writer, out, title, ports)
     with working(unit.name):
         made = write_stimulus(source, writer, out / "stimulus.hex")
     # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
@@ -149,8 +150,10 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--waves", action="store_true", help="write a waveform")
     sub.add_argument("--junit", type=Path, metavar="XML", help="write the result as JUnit XML too")
-    sub.add_argument("--stall", type=float, default=0.0, metavar="SHARE",
-                     help="clocks without a beat, and in which no result is taken")  # fmt: skip
+    sub.add_argument("--bundle", type=Path, metavar="ZIP",
+                     help="write all that reruns it, for those without fpsim")  # fmt: skip
+    sub.add_argument("--stall", type=float, default=0.1, metavar="SHARE",
+                     help="clocks without a beat or a result taken (0.1)")  # fmt: skip
     sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
                      help="vectors before which one is begun and cut off by a reset")  # fmt: skip
     sub.add_argument(

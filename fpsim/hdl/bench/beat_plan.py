@@ -8,12 +8,12 @@ each as pieces of the vector's fields on the design's ports.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.names import E8M0
-from fpsim.hdl.dut.dut import EXPONENT_BITS, Beats, Dut, Place, Wires
+from fpsim.hdl.dut.dut import EXPONENT_BITS, WAITS, Beats, Dut, Place, Wires
 from fpsim.hdl.dut.wires import Piece, cut, filled, zeros
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.record import Op
@@ -28,6 +28,8 @@ class Mark(IntFlag):
     COMPARE = 2  #: and is compared
     FREE = 4  #: a vector starts here that does not depend on what came before
     RESET = 8  #: no beat: the design is reset here
+    PAUSE = 12  #: no beat: a clock without one
+    WAIT = 9  #: no beat: results that are under way come first
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class LineField:
     mask: int  #: bits that carry something
     start: int
     stop: int
+    quiet: int | None = None  #: value while no beat is there; None: anything
 
 
 class BeatPlan:
@@ -95,8 +98,8 @@ class BeatPlan:
         for beats in self.dut.input.beats:
             for name, wires in beats.fields.items():
                 code = found.setdefault(name, wires)
-                if (code.encoding, code.element_bits, code.signed) != (
-                    wires.encoding, wires.element_bits, wires.signed
+                if (code.encoding, code.element_bits, code.signed, code.table) != (
+                    wires.encoding, wires.element_bits, wires.signed, wires.table
                 ):  # fmt: skip
                     raise FpsimError(f"input.beats: {name} is coded in two ways")
         found.pop("op", None)
@@ -143,6 +146,26 @@ class BeatPlan:
         scales = (self.spec.a_scale, self.spec.b_scale)
         return scales == (E8M0, E8M0) and not any(map(self.spec.splits, "ab"))
 
+    def _quiet_ports(self) -> dict[str, int]:
+        """Return the ports that say what to do, and what they say while no beat is there."""
+        idle = self.dut.ops.get("idle")
+        told = dict(idle) if isinstance(idle, Mapping) else {}
+        quiet = {port: told.get(port, 0) for port in self._op_ports("", zero=True)}
+        for beats in self.dut.input.beats:
+            quiet = dict.fromkeys(beats.tie, 0) | quiet
+        quiet |= self.dut.input.tie
+        carried = {
+            p.port for b in self.dut.input.beats for w in b.fields.values() for p in w.places
+        }
+        return {port: value for port, value in quiet.items() if port not in carried}
+
+    def _pauses(self) -> list[Beat]:
+        """Return the clocks without a beat that follow a vector."""
+        interval = self.dut.input.interval
+        if interval == WAITS:
+            return [Beat(Mark.WAIT, {})]
+        return [Beat(Mark.PAUSE, {})] * (int(interval) - 1)
+
     def _variant(self, name: str) -> list[Beat]:
         first, _, then = name.partition("+")
         if then:
@@ -166,7 +189,7 @@ class BeatPlan:
                 marks |= Mark.FREE
             told = next((n for n in ("next", "mac") if i and n in self.dut.ops), op)
             beats.append(Beat(marks, self._ports(*layout, told, i == 0, last)))
-        return beats
+        return beats + self._pauses()
 
     def _layouts(self) -> Iterator[tuple[Beats, int]]:
         """Yield (layout, first element or first scale code) of every beat."""
@@ -202,8 +225,10 @@ class BeatPlan:
         self, beats: Beats, at: int, op: str, first: bool, last: bool
     ) -> dict[str, tuple[Piece, ...]]:
         placed: dict[str, list[tuple[int, Piece]]] = {}
-        own = self.dut.input
-        for ties in (own.tie, beats.tie, self._op_ports(op)):
+        own, held = self.dut.input, self.dut.input.tie
+        if not self.dut.vhdl:  # the others are held by the module around the design
+            held = {p: v for p, v in held.items() if p not in self.dut.constant_ties()}
+        for ties in (held, beats.tie, self._op_ports(op)):
             for port, value in ties.items():
                 self._place_value(placed, Place(port), value)
         for mark, on in ((own.first, first), (own.last, last)):
@@ -224,7 +249,11 @@ class BeatPlan:
         for port, value in self._op_ports(op, zero=True).items():
             if port not in placed:
                 self._place_value(placed, Place(port), value)
-        return {port: filled(port, pieces) for port, pieces in placed.items()}
+        try:
+            return {port: filled(port, pieces) for port, pieces in placed.items()}
+        except FpsimError as error:
+            keys = ", ".join([*beats.fields, *beats.tie, *self._op_ports(op)])
+            raise FpsimError(f"input.beats: {error} ({keys})") from None
 
     def _part(self, name: str, beats: Beats, at: int) -> tuple[int, int]:
         span = self.group if self.dut.input.per_group else self.k
@@ -289,7 +318,13 @@ class BeatPlan:
         return padded
 
     def _result(self) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[int, bool, int]]]:
-        wires = self.wires["acc"]
+        wires, many = self.wires["acc"], self.dut.output.beats
+        if many > 1:
+            if len(wires.places) != 1 or wires.places[0].width is not None:
+                raise FpsimError("output.beats: several need acc in one whole port")
+            bits = wires.element_bits or self.widths["acc"]
+            wires = replace(wires, element_bits=-(-bits // many) * many)
+            self.wires["acc"] = wires
         placed: dict[str, list[tuple[int, Piece]]] = {}
         widths: dict[str, tuple[int, bool, int]] = {}
         try:
@@ -308,11 +343,12 @@ class BeatPlan:
     def _line_fields(self) -> tuple[tuple[LineField, ...], tuple[LineField, ...]]:
         at = 1
         parts = []
+        quiet = self._quiet_ports()
         for table in (self._input_widths, self._output_widths):
             fields = []
             for port, (width, exact, mask) in table.items():
                 stop = at + -(-width // 4)
-                fields.append(LineField(port, width, exact, mask, at, stop))
+                fields.append(LineField(port, width, exact, mask, at, stop, quiet.get(port)))
                 at = stop
             parts.append(tuple(fields))
         return parts[0], parts[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,9 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench import child_process
-from fpsim.hdl.bench.simulator import Simulator
+from fpsim.hdl.bench.harness import HARNESS_TOP
+from fpsim.hdl.bench.simulator import Simulator, environment_of
 from fpsim.hdl.dut.dut import Dut
 
 __all__ = ["Progress", "SimulationFailed", "Work"]
@@ -29,11 +30,8 @@ Progress = Callable[[str, int, int], None]
 
 BUILD_SECONDS = 600.0
 # A warning of the user's design is not an error; the reference RTL is linted by tests.
-_BUILD_ARGS = {"verilator": ("-Wno-fatal",), "ghdl": ("--std=08",)}
+_BUILD_ARGS = {"verilator": ("-Wno-fatal", "-Wno-lint"), "ghdl": ("--std=08",)}
 _LAUNCHER = Path(__file__).parents[1] / "inside" / "fpsim_launch.py"
-# What would change the behaviour of cocotb, its runner or make behind our back.
-_DROPPED_VARIABLES = ("COCOTB_", "PYTEST_", "GPI_", "PYGPI_", "SIM_CMD_", "MAKE", "MFLAGS")
-_DROPPED_SWITCHES = ("WAVES", "GUI")
 
 
 class SimulationFailed(FpsimError):
@@ -51,6 +49,7 @@ class Work:
         self.tool, self.dut, self.directory, self.waves = tool, dut, directory, waves
         self.run_dir = directory / "run"
         self.counter = self.run_dir / "progress.txt"
+        self.seen = self.run_dir / "mismatches.jsonl"
         self._stamp_file = directory / "stamp.txt"
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -60,18 +59,22 @@ class Work:
                 f"build directory: {directory} cannot be written ({error.strerror})"
             ) from None
 
-    def build(self, progress: Progress | None) -> float:
+    def build(self, harness: str, progress: Progress | None) -> float:
         """Compile unless the stamp says it is done; return the seconds it took.
+
+        ``harness`` is the text of the module around the design, empty for VHDL, which has none.
 
         Raises:
             SimulationFailed: the simulator refuses the design, with its first complaints.
         """
-        job = self._job() | {
-            "sources": [str(path) for path in self.dut.sources],
-            "include": [str(path) for path in self.dut.include],
-            "defines": dict(self.dut.defines),
-        }
-        return self._build("build", job, "", progress)
+        sources = [str(path) for path in self.dut.sources]
+        if harness:
+            path = write_atomic(self.directory / f"{HARNESS_TOP}.sv", harness.encode())
+            sources.append(str(path))
+        arguments = self.dut.compile_arguments(self.tool.name)
+        job = self._job()
+        job |= {"sources": sources, "build_args": [*job["build_args"], *arguments]}
+        return self._build("build", job, harness, progress)
 
     def build_with(self, commands: list[list[str]], text: str, progress: Progress | None) -> float:
         """Compile with commands of one's own; ``text`` is what they compile besides the design.
@@ -105,15 +108,18 @@ class Work:
             SimulationFailed: the simulation crashed, or did not end within ``limit`` seconds.
         """
         result = self.run_dir / "result.json"
-        for path in (result, self.counter):
+        for path in (result, self.counter, self.seen):
             path.unlink(missing_ok=True)
-        job = self._job() | job | {"result": str(result), "progress": str(self.counter)}
+        job = self._job() | job
+        job |= {"result": str(result), "progress": str(self.counter), "seen": str(self.seen)}
 
         def tell() -> None:
             if progress is not None:
                 progress("run", self._done(), total)
 
         status = self._launch("run", job, limit, tell)
+        if not result.is_file() and self.seen.is_file():
+            return {"error": "the design ended the simulation"} | self._seen_so_far()
         if status or not result.is_file():
             errors = child_process.log_errors(self.directory / "run.log")
             raise SimulationFailed(
@@ -145,9 +151,9 @@ class Work:
     def _job(self) -> dict[str, Any]:
         return {
             "simulator": self.tool.name,
-            "top": self.dut.top,
+            "top": self.dut.top if self.dut.vhdl else HARNESS_TOP,
             "language": "vhdl" if self.dut.vhdl else "verilog",
-            "parameters": dict(self.dut.parameters),
+            "parameters": dict(self.dut.parameters) if self.dut.vhdl else {},
             "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
             "build_dir": str(self.directory),
             "run_dir": str(self.run_dir),
@@ -170,7 +176,7 @@ class Work:
                 log=self.directory / f"{action}.log",
                 timeout=limit,
                 cwd=self.run_dir,
-                environment=_environment(self.tool),
+                environment=environment_of(self.tool),
                 on_wait=on_wait,
             )
         except child_process.TimeLimitReached:
@@ -182,6 +188,13 @@ class Work:
                 f"{after}{hint}"
             ) from None
 
+    def _seen_so_far(self) -> dict[str, Any]:
+        """Return what a bench had noted of mismatches when the simulation ended under it."""
+        rows = [json.loads(line) for line in self.seen.read_text(encoding="utf-8").splitlines()]
+        done = max(self._done(), 1 + max((int(row[0]) for row in rows), default=-1))
+        return {"compared": done, "mismatch_count": len(rows), "mismatches": rows, "clocks": 0,
+                "resets": 0, "seconds": 0.0}  # fmt: skip
+
     def _done(self) -> int:
         try:
             return int(self.counter.read_text(encoding="ascii") or 0)
@@ -192,7 +205,7 @@ class Work:
         """What a build depends on, as one digest."""
         facts = [str(self.tool), version("cocotb"), sys.executable, self.waves, text]
         facts += [self.dut.top, sorted(self.dut.parameters.items())]
-        facts += [sorted(self.dut.defines.items()), self.dut.include]
+        facts += [self.dut.compile_arguments(self.tool.name)]
         digest = hashlib.sha256(repr(facts).encode())
         included = (f for i in self.dut.include for f in sorted(i.glob("*")) if f.is_file())
         for path in (*self.dut.sources, *included):
@@ -202,12 +215,3 @@ class Work:
             except OSError as error:
                 raise FpsimError(f"source: {path} cannot be read ({error.strerror})") from None
         return digest.hexdigest()
-
-
-def _environment(tool: Simulator) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_DROPPED_VARIABLES) and name not in _DROPPED_SWITCHES
-    }
-    return kept | dict(tool.environment)

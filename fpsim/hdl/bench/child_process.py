@@ -20,7 +20,8 @@ __all__ = ["TimeLimitReached", "log_errors", "run"]
 _POLL_SECONDS = 0.05
 #: Lines of a log that an error message shows.
 MAX_LOG_LINES = 6
-_MARKS = ("%error", "%warning", "error:", "sorry:", "syntax error", "fatal", "traceback")
+_ERRORS = ("%error", "error:", "sorry:", "syntax error", "fatal", "traceback")
+_WARNINGS = ("%warning", "warning:")
 
 
 class TimeLimitReached(Exception):
@@ -71,7 +72,10 @@ def log_errors(log: Path) -> str:
     except OSError:
         return ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    marked = [line for line in lines if any(mark in line.lower() for mark in _MARKS)]
+    for marks in (_ERRORS, _WARNINGS):
+        marked = [line for line in lines if any(mark in line.lower() for mark in marks)]
+        if marked:
+            break
     shown = marked[:MAX_LOG_LINES] if marked else lines[-MAX_LOG_LINES:]
     return "\n".join(f"    {line[:200]}" for line in shown)
 

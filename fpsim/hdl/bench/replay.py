@@ -7,8 +7,9 @@ limit (`fpsim.hdl.bench.build_dir`) and does nothing but move bits.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import numpy as np
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
 from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, Work
+from fpsim.hdl.bench.harness import HARNESS_TOP, Harness, net
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
 from fpsim.hdl.bench.stimulus import BeatWriter, Located, Stimulus, locate, write_stimulus
 from fpsim.hdl.dut.dut import RESET_OP, Dut
+from fpsim.hdl.dut.ports import Port
 from fpsim.hdl.rtl.parameters import RtlTop
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory
@@ -34,13 +37,18 @@ __all__ = [
     "ReplayResult",
     "Simulation",
     "SimulationFailed",
+    "kept_by",
+    "no_port",
     "replay",
+    "run_source",
 ]  # fmt: skip
 
 #: Mismatches that a result shows.
 MAX_MISMATCHES = 10
 #: Mismatches that are looked at to guess the mistake.
-KEPT_MISMATCHES = 1000
+KEPT_MISMATCHES, RELAXED_MISMATCHES = 1 << 14, 1 << 20
+# What Icarus and Verilator say of a connection to a port that is not there.
+_NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found: '(?P<pin>\w+)'")
 #: A run may take this long, plus the time for its beats at a very slow rate.
 RUN_SECONDS = 60.0
 RUN_CLOCKS_PER_SECOND = 500.0
@@ -87,6 +95,12 @@ class Mismatch:
     wires: dict[str, str] = field(default_factory=dict)  #: bits seen per output port
     before: int | None = None  #: index of the vector applied before it
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        fields = {name: f"{value:x}" for name, value in self.fields.items() if name != RESULT_FIELD}
+        return {"vector": self.index, "line": self.line, "fields": fields,
+                "expected": self.expected, "seen": self.seen, "wires": self.wires}  # fmt: skip
+
     def __str__(self) -> str:
         values = ", ".join(f"{k} {v:x}" for k, v in self.fields.items() if k != RESULT_FIELD)
         place = "" if self.line is None else f"line {self.line}; "
@@ -124,20 +138,28 @@ class ReplayResult:
     clocks_per_second: float  #: inside the simulation
     build_dir: Path
     kept: tuple[Mismatch, ...] = field(default=(), repr=False)  #: the first `KEPT_MISMATCHES`
+    error: str = ""  #: why the run ended early, after mismatches
+    reasons: dict[str, int] = field(default_factory=dict)  #: why vectors were left out
+    terms: str = ""  #: what counts as equal, and where, if not everything everywhere
 
     @property
     def passed(self) -> bool:
         """Every result that was due was compared, there was at least one, and all matched."""
-        return 0 < self.compared == self.due and not self.mismatch_count
+        return 0 < self.compared == self.due and not self.mismatch_count and not self.error
 
     def __str__(self) -> str:
+        verdict = f"{self.mismatch_count} mismatches" if self.mismatch_count else "all match"
         if self.compared != self.due:
             verdict = f"only {self.compared} of {self.due} results compared"
-        else:
-            verdict = f"{self.mismatch_count} mismatches" if self.mismatch_count else "all match"
+            verdict += f", {self.mismatch_count} mismatches" * bool(self.mismatch_count)
         applied = self.vectors - self.left_out
-        note = f" ({self.left_out} more cannot be told to the design)" if self.left_out else ""
-        return f"{self.unit}: {applied} vectors on {self.simulator}, {verdict}{note}"
+        why = "; ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        note = f" ({self.left_out} more cannot be told to the design: {why})"
+        lines = [f"{self.unit}: {applied} vectors on {self.simulator}, {verdict}"]
+        lines[0] += note if self.left_out else ""
+        lines += [f"compared: {self.terms}"] if self.terms else []
+        lines += [f"the run ended early: {self.error}"] if self.error else []
+        return "\n".join(lines)
 
 
 class Simulation:
@@ -145,18 +167,33 @@ class Simulation:
 
     bench = "cocotb"
 
-    def __init__(self, dut: Dut, tool: Simulator, directory: Path, options: Options) -> None:
+    def __init__(
+        self,
+        dut: Dut,
+        tool: Simulator,
+        directory: Path,
+        options: Options,
+        ports: Mapping[str, Port] | None = None,
+    ) -> None:
+        if dut.vhdl and _needs_harness(dut):
+            raise FpsimError(
+                f"{_needs_harness(dut)}: needs a generated module around the design, "
+                "and VHDL has none"
+            )
         if dut.vhdl != (tool.name in VHDL_SIMULATORS):
             language = "VHDL" if dut.vhdl else "Verilog"
             takes = ", ".join(VHDL_SIMULATORS if dut.vhdl else SIMULATORS)
             raise FpsimError(f"simulator: {tool.name} does not take {language}; allowed: {takes}")
-        self.dut, self.tool, self.options = dut, tool, options
+        self.dut, self.tool, self.options, self.ports = dut, tool, options, ports
         self.work = Work(tool, dut, directory, options.waves)
 
     def build(self, writer: BeatWriter, progress: Progress | None) -> float:
         """Compile if needed; return the seconds it took."""
-        del writer  # the same for any vectors
-        return self.work.build(progress)
+        harness = "" if self.dut.vhdl else Harness(self.dut, writer, self.ports).module()
+        try:
+            return self.work.build(harness, progress)
+        except SimulationFailed as failed:
+            raise no_port(failed, self.dut) from None
 
     def play(
         self, stimulus: Stimulus, writer: BeatWriter, progress: Progress | None
@@ -170,7 +207,7 @@ class Simulation:
         if limit is None:
             limit = RUN_SECONDS + stimulus.beats / RUN_CLOCKS_PER_SECOND
         result = self._run(stimulus, writer, limit, progress)
-        if result["error"]:
+        if result["error"] and not result["mismatch_count"]:
             done = f" ({result['compared']} of {stimulus.compared} results were compared)"
             raise SimulationFailed(f"run: {self.tool}: {result['error']}{done}")
         return result
@@ -178,8 +215,13 @@ class Simulation:
     def _run(
         self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
     ) -> dict[str, Any]:
-        job = _bench_job(self.dut, stimulus, writer, self.options)
-        return self.work.run(job, stimulus.compared, limit, progress)
+        job = _bench_job(self.dut, stimulus, writer, self.options, self.ports)
+        result = self.work.run(job, stimulus.compared, limit, progress)
+        if not self.dut.vhdl:
+            ports = {net(f.port): f.port for f in writer.outputs}
+            rows = result["mismatches"]
+            result["mismatches"] = [[o, {ports[p]: b for p, b in s.items()}] for o, s in rows]
+        return result
 
     @property
     def waveform(self) -> Path | None:
@@ -187,7 +229,7 @@ class Simulation:
         if not self.options.waves:
             return None
         names = {"verilator": "run/dump.vcd", "ghdl": f"run/{self.dut.top}.ghw"}
-        return self.work.directory / names.get(self.tool.name, f"{self.dut.top}.fst")
+        return self.work.directory / names.get(self.tool.name, f"{HARNESS_TOP}.fst")
 
 
 def replay(
@@ -248,6 +290,9 @@ def run_source(
     rows = result["mismatches"]
     found = locate(source, writer, (ordinal for ordinal, _ in rows))
     kept = tuple(_mismatch(source, writer, found[ordinal], seen) for ordinal, seen in rows)
+    wrong = tuple(m for m in kept if not _equal(simulation.dut, source.spec, m))
+    count = len(wrong) if len(kept) == result["mismatch_count"] else result["mismatch_count"]
+    kept = wrong
     return ReplayResult(
         unit=source.spec.name,
         simulator=str(simulation.tool),
@@ -256,7 +301,7 @@ def run_source(
         left_out=stimulus.left_out,
         due=stimulus.compared,
         compared=result["compared"],
-        mismatch_count=result["mismatch_count"],
+        mismatch_count=count,
         mismatches=kept[:MAX_MISMATCHES],
         beats=stimulus.beats,
         clocks=result["clocks"],
@@ -265,38 +310,95 @@ def run_source(
         run_seconds=run_seconds,
         clocks_per_second=result["clocks"] / max(result["seconds"], 1e-9),
         build_dir=work.directory,
-        kept=kept,
+        kept=kept[:KEPT_MISMATCHES],
+        error=result["error"] or "",
+        reasons=stimulus.reasons,
+        terms=_terms(simulation.dut),
     )
 
 
+def _terms(dut: Dut) -> str:
+    """Say what counts as equal, and where."""
+    parts = [str(dut.comparison)] if dut.comparison or dut.domain else []
+    return "; ".join([*parts, str(dut.domain)]) if dut.domain else "".join(parts)
+
+
+def _equal(dut: Dut, spec: MacSpec, mismatch: Mismatch) -> bool:
+    """Return whether a result that differs counts as equal."""
+    if not dut.comparison or mismatch.code is None:
+        return False
+    codes = np.array([mismatch.code, mismatch.fields[RESULT_FIELD]], dtype=spec.result.dtype)
+    first, second = dut.comparison.canonical(spec.result, codes)
+    return bool(first == second)
+
+
+def _needs_harness(dut: Dut) -> str:
+    """Return the key that asks for more than renamed ports; empty if none does."""
+    also = dut.reset is not None and dut.reset.also
+    keys = {"clock.edge": dut.falling, "clock.also": dut.clocks, "reset.also": also,
+            "output.beats": dut.output.beats > 1, "input.tie": dut.input.tie_rest}  # fmt: skip
+    return next((key for key, value in keys.items() if value), "")
+
+
+def no_port(failed: SimulationFailed, dut: Dut) -> SimulationFailed:
+    """Return what a simulator says of a port that is not there, in one sentence."""
+    missing = _NO_PORT.search(str(failed))
+    if missing is None:
+        return failed
+    port = missing["icarus"] or missing["pin"]
+    return SimulationFailed(f"build: port: {dut.top} has no port {port!r}")
+
+
 def _bench_job(
-    dut: Dut, stimulus: Stimulus, writer: BeatWriter, options: Options
+    dut: Dut,
+    stimulus: Stimulus,
+    writer: BeatWriter,
+    options: Options,
+    ports: Mapping[str, Port] | None,
 ) -> dict[str, Any]:
     reset = dut.reset
     handshakes = (dut.input.valid, dut.output.valid)
-    resets = bool(options.resets) or RESET_OP in dut.ops.values()
+    resets = bool(options.resets) or RESET_OP in dut.ops.values() or dut.input.interval != 1
+    widths = [] if dut.vhdl else Harness(dut, writer, ports).widths()
+
+    def named(port: str | None) -> str | None:
+        if port is None or dut.vhdl:
+            return port
+        return "!" * port.startswith("!") + net(port)
+
+    held = None if reset is None else vars(reset) | {"port": named(reset.port)}
     return {
         "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
         "stimulus": str(stimulus.path),
-        "clock": dut.clock,
-        "reset": None if reset is None else vars(reset),
-        "inputs": _ports(writer.inputs),
-        "outputs": _ports(writer.outputs),
-        "in_valid": dut.input.valid,
-        "in_ready": dut.input.ready,
-        "out_valid": dut.output.valid,
-        "out_ready": dut.output.ready,
+        "design": dut.top,
+        "widths": [[f"bits_{i}", *row] for i, row in enumerate(widths)],
+        "clock": named(dut.clock),
+        "reset": held,
+        "inputs": _ports(writer.inputs, named),
+        "outputs": _ports(writer.outputs, named),
+        "quiet": {named(f.port): f.quiet for f in writer.inputs if f.quiet is not None},
+        "in_valid": named(dut.input.valid),
+        "in_ready": named(dut.input.ready),
+        "out_valid": named(dut.output.valid),
+        "out_ready": named(dut.output.ready),
         "latency": dut.output.latency,
         "stall": options.stall,
         "resets": options.resets if dut.reset else 0.0,
         "seed": options.seed,
         "patience": options.patience,
-        "max_mismatches": KEPT_MISMATCHES,
+        "max_mismatches": kept_by(dut),
     }
 
 
-def _ports(fields: Iterable[LineField]) -> list[list[Any]]:
-    return [[f.port, f.width, f.exact, f.mask, f.start, f.stop] for f in fields]
+def kept_by(dut: Dut) -> int:
+    """Return how many mismatches a bench keeps: all where some of them may not count."""
+    return RELAXED_MISMATCHES if dut.comparison else KEPT_MISMATCHES
+
+
+def _ports(
+    fields: Iterable[LineField], named: Callable[[str | None], str | None]
+) -> list[list[Any]]:
+    return [[named(f.port), f.width, f.exact, f.mask, f.start, f.stop] for f in fields]
 
 
 def _mismatch(

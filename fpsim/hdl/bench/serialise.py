@@ -8,6 +8,7 @@ nothing but move these digits, in Python or in SystemVerilog alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 
 from fpsim.hdl.bench.beat_plan import Beat, BeatPlan, LineField, Mark
 from fpsim.hdl.dut.dut import EXPONENT_BITS, Dut, Wires
-from fpsim.hdl.dut.encodings import decode, encodable, encode
+from fpsim.hdl.dut.encodings import decode, encodable, encode, widened
 from fpsim.hdl.dut.wires import MAX_WORD, Piece, zeros
 from fpsim.kernels.codec.hex_words import write_words
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.sets.record import Columns, Op
+from fpsim.vectors.sets.code_lists import LISTED_BITS
+from fpsim.vectors.sets.record import Columns, Op, Record
 
 __all__ = ["Serialiser"]
 
@@ -39,7 +41,7 @@ class Serialiser:
 
     def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
         self.plan = BeatPlan(dut, spec, k, group)
-        self.dut, self.group = dut, group
+        self.dut, self.group, self.record = dut, group, Record(spec, k, group)
         self._beats = self.plan.beats
         fields = (*self.inputs, *self.outputs)
         self.length = max(f.stop for f in fields) + 1
@@ -58,16 +60,70 @@ class Serialiser:
 
     def expressible(self, columns: Columns) -> NDArray[np.bool_]:
         """Return which vectors the design can be told, given the accumulator before them."""
-        fit = self._variant_of(columns) >= 0
-        for name, wires in self.plan.wires.items():
-            if name in columns:
-                column = columns[name].reshape(fit.size, -1)
-                fit &= self._fits(column, self.plan.widths[name], wires).all(axis=1)
-        if self.group and self.dut.carries("exp"):
-            fit &= ~((columns["a_scale"] == _E8M0_NAN) | (columns["b_scale"] == _E8M0_NAN)).any(
-                axis=1
-            )
+        fit = np.ones(columns["op"].size, dtype=bool)
+        for _, told in self._tests(columns):
+            fit &= told
         return fit
+
+    def left_out(self, columns: Columns, keep: NDArray[np.bool_]) -> dict[str, int]:
+        """Return why vectors are not told, and how many for each reason."""
+        found: dict[str, int] = {}
+        rest = ~keep
+        for reason, told in self._tests(columns):
+            count = int((rest & ~told).sum())
+            if count:
+                found[reason] = count
+            rest &= told
+        if rest.any():
+            found["accumulate onto one of these"] = int(rest.sum())
+        return found
+
+    def _tests(self, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Yield (what the matter is where not, which vectors are told)."""
+        op, known = columns["op"], self.dut.known_ops
+        variants = self._variant_of(columns) >= 0
+        onto = (op == Op.DOT) & (columns["c"] != 0)
+        yield "have an addend, which no port carries", variants | ~onto
+        for code in Op:
+            name = code.name.lower()
+            if name not in known:
+                yield f"are '{name}', which the design has not", variants | (op != code)
+        yield "cannot be said with these operations", variants
+        for name, wires in self.plan.wires.items():
+            if name == "exp" or name in columns:
+                column = self.column(columns, name).reshape(op.size, -1)
+                fits = self._fits(column, self.plan.widths[name], wires, name == "exp")
+                told = np.asarray(fits.all(axis=1))
+                yield f"have a code of {name} that its wires cannot carry", told
+        if self.group and self.dut.carries("exp"):
+            nan = (columns["a_scale"] == _E8M0_NAN) | (columns["b_scale"] == _E8M0_NAN)
+            yield "have a NaN scale, and exp is a number", ~nan.any(axis=1)
+        if self.dut.domain:
+            yield "lie outside the domain", self.dut.domain.holds(self.record, columns)
+
+    def column(self, columns: Columns, name: str) -> NDArray[Any]:
+        """Return the codes of a field; of ``exp``, the sums of two exponents in nine bits."""
+        if name != "exp":
+            return columns[name]
+        if not self.group:
+            return np.zeros(columns["op"].size, dtype=np.uint64)
+        total = columns["a_scale"].astype(np.int64) + columns["b_scale"]
+        return (total - _E8M0_BIASES).view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1)
+
+    def told_codes(self) -> dict[str, Codes]:
+        """Return the codes of operands and scales that the design can be told, by field."""
+        found: dict[str, Codes] = {}
+        for name in ("a", "b", "a_scale", "b_scale"):
+            width = self.plan.widths[name]
+            codes = np.arange(1 << width, dtype=np.uint64)
+            if width > LISTED_BITS:
+                continue
+            codes = codes[self.dut.domain.takes(name, self.record.format_of(name), codes)]
+            if name in self.plan.wires:
+                found[name] = codes[self._fits(codes, width, self.plan.wires[name])]
+            elif self.group and self.dut.carries("exp") and name.endswith("scale"):
+                found[name] = codes[codes != _E8M0_NAN]
+        return found
 
     def compared(self, columns: Columns) -> NDArray[np.bool_]:
         """Return of which vectors the result is compared."""
@@ -83,22 +139,27 @@ class Serialiser:
         fit, op = self.expressible(columns), columns["op"]
         chained = (op == Op.MAC) | (op == Op.IDLE)
         index = np.arange(op.size)
-        broken = np.where(fit, -1, index)
+        broken = np.where(fit | (op == Op.IDLE), -1, index)  # what holds can be skipped
         starts = np.where(chained, -1, index)
         last_break = np.maximum.accumulate(broken) if op.size else broken
         last_start = np.maximum.accumulate(starts) if op.size else starts
         whole = np.where(last_start >= 0, last_break < last_start, synchronous & (last_break < 0))
         keep = fit & (whole | ~chained)
-        return keep, bool(keep[-1]) if op.size else synchronous
+        after = keep | (whole & (op == Op.IDLE))
+        return keep, bool(after[-1]) if op.size else synchronous
 
     @staticmethod
-    def _fits(codes: NDArray[Any], width: int, wires: Wires) -> NDArray[np.bool_]:
-        fit = encodable(codes, width, wires.encoding)
-        bits = wires.element_bits or width
+    def _fits(
+        codes: NDArray[Any], width: int, wires: Wires, signed: bool = False
+    ) -> NDArray[np.bool_]:
+        if wires.table:
+            return np.asarray(np.array(wires.table)[codes.astype(np.int64)] >= 0)
+        bits, signed = wires.element_bits or width, signed or wires.signed
+        fit = encodable(widened(codes, width, bits, signed), bits, wires.encoding)
         if bits < width:
-            dropped = codes.astype(np.uint64) >> np.uint64(bits - wires.signed)
-            ones = np.uint64((1 << (width - bits + wires.signed)) - 1)
-            fit &= (dropped == 0) | ((dropped == ones) & wires.signed)
+            dropped = codes.astype(np.uint64) >> np.uint64(bits - signed)
+            ones = np.uint64((1 << (width - bits + signed)) - 1)
+            fit &= (dropped == 0) | ((dropped == ones) & signed)
         return fit
 
     def _variant_of(self, columns: Columns) -> NDArray[np.int64]:
@@ -153,14 +214,14 @@ class Serialiser:
                     if not set(part) <= {"0", "1"}:
                         return None
                     code |= int(part, 2) << piece.shift
-        bits_on_wires = wires.element_bits or width
-        if code >> width and bits_on_wires > width:
-            code &= (1 << width) - 1
-        return decode(code, width, wires.encoding)
+        if wires.table:
+            return wires.table.index(code) if code in wires.table else None
+        code = decode(code, wires.element_bits or width, wires.encoding)
+        return code & ((1 << width) - 1)
 
     def _text(self, beat: Beat, wired: _Wired, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         groups: list[tuple[Piece, ...]] = [(Piece(4, value=int(beat.marks)),)]
-        groups += [beat.ports[f.port] for f in self.inputs]
+        groups += [beat.ports.get(f.port) or zeros(f.width) for f in self.inputs]
         compared = Mark.COMPARE in beat.marks
         groups += [self.plan.acc[f.port] if compared else zeros(f.width) for f in self.outputs]
         pieces = [piece for group in groups for piece in group]
@@ -194,19 +255,11 @@ class _Wired:
         return codes
 
     def _encode(self, name: str) -> Codes:
-        codes = self._column(name).astype(np.uint64)
+        codes = self.owner.column(self.columns, name).astype(np.uint64)
         wires, width = self._wires[name], self.owner.plan.widths[name]
-        codes = encode(codes.reshape(codes.shape[0], -1), width, wires.encoding)
+        codes = codes.reshape(codes.shape[0], -1)
+        if wires.table:
+            return np.array(wires.table, dtype=np.int64)[codes.astype(np.int64)].astype(np.uint64)
         bits = wires.element_bits or width
-        if bits > width and wires.signed:
-            high = np.uint64(((1 << bits) - 1) ^ ((1 << width) - 1))
-            codes = np.where(codes >> np.uint64(width - 1) & np.uint64(1), codes | high, codes)
-        return codes
-
-    def _column(self, name: str) -> NDArray[Any]:
-        if name != "exp":
-            return self.columns[name]
-        if not self.owner.group:
-            return np.zeros(self.columns["op"].size, dtype=np.uint64)
-        total = self.columns["a_scale"].astype(np.int64) + self.columns["b_scale"]
-        return (total - _E8M0_BIASES).view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1)
+        signed = wires.signed or name == "exp"
+        return encode(widened(codes, width, bits, signed), bits, wires.encoding)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fpsim.base.errors import FpsimError, SimulatorMissing, nearest
 
-__all__ = ["SIMULATORS", "VHDL_SIMULATORS", "Simulator", "available", "find"]
+__all__ = ["SIMULATORS", "VHDL_SIMULATORS", "Simulator", "available", "environment_of", "find"]
 
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 _PROBE_SECONDS = 30
@@ -36,6 +36,21 @@ class Simulator:
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
+
+
+# What would change the behaviour of cocotb, its runner or make behind our back.
+_DROPPED_VARIABLES = ("COCOTB_", "PYTEST_", "GPI_", "PYGPI_", "SIM_CMD_", "MAKE", "MFLAGS")
+_DROPPED_SWITCHES = ("WAVES", "GUI")
+
+
+def environment_of(tool: Simulator) -> dict[str, str]:
+    """Return the variables that a child process of a simulator has."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_DROPPED_VARIABLES) and name not in _DROPPED_SWITCHES
+    }
+    return kept | dict(tool.environment)
 
 
 def find(name: str) -> Simulator:

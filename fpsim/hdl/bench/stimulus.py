@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,10 @@ class BeatWriter(Protocol):
         """Return which vectors to apply, and whether the state agrees after them."""
         ...
 
+    def left_out(self, columns: Columns, keep: NDArray[np.bool_]) -> dict[str, int]:
+        """Return why vectors are not told, and how many for each reason."""
+        ...
+
     def compared(self, columns: Columns) -> NDArray[np.bool_]:
         """Return of which vectors the result is compared."""
         ...
@@ -63,6 +67,7 @@ class Stimulus:
     applied: int  #: vectors that the design is told
     compared: int  #: results that are compared
     left_out: int  #: vectors that the design cannot be told
+    reasons: dict[str, int] = field(default_factory=dict)  #: why, and how many for each
 
     @property
     def left_out_text(self) -> str:
@@ -70,7 +75,8 @@ class Stimulus:
         if not self.left_out:
             return ""
         total = self.applied + self.left_out
-        return f"{self.left_out} of {total} vectors left out: the design cannot be told them"
+        why = "; ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        return f"{self.left_out} of {total} vectors cannot be told to the design: {why}"
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,19 @@ class Located:
     before: int | None  #: index of the vector applied before it
 
 
-def selected(source: VectorSource, writer: BeatWriter) -> Iterator[tuple[NDArray[Any], Columns]]:
-    """Yield (indices, columns) of the vectors that the design can be told."""
+def selected(
+    source: VectorSource, writer: BeatWriter, reasons: dict[str, int] | None = None
+) -> Iterator[tuple[NDArray[Any], Columns]]:
+    """Yield (indices, columns) of the vectors that the design can be told.
+
+    ``reasons`` is given why the others cannot, and how many for each reason.
+    """
     synchronous = True
     for start, columns in source.blocks():
         keep, synchronous = writer.select(columns, synchronous)
+        if reasons is not None and not keep.all():
+            for reason, count in writer.left_out(columns, keep).items():
+                reasons[reason] = reasons.get(reason, 0) + count
         rows = np.flatnonzero(keep)
         yield rows + start, {name: column[rows] for name, column in columns.items()}
 
@@ -98,10 +112,11 @@ def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stim
         FpsimError: no vector that the design can be told, or a file that cannot be written.
     """
     beats = applied = compared = 0
+    reasons: dict[str, int] = {}
     scratch = path.with_suffix(".tmp")
     try:
         with scratch.open("wb") as file:
-            for rows, columns in selected(source, writer):
+            for rows, columns in selected(source, writer, reasons):
                 if not rows.size:
                     continue
                 lines = writer.lines(columns)
@@ -119,7 +134,7 @@ def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stim
             f"vectors: of {source.count}, {applied} can be told to the design and none has a "
             "result to compare; nothing would be verified"
         )
-    return Stimulus(path, beats, applied, compared, source.count - applied)
+    return Stimulus(path, beats, applied, compared, source.count - applied, reasons)
 
 
 def locate(source: VectorSource, writer: BeatWriter, ordinals: Iterable[int]) -> dict[int, Located]:

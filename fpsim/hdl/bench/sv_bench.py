@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.atomic_files import write_atomic
 from fpsim.hdl.bench.build_dir import Progress, SimulationFailed
-from fpsim.hdl.bench.replay import KEPT_MISMATCHES, Simulation
+from fpsim.hdl.bench.replay import Simulation, kept_by, no_port
 from fpsim.hdl.bench.stimulus import BeatWriter, Stimulus
 from fpsim.hdl.bench.testbench import BENCH_TOP, testbench
 from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.ports import Port
 
 __all__ = ["NativeSimulation", "build_commands", "write_testbench"]
 
-# What Icarus and Verilator say of a connection to a port that is not there.
-_NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found: '(?P<pin>\w+)'")
 _SHARES = 1 << 16
 _FILE = f"{BENCH_TOP}.sv"
 
@@ -31,14 +29,12 @@ def build_commands(
     sources = [str(path) for path in (*dut.sources, bench)]
     if simulator == "icarus":
         command = ["iverilog", "-g2012", "-o", str(directory / "bench.vvp"), "-s", BENCH_TOP]
-        command += [f"-I{path}" for path in dut.include]
-        return [[*command, *_defines(dut), *sources]]
+        return [[*command, *dut.compile_arguments(simulator), *sources]]
     command = ["verilator", "--binary", "--timing", "-O3", "-Wno-fatal", "-Wno-lint"]
     command += ["--top-module", BENCH_TOP, "-Mdir", str(directory / "native"), "-o", "bench"]
     command += ["-CFLAGS", "-fcoroutines -std=c++20 -O2"]
     command += ["--trace"] if waves else []
-    command += [f"-I{path}" for path in dut.include]
-    return [[*command, *_defines(dut), *sources]]
+    return [[*command, *dut.compile_arguments(simulator), *sources]]
 
 
 def run_command(simulator: str, directory: Path) -> list[str]:
@@ -48,10 +44,6 @@ def run_command(simulator: str, directory: Path) -> list[str]:
     return [str(directory / "native" / "bench")]
 
 
-def _defines(dut: Dut) -> list[str]:
-    return [f"-D{k}={v}" if v != "" else f"-D{k}" for k, v in dut.defines.items()]
-
-
 class NativeSimulation(Simulation):
     """A design compiled with its generated bench."""
 
@@ -59,7 +51,7 @@ class NativeSimulation(Simulation):
 
     def build(self, writer: BeatWriter, progress: Progress | None) -> float:
         """Write the bench and compile it if needed; return the seconds it took."""
-        text = testbench(self.dut, writer, f"bench of {self.dut.top}")
+        text = testbench(self.dut, writer, f"bench of {self.dut.top}", self.ports)
         path = write_atomic(self.work.directory / _FILE, text.encode())
         commands = build_commands(
             self.tool.name, self.dut, path, self.work.directory, self.options.waves
@@ -67,11 +59,7 @@ class NativeSimulation(Simulation):
         try:
             return self.work.build_with(commands, text, progress)
         except SimulationFailed as failed:
-            missing = _NO_PORT.search(str(failed))
-            if missing is None:
-                raise
-            port = missing["icarus"] or missing["pin"]
-            raise SimulationFailed(f"build: port: {self.dut.top} has no port {port!r}") from None
+            raise no_port(failed, self.dut) from None
 
     def _run(
         self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
@@ -81,7 +69,8 @@ class NativeSimulation(Simulation):
         shares = {"stall": options.stall, "resets": options.resets if self.dut.reset else 0.0}
         plus = {name: str(round(share * _SHARES)) for name, share in shares.items()}
         plus |= {"stimulus": str(stimulus.path), "result": str(result), "seed": str(options.seed)}
-        plus |= {"patience": str(options.patience), "keep": str(KEPT_MISMATCHES)}
+        plus |= {"patience": str(options.patience), "keep": str(kept_by(self.dut))}
+        plus["latency"] = str(self.dut.output.latency or 0)
         if options.waves:
             plus["waves"] = str(self.waveform)
         command = run_command(self.tool.name, self.work.directory)
@@ -98,10 +87,13 @@ class NativeSimulation(Simulation):
 
 def _parsed(lines: Sequence[str], ports: Sequence[str]) -> dict[str, Any]:
     """Return what the bench wrote, as the cocotb bench writes it."""
-    if not lines or not lines[-1].startswith("end "):
-        raise SimulationFailed("run: the bench ended without a result: the design stopped it")
-    compared, mismatches, clocks, resets = (int(word) for word in lines[-1].split()[1:])
     rows = [line.split()[1:] for line in lines if line.startswith("mismatch ")]
+    if not lines or not lines[-1].startswith("end "):
+        if not rows:
+            raise SimulationFailed("run: the bench ended without a result: the design stopped it")
+        done = 1 + int(rows[-1][0])
+        lines = [*lines, "error the design ended the simulation", f"end {done} {len(rows)} 0 0"]
+    compared, mismatches, clocks, resets = (int(word) for word in lines[-1].split()[1:])
     errors = [line.partition(" ")[2] for line in lines if line.startswith("error ")]
     states = [f"last seen {line[6:]}" for line in lines if line.startswith("state ")]
     return {
@@ -115,10 +107,25 @@ def _parsed(lines: Sequence[str], ports: Sequence[str]) -> dict[str, Any]:
 
 
 def write_testbench(
-    dut: Dut, writer: BeatWriter, directory: Path, title: str
+    dut: Dut,
+    writer: BeatWriter,
+    directory: Path,
+    title: str,
+    ports: Mapping[str, Port] | None = None,
 ) -> tuple[Path, list[str]]:
-    """Write the bench into ``directory``; return its path and the commands that run it."""
-    path = write_atomic(directory / _FILE, testbench(dut, writer, title).encode())
+    """Write the bench of a design; return its path and the commands that run it.
+
+    Args:
+        dut: the design.
+        writer: what writes its beats.
+        directory: where the bench goes.
+        title: what its first line says.
+        ports: the ports that the design has, where they are known.
+
+    Returns:
+        The file, and shell commands of both simulators.
+    """
+    path = write_atomic(directory / _FILE, testbench(dut, writer, title, ports).encode())
     commands = []
     for simulator in ("verilator", "icarus"):
         build = build_commands(simulator, dut, path, Path(), False)

@@ -7,6 +7,7 @@ Verilog and Verilator (``--binary --timing``):
     +stimulus=FILE   beats, as `fpsim.hdl.bench.serialise` writes them
     +result=FILE     what differed, and a last line ``end COMPARED MISMATCHES CLOCKS RESETS``
     +stall=N +resets=N   of 65536: clocks without a beat or result; vectors cut off by a reset
+    +latency=N       clock edges to a result, where no port says when
     +seed=N +patience=N +keep=N   as `fpsim.hdl.bench.replay.Options`; mismatches that are written
     +waves=FILE      a waveform
 
@@ -20,8 +21,10 @@ from pathlib import Path
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
+from fpsim.hdl.bench.harness import Harness, net
 from fpsim.hdl.bench.stimulus import BeatWriter
 from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.ports import Port
 
 __all__ = ["BENCH_TOP", "testbench"]
 
@@ -33,15 +36,26 @@ DEPTH = 4096
 TAIL = 16
 
 
-def testbench(dut: Dut, writer: BeatWriter, title: str) -> str:
+def testbench(
+    dut: Dut, writer: BeatWriter, title: str, ports: Mapping[str, Port] | None = None
+) -> str:
     """Return the text of the bench.
+
+    Args:
+        dut: the design.
+        writer: what writes its beats.
+        title: what the first line says.
+        ports: the ports that the design has, where they are known.
+
+    Returns:
+        SystemVerilog.
 
     Raises:
         FpsimError: a VHDL design.
     """
     if dut.vhdl:
         raise FpsimError("bench: a generated bench is SystemVerilog; VHDL needs the cocotb bench")
-    digits = writer.length - 1
+    digits, harness = writer.length - 1, Harness(dut, writer, ports)
     main = "testbench_combinational" if dut.clock is None else "testbench_clocked"
     body = "\n".join((_TEMPLATES / f"{n}.sv.in").read_text("utf-8") for n in ("testbench", main))
     fields = {
@@ -51,12 +65,13 @@ def testbench(dut: Dut, writer: BeatWriter, title: str) -> str:
         "depth": DEPTH,
         "tail": TAIL,
         "expected_bits": sum(f.width for f in writer.outputs),
-        "declarations": "\n".join(_declarations(dut, writer)),
-        "instance": _instance(dut, writer),
-        "checks": "\n".join(_checks(dut, writer)),
+        "declarations": "\n".join(_declarations(harness)),
+        "instance": harness.instance(),
+        "checks": "\n".join(_checks(dut, harness)),
         "drive": _assignments(writer, lambda f: _slice(f, digits)),
-        "scramble": _assignments(writer, lambda f: f"{{{-(-f.width // 32)}{{lfsr}}}}"),
-        "zero": _assignments(writer, lambda _: "0"),
+        "scramble": _assignments(writer, _while_no_beat),
+        "zero": _assignments(writer, lambda f: _number(f.quiet or 0, f.width)),
+        "hold": _assignments(writer, lambda f: _number(f.quiet or 0, f.width), quiet=True),
         "expect": ", ".join(_slice(f, digits) for f in writer.outputs),
         "differs": " || ".join(_differs(writer.outputs)),
         "seen_format": " ".join("%b" for _ in writer.outputs),
@@ -68,13 +83,17 @@ def testbench(dut: Dut, writer: BeatWriter, title: str) -> str:
     return body
 
 
-def _assignments(writer: BeatWriter, value: Callable[[LineField], str]) -> str:
-    return "\n".join(f"      {net(f.port)} = {value(f)};" for f in writer.inputs)
+def _assignments(writer: BeatWriter, value: Callable[[LineField], str], quiet: bool = False) -> str:
+    chosen = [f for f in writer.inputs if f.quiet is not None or not quiet]
+    return "\n".join(f"      {net(f.port)} = {value(f)};" for f in chosen)
 
 
-def net(port: str) -> str:
-    """Return the bench's name for what is connected to a port: none of its own names."""
-    return f"p_{port.removeprefix('!')}"
+def _while_no_beat(f: LineField) -> str:
+    return f"{{{-(-f.width // 32)}{{lfsr}}}}" if f.quiet is None else _number(f.quiet, f.width)
+
+
+def _number(value: int, width: int) -> str:
+    return f"{width}'h{value:x}"
 
 
 def _slice(f: LineField, digits: int) -> str:
@@ -86,42 +105,17 @@ def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
 
 
-def _declarations(dut: Dut, writer: BeatWriter) -> Iterable[str]:
-    driven = {f.port: f.width for f in writer.inputs}
-    yield from (f"  reg {_range(width)}{net(port)};" for port, width in driven.items())
-    for name in (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.output.ready):
-        if name:
-            yield f"  reg {net(name)};"
-    yield from (f"  wire {_range(f.width)}{net(f.port)};" for f in writer.outputs)
-    for name in (dut.input.ready, dut.output.valid):
-        if name:
-            yield f"  wire {net(name)};"
+def _declarations(harness: Harness) -> Iterable[str]:
+    yield from (f"  reg {_range(width)}{name};" for name, width in harness.inputs().items())
+    yield from (f"  wire {_range(width)}{name};" for name, width in harness.outputs().items())
 
 
-def _ports(dut: Dut, writer: BeatWriter) -> list[str]:
-    flags = (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.input.ready,
-             dut.output.valid, dut.output.ready)  # fmt: skip
-    names = [name.removeprefix("!") for name in flags if name]
-    return [*names, *(f.port for f in (*writer.inputs, *writer.outputs))]
-
-
-def _instance(dut: Dut, writer: BeatWriter) -> str:
-    def table(rows: Mapping[str, object]) -> str:
-        return ",\n".join(f"    .{name}({value})" for name, value in rows.items())
-
-    values = {k: f'"{v}"' if isinstance(v, str) else v for k, v in dut.parameters.items()}
-    parameters = f" #(\n{table(values)}\n  )" if values else ""
-    return (
-        f"  {dut.top}{parameters} u_dut (\n{table({p: net(p) for p in _ports(dut, writer)})}\n  );"
-    )
-
-
-def _checks(dut: Dut, writer: BeatWriter) -> Iterable[str]:
+def _checks(dut: Dut, harness: Harness) -> Iterable[str]:
     """Yield statements that compare the widths of ports with those of the elaborated design."""
-    flags = [p for p in _ports(dut, writer) if p not in {f.port for f in _fields(writer)}]
-    rows = [(port, 1, True) for port in flags]
-    rows += [(f.port, f.width, f.exact) for f in _fields(writer)]
-    for port, width, exact in rows:
+    for port, width, exact in harness.widths():
+        known = harness.ports.get(port)
+        if known is not None and known.ranges:
+            continue  # the elements were counted
         wrong = "!=" if exact else "<"
         need = "" if exact else "at least "
         yield (
@@ -130,10 +124,6 @@ def _checks(dut: Dut, writer: BeatWriter) -> Iterable[str]:
             f'the mapping {need}{width}", $bits(u_dut.{port}));\n'
             "      stuck = 1;\n    end"
         )
-
-
-def _fields(writer: BeatWriter) -> tuple[LineField, ...]:
-    return (*writer.inputs, *writer.outputs)
 
 
 def _differs(outputs: Iterable[LineField]) -> Iterable[str]:

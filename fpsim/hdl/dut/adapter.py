@@ -17,6 +17,7 @@ An adapter runs before the simulation, so it works with every bench and never sl
 from __future__ import annotations
 
 import importlib.util
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ from fpsim.units.spec import MacSpec
 from fpsim.vectors import Op
 from fpsim.vectors.sets.record import Columns
 
-__all__ = ["Adapter", "beat_writer"]
+__all__ = ["Adapter", "adapter_ports", "beat_writer"]
 
 Vector = Mapping[str, Any]
 
@@ -94,8 +95,12 @@ class _AdaptedWriter:
         self.length = at + 1
 
     def select(self, columns: Columns, synchronous: bool) -> tuple[NDArray[np.bool_], bool]:
-        keep = np.array([self.adapter.takes(v) for v in _vectors(columns)], dtype=bool)
-        return keep, synchronous
+        kept = [bool(self._asked("takes", (bool, np.bool_), "true or false", v))
+                for v in _vectors(columns)]  # fmt: skip
+        return np.array(kept, dtype=bool), synchronous
+
+    def left_out(self, columns: Columns, keep: NDArray[np.bool_]) -> dict[str, int]:
+        return {f"are not taken by {self.where}": int((~keep).sum())}
 
     def compared(self, columns: Columns) -> NDArray[np.bool_]:
         return np.ones(columns["op"].size, dtype=bool)
@@ -105,18 +110,41 @@ class _AdaptedWriter:
         return np.frombuffer(text.encode(), dtype=np.uint8).reshape(-1, self.length)
 
     def _lines(self, vector: Vector) -> list[str]:
-        beats = list(self.adapter.beats(vector))
+        beats = list(self._asked("beats", Sequence, "a list of beats", vector))
         if not beats:
             raise FpsimError(f"{self.where}: a vector has no beats")
+        for beat in beats:
+            if not isinstance(beat, Mapping):
+                raise FpsimError(f"{self.where}: beats returned {_short(beat)}, not port: value")
         lines = []
         for i, beat in enumerate(beats):
             last = i == len(beats) - 1
             marks = (Mark.ANSWER | Mark.COMPARE) if last else Mark(0)
             marks |= Mark.FREE if i == 0 and vector["op"] != Op.MAC else Mark(0)
-            result = self.adapter.result(vector) if last else {}
+            wanted = ("result", Mapping, "port: value")
+            result = self._asked(*wanted, vector) if last else {}
             parts = [f"{int(marks):x}", *self._digits(self.inputs, beat)]
             lines.append("".join([*parts, *self._digits(self.outputs, result), "\n"]))
         return lines
+
+    def _asked(self, method: str, kind: Any, what: str, given: Any) -> Any:
+        """Return what a method of the adapter answers.
+
+        Raises:
+            FpsimError: it raises, or answers something that is none of the kind.
+        """
+        try:
+            found = getattr(self.adapter, method)(given)
+        except FpsimError:
+            raise
+        except Exception as error:  # whatever a user's method raises
+            said = " ".join(str(error).split())[:200]
+            raise FpsimError(
+                f"{self.where}: {method} raises {type(error).__name__}: {said}"
+            ) from error
+        if not isinstance(found, kind) or isinstance(found, str):
+            raise FpsimError(f"{self.where}: {method} returned {_short(found)}, not {what}")
+        return found
 
     def _digits(self, fields: Sequence[LineField], values: Mapping[str, int]) -> list[str]:
         unknown = set(values) - {f.port for f in fields}
@@ -124,7 +152,13 @@ class _AdaptedWriter:
             raise FpsimError(f"{self.where}: {sorted(unknown)[0]!r} is none of its ports")
         digits = []
         for f in fields:
-            value = int(values.get(f.port, 0))
+            given = values.get(f.port, 0)
+            try:
+                value = operator.index(given)
+            except TypeError:
+                raise FpsimError(
+                    f"{self.where}: {f.port} = {_short(given)} is no integer"
+                ) from None
             if not 0 <= value < 1 << f.width:
                 raise FpsimError(f"{self.where}: {f.port} = {value} does not fit {f.width} bits")
             digits.append(f"{value:0{f.stop - f.start}x}")
@@ -133,7 +167,13 @@ class _AdaptedWriter:
     def seen_code(self, seen: dict[str, str]) -> int | None:
         if not all(set(bits) <= {"0", "1"} for bits in seen.values()):
             return None
-        return int(self.adapter.code({port: int(bits, 2) for port, bits in seen.items()}))
+        wires = {port: int(bits, 2) for port, bits in seen.items()}
+        return int(self._asked("code", (int, np.integer), "a code", wires))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _vectors(columns: Columns) -> list[dict[str, Any]]:
@@ -151,7 +191,24 @@ def beat_writer(dut: Dut, source: VectorSource) -> BeatWriter:
     if dut.adapter is None:
         return Serialiser(dut, source.spec, source.k, source.group)
     kind = _load(dut.adapter, dut.directory)
-    return _AdaptedWriter(kind(source.spec, source.k, source.group), f"adapter: {dut.adapter}")
+    where = f"adapter: {dut.adapter}"
+    try:
+        made = kind(source.spec, source.k, source.group)
+    except Exception as error:  # whatever a user's class raises
+        raise FpsimError(f"{where}: raises {type(error).__name__}: {error}") from error
+    return _AdaptedWriter(made, where)
+
+
+def adapter_ports(dut: Dut) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Return the ports that a design's adapter drives and reads; none without an adapter.
+
+    Raises:
+        FpsimError: an adapter that cannot be loaded.
+    """
+    if dut.adapter is None:
+        return {}, {}
+    kind = _load(dut.adapter, dut.directory)
+    return kind.inputs, kind.outputs
 
 
 def _load(name: str, directory: Path) -> type[Adapter]:

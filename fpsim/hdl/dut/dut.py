@@ -3,19 +3,20 @@
 
 A *vector* of a unit (`fpsim.vectors`) becomes one or more *beats*, one per clock. A beat puts
 fields of the vector on ports: ``op``, ``a``, ``b``, ``c``, ``exp``, ``a_scale``, ``b_scale``. The
-result comes back in field ``acc``. `fpsim.hdl.dut.dut_toml` reads the same from TOML, and describes
-every key.
+result comes back in field ``acc``. `fpsim.hdl.dut.dut_toml` reads the same from TOML, of which
+``docs/reference/dut-toml.md`` describes every key.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.encodings import check_encodings
 
 __all__ = [
@@ -28,6 +29,8 @@ FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale")
 OPS = ("idle", "clear", "mac", "load", "dot", "next")
 #: An operation done by resetting the design.
 RESET_OP = "reset"
+#: An interval that lasts until the result is there.
+WAITS = "result"
 #: Width of ``exp``, two's complement: the sum of two E8M0 exponents.
 EXPONENT_BITS = 9
 MAX_BITS = 64
@@ -69,6 +72,7 @@ class Wires:
     signed: bool = False  #: wider wires repeat the top bit, else they are 0
     encoding: tuple[str, ...] = ()
     high_first: bool = False  #: element 0 stands in the high bits
+    table: tuple[int, ...] = ()  #: pattern of each code on its wires, -1 for none; empty: the code
 
     def __post_init__(self) -> None:
         if not self.places:
@@ -77,6 +81,9 @@ class Wires:
         if bits is not None and (not _is_int(bits) or not 1 <= bits <= MAX_BITS):
             raise FpsimError(f"element_bits: {bits!r} is not an integer in 1..{MAX_BITS}")
         object.__setattr__(self, "encoding", check_encodings(self.encoding, "encoding"))
+        patterns = [pattern for pattern in self.table if pattern >= 0]
+        if len(set(patterns)) < len(patterns):
+            raise FpsimError("table: two codes have one pattern, so a result could not be read")
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,20 @@ class Input:
     first: str | None = None  #: marks the first beat of a vector
     last: str | None = None  #: marks the last one
     per_group: bool = False  #: the runs of beats repeat for every group of scales
-    tie: Mapping[str, int] = field(default_factory=dict)
+    tie: Mapping[str, int] = field(default_factory=dict)  #: port: value, on every clock
+    tie_rest: bool = False  #: inputs that nothing names are 0
+    open: tuple[str, ...] = ()  #: inputs that nothing drives
+    #: Clocks from one vector to the next at least, or ``result``: until its result is there.
+    interval: int | str = 1
 
     def __post_init__(self) -> None:
         if self.ready is not None and self.valid is None:
             raise FpsimError("input.ready: given without input.valid")
+        waits = self.interval == WAITS
+        if not waits and (not _is_int(self.interval) or not 1 <= self.interval <= 4096):  # type: ignore[operator]
+            raise FpsimError(
+                f"input.interval: {self.interval!r} is not an integer in 1..4096 or {WAITS!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,10 +153,19 @@ class Output:
     latency: int | None = None
     answers: tuple[str, ...] = OPS[:-1]  #: operations that a result comes for
     every_beat: bool = False  #: a result comes for every beat; the last of a vector counts
+    beats: int = 1  #: clocks over which a result comes, its low bits first
+    high_first: bool = False  #: its high bits come first
+    find_latency: bool = False  #: the latency is found by trying
 
     def __post_init__(self) -> None:
         if self.latency is not None and (not _is_int(self.latency) or not 0 <= self.latency < 4096):
-            raise FpsimError(f"output.latency: {self.latency!r} is not an integer in 0..4095")
+            raise FpsimError(
+                f"output.latency: {self.latency!r} is not an integer in 0..4095, or 'find'"
+            )
+        if not _is_int(self.beats) or not 1 <= self.beats <= 64:
+            raise FpsimError(f"output.beats: {self.beats!r} is not an integer in 1..64")
+        if self.beats > 1 and self.latency == 0:
+            raise FpsimError("output.beats: several need a clock; latency is 0")
         if self.valid is not None and self.latency is not None:
             raise FpsimError("output.latency: not beside output.valid, which says when")
         if self.ready is not None and self.valid is None:
@@ -156,6 +181,7 @@ class Reset:
     active_low: bool
     synchronous: bool = False
     clocks: int = 2
+    also: tuple[str, ...] = ()  #: ports held with it; ``!port`` is active low
 
     def __post_init__(self) -> None:
         if not _is_int(self.clocks) or not 1 <= self.clocks <= 4096:
@@ -179,15 +205,21 @@ class Dut:
     input: Input
     output: Output
     clock: str | None = None  #: None: combinational
+    falling: bool = False  #: the design works on falling clock edges
+    clocks: tuple[str, ...] = ()  #: other ports that have the same clock
     reset: Reset | None = None
     ops: Mapping[str, int | Mapping[str, int] | str] = field(default_factory=dict)
-    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
     defines: Mapping[str, int | str] = field(default_factory=dict)
     include: tuple[Path, ...] = ()
     k: int | None = None  #: elements per vector; None: what the unit does in a step
     group: int | None = None  #: elements per scale; None: the unit's
     adapter: str | None = None  #: ``file.py:Class``
     directory: Path = Path()  #: that ``adapter`` is relative to
+    waive: tuple[str, ...] = ()  #: mistakes that vectors need not find
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: of simulators
+    domain: Domain = field(default_factory=Domain)
+    comparison: Comparison = field(default_factory=Comparison)
 
     def __post_init__(self) -> None:
         if not isinstance(self.top, str) or not _NAME.fullmatch(self.top):
@@ -196,7 +228,7 @@ class Dut:
         self._check_fields()
         if self.clock is None:
             self._check_combinational()
-        elif self.output.valid is None and self.output.latency is None:
+        elif self.output.valid is None and self.output.latency is None and not self.find_latency:
             raise FpsimError("output: neither valid nor latency says when a result is there")
         self._check_ops()
         for name in ("k", "group"):
@@ -222,7 +254,9 @@ class Dut:
     def _check_combinational(self) -> None:
         ports = {"input.valid": self.input.valid, "input.ready": self.input.ready,
                  "output.valid": self.output.valid, "output.ready": self.output.ready,
-                 "reset": self.reset, "output.latency": self.output.latency}  # fmt: skip
+                 "reset": self.reset, "output.latency": self.output.latency,
+                 "input.interval": None if self.input.interval == 1 else self.input.interval,
+                 "output.beats": None if self.output.beats == 1 else 2}  # fmt: skip
         given = [name for name, value in ports.items() if value is not None]
         if given:
             raise FpsimError(f"{given[0]}: needs a clock, and the table [clock] is missing")
@@ -254,6 +288,47 @@ class Dut:
     def vhdl(self) -> bool:
         """Whether the sources are VHDL."""
         return bool(self.sources) and self.sources[0].suffix in VHDL_SUFFIXES
+
+    @property
+    def find_latency(self) -> bool:
+        """Whether the latency is to be found by trying."""
+        return self.output.find_latency
+
+    def with_latency(self, latency: int) -> Dut:
+        """Return the design with a latency that was found."""
+        return replace(self, output=replace(self.output, latency=latency, find_latency=False))
+
+    def constant_ties(self) -> dict[str, int]:
+        """Return the inputs that `Input.tie` holds and nothing else drives, with their values."""
+        moved = set(self._driven_by_beats())
+        return {port: value for port, value in self.input.tie.items() if port not in moved}
+
+    def _driven_by_beats(self) -> Iterator[str]:
+        for beats in self.input.beats:
+            yield from beats.tie
+            for wires in beats.fields.values():
+                yield from (place.port for place in wires.places)
+        for told in self.ops.values():
+            yield from told if isinstance(told, Mapping) else ()
+
+    def driven(self) -> dict[str, str]:
+        """Return the inputs that the bench drives, each with the key that says so."""
+        found = dict.fromkeys(self._driven_by_beats(), "input.beats")
+        found |= dict.fromkeys(self.input.tie, "input.tie")
+        single = {"clock.port": self.clock, "reset.port": self.reset and self.reset.port,
+                  "input.valid": self.input.valid, "input.first": self.input.first,
+                  "input.last": self.input.last, "output.ready": self.output.ready}  # fmt: skip
+        found |= {port.removeprefix("!"): key for key, port in single.items() if port}
+        found |= dict.fromkeys(self.clocks, "clock.also")
+        also = self.reset.also if self.reset else ()
+        return found | {port.removeprefix("!"): "reset.also" for port in also}
+
+    def compile_arguments(self, simulator: str) -> list[str]:
+        """Return what a simulator's command line says of includes, defines and its own options."""
+        found = [f"-I{path}" for path in self.include]
+        found += [f"-D{name}={value}" if value != "" else f"-D{name}"
+                  for name, value in self.defines.items()]  # fmt: skip
+        return found + list(self.arguments.get(simulator, ()))
 
     @property
     def known_ops(self) -> frozenset[str]:

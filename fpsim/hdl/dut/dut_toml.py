@@ -1,65 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A design under test from a TOML file.
+"""A design under test from a TOML file: ``docs/reference/dut-toml.md`` has every key.
 
-    top = "dot8"
-    sources = ["rtl/*.sv"]             # globs, from the file's directory, in compile order
-    include = ["rtl/include"]          # optional, as are defines and parameters
-    defines = { FAST = 1 }
-    parameters = { LANES = 4 }
-    k = 32                             # elements per vector (default: a step of the unit)
-    group = 32                         # elements per scale (default: the unit's)
-    adapter = "adapter.py:MyAdapter"   # what TOML cannot say (fpsim.hdl.dut.adapter); no beats then
+top = "dot8"
+sources = ["rtl/*.sv"]             # globs, from the file's directory
+parameters = { LANES = 4 }
 
-    [clock]                            # absent: a combinational design
-    port = "clk"
+[clock]                            # absent: a combinational design
+port = "clk"
 
-    [reset]
-    port = "rst_n"
-    active = "low"                     # low | high
-    kind = "async"                     # async (default) | sync
-    clocks = 2
+[reset]
+port = "rst_n"
+active = "low"
 
-    [input]
-    valid = "in_valid"                 # absent: every clock is a beat
-    ready = "in_ready"                 # absent: the design always takes
-    first = "in_first"                 # marks the first and the last beat of a vector
-    last = "in_last"
-    per = "vector"                     # group: the runs of beats below repeat per group of scales
-    tie = { mode = 0 }                 # other inputs and their values
+[input]
+valid = "in_valid"                 # absent: every clock is a beat
+tie = { mode = 0 }                 # other inputs, constant
 
-    [[input.beats]]                    # runs of beats, in order
-    a_scale = "data"                   # a header: the scale of a
-    [[input.beats]]
-    elements = 2                       # per beat, until the vector's are through
-    a = "data[7:0]"                    # a port, a slice, or a list of them from the low bits up
-    b = { port = "data[15:8]", element_bits = 4, first = "low", encoding = "inverted" }
+[[input.beats]]                    # runs of beats, in order
+elements = 2                       # per beat, until the vector's are through
+a = "data[7:0]"                    # a port, a slice, or a list of them from the low bits up
+b = { port = "data[15:8]", element_bits = 4, first = "low", encoding = "inverted" }
 
-    [ops]                              # operations that the design has, and how it is told
-    mac = 1                            # a code on the field op ...
-    clear = { clr = 1 }                # ... or values of ports, which are else 0 ...
-    # clear = "reset"                  # ... or a reset
-    next = 0                           # beats after the first; default: as mac
+[ops]                              # operations that the design has, and how it is told
+mac = 1                            # a code on the field op, values of ports, or "reset"
+clear = { clr = 1 }
 
-    [output]
-    acc = "acc"                        # as in [[input.beats]]
-    valid = "out_valid"                # or latency = 3
-    ready = "out_ready"
-    answers = ["mac"]                  # operations that a result comes for; default: all
-    every_beat = false                 # a result per beat, of which a vector's last counts
-
-Handshake ports are written ``!port`` where they are active low. In a header, ``scales`` is the
-number of scale codes per beat; without it one beat carries all.
+[output]
+acc = "acc"                        # as in [[input.beats]]
+valid = "out_valid"                # or latency = 3
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
 from fpsim.base.input_files import read_toml
+from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
     FIELDS,
     OPS,
@@ -73,17 +53,20 @@ from fpsim.hdl.dut.dut import (
     check_known,
     check_values,
 )
+from fpsim.hdl.dut.filelists import FileList, packages_first, read_filelist
 
 __all__ = ["read_dut"]
 
 _TOP = (
-    "top", "sources", "include", "defines", "parameters", "k", "group", "adapter",
-    "clock", "reset", "input", "ops", "output",
+    "top", "sources", "include", "defines", "parameters", "k", "group", "adapter", "waive",
+    "clock", "reset", "input", "ops", "output", "filelists", "simulator", "domain", "compare",
 )  # fmt: skip
-_INPUT = ("valid", "ready", "first", "last", "per", "tie", "beats")
+_INPUT = ("valid", "ready", "first", "last", "per", "tie", "open", "interval", "beats")
 _BEATS = ("elements", "scales", "tie", *FIELDS)
-_WIRES = ("port", "element_bits", "signed", "encoding", "first")
-_OUTPUT = ("acc", "valid", "ready", "latency", "answers", "every_beat")
+_WIRES = ("port", "element_bits", "signed", "encoding", "first", "table")
+_OUTPUT = (
+    "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
+)  # fmt: skip
 
 
 def read_dut(path: str | Path) -> Dut:
@@ -104,21 +87,37 @@ def read_dut(path: str | Path) -> Dut:
 def _dut(table: dict[str, Any], directory: Path) -> Dut:
     check_known(table, _TOP, "key")
     adapter = table.get("adapter")
+    listed = [read_filelist(directory / name, directory)
+              for name in _strings(table.get("filelists", []), "filelists")]  # fmt: skip
+    if listed and "sources" not in table:
+        table = table | {"sources": []}
+    clock = _table(table, "clock")
     needed = ["top", "sources", "output"] + (["input"] if adapter is None else [])
     for key in needed:
         if key not in table:
             raise FpsimError(f"{key}: missing")
     return Dut(
         top=table["top"],
-        sources=_sources(table["sources"], directory),
-        include=tuple(directory / i for i in _strings(table.get("include", []), "include")),
-        defines=_settings(table, "defines"),
+        sources=_sources(table["sources"], directory, listed),
+        include=(
+            *(directory / i for i in _strings(table.get("include", []), "include")),
+            *(path for each in listed for path in each.include),
+        ),
+        defines={k: v for each in listed for k, v in each.defines.items()}
+        | _settings(table, "defines"),
         parameters=_settings(table, "parameters"),
         k=table.get("k"),
         group=table.get("group"),
         adapter=adapter,
+        arguments=_arguments(table),
+        domain=_domain(_table(table, "domain")),
+        comparison=_comparison(_table(table, "compare")),
+        waive=tuple(_strings(table.get("waive", []), "waive")),
         directory=directory,
         clock=_clock(table),
+        falling=_choice(clock.get("edge", "rising"), ("rising", "falling"), "clock.edge")
+        == "falling",
+        clocks=_whole_ports(clock, "also", "clock", negatable=False),
         reset=_reset(table),
         input=_input(_table(table, "input")),
         output=_output(_table(table, "output")),
@@ -145,8 +144,8 @@ def _choice(value: object, allowed: tuple[str, ...], key: str) -> str:
     return str(value)
 
 
-def _sources(value: object, directory: Path) -> tuple[Path, ...]:
-    found: dict[Path, None] = {}
+def _sources(value: object, directory: Path, listed: Sequence[FileList]) -> tuple[Path, ...]:
+    found: dict[Path, None] = {path: None for each in listed for path in each.sources}
     for pattern in _strings(value, "sources"):
         # `Path.glob` takes no absolute pattern.
         paths = sorted(glob.glob(str(directory / pattern), recursive=True))  # noqa: PTH207
@@ -155,20 +154,60 @@ def _sources(value: object, directory: Path) -> tuple[Path, ...]:
         found |= dict.fromkeys(Path(path) for path in paths)
     if not found:
         raise FpsimError("sources: none is given")
-    return tuple(found)
+    return packages_first(tuple(found))
 
 
-def _settings(table: dict[str, Any], key: str) -> dict[str, int | str]:
+def _settings(table: dict[str, Any], key: str) -> dict[str, Any]:
     settings = _table(table, key)
     for name, value in settings.items():
-        if not isinstance(value, int | str) or isinstance(value, bool):
-            raise FpsimError(f"{key}.{name}: {value!r} is not an integer or a string")
+        if not isinstance(value, int | float | str):
+            raise FpsimError(f"{key}.{name}: {value!r} is not a number, a string, true or false")
     return settings
+
+
+def _arguments(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for name, own in _table(table, "simulator").items():
+        _choice(name, ("verilator", "icarus", "ghdl"), "simulator")
+        where = f"simulator.{name}"
+        if not isinstance(own, dict):
+            raise FpsimError(f"{where}: {own!r} is not a table")
+        check_known(own, ("arguments",), where)
+        found[name] = tuple(_strings(own.get("arguments", []), f"{where}.arguments"))
+    return found
+
+
+def _domain(table: dict[str, Any]) -> Domain:
+    bounds: dict[str, tuple[int, int]] = {}
+    for name, value in table.items():
+        if name == "without":
+            continue
+        pair = isinstance(value, list) and len(value) == 2
+        if not pair or not all(type(v) is int and v >= 0 for v in value) or value[0] > value[1]:
+            raise FpsimError(f"domain.{name}: {value!r} is not [lowest code, highest code]")
+        fields = ("a_scale", "b_scale") if name == "scales" else (name,)
+        bounds |= dict.fromkeys(fields, (value[0], value[1]))
+    return Domain(bounds, tuple(_strings(table.get("without", []), "domain.without")))
+
+
+def _comparison(table: dict[str, Any]) -> Comparison:
+    check_known(table, ("nan", "zero"), "compare")
+    for name, value in table.items():
+        _choice(value, ("exact", "any"), f"compare.{name}")
+    return Comparison(table.get("nan") == "any", table.get("zero") == "any")
+
+
+def _whole_ports(
+    table: Mapping[str, Any], key: str, where: str, negatable: bool = True
+) -> tuple[str, ...]:
+    names = _strings(table.get(key, []), f"{where}.{key}")
+    found = (_port({key: name}, key, where, negatable) for name in names)
+    return tuple(name for name in found if name)
 
 
 def _clock(table: dict[str, Any]) -> str | None:
     clock = _table(table, "clock")
-    check_known(clock, ("port",), "clock")
+    check_known(clock, ("port", "edge", "also"), "clock")
     if "clock" in table and "port" not in clock:
         raise FpsimError("clock.port: missing")
     return _port(clock, "port", "clock", negatable=False)
@@ -178,7 +217,7 @@ def _reset(table: dict[str, Any]) -> Reset | None:
     reset = _table(table, "reset")
     if not reset:
         return None
-    check_known(reset, ("port", "active", "kind", "clocks"), "reset")
+    check_known(reset, ("port", "active", "kind", "clocks", "also"), "reset")
     for key in ("port", "active"):
         if key not in reset:
             raise FpsimError(f"reset.{key}: missing")
@@ -186,7 +225,8 @@ def _reset(table: dict[str, Any]) -> Reset | None:
     assert port is not None
     active = _choice(reset["active"], ("low", "high"), "reset.active")
     kind = _choice(reset.get("kind", "async"), ("async", "sync"), "reset.kind")
-    return Reset(port, active == "low", kind == "sync", reset.get("clocks", 2))
+    also = _whole_ports(reset, "also", "reset")
+    return Reset(port, active == "low", kind == "sync", reset.get("clocks", 2), also)
 
 
 def _port(table: Mapping[str, Any], key: str, where: str, negatable: bool = True) -> str | None:
@@ -208,7 +248,12 @@ def _input(table: dict[str, Any]) -> Input:
     runs = tuple(_beats(b, f"input.beats[{i}]") for i, b in enumerate(beats))
     ports = {k: _port(table, k, "input") for k in ("valid", "ready", "first", "last")}
     per = _choice(table.get("per", "vector"), ("vector", "group"), "input.per")
-    return Input(runs, **ports, per_group=per == "group", tie=_tie(table, "input"))
+    rest = table.get("tie") == 0 and not isinstance(table["tie"], bool)
+    return Input(
+        runs, **ports, per_group=per == "group", tie={} if rest else _tie(table, "input"),
+        tie_rest=rest, open=_whole_ports(table, "open", "input", negatable=False),
+        interval=table.get("interval", 1),
+    )  # fmt: skip
 
 
 def _tie(table: dict[str, Any], where: str) -> dict[str, int]:
@@ -234,13 +279,29 @@ def _wires(value: object, where: str) -> Wires:
     ports = table["port"] if isinstance(table["port"], list) else [table["port"]]
     first = _choice(table.get("first", "low"), ("low", "high"), f"{where}.first")
     signed = _flag(table, "signed", where)
+    codes = _codes(table, where)
+    bits = table.get("element_bits")
+    if codes and bits is None:
+        bits = max(1, max(codes).bit_length())
     try:
         return Wires(
-            tuple(Place.parse(p, "port") for p in ports), table.get("element_bits"), signed,
-            table.get("encoding", ()), first == "high",
+            tuple(Place.parse(p, "port") for p in ports), bits, signed,
+            table.get("encoding", ()), first == "high", codes,
         )  # fmt: skip
     except FpsimError as error:
         raise FpsimError(f"{where}.{error}") from None
+
+
+def _codes(table: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    codes = table.get("table", [])
+    fits = isinstance(codes, list) and all(type(c) is int and c >= -1 for c in codes)
+    if not fits or ("table" in table and not codes):
+        raise FpsimError(
+            f"{where}.table: not a list of the pattern of every code, -1 for a code without one"
+        )
+    if codes and ({"encoding", "signed"} & set(table)):
+        raise FpsimError(f"{where}.table: not beside encoding or signed, which it replaces")
+    return tuple(codes)
 
 
 def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
@@ -254,7 +315,10 @@ def _output(table: dict[str, Any]) -> Output:
     check_known(table, _OUTPUT, "output")
     acc = _wires(table["acc"], "output.acc") if "acc" in table else None
     answers = tuple(_strings(table.get("answers", list(OPS[:-1])), "output.answers"))
+    find = table.get("latency") == "find"
+    first = _choice(table.get("first_beat", "low"), ("low", "high"), "output.first_beat")
     return Output(
         acc, _port(table, "valid", "output"), _port(table, "ready", "output"),
-        table.get("latency"), answers, _flag(table, "every_beat", "output"),
+        None if find else table.get("latency"), answers, _flag(table, "every_beat", "output"),
+        table.get("beats", 1), first == "high", find,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, nearest
 
-__all__ = ["ENCODINGS", "check_encodings", "decode", "encodable", "encode"]
+__all__ = ["ENCODINGS", "check_encodings", "decode", "encodable", "encode", "widened"]
 
 Codes = NDArray[np.uint64]
 
@@ -93,6 +93,15 @@ def check_encodings(value: object, field: str) -> tuple[str, ...]:
                 f"{nearest(str(name), ENCODINGS)}"
             )
     return tuple(names)
+
+
+def widened(codes: NDArray[Any], width: int, bits: int, signed: bool) -> Codes:
+    """Return codes of ``width`` bits in ``bits``: cut, or filled with zeros or the top bit."""
+    out = codes.astype(np.uint64)
+    if bits > width and signed:
+        high = np.uint64(((1 << bits) - 1) ^ ((1 << width) - 1))
+        out = np.where(out >> np.uint64(width - 1) & np.uint64(1), out | high, out)
+    return out & _ones(bits)
 
 
 def encode(codes: NDArray[Any], width: int, names: Sequence[str]) -> Codes:

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ CUT_CLOCKS = 3
 
 # The marks of a line, as `fpsim.hdl.bench.beat_plan.Mark`.
 ANSWER, COMPARE, FREE, RESET = 1, 2, 4, 8
+PAUSE, WAIT = 12, 9
 
 
 class Stuck(Exception):
@@ -42,9 +44,10 @@ async def replay(dut: Any) -> None:
     started = time.perf_counter()
     masks = {port: mask for port, _, _, mask, _, _ in job["outputs"]}
     board = Scoreboard(list(masks), masks, job["max_mismatches"])
+    board.on_mismatch = partial(_note, Path(job["seen"]))
     result: dict[str, Any] = {"error": None, "clocks": 0, "resets": 0}
     try:
-        check_ports(dut, job)
+        await check_ports(dut, job)
         if job["clock"] is None:
             await _combinational(dut, job, board, result)
         else:
@@ -64,8 +67,13 @@ async def replay(dut: Any) -> None:
     _replace(Path(job["result"]), json.dumps(result))
 
 
-def check_ports(dut: Any, job: dict[str, Any]) -> None:
+async def check_ports(dut: Any, job: dict[str, Any]) -> None:
     """Compare the ports that the job names with those of the elaborated design."""
+    if job["widths"]:  # a module around the design tells them
+        await Timer(1, unit="ns")
+        for probe, port, width, exact in job["widths"]:
+            _check_width(job["design"], port, int(getattr(dut, probe).value), width, exact)
+        return
     for port, width, exact, *_ in (*job["inputs"], *job["outputs"]):
         _check_port(dut, port, width, exact)
     reset = [job["reset"]["port"]] if job["reset"] else []
@@ -80,10 +88,19 @@ def _check_port(dut: Any, port: str, width: int, exact: bool) -> None:
         near = difflib.get_close_matches(port, [h._name for h in dut], n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise Stuck(f"port: {dut._name} has no port {port!r}{hint}")
-    have = len(handle)
+    _check_width(dut._name, port, len(handle), width, exact)
+
+
+def _check_width(design: str, port: str, have: int, width: int, exact: bool) -> None:
     if have < width or (exact and have != width):
         need = "" if exact else "at least "
-        raise Stuck(f"port: {port} of {dut._name} has {have} bits, the mapping {need}{width}")
+        raise Stuck(f"port: {port} of {design} has {have} bits, the mapping {need}{width}")
+
+
+def _note(path: Path, tag: Any, seen: dict[str, str]) -> None:
+    """Keep a mismatch where a simulation that the design ends does not lose it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps([tag, seen]) + "\n")
 
 
 class Line:
@@ -139,7 +156,7 @@ class _Bench:
         self.clock = getattr(dut, job["clock"])
         self.driver = Driver(
             dut, [port for port, *_ in job["inputs"]], valid=job["in_valid"],
-            ready=job["in_ready"], stall=job["stall"], seed=job["seed"],
+            ready=job["in_ready"], stall=job["stall"], seed=job["seed"], quiet=job["quiet"],
         )  # fmt: skip
         self.monitor = Monitor(
             dut, [port for port, *_ in job["outputs"]], valid=job["out_valid"],
@@ -158,7 +175,7 @@ class _Bench:
     async def run(self) -> None:
         """Run every line, then look whether more comes than was asked for."""
         job, driver, monitor, board = self.job, self.driver, self.monitor, self.board
-        driver.offer([0] * len(driver.ports))
+        driver.offer([job["quiet"].get(port, 0) for port in driver.ports])
         driver.present()
         driver.drop()
         driver.quiet()
@@ -175,7 +192,7 @@ class _Bench:
         tail = TAIL
         while tail:
             if driver.idle and self.next is not None:
-                await self._feed(self.next)
+                await self._feed()
             monitor.present()
             if self.looks_once:
                 monitor.settle()
@@ -212,24 +229,32 @@ class _Bench:
             self.clocks += 1
             line = next(self.lines, None)
 
-    async def _feed(self, line: Line) -> None:
-        """Give the driver a line, or reset the design where that is due."""
-        asked = bool(line.marks & RESET)
-        if not self.decided:
-            self.decided = True
-            self.cut = bool(line.marks & FREE) and self.random.random() < self.job["resets"]
-        if asked or self.cut:
-            if self.board.waiting:
+    async def _feed(self) -> None:
+        """Give the driver the next beat, or reset the design, wait or pause where that is due."""
+        while self.next is not None:
+            line = self.next
+            asked = line.marks == RESET
+            if not self.decided:
+                self.decided = True
+                starts = bool(line.marks & FREE) and line.marks != PAUSE
+                self.cut = starts and self.random.random() < self.job["resets"]
+            if (asked or self.cut or line.marks == WAIT) and self.board.waiting:
                 return
-            if self.cut:
-                await self._cut_off(line)
-            await self._reset()
-            self.resets += 1
-            self.cut = False
-        if not asked:
-            self.driver.offer(line.values, line)
-        self.next = next(self.lines, None)
-        self.decided = False
+            if asked or self.cut:
+                if self.cut:
+                    await self._cut_off(line)
+                await self._reset()
+                self.resets += 1
+                self.cut = False
+            beat = not line.marks & RESET
+            if beat:
+                self.driver.offer(line.values, line)
+            self.next = next(self.lines, None)
+            self.decided = False
+            if line.marks == PAUSE:
+                self.quiet = 0
+            if beat or line.marks == PAUSE:
+                return
 
     async def _cut_off(self, line: Line) -> None:
         """Begin a vector that a reset will cut off; what it answers is not looked at."""

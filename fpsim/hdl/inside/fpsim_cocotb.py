@@ -136,6 +136,7 @@ class Driver(_Agent):
         ready: port by which the design takes it; None: it always does.
         stall: share of clocks without a beat. The data ports are random then.
         seed: of the stalls and of what stands on the ports meanwhile.
+        quiet: values of ports that are not random while no beat is there.
         patience: clocks that a beat may wait; after `start`, the test fails then.
     """
 
@@ -149,9 +150,11 @@ class Driver(_Agent):
         ready: str | None = None,
         stall: float = 0.0,
         seed: int = 1,
+        quiet: Mapping[str, int] | None = None,
         patience: int = 10_000,
     ) -> None:
         super().__init__(clock)
+        self._quiet = [(quiet or {}).get(name) for name in ports]
         self.ports = tuple(ports)
         self._handles = [getattr(dut, name) for name in ports]
         self._widths = [len(handle) for handle in self._handles]
@@ -193,7 +196,14 @@ class Driver(_Agent):
             self.put(self._queue[0][0])
         elif self.valid.handle is not None:
             self.valid.set(False)
-            self.put([self._random.getrandbits(width) for width in self._widths])
+            self.put(self._held([self._random.getrandbits(width) for width in self._widths]))
+        elif any(held is not None for held in self._quiet) and None not in self._last:
+            self.put(self._held(self._last))
+
+    def _held(self, values: Sequence[Any]) -> list[Any]:
+        """Return values with those of quiet ports in place."""
+        pairs = zip(values, self._quiet, strict=True)
+        return [value if held is None else held for value, held in pairs]
 
     def check(self) -> None:
         """Fail if the beat that is shown has waited too long."""
@@ -336,6 +346,7 @@ class Scoreboard:
         self.mismatch_count = 0
         self.mismatches: list[Mismatch] = []
         self.unexpected: Mismatch | None = None  #: the first result that nobody expected
+        self.on_mismatch: Any = None  #: called with the tag and what was seen, of those kept
 
     @property
     def waiting(self) -> int:
@@ -375,6 +386,8 @@ class Scoreboard:
             wanted = dict(zip(self.ports, expected, strict=True))
             shown = dict(zip(self.ports, seen, strict=True))
             self.mismatches.append(Mismatch(tag, wanted, shown))
+            if self.on_mismatch is not None:
+                self.on_mismatch(tag, shown)
 
     async def drained(self, clock: Any, limit: int = 10_000) -> None:
         """Wait until every expected result has come.

@@ -45,9 +45,7 @@ def main(arguments: list[str]) -> int:
             runner.build(
                 sources=job["sources"],
                 hdl_toplevel=job["top"],
-                parameters=_quoted(job["parameters"]),
-                includes=job["include"],
-                defines=_quoted(job["defines"]),
+                parameters=job["parameters"],
                 build_args=job["build_args"],
                 build_dir=job["build_dir"],
                 always=True,
@@ -78,11 +76,6 @@ def main(arguments: list[str]) -> int:
         print(f"launch: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _quoted(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters as the simulators' command lines want them: text in quotes."""
-    return {k: f'"{v}"' if isinstance(v, str) else v for k, v in settings.items()}
 
 
 def _follow_parent() -> None:

@@ -52,6 +52,7 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
             valid="valid_i" if "valid_i" in top.inputs else None,
             ready="ready_o" if "ready_o" in top.outputs else None,
             last="last_i" if "last_i" in top.inputs else None,
+            tie=dict.fromkeys(top.tied, 0),
         ),
         output=Output(
             Wires((Place("acc_o"),)),

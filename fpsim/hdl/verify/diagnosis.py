@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import Format
 from fpsim.hdl.bench.replay import Mismatch, ReplayResult
 from fpsim.hdl.bench.stimulus import BeatWriter, selected
-from fpsim.hdl.verify.guesses import Case, Guess, guesses
+from fpsim.hdl.verify.guesses import MOST_LATE, Case, Guess, guesses
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.oracle import Node
@@ -48,7 +49,10 @@ class Diagnosis:
             "ulps": self.ulps,
             "wires": self.mismatch.wires,
             "explanation": self.explanation.to_dict(),
-            "guesses": [vars(guess) | {"score": guess.score} for guess in self.guesses],
+            "none_fits": not any(guess.fits for guess in self.guesses),
+            "guesses": [
+                vars(guess) | {"score": guess.score, "fits": guess.fits} for guess in self.guesses
+            ],
         }
 
     def __str__(self) -> str:
@@ -59,7 +63,11 @@ class Diagnosis:
             f"  expected {wrong.expected} = {self.expected_value}",
             f"  seen     {wrong.seen} = {self.seen_value}{distance}",
         ]
-        lines += [f"  {guess}" for guess in self.guesses]
+        fitting = [guess for guess in self.guesses if guess.fits]
+        if not fitting:
+            nearest = "; the nearest:" if self.guesses else ""
+            lines.append(f"  none of the known mistakes fits what was seen{nearest}")
+        lines += [f"  {guess}" for guess in fitting or self.guesses]
         return "\n".join(lines)
 
 
@@ -99,17 +107,19 @@ def _case(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> Cas
     wrong = {m.index: m for m in result.kept}
     # Beyond the last mismatch that was kept nobody knows what matched.
     last = max(wrong) if result.mismatch_count > len(wrong) else None
-    rows, before_of, done = [], {}, 0
-    previous = -1
+    rows: list[int] = []
+    before_of: dict[int, int] = {}
+    done = 0
+    recent: list[int] = []
     for indices, columns in selected(source, writer):
         compared = writer.compared(columns) if indices.size else indices.astype(bool)
         step = max(1, source.count // MAX_MATCHES)
         for index, judged in zip(indices.tolist(), compared.tolist(), strict=True):
             if judged and (index in wrong or (done % step == 0 and (last is None or index < last))):
                 rows.append(index)
-                before_of[index] = previous
+                before_of.update(pairwise([index, *reversed(recent)]))
             done += 1
-            previous = index
+            recent = [*recent[-MOST_LATE:], index]
     wanted = {*rows, *(p for p in before_of.values() if p >= 0)}
     run = fetch(source, wanted)
     position = {int(index): i for i, index in enumerate(run.indices)}

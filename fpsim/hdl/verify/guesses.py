@@ -3,13 +3,15 @@
 
 A guess says of every mismatch what a design with that mistake would have answered, from the
 accumulator that the design itself held, and of results that matched the same. It is as good as the
-mismatches it explains less the matches it contradicts.
+mismatches it explains less the matches it contradicts; it fits if it explains nearly all of the
+first and contradicts next to none of the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,10 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.encodings import ENCODINGS, encode
+from fpsim.hdl.verify.mistakes import Run, operand_mistakes, result_mistakes
 from fpsim.hdl.verify.vector_window import VectorRun
 from fpsim.vectors import Op
 from fpsim.vectors.mutants.mutants import mutants_of
-from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Case", "Guess", "guesses"]
@@ -28,12 +30,15 @@ __all__ = ["Case", "Guess", "guesses"]
 MAX_GUESSES = 3
 #: A guess that is less often right than this, or than chance, is none.
 LEAST_SCORE = 0.1
+#: A guess that explains less, or contradicts more, is not the cause.
+LEAST_EXPLAINED, MOST_CONTRADICTED = 0.95, 0.01
+#: Clocks by which a result is looked for late.
+MOST_LATE = 4
 #: Mismatches and matches that a guess is tried on, and one that runs through the exact model.
 FAST_ROWS, SLOW_ROWS = 256, 24
 
 Codes = NDArray[np.uint64]
-#: Columns and addends to results, and rows to what a design with the mistake answers.
-Run = Callable[[Columns, NDArray[Any]], NDArray[Any]]
+#: Rows to what a design with the mistake answers.
 Predict = Callable[[NDArray[np.int64]], NDArray[Any]]
 
 
@@ -64,6 +69,12 @@ class Guess:
     matches: int  #: that it was tried on
 
     @property
+    def fits(self) -> bool:
+        """Whether it explains nearly all that was wrong, and contradicts next to nothing."""
+        explains = self.explained >= LEAST_EXPLAINED * self.mismatches
+        return explains and self.contradicted <= MOST_CONTRADICTED * self.matches
+
+    @property
     def score(self) -> float:
         """Share of mismatches explained less share of matches contradicted."""
         return self.explained / max(1, self.mismatches) - self.contradicted / max(1, self.matches)
@@ -82,7 +93,7 @@ def guesses(case: Case) -> list[Guess]:
         guess = _tried(case, name, predict, SLOW_ROWS if slow else FAST_ROWS)
         if guess is not None and guess.score >= LEAST_SCORE:
             found.append(guess)
-    found.sort(key=lambda guess: (-guess.score, len(guess.mistake)))
+    found.sort(key=lambda guess: (not guess.fits, -guess.score, len(guess.mistake)))
     return found[:MAX_GUESSES]
 
 
@@ -119,11 +130,24 @@ def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         if name != "bytes-swapped" or (width % 8 == 0 and width > 8):
             yield f"the result is {name}", lambda rows, n=name: coded(rows, n), False  # type: ignore[misc]
 
-    def earlier(rows: NDArray[np.int64]) -> NDArray[Any]:
-        known = case.previous[rows] >= 0
-        return np.where(known, expected[case.previous[rows]], ~expected[rows])
+    def earlier(rows: NDArray[np.int64], late: int) -> NDArray[Any]:
+        there = rows
+        for _ in range(late):
+            there = np.where(there >= 0, case.previous[there], -1)
+        return np.where(there >= 0, expected[there], expected[rows])
 
-    yield "the result of the vector before comes again (one late)", earlier, False
+    yield "the result of the vector before comes again (one late)", partial(earlier, late=1), False
+    for late in range(2, MOST_LATE + 1):
+        name = f"the result of {late} vectors before comes ({late} late)"
+        yield name, partial(earlier, late=late), False
+    wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
+    if np.unique(case.seen[wrong]).size == 1 < wrong.size:
+        stays = case.seen[wrong[0]]
+
+        def constant(rows: NDArray[np.int64]) -> NDArray[Any]:
+            return np.full(rows.size, stays)
+
+        yield f"the output stays at {int(stays):x}", constant, False
 
 
 def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
@@ -146,7 +170,7 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
 
     def stale(rows: NDArray[np.int64]) -> NDArray[Any]:
         known = rows[case.previous[rows] >= 0]
-        out = ~expected[rows]
+        out = expected[rows].copy()
         old = {n: columns[n][case.previous[known]] for n in "ab"}
         mixed = {n: column[known] for n, column in columns.items()} | old
         sums = (op[known] == Op.MAC) | (op[known] == Op.DOT)
@@ -160,12 +184,15 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         return out
 
     yield "operands of the vector before", stale, False
-    for name, run, slow in _changes(record, case.lanes):
+    wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
+    sums = wrong[(op[wrong] == Op.MAC) | (op[wrong] == Op.DOT)]
+    part = {name: column[_spread(sums, FAST_ROWS)] for name, column in columns.items()}
+    for name, run, slow in _changes(record, part, case.lanes):
         yield name, lambda rows, r=run: predicted(rows, r), slow  # type: ignore[misc]
 
 
-def _changes(record: Record, lanes: int) -> Iterator[tuple[str, Run, bool]]:
-    """Yield changed arithmetic: the unit's mutants, the same in both operands, lanes of a beat."""
+def _changes(record: Record, wrong: Columns, lanes: int) -> Iterator[tuple[str, Run, bool]]:
+    """Yield changed arithmetic: the unit's mutants, the same in both operands, other mistakes."""
     mutants = {m.name: m for m in mutants_of(record) if m.name != "previous products"}
     for mutant in mutants.values():
         yield mutant.name, mutant.run, mutant.slow
@@ -174,12 +201,5 @@ def _changes(record: Record, lanes: int) -> Iterator[tuple[str, Run, bool]]:
         if name.startswith("a: ") and mutant.spec and twin and twin.spec:
             both = Record(replace(mutant.spec, b=twin.spec.b), record.k, record.group)
             yield f"a and b{name[1:]}", both.dot, False
-    zero = Palette(record).zero("a")
-    for lane in range(lanes) if 1 < lanes < record.k else ():
-
-        def dropped(columns: Columns, c: NDArray[Any], lane: int = lane) -> NDArray[Any]:
-            a = columns["a"].copy()
-            a[:, lane::lanes] = zero
-            return record.dot(columns | {"a": a}, c)
-
-        yield f"lane {lane} of every beat dropped", dropped, False
+    for name, run in (*operand_mistakes(record, wrong, lanes), *result_mistakes(record)):
+        yield name, run, False

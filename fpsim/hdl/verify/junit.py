@@ -21,9 +21,13 @@ def write(report: Report, top: str, path: Path) -> Path:
     result = report.result
     case = _case(result.unit, top, result.build_seconds + result.run_seconds)
     case.set("name", f"{top} on {result.simulator} ({result.bench})")
-    ET.SubElement(case, "system-out").text = str(result)
+    adequacy = report.adequacy
+    said = [str(result)] + ([str(adequacy)] if adequacy is not None else [])
+    ET.SubElement(case, "system-out").text = "\n".join(said)
     if not report.passed:
         message = str(result.mismatches[0]) if result.mismatches else str(result)
+        if result.passed and adequacy is not None:
+            message = f"mistakes that no vector would find: {', '.join(adequacy.missing)}"
         ET.SubElement(case, "failure", message=message).text = str(report)
     return _write(case, path, failures=int(not report.passed))
 

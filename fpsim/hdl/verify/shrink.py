@@ -154,7 +154,10 @@ def _reduced(trials: _Trials, run: VectorRun, parts: list[Any], change: Change) 
         both = trials.failing([change(run, together)]) if len(gone) > 1 else []
         run, removed = (both[0], together) if both else (failing[0], gone[0])
         left = [part for part in parts if part not in removed]
-        parts = left if change is _simplified else list(range(1, run.count))
+        if change is _simplified:
+            parts = [part for part in left if part[1] < run.count]  # others went with their rows
+        else:
+            parts = list(range(1, run.count))
         size = min(size, len(parts))
     return run
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,21 @@ from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Dut
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Fixed
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.corners.grown_sums import grown_sums
 from fpsim.vectors.files.opened_set import open_set
-from fpsim.vectors.plans.planner import plan
+from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.plans.planner import block_size, plan
 from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
-from fpsim.vectors.sets.vector_set import Section, VectorPlan, section_of
+from fpsim.vectors.sets.vector_set import (
+    PlannedSection,
+    Section,
+    VectorPlan,
+    planned_sections,
+    section_of,
+)
 
-__all__ = ["VectorSource", "from_directory", "made_for"]
+__all__ = ["VectorSource", "begun_with_products", "from_directory", "made_for"]
 
 #: Elements of a dot product at least, where the unit sums one by one.
 LEAST_K = 4
@@ -108,6 +117,9 @@ def made_for(
 ) -> VectorSource:
     """Return vectors of a unit that fit a design: its lanes, scales and operations.
 
+    A design that accumulates is told sums that accumulate, whatever ``count``; one that cannot load
+    its accumulator also those that grow to the ends of its range.
+
     Args:
         dut: the design.
         spec: the unit.
@@ -115,21 +127,70 @@ def made_for(
         count: number of random vectors.
         seed: of the random vectors.
 
+    Returns:
+        The vectors, made block by block.
+
     Raises:
         FpsimError: as `fpsim.vectors.plan`.
     """
     k = dut.k if dut.k is not None else _elements(dut, spec)
     group, start, addends = _group(dut, spec, k), "dot", True
-    if _takes_streams(dut, spec):
-        start = "load" if "load" in dut.known_ops and dut.carries("c") else "clear"
+    if _accumulates(dut, spec):
+        start = _start(dut)
     else:
         addends = dut.adapter is not None or dut.carries("c")
     made = plan(spec, strategy=strategy, count=count, seed=seed, k=k, group=group, start=start)
+    if strategy == "exhaustive" and not addends:
+        cases = every_case(made.record, block_size(made.record), addends=False)
+        made = made if cases is None else replace(made, parts=(cases,))
     if dut.adapter is None and "mac" not in dut.known_ops:
         # Sections that accumulate only could not be told to a design without accumulator.
         told = (p for p in made.parts if (p.make(0)["op"] == Op.DOT).any())
         made = replace(made, parts=tuple(told))
-    return from_plan(made, addends)
+    if start == "clear" and strategy in ("directed", "mixed"):
+        made = replace(made, parts=(*made.parts, *_grown(made.record)))
+    source = from_plan(made, addends)
+    return begun_with_products(source, dut) if dut.adapter is None else source
+
+
+def _grown(record: Record) -> list[PlannedSection]:
+    builder = VectorBuilder(record)
+    builder.section("grown-sums")
+    grown_sums(builder)
+    return planned_sections(builder.columns(), builder.sections()) if builder.count else []
+
+
+def begun_with_products(source: VectorSource, dut: Dut) -> VectorSource:
+    """Return vectors whose sums begin as a design begins them: with their first product.
+
+    A design without the operation ``clear`` (or ``load``) and with ``dot`` is told a clear and the
+    product after it as one ``dot`` onto +0. The clear stays in its place, and is not told.
+    """
+    known = dut.known_ops
+    merged = [] if "clear" in known else [Op.CLEAR]
+    merged += [] if "load" in known or not dut.carries("c") else [Op.LOAD]
+    if not {"dot", "mac"} <= known or not merged:
+        return source
+
+    def blocks() -> Iterator[tuple[int, Columns]]:
+        for first, columns in source.blocks():
+            yield first, _with_first_products(columns, merged)
+
+    return replace(source, blocks=blocks)
+
+
+def _with_first_products(columns: Columns, merged: Sequence[Op]) -> Columns:
+    op = columns["op"]
+    index = np.arange(op.size)
+    begins = np.isin(op, merged)
+    # The last vector before each that is no idle clock.
+    last = np.maximum.accumulate(np.where(op == Op.IDLE, -1, index)) if op.size else index
+    before = np.concatenate([[-1], last[:-1]])[: op.size]
+    rows = np.flatnonzero((op == Op.MAC) & (before >= 0) & begins[before])
+    op, c = op.copy(), columns["c"].copy()
+    op[rows] = Op.DOT
+    c[rows] = columns["acc"][before[rows]]
+    return columns | {"op": op, "c": c}
 
 
 def _without_addends(record: Record, columns: Columns) -> Columns:
@@ -144,24 +205,27 @@ def _without_addends(record: Record, columns: Columns) -> Columns:
     return columns | {"c": c, "acc": acc}
 
 
-def _takes_streams(dut: Dut, spec: MacSpec) -> bool:
-    """Return whether a clock is a product and the design has the operations of a stream."""
-    singles = all(beats.elements in (1, None) for beats in dut.input.beats)
-    scales = any(dut.carries(name) for name in ("a_scale", "b_scale"))
-    return (
-        isinstance(spec.accumulate, Chain | Fixed)
-        and spec.result == spec.initial
-        and dut.k in (1, None)
-        and singles
-        and not scales
-        and {"clear", "mac"} <= dut.known_ops
-    )
+def _accumulates(dut: Dut, spec: MacSpec) -> bool:
+    """Return whether the design adds onto its own results, beginning from zero or from a load."""
+    begins = {"clear", "dot", "load"} & dut.known_ops
+    return spec.result == spec.initial and "mac" in dut.known_ops and bool(begins)
+
+
+def _start(dut: Dut) -> str:
+    """Return how the sums of a design that accumulates get their addend."""
+    if not dut.carries("c"):
+        return "clear"
+    return "dot" if "dot" in dut.known_ops else "load" if "load" in dut.known_ops else "clear"
 
 
 def _elements(dut: Dut, spec: MacSpec) -> int:
     """Return the elements of a step of the unit, made up to whole beats and scales."""
-    natural = 1 if _takes_streams(dut, spec) else max(natural_k(spec), LEAST_K)
     unit = max([b.elements for b in dut.input.beats if b.elements is not None], default=1)
+    # A dot product whose beats are marked, or told apart from later ones, has several.
+    marked = dut.input.first or dut.input.last or "next" in dut.ops
+    one_by_one = _accumulates(dut, spec) and isinstance(spec.accumulate, Chain | Fixed)
+    one_by_one = one_by_one and not (marked and "dot" in dut.ops)
+    natural = 1 if one_by_one else max(natural_k(spec), LEAST_K)
     return -(-natural // unit) * unit
 
 

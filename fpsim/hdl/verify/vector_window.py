@@ -16,7 +16,10 @@ from fpsim.vectors.files.writer import write
 from fpsim.vectors.sets.record import Columns, Op
 from fpsim.vectors.sets.vector_set import Section, VectorSet
 
-__all__ = ["VectorRun", "fetch", "starts_afresh"]
+__all__ = ["REPRODUCER", "VectorRun", "fetch", "starts_afresh"]
+
+#: Strategy of vectors that were shrunk from a failure.
+REPRODUCER = "reproducer"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class VectorRun:
         acc = self.like.record.expected(self.columns)
         return replace(self, columns=self.columns | {"acc": acc})
 
-    def source(self, strategy: str = "reproducer") -> VectorSource:
+    def source(self, strategy: str = REPRODUCER) -> VectorSource:
         """Return the vectors as a source of their own."""
         sections = (Section(strategy, 0, self.count),)
 
@@ -64,8 +67,8 @@ class VectorRun:
     def write(self, directory: Path) -> Path:
         """Write a vector directory that `fpsim verify --vectors` takes, and return it."""
         made = VectorSet(
-            self.like.record, self.columns, (Section("reproducer", 0, self.count),),
-            "reproducer", self.like.seed, self.like.start,
+            self.like.record, self.columns, (Section(REPRODUCER, 0, self.count),),
+            REPRODUCER, self.like.seed, self.like.start,
         )  # fmt: skip
         return write(made, directory, ("readmemh",))
 

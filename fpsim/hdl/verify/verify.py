@@ -3,20 +3,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.replay import Options, Progress, ReplayResult, Simulation, run_source
 from fpsim.hdl.bench.simulator import find
+from fpsim.hdl.bench.stimulus import BeatWriter
 from fpsim.hdl.bench.sv_bench import NativeSimulation
-from fpsim.hdl.dut.adapter import beat_writer
+from fpsim.hdl.dut.adapter import adapter_ports, beat_writer
 from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.port_check import check_ports, with_arrays
+from fpsim.hdl.dut.ports import Port, read_ports
 from fpsim.hdl.rtl.reference import reference_dut
+from fpsim.hdl.verify.adequacy import Adequacy, check_waivers, judge
+from fpsim.hdl.verify.bundle import write_bundle
 from fpsim.hdl.verify.diagnosis import Diagnosis, diagnose
+from fpsim.hdl.verify.find_latency import found_latency
 from fpsim.hdl.verify.shrink import Reproducer, shrink
-from fpsim.hdl.verify.vector_source import VectorSource, from_directory, made_for
+from fpsim.hdl.verify.vector_source import (
+    VectorSource,
+    begun_with_products,
+    from_directory,
+    made_for,
+)
+from fpsim.hdl.verify.vector_window import REPRODUCER
 from fpsim.unit import MacUnit
 
 __all__ = ["BENCHES", "Plan", "Report", "vectors_for", "verify", "verify_design"]
@@ -35,6 +48,8 @@ class Plan:
     bench: str = "cocotb"
     options: Options = field(default_factory=Options)
     explain: bool = True  #: explain a failure and shrink it
+    judge: bool = True  #: ask which mistakes the vectors would have found
+    bundle: Path | None = None  #: a zip file that runs the failure again without fpsim
 
 
 @dataclass(frozen=True)
@@ -46,11 +61,14 @@ class Report:
     reproducer: Reproducer | None = None
     reproducer_dir: Path | None = None
     waveform: Path | None = None
+    adequacy: Adequacy | None = None  #: of vectors that all matched, unless they are a reproducer
+    latency: int | None = None  #: that was found by trying
+    bundle: Path | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether vectors ran and all matched."""
-        return self.result.passed
+        """Whether vectors ran, all matched, and would have found every mistake not waived."""
+        return self.result.passed and not (self.adequacy and self.adequacy.missing)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -64,15 +82,23 @@ class Report:
             "due": result.due,
             "compared": result.compared,
             "mismatches": result.mismatch_count,
-            "first": [str(m) for m in result.mismatches],
+            "first": [m.to_dict() for m in result.mismatches],
+            "left_out_reasons": result.reasons,
+            "error": result.error or None,
+            "compared_as": result.terms or "equal",
             "beats": result.beats,
             "clocks": result.clocks,
             "resets": result.resets,
             "build_seconds": result.build_seconds,
             "run_seconds": result.run_seconds,
             "clocks_per_second": result.clocks_per_second,
-            "passed": result.passed,
+            "matched": result.passed,
+            "passed": self.passed,
         }
+        if self.latency is not None:
+            data["latency"] = self.latency
+        if self.adequacy is not None:
+            data["mistakes"] = self.adequacy.to_dict()
         if self.diagnosis is not None:
             data["diagnosis"] = self.diagnosis.to_dict()
         if self.reproducer is not None:
@@ -83,16 +109,24 @@ class Report:
             }
         if self.waveform is not None:
             data["waveform"] = str(self.waveform)
+        if self.bundle is not None:
+            data["bundle"] = str(self.bundle)
         return data
 
     def __str__(self) -> str:
         lines = [str(self.result), *(f"  {m}" for m in self.result.mismatches)]
+        if self.latency is not None:
+            lines.append(f"latency found: {self.latency} (write latency = {self.latency})")
+        if self.adequacy is not None:
+            lines.append(str(self.adequacy))
         if self.diagnosis is not None:
             lines += ["", "first mismatch:", str(self.diagnosis)]
         if self.reproducer is not None:
             lines += ["", f"reproducer: {self.reproducer_dir} ({self.reproducer})"]
         if self.waveform is not None:
             lines.append(f"waveform: {self.waveform}")
+        if self.bundle is not None:
+            lines.append(f"bundle: {self.bundle}")
         return "\n".join(lines)
 
 
@@ -107,24 +141,67 @@ def verify_design(
     Raises:
         FpsimError: as `fpsim.hdl.bench.replay.replay` and `fpsim.vectors.plan`.
     """
-    source = vectors_for(unit, dut, plan)
-    writer = beat_writer(dut, source)
     if plan.bench not in BENCHES:
         raise FpsimError(f"bench: {plan.bench!r} is not one of {', '.join(BENCHES)}")
     tool = find(simulator)
+    dut, ports = fitted(dut)
+    source = vectors_for(unit, dut, plan)
+    writer = beat_writer(dut, source)
     name = f"{dut.top}-{unit.name}-{tool.name}"
     directory = build.resolve() / (name if plan.bench == "cocotb" else f"{name}-{plan.bench}")
-    simulation = BENCHES[plan.bench](dut, tool, directory, plan.options)
+    simulation = BENCHES[plan.bench](dut, tool, directory, plan.options, ports)
+    check_waivers(dut, source)
+    latency = None
+    if dut.find_latency:
+        latency = found_latency(simulation, source, writer)
+        dut = simulation.dut = dut.with_latency(latency)
     result = run_source(simulation, source, writer, progress)
     if not result.kept or not plan.explain:
-        return Report(result, waveform=simulation.waveform)
+        judged = plan.judge and result.passed and source.strategy != REPRODUCER
+        adequacy = judge(dut, source, writer, directory) if judged else None
+        report = Report(result, waveform=simulation.waveform, adequacy=adequacy, latency=latency)
+        return _bundled(report, plan, dut, ports, source, writer)
     lanes = max((beats.elements or 0 for beats in dut.input.beats), default=0)
     diagnosis = diagnose(source, writer, result, lanes)
     made = shrink(simulation, source, writer, result.kept[0].index)
     reproducer_dir = made.run.write(directory.with_name(f"{directory.name}-reproducer"))
     if plan.options.waves:  # the waveform that stays is that of the reproducer
         run_source(simulation, made.run.source(), writer)
-    return Report(result, diagnosis, made, reproducer_dir, simulation.waveform)
+    waveform = simulation.waveform
+    report = Report(result, diagnosis, made, reproducer_dir, waveform, latency=latency)
+    return _bundled(report, plan, dut, ports, made.run.source(), writer)
+
+
+def _bundled(
+    report: Report,
+    plan: Plan,
+    dut: Dut,
+    ports: Mapping[str, Port] | None,
+    source: VectorSource,
+    writer: BeatWriter,
+) -> Report:
+    """Return the report with its bundle, if one is wanted."""
+    if plan.bundle is None:
+        return report
+    folders = {"vectors": report.reproducer_dir, "waveform": report.waveform}
+    named = {name if path.is_dir() else path.name: path for name, path in folders.items() if path}
+    said = str(report), report.to_dict()
+    return replace(
+        report, bundle=write_bundle(plan.bundle, dut, ports, source, writer, said, named)
+    )
+
+
+def fitted(dut: Dut) -> tuple[Dut, dict[str, Port] | None]:
+    """Return a design with its places in arrays counted in bits, and its ports if they are known.
+
+    Raises:
+        FpsimError: ports that the mapping lacks, forgets or takes for others.
+    """
+    ports = read_ports(dut)
+    if ports is None:
+        return dut, None
+    check_ports(dut, ports, *adapter_ports(dut))
+    return with_arrays(dut, ports), ports
 
 
 def vectors_for(unit: MacUnit, dut: Dut, plan: Plan) -> VectorSource:
@@ -135,7 +212,7 @@ def vectors_for(unit: MacUnit, dut: Dut, plan: Plan) -> VectorSource:
     """
     if plan.vectors_dir is None:
         return made_for(dut, unit.spec, plan.strategy, plan.count, plan.seed)
-    source = from_directory(plan.vectors_dir)
+    source = begun_with_products(from_directory(plan.vectors_dir), dut)
     if source.spec != unit.spec:
         raise FpsimError(
             f"vectors: {plan.vectors_dir} is for {source.spec.canonical_name}, "
@@ -158,6 +235,6 @@ def verify(
     Raises:
         FpsimError: as `verify_design`, and a unit without reference RTL.
     """
-    plan = Plan(vectors_dir=vectors_dir, explain=False)
+    plan = Plan(vectors_dir=vectors_dir, explain=False, judge=False)
     dut = reference_dut(unit.spec)
     return verify_design(unit, dut, simulator, build, plan, progress).result

@@ -60,7 +60,7 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Chunked) and isinstance(changed, Chunked):
         return _chunks_agree(record, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
-        return _block_sums_fit(record, stage, changed)
+        return _one_block(record, stage, changed) or _block_sums_fit(record, stage, changed)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
         least = min(stage.products, changed.products)
         # Zeros that fill one step and not the other make the -0 of a signed sum +0.
@@ -97,6 +97,18 @@ def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
     if isinstance(changed, Tree) and changed.lanes == 1 and changed.addend is Joins.ROOT:
         return _products_are_codes(record, stage)
     return None
+
+
+def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that a chain is an exact sum of one block."""
+    terms = record.spec.block_terms(record.k) * record.spec.quadrants
+    first, second = stage.into, changed.into
+    if terms != 1 or not _only(stage, changed, "into") or not isinstance(first, Chain):
+        return None
+    fused = first.product is not ProductRounding.ROUNDED and isinstance(second, Exact)
+    same = ("format", "rounding", "overflow")
+    alike = fused and all(getattr(first, n) == getattr(second, n) for n in same)
+    return "one block is one rounding either way" if alike else None
 
 
 def _exact_on_grid(record: Record, stage: Fixed) -> bool:

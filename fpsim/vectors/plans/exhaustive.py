@@ -47,11 +47,12 @@ class Cases:
     digits: tuple[Digit, ...]
 
     @classmethod
-    def of(cls, record: Record) -> Cases:
-        """Return the cases of the input fields of a record."""
+    def of(cls, record: Record, addends: bool = True) -> Cases:
+        """Return the cases of the input fields of a record, without addends if not wanted."""
         nan, digits = takes_nan(record.spec), []
+        left_out = ("op", "acc", "flags", *(() if addends else ("c",)))
         for field in record.fields:
-            if field.name not in ("op", "acc", "flags"):
+            if field.name not in left_out:
                 fmt = record.format_of(field.name)
                 size = 1 << fmt.bits if nan else finite_count(fmt)
                 digits += [Digit(field.name, size, fmt, not nan)] * field.lanes
@@ -86,13 +87,20 @@ class _CaseBlocks:
             name: codes.astype(self.record.format_of(name).dtype)
             for name, codes in self.cases.codes(*self.bounds[block : block + 2].tolist()).items()
         }
-        columns["c"] = columns["c"][:, 0]
-        columns["op"] = np.full(columns["c"].size, Op.DOT, dtype=np.uint8)
+        count = columns["a"].shape[0]
+        zeros = np.zeros((count, 1), dtype=self.record.spec.initial.dtype)
+        columns["c"] = columns.get("c", zeros)[:, 0]
+        columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
         return begun(self.record, columns, "load") if self.loaded else columns
 
 
 def every_case(
-    record: Record, block: int, *, loaded: bool = False, most: int = MAX_CASES
+    record: Record,
+    block: int,
+    *,
+    loaded: bool = False,
+    addends: bool = True,
+    most: int = MAX_CASES,
 ) -> PlannedSection | None:
     """Return every case of a record as a section.
 
@@ -100,12 +108,13 @@ def every_case(
         record: the unit and its fields.
         block: cases in a block.
         loaded: each case is a load of its addend and a mac, not a dot product.
+        addends: every addend too; else all are +0.
         most: cases at most.
 
     Returns:
         The section; None if there are more cases than ``most``.
     """
-    cases = Cases.of(record)
+    cases = Cases.of(record, addends)
     if cases.count > most:
         return None
     bounds = np.minimum(np.arange(-(-cases.count // block) + 1) * block, cases.count)

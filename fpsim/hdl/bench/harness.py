@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A generated module around a design: plain ports for a bench, whatever those of the design are.
+
+Both benches drive the same text, so parameters mean the same to each. Port ``x`` of the design is
+``p_x`` here, which no simulator or library gives a meaning of its own. The module also holds
+ties, turns the clock of designs that work on falling edges, joins clocks and resets, takes unpacked
+arrays apart, and gathers a result that comes over several clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fpsim.base.errors import FpsimError
+from fpsim.hdl.bench.stimulus import BeatWriter
+from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.hdl_values import sv_text
+from fpsim.hdl.dut.ports import Port
+
+__all__ = ["HARNESS_TOP", "Harness", "net"]
+
+HARNESS_TOP = "fpsim_harness"
+
+
+def net(port: str) -> str:
+    """Return the bench's name for what is connected to a port: none of its own names."""
+    return f"p_{port.removeprefix('!')}"
+
+
+class Harness:
+    """The text around a design.
+
+    Args:
+        dut: the design.
+        writer: what writes its beats.
+        ports: the ports that the design has; None: not known, and none is an array.
+
+    Raises:
+        FpsimError: what only known ports allow.
+    """
+
+    def __init__(self, dut: Dut, writer: BeatWriter, ports: Mapping[str, Port] | None) -> None:
+        self.dut, self.writer, self.ports = dut, writer, ports or {}
+        if dut.input.tie_rest and ports is None:
+            raise FpsimError(
+                f"input.tie: 0 for all needs the ports of {dut.top}, which Verilator reads; "
+                "install it, or tie them by name"
+            )
+
+    @property
+    def says_more(self) -> bool:
+        """Whether it does more than to rename ports."""
+        dut = self.dut
+        arrays = any(port.ranges for port in self.ports.values())
+        return arrays or dut.falling or dut.output.beats > 1 or bool(dut.clocks)
+
+    def inputs(self) -> dict[str, int]:
+        """Return what the bench drives: net and bits."""
+        dut = self.dut
+        found = {net(f.port): f.width for f in self.writer.inputs}
+        for name in (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.output.ready):
+            if name:
+                found[net(name)] = 1
+        return found
+
+    def outputs(self) -> dict[str, int]:
+        """Return what the bench reads: net and bits."""
+        found = {net(f.port): f.width for f in self.writer.outputs}
+        for name in (self.dut.input.ready, self.dut.output.valid):
+            if name:
+                found[net(name)] = 1
+        return found
+
+    def widths(self) -> list[tuple[str, int, bool]]:
+        """Return (port, bits, exact) of what must be held against the elaborated design."""
+        many = self.dut.output.beats
+        fields = {f.port: (f.width, f.exact) for f in self.writer.inputs}
+        fields |= {f.port: (f.width // many, f.exact) for f in self.writer.outputs}
+        dut = self.dut
+        flags = (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.input.ready,
+                 dut.output.valid, dut.output.ready)  # fmt: skip
+        fields |= {name.removeprefix("!"): (1, True) for name in flags if name}
+        return [(port, width, exact) for port, (width, exact) in fields.items()]
+
+    def instance(self) -> str:
+        """Return the statements that connect the design, named ``u_dut``, to the bench's nets."""
+        dut = self.dut
+        extra: list[str] = []
+        pins: dict[str, str] = {}
+        for field in self.writer.inputs:
+            pins[field.port] = self._in(field.port, field.width, extra)
+        for field in self.writer.outputs:
+            pins[field.port] = self._out(field.port, field.width, extra)
+        for name in (dut.input.valid, dut.input.ready, dut.output.valid, dut.output.ready):
+            if name:
+                pins[name.removeprefix("!")] = net(name)
+        if dut.clock:
+            level = f"~{net(dut.clock)}" if dut.falling else net(dut.clock)
+            pins |= dict.fromkeys((dut.clock, *dut.clocks), level)
+        if dut.reset:
+            pins[dut.reset.port] = net(dut.reset.port)
+            for name in dut.reset.also:
+                turned = "~" * (name.startswith("!") != dut.reset.active_low)
+                pins[name.removeprefix("!")] = turned + net(dut.reset.port)
+        pins |= {port: self._constant(port, value) for port, value in dut.constant_ties().items()}
+        if dut.input.tie_rest:
+            rest = [p for p in self.ports.values() if p.direction == "input"]
+            pins |= {
+                p.name: self._constant(p.name, 0)
+                for p in rest
+                if p.name not in pins and p.name not in dut.input.open
+            }
+        if dut.output.beats > 1:
+            extra += self._gathered(pins)
+        values = {name: sv_text(value) for name, value in dut.parameters.items()}
+        parameters = f" #(\n{_table(values)}\n  )" if values else ""
+        return "\n".join([*extra, f"  {dut.top}{parameters} u_dut (\n{_table(pins)}\n  );"])
+
+    def module(self) -> str:
+        """Return the module for a bench that is no SystemVerilog: nets are its ports.
+
+        ``bits_N`` tells the width that the N-th of `widths` has in the design.
+        """
+        rows = [f"  input  wire {_range(w)}{name}" for name, w in self.inputs().items()]
+        rows += [f"  output wire {_range(w)}{name}" for name, w in self.outputs().items()]
+        known = self.widths()
+        rows += [f"  output wire [31:0] bits_{i}" for i in range(len(known))]
+        probes = [
+            f"  assign bits_{i} = {self._bits(port)};" for i, (port, _, _) in enumerate(known)
+        ]
+        body = "\n".join([self.instance(), *probes])
+        note = "// Generated by fpsim around a design: see fpsim.hdl.bench.harness.\n"
+        time = "`timescale 1ns/1ps\n"
+        ports = ",\n".join(rows)
+        return f"{note}{time}module {HARNESS_TOP} (\n{ports}\n);\n\n{body}\n\nendmodule\n"
+
+    def _bits(self, port: str) -> str:
+        known = self.ports.get(port)
+        return str(known.total) if known and known.ranges else f"$bits(u_dut.{port})"
+
+    def _in(self, port: str, width: int, extra: list[str]) -> str:
+        """Return what an input is connected to; of an array, a copy whose elements are assigned."""
+        array = self.ports.get(port)
+        if array is None or not array.ranges:
+            return net(port)
+        name = f"u_{port}"
+        extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
+        for i, index in enumerate(array.indices()):
+            low = i * array.bits
+            part = f"{net(port)}[{low + array.bits - 1}:{low}]"
+            there = low + array.bits <= width
+            extra.append(f"  assign {name}{index} = {part if there else _zero(array.bits)};")
+        return name
+
+    def _out(self, port: str, width: int, extra: list[str]) -> str:
+        array = self.ports.get(port)
+        if array is None or not array.ranges:
+            return net(port)
+        name = f"u_{port}"
+        extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
+        for i, index in enumerate(array.indices()):
+            low = i * array.bits
+            if low + array.bits <= width:
+                extra.append(f"  assign {net(port)}[{low + array.bits - 1}:{low}] = {name}{index};")
+        return name
+
+    def _constant(self, port: str, value: int) -> str:
+        known = self.ports.get(port)
+        if known is None:
+            return sv_text(value)
+        if known.ranges:
+            each = [
+                value >> (i * known.bits) & ((1 << known.bits) - 1) for i in range(known.elements)
+            ]
+            return "'{" + ", ".join(f"{known.bits}'d{part}" for part in each) + "}"
+        return f"{known.bits}'d{value}"
+
+    def _gathered(self, pins: dict[str, str]) -> Iterator[str]:
+        """Yield a register that gathers the parts of a result; it changes what ``pins`` says."""
+        dut, many = self.dut, self.dut.output.beats
+        (field,) = self.writer.outputs
+        part = field.width // many
+        whole, port = net(field.port), field.port
+        kept = (many - 1) * part
+        yield f"  wire {_range(part)}part;"
+        yield f"  reg {_range(kept)}kept;"
+        parts = "{part, kept}" if not dut.output.high_first else "{kept, part}"
+        yield f"  assign {whole} = {parts};"
+        if dut.output.high_first:
+            shifted = "{kept, part}" if many == 2 else f"{{kept[{kept - part - 1}:0], part}}"
+            shifted = "part" if many == 2 else shifted
+        else:
+            shifted = "part" if many == 2 else f"{{part, kept[{kept - 1}:{part}]}}"
+        pins[port] = "part"
+        clock = net(dut.clock or "")
+        if dut.output.valid is None:
+            yield f"  always @(posedge {clock}) kept <= {shifted};"
+            return
+        told = dut.output.valid
+        valid = ("!" if told.startswith("!") else "") + "inner_valid"
+        shown = ("!" if told.startswith("!") else "") + f"({valid} && count == {many - 1})"
+        yield "  wire inner_valid;"
+        yield "  reg [7:0] count;"
+        yield "  initial count = 0;"
+        yield f"  assign {net(told)} = {shown};"
+        pins[told.removeprefix("!")] = "inner_valid"
+        takes = "1'b1"
+        if dut.output.ready is not None:
+            low = dut.output.ready.startswith("!")
+            given = ("!" if low else "") + net(dut.output.ready)
+            takes = f"(count != {many - 1} || {given})"
+            pins[dut.output.ready.removeprefix("!")] = ("!" if low else "") + takes
+        reset = ""
+        if dut.reset is not None:
+            on = ("!" if dut.reset.active_low else "") + net(dut.reset.port)
+            reset = f"if ({on}) count <= 0;\n    else "
+        yield f"  always @(posedge {clock}) begin"
+        yield f"    {reset}if ({valid} && {takes}) begin"
+        yield f"      count <= count == {many - 1} ? 8'd0 : count + 8'd1;"
+        yield f"      kept <= {shifted};"
+        yield "    end\n  end"
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return ",\n".join(f"    .{name}({value})" for name, value in rows.items())
+
+
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
+
+
+def _ranges(port: Port) -> str:
+    return "".join(f"[{left}:{right}]" for left, right in port.ranges)
+
+
+def _zero(bits: int) -> str:
+    return f"{bits}'d0"

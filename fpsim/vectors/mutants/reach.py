@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proofs that a mutant computes what the unit computes wherever a design can be brought.
+
+A design that cannot be given an addend, or is told some operand codes only, does not meet all that
+a unit can meet. A mistake that shows nowhere else is none of this design. Each lemma says why, and
+`tests/vectors/test_reach.py` holds each against every sum there is, where these can be counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from math import frexp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
+from fpsim.formats.rounding import Rounding
+from fpsim.units.spec import MacSpec, exponents, significand_bits
+from fpsim.units.stages import Chain, Exact, Fixed, Joins, Stage, Tree
+from fpsim.vectors.mutants.mutants import Mutant
+from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Record
+
+__all__ = ["Addends", "Reach"]
+
+#: Cases that are tried one by one, and through the exact model.
+MOST_CASES, MOST_SLOW_CASES = 1 << 16, 1 << 10
+#: Bits of accumulators whose reachable codes are counted, and sums in one step of the count.
+COUNTED_BITS, STEP = 16, 1 << 11
+
+
+class Addends(StrEnum):
+    """What the products of a vector are added to."""
+
+    ANY = "any"  #: the design takes any addend, or loads it
+    GROWN = "grown"  #: what adding products to +0 gives
+    ZERO = "zero"  #: always +0
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a design can meet: addends, and codes of operands and scales.
+
+    ``codes`` are those that it can be told, by field; of a field that is not there, all.
+    """
+
+    record: Record
+    addends: Addends
+    codes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def equivalent(self, mutant: Mutant) -> str | None:
+        """Return a proof that a mutant gives what the unit gives, for this design, or None."""
+        lemmas = (self._reads_alike, self._no_addend, self._small_sums, self._every_case,
+                  self._grown)  # fmt: skip
+        return next((why for lemma in lemmas if (why := lemma(mutant))), None)
+
+    # -- codes and addends -------------------------------------------------------------------------
+
+    def _reads_alike(self, mutant: Mutant) -> str | None:
+        spec, other = self.record.spec, mutant.spec
+        if other is None or other.accumulate != spec.accumulate or not self.codes:
+            return None
+        for name in ("a", "b", "a_scale", "b_scale"):
+            x, y = getattr(spec, name), getattr(other, name)
+            if x == y:
+                continue
+            codes = self.codes.get(name)
+            if codes is None or x.bits != y.bits:
+                return None
+            u, v = x.decode(codes.astype(x.dtype)), y.decode(codes.astype(x.dtype))
+            if not np.array_equal(u, v, equal_nan=True) or (np.signbit(u) != np.signbit(v)).any():
+                return None
+        return "no code that the design can be told is read in another way"
+
+    def _no_addend(self, mutant: Mutant) -> str | None:
+        named = ("addend ignored", "-0 lost in the addend", "overflow over an infinite addend",
+                 "infinite addend as a power of two")  # fmt: skip
+        if self.addends is Addends.ZERO and mutant.name in named:
+            return "the addend is always +0"
+        return None
+
+    # -- sums that are exact -----------------------------------------------------------------------
+
+    @cached_property
+    def _sums(self) -> tuple[int, int]:
+        """(low, high): sums of a vector's products are multiples of 2^low and at most 2^high."""
+        spec = self.record.spec
+        most = float(self.record.k)
+        for name in "ab":
+            codes = np.arange(1 << getattr(spec, name).bits)
+            values = np.abs(getattr(spec, name).decode(codes))
+            most *= float(values[np.isfinite(values)].max())
+        low = exponents(spec.a)[0] + exponents(spec.b)[0]
+        fraction, exponent = frexp(most)
+        return low, exponent - (fraction == 0.5)
+
+    def _small_sums(self, mutant: Mutant) -> str | None:
+        """Prove that no sum onto +0 is rounded or leaves the range."""
+        spec, other = self.record.spec, mutant.spec
+        if self.addends is not Addends.ZERO or self.record.group or not _finite(spec):
+            return None
+        low, high = self._sums
+        bound = f"sums of {self.record.k} products are at most 2^{high}"
+        found = _in_range(mutant, spec, low, (high, bound))
+        if found or not _holds(spec.accumulate, low, high):
+            return found
+        why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
+        if other is None:
+            same = mutant.name.startswith("rounding: ") or mutant.name in (
+                "order reversed",
+                "-0 lost",
+            )
+            return why if same else None
+        if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
+            return None
+        alike = other.result == spec.result or _flushes(spec.result, other.result)
+        return why if alike and _holds(other.accumulate, low, high) else None
+
+    def _every_case(self, mutant: Mutant) -> str | None:
+        """Try every case there is, where these are few."""
+        if self.addends is not Addends.ZERO or self.record.roundings:
+            return None
+        most = MOST_SLOW_CASES if mutant.slow else MOST_CASES
+        cases = every_case(self.record, most, addends=False, most=most)
+        if cases is None or mutant.name == "previous products":
+            return None
+        whole = cases.make(0)
+        count = whole["c"].size
+        for start in range(0, count, STEP):
+            columns = {name: column[start : start + STEP] for name, column in whole.items()}
+            try:
+                changed = mutant.run(columns, columns["c"])
+            except FpsimError:
+                return None
+            if (changed != self.record.dot(columns, columns["c"])).any():
+                return None
+        return f"all {count} cases of the design give the same"
+
+    # -- sums that grow ----------------------------------------------------------------------------
+
+    @cached_property
+    def _single(self) -> Record:
+        return Record(self.record.spec, 1, 0)
+
+    @cached_property
+    def _products(self) -> Columns:
+        a, b, _ = Palette(self._single).products
+        spec = self.record.spec
+        return {"a": a.astype(spec.a.dtype)[:, None], "b": b.astype(spec.b.dtype)[:, None]}
+
+    @cached_property
+    def _codes(self) -> NDArray[Any] | None:
+        """Accumulator codes that adding products to +0 reaches; None: not counted."""
+        spec = self.record.spec
+        few = all(getattr(spec, n).bits <= 8 for n in "ab")
+        if spec.result.bits > COUNTED_BITS or not few or not _finite(spec):
+            return None
+        known = np.zeros(1 << spec.result.bits, dtype=bool)
+        known[0] = True
+        edge = np.zeros(1, dtype=np.int64)
+        while edge.size:
+            found = np.unique(self._step(self._single.dot, edge))
+            edge = found[~known[found]].astype(np.int64)
+            known[edge] = True
+        return np.flatnonzero(known)
+
+    def _step(self, run: Any, states: NDArray[np.int64]) -> NDArray[Any]:
+        """Return what follows each of some accumulators with each product."""
+        products = self._products
+        count = products["a"].shape[0]
+        out = []
+        for part in np.array_split(states, -(-states.size * count // STEP)):
+            c = np.repeat(part, count).astype(self.record.spec.initial.dtype)
+            columns = {n: np.tile(codes, (part.size, 1)) for n, codes in products.items()}
+            out.append(run(columns, c))
+        return np.concatenate(out)
+
+    def _grown(self, mutant: Mutant) -> str | None:
+        stage = self.record.spec.accumulate
+        one_by_one = isinstance(stage, Chain) or (isinstance(stage, Fixed) and not stage.sums_first)
+        if self.addends is not Addends.GROWN or self.record.group or not one_by_one:
+            return None
+        if isinstance(stage, Fixed) and stage.convert is not None:
+            return None
+        codes = self._codes
+        if codes is None:
+            return self._grown_wide(mutant)
+        why = f"{codes.size} accumulators can be reached; each gives the same with every product"
+        if mutant.spec is None:
+            result = self.record.spec.result
+            if mutant.name in ("-0 lost", "-0 lost in the addend"):
+                return why if result.sign_bit not in codes else None  # type: ignore[union-attr]
+            return None
+        other = mutant.spec.accumulate
+        adds = type(other) is type(stage) and getattr(other, "convert", None) is None
+        adds = adds and not getattr(other, "sums_first", False)
+        if not adds and self.record.k > 1:
+            return None
+        try:
+            changed = Record(mutant.spec, 1, 0).dot
+            same = np.array_equal(self._step(changed, codes), self._step(self._single.dot, codes))
+        except FpsimError:
+            return None
+        return why if same else None
+
+    def _grown_wide(self, mutant: Mutant) -> str | None:
+        """Prove of a wide chain that sums never come to where the mistake shows."""
+        spec, stage = self.record.spec, self.record.spec.accumulate
+        nearest = (Rounding.RNE, Rounding.RNA, Rounding.RTZ)
+        if not isinstance(stage, Chain) or not _finite(spec) or stage.rounding not in nearest:
+            return None
+        fmt, (low, high) = stage.format, _single_range(spec)
+        stops = high + fmt.mantissa_bits + 2
+        why = f"products below 2^{high} no longer move a sum at 2^{stops}"
+        found = _in_range(mutant, spec, low, (stops, why))
+        other = None if mutant.spec is None else mutant.spec.accumulate
+        if found or not isinstance(other, Tree) or self.record.k > 1:
+            return found
+        bits = significand_bits(spec.a) + significand_bits(spec.b)
+        codes = low >= fmt.exponent_min - fmt.mantissa_bits and high <= fmt.exponent_max
+        codes = codes and bits <= fmt.mantissa_bits + 1 and fmt.subnormals is Subnormals.GRADUAL
+        same = ("format", "rounding", "overflow")
+        alike = other.addend is Joins.ROOT and mutant.spec.a == spec.a and mutant.spec.b == spec.b  # type: ignore[union-attr]
+        if codes and alike and all(getattr(other, n) == getattr(stage, n) for n in same):
+            return "a product is a code, and no accumulator is -0: it passes the tree unchanged"
+        return None
+
+
+def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) -> str | None:
+    """Prove that a mistake at an end of the range does not show in sums that begin from +0.
+
+    ``low``: sums are multiples of 2^low, and so is what they are rounded to; ``most``: the exponent
+    of a bound of sums, and why it is one.
+    """
+    stage = spec.accumulate
+    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
+        return None
+    fmt, (high, why) = stage.format, most
+    gradual = fmt.subnormals is Subnormals.GRADUAL
+    if mutant.spec is None:
+        lost = mutant.name in ("-0 lost", "-0 lost in the addend")
+        exact_zero = gradual and low >= fmt.exponent_min - fmt.mantissa_bits
+        only = f"sums are multiples of 2^{low}: only exact zeros are zero, +0"
+        return only if lost and exact_zero else None
+    other = mutant.spec.accumulate
+    if type(other) is not type(stage) or replace(mutant.spec, accumulate=stage) != spec:
+        return None
+    assert isinstance(other, Chain | Exact | Tree)
+    if other.format != fmt and _flushes(fmt, other.format):
+        alike = low >= fmt.exponent_min and replace(other, format=fmt) == stage
+        return f"sums are multiples of 2^{low}: none is subnormal" if alike else None
+    if replace(other, overflow=stage.overflow) == stage and high <= fmt.exponent_max:
+        return f"{why}: none overflows"
+    return None
+
+
+def _single_range(spec: MacSpec) -> tuple[int, int]:
+    (a_low, a_high), (b_low, b_high) = exponents(spec.a), exponents(spec.b)
+    return a_low + b_low, a_high + b_high
+
+
+def _finite(spec: MacSpec) -> bool:
+    """Return whether every operand code is a finite number."""
+    return not any(
+        isinstance(f, FloatFormat) and (f.nan_code is not None or f.infinity)
+        for f in (spec.a, spec.b)
+    )
+
+
+def _flushes(first: Format, second: Format) -> bool:
+    """Return whether two formats differ in subnormals alone."""
+    if not isinstance(first, FloatFormat) or not isinstance(second, FloatFormat):
+        return False
+    return replace(second, subnormals=first.subnormals) == first
+
+
+def _holds(stage: Stage, low: int, high: int) -> bool:
+    """Return whether a stage computes sums of multiples of 2^low, up to 2^high, without error.
+
+    Their zeros are +0, for they begin from +0.
+    """
+    if isinstance(stage, Fixed):
+        if stage.convert is not None or stage.lsb > low:
+            return False
+        fixed = stage.result
+        return isinstance(fixed, FixedFormat) and 2.0 ** (high - stage.lsb) <= fixed.max_integer
+    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
+        return False
+    fmt = stage.format
+    least = fmt.exponent_min
+    least -= fmt.mantissa_bits if fmt.subnormals is Subnormals.GRADUAL else 0
+    return low >= least and high - low <= fmt.mantissa_bits + 1 and high <= fmt.exponent_max

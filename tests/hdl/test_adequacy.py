@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pass means something: what the vectors for a design would find, whatever it can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fpsim
+from fpsim.base.errors import FpsimError
+from fpsim.base.resources import golden_dir
+from fpsim.hdl.dut.adapter import beat_writer
+from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
+from fpsim.hdl.dut.dut_toml import read_dut
+from fpsim.hdl.verify.adequacy import Adequacy, check_waivers, judge
+from fpsim.hdl.verify.vector_source import made_for
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.record import Record
+
+#: Ways in which designs are told a sum: operations, whether there is an addend, elements a beat.
+MAPPINGS = {
+    "loads": (
+        {"idle": {"en": 0}, "clear": {"clr": 1}, "mac": {"en": 1}, "load": {"ld": 1}},
+        True,
+        1,
+    ),
+    "clears": ({"clear": {"clr": 1}, "mac": {"en": 1}}, False, 1),
+    "resets": ({"clear": "reset", "mac": {"en": 1}}, False, 1),
+    "first product clears": ({"dot": {"clr": 1}, "mac": {}}, False, 1),
+    "addend": ({}, True, 1),
+    "no addend": ({}, False, 1),
+    "four a clock": ({"clear": {"clr": 1}, "mac": {"en": 1}}, False, 4),
+}
+
+
+def design(spec: MacSpec, mapping: str) -> Dut:
+    ops, addend, lanes = MAPPINGS[mapping]
+    record = Record.of(spec)
+    names = [
+        "a",
+        "b",
+        *(["a_scale", "b_scale"] if record.group else []),
+        *(["c"] if addend else []),
+    ]
+    fields = {name: Wires((Place(name),)) for name in names}
+    elements = lanes if record.k == 1 else record.k
+    return Dut(
+        top="mac", sources=(), clock="clk", reset=Reset("rst", True), ops=ops,
+        input=Input((Beats(fields, elements),)), output=Output(Wires((Place("y"),)), latency=1),
+    )  # fmt: skip
+
+
+def judged(spec: MacSpec, dut: Dut, directory: Path, **made: int) -> Adequacy:
+    source = made_for(dut, spec, **made)
+    (directory / "run").mkdir(exist_ok=True)
+    (directory / "run" / "stimulus.hex").write_text(str(made))
+    return judge(dut, source, beat_writer(dut, source), directory)
+
+
+@pytest.mark.parametrize("count", [1, 65537])
+def test_more_vectors_find_no_fewer_mistakes(count: int, tmp_path: Path) -> None:
+    spec = fpsim.get_unit("e2m1-chain-e5m10").spec
+    found = judged(spec, design(spec, "clears"), tmp_path, count=count)
+    assert found.unfound == () and found.found > 28
+
+
+@pytest.mark.parametrize(
+    ("unit", "mapping"),
+    [*(("e2m1-fixed14q2", mapping) for mapping in MAPPINGS), ("e2m1-chain-e4m3fn", "no addend"),
+     ("e2m1-chain-e4m3fn", "first product clears")],
+)  # fmt: skip
+def test_every_mistake_is_found_however_a_sum_is_told(
+    unit: str, mapping: str, tmp_path: Path
+) -> None:
+    spec = fpsim.get_unit(unit).spec
+    assert judged(spec, design(spec, mapping), tmp_path, count=200).unfound == ()
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("unit", sorted(path.stem for path in golden_dir().glob("*.toml")))
+def test_every_mistake_in_a_published_unit_is_found(
+    unit: str, mapping: str, tmp_path: Path
+) -> None:
+    spec = fpsim.get_unit(unit).spec
+    if spec.random_bits:
+        pytest.skip("no port carries random bits")
+    assert judged(spec, design(spec, mapping), tmp_path).unfound == ()
+
+
+def test_what_is_not_found_is_named_and_can_be_waived(tmp_path: Path) -> None:
+    spec = fpsim.get_unit("e2m1-fixed40q2").spec
+    dut = design(spec, "clears")  # a sum cannot grow to the ends of forty bits
+    found = judged(spec, dut, tmp_path, count=50)
+    assert found.unfound == found.missing == ("overflow saturate",)
+    assert "a design with one of them would pass: 'overflow saturate'" in str(found)
+    waived = judged(
+        spec, Dut(**{**vars(dut), "waive": ("Overflow: saturate",)}), tmp_path, count=50
+    )
+    assert waived.missing == () and waived.waived == ("overflow saturate",)
+    assert "waived: 'overflow saturate'" in str(waived)
+
+
+def test_what_was_learned_is_kept_while_the_vectors_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = fpsim.get_unit("e2m1-fixed40q2").spec
+    first = judged(spec, design(spec, "clears"), tmp_path, count=50)
+    monkeypatch.setattr("fpsim.hdl.verify.adequacy.survivors", lambda *_: [])
+    assert judged(spec, design(spec, "clears"), tmp_path, count=50) == first
+    assert judged(spec, design(spec, "clears"), tmp_path, count=51).unfound == ()
+
+
+def test_a_waiver_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mac.sv").write_text("")
+    toml = tmp_path / "dut.toml"
+    toml.write_text(
+        'top = "mac"\nsources = ["mac.sv"]\nwaive = ["overflow saturat"]\n[clock]\nport = "clk"\n'
+        '[[input.beats]]\nelements = 1\na = "a"\nb = "b"\n[output]\nacc = "y"\nlatency = 1\n'
+    )
+    dut, spec = read_dut(toml), fpsim.get_unit("e2m1-fixed24q2").spec
+    with pytest.raises(
+        FpsimError, match="waive: 'overflow saturat' is no mistake of .*'overflow s"
+    ):
+        check_waivers(dut, made_for(dut, spec, count=5))
+    toml.write_text(toml.read_text().replace('["overflow saturat"]', "3"))
+    with pytest.raises(FpsimError, match="waive: 3 is not a list of strings"):
+        read_dut(toml)
+
+
+def test_cases_without_an_addend_are_told_once() -> None:
+    spec = fpsim.get_unit("e2m1-chain-e5m10").spec
+    dut = Dut(**{**vars(design(spec, "no addend")), "k": 1})
+    assert made_for(dut, spec, "exhaustive").count == 256

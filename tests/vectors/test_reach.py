@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proofs about designs that meet few addends, held against sums; and which mutants vectors leave."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fpsim
+from fpsim.vectors.mutants.equivalence import equivalent
+from fpsim.vectors.mutants.kills import kills
+from fpsim.vectors.mutants.mutants import Mutant, mutants_of
+from fpsim.vectors.mutants.reach import Addends, Reach
+from fpsim.vectors.mutants.survivors import survivors
+from fpsim.vectors.plans.planner import plan
+from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
+
+
+def excused(record: Record, addends: Addends, **codes: np.ndarray) -> list[Mutant]:
+    reach = Reach(record, addends, codes)
+    return [m for m in mutants_of(record) if not m.slow and reach.equivalent(m)]
+
+
+def in_parts(run: Any, columns: Columns, c: np.ndarray) -> np.ndarray:
+    """Return results, few at a time: more would run in kernels that are compiled first."""
+    parts = [slice(start, start + 2048) for start in range(0, c.size, 2048)]
+    return np.concatenate([run({n: x[p] for n, x in columns.items()}, c[p]) for p in parts])
+
+
+@pytest.mark.parametrize(
+    ("unit", "least"),
+    [("e1m1-chain-e5m10", 12), ("e1m1-chain-e3m2", 4), ("e1m1-fixed8q4-saturate", 4)],
+)
+def test_what_is_proved_onto_zero_holds_for_every_pair_of_products(unit: str, least: int) -> None:
+    record = Record(fpsim.get_unit(unit).spec, 2)
+    codes = np.array(list(itertools.product(range(8), repeat=4)), dtype=np.uint8)
+    columns = {"a": codes[:, :2], "b": codes[:, 2:]}
+    c = np.zeros(len(codes), dtype=record.spec.initial.dtype)
+    right = in_parts(record.dot, columns, c)
+    proved = excused(record, Addends.ZERO)
+    assert len(proved) >= least
+    assert [m.name for m in proved if (in_parts(m.run, columns, c) != right).any()] == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "names"),
+    [
+        ("e2m1-chain-e5m6", {"results flushed", "two lanes", "-0 lost"}),
+        ("e2m1-chain-e6m11", {"results flushed", "overflow nan", "two lanes", "-0 lost"}),
+        ("int4-fixed12q0-saturate", set()),
+    ],
+)
+def test_what_is_proved_of_sums_that_grow_holds_along_them(unit: str, names: set[str]) -> None:
+    """Every accumulator on the way of long sums, first grown far, is met with every product."""
+    record = Record(fpsim.get_unit(unit).spec, 1)
+    proved = excused(record, Addends.GROWN)
+    assert names <= {m.name for m in proved}
+    a, b, _ = Palette(record).products
+    rng = np.random.default_rng(3)
+    picks = rng.integers(0, a.size, (16, 600))
+    picks[:8, :500] = a.size - 1  # the largest
+    columns = {
+        "op": np.where(np.arange(picks.size) % 600, Op.MAC, Op.CLEAR).astype(np.uint8),
+        "a": a[picks.reshape(-1, 1)].astype(record.spec.a.dtype),
+        "b": b[picks.reshape(-1, 1)].astype(record.spec.b.dtype),
+        "c": np.zeros(picks.size, dtype=record.spec.initial.dtype),
+    }
+    columns["acc"] = record.expected(columns)
+    states = np.unique(columns["acc"])[::4, None] + np.zeros((1, a.size), dtype=np.int64)
+    every = {
+        n: np.tile(x, states.shape[0])[:, None].astype(np.uint8) for n, x in (("a", a), ("b", b))
+    }
+    c = states.reshape(-1).astype(record.spec.initial.dtype)
+    right = in_parts(record.dot, every, c)
+    assert [m.name for m in proved if (in_parts(m.run, every, c) != right).any()] == []
+
+
+def test_a_mistake_that_shows_is_not_proved() -> None:
+    record = Record(fpsim.get_unit("e2m1-chain-e4m3").spec, 1)
+    names = {m.name for m in excused(record, Addends.GROWN)}
+    assert not names & {"rounding rtz", "overflow saturate", "sign of a lost", "last lane dropped"}
+    assert "overflow saturate" not in {m.name for m in excused(record, Addends.ANY)}
+
+
+def test_codes_that_are_not_told_may_be_read_in_any_way() -> None:
+    record = Record(fpsim.get_unit("mxfp4-block32-e8m23").spec, 32, 32)
+    numbers = np.arange(255)
+    assert {m.name for m in excused(record, Addends.ANY, a_scale=numbers)} == {
+        "a_scale: NaN read as a number"
+    }
+    assert excused(record, Addends.ANY) == []
+
+
+def test_survivors_are_those_that_no_vector_kills() -> None:
+    made = plan(fpsim.get_unit("e2m1-chain-e4m3"), strategy="mixed", count=300, start="load")
+    columns = made.columns()
+    few = {name: column[:700] for name, column in columns.items()}
+    sums = np.flatnonzero((few["op"] == Op.MAC) | (few["op"] == Op.DOT))
+    part = {name: column[sums] for name, column in few.items()}
+    mutants = [m for m in mutants_of(made.record) if equivalent(made.record, m) is None]
+    alive = survivors(made.record, [(part, accumulators_before(few)[sums])], mutants)
+    slow = kills(made.record, few, mutants)
+    assert [m.name for m in alive] == [kill.mutant for kill in slow if kill.alive]
+    assert 2 <= len(alive) < len(mutants)
+    rows = (columns["op"] == Op.MAC) | (columns["op"] == Op.DOT)
+    whole = {name: column[rows] for name, column in columns.items()}
+    assert survivors(made.record, [(whole, accumulators_before(columns)[rows])], mutants) == []
