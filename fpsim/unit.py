@@ -281,6 +281,8 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
         raise FpsimError(
             f"unit: {name!r} has {len(name)} characters; names have at most {MAX_UNIT_NAME}"
         )
+    if not name.isprintable():
+        raise FpsimError(f"unit: {name!r} has characters that no name has")
     key = ALIASES.get(name, name)
     if key in unit_names():
         return MacUnit(MacSpec.from_toml(golden_dir() / f"{key}.toml"))

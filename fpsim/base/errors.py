@@ -22,7 +22,8 @@ MAX_NAME, MAX_UNIT_NAME = 100, 2000
 
 
 def shortened(text: str) -> str:
-    """Return a message that quotes long input by its two ends."""
+    """Return a message that quotes long input by its two ends, and no character of control."""
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda m: repr(m[0])[1:-1], text)
     text = re.sub(rf"\S{{{MAX_WORD + 1},}}", lambda m: _ends(m[0], MAX_WORD), text)
     return _ends(text, MAX_MESSAGE)
 

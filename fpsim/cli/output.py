@@ -69,7 +69,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit status 2 and one sentence."""
-        self.exit(BAD_INPUT, f"{self.prog}: {shortened(message)} (see {self.prog} --help)\n")
+        self.exit(
+            BAD_INPUT,
+            f"{self.prog}: {shortened(message).replace(chr(10), ' ')} (see {self.prog} --help)\n",
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but refuse an unknown option here, where its neighbours are."""

@@ -44,6 +44,7 @@ def refused(call: Callable[[], object]) -> str:
         call()
     assert time.process_time() - begun < 2
     assert len(str(error.value)) <= MAX_MESSAGE + 100
+    assert "\n" not in str(error.value)
     return str(error.value)
 
 
@@ -65,7 +66,7 @@ def test_paths_that_cannot_be(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("get", [fpsim.get_format, fpsim.get_block_format, fpsim.get_unit])
 def test_names(get: Callable[[str], Any]) -> None:
     for name in ("e2m1b" + "9" * 6000, "int" + "9" * 6000, "e2m1-" * 20000, "e2m1-fixed" + "9" * 1900,
-                 "e\u0662m\u0661", "e2\0m1", "\udc80"):  # fmt: skip
+                 "e2m1-\n", "e\u0662m\u0661", "e2\0m1", "\udc80"):  # fmt: skip
         refused(partial(get, name))
 
 
@@ -75,6 +76,7 @@ def test_long_messages_keep_their_ends() -> None:
     assert text.endswith("' is no unit")
     assert "8702 characters left out" in text
     assert len(shortened("word " * 9000)) < MAX_MESSAGE + 100
+    assert shortened("a\x1b[2Jb\0") == r"a\x1b[2Jb\x00"
     assert str(FpsimError("y" * 5000)) == shortened("y" * 5000)
 
 
@@ -87,6 +89,16 @@ def test_outputs_that_no_file_system_takes(
         assert "out: " in refused(partial(vectors.write, planned, name))
     assert main(["export-c", "e2m1-chain-e4m3", "--out", "x" * 300 + ".h"]) == 2
     assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["units", "--json\n"], ["un\nits"], ["decode", "e2m1", "x\ny"]])
+def test_command_lines_with_line_breaks(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
