@@ -13,6 +13,8 @@ from support.fuzzing import fuzz
 
 import fpsim
 from fpsim import vectors
+from fpsim.vectors.files.shards import Shard
+from fpsim.vectors.files.writer import merge_shards
 
 pytestmark = pytest.mark.fuzz
 
@@ -45,6 +47,39 @@ def test_vector_directories(tmp_path: Path) -> None:
             assert text == right
 
     fuzz(corpus, feed)
+
+
+def test_shards(tmp_path: Path) -> None:
+    """Shards that still join make the set that they made before."""
+    plan = vectors.plan(fpsim.get_unit("e2m1-chain-e4m3"), count=5, strategy="random")
+    target = tmp_path / "set"
+    for i in (1, 2):
+        vectors.write(plan, target, shard=Shard(i, 2))
+    whole = {path.name: path.read_bytes() for path in merge_shards(target).iterdir()}
+    parts = {
+        str(path.relative_to(tmp_path)): path.read_bytes()
+        for folder in tmp_path.iterdir()
+        if folder != target
+        for path in folder.iterdir()
+    }
+    assert len(parts) > 3
+
+    def feed(data: bytes) -> None:
+        name, _, text = data.partition(b"\n")
+        if name.decode("latin-1") not in parts:
+            raise fpsim.FpsimError("the name of the file was damaged")
+        file = tmp_path / name.decode()
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            file.write_bytes(text)
+            merge_shards(target)
+        finally:
+            file.write_bytes(parts[name.decode()])
+            left = [path.name for path in tmp_path.iterdir() if path.name.endswith(".merge")]
+            assert not left, left
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == whole
+
+    fuzz([name.encode() + b"\n" + data for name, data in parts.items()], feed)
 
 
 def test_calibrations(tmp_path: Path) -> None:
