@@ -46,6 +46,8 @@ def test_the_order_of_additions_is_named_and_the_case_shrunk() -> None:
     printed: list[Any] = []
     exec(case.replay, {"function": dot("e2m1-tree-e4m3"), "print": printed.append})
     assert printed[0] != printed[1]
+    assert case.line is not None
+    assert case.line.expected in [value for value, _ in case.line.marks]
     # Every operand that is left matters.
     assert case.given.count(" 0,") + case.given.count("[0,") < 13
 
@@ -61,6 +63,33 @@ def test_matrix_products_and_values() -> None:
     result = testing.check_dot(matmul("e2m1-exact-e4m3"), "e2m1-chain-e4m3", k=8, count=200)
     assert not result
     assert result.mistakes[0].name == "the sum were exact and rounded once, at the end"
+
+
+def batched(name: str, order: int = 1) -> Function:
+    unit = get_unit(name)
+
+    def products(a: Any, b: Any, c: Any) -> Any:
+        return np.stack([unit.matmul(*given) for given in zip(a, b, c, strict=True)])[::order]
+
+    return products
+
+
+def test_batches() -> None:
+    options: dict[str, Any] = {"form": "batched", "addend": True, "k": 4, "count": 200}
+    result = testing.check_dot(batched("e2m1-chain-e4m3"), "e2m1-chain-e4m3", **options)
+    assert result
+    assert "3 products a call" in result.search
+    swapped = testing.check_dot(batched("e2m1-chain-e4m3", -1), "e2m1-chain-e4m3", **options)
+    case = swapped.counterexample
+    assert case is not None
+    assert "the result depends on what else is in the call" in case.explanation[0]
+    assert "function(a[None], b.T[None], c[None, :, None])" in case.replay
+
+
+@pytest.mark.sweep
+def test_a_tensor_core() -> None:
+    name = "nvidia-h100-e4m3"
+    assert testing.check_dot(matmul(name), name, count=64)
 
 
 def test_a_tolerance_needs_a_reason() -> None:
