@@ -34,7 +34,12 @@ async def random_products(dut):
 def test_mac(simulator="verilator"):
     """Compile the design and run the bench; pytest finds this function."""
     runner = get_runner(simulator)
-    runner.build(sources=[HERE / "mac.sv"], hdl_toplevel="mac", build_dir="sim_build")
+    runner.build(
+        sources=[HERE / "mac.sv"],
+        hdl_toplevel="mac",
+        build_dir="sim_build",
+        timescale=("1ns", "1ps"),
+    )
     runner.test(hdl_toplevel="mac", test_module="test_mac", build_dir="sim_build")
 
 

