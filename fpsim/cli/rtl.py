@@ -50,15 +50,21 @@ def _design(args: argparse.Namespace) -> tuple[MacSpec, RtlTop]:
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    sub = commands.add("rtl", _rtl, "Print the SystemVerilog of a unit", reports=False)
+    sub = commands.add(
+        "rtl", _rtl, "Print the SystemVerilog of a unit", reports=False,
+        examples=["rtl e2m1-chain-e5m10", "rtl mxfp4-block32-e8m23 --pipeline 2"],
+    )  # fmt: skip
     sub.add_argument("--package", action="store_true", help="a package of its parameters instead")
     _add_design(sub)
-    sub = commands.add("synth", _synth, "Area, logic depth and flip-flops of a unit's RTL (Yosys)")
+    sub = commands.add(
+        "synth", _synth, "Area, logic depth and flip-flops of a unit's RTL (Yosys)",
+        examples=["synth e2m1-chain-e5m10", "synth mxfp4-block32-e8m23 --json"],
+    )  # fmt: skip
     _add_design(sub)
 
 
 def _add_design(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("unit")
+    sub.add_argument("unit", help="a name or a .toml file")
     sub.add_argument("--stream", action="store_true", help="a chain or fixed unit as a stream")
     sub.add_argument("--scaled", action="store_true", help="its stream with scales per element")
     sub.add_argument("--pipeline", type=int, default=1, metavar="N", help="registers of a stream")

@@ -23,8 +23,14 @@ def _block() -> dict[str, Any]:
     return block_schema()
 
 
+def _dut() -> dict[str, Any]:
+    from fpsim.hdl.dut.schema import dut_schema
+
+    return dut_schema()
+
+
 #: Kinds of files, each with the function that returns its schema.
-KINDS = {"unit": _unit, "block": _block}
+KINDS = {"unit": _unit, "block": _block, "dut": _dut}
 
 
 def _schema(args: argparse.Namespace) -> int:
@@ -35,8 +41,8 @@ def _schema(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the command."""
     sub = commands.add(
-        "schema", _schema, "Print the JSON Schema of the TOML of a unit or a block format",
+        "schema", _schema, "JSON Schema of the TOML of a unit, a block format or a design",
         reports=False,
-        examples=["schema unit > unit.schema.json", "schema block > block.schema.json"],
+        examples=["schema unit > unit.schema.json", "schema block", "schema dut"],
     )  # fmt: skip
     sub.add_argument("kind", choices=list(KINDS), help="of which file")

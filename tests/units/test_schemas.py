@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 import fpsim
 from fpsim import FpsimError, MacSpec
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat
 from fpsim.cli import main
 from fpsim.cli.schema import KINDS
+from fpsim.hdl.dut.dut_toml import read_dut
 
 jsonschema = pytest.importorskip("jsonschema")
 
-GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*.toml"))
+ROOT = Path(__file__).parents[2]
+GOLDEN = sorted((ROOT / "golden").glob("*.toml"))
 
 
 def validator(kind: str) -> Any:
@@ -98,6 +101,51 @@ def test_a_unit_with_a_wrong_key_is_refused_by_both(path: str, value: Any) -> No
 )  # fmt: skip
 def test_a_block_format_with_a_wrong_key_is_refused_by_both(path: str, value: Any) -> None:
     broken_by_both("block", BLOCK, BlockFormat.from_dict, path, value)
+
+
+DUTS = sorted([*(ROOT / "rtl_tests").rglob("*.toml"), *(ROOT / "examples").rglob("dut.toml")])
+DUT: dict[str, Any] = {
+    "top": "mac",
+    "sources": ["*.sv"],
+    "clock": {"port": "clk"},
+    "reset": {"port": "rst", "active": "low"},
+    "input": {
+        "beats": [
+            {"elements": 1, "op": "cmd", "a": "a", "b": {"port": ["b0", "b1"], "signed": True}}
+        ]
+    },
+    "ops": {"mac": 1, "clear": "reset", "idle": {"en": 0}},
+    "output": {"acc": "acc[13:0]", "latency": 1},
+}
+
+
+@pytest.mark.parametrize("path", DUTS, ids=lambda path: path.stem)
+def test_every_design_that_is_shipped_is_valid(path: Path) -> None:
+    validator("dut").validate(tomllib.loads(path.read_text("utf-8")))
+    assert len(DUTS) >= 6
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("top", None), ("output", None), ("clocks", {}), ("clock.port", None), ("clock.edge", "up"),
+        ("reset.active", "hi"), ("reset.kind", "late"), ("input.per", "beat"), ("input.valid", 1),
+        ("input.beats", {"a": "a"}), ("input.beats", [{"a": {"prot": "a"}}]), ("ops.add", 1),
+        ("output.latency", "auto"), ("output.answers", ["next"]), ("defines", {"A": [1]}),
+        ("input.beats", [{"a": {"port": "a", "encoding": "grey"}}]), ("compare", {"nan": "all"}),
+        ("simulator", {"questa": {}}), ("domain", {"a": [1]}), ("waive", "x"),
+    ],
+)  # fmt: skip
+def test_a_design_with_a_wrong_key_is_refused_by_both(
+    path: str, value: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "mac.sv").write_text("module mac; endmodule")
+
+    def read(data: dict[str, Any]) -> None:
+        (tmp_path / "dut.toml").write_text(tomli_w.dumps(data))
+        read_dut(tmp_path / "dut.toml")
+
+    broken_by_both("dut", DUT, read, path, value)
 
 
 def broken_by_both(

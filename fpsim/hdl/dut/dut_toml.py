@@ -55,18 +55,36 @@ from fpsim.hdl.dut.dut import (
 )
 from fpsim.hdl.dut.filelists import FileList, packages_first, read_filelist
 
-__all__ = ["read_dut"]
+__all__ = ["KEYS", "WORDS", "read_dut"]
 
-_TOP = (
-    "top", "sources", "include", "defines", "parameters", "k", "group", "adapter", "waive",
-    "clock", "reset", "input", "ops", "output", "filelists", "simulator", "domain", "compare",
-)  # fmt: skip
-_INPUT = ("valid", "ready", "first", "last", "per", "tie", "open", "interval", "beats")
-_BEATS = ("elements", "scales", "tie", *FIELDS)
-_WIRES = ("port", "element_bits", "signed", "encoding", "first", "table")
-_OUTPUT = (
-    "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
-)  # fmt: skip
+#: Keys of each table of a file; ``key`` is the file itself, ``wires`` what carries a field.
+KEYS: dict[str, tuple[str, ...]] = {
+    "key": (
+        "top", "sources", "include", "defines", "parameters", "k", "group", "adapter", "waive",
+        "clock", "reset", "input", "ops", "output", "filelists", "simulator", "domain", "compare",
+    ),
+    "clock": ("port", "edge", "also"),
+    "reset": ("port", "active", "kind", "clocks", "also"),
+    "input": ("valid", "ready", "first", "last", "per", "tie", "open", "interval", "beats"),
+    "beats": ("elements", "scales", "tie", *FIELDS),
+    "wires": ("port", "element_bits", "signed", "encoding", "first", "table"),
+    "output": (
+        "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
+    ),
+    "simulator": ("arguments",),
+    "compare": ("nan", "zero"),
+}  # fmt: skip
+#: Keys that take one of a few words.
+WORDS: dict[str, tuple[str, ...]] = {
+    "clock.edge": ("rising", "falling"),
+    "reset.active": ("low", "high"),
+    "reset.kind": ("async", "sync"),
+    "input.per": ("vector", "group"),
+    "wires.first": ("low", "high"),
+    "output.first_beat": ("low", "high"),
+    "compare": ("exact", "any"),
+    "simulator": ("verilator", "icarus", "ghdl"),
+}
 
 
 def read_dut(path: str | Path) -> Dut:
@@ -85,7 +103,7 @@ def read_dut(path: str | Path) -> Dut:
 
 
 def _dut(table: dict[str, Any], directory: Path) -> Dut:
-    check_known(table, _TOP, "key")
+    check_known(table, KEYS["key"], "key")
     adapter = table.get("adapter")
     listed = [read_filelist(directory / name, directory)
               for name in _strings(table.get("filelists", []), "filelists")]  # fmt: skip
@@ -115,7 +133,7 @@ def _dut(table: dict[str, Any], directory: Path) -> Dut:
         waive=tuple(_strings(table.get("waive", []), "waive")),
         directory=directory,
         clock=_clock(table),
-        falling=_choice(clock.get("edge", "rising"), ("rising", "falling"), "clock.edge")
+        falling=_choice(clock.get("edge", "rising"), WORDS["clock.edge"], "clock.edge")
         == "falling",
         clocks=_whole_ports(clock, "also", "clock", negatable=False),
         reset=_reset(table),
@@ -168,11 +186,11 @@ def _settings(table: dict[str, Any], key: str) -> dict[str, Any]:
 def _arguments(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     found = {}
     for name, own in _table(table, "simulator").items():
-        _choice(name, ("verilator", "icarus", "ghdl"), "simulator")
+        _choice(name, WORDS["simulator"], "simulator")
         where = f"simulator.{name}"
         if not isinstance(own, dict):
             raise FpsimError(f"{where}: {own!r} is not a table")
-        check_known(own, ("arguments",), where)
+        check_known(own, KEYS["simulator"], where)
         found[name] = tuple(_strings(own.get("arguments", []), f"{where}.arguments"))
     return found
 
@@ -191,9 +209,9 @@ def _domain(table: dict[str, Any]) -> Domain:
 
 
 def _comparison(table: dict[str, Any]) -> Comparison:
-    check_known(table, ("nan", "zero"), "compare")
+    check_known(table, KEYS["compare"], "compare")
     for name, value in table.items():
-        _choice(value, ("exact", "any"), f"compare.{name}")
+        _choice(value, WORDS["compare"], f"compare.{name}")
     return Comparison(table.get("nan") == "any", table.get("zero") == "any")
 
 
@@ -207,7 +225,7 @@ def _whole_ports(
 
 def _clock(table: dict[str, Any]) -> str | None:
     clock = _table(table, "clock")
-    check_known(clock, ("port", "edge", "also"), "clock")
+    check_known(clock, KEYS["clock"], "clock")
     if "clock" in table and "port" not in clock:
         raise FpsimError("clock.port: missing")
     return _port(clock, "port", "clock", negatable=False)
@@ -217,14 +235,14 @@ def _reset(table: dict[str, Any]) -> Reset | None:
     reset = _table(table, "reset")
     if not reset:
         return None
-    check_known(reset, ("port", "active", "kind", "clocks", "also"), "reset")
+    check_known(reset, KEYS["reset"], "reset")
     for key in ("port", "active"):
         if key not in reset:
             raise FpsimError(f"reset.{key}: missing")
     port = _port(reset, "port", "reset", negatable=False)
     assert port is not None
-    active = _choice(reset["active"], ("low", "high"), "reset.active")
-    kind = _choice(reset.get("kind", "async"), ("async", "sync"), "reset.kind")
+    active = _choice(reset["active"], WORDS["reset.active"], "reset.active")
+    kind = _choice(reset.get("kind", "async"), WORDS["reset.kind"], "reset.kind")
     also = _whole_ports(reset, "also", "reset")
     return Reset(port, active == "low", kind == "sync", reset.get("clocks", 2), also)
 
@@ -241,13 +259,13 @@ def _port(table: Mapping[str, Any], key: str, where: str, negatable: bool = True
 
 
 def _input(table: dict[str, Any]) -> Input:
-    check_known(table, _INPUT, "input")
+    check_known(table, KEYS["input"], "input")
     beats = table.get("beats", [])
     if not isinstance(beats, list) or not all(isinstance(b, dict) for b in beats):
         raise FpsimError("input.beats: not a list of tables; write [[input.beats]]")
     runs = tuple(_beats(b, f"input.beats[{i}]") for i, b in enumerate(beats))
     ports = {k: _port(table, k, "input") for k in ("valid", "ready", "first", "last")}
-    per = _choice(table.get("per", "vector"), ("vector", "group"), "input.per")
+    per = _choice(table.get("per", "vector"), WORDS["input.per"], "input.per")
     rest = table.get("tie") == 0 and not isinstance(table["tie"], bool)
     return Input(
         runs, **ports, per_group=per == "group", tie={} if rest else _tie(table, "input"),
@@ -263,7 +281,7 @@ def _tie(table: dict[str, Any], where: str) -> dict[str, int]:
 
 
 def _beats(table: dict[str, Any], where: str) -> Beats:
-    check_known(table, _BEATS, where)
+    check_known(table, KEYS["beats"], where)
     fields = {n: _wires(table[n], f"{where}.{n}") for n in FIELDS if n in table}
     try:
         return Beats(fields, table.get("elements"), table.get("scales"), _tie(table, where))
@@ -273,11 +291,11 @@ def _beats(table: dict[str, Any], where: str) -> Beats:
 
 def _wires(value: object, where: str) -> Wires:
     table: dict[str, Any] = value if isinstance(value, dict) else {"port": value}
-    check_known(table, _WIRES, where)
+    check_known(table, KEYS["wires"], where)
     if "port" not in table:
         raise FpsimError(f"{where}.port: missing")
     ports = table["port"] if isinstance(table["port"], list) else [table["port"]]
-    first = _choice(table.get("first", "low"), ("low", "high"), f"{where}.first")
+    first = _choice(table.get("first", "low"), WORDS["wires.first"], f"{where}.first")
     signed = _flag(table, "signed", where)
     codes = _codes(table, where)
     bits = table.get("element_bits")
@@ -312,11 +330,11 @@ def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
 
 
 def _output(table: dict[str, Any]) -> Output:
-    check_known(table, _OUTPUT, "output")
+    check_known(table, KEYS["output"], "output")
     acc = _wires(table["acc"], "output.acc") if "acc" in table else None
     answers = tuple(_strings(table.get("answers", list(OPS[:-1])), "output.answers"))
     find = table.get("latency") == "find"
-    first = _choice(table.get("first_beat", "low"), ("low", "high"), "output.first_beat")
+    first = _choice(table.get("first_beat", "low"), WORDS["output.first_beat"], "output.first_beat")
     return Output(
         acc, _port(table, "valid", "output"), _port(table, "ready", "output"),
         None if find else table.get("latency"), answers, _flag(table, "every_beat", "output"),
