@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
+FRESH  ?=
 
-.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-slow test-all lint format docs bench golden lock clean
+.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-slow test-all lint format docs bench figures golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +58,9 @@ docs: $(STAMP) ## Build the documentation into docs/_build/html
 
 bench: $(STAMP) ## Measure kernels and the model beside torch in one process
 	@$(BIN)/python analysis/bench.py --model
+
+figures: $(STAMP) ## Draw the figures of all studies from kept numbers; FRESH=--fresh measures anew
+	@$(BIN)/python analysis/figures.py $(FRESH)
 
 golden: $(STAMP) ## Check the published vectors and regenerate the large sets bit for bit
 	@$(BIN)/fpsim golden

@@ -15,6 +15,7 @@ import json
 import platform
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 
 import fpsim
 from fpsim.base.atomic_files import write_atomic
+from fpsim.base.executor import executor
 from fpsim.base.progress import bar, say
 from fpsim.bridge import calibrate_for, evaluate_task, get_recipe
 from fpsim.bridge.measure import models
@@ -136,13 +138,12 @@ def main() -> None:
     parser.add_argument("--transforms", action="store_true", help="measure transforms instead")
     parser.add_argument("--calibration-tokens", type=int, default=512)
     parser.add_argument("--out", type=Path, default=Path("analysis/results"))
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: this one)")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler")
     args = parser.parse_args()
 
     path = args.out / f"recipes-{args.model}.json"
-    loaded = models.load(args.model, say)
-    task = task_for(loaded)
-    if isinstance(task, RetrievalTask):
-        task = replace(task, reference=task.embed(loaded.model))
+    task = _loaded(args.model)[1]
     about = {
         "model": args.model,
         "python": platform.python_version() if not isinstance(task, PerplexityTask) else
@@ -157,20 +158,39 @@ def main() -> None:
     wanted = cells(args.rows, args.settings, args.units)
     if args.transforms:
         wanted = [(recipe, args.units[0]) for recipe in transformed(args.rows)]
-    for recipe, unit in wanted:
-        key = f"{recipe} on {unit}"
-        if key in stored["cells"]:
-            continue
-        say(key)
-        try:
-            stored["cells"][key] = measure(loaded, task, recipe, unit, args.calibration_tokens)
-        except fpsim.FpsimError as error:  # such as an accumulator that overflowed: said
-            stored["cells"][key] = {"error": str(error)}
-        say(f"  {_figures(stored['cells'][key])}")
-        _write(path, stored)
+    missing = [(r, u) for r, u in wanted if f"{r} on {u}" not in stored["cells"]]
+    points = [
+        {"model": args.model, "recipe": recipe, "unit": unit, "rows": args.calibration_tokens}
+        for recipe, unit in missing
+    ]
+    with executor(args.workers, args.scheduler) as pool:
+        for index, result in pool.run(cell, points):
+            key = " on ".join(missing[index])
+            stored["cells"][key] = result
+            say(f"{key}: {_figures(result)}")
+            _write(path, stored)
     text = table(stored)
     write_atomic(path.with_suffix(".md"), text.encode())
     print(text)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> tuple[Any, Any]:
+    """Return a model and its task."""
+    loaded = models.load(name, say)
+    task = task_for(loaded)
+    if isinstance(task, RetrievalTask):
+        task = replace(task, reference=task.embed(loaded.model))
+    return loaded, task
+
+
+def cell(point: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of one cell, as work for an executor."""
+    loaded, task = _loaded(point["model"])
+    try:
+        return measure(loaded, task, point["recipe"], point["unit"], point["rows"])
+    except fpsim.FpsimError as error:  # such as an accumulator that overflowed: said
+        return {"error": str(error)}
 
 
 def measure(loaded: Any, task: Any, recipe: str, unit: str, rows: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import fpsim
 from fpsim.base.errors import FpsimError, shortened
 from fpsim.cli import (
     check,
+    explore,
     formats,
     models,
     plot,
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     commands = Commands(made)
     for group in (
         formats, units, schema, studies, vectors, rtl, testbench, models, train, plot, report,
-        check, shell,
+        explore, check, shell,
     ):  # fmt: skip
         group.register(commands)
     return made

@@ -270,6 +270,7 @@ def _accumulator(args: argparse.Namespace) -> Picture:
 
 def _recipes(args: argparse.Namespace) -> Picture:
     from fpsim import plots
+    from fpsim.explore.storage import storage_bits
     from fpsim.plots.recipes import RecipePoint
 
     points: list[RecipePoint] = []
@@ -283,7 +284,7 @@ def _recipes(args: argparse.Namespace) -> Picture:
                 if cell["recipe"] in (None, "none", "float32"):
                     reference = float(cell["perplexity"])
                 elif args.units is None or cell["unit"] in args.units:
-                    bits = _storage_bits(cell["recipe"])
+                    bits = storage_bits(cell["recipe"])
                     points.append(
                         RecipePoint(cell["recipe"], cell["unit"], *bits, float(cell["perplexity"]))
                     )
@@ -298,21 +299,58 @@ def _recipes(args: argparse.Namespace) -> Picture:
     return Picture(plots.recipes_figure(points, reference), [asdict(p) for p in points], about)
 
 
-def _storage_bits(name: str) -> tuple[float, float]:
-    """Return storage bits per weight and activation of a recipe, scales of blocks included."""
-    from fpsim.bridge import get_recipe
+def _layers(args: argparse.Namespace) -> Picture:
+    from fpsim import plots
 
-    recipe = get_recipe(name)
-    bits: list[float] = []
-    for width, cast_of in (
-        (recipe.bits.weight, recipe.weight),
-        (recipe.bits.activation, recipe.activation),
-    ):
-        fmt = None
-        if recipe.is_calibrated:
-            fmt = getattr(cast_of("layer"), "fmt", None)
-        bits.append(float(width if fmt is None else fmt.bits_per_element))
-    return bits[0], bits[1]
+    with needs("torch"):
+        from fpsim.bridge import Calibration, get_recipe
+        from fpsim.bridge.measure import models
+        from fpsim.bridge.measure.tasks import task_for
+    from fpsim.explore.layers import layer_rows, sample_layers
+
+    # Bad names should not wait for the model.
+    get_recipe(args.recipe)
+    unit = fpsim.get_unit(args.unit)
+    calibration = None if args.calibration is None else Calibration.load(args.calibration)
+    loaded = models.load(args.model, say)
+    batches = task_for(loaded, count=1, length=args.window).calibration()
+    samples = sample_layers(loaded.model, batches, args.layer)
+    with bar("layers") as update:
+        rows = layer_rows(
+            samples, args.recipe, unit, calibration, lambda done, total: update(done, total)
+        )
+    if not rows:
+        raise FpsimError(f"recipe: {args.recipe} casts none of the layers {args.layer!r}")
+    about = f"{args.model}, {args.recipe} on {unit.name}, 16 inputs and 32 outputs of each layer"
+    numbers = [asdict(row) | {"output_db": row.output_db} for row in rows]
+    return Picture(plots.layers_figure(rows), numbers, about)
+
+
+def _pareto(args: argparse.Namespace) -> Picture:
+    from fpsim import plots
+
+    points: list[tuple[str, float, float, bool]] = []
+    try:
+        data = json.loads(args.points.read_text(encoding="utf-8"))
+        for place, point in enumerate(data["points"]):
+            cost, value = point[args.cost], point[args.figure]
+            name = f"{point['recipe']} on {point['unit']}"
+            numbers = [math.nan if v is None else float(v) for v in (cost, value)]
+            points.append((name, numbers[0], numbers[1], place in data["front"]))
+        winner = data["winner"]
+        budget = data["settings"]["budget"].partition(" ")[0]
+    except OSError as error:
+        raise FpsimError(f"points: {args.points} cannot be read ({error.strerror})") from None
+    except KeyError as error:
+        raise FpsimError(f"points: {args.points} has no field {error}") from None
+    except (ValueError, TypeError, AttributeError):
+        raise FpsimError(
+            f"points: {args.points} is no points.json that `fpsim explore` wrote"
+        ) from None
+    label = budget if args.figure == "figure" else args.figure
+    figure = plots.pareto_figure(points, winner, None, (args.cost.replace("_", " "), label))
+    rows = [{"point": n, args.cost: c, label: v, "front": f} for n, c, v, f in points]
+    return Picture(figure, rows, f"{data['settings']['model']}, {data['settings']['budget']}")
 
 
 def _training(args: argparse.Namespace) -> Picture:
@@ -442,3 +480,22 @@ def register(commands: Commands) -> None:
     sub = add("training", _training, "Losses of training runs, bands over seeds",
               "run --out loss.svg")  # fmt: skip
     sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of fpsim train")
+
+    sub = add("layers", _layers, "Range, error, losses and accumulator bits of a model's layers",
+              "--recipe mxfp4 --unit e2m1-chain-e5m10 --out layers.svg")  # fmt: skip
+    sub.add_argument("--model", default="smollm2-135m", help="a known name or a folder")
+    sub.add_argument("--recipe", default="mxfp4", help="how operands are cast (default mxfp4)")
+    sub.add_argument("--unit", default="exact", help="what accumulates (default exact)")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
+    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
+    sub.add_argument("--window", type=int, default=128, help="tokens that it reads (default 128)")
+
+    sub = add("pareto", _pareto, "Accuracy against cost of the points of `fpsim explore`",
+              "explore/points.json --cost area --out pareto.svg")  # fmt: skip
+    sub.add_argument("points", type=Path, help="a points.json of `fpsim explore`")
+    sub.add_argument(
+        "--cost",
+        default="area_per_product",
+        help="area_per_product, area, depth, flipflops, energy_ratio or bits",
+    )
+    sub.add_argument("--figure", default="figure", help="figure (of the budget) or layer_db")

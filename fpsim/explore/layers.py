@@ -106,7 +106,7 @@ def sample_layers(
     from fpsim.bridge.product import float_rows
     from fpsim.bridge.recipe import get_recipe
 
-    every, _ = layers_to_convert(model, get_recipe("mxfp4"), None, ())
+    every, _ = layers_to_convert(model, get_recipe("mxfp4"), None, ("*",))
     layers = {name: weight for name, weight in every.items() if fnmatch(name, pattern)}
     if not layers:
         raise FpsimError(f"layer: {pattern!r} matches none of the model's {len(every)} layers")

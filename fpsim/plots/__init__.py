@@ -13,6 +13,8 @@ from fpsim.plots.area import area_error_figure, area_figure
 from fpsim.plots.bias import bias_figure
 from fpsim.plots.error import error_figure, sqnr_figure
 from fpsim.plots.formats import format_figure, format_rows
+from fpsim.plots.layers import layers_figure
+from fpsim.plots.pareto import pareto_figure
 from fpsim.plots.perplexity import perplexity_figure
 from fpsim.plots.recipes import recipes_figure
 from fpsim.plots.rounding import rounding_curve, rounding_figure
@@ -32,6 +34,8 @@ __all__ = [
     "error_figure",
     "format_figure",
     "format_rows",
+    "layers_figure",
+    "pareto_figure",
     "perplexity_figure",
     "recipes_figure",
     "rounding_curve",

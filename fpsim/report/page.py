@@ -37,6 +37,7 @@ __all__ = [
     "SectionRow",
     "UnitFacts",
     "VectorFacts",
+    "environment",
     "render",
     "write",
 ]
@@ -194,13 +195,9 @@ class PageData:
     machine: MachineInfo | None = None
 
 
-def render(data: PageData) -> str:
-    """Return the page. Every text is escaped.
-
-    Raises:
-        FpsimError: a figure that is not a plain SVG drawing.
-    """
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates of the pages, with the filters that they use."""
+    made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -217,14 +214,18 @@ def render(data: PageData) -> str:
         "heading": data_label,
         "percent": _percent,
     }
-    environment.filters |= filters
-    page = environment.get_template("report.html.j2")
-    return page.render(
-        data=data,
-        findings=findings,
-        scalings=tuple(Scaling),
-        inline=inline,
-    )
+    made.filters |= filters
+    return made
+
+
+def render(data: PageData) -> str:
+    """Return the page. Every text is escaped.
+
+    Raises:
+        FpsimError: a figure that is not a plain SVG drawing.
+    """
+    page = environment().get_template("report.html.j2")
+    return page.render(data=data, findings=findings, scalings=tuple(Scaling), inline=inline)
 
 
 def write(data: PageData, path: str | Path) -> Path:
