@@ -41,7 +41,10 @@ test-sweep: $(STAMP) ## Run the tests that compile many kernels, as CI does
 test-slow: $(STAMP) ## Run the long sweeps
 	@$(BIN)/python -m pytest -m slow
 
-test-all: test test-sweep test-slow ## All of them
+test-packaging: $(STAMP) ## Build wheel and sdist, use them in fresh environments of each Python here
+	@$(BIN)/python -m pytest -m packaging tests/packaging
+
+test-all: test test-sweep test-slow test-packaging ## All of them
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -31,9 +31,7 @@ class _Compiling:
             self.depth += 1
             if self.depth == 1 and not self.said:
                 self.passes = False
-                self.timer = threading.Timer(PATIENCE, self.tell)
-                self.timer.daemon = True
-                self.timer.start()
+                self.wait()
 
     def end(self) -> None:
         """Note that a compilation is over."""
@@ -46,10 +44,19 @@ class _Compiling:
         """Note that a part of a compilation starts."""
         self.passes = True
 
+    def wait(self) -> None:
+        """Look again after a while."""
+        self.timer = threading.Timer(PATIENCE, self.tell)
+        self.timer.daemon = True
+        self.timer.start()
+
     def tell(self) -> None:
-        """Print the line."""
+        """Print the line if something is being compiled."""
         with self.lock:
-            if self.said or not self.depth or not self.passes:
+            if self.said or not self.depth:
+                return
+            if not self.passes:
+                self.wait()
                 return
             self.said = True
         say("compiling a kernel, once; the machine code is kept")
