@@ -31,7 +31,7 @@ from fpsim.bridge.training.run import TrainingRun, TrainingSettings
 
 #: The model of the figures kept here, small enough for two busy cores, and the one of the issue.
 SMALL = TrainingSettings(
-    steps=200, layers=2, hidden=128, heads=4, intermediate=384, batch=4, window=128,
+    steps=150, layers=1, hidden=128, heads=4, intermediate=256, batch=4, window=64,
     learning_rate=3e-3,
 )  # fmt: skip
 LARGE = TrainingSettings(steps=500)
@@ -121,6 +121,16 @@ def train(settings: TrainingSettings, label: str) -> dict[str, Any]:
         return {"error": str(error)}
 
 
+def read(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return the arms of a results file, none if it is of other settings or another text."""
+    if path.exists():
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if {key: stored.get(key) for key in about} == about:
+            return stored
+        say(f"{path} is of other settings or another text and is made anew")
+    return {**about, "fpsim": fpsim.__version__, "arms": {}}
+
+
 def picture(stored: dict[str, Any], names: list[str]) -> Any:
     """Return the loss curves of some arms; losses are means of `KEPT` steps."""
     curves = []
@@ -172,13 +182,7 @@ def main() -> None:
     base, name = (LARGE, "training-large") if args.large else (SMALL, "training")
     path = args.out / f"{name}.json"
     about = {"settings": asdict(base), "python": platform.python_version()}
-    stored: dict[str, Any] = {**about, "fpsim": fpsim.__version__, "arms": {}}
-    if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if {key: there.get(key) for key in about} == about:
-            stored = there
-        else:
-            say(f"{path} is of other settings or another text and is made anew")
+    stored = read(path, about)
     chosen = [n for a in args.arms or [] for n in GROUPS.get(a, [a])]
     for arm in chosen if args.arms is not None else ARMS:
         if arm not in ARMS:
@@ -189,7 +193,10 @@ def main() -> None:
                 continue
             settings = replace(base, seed=seed, **ARMS[arm])  # type: ignore[arg-type]
             cells[str(seed)] = train(settings, f"{arm}, seed {seed}")
-            write_atomic(path, (json.dumps(stored, indent=None) + "\n").encode())
+            there = read(path, about)["arms"]  # another process may have trained other arms
+            for known, seeds in there.items():
+                stored["arms"][known] = seeds | stored["arms"].get(known, {})
+            write_atomic(path, (json.dumps(stored) + "\n").encode())
             found = cells[str(seed)]
             say(f"{arm}, seed {seed}: {found.get('final', found.get('error'))}")
     write_atomic(args.out / f"{name}.md", table(stored).encode())

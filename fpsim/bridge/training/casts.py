@@ -17,13 +17,23 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.casts import VECTOR_BLOCKS
 from fpsim.blocks.fields import Span
-from fpsim.blocks.scale_rules import ScaleRule, block_scales, outer_scale, power_of_two_codes
+from fpsim.blocks.scale_rules import (
+    Arithmetic,
+    ScaleRule,
+    block_scales,
+    outer_scale,
+    power_of_two_codes,
+)
 from fpsim.bridge.operand import Operand, block_operand
 from fpsim.bridge.training.randomness import Randomness
+from fpsim.bridge.training.stochastic import stochastic_e2m1
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.rounding import Rounding
+from fpsim.kernels.codec.encode import VECTOR_MINIMUM
+from fpsim.kernels.codec.scaled_blocks import block_extremes
 
 __all__ = [
     "E2M1",
@@ -36,6 +46,7 @@ __all__ = [
     "RowMaximumCast",
     "TrainingCast",
     "UnclippedMxCast",
+    "block_maxima",
     "grid_units",
     "scaled_rows",
 ]
@@ -139,6 +150,8 @@ class FormatCast:
 
     def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
         """Return rows as an operand."""
+        if self._is_plain and randomness.source == "counter" and not rows.shape[1] % self.along:
+            return self._stochastic(rows, randomness)
         more: dict[str, Any] = {}
         if self.fmt.rounding is Rounding.SR:
             more["random"] = randomness.integers(_shape(rows), self.random_bits)
@@ -148,6 +161,28 @@ class FormatCast:
         if more:
             more["random_bits"] = self.random_bits
         return block_operand(self.fmt, self.fmt.quantize(rows, axis=1, nan="error", **more))
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether elements are E2M1, stochastic, over a float scale per block of a row."""
+        fmt = self.fmt
+        stochastic = fmt.rounding is Rounding.SR and fmt.scale_rounding is not Rounding.SR
+        plain = fmt.rule is ScaleRule.ABSMAX and fmt.arithmetic is Arithmetic.DIVIDE
+        blocks = isinstance(fmt.block, int) and fmt.outer is Span.TENSOR and fmt.macro is None
+        return stochastic and plain and blocks and fmt.element == E2M1
+
+    def _stochastic(self, rows: Floats, randomness: Randomness) -> Operand:
+        """Return what `BlockFormat.quantize` gives, in one loop."""
+        fmt, scale = self.fmt, self.fmt.scale
+        assert scale is not None
+        amax = block_maxima(rows, self.along)
+        outer = outer_scale(fmt, amax.max())
+        divisors = block_scales(fmt, amax, outer)
+        codes = stochastic_e2m1(
+            rows, divisors.factor, self.along, self.random_bits, randomness.seed
+        )
+        factor = _factor(outer.scale) if fmt.tensor_range else None
+        return Operand(E2M1, codes, scale, divisors.codes, self.along, factor)
 
 
 @dataclass(frozen=True)
@@ -173,14 +208,18 @@ class UnclippedMxCast:
 
     def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
         """Return rows as an operand."""
-        blocks = _blocks(rows, self.block)
-        amax = np.abs(blocks).max(axis=-1)
+        amax = block_maxima(rows, self.block)
         scales = power_of_two_codes(ScaleRule.FLOOR, amax, self.element)
-        y = blocks * np.float32(0.75) / _powers(scales)
-        random = randomness.integers(_shape(rows), self.random_bits)
-        codes = self.element.encode(
-            y.reshape(rows.shape), "sr", random=random, random_bits=self.random_bits
-        )
+        powers = E8M0.decode(scales).astype(np.float32)
+        if randomness.source == "counter":
+            bits, seed = self.random_bits, randomness.seed
+            codes = stochastic_e2m1(rows, powers, self.block, bits, seed, before=0.75)
+        else:
+            y = _blocks(rows, self.block) * np.float32(0.75) / powers[..., None]
+            random = randomness.integers(_shape(rows), self.random_bits)
+            codes = self.element.encode(
+                y.reshape(rows.shape), "sr", random=random, random_bits=self.random_bits
+            )
         return Operand(self.element, codes, E8M0, scales, self.block, _factor(4 / 3))
 
 
@@ -331,6 +370,25 @@ def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
         scales = operand.scale.decode(operand.scales).astype(np.float32)
         rows = scaled_rows(rows, np.repeat(scales, operand.block, axis=1)[:, : rows.shape[1]])
     return rows if operand.factor is None else scaled_rows(rows, operand.factor)
+
+
+def block_maxima(rows: Floats, block: int) -> Floats:
+    """Return the largest magnitude of each block (R, G) of rows that it divides.
+
+    Raises:
+        FpsimError: NaN or an infinity, which have no codes.
+    """
+    amax: Floats
+    if block not in VECTOR_BLOCKS or rows.size < VECTOR_MINIMUM:
+        amax = np.abs(_blocks(rows, block)).max(axis=-1)
+    else:
+        amax = np.empty((rows.shape[0], rows.shape[1] // block), dtype=np.float32)
+        flat = np.ascontiguousarray(rows).reshape(-1)
+        bits = np.zeros(1, np.int32)
+        block_extremes(block, False)(flat, amax.reshape(-1).view(np.int32), bits)
+    if not np.isfinite(amax).all():
+        raise FpsimError("x: NaN or infinity has no code")
+    return amax
 
 
 def _blocks(rows: Floats, size: int) -> Floats:

@@ -40,13 +40,17 @@ class Randomness:
         """Return what a further purpose of this cast draws."""
         return replace(self, label=f"{self.label}/{purpose}")
 
+    @property
+    def seed(self) -> int:
+        """The seed of the integers."""
+        return crc32(self.label.encode())
+
     def integers(self, shape: tuple[int, int], bits: int) -> NDArray[Any]:
         """Return integers of ``bits`` bits, one per element of rows."""
-        seed = crc32(self.label.encode())
         if self.source == "counter":
-            return RandomBits(seed).integers(*shape, bits)
+            return RandomBits(self.seed).integers(*shape, bits)
         states = lfsr16_states()
-        places = (np.arange(shape[0] * shape[1]) + seed % states.size) % states.size
+        places = (np.arange(shape[0] * shape[1]) + self.seed % states.size) % states.size
         return (states[places] & np.uint16((1 << bits) - 1)).reshape(shape)
 
     def signs(self, count: int) -> NDArray[np.float32]:

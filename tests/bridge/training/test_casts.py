@@ -33,6 +33,7 @@ from fpsim.bridge.training.slopes import DifferentiableGradient, grid_values, ro
 class Constant(Randomness):
     """Draws one integer for every element."""
 
+    source: str = "constant"
     integer: int = 0
 
     def integers(self, shape: tuple[int, int], bits: int) -> np.ndarray:
@@ -82,6 +83,35 @@ def test_stochastic_gradients_are_never_clipped() -> None:
         inside = np.abs(rows) / (scales * factor)
         normal = np.abs(rows) > np.abs(rows).max() * 2**-12  # scales with all their bits
         assert inside[normal].max() <= 6.0001, recipe
+
+
+@pytest.mark.parametrize("bits", [1, 5, 8, 13, 16])
+@pytest.mark.parametrize("recipe", ["nvfp4-train", "ue5m3-train", "mxfp4-train"])
+def test_the_loop_over_blocks_gives_the_codes_of_the_formats_own_cast(
+    recipe: str, bits: int
+) -> None:
+    """Signed zeros, whole blocks of zeros and values beyond 6 among them."""
+
+    @dataclass(frozen=True)
+    class Arrays(Randomness):
+        source: str = "arrays"
+
+        def integers(self, shape: tuple[int, int], bits: int) -> np.ndarray:
+            return Randomness(self.label).integers(shape, bits)
+
+    rng = np.random.default_rng(bits)
+    rows = (rng.standard_normal((70, 96)) * np.exp2(rng.integers(-30, 3, (70, 1)))).astype(
+        np.float32
+    )
+    rows[3], rows[5, ::2], rows[6] = 0, -0.0, np.float32(1e-42)
+    cast = gradient_cast(f"{recipe}:random_bits={bits}")
+    fast, slow = cast.quantize(rows, Randomness("a/b")), cast.quantize(rows, Arrays("a/b"))
+    assert np.array_equal(fast.codes, slow.codes)
+    assert np.array_equal(fast.dequantize(), slow.dequantize())
+    for row in (np.nan, np.inf):
+        rows[1, 1] = row
+        with pytest.raises(FpsimError, match="NaN or infinity"):
+            cast.quantize(rows, Randomness(""))
 
 
 def test_eden_is_unbiased_over_rotations_where_nearest_alone_is_not() -> None:
