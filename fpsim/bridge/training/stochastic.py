@@ -24,7 +24,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 
 
 @njit
-def _mixed(word):
+def _mixed(word: Any) -> Any:
     """Wellons's lowbias32 on the low half of a 64-bit word."""
     word = word ^ (word >> np.uint64(16))
     word = (word * np.uint64(0x7FEB352D)) & _MASK
