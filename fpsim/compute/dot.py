@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.compute.facts import all_finite
-from fpsim.compute.lanes.random import transpose
 from fpsim.compute.lanes.run import run_steps
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
@@ -19,6 +18,7 @@ from fpsim.compute.plan import last_sum, plan_matmul
 from fpsim.compute.scalar import dot_products
 from fpsim.formats.floating import FloatFormat
 from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.pack.transpose import transpose_rounds
 from fpsim.units.operands import DotOperands
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Fixed, Stage, Tree, stages_of
@@ -33,8 +33,13 @@ ROWS_MINIMUM, PRODUCTS_MINIMUM = 1 << 10, 1 << 22
 PRODUCTS_BATCH, ROWS_BATCH = 1 << 21, 1 << 18
 
 
-def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
+def dot_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None) -> Array:
     """Return the result code of each dot product.
+
+    Args:
+        spec: the unit.
+        args: its operands.
+        machine: the processor to generate code for; this one if absent.
 
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.
@@ -44,16 +49,22 @@ def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
         return dot_products.dot_codes(spec, args)
     out = np.empty(whole.shape[1], dtype=spec.result.dtype)
     for part in _batches(whole):
-        out[part] = matmul_codes(spec, whole.columns(part))[0][0]
+        out[part] = matmul_codes(spec, whole.columns(part), machine)[0][0]
     return out.reshape(args.shape)
 
 
-def step_codes(spec: MacSpec, args: DotOperands) -> Array:
+def step_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None) -> Array:
     """Return the accumulator codes (..., S) after every step of each dot product.
+
+    Args:
+        spec: the unit.
+        args: its operands.
+        machine: the processor to generate code for; this one if absent.
 
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.
     """
+    machine = machine or Machine.host()
     steps = 0 if _few(args) else _steps(spec, args.length)
     # Words of a seed would be cut by steps.
     whole = MatmulOperands.side_by_side(replace(args, given=args.random)) if steps else None
@@ -62,12 +73,12 @@ def step_codes(spec: MacSpec, args: DotOperands) -> Array:
     found = np.empty((steps, whole.shape[1]), dtype=spec.result.dtype)
     for part in _batches(whole):
         batch = whole.columns(part)
-        plan = plan_matmul(spec, batch)
+        plan = plan_matmul(spec, batch, machine)
         if plan.step is None or plan.step.terms != _terms_of_step(spec):
             return dot_products.step_codes(spec, args, args.length)
-        found[:, part] = run_steps(spec, batch, plan, Machine.host())
+        found[:, part] = run_steps(spec, batch, plan, machine)
     codes = np.empty(found.shape[::-1], dtype=found.dtype)
-    transpose(found[None], codes[None])
+    transpose_rounds(found[None], codes[None])
     return codes.reshape(*args.shape, steps)
 
 

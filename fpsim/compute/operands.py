@@ -113,10 +113,12 @@ class MatmulOperands:
     @classmethod
     def side_by_side(cls, args: DotOperands) -> MatmulOperands:
         """Return dot products as operands of a matrix product of one row."""
-        given = args.given
+        given, c = args.given, args.c.reshape(1, -1)
         if isinstance(given, np.ndarray):
             given = given.reshape(1, -1, given.shape[-1])
-        return cls(args.a.flat(), args.b.flat(), args.c.reshape(1, -1), given, paired=True)
+        # Without initial accumulators other than +0 more is known of the sums.
+        initial = c if c.any() else None
+        return cls(args.a.flat(), args.b.flat(), initial, given, paired=True)
 
     def cut(self, start: int, stop: int) -> MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""

@@ -16,6 +16,7 @@ from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Split
 from fpsim.compute.values import compact, exponent_table, exponents_of, value_table
 from fpsim.formats.floating import Format
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.tiles import Source, Tile
 from fpsim.kernels.llvm.vector import Lane
 from fpsim.kernels.pack import panels
@@ -95,6 +96,7 @@ def pack(
     depth: int,
     dtype: Any,
     aligned: bool,
+    machine: Machine,
     power: int = 0,
     nan_scale: NanScale = NanScale.NAN,
     split: Split | None = None,
@@ -111,6 +113,7 @@ def pack(
         depth: K, padded to whole turns of the kernel's loop.
         dtype: the lane's type; of float16 the arrays have the bits.
         aligned: whether the step reads 2^e of what it adds.
+        machine: the processor that packs.
         power: is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
         nan_scale: what a scale of NaN means to a block.
         split: how elements of many bits are cut into parts.
@@ -133,7 +136,7 @@ def pack(
     signs, starts, product_power = (source.a_signs, source.b_signs), _NO_STARTS, 0
     if source.bytes:
         product_power = byte_power(spec) or 0
-        words = pack_bytes(args, source, tile, depth)
+        words = pack_bytes(args, source, tile, depth, machine)
         planes, starts = [words.a, words.b], words.starts
     else:
         planes = []

@@ -58,8 +58,21 @@ def byte_power(spec: MacSpec) -> int | None:
     return None if a is None or b is None else a[1] + b[1]
 
 
-def pack_bytes(args: MatmulOperands, source: Source, tile: Tile, depth: int) -> ByteOperands:
-    """Return operands as bytes: M and N padded to whole tiles, K to ``depth``, with zeros of a."""
+def pack_bytes(
+    args: MatmulOperands, source: Source, tile: Tile, depth: int, machine: Machine
+) -> ByteOperands:
+    """Return operands as bytes: M and N padded to whole tiles, K to ``depth``, with zeros of a.
+
+    Args:
+        args: operands whose elements are integers of a byte.
+        source: the blocks, and which operands are split by sign.
+        tile: the rows and columns that a kernel computes at a time.
+        depth: K, padded to whole turns of the kernel's loop.
+        machine: the processor that packs.
+
+    Returns:
+        The kernel's arrays.
+    """
     m, n = args.shape
     a_format, b_format = args.a.format, args.b.format
     rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
@@ -69,13 +82,13 @@ def pack_bytes(args: MatmulOperands, source: Source, tile: Tile, depth: int) -> 
     left, right = _planes(a_format, source.a_signs), _planes(b_format, source.b_signs)
     offset = 0 if source.b_signs > 1 else max(-int(right[0].min()), 0)
     pack_rows, left_codes = panels.pack_byte_rows, args.a.codes
-    if _shuffles(a_format):
+    if _shuffles(a_format, machine):
         pack_rows, left_codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(left_codes)
     for sign, table in enumerate(left):
         integers = table.astype(np.int8)
         pack_rows(left_codes, integers, source.size, offset, a[sign], starts[sign])
     pack_panels, right_codes = panels.pack_byte_panels, args.b.codes.T
-    if _shuffles(b_format):
+    if _shuffles(b_format, machine):
         pack_panels = nibbles_to_bytes.pack_nibble_panels
         right_codes = np.ascontiguousarray(right_codes)
     for sign, table in enumerate(right):
@@ -84,9 +97,9 @@ def pack_bytes(args: MatmulOperands, source: Source, tile: Tile, depth: int) -> 
     return ByteOperands(a.view(np.int32), b.view(np.int32)[..., 0], starts)
 
 
-def _shuffles(fmt: Format) -> bool:
+def _shuffles(fmt: Format, machine: Machine) -> bool:
     """Return whether a byte shuffle looks a format's codes up."""
-    return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and Machine.host().byte_shuffles
+    return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and machine.byte_shuffles
 
 
 def _planes(fmt: Format, signs: int) -> list[NDArray[np.int64]]:

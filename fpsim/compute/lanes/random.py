@@ -11,9 +11,9 @@ from numba import get_num_threads
 from numpy.typing import NDArray
 
 from fpsim.formats.random_bits import RandomBits
-from fpsim.kernels.pack import panels, transpose_integers
+from fpsim.kernels.pack.transpose import transpose_rounds
 
-__all__ = ["cubes", "streams", "transpose"]
+__all__ = ["cubes", "streams"]
 
 Array = NDArray[Any]
 #: Bytes of random integers that each thread turns around at a time: they stay in its cache.
@@ -42,18 +42,5 @@ def cubes(
     for start in range(0, padded[0], count):
         rows = slice(start, min(start + count, padded[0]))
         out = cube[: rows.stop - start]
-        transpose(random[rows], out)
+        transpose_rounds(np.ascontiguousarray(random[rows]), out)
         yield rows, out
-
-
-def transpose(integers: Array, out: Array) -> None:
-    """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
-    if (
-        transpose_integers.VECTORS
-        and integers.flags.c_contiguous
-        and integers.itemsize <= transpose_integers.WORD
-    ):
-        codes = integers.reshape(-1).view(np.uint8)
-        transpose_integers.transpose_words(codes, integers.itemsize, *integers.shape[1:], out)
-    else:
-        panels.transpose_rounds(integers, out)

@@ -64,7 +64,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _
     dtype = np.float16 if inner.lane is Lane.F16 else inner.lane.dtype
     shift = lane_shift(args, inner.lane, source)
     packed = pack(
-        spec, args, source, tile, depth, dtype, inner.powers, shift, nan_scale, plan.split
+        spec, args, source, tile, depth, dtype, inner.powers, machine, shift, nan_scale, plan.split
     )
     return _Job(step, source, tile, packed, args.shape, args.length)
 

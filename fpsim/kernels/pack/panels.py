@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.llvm.vector import HALF
+from fpsim.kernels.pack.transpose import EDGE, turn
 
 __all__ = [
     "mark_used",
@@ -21,23 +22,7 @@ __all__ = [
     "pack_panels",
     "pack_rows",
     "to_half",
-    "transpose_rounds",
 ]
-
-
-#: Edge of the squares that a transposition moves at a time: they stay in the first cache.
-EDGE = 64
-
-
-@kernel(parallel=True)
-def transpose_rounds(integers, out):
-    """Write integers (M, N, T) into ``out`` (M, T, N), both perhaps padded."""
-    for m in prange(integers.shape[0]):
-        for n0 in range(0, integers.shape[1], EDGE):
-            for t0 in range(0, integers.shape[2], EDGE):
-                for t in range(t0, min(t0 + EDGE, integers.shape[2])):
-                    for n in range(n0, min(n0 + EDGE, integers.shape[1])):
-                        out[m, t, n] = integers[m, n, t]
 
 
 @kernel()
@@ -66,69 +51,78 @@ def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
             out[m, k] = value
 
 
+@njit
+def _look_up(codes, table, out):
+    """Write ``table[codes]`` of one row."""
+    for j in range(codes.size):
+        out[j] = table[codes[j]]
+
+
+@njit
+def _look_up_scaled(codes, table, factors, sign_shift, out):
+    """Write ``table[codes] * factors`` of one row; the code's bit ``sign_shift`` selects of two."""
+    if factors.shape[0] == 1:
+        for j in range(codes.size):
+            out[j] = table[codes[j]] * factors[0, j]
+    else:
+        for j in range(codes.size):
+            out[j] = table[codes[j]] * factors[codes[j] >> sign_shift, j]
+
+
 @kernel(parallel=True)
 def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of (K, N) codes into panels (P, K, width).
 
-    ``scale`` is (G, N, 1), (G, N, 2) to select by the bit ``sign_shift`` of a code, or empty.
+    ``scale`` is (G, N, 1), (G, N, 2) to select by the bit ``sign_shift`` of a code, or empty. What
+    is beyond the codes stays as it is.
     """
-    scaled = scale.shape[0] > 0
-    split = scale.shape[2] == 2
-    width = out.shape[2]
+    width, signs = out.shape[2], scale.shape[2] if scale.shape[0] else 0
     for p in prange(out.shape[0]):
         start = p * width
         count = min(width, codes.shape[1] - start)
+        factors, group = np.empty((signs, count), scale_table.dtype), -1
         for k in range(codes.shape[0]):
-            if scaled:
+            row, target = codes[k, start : start + count], out[p, k]
+            if not signs:
+                _look_up(row, table, target)
+                continue
+            if k // block != group:
                 group = k // block
-                for j in range(count):
-                    code = codes[k, start + j]
-                    sign = np.int64(code) >> sign_shift if split else np.int64(0)
-                    out[p, k, j] = table[code] * scale_table[scale[group, start + j, sign]]
-            else:
-                for j in range(count):
-                    out[p, k, j] = table[codes[k, start + j]]
-            for j in range(count, width):
-                out[p, k, j] = 0
+                for sign in range(signs):
+                    for j in range(count):
+                        factors[sign, j] = scale_table[scale[group, start + j, sign]]
+            _look_up_scaled(row, table, factors, sign_shift, target)
 
 
 @kernel(parallel=True)
 def pack_columns(codes, table, scale, sign_shift, scale_table, block, out):
     """Write ``table[codes] * scale_table[scale]`` of rows (N, K) into panels (P, K, width).
 
-    ``scale`` is (N, G, 1), (N, G, 2) to select by the bit ``sign_shift`` of a code, or empty. Each
-    row is read front to back, `EDGE` codes at a time, so that what is written stays in the cache.
+    ``scale`` is (N, G, 1), (N, G, 2) to select by the bit ``sign_shift`` of a code, or empty. What
+    is beyond the codes stays as it is.
     """
-    scaled = scale.shape[0] > 0
-    split = scale.shape[2] == 2
-    length, width = codes.shape[1], out.shape[2]
+    length, width, signs = codes.shape[1], out.shape[2], scale.shape[2] if scale.shape[0] else 0
+    flat = codes.reshape(-1)
     for p in prange(out.shape[0]):
         start = p * width
         count = min(width, codes.shape[0] - start)
+        turned = np.empty((EDGE, count), codes.dtype)
+        factors, group = np.empty((signs, count), scale_table.dtype), -1
         for first in range(0, length, EDGE):
             some = min(EDGE, length - first)
-            panel = out[p, first : first + some]
-            for j in range(count):
-                row, column = codes[start + j, first : first + some], panel[:, j]
-                if not scaled:
-                    for k in range(some):
-                        column[k] = table[row[k]]
+            place = start * length + first
+            turn(flat, place, length, count, some, turned.reshape(-1), 0, count)
+            for k in range(first, first + some):
+                row, target = turned[k - first], out[p, k]
+                if not signs:
+                    _look_up(row, table, target)
                     continue
-                group, k = first // block, 0
-                while k < some:
-                    stop = min((group + 1) * block - first, some)
-                    factors = scale[start + j, group]
-                    part, values = row[k:stop], column[k:stop]
-                    if split:
-                        for i in range(part.size):
-                            factor = scale_table[factors[np.int64(part[i]) >> sign_shift]]
-                            values[i] = table[part[i]] * factor
-                    else:
-                        factor = scale_table[factors[0]]
-                        for i in range(part.size):
-                            values[i] = table[part[i]] * factor
-                    group, k = group + 1, stop
-            panel[:, count:] = 0
+                if k // block != group:
+                    group = k // block
+                    for sign in range(signs):
+                        for j in range(count):
+                            factors[sign, j] = scale_table[scale[start + j, group, sign]]
+                _look_up_scaled(row, table, factors, sign_shift, target)
 
 
 @kernel(parallel=True)
@@ -155,8 +149,9 @@ def pack_byte_panels(codes, table, out):
         start = p * width
         count = min(width, codes.shape[1] - start)
         for k in range(codes.shape[0]):
+            row, target = codes[k, start : start + count], out[p, k // 4, :, k % 4]
             for j in range(count):
-                out[p, k // 4, j, k % 4] = table[codes[k, start + j]]
+                target[j] = table[row[j]]
 
 
 @intrinsic
