@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 OUT    ?= out
 FRESH  ?=
 
-.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-slow test-all lint format docs bench figures golden lock clean
+.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-checkpoints test-slow test-all lint format docs bench figures golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,13 +38,19 @@ test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
 test-sweep: $(STAMP) ## Run the tests that compile many kernels, as CI does
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'sweep and not slow'
 
+CHECKPOINTS := .venv-checkpoints
+test-checkpoints: $(STAMP) ## Read and write checkpoints beside the libraries that define them
+	@test -d $(CHECKPOINTS) || $(PYTHON) -m venv $(CHECKPOINTS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(CHECKPOINTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	@$(CHECKPOINTS)/bin/python -m pip install --disable-pip-version-check -q --no-deps \
+	  -r tests/support/checkpoint-makers.txt
+	@PYTHONPATH=. $(CHECKPOINTS)/bin/python -m pytest -m checkpoints tests/bridge/test_checkpoint_makers.py
+
 test-slow: $(STAMP) ## Run the long sweeps
 	@$(BIN)/python -m pytest -m slow
 
-test-packaging: $(STAMP) ## Build wheel and sdist, use them in fresh environments of each Python here
-	@$(BIN)/python -m pytest -m packaging tests/packaging
-
-test-all: test test-sweep test-slow test-packaging ## All of them
+test-all: test test-sweep test-slow ## All of them
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

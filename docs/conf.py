@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from railway import railway
 
 import fpsim
+from fpsim.blocks.block_format import BLOCK_FORMATS
+from fpsim.blocks.describe import equations
 from fpsim.bridge import Recipe, get_recipe, recipe_names
 from fpsim.bridge.recipe import OWN_FORMAT
 from fpsim.units.grammar import GRAMMAR
@@ -76,4 +78,13 @@ _write_table(
         (", ".join(f"`{n}`" for n in names), "yes" * kind.needs_calibration, summary(kind))
         for kind, names in _KINDS.items()
     ],
+)
+
+(_REFERENCE / "_block_formats.md").write_text(
+    "".join(
+        f"## {fmt.name}\n\n{fmt.source}. {fmt.bits_per_element:.4g} bits per element, "
+        f"{fmt.element.name} elements.\n\n```text\n" + "\n".join(equations(fmt)) + "\n```\n\n"
+        for fmt in BLOCK_FORMATS.values()
+    ),
+    encoding="utf-8",
 )

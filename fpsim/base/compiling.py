@@ -31,7 +31,9 @@ class _Compiling:
             self.depth += 1
             if self.depth == 1 and not self.said:
                 self.passes = False
-                self.wait()
+                self.timer = threading.Timer(PATIENCE, self.tell)
+                self.timer.daemon = True
+                self.timer.start()
 
     def end(self) -> None:
         """Note that a compilation is over."""
@@ -44,19 +46,10 @@ class _Compiling:
         """Note that a part of a compilation starts."""
         self.passes = True
 
-    def wait(self) -> None:
-        """Look again after a while."""
-        self.timer = threading.Timer(PATIENCE, self.tell)
-        self.timer.daemon = True
-        self.timer.start()
-
     def tell(self) -> None:
-        """Print the line if something is being compiled."""
+        """Print the line."""
         with self.lock:
-            if self.said or not self.depth:
-                return
-            if not self.passes:
-                self.wait()
+            if self.said or not self.depth or not self.passes:
                 return
             self.said = True
         say("compiling a kernel, once; the machine code is kept")

@@ -52,8 +52,38 @@ ALIASES = {
 }
 
 
+#: Where formats are from whose entry does not say so, by the beginning of their names; the first
+#: that fits.
+_SOURCES = {
+    "mxint4": "OCP MX v1.0's MXINT8 with 4 bits, as arXiv 2310.10537 compares",
+    "mx": "OCP MX v1.0",
+    "nvfp4-torchao": "torchao's NVFP4: scales clamped to 2^-6, reciprocals",
+    "nvfp4-2d": "NVIDIA, arXiv 2509.25149: weights in training; zero scales as in ModelOpt",
+    "nvfp4": "NVIDIA NVFP4 as in ModelOpt: a zero scale becomes 1",
+    "amxfp4": "arXiv 2411.09909",
+    "amxint4": "arXiv 2411.09909, its asymmetric MXINT4",
+    "fouroversix": "arXiv 2512.02010",
+    "if4": "arXiv 2603.28765",
+    "nvif4": "the re-implementation of IF4 beside RaZeR (arXiv 2501.04052): INT4 has its own scale",
+    "llmfp4": "arXiv 2310.16836; biases before the search",
+    "qrazor": "arXiv 2501.13331",
+    "amdfp4": "arXiv 2601.19026 and AMD Quark; zero scales inferred",
+}
+
+
 def named_block_formats() -> list[dict[str, Any]]:
     """Return the fields of each named format, as `BlockFormat.from_dict` takes them."""
+    return [
+        fields if "source" in fields else fields | {"source": _source(fields["name"])}
+        for fields in _named()
+    ]
+
+
+def _source(name: str) -> str:
+    return next(text for start, text in _SOURCES.items() if name.startswith(start))
+
+
+def _named() -> list[dict[str, Any]]:
     mx = {
         "mxfp4": "e2m1",
         "mxfp6-e2m3": "e2m3",

@@ -234,7 +234,11 @@ def convert(
         if (cast := chosen.embedding(name)) is not None
     }
     wanted = [name for name in attention.attention_layers(model) if patterns.take(name)]
-    notes = (*found.notes(), *_notes(layers, [chosen.attention(name) for name in wanted]))
+    notes = (
+        *chosen.notes(),
+        *found.notes(),
+        *_notes(layers, [chosen.attention(name) for name in wanted]),
+    )
     # The last thing that can fail: until here the model is as it was.
     attached, unattached, dispatch = _attach(model, chosen, mac, patterns, seed)
     if not layers and not embeddings and not attached:

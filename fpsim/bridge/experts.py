@@ -17,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["ExpertProduct", "run_experts"]
@@ -33,6 +34,13 @@ _FUSED = ("_grouped_mm", "grouped_mm")
 _IMPLEMENTATION = "_experts_implementation_internal"
 
 
+def _key(tensor: torch.Tensor) -> int:
+    """Return a number that a parameter shares with its views, and with nothing else."""
+    if isinstance(tensor, CodedTensor):
+        return id(tensor.matrices)
+    return tensor.untyped_storage().data_ptr()
+
+
 class _Intercept(TorchFunctionMode):
     """Hands products by the given parameters to ``product``, whatever calls them."""
 
@@ -43,10 +51,7 @@ class _Intercept(TorchFunctionMode):
         self.product = product
         module = next(iter(weights.values())).module
         self.name = type(module).__name__
-        self.parameters = {
-            getattr(module, parameter).untyped_storage().data_ptr(): parameter
-            for parameter, _ in weights
-        }
+        self.parameters = {_key(getattr(module, parameter)): parameter for parameter, _ in weights}
         self.weights = weights
         self.met: set[str] = set()  #: parameters of products that were handed on
 
@@ -71,7 +76,7 @@ class _Intercept(TorchFunctionMode):
     def _parameter(self, tensor: Any) -> str | None:
         if not isinstance(tensor, torch.Tensor) or not self.parameters or tensor.is_meta:
             return None
-        return self.parameters.get(tensor.untyped_storage().data_ptr())
+        return self.parameters.get(_key(tensor))
 
     def _run(
         self, parameter: str, x: torch.Tensor, matrix: torch.Tensor, linear: bool
@@ -86,8 +91,13 @@ class _Intercept(TorchFunctionMode):
             return torch.stack(parts)
         stored = self.weights[parameter, 0].module._parameters[parameter]
         assert stored is not None
-        offset = int(matrix.storage_offset()) - int(stored.storage_offset())
-        index, rest = divmod(offset, int(stored.stride(0)))
+        if isinstance(matrix, CodedTensor) and isinstance(stored, CodedTensor):
+            index, rest = matrix.which or 0, 0
+            turned = matrix.transposed != stored.transposed
+        else:
+            offset = int(matrix.storage_offset()) - int(stored.storage_offset())
+            index, rest = divmod(offset, int(stored.stride(0)))
+            turned = matrix.stride() != stored.stride()[1:]
         weight = self.weights.get((parameter, index))
         if weight is None or rest or matrix.shape != stored.shape[1:]:
             swapped = weight is not None and not rest and matrix.T.shape == stored.shape[1:]
@@ -95,7 +105,6 @@ class _Intercept(TorchFunctionMode):
                 raise FpsimError(f"layer {self.name}: it multiplies by a part of {parameter}")
         assert weight is not None
         # x @ W sums over W's rows, linear(x, W) over its columns, and W may be a transposed view.
-        turned = matrix.stride() != stored.stride()[1:]
         if (not linear) != (weight.transposed != turned):
             raise FpsimError(
                 f"layer {self.name}: {parameter} is multiplied along its other axis than told"

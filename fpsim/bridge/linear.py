@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.checkpoints.stored import StoredMatrix, given_inputs
 from fpsim.bridge.experts import run_experts
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import (
@@ -107,6 +108,10 @@ class SimulatedLinear:
         self.transforms, self.seed = tuple(transforms), seed
         self.in_features, self.out_features = weight.sizes
         self.weight_cast, self.input_cast = recipe.weight(name), recipe.activation(name)
+        if self.transforms and self.given is not None:
+            raise FpsimError(
+                f"transforms: layer {name} has the codes of a checkpoint, which none can change"
+            )
         self.casts = casts or InputCasts()
         self.ran_on: MacUnit | None = None  #: the unit with the operands' formats; None: float
         self.plan: Plan | None = None  #: the engine's choice in the last forward pass
@@ -116,7 +121,8 @@ class SimulatedLinear:
         self.inputs: dict[str, Operand] | None = None  #: if given, gets the last input as cast
         self._cached: tuple[tuple[Any, ...], Any] | None = None
         weight.check_data(name)
-        self._check_unit(self._cast_weight())
+        given = self.given
+        self._check_unit(self._cast_weight() if given is None else given.operand(few=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
@@ -126,6 +132,11 @@ class SimulatedLinear:
     def number(self) -> int:
         """The number of the pass, of which no two of a training run are the same."""
         return (self.training_step << 32) + self.passes
+
+    @property
+    def given(self) -> StoredMatrix | None:
+        """The codes of a checkpoint, if they are what is multiplied with codes of the inputs."""
+        return self.weight.given if self.recipe.takes_given and self.input_cast else None
 
     def extra_repr(self) -> str:
         """Describe the layer where torch prints a model."""
@@ -161,7 +172,9 @@ class SimulatedLinear:
             )
         if not is_recomputing():
             self.passes += 1
-        whole, matrix, beside = x, self.weight.matrix, None
+        given = self.given
+        whole, beside = (x if given is None else given_inputs(given.inputs, x)), None
+        matrix = self.weight.matrix if given is None else whole.new_empty(0)  # it is not trained
         for transform in self.transforms:
             if transform.apart is not None:
                 part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
@@ -216,10 +229,15 @@ class SimulatedLinear:
 
     def _cast_weight(self) -> Operand | torch.Tensor | None:
         """Return the weight's codes or, for a float product, its values; made anew on a change."""
-        if self.weight_cast is None:
+        given, key = self.given, self.weight.version
+        if given is not None and self.weight.index is not None:
+            return given.operand()  # of all experts together they would be twice the file
+        if given is None and self.weight_cast is None:
             return None
-        key = self.weight.version
-        if self._cached is None or self._cached[0] != key:
+        if given is not None and (self._cached is None or self._cached[0] != key):
+            self._cached = (key, given.operand())
+        elif self._cached is None or self._cached[0] != key:
+            assert self.weight_cast is not None
             matrix = self.weight.matrix.detach()
             for transform in self.transforms:
                 matrix = transform.weight(matrix)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, Quantized
 from fpsim.blocks.fields import Span
+from fpsim.blocks.grids import Table
 from fpsim.blocks.unit_view import unit_view
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
@@ -134,10 +135,12 @@ class BlockCast:
     """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
 
     The unit sees the wide codes of `BlockFormat.widen`: storage codes with all that they mean.
-    ``tensor_scale`` is a static scale per tensor instead of that of the rows.
+    ``tensor_scale`` is static: given instead of found in the rows. A format whose one scale is of
+    the whole tensor takes it for that scale.
 
     Raises:
-        FpsimError: a real scale per block, signs of rows, or stochastic rounding.
+        FpsimError: a real scale per block, signs of rows, stochastic rounding, or a static scale
+            that is not positive and finite or that the format has no place for.
     """
 
     fmt: BlockFormat
@@ -153,6 +156,22 @@ class BlockCast:
             raise FpsimError(f"recipe: {fmt.name} has scales by sign, which need blocks along K")
         if Rounding.SR in (fmt.rounding, fmt.scale_rounding):
             raise FpsimError(f"recipe: {fmt.name} rounds by 'sr', which needs random integers")
+        if self.tensor_scale is not None:
+            scale = np.float32(self.tensor_scale)
+            object.__setattr__(self, "tensor_scale", float(scale))
+            if not (np.isfinite(scale) and scale > 0):
+                raise FpsimError(f"tensor_scale: {scale} is not positive and finite")
+            if not (fmt.tensor_range or self._is_static):
+                raise FpsimError(f"tensor_scale: {fmt.name} has no scale of the whole tensor")
+
+    @property
+    def _is_static(self) -> bool:
+        """Whether the static scale is the only one."""
+        return (
+            self.tensor_scale is not None
+            and not self.fmt.tensor_range
+            and (self.fmt.block is Span.TENSOR and self.fmt.scale is None and not self.fmt.is_coded)
+        )
 
     @property
     def element(self) -> Format:
@@ -161,9 +180,20 @@ class BlockCast:
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
         """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
+        if self._is_static:
+            return self._static(rows)
         given = None if self.tensor_scale is None else np.float32(self.tensor_scale)
         quantized = self.fmt.quantize(rows, axis=1, nan="error", tensor_scale=given)
         return block_operand(self.fmt, quantized)
+
+    def _static(self, rows: NDArray[np.float32]) -> Operand:
+        assert self.tensor_scale is not None
+        assert not isinstance(self.fmt.element, Table)
+        if not np.isfinite(rows).all():
+            raise FpsimError("x: NaN and infinities have no code")
+        scale = np.full((1, 1), self.tensor_scale, np.float32)
+        codes = self.fmt.element.encode(rows / scale, self.fmt.rounding, "saturate")
+        return Operand(self.element, codes, factor=scale)
 
 
 def block_operand(fmt: BlockFormat, quantized: Quantized) -> Operand:

@@ -110,6 +110,8 @@ class Recipe(ABC):
     #: Patterns of layers that stay float by default, and whether output embeddings are among them.
     skip: ClassVar[tuple[str, ...]] = SKIP
     skip_output: ClassVar[bool] = True
+    #: Whether codes that a checkpoint gave a layer are taken instead of casts of its numbers.
+    takes_given: ClassVar[bool] = False
     #: Whether `calibrated` must be called before layers can be cast.
     needs_calibration: ClassVar[bool] = False
     #: Whether `form` says what layers compute, instead of `weight` and `activation`.
@@ -138,6 +140,10 @@ class Recipe(ABC):
     def embedding(self, layer: str) -> Cast | None:
         """Return the cast of the token embedding, rows (vocabulary, width)."""
         return None
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of results should know of the casts themselves."""
+        return ()
 
     def calibrated(self, calibration: Any) -> Self:
         """Return the recipe with the constants of a calibration, see `fpsim.bridge.calibrate`."""

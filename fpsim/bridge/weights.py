@@ -17,12 +17,14 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.checkpoints.coded import CodedTensor
+from fpsim.bridge.checkpoints.stored import StoredMatrix
 
 __all__ = ["LayerWeight", "expert_weights", "linear_weight", "reason_to_leave", "weights_of"]
 
 _EXPERTS = re.compile(r"Experts")
 _REPLACED = "something else has replaced its forward"
-_DATA = (nn.Parameter, torch.Tensor)
+_DATA = (nn.Parameter, torch.Tensor, CodedTensor)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class LayerWeight:
         return self.stored.t() if self.transposed else self.stored
 
     @property
+    def given(self) -> StoredMatrix | None:
+        """The codes and scales of a checkpoint, if that is what the module holds."""
+        tensor = self.module._parameters.get(self.parameter)
+        if not isinstance(tensor, CodedTensor):
+            return None
+        return tensor.matrices[self.index or 0]
+
+    @property
     def bias(self) -> torch.Tensor | None:
         """The vector that a linear layer adds to its product; experts add theirs themselves."""
         return getattr(self.module, "bias", None) if self.index is None else None
@@ -57,7 +67,7 @@ class LayerWeight:
     @property
     def sizes(self) -> tuple[int, int]:
         """The numbers of in_features and out_features."""
-        rows, columns = self.stored.shape
+        rows, columns = getattr(self.module, self.parameter).shape[-2:]
         return (rows, columns) if self.transposed else (columns, rows)
 
     @property
@@ -94,6 +104,8 @@ class LayerWeight:
 
 
 def _version(tensor: torch.Tensor) -> tuple[Any, ...]:
+    if isinstance(tensor, CodedTensor):  # nothing can write to it
+        return (id(tensor.matrices),)
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, tensor.dtype, tensor.device
 

@@ -16,19 +16,33 @@ __all__ = ["register"]
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from fpsim.bridge import calibrate_for, evaluate, evaluate_task, load_calibration
+    from fpsim.bridge import (
+        calibrate_for,
+        checkpoint_recipe,
+        evaluate,
+        evaluate_task,
+        load_calibration,
+    )
     from fpsim.bridge.measure import models, text
     from fpsim.bridge.measure.tasks import PerplexityTask
 
     # A bad name, option or file should not wait for the model.
     _check_text_options(args)
     source = text.topics_text() if args.text is None else text.read_text(args.text)
-    recipe = None if args.recipe in ("none", "float32") else _recipe(args)
+    if args.activations is not None and args.checkpoint is None:
+        raise FpsimError("activations: they are a checkpoint's; give --checkpoint, or --recipe")
+    loaded = _coded(args) if args.checkpoint is not None else None
+    args.recipe = args.recipe or ("mxfp4" if loaded is None else "checkpoint")
+    recipe: Any = None
+    if loaded is not None and args.recipe == "checkpoint":
+        recipe = checkpoint_recipe(loaded.model, args.activations)
+    elif args.recipe not in ("none", "float32"):
+        recipe = _recipe(args)
     fpsim.get_unit(args.unit)
-    calibration = None if args.calibration is None else load_calibration(args.calibration)
+    calibration: Any = None if args.calibration is None else load_calibration(args.calibration)
     if recipe is not None and calibration is not None:
         recipe.calibrated(calibration)
-    loaded = models.load(args.model, say)
+    loaded = loaded or models.load(args.model, say)
     task = _task(args, loaded, source)
     windows = None
     if isinstance(task, PerplexityTask):
@@ -58,6 +72,15 @@ def _eval(args: argparse.Namespace) -> int:
     else:
         print(result)
     return 0
+
+
+def _coded(args: argparse.Namespace) -> Any:
+    from fpsim.bridge.measure import models
+
+    if args.bits is not None:
+        raise FpsimError("bits: a checkpoint has its own; leave --bits out")
+    fpsim.get_unit(args.unit)
+    return models.load_coded(args.checkpoint, say)
 
 
 def _figures(figures: dict[str, Any]) -> str:
@@ -96,6 +119,7 @@ def _recipe(args: argparse.Namespace) -> Any:
 def _calibrate(args: argparse.Namespace) -> int:
     from fpsim.bridge import Calibration, calibrate_for
     from fpsim.bridge.measure import models, text
+    from fpsim.bridge.recipes.tensor_scales import StaticRecipe
 
     _check_text_options(args)
     Calibration.check_path(args.out)
@@ -103,6 +127,10 @@ def _calibrate(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if not recipe.needs_calibration:
         raise FpsimError(f"recipe: {recipe.name} needs no calibration")
+    if isinstance(recipe, StaticRecipe):
+        raise FpsimError(
+            f"recipe: {recipe.name} keeps no file; fpsim eval finds its scales when it runs"
+        )
     loaded = models.load(args.model, say)
     task = _task(args, loaded, source)
     with bar(f"calibrating {recipe.name}") as progress:
@@ -115,6 +143,7 @@ def _calibrate(args: argparse.Namespace) -> int:
             transforms=args.transforms,
             report=progress,
         )
+    assert isinstance(found, Calibration)
     errors = {name: layer.error for name, layer in found.layers.items()}
     if args.json:
         print_json({"out": str(args.out), "layers": len(errors), "errors": errors})
@@ -159,8 +188,16 @@ def register(commands: Commands) -> None:
     _text_options(sub)
     sub.add_argument(
         "--recipe",
-        default="mxfp4",
-        help="such as mxfp4, mxfp4-rceil, nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
+        help="such as mxfp4 (default), nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
+    )
+    sub.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="a folder or .gguf file of 4-bit weights, run with its codes: gpt-oss, "
+        "compressed-tensors, ModelOpt, FP-Quant, GGUF, bitsandbytes",
+    )
+    sub.add_argument(
+        "--activations", help="of a checkpoint: a block format, or float; default: as it says"
     )
     sub.add_argument("--unit", default="exact", help="a name or a .toml file")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MX_FORMATS = [
     name
     for name, fmt in BLOCK_FORMATS.items()
-    if name.startswith("mx") and not fmt.source and isinstance(fmt.element, FloatFormat)
+    if name.startswith("mx") and not (fmt.is_coded or fmt.macro)
+    if isinstance(fmt.element, FloatFormat)
 ]
 RULES = [ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN]
 MX = get_block_format("mxfp4")

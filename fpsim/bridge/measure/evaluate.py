@@ -24,6 +24,7 @@ from fpsim.bridge.measure.perplexity import PerplexityResult, Progress, perplexi
 from fpsim.bridge.measure.tasks import Task
 from fpsim.bridge.measure.wheels import cache_dir
 from fpsim.bridge.recipe import Recipe, get_recipe
+from fpsim.bridge.recipes.tensor_scales import StaticRecipe, input_maxima
 from fpsim.bridge.stored import AnyCalibration
 from fpsim.bridge.transforms import get_transforms
 from fpsim.unit import MacUnit, get_unit
@@ -197,7 +198,7 @@ def calibrate_for(
     out: str | Path | None = None,
     transforms: str = "",
     report: Callable[[int, int, str], None] | None = None,
-) -> AnyCalibration:
+) -> AnyCalibration | dict[str, float]:
     """Calibrate a model on the data that its task keeps apart for that.
 
     Args:
@@ -211,12 +212,14 @@ def calibrate_for(
         report: called as `calibrate` does.
 
     Returns:
-        The constants of every layer.
+        The constants of every layer, or the maxima of its inputs for a static recipe.
 
     Raises:
         FpsimError: whatever `calibrate` refuses.
     """
     chosen, batches = get_recipe(recipe), task.calibration()
+    if isinstance(chosen, StaticRecipe):
+        return input_maxima(loaded.model, batches)
     if out is None:
         digest = hashlib.sha256(repr((rows, chosen, data_digest(batches))).encode())
         digest.update(transforms.encode())

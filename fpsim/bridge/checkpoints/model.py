@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model of transformers without weights, and the tensors of a file put into it.
+
+transformers says which names in a file stand for which parameters, and how it stacks and joins
+those of experts; codes are arranged in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import init_empty_weights
+from torch import nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    Concatenate,
+    MergeModulelist,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    rename_source_key,
+)
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.checkpoints.coded import (
+    CodedTensor,
+    as_parameter,
+    concatenated,
+    dense_state,
+    stacked,
+)
+from fpsim.bridge.checkpoints.layouts import as_float
+
+__all__ = ["arranged", "empty_model", "fill"]
+
+#: Tensors of serving engines that no parameter stands for.
+_IGNORED = re.compile(r"\.(k|v)_scale$|rotary_emb\.inv_freq$|\.(q|k|v|prob)_(scale|zero_point)$")
+
+
+def empty_model(folder: Path) -> transformers.PreTrainedModel:
+    """Return the model of a folder's `config.json`, its parameters without data.
+
+    Raises:
+        FpsimError: a configuration that transformers does not know, or that asks for code from the
+            folder, which is never run.
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        return model_of(config)
+    except FpsimError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FpsimError(f"checkpoint: {folder / 'config.json'} makes no model: {reason}") from None
+
+
+def model_of(config: Any) -> transformers.PreTrainedModel:
+    """Return the model of a configuration, its parameters without data."""
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.dtype = torch.float32
+    names = getattr(config, "architectures", None) or [""]
+    kind = getattr(transformers, str(names[0]), None)
+    with init_empty_weights():
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
+            model = kind(config)
+        else:
+            auto: Any = transformers.AutoModelForCausalLM
+            model = auto.from_config(config)
+    assert isinstance(model, transformers.PreTrainedModel)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+Tensors = Mapping[str, "torch.Tensor | CodedTensor"]
+
+
+def _natural(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def arranged(
+    model: transformers.PreTrainedModel, tensors: Tensors
+) -> dict[str, torch.Tensor | CodedTensor]:
+    """Return tensors of a file by the model's own names, joined as the model has them.
+
+    Raises:
+        FpsimError: a tensor that no parameter stands for, or codes that the model arranges in a way
+            that they cannot follow.
+    """
+    transforms = get_model_conversion_mapping(model)
+    renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
+    wanted = model.state_dict()
+    ignored = [re.compile(p) for p in model._keys_to_ignore_on_load_unexpected or ()]
+    out: dict[str, torch.Tensor | CodedTensor] = {}
+    jobs: dict[str, tuple[WeightConverter, dict[str, list[torch.Tensor]], str]] = {}
+    for name in sorted(tensors, key=_natural):
+        target, pattern = rename_source_key(
+            name, renamings, converters, model.base_model_prefix, wanted
+        )
+        if target not in wanted and name in wanted:
+            target, pattern = name, None
+        if target not in wanted:
+            if _IGNORED.search(name) or any(p.search(name) for p in ignored):
+                continue
+            raise FpsimError(f"{name}: {type(model).__name__} has no parameter for it")
+        if pattern is None:
+            out[target] = tensors[name]
+            continue
+        job = jobs.setdefault(target, (by_pattern[pattern], {}, name))
+        job[1].setdefault(pattern, []).append(tensors[name])
+    for target, (converter, sources, name) in jobs.items():
+        out |= _converted(model, target, converter, sources, name)
+    return out
+
+
+def _converted(
+    model: transformers.PreTrainedModel,
+    target: str,
+    converter: WeightConverter,
+    sources: dict[str, list[torch.Tensor]],
+    name: str,
+) -> dict[str, torch.Tensor | CodedTensor]:
+    every = [tensor for tensors in sources.values() for tensor in tensors]
+    are_codes = [isinstance(tensor, CodedTensor) for tensor in every]
+    if not any(are_codes):
+        job: Any = copy.deepcopy(converter)
+        for pattern, tensors in sources.items():
+            for tensor in tensors:
+                job.add_tensor(target, name, pattern, tensor)
+        made = job.convert(target, model=model, config=model.config)
+        return {key: t[0] if isinstance(t, list) else t for key, t in made.items()}
+    if not all(are_codes):
+        raise FpsimError(f"{name}: some matrices that make up {target} are codes, others are not")
+    now: dict[str, Any] = dict(sources)
+    for step in converter.operations:
+        if isinstance(step, MergeModulelist) and step.dim == 0:
+            now = {pattern: stacked(tensors) for pattern, tensors in now.items()}
+        elif isinstance(step, Concatenate):
+            parts = [now[p] for p in converter.source_patterns if p in now]
+            flat = [t for part in parts for t in (part if isinstance(part, list) else [part])]
+            now = {target: concatenated(flat, step.dim)}
+        elif isinstance(step, Transpose):
+            now = {p: (t[0] if isinstance(t, list) else t).turned() for p, t in now.items()}
+        else:
+            raise FpsimError(
+                f"{name}: the model arranges it by {type(step).__name__}, which codes cannot follow"
+            )
+    if len(now) != 1:
+        raise FpsimError(f"{name}: the model makes several parameters of it")
+    (only,) = now.values()
+    return {target: only[0] if isinstance(only, list) else only}
+
+
+def fill(model: transformers.PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> None:
+    """Put tensors, by the model's names, into a model without data.
+
+    Raises:
+        FpsimError: a shape that is not the parameter's, or parameters that stay without data.
+    """
+    wanted = model.state_dict()
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != tuple(wanted[name].shape):
+            raise FpsimError(
+                f"{name}: shape {tuple(tensor.shape)} is not {tuple(wanted[name].shape)}, "
+                "the model's"
+            )
+    holders: set[nn.Module] = set()
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        if isinstance(tensor, CodedTensor):
+            module._parameters[leaf] = as_parameter(tensor)
+            holders.add(module)
+        elif leaf in module._parameters:
+            module._parameters[leaf] = nn.Parameter(as_float(name, tensor, dtype))
+        else:
+            module._buffers[leaf] = as_float(name, tensor, dtype)
+    model.tie_weights()
+    for module in holders:
+        module.register_state_dict_post_hook(dense_state)  # type: ignore[no-untyped-call]
+    missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FpsimError(f"{missing[0]}{more}: the checkpoint has no such tensor")
