@@ -7,6 +7,7 @@
     columns = vectors.read(folder).columns        # codes by field: op, a, b, c, acc, ...
     vectors.check(folder)                         # every result anew, every byte of every file
     print(vectors.explain(folder, line=20))       # one vector, step by step
+    vectors.plan_operation("quantize:mxfp4")      # what surrounds a MAC, written the same way
 
 docs/vector-files.md says what the files hold.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "explain",
     "plan",
+    "plan_operation",
     "read",
     "write",
 ]
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from fpsim.vectors.explanation import explain
     from fpsim.vectors.files.checker import check, read
     from fpsim.vectors.files.writer import write
+    from fpsim.vectors.operations.operation_plan import plan_operation
     from fpsim.vectors.plans.planner import plan
     from fpsim.vectors.sets.record import Field, Op, Record
     from fpsim.vectors.sets.vector_set import Section, VectorPlan, VectorSet
@@ -55,6 +58,7 @@ else:
             "check": "fpsim.vectors.files.checker",
             "explain": "fpsim.vectors.explanation",
             "plan": "fpsim.vectors.plans.planner",
+            "plan_operation": "fpsim.vectors.operations.operation_plan",
             "read": "fpsim.vectors.files.checker",
             "write": "fpsim.vectors.files.writer",
         },

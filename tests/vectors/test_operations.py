@@ -122,7 +122,7 @@ def test_a_unit_says_the_formats_of_mul_and_add() -> None:
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     digests = []
     for name in "ab":
-        plan = plan_operation(parse_operation("quantize:mxfp4"), count=30, seed=7)
+        plan = vectors.plan_operation("quantize:mxfp4", count=30, seed=7)
         folder = vectors.write(plan, tmp_path / name)
         digests.append(hashlib.sha256((folder / "vectors.hex").read_bytes()).hexdigest())
     assert digests[0] == digests[1]

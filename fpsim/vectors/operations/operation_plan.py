@@ -13,7 +13,14 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.philox import Philox
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
-from fpsim.vectors.operations.operation import FLOAT32, Convert, Operation, Quantize, TwoOperand
+from fpsim.vectors.operations.operation import (
+    FLOAT32,
+    Convert,
+    Operation,
+    Quantize,
+    TwoOperand,
+    parse_operation,
+)
 from fpsim.vectors.sets.choices import STRATEGIES
 from fpsim.vectors.sets.code_lists import all_codes, finite_codes
 from fpsim.vectors.sets.record import Record
@@ -82,12 +89,12 @@ def _rows(columns: Columns) -> int:
 
 
 def plan_operation(
-    operation: Operation, *, strategy: str = "mixed", count: int = 4096, seed: int = 1
+    operation: str | Operation, *, strategy: str = "mixed", count: int = 4096, seed: int = 1
 ) -> OperationPlan:
     """Plan vectors of an operation; the same arguments give the same set everywhere.
 
     Args:
-        operation: see `parse_operation`.
+        operation: as `parse_operation` returns it or reads it, such as ``convert:e5m10:e4m3fn``.
         strategy: ``exhaustive`` (every code or pair, where these are at most 2^16), ``directed``
             (those where they are few, and corner classes), ``random``, or ``mixed``.
         count: number of random vectors.
@@ -106,6 +113,8 @@ def plan_operation(
         )
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
         raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
+    if isinstance(operation, str):
+        operation = parse_operation(operation)
     every, corners, random = _KINDS[type(operation)]
     words = Philox(seed)
     parts: list[tuple[str, Columns]] = []
