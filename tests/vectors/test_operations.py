@@ -154,6 +154,8 @@ def test_the_command_and_one_vector_explained(tmp_path: Path, capsys: Capture) -
         (["--op", "convert:e5m10:e2m1:rne:inf", "--out", "x"], "overflow: 'inf' is not possible"),
         (["--op", "quantize:mxfp4", "--out", "x", "--k", "4"], "k: not for vectors of an operation"),
         (["--op", "quantize:mxfp4"], "give --out DIR with --op"),
+        (["--op", "add:e8m23:int64:e8m23", "--out", "x"], "op: int64 has 64 bits"),
+        (["--op", "quantize:nvfp4-2d", "--out", "x"], "op: nvfp4-2d has real scales, tiles, or"),
         (["--op", "convert:e8m23:e2m1", "--strategy", "exhaustive", "--out", "x"], "more than 2^16"),
     ],
 )  # fmt: skip

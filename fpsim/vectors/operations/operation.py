@@ -26,12 +26,13 @@ from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
 from fpsim.blocks.quantized import Quantized
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Overflow, Rounding, parse_overflow, parse_rounding
 from fpsim.oracle import numbers
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.code_lists import LISTED_BITS
 from fpsim.vectors.sets.status_flags import FLAG_BITS, FLAG_CODES
 from fpsim.vectors.sets.word_layout import Columns, Field, WordLayout, placed
 
@@ -489,6 +490,11 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
     if not formats <= len(parts) <= formats + 2:
         raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")
     found = [get_format(name) for name in parts[:formats]]
+    for fmt in found:
+        if isinstance(fmt, FixedFormat) and fmt.bits > LISTED_BITS:
+            raise FpsimError(
+                f"op: {fmt.name} has {fmt.bits} bits; fixed-point formats have up to {LISTED_BITS}"
+            )
     settings = parts[formats:] or settings
     mode, overflow = _rounded_into(
         found[-1], settings[0], settings[1] if len(settings) > 1 else None
