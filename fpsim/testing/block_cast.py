@@ -146,7 +146,7 @@ class _Outcome:
     parts: ClassVar[tuple[str, ...]] = ("scales", "elements", "values")
 
     def rows(self, by_values: bool) -> Floats:
-        """Return what is compared, one row per block."""
+        """Return a row per block: its scale and elements, or its values."""
         if by_values:
             return self.values
         return np.concatenate([self.scales[:, None], self.elements], axis=1)
@@ -154,7 +154,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a quantizer is held to."""
+    """A quantizer, its block format, and the form of its results."""
 
     subject: Subject
     fmt: BlockFormat
@@ -172,7 +172,7 @@ class _Task:
         return x.reshape(-1, self.size)
 
     def expected(self, x: Tensor, fmt: BlockFormat | None = None) -> _Outcome:
-        """Return what the format, or a changed one, makes of a tensor."""
+        """Return a tensor's blocks in the format, or in a changed one."""
         fmt = self.fmt if fmt is None else fmt
         quantized = fmt.quantize(x)
         values = self.blocks(fmt.dequantize(quantized))
@@ -191,7 +191,7 @@ class _Task:
         return self.blocks(each)[:, 0].astype(np.float64)
 
     def seen(self, x: Tensor) -> _Outcome:
-        """Return what the function makes of a tensor."""
+        """Return a tensor's blocks as the function casts them."""
         fmt, rows = self.fmt, x.shape[0]
         returned = self.subject.call(x)
         several = isinstance(returned, tuple | list)

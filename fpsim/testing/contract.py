@@ -60,11 +60,11 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """What reports call the function."""
+        """The name of the function in reports."""
         return name_of(self.function)
 
     def call(self, *arrays: NDArray[Any]) -> Any:
-        """Return what the function returns for copies of ``arrays``.
+        """Call the function with copies of ``arrays`` and return its result.
 
         Raises:
             ContractError: the function raised an exception or changed an input.
@@ -94,7 +94,16 @@ class Subject:
     ) -> list[NDArray[Any]]:
         """Return the arrays that the function returns, checked to be of ``shapes``.
 
-        ``names`` says in an error what they are, such as ``codes, scales``.
+        Args:
+            arrays: what the function takes, in order.
+            shapes: of its results, in order.
+            names: what the results are, for an error, such as ``codes, scales``.
+
+        Returns:
+            The results as arrays.
+
+        Raises:
+            ContractError: the function raises, changes its input, or returns something else.
         """
         returned = self.call(*arrays)
         parts = list(returned) if isinstance(returned, tuple | list) else [returned]
@@ -103,7 +112,19 @@ class Subject:
     def checked(
         self, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]], names: str
     ) -> list[NDArray[Any]]:
-        """Return parts of what the function returned as arrays, checked to be of ``shapes``."""
+        """Return parts of what the function returned as arrays, checked to be of ``shapes``.
+
+        Args:
+            parts: results of the function, in order.
+            shapes: of the results.
+            names: what the results are, for an error, such as ``codes, scales``.
+
+        Returns:
+            The results as arrays.
+
+        Raises:
+            ContractError: another number of results, another shape, or neither integers nor floats.
+        """
         if len(parts) != len(shapes):
             raise ContractError(
                 f"function: {self.name} returned {len(parts)} results; it must return {names}"
@@ -155,6 +176,15 @@ def as_codes_or_values(
     subject: Subject, array: NDArray[Any], fmt: Format, returns: Returns
 ) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
     """Return results as float64 values and, if they are codes, as codes too.
+
+    Args:
+        subject: the function, for an error.
+        array: what it returned: integers are codes, floating-point numbers are values.
+        fmt: the format of the codes.
+        returns: which of the two was promised.
+
+    Returns:
+        The values, and the codes if there are any.
 
     Raises:
         ContractError: values where codes were promised or the other way round, or an integer that

@@ -51,7 +51,7 @@ MAX_TRIALS = 400
 
 @dataclass(frozen=True)
 class _Task:
-    """What a product is held to."""
+    """A function, its unit, and the form of operands and results."""
 
     subject: Subject
     record: Record

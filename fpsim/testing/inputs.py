@@ -39,6 +39,9 @@ def inputs_for(fmt: Format, inputs: str, nan: bool) -> Inputs:
             that does not hold them, float32 or float64).
         nan: whether NaN is among them.
 
+    Returns:
+        The values, and in words which ones they are.
+
     Raises:
         FpsimError: an unknown name, or a format that is too wide.
     """

@@ -103,7 +103,16 @@ class Neighbours:
         return self.placed(self.low + up, np.where(up, self.above, self.below), overflow)
 
     def placed(self, steps: NDArray[np.int64], values: Floats, overflow: Overflow) -> Floats:
-        """Return magnitudes given as steps and values, with signs and an overflow policy."""
+        """Return magnitudes given as steps and values, with signs and an overflow policy.
+
+        Args:
+            steps: places of the magnitudes on the grid without upper end.
+            values: magnitudes of these steps.
+            overflow: what becomes of steps beyond the largest.
+
+        Returns:
+            Values of the format.
+        """
         negative = self.negative
         too_large = self.finite & (steps > self.limits)
         largest = np.where(negative, self.value(self.limit(True)), self.value(self.limit()))

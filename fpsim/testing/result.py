@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check found: how it searched, what held, a counterexample, and the likely mistakes."""
+"""Results of checks: the search, what held, a counterexample, and the likely mistakes."""
 
 from __future__ import annotations
 
@@ -159,6 +159,9 @@ def likely_mistakes(
         candidates: names and what a function with that mistake would give; of equal worth the
             first one counts.
         example: describes the simplest of the rows it is given.
+
+    Returns:
+        The mistakes, at most `MAX_MISTAKES`; none if most wrong results stay unexplained.
     """
     wrong = ~same(expected, seen)
     fitting = []

@@ -44,7 +44,7 @@ DRAWN = 3
 
 @dataclass(frozen=True)
 class _Task:
-    """What a converter is held to."""
+    """A converter, its format and rounding, and the form of its results."""
 
     subject: Subject
     fmt: Format
@@ -205,7 +205,7 @@ def _named(
 
 
 def _parts(near: Neighbours, expected: Floats, wrong: Mask, mode: Rounding) -> tuple[Property, ...]:
-    """Return what the comparison consists of, by kind of input."""
+    """Return the comparison as properties, by kind of input."""
     over = near.finite & (near.low + near.upward(mode) > near.limits)
     zero = near.finite & (expected == 0)
     kinds = (

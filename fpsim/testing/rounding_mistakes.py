@@ -49,6 +49,9 @@ def rounding_mistakes(
         expected: the right values.
         rounding: the right mode.
         overflow: the right policy.
+
+    Returns:
+        Pairs of a name and the values that a converter with that mistake gives.
     """
     yield from _ties(near, rounding, overflow)
     yield from _specials(near, expected)
@@ -110,7 +113,7 @@ def _specials(near: Neighbours, expected: Floats) -> Candidates:
 
 
 def _tables(near: Neighbours, rounding: Rounding) -> Candidates:
-    """Yield what looking for the nearest entry of a table gives: the first one of equals wins."""
+    """Yield results of searches for the nearest entry of a table: the first one of equals wins."""
     fmt = near.fmt
     if fmt.bits > TABLE_BITS or rounding not in (Rounding.RNE, Rounding.RNA):
         return

@@ -8,7 +8,7 @@ infinities, NaN.
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from fpsim.base.errors import FpsimError
@@ -47,6 +47,17 @@ def float_formats(
 
     The bias lies within ``bias_shift`` of its default. With ``accumulator`` the format has a sign
     and a zero, as a chain needs.
+
+    Args:
+        draw: draws from other strategies; Hypothesis gives it.
+        max_bits: most bits of a code.
+        max_exponent_bits: most bits of the exponent.
+        max_mantissa_bits: most bits of the mantissa.
+        bias_shift: how far the bias may lie from its default.
+        accumulator: a sign and a zero, as a chain needs.
+
+    Returns:
+        A strategy for formats.
     """
     signed = accumulator or draw(st.booleans())
     magnitude_bits = max_bits - int(signed)
@@ -76,8 +87,7 @@ def float_formats(
     try:
         return FloatFormat(e, m, bias, signed=signed, nan=nan, infinity=infinity, subnormals=row)
     except FpsimError:
-        assume(False)  # too few codes left for a finite number
-        raise
+        reject()  # too few codes left for a finite number
 
 
 def fixed_formats(max_width: int = 16, max_lsb: int = 12) -> st.SearchStrategy[FixedFormat]:

@@ -42,9 +42,13 @@ def dots(
     difference (the ends of an alignment window), the same products in another order, and any codes.
 
     Args:
+        draw: draws from other strategies; Hypothesis gives it.
         unit: a unit, or the name of one.
         max_k: most products.
         special: NaN and infinities too.
+
+    Returns:
+        A strategy for single dot products.
     """
     spec = get_unit(unit).spec
     k = draw(st.integers(1, max_k))
@@ -78,6 +82,15 @@ def streams(
 
     The addend of the first is where the accumulator starts; those of the others are to be replaced
     by what came out before.
+
+    Args:
+        unit: a unit, or the name of one.
+        max_length: most beats.
+        max_k: most products of a beat.
+        special: NaN and infinities too.
+
+    Returns:
+        A strategy for lists of beats.
     """
     return st.lists(dots(unit, max_k, special), min_size=1, max_size=max_length)
 
@@ -124,10 +137,14 @@ def block_tensors(
     The last block may be short.
 
     Args:
+        draw: draws from other strategies; Hypothesis gives it.
         fmt: a block format, or the name of one.
         max_blocks: most blocks along K.
         rows: rows of the tensor.
         exponents: between which powers of two the largest magnitudes lie.
+
+    Returns:
+        A strategy for tensors.
     """
     block_format = get_block_format(fmt)
     element = block_format.element

@@ -75,7 +75,16 @@ def _float_format(name: str) -> FloatFormat:
 def float_stages(
     draw: st.DrawFn, kind: type[Chain] | type[Exact], stochastic: bool = True
 ) -> Chain | Exact:
-    """A chain or exact stage into any accumulator up to E8M23."""
+    """A chain or exact stage into any accumulator up to E8M23.
+
+    Args:
+        draw: draws from other strategies; Hypothesis gives it.
+        kind: the class of the stage.
+        stochastic: stochastic rounding too.
+
+    Returns:
+        A strategy for stages.
+    """
     fmt = draw(float_formats(max_bits=32, accumulator=True))
     overflow = draw(st.sampled_from(overflows(fmt)))
     rounding = draw(roundings(stochastic))
@@ -210,7 +219,16 @@ def block_stages(draw: st.DrawFn, stochastic: bool = True) -> Block:
 def chunked_stages(
     draw: st.DrawFn, inner: st.SearchStrategy[Stage] | None = None, few: bool = False
 ) -> Chunked:
-    """Any valid chunked stage, to any depth; ``few``: of few terms, of any number."""
+    """Any valid chunked stage, to any depth; ``few``: of few terms, of any number.
+
+    Args:
+        draw: draws from other strategies; Hypothesis gives it.
+        inner: stages of a chunk; absent: any.
+        few: chunks of one to three terms, and any number of them.
+
+    Returns:
+        A strategy for stages.
+    """
     if inner is None:
         inner = st.one_of(sums(), sums(), block_stages(), chunked_stages())
     sizes = [1, 2, 3] if few else [4, 8]

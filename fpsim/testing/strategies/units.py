@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import assume
+from hypothesis import reject
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -50,6 +50,16 @@ def mac_specs(
     """Any valid MAC unit; with ``described`` sometimes with a name and a description.
 
     With ``any_scales`` scale formats may be other than E8M0, and operands scaled by sign.
+
+    Args:
+        draw: draws from other strategies; Hypothesis gives it.
+        stages: absent: chain, exact and fixed.
+        operands: formats of operands; absent: any small one.
+        described: sometimes a name and a description.
+        any_scales: scale formats other than E8M0, and operands scaled by sign.
+
+    Returns:
+        A strategy for units.
     """
     if stages is None:
         stages = st.one_of(float_stages(Chain), float_stages(Exact), fixed_stages())
@@ -67,8 +77,7 @@ def mac_specs(
         spec = MacSpec(a, b, stage, name, description)
         return _scaled(draw, spec) if any_scales else spec
     except FpsimError:
-        assume(False)  # a window too narrow for its terms, or a split without signs
-        raise
+        reject()  # a window too narrow for its terms, or a split without signs
 
 
 #: Scale formats of MX, NVFP4 and others: signed, unsigned, with and without infinities.
@@ -151,6 +160,16 @@ def matmul_cases(
     """A unit with small matrices of codes, scales and random bits.
 
     Without ``special`` no operand or scale is NaN or infinite, as fixed point demands.
+
+    Args:
+        draw: draws from other strategies; Hypothesis gives it.
+        specs: units.
+        max_k: most products of a dot product.
+        special: NaN and infinities too.
+        scaled: scales of blocks too.
+
+    Returns:
+        A strategy for cases.
     """
     spec = draw(specs)
     m, n, k = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, max_k))
