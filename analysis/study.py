@@ -68,7 +68,10 @@ def _data(recipe: str | None, unit: str, **more: Any) -> dict[str, Any]:
 
 
 def main(*modules: Any) -> int:
-    """Draw studies from their kept numbers; measure what is not there yet, or all ``--fresh``."""
+    """Draw studies from their kept numbers, and measure ``--fresh``.
+
+    One study alone is measured if it has no numbers yet; of several those without are named.
+    """
     parser = argparse.ArgumentParser(description=(modules[0].__doc__ or "").splitlines()[0])
     parser.add_argument("--fresh", action="store_true", help="measure anew")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -79,6 +82,9 @@ def main(*modules: Any) -> int:
     args = parser.parse_args()
     for module in modules:
         path = args.out / f"{module.NAME}.json"
+        if len(modules) > 1 and not args.fresh and not path.exists():
+            say(f"{module.NAME}: not measured yet; python analysis/{module.NAME}.py measures it")
+            continue
         if args.fresh or not path.exists():
             say(f"{module.NAME}: measuring")
             cache = PointCache(args.cache, fpsim.__version__)

@@ -44,7 +44,8 @@ def recipes_figure(
         axes: axes to draw into; None for a new figure.
 
     Returns:
-        The figure. Recipes whose loss is not finite are listed in a note.
+        The figure. Names that would cover others are left out; recipes whose loss is not finite
+        are listed in a note.
 
     Raises:
         FpsimError: no points.
@@ -61,14 +62,6 @@ def recipes_figure(
                 [_bits(point) for point in chosen], [point.perplexity for point in chosen],
                 "osD^v"[i % 5], color=SERIES[i % len(SERIES)], label=unit, alpha=0.85,
             )  # fmt: skip
-        named: set[str] = set()
-        for point in sorted(drawn, key=lambda one: one.perplexity):
-            if point.recipe not in named:
-                named.add(point.recipe)
-                panel.annotate(
-                    point.recipe, (_bits(point), point.perplexity), (5, 3),
-                    textcoords="offset points", fontsize=7.5, color=MUTED,
-                )  # fmt: skip
         if reference is not None:
             panel.axhline(reference, color=RED, linewidth=1, linestyle=(0, (4, 3)))
             panel.annotate(
@@ -88,8 +81,28 @@ def recipes_figure(
         panel.grid()
         panel.tick_params(length=0)
         panel.margins(0.12)
+        _label(panel, drawn)
         panel.legend(frameon=False, fontsize=8, title="unit", title_fontsize=8)
     return figure
+
+
+def _label(panel: Axes, points: Sequence[RecipePoint]) -> None:
+    """Name each recipe once, the best first, where no name stands already."""
+    placed: list[tuple[float, float, float]] = []
+    named: set[str] = set()
+    for point in sorted(points, key=lambda one: one.perplexity):
+        if point.recipe in named:
+            continue
+        x, y = panel.transData.transform((_bits(point), point.perplexity))
+        width = 5.2 * len(point.recipe)  # pixels, about
+        if any(abs(y - b) < 11 and x < a + w and a < x + width for a, b, w in placed):
+            continue
+        named.add(point.recipe)
+        placed.append((x, y, width))
+        panel.annotate(
+            point.recipe, (_bits(point), point.perplexity), (5, 3),
+            textcoords="offset points", fontsize=7.5, color=MUTED,
+        )  # fmt: skip
 
 
 def _bits(point: RecipePoint) -> float:
