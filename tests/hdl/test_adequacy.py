@@ -58,7 +58,7 @@ def judged(spec: MacSpec, dut: Dut, directory: Path, **made: int) -> Adequacy:
     return judge(dut, source, beat_writer(dut, source), directory)
 
 
-@pytest.mark.parametrize("count", [1, 65537])
+@pytest.mark.parametrize("count", [1, pytest.param(65537, marks=pytest.mark.sweep)])
 def test_more_vectors_find_no_fewer_mistakes(count: int, tmp_path: Path) -> None:
     spec = fpsim.get_unit("e2m1-chain-e5m10").spec
     found = judged(spec, design(spec, "clears"), tmp_path, count=count)
@@ -67,9 +67,11 @@ def test_more_vectors_find_no_fewer_mistakes(count: int, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("unit", "mapping"),
-    [*(("e2m1-fixed14q2", mapping) for mapping in MAPPINGS), ("e2m1-chain-e4m3fn", "no addend"),
-     ("e2m1-chain-e4m3fn", "first product clears")],
-)  # fmt: skip
+    [
+        *(("e2m1-fixed14q2", mapping) for mapping in MAPPINGS),
+        *(pytest.param("e2m1-chain-e4m3fn", m, marks=pytest.mark.sweep) for m in MAPPINGS),
+    ],
+)
 def test_every_mistake_is_found_however_a_sum_is_told(
     unit: str, mapping: str, tmp_path: Path
 ) -> None:
