@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpsim.base.json_schema import document, table_schema
-from fpsim.hdl.dut.dut import FIELDS, OPS
+from fpsim.hdl.dut.dut import FIELDS, OPS, WAITS
 from fpsim.hdl.dut.dut_toml import KEYS, WORDS
 from fpsim.hdl.dut.encodings import ENCODINGS
 
@@ -51,7 +51,7 @@ _VALUES: dict[str, dict[str, Schema]] = {
     "reset": {"port": _TEXT, "clocks": {"type": "integer", "minimum": 0}, "also": _TEXTS},
     "input": {
         "valid": _TEXT, "ready": _TEXT, "first": _TEXT, "last": _TEXT, "open": _TEXTS,
-        "tie": {"anyOf": [_TIE, {"const": 0}]}, "interval": _COUNT,
+        "tie": {"anyOf": [_TIE, {"const": 0}]}, "interval": {"anyOf": [_COUNT, {"const": WAITS}]},
         "beats": {"type": "array", "items": {"$ref": "#/$defs/beats"}},
     },
     "beats": {"elements": _COUNT, "scales": _COUNT, "tie": _TIE, **dict.fromkeys(FIELDS, _WIRES)},
