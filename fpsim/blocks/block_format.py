@@ -149,7 +149,7 @@ class BlockFormat:
     ties: Ties | None = None
     outer: Span = Span.TENSOR
     scale_encoder: ScaleEncoder = ScaleEncoder.FORMAT
-    source: str = ""
+    source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         block = self.block.value if isinstance(self.block, Span) else self.block
