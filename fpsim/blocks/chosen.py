@@ -33,7 +33,7 @@ KINDS = {
 
 
 class Chosen(NamedTuple):
-    """What `choose` decides for whole blocks of rows (R, K)."""
+    """The decisions of `choose` for whole blocks of rows (R, K)."""
 
     codes: NDArray[np.uint8]
     scales: NDArray[Any]  #: (R, G), without the number of the variant

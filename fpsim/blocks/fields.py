@@ -70,7 +70,7 @@ class StoredIn(StrEnum):
 
 
 class NanPolicy(StrEnum):
-    """What a block that holds NaN or an infinity becomes; never silently a number."""
+    """The contents that a block with NaN or an infinity can get; never silently a number."""
 
     ERROR = "error"  #: FpsimError
     SATURATE = "saturate"  #: infinities: the largest code, left out of the scale; NaN: FpsimError

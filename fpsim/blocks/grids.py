@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the codes of a block can mean: tables, variants, levels, top elements, and the wide format.
+"""Meanings of a block's codes: tables, variants, levels, top elements, and the wide format.
 
 A block's storage codes and metadata mean numbers ``W``: of the grid that the block chose, times the
 ratio of the element's sub-block, or of the wider code of its top element. All of them lie on one
@@ -94,7 +94,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """What messages and lists call it; a table has no name that could be read back."""
+        """The name in messages and lists; a table has no name that could be read back."""
         return "table"
 
     @cached_property

@@ -87,7 +87,7 @@ RANGE_RULES = (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
 
 
 class ZeroScale(StrEnum):
-    """What a scale that is zero, or rounds to zero, becomes.
+    """The scales that one of zero, or that rounds to zero, can become.
 
     ModelOpt and AMXFP4's code look for zeros before they round the scale. One that underflows then
     is stored as 0: elements saturate, exact zeros become 0 / 0 = NaN. Here ``one`` covers it too;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a code means.
+"""Number formats: the meaning of a code.
 
 Floating and fixed-point formats, rounding, packing, exchange with arrays of other libraries.
 """

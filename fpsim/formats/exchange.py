@@ -53,7 +53,7 @@ PACKED = "float4_e2m1fn_x2"
 
 
 class Exchanged(NamedTuple):
-    """What an array of another library holds; ``codes`` shares its memory."""
+    """The codes of an array of another library; ``codes`` shares its memory."""
 
     codes: NDArray[Any]
     format: FloatFormat
@@ -158,7 +158,14 @@ def from_ml_dtypes(array: NDArray[Any]) -> Exchanged:
 def to_torch(codes: NDArray[Any], fmt: str | Format, *, packed: bool = False) -> Any:
     """Return a torch tensor of numbers that shares the memory of ``codes``.
 
-    For e2m1 ``codes`` are the bytes of `fpsim.formats.packing.pack`, said with ``packed=True``.
+    Args:
+        codes: contiguous codes of any shape, of the type ``fmt.dtype``; for e2m1 the bytes of
+            `fpsim.formats.packing.pack`, two codes each, the first in the low bits.
+        fmt: a format, or its name, that torch has a type for.
+        packed: whether ``codes`` are such bytes.
+
+    Returns:
+        A tensor of ``codes``' shape, of the torch type that ``fmt`` describes.
 
     Raises:
         FpsimError: no torch type for ``fmt``, codes of another type than ``fmt.dtype``, read-only

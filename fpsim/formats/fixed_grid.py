@@ -28,8 +28,15 @@ def grid_integers(
 ) -> NDArray[np.int64] | None:
     """Return ``values`` rounded to multiples of 2^lsb as their integers, below 2^52.
 
-    None: few values, one that is NaN or larger, another rounding than numpy has, or a grid above 1,
-    to which float64 numbers cannot be scaled exactly.
+    Args:
+        values: numbers of any shape.
+        lsb: the exponent of the grid.
+        rounding: how to round to it.
+
+    Returns:
+        Integers in the shape of ``values``. None for few values, one that is NaN or larger, another
+        rounding than numpy has, or a grid above 1, to which float64 numbers cannot be scaled
+        exactly.
     """
     if values.size < MANY or lsb > 0 or rounding not in _ROUNDINGS:
         return None

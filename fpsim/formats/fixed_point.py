@@ -178,8 +178,20 @@ class FixedFormat:
     ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return the codes of ``values``, rounded once onto the grid; -0 becomes 0.
 
-        Args are those of `FloatFormat.encode`; ``overflow`` is ``saturate`` or ``wrap``
-        (modulo 2^width; infinities still saturate).
+        Args:
+            values: any floating-point numpy, ml_dtypes or (on the processor) torch type, and
+                integers; see `fpsim.formats.inputs.as_real`.
+            rounding: one of `Rounding`; None: ``rne``.
+            overflow: ``saturate``, or ``wrap``: modulo 2^width; infinities still saturate.
+            random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
+            random_bits: for ``sr``: how many bits each of them has, 1..32.
+            nan: what NaN becomes, one of `NanPolicy`.
+            inf: whether an infinity may become a number, one of `InfPolicy`.
+            flags: whether to return the flags of every value too.
+
+        Returns:
+            Codes in the shape of ``values``; with ``flags`` (codes, flags), the latter uint8 with
+            the bits of `fpsim.formats.rounding.Flag`.
 
         Raises:
             FpsimError: NaN or an infinity that the policies call an error (naming the first

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a code means: floating-point and fixed-point formats as frozen data.
+"""The meaning of codes: floating-point and fixed-point formats as frozen data.
 
 A floating-point code is, from the most significant bit, sign (if signed), exponent field ``E``,
 mantissa field ``T`` of ``m`` bits. With bias ``b`` the finite codes mean
@@ -213,6 +213,9 @@ class FloatFormat:
             daz: denormals are zero: codes with exponent field 0 read as a zero of their sign, as
                 in the format with `Subnormals.FLUSH`.
 
+        Returns:
+            Values in the shape of ``codes``.
+
         Raises:
             FpsimError: a code that is negative or wider than the format, a value that ``dtype``
                 does not hold exactly, or ``daz`` in a format without an exponent field.
@@ -293,8 +296,11 @@ class FloatFormat:
             inf: whether an infinity may become a number, one of `InfPolicy`.
             ftz: flush to zero: results with exponent field 0 become a zero of their sign, as in
                 the format with `Subnormals.FLUSH`. A format without zero has no such results.
-            flags: return (codes, flags), the latter uint8 with the bits of
-            `fpsim.formats.rounding.Flag`.
+            flags: whether to return the flags of every value too.
+
+        Returns:
+            Codes in the shape of ``values``; with ``flags`` (codes, flags), the latter uint8 with
+            the bits of `fpsim.formats.rounding.Flag`.
 
         Raises:
             FpsimError: NaN or an infinity that the policies call an error (naming the first

@@ -43,7 +43,7 @@ class NanCodes(StrEnum):
 
 
 class Subnormals(StrEnum):
-    """What the codes with exponent field 0 mean."""
+    """The meanings that codes with exponent field 0 can have."""
 
     GRADUAL = "gradual"  #: T / 2^m * 2^(1-b)
     FLUSH = "flush"  #: zero, whatever T is; results that round into this row become zero
@@ -82,7 +82,19 @@ def default_specials(bits: int) -> tuple[NanCodes, bool]:
 
 
 def read_enum(name: str, kind: type[Member], value: object) -> Member:
-    """Return the member of ``kind`` called ``value``; FpsimError, naming the field, if none is."""
+    """Return the member of an enumeration that has a name.
+
+    Args:
+        name: the field that the member is for.
+        kind: the enumeration.
+        value: a member, or the name of one.
+
+    Returns:
+        The member.
+
+    Raises:
+        FpsimError: no member is called so, naming the field.
+    """
     try:
         return kind(value)  # type: ignore[arg-type]
     except ValueError:

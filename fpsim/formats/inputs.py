@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What callers hand in, checked: real values, codes, random bits, integers."""
+"""Arguments of callers, checked: real values, codes, random bits, integers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL_FLOATS = (
 
 
 class CodeFormat(Protocol):
-    """What a format says about its codes."""
+    """The facts about codes that a format states."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,13 @@ class CodeFormat(Protocol):
 def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     """Return ``codes`` as a contiguous array of unsigned integers, checked against the format.
 
-    Taken are integers, and tensors of torch and arrays of ml_dtypes whose type is the format.
+    Args:
+        codes: integers, or a tensor of torch or an array of ml_dtypes whose type is the format.
+        fmt: the format that they are codes of.
+        field: what the caller calls them.
+
+    Returns:
+        Codes of the type ``fmt.dtype``, in the shape of ``codes``.
 
     Raises:
         FpsimError: not integers, negative, or wider than the format, naming the field.
@@ -210,7 +216,14 @@ def random_array(
 ) -> NDArray[Any]:
     """Return the random integers of ``sr`` at full shape; one zero for every other mode.
 
-    They are unsigned, and the caller's own memory where that will do.
+    Args:
+        mode: the rounding that takes them, or takes none.
+        random: integers in 0..2^random_bits - 1 that broadcast to ``shape``, or None.
+        random_bits: how many bits each of them has, 1..32; 0 without any.
+        shape: the shape of what is rounded.
+
+    Returns:
+        Unsigned integers of that shape, in the caller's own memory where that will do.
 
     Raises:
         FpsimError: random bits without ``sr`` or ``sr`` without them, a wrong shape or range.
@@ -262,6 +275,16 @@ def code_dtype(bits: int) -> np.dtype[Any]:
 
 
 def check_int(field_name: str, value: object, low: int, high: int) -> None:
-    """Raise FpsimError, naming the field, unless ``value`` is an integer in low..high."""
+    """Check that a field is an integer of a range.
+
+    Args:
+        field_name: the field.
+        value: what it was given.
+        low: the least integer that is allowed.
+        high: the largest.
+
+    Raises:
+        FpsimError: another type, or an integer out of range, naming the field.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise FpsimError(f"{field_name}: {value!r} is not an integer in {low}..{high}")

@@ -66,6 +66,9 @@ def unpack(packed: ArrayLike, bits: int = 4, count: int | None = None) -> NDArra
         bits: width of a code, 1..8.
         count: codes in a row; as many as fit if left out, so odd rows need it.
 
+    Returns:
+        Codes (..., count).
+
     Raises:
         FpsimError: another type, or a ``count`` for which the rows have another number of bytes.
     """

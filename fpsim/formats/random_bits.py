@@ -58,11 +58,11 @@ class RandomBits:
             raise FpsimError(f"seed: {self.seed} is not below 2^32")
 
     def after(self, results: int) -> RandomBits:
-        """Return those of the results that follow."""
+        """Return the random bits of later results."""
         return replace(self, first=self.first + results)
 
     def past(self, roundings: int) -> RandomBits:
-        """Return those of the roundings that follow; their integers need a ``width``."""
+        """Return the random bits of later roundings; their integers need a ``width``."""
         return replace(self, start=self.start + roundings)
 
     @property
@@ -78,7 +78,16 @@ class RandomBits:
         return make(self.seed, self.first, results) + np.uint32(words * STEP % (1 << 32))
 
     def integers(self, results: int, roundings: int, bits: int) -> NDArray[Any]:
-        """Return integers of ``bits`` bits (results, roundings)."""
+        """Return the integers of the first results as an array.
+
+        Args:
+            results: how many results take integers.
+            roundings: how many of them each takes.
+            bits: how many bits each integer has.
+
+        Returns:
+            Integers (results, roundings), unsigned.
+        """
         width = self.width or bits
         count = integers_per_word(width)
         skipped, place = divmod(self.start, count)
@@ -95,9 +104,16 @@ Random = NDArray[Any] | RandomBits | None
 
 
 def part_of(random: Random, start: int, count: int, bits: int) -> Random:
-    """Return the ``count`` random integers of each result from number ``start`` on, low bits only.
+    """Return some of the random integers of each result, their low bits only.
 
-    An array is (..., roundings), its integers possibly wider than ``bits``.
+    Args:
+        random: an array (..., roundings) of integers that may be wider, a seed's, or None.
+        start: the number of the first that is taken.
+        count: how many are taken.
+        bits: how many bits of each.
+
+    Returns:
+        Random integers of the kind that was given.
     """
     if random is None or not count:
         return None

@@ -111,7 +111,14 @@ class ScaledFormat:
     ) -> NDArray[Any]:
         """Return the codes of ``values``, clipped and rounded once.
 
-        Args are those of `FloatFormat.encode`. Infinities are clipped unless ``inf`` is ``error``.
+        Args:
+            values: any floating-point numpy, ml_dtypes or (on the processor) torch type, and
+                integers; see `fpsim.formats.inputs.as_real`.
+            nan: what NaN becomes, one of `NanPolicy`.
+            inf: whether an infinity may become a number, one of `InfPolicy`.
+
+        Returns:
+            Codes in the shape of ``values``.
 
         Raises:
             FpsimError: NaN or infinities that the policies call an error.

@@ -41,7 +41,7 @@ class Rounding(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What a value beyond the largest finite code becomes."""
+    """The codes that values beyond the largest finite one can become."""
 
     SATURATE = "saturate"  #: the largest finite code of its sign (an infinity too)
     INF = "inf"  #: as IEEE 754: infinity, or the largest finite code when rounding points inward
@@ -50,7 +50,7 @@ class Overflow(StrEnum):
 
 
 class NanPolicy(StrEnum):
-    """What NaN becomes in a format without NaN; where there is one, NaN stays NaN."""
+    """The codes that NaN can become in a format without NaN; where there is one, NaN stays NaN."""
 
     ERROR = "error"  #: an error that names the first index
     SATURATE = "saturate"  #: the largest value, whatever the sign of the NaN, as RISC-V converts
