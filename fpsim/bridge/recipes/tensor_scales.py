@@ -20,7 +20,7 @@ from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
 from fpsim.bridge.layer_inputs import Batch, captured_inputs, without_padding
 from fpsim.bridge.operand import BlockCast, Cast
-from fpsim.bridge.recipe import FLOAT_BITS, register
+from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, register
 from fpsim.bridge.recipes.blocks import FormatRecipe
 from fpsim.bridge.weights import weights_of
 
@@ -84,6 +84,14 @@ class StaticRecipe(FormatRecipe):
             )
         span = np.float32(fmt.limit * fmt.tensor_range)
         return BlockCast(fmt, float(np.float32(largest) / span) if largest else 1.0)
+
+    def attention(self, layer: str) -> AttentionCasts | None:
+        """Return None: only inputs of layers have static scales."""
+        if self.quantize_attention:
+            raise FpsimError(
+                f"quantize_attention: {self.name} has static scales for layers only; allowed: false"
+            )
+        return None
 
 
 @dataclass(frozen=True)
