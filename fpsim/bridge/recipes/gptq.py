@@ -17,7 +17,7 @@ from fpsim.bridge.systems.casts import GridCast, RangeCast
 from fpsim.bridge.systems.forms import BlockHadamard, LayerForm, Segment
 from fpsim.bridge.systems.gptq import gptq
 from fpsim.bridge.systems.grids import FrozenGrid, GroupGrid
-from fpsim.bridge.systems.hadamard import hadamard, hadamard_size
+from fpsim.bridge.systems.hadamard import hadamard_size
 from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
 from fpsim.formats.names import get_format
 
@@ -50,20 +50,23 @@ def weight_cast(element: str, search: int = 0) -> Cast:
 
 
 def rounded(
-    weight: NDArray[np.float64], hessian: NDArray[np.float64], cast: Cast, options: WeightOptions
+    weight: NDArray[np.float64],
+    hessian: NDArray[np.float64] | None,
+    cast: Cast,
+    options: WeightOptions,
 ) -> tuple[Operand, str]:
     """Round a weight (N, K) by GPTQ or, where the options say so, to nearest.
 
     Args:
         weight: (N, K).
-        hessian: (K, K).
+        hessian: (K, K); None: rounded to nearest.
         cast: freezes the scales.
         options: whether, in which order and how damped.
 
     Returns:
         The operand and, where more damping was needed than asked for, a remark.
     """
-    if not options.solver:
+    if hessian is None or not options.solver:
         return cast.quantize(weight.astype(np.float32)), ""
     grid = FrozenGrid(cast, weight)
     order = options.order_of(hessian)
@@ -123,6 +126,11 @@ class GptqRecipe(SystemRecipe):
         weight_cast(self.element)
 
     @property
+    def reads_inputs(self) -> bool:
+        """Whether calibration looks at inputs at all: not where weights are rounded to nearest."""
+        return self.solver
+
+    @property
     def options(self) -> WeightOptions:
         """Options of the rounding."""
         return WeightOptions(self.solver, self.order, self.damping)
@@ -132,7 +140,7 @@ class GptqRecipe(SystemRecipe):
         return {name: self._layer(group, name) for name in group.names}
 
     def _layer(self, group: GroupData, name: str) -> LayerForm:
-        weight, hessian = group.weights[name], group.statistics[name].hessian
+        weight, hessian = group.weights[name], group.hessian(name)
         if self.group:
             operand, note = self._grouped(weight, hessian)
         else:
@@ -143,7 +151,7 @@ class GptqRecipe(SystemRecipe):
         return LayerForm((Segment(operand, self.input_cast()),))
 
     def _grouped(
-        self, weight: NDArray[np.float64], hessian: NDArray[np.float64]
+        self, weight: NDArray[np.float64], hessian: NDArray[np.float64] | None
     ) -> tuple[Operand, str]:
         text = self.element.removesuffix("-asym")
         shape = (weight.shape[0], weight.shape[1])
@@ -151,7 +159,7 @@ class GptqRecipe(SystemRecipe):
             shape, self.group, int(text[3:]), not self.element.endswith("-asym"),
             SEARCH if self.search else 0,
         )  # fmt: skip
-        if not self.solver:
+        if hessian is None or not self.solver:
             grid.round_all(weight)
             return grid.operand(), ""
         found = gptq(weight, hessian, grid, damping=self.damping)
@@ -189,11 +197,9 @@ class MrGptqRecipe(GptqRecipe):
         """Return one segment per layer behind a block Hadamard."""
         size = hadamard_size(group.width, self.rotation)
         turn = BlockHadamard(size)
-        matrix = np.kron(np.eye(group.width // size), hadamard(size))
         forms = {}
         for name in group.names:
-            weight = turn.weight(group.weights[name])
-            hessian = matrix.T @ group.statistics[name].hessian @ matrix
+            weight, hessian = group.mapped(name, (turn,))
             operand, note = rounded(weight, hessian, weight_cast(self.element), self.options)
             if note:
                 group.notes.append(f"{name}: {note}")

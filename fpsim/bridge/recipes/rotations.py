@@ -88,6 +88,11 @@ class QuarotRecipe(SystemRecipe):
             raise FpsimError(f"recipe: clip: {self.clip!r} is not in 0..1")
         weight_cast(self.element)
 
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether calibration looks at inputs at all: not where weights are rounded to nearest."""
+        return self.solver
+
     def begin(self, stream: StreamModel) -> dict[str, Any]:
         """Return the rotation of the residual stream."""
         return {"rotation": _random_rotation(_width(stream), self.seed).astype(np.float32)}
@@ -205,7 +210,8 @@ class QuadRecipe(QuarotRecipe):
             weight, hessian = group.mapped(name, maps)
             cast = weight_cast(self.element, SEARCH if self.solver else 0)
             options = WeightOptions(self.solver, "natural", self.damping)
-            operand, _ = rounded(weight[:, rest], hessian[np.ix_(rest, rest)], cast, options)
+            inner = None if hessian is None else hessian[np.ix_(rest, rest)]
+            operand, _ = rounded(weight[:, rest], inner, cast, options)
             side = FloatColumns(np.arange(count), weight[:, :count].astype(np.float32))
             segment = Segment(operand, self.input_cast(self.clip), rest)
             forms[name] = LayerForm((segment,), maps, (side,))

@@ -264,6 +264,7 @@ class AqasRecipe(AwqRecipe):
         maps = () if (scale == 1).all() else (divide,)
         for name in group.names:
             weight, hessian = group.mapped(name, (divide,))
+            assert hessian is not None
             grid = self._grid(weight) or FrozenGrid(weight_cast(self.element), weight)
             gptq(weight, hessian, grid, damping=self.damping)
             forms[name] = LayerForm((Segment(grid.operand(), self.input_cast()),), maps)
@@ -331,7 +332,7 @@ class MergeRecipe(SystemRecipe):
                 mean = np.where(dropped, group.statistics[name].mean, 0)
                 bias = (group.weights[name] @ mean).astype(np.float32)
             sides: tuple[Any, ...] = ()
-            if self.rank:
+            if self.rank and hessian is not None:
                 sides = (low_rank(weight - operand.dequantize(), hessian, self.rank),)
             forms[name] = LayerForm((Segment(operand, cast),), maps, sides, bias)
         return forms

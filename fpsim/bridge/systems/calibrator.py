@@ -198,7 +198,7 @@ class _Work:
                 notes = self._block(number, block, exact, states)
                 self.found.save(out)
                 self.fresh += len(block.layers)
-            if number + 1 < len(self.blocks):
+            if number + 1 < len(self.blocks) and self.recipe.reads_inputs:
                 forms = {name: self.found.layers[name] for name in block.layers}
                 if self.recipe.reads_float:
                     exact = self._outputs(block, exact, {})
@@ -264,6 +264,8 @@ class _Work:
         )
         names = group.names if apart else group.names[:1]
         found: dict[str, InputStatistics] = {}
+        if not self.recipe.reads_inputs:
+            return found
 
         def see(name: str, x: torch.Tensor, batch: int) -> None:
             for change in self.changes[name]:
@@ -281,8 +283,8 @@ class _Work:
 
     def _measured(self, data: GroupData, name: str, form: LayerForm) -> LayerForm:
         """Return a form with the error that it makes on a linear input, where that is known."""
-        statistics = data.statistics[name]
-        if form.error or statistics.moments is None:
+        statistics = data.statistics.get(name)
+        if form.error or statistics is None or statistics.moments is None:
             return form
         if not all(step.linear for step in form.maps):
             return form

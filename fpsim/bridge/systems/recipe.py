@@ -49,6 +49,11 @@ class GroupData:
     module_loss: Callable[[dict[str, LayerForm]], float]
     notes: list[str] = field(default_factory=list)
 
+    def hessian(self, name: str) -> NDArray[np.float64] | None:
+        """Return the second moments of a layer's inputs, if they were kept."""
+        found = self.statistics.get(name)
+        return None if found is None or found.moments is None else found.hessian
+
     @property
     def reads_norm(self) -> bool:
         """Whether the layers read what a norm of the block made."""
@@ -74,13 +79,13 @@ class GroupData:
 
     def mapped(
         self, name: str, maps: tuple[Any, ...]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return a layer's weight and its inputs' second moments behind linear maps."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return a layer's weight and its inputs' second moments, if kept, behind linear maps."""
         weight, turn = self.weights[name], np.eye(self.width, dtype=np.float32)
         for step in maps:
             weight, turn = step.weight(weight), step.inputs(turn)
-        matrix = turn.astype(np.float64)
-        return weight, matrix.T @ self.statistics[name].hessian @ matrix
+        matrix, hessian = turn.astype(np.float64), self.hessian(name)
+        return weight, None if hessian is None else matrix.T @ hessian @ matrix
 
     @cached_property
     def joint(self) -> NDArray[np.float64]:
@@ -144,6 +149,11 @@ class SystemRecipe(Recipe):
     def input_cast(self, clip: float = 1.0) -> Cast | None:
         """Return the cast of inputs that ``inputs`` says."""
         return input_cast(self.inputs, clip)
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether calibration looks at inputs at all."""
+        return True
 
     # -- calibration -------------------------------------------------------------------------------
 
