@@ -31,11 +31,6 @@ from fpsim.bridge.weights import weights_of  # noqa: E402
 
 #: In the default suite; the others need kernels that nothing else does.
 CHEAP = {"quarot", "smoothquant:inputs=e2m1,element=e2m1", "quik"}
-EVERY = [
-    name if name in CHEAP or name in ("spqr", "omniquant:epochs=1", "flattenquant")
-    else pytest.param(name, marks=pytest.mark.sweep)
-    for name in SYSTEMS
-]  # fmt: skip
 ON_UNIT = [
     name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS
 ]
@@ -53,7 +48,7 @@ def faked(recipe: str) -> torch.Tensor:
         return logits(uneven())
 
 
-@pytest.mark.parametrize("recipe", EVERY)
+@pytest.mark.parametrize("recipe", ON_UNIT)
 def test_layers_stay_near_the_float_model(recipe: str) -> None:
     before = {name: value.clone() for name, value in uneven().state_dict().items()}
     found = calibrated(recipe)
@@ -104,7 +99,9 @@ def test_a_layer_adds_its_parts_in_the_order_stated() -> None:
     assert share.rest["side paths"] == 64 * sum(side.weight.size for side in every)
 
 
-@pytest.mark.parametrize("recipe", ["quik", "quad", "quarot"])
+@pytest.mark.parametrize(
+    "recipe", ["quik", "quarot", pytest.param("quad", marks=pytest.mark.sweep)]
+)
 def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path) -> None:
     path = tmp_path / "system.safetensors"
     calibrated(recipe).save(path)
@@ -120,6 +117,7 @@ def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path)
     assert record.causal
 
 
+@pytest.mark.sweep
 def test_files_hold_everything(tmp_path: Path) -> None:
     for recipe in ("quad", "affinequant:epochs=1", "flattenquant", "spqr"):
         path = tmp_path / "system.safetensors"
@@ -182,6 +180,7 @@ def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
         calibrate(uneven(), BATCHES, "quarot:damping=0.1", out=path)
 
 
+@pytest.mark.sweep
 def test_later_layers_see_what_is_cast_before_them() -> None:
     """With the first block spoiled, second moments of the second block differ."""
     coarse = calibrate(
@@ -193,6 +192,7 @@ def test_later_layers_see_what_is_cast_before_them() -> None:
     assert (one != other).any()
 
 
+@pytest.mark.sweep
 def test_padded_positions_take_no_part() -> None:
     found = []
     for filler in (5, 90):
@@ -210,6 +210,7 @@ def test_padded_positions_take_no_part() -> None:
         )
 
 
+@pytest.mark.sweep
 def test_encoders_and_other_linears() -> None:
     """BERT's pooler is in no block; GPT-2 stores its weights the other way round."""
     recipe = "gptq:inputs=int4,element=int4,solver=false"
@@ -277,6 +278,7 @@ def test_weights_that_change_after_calibration_are_refused() -> None:
         model(**BATCHES[0])
 
 
+@pytest.mark.sweep
 def test_transforms_come_before_a_system() -> None:
     recipe = "gptq:inputs=int4,element=int4"
     found = calibrate(uneven(), BATCHES[:2], recipe, transforms="hadamard")
