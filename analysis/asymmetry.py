@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import study
+from matplotlib.ticker import FuncFormatter
 
 from fpsim.plots.style import BLUE, MUTED, RED, new_figure, style
 
@@ -55,6 +56,8 @@ def draw(data: dict[str, Any]) -> Any:
         axes.set_yticks(range(len(data["rows"])), [row["label"] for row in data["rows"]])
         axes.set_ylim(len(data["rows"]) - 0.5, -0.6)
         axes.set_xscale("log")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("perplexity of SmolLM2 on exact sums (dotted: float32)")
         axes.grid(axis="x")
         axes.tick_params(length=0)

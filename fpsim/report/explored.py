@@ -205,7 +205,7 @@ def _sentences(result: ExploreResult) -> list[str]:
     hopeless = sum(point.why.startswith("hopeless") for point in result.points)
     second = (
         f"Of {len(result.points)} points, the accumulators of {lossless} lost nothing on the "
-        f"captured layers and {hopeless} were hopeless."
+        f"captured layers and {hopeless} {'was' if hopeless == 1 else 'were'} hopeless."
     )
     return [first, second, *result.notes]
 
