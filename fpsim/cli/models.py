@@ -117,7 +117,7 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from fpsim.bridge import Calibration, calibrate_for
+    from fpsim.bridge import Calibration, SystemCalibration, calibrate_for
     from fpsim.bridge.measure import models, text
     from fpsim.bridge.recipes.tensor_scales import StaticRecipe
 
@@ -143,7 +143,7 @@ def _calibrate(args: argparse.Namespace) -> int:
             transforms=args.transforms,
             report=progress,
         )
-    assert isinstance(found, Calibration)
+    assert isinstance(found, Calibration | SystemCalibration)
     errors = {name: layer.error for name, layer in found.layers.items()}
     if args.json:
         print_json({"out": str(args.out), "layers": len(errors), "errors": errors})

@@ -155,6 +155,11 @@ def layer_rows(
         raise FpsimError(f"recipe: {chosen.name} needs a calibration; see `fpsim calibrate`")
     if chosen.weights_only:
         raise FpsimError(f"recipe: {chosen.name} leaves inputs in float, which have no codes")
+    if chosen.has_forms:
+        raise FpsimError(
+            f"recipe: {chosen.name} is a system, whose layers are more than two casts; "
+            "analysis/systems.py measures those"
+        )
     found = []
     for done, sample in enumerate(samples.values()):
         report(done, len(samples))
