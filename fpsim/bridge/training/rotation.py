@@ -21,6 +21,8 @@ from fpsim.bridge.training.randomness import Randomness
 __all__ = ["TE_SIGNS", "Rotation"]
 
 Floats = NDArray[np.float32]
+#: Elements worked on at a time, which stay in the cache.
+CHUNK = 1 << 15
 #: Signs that NVIDIA's Transformer Engine has fixed for blocks of 16.
 TE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
@@ -63,20 +65,29 @@ class Rotation:
 
     def rotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
         """Return a matrix rotated along an axis, whose length ``size`` divides."""
-        wide = signs if axis else signs[:, None]
-        return self._scaled(x.reshape(self._blocks(x, axis)) * wide, axis).reshape(x.shape)
+        return self._turned(x, signs, None, axis)
 
     def unrotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
         """Undo `rotate`, as far as rounding lets."""
-        wide = signs if axis else signs[:, None]
-        return (self._scaled(x.reshape(self._blocks(x, axis)), axis) * wide).reshape(x.shape)
+        return self._turned(x, None, signs, axis)
 
-    def _blocks(self, x: Floats, axis: int) -> tuple[int, ...]:
-        """Return the shape with an axis of one block: the last, or the one before the columns."""
-        return (-1, self.size) if axis else (-1, self.size, x.shape[1])
+    def _turned(self, x: Floats, before: Floats | None, after: Floats | None, axis: int) -> Floats:
+        """Multiply by signs, by the matrix, and by other signs, some blocks at a time."""
+        inner = 1 if axis else x.shape[1]
+        blocks = x.reshape((-1, self.size) if axis else (-1, self.size, inner))
+        out = np.empty(blocks.shape, dtype=np.float32)
+        many = max(1, CHUNK // (self.size * inner))
+        for start in range(0, len(blocks), many):
+            part = blocks[start : start + many]
+            if before is not None:
+                part = part * (before if axis else before[:, None])
+            part = self._summed(part, inner) * np.float32(self.size**-0.5)
+            if after is not None:
+                part = part * (after if axis else after[:, None])
+            out[start : start + many] = part
+        return out.reshape(x.shape)
 
-    def _scaled(self, blocks: Floats, axis: int) -> Floats:
-        inner = 1 if axis else blocks.shape[2]
+    def _summed(self, blocks: Floats, inner: int) -> Floats:
         flat = blocks.reshape(len(blocks), -1)
         half = inner
         while half < flat.shape[1]:
@@ -85,4 +96,4 @@ class Rotation:
             np.add(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 0])
             np.subtract(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 1])
             flat, half = sums.reshape(flat.shape), 2 * half
-        return (flat * np.float32(self.size**-0.5)).reshape(blocks.shape)
+        return flat.reshape(blocks.shape)
