@@ -27,7 +27,7 @@ SECONDS = float(os.environ.get("FPSIM_FUZZ_SECONDS", "30"))
 COUNT = int(os.environ.get("FPSIM_FUZZ_COUNT", "0"))
 SEED = int(os.environ.get("FPSIM_FUZZ_SEED", "1"))
 #: CPU seconds, and bytes more than before, that one input may take.
-SLOW, MEMORY = 5, 3 << 30
+SLOW, MEMORY = 10, 3 << 30
 #: Characters that a message may have: those that it keeps, and what says how many it left out.
 LONGEST = MAX_MESSAGE + 100
 
