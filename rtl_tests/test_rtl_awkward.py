@@ -140,6 +140,7 @@ def test_both_benches_give_one_verdict(name: str, simulator: Simulator, tmp_path
         assert seen[0].result.compared == seen[1].result.compared
 
 
+@pytest.mark.sweep
 def test_what_was_seen_before_the_end_is_explained(icarus: Simulator, tmp_path: Path) -> None:
     report = run("ends_early", "native", icarus, tmp_path)
     assert report.diagnosis is not None and report.reproducer is not None
@@ -208,6 +209,7 @@ def test_inputs_may_be_left_open_or_tied_together(verilator: Simulator) -> None:
             assert ports is not None and ports["mode"].bits == 2 and dut.top == "tied_pipe"
 
 
+@pytest.mark.sweep
 def test_a_latency_is_found(icarus: Simulator, tmp_path: Path) -> None:
     text = DESIGNS["falling_edges"][0].replace("latency = 2", 'latency = "find"')
     dut = read_dut(toml("falling_edges", tmp_path, text))

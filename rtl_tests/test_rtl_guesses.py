@@ -54,7 +54,7 @@ def run(unit: str, file: str, fault: str, tool: Simulator, directory: Path) -> R
     return verify_design(made, dut, tool.name, directory, plan, None)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 @pytest.mark.parametrize(("unit", "file", "fault", "right"), PLANTED)
 def test_a_planted_fault_is_named_or_none_fits(
     unit: str, file: str, fault: str, right: str, icarus: Simulator, tmp_path: Path
