@@ -29,8 +29,14 @@ def _dut() -> dict[str, Any]:
     return dut_schema()
 
 
+def _space() -> dict[str, Any]:
+    from fpsim.explore.schema import space_schema
+
+    return space_schema()
+
+
 #: Kinds of files, each with the function that returns its schema.
-KINDS = {"unit": _unit, "block": _block, "dut": _dut}
+KINDS = {"unit": _unit, "block": _block, "dut": _dut, "space": _space}
 
 
 def _schema(args: argparse.Namespace) -> int:
@@ -41,7 +47,7 @@ def _schema(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the command."""
     sub = commands.add(
-        "schema", _schema, "JSON Schema of the TOML of a unit, a block format or a design",
+        "schema", _schema, "JSON Schema of the TOML of a unit, block format, design or space",
         reports=False,
         examples=["schema unit > unit.schema.json", "schema block", "schema dut"],
     )  # fmt: skip

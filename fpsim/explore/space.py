@@ -34,11 +34,12 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.unit import get_unit
 from fpsim.units.spec import MacSpec
 
-__all__ = ["ExplorePoint", "Space", "SpaceChoice"]
+__all__ = ["KEYS", "ExplorePoint", "Space", "SpaceChoice"]
 
 #: Points that a space may have.
 MAX_POINTS = 1_000_000
-_KEYS = ("recipes", "stage")
+#: Keys of a file, all of them needed.
+KEYS = ("recipes", "stage")
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Space:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FpsimError(f"space: {path} is not valid TOML ({error})") from None
         for key in data:
-            if key not in _KEYS:
+            if key not in KEYS:
                 raise FpsimError(
-                    f"space: {path}: {key!r} is not one of {', '.join(_KEYS)}{nearest(key, _KEYS)}"
+                    f"space: {path}: {key!r} is not one of {', '.join(KEYS)}{nearest(key, KEYS)}"
                 )
         recipes, stages = data.get("recipes", []), data.get("stage", [])
         if not _all_of(recipes, str):

@@ -17,6 +17,7 @@ from fpsim import FpsimError, MacSpec
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat
 from fpsim.cli import main
 from fpsim.cli.schema import KINDS
+from fpsim.explore.space import Space
 from fpsim.hdl.dut.dut_toml import read_dut
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -146,6 +147,38 @@ def test_a_design_with_a_wrong_key_is_refused_by_both(
         read_dut(tmp_path / "dut.toml")
 
     broken_by_both("dut", DUT, read, path, value)
+
+
+SPACE: dict[str, Any] = {
+    "recipes": ["mxfp4"],
+    "stage": [
+        {"kind": "chain", "format": ["e5m10", "e8m7"], "rounding": "rne"},
+        {
+            "kind": "chunked",
+            "size": [32, 128],
+            "inner": {"kind": "chain", "format": ["e5m10"]},
+            "outer": {"kind": "chain", "format": "e8m23"},
+        },
+        {"unit": ["e2m1-chain-e5m10"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("recipes", None), ("recipes", "mxfp4"), ("stage", []), ("stages", []),
+        ("stage", [{"kind": "chian"}]), ("stage", [{"kind": "chain", "format": []}]),
+        ("stage", [{"kind": "chain", "format": ["e5m10"], "size": 3}]),
+        ("stage", [{"unit": "e2m1-chain-e5m10", "rounding": "rtz"}]), ("stage", [{"unit": 3}]),
+    ],
+)  # fmt: skip
+def test_a_space_with_a_wrong_key_is_refused_by_both(path: str, value: Any, tmp_path: Path) -> None:
+    def read(data: dict[str, Any]) -> None:
+        (tmp_path / "space.toml").write_text(tomli_w.dumps(data))
+        Space.from_toml(tmp_path / "space.toml")
+
+    broken_by_both("space", SPACE, read, path, value)
 
 
 def broken_by_both(
