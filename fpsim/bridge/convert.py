@@ -50,6 +50,7 @@ __all__ = [
     "Conversion",
     "attention_layers",
     "by_module",
+    "check_model",
     "conversion_of",
     "convert",
     "convert_again",
@@ -212,7 +213,7 @@ def convert(
             a model that computes it in a way of its own. On the model's first forward pass: a
             module that ran without calling its simulated layers.
     """
-    _check_model(model)
+    check_model(model)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise FpsimError(f"seed: {seed!r} is not a whole number from 0 on")
     chosen, mac = get_recipe(recipe), get_unit(unit)
@@ -491,7 +492,12 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for name in names for pattern in patterns)
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Check that a model is a torch module that is not converted yet.
+
+    Raises:
+        FpsimError: it is something else, or converted.
+    """
     if not isinstance(model, nn.Module):
         raise FpsimError(
             f"model: {model!r:.60} is not a torch module; load it first, such as "
@@ -573,7 +579,7 @@ def layers_to_convert(
     Returns:
         Both by name.
     """
-    _check_model(model)
+    check_model(model)
     patterns = _Patterns.of(model, recipe, skip, only)
     wanted = recipe.bits.embedding not in FLOAT_BITS
     return _Weights.of(model, patterns).taken, _tables(model, patterns) if wanted else {}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.convert import attention_layers, layers_to_convert
+from fpsim.bridge.convert import attention_layers, check_model, layers_to_convert
 from fpsim.bridge.layer_inputs import (
     Batch,
     RowPicker,
@@ -113,6 +113,7 @@ def calibrate(
         raise FpsimError(f"tokens: {tokens!r} is not a positive number")
     if not batches:
         raise FpsimError("batches: none were given")
+    check_model(model)
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")
     if isinstance(chosen, SystemRecipe):
