@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,15 @@ def test_a_point_that_always_kills_is_given_up(tmp_path: Path) -> None:
         run_points(die_once, points, pool)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise, which workers of pytest-xdist ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_cancellation_leaves_no_process(tmp_path: Path) -> None:
     """A caller that stops reading ends the processes at once, not after their minute of sleep."""
     points = [{"folder": str(tmp_path), "x": x} for x in range(2)]

@@ -187,7 +187,7 @@ def test_a_block_format_is_a_recipe(tmp_path: Any) -> None:
     restore(model)
     assert torch.equal(logits(convert(model, fmt)), logits(convert(tiny_llama(), "mxfp4")))
     assert get_recipe(mine).weight("x").quantize(np.ones((1, 32), np.float32)).block == 16
-    with pytest.raises(FpsimError, match="cannot read"):
+    with pytest.raises(FpsimError, match="cannot be read"):
         get_recipe(str(tmp_path / "none.toml"))
 
 

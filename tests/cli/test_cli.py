@@ -189,7 +189,7 @@ SMALL = {"sqnr": ["--samples", "4096"]}
         (["rtl", "exact"], "exact"),
         (["eval", "--unit", "nonsense"], "unit: 'nonsense'"),
         (["eval", "--recipe", "nonsense"], "recipe: 'nonsense'"),
-        (["eval", "--text", "{file}/x"], "cannot be read"),
+        (["eval", "--text", "{file}/x"], "does not exist"),
         (["eval", "--windows", "0"], "windows is 0, but must be at least 1"),
         (["eval", "--window", "1"], "window is 1, but must be at least 2"),
         (["eval", "--stride", "0"], "stride is 0, but must be at least 1"),

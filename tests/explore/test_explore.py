@@ -236,7 +236,7 @@ def test_the_netlist_computes_what_the_unit_does(tiny: Any, name: str) -> None:
         zeros = replace(a, codes=np.zeros_like(a.codes))
         idle = silicon(unit, (zeros, b), scaled).energy
         assert idle is not None
-        assert idle < 0.7 * found.energy
+        assert idle < 0.8 * found.energy
     assert energies[0] != energies[1]
 
 

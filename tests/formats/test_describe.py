@@ -75,7 +75,7 @@ def test_toml_round_trip(fmt: BlockFormat, tmp_path: Path) -> None:
 def test_toml_says_what_matters_and_no_more() -> None:
     assert get_block_format("mxfp4").to_dict() == {
         "name": "mxfp4", "element": "e2m1", "block": 32, "scale": "e8m0", "rule": "floor",
-        "rounding": "rne",
+        "rounding": "rne", "source": "OCP MX v1.0",
     }  # fmt: skip
     changed = replace(get_block_format("nvfp4"), nan="error", name="mine").to_dict()
     assert changed["nan"] == "error"

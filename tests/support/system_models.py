@@ -72,18 +72,25 @@ def decoded(fmt: Any, codes: np.ndarray) -> np.ndarray:
 
 
 def unscaled(operand: Any) -> np.ndarray:
-    """Values of an operand but for its factor."""
+    """Values of an operand but for its factor and its zero points."""
     values = decoded(operand.element, operand.codes)
     if operand.scales is not None:
         scales = decoded(operand.scale, operand.scales)
         values = values * np.repeat(scales, operand.block, axis=1)[:, : values.shape[1]]
-    return values if operand.zeros is None else values - operand.zeros
+    return values
 
 
 def fake_quantized(segment: Any, x: np.ndarray) -> np.ndarray:
-    """A segment's product: float64, rounded once to float32, then factors, inputs' first."""
+    """A segment's product: of codes, rounded to float32 as the unit's result is; plus the change
+    that zero points make, rounded again; then factors, inputs' first."""
     cast = segment.cast.quantize(x)
-    out = (unscaled(cast) @ unscaled(segment.weight).T).astype(np.float32)
+    a, b = unscaled(cast), unscaled(segment.weight)
+    out = (a @ b.T).astype(np.float32)
+    if cast.zeros is not None or segment.weight.zeros is not None:
+        za = np.zeros((1, 1)) if cast.zeros is None else cast.zeros
+        zb = np.zeros((1, 1)) if segment.weight.zeros is None else segment.weight.zeros
+        change = (a - za) @ (b - zb).T - a @ b.T  # exact in float64
+        out = (out.astype(np.float64) + change).astype(np.float32)
     if cast.factor is not None:
         out = out * cast.factor
     return out if segment.weight.factor is None else out * segment.weight.factor.T

@@ -78,7 +78,7 @@ def test_operands_of_a_step_are_those_that_the_run_multiplied(folder: Path) -> N
     run.step()
     for product in ("forward", "dgrad", "wgrad"):
         found, unit, source = training_operands(folder, 5, "*up_proj", product)
-        assert unit.name == UNIT
+        assert unit.name == f"e2m1-{UNIT}-e8m23"
         assert source["product"] == product
         for ours, theirs in zip(found[layer], seen[layer, product], strict=True):
             assert np.array_equal(ours.codes, theirs.codes)  # type: ignore[attr-defined]
