@@ -23,7 +23,7 @@ from fpsim.hdl.bench.harness import HARNESS_TOP
 from fpsim.hdl.bench.simulator import Simulator, environment_of
 from fpsim.hdl.dut.dut import Dut
 
-__all__ = ["Progress", "SimulationFailed", "Work"]
+__all__ = ["Progress", "SimulationFailed", "Work", "ended_by_the_design"]
 
 #: Called with the stage ("build", "run"), what is done and the total (0: unknown).
 Progress = Callable[[str, int, int], None]
@@ -36,6 +36,12 @@ _LAUNCHER = Path(__file__).parents[1] / "inside" / "fpsim_launch.py"
 
 class SimulationFailed(FpsimError):
     """A design that does not compile, or a simulation that crashed or did not end."""
+
+
+def ended_by_the_design(log: Path | None) -> str:
+    """Say that a simulation ended before its bench did, and what ``log`` first complains of."""
+    why = "" if log is None else child_process.first_error(log)
+    return "the design ended the simulation" + f": {why}" * bool(why)
 
 
 class Work:
@@ -119,7 +125,8 @@ class Work:
 
         status = self._launch("run", job, limit, tell)
         if not result.is_file() and self.seen.is_file():
-            return {"error": "the design ended the simulation"} | self._seen_so_far()
+            log = self.directory / "run.log" if status else None
+            return {"error": ended_by_the_design(log)} | self._seen_so_far()
         if status or not result.is_file():
             errors = child_process.log_errors(self.directory / "run.log")
             raise SimulationFailed(
@@ -132,21 +139,23 @@ class Work:
 
     def run_with(
         self, command: list[str], total: int, limit: float, progress: Progress | None
-    ) -> float:
-        """Simulate with a command of one's own; return the seconds it took.
+    ) -> tuple[float, SimulationFailed | None]:
+        """Simulate with a command of one's own; return the seconds it took, and how it failed.
 
         Raises:
-            SimulationFailed: as `run`.
+            SimulationFailed: it did not end within ``limit`` seconds.
         """
         started = time.perf_counter()
         tell = None if progress is None else lambda: progress("run", 0, total)
         status = self._launch("run", {"commands": [command]}, limit, tell, "commands")
+        seconds = time.perf_counter() - started
         if status:
             errors = child_process.log_errors(self.directory / "run.log")
-            raise SimulationFailed(f"run: {self.tool} failed (status {status}):\n{errors}")
+            failed = SimulationFailed(f"run: {self.tool} failed (status {status}):\n{errors}")
+            return seconds, failed
         if progress is not None:
             progress("run", total, total)
-        return time.perf_counter() - started
+        return seconds, None
 
     def _job(self) -> dict[str, Any]:
         return {

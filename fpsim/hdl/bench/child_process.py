@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["TimeLimitReached", "log_errors", "run"]
+__all__ = ["TimeLimitReached", "first_error", "log_errors", "run"]
 
 _POLL_SECONDS = 0.05
 #: Lines of a log that an error message shows.
@@ -67,17 +67,27 @@ def run(
 
 def log_errors(log: Path) -> str:
     """Return the lines of a log that say what went wrong, trimmed; the last lines if none does."""
+    lines = _lines(log)
+    marked = _marked(lines, _ERRORS) or _marked(lines, _WARNINGS)
+    shown = marked[:MAX_LOG_LINES] if marked else lines[-MAX_LOG_LINES:]
+    return "\n".join(f"    {line[:200]}" for line in shown)
+
+
+def first_error(log: Path) -> str:
+    """Return the first line of a log that says what went wrong, empty if none does."""
+    return next(iter(_marked(_lines(log), _ERRORS)), "").strip()
+
+
+def _lines(log: Path) -> list[str]:
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    for marks in (_ERRORS, _WARNINGS):
-        marked = [line for line in lines if any(mark in line.lower() for mark in marks)]
-        if marked:
-            break
-    shown = marked[:MAX_LOG_LINES] if marked else lines[-MAX_LOG_LINES:]
-    return "\n".join(f"    {line[:200]}" for line in shown)
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _marked(lines: Sequence[str], marks: Sequence[str]) -> list[str]:
+    return [line for line in lines if any(mark in line.lower() for mark in marks)]
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,12 +216,7 @@ class Simulation:
         self, stimulus: Stimulus, writer: BeatWriter, limit: float, progress: Progress | None
     ) -> dict[str, Any]:
         job = _bench_job(self.dut, stimulus, writer, self.options, self.ports)
-        result = self.work.run(job, stimulus.compared, limit, progress)
-        if not self.dut.vhdl:
-            ports = {net(f.port): f.port for f in writer.outputs}
-            rows = result["mismatches"]
-            result["mismatches"] = [[o, {ports[p]: b for p, b in s.items()}] for o, s in rows]
-        return result
+        return self.work.run(job, stimulus.compared, limit, progress)
 
     @property
     def waveform(self) -> Path | None:
@@ -361,26 +356,21 @@ def _bench_job(
     resets = bool(options.resets) or RESET_OP in dut.ops.values() or dut.input.interval != 1
     widths = [] if dut.vhdl else Harness(dut, writer, ports).widths()
 
-    def named(port: str | None) -> str | None:
-        if port is None or dut.vhdl:
-            return port
-        return "!" * port.startswith("!") + net(port)
-
-    held = None if reset is None else vars(reset) | {"port": named(reset.port)}
     return {
+        "prefix": "" if dut.vhdl else net(""),
         "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
         "stimulus": str(stimulus.path),
         "design": dut.top,
         "widths": [[f"bits_{i}", *row] for i, row in enumerate(widths)],
-        "clock": named(dut.clock),
-        "reset": held,
-        "inputs": _ports(writer.inputs, named),
-        "outputs": _ports(writer.outputs, named),
-        "quiet": {named(f.port): f.quiet for f in writer.inputs if f.quiet is not None},
-        "in_valid": named(dut.input.valid),
-        "in_ready": named(dut.input.ready),
-        "out_valid": named(dut.output.valid),
-        "out_ready": named(dut.output.ready),
+        "clock": dut.clock,
+        "reset": None if reset is None else vars(reset),
+        "inputs": _ports(writer.inputs),
+        "outputs": _ports(writer.outputs),
+        "quiet": {f.port: f.quiet for f in writer.inputs if f.quiet is not None},
+        "in_valid": dut.input.valid,
+        "in_ready": dut.input.ready,
+        "out_valid": dut.output.valid,
+        "out_ready": dut.output.ready,
         "latency": dut.output.latency,
         "stall": options.stall,
         "resets": options.resets if dut.reset else 0.0,
@@ -395,10 +385,8 @@ def kept_by(dut: Dut) -> int:
     return RELAXED_MISMATCHES if dut.comparison else KEPT_MISMATCHES
 
 
-def _ports(
-    fields: Iterable[LineField], named: Callable[[str | None], str | None]
-) -> list[list[Any]]:
-    return [[named(f.port), f.width, f.exact, f.mask, f.start, f.stop] for f in fields]
+def _ports(fields: Iterable[LineField]) -> list[list[Any]]:
+    return [[f.port, f.width, f.exact, f.mask, f.start, f.stop] for f in fields]
 
 
 def _mismatch(

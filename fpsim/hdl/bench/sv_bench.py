@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fpsim.base.atomic_files import write_atomic
-from fpsim.hdl.bench.build_dir import Progress, SimulationFailed
+from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, ended_by_the_design
 from fpsim.hdl.bench.replay import Simulation, kept_by, no_port
 from fpsim.hdl.bench.stimulus import BeatWriter, Stimulus
 from fpsim.hdl.bench.testbench import BENCH_TOP, testbench
@@ -75,9 +75,16 @@ class NativeSimulation(Simulation):
             plus["waves"] = str(self.waveform)
         command = run_command(self.tool.name, self.work.directory)
         command += [f"+{name}={value}" for name, value in plus.items()]
-        seconds = self.work.run_with(command, stimulus.compared, limit, progress)
+        seconds, failed = self.work.run_with(command, stimulus.compared, limit, progress)
         lines = result.read_text(encoding="utf-8").splitlines() if result.is_file() else []
-        return _parsed(lines, [f.port for f in writer.outputs]) | {"seconds": seconds}
+        log = self.work.directory / "run.log" if failed else None
+        try:
+            found = _parsed(lines, [f.port for f in writer.outputs], log)
+        except SimulationFailed as unfinished:
+            raise failed or unfinished from None
+        if failed is not None and not found["error"]:
+            raise failed
+        return found | {"seconds": seconds}
 
     @property
     def waveform(self) -> Path | None:
@@ -85,14 +92,15 @@ class NativeSimulation(Simulation):
         return self.work.run_dir / "dump.vcd" if self.options.waves else None
 
 
-def _parsed(lines: Sequence[str], ports: Sequence[str]) -> dict[str, Any]:
-    """Return what the bench wrote, as the cocotb bench writes it."""
+def _parsed(lines: Sequence[str], ports: Sequence[str], log: Path | None) -> dict[str, Any]:
+    """Return what the bench wrote, as the cocotb bench writes it; ``log``: of a failed run."""
     rows = [line.split()[1:] for line in lines if line.startswith("mismatch ")]
     if not lines or not lines[-1].startswith("end "):
         if not rows:
             raise SimulationFailed("run: the bench ended without a result: the design stopped it")
         done = 1 + int(rows[-1][0])
-        lines = [*lines, "error the design ended the simulation", f"end {done} {len(rows)} 0 0"]
+        error = f"error {ended_by_the_design(log)}"
+        lines = [*lines, error, f"end {done} {len(rows)} 0 0"]
     compared, mismatches, clocks, resets = (int(word) for word in lines[-1].split()[1:])
     errors = [line.partition(" ")[2] for line in lines if line.startswith("error ")]
     states = [f"last seen {line[6:]}" for line in lines if line.startswith("state ")]

@@ -48,10 +48,11 @@ async def replay(dut: Any) -> None:
     result: dict[str, Any] = {"error": None, "clocks": 0, "resets": 0}
     try:
         await check_ports(dut, job)
+        design = _Design(dut, job["prefix"])
         if job["clock"] is None:
-            await _combinational(dut, job, board, result)
+            await _combinational(design, job, board, result)
         else:
-            bench = _Bench(dut, job, board)
+            bench = _Bench(design, job, board)
             try:
                 await bench.run()
             finally:
@@ -101,6 +102,19 @@ def _note(path: Path, tag: Any, seen: dict[str, str]) -> None:
     """Keep a mismatch where a simulation that the design ends does not lose it."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps([tag, seen]) + "\n")
+
+
+class _Design:
+    """A design whose ports have the names that its user knows, whatever the simulation calls them.
+
+    Inside the module around a design each name has a prefix.
+    """
+
+    def __init__(self, dut: Any, prefix: str) -> None:
+        self._dut, self._prefix = dut, prefix
+
+    def __getattr__(self, port: str) -> Any:
+        return getattr(self._dut, self._prefix + port)
 
 
 class Line:

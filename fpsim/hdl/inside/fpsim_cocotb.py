@@ -91,7 +91,9 @@ class _Flag:
         return bit == self._on
 
     def __str__(self) -> str:
-        return "" if self.handle is None else f"{self.handle._name}={self.handle.value!s}"
+        if self.name is None or self.handle is None:
+            return ""
+        return f"{self.name.removeprefix('!')}={self.handle.value!s}"
 
 
 class _Agent(ABC):
