@@ -62,7 +62,10 @@ class Table:
     wide: Format | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        try:
+            object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        except OverflowError:
+            raise FpsimError("table: a value is beyond float64") from None
         if len(self.values) != TABLE_CODES:
             raise FpsimError(f"table: {len(self.values)} values; 16 are needed, one per code")
         for code, value in enumerate(self.values):

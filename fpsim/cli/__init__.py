@@ -51,7 +51,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    for word in words:
+        if any(character in word for character in "\0\r\n"):
+            print(f"fpsim: argument {word[:80]!r} has a line break", file=sys.stderr)
+            return BAD_INPUT
+    args = parser().parse_args(words)
     before = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None
     try:
         status: int = args.run(args)

@@ -17,8 +17,12 @@ import fpsim
 from fpsim import FpsimError, vectors
 from fpsim.base.errors import MAX_MESSAGE, shortened
 from fpsim.base.input_files import MAX_TOML, read_bounded
+from fpsim.blocks.grids import Table
 from fpsim.cli import main
+from fpsim.hdl.dut.dut import Place
 from fpsim.hdl.dut.dut_toml import read_dut
+from fpsim.vectors.files.shards import Shard
+from fpsim.vectors.files.writer import merge_shards
 
 TEXTS: dict[str, bytes] = {
     "nested tables": b"x=" + b"{a=" * 2000 + b"1" + b"}" * 2000,
@@ -92,14 +96,23 @@ def test_outputs_that_no_file_system_takes(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["units", "--json\n"], ["un\nits"], ["decode", "e2m1", "x\ny"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["units", "--json\n"],
+        ["un\nits"],
+        ["decode", "e2m1", "x\ny"],
+        ["order", "e2m1-chain-e4m3", "codes.npz\r\n"],
+    ],
+)
 def test_command_lines_with_line_breaks(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fpsim: argument ")
+    assert said.endswith(" has a line break\n")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["size", "order"])
@@ -135,3 +148,35 @@ def test_long_tables_come_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (1 << 16) + 2
     assert lines[2 + 0x3C00].split() == ["15360", "0011110000000000", "1.0", "0.0009765625"]
+
+
+def test_a_number_of_a_table_beyond_float64_is_one_sentence() -> None:
+    with pytest.raises(FpsimError, match="table: a value is beyond float64"):
+        Table((10**400, *range(15)))
+
+
+def test_an_index_of_thousands_of_digits_is_one_sentence() -> None:
+    with pytest.raises(FpsimError, match="port: .* is not a port such as data"):
+        Place.parse(f"ab[3:{'9' * 5000}]", "port")
+
+
+def test_a_header_without_its_last_line_break_is_named(tmp_path: Path) -> None:
+    plan = vectors.plan(fpsim.get_unit("e2m1-chain-e4m3"), count=5, strategy="random")
+    made = vectors.write(plan, tmp_path / "set", ("readmemh", "svh"))
+    (package,) = made.glob("*.svh")
+    package.write_bytes(package.read_bytes()[:-1])
+    with pytest.raises(FpsimError, match="without an end"):
+        vectors.check(made)
+
+
+def test_shards_whose_numbers_are_written_differently_do_not_join(tmp_path: Path) -> None:
+    """5, 5.0 and true are equal in Python and make other files."""
+    plan = vectors.plan(fpsim.get_unit("e2m1-chain-e4m3"), count=5, strategy="random")
+    for i in (1, 2):
+        vectors.write(plan, tmp_path / "set", shard=Shard(i, 2))
+    description = tmp_path / "set.shard-1-of-2" / "shard.json"
+    text = description.read_text()
+    assert '"count": 5' in text
+    description.write_text(text.replace('"count": 5', '"count": 5.0', 1))
+    with pytest.raises(FpsimError, match="not part of the same set|count"):
+        merge_shards(tmp_path / "set")

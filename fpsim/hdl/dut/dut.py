@@ -35,7 +35,9 @@ WAITS = "result"
 EXPONENT_BITS = 9
 MAX_BITS = 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-_PLACE = re.compile(r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*)(?:\[(?P<high>\d+)(?::(?P<low>\d+))?\])?")
+_PLACE = re.compile(
+    r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*)(?:\[(?P<high>\d{1,9})(?::(?P<low>\d{1,9}))?\])?"
+)
 
 
 @dataclass(frozen=True)

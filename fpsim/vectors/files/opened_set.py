@@ -268,7 +268,8 @@ def check_head(path: Path, file: BinaryIO, head: str) -> None:
         expected.split(b"\n"), found.split(b"\n") + [b""] * expected.count(b"\n"), strict=False
     )
     number, (wanted, seen) = next(
-        (i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1]
+        ((i, pair) for i, pair in enumerate(pairs, start=1) if pair[0] != pair[1]),
+        (expected.count(b"\n"), (b"a line that ends", b"a line without an end")),
     )
     raise FpsimError(
         f"{path}:{number}: {seen[:80].decode('ascii', 'replace')!r} is not the header that the "

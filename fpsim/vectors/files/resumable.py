@@ -168,6 +168,8 @@ def _other_set(path: Path, found: bytes, wanted: dict[str, Any]) -> str:
 
 def difference(first: dict[str, Any], second: dict[str, Any]) -> str:
     """Return in words where a second description of a set differs; numbers and names first."""
-    keys = [k for k in {**first, **second} if first.get(k) != second.get(k)]
+    keys = [k for k in {**first, **second} if json.dumps(first.get(k)) != json.dumps(second.get(k))]
+    if not keys:
+        return "its keys stand in another order"
     key = min(keys, key=lambda k: isinstance(first.get(k), dict | list))
     return f"its {key} is {str(second.get(key))[:60]}, not {str(first.get(key))[:60]}"
