@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -366,6 +367,8 @@ def _typed(kind: type) -> Callable[[str, Any], Any]:
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
             raise FpsimError(f"{key}: {value!r} is not {names[kind]}")
+        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise FpsimError(f"{key}: an integer of {value.bit_length()} bits is beyond float64")
         return value
 
     return read

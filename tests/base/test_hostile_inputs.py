@@ -17,6 +17,7 @@ import fpsim
 from fpsim import FpsimError, vectors
 from fpsim.base.errors import MAX_MESSAGE, shortened
 from fpsim.base.input_files import MAX_TOML, read_bounded
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.grids import Table
 from fpsim.cli import main
 from fpsim.hdl.dut.dut import Place
@@ -150,9 +151,12 @@ def test_long_tables_come_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2 + 0x3C00].split() == ["15360", "0011110000000000", "1.0", "0.0009765625"]
 
 
-def test_a_number_of_a_table_beyond_float64_is_one_sentence() -> None:
+def test_numbers_beyond_float64_are_one_sentence() -> None:
     with pytest.raises(FpsimError, match="table: a value is beyond float64"):
         Table((10**400, *range(15)))
+    described = fpsim.get_block_format("mxfp4-div3").to_dict() | {"target": 10**400}
+    with pytest.raises(FpsimError, match="target: an integer of 1329 bits is beyond float64"):
+        BlockFormat.from_dict(described)
 
 
 def test_an_index_of_thousands_of_digits_is_one_sentence() -> None:
