@@ -149,10 +149,11 @@ def layers(unit: UnitFacts) -> list[str]:
     worst, middle = rows[0], rows[len(rows) // 2]
     widest = max(unit.layers, key=lambda row: row.fixed_bits)
     lossless = sum(math.isinf(row.unit_db) and row.unit_db > 0 for row in rows)
+    kept = f"nothing in {lossless} of them" if lossless else "something in every one"
     return [
         f"Of {_many(len(rows), 'layer')} on {unit.name}, {worst.layer} suffers most: "
         f"{worst.output_db:.1f} dB, where half of them have {middle.output_db:.1f} dB or more. The "
-        f"accumulator loses nothing in {lossless}; a lossless register would need "
+        f"accumulator loses {kept}; a lossless register would need "
         f"{widest.fixed_bits} bits ({widest.layer})."
     ]
 

@@ -379,7 +379,9 @@ def test_unit_findings_follow_the_numbers() -> None:
     full = full_report()
     (text,) = findings.layers(full.units[0])
     assert "Of 2 layers on e2m1-chain-e5m10, layers.0.up suffers most: 9.0 dB" in text
-    assert "loses nothing in 1; a lossless register would need 17 bits (layers.1.up)" in text
+    assert (
+        "loses nothing in 1 of them; a lossless register would need 17 bits (layers.1.up)" in text
+    )
     one, two = full.units[0], replace(full.units[0], name="two", cost=Cost("t", 1, 2469.0, 0, 1, 1))
     said = " ".join(findings.sentences(replace(full, units=(one, two))))
     assert "two is 2.00 times as large" in said

@@ -38,13 +38,13 @@ COMPILATIONS = Compilations()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--costs", type=Path, help="write CPU seconds and compilations per test")
+    parser.addoption("--costs", help="write CPU seconds and compilations per test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     event.register("numba:compile", COMPILATIONS)
     if path := config.getoption("--costs"):
-        path.write_text("cpu\tcompiling\tcompiled\ttest\n")
+        Path(path).write_text("cpu\tcompiling\tcompiled\ttest\n")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,7 +54,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     after = os.times()
     if path := item.config.getoption("--costs"):
         cpu = sum(after[:4]) - sum(before[:4])
-        with path.open("a") as file:
+        with Path(path).open("a") as file:
             file.write(
                 f"{cpu:.2f}\t{COMPILATIONS.seconds - seconds:.2f}\t"
                 f"{COMPILATIONS.count - count}\t{item.nodeid}\n"
