@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -66,7 +67,11 @@ def test_pointing_at_a_mark_says_its_code_and_value(shown: Browser) -> None:
     shown.run("document.querySelectorAll('details.unit').forEach(x => { x.open = true; })")
     words = "document.getElementById('words')"
     assert shown.run(f"{words}.hidden") is True
-    shown.hover("#unit-1 .marks g", 8)
+    for _ in range(20):  # the details may not be laid out yet
+        shown.hover("#unit-1 .marks g", 8)
+        if shown.run(f"{words}.hidden") is False:
+            break
+        time.sleep(0.1)
     assert shown.run(f"{words}.hidden") is False
     assert shown.run(f"{words}.textContent").startswith("0x1 (0001) is 0.5; step down 0.5")
     shown.hover("#unit-1 .marks g", 15 + 1)

@@ -166,9 +166,14 @@ def _other_set(path: Path, found: bytes, wanted: dict[str, Any]) -> str:
     return f"out: {path} holds {what}; finish that run or delete the directory"
 
 
+def _text(value: Any) -> str:
+    """Return a value as text in which 1, 1.0 and true differ, and orders of keys do not."""
+    return json.dumps(value, sort_keys=True)
+
+
 def difference(first: dict[str, Any], second: dict[str, Any]) -> str:
     """Return in words where a second description of a set differs; numbers and names first."""
-    keys = [k for k in {**first, **second} if json.dumps(first.get(k)) != json.dumps(second.get(k))]
+    keys = [k for k in {**first, **second} if _text(first.get(k)) != _text(second.get(k))]
     if not keys:
         return "its keys stand in another order"
     key = min(keys, key=lambda k: isinstance(first.get(k), dict | list))
