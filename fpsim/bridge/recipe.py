@@ -126,12 +126,15 @@ class Recipe(ABC):
         """Return the cast of a layer's input, rows (tokens, in_features)."""
 
     def form(self, layer: str, weight: Any) -> Any:
-        """Return what a layer computes as a whole: a `fpsim.bridge.systems.forms.LayerForm`.
+        """Return the whole computation of a layer, a `fpsim.bridge.systems.forms.LayerForm`.
 
         ``weight`` is its float weight (out_features, in_features), a tensor. Asked only of recipes
         with `has_forms`.
+
+        Raises:
+            FpsimError: the recipe has casts alone.
         """
-        raise NotImplementedError
+        raise FpsimError(f"recipe: {self.name} has casts, and no form of a layer")
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return the casts of an attention layer's two products; None: they stay float."""
@@ -142,7 +145,7 @@ class Recipe(ABC):
         return None
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of results should know of the casts themselves."""
+        """Return remarks on the casts that a reader of results needs, a sentence each."""
         return ()
 
     def calibrated(self, calibration: Any) -> Self:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a saved model's config says of its conversion, and how to convert the loaded model again.
+"""The conversion in a saved model's config, and converting the loaded model again by it.
 
 `PreTrainedModel.save_pretrained` writes ordinary weights; the arguments of `convert` go along under
 one key of the config. A loaded model is float until `convert_again`.

@@ -52,7 +52,7 @@ E2M1, E4M3, FLOAT32 = _E2M1, _E4M3, _FLOAT32
 
 @dataclass
 class Coded:
-    """What a layout found: matrices by parameter, and the tensors that it read."""
+    """The findings of a layout in a file: matrices by parameter, and the tensors that it read."""
 
     layout: str
     weights: dict[str, CodedTensor] = field(default_factory=dict)

@@ -103,7 +103,7 @@ def _from_folder(
 
 
 def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a configuration says about quantization, or nothing."""
+    """Return the quantization section of a model's configuration; empty if there is none."""
     for key in ("quantization_config", "compression_config"):
         for part in (config, config.get("text_config", {})):
             if isinstance(part, dict) and isinstance(part.get(key), dict):

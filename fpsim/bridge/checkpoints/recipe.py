@@ -57,7 +57,7 @@ class CheckpointRecipe(Recipe):
         return self.casts.get(layer)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what the file leaves open and how that was decided."""
+        """Return a sentence for each choice that the checkpoint leaves open: how it was made."""
         return self.remarks
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what a conversion decided as a file that serving engines read.
+"""Write the codes and scales of a converted model as a file that serving engines read.
 
 Weights go out as the codes and scales that the unit multiplied, inputs as the static scale that
 they are cast with. A layout that has no place for something refuses the model and names it.
@@ -135,7 +135,7 @@ def save_checkpoint(
 
 
 def saved_layers(model: nn.Module, layout: str) -> dict[str, SavedLayer]:
-    """Return what every simulated layer decided, by its name.
+    """Return the codes and scales of every simulated layer, by its name.
 
     Args:
         model: a converted model.

@@ -39,7 +39,7 @@ class Nibbles(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class StoredInputs:
-    """What a layer's inputs go through before they meet its codes.
+    """The steps from a layer's inputs to operands of its codes.
 
     ``factor`` (K,) multiplies them first (AWQ); then every group of ``rotation``'s size is
     multiplied by that matrix; then ``cast`` makes codes of them. None: not done; inputs without a
@@ -105,7 +105,7 @@ class StoredRows:
 
     @property
     def factor(self) -> np.float32:
-        """What products are multiplied by, in float32."""
+        """The float32 factor of the products."""
         if self.above is None:
             return np.float32(1)
         return np.float32(1) / self.above if self.divides else self.above

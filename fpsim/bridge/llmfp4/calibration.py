@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,27 @@ from fpsim.bridge.product import float_rows
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import get_format
 
-__all__ = ["Calibration", "fingerprint"]
+__all__ = ["Calibration", "check_fingerprints", "fingerprint"]
 
 _SCHEMA = "1"
+
+
+def check_fingerprints(found: Mapping[str, str], wanted: Mapping[str, str], where: str) -> None:
+    """Check that a calibration covers layers, with the weights that they have.
+
+    Args:
+        found: fingerprints of the calibrated weights by layer.
+        wanted: fingerprints of a model's weights by layer.
+        where: names the calibration.
+
+    Raises:
+        FpsimError: a layer that is missing, or has other weights, naming it.
+    """
+    for name, weight in wanted.items():
+        if name not in found:
+            raise FpsimError(f"{where} is for another model: it has no layer {name}")
+        if found[name] != weight:
+            raise FpsimError(f"{where} is for another model: layer {name} has other weights")
 
 
 def fingerprint(weight: torch.Tensor) -> str:
@@ -85,11 +104,7 @@ class Calibration:
 
     def check_layers(self, prints: dict[str, str], where: str) -> None:
         """Raise `FpsimError` unless the calibration covers these layers with these weights."""
-        for name, wanted in prints.items():
-            if name not in self.prints:
-                raise FpsimError(f"{where} is for another model: it has no layer {name}")
-            if self.prints[name] != wanted:
-                raise FpsimError(f"{where} is for another model: layer {name} has other weights")
+        check_fingerprints(self.prints, prints, where)
 
     def save(self, path: str | Path | None) -> None:
         """Write the file whole, unless ``path`` is None."""

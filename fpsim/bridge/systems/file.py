@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
+from fpsim.bridge.llmfp4.calibration import check_fingerprints
 from fpsim.bridge.operand import BlockCast, Operand
 from fpsim.bridge.systems import casts, forms
 from fpsim.formats.floating import FixedFormat, FloatFormat
@@ -76,11 +77,7 @@ class SystemCalibration:
 
     def check_layers(self, prints: Mapping[str, str], where: str) -> None:
         """Raise `FpsimError` unless the calibration covers these layers with these weights."""
-        for name, wanted in prints.items():
-            if name not in self.prints:
-                raise FpsimError(f"{where} is for another model: it has no layer {name}")
-            if self.prints[name] != wanted:
-                raise FpsimError(f"{where} is for another model: layer {name} has other weights")
+        check_fingerprints(self.prints, prints, where)
 
     def save(self, path: str | Path | None) -> None:
         """Write the file whole, unless ``path`` is None."""

@@ -172,7 +172,7 @@ class FormatCast:
         return stochastic and plain and blocks and fmt.element == E2M1
 
     def _stochastic(self, rows: Floats, randomness: Randomness) -> Operand:
-        """Return what `BlockFormat.quantize` gives, in one loop."""
+        """Quantize rows stochastically in one loop, with the bits of `BlockFormat.quantize`."""
         fmt, scale = self.fmt, self.fmt.scale
         assert scale is not None
         amax = block_maxima(rows, self.along)
@@ -334,7 +334,7 @@ class RowMaximumCast:
         return Operand(self.element, codes, factor=factor)
 
     def factor(self, rows: Floats) -> Floats:
-        """Return what the elements of each row are multiplied by (R, 1); 1 for rows of zeros."""
+        """Return the factor (R, 1) of the elements of each row; 1 for rows of zeros."""
         amax = np.abs(rows).max(axis=1, keepdims=True)
         if self.power:  # 2^floor(log2(6 / amax)) = 2^-ceil(log2(amax / 6))
             mantissa, exponent = np.frexp(amax.astype(np.float64) / 6)

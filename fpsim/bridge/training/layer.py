@@ -58,7 +58,7 @@ class SharedCasts:
         return SharedCasts, ()
 
     def get(self, x: torch.Tensor, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` gives, made once while the tensor is the last one and unchanged."""
+        """Return the result of ``make``, kept while the tensor is the last one and unchanged."""
         if x.is_inference():  # it has no version: changes in place would go unseen
             return make()
         last = self._last
@@ -83,7 +83,7 @@ class _Units:
 
 @dataclass
 class _Pass:
-    """What the backward pass of one forward pass needs: operands as cast, signs and slopes."""
+    """The data kept for a backward pass: operands as cast, signs and slopes."""
 
     layer: TrainedLinear
     number: int
@@ -402,7 +402,7 @@ class TrainedLinear(SimulatedLinear):
         return values
 
     def _of_weight(self, name: str, draws: bool, make: Callable[[], Any]) -> Any:
-        """Return what is made of the weight, made anew when it changes or, if it draws, always."""
+        """Return the cast weight, made anew when it changes or, if it draws, always."""
         if draws:
             return make()
         key = self.weight.version
@@ -488,7 +488,7 @@ Unit = str | MacSpec | MacUnit
 def layer_maker(
     recipe: Recipe, unit: MacUnit, dgrad: Unit | None, wgrad: Unit | None
 ) -> Callable[..., SimulatedLinear]:
-    """Return what makes a layer of weight, name, transforms and seed, under any recipe.
+    """Return a maker of layers from weight, name, transforms and seed, under any recipe.
 
     Args:
         recipe: of training or not.

@@ -25,7 +25,7 @@ SOURCES = ("counter", "lfsr16")
 
 @dataclass(frozen=True)
 class Randomness:
-    """What one cast draws; ``label`` says whose it is, and alone decides every bit.
+    """The random integers of one cast; ``label`` says whose it is, and alone decides every bit.
 
     The seed of the integers is the CRC-32 of ``label``, that of a further purpose the CRC-32 of
     ``label/purpose``. ``source`` is ``counter``, or ``lfsr16``: a register of 16 bits as hardware
@@ -37,7 +37,7 @@ class Randomness:
     source: str = "counter"
 
     def of(self, purpose: str) -> Randomness:
-        """Return what a further purpose of this cast draws."""
+        """Return the random integers of a further purpose of this cast."""
         return replace(self, label=f"{self.label}/{purpose}")
 
     @property

@@ -191,7 +191,7 @@ class TrainingRecipe(Recipe):
         """Return the casts of a layer's three products."""
 
     def casts(self, layer: str) -> TrainingCasts:
-        """Return those of `training`, or bfloat16's for a layer to keep."""
+        """Return the casts of `training`, or bfloat16's for a layer to keep."""
         patterns = filter(None, self.keep.split("+"))
         if any(fnmatch(layer, pattern) for pattern in patterns):
             return bfloat16_casts()

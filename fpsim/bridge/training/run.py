@@ -55,7 +55,7 @@ GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a run is a function of.
+    """The settings that determine a run, to the last bit.
 
     The schedule warms up over a twentieth of the steps and falls as a cosine to a tenth; AdamW has
     betas 0.9 and 0.95, and gradients are clipped to a norm of 1.

@@ -23,7 +23,7 @@ class CastSlope(Protocol):
     """A function of the operand in units of its grid; any object with this method will do."""
 
     def slope(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the gradient of each element is multiplied by."""
+        """Return the factor of the gradient of each element."""
 
 
 @dataclass(frozen=True)
