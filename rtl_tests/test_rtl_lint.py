@@ -14,8 +14,12 @@ from rtl_units import DOTS, TYPICAL, aligned, block, chain, fixed, golden, macs,
 
 from fpsim.base.resources import rtl_dir
 from fpsim.hdl.bench.simulator import Simulator
+from fpsim.hdl.rtl.array import Dataflow, SystolicArray
+from fpsim.hdl.rtl.array_text import array_sources
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.hdl.rtl.quantizer import quantizer_top
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.operations.operation import parse_operation
 
 EXTREMES = [
     chain("e1m2"),
@@ -109,7 +113,11 @@ def test_no_warning_without_the_exponent_input(spec: MacSpec, verilator: Simulat
 def test_every_source_says_its_licence_and_is_used() -> None:
     sources = {path.name for path in rtl_dir().glob("*.sv")}
     tops = [rtl_top(spec, stream=stream) for spec in golden() for stream in (False, True)]
-    assert sources == {path.name for top in tops for path in top.sources}
+    tops += [quantizer_top(parse_operation("quantize:nvfp4"))]
+    arrays = [SystolicArray(golden()[0], 2, 2, flow) for flow in Dataflow]
+    paths = [path for top in tops for path in top.sources]
+    paths += [path for array in arrays for path in array_sources(array)]
+    assert sources == {path.name for path in paths}
     for path in rtl_dir().glob("*.sv"):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first == "// SPDX-License-Identifier: Apache-2.0"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say, working
+from fpsim.cli import arrays
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.vectors.sets.choices import STRATEGIES
 
@@ -30,6 +31,11 @@ def _dut(args: argparse.Namespace, unit: MacUnit) -> Dut:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    if args.array is not None:
+        return arrays.verify(args)
+    for name in ("dataflow", "scaled", "pipeline"):
+        if getattr(args, name) not in (None, False, 1):
+            raise FpsimError(f"{name}: only with --array ROWSxCOLUMNS")
     from fpsim.hdl.bench.replay import Options
     from fpsim.hdl.verify import junit
     from fpsim.hdl.verify.verify import Plan, verify_design
@@ -126,6 +132,7 @@ def register(commands: Commands) -> None:
             "verify e2m1-fixed24q2 --simulator verilator",
             "verify mac.toml --dut dut.toml --junit mac.xml",
             "verify mac.toml --dut dut.toml --bench native --count 1000000",
+            "verify e2m1-chain-e5m10 --array 8x8 --dataflow weight-stationary --vectors tiles",
         ],
     )  # fmt: skip
     sub.add_argument("unit", help="a name or a .toml file")
@@ -162,6 +169,11 @@ def register(commands: Commands) -> None:
     sub.add_argument("--patience", type=int, default=2000, metavar="CLOCKS",
                      help="without an answer, after which the design is given up")  # fmt: skip
     sub.add_argument("--timeout", type=float, metavar="SECONDS", help="of simulation")
+    arrays.add_options(sub)
+    sub.add_argument("--scaled", action="store_true", help="of an array of a chain: with scales")
+    sub.add_argument(
+        "--pipeline", type=int, default=1, metavar="N", help="registers of an array's MACs"
+    )
 
     sub = commands.add(
         "testbench", _testbench, "Write a self-checking SystemVerilog bench of a design",

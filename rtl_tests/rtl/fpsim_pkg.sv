@@ -35,6 +35,14 @@ package fpsim_pkg;
   localparam int SUBNORMALS_FLUSH   = 1;  // zero
   localparam int SUBNORMALS_NONE    = 2;  // a hidden bit as everywhere; there is no zero (as E8M0)
 
+  // How the scale of a block follows from its largest magnitude, which is m 2^e with m in [1, 2); the
+  // largest element is L = l 2^E.
+  localparam int RULE_FLOOR  = 0;  // 2^(e-E)
+  localparam int RULE_RCEIL  = 1;  // the same, doubled if m > l
+  localparam int RULE_CEIL   = 2;  // the same, doubled if m > 1
+  localparam int RULE_EVEN   = 3;  // the same, doubled if m >= 2 - 2^-(M+1), M the element's mantissa bits
+  localparam int RULE_ABSMAX = 4;  // the magnitude over L, rounded to the scale's format
+
   // What an accumulator does with a beat. The MACs without a stream know the first four.
   localparam logic [2:0] OP_IDLE  = 3'd0;  // hold
   localparam logic [2:0] OP_CLEAR = 3'd1;  // +0

@@ -6,24 +6,28 @@ from __future__ import annotations
 import re
 
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.hdl.rtl.quantizer import quantizer_top
 from fpsim.hdl.rtl.rtl_codes import parameter_text
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.operations.operation import Quantize
 
 __all__ = ["instantiation", "package"]
 
 
-def instantiation(spec: MacSpec, instance: str = "u_mac", top: RtlTop | None = None) -> str:
+def instantiation(
+    spec: MacSpec | Quantize, instance: str = "u_mac", top: RtlTop | None = None
+) -> str:
     """Return an instantiation of the unit's reference RTL, with its signals and source list.
 
     Args:
-        spec: the unit.
+        spec: the unit, or the quantizer.
         instance: name of the instance.
         top: another top of the unit than the one `rtl_top` chooses.
 
     Raises:
         FpsimError: a unit that the RTL does not implement.
     """
-    top = top or rtl_top(spec)
+    top = top or _top(spec)
     ports = {top.clock: 1, top.reset: 1} | top.inputs | top.outputs
     signals = {name: name.rsplit("_", 1)[0] for name in ports} | {top.reset: "rst_n"}
     for name in ("valid", "ready"):  # both directions have one
@@ -41,14 +45,14 @@ def instantiation(spec: MacSpec, instance: str = "u_mac", top: RtlTop | None = N
     return "\n".join(lines) + "\n"
 
 
-def package(spec: MacSpec, top: RtlTop | None = None) -> str:
+def package(spec: MacSpec | Quantize, top: RtlTop | None = None) -> str:
     """Return a package with the unit's parameters, and the widths of its ports as ``<PORT>_W``.
 
     Raises:
         FpsimError: a unit that the RTL does not implement.
     """
-    top = top or rtl_top(spec)
-    name = f"{re.sub('[^a-z0-9]+', '_', spec.name)}_pkg"
+    top = top or _top(spec)
+    name = f"{re.sub('[^a-z0-9]+', '_', _name(spec))}_pkg"
     if not name[0].isalpha():
         name = f"unit_{name}"
     values = {key: parameter_text(key, value) for key, value in top.parameters.items()}
@@ -60,9 +64,17 @@ def package(spec: MacSpec, top: RtlTop | None = None) -> str:
     return "\n".join([*lines, "endpackage"]) + "\n"
 
 
-def _head(spec: MacSpec, top: RtlTop) -> list[str]:
+def _top(spec: MacSpec | Quantize) -> RtlTop:
+    return rtl_top(spec) if isinstance(spec, MacSpec) else quantizer_top(spec)
+
+
+def _name(spec: MacSpec | Quantize) -> str:
+    return spec.name if isinstance(spec, MacSpec) else spec.title
+
+
+def _head(spec: MacSpec | Quantize, top: RtlTop) -> list[str]:
     return [
-        f"// {spec.name}",
+        f"// {_name(spec)}",
         f"// {spec.equation}",
         f"// sources: {' '.join(path.name for path in top.sources)}",
     ]

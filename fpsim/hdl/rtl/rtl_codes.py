@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
 
 __all__ = [
     "OVERFLOW_CODES",
+    "RULE_CODES",
     "accumulator",
     "operand",
     "parameter_text",
@@ -41,6 +43,14 @@ SPECIALS_CODES = {
     (NanCodes.TOP, False): 2,
     (NanCodes.NEGATIVE_ZERO, False): 3,
 }
+#: Scale rules of the quantizer.
+RULE_CODES = {
+    ScaleRule.FLOOR: 0,
+    ScaleRule.RCEIL: 1,
+    ScaleRule.CEIL: 2,
+    ScaleRule.EVEN: 3,
+    ScaleRule.ABSMAX: 4,
+}
 SUBNORMALS_CODES = {Subnormals.GRADUAL: 0, Subnormals.FLUSH: 1, Subnormals.NONE: 2}
 
 #: The package's names of those codes, by the end of the parameter's name.
@@ -49,6 +59,7 @@ _NAMES = {
     "SPECIALS": dict(enumerate(f"SPECIALS_{kind}" for kind in ("NONE", "IEEE", "TOP", "ZERO"))),
     "OVERFLOW": {code: f"OVERFLOW_{policy.name}" for policy, code in OVERFLOW_CODES.items()},
     "ROUNDING": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
+    "RULE": {code: f"RULE_{rule.name}" for rule, code in RULE_CODES.items()},
     "ALIGN": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
 }
 

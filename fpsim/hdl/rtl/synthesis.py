@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -44,12 +45,14 @@ class Cost:
         return self.area - self.register_area
 
 
-def synthesise(top: RtlTop, directory: Path | None = None) -> Cost:
+def synthesise(top: RtlTop, directory: Path | None = None, apart: Sequence[str] = ()) -> Cost:
     """Map a design and return what it costs.
 
     Args:
         top: the design with its parameters.
         directory: where Yosys works and leaves its log; a scratch directory if None.
+        apart: modules that are mapped once, however often they stand in the design, and not
+            optimised into what is around them.
 
     Raises:
         YosysMissing: no Yosys.
@@ -57,8 +60,8 @@ def synthesise(top: RtlTop, directory: Path | None = None) -> Cost:
     """
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="fpsim-synth-") as scratch:
-            return synthesise(top, Path(scratch))
-    output = yosys.run(_script(top), top.sources, directory, {_LIBRARY: liberty()})
+            return synthesise(top, Path(scratch), apart)
+    output = yosys.run(_script(top, apart), top.sources, directory, {_LIBRARY: liberty()})
     warnings = [line for line in output.splitlines() if line.startswith("Warning")]
     if warnings:
         raise FpsimError(f"synthesis: {top.name}: {warnings[0]}")
@@ -92,16 +95,18 @@ def _depth(cells: list[dict[str, Any]]) -> int:
     return max(depths.values(), default=0)
 
 
-def _script(top: RtlTop) -> list[str]:
+def _script(top: RtlTop, apart: Sequence[str]) -> list[str]:
     sets = [f"-set {name} 32'sh{value % (1 << 32):08x}" for name, value in top.parameters.items()]
     return [
         f"read_verilog -sv -defer {' '.join(path.name for path in top.sources)}",
         *([f"chparam {' '.join(sets)} {top.name}"] if sets else []),
         f"hierarchy -check -top {top.name}",
+        *(f"setattr -mod -set keep_hierarchy 1 *{module}*" for module in apart),
         "check -assert",
         "synth -flatten -noalumacc",  # every operator on its own: merged ones come out larger
         f"dfflibmap -liberty {_LIBRARY}",
         f"abc -liberty {_LIBRARY}",
+        *(["setattr -mod -unset keep_hierarchy *", "flatten"] if apart else []),
         "opt_clean -purge",
         f"write_json {_NETLIST}",
     ]
