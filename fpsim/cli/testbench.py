@@ -19,15 +19,39 @@ if TYPE_CHECKING:
     from fpsim.hdl.dut.dut import Dut
     from fpsim.hdl.verify.vector_source import VectorSource
     from fpsim.unit import MacUnit
+    from fpsim.vectors.operations.operation import Operation
 
 __all__ = ["register"]
 
 
-def _dut(args: argparse.Namespace, unit: MacUnit) -> Dut:
+def _what(args: argparse.Namespace) -> MacUnit | Operation:
+    """Return the unit, or the operation, that a design is held to."""
+    unit = None if args.unit is None else fpsim.get_unit(args.unit)
+    if args.op is not None:
+        from fpsim.vectors.operations.operation import parse_operation
+
+        return parse_operation(args.op, unit)
+    if unit is None:
+        raise FpsimError("unit: missing; name one, a .toml file, or an operation with --op")
+    return unit
+
+
+def _dut(args: argparse.Namespace, what: MacUnit | Operation) -> Dut:
     from fpsim.hdl.dut.dut_toml import read_dut
     from fpsim.hdl.rtl.reference import reference_dut
+    from fpsim.unit import MacUnit
 
-    return reference_dut(unit.spec) if args.dut is None else read_dut(args.dut)
+    if args.dut is not None:
+        return read_dut(args.dut)
+    if not isinstance(what, MacUnit):
+        raise FpsimError("dut: missing; give the TOML of your design with --dut")
+    return reference_dut(what.spec)
+
+
+def _name(what: MacUnit | Operation) -> str:
+    from fpsim.unit import MacUnit
+
+    return what.name if isinstance(what, MacUnit) else what.title
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -40,8 +64,8 @@ def _verify(args: argparse.Namespace) -> int:
     from fpsim.hdl.verify import junit
     from fpsim.hdl.verify.verify import Plan, verify_design
 
-    unit = fpsim.get_unit(args.unit)
-    dut = _dut(args, unit)
+    unit = _what(args)
+    dut, name = _dut(args, unit), _name(unit)
     simulator = args.simulator or ("ghdl" if dut.vhdl else "verilator")
     plan = Plan(
         args.vectors,
@@ -53,13 +77,13 @@ def _verify(args: argparse.Namespace) -> int:
         bundle=args.bundle,
     )
     try:
-        with bar(f"{unit.name} on {simulator}") as update:
+        with bar(f"{name} on {simulator}") as update:
             report = verify_design(
                 unit, dut, simulator, args.build, plan, lambda _, done, total: update(done, total)
             )
     except FpsimError as error:
         if args.junit is not None:
-            junit.write_error(unit.name, dut.top, str(error), args.junit)
+            junit.write_error(name, dut.top, str(error), args.junit)
         raise
     if args.junit is not None:
         junit.write(report, dut.top, args.junit)
@@ -76,21 +100,22 @@ def _testbench(args: argparse.Namespace) -> int:
     from fpsim.hdl.dut.adapter import beat_writer
     from fpsim.hdl.verify.verify import fitted
 
-    unit = fpsim.get_unit(args.unit)
+    unit = _what(args)
+    name = _name(unit)
     dut, ports = fitted(_dut(args, unit))
     source = _source(args, unit, dut)
     writer = beat_writer(dut, source)
     out = args.out.resolve()
-    title = f"{unit.name}: {unit.spec.equation}; design {dut.top}"
+    title = f"{name}: {source.equation}; design {dut.top}"
     path, commands = write_testbench(dut, writer, out, title, ports)
-    with working(unit.name):
+    with working(name):
         made = write_stimulus(source, writer, out / "stimulus.hex")
     # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:
         print_json(
             {
-                "unit": unit.name,
+                "unit": name,
                 "bench": str(path),
                 "stimulus": str(made.path),
                 "vectors": made.applied,
@@ -108,13 +133,16 @@ def _testbench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace, unit: MacUnit, dut: Dut) -> VectorSource:
+def _source(args: argparse.Namespace, unit: MacUnit | Operation, dut: Dut) -> VectorSource:
     from fpsim.hdl.verify.verify import Plan, vectors_for
 
     return vectors_for(unit, dut, Plan(args.vectors, args.strategy, args.count, args.seed))
 
 
 def _add_vectors(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("unit", nargs="?", help="a name or a .toml file")
+    sub.add_argument("--op", metavar="OP", help="quantize:FORMAT, convert:A:B, mul or add: what a "
+                     "design computes that is no unit, as of fpsim vectors")  # fmt: skip
     sub.add_argument(
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
@@ -133,9 +161,9 @@ def register(commands: Commands) -> None:
             "verify mac.toml --dut dut.toml --junit mac.xml",
             "verify mac.toml --dut dut.toml --bench native --count 1000000",
             "verify e2m1-chain-e5m10 --array 8x8 --dataflow weight-stationary --vectors tiles",
+            "verify --op quantize:mxfp4 --dut dut.toml",
         ],
     )  # fmt: skip
-    sub.add_argument("unit", help="a name or a .toml file")
     _add_vectors(sub)
     sub.add_argument(
         "--simulator",
@@ -177,8 +205,10 @@ def register(commands: Commands) -> None:
 
     sub = commands.add(
         "testbench", _testbench, "Write a self-checking SystemVerilog bench of a design",
-        examples=["testbench mac.toml --dut dut.toml --out bench"],
+        examples=[
+            "testbench mac.toml --dut dut.toml --out bench",
+            "testbench --op convert:e5m10:e4m3fn --dut dut.toml --out bench",
+        ],
     )  # fmt: skip
-    sub.add_argument("unit", help="a name or a .toml file")
     _add_vectors(sub)
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")

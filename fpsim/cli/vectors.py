@@ -107,10 +107,13 @@ def register(commands: Commands) -> None:
     sub.add_argument("--released", action="store_true", help="leave the large sets out")
 
     sub = commands.add(
-        "export-c", _export_c, "Write a C99 model of a unit, for DPI-C too",
-        examples=["export-c e2m1-chain-e5m10 --out mac.h", "export-c mac.toml --k 4 --out mac.h"],
+        "export-c", _export_c, "Write a C99 model of a unit or of an operation, for DPI-C too",
+        examples=["export-c e2m1-chain-e5m10 --out mac.h", "export-c mac.toml --k 4 --out mac.h",
+                  "export-c --op quantize:mxfp4 --out quantizer.h"],
     )  # fmt: skip
-    sub.add_argument("unit", help="a name or a .toml file")
+    sub.add_argument("unit", nargs="?", help="a name or a .toml file")
+    sub.add_argument("--op", metavar="OP", help="quantize:FORMAT, convert:A:B, mul or add, as of "
+                     "fpsim vectors")  # fmt: skip
     sub.add_argument(
         "--out",
         type=Path,
@@ -283,10 +286,17 @@ def _explain(args: argparse.Namespace) -> int:
 def _coverage(args: argparse.Namespace) -> int:
     from fpsim.vectors.coverage.set_coverage import coverage
     from fpsim.vectors.files.opened_set import open_set
+    from fpsim.vectors.operations.operation import Operation
 
     if args.mutants:
         return _mutants(args)
     opened = open_set(args.directory)
+    if isinstance(opened.record, Operation):
+        from fpsim.vectors.operations.operation_coverage import operation_coverage
+
+        of_blocks = operation_coverage(opened.record, opened.columns())
+        _print(args, of_blocks.to_dict(), str(of_blocks))
+        return 0 if of_blocks.complete else INCOMPLETE
     name = opened.record.spec.name
     with bar(f"traces of {name}") as update:
         found = coverage(opened.record, opened.columns(), opened.start, update)
@@ -297,19 +307,24 @@ def _coverage(args: argparse.Namespace) -> int:
 def _mutants(args: argparse.Namespace) -> int:
     from fpsim.vectors.files.opened_set import open_set
     from fpsim.vectors.mutants.kills import kills
+    from fpsim.vectors.operations.operation import Operation
+    from fpsim.vectors.operations.operation_mutants import operation_kills
 
     opened = open_set(args.directory)
     record = opened.record
-    with working(f"mutants of {record.spec.name}"):
-        found = kills(record, opened.columns())
+    with working(f"mutants of {record.title}"):
+        if isinstance(record, Operation):
+            found = operation_kills(record, opened.columns())
+        else:
+            found = kills(record, opened.columns())
     alive = [k for k in found if k.alive]
-    lines = [f"{record.spec.name}: {len(found)} mutants, {len(alive)} alive"]
+    lines = [f"{record.title}: {len(found)} mutants, {len(alive)} alive"]
     for kill in found:
         fate = "ALIVE" if kill.alive else f"equivalent: {kill.equivalent}"
         if kill.vector is not None:
             fate = f"killed by vector {kill.vector}"
         lines.append(f"  {kill.mutant:40s} {fate}")
-    data = {"unit": record.spec.name, "mutants": [k.to_dict() for k in found]}
+    data = {"unit": record.title, "mutants": [k.to_dict() for k in found]}
     _print(args, data, "\n".join(lines))
     return INCOMPLETE if alive else 0
 
@@ -329,9 +344,23 @@ def _golden(args: argparse.Namespace) -> int:
 
 
 def _export_c(args: argparse.Namespace) -> int:
-    from fpsim.cmodel import export_c
+    from fpsim.cmodel import export_c, export_operation
 
-    files = export_c(fpsim.get_unit(args.unit), args.out, args.k, args.group, args.flags)
+    unit = None if args.unit is None else fpsim.get_unit(args.unit)
+    if args.op is not None:
+        from fpsim.vectors.operations.operation import parse_operation
+
+        for name in ("k", "group", "flags"):
+            if getattr(args, name) not in (None, False):
+                raise FpsimError(f"{name}: not for an operation")
+        operation = parse_operation(args.op, unit)
+        named = {"operation": operation.title}
+        files = export_operation(operation, args.out)
+    elif unit is None:
+        raise FpsimError("unit: missing; name one, a .toml file, or an operation with --op")
+    else:
+        named = {"unit": args.unit}
+        files = export_c(unit, args.out, args.k, args.group, args.flags)
     paths = {name: str(path) for name, path in vars(files).items()}
-    _print(args, {"unit": args.unit} | paths, "\n".join(paths.values()))
+    _print(args, named | paths, "\n".join(paths.values()))
     return 0

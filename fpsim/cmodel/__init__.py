@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A unit as one self-contained C99 header: integers only, for testbenches and for DPI-C."""
+"""A unit or an operation as one self-contained C99 header: integers only, and for DPI-C."""
 
 from __future__ import annotations
 
 from fpsim.cmodel.export import CFiles, export_c
+from fpsim.cmodel.operations import export_operation
 
-__all__ = ["CFiles", "export_c"]
+__all__ = ["CFiles", "export_c", "export_operation"]

@@ -17,7 +17,7 @@ from fpsim.units.spec import MacSpec, exponents
 from fpsim.units.stages import Aligned, stages_of
 from fpsim.vectors.sets.record import Record
 
-__all__ = ["CFiles", "export_c"]
+__all__ = ["MAX_SUM_BITS", "CFiles", "export_c", "start_of"]
 
 #: Elements of a dot product, unless FPSIM_MAX_K is defined.
 MAX_K = 1024
@@ -167,10 +167,7 @@ def header_text(record: Record, prefix: str, name: str) -> str:
 #define @MAX_K FPSIM_MAX_K
 #define @THREAD FPSIM_THREAD
 #define @RANDOM_BITS {spec.random_bits} /* of the integers of stochastic rounding */
-#define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
-#define @LIMBS {-(-(high - low) // 32) + 1}
-#define @SIG_BITS {MAX_TERM_BITS if wide else WORD_BITS}
-{_WIDE_TERMS if wide else _TERMS}""",
+{start_of(low, high, MAX_TERM_BITS if wide else WORD_BITS)}""",
         runtime,
         writer.constants(),
         operands,
@@ -186,6 +183,19 @@ def header_text(record: Record, prefix: str, name: str) -> str:
         f"#endif /* {guard} */\n",
     ]
     return "\n".join(parts).replace("@", prefix)
+
+
+def start_of(low: int, high: int, bits: int) -> str:
+    """Return the C definitions that ``runtime.h`` needs.
+
+    Args:
+        low, high: every exact number is a multiple of 2^low and below 2^high.
+        bits: of the integers that significands are, 64 or 128.
+    """
+    return f"""#define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
+#define @LIMBS {-(-(high - low) // 32) + 1}
+#define @SIG_BITS {bits}
+{_WIDE_TERMS if bits > WORD_BITS else _TERMS}"""
 
 
 def _operands(spec: MacSpec, writer: StageWriter) -> str:

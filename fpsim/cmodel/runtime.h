@@ -256,16 +256,21 @@ static inline uint64_t @encode(const @sum *s, const @fmt *f, int mode, int overf
     if (cut > 0 && cut - 1 <= top) half = (int)(w[(cut - 1) / 32] >> ((cut - 1) % 32) & 1);
     for (int i = 0; i < cut - 1 && i <= top; i++) rest |= (int)(w[i / 32] >> (i % 32) & 1);
     lost = half || rest;
-    code = ((uint64_t)(e - emin) << m) + kept;
+    code = ((uint64_t)(e - emin) << m) + kept - (uint64_t)(f->row0 == 1) * ((uint64_t)1 << m);
     code += (uint64_t)(mode == @SR ? @random_up(w, cut, random)
                                    : @round_up(half, rest, (int)(code & 1), s->neg, mode));
+  }
+  if (f->row0 == 1) { /* no zero: what is below the smallest becomes it */
+    int under = top < 0 || top + @LOW < emin;
+    lost |= under;
+    if (under) code = 0;
   }
   if (f->row0 == 2 && code >> m == 0) {
     lost |= code != 0;
     code = 0;
   }
   if (code > f->max_code) return @beyond(s->neg, 0, f, ieee ? mode : @RNE, overflow);
-  if (lost) @flags |= @INEXACT | (@tiny(top + @LOW, w, top, s->neg, f, mode, random) ? @UNDERFLOW : 0);
+  if (lost) @flags |= @INEXACT | (top >= 0 && @tiny(top + @LOW, w, top, s->neg, f, mode, random) ? @UNDERFLOW : 0);
   if (code == 0 && f->nan == 3) return 0;
   return s->neg ? @sign_bit(f) | code : code;
 }

@@ -69,13 +69,16 @@ class BeatPlan:
 
     def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
         self.dut, self.spec, self.k, self.group = dut, spec, k, group
+        self._arrange()
+
+    def _arrange(self) -> None:
         self.widths = self._field_widths()
         self.wires = self._wired()
         self._check_lengths()
         self._input_widths: dict[str, tuple[int, bool, int]] = {}
         beats = {name: self._variant(name) for name in self._variants()}
         self.beats = {name: self._padded(run) for name, run in beats.items()}
-        self.acc, self._output_widths = self._result()
+        self.results, self._output_widths = self._placed_results()
         self.inputs, self.outputs = self._line_fields()
 
     def _variants(self) -> list[str]:
@@ -103,8 +106,12 @@ class BeatPlan:
                 ):  # fmt: skip
                     raise FpsimError(f"input.beats: {name} is coded in two ways")
         found.pop("op", None)
-        assert self.dut.output.acc is not None
-        return found | {"acc": self.dut.output.acc}
+        return found | self._result_wires()
+
+    def _result_wires(self) -> Mapping[str, Wires]:
+        if self.dut.output.acc is None:
+            raise FpsimError("output.acc: missing; the design is one of an operation")
+        return self.dut.output.results
 
     def _field_widths(self) -> dict[str, int]:
         spec = self.spec
@@ -317,9 +324,12 @@ class BeatPlan:
             padded.append(Beat(beat.marks, ports))
         return padded
 
-    def _result(self) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[int, bool, int]]]:
-        wires, many = self.wires["acc"], self.dut.output.beats
+    def _placed_results(
+        self,
+    ) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[int, bool, int]]]:
+        many = self.dut.output.beats
         if many > 1:
+            wires = self.wires["acc"]
             if len(wires.places) != 1 or wires.places[0].width is not None:
                 raise FpsimError("output.beats: several need acc in one whole port")
             bits = wires.element_bits or self.widths["acc"]
@@ -327,18 +337,26 @@ class BeatPlan:
             self.wires["acc"] = wires
         placed: dict[str, list[tuple[int, Piece]]] = {}
         widths: dict[str, tuple[int, bool, int]] = {}
-        try:
-            for place, pieces in cut(wires.places, self._runs("acc", wires, 0, 1)):
-                at = place.lsb
-                for piece in pieces:
-                    placed.setdefault(place.port, []).append((at, piece))
-                    at += piece.width
-                width, exact, mask = widths.get(place.port, (0, False, 0))
-                mask |= (1 << at) - (1 << place.lsb)
-                widths[place.port] = (max(width, at), exact or place.width is None, mask)
-            return {port: filled(port, pieces) for port, pieces in placed.items()}, widths
-        except FpsimError as error:
-            raise FpsimError(f"output.acc: {error}") from None
+        found: dict[str, tuple[Piece, ...]] = {}
+        for name in self.dut.output.results:
+            wires = self.wires[name]
+            try:
+                for place, pieces in cut(wires.places, self._runs(name, wires, *self._whole(name))):
+                    at = place.lsb
+                    for piece in pieces:
+                        placed.setdefault(place.port, []).append((at, piece))
+                        at += piece.width
+                    width, exact, mask = widths.get(place.port, (0, False, 0))
+                    mask |= (1 << at) - (1 << place.lsb)
+                    widths[place.port] = (max(width, at), exact or place.width is None, mask)
+                found = {port: filled(port, pieces) for port, pieces in placed.items()}
+            except FpsimError as error:
+                raise FpsimError(f"output.{name}: {error}") from None
+        return found, widths
+
+    def _whole(self, name: str) -> tuple[int, int]:
+        """Return (first, number) of a result's codes."""
+        return 0, 1
 
     def _line_fields(self) -> tuple[tuple[LineField, ...], tuple[LineField, ...]]:
         at = 1

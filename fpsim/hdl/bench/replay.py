@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from fpsim.hdl.rtl.parameters import RtlTop
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.sets.word_layout import Field
 
 __all__ = [
     "Mismatch",
@@ -37,10 +38,12 @@ __all__ = [
     "ReplayResult",
     "Simulation",
     "SimulationFailed",
+    "answer_text",
     "kept_by",
     "no_port",
     "replay",
     "run_source",
+    "split",
 ]  # fmt: skip
 
 #: Mismatches that a result shows.
@@ -52,8 +55,6 @@ _NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found:
 #: A run may take this long, plus the time for its beats at a very slow rate.
 RUN_SECONDS = 60.0
 RUN_CLOCKS_PER_SECOND = 500.0
-#: The field with the result that a vector expects.
-RESULT_FIELD = "acc"
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,16 @@ class Mismatch:
     code: int | None = None  #: accumulator code that was seen; None: not all its bits are known
     wires: dict[str, str] = field(default_factory=dict)  #: bits seen per output port
     before: int | None = None  #: index of the vector applied before it
+    answers: tuple[str, ...] = ("acc",)  #: fields that are results
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
-        fields = {name: f"{value:x}" for name, value in self.fields.items() if name != RESULT_FIELD}
+        fields = {n: f"{value:x}" for n, value in self.fields.items() if n not in self.answers}
         return {"vector": self.index, "line": self.line, "fields": fields,
                 "expected": self.expected, "seen": self.seen, "wires": self.wires}  # fmt: skip
 
     def __str__(self) -> str:
-        values = ", ".join(f"{k} {v:x}" for k, v in self.fields.items() if k != RESULT_FIELD)
+        values = ", ".join(f"{k} {v:x}" for k, v in self.fields.items() if k not in self.answers)
         place = "" if self.line is None else f"line {self.line}; "
         unknown = [
             f"{port} bit {len(bits) - 1 - i} is {bit.lower()}"
@@ -284,12 +286,13 @@ def run_source(
     run_seconds = time.perf_counter() - started
     rows = result["mismatches"]
     found = locate(source, writer, (ordinal for ordinal, _ in rows))
-    kept = tuple(_mismatch(source, writer, found[ordinal], seen) for ordinal, seen in rows)
-    wrong = tuple(m for m in kept if not _equal(simulation.dut, source.spec, m))
+    answers = source.answers(simulation.dut)
+    kept = tuple(_mismatch(source, writer, found[n], answers, seen) for n, seen in rows)
+    wrong = tuple(m for m in kept if not _equal(simulation.dut, source, m))
     count = len(wrong) if len(kept) == result["mismatch_count"] else result["mismatch_count"]
     kept = wrong
     return ReplayResult(
-        unit=source.spec.name,
+        unit=source.record.title,
         simulator=str(simulation.tool),
         bench=simulation.bench,
         vectors=source.count,
@@ -318,13 +321,22 @@ def _terms(dut: Dut) -> str:
     return "; ".join([*parts, str(dut.domain)]) if dut.domain else "".join(parts)
 
 
-def _equal(dut: Dut, spec: MacSpec, mismatch: Mismatch) -> bool:
+def _equal(dut: Dut, source: VectorSource, mismatch: Mismatch) -> bool:
     """Return whether a result that differs counts as equal."""
     if not dut.comparison or mismatch.code is None:
         return False
-    codes = np.array([mismatch.code, mismatch.fields[RESULT_FIELD]], dtype=spec.result.dtype)
-    first, second = dut.comparison.canonical(spec.result, codes)
-    return bool(first == second)
+    seen = split(mismatch.code, source.answers(dut))
+    for name, code in seen.items():
+        operation, wanted = source.operation, mismatch.fields[name]
+        fmt = source.spec.result if operation is None else operation.outputs.get(name)
+        if fmt is None:
+            if code != wanted:
+                return False
+            continue
+        first, second = dut.comparison.canonical(fmt, np.array([code, wanted], dtype=fmt.dtype))
+        if first != second:
+            return False
+    return True
 
 
 def _needs_harness(dut: Dut) -> str:
@@ -390,26 +402,44 @@ def _ports(fields: Iterable[LineField]) -> list[list[Any]]:
 
 
 def _mismatch(
-    source: VectorSource, writer: BeatWriter, located: Located, seen: dict[str, str]
+    source: VectorSource,
+    writer: BeatWriter,
+    located: Located,
+    answers: tuple[Field, ...],
+    seen: dict[str, str],
 ) -> Mismatch:
-    fields = {name: _packed(source, name, value) for name, value in located.row.items()}
-    digits = -(-source.spec.result.bits // 4)
+    fields = {f.name: _packed(f, located.row[f.name]) for f in source.record.fields}
     code = writer.seen_code(seen)
-    shown = _hex("".join(reversed(seen.values()))) if code is None else f"{code:0{digits}x}"
-    expected = f"{fields[RESULT_FIELD]:0{digits}x}"
+    shown = _hex("".join(reversed(seen.values())))
+    if code is not None:
+        shown = answer_text(split(code, answers), answers)
     return Mismatch(
-        located.index, source.line_of(located.index), fields, expected, shown, code, seen,
-        located.before,
+        located.index, source.line_of(located.index), fields, answer_text(fields, answers), shown,
+        code, seen, located.before, tuple(f.name for f in answers),
     )  # fmt: skip
 
 
-def _packed(source: VectorSource, name: str, value: Any) -> int:
+def _packed(place: Field, value: Any) -> int:
     """Return a field as one number, element 0 in the low bits."""
     codes = np.atleast_1d(value).tolist()
-    if len(codes) == 1:
-        return int(codes[0])
-    bits = getattr(source.spec, name).bits
-    return sum(int(code) << (bits * lane) for lane, code in enumerate(codes))
+    return sum(int(code) << (place.lane_width * lane) for lane, code in enumerate(codes))
+
+
+def split(code: int, answers: Sequence[Field]) -> dict[str, int]:
+    """Return the results in a number by field; the last stands in the low bits."""
+    found = {}
+    for part in reversed(answers):
+        found[part.name] = code & ((1 << part.width) - 1)
+        code >>= part.width
+    return dict(reversed(found.items()))
+
+
+def answer_text(codes: Mapping[str, int], answers: Sequence[Field]) -> str:
+    """Return results as hexadecimal digits, with their names where there are several."""
+    digits = {f.name: f"{codes[f.name]:0{-(-f.width // 4)}x}" for f in answers}
+    if len(digits) == 1:
+        return next(iter(digits.values()))
+    return " ".join(f"{name} {text}" for name, text in digits.items())
 
 
 def _hex(bits: str) -> str:

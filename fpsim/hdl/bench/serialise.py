@@ -40,9 +40,11 @@ class Serialiser:
     """
 
     def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
-        self.plan = BeatPlan(dut, spec, k, group)
-        self.dut, self.group, self.record = dut, group, Record(spec, k, group)
-        self._beats = self.plan.beats
+        self._begin(BeatPlan(dut, spec, k, group), Record(spec, k, group))
+
+    def _begin(self, plan: BeatPlan, record: Record) -> None:
+        self.plan, self.dut, self.group, self.record = plan, plan.dut, plan.group, record
+        self._beats = plan.beats
         fields = (*self.inputs, *self.outputs)
         self.length = max(f.stop for f in fields) + 1
 
@@ -203,27 +205,38 @@ class Serialiser:
 
     def seen_code(self, seen: dict[str, str]) -> int | None:
         """Return the accumulator code that bits per output port carry; None: not all known."""
-        wires, width = self.plan.wires["acc"], self.plan.widths["acc"]
-        code = 0
-        for port, pieces in self.plan.acc.items():
+        codes = self._seen_codes(seen, "acc")
+        return None if codes is None else codes[0]
+
+    def _seen_codes(self, seen: dict[str, str], name: str) -> list[int] | None:
+        """Return the codes of a result that bits per output port carry; None: not all known."""
+        wires, width = self.plan.wires[name], self.plan.widths[name]
+        codes: dict[int, int] = {}
+        for port, pieces in self.plan.results.items():
             at = sum(piece.width for piece in pieces)
             bits = seen[port][-at:]
             for piece in pieces:
                 part, bits = bits[: piece.width], bits[piece.width :]
-                if piece.name:
+                if piece.name == name:
                     if not set(part) <= {"0", "1"}:
                         return None
-                    code |= int(part, 2) << piece.shift
-        if wires.table:
-            return wires.table.index(code) if code in wires.table else None
-        code = decode(code, wires.element_bits or width, wires.encoding)
-        return code & ((1 << width) - 1)
+                    codes[piece.lane] = codes.get(piece.lane, 0) | int(part, 2) << piece.shift
+        found = []
+        for _, code in sorted(codes.items()):
+            if wires.table:
+                if code not in wires.table:
+                    return None
+                found.append(wires.table.index(code))
+                continue
+            read = decode(code, wires.element_bits or width, wires.encoding)
+            found.append(read & ((1 << width) - 1))
+        return found
 
     def _text(self, beat: Beat, wired: _Wired, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         groups: list[tuple[Piece, ...]] = [(Piece(4, value=int(beat.marks)),)]
         groups += [beat.ports.get(f.port) or zeros(f.width) for f in self.inputs]
         compared = Mark.COMPARE in beat.marks
-        groups += [self.plan.acc[f.port] if compared else zeros(f.width) for f in self.outputs]
+        groups += [self.plan.results[f.port] if compared else zeros(f.width) for f in self.outputs]
         pieces = [piece for group in groups for piece in group]
         elements = np.empty((rows.size, len(pieces)), dtype=np.uint64)
         widths = np.array([piece.width for piece in pieces], dtype=np.int64)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField, Mark
+from fpsim.hdl.bench.operation_beats import OperationSerialiser
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.stimulus import BeatWriter
 from fpsim.hdl.dut.dut import Dut
@@ -188,6 +189,10 @@ def beat_writer(dut: Dut, source: VectorSource) -> BeatWriter:
     Raises:
         FpsimError: an adapter that cannot be loaded, or as `Serialiser`.
     """
+    if source.operation is not None:
+        if dut.adapter is not None:
+            raise FpsimError("adapter: not for designs of operations; map their ports")
+        return OperationSerialiser(dut, source.operation)
     if dut.adapter is None:
         return Serialiser(dut, source.spec, source.k, source.group)
     kind = _load(dut.adapter, dut.directory)

@@ -17,7 +17,7 @@ from fpsim.vectors.sets.record import Columns, Record
 __all__ = ["Comparison", "Domain"]
 
 #: Fields that a domain can bound, and kinds of numbers that it can leave out.
-BOUNDED = ("a", "b", "a_scale", "b_scale", "c", "acc")
+BOUNDED = ("a", "b", "a_scale", "b_scale", "c", "acc", "x", "tensor_scale", "y")
 KINDS = ("nan", "infinity", "subnormal", "negative_zero")
 
 

@@ -3,7 +3,8 @@
 
 A *vector* of a unit (`fpsim.vectors`) becomes one or more *beats*, one per clock. A beat puts
 fields of the vector on ports: ``op``, ``a``, ``b``, ``c``, ``exp``, ``a_scale``, ``b_scale``. The
-result comes back in field ``acc``. `fpsim.hdl.dut.dut_toml` reads the same from TOML, of which
+result comes back in field ``acc``. Converters, multipliers, adders and quantizers have the fields
+of `fpsim.vectors.operations`. `fpsim.hdl.dut.dut_toml` reads the same from TOML, of which
 ``docs/reference/dut-toml.md`` describes every key.
 """
 
@@ -20,11 +21,15 @@ from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.encodings import check_encodings
 
 __all__ = [
-    "FIELDS", "OPS", "RESET_OP", "Beats", "Dut", "Input", "Output", "Place", "Reset", "Wires",
+    "FIELDS", "OPS", "RESET_OP", "RESULTS", "Beats", "Dut", "Input", "Output", "Place", "Reset",
+    "Wires",
 ]  # fmt: skip
 
 #: Fields that a beat can carry. `op` is coded by `Dut.ops`.
-FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale")
+FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale", "x", "tensor_scale")
+#: Results of operations that are no unit's.
+RESULTS = ("y", "flags", "codes", "scales", "negative_scales", "zero_points", "variants", "ratios",
+           "tops", "macros")  # fmt: skip
 #: Operations of a vector, and ``next``: what beats after the first say (default: as mac).
 OPS = ("idle", "clear", "mac", "load", "dot", "next")
 #: An operation done by resetting the design.
@@ -107,8 +112,6 @@ class Beats:
             value = getattr(self, name)
             if value is not None and (not _is_int(value) or value < 1):
                 raise FpsimError(f"{name}: {value!r} is not a positive integer")
-        if self.elements is None and {"a", "b"} & set(self.fields):
-            raise FpsimError("elements: missing; beats with a or b need their number per beat")
         if self.elements is not None and self.scales is not None:
             raise FpsimError("scales: not beside elements, which have the scales they need")
         if self.scales is not None and not {"a_scale", "b_scale"} & set(self.fields):
@@ -149,7 +152,7 @@ class Output:
     that ends its vector was taken (0: before the edge that takes it).
     """
 
-    acc: Wires | None  #: None where an adapter says what is expected
+    acc: Wires | None  #: None where an adapter says what is expected, and of an operation
     valid: str | None = None
     ready: str | None = None
     latency: int | None = None
@@ -158,8 +161,14 @@ class Output:
     beats: int = 1  #: clocks over which a result comes, its low bits first
     high_first: bool = False  #: its high bits come first
     find_latency: bool = False  #: the latency is found by trying
+    parts: Mapping[str, Wires] = field(default_factory=dict)  #: results of an operation
 
     def __post_init__(self) -> None:
+        check_known(self.parts, RESULTS, "output")
+        if self.acc is not None and self.parts:
+            raise FpsimError(
+                f"output.acc: not beside {', '.join(self.parts)}; it is the result of a unit"
+            )
         if self.latency is not None and (not _is_int(self.latency) or not 0 <= self.latency < 4096):
             raise FpsimError(
                 f"output.latency: {self.latency!r} is not an integer in 0..4095, or 'find'"
@@ -173,6 +182,11 @@ class Output:
         if self.ready is not None and self.valid is None:
             raise FpsimError("output.ready: given without output.valid")
         check_known(self.answers, OPS[:-1], "output.answers")
+
+    @property
+    def results(self) -> Mapping[str, Wires]:
+        """Every result by its field: ``acc``, or those of an operation."""
+        return self.parts if self.acc is None else {"acc": self.acc}
 
 
 @dataclass(frozen=True)
@@ -247,6 +261,17 @@ class Dut:
                 if value:
                     raise FpsimError(f"{key}: not beside an adapter, which makes the beats")
             return
+        if self.output.parts:
+            if self.ops or self.output.beats > 1:
+                key = "ops" if self.ops else "output.beats"
+                raise FpsimError(f"{key}: not of an operation; its vectors stand alone")
+            return
+        for i, beats in enumerate(self.input.beats):
+            if beats.elements is None and {"a", "b"} & set(beats.fields):
+                raise FpsimError(
+                    f"input.beats[{i}].elements: missing; beats with a or b need their number "
+                    "per beat"
+                )
         for operand in "ab":
             if not self.carries(operand):
                 raise FpsimError(f"input.beats: no beat carries {operand}")

@@ -43,6 +43,7 @@ from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
     FIELDS,
     OPS,
+    RESULTS,
     Beats,
     Dut,
     Input,
@@ -70,6 +71,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "wires": ("port", "element_bits", "signed", "encoding", "first", "table"),
     "output": (
         "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
+        *RESULTS,
     ),
     "simulator": ("arguments",),
     "compare": ("nan", "zero"),
@@ -339,4 +341,5 @@ def _output(table: dict[str, Any]) -> Output:
         acc, _port(table, "valid", "output"), _port(table, "ready", "output"),
         None if find else table.get("latency"), answers, _flag(table, "every_beat", "output"),
         table.get("beats", 1), first == "high", find,
+        {n: _wires(table[n], f"output.{n}") for n in RESULTS if n in table},
     )  # fmt: skip

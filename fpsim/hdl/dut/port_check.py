@@ -53,8 +53,8 @@ def check_ports(
 
 
 def _read(dut: Dut) -> dict[str, str]:
-    acc = dut.output.acc
-    found = {place.port: "output.acc" for place in acc.places} if acc is not None else {}
+    results = dut.output.results.items()
+    found = {place.port: f"output.{name}" for name, wires in results for place in wires.places}
     single = {"input.ready": dut.input.ready, "output.valid": dut.output.valid}
     return found | {port.removeprefix("!"): key for key, port in single.items() if port}
 
@@ -92,7 +92,9 @@ def with_arrays(dut: Dut, ports: Mapping[str, Port]) -> Dut:
         for run in dut.input.beats
     )
     acc = dut.output.acc and moved(dut.output.acc)
-    return replace(dut, input=replace(dut.input, beats=beats), output=replace(dut.output, acc=acc))
+    parts = {name: moved(wires) for name, wires in dut.output.parts.items()}
+    output = replace(dut.output, acc=acc, parts=parts)
+    return replace(dut, input=replace(dut.input, beats=beats), output=output)
 
 
 def _in_bits(place: Place, ports: Mapping[str, Port]) -> Place:

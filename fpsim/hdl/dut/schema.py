@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpsim.base.json_schema import document, table_schema
-from fpsim.hdl.dut.dut import FIELDS, OPS, WAITS
+from fpsim.hdl.dut.dut import FIELDS, OPS, RESULTS, WAITS
 from fpsim.hdl.dut.dut_toml import KEYS, WORDS
 from fpsim.hdl.dut.encodings import ENCODINGS
 
@@ -64,6 +64,7 @@ _VALUES: dict[str, dict[str, Schema]] = {
         "acc": _WIRES, "valid": _TEXT, "ready": _TEXT, "every_beat": _FLAG, "beats": _COUNT,
         "latency": {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "find"}]},
         "answers": {"type": "array", "items": {"enum": list(OPS[:-1])}},
+        **dict.fromkeys(RESULTS, _WIRES),
     },
     "simulator": {"arguments": _TEXTS},
     "compare": {},

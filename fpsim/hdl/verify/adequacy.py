@@ -26,6 +26,7 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.stimulus import BeatWriter, selected
 from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.verify.operation_diagnosis import adequacy_of_operation, mutants_shown
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.mutants import mutants_of
@@ -83,11 +84,13 @@ def check_waivers(dut: Dut, source: VectorSource) -> tuple[str, ...]:
     Raises:
         FpsimError: a waiver that names none.
     """
-    known = {_plain(mutant.name): mutant.name for mutant in mutants_of(source.record)}
+    operation = source.operation
+    mutants = mutants_of(source.record) if operation is None else mutants_shown(source, dut)
+    known = {_plain(mutant.name): mutant.name for mutant in mutants}
     for name in dut.waive:
         if _plain(name) not in known:
             raise FpsimError(
-                f"waive: {name!r} is no mistake of {source.spec.name}"
+                f"waive: {name!r} is no mistake of {source.record.title}"
                 f"{nearest(_plain(name), known)}; `fpsim coverage --mutants` lists them"
             )
     return tuple(known[_plain(name)] for name in dut.waive)
@@ -127,6 +130,8 @@ def judge(dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path) -
 
 
 def _tried(dut: Dut, source: VectorSource, writer: BeatWriter) -> dict[str, Any]:
+    if source.operation is not None:
+        return adequacy_of_operation(dut, source, writer)
     record = source.record
     every = mutants_of(record)
     mutants = [mutant for mutant in every if equivalent(record, mutant) is None]
@@ -170,8 +175,9 @@ def _sums(source: VectorSource, writer: BeatWriter) -> Iterator[tuple[Columns, N
 
 
 def _key(dut: Dut, source: VectorSource, stimulus: Path) -> str:
-    digest = hashlib.sha256(f"{fpsim.__version__} {source.spec.to_dict()!r}".encode())
-    digest.update(f"{source.k} {source.group} {dut.comparison!r} {dut.domain!r}".encode())
+    digest = hashlib.sha256(f"{fpsim.__version__} {source.record.described()!r}".encode())
+    looked_at = [*dut.output.parts, source.k, source.group, dut.comparison, dut.domain]
+    digest.update(repr(looked_at).encode())
     with stimulus.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

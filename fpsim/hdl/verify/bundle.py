@@ -98,8 +98,8 @@ def write_bundle(
     files["report.json"] = (json.dumps(data, indent=1) + "\n").encode()
     commands = {tool: _commands(tool, moved) for tool in ("icarus", "verilator")}
     readme = _README.format(
-        headline=headline, bench=f"{BENCH_TOP}.sv", unit=source.spec.name,
-        equation=source.spec.equation, **commands,
+        headline=headline, bench=f"{BENCH_TOP}.sv", unit=source.record.title,
+        equation=source.equation, **commands,
     )  # fmt: skip
     files["README.txt"] = readme.encode()
     out = io.BytesIO()

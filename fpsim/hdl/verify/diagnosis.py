@@ -19,6 +19,7 @@ from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.oracle import Node
 from fpsim.vectors.explanation import Explanation, explain_vector
+from fpsim.vectors.operations.explanation import OperationExplanation
 
 __all__ = ["Diagnosis", "diagnose", "ulps"]
 
@@ -31,7 +32,7 @@ class Diagnosis:
     """The first mismatch, step by step, and what it looks like."""
 
     mismatch: Mismatch
-    explanation: Explanation
+    explanation: Explanation | OperationExplanation
     seen_value: str
     expected_value: str
     ulps: int | None  #: codes between what was seen and what was expected; None: no such order

@@ -186,6 +186,8 @@ def _operands(run: VectorRun) -> Iterator[tuple[str, int, int]]:
 def _neutral(run: VectorRun) -> dict[str, int]:
     """Return the code of each field that says nothing: zero operands, scales of one."""
     source = run.like
+    if source.operation is not None:
+        return source.operation.neutral
     palette = Palette(source.record)
     codes = {"a": palette.zero("a"), "b": palette.zero("b"), "c": 0}
     for operand in "ab":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from fpsim.units.stages import Chain, Fixed
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.grown_sums import grown_sums
 from fpsim.vectors.files.opened_set import open_set
+from fpsim.vectors.operations.operation import Operation, Quantize
+from fpsim.vectors.operations.operation_plan import OperationPlan, plan_operation
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.plans.planner import block_size, plan
 from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
@@ -26,8 +29,15 @@ from fpsim.vectors.sets.vector_set import (
     planned_sections,
     section_of,
 )
+from fpsim.vectors.sets.word_layout import Field
 
-__all__ = ["VectorSource", "begun_with_products", "from_directory", "made_for"]
+__all__ = [
+    "VectorSource",
+    "begun_with_products",
+    "from_directory",
+    "made_for",
+    "made_for_operation",
+]
 
 #: Elements of a dot product at least, where the unit sums one by one.
 LEAST_K = 4
@@ -36,9 +46,10 @@ Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 
 @dataclass(frozen=True)
 class VectorSource:
-    """Vectors of a unit, block by block, as often as needed.
+    """Vectors of a unit, or of an operation, block by block, as often as needed.
 
-    ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes).
+    ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes). Those of an
+    operation have the columns ``op`` and ``c`` of dot products without addend beside their own.
 
     Raises:
         FpsimError: a unit with stochastic rounding.
@@ -68,8 +79,23 @@ class VectorSource:
         """Elements per scale; 0: no scales."""
         return self.record.group
 
+    @property
+    def equation(self) -> str:
+        """What is computed, in one line."""
+        return self.spec.equation if self.operation is None else self.operation.equation
+
+    @property
+    def operation(self) -> Operation | None:
+        """The operation; None: the vectors are of a unit."""
+        return self.record if isinstance(self.record, Operation) else None
+
+    def answers(self, dut: Dut) -> tuple[Field, ...]:
+        """Return the fields that a design answers, in the order of the word."""
+        names = dut.output.results or {"acc"}
+        return tuple(f for f in self.record.fields if f.name in names)
+
     def __post_init__(self) -> None:
-        if self.spec.random_bits:
+        if self.operation is None and self.spec.random_bits:
             raise FpsimError(
                 f"accumulate.rounding: {self.spec.name} takes random integers, and no port of a "
                 "design can carry them; use a unit without 'sr'"
@@ -106,10 +132,60 @@ def from_directory(directory: str | Path) -> VectorSource:
         FpsimError: files that are missing or damaged; the lines are read later.
     """
     opened = open_set(Path(directory))
+    blocks = opened.blocks
+    if isinstance(opened.record, Operation):
+        blocks = partial(_alone, opened.blocks)
     return VectorSource(
         opened.record, opened.count, opened.strategy, opened.seed, opened.start, opened.sections,
-        opened.blocks, opened.head_lines,
+        blocks, opened.head_lines,
     )  # fmt: skip
+
+
+def made_for_operation(
+    dut: Dut, operation: Operation, strategy: str = "mixed", count: int = 4096, seed: int = 1
+) -> VectorSource:
+    """Return vectors of an operation; of a quantizer without a tensor scale where no port has one.
+
+    Args:
+        dut: the design.
+        operation: what it computes.
+        strategy: as `fpsim.vectors.plan_operation` takes it.
+        count: number of random vectors.
+        seed: of the random vectors.
+
+    Returns:
+        The vectors, made block by block.
+
+    Raises:
+        FpsimError: as `fpsim.vectors.plan_operation`.
+    """
+    made = plan_operation(operation, strategy=strategy, count=count, seed=seed)
+    if isinstance(operation, Quantize) and not dut.carries("tensor_scale"):
+        made = made.with_inputs(operation.without_tensor_scale)
+    return from_operation(made)
+
+
+def from_operation(made: OperationPlan) -> VectorSource:
+    """Return a set of an operation."""
+
+    def blocks() -> Iterator[tuple[int, Columns]]:
+        start = 0
+        for part, block in made.jobs():
+            yield start, made.block(part, block)
+            start += made.rows(part, block)
+
+    return VectorSource(
+        made.record, made.count, made.strategy, made.seed, made.start, made.sections,
+        partial(_alone, blocks),
+    )  # fmt: skip
+
+
+def _alone(blocks: Blocks) -> Iterator[tuple[int, Columns]]:
+    """Yield vectors that stand alone as dot products without addend."""
+    for start, columns in blocks():
+        count = len(next(iter(columns.values())))
+        op = np.full(count, Op.DOT, dtype=np.uint8)
+        yield start, columns | {"op": op, "c": np.zeros(count, dtype=np.uint8)}
 
 
 def made_for(

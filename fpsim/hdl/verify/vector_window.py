@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.vectors.files.writer import write
+from fpsim.vectors.operations.operation_plan import OperationPlan
 from fpsim.vectors.sets.record import Columns, Op
 from fpsim.vectors.sets.vector_set import Section, VectorSet
 
@@ -41,7 +42,7 @@ class VectorRun:
     def take(self, rows: Sequence[int] | NDArray[Any] | slice) -> VectorRun:
         """Return some of the vectors, with what the unit then gives."""
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return VectorRun(self.like, columns, self.indices[rows]).computed()
+        return replace(self, columns=columns, indices=self.indices[rows]).computed()
 
     def changed(self, columns: Columns) -> VectorRun:
         """Return the vectors with other columns, and what the unit then gives."""
@@ -49,6 +50,10 @@ class VectorRun:
 
     def computed(self) -> VectorRun:
         """Return the vectors with the results that the unit gives from the start."""
+        operation = self.like.operation
+        if operation is not None:
+            inputs = {name: self.columns[name] for name in operation.inputs}
+            return replace(self, columns=self.columns | operation.results(inputs))
         acc = self.like.record.expected(self.columns)
         return replace(self, columns=self.columns | {"acc": acc})
 
@@ -66,6 +71,11 @@ class VectorRun:
 
     def write(self, directory: Path) -> Path:
         """Write a vector directory that `fpsim verify --vectors` takes, and return it."""
+        operation = self.like.operation
+        if operation is not None:
+            inputs = {name: self.columns[name] for name in operation.inputs}
+            alone = OperationPlan(operation, REPRODUCER, self.like.seed, ((REPRODUCER, inputs),))
+            return write(alone, directory, ("readmemh",))
         made = VectorSet(
             self.like.record, self.columns, (Section(REPRODUCER, 0, self.count),),
             REPRODUCER, self.like.seed, self.like.start,

@@ -22,15 +22,19 @@ from fpsim.hdl.verify.adequacy import Adequacy, check_waivers, judge
 from fpsim.hdl.verify.bundle import write_bundle
 from fpsim.hdl.verify.diagnosis import Diagnosis, diagnose
 from fpsim.hdl.verify.find_latency import found_latency
+from fpsim.hdl.verify.operation_diagnosis import diagnose_operation
 from fpsim.hdl.verify.shrink import Reproducer, shrink
 from fpsim.hdl.verify.vector_source import (
     VectorSource,
     begun_with_products,
     from_directory,
     made_for,
+    made_for_operation,
 )
 from fpsim.hdl.verify.vector_window import REPRODUCER
 from fpsim.unit import MacUnit
+from fpsim.units.spec import MacSpec
+from fpsim.vectors.operations.operation import Operation
 
 __all__ = ["BENCHES", "Plan", "Report", "vectors_for", "verify", "verify_design"]
 
@@ -131,9 +135,10 @@ class Report:
 
 
 def verify_design(
-    unit: MacUnit, dut: Dut, simulator: str, build: Path, plan: Plan, progress: Progress | None
-) -> Report:
-    """Run vectors of ``unit`` through a design; explain and shrink a failure.
+    unit: MacUnit | Operation, dut: Dut, simulator: str, build: Path, plan: Plan,
+    progress: Progress | None,
+) -> Report:  # fmt: skip
+    """Run vectors of a unit, or of an operation, through a design; explain and shrink a failure.
 
     Builds land in ``build/<top>-<simulator>`` and are used again while nothing changes; the
     reproducer in ``build/<top>-<simulator>-reproducer``.
@@ -147,7 +152,7 @@ def verify_design(
     dut, ports = fitted(dut)
     source = vectors_for(unit, dut, plan)
     writer = beat_writer(dut, source)
-    name = f"{dut.top}-{unit.name}-{tool.name}"
+    name = f"{dut.top}-{source.record.title.replace(':', '-')}-{tool.name}"
     directory = build.resolve() / (name if plan.bench == "cocotb" else f"{name}-{plan.bench}")
     simulation = BENCHES[plan.bench](dut, tool, directory, plan.options, ports)
     check_waivers(dut, source)
@@ -162,7 +167,8 @@ def verify_design(
         report = Report(result, waveform=simulation.waveform, adequacy=adequacy, latency=latency)
         return _bundled(report, plan, dut, ports, source, writer)
     lanes = max((beats.elements or 0 for beats in dut.input.beats), default=0)
-    diagnosis = diagnose(source, writer, result, lanes)
+    explain = diagnose if source.operation is None else diagnose_operation
+    diagnosis = explain(source, writer, result, lanes)
     made = shrink(simulation, source, writer, result.kept[0].index)
     reproducer_dir = made.run.write(directory.with_name(f"{directory.name}-reproducer"))
     if plan.options.waves:  # the waveform that stays is that of the reproducer
@@ -204,20 +210,25 @@ def fitted(dut: Dut) -> tuple[Dut, dict[str, Port] | None]:
     return with_arrays(dut, ports), ports
 
 
-def vectors_for(unit: MacUnit, dut: Dut, plan: Plan) -> VectorSource:
+def vectors_for(unit: MacUnit | Operation, dut: Dut, plan: Plan) -> VectorSource:
     """Return the vectors of a plan: a directory's, or a set made for the design.
 
     Raises:
-        FpsimError: none, damaged ones, or those of another unit.
+        FpsimError: none, damaged ones, or those of something else.
     """
+    wanted = (plan.strategy, plan.count, plan.seed)
     if plan.vectors_dir is None:
-        return made_for(dut, unit.spec, plan.strategy, plan.count, plan.seed)
-    source = begun_with_products(from_directory(plan.vectors_dir), dut)
-    if source.spec != unit.spec:
-        raise FpsimError(
-            f"vectors: {plan.vectors_dir} is for {source.spec.canonical_name}, "
-            f"not for {unit.spec.canonical_name}"
-        )
+        if isinstance(unit, Operation):
+            return made_for_operation(dut, unit, *wanted)
+        return made_for(dut, unit.spec, *wanted)
+    source = from_directory(plan.vectors_dir)
+    held: MacSpec | Operation = source.operation or source.spec
+    if held != (unit if isinstance(unit, Operation) else unit.spec):
+        names = [x.title if isinstance(x, Operation) else x.canonical_name
+                 for x in (held, unit if isinstance(unit, Operation) else unit.spec)]  # fmt: skip
+        raise FpsimError(f"vectors: {plan.vectors_dir} is for {names[0]}, not for {names[1]}")
+    if source.operation is None:
+        source = begun_with_products(source, dut)
     if not source.count:
         raise FpsimError(f"vectors: {plan.vectors_dir} holds no vectors; nothing would be compared")
     return source

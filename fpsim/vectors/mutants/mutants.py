@@ -31,7 +31,7 @@ from fpsim.vectors.mutants.spec_changes import spec_changes
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["FRACTIONS", "Mutant", "mutants_of", "rounded_after"]
 
 Codes = NDArray[Any]
 Run = Callable[[Columns, Codes], Codes]
@@ -255,7 +255,7 @@ def _rounding_mutants(record: Record) -> list[Mutant]:
             modes.add(getattr(stage, "convert_rounding", None))
     found: dict[str, RoundUp] = {}
     if modes & {Rounding.RNE, Rounding.RNA}:
-        found |= {name: partial(_nearest, edit) for name, edit in _FRACTIONS.items()}
+        found |= {name: partial(rounded_after, edit) for name, edit in FRACTIONS.items()}
     if Rounding.SR in modes:
         found |= {name: partial(_stochastic, decide) for name, decide in _DECISIONS.items()}
     return [Mutant(f"rounding: {n}", _rounded_by(record, f), slow=True) for n, f in found.items()]
@@ -271,7 +271,7 @@ def _twice(fraction: Fraction) -> Fraction:
 
 
 #: Changes of the fraction that is rounded to nearest.
-_FRACTIONS: dict[str, Callable[[Fraction], Fraction]] = {
+FRACTIONS: dict[str, Callable[[Fraction], Fraction]] = {
     "sticky dropped": lambda f: Fraction(int(f * 2), 2),
     "sticky is one bit": lambda f: Fraction(int(f * 4), 4),
     "ties down": lambda f: f - Fraction(1, 1 << 40) if f == Fraction(1, 2) else f,
@@ -291,11 +291,11 @@ _DECISIONS: dict[str, Callable[[Fraction, int, bool, int], bool]] = {
 }
 
 
-def _nearest(
+def rounded_after(
     edit: Callable[[Fraction], Fraction], fraction: Fraction, odd: bool, negative: bool,
     mode: Rounding, *random: int,
 ) -> bool:  # fmt: skip
-    """Round another fraction to nearest."""
+    """Decide as `fpsim.oracle.numbers.round_up` does, on an edited fraction if to nearest."""
     fraction = edit(fraction) if mode in (Rounding.RNE, Rounding.RNA) else fraction
     return round_up(fraction, odd, negative, mode, *random)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fpsim.vectors.operations.operation import Operation
+from fpsim.vectors.operations.steps import way
 from fpsim.vectors.sets.word_layout import Columns
 
 __all__ = ["OperationExplanation", "explain_operation"]
@@ -20,11 +21,12 @@ class OperationExplanation:
 
     operation: str
     equation: str
-    line: int  #: of vectors.hex, from 1
+    line: int | None  #: of vectors.hex, from 1; None: the vector is in no file
     index: int  #: of the vector, from 0
     section: str
     fields: dict[str, list[tuple[int, str]]]  #: codes and their values
     computed: dict[str, list[int]]  #: results by field
+    way: tuple[str, ...] = ()  #: how they come about, step by step
 
     @property
     def right(self) -> bool:
@@ -36,14 +38,20 @@ class OperationExplanation:
         """Return JSON-ready data."""
         return dict(vars(self)) | {"right": self.right}
 
-    def __str__(self) -> str:
+    def steps(self) -> list[str]:
+        """Return lines of text: the vector, its fields, and how its results come about."""
+        place = "" if self.line is None else f"line {self.line} "
         lines = [
-            f"{self.operation}, line {self.line} (vector {self.index}, {self.section})",
+            f"{self.operation}, {place}(vector {self.index}, {self.section})",
             f"  {self.equation}",
         ]
         for name, values in self.fields.items():
             shown = (f"{code:x} = {value}" if value else f"{code:x}" for code, value in values)
             lines.append(f"  {name:12s} {'  '.join(shown)}")
+        return lines + [f"    {step}" for step in self.way]
+
+    def __str__(self) -> str:
+        lines = self.steps()
         for name, codes in self.computed.items():
             if codes != [code for code, _ in self.fields[name]]:
                 lines.append(f"  BUT {name} IS {' '.join(f'{code:x}' for code in codes)}")
@@ -55,7 +63,7 @@ class OperationExplanation:
 
 
 def explain_operation(
-    operation: Operation, row: Columns, index: int, line: int, section: str
+    operation: Operation, row: Columns, index: int, line: int | None, section: str
 ) -> OperationExplanation:
     """Explain a vector of an operation.
 
@@ -63,7 +71,7 @@ def explain_operation(
         operation: what the vectors are of.
         row: the codes of the vector by field.
         index: its number, from 0.
-        line: its line in vectors.hex.
+        line: its line in vectors.hex; None: it is in no file.
         section: name of the section that it stands in.
     """
     whole = {name: np.asarray(codes)[None] for name, codes in row.items()}
@@ -74,5 +82,6 @@ def explain_operation(
     }
     computed = {name: np.asarray(codes).reshape(-1).tolist() for name, codes in found.items()}
     return OperationExplanation(
-        operation.title, operation.equation, line, index, section, fields, computed
-    )
+        operation.title, operation.equation, line, index, section, fields, computed,
+        tuple(way(operation, whole, found)),
+    )  # fmt: skip

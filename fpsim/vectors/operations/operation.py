@@ -30,6 +30,7 @@ from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Overflow, Rounding, parse_overflow, parse_rounding
 from fpsim.oracle import numbers
+from fpsim.oracle.numbers import RoundUp
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.code_lists import LISTED_BITS
@@ -81,6 +82,11 @@ class Operation(WordLayout):
     def outputs(self) -> dict[str, Format]:
         """Format of each result that is a number."""
 
+    @property
+    def result_fields(self) -> list[Field]:
+        """Fields that are results."""
+        return [f for f in self.fields if f.name not in self.inputs]
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads back, JSON-ready."""
@@ -104,6 +110,11 @@ class Operation(WordLayout):
         if fmt is None:
             return [""] * codes.size
         return [repr(value) for value in fmt.decode(codes).reshape(-1).tolist()]
+
+    @property
+    def neutral(self) -> dict[str, int]:
+        """The code of each input that says least: 0, and a tensor scale of 1."""
+        return dict.fromkeys(self.inputs, 0)
 
     def remarks(self, header: dict[str, Any]) -> list[str]:
         """Return the lines of the head of ``vectors.hex``."""
@@ -188,6 +199,16 @@ class Convert(Operation):
         bad = np.isnan(values) & (not _has_nan(self.target))
         return np.asarray(~bad)
 
+    def exact(self, columns: Columns) -> list[oracle.Number]:
+        """Return the number of each vector before it is rounded."""
+        return [_number(int(code), self.source) for code in columns["x"]]
+
+    def rounded(
+        self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
+    ) -> Columns:
+        """Return ``y`` and ``flags`` of numbers; ``round_up`` decides between two neighbours."""
+        return rounded(exact, self.target, self.rounding, self.overflow, round_up)
+
     def results(self, columns: Columns, before: int = 0) -> Columns:
         """Return ``y`` and ``flags``."""
         y, flags = self.target.encode(
@@ -266,27 +287,65 @@ class TwoOperand(Operation):
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(~np.isnan(a * b if self.verb == "mul" else a + b))
 
+    def exact(self, columns: Columns) -> list[oracle.Number]:
+        """Return the number of each vector before it is rounded."""
+        pairs = zip(columns["a"], columns["b"], strict=True)
+        return [self.combined(_number(int(a), self.a), _number(int(b), self.b)) for a, b in pairs]
+
+    def combined(self, a: oracle.Number, b: oracle.Number) -> oracle.Number:
+        """Return the exact product or sum."""
+        return numbers.multiply(a, b) if self.verb == "mul" else numbers.add(a, b, self.rounding)
+
     def results(self, columns: Columns, before: int = 0) -> Columns:
         """Return ``y`` and ``flags``, from exact numbers."""
-        a = [_number(int(code), self.a) for code in columns["a"]]
-        b = [_number(int(code), self.b) for code in columns["b"]]
-        y = np.empty(len(a), dtype=self.result.dtype)
-        flags = np.empty(len(a), dtype=np.uint8)
-        settings = (self.result, self.rounding, self.overflow)
-        for i, (x, z) in enumerate(zip(a, b, strict=True)):
-            exact = (
-                numbers.multiply(x, z) if self.verb == "mul" else numbers.add(x, z, self.rounding)
-            )
-            y[i] = numbers.encode(exact, *settings)
-            flags[i] = int(numbers.flags(exact, *settings))
-            if exact.is_nan and not (x.is_nan or z.is_nan):
-                flags[i] |= FLAG_CODES["invalid"]
-        return {"y": y, "flags": flags}
+        return self.rounded(columns, self.exact(columns))
+
+    def rounded(
+        self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
+    ) -> Columns:
+        """Return ``y`` and ``flags`` of numbers; ``round_up`` decides between two neighbours."""
+        found = rounded(exact, self.result, self.rounding, self.overflow, round_up)
+        nan = [_nan_codes(self.a, columns["a"]), _nan_codes(self.b, columns["b"])]
+        made = np.array([number.is_nan for number in exact], dtype=bool) & ~(nan[0] | nan[1])
+        found["flags"][made] |= FLAG_CODES["invalid"]
+        return found
 
 
 @cache
 def _number(code: int, fmt: Format) -> oracle.Number:
     return oracle.decode(code, fmt)
+
+
+def _nan_codes(fmt: Format, codes: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.isnan(fmt.decode(codes))
+
+
+def rounded(
+    exact: list[oracle.Number],
+    fmt: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+    round_up: RoundUp = numbers.round_up,
+) -> Columns:
+    """Return codes and flags of exact numbers.
+
+    Args:
+        exact: the numbers; none is NaN where the format has none.
+        fmt: format of the results.
+        rounding: how they are rounded.
+        overflow: what becomes of those beyond the format.
+        round_up: decides between two neighbouring codes.
+
+    Returns:
+        ``y`` and ``flags``.
+    """
+    y = np.empty(len(exact), dtype=fmt.dtype)
+    flags = np.empty(len(exact), dtype=np.uint8)
+    for i, number in enumerate(exact):
+        settings = (number, fmt, rounding, overflow)
+        y[i] = numbers.encode(*settings, round_up=round_up)
+        flags[i] = int(numbers.flags(*settings, round_up=round_up))
+    return {"y": y, "flags": flags}
 
 
 #: Parts of a quantized tensor besides codes and scales, with the bits of an entry.
@@ -350,6 +409,19 @@ class Quantize(Operation):
         """Scales; codes of tables have no format of their own."""
         return {}
 
+    @property
+    def neutral(self) -> dict[str, int]:
+        """The code of each input that says least: 0, and a tensor scale of 1."""
+        one = int(get_format(FLOAT32).encode([1.0])[0])
+        return {name: one if name == "tensor_scale" else 0 for name in self.inputs}
+
+    def without_tensor_scale(self, columns: Columns) -> Columns:
+        """Return inputs with a tensor scale of 1, as a design without one has it."""
+        if not self.has_tensor_scale:
+            return columns
+        scale = np.full_like(columns["tensor_scale"], self.neutral["tensor_scale"])
+        return columns | {"tensor_scale": scale}
+
     @cached_property
     def _sample(self) -> Quantized:
         return self._quantized(np.zeros((1, self.k)), np.ones((1, 1)))
@@ -407,14 +479,17 @@ class Quantize(Operation):
     def _quantized(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
         if not self.has_tensor_scale:
             return self.format.quantize(values.astype(np.float32), axis=1)
-        rows = [
-            self.format.quantize(row[None].astype(np.float32), axis=1, tensor_scale=float(one))
-            for row, one in zip(values, scale.reshape(-1), strict=True)
+        given, which = np.unique(scale.reshape(-1), return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        found = [
+            self.format.quantize(values[which == i].astype(np.float32), axis=1, tensor_scale=one)
+            for i, one in enumerate(given.tolist())
         ]
+        back = np.argsort(order, kind="stable")
         parts: dict[str, Any] = {
-            name: np.concatenate([getattr(row, name) for row in rows])
+            name: np.concatenate([getattr(rows, name) for rows in found])[back]
             for name in ("codes", "scales", "negative_scales", *_PARTS)
-            if getattr(rows[0], name) is not None
+            if getattr(found[0], name) is not None
         }
         return Quantized(axis=1, **parts)
 
@@ -422,7 +497,7 @@ class Quantize(Operation):
         """Return codes, scales and the rest of what the format stores."""
         if not len(columns["x"]):
             return {
-                f.name: np.zeros((0, f.lanes), self.dtype_of(f.name)) for f in self.results_fields
+                f.name: np.zeros((0, f.lanes), self.dtype_of(f.name)) for f in self.result_fields
             }
         scale = np.ones(len(columns["x"]))
         if self.has_tensor_scale:
@@ -433,8 +508,7 @@ class Quantize(Operation):
             else self._quantized(values, scale)
         )  # fmt: skip
         return {
-            f.name: getattr(found, f.name).astype(self.dtype_of(f.name))
-            for f in self.results_fields
+            f.name: getattr(found, f.name).astype(self.dtype_of(f.name)) for f in self.result_fields
         }
 
     def _by_row(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
@@ -447,11 +521,6 @@ class Quantize(Operation):
             scales=np.concatenate([row.scales.reshape(1, -1) for row in rows]),
             axis=1,
         )
-
-    @property
-    def results_fields(self) -> list[Field]:
-        """Fields that are results."""
-        return [f for f in self.fields if f.name not in self.inputs]
 
 
 #: How each operation is written.

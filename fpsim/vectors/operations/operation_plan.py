@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.philox import Philox
+from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
 from fpsim.vectors.operations.operation import (
@@ -32,6 +34,8 @@ __all__ = ["OperationPlan", "plan_operation"]
 Codes = NDArray[np.int64]
 #: Bits up to which every code of a source, every pair of operands, is a case; pairs of others.
 ALL_CODES, ALL_PAIRS, PALETTE = 16, 14, 96
+#: Bits of scales up to which every tie between two of them is a case.
+LISTED_SCALES = 8
 #: Vectors that are made together, and the most that a set may have: results are exact and slow.
 BLOCK, MAX_COUNT = 1 << 14, 1 << 26
 
@@ -77,6 +81,11 @@ class OperationPlan:
     def rows(self, part: int, block: int) -> int:
         """Return the number of vectors in one block."""
         return min(BLOCK, _rows(self.parts[part][1]) - block)
+
+    def with_inputs(self, change: Callable[[Columns], Columns]) -> OperationPlan:
+        """Return the set with changed inputs."""
+        parts = tuple((name, change(columns)) for name, columns in self.parts)
+        return replace(self, parts=parts)
 
     def block(self, part: int, block: int) -> Columns:
         """Return one block with its results."""
@@ -177,8 +186,10 @@ def _palette(fmt: Format) -> Codes:
     if isinstance(fmt, FloatFormat):
         one = fmt.encode([1.0], "rtz", "saturate").astype(np.int64)
         ends = [0, 1, fmt.max_code - 1, fmt.max_code, 1 << fmt.mantissa_bits]
-        extra = [*ends, *one.tolist(), fmt.inf_code, fmt.nan_code]
-    return np.unique([*codes[places].tolist(), *(c for c in extra if c is not None)])
+        found = [*ends, *one.tolist(), fmt.inf_code, fmt.nan_code]
+        extra = [c for c in found if c is not None]
+        extra += [c | fmt.sign_bit for c in extra]
+    return np.unique([*codes[places].tolist(), *extra])
 
 
 def _every_pair(operation: TwoOperand, only: bool) -> list[tuple[str, Columns]]:
@@ -192,9 +203,33 @@ def _every_pair(operation: TwoOperand, only: bool) -> list[tuple[str, Columns]]:
     return [("pairs", {"a": np.repeat(a, b.size), "b": np.tile(b, a.size)})]
 
 
+def _pair_corners(operation: TwoOperand) -> list[tuple[str, Columns]]:
+    if operation.a.bits + operation.b.bits <= ALL_PAIRS:
+        return []
+    return [*_opposites(operation), *_ends(operation)]
+
+
+def _ends(operation: TwoOperand) -> list[tuple[str, Columns]]:
+    """Return operands with results at the smallest normal and at the largest number, and beside."""
+    result, fmt = operation.result, operation.b
+    a = finite_codes(operation.a)
+    a = a[:: max(1, a.size // 1024)]
+    values = operation.a.decode(a.astype(operation.a.dtype))
+    rows: list[tuple[Codes, Codes]] = []
+    for target in (2.0**result.exponent_min, result.max_value):
+        with np.errstate(all="ignore"):
+            other = target / np.abs(values) if operation.verb == "mul" else target - np.abs(values)
+        inside = np.isfinite(other) & (np.abs(other) <= fmt.max_value) & (other > 0)
+        codes = fmt.encode(other[inside], "rtz", "saturate").astype(np.int64)
+        rows += [(a[inside], codes + step) for step in (-1, 0, 1)]
+    both = {"a": np.concatenate([x for x, _ in rows]), "b": np.concatenate([y for _, y in rows])}
+    inside = (both["b"] >= 0) & (both["b"] < 1 << fmt.bits)
+    return [("ends", {name: codes[inside] for name, codes in both.items()})] if inside.any() else []
+
+
 def _opposites(operation: TwoOperand) -> list[tuple[str, Columns]]:
     """Return operands that cancel, wholly or to a few bits: what is hardest for an adder."""
-    if operation.verb != "add" or operation.a.bits + operation.b.bits <= ALL_PAIRS:
+    if operation.verb != "add":
         return []
     a = finite_codes(operation.a)
     a = a[:: max(1, a.size // 4096)]
@@ -222,13 +257,19 @@ def _random_pairs(operation: TwoOperand, words: Philox, count: int) -> list[tupl
 # -- quantizers ----------------------------------------------------------------------------------
 
 
-def _blocks(operation: Quantize, values: NDArray[np.float64]) -> Columns:
-    """Return blocks of values (n, k) as input codes."""
+#: Scales of tensors: of few bits, so that elements can lie on ties, and others; powers of two.
+TENSOR_SCALES = (1.0, 0.5, 3 / 256, 0.0123, 5 / 1024, 3.7e-3, 2.0, 7 / 512)
+#: One with which subnormal values are no zeros.
+TINY_TENSOR_SCALE = 2.0**-140
+
+
+def _blocks(
+    operation: Quantize, values: NDArray[np.float64], given: NDArray[np.float64] | None = None
+) -> Columns:
+    """Return blocks of values (n, k) as input codes, under tensor scales where there are some."""
     columns: Columns = {"x": operation.source.encode(values, "rne", "saturate")}
     if operation.has_tensor_scale:
-        # Scales of tensors that one would meet, and powers of two.
-        scales = np.array([1.0, 0.5, 0.0123, 3.7e-3, 2.0, 1e-4])
-        given = np.resize(scales, len(values))
+        given = np.resize(TENSOR_SCALES, len(values)) if given is None else given
         columns["tensor_scale"] = get_format(FLOAT32).encode(given)
     return columns
 
@@ -253,20 +294,52 @@ def _block_corners(operation: Quantize) -> list[tuple[str, Columns]]:
     tops = (2.0 ** exponents[:, None] * steps).reshape(-1)
     largest = np.linspace(-1, 1, k) * tops[:, None]
     largest[:, 0] = tops
-    # A block whose scale is known, and elements at every midpoint of the grid and beside it.
+    smallest = np.linspace(-1, 1, k) * 2.0 ** np.array([[-126.0], [-130.0], [-149.0]])
+    huge = np.linspace(-1, 1, k) * np.array([[3.0e38], [1.0e38], [2.0**127]])
+    parts = [
+        ("zeros", _blocks(operation, zeros)),
+        ("one-element", _blocks(operation, one)),
+        ("largest", _blocks(operation, largest)),
+        ("midpoints", _midpoints(operation)),
+        ("tiny", _blocks(operation, smallest)),
+        ("huge", _blocks(operation, huge)),
+    ]
+    if operation.has_tensor_scale:
+        given = np.full(len(smallest), TINY_TENSOR_SCALE)
+        parts.append(("tiny-tensors", _blocks(operation, smallest, given)))
+    ties = _scale_ties(operation)
+    return parts if ties is None else [*parts, ("scale-ties", ties)]
+
+
+def _midpoints(operation: Quantize) -> Columns:
+    """Return blocks whose scale is known, elements at every midpoint of the grid and beside it."""
+    k, fmt = operation.k, operation.format
     held = np.unique(np.abs(_grid(operation)))
     middle = (held[1:] + held[:-1]) / 2
     beside = np.concatenate([middle, middle * (1 - 2.0**-10), middle * (1 + 2.0**-10), held])
     signed = np.concatenate([beside, -beside])
     rows = np.resize(signed, (-(-signed.size // max(k - 1, 1)), max(k - 1, 1)))
-    midpoints = np.concatenate([np.full((len(rows), 1), limit), rows], axis=1)[:, :k]
-    smallest = np.linspace(-1, 1, k) * 2.0 ** np.array([[-126.0], [-130.0], [-149.0]])
-    huge = np.linspace(-1, 1, k) * np.array([[3.0e38], [1.0e38], [2.0**127]])
-    parts = (
-        ("zeros", zeros), ("one-element", one), ("largest", largest), ("midpoints", midpoints),
-        ("tiny", smallest), ("huge", huge),
-    )  # fmt: skip
-    return [(name, _blocks(operation, values)) for name, values in parts]
+    rows = np.concatenate([np.full((len(rows), 1), fmt.limit), rows], axis=1)[:, :k]
+    if not operation.has_tensor_scale:
+        return _blocks(operation, rows)
+    pairs = [(s_t, s) for s_t in TENSOR_SCALES for s in (1.0, 1.25, 0.875)]
+    values = np.concatenate([rows * (s_t * s) for s_t, s in pairs])
+    given = np.repeat([s_t for s_t, _ in pairs], len(rows))
+    return _blocks(operation, values, given)
+
+
+def _scale_ties(operation: Quantize) -> Columns | None:
+    """Return blocks whose scale lies between two neighbours of its format, and beside; or None."""
+    fmt = operation.format
+    if fmt.scale is None or fmt.scale.bits > LISTED_SCALES or fmt.rule is not ScaleRule.ABSMAX:
+        return None
+    scales = np.unique(fmt.scale.decode(finite_codes(fmt.scale).astype(fmt.scale.dtype)))
+    scales = scales[scales >= 0]
+    middle = (scales[1:] + scales[:-1]) / 2
+    tops = np.concatenate([middle, middle * (1 - 2.0**-20), middle * (1 + 2.0**-20)]) * fmt.limit
+    values = np.linspace(-1, 1, operation.k) * tops[:, None]
+    values[:, -1] = tops
+    return _blocks(operation, values, np.resize([1.0, 0.5], len(tops)))
 
 
 def _grid(operation: Quantize) -> NDArray[np.float64]:
@@ -290,6 +363,6 @@ def _random_blocks(operation: Quantize, words: Philox, count: int) -> list[tuple
 
 _KINDS: dict[type[Operation], tuple[Any, Any, Any]] = {
     Convert: (_every_code, _boundaries, _random_codes),
-    TwoOperand: (_every_pair, _opposites, _random_pairs),
+    TwoOperand: (_every_pair, _pair_corners, _random_pairs),
     Quantize: (_no_table, _block_corners, _random_blocks),
 }
