@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from matmul_drawing import THEMES, matmul_drawing
 from railway import railway
 
 import fpsim
@@ -61,6 +62,9 @@ _write_table(
     [(p.part, f"`{p.form}`", p.meaning, f"`{p.example}`") for p in GRAMMAR],
 )
 (_REFERENCE / "_names.svg").write_text(railway(GRAMMAR), encoding="utf-8")
+for _theme in THEMES:
+    _drawing = Path(__file__).parent / f"_matmul_{_theme}.svg"
+    _drawing.write_text(matmul_drawing(_theme), encoding="utf-8")
 _SPECS = [fpsim.get_unit(name).spec for name in fpsim.preset_names()]
 _write_table(
     "_presets_table.md",

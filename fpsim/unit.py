@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,18 +13,17 @@ from fpsim import oracle
 from fpsim.base.errors import MAX_UNIT_NAME, FpsimError, nearest
 from fpsim.base.notebook import html_pairs
 from fpsim.base.resources import golden_dir
-from fpsim.compute.dot import dot_codes, step_codes
-from fpsim.compute.matmul import matmul_codes
-from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan import Plan, plan_matmul
 from fpsim.formats.floating import Format
 from fpsim.oracle import Trace
-from fpsim.studies.sizing import Sizing, study
 from fpsim.units.given_operands import OperandLike
 from fpsim.units.grammar import name_fault
 from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleOptions
 from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
+
+if TYPE_CHECKING:  # what computes needs a compiler, which takes its time to load
+    from fpsim.compute.plan import Plan
+    from fpsim.studies.sizing import Sizing
 
 __all__ = ["MacUnit", "get_unit", "preset_names", "unit_names"]
 
@@ -117,6 +116,8 @@ class MacUnit:
                 accumulator has no code for.
         """
         args = DotOperands.check(self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
+        from fpsim.compute.dot import dot_codes
+
         codes = dot_codes(self.spec, args)
         return args.results(self.result.decode(codes)) if values else codes
 
@@ -145,6 +146,8 @@ class MacUnit:
             FpsimError: as `dot` does.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
+        from fpsim.compute.dot import step_codes
+
         return step_codes(self.spec, args)
 
     def matmul(
@@ -177,6 +180,9 @@ class MacUnit:
         Raises:
             FpsimError: as `dot` does.
         """
+        from fpsim.compute.matmul import matmul_codes
+        from fpsim.compute.operands import MatmulOperands
+
         args = MatmulOperands.check(
             self.spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options
         )
@@ -231,6 +237,8 @@ class MacUnit:
         Raises:
             FpsimError: wrong operands, or a NaN or an infinity among them.
         """
+        from fpsim.studies.sizing import study
+
         return study(self.spec, a, b, c, **options)
 
     def plan(self, a: OperandLike, b: OperandLike, **options: Unpack[OperandOptions]) -> Plan:
@@ -246,6 +254,9 @@ class MacUnit:
         Raises:
             FpsimError: wrong operands.
         """
+        from fpsim.compute.operands import MatmulOperands
+        from fpsim.compute.plan import plan_matmul
+
         return plan_matmul(self.spec, MatmulOperands.check(self.spec, a, b, **options))
 
 

@@ -100,3 +100,12 @@ def test_what_vectors_do_not_show_needs_a_waiver(
     wrong = 'waive = ["rounding: rnx"]'
     assert verify(MXFP4, QUANTIZER, simulator, tmp_path, *few, edit=wrong) == 2
     assert "waive: 'rounding: rnx' is no mistake of quantize:mxfp4:e8m7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["quantize:nvfp4", "quantize:amxfp4:e8m7"])
+def test_the_reference_quantizer(
+    text: str, icarus: Simulator, tmp_path: Path, capsys: Capture
+) -> None:
+    command = ["verify", text, "--simulator", icarus.name, "--bench", "native", "--count", "40"]
+    assert main([*command, "--build", str(tmp_path)]) == 0
+    assert "all match" in capsys.readouterr().out

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress on standard error: one line per step, a bar while something counts."""
+"""Progress on standard error: a line per step, and what is done of it with an estimate."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
 
-__all__ = ["Steps", "bar", "say", "working"]
+__all__ = ["Steps", "Update", "bar", "counted", "current", "say", "span"]
+
+T = TypeVar("T")
+#: Takes what is done, how much there is (0: not known), and perhaps a line of figures.
+Update = Callable[..., None]
+#: Seconds before a log gets its first line, and the most between two.
+FIRST, RAREST = 2.0, 60.0
 
 
 def say(message: str) -> None:
@@ -17,56 +24,120 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[..., None]]:
-    """Show a bar and yield a callback that takes (done, total) and perhaps a line of figures."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def bar(label: str) -> Iterator[Update]:
+    """Show what is done and how long the rest takes.
 
-    columns = (
-        TextColumn("    {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=Console(stderr=True))
-    task = progress.add_task(label, total=None)
-
-    with ExitStack() as shown:
-        if progress.console.is_terminal:
-            shown.enter_context(progress)
-
-        def update(done: int, total: int, figures: str = "") -> None:
-            if not progress.live.is_started:  # a log keeps silent about what fails at once
-                shown.enter_context(progress)
-            progress.update(task, completed=done, total=total or None)
-            if figures:
-                progress.console.print(f"    {figures}", highlight=False)
-
-        yield update
+    Yields a callback that takes (done, total) and perhaps a line of figures. Loops of `counted`
+    inside call it by themselves. On a terminal this is a bar; elsewhere lines, ever rarer, of what
+    takes more than two seconds.
+    """
+    shown = _Bar if sys.stderr.isatty() else _Lines
+    with shown(label) as update:
+        outer, _shown[:] = list(_shown), [update]
+        try:
+            yield update
+        finally:
+            _shown[:] = outer
 
 
-@contextmanager
-def working(label: str) -> Iterator[None]:
-    """Show on a terminal that something is being done, and for how long, where nothing counts."""
-    if not sys.stderr.isatty():
-        yield
+def counted(items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """Yield items and tell the `bar` that is shown how many of them are done.
+
+    Nothing happens where none is shown, and in loops inside of one that is counted.
+
+    Args:
+        items: anything to iterate over.
+        total: how many there are; None: ``len(items)``.
+    """
+    if not _shown:
+        yield from items
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    count = len(items) if total is None and isinstance(items, Sized) else total or 0
+    update = _shown.pop()
+    try:
+        for done, item in enumerate(items):
+            update(done, count)
+            yield item
+        update(count, count)
+    finally:
+        _shown.append(update)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(label, total=None)
-        yield
+
+def current() -> Update:
+    """Return the callback of the `bar` that is shown, or one that does nothing."""
+    return _shown[0] if _shown else lambda done, total, figures="": None
+
+
+#: The callback of the bar that is shown; empty inside a loop that is counted.
+_shown: list[Update] = []
+
+
+class _Bar:
+    """A bar on a terminal."""
+
+    def __init__(self, label: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("    {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True))
+        self.task = self.progress.add_task(label, total=None)
+
+    def __enter__(self) -> Update:
+        self.progress.start()
+        return self.update
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, done: int, total: int, figures: str = "") -> None:
+        self.progress.update(self.task, completed=done, total=total or None)
+        if figures:
+            self.progress.console.print(f"    {figures}", highlight=False)
+
+
+class _Lines:
+    """Lines in a log: the first after two seconds, each later one when twice the time is gone."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.started, self.due = label, time.monotonic(), FIRST
+
+    def __enter__(self) -> Update:
+        return self.update
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, done: int, total: int, figures: str = "") -> None:
+        if figures:
+            say(f"    {figures}")
+        gone = time.monotonic() - self.started
+        if gone < self.due or not done:
+            return
+        self.due = min(2 * gone, gone + RAREST)
+        left = f" of {total}, about {span(gone / done * (total - done))} left" if total else ""
+        say(f"    {self.label}: {done}{left}")
+
+
+def span(seconds: float) -> str:
+    """Return a time as ``40 s``, ``3 min`` or ``2.5 h``."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class Steps:

@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.input_files import read_toml
 from fpsim.base.notebook import html_pairs
-from fpsim.blocks.casts import Parts, RandomIntegers, cast
 from fpsim.blocks.fields import (
     FIELD_READERS,
     REQUIRED_FIELDS,
@@ -36,6 +35,7 @@ from fpsim.blocks.fields import (
 from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant
 from fpsim.blocks.meaning import all_variants, meaning
 from fpsim.blocks.named import ALIASES, named_block_formats
+from fpsim.blocks.parts import Parts, RandomIntegers
 from fpsim.blocks.quantized import Quantized, Tiles, check_axis, scales_shape, spread, stored
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
@@ -235,6 +235,19 @@ class BlockFormat:
         Raises:
             FpsimError: an unknown or missing key, or a value that does not fit, naming the key.
         """
+        return cls(**cls._read(data))
+
+    @classmethod
+    def _checked_elsewhere(cls, data: dict[str, Any]) -> BlockFormat:
+        """Return a format of the package, whose fields its tests have found to fit each other."""
+        values = cls._read(data)
+        made = object.__new__(cls)
+        for f in fields(cls):
+            object.__setattr__(made, f.name, values.get(f.name, f.default))
+        return made
+
+    @classmethod
+    def _read(cls, data: dict[str, Any]) -> dict[str, Any]:
         known = [f.name for f in fields(cls)]
         if not isinstance(data, dict):
             raise FpsimError(f"block format: {data!r} is not a table of fields")
@@ -250,7 +263,7 @@ class BlockFormat:
         values = {key: FIELD_READERS[key](key, value) for key, value in data.items()}
         if "rule" not in values and values.get("scale", E8M0) != E8M0:
             values["rule"] = ScaleRule.ABSMAX
-        return cls(**values)
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` reads back; fields at their defaults are left out."""
@@ -452,6 +465,8 @@ class BlockFormat:
         given: Any,
         draw: RandomIntegers | None,
     ) -> Parts:
+        from fpsim.blocks.casts import cast  # needs a compiler, which takes its time to load
+
         parts = cast(self, rows, block, given, draw)
         if policy is NanPolicy.SCALE or not parts.bad.any():
             return parts
@@ -539,7 +554,7 @@ class BlockFormat:
 
 
 class _Named(Mapping[str, BlockFormat]):
-    """The named formats, each made when it is first asked for: grids take time to work out."""
+    """The named formats, each made when it is first asked for."""
 
     def __init__(self) -> None:
         self._fields = {data["name"]: data for data in named_block_formats()}
@@ -547,7 +562,7 @@ class _Named(Mapping[str, BlockFormat]):
 
     def __getitem__(self, name: str) -> BlockFormat:
         if name not in self._made:
-            self._made[name] = BlockFormat.from_dict(self._fields[name])
+            self._made[name] = BlockFormat._checked_elsewhere(self._fields[name])
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -7,8 +7,8 @@ but MX work in float32 (`fpsim.blocks.scale_rules` states the order of operation
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fpsim.blocks.chosen import choose, macro_codes, macro_values
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
+from fpsim.blocks.parts import Parts, RandomIntegers
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
     RANGE_RULES,
@@ -36,40 +37,13 @@ from fpsim.kernels.codec.rounding import mode_constants
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["VECTOR_BLOCKS", "Parts", "RandomIntegers", "cast", "spread"]
+__all__ = ["VECTOR_BLOCKS", "cast", "spread"]
 
 #: Block sizes that make one vector.
 VECTOR_BLOCKS = (16, 32, 64)
 E8M0_NAN = 255
 #: Zero points saturate here; only scales that saturate far below the data get so far.
 ZERO_POINT_LIMIT = (1 << 15) - 1
-
-
-@dataclass
-class Parts:
-    """Codes (R, K), scales (R, G) and what else the format stores; ``bad``: blocks without value.
-
-    A bad block holds NaN or an infinity: its codes are 0 and its scale is NaN where there is one.
-    """
-
-    codes: NDArray[Any]
-    scales: NDArray[Any]
-    bad: NDArray[np.bool_]
-    negative_scales: NDArray[Any] | None = None
-    zero_points: NDArray[np.int32] | None = None
-    tensor_scale: Any = None
-    variants: NDArray[np.uint8] | None = None
-    ratios: NDArray[np.uint8] | None = None
-    tops: NDArray[np.uint8] | None = None
-    macros: NDArray[np.uint8] | None = None
-
-
-class RandomIntegers(NamedTuple):
-    """Random integers for stochastic rounding: of elements (R, K) and of scales (R, G)."""
-
-    elements: NDArray[Any] | None
-    scales: NDArray[Any] | None
-    bits: int
 
 
 def cast(

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,17 @@ from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes
 from fpsim.formats.inputs import check_codes
 
-__all__ = ["MAX_WIDE_BITS", "Codebook", "Fit", "Level", "Macro", "Table", "Ties", "Top", "Variant"]
+__all__ = [
+    "MAX_WIDE_BITS",
+    "Codebook",
+    "Fit",
+    "Level",
+    "Macro",
+    "Table",
+    "Ties",
+    "Top",
+    "Variant",
+]
 
 #: Most bits of an element that units multiply.
 MAX_WIDE_BITS = 19
@@ -78,7 +88,7 @@ class Table:
             return
         if wide.bits > MAX_WIDE_BITS:
             raise FpsimError(f"wide: {wide.name} has {wide.bits} bits; allowed: {MAX_WIDE_BITS}")
-        held = wide.decode(wide.encode(np.array(self.values), "rne", "saturate"))
+        held = _held(wide, self.values)
         top = max(abs(v) for v in self.values)
         if max(abs(v) for v in held.tolist()) * 2 < top or wide.max_value < top / 1.01:
             raise FpsimError(f"wide: {wide.name} does not hold {top:g}, the largest of the table")
@@ -104,7 +114,7 @@ class Table:
     def held(self) -> NDArray[np.float64]:
         """The numbers that the codes mean (16,): ``values`` in the wide format."""
         wide, given = self.wide_format, np.array(self.values)
-        held = wide.decode(wide.encode(given, "rne", "saturate"))
+        held = _held(wide, self.values)
         # Fixed point has no -0, but a zero of the table may have a sign.
         return np.where(held == 0, np.copysign(0.0, given), held)
 
@@ -136,6 +146,27 @@ class Table:
 
 
 Element = Format | Table
+
+
+@cache
+def _magnitudes(wide: FloatFormat) -> NDArray[np.float64]:
+    """Return the magnitudes of a format, ascending: those of its codes."""
+    return wide.decode(np.arange(wide.max_code + 1, dtype=wide.dtype))
+
+
+def _held(wide: Format, values: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return numbers rounded to nearest even and saturated, without the compiler: they are few."""
+    if isinstance(wide, FixedFormat):
+        return wide.decode(wide.encode(np.array(values), "rne", "saturate"))
+    magnitudes = _magnitudes(wide)
+    held = []
+    for value in values:
+        above = min(int(np.searchsorted(magnitudes, abs(value))), magnitudes.size - 1)
+        ends = [max(above - 1, 0), above]
+        far = [abs(Fraction(abs(value)) - Fraction(magnitudes[code])) for code in ends]
+        nearest = ends[1] if far[1] < far[0] or (far[1] == far[0] and ends[1] % 2 == 0) else ends[0]
+        held.append(math.copysign(magnitudes[nearest], value))
+    return np.array(held)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import say, working
+from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, print_json
 
 if TYPE_CHECKING:
@@ -46,13 +46,21 @@ def rtl(args: argparse.Namespace) -> int:
         raise FpsimError("package: an array has no parameters; leave --package out")
     array = _array(args)
     speed = _speed(array, args.shape)
+    about = {"unit": array.spec.name, "array": array.size, "dataflow": str(array.dataflow)} | speed
+    if args.out is None and args.json:
+        print_json(about | {"text": array_text(array)})
+        return 0
     if args.out is None:
         print("".join(f"// {line}\n" for line in _told(speed)) + array_text(array), end="")
         return 0
     top = array_top(array, args.out)
     for source in array_sources(array):
         shutil.copyfile(source, args.out / source.name)
-    print("\n".join(str(args.out / path.name) for path in top.sources))
+    files = [str(args.out / path.name) for path in top.sources]
+    if args.json:
+        print_json(about | {"files": files})
+        return 0
+    print("\n".join(files))
     for line in _told(speed):
         say(line)
     return 0
@@ -67,7 +75,7 @@ def synth(args: argparse.Namespace) -> int:
     speed = _speed(array, args.shape)
     with tempfile.TemporaryDirectory(prefix="fpsim-array-") as scratch:
         top = array_top(array, Path(scratch))
-        with working(top.name):
+        with bar(top.name):
             cost = synthesise(top, apart=array_parts(array))
     if args.json:
         print_json(
@@ -99,7 +107,7 @@ def verify(args: argparse.Namespace) -> int:
             f"fpsim vectors {args.unit} --tile {array.size} --out DIR makes it"
         )
     tool = find(args.simulator or "verilator")
-    with working(f"{array.spec.name} on {tool.name}"):
+    with bar(f"{array.spec.name} on {tool.name}"):
         report = run_tiles(
             array, args.vectors, tool, args.build, stall=args.stall, seed=args.stall_seed
         )

@@ -171,8 +171,10 @@ def _text_options(sub: Any) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from fpsim.report.demo import run
 
-    complete = run(args.out, with_model=not args.no_model)
-    return 0 if complete else INCOMPLETE
+    demo = run(args.out, with_model=not args.no_model)
+    if args.json:
+        print_json(demo.to_dict())
+    return 0 if demo.complete else INCOMPLETE
 
 
 def register(commands: Commands) -> None:
@@ -218,8 +220,8 @@ def register(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
     sub = commands.add(
-        "demo", _demo, "Run the whole demonstration and write out/report.html", reports=False,
-        examples=["demo", "demo --out page --no-model"],
+        "demo", _demo, "Run the whole demonstration and write out/report.html",
+        examples=["demo", "demo --out page --no-model", "demo --json > demo.json"],
     )  # fmt: skip
     sub.add_argument("--out", type=Path, default=Path("out"), help="where the page goes")
     sub.add_argument("--no-model", action="store_true", help="leave out the language model")

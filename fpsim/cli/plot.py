@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say, working
+from fpsim.base.progress import bar, say
 from fpsim.cli.output import Commands, examples_text, needs
 from fpsim.studies.distributions import DISTRIBUTIONS, samples
 
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     with needs("plot"):
         from fpsim import plots
     plots.check_target(args.out, args.theme)
-    with working("measuring") if args.draw is not _accumulator else nullcontext():
+    with bar("measuring") if args.draw is not _accumulator else nullcontext():
         picture: Picture = args.draw(args)
     plots.caption(picture.figure, f"{picture.about}; fpsim {fpsim.__version__}")
     # The numbers first: a picture stands only beside its numbers.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.progress import say
-from fpsim.cli.output import INCOMPLETE, Commands, needs
+from fpsim.cli.output import INCOMPLETE, Commands, needs, print_json
 
 __all__ = ["register"]
 
@@ -27,7 +27,10 @@ def _report(args: argparse.Namespace) -> int:
     write(page, args.out)
     for problem in page.problems:
         say(f"incomplete: {problem}")
-    print(args.out)
+    if args.json:
+        print_json(page.to_dict() | {"out": str(args.out)})
+    else:
+        print(args.out)
     return INCOMPLETE if page.problems else 0
 
 
@@ -37,9 +40,9 @@ def register(commands: Commands) -> None:
         "report",
         _report,
         "One HTML page about units, side by side",
-        reports=False,
         examples=[
             "report e2m1-chain-e5m10 --out report.html",
+            "report e2m1-chain-e5m10 --out report.html --json > report.json",
             "report e2m1-chain-e5m10 e2m1-fixed24q2 --model smollm2-135m --out report.html",
         ],
     )

@@ -32,7 +32,15 @@ def _rtl(args: argparse.Namespace) -> int:
 
     spec, top = _design(args)
     instance = "u_mac" if isinstance(spec, MacSpec) else "u_quantizer"
-    print(package(spec, top) if args.package else instantiation(spec, instance, top), end="")
+    text = package(spec, top) if args.package else instantiation(spec, instance, top)
+    if args.json:
+        name = spec.name if isinstance(spec, MacSpec) else spec.title
+        ports = {"inputs": top.inputs, "outputs": top.outputs}
+        sources = [str(path) for path in top.sources]
+        data = {"unit": name, "top": top.name, "parameters": top.parameters, **ports}
+        print_json(data | {"sources": sources, "text": text})
+        return 0
+    print(text, end="")
     return 0
 
 
@@ -89,13 +97,14 @@ def _quantizer(args: argparse.Namespace) -> tuple[Quantize, RtlTop]:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "rtl", _rtl, "Print the SystemVerilog of a unit", reports=False,
+        "rtl", _rtl, "Print the SystemVerilog of a unit, an array or a quantizer",
         examples=[
             "rtl e2m1-chain-e5m10",
             "rtl mxfp4-block32-e8m23 --pipeline 2",
             "rtl mxfp4-block32-e8m23 --array 8x8 --dataflow weight-stationary --out rtl",
             "rtl e2m1-chain-e5m10 --array 8x8 --shape 128x576x1536",
             "rtl quantize:mxfp4:e8m7 --pipeline 3",
+            "rtl e2m1-chain-e5m10 --json",
         ],
     )  # fmt: skip
     sub.add_argument("--package", action="store_true", help="a package of its parameters instead")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, working
+from fpsim.base.progress import bar
 from fpsim.cli import from_model
 from fpsim.cli.output import Commands, print_json, table
 
@@ -41,7 +41,7 @@ def _size(args: argparse.Namespace) -> int:
         given["block"] = args.block
     if unit.spec.random_bits:
         given["random"] = fpsim.RandomBits(args.seed)
-    with working(unit.name):
+    with bar(unit.name):
         found = sizing.study(unit, **given, dots=args.dots)
     if args.json:
         print_json(found.to_dict())
@@ -135,7 +135,7 @@ def _order(args: argparse.Namespace) -> int:
     given = _one_result(_arrays(args.operands), *args.result)
     if args.block is not None:
         given["block"] = args.block
-    with working(unit.name):
+    with bar(unit.name):
         found = order.study(unit, **given, random_orders=args.random_orders, seed=args.seed)
     if args.json:
         print_json(found.to_dict())

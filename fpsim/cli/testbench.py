@@ -8,10 +8,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say, working
+from fpsim.base.progress import bar, say
 from fpsim.cli import arrays
+from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.vectors.sets.choices import STRATEGIES
 
@@ -24,28 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-def _what(args: argparse.Namespace) -> MacUnit | Operation:
-    """Return the unit, or the operation, that a design is held to."""
-    unit = None if args.unit is None else fpsim.get_unit(args.unit)
-    if args.op is not None:
-        from fpsim.vectors.operations.operation import parse_operation
-
-        return parse_operation(args.op, unit)
-    if unit is None:
-        raise FpsimError("unit: missing; name one, a .toml file, or an operation with --op")
-    return unit
-
-
 def _dut(args: argparse.Namespace, what: MacUnit | Operation) -> Dut:
     from fpsim.hdl.dut.dut_toml import read_dut
-    from fpsim.hdl.rtl.reference import reference_dut
+    from fpsim.hdl.rtl.reference import quantizer_dut, reference_dut
     from fpsim.unit import MacUnit
 
     if args.dut is not None:
         return read_dut(args.dut)
-    if not isinstance(what, MacUnit):
-        raise FpsimError("dut: missing; give the TOML of your design with --dut")
-    return reference_dut(what.spec)
+    if isinstance(what, MacUnit):
+        return reference_dut(what.spec)
+    if what.kind != "quantize":
+        raise FpsimError(
+            f"dut: missing; there is no reference RTL of {what.title}, give the TOML of your "
+            "design with --dut"
+        )
+    return quantizer_dut(what)
 
 
 def _name(what: MacUnit | Operation) -> str:
@@ -64,7 +57,7 @@ def _verify(args: argparse.Namespace) -> int:
     from fpsim.hdl.verify import junit
     from fpsim.hdl.verify.verify import Plan, verify_design
 
-    unit = _what(args)
+    unit = unit_or_operation(args)
     dut, name = _dut(args, unit), _name(unit)
     simulator = args.simulator or ("ghdl" if dut.vhdl else "verilator")
     plan = Plan(
@@ -100,7 +93,7 @@ def _testbench(args: argparse.Namespace) -> int:
     from fpsim.hdl.dut.adapter import beat_writer
     from fpsim.hdl.verify.verify import fitted
 
-    unit = _what(args)
+    unit = unit_or_operation(args)
     name = _name(unit)
     dut, ports = fitted(_dut(args, unit))
     source = _source(args, unit, dut)
@@ -108,7 +101,7 @@ def _testbench(args: argparse.Namespace) -> int:
     out = args.out.resolve()
     title = f"{name}: {source.equation}; design {dut.top}"
     path, commands = write_testbench(dut, writer, out, title, ports)
-    with working(name):
+    with bar(name):
         made = write_stimulus(source, writer, out / "stimulus.hex")
     # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
@@ -140,9 +133,7 @@ def _source(args: argparse.Namespace, unit: MacUnit | Operation, dut: Dut) -> Ve
 
 
 def _add_vectors(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("unit", nargs="?", help="a name or a .toml file")
-    sub.add_argument("--op", metavar="OP", help="quantize:FORMAT, convert:A:B, mul or add: what a "
-                     "design computes that is no unit, as of fpsim vectors")  # fmt: skip
+    add_unit_or_operation(sub)
     sub.add_argument(
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
@@ -161,6 +152,7 @@ def register(commands: Commands) -> None:
             "verify mac.toml --dut dut.toml --junit mac.xml",
             "verify mac.toml --dut dut.toml --bench native --count 1000000",
             "verify e2m1-chain-e5m10 --array 8x8 --dataflow weight-stationary --vectors tiles",
+            "verify --op quantize:mxfp4:e8m7",
             "verify --op quantize:mxfp4 --dut dut.toml",
         ],
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import say
+from fpsim.base.progress import say, span
 from fpsim.cli.output import Commands, needs, print_json
 
 if TYPE_CHECKING:  # torch is not needed by those who train nothing
@@ -116,13 +116,14 @@ def _shown(steps: int) -> Iterator[Callable[[StepRow], None]]:
     from rich.live import Live
     from rich.table import Table
 
-    console = Console(stderr=True)
+    console, times = Console(stderr=True), _Times(steps)
     if not console.is_terminal:
         every = max(1, steps // _LOGGED)
 
         def log(row: StepRow) -> None:
+            left = times.left(row)
             if (row.step + 1) % every == 0 or row.skipped:
-                say("  ".join(_cells(row)))
+                say("  ".join([*_cells(row), f"about {left} left"]))
 
         yield log
         return
@@ -131,12 +132,26 @@ def _shown(steps: int) -> Iterator[Callable[[StepRow], None]]:
 
         def show(row: StepRow) -> None:
             rows.append(row)
-            table = Table("step", "loss", "learning rate", "gradient", "seconds")
+            left = f"step {row.step + 1} of {steps}, about {times.left(row)} left"
+            table = Table("step", "loss", "learning rate", "gradient", "seconds", caption=left)
             for shown in rows[-_LINES:]:
                 table.add_row(*_cells(shown))
             live.update(table)
 
         yield show
+
+
+class _Times:
+    """How long the steps left will take, from those that were done in this run."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.done, self.seconds = steps, 0, 0.0
+
+    def left(self, row: StepRow) -> str:
+        """Return it after a step."""
+        self.done += 1
+        self.seconds += row.seconds
+        return span(self.seconds / self.done * (self.steps - row.step - 1))
 
 
 def _cells(row: StepRow) -> tuple[str, ...]:

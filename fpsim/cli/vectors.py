@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import fpsim
 from fpsim.base.errors import FpsimError
-from fpsim.base.progress import bar, say, working
+from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
+from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
 from fpsim.vectors.sets.choices import STARTS, STRATEGIES
 
@@ -111,9 +112,7 @@ def register(commands: Commands) -> None:
         examples=["export-c e2m1-chain-e5m10 --out mac.h", "export-c mac.toml --k 4 --out mac.h",
                   "export-c --op quantize:mxfp4 --out quantizer.h"],
     )  # fmt: skip
-    sub.add_argument("unit", nargs="?", help="a name or a .toml file")
-    sub.add_argument("--op", metavar="OP", help="quantize:FORMAT, convert:A:B, mul or add, as of "
-                     "fpsim vectors")  # fmt: skip
+    add_unit_or_operation(sub)
     sub.add_argument(
         "--out",
         type=Path,
@@ -312,7 +311,7 @@ def _mutants(args: argparse.Namespace) -> int:
 
     opened = open_set(args.directory)
     record = opened.record
-    with working(f"mutants of {record.title}"):
+    with bar(f"mutants of {record.title}"):
         if isinstance(record, Operation):
             found = operation_kills(record, opened.columns())
         else:
@@ -334,9 +333,10 @@ def _golden(args: argparse.Namespace) -> int:
 
     rows = {}
     for name in catalogue.names_or_all(args.names):
-        if args.write:
-            rows[name] = catalogue.release(name, say).selection.count
-        else:
+        with bar(name):
+            if args.write:
+                rows[name] = catalogue.release(name, say).selection.count
+                continue
             rows[name] = catalogue.check_release(name, large=not args.released)
             say(f"{name}: {rows[name]} vectors, bit for bit")
     _print(args, rows, f"{len(rows)} units")
@@ -345,22 +345,18 @@ def _golden(args: argparse.Namespace) -> int:
 
 def _export_c(args: argparse.Namespace) -> int:
     from fpsim.cmodel import export_c, export_operation
+    from fpsim.unit import MacUnit
 
-    unit = None if args.unit is None else fpsim.get_unit(args.unit)
-    if args.op is not None:
-        from fpsim.vectors.operations.operation import parse_operation
-
+    what = unit_or_operation(args)
+    if isinstance(what, MacUnit):
+        named = {"unit": args.unit}
+        files = export_c(what, args.out, args.k, args.group, args.flags)
+    else:
         for name in ("k", "group", "flags"):
             if getattr(args, name) not in (None, False):
                 raise FpsimError(f"{name}: not for an operation")
-        operation = parse_operation(args.op, unit)
-        named = {"operation": operation.title}
-        files = export_operation(operation, args.out)
-    elif unit is None:
-        raise FpsimError("unit: missing; name one, a .toml file, or an operation with --op")
-    else:
-        named = {"unit": args.unit}
-        files = export_c(unit, args.out, args.k, args.group, args.flags)
+        named = {"operation": what.title}
+        files = export_operation(what, args.out)
     paths = {name: str(path) for name, path in vars(files).items()}
     _print(args, named | paths, "\n".join(paths.values()))
     return 0

@@ -269,10 +269,10 @@ def _scale(operation: Quantize) -> str:
     lines.append(f"  raw = @none(top) ? @zero() : {raw};")
     scale = fmt.scale
     if fmt.zero in (ZeroScale.SMALLEST, ZeroScale.LEAST):
-        least = 2.0**scale.exponent_min
+        bottom = 2.0**scale.exponent_min
         if fmt.zero is ZeroScale.LEAST:
-            least = float(scale.decode([int(scale.has_zero)])[0])
-        lines.append(f"  if (@below(raw, {_number(least)})) raw = {_number(least)};")
+            bottom = float(scale.decode([int(scale.has_zero)])[0])
+        lines.append(f"  if (@below(raw, {_number(bottom)})) raw = {_number(bottom)};")
     rounding = Rounding.RNA if fmt.scale_encoder is ScaleEncoder.GGML else fmt.scale_rounding
     lines.append(f"  uint64_t code = @narrow(raw, &@scale_format, {mode_of(rounding)}, @SATURATE);")
     if fmt.scale_encoder is ScaleEncoder.GGML:

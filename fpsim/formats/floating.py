@@ -12,6 +12,7 @@ Fixed-point formats are in `fpsim.formats.fixed_point`; both kinds together are 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -35,6 +36,7 @@ from fpsim.formats.floating_fields import (
 )
 from fpsim.formats.html import format_html
 from fpsim.formats.inputs import as_real, check_codes, code_dtype, convert_exactly, random_array
+from fpsim.formats.plain_decode import decode_plainly
 from fpsim.formats.rounding import (
     InfPolicy,
     NanPolicy,
@@ -48,6 +50,11 @@ from fpsim.formats.rounding import (
 from fpsim.kernels.codec.layout import Layout, Limits
 
 __all__ = ["FixedFormat", "FloatFormat", "Format", "NanCodes", "Subnormals", "check_codes"]
+
+#: Codes up to this number are decoded without compiled code, whose threads take longer to wake;
+#: more as long as nothing has loaded the compiler, which takes half a second.
+FEW, MOST_PLAIN = 1 << 9, 1 << 16
+_KERNELS = "fpsim.kernels.codec.codec"
 
 
 @dataclass(frozen=True)
@@ -220,11 +227,15 @@ class FloatFormat:
             FpsimError: a code that is negative or wider than the format, a value that ``dtype``
                 does not hold exactly, or ``daz`` in a format without an exponent field.
         """
+        array = check_codes(codes, self, "codes")
+        layout = self._flushing("daz") if daz else self.layout
+        if array.size <= (FEW if _KERNELS in sys.modules else MOST_PLAIN):
+            few = decode_plainly(array, layout)
+            return few if dtype is None else convert_exactly(few, dtype)
+
         from fpsim.kernels.codec import codec
 
         announce_compiling()
-        array = check_codes(codes, self, "codes")
-        layout = self._flushing("daz") if daz else self.layout
         if self.bits <= 16 and array.size > 1 << self.bits:
             every = self.decode(np.arange(1 << self.bits), daz=daz)
             out = np.empty(array.shape, dtype=np.float64 if dtype is None else np.float32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ from fpsim.studies import sqnr
 from fpsim.unit import MacUnit, get_unit, unit_names
 from fpsim.vectors.files.opened_set import open_set
 
-__all__ = ["run"]
+__all__ = ["Demo", "run"]
 
 T = TypeVar("T")
 #: Real tensors by name, one array per layer.
@@ -53,8 +53,26 @@ SAMPLES = 1 << 18
 SEED = 1
 
 
-def run(out: Path, with_model: bool = True) -> bool:
-    """Run every step, write ``out/report.html`` and return whether everything could be done.
+@dataclass(frozen=True)
+class Demo:
+    """What a demonstration wrote and measured."""
+
+    report: Path
+    page: PageData
+    problems: tuple[str, ...]  #: why a step could not be done
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was asked for could be done."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return self.page.to_dict() | {"report": str(self.report), "complete": self.complete}
+
+
+def run(out: Path, with_model: bool = True) -> Demo:
+    """Run every step, write ``out/report.html`` and return what was measured.
 
     Raises:
         FpsimError: ``out`` cannot be written.
@@ -83,7 +101,7 @@ def run(out: Path, with_model: bool = True) -> bool:
         if loaded is not None:
             measured = _attempts(lambda: _measure(loaded, facts, problems), problems)
             perplexities, tensors, info = measured or ((), {}, None)
-    with steps.step("quantization error against format"):
+    with steps.step("quantization error against format"), bar("tensors"):
         errors = _error_rows(tensors)
     if not with_model:
         problems.append("The model was left out on request.")
@@ -101,13 +119,14 @@ def run(out: Path, with_model: bool = True) -> bool:
             machine=gather.machine(),
         )
         page = replace(page, figures=(*gather.figures(page, units), *_format_figures(errors)))
-    path = write(replace(page, timings=tuple(steps.seconds)), out / "report.html")
+    page = replace(page, timings=tuple(steps.seconds))
+    path = write(page, out / "report.html")
     if not with_model:
         problems.pop()  # asked for, so nothing is missing
     for problem in problems:
         say(f"incomplete: {problem}")
     say(f"report: {path}")
-    return not problems
+    return Demo(path, page, tuple(problems))
 
 
 def _units_with_rtl() -> list[MacUnit]:

@@ -7,10 +7,11 @@ missing from the data is missing from the page in so many words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -193,6 +194,37 @@ class PageData:
     timings: tuple[tuple[str, float], ...] = ()  #: step and seconds
     model: ModelInfo | None = None
     machine: MachineInfo | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was measured, JSON-ready: no pictures, and codes of no single vector."""
+        units = []
+        for unit in self.units:
+            known = {"name": unit.name, "equation": unit.equation, "rtl_note": unit.rtl_note}
+            known |= {name: [asdict(row) for row in getattr(unit, name)]
+                      for name in ("rtl", "errors", "layers")}  # fmt: skip
+            known["cost"] = None if unit.cost is None else asdict(unit.cost)
+            known["vectors"] = None if unit.vectors is None else asdict(unit.vectors)
+            units.append(known)
+        data = {
+            "title": self.title, "version": self.version, "created": self.created,
+            "complete": self.complete, "problems": list(self.problems), "units": units,
+            "perplexities": [asdict(row) for row in self.perplexities],
+            "sqnr": [asdict(row) for row in self.sqnr], "seconds": dict(self.timings),
+            "model": None if self.model is None else asdict(self.model),
+            "machine": None if self.machine is None else asdict(self.machine),
+        }  # fmt: skip
+        return finite(data)
+
+
+def finite(data: Any) -> Any:
+    """Return data in which numbers that JSON has not are text, and arrays are lists."""
+    if isinstance(data, dict):
+        return {str(key): finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    if hasattr(data, "tolist"):
+        return finite(data.tolist())
+    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def environment() -> Environment:

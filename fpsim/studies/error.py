@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.progress import counted
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
@@ -211,11 +212,12 @@ def measure_error(
         FpsimError: an array that is empty, not finite, all zero or not of numbers, naming it.
     """
     rows = []
-    for name, value in data.items():
+    several = len(data) > 1
+    for name, value in counted(data.items()) if several else data.items():
         try:
             x = _checked(value)
             optima: dict[int, float] = {}
-            for cast in casts:
+            for cast in casts if several else counted(casts):
                 if cast.levels <= 256 and cast.levels not in optima:
                     optima[cast.levels] = _optimum_db(x, cast.levels)
                 rows.append(_row(name, x, cast, optima.get(cast.levels, math.nan)))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import counted
 from fpsim.compute.scalar.dot_products import dot_codes
 from fpsim.compute.values import Rows
 from fpsim.kernels.scalar import limbs
@@ -28,6 +29,9 @@ __all__ = ["ORDERS", "Outcome", "Study", "study"]
 Array = NDArray[Any]
 #: Orders that have a name; ``random`` stands for as many as asked for.
 ORDERS = ("given", "reversed", "ascending", "descending", "small first", "large first", "random")
+
+#: Orders that are computed together.
+ORDERS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,12 @@ def study(
     names, orders = _orders(keys, random_orders, seed)
     index = (orders[:, :, None] * size + np.arange(size)).reshape(len(names), -1)
     tail = np.broadcast_to(np.arange(whole * size, args.length), (len(names), args.length % size))
-    codes = dot_codes(spec, _permuted(args, np.concatenate([index, tail], axis=1)))
+    whole_index = np.concatenate([index, tail], axis=1)
+    starts = range(0, len(names), ORDERS_AT_ONCE)
+    codes = np.concatenate([
+        dot_codes(spec, _permuted(args, whole_index[i : i + ORDERS_AT_ONCE]))
+        for i in counted(starts)
+    ])  # fmt: skip
     values = spec.result.decode(codes).astype(np.float64)
     first = float(spec.initial.decode(args.c.reshape(1))[0])
     total = np.empty(1)

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.base.notebook import html_pairs
+from fpsim.base.progress import counted
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.scalar.dot_products import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid
@@ -135,7 +136,7 @@ def study(
     kind = DotOperands if dots else MatmulOperands
     args = kind.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
     tally = _Tally()
-    for part in _batches(spec, args):
+    for part in counted(_batches(spec, args), _batch_count(args)):
         tally.add(spec, part)
     return tally.result(spec)
 
@@ -145,10 +146,17 @@ def _batches(spec: MacSpec, args: DotOperands | MatmulOperands) -> Iterator[DotO
     if isinstance(args, DotOperands):
         yield args
         return
-    m, n = args.shape
-    batch = max(1, BATCH // (args.length * n))
-    for row in range(0, m, batch):
+    batch = _rows_of_batch(args)
+    for row in range(0, args.shape[0], batch):
         yield args.rows(slice(row, row + batch)).as_dots(spec)
+
+
+def _rows_of_batch(args: MatmulOperands) -> int:
+    return max(1, BATCH // (args.length * args.shape[1]))
+
+
+def _batch_count(args: DotOperands | MatmulOperands) -> int:
+    return 1 if isinstance(args, DotOperands) else -(-args.shape[0] // _rows_of_batch(args))
 
 
 @dataclass

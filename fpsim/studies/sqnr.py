@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import counted
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
@@ -198,7 +199,7 @@ def measure(
     """
     targets = [get_format(fmt) for fmt in formats]
     rows: list[SqnrRow] = []
-    for name, value in data.items():
+    for name, value in counted(data.items()):
         try:
             tensors = _tensors(value)
             scans = [ClipScan(x) for x in tensors]

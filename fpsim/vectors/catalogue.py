@@ -24,6 +24,7 @@ import numpy as np
 
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import counted
 from fpsim.base.resources import golden_dir
 from fpsim.unit import get_unit, unit_names
 from fpsim.vectors.coverage.set_coverage import Coverage, bin_table, expected_bins, row_bins
@@ -172,7 +173,7 @@ def prove(selection: VectorSet, costs: bool = True) -> Release:
     """Return a selection with its coverage and the fate of every mutant."""
     record, columns = selection.record, selection.columns
     hits: Counter[str] = Counter()
-    for bins in row_bins(record, columns):
+    for bins in counted(row_bins(record, columns), selection.count):
         hits.update(bins)
     table = Coverage(record.spec.name, selection.count, bin_table(record, hits))
     mutants = mutants_of(record)

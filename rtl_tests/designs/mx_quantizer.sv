@@ -10,7 +10,7 @@ module mx_quantizer (
     output logic [  7:0]  scale
 );
   logic [2:0] beat;
-  logic [31:0][15:0] held;
+  logic [511:0] held;
 
   always_ff @(posedge clk or negedge rst_n)
     if (!rst_n) begin
@@ -19,7 +19,7 @@ module mx_quantizer (
     end else begin
       out_valid <= 0;
       if (in_valid) begin
-        for (int i = 0; i < 4; i++) held[4*beat+i] <= in_data[16*i+:16];
+        held[64*beat+:64] <= in_data;
         beat <= beat + 1;
         out_valid <= beat == 7;
       end
@@ -28,9 +28,9 @@ module mx_quantizer (
   // floor(log2) of the largest magnitude; subnormals have it below their field.
   logic [14:0] top;
   logic signed [9:0] exponent;
-  always_comb begin
+  always @(*) begin
     top = 0;
-    for (int i = 0; i < 32; i++) if (held[i][14:0] > top) top = held[i][14:0];
+    for (int i = 0; i < 32; i++) if (held[16*i+:15] > top) top = held[16*i+:15];
     exponent = $signed({2'b0, top[14:7]});
     if (top[14:7] == 0) begin
       exponent = -6;
@@ -73,5 +73,5 @@ module mx_quantizer (
     return {x[15], code[2:0]};
   endfunction
 
-  always_comb for (int i = 0; i < 32; i++) codes[4*i+:4] = element(held[i], scale);
+  always @(*) for (int i = 0; i < 32; i++) codes[4*i+:4] = element(held[16*i+:16], scale);
 endmodule

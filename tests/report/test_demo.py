@@ -64,14 +64,14 @@ def test_rtl_mismatch_makes_it_incomplete(tmp_path: Path, monkeypatch: pytest.Mo
     wrong = RtlRow("e2m1-chain-e5m10", "verilator", "5.0", "mac_chain", 10, 10, 3, 1.0, 1.0)
     monkeypatch.setattr(demo, "available", lambda: [type("Tool", (), {"name": "verilator"})])
     monkeypatch.setattr(demo, "_replay", lambda *_: wrong)
-    assert not demo.run(tmp_path, with_model=False)
+    assert not demo.run(tmp_path, with_model=False).complete
     assert "3 mismatches" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_no_simulator_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
     monkeypatch.setattr(demo, "available", list)
-    assert not demo.run(tmp_path, with_model=False)
+    assert not demo.run(tmp_path, with_model=False).complete
     assert "no simulator is installed" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -83,7 +83,7 @@ def test_a_quantizer_is_the_oracles(name: str) -> None:
         ("convert:e4m3fn:e2m1", {"codes", "random"}),
         ("convert:e8m23:e2m1", {"codes", "boundaries", "random"}),
         ("mul:e2m1:e4m3fn:e8m7", {"pairs", "random"}),
-        ("add:e3m4:e3m4:e3m4", {"pairs", "cancellations", "random", "random-near"}),
+        ("add:e3m4:e3m4:e3m4", {"pairs", "cancellations", "ends", "random", "random-near"}),
         ("quantize:mxfp4:e8m7",
          {"zeros", "one-element", "largest", "midpoints", "tiny", "huge", "random"}),
     ],

@@ -106,7 +106,7 @@ class BeatPlan:
                 ):  # fmt: skip
                     raise FpsimError(f"input.beats: {name} is coded in two ways")
         found.pop("op", None)
-        return found | self._result_wires()
+        return {**found, **self._result_wires()}
 
     def _result_wires(self) -> Mapping[str, Wires]:
         if self.dut.output.acc is None:

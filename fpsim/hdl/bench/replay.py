@@ -408,7 +408,9 @@ def _mismatch(
     answers: tuple[Field, ...],
     seen: dict[str, str],
 ) -> Mismatch:
-    fields = {f.name: _packed(f, located.row[f.name]) for f in source.record.fields}
+    told = [f for f in source.record.fields if f in answers or source.operation is None
+            or f.name in source.operation.inputs]  # fmt: skip
+    fields = {f.name: _packed(f, located.row[f.name]) for f in told}
     code = writer.seen_code(seen)
     shown = _hex("".join(reversed(seen.values())))
     if code is not None:

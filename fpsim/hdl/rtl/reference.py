@@ -17,10 +17,12 @@ from __future__ import annotations
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
+from fpsim.hdl.rtl.quantizer import quantizer_top
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.operations.operation import Operation, Quantize
 from fpsim.vectors.sets.record import OPS
 
-__all__ = ["reference_dut"]
+__all__ = ["quantizer_dut", "reference_dut"]
 
 #: Operations of tops whose op_i has two bits.
 _SHORT_OPS = ("idle", "clear", "mac", "load")
@@ -61,4 +63,34 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
             latency=None if streams else 1,
         ),
         ops=ops,
+    )
+
+
+def quantizer_dut(operation: Operation) -> Dut:
+    """Return the reference RTL of a quantizer as a design under test.
+
+    Raises:
+        FpsimError: a block format that the RTL does not implement, naming the field.
+    """
+    assert isinstance(operation, Quantize)
+    top, scale = quantizer_top(operation), operation.format.scale
+    assert scale is not None
+    fields = {"x": Wires((Place("x_i"),))}
+    if operation.has_tensor_scale:
+        fields["tensor_scale"] = Wires((Place("tensor_scale_i"),))
+    parts = {"codes": Wires((Place("codes_o"),))}
+    sides = ["scales", "negative_scales"] if operation.format.signs else ["scales"]
+    for i, name in enumerate(sides):
+        place = Place("scales_o", i * scale.bits, scale.bits)
+        parts[name] = Wires((place,), element_bits=scale.bits)
+    return Dut(
+        top=top.name,
+        sources=top.sources,
+        parameters=top.parameters,
+        clock=top.clock,
+        reset=Reset(top.reset, active_low=True),
+        input=Input(
+            (Beats(fields),), valid="valid_i", ready="ready_o", tie=dict.fromkeys(top.tied, 0)
+        ),
+        output=Output(None, valid="valid_o", ready="ready_i", parts=parts),
     )

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.progress import current
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.stimulus import BeatWriter, selected
 from fpsim.hdl.dut.dut import Dut
@@ -160,10 +161,11 @@ def _reach(dut: Dut, source: VectorSource, writer: BeatWriter) -> Reach:
 
 def _sums(source: VectorSource, writer: BeatWriter) -> Iterator[tuple[Columns, NDArray[Any]]]:
     """Yield the vectors that sum products and are compared, and the accumulator each finds."""
-    carried = 0
+    carried, update = 0, current()
     for told, columns in selected(source, writer):
         if not told.size:
             continue
+        update(int(told[0]), source.count)
         before = accumulators_before(columns, carried)
         carried = int(columns["acc"][-1])
         op = columns["op"]

@@ -154,7 +154,8 @@ def _guesses(
     if not wrong:
         return []
     right = _matches(source, writer, result)
-    bad, good = (fetch(source, rows).columns for rows in ([m.index for m in wrong], right))
+    bad = fetch(source, [m.index for m in wrong]).columns
+    good = fetch(source, right).columns if right else {}
     codes = [m.code for m in sorted(wrong, key=lambda m: m.index) if m.code is not None]
     seen = _split(codes, answers)
     found = []

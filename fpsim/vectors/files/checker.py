@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import current
 from fpsim.vectors.files.file_formats import TEXT_FORMATS, TextFormat, json_header, package
 from fpsim.vectors.files.opened_set import (
     MATRIX_FILES,
@@ -58,7 +59,7 @@ def check(directory: str | Path, progress: Progress | None = None, *, jobs: int 
 
     Args:
         directory: a directory that `write` made.
-        progress: takes vectors done and vectors in all.
+        progress: takes vectors done and vectors in all; None: the bar that is shown.
         jobs: processes that compute.
 
     Returns:
@@ -74,9 +75,9 @@ def check(directory: str | Path, progress: Progress | None = None, *, jobs: int 
     for name in _others(opened):
         form, lines = TEXT_FORMATS[name], lines_of(name, opened.record)
         check_lines(opened.directory / form.file, _head(opened, form), lines, opened.count)
+    progress = current() if progress is None else progress
     for done in in_order(_check_slice, opened, range(0, opened.count, CHECK_BLOCK), jobs):
-        if progress is not None:
-            progress(done, opened.count)
+        progress(done, opened.count)
     _check_digests(opened)
     _check_package(opened)
     _check_arrays(opened)

@@ -22,6 +22,7 @@ import numpy as np
 
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.input_files import resolved
+from fpsim.base.progress import current
 from fpsim.vectors.files.file_formats import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -149,12 +150,12 @@ def _write_blocks(
     }
     with partial.opened(header | run, heads):
         work = work[partial.blocks :]
+        progress = current() if progress is None else progress
         try:
             made = rendered(source, partial.texts, [job for _, job in work], jobs)
             for (_, job), bodies in zip(work, made, strict=True):
                 partial.add(source.rows(*job), bodies)
-                if progress is not None:
-                    progress(partial.done, total)
+                progress(partial.done, total)
         except FpsimError:  # the model refuses: no run can finish this set
             partial.discard()
             raise

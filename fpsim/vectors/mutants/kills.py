@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import counted
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.mutants import Mutant, mutants_of
 from fpsim.vectors.plans.planner import plan
@@ -53,7 +54,7 @@ def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None)
     part = {name: column[rows] for name, column in columns.items()}
     before = accumulators_before(columns)[rows]
     found = []
-    for mutant in mutants_of(record) if mutants is None else mutants:
+    for mutant in counted(mutants_of(record) if mutants is None else mutants):
         reason = equivalent(record, mutant)
         skip = reason is not None and mutant.slow  # every row would be traced to see nothing
         killers = np.empty(0, np.int64) if skip else _killers(mutant, part, before)
@@ -102,7 +103,7 @@ def random_costs(
     ).columns()
     dots = np.flatnonzero(columns["op"] == Op.DOT)
     priced = []
-    for mutant, kill in zip(mutants, found, strict=True):
+    for mutant, kill in counted(list(zip(mutants, found, strict=True))):
         cost = None
         if kill.vector is not None:
             rows = dots[:SLOW_RANDOM] if mutant.slow else dots

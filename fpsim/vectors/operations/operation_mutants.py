@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fpsim import oracle
 from fpsim.base.errors import FpsimError
+from fpsim.base.progress import counted
 from fpsim.blocks.scale_rules import POWER_RULES, Arithmetic, ScaleRule, ZeroScale
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
@@ -42,6 +43,8 @@ BATCH = 1 << 9
 PROVED_CODES, PROVED_PAIRS = 16, 14
 #: Bits below the last one that an adder without sticky keeps.
 KEPT_BITS = 3
+#: Bits of two significands up to which their products are all looked at.
+LISTED_PRODUCTS = 22
 
 Run = Callable[[Columns], Columns]
 Edit = Callable[[Columns], Columns]
@@ -125,7 +128,7 @@ def operation_kills(operation: Operation, columns: Columns) -> list[Kill]:
         operation, every
     )
     found = []
-    for mutant in mutants_of_operation(operation):
+    for mutant in counted(mutants_of_operation(operation)):
         rows = np.flatnonzero(killed(operation, columns, mutant, names))
         why = "no input shows it" if whole and not rows.size else None
         first = int(rows[0]) if rows.size else None
@@ -316,8 +319,9 @@ def _results(operation: Operation, target: Format) -> Iterator[tuple[str, Run]]:
         yield "-0 lost", _after(operation, lose)
         gain = _on("y", lambda y: np.where(y == 0, target.sign_bit, y))
         yield "zeros negative", _after(operation, gain)
-    if target.nan_code is not None and target.inf_code is not None:
-        swap = _on("y", lambda y: np.where(np.isnan(target.decode(y)), target.inf_code, y))
+    infinity = target.inf_code
+    if target.nan_code is not None and infinity is not None:
+        swap = _on("y", lambda y: np.where(np.isnan(target.decode(y)), infinity, y))
         yield "NaN becomes infinity", _after(operation, swap)
 
 
@@ -327,9 +331,10 @@ def _flags(operation: Convert | TwoOperand, target: Format) -> Iterator[tuple[st
         code = FLAG_CODES[name]
         drop = _on("flags", lambda flags, code=code: flags & ~np.uint8(code))  # type: ignore[misc]
         yield f"flags: {name} missing", _after(operation, drop)
-    gradual = isinstance(target, FloatFormat) and target.subnormals is Subnormals.GRADUAL
     # Only results of more bits than the target's can round up to its smallest normal number.
-    if "underflow" in raised and gradual and _exact_bits(operation) > target.mantissa_bits + 1:  # type: ignore[union-attr]
+    if not isinstance(target, FloatFormat) or target.subnormals is not Subnormals.GRADUAL:
+        return
+    if "underflow" in raised and _rounds_up_to_powers(operation, target):
         yield "flags: tiny before rounding", partial(_tiny_before, operation, target)
 
 
@@ -366,12 +371,21 @@ def _invalid(operation: Convert | TwoOperand, target: Format) -> bool:
     return any(infinite) if operation.verb == "mul" else all(infinite)
 
 
-def _exact_bits(operation: Convert | TwoOperand) -> int:
-    """Return how many significant bits an exact result may have."""
+def _rounds_up_to_powers(operation: Convert | TwoOperand, target: FloatFormat) -> bool:
+    """Return whether exact results below a power of two can round up to it."""
+    if operation.rounding in (Rounding.RTZ, Rounding.RTO):
+        return False
     if isinstance(operation, Convert):
-        return _significant(operation.source)
+        return _significant(operation.source) > target.mantissa_bits + 1
     a, b = _significant(operation.a), _significant(operation.b)
-    return a + b if operation.verb == "mul" else 1 << 16
+    if operation.verb == "add" or a + b > LISTED_PRODUCTS:
+        return operation.verb == "add" or a + b > target.mantissa_bits + 1
+    products = np.multiply.outer(np.arange(1, 1 << a), np.arange(1, 1 << b)).astype(np.float64)
+    significand = np.unique(np.frexp(products)[0])
+    directed = operation.rounding in (Rounding.RUP, Rounding.RDN)
+    last = 2.0 ** -(target.mantissa_bits + 2 - directed)
+    past = significand > 1 - last if directed else significand >= 1 - last
+    return bool(past.any())
 
 
 def _significant(fmt: Format) -> int:

@@ -295,7 +295,7 @@ def _block_corners(operation: Quantize) -> list[tuple[str, Columns]]:
     largest = np.linspace(-1, 1, k) * tops[:, None]
     largest[:, 0] = tops
     smallest = np.linspace(-1, 1, k) * 2.0 ** np.array([[-126.0], [-130.0], [-149.0]])
-    huge = np.linspace(-1, 1, k) * np.array([[3.0e38], [1.0e38], [2.0**127]])
+    huge = np.linspace(-1, 1, k) * np.array([[operation.source.max_value], [1.0e38], [2.0**127]])
     parts = [
         ("zeros", _blocks(operation, zeros)),
         ("one-element", _blocks(operation, one)),

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What casting rows to a block format takes and gives, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Parts", "RandomIntegers"]
+
+
+@dataclass
+class Parts:
+    """Codes (R, K), scales (R, G) and what else the format stores; ``bad``: blocks without value.
+
+    A bad block holds NaN or an infinity: its codes are 0 and its scale is NaN where there is one.
+    """
+
+    codes: NDArray[Any]
+    scales: NDArray[Any]
+    bad: NDArray[np.bool_]
+    negative_scales: NDArray[Any] | None = None
+    zero_points: NDArray[np.int32] | None = None
+    tensor_scale: Any = None
+    variants: NDArray[np.uint8] | None = None
+    ratios: NDArray[np.uint8] | None = None
+    tops: NDArray[np.uint8] | None = None
+    macros: NDArray[np.uint8] | None = None
+
+
+class RandomIntegers(NamedTuple):
+    """Random integers for stochastic rounding: of elements (R, K) and of scales (R, G)."""
+
+    elements: NDArray[Any] | None
+    scales: NDArray[Any] | None
+    bits: int

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of a few codes without compiled code: for tables, messages and the first command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.kernels.codec.layout import Layout
+
+__all__ = ["decode_plainly"]
+
+
+def decode_plainly(codes: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
+    """Return what `fpsim.kernels.codec.codec.decode_array` gives, in the shape of ``codes``."""
+    wide = codes.astype(np.int64)
+    sign = layout.sign_bit
+    negative = (wide & sign) != 0
+    magnitude = wide & (sign - 1) if sign else wide
+    fraction = magnitude & ((1 << layout.mantissa_bits) - 1)
+    field = magnitude >> layout.mantissa_bits
+    # Exponents stand in the fields from 1 on, or from 0 where no row of subnormals is.
+    plain = layout.hidden_row == 1
+    normal = (field > 0) | plain
+    exponent = layout.exponent_min + np.maximum(field - (not plain), 0)
+    significand = fraction + (normal.astype(np.int64) << layout.mantissa_bits)
+    if layout.hidden_row == 2:
+        significand = np.where(normal, significand, 0)
+    values = np.ldexp(significand.astype(np.float64), exponent - layout.mantissa_bits)
+    values = np.where(magnitude > layout.max_code, np.nan, values)
+    values = np.where(magnitude == layout.inf_code, np.inf, values)
+    if not layout.negative_zero:
+        values = np.where(negative & (magnitude == 0), np.nan, values)
+    return np.asarray(np.where(negative & ~np.isnan(values), -values, values))
