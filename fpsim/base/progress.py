@@ -25,7 +25,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def bar(label: str) -> Iterator[Update]:
-    """Show what is done and how long the rest takes.
+    """Show the share of a job that is done and how long the rest takes.
 
     Yields a callback that takes (done, total) and perhaps a line of figures. Loops of `counted`
     inside call it by themselves. On a terminal this is a bar; elsewhere lines, ever rarer, of what

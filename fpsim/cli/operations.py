@@ -26,7 +26,7 @@ def add_unit_or_operation(sub: argparse.ArgumentParser) -> None:
 
 
 def unit_or_operation(args: argparse.Namespace) -> MacUnit | Operation:
-    """Return what is named.
+    """Return the unit or the operation that a command line names.
 
     Raises:
         FpsimError: nothing, or something that is neither a unit nor an operation.

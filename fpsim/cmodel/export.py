@@ -191,6 +191,9 @@ def start_of(low: int, high: int, bits: int) -> str:
     Args:
         low, high: every exact number is a multiple of 2^low and below 2^high.
         bits: of the integers that significands are, 64 or 128.
+
+    Returns:
+        C source text.
     """
     return f"""#define @LOW ({low}) /* exact sums have {high - low} bits: 2^{low} to 2^{high} */
 #define @LIMBS {-(-(high - low) // 32) + 1}

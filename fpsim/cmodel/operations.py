@@ -302,7 +302,7 @@ def _scale(operation: Quantize) -> str:
 
 
 def _limit(fmt: BlockFormat) -> float:
-    """Return what the largest magnitude maps to, the factor of a grid included."""
+    """Return the value that the largest magnitude maps to, the factor of a grid included."""
     if not fmt.is_coded:
         return fmt.limit
     return make_grid(_variant(fmt), fmt.ties, fmt.rounding.value).limit

@@ -14,7 +14,7 @@ __all__ = ["decode_plainly"]
 
 
 def decode_plainly(codes: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
-    """Return what `fpsim.kernels.codec.codec.decode_array` gives, in the shape of ``codes``."""
+    """Return the exact values of codes (float64, their shape), as `FloatFormat.decode` does."""
     wide = codes.astype(np.int64)
     sign = layout.sign_bit
     negative = (wide & sign) != 0

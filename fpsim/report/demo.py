@@ -55,7 +55,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demonstration wrote and measured."""
+    """The page that a demonstration wrote, its measurements, and its problems."""
 
     report: Path
     page: PageData

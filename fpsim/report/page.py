@@ -196,7 +196,7 @@ class PageData:
     machine: MachineInfo | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was measured, JSON-ready: no pictures, and codes of no single vector."""
+        """Return the measurements, JSON-ready: no pictures, and codes of no single vector."""
         units = []
         for unit in self.units:
             known = {"name": unit.name, "equation": unit.equation, "rtl_note": unit.rtl_note}
