@@ -11,7 +11,7 @@ import pytest
 from support.block_cases import check_against_oracle, wide_values
 
 from fpsim import BlockFormat, FpsimError, Quantized, get_block_format
-from fpsim.blocks.block_format import ScaleRule
+from fpsim.blocks.block_format import BLOCK_FORMATS, ScaleRule
 
 MX = get_block_format("mxfp4")
 
@@ -233,3 +233,11 @@ def test_named_formats_and_their_sizes() -> None:
     assert get_block_format("mxfp4-rceil").rule is ScaleRule.RCEIL
     assert get_block_format("mxfp8-e4m3-even").rule is ScaleRule.EVEN
     assert get_block_format(MX) is MX
+
+
+@pytest.mark.parametrize("name", list(BLOCK_FORMATS))
+def test_a_named_format_passes_the_checks_of_any_other(name: str) -> None:
+    """They are made without checks, which take the time of a command."""
+    fmt = BLOCK_FORMATS[name]
+    again = BlockFormat.from_dict(fmt.to_dict() | {"source": fmt.source})
+    assert vars(again) == vars(fmt)

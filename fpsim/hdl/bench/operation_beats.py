@@ -42,7 +42,7 @@ class OperationBeats(BeatPlan):
         known = [field.name for field in self.operation.result_fields]
         parts = self.dut.output.parts
         if not parts:
-            raise FpsimError(f"output: no result is mapped; {self.operation.kind} has {known}")
+            raise FpsimError(f"output: no result is mapped; write {' or '.join(known)}")
         check_known(parts, known, "output")
         return parts
 
