@@ -199,7 +199,11 @@ class PageData:
         """Return the measurements, JSON-ready: no pictures, and codes of no single vector."""
         units = []
         for unit in self.units:
-            known = {"name": unit.name, "equation": unit.equation, "rtl_note": unit.rtl_note}
+            known: dict[str, Any] = {
+                "name": unit.name,
+                "equation": unit.equation,
+                "rtl_note": unit.rtl_note,
+            }
             known |= {name: [asdict(row) for row in getattr(unit, name)]
                       for name in ("rtl", "errors", "layers")}  # fmt: skip
             known["cost"] = None if unit.cost is None else asdict(unit.cost)
@@ -213,7 +217,8 @@ class PageData:
             "model": None if self.model is None else asdict(self.model),
             "machine": None if self.machine is None else asdict(self.machine),
         }  # fmt: skip
-        return finite(data)
+        found: dict[str, Any] = finite(data)
+        return found
 
 
 def finite(data: Any) -> Any:
