@@ -47,7 +47,7 @@ class ArrayTiles:
     names: tuple[str, ...]
     a: Codes  #: (T, M, beats, lanes)
     b: Codes  #: (T, N, beats, lanes)
-    a_scale: Codes | None  #: (T, M, beats, 1 or 2)
+    a_scale: Codes | None  #: (T, M, beats, scales)
     b_scale: Codes | None
     c: Codes  #: (T, M, N)
     sums: Codes  #: (T, M, N, beats): accumulators after each beat; -1 where no vector says
@@ -150,8 +150,8 @@ def read_tiles(array: SystolicArray, directory: Path) -> ArrayTiles:
         part = codes[:, :, 0] if name == "a" else codes[:, 0]
         split = 1 + record.spec.splits(name)
         each = part.reshape(*part.shape[:3], -1, split)
-        at = np.arange(per_vector) * lanes // record.group
-        return np.asarray(each[..., at, :].reshape(*part.shape[:2], beats * per_vector, split))
+        at = np.arange(0, record.k, array.scaled_elements) // record.group
+        return np.asarray(each[..., at, :].reshape(*part.shape[:2], beats * per_vector, -1))
 
     bits = {f: record.format_of(f).bits for f in ("a", "b", "a_scale", "b_scale", "acc")}
     shape = ProductShape(m, n, beats * record.k)
@@ -178,8 +178,11 @@ def _check_fit(array: SystolicArray, opened: OpenedSet) -> None:
         )
     if array.has_scales and not record.group:
         raise FpsimError(f"group: {opened.directory} has no scales, which this array's MACs take")
-    if array.has_scales and record.group % lanes:
-        raise FpsimError(f"group: scales of {record.group} elements do not fit beats of {lanes}")
+    if array.has_scales and record.group % array.scaled_elements:
+        raise FpsimError(
+            f"group: scales of {record.group} elements do not fit the {array.scaled_elements} that "
+            "share one in a MAC"
+        )
 
 
 def run_tiles(

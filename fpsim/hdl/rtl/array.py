@@ -146,6 +146,11 @@ class SystolicArray:
         return self.mac.inputs["a_i"] // self.spec.a.bits
 
     @property
+    def scaled_elements(self) -> int:
+        """Elements of a beat that share a scale."""
+        return self.lanes if self.spec.block is None else self.spec.block.size
+
+    @property
     def has_scales(self) -> bool:
         """Whether beats carry scales."""
         return "a_scale_i" in self.mac.inputs
