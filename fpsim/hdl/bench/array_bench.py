@@ -34,6 +34,8 @@ from fpsim.vectors.files.opened_set import OpenedSet, open_set
 __all__ = ["ArrayReport", "ArrayTiles", "read_tiles", "run_tiles"]
 
 Codes = NDArray[Any]
+#: Cells that Verilator compiles faster together with what is around them.
+FEW_CELLS = 6
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,11 @@ def run_tiles(
     )
     inputs, output, places = made(array, tiles)
     top = top or array_top(array, build)
-    run = run_streams(top, inputs, output, tool, build, stall=stall, hold=hold, seed=seed)
+    # A MAC of its own pays where it would be compiled many times over.
+    apart = (array.mac.name,) if array.rows * array.columns > FEW_CELLS else ()
+    run = run_streams(
+        top, inputs, output, tool, build, stall=stall, hold=hold, seed=seed, apart=apart
+    )
     shown = ""
     if run.first is not None:
         index, expected, seen = run.first

@@ -96,6 +96,7 @@ def run_streams(
     stall: float = 0.0,
     hold: float | None = None,
     seed: int = 1,
+    apart: Sequence[str] = (),
 ) -> StreamRun:
     """Simulate a design with its streams.
 
@@ -108,6 +109,7 @@ def run_streams(
         stall: share of clocks, in 0..1, without a word offered.
         hold: share of clocks without a word taken; None: that of ``stall``.
         seed: of both.
+        apart: modules that Verilator compiles once, however often they stand in the design.
 
     Returns:
         What came out.
@@ -127,6 +129,10 @@ def run_streams(
         write_atomic(folder / f"{name}.hex", text.encode())
     bench = write_atomic(directory / f"{_TOP}.sv", _bench(top, inputs, output).encode())
     sources = [*map(str, top.sources), str(bench)]
+    if apart and tool.name == "verilator":
+        blocks = "".join(f'hier_block -module "{module}"\n' for module in apart)
+        path = write_atomic(directory / "apart.vlt", f"`verilator_config\n{blocks}".encode())
+        sources = ["--hierarchical", str(path), *sources]
     _launch(_build_command(tool, sources, directory), "build", tool, directory)
     shares = {"stall": stall, "hold": stall if hold is None else hold}
     plus = {"folder": str(folder), "seed": str(seed)}
