@@ -240,12 +240,13 @@ def verify(
     build: Path,
     vectors_dir: Path | None = None,
     progress: Progress | None = None,
+    bench: str = "cocotb",
 ) -> ReplayResult:
     """Replay vectors of ``unit`` through its reference RTL, made (seed 1) if none are given.
 
     Raises:
         FpsimError: as `verify_design`, and a unit without reference RTL.
     """
-    plan = Plan(vectors_dir=vectors_dir, explain=False, judge=False)
+    plan = Plan(vectors_dir=vectors_dir, explain=False, judge=False, bench=bench)
     dut = reference_dut(unit.spec)
     return verify_design(unit, dut, simulator, build, plan, progress).result
