@@ -355,3 +355,15 @@ def test_a_hub_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         models._check_hub("nobody/nothing")
+
+
+def test_a_quantized_checkpoint_as_a_model_names_the_option_that_takes_it(tmp_path: Path) -> None:
+    """Without the library of its layout transformers cannot load it; fpsim reads its codes."""
+    config = {"model_type": "llama", "quantization_config": {"quant_method": "no-such-method"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FpsimError, match="; it is a quantized checkpoint, whose codes --checkp"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(FpsimError) as caught:
+        models.load(tmp_path)
+    assert "whose codes" not in str(caught.value)

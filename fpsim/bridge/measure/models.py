@@ -127,8 +127,15 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
         return LoadedModel(digits.digits_model(report), None, name)
     path = Path(name).expanduser()
     if path.is_dir():
-        with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
-            loaded = _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
+        try:
+            with _as_fpsim_error(FpsimError, f"model folder {path} cannot be loaded"):
+                loaded = _from_pretrained(name, path, "AutoModelForCausalLM", local_files_only=True)
+        except FpsimError as error:
+            if not _is_quantized(path):
+                raise
+            raise FpsimError(
+                f"{error}; it is a quantized checkpoint, whose codes --checkpoint takes"
+            ) from error
         how = how_converted(loaded.model.config)
         if how and report:
             report(f"{name}: {how}")
@@ -207,6 +214,15 @@ def _check_hub(name: str) -> None:
             f"model {name!r} is no folder and no named model, and the hub "
             f"{urlsplit(url).hostname} cannot be reached ({problem[0]})"
         )
+
+
+def _is_quantized(folder: Path) -> bool:
+    """Return whether a folder's configuration says that its weights are codes."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "quantization_config" in config
 
 
 def _load_named(entry: WheelModel, report: Report | None) -> LoadedModel:
