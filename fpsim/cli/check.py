@@ -114,6 +114,8 @@ def register(commands: Commands) -> None:
     parser = commands.add(
         "check", lambda _: 0, "Check a function of yours: rounding, block casts, dot products, C",
         reports=False,
+        examples=["check dot my_module:gemm --unit nvidia-h100-e4m3",
+                  "check rounding my_module:to_e2m1 --format e2m1"],
     )  # fmt: skip
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 

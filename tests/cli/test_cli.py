@@ -238,3 +238,11 @@ def test_usage_errors_exit_with_2() -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["encode", "e2m1", "1", "--rounding", "up"])
     assert stopped.value.code == 2
+
+
+def test_rtl_as_data(capsys: Capture) -> None:
+    data = run_json(capsys, "rtl", "e2m1-chain-e5m10")
+    assert data["top"] == "mac_chain" and data["parameters"]["ACC_MAN"] == 10
+    assert data["inputs"]["a_i"] == 4 and data["outputs"]["acc_o"] == 16
+    assert "mac_chain" in data["text"] and data["sources"][-1].endswith("mac_chain.sv")
+    assert run_json(capsys, "rtl", "quantize:mxfp4")["unit"] == "quantize:mxfp4:e8m23"

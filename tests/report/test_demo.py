@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,15 @@ def rtl_rows(monkeypatch: pytest.MonkeyPatch, *rows: RtlRow) -> None:
     monkeypatch.setattr(demo, "_replay_all", lambda units, out, problems: rows)
 
 
-def test_without_model_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_model_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rtl_rows(monkeypatch, ROW)
-    assert main(["demo", "--out", str(tmp_path), "--no-model"]) == 0
+    assert main(["demo", "--out", str(tmp_path), "--no-model", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert measured["complete"] and measured["problems"] == ["The model was left out on request."]
+    assert [unit["rtl"][0]["compared"] for unit in measured["units"] if unit["rtl"]] == [10]
+    assert {row["format"] for row in measured["sqnr"]} >= {"e2m1"} and measured["seconds"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "left out on request" in page
     assert "golden vectors for" in page
