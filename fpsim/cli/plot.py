@@ -170,8 +170,12 @@ def _formats(args: argparse.Namespace) -> Picture:
 
 def _sqnr(args: argparse.Namespace) -> Picture:
     from fpsim import plots
+    from fpsim.blocks.block_format import BLOCK_FORMATS
     from fpsim.studies import sqnr
 
+    for name in args.formats:
+        if name in BLOCK_FORMATS:
+            raise FpsimError(f"formats: {name!r} is a block format; `fpsim plot error` takes it")
     data, about = _data(args)
     rows = sqnr.measure(data, args.formats)
     return Picture(plots.sqnr_figure(rows), [asdict(row) for row in rows], about)

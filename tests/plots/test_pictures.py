@@ -186,6 +186,7 @@ def test_files_of_tensors_are_data(tmp_path: Path) -> None:
 BAD = {
     "no such picture suffix": (["formats", "--out", "x.gif"], "allowed are .svg, .png, .pdf"),
     "format": (["error", "--formats", "mxfp5", "--out", "x.svg"], "'mxfp5' is neither"),
+    "block format": (["sqnr", "--formats", "nf4", "--out", "x.svg"], "`fpsim plot error` takes it"),
     "data": (["error", "--data", "cauchy", "--out", "x.svg"], "data: 'cauchy' is neither"),
     "missing file": (["bias", "--data", "no.npy", "--out", "x.svg"], "no.npy cannot be read"),
     "damaged": (["error", "--data", "bad.npz", "--out", "x.svg"], "bad.npz"),
