@@ -266,6 +266,11 @@ class Dut:
                 key = "ops" if self.ops else "output.beats"
                 raise FpsimError(f"{key}: not of an operation; its vectors stand alone")
             return
+        for name in ("x", "tensor_scale"):
+            if self.carries(name):
+                raise FpsimError(
+                    f"input.beats.{name}: an input of operations, and output.acc is a unit's result"
+                )
         for i, beats in enumerate(self.input.beats):
             if beats.elements is None and {"a", "b"} & set(beats.fields):
                 raise FpsimError(
