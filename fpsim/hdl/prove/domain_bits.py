@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``[domain]`` of a design leaves out, as ranges of codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.hdl.dut.domain import Domain
+
+__all__ = ["ranges_of"]
+
+#: Codes up to this width are asked one by one.
+LISTED_BITS = 16
+
+
+def ranges_of(domain: Domain, name: str, fmt: Format) -> list[tuple[int, int]]:
+    """Return the codes of a field that lie in a domain, as ranges with both ends included.
+
+    Args:
+        domain: the vectors that a design is told.
+        name: the field.
+        fmt: format of its codes.
+
+    Returns:
+        Ranges from the low codes up.
+    """
+    every = (1 << fmt.bits) - 1
+    if fmt.bits <= LISTED_BITS:
+        codes = np.arange(every + 1, dtype=np.uint64)
+        inside = np.flatnonzero(domain.takes(name, fmt, codes))
+        if not inside.size:
+            return []
+        breaks = np.flatnonzero(np.diff(inside) > 1)
+        lows = inside[np.concatenate([[0], breaks + 1])]
+        highs = inside[np.concatenate([breaks, [inside.size - 1]])]
+        return list(zip(lows.tolist(), highs.tolist(), strict=True))
+    low, high = domain.codes.get(name, (0, every))
+    ranges = [(low, min(high, every))]
+    if isinstance(fmt, FloatFormat):
+        for first, last in _left_out(domain, fmt):
+            ranges = [
+                piece
+                for start, stop in ranges
+                for piece in ((start, min(stop, first - 1)), (max(start, last + 1), stop))
+                if piece[0] <= piece[1]
+            ]
+    return sorted(set(ranges))
+
+
+def _left_out(domain: Domain, fmt: FloatFormat) -> list[tuple[int, int]]:
+    """Return the ranges of codes of the kinds that a domain is without."""
+    top = (1 << fmt.magnitude_bits) - 1
+    last = fmt.max_code if fmt.inf_code is None else fmt.inf_code
+    kinds = {
+        "nan": (last + 1, top),
+        "infinity": (fmt.inf_code or 1, fmt.inf_code or 0),
+        "subnormal": (1, (1 << fmt.mantissa_bits) - 1),
+    }
+    found = []
+    for kind in domain.without:
+        if kind == "negative_zero":
+            found.append((fmt.sign_bit, fmt.sign_bit))
+            continue
+        first, final = kinds[kind]
+        if first <= final:
+            found += [(sign + first, sign + final) for sign in sorted({0, fmt.sign_bit})]
+    return found
