@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fpsim.base.atomic_files import write_atomic
+from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say
 from fpsim.cli.output import INCOMPLETE, Commands, needs, print_json
 
@@ -21,8 +22,13 @@ def _report(args: argparse.Namespace) -> int:
     if args.model is not None:
         run = ModelRun(args.model, args.recipe, args.windows, args.window, args.layer)
     # A path that cannot be written should not wait for the measurements.
-    probe = write_atomic(args.out.with_name(f".{args.out.name}.probe"), b"")
-    probe.unlink()
+    if args.out.is_dir():
+        raise FpsimError(f"out: {args.out} is a folder, not a file")
+    probe = args.out.with_name(f".{args.out.name}.probe")
+    try:
+        write_atomic(probe, b"").unlink()
+    except FpsimError as error:
+        raise FpsimError(str(error).replace(probe.name, args.out.name)) from None
     page = gather(args.units, args.vectors, run, not args.no_rtl)
     write(page, args.out)
     for problem in page.problems:

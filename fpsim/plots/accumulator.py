@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.plots.style import INK, MUTED, SERIES, check_some, minus, new_figure, style
+from fpsim.plots.style import INK, MUTED, RULE, SERIES, check_some, look, minus, new_figure, style
 from fpsim.studies.accumulation import AccumulationRow
 from fpsim.studies.sqnr import gaussian
 from fpsim.unit import MacUnit, get_unit
@@ -35,9 +35,10 @@ def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
         rows: what `fpsim.studies.accumulation.measure_accumulation` returned.
 
     Returns:
-        Left, the largest error relative to the sum of magnitudes (rings where results overflowed),
-        with the bound of theory as a dotted line of the unit's colour; right, the share of steps
-        that left the accumulator as it was.
+        Left, the largest error relative to the sum of magnitudes (crosses where results overflowed,
+        hollow marks on a line of their own where there is no error), with the bound of theory as a
+        dotted line of the unit's colour; right, the share of steps that left the accumulator as it
+        was.
 
     Raises:
         FpsimError: no rows.
@@ -46,24 +47,35 @@ def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
     series = list(dict.fromkeys((row.unit, row.order) for row in rows))
     several = len({order for _, order in series}) > 1
     units = list(dict.fromkeys(row.unit for row in rows))
+    floor = min((e for row in rows for e in (row.max_error, row.bound or 0) if e > 0), default=1e-6)
+    floor /= 20
+    exact = list(dict.fromkeys(row.unit for row in rows if row.max_error == 0))
     with style():
         figure = new_figure(3.9)
         left, right = figure.subplots(1, 2)
+        if exact:
+            left.axhline(floor, color=RULE, linewidth=1)
+            left.annotate("no error", (0, floor), (3, 4), textcoords="offset points", fontsize=8,
+                          xycoords=("axes fraction", "data"), color=MUTED)  # fmt: skip
         for unit, order in series:
-            colour = SERIES[units.index(unit) % len(SERIES)]
-            line = _LINES[order]
+            own = look(units.index(unit))
+            colour, line = own["color"], _LINES[order]
             found = sorted((r for r in rows if (r.unit, r.order) == (unit, order)), key=_length)
             k = [row.length for row in found]
             label = f"{unit}, {order}" if several else unit
-            left.plot(k, [row.max_error or math.nan for row in found], marker="o", markersize=4,
-                      color=colour, linestyle=line, label=label)  # fmt: skip
+            left.plot(k, [row.max_error or math.nan for row in found], markersize=4,
+                      linestyle=line, label=label, **own)  # fmt: skip
+            none = [row for row in found if row.max_error == 0 and not row.not_finite]
+            shift = 1.12 ** exact.index(unit) if unit in exact else 1.0  # one beside the other
+            left.plot([shift * row.length for row in none], [floor] * len(none), markersize=5,
+                      linestyle="none", markerfacecolor="none", **own)  # fmt: skip
             lost = [row for row in found if row.not_finite]
             left.plot([row.length for row in lost], [1.0] * len(lost), "x", color=colour)
             bounds = [row.bound or math.nan for row in found]
             left.plot(k, [b if b < 1 else math.nan for b in bounds], color=colour, linewidth=1,
                       linestyle=(0, (1, 3)))  # fmt: skip
-            right.plot(k, [100 * row.swamped for row in found], marker="o", markersize=4,
-                       color=colour, linestyle=line)  # fmt: skip
+            right.plot(k, [100 * row.swamped for row in found], markersize=4, linestyle=line,
+                       **own)  # fmt: skip
         left.set_title("largest error / sum of magnitudes")
         left.set_yscale("log")
         right.set_title("swamped steps, %")
@@ -118,9 +130,10 @@ def accumulator_figure(
         axes = figure.subplots()
         axes.plot(exact, color=INK, linewidth=1.6, linestyle=(0, (4, 2)))
         ends = [_End(exact[-1], f"exact sum\n{exact[-1]:,.10g}", INK)]
-        for unit, colour in zip(macs, SERIES * len(macs), strict=False):
+        for i, unit in enumerate(macs):
             values = unit.result.decode(unit.accumulate(a, b))
-            ends += _trajectory(axes, unit.name, values, exact, colour)
+            step = getattr(unit.spec.accumulate, "products", None) or 1
+            ends.append(_trajectory(axes, unit.name, (values, step), exact, i))
         _end_labels(axes, length, ends)
         axes.set_title("accumulator value", fontweight="normal", fontsize=10, color=MUTED)
         axes.set_xlabel("products accumulated")
@@ -142,35 +155,47 @@ class _End(NamedTuple):
 
 
 def _trajectory(
-    axes: Axes, name: str, values: NDArray[np.float64], exact: NDArray[np.float64], colour: str
-) -> list[_End]:
-    """Draw one unit; return the label at its end, or write it where the curve breaks off."""
-    last, end = exact.size - 1, float(values[-1])
-    if not math.isfinite(end):
-        finite = np.flatnonzero(np.isfinite(values))
-        last, end = (int(finite[-1]), float(values[finite[-1]])) if finite.size else (-1, 0.0)
+    axes: Axes,
+    name: str,
+    steps: tuple[NDArray[np.float64], int],
+    exact: NDArray[np.float64],
+    place: int,
+) -> _End:
+    """Draw one unit, its values and the products of a step; return the label at its end.
+
+    It breaks off where results are not finite.
+    """
+    values, step = steps
+    step = exact.size if values.size == 1 else step  # it rounds once
+    at = np.minimum((np.arange(values.size) + 1) * step, exact.size) - 1
+    finite = np.isfinite(values)
+    count = int(np.argmin(finite)) if not finite.all() else values.size
+    colour = look(place)["color"]
+    # Colours begin anew after some units.
+    line: Any = "solid" if place < len(SERIES) else (0, (5, 2))
+    once: dict[str, Any] = (
+        {"marker": "o", "markerfacecolor": "none", "clip_on": False} if values.size == 1 else {}
+    )
+    axes.plot(at[:count], values[:count], color=colour, linewidth=2, linestyle=line, **once)
+    if count < values.size:
+        last, end = (int(at[count - 1]), float(values[count - 1])) if count else (0, 0.0)
         axes.plot(last, end, "x", color=colour, markersize=8, markeredgewidth=2.2, zorder=3)
-        axes.annotate(
-            f"{name}: overflows at product {last + 2}", (last, end), (10, 0), fontsize=9,
-            textcoords="offset points", va="center_baseline", color=colour,
-        )  # fmt: skip
-    if values.size == 1:
-        axes.plot(last, end, "o", color=colour, markerfacecolor="none", clip_on=False)
-    axes.plot(values[: last + 1], color=colour, linewidth=2)
-    if last < exact.size - 1:
-        return []
-    return [_End(end, f"{name}\n{end:,.10g} ({minus(f'{end / exact[-1] - 1:+.1%}')})", colour)]
+        return _End(end, f"{name}:\noverflows at product {int(at[count]) + 1}", colour)
+    end = float(values[-1])
+    return _End(end, f"{name}\n{end:,.10g} ({minus(f'{end / exact[-1] - 1:+.1%}')})", colour)
 
 
 def _end_labels(axes: Axes, x: int, ends: Sequence[_End]) -> None:
     """Write labels right of the curves' ends, moved apart where they would touch."""
     low, high = axes.get_ylim()
     ordered = sorted(ends)
-    places = _spread([end.value for end in ordered], 0.13 * (high - low), high)
+    small = len(ends) > 7  # two lines each would not fit
+    gap = (0.095 if small else 0.13) * (high - low)
+    places = _spread([end.value for end in ordered], gap, high)
     for end, place in zip(ordered, places, strict=True):
         axes.annotate(
             end.text, (x, place), (8, 0), textcoords="offset points", va="center",
-            color=end.colour, annotation_clip=False, fontsize=9,
+            color=end.colour, annotation_clip=False, fontsize=7 if small else 9,
         )  # fmt: skip
 
 

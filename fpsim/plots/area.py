@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fpsim.plots.labels import name_points
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, new_figure, panels, style
 
 __all__ = ["area_error_figure", "area_figure"]
@@ -56,12 +57,11 @@ def area_error_figure(
     low, high = min(lossy, default=1e-6) / 30, max(lossy, default=1e-6) * 30
     with style():
         figure, (panel,) = panels(axes, 3.6)
+        names: list[tuple[str, float, float]] = []
         for name, area, error in points:
             y = high if error != error else max(error, low)
             panel.plot(area, y, "o" if error > 0 else "D", color=RED if error != error else BLUE)
-            panel.annotate(
-                name, (area, y), (5, 4), textcoords="offset points", fontsize=7.5, color=MUTED
-            )
+            names.append((name, area, y))
         panel.set_yscale("log")
         panel.set_ylim(low / 3, high * 3)
         panel.set_xlim(0, 1.25 * max(area for _, area, _ in points))
@@ -69,6 +69,7 @@ def area_error_figure(
         panel.set_ylabel("largest relative error (diamonds: none)")
         panel.grid()
         panel.tick_params(length=0)
+        name_points(panel, names)
     return figure
 
 

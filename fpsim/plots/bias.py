@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpsim.plots.style import MUTED, SERIES, check_some, panels, style
+from fpsim.plots.style import MUTED, check_some, look, panels, style
 from fpsim.studies.error import BiasCurve
 from fpsim.studies.sqnr import data_label, format_label
 
@@ -42,7 +42,7 @@ def bias_figure(
         formats = list(dict.fromkeys(curve.format for curve in curves))
         sets = list(dict.fromkeys(curve.data for curve in curves))
         for curve in curves:
-            colour = SERIES[formats.index(curve.format) % len(SERIES)]
+            colour = look(formats.index(curve.format))["color"]
             label = format_label(curve.format)
             if several:
                 label += f", {data_label(curve.data)}"

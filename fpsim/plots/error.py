@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fpsim.base.errors import FpsimError
-from fpsim.plots.style import BLUE, MUTED, RED, SERIES, check_some, new_figure, style
+from fpsim.plots.style import BLUE, MUTED, RED, check_some, look, new_figure, style
 from fpsim.studies.error import ErrorRow
 from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
@@ -139,8 +139,9 @@ def _over_number(
         if not points or points[0][0] is None:
             raise FpsimError(f"against: {name} has no {place} to draw against")
         axes.plot(
-            *zip(*points, strict=True), mark, linestyle="none" if mark == "x" else "solid",
-            color=SERIES[i % len(SERIES)], markersize=5, label=format_label(name),
+            *zip(*points, strict=True), linestyle="none" if mark == "x" else "solid",
+            markersize=5, label=None if mark == "x" else format_label(name),
+            **look(i) | ({"marker": mark} if mark == "x" else {}),
         )  # fmt: skip
     if against == "block":
         axes.set_xscale("log", base=2)

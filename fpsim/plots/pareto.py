@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from fpsim.plots.labels import name_points
 from fpsim.plots.style import BLUE, GREEN, MUTED, RED, check_some, panels, style
 
 __all__ = ["pareto_figure"]
@@ -45,14 +46,9 @@ def pareto_figure(
         front = sorted((point for point in drawn if point[3]), key=lambda point: point[1])
         panel.plot([p[1] for p in front], [p[2] for p in front], color=BLUE, linewidth=1.2,
                    drawstyle="steps-post", zorder=1)  # fmt: skip
-        for name, cost, value, best in drawn:
+        for _, cost, value, best in drawn:
             face = BLUE if best else "white"
             panel.plot(cost, value, "o", color=BLUE, markerfacecolor=face, markersize=6)
-            if best:
-                panel.annotate(
-                    name, (cost, value), (6, 5), textcoords="offset points", fontsize=7.5,
-                    color=MUTED,
-                )  # fmt: skip
         if winner is not None:
             _, cost, value, _ = points[winner]
             panel.plot(cost, value, "o", markersize=14, color=GREEN, markerfacecolor="none",
@@ -77,4 +73,6 @@ def pareto_figure(
         panel.grid()
         panel.tick_params(length=0)
         panel.margins(0.16)
+        behind = [(cost, value) for _, cost, value, best in drawn if not best]
+        name_points(panel, [point[:3] for point in front], behind)
     return figure

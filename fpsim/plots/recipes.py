@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from fpsim.plots.style import BLUE, MUTED, RED, SERIES, check_some, panels, style
+from fpsim.plots.labels import name_points
+from fpsim.plots.style import BLUE, RED, check_some, look, panels, style
 
 __all__ = ["RecipePoint", "recipes_figure"]
 
@@ -60,7 +61,7 @@ def recipes_figure(
             chosen = [point for point in drawn if point.unit == unit]
             panel.plot(
                 [_bits(point) for point in chosen], [point.perplexity for point in chosen],
-                "osD^v"[i % 5], color=SERIES[i % len(SERIES)], label=unit, alpha=0.85,
+                linestyle="none", label=unit, alpha=0.85, **look(i),
             )  # fmt: skip
         if reference is not None:
             panel.axhline(reference, color=RED, linewidth=1, linestyle=(0, (4, 3)))
@@ -81,28 +82,17 @@ def recipes_figure(
         panel.grid()
         panel.tick_params(length=0)
         panel.margins(0.12)
-        _label(panel, drawn)
         panel.legend(frameon=False, fontsize=8, title="unit", title_fontsize=8)
+        name_points(panel, _names(drawn), [(_bits(p), p.perplexity) for p in drawn])
     return figure
 
 
-def _label(panel: Axes, points: Sequence[RecipePoint]) -> None:
-    """Name each recipe once, the best first, where no name stands already."""
-    placed: list[tuple[float, float, float]] = []
-    named: set[str] = set()
+def _names(points: Sequence[RecipePoint]) -> list[tuple[str, float, float]]:
+    """Return each recipe once, at its best, the best first."""
+    found: dict[str, tuple[str, float, float]] = {}
     for point in sorted(points, key=lambda one: one.perplexity):
-        if point.recipe in named:
-            continue
-        x, y = panel.transData.transform((_bits(point), point.perplexity))
-        width = 5.2 * len(point.recipe)  # pixels, about
-        if any(abs(y - b) < 11 and x < a + w and a < x + width for a, b, w in placed):
-            continue
-        named.add(point.recipe)
-        placed.append((x, y, width))
-        panel.annotate(
-            point.recipe, (_bits(point), point.perplexity), (5, 3),
-            textcoords="offset points", fontsize=7.5, color=MUTED,
-        )  # fmt: skip
+        found.setdefault(point.recipe, (point.recipe, _bits(point), point.perplexity))
+    return list(found.values())
 
 
 def _bits(point: RecipePoint) -> float:

@@ -15,7 +15,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Rounding, parse_rounding
-from fpsim.plots.style import INK, SERIES, check_some, minus, panels, style
+from fpsim.plots.style import INK, check_some, look, minus, panels, style
 from fpsim.studies.sqnr import format_label, levels
 
 __all__ = ["RoundingCurve", "rounding_curve", "rounding_figure"]
@@ -115,7 +115,7 @@ def rounding_figure(curves: Sequence[RoundingCurve], axes: Axes | None = None) -
     with style():
         figure, found = panels(axes, 3.9, 1 if axes is not None else 2)
         for i, curve in enumerate(curves):
-            colour = SERIES[i % len(SERIES)]
+            colour = look(i)["color"]
             line = ("solid", (0, (5, 2)), (0, (1, 1.5)))[i % 3]
             for panel, origin in zip(found, (0.0, 1.0), strict=False):
                 if curve.mode is Rounding.SR:

@@ -19,10 +19,13 @@ from fpsim.base.errors import FpsimError
 
 __all__ = [
     "BLUE",
+    "BROWN",
     "GREEN",
     "INK",
+    "MARKERS",
     "MUTED",
     "ORANGE",
+    "PINK",
     "PURPLE",
     "RED",
     "RULE",
@@ -30,6 +33,7 @@ __all__ = [
     "caption",
     "check_some",
     "check_target",
+    "look",
     "minus",
     "new_figure",
     "panels",
@@ -41,7 +45,9 @@ __all__ = [
 #: Text, secondary text, and thin lines; the report's style sheet recolours them in dark mode.
 INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#d9dee5"
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#9467a8"
-SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE)
+BROWN, PINK = "#7a4b2a", "#d9569b"
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, BROWN, PINK)
+MARKERS = "osD^vPX"
 WIDTH = 8.0  #: inches of every figure
 
 #: What a dark ground makes of light colours.
@@ -52,6 +58,7 @@ _DARK = {
     "#000000": _LIGHT_INK,
     MUTED: "#a3adb8",
     RULE: "#3a444f",
+    BROWN: "#c08a5e",
     "#ffffff": _GROUND,
 }
 #: Suffixes of figures, and what would make two runs differ or say who drew them.
@@ -85,6 +92,13 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "fpsim",
     "savefig.dpi": 150,
 }
+
+
+def look(place: int) -> dict[str, Any]:
+    """Return ``color`` and ``marker`` of a series, unlike those of the 48 others around it."""
+    # Markers shift by one each time the colours begin anew.
+    turns, colour = divmod(place, len(SERIES))
+    return {"color": SERIES[colour], "marker": MARKERS[(place + turns) % len(MARKERS)]}
 
 
 def minus(text: str) -> str:

@@ -206,7 +206,7 @@ def _replay(unit: MacUnit, tool: str, out: Path) -> RtlRow:
         simulator=name,
         version=version,
         top=rtl_top(unit.spec).name,
-        vectors=result.vectors,
+        due=result.due,
         compared=result.compared,
         mismatches=result.mismatch_count,
         build_seconds=result.build_seconds,

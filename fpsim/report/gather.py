@@ -28,7 +28,7 @@ from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.rtl.synthesis import synthesise
 from fpsim.hdl.verify.verify import Plan, verify_design
 from fpsim.kernels.llvm.machine import Machine
-from fpsim.report.findings import LENGTH
+from fpsim.report import findings
 from fpsim.report.number_lines import number_line
 from fpsim.report.page import (
     BinRow,
@@ -64,7 +64,7 @@ __all__ = [
     "with_layers",
 ]
 
-LENGTHS = (16, 64, 256, LENGTH)
+LENGTHS = (16, 64, 256, findings.LENGTH)
 #: Random vectors that a page replays through RTL.
 REPLAYED = 2048
 SEED = 1
@@ -261,7 +261,7 @@ def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
     if not tools:
         note = f"{facts.rtl_note} No simulator is installed, so the RTL was not run.".strip()
         return replace(facts, rtl_note=note)
-    plan = Plan(strategy="random", count=REPLAYED, seed=SEED, explain=False)
+    plan = Plan(strategy="random", count=REPLAYED, seed=SEED, explain=False, judge=False)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="fpsim-report-") as build,
@@ -276,11 +276,11 @@ def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
         return facts
     name, _, version = result.simulator.partition(" ")
     row = RtlRow(
-        unit.name, name, version, dut.top, result.vectors, result.compared, result.mismatch_count,
+        unit.name, name, version, dut.top, result.due, result.compared, result.mismatch_count,
         result.build_seconds, result.run_seconds,
     )  # fmt: skip
     if not row.passed:
-        problems.append(f"RTL of {unit.name} on {tools[0]}: {row.mismatches} mismatches")
+        problems.append(f"RTL of {unit.name} on {tools[0]}: {findings.rtl([row])}")
     return replace(facts, rtl=(row,))
 
 
@@ -416,8 +416,8 @@ def figures(data: PageData, units: Sequence[MacUnit]) -> tuple[PageFigure, ...]:
             "area",
             "Area against error",
             plots.area_error_figure([_area_point(unit) for unit in costs]),
-            f"Area in NAND2 equivalents of generic cells; error of sums of {LENGTH} products, as "
-            "in the table. Units at the bottom lost nothing.",
+            "Area in NAND2 equivalents of generic cells; error of sums of "
+            f"{findings.LENGTH} products, as in the table. Units at the bottom lost nothing.",
         )
     rows = [row for unit in data.units for row in unit.errors]
     if rows and len(data.units) <= plots.MAX_UNITS:
@@ -446,7 +446,7 @@ def figures(data: PageData, units: Sequence[MacUnit]) -> tuple[PageFigure, ...]:
 
 
 def _area_point(unit: UnitFacts) -> tuple[str, float, float]:
-    row = next(row for row in unit.errors if row.length == LENGTH)
+    row = next(row for row in unit.errors if row.length == findings.LENGTH)
     assert unit.cost is not None
     return unit.name, unit.cost.area, row.max_error
 

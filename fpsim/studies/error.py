@@ -231,6 +231,8 @@ def _checked(value: ArrayLike) -> Floats:
     if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16",):
         raise FpsimError(f"x: an array of {array.dtype} holds no numbers")
     x = finite_values(array)
+    if not x.size:
+        raise FpsimError("x: it is empty, so there is nothing to quantize")
     if not x.any():
         raise FpsimError("x: no value differs from zero, so there is nothing to quantize")
     return x.reshape(1, -1) if x.ndim == 0 else x

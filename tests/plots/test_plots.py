@@ -228,7 +228,7 @@ def test_accumulator_overflow_is_named_with_its_product() -> None:
     unit = fpsim.get_unit("e2m1-chain-e4m3")
     values = unit.result.decode(unit.accumulate(codes, codes))
     first = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
-    assert f"e2m1-chain-e4m3: overflows at product {first}" in texts(figure)
+    assert f"e2m1-chain-e4m3:\noverflows at product {first}" in texts(figure)
     plots.to_svg(figure)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 from support import tiny_models
 
+import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.cli import main
 from fpsim.report import gather
@@ -62,6 +64,24 @@ def test_a_unit_is_measured_on_its_own_and_in_a_model() -> None:
     assert "Accumulating in e2m1-chain-e5m10 instead of exact" in said
 
 
+@pytest.mark.parametrize(("compared", "wrong", "said"), [(7, 0, ""), (5, 0, "but 2 results were not compared"), (7, 1, "1 of 7 accumulators differ")])  # fmt: skip
+def test_a_replay_is_complete_when_every_result_that_was_due_was_compared(
+    monkeypatch: pytest.MonkeyPatch, compared: int, wrong: int, said: str
+) -> None:
+    # Ten vectors, of which three only load: no result is due after those.
+    result = SimpleNamespace(
+        simulator="Verilator 5.0", vectors=10, due=7, compared=compared, mismatch_count=wrong,
+        build_seconds=1.0, run_seconds=1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(gather, "available", lambda: [SimpleNamespace(name="verilator")])
+    monkeypatch.setattr(gather, "verify_design", lambda *_: SimpleNamespace(result=result))
+    unit, problems = fpsim.get_unit("e2m1-chain-e5m10"), []
+    facts = gather.replayed(gather.UnitFacts(unit.name, "", "", ""), unit, problems)
+    assert facts.rtl[0].passed == (not said)
+    assert len(problems) == bool(said)
+    assert said in "".join(problems)
+
+
 def test_bad_input_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +91,8 @@ def test_bad_input_is_one_sentence(
     other = str(Path(__file__).parents[2] / "golden" / "e2m1-fixed24q2")
     for arguments, said in (
         (["nobody-chain", "--out", out], "unit: 'nobody-chain'"),
-        (["exact", "--out", str(tmp_path / "file" / "x.html")], "cannot be written"),
+        (["exact", "--out", str(tmp_path / "file" / "x.html")], "file/x.html cannot be written"),
+        (["exact", "--out", str(tmp_path)], "is a folder, not a file"),
         (["exact", "--vectors", str(tmp_path), "--out", out], "manifest"),
         (["exact", "--vectors", other, "--out", out], "which is none of the units"),
         (["exact", "--model", "x/y", "--windows", "0", "--out", out], "windows is 0"),

@@ -326,8 +326,8 @@ def test_an_incomplete_run_says_so_and_why() -> None:
     [
         (12_345, 0, "all match", "all 12,345 accumulators are equal"),
         (12_345, 17, "17 differ", "17 of 12,345 accumulators differ"),
-        (40, 0, "40 of 12,345 compared", "but 12,305 vectors were not compared"),
-        (0, 0, "0 of 12,345 compared", "but 12,345 vectors were not compared"),
+        (40, 0, "40 of 12,345 compared", "but 12,305 results were not compared"),
+        (0, 0, "0 of 12,345 compared", "but 12,345 results were not compared"),
     ],
 )
 def test_rtl_results(compared: int, mismatches: int, pill: str, sentence: str) -> None:
@@ -341,6 +341,26 @@ def test_rtl_results(compared: int, mismatches: int, pill: str, sentence: str) -
 
 
 # ----------------------------------------------------------------------------------- findings
+
+
+def test_sums_that_overflow_are_words_in_tables() -> None:
+    full = full_report()
+    lost = AccumulationRow("a", 1024, "natural", 64, math.nan, math.nan, 64, math.nan, None)
+    words = Page(
+        report.render(replace(full, units=(replace(full.units[0], errors=(lost,)),)))
+    ).words
+    assert "overflows \N{EN DASH}" in words  # in the table of units
+    assert "1024 overflows overflows \N{EN DASH} \N{EN DASH} 64" in words
+    assert "nan" not in words.split()
+
+
+def test_few_tokens_are_said() -> None:
+    full = full_report()
+    assert full.model is not None
+    said = "Perplexities are of 510 tokens: on so few, differences of some per cent are chance."
+    few, many = (replace(full, model=replace(full.model, tokens=n)) for n in (510, 10_000))
+    assert said in findings.sentences(few)
+    assert "chance" not in " ".join(findings.sentences(many))
 
 
 def test_perplexity_findings_follow_the_numbers() -> None:
