@@ -26,6 +26,7 @@ import fpsim
 from fpsim import plots
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
+from fpsim.base.executor import executor
 from fpsim.base.progress import bar, say
 from fpsim.bridge.training.run import TrainingRun, TrainingSettings
 
@@ -98,11 +99,19 @@ ARMS = {name: arm for group in GROUPS.values() for name, arm in group.items()}
 KEPT = 5
 
 
-def train(settings: TrainingSettings, label: str) -> dict[str, Any]:
-    """Train one arm and return its losses, or the sentence that stopped it."""
+def train(point: dict[str, Any]) -> dict[str, Any]:
+    """Train one arm with one seed, as work for an executor.
+
+    Args:
+        point: ``settings``, those of `TrainingSettings`, and ``label``.
+
+    Returns:
+        Its losses, or the sentence that stopped it.
+    """
+    settings = TrainingSettings(**point["settings"])
     try:
         run = TrainingRun(settings)
-        with bar(label) as progress:
+        with bar(point["label"]) as progress:
             for step in range(settings.steps):
                 row = run.step()
                 progress(step + 1, settings.steps)
@@ -177,6 +186,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help=f"arms or groups: {', '.join(GROUPS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--fresh", action="store_true", help="train arms again that are there")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: this one)")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler")
     parser.add_argument("--large", action="store_true", help="3.5 million parameters, 500 steps")
     args = parser.parse_args()
     base, name = (LARGE, "training-large") if args.large else (SMALL, "training")
@@ -184,20 +195,27 @@ def main() -> None:
     about = {"settings": asdict(base), "python": platform.python_version()}
     stored = read(path, about)
     chosen = [n for a in args.arms or [] for n in GROUPS.get(a, [a])]
+    missing = []
     for arm in chosen if args.arms is not None else ARMS:
         if arm not in ARMS:
             raise SystemExit(f"arms: {arm!r} is not one of {', '.join([*GROUPS, *ARMS])}")
-        for seed in args.seeds:
-            cells = stored["arms"].setdefault(arm, {})
-            if str(seed) in cells and not args.fresh:
-                continue
-            settings = replace(base, seed=seed, **ARMS[arm])  # type: ignore[arg-type]
-            cells[str(seed)] = train(settings, f"{arm}, seed {seed}")
+        cells = stored["arms"].get(arm, {})
+        missing += [(arm, seed) for seed in args.seeds if args.fresh or str(seed) not in cells]
+    points = [
+        {
+            "settings": asdict(replace(base, seed=seed, **ARMS[arm])),  # type: ignore[arg-type]
+            "label": f"{arm}, seed {seed}",
+        }
+        for arm, seed in missing
+    ]
+    with executor(args.workers, args.scheduler) as pool:
+        for place, found in pool.run(train, points):
+            arm, seed = missing[place]
+            stored["arms"].setdefault(arm, {})[str(seed)] = found
             there = read(path, about)["arms"]  # another process may have trained other arms
             for known, seeds in there.items():
                 stored["arms"][known] = seeds | stored["arms"].get(known, {})
             write_atomic(path, (json.dumps(stored) + "\n").encode())
-            found = cells[str(seed)]
             say(f"{arm}, seed {seed}: {found.get('final', found.get('error'))}")
     write_atomic(args.out / f"{name}.md", table(stored).encode())
     for group, names in (

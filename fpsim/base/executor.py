@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 
-__all__ = ["Executor", "PointCache", "executor", "run_points"]
+__all__ = ["Executor", "PointCache", "Work", "executor", "run_points"]
 
 Point = Mapping[str, Any]
 Work = Callable[[Any], Any]

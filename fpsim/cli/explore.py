@@ -13,6 +13,7 @@ import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, Commands, needs, print_json, table
+from fpsim.cli.workers import add_workers
 
 __all__ = ["register"]
 
@@ -119,13 +120,6 @@ def _print(result: Any, figure: str) -> None:
         print(f"note: {note}")
     if result.winner is not None:
         print(f"winner: {result.points[result.winner].name}")
-
-
-def add_workers(sub: argparse.ArgumentParser) -> None:
-    """Add the options that say where points run."""
-    sub.add_argument("--workers", type=int, default=0, help="processes (default: this one)")
-    sub.add_argument("--dask", action="store_true", help="make them workers of a Dask cluster")
-    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there")
 
 
 def register(commands: Commands) -> None:

@@ -11,6 +11,7 @@ import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.workers import add_workers
 
 __all__ = ["register"]
 
@@ -117,6 +118,7 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
+    from fpsim.base.executor import executor
     from fpsim.bridge import Calibration, SystemCalibration, calibrate_for
     from fpsim.bridge.measure import models, text
     from fpsim.bridge.recipes.tensor_scales import StaticRecipe
@@ -131,18 +133,20 @@ def _calibrate(args: argparse.Namespace) -> int:
         raise FpsimError(
             f"recipe: {recipe.name} keeps no file; fpsim eval finds its scales when it runs"
         )
-    loaded = models.load(args.model, say)
-    task = _task(args, loaded, source)
-    with bar(f"calibrating {recipe.name}") as progress:
-        found = calibrate_for(
-            loaded,
-            task,
-            recipe,
-            rows=args.calibration_tokens,
-            out=args.out,
-            transforms=args.transforms,
-            report=progress,
-        )
+    with executor(args.workers, args.scheduler, args.dask) as pool:
+        loaded = models.load(args.model, say)
+        task = _task(args, loaded, source)
+        with bar(f"calibrating {recipe.name}") as progress:
+            found = calibrate_for(
+                loaded,
+                task,
+                recipe,
+                rows=args.calibration_tokens,
+                out=args.out,
+                transforms=args.transforms,
+                report=progress,
+                pool=pool,
+            )
     assert isinstance(found, Calibration | SystemCalibration)
     errors = {name: layer.error for name, layer in found.layers.items()}
     if args.json:
@@ -213,11 +217,15 @@ def register(commands: Commands) -> None:
 
     sub = commands.add(
         "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was",
-        examples=["calibrate --recipe llm-fp4 --bits 4/4/8 --out llm-fp4.safetensors"],
+        examples=[
+            "calibrate --recipe llm-fp4 --bits 4/4/8 --out llm-fp4.safetensors",
+            "calibrate --recipe llm-fp4 --workers 4 --out llm-fp4.safetensors",
+        ],
     )  # fmt: skip
     _text_options(sub)
     sub.add_argument("--recipe", default="llm-fp4", help="one that needs a calibration")
     sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
+    add_workers(sub)
 
     sub = commands.add(
         "demo", _demo, "Run the whole demonstration and write out/report.html",

@@ -13,6 +13,7 @@ from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
 from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.workers import add_workers
 from fpsim.vectors.sets.choices import STARTS, STRATEGIES
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def register(commands: Commands) -> None:
             "vectors --check vectors/mac",
             "vectors mac.toml --out vectors/mac --count 100000 --start load --format readmemh,csv",
             "vectors e2m1-fixed14q4 --strategy exhaustive --out vectors/all --jobs 8",
+            "vectors e2m1-chain-e5m10 --count 9999999 --out vectors/x --shards 20 --workers 4",
             "vectors mxfp4-block32-e8m23 --tile 16x16 --format matrices --out vectors/tiles",
             "vectors --op quantize:mxfp4 --out vectors/quantizer",
             "vectors --op convert:e5m10:e4m3fn:rna --out vectors/converter",
@@ -83,6 +85,8 @@ def register(commands: Commands) -> None:
     sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
     _tile_options(sub)
     sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
+    sub.add_argument("--shards", type=int, help="make n shards by workers, and join them")
+    add_workers(sub)
 
     sub = commands.add(
         "explain", _explain, "Show one vector step by step",
@@ -166,15 +170,25 @@ def _planned(args: argparse.Namespace) -> BlockSource:
 
 
 def _write(args: argparse.Namespace, source: BlockSource) -> int:
+    from fpsim.base.executor import executor
+    from fpsim.vectors.files.sharded import write_sharded
     from fpsim.vectors.files.shards import Shard
     from fpsim.vectors.files.writer import parse_formats, write
 
     formats = parse_formats(args.format)
     shard = Shard() if args.shard is None else Shard.parse(args.shard)
+    if args.shards is not None and (args.shard is not None or args.jobs != 1):
+        raise FpsimError("shards: with --workers; neither with --shard nor with --jobs")
+    if args.shards is None and (args.workers or args.dask or args.scheduler):
+        raise FpsimError("workers: they make shards; say --shards N too, or --jobs N instead")
     name, kind = source.record.title, "unit" if args.op is None else "operation"
+    more: dict[str, Any] = {"jobs": args.jobs, "shard": shard}
     try:
-        with bar(name) as update:
-            path = write(source, args.out, formats, jobs=args.jobs, shard=shard, progress=update)
+        with executor(args.workers, args.scheduler, args.dask) as pool, bar(name) as update:
+            if args.shards is None:
+                path = write(source, args.out, formats, progress=update, **more)
+            else:
+                path = write_sharded(source, args.out, args.shards, pool, formats, update)
     except KeyboardInterrupt:
         say("what is done is kept beside the directory; the same command goes on")
         raise

@@ -72,6 +72,13 @@ class ExploreSettings:
     energy: bool = True
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        lowest = {"windows": 1, "window": 2, "layers": 1, "exhaust": 0, "trials": 1, "scored": 1}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value < least:
+                raise FpsimError(f"{name}: {value} is too few; at least {least} is needed")
+
 
 @dataclass(frozen=True)
 class PointResult:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +165,26 @@ def test_an_interrupted_calibration_goes_on(
     searched: list[tuple[int, ...]] = []
     monkeypatch.setitem(
         calibrate.__globals__,
-        "search_layer",
-        lambda w, *rest: searched.append(w.shape) or search_layer(w, *rest),
+        "searched",
+        lambda point: searched.append(point[0].shape) or search_layer(*point),
     )
     assert same(calibrate(tiny(), BATCHES, out=out), calibration)
     assert len(searched) == 5
     assert same(Calibration.load(out), calibration)
+
+
+def test_layers_are_points_of_an_executor(tmp_path: Path, calibration: Calibration) -> None:
+    class Backwards:
+        """Runs points in another order than they come in, each as data that a process can take."""
+
+        def run(self, work: Any, points: Any) -> Any:
+            for place in reversed(range(len(points))):
+                yield place, work(pickle.loads(pickle.dumps(points[place])))
+
+    paths = tmp_path / "here.safetensors", tmp_path / "there.safetensors"
+    assert same(calibrate(tiny(), BATCHES, out=paths[0]), calibration)
+    assert same(calibrate(tiny(), BATCHES, out=paths[1], pool=Backwards()), calibration)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_calibration_belongs_to_its_model_data_and_options(

@@ -125,6 +125,9 @@ def test_bad_settings_are_one_sentence_before_any_work() -> None:
         searched("accuracy >= 0.5")
     with pytest.raises(FpsimError, match="minimize: 'price' is not one of area, depth"):
         searched("perplexity <= 2", minimize="price")
+    for name, value in (("windows", 0), ("window", 1), ("layers", 0), ("exhaust", -1), ("trials", 0), ("scored", 0)):  # fmt: skip
+        with pytest.raises(FpsimError, match=f"{name}: {value} is too few; at least"):
+            ExploreSettings("tiny", "perplexity <= 2", **{name: value})
     for recipe, said in (("llm-fp4", "needs a calibration"), ("mxfp4-weights", "leaves inputs in float"), ("mxfp5", "is not one of")):  # fmt: skip
         with executor() as pool, pytest.raises(FpsimError, match=said):
             explore(Space([recipe], [{"kind": "exact", "format": "e8m23"}]), ExploreSettings("tiny", "perplexity <= 2"), pool)  # fmt: skip

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from fpsim import FpsimError, get_unit
+from fpsim.base.executor import executor
 from fpsim.cli import main
 from fpsim.vectors.files.checker import check
 from fpsim.vectors.files.file_formats import FORMATS
+from fpsim.vectors.files.sharded import write_sharded
 from fpsim.vectors.files.shards import Shard
 from fpsim.vectors.files.writer import merge_shards, write
 from fpsim.vectors.plans.planner import plan as plan_set
@@ -57,6 +59,52 @@ def test_shards_join_to_the_same_bytes(of: int, tmp_path: Path, whole: dict[str,
         assert "manifest.json" not in names and "vectors.hex" not in names
         merge_shards(target)
     assert contents(target) == whole
+
+
+def test_shards_are_points_of_an_executor(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    """An interrupted run keeps its finished shards; damaged ones and those of others do not count."""
+    made: list[Shard] = []
+
+    class Pool:
+        def run(self, work: Any, points: Any) -> Any:
+            for place in reversed(range(len(points))):
+                if len(made) == 3:
+                    raise KeyboardInterrupt
+                made.append(points[place][-1])
+                yield place, work(points[place])
+
+    target, seen = tmp_path / "set", []
+    with pytest.raises(KeyboardInterrupt):
+        write_sharded(set_of(), target, 5, Pool(), FORMATS)
+    assert [shard.index for shard in made] == [5, 4, 3]
+    (Shard(4, 5).directory(target) / "shard.json").write_text("{")
+    write(set_of(seed=2), target, FORMATS, shard=Shard(5, 5))
+    with executor() as pool:
+        write_sharded(set_of(), target, 5, pool, FORMATS, lambda *done: seen.append(done))
+    assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert contents(target) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_workers_make_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = ["vectors", UNIT, "--count", "300", "--k", "4", "--out"]
+    assert main([*begun, str(tmp_path / "a")]) == 0
+    assert main([*begun, str(tmp_path / "b"), "--shards", "2", "--workers", "1"]) == 0
+    assert main([*begun, str(tmp_path / "c"), "--shards", "1"]) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+    capsys.readouterr()
+    for options, said in (
+        (["--workers", "2"], "workers: they make shards; say --shards N too"),
+        (["--shards", "2", "--shard", "1/2"], "shards: with --workers; neither with --shard"),
+        (["--shards", "2", "--jobs", "2"], "nor with --jobs"),
+        (["--shards", "0"], "shard: '1/0' is not i/n"),
+        (["--shards", "2", "--workers", "-1"], "workers: -1 is not a count"),
+    ):
+        assert main([*begun, str(tmp_path / "d"), *options]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "d").exists()
 
 
 def test_shards_share_the_work() -> None:

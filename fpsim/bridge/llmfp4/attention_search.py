@@ -107,6 +107,11 @@ def search_product(pairs: Sequence[Pair], settings: SearchSettings) -> LayerCons
     return _ProductSearch(pairs, replace(settings, weight_bits=both)).run()
 
 
+def searched_product(point: tuple[Sequence[Pair], SearchSettings]) -> LayerConstants:
+    """Search one product, as work for an executor: ``point`` has `search_product`'s arguments."""
+    return search_product(*point)
+
+
 class _Operand:
     """One operand's state: a bias per format, and the current format."""
 

@@ -2,13 +2,15 @@
 """Calibration of LLM-FP4: inputs of every layer from the float model, a search each, one file.
 
 All layers are searched on their own against the float model ("parallel quantization" in the paper).
-The file is rewritten whole after every layer; an interrupted calibration goes on where it stopped.
+Layers are points of an executor (`fpsim.base.executor`). The file is rewritten whole after every
+layer; an interrupted calibration goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.executor import Executor, Work, executor
 from fpsim.bridge.convert import attention_layers, check_model, layers_to_convert
 from fpsim.bridge.layer_inputs import (
     Batch,
@@ -28,9 +31,9 @@ from fpsim.bridge.layer_inputs import (
     watched,
     without_padding,
 )
-from fpsim.bridge.llmfp4.attention_search import PRODUCTS, recorded_products, search_product
+from fpsim.bridge.llmfp4.attention_search import PRODUCTS, recorded_products, searched_product
 from fpsim.bridge.llmfp4.calibration import Calibration
-from fpsim.bridge.llmfp4.search import SearchSettings, search_embedding, search_layer
+from fpsim.bridge.llmfp4.search import SearchSettings, search_embedding, searched
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.systems.calibrator import calibrate_system
@@ -77,6 +80,7 @@ def calibrate(
     transforms: str | Sequence[str | Transform] = (),
     loss: Loss | None = None,
     report: Report | None = None,
+    pool: Executor | None = None,
 ) -> Calibration | SystemCalibration:
     """Search the constants of every layer that ``recipe`` would cast, on ``batches``.
 
@@ -96,6 +100,8 @@ def calibrate(
         loss: for the recipe's objective ``fisher``; default: the model's own, on its own most
             likely labels.
         report: called after each layer.
+        pool: where layers are searched; None: here. The file is the same. Systems, whose blocks
+            need those before them, run here.
 
     Returns:
         The constants of every layer.
@@ -145,27 +151,32 @@ def calibrate(
     todo = [name for name in linears if name not in found.layers]
     if report:
         report(len(found.layers) + bool(table), total, "")
+
+    def run(work: Work, names: Sequence[str], points: Sequence[Any]) -> None:
+        with executor() if pool is None else nullcontext(pool) as there:
+            for place, constants in there.run(work, points):
+                found.layers[names[place]] = constants
+                found.save(out)
+                if report:
+                    said = _figures(names[place], found)
+                    report(len(found.layers) + bool(table), total, said)
+
     fisher = about["objective"] == "fisher"
     held = kept_rows(batches, tokens)
     for group in _groups(linears, todo, held, fisher):
         part = {name: linears[name] for name in group}
         inputs = captured_inputs(model, part, batches, tokens, changes)
         gradients = _gradients(model, part, batches, tokens, loss) if fisher else {}
+        points: list[Any] = []
         for name in group:
             weight, met = _changed(linears[name], changes[name]), inputs.pop(name)
-            found.layers[name] = search_layer(
-                weight, met.rows(), settings, gradients.get(name), met.maxima
-            )
-            found.save(out)
-            if report:
-                report(len(found.layers) + bool(table), total, _figures(name, found))
+            points.append((weight, met.rows(), settings, gradients.get(name), met.maxima))
+        run(searched, group, points)
     pairs = recorded_products(model, attention, batches) if attention else {}
-    for name in pairs:
-        if name not in found.layers:
-            found.layers[name] = search_product(pairs[name], settings)
-            found.save(out)
-            if report:
-                report(len(found.layers) + bool(table), total, _figures(name, found))
+    left = [name for name in pairs if name not in found.layers]
+    run(searched_product, left, [(pairs[name], settings) for name in left])
+    # Layers may have been finished in another order.
+    found.layers = {name: found.layers[name] for name in [*linears, *pairs]}
     found.finish(out)
     return found
 

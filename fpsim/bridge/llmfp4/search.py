@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,6 +105,11 @@ def search_layer(
         The formats, biases and shifts found.
     """
     return _Search(weight, inputs, settings, importance, maxima).run()
+
+
+def searched(point: tuple[Any, ...]) -> LayerConstants:
+    """Search one layer, as work for an executor: ``point`` has `search_layer`'s arguments."""
+    return search_layer(*point)
 
 
 class _Search:

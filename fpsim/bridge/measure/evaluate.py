@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.executor import Executor
 from fpsim.base.notebook import html_pairs
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.convert import conversion_of, convert, restore
@@ -198,6 +199,7 @@ def calibrate_for(
     out: str | Path | None = None,
     transforms: str = "",
     report: Callable[[int, int, str], None] | None = None,
+    pool: Executor | None = None,
 ) -> AnyCalibration | dict[str, float]:
     """Calibrate a model on the data that its task keeps apart for that.
 
@@ -210,6 +212,7 @@ def calibrate_for(
             used again.
         transforms: as in `evaluate_task`.
         report: called as `calibrate` does.
+        pool: where layers are searched, as `calibrate` takes it.
 
     Returns:
         The constants of every layer, or the maxima of its inputs for a static recipe.
@@ -227,8 +230,9 @@ def calibrate_for(
         name = loaded.name.replace("/", "_").strip("._")
         out = cache_dir() / "calibrations" / f"{name}-{digest.hexdigest()[:16]}.safetensors"
     return calibrate(
-        loaded.model, batches, chosen, out=out, tokens=rows, transforms=transforms, report=report
-    )
+        loaded.model, batches, chosen, out=out, tokens=rows, transforms=transforms, report=report,
+        pool=pool,
+    )  # fmt: skip
 
 
 def evaluate_task(

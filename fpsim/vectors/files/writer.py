@@ -40,7 +40,7 @@ from fpsim.vectors.files.tile_matrices import matrix_texts
 from fpsim.vectors.sets.record import Record
 from fpsim.vectors.sets.vector_set import BlockSource, Job, Progress
 
-__all__ = ["merge_shards", "parse_formats", "write"]
+__all__ = ["WHOLE", "merge_shards", "names_of", "parse_formats", "write"]
 
 #: An npz file is made in memory.
 MAX_NPZ = 1 << 22
@@ -97,7 +97,7 @@ def write(
     lines = {name: lines_of(name, source.record) for name in names if name in TEXT_FORMATS}
     partial = Partial(hidden(target), lines)
     try:
-        check_target(target, _names_of(shard))
+        check_target(target, names_of(shard))
         _write_blocks(partial, source, names, jobs, shard, work, progress)
         if shard.of == 1:
             _finish(partial.path, header_of(source), source.record, names, partial.digests)
@@ -124,7 +124,7 @@ def _formats_for(source: BlockSource, formats: str | Iterable[str]) -> tuple[str
     return names
 
 
-def _names_of(shard: Shard) -> set[str]:
+def names_of(shard: Shard) -> set[str]:
     """Return the names of files that a directory may hold to be replaced."""
     files = {form.file for form in TEXT_FORMATS.values()}
     if shard.of > 1:
@@ -249,7 +249,7 @@ def merge_shards(directory: str | Path, progress: Progress | None = None) -> Pat
     header, record, names = shards[0].header, shards[0].record, parse_formats(shards[0].formats)
     made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.merge")
     try:
-        check_target(target, _names_of(WHOLE))
+        check_target(target, names_of(WHOLE))
         made.mkdir()
         sums: dict[str, str] = {}
         texts = [name for name in names if name in TEXT_FORMATS]
