@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= out
 FRESH  ?=
+SAMPLE ?= 40
 
-.PHONY: help demo demo-no-model test coverage test-fuzz test-sweep test-checkpoints test-slow test-all lint format docs bench figures golden lock clean
+.PHONY: help demo demo-no-model test coverage mutants test-fuzz test-sweep test-checkpoints test-slow test-all lint format docs bench figures golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +35,9 @@ coverage: $(STAMP) ## Run the test suite and print its branch coverage of fpsim/
 
 test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
 	@$(BIN)/python -m pytest -m fuzz -n 2 tests/fuzz
+
+mutants: $(STAMP) ## Put small mistakes into oracle, formats, units and blocks (SAMPLE of each) and print those that no test notices
+	@$(BIN)/python tests/support/mutation.py --sample $(SAMPLE)
 
 test-sweep: $(STAMP) ## Run the tests that compile many kernels, as CI does
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'sweep and not slow'

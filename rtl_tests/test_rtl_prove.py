@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 
 PROVED_DESIGNS = HERE / "designs" / "proved"
 EXAMPLE = HERE.parent / "examples" / "own-mac"
-FP4_MAC = PROVED_DESIGNS / "fp4_mac_unit.toml"
+FP4_MAC = "e2m1-fixed20q2"
 
 
 def spec_of(name: str | Path) -> MacSpec:
