@@ -9,6 +9,7 @@ import re
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ from fpsim.vectors.sets.word_layout import Columns
 
 #: Formats of one's own: smaller blocks, other elements, zero rules and roundings.
 OWN: dict[str, dict[str, Any]] = {
+    "mx": {"element": "e2m1", "block": 4},
+    "rceil": {"element": "e2m1", "block": 4, "rule": "rceil"},
+    "ceil": {"element": "e2m1", "block": 4, "rule": "ceil"},
+    "even": {"element": "e2m1", "block": 4, "rule": "even"},
+    "nv": {"element": "e2m1", "block": 4, "scale": "e4m3fn", "tensor_range": 448, "zero": "one"},
+    "tiny": {
+        "element": "e2m1",
+        "block": 4,
+        "scale": "e4m3fn",
+        "tensor_range": 8,
+        "target": 0.25,
+        "zero": "one",
+    },
     "smallest": {"element": "e2m1", "block": 8, "scale": "ue5m3fn", "zero": "smallest"},
     "keep": {"element": "e3m2f", "block": 4, "scale": "e4m3fn", "zero": "keep", "rounding": "rna"},
     "least": {
@@ -59,16 +73,21 @@ OWN: dict[str, dict[str, Any]] = {
 }
 #: Formats with the source of their values, and registers.
 PLANNED = [
-    ("mxfp4", "e8m23", 0), ("mxfp4-rceil", "e8m7", 1), ("mxfp4-ceil", "e5m10", 2),
-    ("mxfp4-even", "e8m23", 3), ("mxfp6-e2m3", "e8m7", 4), ("mxfp8-e5m2", "e8m23", 1),
-    ("nvfp4", "e8m23", 2), ("nvfp4", "e8m7", 3), ("amxfp4", "e8m23", 1), ("amxfp4-rne", "e8m7", 2),
-    ("amxfp4-e4m3", "e8m23", 0), ("amxfp4-pot-r", "e8m7", 1), ("amdfp4", "e8m23", 3),
+    ("mxfp4", "e8m23", 0), ("mxfp4-rceil", "e8m7", 1), ("mxfp4-even", "e5m10", 2),
+    ("nvfp4", "e8m23", 2), ("nvfp4", "e8m7", 3), ("amxfp4", "e8m7", 1), ("amdfp4", "e8m23", 3),
     *((name, "e8m23", i % 4) for i, name in enumerate(OWN)),
+]  # fmt: skip
+MORE = [
+    ("mxfp4-ceil", "e5m10", 2), ("mxfp4-even", "e8m23", 3), ("mxfp6-e2m3", "e8m7", 4),
+    ("mxfp8-e5m2", "e8m23", 1), ("amxfp4", "e8m23", 1), ("amxfp4-rne", "e8m7", 2),
+    ("amxfp4-e4m3", "e8m23", 0), ("amxfp4-pot-r", "e8m7", 1),
 ]  # fmt: skip
 TENSOR_SCALES = [1.0, 2.0**-149, 3e-45, 1.1754942e-38, 1.2e-38, 1.9e-5, 0.37, 7.0, 5e37, 3.4e38]
 
 
-def quantizer(name: str, source: str = "e8m23") -> Quantize:
+def quantizer(name: str, source: str = "") -> Quantize:
+    name, _, own = name.partition(":")
+    source = source or own or "e8m23"
     fmt = BlockFormat.from_dict({"name": name, **OWN[name]}) if name in OWN else None
     made = get_format(source)
     assert isinstance(made, FloatFormat)
@@ -92,8 +111,8 @@ def hard(operation: Quantize, count: int = 120) -> Columns:
     blocks, scales = [], []
     for i in range(count):
         given = TENSOR_SCALES[i % len(TENSOR_SCALES)] if operation.has_tensor_scale else 1.0
-        top = np.float32(rng.uniform(1, 2) * 2.0 ** rng.integers(-6, 12) * given)
-        top = max(min(top, np.float32(3e38)), np.float32(1e-44))
+        drawn_top = rng.uniform(1, 2) * 2.0 ** rng.integers(-6, 12) * given
+        top = np.float32(max(min(drawn_top, 3e38), 1e-45))
         values = np.full(fmt.block, top, dtype=np.float32)
         divisor = divisor_of(fmt, float(top), given)
         with np.errstate(over="ignore"):
@@ -154,6 +173,7 @@ def joined(*parts: Columns) -> Columns:
     return made | {"invalid": np.concatenate(flags)}
 
 
+@cache
 def every(operation: Quantize) -> Columns:
     return joined(planned(operation), hard(operation), invalid(operation))
 
@@ -175,8 +195,16 @@ def test_every_format_matches(
     assert run.passed, str(run)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "source", "pipeline"), MORE)
+def test_more_formats_match(
+    name: str, source: str, pipeline: int, icarus: Simulator, tmp_path: Path
+) -> None:
+    test_every_format_matches(name, source, pipeline, icarus, tmp_path)
+
+
 @pytest.mark.sweep
-@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "amxfp4", "least"])
+@pytest.mark.parametrize("name", ["nvfp4", "signs"])
 def test_formats_match_on_verilator(name: str, verilator: Simulator, tmp_path: Path) -> None:
     operation = quantizer(name)
     run = run_blocks(operation, every(operation), verilator, tmp_path, pipeline=3)

@@ -77,7 +77,7 @@ module block_scale #(
       localparam logic [S_W-1:0] OTHER = S_W'(S_ZERO);
       logic signed [EXP_W-1:0] l_exponent, q_exponent;
       logic [23:0] l_significand;
-      logic l_inf, over, none;
+      logic l_inf, over;
       logic [S_MAN+2:0] quotient;
       logic [S_W:0] rounded;
       logic [S_W-1:0] raised;
@@ -116,15 +116,14 @@ module block_scale #(
           .exponent_o(q_exponent), .significand_o(quotient)
       );
 
-      assign none = ~t_significand[23] | l_inf;
-      assign over = ~none & ~l_significand[23];
+      assign over = t_significand[23] & ~l_significand[23];
 
       fp_round_pack #(
           .EXP(S_EXP), .MAN(S_MAN), .BIAS(S_BIAS), .SPECIALS(S_SPECIALS),
           .ROUNDING(S_ROUNDING), .OVERFLOW(fpsim_pkg::OVERFLOW_SATURATE),
           .EXP_W(EXP_W), .SIG_W(S_MAN + 3)
       ) u_round_pack (
-          .sign_i(1'b0), .exponent_i(q_exponent), .significand_i(none ? '0 : quotient),
+          .sign_i(1'b0), .exponent_i(q_exponent), .significand_i(l_inf ? '0 : quotient),
           .inf_i(over), .nan_i(1'b0), .code_o(rounded)
       );
 

@@ -11,7 +11,8 @@
 // unit where 1 - r / y is; D and D + 1 are even there, which decides ties. D + 1 stays below 2, as a
 // quotient of two significands of 24 bits does.
 //
-// Float32's subnormal numbers are not looked at: the result is exact down to 2^-126.
+// An x of zero gives a zero significand, a y of zero nothing that means anything. Float32's subnormal
+// numbers are not looked at: the result is exact down to 2^-126.
 module fp_quotient #(
     parameter int X_W    = 24,
     parameter int Y_W    = 24,

@@ -30,7 +30,7 @@ module quantize_element #(
   localparam int X_W   = fpsim_pkg::max_of(X_MAN + 1, 2);
   localparam int SIG_W = (DIVIDE != 0) ? EL_MAN + 3 : fpsim_pkg::max_of(X_W, EL_MAN + 3);
 
-  logic sign, inf, nan, unused_specials, none;
+  logic sign, inf, nan, unused_specials;
   logic signed [EXP_W-1:0] x_exponent, exponent;
   logic [X_W-1:0] x_significand;
   logic [SIG_W-1:0] significand;
@@ -45,7 +45,6 @@ module quantize_element #(
   );
 
   assign unused_specials = &{1'b0, inf, nan};
-  assign none            = flush_i | ~x_significand[X_W-1];
 
   generate
     if (DIVIDE != 0) begin : g_divide
@@ -68,7 +67,7 @@ module quantize_element #(
       .EXP(EL_EXP), .MAN(EL_MAN), .BIAS(EL_BIAS), .SPECIALS(EL_SPECIALS),
       .ROUNDING(EL_ROUNDING), .OVERFLOW(fpsim_pkg::OVERFLOW_SATURATE), .EXP_W(EXP_W), .SIG_W(SIG_W)
   ) u_round_pack (
-      .sign_i(sign), .exponent_i(exponent), .significand_i(none ? '0 : significand),
+      .sign_i(sign), .exponent_i(exponent), .significand_i(flush_i ? '0 : significand),
       .inf_i(1'b0), .nan_i(1'b0), .code_o(code)
   );
 
