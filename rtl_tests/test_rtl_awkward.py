@@ -183,7 +183,7 @@ PORTS = (
         ("array_ports", PORTS.replace('"a"', '"a[2]"') + "latency = 1\n",
          "a is an array \\[0:1\\]; elements 2 to 2 are none of its"),
         ("with_interface", PORTS.replace('"a"', '"port"') + "latency = 1\n",
-         "wrapper: with_interface has a port that is an interface, which no generated wrapper"),
+         "wrapper: port port of with_interface is an interface, which has no wires itself; name"),
     ],
 )  # fmt: skip
 def test_ports_are_checked_before_vectors_are_planned(

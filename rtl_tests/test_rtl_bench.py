@@ -141,8 +141,9 @@ def test_a_child_that_is_stopped_takes_its_children_with_it(tmp_path: Path) -> N
 
 
 def test_a_simulation_does_not_outlive_the_process_that_wanted_it(
-    icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors
+    icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FPSIM_CACHE", str(tmp_path))
     directory = write_vectors(small())
     script = f"""
 import sys; sys.path.insert(0, {str(HERE)!r})
@@ -160,17 +161,19 @@ run_design("hangs", find("icarus"), Path({str(tmp_path)!r}), lambda _: {str(dire
     assert wait_for(lambda: not simulations(tmp_path)), "the simulation is still running"
 
 
-def test_an_up_to_date_build_is_used_again(
-    icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors
+def test_a_design_built_before_is_not_built_again_wherever_it_is(
+    icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FPSIM_CACHE", str(tmp_path))
     directory = write_vectors(small())
     times = []
-    for parameters in ({}, {}, {"ROUNDING": 2}):
+    for place, parameters in (("one", {}), ("one", {}), ("two", {}), ("two", {"ROUNDING": 2})):
         top = rtl_top(CHAIN)
         top = dataclasses.replace(top, parameters=top.parameters | parameters)
-        result = replay(CHAIN, directory, icarus.name, build_dir=tmp_path / "build", top=top)
+        result = replay(CHAIN, directory, icarus.name, build_dir=tmp_path / place, top=top)
         times.append(result.build_seconds)
-    assert times[0] > 0 and times[1] == 0 and times[2] > 0
+    assert times[0] > 0 and times[1:3] == [0, 0] and times[3] > 0
+    assert len(list((tmp_path / "builds").iterdir())) == 2
 
 
 def test_waves_are_written(icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors) -> None:

@@ -31,6 +31,8 @@ __all__ = [
 Array = NDArray[Any]
 #: Bits of the widest format that gets a table of all of its values.
 MAX_TABLE_BITS = 19
+#: Codes from which on threads share them.
+LEAST_SHARED = 1 << 13
 #: Bits of a 64-bit integer's magnitude that float64 does not hold.
 SPARE_BITS = 11
 
@@ -67,7 +69,9 @@ def decoded(codes: Array, fmt: Format) -> NDArray[np.float64]:
 
 
 def _entries(codes: Array, table: Array) -> Array:
-    """Return ``table[codes]``."""
+    """Return ``table[codes]``; waking the threads takes longer than a few codes do."""
+    if codes.size < LEAST_SHARED:
+        return table.take(codes)
     out = np.empty(codes.shape, dtype=table.dtype)
     look_up(codes.reshape(-1), table, out.reshape(-1))
     return out

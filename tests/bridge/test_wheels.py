@@ -19,23 +19,6 @@ from fpsim.base.errors import FpsimError, ModelUnavailable  # noqa: E402
 from fpsim.bridge.measure import wheels  # noqa: E402
 
 
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        ({"FPSIM_CACHE": "/own", "XDG_CACHE_HOME": "/xdg"}, "/own"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/fpsim"),
-        ({"HOME": "/home/me"}, "/home/me/.cache/fpsim"),
-        ({"FPSIM_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/fpsim"),
-    ],
-)
-def test_cache_dir(env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FPSIM_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    assert wheels.cache_dir() == Path(expected)
-
-
 def test_fetch_takes_only_the_pinned_files_and_only_once(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,10 +21,12 @@ Design = Callable[[Record, Columns, Codes], Codes]
 COUNT = 500
 
 
-def guessed(unit: str, design: Design, k: int = 4, group: int | None = None) -> list[Guess]:
+def guessed(
+    unit: str, design: Design, k: int = 4, group: int | None = None, count: int = COUNT
+) -> list[Guess]:
     """Return the guesses about a design that is told dot products, each by itself."""
-    made = vectors.plan(fpsim.get_unit(unit), strategy="random", count=COUNT, k=k, group=group)
-    run = fetch(from_plan(made), range(COUNT))
+    made = vectors.plan(fpsim.get_unit(unit), strategy="random", count=count, k=k, group=group)
+    run = fetch(from_plan(made), range(count))
     dots = np.flatnonzero(run.columns["op"] == Op.DOT)
     run = run.take(dots)
     right = run.columns["acc"].astype(np.uint64)
@@ -37,6 +39,11 @@ def guessed(unit: str, design: Design, k: int = 4, group: int | None = None) -> 
 def misread(record: Record, columns: Columns, right: Codes) -> Codes:
     a = np.where(columns["a"] == 0xB, 0x3, columns["a"]).astype(np.uint8)
     return record.dot(columns | {"a": a}, columns["c"])
+
+
+def misread_table(record: Record, columns: Columns, right: Codes) -> Codes:
+    edits = {n: np.where(columns[n] & 7 == 7, columns[n] ^ 1, columns[n]) for n in "ab"}
+    return record.dot(columns | edits, columns["c"])
 
 
 def without_carry(record: Record, columns: Columns, right: Codes) -> Codes:
@@ -72,6 +79,7 @@ def noise(record: Record, columns: Columns, right: Codes) -> Codes:
     ("unit", "design", "mistake", "shape"),
     [
         ("e2m1-fixed24q2", misread, "a: code b read as 3", {}),
+        ("e2m1-fixed24q2", misread_table, "a and b: magnitude 7 read as 6", {}),
         ("e2m1-fixed24q2", without_carry, "the carry into bit 8 lost", {}),
         ("e2m1-fixed24q2", late, "the result of 3 vectors before comes (3 late)", {}),
         ("e2m1-fixed24q2", stuck, "the output stays at 123", {}),
@@ -89,6 +97,53 @@ def test_the_mistake_is_named_first(
 
 def test_no_guess_fits_what_no_table_has() -> None:
     assert not [guess for guess in guessed("e2m1-fixed24q2", noise) if guess.fits]
+
+
+def test_a_mistake_that_only_some_results_contradict_does_not_fit() -> None:
+    def ored(record: Record, columns: Columns, right: Codes) -> Codes:
+        """Return sums of products that are negative as soon as one factor is."""
+        both = (columns["a"] & columns["b"] & 8) != 0
+        a = np.where(both, columns["a"] ^ 8, columns["a"]).astype(np.uint8)
+        return record.dot(columns | {"a": a}, columns["c"])
+
+    found = guessed("e2m1-fixed24q2", ored, k=1)
+    near = next(guess for guess in found if guess.mistake.startswith("sign of "))
+    assert near.explained > 0.9 * near.mismatches and not near.fits
+    assert near.contradicted > 0.1 * near.matches
+
+
+def test_mistakes_with_the_same_answers_are_one_guess() -> None:
+    def halved(record: Record, columns: Columns, right: Codes) -> Codes:
+        half = fpsim.get_unit("e2m1b2xe2m1-chain-e5m10").spec
+        return Record(half, record.k).dot(columns, columns["c"])
+
+    best = guessed("e2m1-chain-e5m10", halved, k=1)[0]
+    assert best.fits and {best.mistake, *best.also} >= {
+        "a: bias one larger", "b: bias one larger"
+    }  # fmt: skip
+    assert ", or " in str(best)
+
+
+def test_several_mistakes_at_once_are_named_together() -> None:
+    def careless(record: Record, columns: Columns, right: Codes) -> Codes:
+        other = fpsim.get_unit("e2m1_flush-chain-e4m3-rtz").spec
+        return Record(other, record.k).dot(columns, columns["c"])
+
+    best = guessed("e2m1-chain-e4m3", careless, k=1, count=1500)[0]
+    assert best.fits and set(best.mistake.split(", and ")) == {
+        "rounding rtz", "a and b: subnormals read as zero"
+    }  # fmt: skip
+
+
+def test_subnormals_with_a_hidden_bit_and_zeros_that_are_zero() -> None:
+    def hidden(record: Record, columns: Columns, right: Codes) -> Codes:
+        quarters = np.array([0, 3, 4, 6, 8, 12, 16, 24])  # 0.5 with a hidden bit is 0.75
+        a, b = (columns[name][:, 0].astype(np.int64) for name in "ab")
+        sign = np.where((a ^ b) & 8, -1, 1)
+        return (columns["c"] + sign * quarters[a & 7] * quarters[b & 7]) & 0xFFFFFF
+
+    best = guessed("e2m1-fixed24q4", hidden, k=1)[0]
+    assert best.fits and best.mistake == "a and b: subnormals read as normal, zeros as zero"
 
 
 @pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.sweep)])

@@ -14,7 +14,7 @@ from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.dut.hdl_values import sv_text
-from fpsim.hdl.verify.vector_source import made_for
+from fpsim.hdl.verify.vector_source import made_for, with_told_codes
 from fpsim.vectors.plans.planner import plan
 from fpsim.vectors.sets.record import Op
 
@@ -48,7 +48,7 @@ def design(directory: Path, text: str, head: str = HEAD) -> Dut:
         (4294967295, "32'd4294967295"), (550061233784, "40'd550061233784"),
         (-(2**40), "-42'sd1099511627776"), (True, "1'b1"), (0.5, "0.5"), ("abc", '"abc"'),
         ("64'h8012345678", "64'h8012345678"), ("pkg::RNE", "pkg::RNE"), ("'{1, 2}", "'{1, 2}"),
-        ("4'd", '"4\'d"'),
+        ("4'd", '"4\'d"'), ("logic [3:0]", "logic [3:0]"), ("logical", '"logical"'),
     ],
 )  # fmt: skip
 def test_parameters_as_systemverilog(value: int | float | str, text: str) -> None:
@@ -183,6 +183,67 @@ def test_a_domain_leaves_vectors_out_and_is_said(tmp_path: Path) -> None:
     assert writer.told_codes()["a"].tolist() == [0, 2, 3, 4, 5, 6, 7]
     assert str(dut.domain) == "a 0 to 7, no subnormal, no nan"
     assert str(dut.comparison) == "equal, NaN payloads apart"
+
+
+def test_other_codes_take_the_place_of_those_outside(tmp_path: Path) -> None:
+    dut = design(tmp_path, "[domain]\na = [[0, 1], [10, 12]]\nc = [5, 900]\n" + MAC)
+    unit = fpsim.get_unit("e2m1-chain-e5m6")
+    made = made_for(dut, unit.spec, count=200)
+    writer = Serialiser(dut, unit.spec, made.k, made.group)
+    told = with_told_codes(made, writer.told_codes())
+    kept = 0
+    for (_, before), (_, columns) in zip(made.blocks(), told.blocks(), strict=True):
+        assert np.isin(columns["a"], [0, 1, 10, 11, 12]).all()
+        inside = np.isin(before["a"], [0, 1, 10, 11, 12])
+        assert (columns["a"] == before["a"])[inside].all()
+        assert ((columns["c"] >= 5) & (columns["c"] <= 900)).all()
+        assert (columns["acc"] == unit.dot(columns["a"], columns["b"], columns["c"])).all()
+        kept += writer.select(columns, True)[0].sum()
+    assert kept == told.count == made.count
+    assert str(dut.domain) == "a 0 to 1 or 10 to 12, c 5 to 900"
+    free = design(tmp_path, MAC)
+    assert with_told_codes(made, Serialiser(free, unit.spec, 1).told_codes()) is made
+
+
+ONE_SCALE = MAC.replace('c = "c"\n', 'a_scale = "scale"\n')
+
+
+def test_a_scale_without_a_port_is_one(tmp_path: Path) -> None:
+    dut, spec = design(tmp_path, "group = 4\nk = 4\n" + ONE_SCALE), fpsim.get_unit(SCALED).spec
+    made = made_for(dut, spec, count=50)
+    writer = Serialiser(dut, spec, 4, 4)
+    told = with_told_codes(made, writer.told_codes())
+    columns = [columns for _, columns in told.blocks()]
+    assert all((part["b_scale"] == 127).all() for part in columns)
+    assert any((part["a_scale"] != 127).any() for part in columns)
+    before = next(part for _, part in made.blocks() if (part["b_scale"] != 127).any())
+    reasons = writer.left_out(before, writer.select(before, True)[0])
+    assert "have a b_scale other than 1, which no port carries" in reasons
+
+
+@pytest.mark.parametrize(
+    ("wires", "k", "digits"),
+    [
+        ('{ port = "a", order = [2, 0, 1] }', 3, "213"),  # element 1 in the high bits
+        ('{ port = "a", transpose = [2, 3] }', 6, "635241"),
+        ('{ port = "a", transpose = [2, 3], first = "high" }', 6, "142536"),
+        ('["a[3:0]", "a[7:4]", "a[11:8]"]', 3, "321"),
+    ],
+)
+def test_elements_in_another_order(wires: str, k: int, digits: str, tmp_path: Path) -> None:
+    text = MAC.replace("elements = 1", f"elements = {k}").replace('a = "a"', f"a = {wires}")
+    dut, spec = design(tmp_path, text), fpsim.get_unit(FIXED).spec
+    writer = Serialiser(dut, spec, k)
+    columns = {
+        "op": np.array([Op.DOT], dtype=np.uint8),
+        "a": np.arange(1, k + 1, dtype=np.uint8)[None],
+        "b": np.zeros((1, k), dtype=np.uint8),
+        "c": np.zeros(1, dtype=np.uint32),
+        "acc": np.zeros(1, dtype=np.uint32),
+    }
+    field = next(f for f in writer.inputs if f.port == "a")
+    (line,) = writer.lines(columns)
+    assert line.tobytes()[field.start : field.stop].decode() == digits
 
 
 def test_codes_that_count_as_equal(tmp_path: Path) -> None:

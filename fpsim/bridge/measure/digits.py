@@ -20,8 +20,9 @@ from safetensors.torch import load, save
 from torch import nn
 
 from fpsim.base.atomic_files import write_atomic
+from fpsim.base.cache_dir import cache_dir
 from fpsim.base.errors import FpsimError, ModelUnavailable
-from fpsim.bridge.measure.wheels import Report, cache_dir, sha256
+from fpsim.bridge.measure.wheels import Report, sha256
 
 __all__ = ["NAME", "Digits", "digits", "digits_model"]
 

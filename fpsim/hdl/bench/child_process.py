@@ -2,7 +2,8 @@
 """A child process that cannot outlive its purpose.
 
 It runs in a process group of its own with its output in a log file. A time limit, an interrupt or
-an error here ends the whole group, so a simulator that hangs leaves nothing behind.
+an error here asks it to end, so that it can end what it started, and then ends the whole group: a
+simulator that hangs, or forks, leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 __all__ = ["TimeLimitReached", "first_error", "log_errors", "run"]
 
 _POLL_SECONDS = 0.05
+#: What a child has to end what it started.
+_GRACE_SECONDS = 1.0
 #: Lines of a log that an error message shows.
 MAX_LOG_LINES = 6
 _ERRORS = ("%error", "error:", "sorry:", "syntax error", "fatal", "traceback")
@@ -91,6 +94,10 @@ def _marked(lines: Sequence[str], marks: Sequence[str]) -> list[str]:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_SECONDS)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -10,12 +10,13 @@ arrays apart, and gathers a result that comes over several clocks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.stimulus import BeatWriter
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.hdl_values import sv_text
-from fpsim.hdl.dut.ports import Port
+from fpsim.hdl.dut.ports import Port, undriven
 
 __all__ = ["HARNESS_TOP", "Harness", "net"]
 
@@ -24,7 +25,7 @@ HARNESS_TOP = "fpsim_harness"
 
 def net(port: str) -> str:
     """Return the bench's name for what is connected to a port: none of its own names."""
-    return f"p_{port.removeprefix('!')}"
+    return f"p_{port.removeprefix('!').replace('.', '__')}"
 
 
 class Harness:
@@ -51,7 +52,7 @@ class Harness:
     def says_more(self) -> bool:
         """Whether it does more than to rename ports."""
         dut = self.dut
-        arrays = any(port.ranges for port in self.ports.values())
+        arrays = any(port.ranges or port.holder for port in self.ports.values())
         return arrays or dut.falling or dut.output.beats > 1 or bool(dut.clocks)
 
     def inputs(self) -> dict[str, int]:
@@ -104,17 +105,57 @@ class Harness:
                 pins[name.removeprefix("!")] = turned + net(dut.reset.port)
         pins |= {port: self._constant(port, value) for port, value in dut.constant_ties().items()}
         if dut.input.tie_rest:
-            rest = [p for p in self.ports.values() if p.direction == "input"]
+            rest = [p for p in undriven(self.ports, pins) if p.direction == "input"]
             pins |= {
-                p.name: self._constant(p.name, 0)
-                for p in rest
-                if p.name not in pins and p.name not in dut.input.open
+                p.name: self._constant(p.name, 0) for p in rest if p.name not in dut.input.open
             }
         if dut.output.beats > 1:
             extra += self._gathered(pins)
+        extra += self._held(pins)
         values = {name: sv_text(value) for name, value in dut.parameters.items()}
         parameters = f" #(\n{_table(values)}\n  )" if values else ""
-        return "\n".join([*extra, f"  {dut.top}{parameters} u_dut (\n{_table(pins)}\n  );"])
+        loads = []
+        for place, path in dut.memories.items():
+            task = "$readmemb" if path.suffix == ".bin" else "$readmemh"
+            loads.append(f'  initial {task}("{path}", u_dut.{place});')
+        pinned = f"  {dut.top}{parameters} u_dut (\n{_table(pins)}\n  );"
+        return "\n".join([*extra, pinned, *loads])
+
+    def _held(self, pins: dict[str, str]) -> Iterator[str]:
+        """Yield variables and interfaces that hold members of ports; they replace those in pins."""
+        groups: dict[str, list[str]] = {}
+        for name in pins:
+            if "." in name:
+                groups.setdefault(name.partition(".")[0], []).append(name)
+        for base, names in groups.items():
+            holder = self.ports[names[0]].holder
+            assert holder is not None
+            ends = [f".{pin}({self._interface_pin(base, pin)})" for pin in holder.pins]
+            yield f"  {holder.type} u_{base}" + f" ({', '.join(ends)})" * holder.interface + ";"
+            for name in names:
+                port, there = self.ports[name], f"u_{base}{self.ports[name].select}"
+                into = port.direction == "input" or name in self._fed
+                left, right = (there, pins.pop(name)) if into else (pins.pop(name), there)
+                yield f"  assign {left} = {right};"
+            pins[base] = f"u_{base}"
+
+    @cached_property
+    def _fed(self) -> frozenset[str]:
+        """The ports that the bench drives: what a signal without a direction is."""
+        return frozenset(self.dut.driven()) | {field.port for field in self.writer.inputs}
+
+    def _interface_pin(self, port: str, pin: str) -> str:
+        """Return what a port of an interface itself is connected to: a clock or reset by name."""
+        dut = self.dut
+        clocks = {name: net(dut.clock) for name in (dut.clock, *dut.clocks) if name and dut.clock}
+        resets = {dut.reset.port: net(dut.reset.port)} if dut.reset else {}
+        found = (clocks | resets).get(pin)
+        if found is None:
+            raise FpsimError(
+                f"wrapper: the interface of port {port} has a port {pin!r} of its own, which is "
+                "no clock or reset of the design; write a module around it and name that in top"
+            )
+        return f"~{found}" if dut.falling and pin in clocks else found
 
     def module(self) -> str:
         """Return the module for a bench that is no SystemVerilog: nets are its ports.
@@ -136,14 +177,15 @@ class Harness:
 
     def _bits(self, port: str) -> str:
         known = self.ports.get(port)
-        return str(known.total) if known and known.ranges else f"$bits(u_dut.{port})"
+        sure = known is not None and (known.ranges or known.holder)
+        return str(known.total) if known and sure else f"$bits(u_dut.{port})"
 
     def _in(self, port: str, width: int, extra: list[str]) -> str:
         """Return what an input is connected to; of an array, a copy whose elements are assigned."""
         array = self.ports.get(port)
         if array is None or not array.ranges:
             return net(port)
-        name = f"u_{port}"
+        name = f"u_{port.replace('.', '__')}"
         extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
         for i, index in enumerate(array.indices()):
             low = i * array.bits
@@ -156,7 +198,7 @@ class Harness:
         array = self.ports.get(port)
         if array is None or not array.ranges:
             return net(port)
-        name = f"u_{port}"
+        name = f"u_{port.replace('.', '__')}"
         extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
         for i, index in enumerate(array.indices()):
             low = i * array.bits

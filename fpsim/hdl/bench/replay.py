@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,11 @@ class Simulation:
         if limit is None:
             limit = RUN_SECONDS + stimulus.beats / RUN_CLOCKS_PER_SECOND
         result = self._run(stimulus, writer, limit, progress)
+        missing = self.work.missing_file()
+        if missing:
+            raise SimulationFailed(
+                f"run: {self.dut.top} loads {missing!r}, which is not there; name it in files"
+            )
         if result["error"] and not result["mismatch_count"]:
             done = f" ({result['compared']} of {stimulus.compared} results were compared)"
             raise SimulationFailed(f"run: {self.tool}: {result['error']}{done}")
@@ -268,7 +274,8 @@ def replay(
     writer = Serialiser(dut, spec, source.k, source.group)
     options = Options(waves=waves, timeout=timeout)
     simulation = Simulation(dut, find(simulator), Path(build_dir).resolve(), options)
-    return run_source(simulation, source, writer, progress)
+    with closing(simulation.work):
+        return run_source(simulation, source, writer, progress)
 
 
 def run_source(
@@ -343,7 +350,8 @@ def _needs_harness(dut: Dut) -> str:
     """Return the key that asks for more than renamed ports; empty if none does."""
     also = dut.reset is not None and dut.reset.also
     keys = {"clock.edge": dut.falling, "clock.also": dut.clocks, "reset.also": also,
-            "output.beats": dut.output.beats > 1, "input.tie": dut.input.tie_rest}  # fmt: skip
+            "output.beats": dut.output.beats > 1, "input.tie": dut.input.tie_rest,
+            "memories": bool(dut.memories)}  # fmt: skip
     return next((key for key, value in keys.items() if value), "")
 
 

@@ -21,6 +21,7 @@ from fpsim.hdl.dut.wires import MAX_WORD, Piece, zeros
 from fpsim.kernels.codec.hex_words import write_words
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.code_lists import LISTED_BITS
+from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Op, Record
 
 __all__ = ["Serialiser"]
@@ -39,8 +40,10 @@ class Serialiser:
         FpsimError: as `fpsim.hdl.bench.beat_plan.BeatPlan`.
     """
 
-    def __init__(self, dut: Dut, spec: MacSpec, k: int, group: int = 0) -> None:
-        self._begin(BeatPlan(dut, spec, k, group), Record(spec, k, group))
+    def __init__(
+        self, dut: Dut, spec: MacSpec, k: int, group: int = 0, flags: bool = False
+    ) -> None:
+        self._begin(BeatPlan(dut, spec, k, group, flags), Record(spec, k, group))
 
     def _begin(self, plan: BeatPlan, record: Record) -> None:
         self.plan, self.dut, self.group, self.record = plan, plan.dut, plan.group, record
@@ -91,6 +94,9 @@ class Serialiser:
             if name not in known:
                 yield f"are '{name}', which the design has not", variants | (op != code)
         yield "cannot be said with these operations", variants
+        for name in self._unsaid():
+            one = columns[name] == Palette(self.record).one(name[0])
+            yield f"have a {name} other than 1, which no port carries", one.all(axis=1)
         for name, wires in self.plan.wires.items():
             if name == "exp" or name in columns:
                 column = self.column(columns, name).reshape(op.size, -1)
@@ -107,21 +113,32 @@ class Serialiser:
         """Return the codes of a field; of ``exp``, the sums of two exponents in nine bits."""
         if name != "exp":
             return columns[name]
-        if not self.group:
-            return np.zeros(columns["op"].size, dtype=np.uint64)
-        total = columns["a_scale"].astype(np.int64) + columns["b_scale"]
-        return (total - _E8M0_BIASES).view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1)
+        total = np.zeros((columns["op"].size, 1), dtype=np.int64)
+        if self.group:
+            total = columns["a_scale"].astype(np.int64) + columns["b_scale"] - _E8M0_BIASES
+        bias = self.plan.wires["exp"].bias
+        if bias is not None:
+            return (total + bias).view(np.uint64)
+        return total.view(np.uint64) & np.uint64((1 << EXPONENT_BITS) - 1)
+
+    def _unsaid(self) -> list[str]:
+        """Return the scales of vectors that no port carries, so that they can only be 1."""
+        if not self.group or self.dut.carries("exp"):
+            return []
+        return [name for name in ("a_scale", "b_scale") if not self.dut.carries(name)]
 
     def told_codes(self) -> dict[str, Codes]:
-        """Return the codes of operands and scales that the design can be told, by field."""
+        """Return the codes that the design can be told, by field; of fields that can be listed."""
         found: dict[str, Codes] = {}
-        for name in ("a", "b", "a_scale", "b_scale"):
+        for name in ("a", "b", "a_scale", "b_scale", "c"):
             width = self.plan.widths[name]
-            codes = np.arange(1 << width, dtype=np.uint64)
-            if width > LISTED_BITS:
+            if width > LISTED_BITS or (name.endswith("scale") and not self.group):
                 continue
+            codes = np.arange(1 << width, dtype=np.uint64)
             codes = codes[self.dut.domain.takes(name, self.record.format_of(name), codes)]
-            if name in self.plan.wires:
+            if name in self._unsaid():
+                found[name] = np.array([Palette(self.record).one(name[0])], dtype=np.uint64)
+            elif name in self.plan.wires:
                 found[name] = codes[self._fits(codes, width, self.plan.wires[name])]
             elif self.group and self.dut.carries("exp") and name.endswith("scale"):
                 found[name] = codes[codes != _E8M0_NAN]
@@ -156,6 +173,8 @@ class Serialiser:
     ) -> NDArray[np.bool_]:
         if wires.table:
             return np.asarray(np.array(wires.table)[codes.astype(np.int64)] >= 0)
+        if wires.bias is not None:
+            return np.asarray(codes < np.uint64(1 << (wires.element_bits or width)))
         bits, signed = wires.element_bits or width, signed or wires.signed
         fit = encodable(widened(codes, width, bits, signed), bits, wires.encoding)
         if bits < width:
@@ -206,6 +225,11 @@ class Serialiser:
     def seen_code(self, seen: dict[str, str]) -> int | None:
         """Return the accumulator code that bits per output port carry; None: not all known."""
         codes = self._seen_codes(seen, "acc")
+        return None if codes is None else codes[0]
+
+    def seen_flags(self, seen: dict[str, str]) -> int | None:
+        """Return the status flags that bits per output port carry; None: not all known."""
+        codes = self._seen_codes(seen, "flags")
         return None if codes is None else codes[0]
 
     def _seen_codes(self, seen: dict[str, str], name: str) -> list[int] | None:
@@ -274,5 +298,5 @@ class _Wired:
         if wires.table:
             return np.array(wires.table, dtype=np.int64)[codes.astype(np.int64)].astype(np.uint64)
         bits = wires.element_bits or width
-        signed = wires.signed or name == "exp"
+        signed = wires.signed or (name == "exp" and wires.bias is None)
         return encode(widened(codes, width, bits, signed), bits, wires.encoding)

@@ -53,9 +53,10 @@ class NativeSimulation(Simulation):
         """Write the bench and compile it if needed; return the seconds it took."""
         text = testbench(self.dut, writer, f"bench of {self.dut.top}", self.ports)
         path = write_atomic(self.work.directory / _FILE, text.encode())
-        commands = build_commands(
-            self.tool.name, self.dut, path, self.work.directory, self.options.waves
-        )
+
+        def commands(where: Path) -> list[list[str]]:
+            return build_commands(self.tool.name, self.dut, path, where, self.options.waves)
+
         try:
             return self.work.build_with(commands, text, progress)
         except SimulationFailed as failed:
@@ -73,7 +74,7 @@ class NativeSimulation(Simulation):
         plus["latency"] = str(self.dut.output.latency or 0)
         if options.waves:
             plus["waves"] = str(self.waveform)
-        command = run_command(self.tool.name, self.work.directory)
+        command = run_command(self.tool.name, self.work.build_dir)
         command += [f"+{name}={value}" for name, value in plus.items()]
         seconds, failed = self.work.run_with(command, stimulus.compared, limit, progress)
         lines = result.read_text(encoding="utf-8").splitlines() if result.is_file() else []

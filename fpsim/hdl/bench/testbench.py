@@ -114,7 +114,7 @@ def _checks(dut: Dut, harness: Harness) -> Iterable[str]:
     """Yield statements that compare the widths of ports with those of the elaborated design."""
     for port, width, exact in harness.widths():
         known = harness.ports.get(port)
-        if known is not None and known.ranges:
+        if known is not None and (known.ranges or known.holder):
             continue  # the elements were counted
         wrong = "!=" if exact else "<"
         need = "" if exact else "at least "

@@ -25,14 +25,14 @@ KINDS = ("nan", "infinity", "subnormal", "negative_zero")
 class Domain:
     """Vectors that a design is told; the others are left out.
 
-    ``codes`` bounds the codes of fields, both ends included; ``without`` names kinds of numbers
-    that no operand, scale, addend or result may be.
+    ``codes`` has the codes of fields as ranges, both ends included; ``without`` names kinds of
+    numbers that no operand, scale, addend or result may be.
 
     Raises:
         FpsimError: a field or kind that there is none of.
     """
 
-    codes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    codes: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ class Domain:
         """Return which codes of a field lie inside."""
         inside = np.ones(codes.shape, dtype=bool)
         if name in self.codes:
-            low, high = self.codes[name]
-            inside &= (codes >= low) & (codes <= high)
+            ranges = self.codes[name]
+            inside &= np.any([(codes >= low) & (codes <= high) for low, high in ranges], axis=0)
         if self.without and isinstance(fmt, FloatFormat):
             values = fmt.decode(codes.astype(fmt.dtype))
             least = 2.0**fmt.exponent_min
@@ -73,7 +73,10 @@ class Domain:
         return inside
 
     def __str__(self) -> str:
-        parts = [f"{name} {low} to {high}" for name, (low, high) in self.codes.items()]
+        parts = []
+        for name, ranges in self.codes.items():
+            shown = [f"{low} to {high}" if low < high else f"{low}" for low, high in ranges]
+            parts.append(f"{name} {' or '.join(shown)}")
         parts += [f"no {kind.replace('_', ' ')}" for kind in self.without]
         return ", ".join(parts)
 

@@ -19,9 +19,11 @@ from typing import Any
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.encodings import check_encodings
+from fpsim.vectors.sets.status_flags import FLAG_CODES
 
 __all__ = [
-    "FIELDS", "OPS", "RESET_OP", "RESULTS", "Beats", "Dut", "Input", "Output", "Place", "Reset",
+    "FIELDS", "OPS", "RESET_OP", "RESULTS", "VECTOR_OPS", "Beats", "Dut", "Input", "Output",
+    "Place", "Reset",
     "Wires",
 ]  # fmt: skip
 
@@ -30,8 +32,11 @@ FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale", "x", "tensor_scale")
 #: Results of operations that are no unit's.
 RESULTS = ("y", "flags", "codes", "scales", "negative_scales", "zero_points", "variants", "ratios",
            "tops", "macros")  # fmt: skip
-#: Operations of a vector, and ``next``: what beats after the first say (default: as mac).
-OPS = ("idle", "clear", "mac", "load", "dot", "next")
+#: Operations of a vector.
+VECTOR_OPS = ("idle", "clear", "mac", "load", "dot")
+#: What else beats may say: ``next``, those after the first (default: as mac); ``read``, those in
+#: which a result leaves the design.
+OPS = (*VECTOR_OPS, "next", "read")
 #: An operation done by resetting the design.
 RESET_OP = "reset"
 #: An interval that lasts until the result is there.
@@ -39,15 +44,22 @@ WAITS = "result"
 #: Width of ``exp``, two's complement: the sum of two E8M0 exponents.
 EXPONENT_BITS = 9
 MAX_BITS = 64
+#: What benches write where a design runs.
+_OWN_FILES = {"stimulus.hex", "result.txt", "result.json", "progress.txt", "mismatches.jsonl",
+              "results.xml", "dump.vcd"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _PLACE = re.compile(
-    r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*)(?:\[(?P<high>\d{1,9})(?::(?P<low>\d{1,9}))?\])?"
+    r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*)"
+    r"(?:\[(?P<high>\d{1,9})(?::(?P<low>\d{1,9}))?\])?"
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Bits of a port: ``width`` of them from ``lsb``; None: the whole port."""
+    """Bits of a port: ``width`` of them from ``lsb``; None: the whole port.
+
+    ``port.member`` is a member of a struct or a signal of an interface.
+    """
 
     port: str
     lsb: int = 0
@@ -80,6 +92,8 @@ class Wires:
     encoding: tuple[str, ...] = ()
     high_first: bool = False  #: element 0 stands in the high bits
     table: tuple[int, ...] = ()  #: pattern of each code on its wires, -1 for none; empty: the code
+    order: tuple[int, ...] = ()  #: elements of a beat from the low bits up; empty: as they come
+    bias: int | None = None  #: of ``exp``: the wires carry it plus this, without a sign
 
     def __post_init__(self) -> None:
         if not self.places:
@@ -88,9 +102,10 @@ class Wires:
         if bits is not None and (not _is_int(bits) or not 1 <= bits <= MAX_BITS):
             raise FpsimError(f"element_bits: {bits!r} is not an integer in 1..{MAX_BITS}")
         object.__setattr__(self, "encoding", check_encodings(self.encoding, "encoding"))
-        patterns = [pattern for pattern in self.table if pattern >= 0]
-        if len(set(patterns)) < len(patterns):
-            raise FpsimError("table: two codes have one pattern, so a result could not be read")
+        if sorted(self.order) != list(range(len(self.order))):
+            raise FpsimError(
+                f"order: {list(self.order)} has not each of 0..{len(self.order) - 1} once"
+            )
 
 
 @dataclass(frozen=True)
@@ -156,12 +171,14 @@ class Output:
     valid: str | None = None
     ready: str | None = None
     latency: int | None = None
-    answers: tuple[str, ...] = OPS[:-1]  #: operations that a result comes for
+    answers: tuple[str, ...] = VECTOR_OPS  #: operations that a result comes for
     every_beat: bool = False  #: a result comes for every beat; the last of a vector counts
     beats: int = 1  #: clocks over which a result comes, its low bits first
     high_first: bool = False  #: its high bits come first
     find_latency: bool = False  #: the latency is found by trying
     parts: Mapping[str, Wires] = field(default_factory=dict)  #: results of an operation
+    #: Wires of status flags beside ``acc``, by name (`fpsim.vectors.sets.status_flags`).
+    flags: Mapping[str, Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_known(self.parts, RESULTS, "output")
@@ -175,13 +192,21 @@ class Output:
             )
         if not _is_int(self.beats) or not 1 <= self.beats <= 64:
             raise FpsimError(f"output.beats: {self.beats!r} is not an integer in 1..64")
+        patterns = [pattern for pattern in self.acc.table if pattern >= 0] if self.acc else []
+        if len(set(patterns)) < len(patterns):
+            raise FpsimError(
+                "output.acc.table: two codes have one pattern, so a result could not be read"
+            )
         if self.beats > 1 and self.latency == 0:
             raise FpsimError("output.beats: several need a clock; latency is 0")
         if self.valid is not None and self.latency is not None:
             raise FpsimError("output.latency: not beside output.valid, which says when")
         if self.ready is not None and self.valid is None:
             raise FpsimError("output.ready: given without output.valid")
-        check_known(self.answers, OPS[:-1], "output.answers")
+        check_known(self.answers, VECTOR_OPS, "output.answers")
+        check_known(self.flags, FLAG_CODES, "output.flags")
+        if self.flags and self.beats > 1:
+            raise FpsimError("output.flags: not beside a result of several beats")
 
     @property
     def results(self) -> Mapping[str, Wires]:
@@ -234,6 +259,11 @@ class Dut:
     directory: Path = Path()  #: that ``adapter`` is relative to
     waive: tuple[str, ...] = ()  #: mistakes that vectors need not find
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: of simulators
+    #: Memories inside the design, by their place below its top, and the file each is loaded from.
+    memories: Mapping[str, Path] = field(default_factory=dict)
+    #: What an interface port is made of, where that is more than its name: ``bus #(.W(8))``.
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  #: that the design reads by name while it runs
     domain: Domain = field(default_factory=Domain)
     comparison: Comparison = field(default_factory=Comparison)
 
@@ -251,6 +281,9 @@ class Dut:
             value = getattr(self, name)
             if value is not None and (not _is_int(value) or value < (name == "k")):
                 raise FpsimError(f"{name}: {value!r} is not a positive integer")
+        for path in self.files:
+            if path.name in _OWN_FILES:
+                raise FpsimError(f"files: a bench has a file of its own called {path.name!r}")
         if len({path.suffix in VHDL_SUFFIXES for path in self.sources}) > 1:
             raise FpsimError("sources: Verilog and VHDL together need a simulator of both")
 
@@ -313,6 +346,8 @@ class Dut:
                 raise FpsimError(f"ops.{name}: a code, and no beat carries the field op")
         if coded and not any(_is_int(value) for value in self.ops.values()):
             raise FpsimError("ops: a beat carries the field op, and no operation has a code")
+        if "read" in self.ops and self.output.every_beat:
+            raise FpsimError("ops.read: a result leaves after the vector; not beside every_beat")
         if self.clock is None and set(self.ops) - {"dot", "next"}:
             raise FpsimError("ops: a combinational design has no state; allowed: dot")
 
@@ -365,7 +400,7 @@ class Dut:
     @property
     def known_ops(self) -> frozenset[str]:
         """Operations that the design has."""
-        return frozenset(self.ops) - {"next"} if self.ops else frozenset({"dot"})
+        return frozenset(self.ops) & set(VECTOR_OPS) or frozenset({"dot"})
 
     def carries(self, name: str) -> bool:
         """Whether a port carries a field."""
@@ -392,7 +427,7 @@ def check_known(names: Iterable[Any], known: Iterable[str], where: str) -> None:
 def check_values(table: Mapping[str, Any], where: str) -> None:
     """Refuse a table of ports and values with a name or value that is none."""
     for port, value in table.items():
-        if not _NAME.fullmatch(port):
+        if not all(_NAME.fullmatch(part) for part in port.split(".")):
             raise FpsimError(f"{where}: {port!r} is not a port name")
         if not _is_int(value) or value < 0:
             raise FpsimError(f"{where}.{port}: {value!r} is not an integer of at least 0")

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ from fpsim.base.input_files import read_toml
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
     FIELDS,
-    OPS,
     RESULTS,
+    VECTOR_OPS,
     Beats,
     Dut,
     Input,
@@ -55,6 +56,7 @@ from fpsim.hdl.dut.dut import (
     check_values,
 )
 from fpsim.hdl.dut.filelists import FileList, packages_first, read_filelist
+from fpsim.vectors.sets.status_flags import FLAG_CODES
 
 __all__ = ["KEYS", "WORDS", "read_dut"]
 
@@ -63,12 +65,16 @@ KEYS: dict[str, tuple[str, ...]] = {
     "key": (
         "top", "sources", "include", "defines", "parameters", "k", "group", "adapter", "waive",
         "clock", "reset", "input", "ops", "output", "filelists", "simulator", "domain", "compare",
+        "memories", "files", "interfaces",
     ),
     "clock": ("port", "edge", "also"),
     "reset": ("port", "active", "kind", "clocks", "also"),
     "input": ("valid", "ready", "first", "last", "per", "tie", "open", "interval", "beats"),
     "beats": ("elements", "scales", "tie", *FIELDS),
-    "wires": ("port", "element_bits", "signed", "encoding", "first", "table"),
+    "wires": (
+        "port", "element_bits", "signed", "encoding", "first", "table", "order", "transpose",
+        "bias",
+    ),
     "output": (
         "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
         *RESULTS,
@@ -76,6 +82,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "simulator": ("arguments",),
     "compare": ("nan", "zero"),
 }  # fmt: skip
+#: Elements of a beat at most, and the largest bias of exponents.
+MAX_LANES, MAX_BIAS = 1 << 16, 1 << 10
 #: Keys that take one of a few words.
 WORDS: dict[str, tuple[str, ...]] = {
     "clock.edge": ("rising", "falling"),
@@ -129,7 +137,15 @@ def _dut(table: dict[str, Any], directory: Path) -> Dut:
         k=table.get("k"),
         group=table.get("group"),
         adapter=adapter,
-        arguments=_arguments(table),
+        arguments=_arguments(table, directory),
+        memories={
+            name: _file(path, directory, f"memories.{name}")
+            for name, path in _table(table, "memories").items()
+        },
+        interfaces=_texts(table, "interfaces"),
+        files=tuple(
+            _file(name, directory, "files") for name in _strings(table.get("files", []), "files")
+        ),
         domain=_domain(_table(table, "domain")),
         comparison=_comparison(_table(table, "compare")),
         waive=tuple(_strings(table.get("waive", []), "waive")),
@@ -185,7 +201,8 @@ def _settings(table: dict[str, Any], key: str) -> dict[str, Any]:
     return settings
 
 
-def _arguments(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def _arguments(table: dict[str, Any], directory: Path) -> dict[str, tuple[str, ...]]:
+    """Return the arguments of simulators; of those that are files, such as waivers, the path."""
     found = {}
     for name, own in _table(table, "simulator").items():
         _choice(name, WORDS["simulator"], "simulator")
@@ -193,21 +210,50 @@ def _arguments(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
         if not isinstance(own, dict):
             raise FpsimError(f"{where}: {own!r} is not a table")
         check_known(own, KEYS["simulator"], where)
-        found[name] = tuple(_strings(own.get("arguments", []), f"{where}.arguments"))
+        words = _strings(own.get("arguments", []), f"{where}.arguments")
+        places = (directory / word for word in words)
+        found[name] = tuple(
+            str(place) if place.is_file() else word
+            for word, place in zip(words, places, strict=True)
+        )
     return found
 
 
+def _texts(table: dict[str, Any], key: str) -> dict[str, str]:
+    found = _table(table, key)
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise FpsimError(f"{key}.{name}: {value!r} is not text")
+    return found
+
+
+def _file(name: object, directory: Path, where: str) -> Path:
+    path = directory / name if isinstance(name, str) else None
+    if path is None or not path.is_file():
+        raise FpsimError(f"{where}: {name!r} is not a file in {directory}")
+    return path
+
+
 def _domain(table: dict[str, Any]) -> Domain:
-    bounds: dict[str, tuple[int, int]] = {}
+    bounds: dict[str, tuple[tuple[int, int], ...]] = {}
     for name, value in table.items():
         if name == "without":
             continue
-        pair = isinstance(value, list) and len(value) == 2
-        if not pair or not all(type(v) is int and v >= 0 for v in value) or value[0] > value[1]:
-            raise FpsimError(f"domain.{name}: {value!r} is not [lowest code, highest code]")
+        several = isinstance(value, list) and value and all(isinstance(v, list) for v in value)
+        ranges = value if several else [value]
+        if not all(_is_range(pair) for pair in ranges):
+            raise FpsimError(
+                f"domain.{name}: {value!r} is not [lowest code, highest code] or a list of such"
+            )
         fields = ("a_scale", "b_scale") if name == "scales" else (name,)
-        bounds |= dict.fromkeys(fields, (value[0], value[1]))
+        bounds |= dict.fromkeys(fields, tuple((low, high) for low, high in ranges))
     return Domain(bounds, tuple(_strings(table.get("without", []), "domain.without")))
+
+
+def _is_range(pair: object) -> bool:
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(v) is int for v in pair):
+        return False
+    return bool(0 <= pair[0] <= pair[1])
 
 
 def _comparison(table: dict[str, Any]) -> Comparison:
@@ -306,10 +352,38 @@ def _wires(value: object, where: str) -> Wires:
     try:
         return Wires(
             tuple(Place.parse(p, "port") for p in ports), bits, signed,
-            table.get("encoding", ()), first == "high", codes,
+            table.get("encoding", ()), first == "high", codes, _order(table), _bias(table, where),
         )  # fmt: skip
     except FpsimError as error:
         raise FpsimError(f"{where}.{error}") from None
+
+
+def _order(table: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the elements of a beat from the low bits up, from a list or from rows and columns."""
+    for key in ("order", "transpose"):
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(type(v) is int and v >= 0 for v in value):
+            raise FpsimError(f"{key}: {value!r} is not a list of integers")
+    if "transpose" not in table:
+        return tuple(table.get("order", []))
+    if "order" in table:
+        raise FpsimError("transpose: not beside order, which says the same")
+    shape = table["transpose"]
+    if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_LANES:
+        raise FpsimError(f"transpose: {shape!r} is not [rows, columns]")
+    rows, columns = shape
+    return tuple(row * columns + column for column in range(columns) for row in range(rows))
+
+
+def _bias(table: Mapping[str, Any], where: str) -> int | None:
+    value = table.get("bias")
+    if value is None:
+        return None
+    if not where.endswith(".exp"):
+        raise FpsimError(f"{where}.bias: only of exp, the sum of two exponents")
+    if type(value) is not int or abs(value) > MAX_BIAS:
+        raise FpsimError(f"{where}.bias: {value!r} is not an integer in -{MAX_BIAS}..{MAX_BIAS}")
+    return value
 
 
 def _codes(table: Mapping[str, Any], where: str) -> tuple[int, ...]:
@@ -331,15 +405,34 @@ def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
     return value
 
 
+def _flags(value: object) -> dict[str, Place]:
+    """Return the wires of status flags: of each by name, or of all from the low bit up."""
+    if isinstance(value, dict):
+        found = {name: Place.parse(text, f"output.flags.{name}") for name, text in value.items()}
+        for name, place in found.items():
+            if place.width not in (None, 1):
+                raise FpsimError(f"output.flags.{name}: {value[name]!r} is not one wire")
+        return {name: replace(place, width=1) for name, place in found.items()}
+    place = Place.parse(value, "output.flags")
+    if place.width not in (None, len(FLAG_CODES)):
+        raise FpsimError(
+            f"output.flags: {value!r} has {place.width} wires, and flags are {len(FLAG_CODES)}: "
+            f"{', '.join(FLAG_CODES)}; some of them are a table, such as {{ overflow = 'ov' }}"
+        )
+    return {n: Place(place.port, place.lsb + i, 1) for i, n in enumerate(FLAG_CODES)}
+
+
 def _output(table: dict[str, Any]) -> Output:
     check_known(table, KEYS["output"], "output")
     acc = _wires(table["acc"], "output.acc") if "acc" in table else None
-    answers = tuple(_strings(table.get("answers", list(OPS[:-1])), "output.answers"))
+    answers = tuple(_strings(table.get("answers", list(VECTOR_OPS)), "output.answers"))
     find = table.get("latency") == "find"
     first = _choice(table.get("first_beat", "low"), WORDS["output.first_beat"], "output.first_beat")
+    own = {"flags"} if acc is not None and "flags" in table else set()  # of a unit
     return Output(
         acc, _port(table, "valid", "output"), _port(table, "ready", "output"),
         None if find else table.get("latency"), answers, _flag(table, "every_beat", "output"),
         table.get("beats", 1), first == "high", find,
-        {n: _wires(table[n], f"output.{n}") for n in RESULTS if n in table},
+        {n: _wires(table[n], f"output.{n}") for n in RESULTS if n in table and n not in own},
+        _flags(table["flags"]) if own else {},
     )  # fmt: skip

@@ -11,7 +11,8 @@ _PLAIN_BITS = 31
 _EXPRESSION = re.compile(
     r"(\d*'[sS]?[bodhBODH][0-9a-fA-FxXzZ_?]+)"  # a literal: 64'h8012345678
     r"|([A-Za-z_]\w*(::[A-Za-z_]\w*)+)"  # a name of a package: pkg::RNE
-    r"|('\{.*\})",  # an assignment pattern
+    r"|('\{.*\})"  # an assignment pattern
+    r"|((logic|bit|reg|byte|shortint|int|integer|longint)\b[\w\s\[\]:$]*)",  # a type
     re.DOTALL,
 )
 
@@ -19,8 +20,8 @@ _EXPRESSION = re.compile(
 def sv_text(value: int | float | str) -> str:
     """Return a parameter's value as SystemVerilog.
 
-    Integers beyond 32 bits become sized literals; text that is a literal, a name of a package or an
-    assignment pattern stands as it is, other text in quotes.
+    Integers beyond 32 bits become sized literals; text that is a literal, a name of a package, an
+    assignment pattern or a type stands as it is, other text in quotes.
     """
     if isinstance(value, bool):
         return f"1'b{int(value)}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.hdl.dut.dut import Dut, Place, Wires
-from fpsim.hdl.dut.ports import Port
+from fpsim.hdl.dut.ports import Port, undriven
 
 __all__ = ["check_ports", "with_arrays"]
 
@@ -41,7 +41,8 @@ def check_ports(
     for name in dut.input.open:
         if name not in ports or ports[name].direction != "input":
             raise FpsimError(f"input.open: {dut.top} has no input {name!r}{nearest(name, ports)}")
-    free = [p.name for p in ports.values() if p.direction != "output" and p.name not in driven]
+    free = [port.name for port in undriven(ports, driven)]
+    free = [name for name in free if ports[name].direction != "interface"]
     forgotten = [name for name in free if name not in dut.input.open and not dut.input.tie_rest]
     if forgotten:
         names = ", ".join(repr(name) for name in forgotten[:8])
@@ -55,6 +56,7 @@ def check_ports(
 def _read(dut: Dut) -> dict[str, str]:
     results = dut.output.results.items()
     found = {place.port: f"output.{name}" for name, wires in results for place in wires.places}
+    found |= {place.port: "output.flags" for place in dut.output.flags.values()}
     single = {"input.ready": dut.input.ready, "output.valid": dut.output.valid}
     return found | {port.removeprefix("!"): key for key, port in single.items() if port}
 
@@ -65,9 +67,15 @@ def _check_one(dut: Dut, ports: Mapping[str, Port], name: str, key: str, directi
         near = nearest(name, [p.name for p in ports.values()])
         raise FpsimError(f"port: {dut.top} has no port {name!r}{near} ({key})")
     if port.kind:
+        members = [n for n in ports if n.startswith(f"{name}.")]
         raise FpsimError(
-            f"wrapper: port {name} of {dut.top} is {port.kind}, which no generated wrapper "
-            f"connects; write a module around it and name that in top ({key})"
+            f"wrapper: port {name} of {dut.top} is {port.kind}, which "
+            + (
+                f"has no wires itself; name its members, such as {members[0]} ({key})"
+                if members
+                else "no generated wrapper connects; write a module around it and name that in "
+                f"top ({key})"
+            )
         )
     if port.direction != direction and port.direction != "inout":
         raise FpsimError(

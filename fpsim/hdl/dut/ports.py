@@ -8,39 +8,42 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fpsim.base.errors import FpsimError, SimulatorMissing
+from fpsim.base.errors import SimulatorMissing
+from fpsim.hdl.bench import child_process
 from fpsim.hdl.bench.simulator import environment_of, find
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.hdl_values import sv_text
+from fpsim.hdl.dut.interfaces import Holder, interface_ports
 
-__all__ = ["Port", "read_ports"]
+__all__ = ["Port", "read_ports", "undriven"]
 
 _SECONDS = 60
 _PROBE = "fpsim_probe"
-_INTERFACE = b"Interfaced port on top level module"
 _RANGE = re.compile(r"\[?(-?\d+):(-?\d+)\]?")
 
 
 @dataclass(frozen=True)
 class Port:
-    """A port of the elaborated design.
+    """A port of the elaborated design, or a member of one: ``bus.data``.
 
-    ``ranges`` are those of an unpacked array, outermost first, empty for a packed port.
+    ``ranges`` are those of an unpacked array, outermost first, empty for a packed port. A member
+    has a ``holder``, of which it is ``select``.
     """
 
     name: str
-    direction: str  #: input, output or inout
-    bits: int  #: of the whole port, or of an element of an array; 0: unknown, as of an interface
+    direction: str  #: input, output, inout or, of an interface, interface
+    bits: int  #: of the whole port, or of an element of an array; 0: only its members have wires
     ranges: tuple[tuple[int, int], ...] = ()
-    kind: str = ""  #: of a port that no wires can reach: interface, unpacked struct
+    kind: str = ""  #: of a port that no wires can reach: an interface, an unpacked struct
+    holder: Holder | None = None
+    select: str = ""
 
     @property
     def elements(self) -> int:
@@ -66,14 +69,31 @@ class Port:
         yield from below(spans)
 
 
+def undriven(ports: Mapping[str, Port], driven: Iterable[str]) -> list[Port]:
+    """Return the inputs that nothing drives: ports, and members of those named by their members."""
+    named = set(driven)
+    opened = {name.partition(".")[0] for name in named if "." in name}
+    leaves = [p for p in ports.values() if not any(n.startswith(f"{p.name}.") for n in ports)]
+    found = []
+    for port in ports.values():
+        base = port.name.partition(".")[0]
+        if port.direction == "output" or (base in opened) != (port.holder is not None):
+            continue
+        parts = port.name.split(".")
+        covered = any(".".join(parts[: i + 1]) in named for i in range(len(parts)))
+        if not covered and (port in leaves or port.holder is None):
+            found.append(port)
+    return found
+
+
 def read_ports(dut: Dut) -> dict[str, Port] | None:
-    """Return the ports of a design by name.
+    """Return the ports of a design by name, and the members of those that have any.
 
     None where they cannot be known: of VHDL, without Verilator, or of sources that it refuses; the
     simulator that is to run them says why.
 
     Raises:
-        FpsimError: a port that is an interface.
+        FpsimError: an array of interfaces.
     """
     if dut.vhdl:
         return None
@@ -83,7 +103,13 @@ def read_ports(dut: Dut) -> dict[str, Port] | None:
         return None
     parameters = ", ".join(f".{k}({sv_text(v)})" for k, v in dut.parameters.items())
     given = f"#({parameters})" if parameters else ""
-    probe = f"module {_PROBE}; {dut.top} {given} u_dut (); endmodule\n"
+    held = interface_ports(dut)
+    made = []
+    for h in held:
+        ends = ", ".join(f".{pin}(1'b0)" for pin in h.pins)
+        made.append(f"{h.type} u_{h.port} ({ends});")
+    pins = ", ".join(f".{h.port}(u_{h.port})" for h in held)
+    probe = f"module {_PROBE}; {' '.join(made)} {dut.top} {given} u_dut ({pins}); endmodule\n"
     with TemporaryDirectory() as scratch:
         where = Path(scratch)
         (where / "probe.sv").write_text(probe, encoding="utf-8")
@@ -93,47 +119,115 @@ def read_ports(dut: Dut) -> dict[str, Port] | None:
         command += [*dut.compile_arguments("verilator"), *map(str, dut.sources)]
         command.append(str(where / "probe.sv"))
         try:
-            done = subprocess.run(
-                command, capture_output=True, timeout=_SECONDS, cwd=where, check=False,
-                env=environment_of(tool), stdin=subprocess.DEVNULL,
+            status = child_process.run(
+                command, log=where / "log", timeout=_SECONDS, cwd=where,
+                environment=environment_of(tool),
             )  # fmt: skip
-            text = "" if done.returncode else (where / "tree.json").read_text(encoding="utf-8")
-        except (OSError, subprocess.TimeoutExpired):
+            text = "" if status else (where / "tree.json").read_text(encoding="utf-8")
+        except (OSError, child_process.TimeLimitReached):
             return None
-    if _INTERFACE in done.stderr:
-        raise FpsimError(
-            f"wrapper: {dut.top} has a port that is an interface, which no generated wrapper "
-            "connects; write a module around it and name that in top"
-        )
     try:
         tree = json.loads(text)
     except ValueError:  # a design that Verilator refuses
         return None
-    return _ports(tree, dut.top)
+    return _ports(tree, dut.top, {h.port: h for h in held})
 
 
-def _ports(tree: dict[str, Any], top: str) -> dict[str, Port] | None:
+def _ports(tree: dict[str, Any], top: str, held: Mapping[str, Holder]) -> dict[str, Port] | None:
     types = {t["addr"]: t for t in _nodes(tree.get("miscsp", [])) if "addr" in t}
+    for address, kind in types.items():
+        if kind.get("type") == "PARAMTYPEDTYPE":  # a name for what the parameter was given
+            types[address] = {"type": "REFDTYPE", "refDTypep": kind.get("dtypep", "")}
     modules = {m["addr"]: m for m in tree.get("modulesp", []) if "addr" in m}
     probe = next((m for m in modules.values() if m.get("name") == _PROBE), None)
     cell = next((n for n in _nodes(probe) if n.get("type") == "CELL"), None)
     module = None if cell is None else modules.get(cell.get("modp", ""))
     if module is None or module.get("origName") != top:
         return None
-    found = {}
+    found: dict[str, Port] = {}
     for node in module.get("stmtsp", []):
         direction = str(node.get("direction", "NONE")).lower()
         if node.get("type") != "VAR":
             continue
         name = node.get("origName", node.get("name", ""))
         if direction in ("input", "output", "inout"):
-            found[name] = _port(name, direction, node, types)
+            port = _port(name, direction, node, types)
+            found[name] = port
+            found |= {p.name: p for p in _members(port, _resolved(node, types), types)}
+        elif name in held:
+            found[name] = Port(name, "interface", 0, (), "an interface")
+            signals = _signals(held[name], types.get(node.get("dtypep", ""), {}), modules, types)
+            found |= {p.name: p for p in signals}
     return found
+
+
+def _resolved(node: Mapping[str, Any], types: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the type behind the name of one."""
+    kind: Mapping[str, Any] = types.get(node.get("dtypep", ""), {})
+    while kind.get("type") == "REFDTYPE":
+        kind = types.get(kind.get("refDTypep", ""), {})
+    return kind
+
+
+def _members(port: Port, kind: Mapping[str, Any], types: Mapping[str, Any]) -> Iterator[Port]:
+    """Yield the members of a struct, those of packed ones as slices, of unpacked ones by name."""
+    if kind.get("type") != "STRUCTDTYPE":
+        return
+    packed = bool(kind.get("packed"))
+    bits = _bits(kind, types)
+    holder = Holder(port.name, f"logic [{bits - 1}:0]" if packed else str(kind.get("name", "")))
+    yield from _below(port, kind, types, holder, "", 0)
+
+
+def _below(
+    port: Port, kind: Mapping[str, Any], types: Mapping[str, Any], holder: Holder, at: str, lsb: int
+) -> Iterator[Port]:
+    packed = bool(kind.get("packed"))
+    for member in reversed(kind.get("membersp", [])):  # the last one has the low bits
+        name = f"{port.name}.{member.get('name', '')}"
+        inner = types.get(member.get("refDTypep", ""), {})
+        while inner.get("type") == "REFDTYPE":
+            inner = types.get(inner.get("refDTypep", ""), {})
+        if packed:
+            width, here = _bits(inner, types), at
+            select = f"{at}[{lsb + width - 1}:{lsb}]"
+            found = Port(name, port.direction, width, (), "", holder, select)
+        else:
+            width, here = 0, f"{at}.{member.get('name', '')}"
+            plain = _port(name, port.direction, {"dtypep": member.get("refDTypep")}, types)
+            found = replace(plain, holder=holder, select=here)
+        yield found
+        if inner.get("type") == "STRUCTDTYPE":
+            yield from _below(found, inner, types, holder, here, lsb)
+        lsb += width
+
+
+def _signals(
+    holder: Holder,
+    kind: Mapping[str, Any],
+    modules: Mapping[str, Any],
+    types: Mapping[str, Any],
+) -> Iterator[Port]:
+    """Yield the signals of an interface as the modport of a port has them."""
+    interface = modules.get(kind.get("ifacep", ""), {})
+    nodes = interface.get("stmtsp", [])
+    signals = {n["addr"]: n for n in nodes if n.get("type") == "VAR" and not n.get("isParam")}
+    modport = next((n for n in nodes if n.get("addr") == kind.get("modportp")), None)
+    directions = {
+        v.get("varp"): str(v.get("direction", "")).lower() for v in (modport or {}).get("varsp", [])
+    }
+    for address, node in signals.items():
+        name = node.get("origName", node.get("name", ""))
+        direction = directions.get(address, "inout" if modport is None else "")
+        if name in holder.pins or not direction:
+            continue
+        port = _port(f"{holder.port}.{name}", direction, node, types)
+        yield replace(port, holder=holder, select=f".{name}")
 
 
 def _port(name: str, direction: str, node: Mapping[str, Any], types: Mapping[str, Any]) -> Port:
     ranges: list[tuple[int, int]] = []
-    kind = types.get(node.get("dtypep", ""), {})
+    kind: Mapping[str, Any] = types.get(node.get("dtypep", ""), {})
     while kind.get("type") in ("REFDTYPE", "UNPACKARRAYDTYPE"):
         if kind["type"] == "UNPACKARRAYDTYPE":
             match = _RANGE.fullmatch(kind.get("declRange", ""))

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from fpsim.base.json_schema import document, table_schema
-from fpsim.hdl.dut.dut import FIELDS, OPS, RESULTS, WAITS
+from fpsim.hdl.dut.dut import FIELDS, OPS, RESULTS, VECTOR_OPS, WAITS
 from fpsim.hdl.dut.dut_toml import KEYS, WORDS
 from fpsim.hdl.dut.encodings import ENCODINGS
+from fpsim.vectors.sets.status_flags import FLAG_CODES
 
 __all__ = ["dut_schema"]
 
@@ -29,6 +30,8 @@ _CODES: Schema = {
     "minItems": 2,
     "maxItems": 2,
 }
+_PLACES: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_RANGES: Schema = {"anyOf": [_CODES, {"type": "array", "items": _CODES, "minItems": 1}]}
 _WIRES: Schema = {"$ref": "#/$defs/wires"}
 _PORTS: Schema = {"anyOf": [_TEXT, _TEXTS | {"minItems": 1}]}
 _ENCODING: Schema = {"enum": list(ENCODINGS)}
@@ -40,11 +43,13 @@ _VALUES: dict[str, dict[str, Schema]] = {
         "top": _TEXT, "sources": _TEXTS, "include": _TEXTS, "filelists": _TEXTS, "waive": _TEXTS,
         "defines": _SETTINGS, "parameters": _SETTINGS, "adapter": _TEXT,
         "k": _COUNT, "group": {"type": "integer", "minimum": 0},
+        "files": _TEXTS, "memories": {"type": "object", "additionalProperties": _TEXT},
+        "interfaces": {"type": "object", "additionalProperties": _TEXT},
         "ops": table_schema(dict.fromkeys(OPS, _OP)),
         "domain": {
             "type": "object",
             "properties": {"without": _TEXTS},
-            "additionalProperties": _CODES,
+            "additionalProperties": _RANGES,
         },
     },
     "clock": {"port": _TEXT, "also": _TEXTS},
@@ -59,12 +64,14 @@ _VALUES: dict[str, dict[str, Schema]] = {
         "port": _PORTS, "element_bits": _COUNT, "signed": _FLAG,
         "encoding": {"anyOf": [_ENCODING, {"type": "array", "items": _ENCODING}]},
         "table": {"type": "array", "items": {"type": "integer", "minimum": -1}, "minItems": 1},
+        "order": _PLACES, "transpose": _CODES, "bias": {"type": "integer"},
     },
     "output": {
         "acc": _WIRES, "valid": _TEXT, "ready": _TEXT, "every_beat": _FLAG, "beats": _COUNT,
         "latency": {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "find"}]},
-        "answers": {"type": "array", "items": {"enum": list(OPS[:-1])}},
+        "answers": {"type": "array", "items": {"enum": list(VECTOR_OPS)}},
         **dict.fromkeys(RESULTS, _WIRES),
+        "flags": {"anyOf": [_WIRES, table_schema(dict.fromkeys(FLAG_CODES, _TEXT))]},
     },
     "simulator": {"arguments": _TEXTS},
     "compare": {},

@@ -44,7 +44,10 @@ def cut(places: tuple[Place, ...], runs: list[Piece]) -> Iterator[tuple[Place, l
         if width > left or (i + 1 == len(places) and width < left):
             total = sum(piece.width for piece in runs)
             given = sum(p.width or 0 for p in places)
-            raise FpsimError(f"the places have {given} bits, the elements of a beat {total}")
+            raise FpsimError(
+                f"the places have {given} bits, the elements of a beat {total}; element_bits says "
+                "how many wires an element has"
+            )
         yield place, _take(rest, width)
 
 

@@ -114,7 +114,7 @@ class _Design:
         self._dut, self._prefix = dut, prefix
 
     def __getattr__(self, port: str) -> Any:
-        return getattr(self._dut, self._prefix + port)
+        return getattr(self._dut, self._prefix + port.replace(".", "__"))
 
 
 class Line:

@@ -4,12 +4,15 @@
     python fpsim_launch.py build|run|commands JOB.json
 
 A process of its own, because the runner takes its settings from the environment and prints, and
-because its group can be ended as a whole. It ends itself if its parent disappears. Like
+because it can be ended with all that it started: on Linux also what a simulator sent to the
+background in a session of its own. It ends itself if its parent disappears. Like
 `fpsim_bench` beside it, it imports nothing of fpsim, so a simulation starts at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -26,13 +29,23 @@ BENCH_MODULE = "fpsim_bench"
 #: Names the job file to the bench inside the simulation.
 BENCH_JOB_VARIABLE = "FPSIM_BENCH_JOB"
 _POLL_SECONDS = 0.5
+_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def main(arguments: list[str]) -> int:
     """Do one step of the job; the exit status is 0 if the step went through."""
     action, job_path = arguments
     job: dict[str, Any] = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    _adopt()
     _follow_parent()
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    try:
+        return _done(action, job, job_path)
+    finally:
+        _end(_descendants())
+
+
+def _done(action: str, job: dict[str, Any], job_path: str) -> int:
     if action == "commands":
         statuses = (subprocess.run(command, check=False).returncode for command in job["commands"])
         return next((1 for status in statuses if status), 0)
@@ -84,9 +97,44 @@ def _follow_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_SECONDS)
+        _end(_descendants())
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _leave() -> None:
+    """End at once, with all below."""
+    _end(_descendants())
+    os._exit(1)
+
+
+def _adopt() -> None:
+    """Become the parent of what loses its own, so that it stays among the descendants (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _descendants() -> list[int]:
+    """Return the processes below this one, from /proc; none where there is no such thing."""
+    below: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name in parentheses may hold anything; state and parent come after it.
+            fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            below.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    found, waiting = [], [os.getpid()]
+    while waiting:
+        children = below.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def _end(processes: list[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ def ranges_of(domain: Domain, name: str, fmt: Format) -> list[tuple[int, int]]:
         lows = inside[np.concatenate([[0], breaks + 1])]
         highs = inside[np.concatenate([breaks, [inside.size - 1]])]
         return list(zip(lows.tolist(), highs.tolist(), strict=True))
-    low, high = domain.codes.get(name, (0, every))
-    ranges = [(low, min(high, every))]
+    given = domain.codes.get(name, ((0, every),))
+    ranges = [(low, min(high, every)) for low, high in given if low <= every]
     if isinstance(fmt, FloatFormat):
         for first, last in _left_out(domain, fmt):
             ranges = [

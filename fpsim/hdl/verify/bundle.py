@@ -84,15 +84,20 @@ def write_bundle(
         include.append(Path(f"include{i}"))
         inside = sorted(p for p in folder.rglob("*") if p.is_file())
         files |= {f"include{i}/{p.relative_to(folder).as_posix()}": _read(p) for p in inside}
+    memories: dict[str, Path] = {}
+    for name, original in dut.memories.items():
+        memories[name] = Path(f"memories/{len(memories)}_{original.name}")
+        files[str(memories[name])] = _read(original)
+    files |= {original.name: _read(original) for original in dut.files}
     for name, place in folders.items():
         inside = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else []
         files |= {f"{name}/{p.relative_to(place).as_posix()}": _read(p) for p in inside}
         if place.is_file():
             files[name] = _read(place)
-    moved = replace(dut, sources=tuple(sources), include=tuple(include))
+    moved = replace(dut, sources=tuple(sources), include=tuple(include), memories=memories)
     text, data = report
     headline = text.splitlines()[0]
-    files[f"{BENCH_TOP}.sv"] = testbench(dut, writer, headline, ports).encode()
+    files[f"{BENCH_TOP}.sv"] = testbench(moved, writer, headline, ports).encode()
     files["stimulus.hex"] = _stimulus(source, writer, path)
     files["report.txt"] = f"{text}\n".encode()
     files["report.json"] = (json.dumps(data, indent=1) + "\n").encode()

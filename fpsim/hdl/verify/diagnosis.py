@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsim import oracle
 from fpsim.base.errors import FpsimError
@@ -18,13 +18,15 @@ from fpsim.hdl.verify.guesses import MOST_LATE, Case, Guess, guesses
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.oracle import Node
+from fpsim.vectors import Op
 from fpsim.vectors.explanation import Explanation, explain_vector
 from fpsim.vectors.operations.explanation import OperationExplanation
 
 __all__ = ["Diagnosis", "diagnose", "ulps"]
 
-#: Matching results that guesses are tried on.
-MAX_MATCHES = 1024
+#: Operands of matching results that guesses are tried on, the fewest results, and how many times
+#: rarer operations other than sums are.
+MATCHES, LEAST_MATCHES, OTHERS = 1 << 16, 1 << 11, 8
 
 
 @dataclass(frozen=True)
@@ -106,40 +108,53 @@ def diagnose(
 def _case(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> Case:
     """Gather the mismatches that are known, and matches between them."""
     wrong = {m.index: m for m in result.kept}
-    # Beyond the last mismatch that was kept nobody knows what matched.
-    last = max(wrong) if result.mismatch_count > len(wrong) else None
-    rows: list[int] = []
-    before_of: dict[int, int] = {}
-    done = 0
-    recent: list[int] = []
-    for indices, columns in selected(source, writer):
-        compared = writer.compared(columns) if indices.size else indices.astype(bool)
-        step = max(1, source.count // MAX_MATCHES)
-        for index, judged in zip(indices.tolist(), compared.tolist(), strict=True):
-            if judged and (index in wrong or (done % step == 0 and (last is None or index < last))):
-                rows.append(index)
-                before_of.update(pairwise([index, *reversed(recent)]))
-            done += 1
-            recent = [*recent[-MOST_LATE:], index]
-    wanted = {*rows, *(p for p in before_of.values() if p >= 0)}
-    run = fetch(source, wanted)
-    position = {int(index): i for i, index in enumerate(run.indices)}
+    judged, pairs = _judged(source, writer, result, np.array(sorted(wrong), dtype=np.int64))
+    run = fetch(source, np.concatenate([judged, pairs[pairs >= 0]]))
     expected = run.columns["acc"].astype(np.uint64)
-    seen = expected.copy()
-    known = np.ones(run.count, dtype=bool)
-    for index, mismatch in wrong.items():
-        if index in position:
-            known[position[index]] = mismatch.code is not None
-            seen[position[index]] = mismatch.code or 0
-    before = np.zeros(run.count, dtype=np.uint64)
-    previous_row = np.full(run.count, -1, dtype=np.int64)
-    for index, prior in before_of.items():
-        if prior >= 0:
-            previous_row[position[index]] = position[prior]
-            before[position[index]] = seen[position[prior]]
-            known[position[index]] &= known[position[prior]]
-    judged = np.array([position[index] for index in rows], dtype=np.int64)
-    return Case(run, seen, before, previous_row, judged[known[judged]])
+    seen, known = expected.copy(), np.ones(run.count, dtype=bool)
+    at = np.searchsorted(run.indices, judged)
+    for place, index in zip(at.tolist(), judged.tolist(), strict=True):
+        mismatch = wrong.get(index)
+        if mismatch is not None:
+            known[place] = mismatch.code is not None
+            seen[place] = mismatch.code or 0
+    before, previous = np.zeros(run.count, dtype=np.uint64), np.full(run.count, -1, dtype=np.int64)
+    rows, prior = np.searchsorted(run.indices, pairs[pairs[:, 1] >= 0]).T
+    previous[rows] = prior
+    before[rows] = seen[prior]
+    known[rows] &= known[prior]
+    return Case(run, seen, before, previous, at[known[at]])
+
+
+def _judged(
+    source: VectorSource, writer: BeatWriter, result: ReplayResult, wrong: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of results to look at, and (index, the one applied before it, or -1).
+
+    Looked at are all that were wrong and some that were right, mostly sums.
+    """
+    # Beyond the last mismatch that was kept nobody knows what matched.
+    last = int(wrong[-1]) if result.mismatch_count > wrong.size else source.count
+    share = max(MATCHES // source.k, LEAST_MATCHES) / max(1, result.compared)
+    random = np.random.default_rng(1)
+    tail = np.full(MOST_LATE + 1, -1, dtype=np.int64)
+    judged, pairs = [], []
+    for indices, columns in selected(source, writer):
+        if not indices.size:
+            continue
+        op = columns["op"]
+        sums = (op == Op.MAC) | (op == Op.DOT)
+        drawn = random.random(indices.size) < np.where(sums, share, share / OTHERS)
+        chosen = np.isin(indices, wrong) | (drawn & (indices < last))
+        places = np.flatnonzero(chosen & writer.compared(columns))
+        applied = np.concatenate([tail, indices])
+        judged.append(indices[places])
+        for back in range(MOST_LATE):
+            after = applied[places + tail.size - back]
+            pair = np.stack([after, applied[places + tail.size - back - 1]], axis=1)
+            pairs.append(pair[after >= 0])
+        tail = applied[-tail.size :]
+    return np.concatenate(judged), np.concatenate(pairs)
 
 
 def ulps(expected: int, seen: int, fmt: Format) -> int | None:

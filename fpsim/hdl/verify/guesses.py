@@ -3,15 +3,17 @@
 
 A guess says of every mismatch what a design with that mistake would have answered, from the
 accumulator that the design itself held, and of results that matched the same. It is as good as the
-mismatches it explains less the matches it contradicts; it fits if it explains nearly all of the
-first and contradicts next to none of the second.
+mismatches it explains less the matches it contradicts; it fits if it explains all but one in a
+hundred of the first and contradicts none of the second for every hundred that it explains. A
+mistake in rounding is held to matches that round. Mistakes with the same answer to every result
+are one guess.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from fpsim.hdl.dut.encodings import ENCODINGS, encode
 from fpsim.hdl.verify.mistakes import Run, operand_mistakes, result_mistakes
 from fpsim.hdl.verify.vector_window import VectorRun
 from fpsim.vectors import Op
-from fpsim.vectors.mutants.mutants import mutants_of
+from fpsim.vectors.mutants.mutants import Mutant, mutants_of, spec_mutants
+from fpsim.vectors.mutants.survivors import rounding_rows
 from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Case", "Guess", "guesses"]
@@ -30,12 +33,18 @@ __all__ = ["Case", "Guess", "guesses"]
 MAX_GUESSES = 3
 #: A guess that is less often right than this, or than chance, is none.
 LEAST_SCORE = 0.1
-#: A guess that explains less, or contradicts more, is not the cause.
-LEAST_EXPLAINED, MOST_CONTRADICTED = 0.95, 0.01
+#: A guess that explains less of the mismatches, or contradicts more for each, is not the cause.
+LEAST_EXPLAINED, MOST_CONTRADICTED = 0.99, 0.01
 #: Clocks by which a result is looked for late.
 MOST_LATE = 4
-#: Mismatches and matches that a guess is tried on, and one that runs through the exact model.
-FAST_ROWS, SLOW_ROWS = 256, 24
+#: Mismatches that a guess is tried on, step by step while it explains them, and matches.
+MISMATCHES, MATCHES = (256,), 1 << 13
+#: The same of one that runs through the exact model.
+SLOW_MISMATCHES, SLOW_MATCHES = (24, 192), 192
+
+#: Changes of a unit that together may explain what none does alone, the mismatches that they need,
+#: and what each has to add to the score.
+MOST_CHANGES, LEAST_COMBINED, LEAST_GAIN = 4, 128, 0.02
 
 Codes = NDArray[np.uint64]
 #: Rows to what a design with the mistake answers.
@@ -67,12 +76,13 @@ class Guess:
     mismatches: int  #: that it was tried on
     contradicted: int  #: results that matched and would not have
     matches: int  #: that it was tried on
+    also: tuple[str, ...] = ()  #: other mistakes that answer the same to all of these
 
     @property
     def fits(self) -> bool:
         """Whether it explains nearly all that was wrong, and contradicts next to nothing."""
         explains = self.explained >= LEAST_EXPLAINED * self.mismatches
-        return explains and self.contradicted <= MOST_CONTRADICTED * self.matches
+        return explains and self.contradicted <= MOST_CONTRADICTED * self.explained
 
     @property
     def score(self) -> float:
@@ -80,42 +90,122 @@ class Guess:
         return self.explained / max(1, self.mismatches) - self.contradicted / max(1, self.matches)
 
     def __str__(self) -> str:
+        named = ", or ".join((self.mistake, *self.also))
         return (
-            f"as if: {self.mistake} (explains {self.explained} of {self.mismatches} mismatches, "
+            f"as if: {named} (explains {self.explained} of {self.mismatches} mismatches, "
             f"contradicts {self.contradicted} of {self.matches} matches)"
         )
 
 
 def guesses(case: Case) -> list[Guess]:
     """Return the best guesses, the best first."""
-    found = []
+    sample = _Sample(case)
+    alike: dict[bytes, Guess] = {}
     for name, predict, slow in (*_wirings(case), *_mutants(case)):
-        guess = _tried(case, name, predict, SLOW_ROWS if slow else FAST_ROWS)
-        if guess is not None and guess.score >= LEAST_SCORE:
-            found.append(guess)
+        tried = sample.tried(name, predict, slow)
+        if tried is None or tried[0].score < LEAST_SCORE:
+            continue
+        guess, answers = tried
+        twin = alike.get(answers)
+        if twin is not None:
+            guess = replace(twin, also=(*twin.also, name))
+        alike[answers] = guess
+    found = list(alike.values())
+    if not any(guess.fits for guess in found):
+        found += _combined(case, sample)
     found.sort(key=lambda guess: (not guess.fits, -guess.score, len(guess.mistake)))
     return found[:MAX_GUESSES]
 
 
-def _tried(case: Case, name: str, predict: Predict, limit: int) -> Guess | None:
-    expected = case.run.columns["acc"].astype(np.uint64)
-    wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
-    right = case.judged[case.seen[case.judged] == expected[case.judged]]
-    wrong, right = _spread(wrong, limit), _spread(right, limit)
-    try:
-        explained = int((predict(wrong).astype(np.uint64) == case.seen[wrong]).sum())
-        if not explained:
+def _combined(case: Case, sample: _Sample) -> list[Guess]:
+    """Return what several changes of the unit together explain, if that fits: one after the other.
+
+    Each is the change that leaves the least unexplained after those before it. Flexible as that is,
+    it needs many mismatches, and each change has to explain its part of them.
+    """
+    if sample.wrong.size < LEAST_COMBINED:
+        return []
+    record, names = case.run.like.record, ""
+    best: Guess | None = None
+    for _ in range(MOST_CHANGES):
+        changes = []
+        for mutant in _with_twins(record):
+            name = f"{names}{mutant.name}"
+            tried = sample.tried(name, partial(_predicted, case, run=mutant.run), False)
+            if tried is not None and mutant.spec is not None:
+                changes.append((tried[0], mutant.spec))
+        guess, spec = max(changes, key=lambda change: change[0].score, default=(best, record.spec))
+        if guess is None or (best and guess.score < best.score + LEAST_GAIN):
+            break
+        if guess.fits:
+            return [guess]
+        best, names = guess, f"{guess.mistake}, and "
+        record = replace(record, spec=spec)
+    return []
+
+
+def _with_twins(record: Record) -> Iterator[Mutant]:
+    """Yield the mutants that are a change of data, and those of both operands at once."""
+    mutants = {mutant.name: mutant for mutant in spec_mutants(record)}
+    yield from mutants.values()
+    for name, mutant in mutants.items():
+        twin = mutants.get(f"b{name[1:]}")
+        if name.startswith("a: ") and mutant.spec and twin and twin.spec:
+            spec = replace(mutant.spec, b=twin.spec.b)
+            run = Record(spec, record.k, record.group).dot
+            yield Mutant(f"a and b{name[1:]}", run, spec=spec)
+
+
+class _Sample:
+    """Results that guesses are held to, of those that were wrong and of those that were right."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.expected = case.run.columns["acc"].astype(np.uint64)
+        differs = case.seen[case.judged] != self.expected[case.judged]
+        self.wrong, self.right = case.judged[differs], case.judged[~differs]
+
+    def tried(self, name: str, predict: Predict, slow: bool) -> tuple[Guess, bytes] | None:
+        """Return a guess with its answers, None if it explains nothing."""
+        steps, limit = (SLOW_MISMATCHES, SLOW_MATCHES) if slow else (MISMATCHES, MATCHES)
+        wrong, explained = self.wrong, 0
+        try:
+            for step in steps:
+                wrong = _some(self.wrong, step)
+                answers = predict(wrong).astype(np.uint64)
+                explained = int((answers == self.case.seen[wrong]).sum())
+                if explained < LEAST_EXPLAINED * wrong.size:
+                    limit = step
+                    break
+            if not explained:
+                return None
+            right = _some(self._rounded if slow else self.right, limit)
+            others = predict(right).astype(np.uint64)
+        except FpsimError:  # a result that has no code: the mistake cannot be this one
             return None
-        contradicted = int((predict(right).astype(np.uint64) != expected[right]).sum())
-    except FpsimError:  # a result that has no code: the mistake cannot be this one
-        return None
-    return Guess(name, explained, wrong.size, contradicted, right.size)
+        contradicted = int((others != self.expected[right]).sum())
+        key = b"".join(part.tobytes() for part in (wrong, answers, right, others))
+        return Guess(name, explained, wrong.size, contradicted, right.size), key
+
+    @cached_property
+    def _rounded(self) -> NDArray[np.int64]:
+        """The matches in which a mistake of rounding could show."""
+        columns, record = self.case.run.columns, self.case.run.like.record
+        op = columns["op"][self.right]
+        rows = np.asarray(self.right[(op == Op.MAC) | (op == Op.DOT)])
+        if not rows.size:
+            return rows
+        before = np.where(columns["op"] == Op.MAC, self.case.before, columns["c"])[rows]
+        part = {name: column[rows] for name, column in columns.items()}
+        shown = rounding_rows(record, part, before.astype(record.spec.initial.dtype))
+        return np.asarray(rows[shown])
 
 
-def _spread(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+def _some(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return some of the rows, chosen at random: streams repeat, so every n-th of them is like."""
     if rows.size <= limit:
         return rows
-    return rows[np.linspace(0, rows.size - 1, limit).astype(np.int64)]
+    return np.sort(np.random.default_rng(rows.size).choice(rows, limit, replace=False))
 
 
 def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
@@ -150,56 +240,50 @@ def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         yield f"the output stays at {int(stays):x}", constant, False
 
 
+def _predicted(
+    case: Case, rows: NDArray[np.int64], run: Run, columns: Columns | None = None
+) -> NDArray[Any]:
+    """Return what sums give by other arithmetic; vectors that do none are as the unit says."""
+    columns, initial = columns or case.run.columns, case.run.like.record.spec.initial
+    op = columns["op"]
+    out = columns["acc"].astype(np.uint64)[rows]
+    sums = np.flatnonzero((op[rows] == Op.MAC) | (op[rows] == Op.DOT))
+    part = rows[sums]
+    if part.size:
+        chosen = {name: column[part] for name, column in columns.items()}
+        before = np.where(chosen["op"] == Op.MAC, case.before[part], chosen["c"].astype(np.uint64))
+        out[sums] = run(chosen, before.astype(initial.dtype))
+    holds = op[rows] == Op.IDLE
+    out[holds] = case.before[rows[holds]]
+    return out
+
+
 def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
-    """Yield mistakes in the arithmetic; vectors that do none are as the unit says."""
+    """Yield mistakes in the arithmetic."""
     record, columns = case.run.like.record, case.run.columns
     op = columns["op"]
-    before = np.where(op == Op.MAC, case.before, columns["c"].astype(np.uint64))
     expected = columns["acc"].astype(np.uint64)
-
-    def predicted(rows: NDArray[np.int64], run: Run) -> NDArray[Any]:
-        out = expected[rows]
-        sums = np.flatnonzero((op[rows] == Op.MAC) | (op[rows] == Op.DOT))
-        part = rows[sums]
-        if part.size:
-            chosen = {name: column[part] for name, column in columns.items()}
-            out[sums] = run(chosen, before[part].astype(record.spec.initial.dtype))
-        holds = op[rows] == Op.IDLE
-        out[holds] = case.before[rows[holds]]
-        return out
 
     def stale(rows: NDArray[np.int64]) -> NDArray[Any]:
         known = rows[case.previous[rows] >= 0]
-        out = expected[rows].copy()
-        old = {n: columns[n][case.previous[known]] for n in "ab"}
-        mixed = {n: column[known] for n, column in columns.items()} | old
-        sums = (op[known] == Op.MAC) | (op[known] == Op.DOT)
-        if sums.any():
-            made = record.dot(
-                {n: column[sums] for n, column in mixed.items()},
-                before[known[sums]].astype(record.spec.initial.dtype),
-            )
-            places = np.flatnonzero(case.previous[rows] >= 0)
-            out[places[sums]] = made
-        return out
+        old = {name: columns[name].copy() for name in "ab"}
+        for name in "ab":
+            old[name][known] = columns[name][case.previous[known]]
+        return _predicted(case, rows, record.dot, columns | old)
 
     yield "operands of the vector before", stale, False
     wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
     sums = wrong[(op[wrong] == Op.MAC) | (op[wrong] == Op.DOT)]
-    part = {name: column[_spread(sums, FAST_ROWS)] for name, column in columns.items()}
+    part = {name: column[_some(sums, MISMATCHES[0])] for name, column in columns.items()}
     for name, run, slow in _changes(record, part, case.lanes):
-        yield name, lambda rows, r=run: predicted(rows, r), slow  # type: ignore[misc]
+        yield name, partial(_predicted, case, run=run), slow
 
 
 def _changes(record: Record, wrong: Columns, lanes: int) -> Iterator[tuple[str, Run, bool]]:
     """Yield changed arithmetic: the unit's mutants, the same in both operands, other mistakes."""
-    mutants = {m.name: m for m in mutants_of(record) if m.name != "previous products"}
+    mutants = {mutant.name: mutant for mutant in (*mutants_of(record), *_with_twins(record))}
     for mutant in mutants.values():
-        yield mutant.name, mutant.run, mutant.slow
-    for name, mutant in mutants.items():
-        twin = mutants.get(f"b{name[1:]}")
-        if name.startswith("a: ") and mutant.spec and twin and twin.spec:
-            both = Record(replace(mutant.spec, b=twin.spec.b), record.k, record.group)
-            yield f"a and b{name[1:]}", both.dot, False
+        if mutant.name != "previous products":
+            yield mutant.name, mutant.run, mutant.slow
     for name, run in (*operand_mistakes(record, wrong, lanes), *result_mistakes(record)):
         yield name, run, False

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.formats.floating import FixedFormat, FloatFormat
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.formats.rounding import Rounding
-from fpsim.units.stages import Chain, Exact, Tree
+from fpsim.units.stages import Aligned, Chain, Exact, Tree
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
@@ -40,12 +40,14 @@ def operand_mistakes(record: Record, wrong: Columns, lanes: int) -> Iterator[tup
     Yields:
         A name, and the results of a design with that mistake.
     """
+    yield from _without_subnormals(record)
     for operand in "ab":
         for code in _suspects(record, wrong, (operand,)):
             yield from _misread(record, (operand,), code)
     if record.spec.a == record.spec.b:
         for code in _suspects(record, wrong, ("a", "b")):
             yield from _misread(record, ("a", "b"), code)
+    yield from _magnitudes(record, wrong)
     zero = Palette(record).zero("a")
 
     def dropped(columns: Columns, c: NDArray[Any], part: slice) -> NDArray[Any]:
@@ -61,6 +63,69 @@ def operand_mistakes(record: Record, wrong: Columns, lanes: int) -> Iterator[tup
     for block in range(record.k // size) if size and record.k > size else ():
         part = slice(block * size, (block + 1) * size)
         yield f"block {block} dropped", partial(dropped, part=part)
+
+
+def _without_subnormals(record: Record) -> Iterator[tuple[str, Run]]:
+    """Yield products whose subnormal operands have a hidden bit, while zeros stay zeros."""
+    for operands in ("a", "b", "ab") if record.k == 1 else ():
+        formats = {name: getattr(record.spec, name) for name in operands}
+        if not all(_gradual(fmt) for fmt in formats.values()):
+            continue
+        zeros = {name: _zeros(fmt) for name, fmt in formats.items()}
+        read = {n: replace(f, alias="", subnormals=Subnormals.NONE) for n, f in formats.items()}
+        other = Record(replace(record.spec, **read), record.k, record.group).dot
+
+        def run(
+            columns: Columns,
+            c: NDArray[Any],
+            other: Run = other,
+            zeros: dict[str, NDArray[Any]] = zeros,
+        ) -> NDArray[Any]:
+            none = np.any([np.isin(columns[n][:, 0], codes) for n, codes in zeros.items()], axis=0)
+            return np.where(none, record.dot(columns, c), other(columns, c))
+
+        yield f"{' and '.join(operands)}: subnormals read as normal, zeros as zero", run
+
+
+def _gradual(fmt: Format) -> bool:
+    if not isinstance(fmt, FloatFormat) or not fmt.exponent_bits:
+        return False
+    return fmt.subnormals is Subnormals.GRADUAL and fmt.nan is not NanCodes.NEGATIVE_ZERO
+
+
+def _zeros(fmt: FloatFormat) -> NDArray[Any]:
+    """Return the codes whose value is zero."""
+    return np.array([0, fmt.sign_bit] if fmt.has_negative_zero else [0])
+
+
+def _magnitudes(record: Record, wrong: Columns) -> Iterator[tuple[str, Run]]:
+    """Yield one magnitude read as another, whatever its sign, as in a table that is wrong once."""
+    for operands in ("a", "b", "ab"):
+        fmt = getattr(record.spec, operands[0])
+        same = operands != "ab" or record.spec.a == record.spec.b
+        if not same or not isinstance(fmt, FloatFormat) or not fmt.signed or fmt.bits > MOST_BITS:
+            continue
+        low = np.array(fmt.sign_bit - 1, dtype=fmt.dtype)
+        for code in _suspects(record, {n: wrong[n] & low for n in "ab"}, tuple(operands)):
+
+            def run(
+                columns: Columns,
+                c: NDArray[Any],
+                other: int,
+                code: int = code,
+                operands: str = operands,
+                low: NDArray[Any] = low,
+            ) -> NDArray[Any]:
+                edits = {
+                    n: np.where(columns[n] & low == code, columns[n] ^ (code ^ other), columns[n])
+                    for n in operands
+                }
+                return record.dot(columns | edits, c)
+
+            for other in range(fmt.sign_bit):
+                if other != code:
+                    name = f"{' and '.join(operands)}: magnitude {code:x} read as {other:x}"
+                    yield name, partial(run, other=other)
 
 
 def _suspects(record: Record, wrong: Columns, operands: tuple[str, ...]) -> list[int]:
@@ -138,6 +203,8 @@ def result_mistakes(record: Record) -> Iterator[tuple[str, Run]]:
 
         yield f"subnormal results {depth + 1} places down flushed", partial(edited, edit=flushed)
     yield "the carry of rounding into the exponent lost", partial(_exponent_carry_lost, record)
+    yield "rounding up sets the last bit, without a carry", partial(_no_carry, record)
+    yield from _no_sticky(record)
 
 
 def _carry_lost(record: Record, bit: int, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
@@ -174,12 +241,39 @@ def _exponent_carry_lost(record: Record, columns: Columns, c: NDArray[Any]) -> N
     result = record.spec.result
     assert isinstance(result, FloatFormat)
     row = 1 << result.mantissa_bits
-    right = record.dot(columns, c).astype(np.int64)
-    stage = record.spec.accumulate
-    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RTZ:
-        return right.astype(np.uint64)
-    cut = replace(record.spec, accumulate=replace(stage, rounding=Rounding.RTZ))
-    below = Record(cut, record.k, record.group).dot(columns, c).astype(np.int64)
+    right, below = _with_truncated(record, columns, c)
     full = (below & (row - 1)) == row - 1
     lost = full & (right == below + 1) & ((right & (row - 1)) == 0)
     return np.where(lost, right - row, right).astype(np.uint64)
+
+
+def _no_carry(record: Record, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
+    right, below = _with_truncated(record, columns, c)
+    return np.where(right == below + 1, below | 1, right).astype(np.uint64)
+
+
+def _with_truncated(
+    record: Record, columns: Columns, c: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return results, and results cut off instead of rounded; the same where that means nothing."""
+    right = record.dot(columns, c).astype(np.int64)
+    stage = record.spec.accumulate
+    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RTZ:
+        return right, right
+    cut = replace(record.spec, accumulate=replace(stage, rounding=Rounding.RTZ))
+    return right, Record(cut, record.k, record.group).dot(columns, c).astype(np.int64)
+
+
+def _no_sticky(record: Record) -> Iterator[tuple[str, Run]]:
+    """Yield sums of two in which the smaller one is cut off some bits below the larger one."""
+    stage = record.spec.accumulate
+    if not isinstance(stage, Chain) or record.k > 1:
+        return
+    for guards in range(1, 4):
+        window = Aligned(
+            1, stage.format.mantissa_bits + guards, stage.format, stage.rounding,
+            overflow=stage.overflow, align=Rounding.RTZ, normalised=True, signed_zero=True,
+        )  # fmt: skip
+        spec = replace(record.spec, accumulate=window)
+        name = f"no sticky bit: the smaller term cut off {guards} bits below the last place"
+        yield name, Record(spec, record.k, record.group).dot

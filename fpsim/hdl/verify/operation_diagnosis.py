@@ -14,8 +14,8 @@ from fpsim.hdl.bench.replay import Mismatch, ReplayResult, split
 from fpsim.hdl.bench.stimulus import BeatWriter, selected
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.encodings import ENCODINGS, encode
-from fpsim.hdl.verify.diagnosis import MAX_MATCHES, Diagnosis, ulps
-from fpsim.hdl.verify.guesses import FAST_ROWS, LEAST_SCORE, MAX_GUESSES, Guess
+from fpsim.hdl.verify.diagnosis import Diagnosis, ulps
+from fpsim.hdl.verify.guesses import LEAST_SCORE, MAX_GUESSES, Guess
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.hdl.verify.vector_window import fetch
 from fpsim.vectors.operations.explanation import explain_operation
@@ -30,6 +30,9 @@ from fpsim.vectors.sets.record import Columns
 from fpsim.vectors.sets.word_layout import Field
 
 __all__ = ["adequacy_of_operation", "diagnose_operation", "mutants_shown"]
+
+#: Mismatches and matches that a guess is tried on.
+FAST_ROWS = 256
 
 
 def mutants_shown(source: VectorSource, dut: Dut) -> list[OperationMutant]:
@@ -178,7 +181,7 @@ def _matches(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> 
     last = max(wrong) if result.mismatch_count > len(wrong) else source.count
     told = [int(i) for rows, _ in selected(source, writer) for i in rows if i not in wrong]
     told = [i for i in told if i < last]
-    return told[:: max(1, len(told) // min(MAX_MATCHES, FAST_ROWS))]
+    return told[:: max(1, len(told) // FAST_ROWS)]
 
 
 def _split(codes: Sequence[int], answers: Sequence[Field]) -> Columns:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Dut
@@ -33,7 +35,7 @@ from fpsim.vectors.sets.word_layout import Field
 
 __all__ = [
     "VectorSource", "accumulates", "begun_with_products", "from_directory", "made_for",
-    "made_for_operation", "shape_for",
+    "made_for_operation", "shape_for", "with_told_codes",
 ]  # fmt: skip
 
 #: Elements of a dot product at least, where the unit sums one by one.
@@ -231,6 +233,36 @@ def _grown(record: Record) -> list[PlannedSection]:
     builder.section("grown-sums")
     grown_sums(builder)
     return planned_sections(builder.columns(), builder.sections()) if builder.count else []
+
+
+def with_told_codes(source: VectorSource, told: Mapping[str, NDArray[Any]]) -> VectorSource:
+    """Return vectors without the codes that a design cannot be told: another stands in their place.
+
+    ``told`` has the codes that it can, by field, of some fields. So a domain of few codes leaves as
+    many vectors as there were, not the few that happen to lie inside.
+    """
+    record = source.record
+    tables: dict[str, NDArray[Any]] = {}
+    for field in record.fields:
+        allowed = told.get(field.name)
+        if allowed is not None and 0 < allowed.size < 1 << field.lane_width:
+            codes = np.arange(1 << field.lane_width, dtype=np.uint64)
+            other = allowed[codes % np.uint64(allowed.size)]
+            tables[field.name] = np.where(np.isin(codes, allowed), codes, other)
+    if not tables:
+        return source
+
+    def blocks() -> Iterator[tuple[int, Columns]]:
+        for first, columns in source.blocks():
+            edits = {
+                name: table[columns[name]].astype(columns[name].dtype)
+                for name, table in tables.items()
+                if name in columns
+            }
+            changed = columns | edits
+            yield first, changed | record.results(changed)
+
+    return replace(source, blocks=blocks)
 
 
 def begun_with_products(source: VectorSource, dut: Dut) -> VectorSource:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.replay import Options, Progress, ReplayResult, Simulation, run_source
+from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import find
 from fpsim.hdl.bench.stimulus import BeatWriter
 from fpsim.hdl.bench.sv_bench import NativeSimulation
@@ -22,6 +23,7 @@ from fpsim.hdl.verify.adequacy import Adequacy, check_waivers, judge
 from fpsim.hdl.verify.bundle import write_bundle
 from fpsim.hdl.verify.diagnosis import Diagnosis, diagnose
 from fpsim.hdl.verify.find_latency import found_latency
+from fpsim.hdl.verify.flag_check import FlagReport, check_flags
 from fpsim.hdl.verify.operation_diagnosis import diagnose_operation
 from fpsim.hdl.verify.shrink import Reproducer, shrink
 from fpsim.hdl.verify.vector_source import (
@@ -30,6 +32,7 @@ from fpsim.hdl.verify.vector_source import (
     from_directory,
     made_for,
     made_for_operation,
+    with_told_codes,
 )
 from fpsim.hdl.verify.vector_window import REPRODUCER
 from fpsim.unit import MacUnit
@@ -68,11 +71,13 @@ class Report:
     adequacy: Adequacy | None = None  #: of vectors that all matched, unless they are a reproducer
     latency: int | None = None  #: that was found by trying
     bundle: Path | None = None
+    flags: FlagReport | None = None  #: where the design has status flags and the results matched
 
     @property
     def passed(self) -> bool:
         """Whether vectors ran, all matched, and would have found every mistake not waived."""
-        return self.result.passed and not (self.adequacy and self.adequacy.missing)
+        right = self.result.passed and (self.flags is None or self.flags.passed)
+        return right and not (self.adequacy and self.adequacy.missing)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -101,6 +106,8 @@ class Report:
         }
         if self.latency is not None:
             data["latency"] = self.latency
+        if self.flags is not None:
+            data["flags"] = self.flags.to_dict()
         if self.adequacy is not None:
             data["mistakes"] = self.adequacy.to_dict()
         if self.diagnosis is not None:
@@ -121,6 +128,8 @@ class Report:
         lines = [str(self.result), *(f"  {m}" for m in self.result.mismatches)]
         if self.latency is not None:
             lines.append(f"latency found: {self.latency} (write latency = {self.latency})")
+        if self.flags is not None:
+            lines.append(str(self.flags))
         if self.adequacy is not None:
             lines.append(str(self.adequacy))
         if self.diagnosis is not None:
@@ -152,20 +161,39 @@ def verify_design(
     dut, ports = fitted(dut)
     source = vectors_for(unit, dut, plan)
     writer = beat_writer(dut, source)
+    if plan.vectors_dir is None and source.operation is None and isinstance(writer, Serialiser):
+        source = with_told_codes(source, writer.told_codes())
     name = f"{dut.top}-{source.record.title.replace(':', '-')}-{tool.name}"
     directory = build.resolve() / (name if plan.bench == "cocotb" else f"{name}-{plan.bench}")
-    simulation = BENCHES[plan.bench](dut, tool, directory, plan.options, ports)
     check_waivers(dut, source)
-    latency = None
-    if dut.find_latency:
+    simulation = BENCHES[plan.bench](dut, tool, directory, plan.options, ports)
+    with closing(simulation.work):
+        return _verified(simulation, source, writer, plan, progress)
+
+
+def _verified(
+    simulation: Simulation,
+    source: VectorSource,
+    writer: BeatWriter,
+    plan: Plan,
+    progress: Progress | None,
+) -> Report:
+    directory, latency = simulation.work.directory, None
+    if simulation.dut.find_latency:
         latency = found_latency(simulation, source, writer)
-        dut = simulation.dut = dut.with_latency(latency)
+        simulation.dut = simulation.dut.with_latency(latency)
+    dut = simulation.dut
     result = run_source(simulation, source, writer, progress)
     if not result.kept or not plan.explain:
         judged = plan.judge and result.passed and source.strategy != REPRODUCER
         adequacy = judge(dut, source, writer, directory) if judged else None
-        report = Report(result, waveform=simulation.waveform, adequacy=adequacy, latency=latency)
-        return _bundled(report, plan, dut, ports, source, writer)
+        flags = None
+        if result.passed and dut.output.flags and plan.judge:
+            flags = check_flags(simulation, source)
+        report = Report(
+            result, waveform=simulation.waveform, adequacy=adequacy, latency=latency, flags=flags
+        )
+        return _bundled(report, plan, simulation, source, writer)
     lanes = max((beats.elements or 0 for beats in dut.input.beats), default=0)
     explain = diagnose if source.operation is None else diagnose_operation
     diagnosis = explain(source, writer, result, lanes)
@@ -175,14 +203,13 @@ def verify_design(
         run_source(simulation, made.run.source(), writer)
     waveform = simulation.waveform
     report = Report(result, diagnosis, made, reproducer_dir, waveform, latency=latency)
-    return _bundled(report, plan, dut, ports, made.run.source(), writer)
+    return _bundled(report, plan, simulation, made.run.source(), writer)
 
 
 def _bundled(
     report: Report,
     plan: Plan,
-    dut: Dut,
-    ports: Mapping[str, Port] | None,
+    simulation: Simulation,
     source: VectorSource,
     writer: BeatWriter,
 ) -> Report:
@@ -193,7 +220,10 @@ def _bundled(
     named = {name if path.is_dir() else path.name: path for name, path in folders.items() if path}
     said = str(report), report.to_dict()
     return replace(
-        report, bundle=write_bundle(plan.bundle, dut, ports, source, writer, said, named)
+        report,
+        bundle=write_bundle(
+            plan.bundle, simulation.dut, simulation.ports, source, writer, said, named
+        ),
     )
 
 

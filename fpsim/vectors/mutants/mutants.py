@@ -31,7 +31,7 @@ from fpsim.vectors.mutants.spec_changes import spec_changes
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
-__all__ = ["FRACTIONS", "Mutant", "mutants_of", "rounded_after"]
+__all__ = ["FRACTIONS", "Mutant", "mutants_of", "rounded_after", "spec_mutants"]
 
 Codes = NDArray[Any]
 Run = Callable[[Columns, Codes], Codes]
@@ -53,6 +53,11 @@ class Mutant:
 
 def mutants_of(record: Record) -> list[Mutant]:
     """Return every mutant that the unit can have, each different from it as data."""
+    return spec_mutants(record) + _operand_mutants(record) + _rounding_mutants(record)
+
+
+def spec_mutants(record: Record) -> list[Mutant]:
+    """Return the mutants that are a change of data, each different from the unit and the others."""
     found: list[Mutant] = []
     seen = {record.spec}
     for name, spec in spec_changes(record.spec, scales=bool(record.group)):
@@ -66,8 +71,6 @@ def mutants_of(record: Record) -> list[Mutant]:
             continue
         seen.add(spec)
         found.append(Mutant(name, run, spec=spec))
-    found += _operand_mutants(record)
-    found += _rounding_mutants(record)
     return found
 
 

@@ -25,6 +25,7 @@ from fpsim.units.spec import MacSpec, exponents, significand_bits
 from fpsim.units.stages import Chain, Exact, Fixed, Joins, Stage, Tree
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.plans.exhaustive import every_case
+from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
@@ -88,28 +89,60 @@ class Reach:
 
     # -- sums that are exact -----------------------------------------------------------------------
 
+    def _told(self, name: str) -> NDArray[np.float64]:
+        """Return the values of an operand or scale that the design can be told."""
+        fmt: Format = getattr(self.record.spec, name)
+        codes = self.codes.get(name)
+        return fmt.decode(all_codes(fmt) if codes is None else codes)
+
     @cached_property
-    def _sums(self) -> tuple[int, int]:
-        """(low, high): sums of a vector's products are multiples of 2^low and at most 2^high."""
-        spec = self.record.spec
-        most = float(self.record.k)
-        for name in "ab":
-            codes = np.arange(1 << getattr(spec, name).bits)
-            values = np.abs(getattr(spec, name).decode(codes))
-            most *= float(values[np.isfinite(values)].max())
-        low = exponents(spec.a)[0] + exponents(spec.b)[0]
-        fraction, exponent = frexp(most)
-        return low, exponent - (fraction == 0.5)
+    def _finite(self) -> bool:
+        """Whether every operand and scale that the design can be told is a finite number."""
+        names = ("a", "b", *(("a_scale", "b_scale") if self.record.group else ()))
+        return all(bool(np.isfinite(self._told(name)).all()) for name in names[:2]) and all(
+            not np.isinf(self._told(name)).any() for name in names[2:]
+        )
+
+    @cached_property
+    def _sums(self) -> tuple[int, int, int]:
+        """(low, high, bits): sums of products are multiples of 2^low, at most 2^high, so long.
+
+        With one scale per operand and vector all products of a vector have it: sums are a number of
+        the scales' bits times one of the products'.
+        """
+        low, most, bits = 0, float(self.record.k), 0
+        spans: list[int] = []
+        for name in ("a", "b", *(("a_scale", "b_scale") if self.record.group else ())):
+            values = np.abs(self._told(name))
+            values = values[np.isfinite(values) & (values > 0)]
+            significands, powers = np.frexp(values)
+            integers = (significands * 2.0**53).astype(np.int64)
+            zeros = np.frexp((integers & -integers).astype(np.float64))[1] - 1
+            low += int((powers - 53 + zeros).min(initial=0 if not values.size else 1 << 20))
+            most *= float(values.max(initial=0.0)) or 1.0
+            if name.endswith("scale"):
+                spans.append(int((53 - zeros).max(initial=1)))
+                continue
+            bits = _ceiling(most) - low
+        high = _ceiling(most)
+        if self.record.group:
+            alone = self.record.groups == 1 and str(self.record.spec.sign_split) == "none"
+            bits = bits + sum(spans) if alone else high - low
+        return low, high, bits
 
     def _small_sums(self, mutant: Mutant) -> str | None:
         """Prove that no sum onto +0 is rounded or leaves the range."""
         spec, other = self.record.spec, mutant.spec
-        if self.addends is not Addends.ZERO or self.record.group or not _finite(spec):
+        if self.addends is not Addends.ZERO:
             return None
-        low, high = self._sums
+        if self.record.group and spec.block is not None:
+            return None
+        low, high, bits = self._sums
         bound = f"sums of {self.record.k} products are at most 2^{high}"
         found = _in_range(mutant, spec, low, (high, bound))
-        if found or not _holds(spec.accumulate, low, high):
+        if not self._finite:  # what is not finite gives no zero and nothing subnormal
+            return found if mutant.name in ("results flushed", "-0 lost") else None
+        if found or not _holds(spec.accumulate, low, high, bits):
             return found
         why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
         if other is None:
@@ -121,7 +154,7 @@ class Reach:
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
         alike = other.result == spec.result or _flushes(spec.result, other.result)
-        return why if alike and _holds(other.accumulate, low, high) else None
+        return why if alike and _holds(other.accumulate, low, high, bits) else None
 
     def _every_case(self, mutant: Mutant) -> str | None:
         """Try every case there is, where these are few."""
@@ -281,10 +314,17 @@ def _flushes(first: Format, second: Format) -> bool:
     return replace(second, subnormals=first.subnormals) == first
 
 
-def _holds(stage: Stage, low: int, high: int) -> bool:
+def _ceiling(value: float) -> int:
+    """Return the least n with value <= 2^n."""
+    fraction, exponent = frexp(value)
+    return exponent - (fraction == 0.5)
+
+
+def _holds(stage: Stage, low: int, high: int, bits: int) -> bool:
     """Return whether a stage computes sums of multiples of 2^low, up to 2^high, without error.
 
-    Their zeros are +0, for they begin from +0.
+    They have ``bits`` significant bits, or are a power of two more. Their zeros are +0, for they
+    begin from +0.
     """
     if isinstance(stage, Fixed):
         if stage.convert is not None or stage.lsb > low:
@@ -296,4 +336,4 @@ def _holds(stage: Stage, low: int, high: int) -> bool:
     fmt = stage.format
     least = fmt.exponent_min
     least -= fmt.mantissa_bits if fmt.subnormals is Subnormals.GRADUAL else 0
-    return low >= least and high - low <= fmt.mantissa_bits + 1 and high <= fmt.exponent_max
+    return low >= least and bits <= fmt.mantissa_bits + 1 and high <= fmt.exponent_max

@@ -23,7 +23,7 @@ from fpsim.units.spec import MacSpec
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.sets.record import Columns, Record
 
-__all__ = ["survivors"]
+__all__ = ["rounding_rows", "survivors"]
 
 #: Vectors of a batch, and of one through the exact model.
 BATCH, SLOW_BATCH = 1 << 10, 1 << 6
@@ -61,7 +61,7 @@ def survivors(
             alive = [m for m in alive if m.slow or not _differs(m, part, before[rows], canonical)]
             slow = [m for m in alive if m.slow]
             if slow and shown < MOST_SLOW:
-                picked = _distinct(part, before[rows], _rounds(record, part, before[rows]))
+                picked = _distinct(part, before[rows], rounding_rows(record, part, before[rows]))
                 shown += picked.size
                 killed = _killed_slow(slow, part, before[rows], picked, canonical)
                 alive = [m for m in alive if m.name not in killed]
@@ -108,7 +108,7 @@ def _differs(
         return True
 
 
-def _rounds(record: Record, part: Columns, before: Codes) -> NDArray[np.bool_]:
+def rounding_rows(record: Record, part: Columns, before: Codes) -> NDArray[np.bool_]:
     """Return which vectors round something: there alone, up and down differ to the end.
 
     An upper bound and a lower bound of a sum that once differ go on differing, because adding and
