@@ -86,6 +86,7 @@ def closed_design(
         raise FpsimError("sources: VHDL, which Yosys does not read here; allowed: Verilog")
     if dut.adapter is not None:
         raise FpsimError("adapter: Python makes its beats, which no solver reads; map the ports")
+    _check_told(dut)
     writer = Serialiser(dut, spec, k, group)
     text = _Text(dut, writer, ports)
     with TemporaryDirectory(prefix="fpsim-prove-") as scratch:
@@ -96,6 +97,21 @@ def closed_design(
         dut, writer.plan, text.ways, {w: len(e) for w, e in text.entries.items()}, text.fields,
         text.loose, netlist, watched,
     )  # fmt: skip
+
+
+def _check_told(dut: Dut) -> None:
+    """Refuse what only a simulation can be told."""
+    biased = any(w.bias is not None for b in dut.input.beats for w in b.fields.values())
+    alone = dut.carries("a_scale") != dut.carries("b_scale")
+    given = {
+        "memories": dut.memories,
+        "files": dut.files,
+        "input.beats.exp.bias": biased,
+        "input.beats: one scale alone": alone,
+    }
+    for key, value in given.items():
+        if value:
+            raise FpsimError(f"{key}: not in a proof yet; `fpsim verify` takes it")
 
 
 @dataclass(frozen=True)
