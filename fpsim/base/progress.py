@@ -126,7 +126,7 @@ class _Lines:
         if figures:
             say(f"    {figures}")
         gone = time.monotonic() - self.started
-        if gone < self.due or not done:
+        if gone < self.due or not done or done == total:
             return
         self.due = min(2 * gone, gone + RAREST)
         left = f" of {total}, about {span(gone / done * (total - done))} left" if total else ""
