@@ -3,10 +3,10 @@
 
 Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
 (matrix products, and dot products MAC for MAC) or of a numpy copy of the same float32 array
-(quantization), same shape, same threads, best of several runs. Absolute numbers are shown only to
-make the ratios readable.
+(encoding and casts), same shape, same threads, best of several runs. Absolute numbers are shown
+only to make the ratios readable.
 
-    python analysis/bench.py [--threads 1 2] [--parts matmul dots quantize] [--model] [--json FILE]
+    python analysis/bench.py [--threads 1 2] [--parts matmul dots quantize casts] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from timing import best
 import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.philox import Philox
+from fpsim.blocks.block_format import BLOCK_FORMATS
 
 Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
@@ -218,10 +220,9 @@ def _encoding(name: str, rounding: str, bits: int, flags: bool, x: np.ndarray) -
 
 
 def quantize_rows(threads: int) -> Iterator[Row]:
-    """Measure encoding and block quantization beside a numpy copy."""
+    """Measure encoding and decoding beside a numpy copy."""
     x = np.asarray(torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(1)) * 2)
     target = np.empty_like(x)
-    rows = x.reshape(-1, 1024)
     e2m1 = fpsim.get_format("e2m1")
     work: dict[str, Work] = {
         f"{name} encode {rounding}{f' {bits} bits' * (bits > 0)}{' with flags' * flags}": _encoding(
@@ -230,13 +231,32 @@ def quantize_rows(threads: int) -> Iterator[Row]:
         for name, rounding, bits, flags in ENCODINGS
     }
     work["e2m1 decode to float32"] = partial(e2m1.decode, e2m1.encode(x), np.float32)
-    for name in ("mxfp4", "nvfp4", "amxfp4"):
-        work[f"{name} quantize"] = partial(fpsim.get_block_format(name).quantize, rows)
     for label, run in work.items():
         seconds = best(run, 5)
         reference = best(lambda: np.copyto(target, x), 10)
         rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
         yield Row(label, "", threads, rate, copy, reference / seconds)
+
+
+def cast_rows(threads: int) -> Iterator[Row]:
+    """Measure the cast to each named block format in the process's own time, copies in between."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(ELEMENTS, dtype=np.float32).reshape(-1, 1024)
+    target = np.empty_like(x)
+
+    def own_time(work: Work) -> float:
+        started = time.process_time()
+        work()
+        return time.process_time() - started
+
+    for name, fmt in BLOCK_FORMATS.items():
+        fmt.quantize(x[:256])
+        reference = seconds = float("inf")
+        for _ in range(6):
+            reference = min(reference, *(own_time(lambda: np.copyto(target, x)) for _ in range(3)))
+            seconds = min(seconds, own_time(partial(fmt.quantize, x)))
+        rates = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
+        yield Row(f"{name} quantize", "", threads, *rates, reference / seconds)
 
 
 def model_rows(threads: int) -> Iterator[Row]:
@@ -264,7 +284,13 @@ def model_rows(threads: int) -> Iterator[Row]:
         yield Row(label, "", threads, *rates, reference / seconds)
 
 
-PARTS = {"matmul": matmul_rows, "dots": dot_rows, "quantize": quantize_rows, "model": model_rows}
+PARTS = {
+    "matmul": matmul_rows,
+    "dots": dot_rows,
+    "quantize": quantize_rows,
+    "casts": cast_rows,
+    "model": model_rows,
+}
 
 
 def _show(rows: list[Row]) -> None:

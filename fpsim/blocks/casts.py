@@ -8,12 +8,22 @@ but MX work in float32 (`fpsim.blocks.scale_rules` states the order of operation
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.blocks.chosen import choose, macro_codes, macro_values
+from fpsim.blocks import cast_loops as loops
+from fpsim.blocks.chosen import (
+    choose,
+    fits_loops,
+    flat,
+    in_parts,
+    largest_magnitudes,
+    macro_codes,
+    macro_values,
+)
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
 from fpsim.blocks.parts import Parts, RandomIntegers
@@ -64,7 +74,7 @@ def cast(
         x = np.ascontiguousarray(rows, dtype=np.float32)
     if fmt.macro is not None:
         return _under_macros(fmt, x, block, draw)
-    if fmt.is_coded:
+    if draw is None and fits_loops(fmt):
         return _coded(fmt, x, block, given)
     if fmt.rule in RANGE_RULES:
         return _zero_point(fmt, x, block)
@@ -233,23 +243,26 @@ def _mark(parts: Parts, nan: int) -> Parts:
 
 
 def _coded(fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any) -> Parts:
-    """Formats whose codes mean more than an element times a scale."""
+    """Formats of one scale per block and elements to nearest, whatever their codes mean."""
     length = rows.shape[1]
-    x, bad = _clean(_padded(rows, block), block)
-    amax = np.abs(x).reshape(x.shape[0], -1, block).max(axis=-1)
+    x = _padded(rows, block)
+    amax, bad = largest_magnitudes(x, block)
+    if bad.any():
+        x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
     outer = _outer(fmt, amax, given)
-    chosen = choose(fmt, x, block, outer)
+    chosen = choose(fmt, x, block, outer, amax)
     assert fmt.scale is not None
-    codes = np.where(spread(bad, block, x.shape[1]), np.uint8(0), chosen.codes)
-    parts = Parts(np.ascontiguousarray(codes[:, :length]), chosen.scales, bad)
+    codes = chosen.codes
+    if bad.any():
+        codes[spread(bad, block, x.shape[1])] = 0
+    codes = codes if length == x.shape[1] else np.ascontiguousarray(codes[:, :length])
+    parts = Parts(codes, chosen.scales, bad)
     if fmt.tensor_range:
         parts.tensor_scale = outer.scale
     several = len(fmt.special) + len(fmt.variants) > (1 if fmt.special else 0)
     if several and fmt.stored == "scale":
-        assert fmt.scale is not None
         shift = fmt.scale.magnitude_bits
-        scales = chosen.scales.astype(np.uint8) | (chosen.variants << shift).astype(np.uint8)
-        parts.scales = scales
+        parts.scales = chosen.scales.astype(np.uint8) | (chosen.variants << shift).astype(np.uint8)
     elif several:
         parts.variants = chosen.variants
     parts.ratios, parts.tops = chosen.ratios, chosen.tops
@@ -262,13 +275,19 @@ def _under_macros(
     """Divide by the significands of macro blocks first."""
     macro = fmt.macro
     assert macro is not None
-    clean = np.where(np.isfinite(x), x, np.float32(0))
-    codes = macro_codes(macro, clean)
-    values = macro_values(macro, codes)
-    inner = replace(fmt, macro=None)
-    with np.errstate(invalid="ignore"):
-        scaled = x / spread(values, macro.block, x.shape[1])
-    parts = cast(inner, scaled, block, None, draw)
+    length = x.shape[1]
+    padded = _padded(x, macro.block)
+    largest, bad = largest_magnitudes(padded, macro.block)
+    if bad.any():  # of what is finite beside NaN and infinities
+        finite = np.where(np.isfinite(padded), padded, np.float32(0))
+        largest, _ = largest_magnitudes(finite, macro.block)
+    codes = macro_codes(macro, largest)
+    scaled = np.empty_like(padded)
+    divisors = macro_values(macro, codes)
+    work = partial(loops.divide_blocks, flat(padded), macro.block, np.ravel(divisors), flat(scaled))
+    in_parts(codes.size, macro.block, work)
+    scaled = np.ascontiguousarray(scaled[:, :length])
+    parts = cast(replace(fmt, macro=None), scaled, block, None, draw)
     parts.macros = codes
     return parts
 
@@ -306,15 +325,53 @@ def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
     """
     length = x.shape[1]
     padded = _padded(x, block)
-    amax, _, bad = _extremes(fmt, padded, block)
+    amax, bad = largest_magnitudes(padded, block)
     wide = amax.astype(np.float64)
     # x L is exact in float64, so the quotient falls on a tie only if the exact one does.
-    clean = np.where(spread(bad, block, length), np.float32(0), x).astype(np.float64)
-    quotient = clean * fmt.limit / spread(np.where(wide > 0, wide, 1.0), block, length)
+    divisor = np.where(wide > 0, wide, 1.0)
     assert not isinstance(fmt.element, Table)
-    codes = encode_by_step(fmt.element, quotient, fmt.rounding)
+    if bad.any():
+        padded = np.where(spread(bad, block, padded.shape[1]), np.float32(0), padded)
+    few = few_magnitudes(fmt.element, fmt.rounding)
+    if few is not None:
+        codes: NDArray[Any] = np.empty(padded.shape, dtype=np.uint8)
+        work = partial(
+            loops.real_blocks, flat(padded), block, fmt.limit, np.ravel(divisor), *few, flat(codes)
+        )
+        in_parts(amax.size, block, work)
+    else:
+        quotient = padded.astype(np.float64) * fmt.limit / spread(divisor, block, padded.shape[1])
+        codes = encode_by_step(fmt.element, quotient, fmt.rounding)
     scales = np.where(wide > 0, wide / fmt.limit, 1.0)
-    return Parts(codes, np.where(bad, np.nan, scales), bad)
+    return Parts(np.ascontiguousarray(codes[:, :length]), np.where(bad, np.nan, scales), bad)
+
+
+@lru_cache(maxsize=64)
+def few_magnitudes(
+    element: Format, rounding: Rounding
+) -> tuple[NDArray[np.float64], NDArray[np.int32]] | None:
+    """Return seven thresholds and the codes on both sides of zero; None of grids that need more."""
+    if element.bits > 4 or not element.signed:
+        return None
+    values = np.unique(np.abs(element.decode(np.arange(1 << element.bits))))
+    values = values[values <= element.max_value]
+    middle = (values[:-1] + values[1:]) / 2
+    plus, minus = (
+        encode_by_step(element, np.append(s * middle, s * values), rounding) for s in (1, -1)
+    )
+    up = element.decode(plus[: middle.size]) > middle
+    ends = (np.abs(element.decode(codes[middle.size :])) for codes in (plus, minus))
+    alike = (np.abs(element.decode(minus[: middle.size])) > middle) == up
+    if values.size > 8 or not alike.all() or not all((end == values).all() for end in ends):
+        return None
+    if abs(element.decode(encode_by_step(element, np.full(1, -1e30), rounding)))[0] != values[-1]:
+        return None
+    thresholds, outcomes = np.full(7, np.inf), np.zeros(8, dtype=np.int32)
+    thresholds[: middle.size] = np.where(up, middle, np.nextafter(middle, np.inf))
+    pairs = plus[middle.size :].astype(np.int32) + (minus[middle.size :].astype(np.int32) << 8)
+    outcomes[: values.size] = pairs
+    outcomes[values.size :] = pairs[-1]
+    return thresholds, outcomes
 
 
 def encode_by_step(
@@ -342,23 +399,34 @@ def _zero_point(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
     assert scale is not None
     length = rows.shape[1]
     x = _padded(rows, block)
-    values = x.reshape(x.shape[0], -1, block)
-    bad = ~np.isfinite(values).all(axis=-1)
-    values = np.where(bad[..., None], np.float32(0), values)
-    largest = np.maximum(values.max(axis=-1), np.float32(0))
-    smallest = np.minimum(values.min(axis=-1), np.float32(0))
+    amax, bad = largest_magnitudes(x, block)
+    if bad.any():
+        x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
+    largest, smallest = np.empty_like(amax), np.empty_like(amax)
+    ends = (np.ravel(largest), np.ravel(smallest))
+    in_parts(amax.size, block, partial(loops.spans, flat(x), block, *ends))
     scales, step = range_scales(fmt, largest, smallest)
     lowest = _round_integers(smallest / step, fmt.rounding)
     zero = np.clip(-lowest + element.min_integer, -ZERO_POINT_LIMIT, ZERO_POINT_LIMIT)
-    with np.errstate(over="ignore"):
-        shifted = values / step[..., None] + zero.astype(np.float32)[..., None]
-    integers = np.clip(
-        _round_integers(shifted, fmt.rounding), element.min_integer, element.max_integer
-    ).astype(np.int64)
-    integers[bad] = 0
-    codes = (integers & ((1 << element.width) - 1)).astype(element.dtype)
-    codes = codes.reshape(x.shape)[:, :length]
-    zero[bad] = 0
+    low, high, mask = element.min_integer, element.max_integer, (1 << element.width) - 1
+    if element.width <= 8:
+        codes = np.empty(x.shape, dtype=np.uint8)
+        shifts = (np.ravel(step), np.ravel(zero).astype(np.float32))
+        even = fmt.rounding is Rounding.RNE
+        work = partial(
+            loops.shift_integers, flat(x), block, *shifts, even, low, high, mask, flat(codes)
+        )
+        in_parts(amax.size, block, work)
+    else:
+        values = x.reshape(*amax.shape, block)
+        with np.errstate(over="ignore"):
+            shifted = values / step[..., None] + zero.astype(np.float32)[..., None]
+        integers = np.clip(_round_integers(shifted, fmt.rounding), low, high).astype(np.int64)
+        codes = (integers & mask).astype(element.dtype).reshape(x.shape)
+    codes = codes[:, :length]
+    if bad.any():
+        codes[spread(bad, block, length)] = 0
+        zero[bad] = 0
     scales = np.where(bad, scale.nan_code or 0, scales).astype(scale.dtype)
     return Parts(np.ascontiguousarray(codes), scales, bad, zero_points=zero.astype(np.int32))
 
@@ -381,18 +449,27 @@ def _razor(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
     assert isinstance(element, FixedFormat)
     length = rows.shape[1]
     x = _padded(rows, block)
-    values = x.reshape(x.shape[0], -1, block)
-    bad = ~np.isfinite(values).all(axis=-1)
-    values = np.where(bad[..., None], np.float32(0), values)
+    amax, bad = largest_magnitudes(x, block)
+    if bad.any():
+        x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
     top = (1 << (fmt.base_bits - 1)) - 1
-    s_t = np.float32(np.abs(values).max()) / np.float32(top)
+    s_t = amax.max() / np.float32(top)
     divisor = np.float64(s_t) if s_t > 0 else np.inf
-    base = np.clip(np.rint(values.astype(np.float64) / divisor), -top, top)
-    union = np.bitwise_or.reduce(np.abs(base).astype(np.int64), axis=-1)
-    length_of_union = np.frexp(union.astype(np.float64))[1]
-    dropped = np.maximum(length_of_union - (element.width - 1), 0)
-    codes = element.encode(np.ldexp(base, -dropped[..., None]), fmt.rounding, "saturate")
-    codes = np.ascontiguousarray(codes.reshape(x.shape)[:, :length])
+    codes = np.empty(x.shape, dtype=element.dtype)
+    dropped = np.empty(amax.shape, dtype=np.int64)
+    mode = mode_constants(fmt.rounding)
+    work = partial(
+        loops.razor,
+        flat(x),
+        block,
+        divisor,
+        top,
+        element.width,
+        mode,
+        np.ravel(dropped),
+        flat(codes),
+    )
+    in_parts(amax.size, block, work)
     assert fmt.scale is not None
-    scales = dropped.astype(fmt.scale.dtype)
-    return Parts(codes, scales, bad, tensor_scale=s_t)
+    codes = np.ascontiguousarray(codes[:, :length])
+    return Parts(codes, dropped.astype(fmt.scale.dtype), bad, tensor_scale=s_t)

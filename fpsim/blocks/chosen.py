@@ -4,32 +4,67 @@
 All arithmetic is float32 as in `fpsim.blocks.scale_rules`; y = fl(x / d) or fl(x f) under the scale
 with its ratio, then fl(y / factor) of the grid, and the nearest value of the grid. Errors are those
 of decoded values, in float64 and summed in the order of the elements, sub-block by sub-block.
+`fpsim.blocks.cast_loops` computes; here a format becomes the numbers that it computes with.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numba import get_num_threads
 from numpy.typing import NDArray
 
-from fpsim.blocks.grids import Fit, Macro
+from fpsim.blocks import cast_loops as loops
+from fpsim.blocks.fields import Choice
+from fpsim.blocks.grids import Codebook, Fit, Macro, Table, Ties, Variant, make_grid
 from fpsim.blocks.meaning import Meaning, all_variants, meaning
-from fpsim.blocks.scale_rules import RANGE_RULES, Outer, block_scales
-from fpsim.formats.floating import FloatFormat
-from fpsim.kernels.codec import chosen_blocks as kernels
+from fpsim.blocks.scale_rules import (
+    POWER_RULES,
+    RANGE_RULES,
+    Arithmetic,
+    Outer,
+    ScaleEncoder,
+    ScaleRule,
+    ZeroScale,
+)
+from fpsim.formats.floating import FixedFormat, FloatFormat, Subnormals
+from fpsim.formats.rounding import Rounding
 
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["Chosen", "choose", "macro_codes", "macro_values"]
+__all__ = [
+    "Chosen",
+    "choose",
+    "fits_loops",
+    "flat",
+    "in_parts",
+    "largest_magnitudes",
+    "macro_codes",
+    "macro_values",
+    "scale_parameters",
+]
 
-KINDS = {
-    "mse": kernels.MSE,
-    "mae": kernels.MAE,
-    "abs_max": kernels.ABS_MAX,
+#: Choices by error.
+KINDS = {Choice.MSE: loops.MSE, Choice.MAE: loops.MAE, Choice.ABS_MAX: loops.ABS_MAX}
+ARITHMETICS = {
+    Arithmetic.DIVIDE: loops.DIVIDE,
+    Arithmetic.RECIPROCAL: loops.RECIPROCAL,
+    Arithmetic.RATIO: loops.RATIO,
+    Arithmetic.BF16: loops.BF16,
 }
+#: Grids of more values than this are rounded by arithmetic where their values are equally spaced.
+MOST_COMPARED = 32
+#: A scale times a tensor scale times 24 bits is exact in float64 up to this many bits of the scale.
+MOST_FOLDED = 29
+FLIP = np.int32(0x7FFFFFFF)
+#: Elements of a part that one thread casts: at most, and, where there are several, at least.
+PART, LEAST = 1 << 19, 1 << 15
 
 
 class Chosen(NamedTuple):
@@ -42,217 +77,542 @@ class Chosen(NamedTuple):
     tops: NDArray[np.uint8] | None  #: (R, T): index in its (sub-)block, or index of the offset
 
 
-def choose(fmt: BlockFormat, x: NDArray[np.float32], block: int, outer: Outer) -> Chosen:
-    """Return codes of finite rows (R, K), K a multiple of ``block``."""
-    what = meaning(fmt)
-    blocks = x.reshape(x.shape[0], -1, block)
-    shape = blocks.shape[:2]
-    amax, sign = _extremes(fmt, blocks)
-    variants = len(what.grids)
-    candidates = [(v, e) for v in range(variants) for e in fmt.expansions]
-    scales, factors, decoded = [], [], []
+class Plan(NamedTuple):
+    """A format as `fpsim.blocks.cast_loops` takes it; candidates are pairs (grid, expansion)."""
+
+    meaning: Meaning
+    candidates: list[tuple[int, float]]
+    limits: list[float]  #: per candidate
+    scaling: list[Any]  #: `scale_parameters` per candidate
+    grids: loops.Grids
+    ratios: NDArray[np.float32]
+    #: whether a value over D times a scale times a tensor scale is rounded once, per grid
+    folded: list[bool]
+
+
+def fits_loops(fmt: BlockFormat) -> bool:
+    """Return whether compiled loops cast the format: one scale per block, elements to nearest."""
+    scale, element = fmt.scale, fmt.element
+    rule = fmt.rule in POWER_RULES or fmt.rule is ScaleRule.ABSMAX or fmt.choice is Choice.ZERO
+    if scale is None or not rule or fmt.signs or fmt.macro is not None:
+        return False
+    nearest = (Rounding.RNE, Rounding.RNA)
+    if element.bits > 8 or fmt.rounding not in nearest or fmt.scale_rounding not in nearest:
+        return False
+    if isinstance(element, FloatFormat) and not fmt.is_coded:
+        plain = element.signed and element.has_negative_zero and element.nan_code is None
+        if not plain or element.infinity or fmt.rule in POWER_RULES:
+            return False
+    return scale.subnormals is not Subnormals.FLUSH
+
+
+def largest_magnitudes(
+    x: NDArray[np.float32], block: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the largest magnitudes (R, G) of whole blocks, and which hold NaN or an infinity.
+
+    Those count as 0.
+    """
+    found = np.empty((x.shape[0], x.shape[1] // block), dtype=np.float32)
+    values, bits = flat(x), found.reshape(-1).view(np.int32)
+    in_parts(bits.size, block, partial(loops.largest_magnitudes, values, block, bits))
+    bad = ~np.isfinite(found)
+    if bad.any():
+        found[bad] = 0
+    return found, bad
+
+
+def flat(x: NDArray[Any]) -> NDArray[Any]:
+    """Return x flat; read-only arrays would have kernels compiled once more."""
+    return (x if x.flags.writeable else x.copy()).reshape(-1)
+
+
+def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> None:
+    """Do ``work(first, stop)`` for parts of all blocks, on the threads that Numba may use.
+
+    What is worked out about a part stays in the cache.
+    """
+    threads = get_num_threads()
+    size = min(PART, max(blocks * block // threads, LEAST))
+    each = max(size // block, 1)
+    parts = [(first, min(first + each, blocks)) for first in range(0, blocks, each)]
+    threads = min(threads, len(parts))
+    if threads < 2:
+        for first, stop in parts:
+            work(first, stop)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, *part) for part in parts]:
+            done.result()
+
+
+def choose(
+    fmt: BlockFormat, x: NDArray[np.float32], block: int, outer: Outer, amax: NDArray[np.float32]
+) -> Chosen:
+    """Return codes of finite rows (R, K), K a multiple of ``block``; ``amax`` (R, G) of blocks."""
     assert fmt.scale is not None
-    multiply = False
-    for v, expansion in candidates:
-        divisors = block_scales(fmt, amax, outer, what.limits[v], expansion)
-        factor = divisors.factor if sign is None else np.copysign(divisors.factor, sign)
-        multiply = divisors.multiply
-        scales.append(divisors.codes)
-        factors.append(np.broadcast_to(factor, shape))
-        decoded.append(np.copysign(fmt.scale.decode(divisors.codes), 1 if sign is None else sign))
+    levels, top, shape, plan = fmt.levels, fmt.top, amax.shape, _plan(fmt)
+    values, blocks = flat(x), amax.size
+    parts = block // levels[-1].block if levels else 0
+    found = Chosen(
+        codes=np.empty(values.size, dtype=np.uint8),
+        scales=np.empty(blocks, dtype=fmt.scale.dtype),
+        variants=np.zeros(blocks, dtype=np.uint8),
+        ratios=np.zeros(blocks * parts, dtype=np.uint8) if levels else None,
+        tops=np.empty(values.size // top.block, dtype=np.uint8) if top is not None else None,
+    )
+    above, ratio = (np.ravel(np.asarray(o, np.float32)) for o in outer)
+    if above.size > 1:
+        above, ratio = np.repeat(above, shape[1]), np.repeat(ratio, shape[1])
+    magnitudes = np.ravel(amax)
+
+    def work(first: int, stop: int) -> None:
+        def own(array: NDArray[Any] | None, each: int = 1) -> Any:
+            return None if array is None else array[first * each : stop * each]
+
+        outers = (own(above), own(ratio)) if above.size > 1 else (above, ratio)
+        part = Chosen(
+            own(found.codes, block), own(found.scales), own(found.variants),
+            own(found.ratios, parts),
+            None if top is None else own(found.tops, block // top.block),
+        )  # fmt: skip
+        _cast_part(fmt, plan, own(values, block), block, outers, own(magnitudes), part)
+
+    in_parts(blocks, block, work)
+    rows = x.shape[0]
+    return Chosen(
+        found.codes.reshape(x.shape),
+        found.scales.reshape(shape),
+        found.variants.reshape(shape),
+        *(None if a is None else a.reshape(rows, -1) for a in (found.ratios, found.tops)),
+    )
+
+
+def _cast_part(
+    fmt: BlockFormat,
+    plan: Plan,
+    values: NDArray[np.float32],
+    block: int,
+    outers: tuple[NDArray[np.float32], NDArray[np.float32]],
+    amax: NDArray[np.float32],
+    out: Chosen,
+) -> None:
+    """Fill ``out`` with what becomes of some blocks; ``outers`` are the scales above and e."""
+    above, ratio = outers
+    scale, what = fmt.scale, plan.meaning
+    assert scale is not None
+    span = (0, amax.size)
+    by_rule = fmt.choice in (Choice.DIALECT, Choice.ZERO)
+    smallest = sign = np.empty(0, dtype=np.float32)
+    if fmt.rule in RANGE_RULES:
+        top, smallest = np.empty_like(amax), np.empty_like(amax)
+        loops.spans(values, block, top, smallest, *span)
+        with np.errstate(over="ignore"):
+            amax = top - smallest
+    if fmt.signed_max:
+        sign = np.empty_like(amax)
+        loops.signs(values, block, sign, *span)
+    multiply = fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE
+    grids = plan.grids
+    few = grids.thresholds.shape[1] == 7 and not fmt.levels and block >= loops.SHORT
     sub = fmt.levels[-1].block if fmt.levels else block
     searched = bool(fmt.levels) and fmt.levels[-1].by is Fit.MSE
-    tops = _largest(fmt, x) if fmt.top is not None and fmt.top.is_stored else None
-    if tops is not None:
-        tops = np.where(scales[0].repeat(block // fmt.top.block, axis=1) == 0, fmt.top.block, tops)  # type: ignore[union-attr]
-    parts = x.shape[1] // sub
-    given = np.zeros((len(candidates), x.shape[0], parts), dtype=np.uint8)
-    if fmt.levels and not searched:
-        for c in range(len(candidates)):
-            given[c] = _fitted(fmt, x, block, factors[c], multiply, tops)
-    fixed = np.full(shape, -1, dtype=np.int8)
-    if fmt.choice == "dialect":
-        fixed = _dialects(what, blocks, factors[0])
-    elif fmt.rule in RANGE_RULES:
-        fixed = _zero_points(fmt, blocks, factors[0])
-    kind = KINDS.get(str(fmt.choice), kernels.NO_CHOICE)
-    codes = np.empty(x.shape, dtype=np.uint8)
-    chosen = np.empty(shape, dtype=np.uint8)
-    picked = np.empty((x.shape[0], parts), dtype=np.uint8)
-    # Read-only arrays would have the kernel compiled once more.
-    above = np.full(x.shape[0], 1.0) * np.ravel(np.asarray(outer.scale, np.float64))
-    kernels.choose_blocks(
-        x if x.flags.writeable else x.copy(),
-        block,
-        sub,
-        multiply,
-        np.ascontiguousarray(np.stack(factors)),
-        np.stack(decoded),
-        above,
-        np.array([v for v, _ in candidates]),
-        what.keys,
-        what.sizes,
-        what.values,
-        np.array([float(r) for r in what.ratios], dtype=np.float32),
-        given,
-        fixed,
-        kind,
-        kernels.MSE if searched else kernels.NO_CHOICE,
-        float(what.divisor),
-        what.codes,
-        codes,
-        chosen,
-        picked,
-    )
-    picks = np.stack(scales)
-    scale = np.take_along_axis(picks, chosen[None].astype(np.intp), axis=0)[0]
-    if sign is not None:
-        scale = np.where(sign < 0, scale | fmt.scale.sign_bit, scale).astype(scale.dtype)
+    parts = amax.size * (block // sub)
+    scales, factor = np.empty(amax.size, dtype=np.int64), np.empty_like(amax)
+    decoded = np.empty(amax.size)
+    index = np.zeros(parts if fmt.levels else 0, dtype=np.uint8)
+    chosen = np.zeros(amax.size, dtype=np.uint8)
+    tops = np.empty(0, dtype=np.uint8) if out.tops is None else out.tops
+
+    def scale_by(c: int, factor: NDArray[np.float32], scales: NDArray[np.int64]) -> None:
+        """Work out the scales of a candidate."""
+        loops.scale_blocks(
+            amax, *plan.scaling[c], above, ratio, scales, factor, decoded, *span
+        )  # fmt: skip
+        if sign.size:
+            np.multiply(factor, sign, out=factor)
+            np.multiply(decoded, sign, out=decoded)
+
+    scale_by(0, factor, scales)
+    if fmt.top is not None and fmt.top.is_stored:
+        _top_indices(fmt, values, block, scales, tops)
+    if fmt.choice is Choice.DIALECT:
+        loops.dialects(values, block, factor, _pairs(what), chosen, *span)
+    elif fmt.choice is Choice.ZERO:
+        with np.errstate(all="ignore"):
+            z = np.rint(-smallest / factor)
+        chosen[:] = np.clip(z, 0, len(plan.candidates) - 1)
+    if by_rule and len(set(plan.limits)) > 1:
+        for c in range(1, len(plan.candidates)):
+            other_factor, other_scales = np.empty_like(factor), np.empty_like(scales)
+            scale_by(c, other_factor, other_scales)
+            np.copyto(factor, other_factor, where=chosen == c)
+            np.copyto(scales, other_scales, where=chosen == c)
+    if fmt.choice in KINDS or searched:
+        kind = KINDS.get(fmt.choice, loops.MSE)  # type: ignore[arg-type]
+        least, best_factor, best_scales, best_index = np.empty(0), factor, scales, index
+        for c, (v, _) in enumerate(plan.candidates):
+            if c:
+                factor, scales, index = map(np.empty_like, (factor, scales, index))
+                scale_by(c, factor, scales)
+            if fmt.levels and not searched:
+                _fit(fmt, values, block, factor, multiply, tops, index)
+            weights, apart, divisor = decoded * above, np.empty(0), 1.0
+            if not plan.folded[v]:
+                weights, divisor = decoded, float(what.divisor)
+                apart = np.full(amax.size, above, dtype=np.float64)
+            errors = np.empty(parts)
+            if few:
+                loops.errors_of_few(
+                    values, block, factor, weights, apart, divisor, multiply, grids.thresholds[v],
+                    grids.values[v].view(np.float32), kind, errors, *span,
+                )  # fmt: skip
+            else:
+                given = index if fmt.levels else np.zeros(parts, dtype=np.uint8)
+                loops.best_ratios(
+                    values, block, sub, factor, weights, apart, divisor, multiply, grids, v, kind,
+                    searched, plan.ratios, errors, given, *span,
+                )  # fmt: skip
+            if sub < block:
+                parted, errors = errors, np.empty(amax.size)
+                loops.block_errors(parted, block // sub, kind, errors)
+            if c == 0:
+                least = errors
+                continue
+            loops.keep_better(
+                errors,
+                least,
+                c,
+                chosen,
+                factor,
+                best_factor,
+                scales,
+                best_scales,
+                index,
+                best_index,
+            )
+        factor, scales, index = best_factor, best_scales, best_index
+    elif fmt.levels:
+        _fit(fmt, values, block, factor, multiply, tops, index)
+    grid = chosen // np.uint8(len(fmt.expansions))
+    several = len(what.grids) > 1
+    own_grids = grid if several else grid[:0]
+    if few:
+        loops.codes_of_few(
+            values,
+            block,
+            factor,
+            multiply,
+            own_grids,
+            grids.thresholds,
+            grids.codes,
+            out.codes,
+            *span,
+        )
+    else:
+        loops.codes_of_blocks(
+            values, block, sub, factor, plan.ratios, index, multiply, own_grids, grids, out.codes,
+            *span,
+        )  # fmt: skip
     if fmt.top is not None:
-        scaled = _scaled(x, block, factors[0], multiply)
-        tops = _top_codes(fmt, scaled, codes, tops)
-    variant = (chosen // len(fmt.expansions)).astype(np.uint8)
-    return Chosen(codes, scale, variant, picked if fmt.levels else None, tops)
+        _top_codes(fmt, values, block, factor, multiply, out.codes, tops)
+    if sign.size:
+        scales[sign < 0] |= scale.sign_bit
+    out.scales[:] = scales
+    out.variants[:] = grid
+    if out.ratios is not None:
+        out.ratios[:] = index
 
 
-def _extremes(
-    fmt: BlockFormat, blocks: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Return the magnitude (R, G) that sets each scale and, for signed scales, its sign."""
-    if fmt.rule in RANGE_RULES:
-        zero = np.float32(0)
-        return np.maximum(blocks.max(-1), zero) - np.minimum(blocks.min(-1), zero), None
-    magnitude = np.abs(blocks)
-    if not fmt.signed_max:
-        return magnitude.max(axis=-1), None
-    at = magnitude.argmax(axis=-1)
-    top = np.take_along_axis(blocks, at[..., None], axis=-1)[..., 0]
-    return np.abs(top), np.where(top < 0, np.float32(-1), np.float32(1))
-
-
-def _scaled(
-    x: NDArray[np.float32], block: int, factor: NDArray[np.float32], multiply: bool
-) -> NDArray[np.float32]:
-    spread = np.repeat(factor, block, axis=1)
-    with np.errstate(all="ignore"):
-        return np.asarray(x * spread if multiply else x / spread)
-
-
-def _largest(fmt: BlockFormat, x: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the index of the largest magnitude, the first of several, of each top's block."""
-    assert fmt.top is not None
-    groups = np.abs(x).reshape(x.shape[0], -1, fmt.top.block)
-    return np.asarray(groups.argmax(axis=-1)).astype(np.uint8)
-
-
-def _fitted(
+def _fit(
     fmt: BlockFormat,
-    x: NDArray[np.float32],
+    values: NDArray[np.float32],
     block: int,
     factor: NDArray[np.float32],
     multiply: bool,
-    tops: NDArray[np.uint8] | None,
-) -> NDArray[np.uint8]:
-    """Return the ratio of each sub-block of the last level: the smallest that fits, per level."""
-    magnitude = np.abs(x)
-    if tops is not None:
-        assert fmt.top is not None
-        spots = magnitude.reshape(x.shape[0], -1, fmt.top.block)
-        at = np.minimum(tops, fmt.top.block - 1)[..., None].astype(np.intp)
-        old = np.take_along_axis(spots, at, axis=-1)
-        new = np.where(tops[..., None] < fmt.top.block, np.float32(0), old)
-        np.put_along_axis(spots, at, new, axis=-1)
-    index = np.zeros((x.shape[0], 1), dtype=np.uint8)
-    so_far = np.ones((x.shape[0], 1), dtype=np.float32)
-    for level in fmt.levels:
-        largest = magnitude.reshape(x.shape[0], -1, level.block).max(axis=-1)
-        count = largest.shape[1]
-        index = np.repeat(index, count // index.shape[1], axis=1)
-        so_far = np.repeat(so_far, count // so_far.shape[1], axis=1)
-        scaled = _scaled(largest, block // level.block, factor, multiply) / so_far
-        ratios = np.array(level.ratios, dtype=np.float32)
-        beyond = scaled[..., None] / ratios[:-1] >= np.float32(level.limit)
-        pick = beyond.sum(axis=-1).astype(np.uint8)
-        index = (index * len(ratios) + pick).astype(np.uint8)
-        so_far = so_far * ratios[pick]
-    return index
+    tops: NDArray[np.uint8],
+    index: NDArray[np.uint8],
+) -> None:
+    levels = fmt.levels
+    ratios = np.ones((len(levels), max(len(level.ratios) for level in levels)), dtype=np.float32)
+    for i, level in enumerate(levels):
+        ratios[i, : len(level.ratios)] = level.ratios
+    loops.fit_ratios(
+        values, block, np.array([level.block for level in levels]), ratios,
+        np.array([len(level.ratios) for level in levels]),
+        np.array([level.limit for level in levels], dtype=np.float32),
+        factor, multiply, tops, fmt.top.block if fmt.top is not None else 1, index, 0, factor.size,
+    )  # fmt: skip
+
+
+def _top_indices(
+    fmt: BlockFormat,
+    values: NDArray[np.float32],
+    block: int,
+    scales: NDArray[np.int64],
+    tops: NDArray[np.uint8],
+) -> None:
+    """Fill ``tops`` with the index of each stored top element."""
+    assert fmt.top is not None
+    size = fmt.top.block
+    largest = np.empty(tops.size, dtype=np.int32)
+    loops.largest_magnitudes(values, size, largest, 0, tops.size)
+    loops.top_indices(values, size, block, largest, scales, tops, 0, tops.size)
 
 
 def _top_codes(
     fmt: BlockFormat,
-    scaled: NDArray[np.float32],
+    values: NDArray[np.float32],
+    block: int,
+    factor: NDArray[np.float32],
+    multiply: bool,
     codes: NDArray[np.uint8],
-    tops: NDArray[np.uint8] | None,
-) -> NDArray[np.uint8]:
-    """Write codes of stored top elements into ``codes``; return their indices, or the offsets."""
-    top = fmt.top
+    tops: NDArray[np.uint8],
+) -> None:
+    """Write codes of stored top elements into ``codes``, or the offsets of refined ones."""
+    top, element = fmt.top, fmt.element
     assert top is not None
-    groups = codes.reshape(codes.shape[0], -1, top.block)
-    values = scaled.reshape(groups.shape)
-    sign_bit = 1 << (fmt.element.bits - 1)
-    if tops is not None:
-        at = np.minimum(tops, top.block - 1)[..., None].astype(np.intp)
-        value = np.take_along_axis(values, at, axis=-1)
-        steps = np.rint((np.abs(value).astype(np.float64) - top.base) / top.step)
-        code = np.clip(steps, 0, sign_bit - 1) + np.where(np.signbit(value), sign_bit, 0)
-        plain = np.take_along_axis(groups, at, axis=-1)
-        stored = np.where(tops[..., None] < top.block, code, plain).astype(np.uint8)
-        np.put_along_axis(groups, at, stored, axis=-1)
-        return tops
-    assert top.element is not None
-    assert isinstance(fmt.element, FloatFormat)
-    magnitude = groups & (sign_bit - 1)
-    at = magnitude.argmax(axis=-1)[..., None]
-    value = np.abs(np.take_along_axis(values, at, axis=-1)[..., 0])
-    base = np.take_along_axis(magnitude, at, axis=-1)[..., 0].astype(np.int64)
-    finer = 1 << (top.element.mantissa_bits - fmt.element.mantissa_bits)
-    nearest = top.element.encode(value, "rne", "saturate").astype(np.int64)
-    low, high = top.offsets[0], top.offsets[-1]
-    offset = np.clip(nearest - finer * base, low, high)
-    lowest = np.maximum(offset, -finer * base)  # no code lies below zero
-    return np.asarray(lowest - low).astype(np.uint8)
+    assert isinstance(element, FloatFormat)
+    size, sign_code = top.block, 1 << (element.bits - 1)
+    common = (values, size, block, factor, multiply)
+    span = (0, tops.size)
+    if top.element is None:
+        ends = (float(top.base), float(top.step))
+        loops.store_tops(*common, tops, *ends, sign_code, codes, *span)
+        return
+    keys = _refined_keys(top.element)
+    finer = 1 << (top.element.mantissa_bits - element.mantissa_bits)
+    loops.refine_tops(
+        *common, keys, finer, top.offsets[0], top.offsets[-1], sign_code, codes, tops, *span
+    )
 
 
-def _dialects(
-    what: Meaning, blocks: NDArray[np.float32], factor: NDArray[np.float32]
-) -> NDArray[np.int8]:
-    """Return BlockDialect's dialect of activations: a pair by the maximum, then A or B by counting.
+@lru_cache(maxsize=64)
+def _refined_keys(element: FloatFormat) -> NDArray[np.int32]:
+    keys = make_grid(Variant(element), None, "rne").keys
+    return np.asarray(keys[keys > 0])
+
+
+@lru_cache(maxsize=256)
+def _plan(fmt: BlockFormat) -> Plan:
+    scale, what = fmt.scale, meaning(fmt)
+    assert scale is not None
+    candidates = [(v, e) for v in range(len(what.grids)) for e in fmt.expansions]
+    bits = scale.mantissa_bits + 1 + max(_significant_bits(float(r)) for r in what.ratios)
+    # Of a grid whose W are multiples of D, W s / D is exact.
+    whole = [all((w * what.divisor) % what.divisor == 0 for w in g.values) for g in what.grids]
+    folded = [each and bits <= MOST_FOLDED for each in whole]
+    limits = [what.limits[v] if fmt.is_coded else fmt.limit for v, _ in candidates]
+    return Plan(
+        what,
+        candidates,
+        limits,
+        [scale_parameters(fmt, limits[c], e) for c, (_, e) in enumerate(candidates)],
+        _grids(fmt, what, folded),
+        np.array([float(r) for r in what.ratios], dtype=np.float32),
+        folded,
+    )
+
+
+# -- scales ----------------------------------------------------------------------------------------
+
+
+def scale_parameters(
+    fmt: BlockFormat, limit: float, expansion: float
+) -> tuple[int, int, np.float32, np.float32, loops.ScaleNumbers]:
+    """Return what `cast_loops.scale_blocks` takes of a format after the largest magnitudes.
+
+    Args:
+        fmt: the format.
+        limit: L, what the largest magnitude maps to.
+        expansion: a factor on the scale.
+
+    Returns:
+        Exponent, bump, limit, expansion and the numbers of the scale format.
+    """
+    assert fmt.scale is not None
+    shift = math.frexp(expansion)[1] - math.frexp(limit)[1]
+    exponent, bump = fmt.scale.bias + shift, _bump(fmt, limit)
+    return exponent, bump, np.float32(limit), np.float32(expansion), _scales(fmt)
+
+
+@lru_cache(maxsize=256)
+def _scales(fmt: BlockFormat) -> loops.ScaleNumbers:
+    scale = fmt.scale
+    assert scale is not None
+    floor = 0.0
+    if fmt.zero is ZeroScale.SMALLEST:
+        floor = 2.0**scale.exponent_min
+    elif fmt.zero is ZeroScale.LEAST:
+        floor = float(scale.decode([int(scale.has_zero)])[0])
+    with np.errstate(under="ignore"):
+        floor = float(np.float32(floor))
+    return loops.ScaleNumbers(
+        power=fmt.rule in POWER_RULES,
+        arithmetic=ARITHMETICS[fmt.arithmetic],
+        floor=floor,
+        zero_code=int(scale.encode(1.0)) if fmt.zero is ZeroScale.ONE else -1,
+        mantissa_bits=scale.mantissa_bits,
+        exponent_min=scale.exponent_min,
+        has_zero=scale.has_zero,
+        max_code=scale.max_code,
+        even=fmt.scale_rounding is Rounding.RNE and fmt.scale_encoder is ScaleEncoder.FORMAT,
+        ggml=fmt.scale_encoder is ScaleEncoder.GGML,
+    )
+
+
+def _bump(fmt: BlockFormat, limit: float) -> int:
+    """Return the fraction bits of a float64 magnitude from which a power of two doubles."""
+    one = 1 << 52
+    if fmt.rule is ScaleRule.RCEIL:
+        return int((math.frexp(limit)[0] * 2 - 1) * one) + 1
+    if fmt.rule is ScaleRule.CEIL:
+        return 1
+    if fmt.rule is ScaleRule.EVEN:
+        assert not isinstance(fmt.element, Table)
+        float_element = isinstance(fmt.element, FloatFormat)
+        m = fmt.element.mantissa_bits if float_element else fmt.element.bits - 2  # type: ignore[union-attr]
+        return one - (one >> (m + 1))
+    return one
+
+
+# -- grids -----------------------------------------------------------------------------------------
+
+
+def _grids(fmt: BlockFormat, what: Meaning, folded: list[bool]) -> loops.Grids:
+    spaced = _equally_spaced(fmt, what)
+    mirrored = [_mirrored(grid) for grid in what.grids]
+    symmetric = all(m is not None for m in mirrored)
+    lists: list[tuple[list[int], list[Any], list[int]]] = []
+    for grid, half in zip(what.grids, mirrored, strict=True):
+        keys = half if symmetric and half is not None else grid.keys
+        n = len(keys) + 1
+        held_values = grid.values[-n:]
+        codes = grid.codes[-n:].astype(int)
+        other = grid.codes[:n][::-1].astype(int) if symmetric else codes
+        lists.append((list(keys), list(held_values), list(codes + (other << 8))))
+    most = max(len(keys) for keys, _, _ in lists)
+    width = next((n for n in ((7, 15) if symmetric else (15,)) if most <= n), -(-most // 4) * 4)
+    count = len(lists)
+    thresholds = np.full((count, width), np.iinfo(np.int32).max, dtype=np.int32)
+    held = np.zeros((count, width + 1), dtype=np.float32)
+    codes_of = np.zeros((count, width + 1), dtype=np.int32)
+    for v, (own_keys, values, own_codes) in enumerate(lists):
+        n, stretch = len(own_keys), 1 if folded[v] else what.divisor
+        thresholds[v, :n] = own_keys
+        held[v, : n + 1] = [float(value * stretch) for value in values]
+        # A padded threshold is reached by NaN only, of which a block holds none.
+        held[v, n + 1 :] = held[v, n]
+        codes_of[v, : n + 1] = own_codes
+        codes_of[v, n + 1 :] = own_codes[-1]
+    base = spaced or Spaced([1.0] * count, [1] * count, [1] * count, 0, 0, 0)
+    ties = fmt.ties or (Ties.EVEN if fmt.rounding is Rounding.RNE else Ties.AWAY)
+    up = {Ties.EVEN: (1, 0, 0), Ties.AWAY: (0, 1, 1), Ties.UP: (0, 1, 0), Ties.DOWN: (0, 0, 1)}
+    variants = all_variants(fmt)
+    weights = [
+        float(s) * float(variant.factor * (1 if fold else what.divisor))
+        for s, variant, fold in zip(base.steps, variants, folded, strict=True)
+    ]
+    return loops.Grids(
+        symmetric=symmetric,
+        thresholds=thresholds,
+        values=held.view(np.int32),
+        codes=codes_of,
+        equal=spaced is not None,
+        steps=np.array(base.steps, dtype=np.float32),
+        weights=np.array(weights, dtype=np.float32),
+        backs=np.array([1 / variant.factor for variant in variants], dtype=np.float32),
+        highest=np.array(base.highest, dtype=np.int32),
+        lowest=np.array(base.lowest, dtype=np.int32),
+        base=base.base,
+        down=base.down,
+        mask=base.mask,
+        ties=np.array(up.get(ties, (0, 0, 0)), dtype=np.int32),
+    )
+
+
+class Spaced(NamedTuple):
+    steps: list[float]
+    highest: list[int]
+    lowest: list[int]
+    base: int
+    down: int
+    mask: int
+
+
+def _equally_spaced(fmt: BlockFormat, what: Meaning) -> Spaced | None:
+    """Return steps and ends of grids of multiples of powers of two whose codes count them."""
+    if max(len(grid.values) for grid in what.grids) <= MOST_COMPARED:
+        return None
+    variants = all_variants(fmt)
+    kinds = {type(v.element) for v in variants}
+    if len(kinds) != 1 or any(v.special is not None for v in variants):
+        return None
+    steps, highest, lowest = [], [], []
+    for variant in variants:
+        element = variant.element
+        if isinstance(element, FixedFormat) and element.signed:
+            steps.append(2.0**element.lsb)
+            highest.append(element.max_integer)
+            lowest.append(-element.min_integer)
+        elif isinstance(element, FloatFormat) and not element.exponent_bits and element.signed:
+            steps.append(float(element.decode([1])[0]))
+            highest.append(element.max_code)
+            lowest.append(element.max_code)
+        else:
+            return None
+    bits = fmt.element.bits
+    if kinds == {FixedFormat}:
+        return Spaced(steps, highest, lowest, 1 << bits, -1, (1 << bits) - 1)
+    return Spaced(steps, highest, lowest, 1 << (bits - 1), 1, (1 << bits) - 1)
+
+
+def _mirrored(grid: Codebook) -> list[int] | None:
+    """Return the magnitude bits at which a grid goes on, if it does so alike on both sides of 0."""
+    keys, values = grid.keys.astype(np.int64), list(grid.values)
+    plus = [int(k) for k in keys if k > 0]
+    # Below zero a key is passed downward by the magnitude after its own.
+    minus = sorted(int((k ^ int(FLIP)) & int(FLIP)) + 1 for k in keys if k < 0)
+    n = len(plus) + 1
+    if plus != minus or len(keys) - 2 * len(plus) not in (0, 1) or len(values) < n:
+        return None
+    upper, lower = values[-n:], values[:n][::-1]
+    return plus if all(a == -b for a, b in zip(upper, lower, strict=True)) else None
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+def _significant_bits(value: float) -> int:
+    numerator = np.float32(value).item().as_integer_ratio()[0]
+    return (numerator // (numerator & -numerator)).bit_length()
+
+
+def _pairs(what: Meaning) -> NDArray[np.int32]:
+    """Return what BlockDialect's rule for activations decides for each largest magnitude.
 
     Magnitudes are rounded to quarters first (to even, at most 7.75), the maximum again to halves
     (up). Of a pair with the same largest magnitude, A is taken if at least half of the values lie
     from the middle of both second largest magnitudes to that of A's two largest.
     """
-    with np.errstate(all="ignore"):
-        quarters = np.minimum(np.rint(np.abs(blocks / factor[..., None]) * 4), 31) / 4
     highest = np.array([float(grid.values[-1]) for grid in what.grids])
     second = np.array([float(grid.values[-2]) for grid in what.grids])
-    top = np.floor(quarters.max(axis=-1) * 2 + 0.5) / 2
-    pair = np.argmin(np.abs(highest[None, None, ::2] - top[..., None]), axis=-1)
-    first, other, most = second[2 * pair], second[2 * pair + 1], highest[2 * pair]
-    low, high = (first + other) / 2, (first + most) / 2
-    inside = ((quarters >= low[..., None]) & (quarters < high[..., None])).sum(axis=-1)
-    return np.asarray(2 * pair + (2 * inside < blocks.shape[-1])).astype(np.int8)
-
-
-def _zero_points(
-    fmt: BlockFormat, blocks: NDArray[np.float32], factor: NDArray[np.float32]
-) -> NDArray[np.int8]:
-    """Return the variant whose zero is at z = round(-min / s), ties to even, clamped."""
-    smallest = np.minimum(blocks.min(axis=-1), np.float32(0))
-    with np.errstate(all="ignore"):
-        z = np.rint(-smallest / factor)
-    return np.asarray(np.clip(z, 0, len(all_variants(fmt)) - 1)).astype(np.int8)
+    found = []
+    for quarters in range(32):
+        top = math.floor(quarters / 2 + 0.5) / 2
+        pair = int(np.argmin(np.abs(highest[::2] - top)))
+        first, other, most = second[2 * pair], second[2 * pair + 1], highest[2 * pair]
+        low, high = (first + other) * 2, (first + most) * 2
+        found.append((pair, math.ceil(low), math.ceil(high)))
+    return np.array(found, dtype=np.int32)
 
 
 # -- macro scales ----------------------------------------------------------------------------------
 
 
-def macro_codes(macro: Macro, x: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return m of the significands of rows (R, K): (R, ceil(K / block))."""
-    missing = -x.shape[1] % macro.block
-    padded = np.pad(np.abs(x), ((0, 0), (0, missing)))
-    top = padded.reshape(x.shape[0], -1, macro.block).max(axis=-1)
-    fraction, _ = np.frexp(top / np.float32(macro.target))
+def macro_codes(macro: Macro, largest: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return m of the significands of the largest magnitudes of macro blocks."""
+    fraction, _ = np.frexp(largest / np.float32(macro.target))
     m = np.rint((2.0 * fraction.astype(np.float64) - 1.0) * 2.0**macro.bits)
     return np.asarray(np.clip(m, 0, 2**macro.bits - 1)).astype(np.uint8)
 
@@ -260,8 +620,3 @@ def macro_codes(macro: Macro, x: NDArray[np.float32]) -> NDArray[np.uint8]:
 def macro_values(macro: Macro, codes: NDArray[Any]) -> NDArray[np.float32]:
     """Return 1 + m / 2^bits."""
     return (1.0 + np.ldexp(codes.astype(np.float64), -macro.bits)).astype(np.float32)
-
-
-def macro_groups(macro: Macro, block: int, groups: int) -> NDArray[np.intp]:
-    """Return the index of the macro block that each block of a row belongs to."""
-    return np.arange(groups) // math.ceil(macro.block / block)

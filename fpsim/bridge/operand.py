@@ -35,7 +35,8 @@ class Operand:
 
     The value of an element is its code times its scale times ``factor`` (R, 1) or (1, 1). Integers
     without scales may have a zero point per row, ``zeros`` (R, 1): the value is then (code - zero)
-    times ``factor``. The unit multiplies the codes; `fpsim.bridge.product` adds what zeros change.
+    times ``factor``. The unit multiplies the codes; `fpsim.bridge.product` adds what zeros change,
+    and what real ``offsets`` do: (R, G), one per ``block``, added to code times scale.
     """
 
     element: Format
@@ -45,6 +46,7 @@ class Operand:
     block: int = 1
     factor: NDArray[np.float32] | None = None
     zeros: NDArray[np.int64] | None = None
+    offsets: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         integers = isinstance(self.element, FixedFormat) and not self.element.lsb
@@ -53,6 +55,14 @@ class Operand:
                 f"zeros: a zero point per row needs integers without block scales, not "
                 f"{self.element.name}"
             )
+        if self.offsets is None:
+            return
+        groups = -(-self.codes.shape[1] // self.block)
+        if self.offsets.shape != (self.codes.shape[0], groups):
+            raise FpsimError(
+                f"offsets: shape {self.offsets.shape} is not {(self.codes.shape[0], groups)}, one "
+                f"per row and block of {self.block}"
+            )
 
     @property
     def split(self) -> bool:
@@ -60,8 +70,14 @@ class Operand:
         return self.scales is not None and self.scales.ndim == 3
 
     def values(self) -> NDArray[np.float64]:
-        """Return code times scale, or code minus zero, (R, K): exact in float64."""
+        """Return code times scale, or code minus zero, (R, K): exact in float64.
+
+        Offsets are added to them, rounded once to float64.
+        """
         values = scaled_values(self)
+        if self.offsets is not None:
+            each = np.repeat(self.offsets.astype(np.float64), self.block, axis=1)
+            values = values + each[:, : values.shape[1]]
         return values if self.zeros is None else values - self.zeros
 
     def dequantize(self) -> NDArray[np.float64]:
@@ -75,15 +91,22 @@ class Operand:
             factor = factor[part]
         scales = None if self.scales is None else self.scales[part]
         zeros = None if self.zeros is None else self.zeros[part]
-        return replace(self, codes=self.codes[part], scales=scales, factor=factor, zeros=zeros)
+        offsets = None if self.offsets is None else self.offsets[part]
+        return replace(
+            self, codes=self.codes[part], scales=scales, factor=factor, zeros=zeros, offsets=offsets
+        )
 
     def with_block(self, block: int) -> Operand:
         """Return equal values with scales spread over smaller blocks that divide this one's."""
         if self.scales is None or block == self.block:
             return self
         groups = -(-self.codes.shape[1] // block)
-        scales = np.repeat(self.scales, self.block // block, axis=1)[:, :groups]
-        return replace(self, scales=np.ascontiguousarray(scales), block=block)
+        parts = self.block // block
+        scales = np.ascontiguousarray(np.repeat(self.scales, parts, axis=1)[:, :groups])
+        offsets = self.offsets
+        if offsets is not None:
+            offsets = np.repeat(offsets, parts, axis=1)[:, :groups]
+        return replace(self, scales=scales, offsets=offsets, block=block)
 
     @cached_property
     def columns(self) -> tuple[NDArray[Any], NDArray[Any] | None]:

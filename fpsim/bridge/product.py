@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fpsim.bridge.offsets import add_offsets
 from fpsim.bridge.operand import Operand, same_blocks, scaled_values
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
@@ -57,9 +58,9 @@ class Product:
         """Multiply rows by rows: a b^T.
 
         The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
-        factor of ``a``, then by that of ``b``. Zero points are added before that, exactly, as
-        integers (and the sum is rounded once), or by the unit in a product of its own, whose
-        float32 result is added.
+        factor of ``a``, then by that of ``b``. Zero points and offsets are added before that,
+        exactly, as integers (and the sum is rounded once), or zero points by the unit in a product
+        of its own, whose float32 result is added.
 
         Args:
             a: rows (M, K).
@@ -71,13 +72,18 @@ class Product:
         """
         unit, args = self.checked(a, b, first)
         result, plan = matmul_codes(unit.spec, args)
-        if a.zeros is None and b.zeros is None:
+        pointed = a.zeros is not None or b.zeros is not None
+        offset = a.offsets is not None or b.offsets is not None
+        if not (pointed or offset):
             out = _as_float32(unit.result, result)
-        elif self.zeros_on_unit:
-            out = _as_float32(unit.result, result) + self._zero_columns(a, b, first)
         else:
-            wide = unit.result.decode(result) + zero_correction(a, b)
-            out = wide.astype(np.float32)
+            wide = unit.result.decode(result)
+            if pointed and self.zeros_on_unit:
+                there = _as_float32(unit.result, result) + self._zero_columns(a, b, first)
+                wide = there.astype(np.float64)
+            elif pointed:
+                wide = wide + zero_correction(a, b)
+            out = add_offsets(wide, a, b) if offset else wide.astype(np.float32)
         if a.factor is not None:
             out = out * a.factor
         if b.factor is not None:

@@ -25,7 +25,7 @@ from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.oracle import numbers
 
-__all__ = ["Block", "fl", "quantize_block", "tensor_scale"]
+__all__ = ["Block", "decoded_grid", "fl", "quantize_block", "tensor_scale"]
 
 INF = math.inf
 POWERS = (ScaleRule.FLOOR, ScaleRule.RCEIL, ScaleRule.CEIL, ScaleRule.EVEN)
@@ -396,27 +396,28 @@ def _quantize_coded(
     return best
 
 
-def _values_of(variant: Variant) -> list[Fraction]:
-    """Return the value of every code of a variant."""
+def decoded_grid(variant: Variant) -> dict[int, Fraction]:
+    """Return the value of every code of a grid, its factor and special value in."""
     special = None if variant.special is None else Fraction(variant.special)
     taken = None if special is None else _special_of(variant)
-    return [
-        special if special is not None and c.code == taken else c.value * variant.factor
+    return {
+        c.code: special if special is not None and c.code == taken else c.value * variant.factor
         for c in _grid(variant)
-    ]
+    }
 
 
 @cache
 def _divisor(fmt: BlockFormat, variants: tuple[Variant, ...]) -> int:
     """Return D: the least odd number whose multiples of all values are dyadic."""
-    return math.lcm(*(_odd(v.denominator) for variant in variants for v in _values_of(variant)))
+    values = [v for variant in variants for v in decoded_grid(variant).values()]
+    return math.lcm(*(_odd(v.denominator) for v in values))
 
 
 @cache
 def _limit(fmt: BlockFormat, variant: Variant) -> Fraction:
     if variant.target:
         return Fraction(variant.target)
-    largest = max(abs(v) for v in _values_of(variant))
+    largest = max(abs(v) for v in decoded_grid(variant).values())
     for level in fmt.levels:
         if level.by == "max":
             largest *= Fraction(max(level.ratios))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,9 @@ from fpsim import BlockFormat, FpsimError, get_block_format
 from fpsim.blocks.block_format import BLOCK_FORMATS, Table
 from fpsim.blocks.grids import Level
 from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.quantized import Quantized
 from fpsim.blocks.tables import dialects
+from fpsim.oracle.block_formats import decoded_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,7 +108,7 @@ def drawn(data: dict[str, Any]) -> BlockFormat:
         assert "more than the 19 bits" in str(error)
         assume(False)
     assert fmt.is_coded
-    assert BlockFormat.from_dict(fmt.to_dict()) == fmt
+    assert BlockFormat.from_dict(tomllib.loads(fmt.to_toml())) == fmt
     return fmt
 
 
@@ -158,20 +161,53 @@ def one_candidate(fmt: BlockFormat, v: int, expansion: float) -> BlockFormat:
 @given(data=descriptions(), seed=st.integers(0, 1 << 32))
 def test_no_single_candidate_is_better_than_the_choice(data: dict[str, Any], seed: int) -> None:
     fmt = drawn(data)
-    if fmt.choice is None or fmt.choice == "abs_max" or fmt.tensor_range:
+    if fmt.choice is None or fmt.choice == "abs_max":
         return
     x = wide_values(seed, (4, 32), spread=3)
+    chosen = fmt.quantize(x)
+    static = {} if chosen.tensor_scale is None else {"tensor_scale": chosen.tensor_scale}
+    if static and not chosen.tensor_scale > 0:
+        return
 
-    def errors(of: BlockFormat) -> NDArray[np.float64]:
-        off = np.abs(of.dequantize(of.quantize(x)) - x).reshape(4, -1, 16)
+    def errors(of: BlockFormat, q: Any) -> NDArray[np.float64]:
+        off = np.abs(of.dequantize(q) - x).reshape(4, -1, 16)
         return (off**2 if fmt.choice == "mse" else off).sum(axis=-1)
 
-    best = errors(fmt)
+    best = errors(fmt, chosen)
     for v in range(len(all_variants(fmt))):
-        if all_variants(fmt)[v].special is None:
-            alone = errors(replace(one_candidate(fmt, v, 1.0)))
-            if 1.0 in fmt.expansions:
-                assert (best <= alone * (1 + 1e-12) + 1e-300).all()
+        alone = one_candidate(fmt, v, 1.0)
+        if 1.0 in fmt.expansions:
+            error = errors(alone, alone.quantize(x, **static))
+            assert (best <= error * (1 + 1e-6) + 1e-300).all()
+
+
+@settings(max_examples=12)
+@given(data=descriptions())
+def test_every_code_of_every_grid_is_decoded(data: dict[str, Any]) -> None:
+    """All codes of each variant under each ratio, against the oracle's own reading of grids."""
+    fmt = drawn(data)
+    assert fmt.scale is not None
+    count, ratios = len(all_variants(fmt)), meaning(fmt).ratios
+    codes = np.tile(np.arange(16, dtype=np.uint8), (count * len(ratios), 1))
+    parts = 16 // fmt.levels[-1].block if fmt.levels else 1
+    variant = np.repeat(np.arange(count, dtype=np.uint8), len(ratios))[:, None]
+    ratio = np.tile(np.arange(len(ratios), dtype=np.uint8), count)[:, None]
+    one = fmt.scale.encode(1.0)
+    q = Quantized(
+        codes,
+        np.full((len(codes), 1), one),
+        1,
+        tensor_scale=np.float32(1) if fmt.tensor_range else None,
+        variants=variant if count > 1 else None,
+        ratios=np.repeat(ratio, parts, axis=1) if fmt.levels else None,
+    )
+    values = fmt.dequantize(q)
+    for row, v, r in zip(values, variant[:, 0], ratio[:, 0], strict=True):
+        wanted = [0.0] * 16
+        for code, value in decoded_grid(all_variants(fmt)[v]).items():
+            wanted[code] = float(value * ratios[r])
+        if len(decoded_grid(all_variants(fmt)[v])) == 16:
+            np.testing.assert_allclose(row, wanted, rtol=1e-15)
 
 
 @settings(max_examples=12)

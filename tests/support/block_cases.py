@@ -16,9 +16,14 @@ from fpsim.blocks.block_format import BLOCK_FORMATS, Span
 from fpsim.blocks.quantized import Tiles
 from fpsim.oracle.block_formats import fl, quantize_block, tensor_scale
 
-#: Formats of one grid, or of two; others are in `test_grids`.
+#: Formats of one grid, and adaptive ones; others are in `test_grids`.
+ADAPTIVE = ("fouroversix", "if4", "nvif4")
 NAMES = [
-    name for name, fmt in BLOCK_FORMATS.items() if not (fmt.source or isinstance(fmt.block, tuple))
+    name
+    for name, fmt in BLOCK_FORMATS.items()
+    if (not fmt.is_coded or name.startswith(ADAPTIVE))
+    and fmt.macro is None
+    and not isinstance(fmt.block, tuple)
 ]
 VARIANTS = [
     *NAMES,

@@ -27,7 +27,7 @@ SYSTEMS = [
     "aqas", "aqas:element=dint4", "aqas:element=e2m1,inputs=e2m1,solver=true", "mergequant:rank=2",
     "mergequant:element=e2m1,inputs=e2m1", "flattenquant", "flattenquant:element=e2m1,inputs=e2m1",
     "omniquant:epochs=1", "omniquant:epochs=1,element=e2m1,inputs=e2m1", "affinequant:epochs=1",
-    "db-llm:epochs=1,group=16", "hq-dit", "qrazor-static", "qrazor-static:solver=true",
+    "any4:group=16", "db-llm:epochs=1,group=16", "hq-dit", "qrazor-static", "qrazor-static:solver=true",
 ]  # fmt: skip
 
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What real offsets of weights add to a product, exactly: H4 of asymmetric weights.
+
+With w^ = (w s + o_g) f, of which the unit multiplies w s, a product lacks sum_g o_g R_g, R_g being
+the sum of the other operand's values in block g. Both are integers on a power of two; they are cut
+into limbs so short that float64 holds every sum of products of two of them. The limbs' sums and the
+unit's result are added without error and rounded to float32 once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsim.base.errors import FpsimError
+from fpsim.bridge.operand import Operand
+
+__all__ = ["add_offsets", "rounded_sum"]
+
+Floats = NDArray[np.float64]
+#: Bits of a float64's significand.
+_SIGNIFICAND = 53
+#: Bits of a limb of offsets.
+_LIMB = 20
+
+
+def add_offsets(result: Floats, a: Operand, b: Operand) -> NDArray[np.float32]:
+    """Return what the unit made of rows a and b, (M, N), with what the offsets of b add.
+
+    Args:
+        result: the unit's sums of products of codes and scales, and what is added to them; exact.
+        a: rows (M, K) without offsets.
+        b: rows (N, K) with offsets.
+
+    Returns:
+        The exact sums, rounded to float32 once.
+
+    Raises:
+        FpsimError: offsets of ``a``, or infinite ones.
+    """
+    if a.offsets is not None:
+        raise FpsimError("offsets: only the second operand, the weights, may have real offsets")
+    assert b.offsets is not None
+    if not np.isfinite(b.offsets).all():
+        raise FpsimError("offsets: NaN or infinity has no place among them")
+    values, low = _integers(a.values())
+    missing = -values.shape[1] % b.block
+    padded = np.pad(values, ((0, 0), (0, missing)))
+    sums = padded.reshape(values.shape[0], -1, b.block).sum(axis=2)
+    offsets, base = _integers(b.offsets.astype(np.float64))
+    width = _SIGNIFICAND - _LIMB - int(offsets.shape[1]).bit_length()
+    terms = [result]
+    for high, i in _limbs(sums, width):
+        for other, j in _limbs(offsets, _LIMB):
+            terms.append(np.ldexp(high @ other.T, low + base + i + j))
+    return rounded_sum(terms)
+
+
+def _integers(values: Floats) -> tuple[NDArray[np.object_], int]:
+    """Return Python integers and the power of two that they count."""
+    fraction, exponent = np.frexp(values)
+    whole = np.ldexp(fraction, _SIGNIFICAND).astype(np.int64)
+    least = whole & -whole
+    zeros = np.where(whole == 0, 0, np.frexp(least.astype(np.float64))[1] - 1)
+    whole >>= zeros
+    exponent = exponent - _SIGNIFICAND + zeros
+    base = int(exponent[whole != 0].min()) if whole.any() else 0
+    shift = np.where(whole == 0, 0, exponent - base)
+    return np.asarray(whole.astype(object) << shift.astype(object)), base
+
+
+def _limbs(integers: NDArray[np.object_], width: int) -> list[tuple[Floats, int]]:
+    """Return limbs of ``width`` bits, signed as their integers, and the places of their bits."""
+    size, negative = np.abs(integers), integers < 0
+    found: list[tuple[Floats, int]] = []
+    place = 0
+    while not found or size.any():
+        limb = (size & ((1 << width) - 1)).astype(np.float64)
+        found.append((np.where(negative, -limb, limb), place))
+        size, place = size >> width, place + width
+    return found
+
+
+def rounded_sum(terms: list[Floats]) -> NDArray[np.float32]:
+    """Return the exact sum of arrays, rounded to float32 once, to nearest even.
+
+    Sums of neighbours and their errors replace both until nothing overlaps: then the last array is
+    the sum rounded to float64, and the largest of the rest says on which side of it the sum lies.
+    """
+    parts = [np.array(term, dtype=np.float64) for term in np.broadcast_arrays(*terms)]
+    for _ in range(len(parts)):
+        for i in range(len(parts) - 1):
+            a, b = parts[i], parts[i + 1]
+            total = a + b
+            back = total - a
+            parts[i], parts[i + 1] = (a - (total - back)) + (b - back), total
+    total, side = parts[-1], np.zeros(parts[-1].shape)
+    for rest in parts[:-1]:
+        side = np.where(rest != 0, np.sign(rest), side)
+    # Rounded to odd, a float64 rounds to float32 as the exact sum does.
+    even = (total.view(np.int64) & 1) == 0
+    moved = np.nextafter(total, np.where(side > 0, np.inf, -np.inf))
+    with np.errstate(over="ignore"):
+        return np.where((side != 0) & even, moved, total).astype(np.float32)
