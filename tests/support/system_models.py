@@ -91,6 +91,10 @@ def fake_quantized(segment: Any, x: np.ndarray) -> np.ndarray:
         zb = np.zeros((1, 1)) if segment.weight.zeros is None else segment.weight.zeros
         change = (a - za) @ (b - zb).T - a @ b.T  # exact in float64
         out = (out.astype(np.float64) + change).astype(np.float32)
+    if segment.weight.offsets is not None:
+        offsets = np.repeat(segment.weight.offsets, segment.weight.block, axis=1)
+        change = a.astype(np.longdouble) @ offsets[:, : a.shape[1]].T.astype(np.longdouble)
+        out = (out.astype(np.longdouble) + change).astype(np.float32)
     if cast.factor is not None:
         out = out * cast.factor
     return out if segment.weight.factor is None else out * segment.weight.factor.T
