@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,16 @@ def test_the_own_mac_matches_and_a_wrong_one_does_not(own_mac: Path) -> None:
     assert wrong != design.read_text()
     design.write_text(wrong)
     assert main(VERIFY) == 1
+
+
+@pytest.mark.rtl
+def test_the_workflow_that_is_copied_passes(own_mac: Path) -> None:
+    """Each line as it stands, with fewer vectors and the simulator that compiles fastest."""
+    text = (own_mac / ".github" / "workflows" / "mac.yml").read_text(encoding="utf-8")
+    lines = re.findall(r"run: fpsim (.+)", text)
+    assert len(lines) == 2
+    for line in lines:
+        assert main([*line.replace("1000000", "5000").split(), "--simulator", "icarus"]) == 0, line
 
 
 @pytest.mark.rtl
