@@ -19,7 +19,7 @@ from typing import Any
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.executor import Executor, PointCache, Work, run_points
-from fpsim.explore.budget import Budget
+from fpsim.explore.budget import FEW_TOKENS, Budget
 from fpsim.explore.evaluate import cheap, cost, model_digest, score
 from fpsim.explore.pareto import pareto
 from fpsim.explore.space import ExplorePoint, Space
@@ -245,6 +245,12 @@ class _Search:
         references = self._references(tried)
         scored = self._scored(self._costed(tried), references)
         sign = 1.0 if self.budget.lower else -1.0
+        tokens = self.settings.windows * (self.settings.window - 1)
+        if self.budget.figure == "perplexity" and tokens < FEW_TOKENS:
+            self.notes.append(
+                f"Perplexities are of {tokens:,} tokens: on so few, differences of some per cent "
+                "are chance; --windows and --window read more."
+            )
         costs = [
             (p.cost(self.settings.minimize), math.inf if p.figure is None else sign * p.figure)
             for p in scored

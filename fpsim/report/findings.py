@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fpsim.explore.budget import FEW_TOKENS
 from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ __all__ = [
 
 #: Products of the dot products that units are compared by.
 LENGTH = 1024
-
-#: Predicted tokens below which a page warns of chance: with 4-bit operands, embeddings moved by one
-#: unit in the last place alone move perplexity by 2 to 5 % of 1 022 tokens.
-FEW_TOKENS = 10_000
 
 #: SQNRs closer than this, in dB, are called equal.
 _TIE = 0.005

@@ -92,6 +92,7 @@ def test_the_cheapest_point_that_keeps_the_budget_wins() -> None:
     assert by_unit["e2m1-exact-e8m23"].figure == result.references["mxfp4"]
     assert by_unit["e2m1-exact-e8m23"].area is None
     assert by_unit["e2m1-exact-e8m23"].met
+    assert [note for note in result.notes if "are of 510 tokens: on so few" in note]
     coarse = by_unit["e2m1-chain-e3m2"]
     assert not coarse.met
     assert coarse.why.startswith("hopeless: layer model.layers.0.mlp.down_proj has -0.1 dB")
