@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import fpsim
 from fpsim import plots
@@ -168,6 +169,24 @@ def _label(name: str) -> str:
     )
 
 
+def kept_figure(folder: Path) -> Any:
+    """Return the picture of the tables in a folder."""
+    with (folder / "area.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    formats = {
+        _label(row["format"]): (
+            float(row["mac_nand2"]) / float(rows[0]["mac_nand2"]),
+            float(row["mac_published_to_int4"]) if row["mac_published_to_int4"] else None,
+        )
+        for row in rows
+    }
+    points: dict[str, list[tuple[int, float]]] = {}
+    with (folder / "accumulators.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            points.setdefault(row["kind"], []).append((int(row["bits"]), float(row["mac_nand2"])))
+    return plots.area_figure(formats, points)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the picture and the tables, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -181,13 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         head = ["kind", "accumulator", "bits", "mac_nand2", "depth"]
         lines = [[kind, *line] for kind, group in accumulators.items() for line in group]
         write_atomic(args.out / "accumulators.csv", csv_text(head, lines))
-        formats = {}
-        for row in rows:
-            mac_published = PUBLISHED.get(row.name, (0, 0, None))[2]
-            ratio = None if mac_published is None else mac_published / PUBLISHED["int4"][2]
-            formats[_label(row.name)] = (row.mac / rows[0].mac, ratio)
-        points = {k: [(bits, area) for _, bits, area, _ in v] for k, v in accumulators.items()}
-        plots.save(plots.area_figure(formats, points), args.out / "area.svg")
+        plots.save(kept_figure(args.out), args.out / "area.svg")
     except FpsimError as error:
         print(f"area: {error}", file=sys.stderr)
         return 2

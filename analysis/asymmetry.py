@@ -3,7 +3,7 @@
 
 MXFP4 has one power of two per block of 32; AMXFP4 (arXiv 2411.09909) one E5M2 scale per sign. The
 two changes one at a time, before and after a Hadamard rotation of the layers' inputs: perplexity of
-SmolLM2-135M on exact sums, and the SQNR of the worst of eight layers' outputs before rotation.
+SmolLM2-135M on exact sums, and the SQNR of eight layers' outputs before rotation.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 import study
 from matplotlib.ticker import FuncFormatter
 
-from fpsim.plots.style import BLUE, MUTED, RED, new_figure, style
+from fpsim.plots.style import BLUE, MUTED, RED, caption, new_figure, style
 
 NAME = "asymmetry"
+#: What the kept numbers do not say of themselves yet.
+OLD = {"tokens": 254, "python": "3.11", "version": "0.2.0"}
 RECIPES = {
     "one E8M0 scale (MXFP4)": "mxfp4",
     "one E5M2 scale": "rtn:element=e2m1,block=32,scale=e5m2",
@@ -28,15 +30,15 @@ RECIPES = {
 def measure(run: study.Run) -> dict[str, Any]:
     """Return perplexities without and with rotation, and layer errors."""
     cells = [(recipe, "exact") for recipe in RECIPES.values()]
-    plain = study.score_points(run, cells)
-    rotated = study.score_points(run, cells, transforms="hadamard")
+    plain = study.score_points(run, cells, windows=1)
+    rotated = study.score_points(run, cells, transforms="hadamard", windows=1)
     layers = study.layer_points(run, cells)
-    reference = study.score_points(run, [(None, "exact")])[0]
+    reference = study.score_points(run, [(None, "exact")], windows=1)[0]
     rows = [
         {"label": label, "recipe": recipe, "plain": a, "rotated": b, "layers": c}
         for (label, recipe), a, b, c in zip(RECIPES.items(), plain, rotated, layers, strict=True)
     ]
-    return {"float": reference, "rows": rows}
+    return {"about": study.about(tokens=study.WINDOW - 1), "float": reference, "rows": rows}
 
 
 def draw(data: dict[str, Any]) -> Any:
@@ -62,6 +64,9 @@ def draw(data: dict[str, Any]) -> Any:
         axes.grid(axis="x")
         axes.tick_params(length=0)
         axes.legend(frameon=False, fontsize=8.5)
+        note = data.get("about", OLD)
+        caption(figure, f"{note['tokens']} tokens of CPython {note['python']}'s topics; weights "
+                        f"and inputs cast; fpsim {note['version']}")  # fmt: skip
     return figure
 
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What do a block's size and its scale's format cost, on random data, weights and a whole model?
+"""What do a block's size and its scale's format cost, on random data, real tensors and a model?
 
 SQNR of E2M1 in blocks of 8 to 128 under scales in E8M0 (OCP's floor rule), E4M3, UE5M3, E5M2 and
-real numbers, on normal and Student-t samples and on weights of SmolLM2-135M; and the perplexity of
-SmolLM2 with the coded scales, weights and inputs cast, on exact sums.
+real numbers, on normal and Student-t samples and on weights and inputs of SmolLM2-135M's layers;
+and the perplexity of SmolLM2 with weights and inputs cast in MX's blocks of 8 to 64, exact sums.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -18,94 +17,103 @@ import study
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.names import get_format
-from fpsim.plots.style import MUTED, SERIES, new_figure, style
+from fpsim.plots.style import MARKERS, SERIES, caption, new_figure, style
 from fpsim.studies.distributions import samples
-from fpsim.studies.error import measure_error, quantizers
+from fpsim.studies.error import quantizers
+from fpsim.studies.sqnr import sqnr_db
 
 NAME = "block_size"
 SIZES = (8, 16, 32, 64, 128)
-SCALES = ("e8m0", "e4m3fn", "ue5m3", "e5m2", "real")
-SAMPLES = 1 << 15
+SCALES = ("e8m0", "e4m3", "ue5m3", "e5m2", "real")
+SAMPLES, SEEDS = 1 << 15, (1, 2, 3)
+RANDOM = ("gaussian", "student-t")
+#: Sizes that the whole model runs on, under powers of two.
+WHOLE = (8, 16, 32, 64)
 
 
 def block_format(scale: str, size: int) -> BlockFormat:
     """Return E2M1 in blocks under a scale."""
     element = get_format("e2m1")
-    if scale == "real":
-        return BlockFormat(f"real-{size}", element, size, scale=None, rule=ScaleRule.ABSMAX)
     if scale == "e8m0":
         return BlockFormat(f"e8m0-{size}", element, size)
-    return BlockFormat(
-        f"{scale}-{size}", element, size, scale=get_format(scale), rule=ScaleRule.ABSMAX
-    )
+    fmt = None if scale == "real" else get_format("e4m3fn" if scale == "e4m3" else scale)
+    return BlockFormat(f"{scale}-{size}", element, size, scale=fmt, rule=ScaleRule.ABSMAX)
 
 
-def weights() -> np.ndarray[Any, Any]:
-    """Return weights of a layer in the middle of SmolLM2, some of its rows."""
-    from fpsim.bridge.measure.models import load
+def parts_of(name: str) -> list[study.Array]:
+    """Return the parts of a data set: one per seed, or one per layer of SmolLM2."""
+    if name in RANDOM:
+        return [samples(name, SAMPLES, seed).reshape(-1, 512) for seed in SEEDS]
+    return study.layer_tensors(study.MODEL)[name]
 
-    state = load(study.MODEL).model.state_dict()
-    matrix = state["model.layers.15.mlp.up_proj.weight"].float().numpy()
-    return np.asarray(matrix[: SAMPLES // matrix.shape[1], :512])
+
+def errors(point: dict[str, Any]) -> list[list[float]]:
+    """Return the SQNR of every format on every part of a data set, as work for an executor.
+
+    Args:
+        point: ``data``, and ``formats`` as pairs of scale and size.
+
+    Returns:
+        Per format a list with a value in dB per part.
+    """
+    wanted = quantizers([block_format(scale, size) for scale, size in point["formats"]])
+    parts = [np.asarray(part, dtype=np.float64) for part in parts_of(point["data"])]
+    return [
+        [round(float(sqnr_db(part, quantizer.cast(part))), 3) for part in parts]
+        for quantizer in wanted
+    ]
 
 
 def measure(run: study.Run) -> dict[str, Any]:
-    """Return SQNR on three data sets, and perplexity."""
-    data: dict[str, Any] = {
-        name: samples(name, SAMPLES, 1) for name in ("gaussian", "student-t")
-    } | {f"{study.MODEL} weights": weights()}
+    """Return SQNR on four data sets, and perplexity."""
     cells = [(scale, size) for scale in SCALES for size in SIZES]
-    formats = [block_format(scale, size) for scale, size in cells]
-    errors = measure_error(data, quantizers(formats))
+    names = [*RANDOM, f"{study.MODEL} weights", f"{study.MODEL} inputs"]
+    found = run.points("errors", errors, [{"data": n, "formats": cells} for n in names])
     rows = [
-        {"data": row.data, "scale": scale, "size": size, "sqnr_db": row.sqnr_db}
-        for i, row in enumerate(errors)
-        for scale, size in [cells[i % len(cells)]]
+        {"data": name, "scale": scale, "size": size, "sqnr_db": values}
+        for name, every in zip(names, found, strict=True)
+        for (scale, size), values in zip(cells, every, strict=True)
     ]
-    coded = [(scale, size) for scale in SCALES[:4:3] for size in SIZES]
-    found = study.score_points(
-        run,
-        [(f"rtn:element=e2m1,block={n}" + (f",scale={s}" if s != "e8m0" else ""), "exact")
-         for s, n in coded],
-    )  # fmt: skip
-    reference = study.score_points(run, [(None, "exact")])[0]
+    recipes = {n: f"rtn:element=e2m1,block={n}" for n in WHOLE}
+    figures = study.score_points(run, [(r, "exact") for r in recipes.values()], windows=1)
     whole = [
-        {"scale": scale, "size": size} | result
-        for (scale, size), result in zip(coded, found, strict=True)
+        {"scale": "e8m0", "size": size, "recipe": recipe} | figure
+        for (size, recipe), figure in zip(recipes.items(), figures, strict=True)
     ]
-    return {"sqnr": rows, "model": whole, "float": reference}
+    note = study.about(samples=SAMPLES, seeds=SEEDS, tokens=study.WINDOW - 1)
+    return {"about": note, "sqnr": rows, "model": whole}
 
 
 def draw(data: dict[str, Any]) -> Any:
     """Draw SQNR against size, a panel per data set, and perplexity."""
     sets = list(dict.fromkeys(row["data"] for row in data["sqnr"]))
     with style():
-        figure = new_figure(5.6)
-        panels = figure.subplots(2, 2).flat
-        for axes, name in zip(panels, sets, strict=False):
+        figure = new_figure(3.4)
+        *panels, last = figure.subplots(1, 5)
+        for axes, name in zip(panels, sets, strict=True):
             for i, scale in enumerate(SCALES):
                 rows = [r for r in data["sqnr"] if (r["data"], r["scale"]) == (name, scale)]
-                axes.plot([r["size"] for r in rows], [r["sqnr_db"] for r in rows],
-                          "osD^v"[i] + "-", color=SERIES[i], markersize=4, label=scale)  # fmt: skip
-            axes.set_title(f"SQNR of {name}, dB")
-        last = figure.axes[-1]
-        for i, scale in enumerate(SCALES):
-            rows = [r for r in data["model"] if r["scale"] == scale]
-            values = [r.get("perplexity") or math.nan for r in rows]
-            if rows:
-                last.plot([r["size"] for r in rows], values, "osD^v"[i] + "-", color=SERIES[i],
-                          markersize=4)  # fmt: skip
-        last.axhline(data["float"]["perplexity"], color=MUTED, linestyle="dotted")
-        last.set_yscale("log")
-        last.set_title("perplexity of SmolLM2 (dotted: float32)")
+                axes.plot([r["size"] for r in rows], [np.median(r["sqnr_db"]) for r in rows],
+                          MARKERS[i] + "-", color=SERIES[i], markersize=4, label=scale)  # fmt: skip
+            axes.set_title(name.replace(f"{study.MODEL} ", ""), fontsize=9.5)
+        panels[0].set_ylabel("SQNR (dB)")
+        rows = [r for r in data["model"] if r.get("perplexity")]
+        last.plot([r["size"] for r in rows], [r["perplexity"] for r in rows], MARKERS[0] + "-",
+                  color=SERIES[0], markersize=4)  # fmt: skip
+        last.set_ylim(0, None)
+        last.set_title("perplexity", fontsize=9.5)
         for axes in figure.axes:
             axes.set_xscale("log", base=2)
             axes.set_xticks(SIZES, [str(size) for size in SIZES])
-            axes.set_xlabel("elements per block")
             axes.grid()
-            axes.tick_params(length=0)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+            axes.tick_params(length=0, labelsize=8)
+        panels[2].set_xlabel("elements per block")
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+        note = data["about"]
+        caption(figure, f"medians of seeds {note['seeds']} of {note['samples']} samples, or of 6 "
+                        f"layers of SmolLM2; its perplexity on {note['tokens']} tokens, exact "
+                        f"sums; fpsim {note['version']}")  # fmt: skip
     return figure
 
 

@@ -71,6 +71,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def kept_figure(folder: Path) -> Any:
+    """Return the picture of the table in a folder."""
+    with (folder / f"{STEM}.csv").open(encoding="utf-8") as file:
+        rows = [
+            sqnr.SqnrRow(
+                row["data"], int(row["samples"]), row["format"], sqnr.Scaling(row["scaling"]),
+                float(row["clip_ratio"]) if row["clip_ratio"] else None, float(row["sqnr_db"]),
+                int(row["tensors"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+    return plots.sqnr_figure(rows)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the picture and the table, and return the exit status."""
     args = parse(argv)
