@@ -112,6 +112,20 @@ def test_a_mistake_that_only_some_results_contradict_does_not_fit() -> None:
     assert near.contradicted > 0.1 * near.matches
 
 
+def test_sums_that_go_on_from_a_wrong_one_say_nothing() -> None:
+    """A register that wraps where it should saturate: one wrong step, then hundreds that follow."""
+    unit, wraps = (fpsim.get_unit(f"e2m1-fixed10q2{end}") for end in ("-saturate", ""))
+    options = {"strategy": "random", "count": 3000, "start": "clear"}
+    run = fetch(from_plan(vectors.plan(unit, **options)), range(3000))  # type: ignore[arg-type]
+    columns = run.columns | {"acc": np.zeros_like(run.columns["acc"])}
+    seen = Record(wraps.spec, 1).expected(columns).astype(np.uint64)
+    before = np.concatenate([seen[:1] * 0, seen[:-1]])
+    rows = np.arange(3000)
+    best = guesses(Case(run, seen, before, rows - 1, rows))[0]
+    assert best.fits and best.mistake == "overflow wrap", str(best)
+    assert 0 < best.mismatches < (seen != run.columns["acc"]).sum() / 2
+
+
 def test_mistakes_with_the_same_answers_are_one_guess() -> None:
     def halved(record: Record, columns: Columns, right: Codes) -> Codes:
         half = fpsim.get_unit("e2m1b2xe2m1-chain-e5m10").spec

@@ -12,6 +12,7 @@ are one guess.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -101,7 +102,7 @@ def guesses(case: Case) -> list[Guess]:
     """Return the best guesses, the best first."""
     sample = _Sample(case)
     alike: dict[bytes, Guess] = {}
-    for name, predict, slow in (*_wirings(case), *_mutants(case)):
+    for name, predict, slow in (*_wirings(case), *_mutants(case, sample.wrong)):
         tried = sample.tried(name, predict, slow)
         if tried is None or tried[0].score < LEAST_SCORE:
             continue
@@ -157,12 +158,19 @@ def _with_twins(record: Record) -> Iterator[Mutant]:
 
 
 class _Sample:
-    """Results that guesses are held to, of those that were wrong and of those that were right."""
+    """Results that guesses are held to, of those that were wrong and of those that were right.
+
+    Wrong is what the unit does not give from the accumulator that the design held: a sum that goes
+    on from a wrong one, rightly, says nothing of the mistake.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.expected = case.run.columns["acc"].astype(np.uint64)
-        differs = case.seen[case.judged] != self.expected[case.judged]
+        due = case.run.columns["acc"].astype(np.uint64)[case.judged]
+        seen = case.seen[case.judged]
+        with suppress(FpsimError):  # a sum from what the design held that has no code
+            due = _predicted(case, case.judged, case.run.like.record.dot)
+        differs = seen != due.astype(np.uint64)
         self.wrong, self.right = case.judged[differs], case.judged[~differs]
 
     def tried(self, name: str, predict: Predict, slow: bool) -> tuple[Guess, bytes] | None:
@@ -183,7 +191,7 @@ class _Sample:
             others = predict(right).astype(np.uint64)
         except FpsimError:  # a result that has no code: the mistake cannot be this one
             return None
-        contradicted = int((others != self.expected[right]).sum())
+        contradicted = int((others != self.case.seen[right]).sum())
         key = b"".join(part.tobytes() for part in (wrong, answers, right, others))
         return Guess(name, explained, wrong.size, contradicted, right.size), key
 
@@ -258,11 +266,10 @@ def _predicted(
     return out
 
 
-def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
-    """Yield mistakes in the arithmetic."""
+def _mutants(case: Case, wrong: NDArray[np.int64]) -> Iterator[tuple[str, Predict, bool]]:
+    """Yield mistakes in the arithmetic; ``wrong``: rows that show one."""
     record, columns = case.run.like.record, case.run.columns
     op = columns["op"]
-    expected = columns["acc"].astype(np.uint64)
 
     def stale(rows: NDArray[np.int64]) -> NDArray[Any]:
         known = rows[case.previous[rows] >= 0]
@@ -272,7 +279,6 @@ def _mutants(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         return _predicted(case, rows, record.dot, columns | old)
 
     yield "operands of the vector before", stale, False
-    wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
     sums = wrong[(op[wrong] == Op.MAC) | (op[wrong] == Op.DOT)]
     part = {name: column[_some(sums, MISMATCHES[0])] for name, column in columns.items()}
     for name, run, slow in _changes(record, part, case.lanes):
