@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,3 +247,13 @@ def test_rtl_as_data(capsys: Capture) -> None:
     assert data["inputs"]["a_i"] == 4 and data["outputs"]["acc_o"] == 16
     assert "mac_chain" in data["text"] and data["sources"][-1].endswith("mac_chain.sv")
     assert run_json(capsys, "rtl", "quantize:mxfp4")["unit"] == "quantize:mxfp4:e8m23"
+
+
+def test_training_says_how_long_the_rest_takes(capsys: Capture) -> None:
+    from fpsim.cli.train import _shown
+
+    row = {"loss": 2.5, "learning_rate": 1e-3, "gradient_norm": 1.0, "skipped": False}
+    with _shown(20) as report:
+        for step in range(10):
+            report(SimpleNamespace(step=step, seconds=1.0 + step, **row))
+    assert "about 55 s left" in capsys.readouterr().err.splitlines()[-1]
