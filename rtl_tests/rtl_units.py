@@ -9,7 +9,6 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.resources import golden_dir
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.units.spec import MacSpec
-from fpsim.units.stages import Chain, Fixed
 
 ROUNDINGS = ("rne", "rna", "rtz", "rup", "rdn", "rto")
 
@@ -35,7 +34,7 @@ def golden() -> list[MacSpec]:
 
 def macs() -> list[MacSpec]:
     """Return those that are a MAC working on every clock."""
-    return [spec for spec in golden() if isinstance(spec.accumulate, Chain | Fixed)]
+    return [spec for spec in golden() if rtl_top(spec).name.startswith("mac_")]
 
 
 def aligned(products: int, bits: int, fmt: str, a: str, b: str, **options: object) -> MacSpec:
@@ -45,6 +44,34 @@ def aligned(products: int, bits: int, fmt: str, a: str, b: str, **options: objec
 
 def tree(products: int, fmt: str, a: str, b: str, **options: object) -> MacSpec:
     return unit(a, b, kind="tree", products=products, format=fmt, **options)
+
+
+def exact(fmt: str, a: str = "e2m1", b: str = "e2m1", **options: object) -> MacSpec:
+    return unit(a, b, kind="exact", format=fmt, **options)
+
+
+def chunked(size: int, inner: MacSpec, fmt: str, **outer: object) -> MacSpec:
+    """Return the unit whose chunks are summed as ``inner`` sums, into a chain."""
+    tables = inner.to_dict()
+    chain = {"kind": "chain", "format": fmt} | outer
+    stage = {"kind": "chunked", "size": size, "inner": tables["accumulate"], "outer": chain}
+    return MacSpec.from_dict({"operands": tables["operands"], "accumulate": stage})
+
+
+def blocks(size: int, into: MacSpec, **options: object) -> MacSpec:
+    """Return the unit whose block sums are summed as ``into`` sums products."""
+    tables = into.to_dict()
+    stage = {"kind": "block", "size": size, "into": tables["accumulate"]} | options
+    return MacSpec.from_dict({"operands": tables["operands"], "accumulate": stage})
+
+
+def scaled(spec: MacSpec, a: str, b: str, split: str = "none") -> MacSpec:
+    """Return the unit with other scales."""
+    tables = spec.to_dict()
+    scales = {"a_scale": a, "b_scale": b, "sign_split": split}
+    return MacSpec.from_dict(
+        {"operands": tables["operands"] | scales, "accumulate": tables["accumulate"]}
+    )
 
 
 def block(
@@ -91,6 +118,8 @@ TYPICAL = [
     fixed(5, 2, a="e4m3f", rounding="rna"),  # products with more bits than the accumulator
     fixed(64, -40, overflow="saturate", rounding="rtz"),
     fixed(64, 2),
+    chain("e5m10_flush", "uint4", "ue3m2f"),
+    fixed(12, -1, "uint4", "e2m1", overflow="saturate"),
 ]
 
 
@@ -117,6 +146,56 @@ DOTS = [
     chain("e5m10", a="int4"),
     chain("e8m7", a="e4m3fn", b="e5m2"),
     fixed(12, 1, a="int8", rounding="rup", overflow="saturate"),
+]  # fmt: skip
+
+
+#: What stages are composed to: one unit per thing that can differ.
+COMPOSED = [
+    exact("e8m7", "e5m2", "e4m3fn", rounding="rdn"),
+    exact("e5m10", "e2m1", "e3m2f", rounding="sr", random_bits=7),
+    exact("e4m3", "int8", "e2m1", overflow="saturate", rounding="rup"),
+    scaled(exact("e8m7"), "ue4m3fn", "ue4m3fn"),
+    chain("e5m10", rounding="sr", random_bits=12),
+    chain("e4m3", "e5m2", "e4m3fn", rounding="sr", random_bits=1),
+    chunked(8, chain("e5m10"), "e8m23"),
+    chunked(3, fixed(10, -2, overflow="saturate"), "e8m13", rounding="rtz"),
+    chunked(6, exact("e5m10", rounding="rtz"), "e8m23", rounding="rdn"),
+    chunked(4, chain("e4m3", rounding="sr", random_bits=5), "e8m7"),
+    chunked(8, aligned(4, 5, "e8m7", "e2m1", "e4m3fn"), "e8m23"),
+    chunked(8, tree(4, "e5m10", "e5m2", "e2m1"), "e8m7", rounding="rup"),
+    tree(9, "e5m10", "e2m1", "e4m3fn", radix=3),
+    tree(7, "e8m7", "e5m2", "e2m1", radix=4, addend="fused", rounding="rdn"),
+    tree(6, "e5m10", "e2m1", "e4m3fn", addend="leaf", rounding="rtz"),
+    tree(8, "e4m3", "e2m1", "e2m1", addend="leaf", lanes=3, overflow="saturate"),
+    tree(5, "e8m7", "e2m1", "e5m2", lanes=2, product="rounded", addend="fused"),
+    tree(4, "e4m3", "e4m3fn", "e2m1", product="rounded", radix=5),
+    blocks(8, scaled(aligned(2, 9, "e8m13", "e2m1", "e2m1"), "ue4m3fn", "e8m0")),
+    blocks(4, scaled(aligned(4, 12, "e8m23", "e3m2f", "e2m1"), "ue4m3fn", "ue4m3fn", "a")),
+    blocks(4, fixed(24, -8, rounding="rtz")),
+    blocks(4, scaled(exact("e8m23"), "ue4m3fn", "ue4m3fn")),
+    blocks(8, exact("e8m7", "e2m1", "e4m3fn")),
+    blocks(2, tree(3, "e8m13", "e2m1", "e4m3fn", addend="leaf")),
+    blocks(4, chunked(2, chain("e5m10"), "e8m23")),
+    blocks(4, chain("e8m7", rounding="sr", random_bits=9)),
+    chunked(16, blocks(8, chain("e8m7")), "e8m23"),
+    blocks(4, chain("e8m23"), convert="e5m10", convert_rounding="rtz"),
+    blocks(4, aligned(2, 9, "e8m7", "e2m1", "e4m3fn"), convert="e8m7"),
+    fixed(12, -2, convert="e5m10", overflow="saturate"),
+    fixed(9, 0, convert="e3m2f", convert_rounding="rup"),
+    chain("e5m10", "e5m2", "e4m3fn", product="rounded"),
+    chain("e4m3fn", product="rounded", rounding="rup"),
+    chain("e4m3_flush", rounding="rdn"),
+    chain("e4m3fnuz", "e4m3fnuz", "e2m1", rounding="rtz"),
+    aligned(4, 9, "e5m10_flush", "e2m1", "e4m3fn", addend="late", signed_zero=True),
+    aligned(4, 9, "e8m7", "e4m3fn", "e4m3fn", product_limit=9, normalised=True),
+    scaled(aligned(4, 9, "e8m7", "e2m1", "e2m1"), "ue4m3fn", "ue4m3fn"),
+    chain("e5m10", "uint4", "ue4m3fn", rounding="rtz"),
+    blocks(4, exact("e8m23", "uint8", "int4")),
+    aligned(4, 9, "e8m7", "uint4", "ue2m1"),
+    aligned(5, 9, "e8m7", "e2m1", "e4m3fn", addend="joined"),
+    aligned(8, 7, "e8m13", "e2m1", "e4m3fn", addend="joined", lanes=2, join_sum_bits=12,
+            join_addend_bits=15, join_rounding="rtz", join_reach=20, exponent_floor=-6),
+    blocks(4, aligned(2, 9, "e8m7", "e2m1", "e2m1", addend="joined", lanes=2)),
 ]  # fmt: skip
 
 

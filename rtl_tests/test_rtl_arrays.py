@@ -293,7 +293,7 @@ def test_the_command_prints_the_module_and_its_speed(capsys: pytest.CaptureFixtu
     array = SystolicArray(spec, 4, 2, OS)
     clocks = array.clocks(ProductShape(128, 576, 1536))
     assert text.startswith(f"// 128x576x1536: {clocks} clocks, utilization 100.0 %\n")
-    assert f"module {array_name(array)} (" in text and text.count("dot_chain #(") == 1
+    assert f"module {array_name(array)} (" in text and text.count("dot #(") == 1
 
 
 def test_the_command_writes_an_array_with_its_sources(
@@ -306,7 +306,7 @@ def test_the_command_writes_an_array_with_its_sources(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in written}
     assert re.fullmatch(r"4x4x64: \d+ clocks, utilization [\d.]+ %\n", shown.err)
     modules = {path.stem for path in written}
-    assert {"dot_block", "array_weight", "mxfp4_block32_e8m23_ws_2x2"} <= modules
+    assert {"dot", "array_weight", "mxfp4_block32_e8m23_ws_2x2"} <= modules
 
 
 BAD = [

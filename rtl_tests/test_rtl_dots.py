@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from rtl_units import DOTS, dots, golden, name
+from rtl_units import COMPOSED, DOTS, dots, exact, golden, name
 
+from fpsim import get_unit
 from fpsim.base.resources import golden_dir
 from fpsim.hdl.bench.replay import Options, Simulation, run_source
 from fpsim.hdl.bench.serialise import Serialiser
@@ -16,9 +18,11 @@ from fpsim.hdl.bench.sv_bench import NativeSimulation
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_plan
+from fpsim.hdl.verify.verify import BENCHES, Plan, verify_design
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.plans.planner import plan as plan_set
-from fpsim.vectors.sets.record import natural_k
+from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
+from fpsim.vectors.sets.vector_set import Section
 
 COUNT = 400
 #: Clocks that a bench spends around the beats.
@@ -69,6 +73,7 @@ def ids(pairs: list[tuple[MacSpec, int]]) -> list[str]:
 
 PUBLISHED = pipelined(golden())
 TYPICAL, OTHERS = pipelined(DOTS[:6]), pipelined(DOTS[6:] + dots())
+COMPOSITIONS = pipelined(COMPOSED)
 
 
 @pytest.mark.parametrize(("spec", "pipeline"), PUBLISHED, ids=ids(PUBLISHED))
@@ -91,6 +96,36 @@ def test_typical_dot_products_match(
     spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
 ) -> None:
     run(made(spec, 2 * COUNT, "random"), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.parametrize(
+    "unit", ["e2m1-chain-e4m3fn-sr6", "int4xfp4-exact-e8m7", "fp4xfp8-chunk16-e8m23"]
+)
+def test_verify_passes_on_both_benches(
+    unit: str, bench: str, icarus: Simulator, tmp_path: Path
+) -> None:
+    made = get_unit(unit)
+    plan = Plan(vectors_dir=golden_dir() / unit, bench=bench, judge=False, options=STALLING)
+    report = verify_design(made, reference_dut(made.spec), icarus.name, tmp_path, plan, None)
+    assert report.passed and report.result.compared > 150, str(report)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("spec", "pipeline"), COMPOSITIONS, ids=ids(COMPOSITIONS))
+def test_composed_stages_match(
+    spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
+) -> None:
+    run(made(spec, COUNT, "random"), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", COMPOSED, ids=name)
+def test_composed_stages_match_on_all_classes(
+    spec: MacSpec, verilator: Simulator, tmp_path: Path
+) -> None:
+    run(made(spec, COUNT), 2, verilator, tmp_path, FREELY)
 
 
 @pytest.mark.slow
@@ -116,6 +151,23 @@ def test_many_dot_products_match_on_verilator(
     spec: MacSpec, verilator: Simulator, tmp_path: Path
 ) -> None:
     run(made(spec, 50 * COUNT), 2, verilator, tmp_path, FREELY)
+
+
+def test_infinities_of_both_signs_are_nan(icarus: Simulator, tmp_path: Path) -> None:
+    spec = exact("e8m7", "e5m2", "e2m1")
+    record = Record.of(spec, 3)
+    plus, minus, one = 0x7C, 0xFC, 0x3C
+    columns: Columns = {
+        "op": np.full(3, Op.DOT, dtype=np.uint8),
+        "a": np.array([[plus, one, minus], [minus, one, minus], [one, plus, one]], dtype=np.uint8),
+        "b": np.full((3, 3), 2, dtype=np.uint8),
+        "c": np.zeros(3, dtype=np.uint16),
+    }
+    columns["acc"] = record.expected(columns)
+    assert columns["acc"].tolist() == [0x7FC0, 0xFF80, 0x7F80]
+    sections = (Section("infinities", 0, 3),)
+    source = VectorSource(record, 3, "directed", 1, "dot", sections, lambda: iter([(0, columns)]))
+    run(source, 1, icarus, tmp_path, FREELY)
 
 
 def test_a_full_pipeline_takes_a_beat_every_clock(icarus: Simulator, tmp_path: Path) -> None:

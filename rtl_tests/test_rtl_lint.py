@@ -10,9 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rtl_units import DOTS, TYPICAL, aligned, block, chain, fixed, golden, macs, name, tree
+from rtl_units import (
+    COMPOSED,
+    DOTS,
+    TYPICAL,
+    aligned,
+    block,
+    chain,
+    fixed,
+    golden,
+    macs,
+    name,
+    tree,
+)
 
 from fpsim.base.resources import rtl_dir
+from fpsim.formats.lfsr import GaloisLfsr
+from fpsim.formats.names import E8M0
 from fpsim.hdl.bench.simulator import Simulator
 from fpsim.hdl.rtl.array import Dataflow, SystolicArray
 from fpsim.hdl.rtl.array_text import array_sources
@@ -41,6 +55,7 @@ STREAMS = [
     (block(32, "e8m23", "e4m3fn", "e4m3fn", ("e8m7i", "ue5m3f"), "both"), {"pipeline": 7}),
     (tree(2, "e8m0f", "e1m0", "e1m0"), {"pipeline": 0}),
     (tree(33, "e3m0f", "e2m1", "int8"), {}),
+    (chain("e8m0f", "uint2", "ue1m0", rounding="sr", random_bits=32), {"lfsr": GaloisLfsr(3)}),
 ]
 
 
@@ -103,6 +118,15 @@ def test_no_tool_warns_of_a_stream(
     assert compile_only(icarus_command(top, tmp_path), icarus) == ""
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize("spec", COMPOSED, ids=name)
+def test_no_tool_warns_of_composed_stages(
+    spec: MacSpec, verilator: Simulator, icarus: Simulator, tmp_path: Path
+) -> None:
+    scaled = spec.block is None and (spec.a_scale, spec.b_scale) != (E8M0, E8M0)
+    test_no_tool_warns_of_a_stream(spec, {"scaled": scaled}, verilator, icarus, tmp_path)
+
+
 @pytest.mark.parametrize("spec", macs(), ids=name)
 def test_no_warning_without_the_exponent_input(spec: MacSpec, verilator: Simulator) -> None:
     top = rtl_top(spec)
@@ -112,7 +136,9 @@ def test_no_warning_without_the_exponent_input(spec: MacSpec, verilator: Simulat
 
 def test_every_source_says_its_licence_and_is_used() -> None:
     sources = {path.name for path in rtl_dir().glob("*.sv")}
-    tops = [rtl_top(spec, stream=stream) for spec in golden() for stream in (False, True)]
+    units = [*golden(), *COMPOSED]
+    tops = [rtl_top(spec, stream=stream) for spec in units for stream in (False, True)]
+    tops += [rtl_top(chain("e4m3", rounding="sr", random_bits=4), lfsr=GaloisLfsr(1))]
     tops += [quantizer_top(parse_operation("quantize:nvfp4"))]
     arrays = [SystolicArray(golden()[0], 2, 2, flow) for flow in Dataflow]
     paths = [path for top in tops for path in top.sources]

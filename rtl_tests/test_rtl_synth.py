@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 from rtl_support import HERE
-from rtl_units import aligned, block, chain, fixed, golden, name, tree
+from rtl_units import (
+    aligned,
+    block,
+    blocks,
+    chain,
+    chunked,
+    exact,
+    fixed,
+    golden,
+    name,
+    scaled,
+    tree,
+)
 
 from fpsim import get_unit
 from fpsim.base.errors import FpsimError
@@ -31,6 +43,16 @@ SMALL = [
     block(2, "e4m3", "e2m1", "e2m1", split="a"),
     tree(2, "e4m3", "e2m1", "e2m1"),
 ]
+#: What stages are composed to, and flip-flops besides those of the result: of sums within a vector.
+COMPOSED = [
+    (exact("e4m3"), 16 + 11 + 5),  # carries, the products' range, signs and specials seen
+    (chain("e4m3_flush", rounding="sr", random_bits=4), 0),
+    (chunked(4, chain("e4m3"), "e5m3"), 8 + 2),
+    (tree(3, "e4m3", "e2m1", "e2m1", radix=3, addend="fused"), 0),
+    (tree(4, "e4m3", "e2m1", "e2m1", lanes=2, addend="leaf", product="rounded"), 0),
+    (blocks(2, scaled(aligned(2, 5, "e4m3", "e2m1", "e2m1"), "ue3m1f", "ue3m1f")), 0),
+    (fixed(8, -2, convert="e4m3"), 0),
+]
 #: Published units, AMXFP4 with blocks of 4: four sums of 32 products take Yosys over nine minutes.
 PUBLISHED = [spec for spec in golden() if not (spec.splits("a") or spec.splits("b"))]
 PUBLISHED.append(get_unit("e2m1.e5m2.split-block4-into-chain-e8m23").spec)
@@ -48,6 +70,15 @@ def test_every_top_maps(spec: MacSpec, stream: bool, tmp_path: Path) -> None:
     assert cost.flipflops == spec.result.bits + valid
     assert cost.register_area == 6.0 * cost.flipflops  # all have a reset
     assert cost.cells > cost.flipflops and cost.logic_area > cost.depth > 5
+
+
+@needs_yosys
+@pytest.mark.sweep
+@pytest.mark.parametrize(("spec", "within"), COMPOSED)
+def test_composed_stages_map(spec: MacSpec, within: int, tmp_path: Path) -> None:
+    cost = synthesise(rtl_top(spec, stream=True, pipeline=0), tmp_path)
+    assert cost.flipflops == spec.initial.bits + 1 + within
+    assert cost.depth > 5
 
 
 @needs_yosys

@@ -74,12 +74,14 @@ def _of_array(args: argparse.Namespace) -> bool:
 
 
 def _design(args: argparse.Namespace) -> tuple[MacSpec | Quantize, RtlTop]:
+    from fpsim.formats.lfsr import GaloisLfsr
     from fpsim.hdl.rtl.parameters import rtl_top
 
     if args.unit.startswith(QUANTIZER):
         return _quantizer(args)
     spec = fpsim.get_unit(args.unit).spec
-    top = rtl_top(spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline)
+    lfsr = None if args.lfsr is None else GaloisLfsr(args.lfsr)
+    top = rtl_top(spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline, lfsr=lfsr)
     return spec, top
 
 
@@ -101,6 +103,7 @@ def register(commands: Commands) -> None:
         "rtl", _rtl, "Print the SystemVerilog of a unit, an array or a quantizer",
         examples=[
             "rtl e2m1-chain-e5m10",
+            "rtl e2m1-chain-e4m3fn-sr6 --lfsr 1",
             "rtl mxfp4-block32-e8m23 --pipeline 2",
             "rtl mxfp4-block32-e8m23 --array 8x8 --dataflow weight-stationary --out rtl",
             "rtl e2m1-chain-e5m10 --array 8x8 --shape 128x576x1536",
@@ -132,5 +135,8 @@ def _add_design(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--stream", action="store_true", help="a chain or fixed unit as a stream")
     sub.add_argument("--scaled", action="store_true", help="its stream with scales per element")
     sub.add_argument("--pipeline", type=int, default=1, metavar="N", help="registers of a stream")
+    sub.add_argument(
+        "--lfsr", type=int, metavar="SEED", help="random bits of 'sr' from an LFSR, not from a port"
+    )
     arrays.add_options(sub)
     arrays.add_shape(sub)

@@ -25,14 +25,19 @@ __all__ = ["register"]
 
 
 def _dut(args: argparse.Namespace, what: MacUnit | Operation) -> Dut:
+    from fpsim.formats.lfsr import GaloisLfsr
     from fpsim.hdl.dut.dut_toml import read_dut
+    from fpsim.hdl.rtl.parameters import rtl_top
     from fpsim.hdl.rtl.reference import quantizer_dut, reference_dut
     from fpsim.unit import MacUnit
 
+    lfsr = None if args.lfsr is None else GaloisLfsr(args.lfsr)
+    if lfsr is not None and (args.dut is not None or not isinstance(what, MacUnit)):
+        raise FpsimError("lfsr: only without --dut, for the unit's own RTL")
     if args.dut is not None:
         return read_dut(args.dut)
     if isinstance(what, MacUnit):
-        return reference_dut(what.spec)
+        return reference_dut(what.spec, rtl_top(what.spec, lfsr=lfsr))
     if what.kind != "quantize":
         raise FpsimError(
             f"dut: missing; there is no reference RTL of {what.title}, give the TOML of your "
@@ -136,6 +141,9 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
     add_unit_or_operation(sub)
     sub.add_argument(
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
+    )
+    sub.add_argument(
+        "--lfsr", type=int, metavar="SEED", help="random bits of the reference RTL from an LFSR"
     )
     sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
     sub.add_argument("--strategy", default="mixed", choices=STRATEGIES, help="as of fpsim vectors")

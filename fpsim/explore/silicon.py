@@ -82,7 +82,7 @@ def top_for(spec: MacSpec, scaled: bool) -> tuple[RtlTop, int]:
             raise FpsimError("rtl: a fixed-point unit has no scales but powers of two")
         return rtl_top(spec, stream=True, scaled=True), 1
     top = rtl_top(spec)
-    if not scaled:  # no run-time exponent then
+    if not scaled and "SCALE_W" in top.parameters:  # no run-time exponent then
         top = replace(top, parameters=top.parameters | {"SCALE_W": 0})
     return top, 1
 

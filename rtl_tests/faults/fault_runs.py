@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the published vectors find mistakes in RTL? Every fault simulated until a vector shows it.
 
-A family of tops is judged by the published units that it implements, cheapest first: by the
-released vectors, then, for faults that those leave alone, by the set that ``fpsim vectors`` makes
-of the first unit. A fault that neither shows must be excused in `faults.fault_excuses`, with the
-reason why no vector of these units can show it; else the vectors have a hole.
+A family of units (the stage that their terms go into) is judged by published ones, cheapest first:
+by the released vectors, then, for faults that those leave alone, by the set that ``fpsim vectors``
+makes of the first unit. A fault that none of them shows must be excused in `faults.fault_excuses`,
+with the reason why no vector of these units can show it; else the vectors have a hole.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from faults.fault_excuses import excuse
 from faults.faults import FAULTS, Fault, inject
+from fpsim import get_unit
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.resources import golden_dir
@@ -33,14 +35,27 @@ from fpsim.vectors.plans.planner import plan as plan_set
 
 __all__ = ["FAMILIES", "Shown", "faults_of", "report", "show", "write_report"]
 
-#: Published units by top module, the cheapest to simulate first.
+#: Published units by family, the cheapest to simulate first; what no published unit has is judged
+#: by planned vectors of other units, of which ``@k`` is the length.
 FAMILIES = {
-    "dot_chain": ("e2m1-chain-e5m10", "e1m2-chain-e8m7", "llm-fp4-shift-e5m10"),
-    "dot_fixed": ("e2m1-fixed24q2", "e3m0-fixed16q4-saturate", "int4-fixed12q0-saturate"),
-    "dot_aligned": ("fp4xfp8-aligned8-f10-rne", "fp4-aligned32-f13"),
-    "dot_block": ("nvfp4-block16-e8m23", "mxfp4-block32-e8m23", "amxfp4-block32-e8m23"),
-    "dot_tree": ("fp4xfp8-tree8-e8m7",),
-}
+    "chain": ("e2m1-chain-e5m10", "e1m2-chain-e8m7", "llm-fp4-shift-e5m10"),
+    "fixed": ("e2m1-fixed24q2", "e3m0-fixed16q4-saturate", "int4-fixed12q0-saturate"),
+    "aligned": ("fp4xfp8-aligned8-f10-rne", "fp4-aligned32-f13"),
+    "block": ("nvfp4-block16-e8m23", "mxfp4-block32-e8m23", "amxfp4-block32-e8m23"),
+    "tree": ("fp4xfp8-tree8-e8m7",),
+    "exact": ("int4xfp4-exact-e8m7", "e5m2xe2m1-exact-e8m7@32"),
+    "chunked": ("fp4xfp8-chunk16-e8m23", "e2m1-chunked6-of-chain-e5m10-into-chain-e8m23@15"),
+    "composed": (
+        "e2m1-chain-e4m3fn-sr6", "e5m2xe4m3fn-chain-e4m3-rounded@4",
+        "e5m2xe4m3fn-tree9-e5m10-radix3@9", "e2m1xe4m3fn-tree7-e5m10-radix4-fused@7",
+        "e2m1xe4m3fn-tree8-e5m10-lanes4-leaf@8", "e2m1xe4m3fn-tree6-e4m3-leaf-rounded@6",
+        "e2m1-block4-into-aligned2f9-e8m13@8", "amd-cdna3-e4m3@16",
+    ),
+}  # fmt: skip
+#: Families that are tried with the faults that name them alone: their leaves are those of others.
+NAMED = ("exact", "chunked", "composed")
+#: Random vectors of a unit that is not published.
+PLANNED = 400
 PIPELINE = 2
 #: Stalls show mistakes of the handshake; a design that hangs is given up soon.
 OPTIONS = Options(stall=0.3, patience=200)
@@ -51,7 +66,7 @@ class Shown:
     """How a fault came to light."""
 
     unit: str
-    vectors: str  #: released, or generated
+    vectors: str  #: released, generated, or planned
     vector: int | None  #: index of the first wrong vector; None: the simulation did not end well
     line: int | None  #: of its vectors.hex
     section: str
@@ -61,7 +76,9 @@ class Shown:
 def faults_of(family: str) -> tuple[Fault, ...]:
     """Return the faults in sources that a family's units are made of."""
     files = {path.name for unit in FAMILIES[family] for path in _top(_vectors(unit)).sources}
-    return tuple(fault for fault in FAULTS if fault.file in files)
+    there = (fault for fault in FAULTS if fault.file in files)
+    everything = family not in NAMED
+    return tuple(f for f in there if family in f.families or (everything and not f.families))
 
 
 def show(
@@ -72,9 +89,10 @@ def show(
     Raises:
         FpsimError: a fault that does not fit its source.
     """
-    sets = [(unit, "released") for unit in FAMILIES[family]]
+    sets = [(unit, "planned" if "@" in unit else "released") for unit in FAMILIES[family]]
     if generated:
         sets.append((FAMILIES[family][0], "generated"))
+        sets += [(unit, "generated") for unit in FAMILIES[family][1:] if "@" in unit]
     for unit, kind in sets:
         shown = _show(unit, kind, fault, tool, directory / f"{unit}-{kind}")
         if shown is not None:
@@ -138,7 +156,7 @@ def report(
             progress(done + 1, len(faults))
     counts = {key: sum(key in row for row in rows) for key in ("shown", "excused", "missed")}
     units = list(FAMILIES[family])
-    return {"top": family, "units": units, "faults": len(rows)} | counts | {"table": rows}
+    return {"family": family, "units": units, "faults": len(rows)} | counts | {"table": rows}
 
 
 def write_report(table: dict[str, Any], path: Path) -> None:
@@ -146,8 +164,13 @@ def write_report(table: dict[str, Any], path: Path) -> None:
     write_atomic(path, (json.dumps(table, indent=1) + "\n").encode(), "report")
 
 
+@cache
 def _vectors(unit: str) -> VectorSource:
-    return from_directory(golden_dir() / unit)
+    name, _, length = unit.partition("@")
+    if not length:
+        return from_directory(golden_dir() / name)
+    spec = get_unit(name).spec
+    return from_plan(plan_set(spec, strategy="random", count=PLANNED, k=int(length)))
 
 
 def _top(source: VectorSource) -> RtlTop:

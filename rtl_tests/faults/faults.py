@@ -17,12 +17,16 @@ __all__ = ["FAULTS", "Fault", "inject"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake: in ``file`` the text ``old`` reads ``new``."""
+    """One mistake: in ``file`` the text ``old`` reads ``new``.
+
+    ``families`` are those whose units elaborate the text; empty: all that have the file.
+    """
 
     name: str
     file: str
     old: str
     new: str
+    families: tuple[str, ...] = ()
 
 
 def inject(fault: Fault, sources: tuple[Path, ...], directory: Path) -> tuple[Path, ...]:
@@ -46,8 +50,8 @@ def inject(fault: Fault, sources: tuple[Path, ...], directory: Path) -> tuple[Pa
     return tuple(copy if path.name == fault.file else path for path in sources)
 
 
-def _of(file: str, *rows: tuple[str, str, str]) -> tuple[Fault, ...]:
-    return tuple(Fault(name, file, old, new) for name, old, new in rows)
+def _of(file: str, *rows: tuple[str, str, str], families: str = "") -> tuple[Fault, ...]:
+    return tuple(Fault(name, file, old, new, tuple(families.split())) for name, old, new in rows)
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -80,23 +84,33 @@ FAULTS: tuple[Fault, ...] = (
             "below     = EXPONENT_MIN - exponent_i",
             "below     = EXPONENT_MIN - exponent_i + 1'b1",
         ),
-        ("small results become zero", "code_o = {sign_i, finite};",
-         "code_o = {sign_i, subnormal ? '0 : finite};"),
+        ("small results become zero", "code_o = {sign, finite};",
+         "code_o = {sign, subnormal ? '0 : finite};"),
         ("the largest number overflows", "magnitude > {{", "magnitude >= {{"),
         ("overflow wraps", "else if (inf_i | overflow)", "else if (inf_i)"),
-        ("overflow stops at the largest number", "ROUND_RNA: outward = 1'b1",
-         "ROUND_RNA: outward = 1'b0"),
+        ("overflow stops at the largest number", "ROUND_SR: outward = 1'b1",
+         "ROUND_SR: outward = 1'b0"),
         ("infinity loses its sign", "OVERFLOW_INF: code_o = {sign_i,",
          "OVERFLOW_INF: code_o = {1'b0,"),
         ("NaN has another payload", "((ONE << MAN) >> 1)", "ONE"),
-        ("NaN has a sign", "if (nan_i) code_o = {1'b0,", "if (nan_i) code_o = {sign_i,"),
-        ("negative zero becomes positive", "code_o = {sign_i, finite};",
-         "code_o = {sign_i & (|finite), finite};"),
+        ("NaN has a sign", "if (nan_i) code_o = NOT_A_NUMBER",
+         "if (nan_i) code_o = {sign_i, NOT_A_NUMBER[MAG_W-1:0]}"),
+        ("negative zero becomes positive", "code_o = {sign, finite};",
+         "code_o = {sign & (|finite), finite};"),
+    ),
+    *_of(
+        "fp_round_pack.sv",
+        ("random bits are not added", "+ {1'b0, random_i};", "+ {1'b0, random_i & '0};"),
+        ("stochastic rounding sees a bit less", "{1'b0, placed[REST_W-1-:RANDOM_BITS]}",
+         "({1'b0, placed[REST_W-1-:RANDOM_BITS]} & ~(RANDOM_BITS+1)'(1))"),
+        ("a carry into the last bit needs a bit more", "up  = sum[RANDOM_BITS]",
+         "up  = sum[RANDOM_BITS] & (|sum[RANDOM_BITS-1:0])"),
+        families="composed",
     ),
     # -- operands ----------------------------------------------------------------------------------
     *_of(
         "fp_decode.sv",
-        ("the sign is ignored", "assign sign_o = code_i[MAG_W]", "assign sign_o = 1'b0"),
+        ("the sign is ignored", "(SIGNED != 0) & code_i[CODE_W-1]", "1'b0"),
         ("subnormals have a hidden bit", "HIDDEN = SUBNORMALS ==", "HIDDEN = SUBNORMALS <="),
         ("subnormals are zero", "~normal & (SUBNORMALS == fpsim_pkg::SUBNORMALS_FLUSH)", "~normal"),
         ("subnormals are one binade too low", "{1'b0}}, ~normal})", "{1'b0}}, 1'b0})"),
@@ -122,7 +136,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *_of(
         "fp_scale.sv",
-        ("one scale counts twice", ".b_i(b_code)", ".b_i(a_code)"),
+        ("one scale counts twice", ".b_i(b_scale_i)", ".b_i(a_scale_i)"),
         ("scales are not applied", ".b_exponent_i(s_exponent)", ".b_exponent_i(-EXP_W'(1))"),
         ("a NaN scale is ignored", ".b_nan_i(s_nan)", ".b_nan_i(1'b0)"),
         ("an infinite scale is ignored", ".b_inf_i(s_inf)", ".b_inf_i(1'b0)"),
@@ -170,15 +184,21 @@ FAULTS: tuple[Fault, ...] = (
         ("a compressor misses a carry", "(x & z) | (y & z)", "(x & z)"),
         ("a compressor misses a term", "x ^ y ^ z", "x ^ y"),
         ("rows are not sign-extended", "{rows_i[i*W+W-1]}", "{1'b0}"),
+        families="aligned block",
+    ),
+    *_of(
+        "grid_sum.sv",
+        ("negative terms are one's complement", "? -{1'b0, magnitude}", "? ~{1'b0, magnitude}"),
+        ("terms are not shifted", "} << shift", "} << ('0 & shift)"),
+        ("terms are one place too high", "- ORIGIN;", "- ORIGIN + 1'b1;"),
+        families="block exact composed",
     ),
     *_of(
         "block_sum.sv",
-        ("negative products are one's complement", "sign ? -{1'b0, magnitude}", "sign ? ~{1'b0, magnitude}"),
         ("a negative block sum is one's complement", "sum[TOTAL_W] ? -sum", "sum[TOTAL_W] ? ~sum"),
         ("a negative block sum is positive", ": sum[TOTAL_W];\n", ": 1'b0;\n"),
         ("the last element is left out", "(A_SIGN < 0 |", "(i < N - 1) & (A_SIGN < 0 |"),
         ("elements of b are in reverse order", "b_i[i*B_W+:B_W]", "b_i[(N-1-i)*B_W+:B_W]"),
-        ("products are not shifted", "significand} << shift", "significand} << ('0 & shift)"),
         ("the signs of a choose the wrong scale", "(A_SIGN == 1)", "(A_SIGN == 0)"),
         ("the signs of b choose the wrong scale", "(B_SIGN == 1)", "(B_SIGN == 0)"),
         ("signs of b are not told apart", "(B_SIGN < 0 |", "(B_SIGN >= -1 |"),
@@ -192,7 +212,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *_of(
         "align_term.sv",
-        ("terms are aligned one place too far", "max_i - exponent_i", "max_i - exponent_i + 1'b1"),
+        ("terms are aligned one place too far", "top_i - exponent_i", "top_i - exponent_i + 1'b1"),
         ("negative terms are one's complement", "sign_i ? -{1'b0, magnitude}",
          "sign_i ? ~{1'b0, magnitude}"),
         ("the window has a bit less", "kept      = jammed[WIDE_W-1-:KEPT_W]",
@@ -204,12 +224,25 @@ FAULTS: tuple[Fault, ...] = (
          "fpsim_pkg::ROUND_RTO, sign_i, kept[0]"),
     ),
     *_of(
+        "aligned_window.sv",
+        ("the addend is left out", ".significand_i(c_significand_i),", ".significand_i(c_significand_i & '0),"),
+        ("the addend's sign is ignored", ".sign_i(c_sign_i), .exp", ".sign_i(1'b0), .exp"),
+        ("the addend is one place too high", ".exponent_i(c_exponent_i), .significand_i(",
+         ".exponent_i(c_exponent_i + EXP_W'(1)), .significand_i("),
+    ),
+    *_of(
+        "aligned_join.sv",
+        ("a distant addend is kept", "c_there ? c_significand_i : '0", "c_significand_i"),
+        ("the second window is the first one's", "c_larger ? c_exponent_i : max", "max"),
+        ("the sum and the addend have one grid", "sum_row} << (GRID - SUM_BITS)", "sum_row} << (GRID - ADDEND_BITS)"),
+        ("one window's exponent is taken for both", "(first > second) ? first : second", "first"),
+        ("sums are truncated in the second window", ".FRACTION_BITS(SUM_BITS), .HEAD(HEAD), .ROUNDING(JOIN_ROUNDING)",
+         ".FRACTION_BITS(SUM_BITS), .HEAD(HEAD), .ROUNDING(2)"),
+        families="composed",
+    ),
+    *_of(
         "aligned_add.sv",
-        ("the addend's exponent is not compared", "& (c_exponent > max_i)", "& 1'b0"),
-        ("the addend is left out", "{1'b0, c_significand}),", "{1'b0, c_significand} & '0),"),
-        ("the addend's sign is ignored", ".sign_i(c_sign), .exponent_i(c_exponent)",
-         ".sign_i(1'b0), .exponent_i(c_exponent)"),
-        ("the addend is aligned as a product", "{1'b0, c_significand}),", "{c_significand, 1'b0}),"),
+        ("the addend's exponent is not compared", "& (c_exponent > max))", "& 1'b0)"),
         ("the sum's exponent is off by one", "EXP_W'(S_W - 1 - FRACTION_BITS)",
          "EXP_W'(S_W - FRACTION_BITS)"),
         ("a negative sum is one's complement", "negative ? -total", "negative ? ~total"),
@@ -224,35 +257,133 @@ FAULTS: tuple[Fault, ...] = (
          ".EXP(EXP), .MAN(OUT_MAN - 1), .BIAS(BIAS)"),
     ),
     *_of(
-        "dot_aligned.sv",
-        ("zero products raise the exponent", "(|product) & ~inf", "1'b1 | ~inf"),
-        ("products are aligned by their top bit", "= top - ONE;", "= top;"),
-        ("elements of a and b do not match", ".b_i(b[i*(B_EXP", ".b_i(b[(LANES-1-i)*(B_EXP"),
+        "stage_exact.sv",
+        ("earlier beats are forgotten", "sum       = prior + terms", "sum       = terms"),
+        ("signs of earlier beats are forgotten", "seen      = seen_prior | {", "seen      = {"),
+        ("NaN of a term is forgotten", "{|nan_i, |(inf_i", "{1'b0, |(inf_i"),
+        ("infinity of a term is forgotten", "|(inf_i & ~sign_i), |(inf_i & sign_i),", "2'b00,"),
+        ("infinities of both signs are infinity", "seen[4] | (seen[3] & seen[2])", "seen[4]"),
+        ("a zero sum is positive", ": ~seen[1];", ": 1'b0;"),
+        ("a negative sum is one's complement", "? -sum : sum", "? ~sum : sum"),
+        ("the sum's exponent is off by one", "EXP_W'(LOW + SPAN + 1", "EXP_W'(LOW + SPAN + 2"),
+        families="exact",
     ),
     *_of(
-        "dot_block.sv",
-        ("quadrants are added in another order", "A_SIDE = i / (1 + B_SPLIT)",
-         "A_SIDE = (TERMS - 1 - i) / (1 + B_SPLIT)"),
-        ("the block sum's exponent is off by one", "EXP_W'(TOTAL_TOP)", "EXP_W'(TOTAL_TOP - 1)"),
-        ("scales of a and b are exchanged in the sum", "a_scale[A_SIDE*SA_W+:SA_W]",
-         "b_scale[B_SIDE*SA_W+:SA_W]"),
-        ("the second sign's scale is never used", "b_scale[B_SIDE*SB_W+:SB_W]", "b_scale[0+:SB_W]"),
-        ("quadrants start from the addend", "assign from = g_add[i-1].to", "assign from = addend"),
+        "stage_chain.sv",
+        ("terms start from the addend", "assign from = g_add[i-1].to", "assign from = from_i"),
+        families="block",
     ),
     *_of(
-        "dot_tree.sv",
-        ("a node adds its first child twice", "min_of(2 * i + 1, BEFORE - 1)",
-         "min_of(2 * i, BEFORE - 1)"),
-        ("nodes add other neighbours", "fpsim_pkg::min_of(2 * i + 1, BEFORE - 1)", "(2 * i + 3) % BEFORE"),
-        ("elements of a and b do not match", ".b_i(b[i*(B_EXP", ".b_i(b[(LANES-1-i)*(B_EXP"),
+        "stage_chain.sv",
+        ("products are truncated", ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .TERM_W(TERM_W)",
+         ".ROUNDING(2), .OVERFLOW(OVERFLOW), .TERM_W(TERM_W)"),
+        ("products lose their sign", ".sign_i(sign_i[i]), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),\n"
+         "            .significand_i(significand_i[i*TERM_W+:TERM_W]), .inf_i(inf_i[i]), .nan_i(nan_i[i]),\n"
+         "            .code_o(code)",
+         ".sign_i(1'b0), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),\n"
+         "            .significand_i(significand_i[i*TERM_W+:TERM_W]), .inf_i(inf_i[i]), .nan_i(nan_i[i]),\n"
+         "            .code_o(code)"),
+        families="composed",
+    ),
+    *_of(
+        "fp_convert.sv",
+        ("a number is rounded before it is normalised", ".exponent_i(exponent), .significand_i(significand)",
+         ".exponent_i(exponent_i), .significand_i(wide)"),
+        families="composed",
+    ),
+    *_of(
+        "tree_node.sv",
+        ("a node adds its first child twice", "Y = N - 1;", "Y = 0;"),
         ("nodes are truncated",
-         ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n          ) u_sum",
-         ".ROUNDING(2), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n          ) u_sum"),
+         ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n      ) u_sum",
+         ".ROUNDING(2), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n      ) u_sum"),
         ("nodes saturate",
-         ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n          ) u_sum",
-         ".ROUNDING(ROUNDING), .OVERFLOW(0), .EXP_W(EXP_W), .SIG_W(SIG_W)\n          ) u_sum"),
-        ("the root is not added", "assign {y_sign, y_exponent, y_significand, y_inf, y_nan} = t_root",
-         "assign {y_sign, y_exponent, y_significand, y_inf, y_nan} = t_root & '0"),
+         ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W), .SIG_W(SIG_W)\n      ) u_sum",
+         ".ROUNDING(ROUNDING), .OVERFLOW(0), .EXP_W(EXP_W), .SIG_W(SIG_W)\n      ) u_sum"),
+        families="tree composed",
+    ),
+    *_of(
+        "tree_node.sv",
+        ("wide nodes are truncated", ".ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .TERM_W(SUM_W)",
+         ".ROUNDING(2), .OVERFLOW(OVERFLOW), .TERM_W(SUM_W)"),
+        ("a wide node's exponent is off by one", "EXP_W'(LOW + SUM_W - SIG_W)",
+         "EXP_W'(LOW + SUM_W - SIG_W + 1)"),
+        ("NaN of a wide node's child is ignored", ".nan_i((|nan) | (plus_inf & minus_inf))",
+         ".nan_i(plus_inf & minus_inf)"),
+        ("infinities of both signs in a wide node are infinity", "(|nan) | (plus_inf & minus_inf)", "|nan"),
+        ("a wide node of zeros is positive", ": &sign;", ": 1'b0;"),
+        families="composed",
+    ),
+    *_of(
+        "stage_tree.sv",
+        ("nodes add other neighbours", "below[RADIX*i*NODE_W+:CHILDREN*NODE_W]",
+         "below[i*NODE_W+:CHILDREN*NODE_W]"),
+        families="tree composed",
+    ),
+    *_of(
+        "stage_tree.sv",
+        ("a lane takes its neighbour's terms", "{terms[i*NODE_W+:NODE_W], prior}",
+         "{terms[(i^1)*NODE_W+:NODE_W], prior}"),
+        ("the addend starts the last lane", "(i == 0 && JOIN", "(i == LANES - 1 && JOIN"),
+        ("the addend is not the first leaf", "leaves = {terms, from}", "leaves = {from, terms}"),
+        ("the addend is not fused", "children = {from, below}", "children = {{NODE_W{1'b0}}, below}"),
+        ("products are not rounded", "if (ROUNDED != 0)", "if (ROUNDED < 0)"),
+        families="composed",
+    ),
+    # -- beats, chunks -----------------------------------------------------------------------------
+    *_of(
+        "dot.sv",
+        ("elements of a and b do not match", ".b_i(b[i*B_W+:B_W])", ".b_i(b[(LANES-1-i)*B_W+:B_W])"),
+        families="aligned tree chunked",
+    ),
+    *_of(
+        "dot.sv",
+        ("zero terms raise the exponent", "(|significand) & ~inf & ~nan &", "1'b1 | (|significand) & ~inf & ~nan &"),
+        ("terms are aligned by their top bit", "exponent - EXP_W'(DROP)", "exponent - EXP_W'(DROP - 1)"),
+        families="aligned chunked",
+    ),
+    *_of(
+        "dot.sv",
+        ("the root is not added", ".code_i(code), .sign_o(sign)", ".code_i(code & '0), .sign_o(sign)"),
+        families="tree",
+    ),
+    *_of(
+        "dot.sv",
+        ("quadrants are added in another order", "A_SIDE = BLOCKS ? i / (1 + B_SPLIT)",
+         "A_SIDE = BLOCKS ? (TERMS - 1 - i) / (1 + B_SPLIT)"),
+        ("the block sum's exponent is off by one", "EXP_W'(CORE_HIGH);", "EXP_W'(CORE_HIGH - 1);"),
+        ("scales of a and b are exchanged in the sum", "a_scale[(GROUP*(1+A_SPLIT)+A_SIDE)*SA_W+:SA_W]",
+         "b_scale[(GROUP*(1+B_SPLIT)+B_SIDE)*SA_W+:SA_W]"),
+        ("the second sign's scale is never used", "b_scale[(GROUP*(1+B_SPLIT)+B_SIDE)*SB_W",
+         "b_scale[(GROUP*(1+B_SPLIT))*SB_W"),
+        families="block",
+    ),
+    *_of(
+        "dot.sv",
+        ("every block has the first one's scale", "a_scale[(GROUP*(1+A_SPLIT)+A_SIDE)*SA_W",
+         "a_scale[A_SIDE*SA_W"),
+        families="composed",
+    ),
+
+    *_of(
+        "dot.sv",
+        ("a sum goes on after it ended", "partial_q <= closes ? '0 : partial_d", "partial_q <= partial_d"),
+        ("a stalled beat counts twice", "adds = t_valid & t_ready &", "adds = t_valid &"),
+        families="exact chunked",
+    ),
+    *_of(
+        "dot.sv",
+        ("an exact sum is rounded at every beat", "sum  = closes ? to : addend", "sum  = to"),
+        families="exact",
+    ),
+    *_of(
+        "dot.sv",
+        ("a chunk ends a beat off", "COUNTER_W'(CHUNK - 1)", "COUNTER_W'(CHUNK - 2)"),
+        ("a vector's end does not end its chunk", "closes = t_last | (count_q == END)", "closes = count_q == END"),
+        ("every beat is a chunk", "sum = closes ? outer : addend", "sum = outer"),
+        ("chunks start from the accumulator", "assign from = partial_q", "assign from = STAGE_W'(addend)"),
+        ("beats are not counted", "count_q <= closes ? '0 : count_q + 1'b1", "count_q <= '0"),
+        families="chunked",
     ),
     # -- fixed point -------------------------------------------------------------------------------
     *_of(

@@ -3,12 +3,13 @@
 // One step of a fused dot product: N products and an addend aligned to their largest exponent, added as
 // integers, rounded once; combinational. As tensor cores add (arXiv 2512.07004, 2511.10909).
 //
-//   E   = max(max_i, e(c) if early)                     max_i: of the products, and a floor
+//   E   = max(max_i, e(c) if early)                     max_i: of the terms, and a floor
 //   S   = sum_i A(p_i 2^(F-E)) + A(c 2^(F-E)) if early   A: ALIGN;  wrapped or saturated to W_SUM bits
+//   JOINED: S and c in a second window, see aligned_join; with 2 WINDOWS even and odd terms apart
 //   sum = R(S 2^(E-F))                                  R: ROUNDING to OUT_MAN mantissa bits
 //   sum = R'(sum + c) if late                           R': LATE_ROUNDING to MAN mantissa bits
 //
-//   p_i = (-1)^sign * significand / 2^(SIG_W-2) * 2^exponent
+//   p_i = (-1)^sign * significand / 2^(SIG_W-1) * 2^exponent,   |p_i| < 2^(E+HEAD)
 //
 //   Zeros    a zero result is +0; with SIGNED_ZERO as IEEE 754 has it for the whole sum.
 //   NaN      of any term or c, and infinities of both signs, give NAN_CODE.
@@ -17,9 +18,16 @@ module aligned_add #(
     parameter int N             = 8,
     parameter int SIG_W         = 4,
     parameter int FRACTION_BITS = 13,
+    parameter int HEAD          = 2,                         // at least 1
     parameter int ALIGN         = fpsim_pkg::ROUND_RTZ,
     parameter int LATE          = 0,
     parameter int LATE_ROUNDING = fpsim_pkg::ROUND_RNE,
+    parameter int JOINED        = 0,
+    parameter int WINDOWS       = 1,                         // 2 where joined
+    parameter int JOIN_SUM_BITS = 31,
+    parameter int JOIN_C_BITS   = 24,
+    parameter int JOIN_ROUNDING = fpsim_pkg::ROUND_RDN,
+    parameter int JOIN_REACH    = -1,                        // -1: any
     parameter int W_SUM         = 0,                         // 0: as wide as needed
     parameter int SUM_OVERFLOW  = fpsim_pkg::OVERFLOW_WRAP,
     parameter int SIGNED_ZERO   = 0,
@@ -28,130 +36,148 @@ module aligned_add #(
     parameter int MAN           = 23,
     parameter int BIAS          = 127,
     parameter int SPECIALS      = fpsim_pkg::SPECIALS_IEEE,
+    parameter int SUBNORMALS    = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int OUT_MAN       = 13,                        // at most MAN
     parameter int ROUNDING      = fpsim_pkg::ROUND_RTZ,
     parameter int OVERFLOW      = fpsim_pkg::OVERFLOW_INF,
-    parameter int EXP_W         = 12                         // see dot_aligned
+    parameter int EXP_W         = 12                         // see dot
 ) (
-    input  logic [N-1:0]            sign_i,
-    input  logic [N*EXP_W-1:0]      exponent_i,
-    input  logic [N*SIG_W-1:0]      significand_i,
-    input  logic [N-1:0]            inf_i,
-    input  logic [N-1:0]            nan_i,
-    input  logic signed [EXP_W-1:0] max_i,
-    input  logic [EXP+MAN:0]        c_i,
-    output logic [EXP+MAN:0]        sum_o
+    input  logic [N-1:0]             sign_i,
+    input  logic [N*EXP_W-1:0]       exponent_i,
+    input  logic [N*SIG_W-1:0]       significand_i,
+    input  logic [N-1:0]             inf_i,
+    input  logic [N-1:0]             nan_i,
+    input  logic [WINDOWS*EXP_W-1:0] max_i,
+    input  logic [EXP+MAN:0]         c_i,
+    output logic [EXP+MAN:0]         sum_o
 );
 
-  localparam int CODE_W = 1 + EXP + MAN;
-  localparam int TERM_W = FRACTION_BITS + 4;
-  localparam int ROWS   = (LATE != 0) ? N : N + 1;
-  localparam int S_W    = TERM_W + $clog2(ROWS);                  // S, two's complement
-  localparam int NORM_W = fpsim_pkg::max_of(S_W, OUT_MAN + 3);    // what is rounded
-  localparam int CUT_W  = MAN - OUT_MAN;
+  localparam int CODE_W  = 1 + EXP + MAN;
+  localparam int C_SIG_W = (LATE != 0 || JOINED != 0) ? 0 : MAN + 1;     // of an addend in the window
+  localparam int PART    = (N + WINDOWS - 1) / WINDOWS;                  // terms of the largest window
+  localparam int S_W     = FRACTION_BITS + HEAD + 2 + $clog2((C_SIG_W > 0) ? PART + 1 : PART);
+  localparam int JOIN_W  = fpsim_pkg::max_of(JOIN_SUM_BITS, JOIN_C_BITS) + S_W - FRACTION_BITS + 5;
+  localparam int TOTAL_W = (JOINED != 0) ? JOIN_W : S_W;
+  localparam int NORM_W  = fpsim_pkg::max_of(TOTAL_W, OUT_MAN + 3);      // what is rounded
+  localparam int CUT_W   = MAN - OUT_MAN;
+  localparam logic signed [EXP_W-1:0] ABOVE = EXP_W'(HEAD - 1);
 
   // -- the addend -----------------------------------------------------------------------------------
-  logic c_sign, c_inf, c_nan, c_counts;
-  logic signed [EXP_W-1:0] c_exponent, max;
+  logic c_sign, c_inf, c_nan;
+  logic signed [EXP_W-1:0] c_exponent;
   logic [MAN:0] c_significand;
 
   fp_decode #(
-      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .EXP_W(EXP_W)
+      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS), .EXP_W(EXP_W)
   ) u_decode_c (
       .code_i(c_i),
       .sign_o(c_sign), .exponent_o(c_exponent), .significand_o(c_significand),
       .inf_o(c_inf), .nan_o(c_nan)
   );
 
-  assign c_counts = (LATE == 0) & (|c_significand) & (c_exponent > max_i);
-  assign max      = c_counts ? c_exponent : max_i;
-
-  // -- the window -----------------------------------------------------------------------------------
-  logic [ROWS*TERM_W-1:0] rows;
-  logic [ROWS-1:0] signs;
-  logic [S_W-1:0] exact;
+  // -- the windows: term i is in window i % WINDOWS ---------------------------------------------------
+  logic [WINDOWS*S_W-1:0] totals;
+  logic [WINDOWS*EXP_W-1:0] maxima;
+  logic [WINDOWS-1:0] zeros;
 
   generate
-    for (genvar i = 0; i < N; i++) begin : g_term
-      align_term #(
-          .SIG_W(SIG_W), .EXP_W(EXP_W), .FRACTION_BITS(FRACTION_BITS), .ROUNDING(ALIGN)
-      ) u_align (
-          .sign_i(sign_i[i]), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),
-          .significand_i(significand_i[i*SIG_W+:SIG_W]), .max_i(max),
-          .term_o(rows[i*TERM_W+:TERM_W])
-      );
-      assign signs[i] = sign_i[i];
-    end
+    for (genvar w = 0; w < WINDOWS; w++) begin : g_window
+      localparam int OWN = (N - w + WINDOWS - 1) / WINDOWS;
+      logic signed [EXP_W-1:0] max, largest;
+      logic [PART-1:0] sign;
+      logic [PART*EXP_W-1:0] exponent;
+      logic [PART*SIG_W-1:0] significand;
 
-    if (LATE == 0) begin : g_early
-      align_term #(
-          .SIG_W(MAN + 2), .EXP_W(EXP_W), .FRACTION_BITS(FRACTION_BITS), .ROUNDING(ALIGN)
-      ) u_align (
-          .sign_i(c_sign), .exponent_i(c_exponent), .significand_i({1'b0, c_significand}),
-          .max_i(max), .term_o(rows[N*TERM_W+:TERM_W])
+      for (genvar i = 0; i < PART; i++) begin : g_part
+        if (i < OWN) begin : g_own
+          assign sign[i] = sign_i[i*WINDOWS+w];
+          assign exponent[i*EXP_W+:EXP_W]    = exponent_i[(i*WINDOWS+w)*EXP_W+:EXP_W];
+          assign significand[i*SIG_W+:SIG_W] = significand_i[(i*WINDOWS+w)*SIG_W+:SIG_W];
+        end else begin : g_zero
+          assign sign[i] = 1'b0;
+          assign exponent[i*EXP_W+:EXP_W]    = '0;
+          assign significand[i*SIG_W+:SIG_W] = '0;
+        end
+      end
+
+      assign max     = max_i[w*EXP_W+:EXP_W];
+      assign largest = ((C_SIG_W > 0) & (|c_significand) & (c_exponent > max)) ? c_exponent : max;
+      assign maxima[w*EXP_W+:EXP_W] = largest;
+
+      aligned_window #(
+          .N(PART), .SIG_W(SIG_W), .C_SIG_W(C_SIG_W), .FRACTION_BITS(FRACTION_BITS), .HEAD(HEAD),
+          .ALIGN(ALIGN), .W_SUM(W_SUM), .SUM_OVERFLOW(SUM_OVERFLOW), .EXP_W(EXP_W)
+      ) u_window (
+          .sign_i(sign), .exponent_i(exponent), .significand_i(significand),
+          .c_sign_i(c_sign), .c_exponent_i(c_exponent),
+          .c_significand_i(c_significand[fpsim_pkg::max_of(C_SIG_W, 1)-1:0]),
+          .top_i(largest + ABOVE), .total_o(totals[w*S_W+:S_W]), .zero_o(zeros[w])
       );
-      assign signs[N] = c_sign;
     end
   endgenerate
 
-  compressor_tree #(
-      .N(ROWS), .W(TERM_W), .SUM_W(S_W)
-  ) u_sum (
-      .rows_i(rows), .sum_o(exact)
-  );
-
-  // -- the register's width ---------------------------------------------------------------------------
-  logic [S_W-1:0] total;
+  logic [TOTAL_W-1:0] total;
+  logic signed [EXP_W-1:0] top;  // exponent of total's first bit
+  logic all_zero;
 
   generate
-    if (W_SUM == 0 || W_SUM >= S_W) begin : g_exact
-      assign total = exact;
-    end else begin : g_limited
-      logic over;
-      logic [W_SUM-1:0] limited;
-      assign over    = exact[S_W-1:W_SUM-1] != {(S_W - W_SUM + 1) {exact[W_SUM-1]}};
-      assign limited = (over & (SUM_OVERFLOW == fpsim_pkg::OVERFLOW_SATURATE))
-                     ? {exact[S_W-1], {(W_SUM - 1) {~exact[S_W-1]}}} : exact[W_SUM-1:0];
-      assign total   = {{(S_W - W_SUM) {limited[W_SUM-1]}}, limited};
+    if (JOINED != 0) begin : g_joined
+      aligned_join #(
+          .WINDOWS(WINDOWS), .S_W(S_W), .FRACTION_BITS(FRACTION_BITS), .C_SIG_W(MAN + 1),
+          .SUM_BITS(JOIN_SUM_BITS), .ADDEND_BITS(JOIN_C_BITS), .JOIN_ROUNDING(JOIN_ROUNDING),
+          .REACH(JOIN_REACH), .EXP_W(EXP_W)
+      ) u_join (
+          .totals_i(totals), .max_i(maxima),
+          .c_sign_i(c_sign), .c_exponent_i(c_exponent), .c_significand_i(c_significand),
+          .total_o(total), .exponent_o(top)
+      );
+      logic unused_zeros;
+      assign unused_zeros = &{1'b0, zeros};
+      assign all_zero     = 1'b0;  // a sum of two windows that is zero is +0
+    end else begin : g_single
+      assign total    = totals;
+      assign top      = maxima + EXP_W'(S_W - 1 - FRACTION_BITS);
+      assign all_zero = zeros;
     end
   endgenerate
 
   // -- rounding ---------------------------------------------------------------------------------------
-  localparam logic signed [EXP_W-1:0] TOP = EXP_W'(S_W - 1 - FRACTION_BITS);  // of |S| above E
-
   logic negative, zero_sign, any_nan, any_inf, inf_sign, nan;
-  logic [S_W-1:0] magnitude;
+  logic [TOTAL_W-1:0] magnitude;
   logic [NORM_W-1:0] wide, normalised;
   logic signed [EXP_W-1:0] exponent;
   logic [EXP+OUT_MAN:0] narrow;
   logic [CODE_W-1:0] widened;
 
-  assign negative  = total[S_W-1];
+  assign negative  = total[TOTAL_W-1];
   assign magnitude = negative ? -total : total;
-  assign wide      = {{(NORM_W - S_W) {1'b0}}, magnitude} << (NORM_W - S_W);
+  assign wide      = {{(NORM_W - TOTAL_W) {1'b0}}, magnitude} << (NORM_W - TOTAL_W);
 
   fp_normalise #(
       .SIG_W(NORM_W), .EXP_W(EXP_W)
   ) u_normalise (
-      .exponent_i(max + TOP), .significand_i(wide),
+      .exponent_i(top), .significand_i(wide),
       .exponent_o(exponent), .significand_o(normalised)
   );
 
   // A sum that the register's width wraps to zero is +0.
-  assign zero_sign = (SIGNED_ZERO != 0) & ~|exact
-                   & ((ROUNDING == fpsim_pkg::ROUND_RDN) ? |signs : &signs);
+  logic any_minus, all_minus;
+  assign any_minus = (|sign_i) | ((C_SIG_W > 0) & c_sign);
+  assign all_minus = (&sign_i) & ((C_SIG_W == 0) | c_sign);
+  assign zero_sign = (SIGNED_ZERO != 0) & all_zero
+                   & ((ROUNDING == fpsim_pkg::ROUND_RDN) ? any_minus : all_minus);
 
   assign any_inf  = (|inf_i) | c_inf;
   assign inf_sign = (|(inf_i & sign_i)) | (c_inf & c_sign);
   assign any_nan  = (|nan_i) | c_nan | (inf_sign & ((|(inf_i & ~sign_i)) | (c_inf & ~c_sign)));
 
   fp_round_pack #(
-      .EXP(EXP), .MAN(OUT_MAN), .BIAS(BIAS), .SPECIALS(SPECIALS),
+      .EXP(EXP), .MAN(OUT_MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
       .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .OUTWARD(1), .EXP_W(EXP_W), .SIG_W(NORM_W)
   ) u_round_pack (
       .sign_i(any_inf ? inf_sign : (|total) ? negative : zero_sign),
       .exponent_i(exponent), .significand_i(normalised),
-      .inf_i(any_inf), .nan_i(1'b0), .code_o(narrow)
+      .inf_i(any_inf), .nan_i(1'b0), .random_i(1'b0), .code_o(narrow)
   );
 
   assign widened = {{CUT_W{1'b0}}, narrow} << CUT_W;
@@ -171,28 +197,30 @@ module aligned_add #(
       logic [CODE_W-1:0] summed;
 
       fp_unpack #(
-          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .EXP_W(EXP_W), .SIG_W(SUM_SIG_W)
+          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
+          .EXP_W(EXP_W), .SIG_W(SUM_SIG_W)
       ) u_unpack_x (
           .code_i(widened), .sign_o(x_sign), .exponent_o(x_exponent),
           .significand_o(x_significand), .inf_o(x_inf), .nan_o(x_nan)
       );
 
       fp_unpack #(
-          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .EXP_W(EXP_W), .SIG_W(SUM_SIG_W)
+          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
+          .EXP_W(EXP_W), .SIG_W(SUM_SIG_W)
       ) u_unpack_y (
           .code_i(c_i), .sign_o(y_sign), .exponent_o(y_exponent),
           .significand_o(y_significand), .inf_o(y_inf), .nan_o(y_nan)
       );
 
       fp_sum #(
-          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .ROUNDING(LATE_ROUNDING),
+          .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS), .ROUNDING(LATE_ROUNDING),
           .OVERFLOW(OVERFLOW), .OUTWARD(1), .EXP_W(EXP_W), .SIG_W(SUM_SIG_W)
       ) u_late (
           .x_sign_i(x_sign), .x_exponent_i(x_exponent), .x_significand_i(x_significand),
           .x_inf_i(x_inf), .x_nan_i(x_nan),
           .y_sign_i(y_sign), .y_exponent_i(y_exponent), .y_significand_i(y_significand),
           .y_inf_i(y_inf), .y_nan_i(y_nan),
-          .code_o(summed)
+          .random_i(1'b0), .code_o(summed)
       );
 
       assign nan  = any_nan | x_nan;
@@ -201,7 +229,7 @@ module aligned_add #(
   endgenerate
 
   logic minus_zero;
-  assign minus_zero = (SIGNED_ZERO == 0) & code[CODE_W-1] & ~|code[CODE_W-2:0];
+  assign minus_zero = (SIGNED_ZERO == 0) & (SPECIALS != fpsim_pkg::SPECIALS_ZERO) & code[CODE_W-1] & ~|code[CODE_W-2:0];
   assign sum_o      = nan ? CODE_W'(NAN_CODE) : minus_zero ? '0 : code;
 
 endmodule

@@ -124,7 +124,7 @@ module block_scale #(
           .EXP_W(EXP_W), .SIG_W(S_MAN + 3)
       ) u_round_pack (
           .sign_i(1'b0), .exponent_i(q_exponent), .significand_i(l_inf ? '0 : quotient),
-          .inf_i(over), .nan_i(1'b0), .code_o(rounded)
+          .inf_i(over), .nan_i(1'b0), .random_i(1'b0), .code_o(rounded)
       );
 
       if (S_LEAST != 0) begin : g_least

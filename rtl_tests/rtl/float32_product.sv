@@ -50,7 +50,7 @@ module float32_product #(
       .EXP_W(EXP_W), .SIG_W(PRODUCT_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-      .code_o(code_o)
+      .random_i(1'b0), .code_o(code_o)
   );
 
 endmodule

@@ -7,29 +7,27 @@
 // The exponent is the weight of the significand's top bit, which is 0 for subnormals and zero.
 // With inf_o or nan_o set, the other outputs except sign_o mean nothing.
 //
-// EXP = 0 is an integer: two's complement of MAN+1 bits whose last weighs 2^-BIAS. Its magnitude is
-// the significand, its exponent the constant MAN - BIAS.
-//
-// An unsigned format has no bit EXP+MAN: tie it to 0.
+// EXP = 0 is an integer of MAN+1 bits, two's complement if it is signed, whose last weighs 2^-BIAS. Its
+// magnitude is the significand, its exponent the constant MAN - BIAS. SIGNED = 0: a code has no sign bit.
 module fp_decode #(
+    parameter int SIGNED     = 1,
     parameter int EXP        = 2,                              // exponent field; 0: an integer
     parameter int MAN        = 1,                              // mantissa field, 0 or more bits
     parameter int BIAS       = 1,
     parameter int SPECIALS   = fpsim_pkg::SPECIALS_NONE,
     parameter int SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
-    parameter int EXP_W      = 8                               // above EXP, holds every exponent
+    parameter int EXP_W      = 8,                              // above EXP, holds every exponent
+    parameter int CODE_W     = fpsim_pkg::code_width(SIGNED, EXP, MAN)  // derived, do not change
 ) (
-    input  logic [EXP+MAN:0]          code_i,
-    output logic                      sign_o,
-    output logic signed [EXP_W-1:0]   exponent_o,
-    output logic [MAN:0]              significand_o,
-    output logic                      inf_o,
-    output logic                      nan_o
+    input  logic [CODE_W-1:0]       code_i,
+    output logic                    sign_o,
+    output logic signed [EXP_W-1:0] exponent_o,
+    output logic [MAN:0]            significand_o,
+    output logic                    inf_o,
+    output logic                    nan_o
 );
 
-  localparam int MAG_W = EXP + MAN;  // code without its sign
-
-  assign sign_o = code_i[MAG_W];
+  assign sign_o = (SIGNED != 0) & code_i[CODE_W-1];
 
   generate
     if (EXP == 0) begin : g_integer
@@ -40,6 +38,7 @@ module fp_decode #(
       assign inf_o         = 1'b0;
       assign nan_o         = 1'b0;
     end else begin : g_float
+      localparam int MAG_W = EXP + MAN;  // code without its sign
       // MAN+1 bits: the mantissa below the place of the hidden bit (that place is 0).
       localparam logic [MAN:0] MANTISSA_MASK = {1'b1, {MAN{1'b0}}} - 1'b1;
       localparam logic signed [EXP_W-1:0] MINUS_BIAS = EXP_W'(-BIAS);  // EXP_W: by its contract

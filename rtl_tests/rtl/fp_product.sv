@@ -7,21 +7,26 @@
 //
 // SCALE_W = 0 leaves the exponent adder out: exp_i (then 1 bit wide) is ignored.
 module fp_product #(
+    parameter int A_SIGNED     = 1,
     parameter int A_EXP        = 2,
     parameter int A_MAN        = 1,
     parameter int A_BIAS       = 1,
     parameter int A_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
     parameter int A_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int B_SIGNED     = 1,
     parameter int B_EXP        = 2,
     parameter int B_MAN        = 1,
     parameter int B_BIAS       = 1,
     parameter int B_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
     parameter int B_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int SCALE_W      = 9,
-    parameter int EXP_W        = 12  // above SCALE_W, A_EXP and B_EXP; holds every exponent of a product
+    parameter int EXP_W        = 12, // above SCALE_W, A_EXP and B_EXP; holds every exponent of a product
+    // derived, do not change
+    parameter int A_W          = fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN),
+    parameter int B_W          = fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)
 ) (
-    input  logic [A_EXP+A_MAN:0]                            a_i,
-    input  logic [B_EXP+B_MAN:0]                            b_i,
+    input  logic [A_W-1:0]                                  a_i,
+    input  logic [B_W-1:0]                                  b_i,
     input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
     output logic                                            sign_o,
     output logic signed [EXP_W-1:0]                         exponent_o,
@@ -41,7 +46,7 @@ module fp_product #(
   assign scale = $signed({{(EXP_W - PORT_W) {exp_i[PORT_W-1]}}, exp_i} & {EXP_W{SCALED}});
 
   fp_decode #(
-      .EXP(A_EXP), .MAN(A_MAN), .BIAS(A_BIAS), .SPECIALS(A_SPECIALS), .SUBNORMALS(A_SUBNORMALS),
+      .SIGNED(A_SIGNED), .EXP(A_EXP), .MAN(A_MAN), .BIAS(A_BIAS), .SPECIALS(A_SPECIALS), .SUBNORMALS(A_SUBNORMALS),
       .EXP_W(EXP_W)
   ) u_decode_a (
       .code_i(a_i),
@@ -50,7 +55,7 @@ module fp_product #(
   );
 
   fp_decode #(
-      .EXP(B_EXP), .MAN(B_MAN), .BIAS(B_BIAS), .SPECIALS(B_SPECIALS), .SUBNORMALS(B_SUBNORMALS),
+      .SIGNED(B_SIGNED), .EXP(B_EXP), .MAN(B_MAN), .BIAS(B_BIAS), .SPECIALS(B_SPECIALS), .SUBNORMALS(B_SUBNORMALS),
       .EXP_W(EXP_W)
   ) u_decode_b (
       .code_i(b_i),

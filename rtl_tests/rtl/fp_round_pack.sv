@@ -13,25 +13,33 @@
 // OUTWARD = 1: a number beyond the largest finite code is what OVERFLOW says in every rounding mode,
 // as tensor cores have it; IEEE 754's inward modes stop at that code.
 //
+// SUBNORMALS_FLUSH: what rounds below the smallest normal number becomes a zero of its sign. Where the
+// sign bit alone is NaN (SPECIALS_ZERO), zeros are positive.
+//
+// ROUND_SR takes the top RANDOM_BITS of what is dropped, adds random_i and rounds up if that carries.
+//
 // inf_i and nan_i override the number. OVERFLOW_SATURATE takes infinities to the largest finite code,
 // OVERFLOW_NAN takes them to NaN. NaN is positive: quiet and without payload in SPECIALS_IEEE.
 module fp_round_pack #(
-    parameter int EXP      = 5,                          // at least 1 bit
-    parameter int MAN      = 10,
-    parameter int BIAS     = 15,
-    parameter int SPECIALS = fpsim_pkg::SPECIALS_IEEE,   // IEEE needs MAN > 0
-    parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
-    parameter int OVERFLOW = fpsim_pkg::OVERFLOW_INF,    // one that SPECIALS has a code for
-    parameter int OUTWARD  = 0,
-    parameter int EXP_W    = 8,                          // above EXP, holds exponent_i and 1-BIAS
-    parameter int SIG_W    = 15                          // at least MAN+3
+    parameter int EXP         = 5,                        // at least 1 bit
+    parameter int MAN         = 10,
+    parameter int BIAS        = 15,
+    parameter int SPECIALS    = fpsim_pkg::SPECIALS_IEEE, // IEEE needs MAN > 0
+    parameter int SUBNORMALS  = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int ROUNDING    = fpsim_pkg::ROUND_RNE,
+    parameter int OVERFLOW    = fpsim_pkg::OVERFLOW_INF,  // one that SPECIALS has a code for
+    parameter int OUTWARD     = 0,
+    parameter int RANDOM_BITS = 0,                        // with ROUND_SR, else 0
+    parameter int EXP_W       = 8,                        // above EXP, holds exponent_i and 1-BIAS
+    parameter int SIG_W       = 15                        // at least MAN+3, and MAN+2+RANDOM_BITS
 ) (
-    input  logic                    sign_i,
-    input  logic signed [EXP_W-1:0] exponent_i,
-    input  logic [SIG_W-1:0]        significand_i,
-    input  logic                    inf_i,
-    input  logic                    nan_i,
-    output logic [EXP+MAN:0]        code_o
+    input  logic                                         sign_i,
+    input  logic signed [EXP_W-1:0]                      exponent_i,
+    input  logic [SIG_W-1:0]                             significand_i,
+    input  logic                                         inf_i,
+    input  logic                                         nan_i,
+    input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
+    output logic [EXP+MAN:0]                             code_o
 );
 
   localparam int MAG_W  = EXP + MAN;        // code without its sign
@@ -49,8 +57,9 @@ module fp_round_pack #(
   localparam logic [MAG_W-1:0] LARGEST   =
       (SPECIALS == fpsim_pkg::SPECIALS_IEEE) ? INFINITY - ONE :
       (SPECIALS == fpsim_pkg::SPECIALS_TOP)  ? ALL_ONES - ONE : ALL_ONES;
-  localparam logic [MAG_W-1:0] NOT_A_NUMBER =
-      (SPECIALS == fpsim_pkg::SPECIALS_IEEE) ? INFINITY | ((ONE << MAN) >> 1) : ALL_ONES;
+  localparam logic [MAG_W:0] NOT_A_NUMBER =
+      (SPECIALS == fpsim_pkg::SPECIALS_IEEE) ? {1'b0, INFINITY | ((ONE << MAN) >> 1)} :
+      (SPECIALS == fpsim_pkg::SPECIALS_ZERO) ? {1'b1, {MAG_W{1'b0}}} : {1'b0, ALL_ONES};
 
   logic subnormal, zero, lsb, guard, sticky, up, overflow;
   logic [EXP_W-1:0] above, below, row;
@@ -75,31 +84,47 @@ module fp_round_pack #(
   assign lsb       = truncated[0];
   assign guard     = placed[REST_W-1];
   assign sticky    = |placed[REST_W-2:0];
-  assign up        = fpsim_pkg::round_up(ROUNDING, sign_i, lsb, guard, sticky);
   assign magnitude = truncated + {{(FULL_W - 1) {1'b0}}, up};
   assign overflow  = magnitude > {{(FULL_W - MAG_W) {1'b0}}, LARGEST};
+
+  generate
+    if (RANDOM_BITS > 0) begin : g_stochastic
+      logic [RANDOM_BITS:0] sum;
+      logic unused_rest;
+      assign sum = {1'b0, placed[REST_W-1-:RANDOM_BITS]} + {1'b0, random_i};
+      assign up  = sum[RANDOM_BITS];
+      assign unused_rest = &{1'b0, lsb, guard, sticky};
+    end else begin : g_fixed
+      logic unused_random;
+      assign up = fpsim_pkg::round_up(ROUNDING, sign_i, lsb, guard, sticky);
+      assign unused_random = &{1'b0, random_i};
+    end
+  endgenerate
 
   // -- pack --------------------------------------------------------------------------------------
   logic outward;  // an overflow rounds to infinity, not to the largest finite code
   always_comb begin
     case (ROUNDING)
-      fpsim_pkg::ROUND_RNE, fpsim_pkg::ROUND_RNA: outward = 1'b1;
+      fpsim_pkg::ROUND_RNE, fpsim_pkg::ROUND_RNA, fpsim_pkg::ROUND_SR: outward = 1'b1;
       fpsim_pkg::ROUND_RUP:                       outward = ~sign_i | (OUTWARD != 0);
       fpsim_pkg::ROUND_RDN:                       outward = sign_i | (OUTWARD != 0);
       default:                                    outward = OUTWARD != 0;
     endcase
   end
 
+  logic flushed, sign;
   logic [MAG_W-1:0] finite;
-  assign finite = magnitude[MAG_W-1:0];
+  assign flushed = (SUBNORMALS == fpsim_pkg::SUBNORMALS_FLUSH) & ~|magnitude[FULL_W-1:MAN];
+  assign finite  = flushed ? '0 : magnitude[MAG_W-1:0];
+  assign sign    = sign_i & ((SPECIALS != fpsim_pkg::SPECIALS_ZERO) | (|finite));
 
   always_comb begin
-    code_o = {sign_i, finite};
-    if (nan_i) code_o = {1'b0, NOT_A_NUMBER};
+    code_o = {sign, finite};
+    if (nan_i) code_o = NOT_A_NUMBER;
     else if (inf_i | overflow) begin
       case (OVERFLOW)
         fpsim_pkg::OVERFLOW_INF: code_o = {sign_i, (inf_i | outward) ? INFINITY : LARGEST};
-        fpsim_pkg::OVERFLOW_NAN: code_o = {1'b0, NOT_A_NUMBER};
+        fpsim_pkg::OVERFLOW_NAN: code_o = NOT_A_NUMBER;
         default:                 code_o = {sign_i, LARGEST};
       endcase
     end

@@ -5,6 +5,7 @@
 //   value = term * a_scale * b_scale = (-1)^sign * significand / 2^(SIG_W-1) * 2^exponent,
 //   SIG_W = TERM_W + A_MAN + B_MAN + 2
 //
+// counts_o says that both scales are numbers other than zero.
 // With NAN_ZERO a NaN of either scale makes the value +0, else NaN; for scales without infinity.
 module fp_scale #(
     parameter int TERM_W       = 14,
@@ -34,37 +35,25 @@ module fp_scale #(
     output logic signed [EXP_W-1:0]            exponent_o,
     output logic [TERM_W+A_MAN+B_MAN+1:0]      significand_o,
     output logic                               inf_o,
-    output logic                               nan_o
+    output logic                               nan_o,
+    output logic                               counts_o
 );
 
   localparam int SCALE_W = A_MAN + B_MAN + 2;
 
-  logic [A_EXP+A_MAN:0] a_code;
-  logic [B_EXP+B_MAN:0] b_code;
   logic s_sign, s_inf, s_nan, sign, inf, nan, dropped;
   logic signed [EXP_W-1:0] s_exponent;
   logic [SCALE_W-1:0] s_significand;
   logic [TERM_W+SCALE_W-1:0] significand;
 
-  generate  // the sign bit of an unsigned scale is 0
-    if (A_SIGNED != 0) begin : g_a_signed
-      assign a_code = a_scale_i;
-    end else begin : g_a_unsigned
-      assign a_code = {1'b0, a_scale_i};
-    end
-    if (B_SIGNED != 0) begin : g_b_signed
-      assign b_code = b_scale_i;
-    end else begin : g_b_unsigned
-      assign b_code = {1'b0, b_scale_i};
-    end
-  endgenerate
-
   fp_product #(
-      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
-      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
+      .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS),
+      .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
+      .B_SIGNED(B_SIGNED), .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS),
+      .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(0), .EXP_W(EXP_W)
   ) u_scales (
-      .a_i(a_code), .b_i(b_code), .exp_i(1'b0),
+      .a_i(a_scale_i), .b_i(b_scale_i), .exp_i(1'b0),
       .sign_o(s_sign), .exponent_o(s_exponent), .significand_o(s_significand),
       .inf_o(s_inf), .nan_o(s_nan)
   );
@@ -85,5 +74,6 @@ module fp_scale #(
   assign significand_o = dropped ? '0 : significand;
   assign inf_o         = inf & ~dropped;
   assign nan_o         = nan & ~dropped;
+  assign counts_o      = (|s_significand) & ~s_inf & ~s_nan;
 
 endmodule

@@ -8,27 +8,30 @@
 //   NaN      of either, and infinity minus infinity, give the canonical NaN.
 //   Infinity stays under OVERFLOW_INF, else becomes what OVERFLOW says.
 module fp_sum #(
-    parameter int EXP      = 5,
-    parameter int MAN      = 10,
-    parameter int BIAS     = 15,
-    parameter int SPECIALS = fpsim_pkg::SPECIALS_IEEE,
-    parameter int ROUNDING = fpsim_pkg::ROUND_RNE,
-    parameter int OVERFLOW = fpsim_pkg::OVERFLOW_INF,
-    parameter int OUTWARD  = 0,                         // see fp_round_pack
-    parameter int EXP_W    = 8,                         // holds every exponent here less SIG_W+4, and one more
-    parameter int SIG_W    = 11                         // at least MAN+1
+    parameter int EXP         = 5,
+    parameter int MAN         = 10,
+    parameter int BIAS        = 15,
+    parameter int SPECIALS    = fpsim_pkg::SPECIALS_IEEE,
+    parameter int SUBNORMALS  = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int ROUNDING    = fpsim_pkg::ROUND_RNE,
+    parameter int OVERFLOW    = fpsim_pkg::OVERFLOW_INF,
+    parameter int OUTWARD     = 0,                      // see fp_round_pack
+    parameter int RANDOM_BITS = 0,                      // with ROUND_SR, else 0
+    parameter int EXP_W       = 8,                      // holds every exponent here less SIG_W+4, and one more
+    parameter int SIG_W       = 11                      // at least MAN+1+RANDOM_BITS
 ) (
-    input  logic                    x_sign_i,
-    input  logic signed [EXP_W-1:0] x_exponent_i,
-    input  logic [SIG_W-1:0]        x_significand_i,
-    input  logic                    x_inf_i,
-    input  logic                    x_nan_i,
-    input  logic                    y_sign_i,
-    input  logic signed [EXP_W-1:0] y_exponent_i,
-    input  logic [SIG_W-1:0]        y_significand_i,
-    input  logic                    y_inf_i,
-    input  logic                    y_nan_i,
-    output logic [EXP+MAN:0]        code_o
+    input  logic                                         x_sign_i,
+    input  logic signed [EXP_W-1:0]                      x_exponent_i,
+    input  logic [SIG_W-1:0]                             x_significand_i,
+    input  logic                                         x_inf_i,
+    input  logic                                         x_nan_i,
+    input  logic                                         y_sign_i,
+    input  logic signed [EXP_W-1:0]                      y_exponent_i,
+    input  logic [SIG_W-1:0]                             y_significand_i,
+    input  logic                                         y_inf_i,
+    input  logic                                         y_nan_i,
+    input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
+    output logic [EXP+MAN:0]                             code_o
 );
 
   localparam int SUM_W = SIG_W + 4;  // carry, guard, round, sticky
@@ -50,11 +53,12 @@ module fp_sum #(
   assign sign = x_inf_i ? x_sign_i : y_inf_i ? y_sign_i : s_sign;
 
   fp_round_pack #(
-      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS),
-      .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .OUTWARD(OUTWARD), .EXP_W(EXP_W), .SIG_W(SUM_W)
+      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
+      .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .OUTWARD(OUTWARD), .RANDOM_BITS(RANDOM_BITS),
+      .EXP_W(EXP_W), .SIG_W(SUM_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(s_exponent), .significand_i(s_significand),
-      .inf_i(inf), .nan_i(nan), .code_o(code_o)
+      .inf_i(inf), .nan_i(nan), .random_i(random_i), .code_o(code_o)
   );
 
 endmodule

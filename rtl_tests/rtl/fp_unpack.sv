@@ -6,12 +6,13 @@
 //
 // With inf_o or nan_o set, the other outputs except sign_o mean nothing.
 module fp_unpack #(
-    parameter int EXP      = 5,
-    parameter int MAN      = 10,
-    parameter int BIAS     = 15,
-    parameter int SPECIALS = fpsim_pkg::SPECIALS_IEEE,
-    parameter int EXP_W    = 8,                         // above EXP, holds 1-BIAS-SIG_W .. 2^EXP-1-BIAS
-    parameter int SIG_W    = 11                         // at least MAN+1 and 2
+    parameter int EXP        = 5,
+    parameter int MAN        = 10,
+    parameter int BIAS       = 15,
+    parameter int SPECIALS   = fpsim_pkg::SPECIALS_IEEE,
+    parameter int SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int EXP_W      = 8,                         // above EXP, holds 1-BIAS-SIG_W .. 2^EXP-1-BIAS
+    parameter int SIG_W      = 11                         // at least MAN+1 and 2
 ) (
     input  logic [EXP+MAN:0]        code_i,
     output logic                    sign_o,
@@ -26,7 +27,8 @@ module fp_unpack #(
   logic [SIG_W-1:0] wide;
 
   fp_decode #(
-      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .EXP_W(EXP_W)
+      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
+      .EXP_W(EXP_W)
   ) u_decode (
       .code_i(code_i),
       .sign_o(sign_o), .exponent_o(exponent), .significand_o(significand),

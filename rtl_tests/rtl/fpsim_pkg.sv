@@ -17,6 +17,7 @@ package fpsim_pkg;
   localparam int ROUND_RUP = 3;  // toward +infinity
   localparam int ROUND_RDN = 4;  // toward -infinity
   localparam int ROUND_RTO = 5;  // inexact goes to the odd code
+  localparam int ROUND_SR  = 6;  // stochastic: up iff floor(fraction * 2^n) + r >= 2^n, r of n random bits
 
   // What a value beyond the largest finite code becomes.
   localparam int OVERFLOW_SATURATE = 0;  // largest finite code (infinities too)
@@ -43,6 +44,18 @@ package fpsim_pkg;
   localparam int RULE_EVEN   = 3;  // the same, doubled if m >= 2 - 2^-(M+1), M the element's mantissa bits
   localparam int RULE_ABSMAX = 4;  // the magnitude over L, rounded to the scale's format
 
+  // How terms are added to an accumulator.
+  localparam int STAGE_CHAIN   = 0;  // one after another, one rounding each
+  localparam int STAGE_FIXED   = 1;  // one after another, in fixed point
+  localparam int STAGE_EXACT   = 2;  // exactly, one rounding per dot product
+  localparam int STAGE_ALIGNED = 3;  // those of a beat and the accumulator on one alignment
+  localparam int STAGE_TREE    = 4;  // those of a beat in a tree of adders
+
+  // Where the accumulator joins a tree.
+  localparam int JOIN_ROOT  = 0;  // added to its result
+  localparam int JOIN_LEAF  = 1;  // the first leaf; of lanes, the start of the first
+  localparam int JOIN_FUSED = 2;  // one more child of the root
+
   // What an accumulator does with a beat. The MACs without a stream know the first four.
   localparam logic [2:0] OP_IDLE  = 3'd0;  // hold
   localparam logic [2:0] OP_CLEAR = 3'd1;  // +0
@@ -68,7 +81,12 @@ package fpsim_pkg;
     end
   endfunction
 
-  // Exponents of an operand's top significand bit: EXP = 0 stands for an integer of MAN+1 bits.
+  // Bits of an operand's code: EXP = 0 stands for an integer of MAN+1 bits.
+  function automatic int code_width(input int is_signed, input int exp, input int man);
+    code_width = (exp == 0) ? man + 1 : is_signed + exp + man;
+  endfunction
+
+  // Exponents of an operand's top significand bit.
   function automatic int exponent_high(input int exp, input int man, input int bias);
     exponent_high = ((exp == 0) ? man : (1 << exp) - 1) - bias;
   endfunction
@@ -90,6 +108,22 @@ package fpsim_pkg;
     for (int i = 1; i < 32; i++) begin
       if (rows > 2) compressor_levels = i;
       rows = 2 * (rows / 3) + rows % 3;
+    end
+  endfunction
+
+  // Nodes of a tree's level above n leaves, and levels until one node is left, at least one.
+  function automatic int nodes_at(input int n, input int radix, input int level);
+    nodes_at = n;
+    for (int i = 0; i < level; i++) nodes_at = (nodes_at + radix - 1) / radix;
+  endfunction
+
+  function automatic int tree_levels(input int n, input int radix);
+    int nodes;
+    nodes = (n + radix - 1) / radix;
+    tree_levels = 1;
+    for (int i = 2; i < 32; i++) begin
+      if (nodes > 1) tree_levels = i;
+      nodes = (nodes + radix - 1) / radix;
     end
   endfunction
 

@@ -5,7 +5,7 @@
 //   MAC:  acc <- R(acc + a * b * 2^exp)      on every rising clock edge with op_i = 2
 //   IDLE (0) holds, CLEAR (1) gives +0, LOAD (3) takes c_i as it is; see acc_register
 //
-// The accumulator has gradual subnormals. A product of infinity and zero is NaN.
+// A product of infinity and zero is NaN.
 //   Zeros    a zero product has the sign of its factors; a zero sum of equal signs keeps the sign,
 //            any other zero sum is +0, or -0 under RDN; a result rounded to zero keeps its sign.
 //   NaN      stays, as the canonical NaN; so does infinity minus infinity.
@@ -13,11 +13,13 @@
 //   Overflow is decided after rounding with an unbounded exponent.
 // One register; exp_i is tied to 0 when unused, or left out of the logic with SCALE_W = 0.
 module mac_chain #(
+    parameter int A_SIGNED     = 1,
     parameter int A_EXP        = 2,                          // operand a: ExMy and bias; see fp_decode
     parameter int A_MAN        = 1,
     parameter int A_BIAS       = 1,
     parameter int A_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
     parameter int A_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int B_SIGNED     = 1,
     parameter int B_EXP        = 2,                          // operand b
     parameter int B_MAN        = 1,
     parameter int B_BIAS       = 1,
@@ -27,6 +29,7 @@ module mac_chain #(
     parameter int ACC_MAN      = 10,
     parameter int ACC_BIAS     = 15,
     parameter int ACC_SPECIALS = fpsim_pkg::SPECIALS_IEEE,
+    parameter int ACC_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_INF,
     parameter int SCALE_W      = 9                           // bits of exp_i, two's complement
@@ -34,8 +37,8 @@ module mac_chain #(
     input  logic                                            clk_i,
     input  logic                                            rst_ni,  // asynchronous, active low
     input  logic [1:0]                                      op_i,
-    input  logic [A_EXP+A_MAN:0]                            a_i,
-    input  logic [B_EXP+B_MAN:0]                            b_i,
+    input  logic [fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN)-1:0] a_i,
+    input  logic [fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)-1:0] b_i,
     input  logic [ACC_EXP+ACC_MAN:0]                        c_i,
     input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
     output logic [ACC_EXP+ACC_MAN:0]                        acc_o
@@ -67,8 +70,8 @@ module mac_chain #(
   logic [ACC_W-1:0] sum;
 
   fp_product #(
-      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
-      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
+      .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
+      .B_SIGNED(B_SIGNED), .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
       .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
@@ -77,11 +80,12 @@ module mac_chain #(
 
   fp_accumulate #(
       .EXP(ACC_EXP), .MAN(ACC_MAN), .BIAS(ACC_BIAS), .SPECIALS(ACC_SPECIALS),
+      .SUBNORMALS(ACC_SUBNORMALS),
       .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .TERM_W(PRODUCT_W), .EXP_W(EXP_W)
   ) u_accumulate (
       .acc_i(acc_o),
       .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-      .sum_o(sum)
+      .random_i(1'b0), .sum_o(sum)
   );
 
   acc_register #(

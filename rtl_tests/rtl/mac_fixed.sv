@@ -10,10 +10,12 @@
 // step. Every operand code is a number; a zero has no sign here.
 // One register; exp_i is tied to 0 when unused, or left out of the logic with SCALE_W = 0.
 module mac_fixed #(
+    parameter int A_SIGNED     = 1,
     parameter int A_EXP        = 2,                         // operand a: ExMy and bias; see fp_decode
     parameter int A_MAN        = 1,
     parameter int A_BIAS       = 1,
     parameter int A_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter int B_SIGNED     = 1,
     parameter int B_EXP        = 2,                         // operand b
     parameter int B_MAN        = 1,
     parameter int B_BIAS       = 1,
@@ -27,8 +29,8 @@ module mac_fixed #(
     input  logic                                            clk_i,
     input  logic                                            rst_ni,  // asynchronous, active low
     input  logic [1:0]                                      op_i,
-    input  logic [A_EXP+A_MAN:0]                            a_i,
-    input  logic [B_EXP+B_MAN:0]                            b_i,
+    input  logic [fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN)-1:0] a_i,
+    input  logic [fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)-1:0] b_i,
     input  logic [W_ACC-1:0]                                c_i,
     input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
     output logic [W_ACC-1:0]                                acc_o
@@ -59,8 +61,8 @@ module mac_fixed #(
   logic [W_ACC-1:0] sum;
 
   fp_product #(
-      .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SUBNORMALS(A_SUBNORMALS),
-      .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SUBNORMALS(B_SUBNORMALS),
+      .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SUBNORMALS(A_SUBNORMALS),
+      .B_SIGNED(B_SIGNED), .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
       .a_i(a_i), .b_i(b_i), .exp_i(exp_i),

@@ -68,7 +68,7 @@ module quantize_element #(
       .ROUNDING(EL_ROUNDING), .OVERFLOW(fpsim_pkg::OVERFLOW_SATURATE), .EXP_W(EXP_W), .SIG_W(SIG_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(exponent), .significand_i(flush_i ? '0 : significand),
-      .inf_i(1'b0), .nan_i(1'b0), .code_o(code)
+      .inf_i(1'b0), .nan_i(1'b0), .random_i(1'b0), .code_o(code)
   );
 
   assign code_o = drop_i ? '0 : code;

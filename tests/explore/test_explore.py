@@ -211,10 +211,12 @@ def test_tops_fit_the_scales() -> None:
     assert (top.name, top.parameters["SCALE_W"], lanes) == ("mac_chain", 0, 1)
     assert top_for(spec, scaled=True)[0].parameters["SCALE_W"] > 0
     scaled = replace(spec, name="", a_scale=get_unit("nvfp4-block16-e8m23").spec.a_scale)
-    assert top_for(scaled, scaled=True)[0].name == "dot_chain"
+    assert top_for(scaled, scaled=True)[0].name == "dot"
     assert top_for(get_unit("mxfp4-block32-e8m23").spec, True)[1] == 32
     with pytest.raises(FpsimError):
-        top_for(get_unit("exact").spec, True)
+        top_for(get_unit("e2m1-split4-of-chain-e5m10-into-chain-e8m23").spec, True)
+    rounded = get_unit("e2m1-chain-e5m10-rounded").spec
+    assert top_for(rounded, scaled=False)[0].name == "dot"
 
 
 @pytest.mark.sweep

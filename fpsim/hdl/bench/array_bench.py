@@ -176,7 +176,7 @@ def _check_fit(array: SystolicArray, opened: OpenedSet) -> None:
     if record.group and not array.has_scales:
         raise FpsimError(
             f"group: {opened.directory} has scales, and MACs of this array take none; "
-            + ("add --scaled" if array.mac.name == "dot_chain" else "use tiles without scales")
+            + ("add --scaled" if array.spec.block is None else "use tiles without scales")
         )
     if array.has_scales and not record.group:
         raise FpsimError(f"group: {opened.directory} has no scales, which this array's MACs take")

@@ -125,7 +125,7 @@ class BeatPlan:
         return {
             "a": spec.a.bits, "b": spec.b.bits, "c": spec.initial.bits, "exp": EXPONENT_BITS,
             "a_scale": spec.a_scale.bits, "b_scale": spec.b_scale.bits, "acc": spec.result.bits,
-            "flags": FLAG_BITS,
+            "flags": FLAG_BITS, "random": spec.random_bits,
         }  # fmt: skip
 
     def _check_lengths(self) -> None:
@@ -146,6 +146,12 @@ class BeatPlan:
             raise FpsimError("input.beats: exp carries the sum of E8M0 scales; the unit has others")
         if self.dut.input.per_group and not self.group:
             raise FpsimError("input.per: 'group', but the vectors have no scales")
+        told = self.dut.carries("random") or self.dut.lfsr is not None
+        if self.spec.roundings(self.k) and not told:
+            raise FpsimError(
+                f"random: vectors of {self.spec.name} have random integers, but no beat carries "
+                "them"
+            )
         span = self.group if self.dut.input.per_group else self.k
         for beats in self.dut.input.beats:
             if beats.elements is None:
@@ -244,11 +250,27 @@ class BeatPlan:
         """Return (first, number) of a field's codes that ``count`` elements have."""
         if name in "ab":
             return element, count
+        if name == "random":
+            return self._random_integers(element, count)
         if name == "c" or not self.group:
             return 0, 1
         low, high = element // self.group, (element + count - 1) // self.group
         per = 1 + (name != "exp" and self.spec.splits(name[0]))
         return low * per, (high - low + 1) * per
+
+    def _random_integers(self, element: int, count: int) -> tuple[int, int]:
+        """Return (first, number) of the random integers that roundings of ``count`` elements take.
+
+        A rounding of several beats has its integer in each of them.
+        """
+        roundings = self.spec.roundings(self.k)
+        if not roundings:
+            raise FpsimError(f"{self.spec.name} takes no random integers")
+        if roundings * count % self.k == 0:
+            return roundings * element // self.k, roundings * count // self.k
+        if self.k % roundings:
+            raise FpsimError(f"{roundings} integers are not shared evenly by {self.k} elements")
+        return element // (self.k // roundings), 1
 
     def _ports(
         self, beats: Beats, at: int, op: str, first: bool, last: bool

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.formats.lfsr import GaloisLfsr
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.encodings import check_encodings
 from fpsim.vectors.sets.status_flags import FLAG_CODES
@@ -28,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Fields that a beat can carry. `op` is coded by `Dut.ops`.
-FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale", "x", "tensor_scale")
+FIELDS = ("op", "a", "b", "c", "exp", "a_scale", "b_scale", "random", "x", "tensor_scale")
 #: Results of operations that are no unit's.
 RESULTS = ("y", "flags", "codes", "scales", "negative_scales", "zero_points", "variants", "ratios",
            "tops", "macros")  # fmt: skip
@@ -266,6 +267,7 @@ class Dut:
     files: tuple[Path, ...] = ()  #: that the design reads by name while it runs
     domain: Domain = field(default_factory=Domain)
     comparison: Comparison = field(default_factory=Comparison)
+    lfsr: GaloisLfsr | None = None  #: that the design draws its random integers from
 
     def __post_init__(self) -> None:
         if not isinstance(self.top, str) or not _NAME.fullmatch(self.top):

@@ -275,6 +275,11 @@ def _watch(spec: MacSpec, k: int) -> tuple[str, ...]:
 
 def _reference(spec: MacSpec, dut: Dut) -> Dut:
     """Return the reference RTL with the scales that a design carries, and no registers to spare."""
+    if spec.random_bits:
+        raise FpsimError(
+            f"accumulate.rounding: {spec.name} takes random integers, which no proof ranges over; "
+            "use a unit without 'sr'"
+        )
     scaled = dut.carries("a_scale") and isinstance(spec.accumulate, Chain)
     if dut.carries("a_scale") and isinstance(spec.accumulate, Fixed):
         raise FpsimError("input.beats.a_scale: reference RTL of fixed stages takes exp alone")

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpsim.base.atomic_files import write_atomic
-from fpsim.formats.names import E8M0
 from fpsim.hdl.rtl.array import Dataflow, SystolicArray
 from fpsim.hdl.rtl.parameters import RtlTop, sources_of
 from fpsim.hdl.rtl.rtl_codes import parameter_text
@@ -195,7 +194,7 @@ def _mac(array: SystolicArray) -> str:
     if scaled:
         ports |= {"a_scale_i": "w_data[SA_W-1:0]", "b_scale_i": f"{weight}[SB_W-1:0]"}
     # The scales that an unscaled chain leaves out have the format of its defaults.
-    ports |= {p: f"{E8M0.bits if 'scale' in p else 1}'d0" for p in mac.tied}
+    ports |= dict.fromkeys(mac.tied, "'0")
     ports |= {
         "c_i": "n_data" if stationary else "{ACC_W{1'b0}}",
         "valid_o": "r_valid",

@@ -8,29 +8,51 @@ what the RTL implements is refused with the field and what is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
 from fpsim.base.resources import rtl_dir
 from fpsim.formats.floating import FixedFormat, FloatFormat
-from fpsim.formats.rounding import Overflow
+from fpsim.formats.lfsr import GaloisLfsr
+from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.hdl.dut.dut import EXPONENT_BITS
-from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, refusal, rounding, scale
+from fpsim.hdl.rtl.rtl_codes import (
+    JOIN_CODES,
+    OVERFLOW_CODES,
+    STAGE_CODES,
+    accumulator,
+    operand,
+    refusal,
+    rounding,
+    scale,
+)
 from fpsim.units.spec import MacSpec, SignSplit
-from fpsim.units.stages import Aligned, Block, Chain, Fixed, Tree
+from fpsim.units.stages import (
+    Aligned,
+    Block,
+    Chain,
+    Chunked,
+    Exact,
+    Fixed,
+    Stage,
+    Tree,
+    first_sum,
+    stages_of,
+)
 from fpsim.units.stages.aligned import Addend
 from fpsim.units.stages.composite import NanScale
 from fpsim.units.stages.simple import OverflowAt, ProductRounding
-from fpsim.units.stages.tree import Joins
 
 __all__ = ["RtlTop", "rtl_top", "sources_of"]
 
 PACKAGE = "fpsim_pkg.sv"
 _INSTANCE = re.compile(r"^\s+(\w+) #\($", re.MULTILINE)
 MAX_PIPELINE = 64
+#: An exact accumulator holds the sum of up to 2^this terms.
+COUNT_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -47,57 +69,64 @@ class RtlTop:
     clock: str = "clk_i"
     reset: str = "rst_ni"  #: active low
     tied: tuple[str, ...] = ()  #: inputs that this unit leaves at 0
-
-
-@dataclass(frozen=True)
-class _Family:
-    """What a stage says about its top: elements and scales per beat, and parameters."""
-
-    name: str
-    parameters: dict[str, int]
-    lanes: int = 1
-    scaled: bool = False
+    lfsr: GaloisLfsr | None = None  #: of a design that makes its random bits itself
 
 
 def rtl_top(
-    spec: MacSpec, *, stream: bool = False, scaled: bool = False, pipeline: int = 1
+    spec: MacSpec,
+    *,
+    stream: bool = False,
+    scaled: bool = False,
+    pipeline: int = 1,
+    lfsr: GaloisLfsr | None = None,
 ) -> RtlTop:
     """Return the reference RTL of a unit.
 
-    A chain or fixed unit is a MAC that works on every clock, with a run-time exponent; ``stream``
-    asks for its dot product with valid/ready instead, which the other stages always are.
+    A chain or fixed unit is a MAC that works on every clock, with a run-time exponent, if it has no
+    more than that; ``stream`` asks for its dot product with valid/ready instead, which the other
+    units always are.
 
     Args:
         spec: the unit.
         stream: a valid/ready stream of beats.
-        scaled: of a chain's stream: with scale codes per element.
+        scaled: of a stream without blocks: with a scale code of each operand per beat.
         pipeline: registers before the accumulator of a stream.
+        lfsr: where the random bits of stochastic rounding come from; None: from a port.
 
     Raises:
         FpsimError: a unit that the RTL does not implement, naming the field.
     """
     if not 0 <= pipeline <= MAX_PIPELINE:
         raise FpsimError(f"pipeline: {pipeline} is not in 0..{MAX_PIPELINE}")
-    stage = spec.accumulate
-    if not isinstance(stage, tuple(_FAMILIES)):
-        kinds = ", ".join(kind.kind for kind in _FAMILIES)
-        raise refusal("accumulate.kind", repr(stage.kind), kinds)
-    operands = operand("a", spec.a) | operand("b", spec.b)
-    if isinstance(stage, Fixed):  # takes finite operands alone
-        operands = {key: code for key, code in operands.items() if not key.endswith("_SPECIALS")}
-    family = _FAMILIES[type(stage)](spec, stage)
     _check_specials(spec)
-    if isinstance(stage, Chain | Fixed) and not stream:
-        return _mac(spec, family, operands)
-    return _stream(spec, family, operands, scaled, pipeline)
+    stage = spec.accumulate
+    parameters = operand("a", spec.a) | operand("b", spec.b)
+    if not isinstance(stage, Block | Chunked) and spec.sign_split is not SignSplit.NONE:
+        raise refusal("operands.sign_split", repr(str(spec.sign_split)), "none, but in blocks")
+    own = _stage(spec, stage, "accumulate")
+    if lfsr is not None and "RANDOM_BITS" not in own:
+        raise FpsimError(f"lfsr: {spec.name} takes no random bits; leave it out")
+    if isinstance(stage, Chain | Fixed) and not stream and not _more_than_mac(stage):
+        return _mac(spec, parameters | own)
+    top = _stream(spec, parameters, own, scaled, pipeline)
+    return top if lfsr is None else _with_lfsr(spec, top, lfsr)
 
 
 # -- tops ------------------------------------------------------------------------------------------
 
 
-def _mac(spec: MacSpec, family: _Family, operands: dict[str, int]) -> RtlTop:
-    parameters = operands | family.parameters | {"SCALE_W": EXPONENT_BITS}
-    name = f"mac_{family.name}"
+def _more_than_mac(stage: Chain | Fixed) -> bool:
+    """Return whether a stage needs what the MACs without a stream do not have."""
+    if isinstance(stage, Fixed):
+        return stage.convert is not None
+    return stage.random_bits > 0 or stage.product is not ProductRounding.FUSED
+
+
+def _mac(spec: MacSpec, parameters: dict[str, int]) -> RtlTop:
+    name = "mac_fixed" if isinstance(spec.accumulate, Fixed) else "mac_chain"
+    parameters = {key: value for key, value in parameters.items() if key not in _OF_STREAMS}
+    if isinstance(spec.accumulate, Fixed):  # takes finite operands alone
+        parameters = {k: v for k, v in parameters.items() if not k.endswith("_SPECIALS")}
     width = spec.result.bits
     inputs = {
         "op_i": 2,
@@ -106,154 +135,281 @@ def _mac(spec: MacSpec, family: _Family, operands: dict[str, int]) -> RtlTop:
         "c_i": width,
         "exp_i": EXPONENT_BITS,
     }
+    parameters |= {"SCALE_W": EXPONENT_BITS}
     return RtlTop(name, parameters, sources_of(name), inputs, {"acc_o": width})
 
 
 def _stream(
-    spec: MacSpec, family: _Family, operands: dict[str, int], scaled: bool, pipeline: int
+    spec: MacSpec, operands: dict[str, int], own: dict[str, int], scaled: bool, pipeline: int
 ) -> RtlTop:
-    chain = family.name == "chain"
-    if scaled and not (chain or family.scaled):
-        raise FpsimError(f"scaled: {spec.name} takes no scales; allowed: chain and block stages")
-    parameters = operands | family.parameters | {"PIPELINE": pipeline}
-    if family.lanes > 1 or not isinstance(spec.accumulate, Chain | Fixed):
-        parameters = {"LANES": family.lanes} | parameters
-    if chain:
+    block = spec.block
+    if block is not None and scaled:
+        raise FpsimError(f"scaled: {spec.name} has a scale per block; leave it out")
+    lanes = own["LANES"]
+    parameters = {"LANES": lanes} | operands
+    if block is None:
         parameters["SCALED"] = int(scaled)
-    width = spec.result.bits
-    inputs = {"valid_i": 1, "ready_i": 1, "op_i": 3, "last_i": 1}
-    inputs |= {"a_i": spec.a.bits * family.lanes, "b_i": spec.b.bits * family.lanes}
-    if scaled or family.scaled:
+    if scaled or block is not None:
         parameters |= scale("a", spec.a_scale) | scale("b", spec.b_scale)
-        for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
-            inputs[f"{name}_scale_i"] = fmt.bits * (1 + spec.splits(name))
-    inputs["c_i"] = width
-    outputs = {"ready_o": 1, "valid_o": 1, "acc_o": width}
-    name = f"dot_{family.name}"
-    tied = ("a_scale_i", "b_scale_i") if chain and not scaled else ()
-    return RtlTop(name, parameters, sources_of(name), inputs, outputs, tied=tied)
+    parameters |= own | {"PIPELINE": pipeline}
+    inputs = {"valid_i": 1, "ready_i": 1, "op_i": 3, "last_i": 1}
+    inputs |= {"a_i": spec.a.bits * lanes, "b_i": spec.b.bits * lanes}
+    unused = []
+    scales = lanes // block.size if block is not None else 1
+    for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
+        if scaled or block is not None:
+            inputs[f"{name}_scale_i"] = scales * fmt.bits * (1 + spec.splits(name))
+        else:
+            unused.append(f"{name}_scale_i")
+    if "RANDOM_BITS" in own:
+        terms = 1 if isinstance(first_sum(spec.accumulate), Exact) else scales * spec.quadrants
+        inputs["random_i"] = own["RANDOM_BITS"] * (terms if block is not None else 1)
+    else:
+        unused.append("random_i")
+    inputs["c_i"] = spec.initial.bits
+    outputs = {"ready_o": 1, "valid_o": 1, "acc_o": spec.result.bits}
+    sources = sources_of("dot", _modules(parameters))
+    return RtlTop("dot", parameters, sources, inputs, outputs, tied=tuple(unused))
 
 
-def sources_of(name: str) -> tuple[Path, ...]:
-    """Return a module's files in compile order: the package, then leaves before their users."""
+def _with_lfsr(spec: MacSpec, top: RtlTop, lfsr: GaloisLfsr) -> RtlTop:
+    """Return a stream that makes its random bits itself."""
+    seed = lfsr.state - (1 << 32 if lfsr.state >> 31 else 0)  # a parameter is a signed int
+    return replace(
+        top,
+        parameters=top.parameters | {"LFSR": 1, "LFSR_SEED": seed},
+        sources=sources_of(top.name, {*_modules(top.parameters), "galois_lfsr"}),
+        inputs={name: width for name, width in top.inputs.items() if name != "random_i"},
+        tied=(*top.tied, "random_i"),
+        lfsr=lfsr,
+    )
+
+
+def sources_of(name: str, used: Collection[str] | None = None) -> tuple[Path, ...]:
+    """Return a module's files in compile order: the package, then leaves before their users.
+
+    ``used`` are the modules that it instantiates itself with its parameters; None: all it names.
+    """
     root = rtl_dir()
     found: list[Path] = [root / PACKAGE]
 
-    def add(module: str) -> None:
+    def add(module: str, used: Collection[str] | None = None) -> None:
         path = root / f"{module}.sv"
         for child in _INSTANCE.findall(path.read_text(encoding="utf-8")):
-            add(child)
+            if used is None or child in used:
+                add(child)
         if path not in found:
             found.append(path)
 
-    add(name)
+    add(name, used)
     return tuple(found)
+
+
+#: Modules of a stream, by the stage that its terms go into.
+_STAGE_MODULES = {
+    "chain": ("stage_chain",),
+    "fixed": ("stage_fixed",),
+    "exact": ("stage_exact",),
+    "aligned": ("aligned_add", "max_exponent"),
+    "tree": ("stage_tree",),
+}
+
+
+def _modules(parameters: dict[str, int]) -> set[str]:
+    """Return the modules that a stream with these parameters instantiates itself."""
+    has = parameters.get
+    (kind,) = (kind for kind, code in STAGE_CODES.items() if code == has("STAGE"))
+    used = {"stream_pipe", "acc_stream", *_STAGE_MODULES[kind]}
+    used.add("block_sum" if has("BLOCK") else "fp_product")
+    if has("BLOCK") or has("SCALED"):
+        used.add("fp_scale")
+    if has("NORMALISED") or has("LIMIT_ON"):
+        used.add("fp_normalise")
+    if has("T_CONVERT") or has("R_CONVERT"):
+        used |= {"fp_convert", "fp_decode"}
+    if has("CHUNK") or (kind == "tree" and has("JOIN") == 0):
+        used |= {"stage_chain", "fp_decode"}
+    return used
 
 
 # -- stages ----------------------------------------------------------------------------------------
 
+#: Parameters that the MACs without a stream do not have.
+_OF_STREAMS = frozenset({"STAGE", "LANES"})
 
-def _chain(spec: MacSpec, stage: Chain, where: str = "accumulate") -> _Family:
+
+def _stage(spec: MacSpec, stage: Stage, where: str) -> dict[str, int]:
+    """Return the parameters of a stage and of those inside it, LANES among them."""
+    if type(stage) not in _STAGES:
+        kinds = ", ".join(kind.kind for kind in _STAGES)
+        raise refusal(f"{where}.kind", repr(stage.kind), kinds)
+    return _STAGES[type(stage)](spec, stage, where)
+
+
+def _chain(spec: MacSpec, stage: Chain, where: str) -> dict[str, int]:
+    own = {"LANES": 1, "STAGE": STAGE_CODES["chain"]} | _float_sum(stage, stage.format, where)
     if stage.product is not ProductRounding.FUSED:
-        raise refusal(f"{where}.product", repr(str(stage.product)), "fused")
-    _no_split(spec)
-    return _Family("chain", _float_sum(stage, stage.format, where))
+        own["ROUNDED"] = 1
+    return own
 
 
-def _fixed(spec: MacSpec, stage: Fixed) -> _Family:
+def _exact(spec: MacSpec, stage: Exact, where: str) -> dict[str, int]:
+    own = {"LANES": 1, "STAGE": STAGE_CODES["exact"], "COUNT_W": COUNT_BITS}
+    return own | _float_sum(stage, stage.format, where)
+
+
+def _fixed(spec: MacSpec, stage: Fixed, where: str) -> dict[str, int]:
+    if stage.random_bits:
+        raise refusal(f"{where}.rounding", "'sr' in fixed point", "roundings without random bits")
     if stage.sums_first:
-        raise refusal("accumulate.overflow_at", repr(str(OverflowAt.END)), "add, or wrap")
+        raise refusal(f"{where}.overflow_at", repr(str(OverflowAt.END)), "add, or wrap")
+    own = {
+        "LANES": 1,
+        "STAGE": STAGE_CODES["fixed"],
+        "W_ACC": stage.width,
+        "LSB": stage.lsb,
+        "ROUNDING": rounding(stage.rounding, f"{where}.rounding"),
+        "OVERFLOW": OVERFLOW_CODES[stage.overflow],
+    }
     if stage.convert is not None:
-        raise refusal("accumulate.convert", stage.convert.name, "none")
-    _no_split(spec)
-    return _Family(
-        "fixed",
-        {
-            "W_ACC": stage.width,
-            "LSB": stage.lsb,
-            "ROUNDING": rounding(stage.rounding),
-            "OVERFLOW": OVERFLOW_CODES[stage.overflow],
-        },
-    )
+        own |= _conversion("R", stage.convert, stage.convert_rounding, where)
+    return own
 
 
-def _aligned(spec: MacSpec, stage: Aligned) -> _Family:
-    if stage.addend is Addend.JOINED:
-        raise refusal("accumulate.addend", repr(str(stage.addend)), "early, late")
-    if stage.product_limit is not None:
-        raise refusal("accumulate.product_limit", stage.product_limit, "none")
-    _no_split(spec)
+def _aligned(spec: MacSpec, stage: Aligned, where: str) -> dict[str, int]:
     for name, fmt in (("a", spec.a), ("b", spec.b)):
-        if isinstance(fmt, FixedFormat) and fmt.symmetric:
+        if isinstance(fmt, FixedFormat) and fmt.symmetric and spec.block is None:
             raise refusal(f"operands.{name}", fmt.name, "integers that are not symmetric")
     nan = stage.nan or 0
-    parameters = accumulator(stage.result, "accumulate.container") | {
+    own = {"LANES": stage.products, "STAGE": STAGE_CODES["aligned"]}
+    own |= accumulator(stage.result, f"{where}.container")
+    own |= {
         "FRACTION_BITS": stage.fraction_bits,
-        "ALIGN": rounding(stage.align, "accumulate.align"),
+        "ALIGN": rounding(stage.align, f"{where}.align"),
         "LATE": int(stage.addend is Addend.LATE),
-        "LATE_ROUNDING": rounding(stage.late_rounding, "accumulate.late_rounding"),
+        "LATE_ROUNDING": rounding(stage.late_rounding, f"{where}.late_rounding"),
         "FLOOR_ON": int(stage.exponent_floor is not None),
         "FLOOR": stage.exponent_floor or 0,
         "NORMALISED": int(stage.normalised),
+        "LIMIT_ON": int(stage.product_limit is not None),
+        "LIMIT": stage.product_limit or 0,
         "W_SUM": stage.width or 0,
         "SUM_OVERFLOW": OVERFLOW_CODES[stage.width_overflow],
         "SIGNED_ZERO": int(stage.signed_zero),
         "NAN_CODE": nan - (1 << 32 if nan >> 31 else 0),  # a parameter is a signed int
         "OUT_MAN": stage.format.mantissa_bits,
-        "ROUNDING": rounding(stage.rounding),
+        "ROUNDING": rounding(stage.rounding, f"{where}.rounding"),
         "OVERFLOW": _policy(stage.overflow),
     }
-    return _Family("aligned", parameters, stage.products)
+    if stage.addend is Addend.JOINED:
+        own |= {
+            "JOINED": 1,
+            "WINDOWS": stage.lanes,
+            "JOIN_SUM_BITS": stage.join_sum_bits,
+            "JOIN_C_BITS": stage.join_addend_bits,
+            "JOIN_ROUNDING": rounding(stage.join_rounding, f"{where}.join_rounding"),
+            "JOIN_REACH": -1 if stage.join_reach is None else stage.join_reach,
+        }
+    return own
 
 
-def _tree(spec: MacSpec, stage: Tree) -> _Family:
+def _tree(spec: MacSpec, stage: Tree, where: str) -> dict[str, int]:
     if stage.products is None:
-        raise refusal("accumulate.products", "all of K", "a number")
-    for name, value, allowed in (
-        ("radix", stage.radix, 2),
-        ("lanes", stage.lanes, 1),
-        ("addend", str(stage.addend), str(Joins.ROOT)),
-        ("product", str(stage.product), str(ProductRounding.FUSED)),
-    ):
-        if value != allowed:
-            raise refusal(f"accumulate.{name}", repr(value), str(allowed))
-    _no_split(spec)
-    return _Family("tree", _float_sum(stage, stage.format, "accumulate"), stage.products)
+        raise refusal(f"{where}.products", "all of K", "a number")
+    own = {"LANES": stage.products, "STAGE": STAGE_CODES["tree"]}
+    own |= _float_sum(stage, stage.format, where)
+    return own | {
+        "RADIX": stage.radix,
+        "TREE_LANES": stage.lanes,
+        "JOIN": JOIN_CODES[stage.addend],
+        "ROUNDED": int(stage.product is not ProductRounding.FUSED),
+    }
 
 
-def _block(spec: MacSpec, stage: Block) -> _Family:
-    into = stage.into
-    if not isinstance(into, Chain):
-        raise refusal("accumulate.into.kind", repr(into.kind), "chain")
-    if into.product is not ProductRounding.FUSED:
-        raise refusal("accumulate.into.product", repr(str(into.product)), "fused")
-    if stage.convert is not None:
-        raise refusal("accumulate.convert", stage.convert.name, "none")
+def _block(spec: MacSpec, stage: Block, where: str) -> dict[str, int]:
     drops = stage.nan_scale is NanScale.ZERO
     if drops and (spec.a_scale.infinity or spec.b_scale.infinity):  # type: ignore[union-attr]
-        raise refusal("accumulate.nan_scale", "'zero' with scales that can be infinite", "nan")
-    parameters = _float_sum(into, into.format, "accumulate.into") | {
+        raise refusal(f"{where}.nan_scale", "'zero' with scales that can be infinite", "nan")
+    own = _stage(spec, stage.into, f"{where}.into")
+    terms = own["LANES"]  # of a beat: one per block and combination of signs
+    if terms % spec.quadrants and terms > 1:
+        raise refusal(
+            f"{where}.into.products", terms, f"a multiple of {spec.quadrants}, the sums of a block"
+        )
+    blocks = max(terms // spec.quadrants, 1)
+    own["LANES"] = blocks * stage.size
+    own |= {
+        "BLOCK": stage.size,
         "NAN_ZERO": int(drops),
         "A_SPLIT": int(spec.splits("a")),
         "B_SPLIT": int(spec.splits("b")),
     }
-    return _Family("block", parameters, stage.size, scaled=True)
+    if stage.convert is not None:
+        own |= _conversion("T", stage.convert, stage.convert_rounding, where)
+    if isinstance(stage.into, Chunked):  # whose chunks count terms
+        terms = blocks * spec.quadrants
+        own["CHUNK"] = _beats(stage.into, terms, f"{where}.into")
+    return own
 
 
-_FAMILIES: dict[Any, Callable[[MacSpec, Any], _Family]] = {
+def _chunked(spec: MacSpec, stage: Chunked, where: str) -> dict[str, int]:
+    if stage.size is None:
+        raise refusal(f"{where}.parts", stage.parts, "size, a number of terms per chunk")
+    if not isinstance(stage.outer, Chain):
+        raise refusal(f"{where}.outer.kind", repr(stage.outer.kind), "chain")
+    if isinstance(stage.inner, Chunked):
+        raise refusal(f"{where}.inner.kind", "'chunked'", "stages that are not chunked")
+    outer = _chain(spec, stage.outer, f"{where}.outer")
+    if {"ROUNDED", "RANDOM_BITS"} & outer.keys():
+        setting = "product" if "ROUNDED" in outer else "rounding"
+        value = getattr(stage.outer, setting)
+        raise refusal(f"{where}.outer.{setting}", repr(str(value)), "fused, without 'sr'")
+    own = _stage(spec, stage.inner, f"{where}.inner")
+    if own.get("R_CONVERT"):
+        raise refusal(f"{where}.inner.convert", stage.inner.result.name, "none")
+    own |= {key.replace("ACC_", "S_"): v for key, v in outer.items() if key.startswith("ACC_")}
+    own |= {f"S_{key}": outer[key] for key in ("ROUNDING", "OVERFLOW")}
+    return own | {"CHUNK": _beats(stage, own["LANES"], where)}
+
+
+def _beats(stage: Chunked, step: int, where: str) -> int:
+    """Return the beats of a chunk, of ``step`` terms each."""
+    assert stage.size is not None
+    if stage.size % step:
+        raise refusal(f"{where}.size", stage.size, f"multiples of {step}, the terms of a beat")
+    return stage.size // step
+
+
+_STAGES: dict[Any, Callable[[MacSpec, Any, str], dict[str, int]]] = {
     Chain: _chain,
     Fixed: _fixed,
+    Exact: _exact,
     Aligned: _aligned,
     Tree: _tree,
     Block: _block,
+    Chunked: _chunked,
 }
 
 
-def _float_sum(stage: Chain | Tree, fmt: FloatFormat, where: str) -> dict[str, int]:
-    return accumulator(fmt, f"{where}.format") | {
+def _float_sum(stage: Chain | Exact | Tree, fmt: FloatFormat, where: str) -> dict[str, int]:
+    own = accumulator(fmt, f"{where}.format")
+    own |= {
         "ROUNDING": rounding(stage.rounding, f"{where}.rounding"),
         "OVERFLOW": _policy(stage.overflow),
     }
+    bits = getattr(stage, "random_bits", 0)
+    return own | ({"RANDOM_BITS": bits} if bits else {})
+
+
+def _conversion(prefix: str, fmt: FloatFormat, mode: Rounding, where: str) -> dict[str, int]:
+    return (
+        {f"{prefix}_CONVERT": 1}
+        | accumulator(fmt, f"{where}.convert", prefix)
+        | {
+            f"{prefix}_ROUNDING": rounding(mode, f"{where}.convert_rounding"),
+            f"{prefix}_OVERFLOW": OVERFLOW_CODES[fmt.default_overflow],
+        }
+    )
 
 
 def _policy(overflow: Overflow | None) -> int:
@@ -261,17 +417,13 @@ def _policy(overflow: Overflow | None) -> int:
     return OVERFLOW_CODES[overflow]
 
 
-def _no_split(spec: MacSpec) -> None:
-    if spec.sign_split is not SignSplit.NONE:
-        raise refusal("operands.sign_split", repr(str(spec.sign_split)), "none, but in blocks")
-
-
 def _check_specials(spec: MacSpec) -> None:
-    """Refuse operands that can be NaN where the result cannot."""
-    if isinstance(spec.result, FloatFormat) and spec.result.nan_code is not None:
-        return
-    for name, fmt in (("a", spec.a), ("b", spec.b)):
-        if isinstance(fmt, FloatFormat) and (fmt.nan_code is not None or fmt.infinity):
-            raise refusal(
-                f"operands.{name}", fmt.name, f"finite formats, as {spec.result.name} has no NaN"
-            )
+    """Refuse operands that can be NaN where a format on the way to the result cannot."""
+    for stage in stages_of(spec.accumulate):
+        for fmt in (getattr(stage, name, None) for name in ("initial", "format", "convert")):
+            if fmt is None or (isinstance(fmt, FloatFormat) and fmt.nan_code is not None):
+                continue
+            for name, own in (("a", spec.a), ("b", spec.b)):
+                if isinstance(own, FloatFormat) and (own.nan_code is not None or own.infinity):
+                    allowed = f"finite formats, as {fmt.name} has no NaN"
+                    raise refusal(f"operands.{name}", own.name, allowed)

@@ -21,10 +21,10 @@ from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import sources_of
 from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, rounding
 from fpsim.oracle import Number, decode, encode
-from fpsim.oracle.numbers import multiply, two_to
-from fpsim.oracle.terms import exponent_of
+from fpsim.oracle.numbers import add, multiply, two_to
+from fpsim.oracle.terms import exponent_of, floor_log2
 
-__all__ = ["Leaf", "decoder", "multiplier", "prove", "rounder"]
+__all__ = ["Leaf", "adder", "decoder", "multiplier", "prove", "rounder"]
 
 #: The outputs that a row of the table prescribes: name, value; the others are free.
 Row = Mapping[str, int]
@@ -79,20 +79,19 @@ def prove(leaf: Leaf, directory: Path | None = None, sources: tuple[Path, ...] =
 
 
 def decoder(name: str, fmt: Format) -> Leaf:
-    """Return ``fp_decode`` of a signed operand format."""
+    """Return ``fp_decode`` of an operand format."""
     layout = {key[2:]: value for key, value in operand(name, fmt).items()}
-    bits = layout["EXP"] + layout["MAN"] + 1
     exponent_bits = 12
     rows = {}
-    for code in range(1 << bits):
+    for code in range(1 << fmt.bits):
         number = decode(code, fmt)
         rows[code] = _number_row(number, exponent_of(number, fmt), layout["MAN"])
     outputs = _number_outputs(exponent_bits, layout["MAN"] + 1)
-    return Leaf("fp_decode", layout | {"EXP_W": exponent_bits}, {"code_i": bits}, outputs, rows)
+    return Leaf("fp_decode", layout | {"EXP_W": exponent_bits}, {"code_i": fmt.bits}, outputs, rows)
 
 
 def multiplier(a: Format, b: Format) -> Leaf:
-    """Return ``fp_product`` of two signed operand formats, without a run-time exponent."""
+    """Return ``fp_product`` of two operand formats, without a run-time exponent."""
     parameters = operand("a", a) | operand("b", b)
     exponent_bits = 12
     fraction_bits = parameters["A_MAN"] + parameters["B_MAN"]
@@ -109,19 +108,34 @@ def multiplier(a: Format, b: Format) -> Leaf:
     return Leaf("fp_product", parameters, inputs, outputs, rows, tied=("exp_i",))
 
 
-def rounder(fmt: FloatFormat, mode: Rounding, overflow: Overflow, outward: bool = False) -> Leaf:
+def rounder(
+    fmt: FloatFormat,
+    mode: Rounding,
+    overflow: Overflow,
+    outward: bool = False,
+    random_bits: int = 0,
+) -> Leaf:
     """Return ``fp_round_pack`` into a format: every normalised significand and exponent, and zero.
 
-    ``outward``: as tensor cores have overflow (`fpsim.units.stages.aligned`).
+    Args:
+        fmt: the format.
+        mode: the rounding mode.
+        overflow: what numbers beyond the format become.
+        outward: as tensor cores have overflow (`fpsim.units.stages.aligned`).
+        random_bits: for ``sr``; every random integer is tried.
+
+    Raises:
+        FpsimError: a format that the RTL cannot round to.
     """
     layout = {key[4:]: value for key, value in accumulator(fmt).items()}
-    significand_bits = fmt.mantissa_bits + 4
+    significand_bits = fmt.mantissa_bits + 4 + max(random_bits - 1, 0)
     low, high = fmt.exponent_min - significand_bits, fmt.exponent_max + 2
     exponent_bits = max(fmt.exponent_bits + 1, _signed_bits(low, high))
     parameters = layout | {
         "ROUNDING": rounding(mode),
         "OVERFLOW": OVERFLOW_CODES[overflow],
         "OUTWARD": int(outward),
+        "RANDOM_BITS": random_bits,
         "EXP_W": exponent_bits,
         "SIG_W": significand_bits,
     }
@@ -132,18 +146,59 @@ def rounder(fmt: FloatFormat, mode: Rounding, overflow: Overflow, outward: bool 
         head = (negative << exponent_bits | exponent % (2 * half)) << significand_bits
         for significand in (0, *range(top, 2 * top)):
             magnitude = significand * two_to(exponent - significand_bits + 1)
-            code = encode(Number(negative, magnitude), fmt, mode, overflow, ieee=not outward)
-            rows[(head | significand) << 2] = {"code_o": code}
+            number = Number(negative, magnitude)
+            for random in range(1 << random_bits):
+                settings = (number, fmt, mode, overflow, random, random_bits)
+                code = encode(*settings, ieee=not outward)
+                rows[(head | significand) << 2 << random_bits | random] = {"code_o": code}
     if fmt.nan_code is not None:
         for exponent, significand in product((0, half - 1), (0, top)):
             for negative in (False, True):
                 head = (negative << exponent_bits | exponent) << significand_bits | significand
                 infinity = encode(Number(negative, None, infinite=True), fmt, mode, overflow)
-                rows[head << 2 | 2] = {"code_o": infinity}
-                rows[head << 2 | 1] = {"code_o": fmt.nan_code}
+                rows[(head << 2 | 2) << random_bits] = {"code_o": infinity}
+                rows[(head << 2 | 1) << random_bits] = {"code_o": fmt.nan_code}
     inputs = {"sign_i": 1, "exponent_i": exponent_bits, "significand_i": significand_bits,
               "inf_i": 1, "nan_i": 1}  # fmt: skip
-    return Leaf("fp_round_pack", parameters, inputs, {"code_o": fmt.bits}, rows)
+    if random_bits:
+        inputs["random_i"] = random_bits
+    tied = () if random_bits else ("random_i",)
+    return Leaf("fp_round_pack", parameters, inputs, {"code_o": fmt.bits}, rows, tied)
+
+
+def adder(fmt: FloatFormat, children: int, mode: Rounding, overflow: Overflow) -> Leaf:
+    """Return ``tree_node``: the sum of numbers that are values of a format, rounded to it.
+
+    Args:
+        fmt: the format; all codes of it are tried for every number.
+        children: how many numbers.
+        mode: the rounding mode.
+        overflow: what sums beyond the format become.
+
+    Raises:
+        FpsimError: a format that the RTL cannot round to.
+    """
+    layout = {key[4:]: value for key, value in accumulator(fmt).items()}
+    bits = fmt.mantissa_bits + 1
+    low, high = fmt.exponent_min - fmt.mantissa_bits, fmt.exponent_max
+    width = bits + high - low + children
+    exponent_bits = max(fmt.exponent_bits, _signed_bits(low - width - 4, high + width)) + 1
+    parameters = layout | {
+        "N": children, "ROUNDING": rounding(mode), "OVERFLOW": OVERFLOW_CODES[overflow],
+        "SIG_W": bits, "LOW": low, "HIGH": high, "EXP_W": exponent_bits,
+    }  # fmt: skip
+    node_bits = 1 + exponent_bits + bits + 2
+    numbers = [decode(code, fmt) for code in range(1 << fmt.bits)]
+    rows: dict[int, Row] = {}
+    for terms in product(numbers, repeat=children):
+        key, total = 0, terms[0]
+        for term in reversed(terms):
+            key = key << node_bits | _node(term, exponent_bits, bits)
+        for term in terms[1:]:
+            total = add(total, term, mode)
+        rows[key] = {"code_o": encode(total, fmt, mode, overflow)}
+    inputs = {"nodes_i": children * node_bits}
+    return Leaf("tree_node", parameters, inputs, {"code_o": fmt.bits, "node_o": node_bits}, rows)
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -168,6 +223,16 @@ def _number_row(number: Number, exponent: int | None, fraction_bits: int) -> Row
     significand = number.magnitude / two_to(exponent - fraction_bits)
     assert significand.denominator == 1
     return row | {"exponent_o": exponent, "significand_o": int(significand)}
+
+
+def _node(number: Number, exponent_bits: int, bits: int) -> int:
+    """Return a number as ``tree_node`` takes it: sign, exponent, significand, infinity, NaN."""
+    exponent = significand = 0
+    if number.magnitude:
+        exponent = floor_log2(number.magnitude)
+        significand = int(number.magnitude / two_to(exponent - bits + 1))
+    head = number.negative << exponent_bits | exponent % (1 << exponent_bits)
+    return (head << bits | significand) << 2 | number.infinite << 1 | number.is_nan
 
 
 def _signed_bits(low: int, high: int) -> int:

@@ -8,6 +8,7 @@ Ports of a top, of which it may leave some out:
     op_i                        the codes of the vector files; beats after the first say mac
     a_i, b_i                    packed lanes of one beat, element 0 low
     a_scale_i, b_scale_i        packed scale codes of the beat; or exp_i, their exponent
+    random_i                    packed random integers of the beat's roundings, the first one low
     c_i                         the code that load and dot take
     valid_o, ready_i, acc_o     results in order; without valid_o one clock after the beat
 """
@@ -39,7 +40,7 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
         if port not in top.inputs:
             raise FpsimError(f"field {port.removesuffix('_i')}: {top.name} has no port {port}")
     lanes = top.inputs["a_i"] // spec.a.bits
-    carried = ("op", "a", "b", "exp", "a_scale", "b_scale", "c")
+    carried = ("op", "a", "b", "exp", "a_scale", "b_scale", "random", "c")
     fields = {n: Wires((Place(f"{n}_i"),)) for n in carried if f"{n}_i" in top.inputs}
     streams = "valid_o" in top.outputs
     ops = {n: code for n, code in OPS.items() if top.inputs["op_i"] > 2 or n in _SHORT_OPS}
@@ -63,6 +64,7 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
             latency=None if streams else 1,
         ),
         ops=ops,
+        lfsr=top.lfsr,
     )
 
 

@@ -14,10 +14,13 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.units.stages import Joins
 
 __all__ = [
+    "JOIN_CODES",
     "OVERFLOW_CODES",
     "RULE_CODES",
+    "STAGE_CODES",
     "accumulator",
     "operand",
     "parameter_text",
@@ -35,6 +38,7 @@ ROUNDING_CODES = {
     Rounding.RUP: 3,
     Rounding.RDN: 4,
     Rounding.RTO: 5,
+    Rounding.SR: 6,
 }
 OVERFLOW_CODES = {Overflow.SATURATE: 0, Overflow.INF: 1, Overflow.NAN: 2, Overflow.WRAP: 3}
 SPECIALS_CODES = {
@@ -51,6 +55,8 @@ RULE_CODES = {
     ScaleRule.EVEN: 3,
     ScaleRule.ABSMAX: 4,
 }
+STAGE_CODES = {"chain": 0, "fixed": 1, "exact": 2, "aligned": 3, "tree": 4}
+JOIN_CODES = {Joins.ROOT: 0, Joins.LEAF: 1, Joins.FUSED: 2}
 SUBNORMALS_CODES = {Subnormals.GRADUAL: 0, Subnormals.FLUSH: 1, Subnormals.NONE: 2}
 
 #: The package's names of those codes, by the end of the parameter's name.
@@ -61,6 +67,8 @@ _NAMES = {
     "ROUNDING": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
     "RULE": {code: f"RULE_{rule.name}" for rule, code in RULE_CODES.items()},
     "ALIGN": {code: f"ROUND_{mode.name}" for mode, code in ROUNDING_CODES.items()},
+    "STAGE": {code: f"STAGE_{kind.upper()}" for kind, code in STAGE_CODES.items()},
+    "JOIN": {code: f"JOIN_{place.name}" for place, code in JOIN_CODES.items()},
 }
 
 Key = TypeVar("Key")
@@ -85,21 +93,20 @@ def rounding(mode: Rounding, where: str = "accumulate.rounding") -> int:
 
 
 def operand(name: str, fmt: Format) -> dict[str, int]:
-    """Return the parameters of operand ``a`` or ``b``: a signed float or integer format."""
+    """Return the parameters of operand ``a`` or ``b``: a float or integer format."""
     where, prefix = f"operands.{name}", name.upper()
+    sign = {f"{prefix}_SIGNED": int(fmt.signed)}
     if isinstance(fmt, FixedFormat):
-        if not fmt.signed:
-            raise refusal(where, fmt.name, "signed formats")
-        return {
+        return sign | {
             f"{prefix}_EXP": 0,
             f"{prefix}_MAN": fmt.width - 1,
             f"{prefix}_BIAS": -fmt.lsb,
             f"{prefix}_SPECIALS": 0,
             f"{prefix}_SUBNORMALS": 0,
         }
-    if not fmt.signed or not fmt.exponent_bits:
-        raise refusal(where, fmt.name, "signed formats with an exponent field, and integers")
-    return _float(prefix, fmt, where)
+    if not fmt.exponent_bits:
+        raise refusal(where, fmt.name, "formats with an exponent field, and integers")
+    return sign | _float(prefix, fmt, where)
 
 
 def scale(name: str, fmt: Format) -> dict[str, int]:
@@ -110,21 +117,22 @@ def scale(name: str, fmt: Format) -> dict[str, int]:
     return {f"{prefix}_SIGNED": int(fmt.signed)} | _float(prefix, fmt, where)
 
 
-def accumulator(fmt: FloatFormat, where: str = "accumulate.format") -> dict[str, int]:
-    """Return the parameters of a floating-point accumulator."""
+def accumulator(
+    fmt: FloatFormat, where: str = "accumulate.format", prefix: str = "ACC"
+) -> dict[str, int]:
+    """Return the parameters of a floating-point format that results are rounded to.
+
+    Args:
+        fmt: the format.
+        where: the field that names it, for an error.
+        prefix: before the names of the parameters.
+
+    Raises:
+        FpsimError: a format that the RTL cannot round to.
+    """
     if not 1 <= fmt.exponent_bits <= MAX_ACC_EXPONENT_BITS:
         raise refusal(where, fmt.name, f"1..{MAX_ACC_EXPONENT_BITS} exponent bits")
-    if fmt.subnormals is not Subnormals.GRADUAL:
-        raise refusal(where, fmt.name, "gradual subnormals")
-    if SPECIALS_CODES.get((fmt.nan, fmt.infinity), 3) == 3:
-        allowed = (
-            "no special codes (suffix f), IEEE 754's (i), or NaN where all magnitude bits are "
-            "one (fn)"
-        )
-        raise refusal(where, fmt.name, allowed)
-    layout = _float("ACC", fmt, where)
-    del layout["ACC_SUBNORMALS"]
-    return layout
+    return _float(prefix, fmt, where)
 
 
 def _float(prefix: str, fmt: FloatFormat, where: str) -> dict[str, int]:

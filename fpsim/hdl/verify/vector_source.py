@@ -34,8 +34,8 @@ from fpsim.vectors.sets.vector_set import (
 from fpsim.vectors.sets.word_layout import Field
 
 __all__ = [
-    "VectorSource", "accumulates", "begun_with_products", "from_directory", "made_for",
-    "made_for_operation", "shape_for", "with_told_codes",
+    "VectorSource", "accumulates", "begun_with_products", "drawn", "from_directory",
+    "made_for", "made_for_operation", "shape_for", "with_told_codes",
 ]  # fmt: skip
 
 #: Elements of a dot product at least, where the unit sums one by one.
@@ -49,9 +49,6 @@ class VectorSource:
 
     ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes). Those of an
     operation have the columns ``op`` and ``c`` of dot products without addend beside their own.
-
-    Raises:
-        FpsimError: a unit with stochastic rounding.
     """
 
     record: Record
@@ -92,13 +89,6 @@ class VectorSource:
         """Return the fields that a design answers, in the order of the word."""
         names = dut.output.results or {"acc"}
         return tuple(f for f in self.record.fields if f.name in names)
-
-    def __post_init__(self) -> None:
-        if self.operation is None and self.spec.random_bits:
-            raise FpsimError(
-                f"accumulate.rounding: {self.spec.name} takes random integers, and no port of a "
-                "design can carry them; use a unit without 'sr'"
-            )
 
     def section_of(self, index: int) -> str:
         """Return the name of the section that a vector stands in."""
@@ -280,6 +270,32 @@ def begun_with_products(source: VectorSource, dut: Dut) -> VectorSource:
     def blocks() -> Iterator[tuple[int, Columns]]:
         for first, columns in source.blocks():
             yield first, _with_first_products(columns, merged)
+
+    return replace(source, blocks=blocks)
+
+
+def drawn(dut: Dut, source: VectorSource) -> VectorSource:
+    """Return vectors with the random integers that a design draws itself, and their results.
+
+    A design with `Dut.lfsr` is told no integers: each vector finds those that follow the ones of
+    the vector before it, so that vectors must all be told, in this order.
+    """
+    lfsr, record = dut.lfsr, source.record
+    if lfsr is None or not record.roundings:
+        return source
+
+    def blocks() -> Iterator[tuple[int, Columns]]:
+        register, before = lfsr, 0
+        for first, columns in source.blocks():
+            rows = np.flatnonzero(np.isin(columns["op"], (Op.MAC, Op.DOT)))
+            count = rows.size * record.roundings
+            integers, register = register.integers(count, record.spec.random_bits)
+            random = np.zeros_like(columns["random"])
+            random[rows] = integers.reshape(rows.size, -1)
+            columns = columns | {"random": random}
+            columns = columns | record.results(columns, before)
+            before = int(columns["acc"][-1])
+            yield first, columns
 
     return replace(source, blocks=blocks)
 

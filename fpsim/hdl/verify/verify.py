@@ -29,6 +29,7 @@ from fpsim.hdl.verify.shrink import Reproducer, shrink
 from fpsim.hdl.verify.vector_source import (
     VectorSource,
     begun_with_products,
+    drawn,
     from_directory,
     made_for,
     made_for_operation,
@@ -165,6 +166,8 @@ def verify_design(
         source = with_told_codes(source, writer.told_codes())
     name = f"{dut.top}-{source.record.title.replace(':', '-')}-{tool.name}"
     directory = build.resolve() / (name if plan.bench == "cocotb" else f"{name}-{plan.bench}")
+    if dut.lfsr is not None and plan.options.resets:
+        raise FpsimError("resets: not with an LFSR, which begins again at every reset; allowed: 0")
     check_waivers(dut, source)
     simulation = BENCHES[plan.bench](dut, tool, directory, plan.options, ports)
     with closing(simulation.work):
@@ -184,7 +187,8 @@ def _verified(
         simulation.dut = simulation.dut.with_latency(latency)
     dut = simulation.dut
     result = run_source(simulation, source, writer, progress)
-    if not result.kept or not plan.explain:
+    # A vector alone would find other random bits in a design that draws them itself.
+    if not result.kept or not plan.explain or dut.lfsr is not None:
         judged = plan.judge and result.passed and source.strategy != REPRODUCER
         adequacy = judge(dut, source, writer, directory) if judged else None
         flags = None
@@ -250,7 +254,7 @@ def vectors_for(unit: MacUnit | Operation, dut: Dut, plan: Plan) -> VectorSource
     if plan.vectors_dir is None:
         if isinstance(unit, Operation):
             return made_for_operation(dut, unit, *wanted)
-        return made_for(dut, unit.spec, *wanted)
+        return drawn(dut, made_for(dut, unit.spec, *wanted))
     source = from_directory(plan.vectors_dir)
     held: MacSpec | Operation = source.operation or source.spec
     if held != (unit if isinstance(unit, Operation) else unit.spec):
@@ -258,7 +262,7 @@ def vectors_for(unit: MacUnit | Operation, dut: Dut, plan: Plan) -> VectorSource
                  for x in (held, unit if isinstance(unit, Operation) else unit.spec)]  # fmt: skip
         raise FpsimError(f"vectors: {plan.vectors_dir} is for {names[0]}, not for {names[1]}")
     if source.operation is None:
-        source = begun_with_products(source, dut)
+        source = drawn(dut, begun_with_products(source, dut))
     if not source.count:
         raise FpsimError(f"vectors: {plan.vectors_dir} holds no vectors; nothing would be compared")
     return source

@@ -132,8 +132,11 @@ def _rounded(spec: MacSpec, mode: Rounding) -> MacSpec:
         for field in fields(stage):
             value = getattr(stage, field.name)
             if isinstance(value, Rounding):
+                changes: dict[str, Any] = {field.name: mode}
+                if value is Rounding.SR:
+                    changes["random_bits"] = 0
                 with suppress(FpsimError):  # a rounding that the stage does not do
-                    stage = replace(stage, **{field.name: mode})
+                    stage = replace(stage, **changes)
             elif field.name in ("inner", "outer", "into") and is_dataclass(value):
                 stage = replace(stage, **{field.name: turned(value)})
         return stage
