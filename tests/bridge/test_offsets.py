@@ -122,6 +122,7 @@ def naive(row: list[float], weights: list[float]) -> list[float]:
 def test_centres_are_those_of_lloyds_steps(weighted: bool) -> None:
     rng = np.random.default_rng(3)
     rows = rng.standard_t(4, (4, 90))
+    rows[2:] = rng.integers(0, 31, (2, 90)) / 2  # many are half way between two centres
     weights = rng.random((4, 90)) if weighted else np.ones((4, 90))
     weights[1, :40] = 0
     found = nearest_centres(rows, weights)
