@@ -113,7 +113,7 @@ def check(fmt: BlockFormat, amax: NDArray[np.float32], outer: Outer, expansion: 
 
 
 @pytest.mark.parametrize(
-    "element", ["e2m1", "e2m2", "e0m3", "int4", "int4s", "e4m3f", "int8q6", "e0m7f"]
+    "element", ["e2m1", "e2m2", "e0m3", "int3", "int4", "int4s", "e4m3f", "int8q6", "e0m7f"]
 )
 @pytest.mark.parametrize("ties", ["even", "away", "zero", "up", "down"])
 def test_every_value_and_every_tie_of_a_grid(element: str, ties: str) -> None:

@@ -589,10 +589,12 @@ def test_stochastic_scales() -> None:
 
 # -- a unit on wide codes ---------------------------------------------------------------------------
 
+#: In the default suite; the others need kernels that nothing else does.
 UNIT = [*CODED, "nvfp4-2d", "mxfp4-mbs", "amxint4", "amxint4-pot", "amdfp4", "mxint8", "mxint4"]
+ALL_UNIT = [n if n in UNIT else pytest.param(n, marks=pytest.mark.sweep) for n in BLOCK_FORMATS]
 
 
-@pytest.mark.parametrize("name", UNIT)
+@pytest.mark.parametrize("name", ALL_UNIT)
 def test_a_unit_on_wide_codes_is_the_exact_sum_of_values(name: str) -> None:
     operand = pytest.importorskip("fpsim.bridge.operand")
     product = pytest.importorskip("fpsim.bridge.product")
@@ -616,6 +618,43 @@ def test_a_unit_on_wide_codes_is_the_exact_sum_of_values(name: str) -> None:
         if side.factor is not None:
             wanted = wanted * (side.factor.T if flip else side.factor)
     np.testing.assert_array_equal(got, wanted)
+
+
+#: Of these, lanes sum slices, which are added as integers: float16 elements, wide scales.
+SLICED = {
+    "nf4",
+    "af4",
+    "sf4",
+    "bof4",
+    "bof4-s",
+    "bof4-s-g32",
+    "fp4-bnb",
+    "mxfp8-e5m2",
+    "amxfp4-fp32",
+}
+
+
+def test_products_of_usual_sizes_are_in_lanes() -> None:
+    """Of every named format, on exact and rounding accumulators, as the bridge would run them."""
+    operand = pytest.importorskip("fpsim.bridge.operand")
+    product = pytest.importorskip("fpsim.bridge.product")
+    from fpsim.unit import get_unit
+
+    rng = np.random.default_rng(3)
+    x, w = (rng.standard_normal((16, 1024)).astype(np.float32) for _ in range(2))
+    for name, fmt in BLOCK_FORMATS.items():
+        cast = operand.BlockCast(fmt)
+        a, b = operand.same_blocks(cast.quantize(x), cast.quantize(w))
+        codes, scales = b.columns
+        more = (
+            {} if a.scales is None else {"a_scale": a.scales, "b_scale": scales, "block": a.block}
+        )
+        for unit_name in ("exact", "e2m1-chain-e5m10", "e2m1-chain-e8m23"):
+            unit, _ = product.Product(get_unit(unit_name)).checked(a, b)
+            plan = unit.plan(a.codes, codes, **more)
+            sliced = unit_name == "exact" and name in SLICED
+            assert plan.back_end == ("limbs" if sliced else "lanes"), (name, unit_name, plan.why)
+            assert bool(plan.slices) == sliced, (name, unit_name)
 
 
 # -- what cannot be --------------------------------------------------------------------------------
