@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fpsim eval --checkpoint` on a small random checkpoint, as a user would type it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+
+from support.checkpoint_files import Matrix, byte_tensor, others, write_folder  # noqa: E402
+
+from fpsim.cli import main  # noqa: E402
+
+LETTERS = {"?": 0, **{chr(code): code - 31 for code in range(32, 127)}}
+ARGS = ["--windows", "1", "--window", "48"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """An MXFP4 file of compressed-tensors with a tokenizer of letters, and a text beside it."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=97, hidden_size=64, intermediate_size=128, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    tensors, rng = others(model, "_proj"), np.random.default_rng(1)
+    for name, module in model.named_modules():
+        if name.endswith("_proj"):
+            m = Matrix.random(rng, *module.weight.shape, 32)
+            tensors[f"{name}.weight_packed"] = byte_tensor(m.packed)
+            tensors[f"{name}.weight_scale"] = byte_tensor(m.scales)
+    about = {"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"}
+    folder = write_folder(tmp_path / "model", model, tensors, about)
+    letters = tokenizers.Tokenizer(tokenizers.models.WordLevel(LETTERS, unk_token="?"))
+    letters.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="?")
+    tokenizer.save_pretrained(folder)
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 4)
+    return folder
+
+
+def run(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str, str]:
+    text = str(folder.parent / "text.txt")
+    code = main(["eval", "--checkpoint", str(folder), "--text", text, *ARGS, *more])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_figures_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(checkpoint, capsys, "--json")
+    assert code == 0
+    figures = json.loads(out)
+    assert math.isfinite(figures["perplexity"])
+    assert 1 < figures["perplexity"] < 1e4
+    code, floats, _ = run(checkpoint, capsys, "--json", "--activations", "float")
+    assert code == 0
+    # Inputs that stay float leave what the file's numbers give, without a unit.
+    assert json.loads(floats)["perplexity"] != figures["perplexity"]
+    code, lines, _ = run(checkpoint, capsys)
+    assert code == 0
+    assert f"{figures['perplexity']:.2f}" in lines
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no weights", "no tokenizer", "not there"])
+def test_a_checkpoint_that_cannot_be_read_is_one_sentence(
+    damage: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = checkpoint / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "no tokenizer":
+        for file in checkpoint.glob("tokenizer*"):
+            file.unlink()
+    else:
+        weights.unlink()
+        checkpoint = checkpoint.parent / "elsewhere"
+    code, out, err = run(checkpoint, capsys)
+    assert code == 2
+    assert out == ""
+    line = err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+    assert line.startswith("fpsim")
+    assert any(str(part) in line for part in (checkpoint, weights, weights.name)), line
