@@ -6,6 +6,11 @@ Run with ``-m libraries``; a library that is not installed is skipped.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,3 +193,93 @@ def test_gguf_writes_ties_toward_zero() -> None:
 
     wrong = names(testing.check_block_cast(cast, "mxfp4", signed_zero=False))
     assert any("ties went toward zero" in name or "of equals" in name for name in wrong)
+
+
+def _fouroversix(dtype: str, rule: str) -> Any:
+    """Return fouroversix's reference cast in PyTorch: packed codes and scales."""
+    torch = pytest.importorskip("torch")
+    reference = pytest.importorskip("fouroversix.quantize.pytorch.reference")
+    kinds = pytest.importorskip("fouroversix.utils")
+
+    def cast(x: Any) -> Any:
+        codes, scales, _ = reference.quantize_to_fp4(
+            x, fp4_format=kinds.DataType(dtype), scale_rule=kinds.ScaleRule(rule),
+            use_blackwell_scale_layout=False,
+        )  # fmt: skip
+        rows = x.shape[0]
+        return codes.view(torch.uint8).reshape(rows, -1), scales.reshape(rows, -1)
+
+    return cast
+
+
+def _codes(cast: Any, fmt: str) -> testing.CheckResult:
+    return testing.check_block_cast(
+        cast, fmt, returns="codes", packing="low-first", arrays="torch", signed_zero=False
+    )
+
+
+def test_fouroversix_with_scales_to_4_is_right() -> None:
+    right(_codes(_fouroversix("nvfp4", "static_4"), "fouroversix-static-4"))
+
+
+def test_fouroversix_turns_7_into_zero() -> None:
+    """What is 7 or more after scaling rounds to 8, whose packed code is that of zero."""
+    result = _codes(_fouroversix("nvfp4", "static_6"), "fouroversix-static-6")
+    assert names(result) == {"in elements, what overflows became zero"}
+    assert [p.name for p in result.properties if p.failed] == ["elements, where the scale is right"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fmt"),
+    [("mse", "fouroversix"), ("mae", "fouroversix-mae"), ("abs_max", "fouroversix-abs-max")],
+)
+def test_fouroversix_chooses_otherwise_only_where_errors_are_close(rule: str, fmt: str) -> None:
+    """Errors are sums in float32, whose order is PyTorch's; at most one block in fifty differs."""
+    result = _codes(_fouroversix("nvfp4", rule), fmt)
+    assert not result.mistakes
+    assert result.failed < result.tried / 50
+
+
+def test_transformer_engine_rounds_a_sixth_into_its_scales(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its reference multiplies by a sixth of the tensor's scale, where others divide by 6.
+
+    The package cannot be imported without its CUDA libraries; its reference is PyTorch alone.
+    """
+    pytest.importorskip("torch")
+    found = importlib.util.find_spec("transformer_engine")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("transformer_engine is not installed; pip install --no-deps transformer_engine")
+    place = Path(found.submodule_search_locations[0])
+
+    def package(name: str, path: Path | None = None, **contents: Any) -> None:
+        module = ModuleType(name)
+        vars(module).update(contents)
+        if path is not None:
+            module.__path__ = [str(path)]
+        monkeypatch.setitem(sys.modules, name, module)
+
+    inner = "transformer_engine.pytorch.custom_recipes"
+    package("transformer_engine", place)
+    package("transformer_engine.pytorch", place / "pytorch")
+    package(inner, place / "pytorch" / "custom_recipes")
+    package("transformer_engine.pytorch.quantized_tensor", Quantizer=object,
+            QuantizedTensorStorage=object)  # fmt: skip
+    package(f"{inner}.gemm", GEMMType=SimpleNamespace(FPROP=0), MMParams=object)
+    vars(sys.modules[inner])["gemm"] = sys.modules[f"{inner}.gemm"]
+    reference = importlib.import_module(f"{inner}.reference_nvfp4")
+
+    def cast(x: Any) -> Any:
+        quantize = reference.NVFP4QuantizerRef._quantize_blockwise_reference
+        return quantize(x, x.abs().amax(), 16, 1, pow_2_scales=False, eps=0.0)
+
+    # Its -0 is +0. Elements are right under its scales, which are up to a code off at midpoints.
+    file = tmp_path / "te.toml"
+    file.write_text(
+        'name = "te"\nelement = "e2m1"\nblock = 16\nrule = "absmax"\nrounding = "rne"\n'
+        'scale = "e4m3fn"\ntensor_range = 448\nzero = "keep"\narithmetic = "ratio"\n'
+    )
+    result = _codes(cast, str(file))
+    assert [p.name for p in result.properties if p.failed] == ["scales"]
+    assert result.failed < result.tried / 10

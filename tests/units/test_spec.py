@@ -292,3 +292,8 @@ else:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-400:]
+
+
+def test_the_last_chunk_takes_a_random_integer_only_if_there_is_one() -> None:
+    spec = get_unit("e2m1-chunked4-of-chain-e5m10-into-chain-e8m23-sr8").spec
+    assert [spec.roundings(k) for k in (3, 4, 5, 8, 9)] == [1, 1, 2, 2, 3]
