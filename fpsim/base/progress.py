@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 __all__ = ["Steps", "Update", "bar", "counted", "current", "say", "span"]
@@ -31,45 +32,63 @@ def bar(label: str) -> Iterator[Update]:
     inside call it by themselves. On a terminal this is a bar; elsewhere lines, ever rarer, of what
     takes more than two seconds.
     """
-    shown = _Bar if sys.stderr.isatty() else _Lines
-    with shown(label) as update:
-        outer, _shown[:] = list(_shown), [update]
+    with (_Bar if sys.stderr.isatty() else _Lines)(label) as update:
+        shown = _Shown(update)
+
+        def told(done: int, total: int, figures: str = "") -> None:
+            shown.counting = False  # who tells it counts by itself
+            update(done, total, figures)
+
+        _shown.append(shown)
         try:
-            yield update
+            yield told
         finally:
-            _shown[:] = outer
+            _shown.remove(shown)
 
 
 def counted(items: Iterable[T], total: int | None = None) -> Iterator[T]:
     """Yield items and tell the `bar` that is shown how many of them are done.
 
-    Nothing happens where none is shown, and in loops inside of one that is counted.
+    Nothing happens where none is shown or it is told otherwise, and in loops inside of one that is
+    counted.
 
     Args:
         items: anything to iterate over.
         total: how many there are; None: ``len(items)``.
     """
-    if not _shown:
+    shown = _shown[-1] if _shown else None
+    if shown is None or shown.inside or not shown.counting:
         yield from items
         return
     count = len(items) if total is None and isinstance(items, Sized) else total or 0
-    update = _shown.pop()
+    shown.inside = True
     try:
         for done, item in enumerate(items):
-            update(done, count)
+            shown.update(done, count)
             yield item
-        update(count, count)
+        shown.update(count, count)
     finally:
-        _shown.append(update)
+        shown.inside = False
 
 
 def current() -> Update:
     """Return the callback of the `bar` that is shown, or one that does nothing."""
-    return _shown[0] if _shown else lambda done, total, figures="": None
+    if not _shown or _shown[-1].inside:
+        return lambda done, total, figures="": None
+    return _shown[-1].update
 
 
-#: The callback of the bar that is shown; empty inside a loop that is counted.
-_shown: list[Update] = []
+@dataclass
+class _Shown:
+    """A bar that is shown, and who tells it what is done."""
+
+    update: Update
+    counting: bool = True  #: loops may
+    inside: bool = False  #: one does
+
+
+#: The bars that are shown, the innermost last.
+_shown: list[_Shown] = []
 
 
 class _Bar:
@@ -114,7 +133,8 @@ class _Lines:
     """Lines in a log: the first after two seconds, each later one when twice the time is gone."""
 
     def __init__(self, label: str) -> None:
-        self.label, self.started, self.due = label, time.monotonic(), FIRST
+        self.label, self.total = label, 0
+        self.started, self.due = time.monotonic(), FIRST
 
     def __enter__(self) -> Update:
         return self.update
@@ -125,6 +145,9 @@ class _Lines:
     def update(self, done: int, total: int, figures: str = "") -> None:
         if figures:
             say(f"    {figures}")
+        if self.total not in (0, total):  # another part of the job
+            self.started, self.due = time.monotonic(), FIRST
+        self.total = total
         gone = time.monotonic() - self.started
         if gone < self.due or not done or done == total:
             return

@@ -77,3 +77,20 @@ def test_figures_are_printed_at_once(clock: list[float], capsys: Capture) -> Non
     with bar("calibrating") as update:
         update(1, 3, "layer 0: 1.5 %")
     assert capsys.readouterr().err == "    layer 0: 1.5 %\n"
+
+
+def test_a_loop_is_silent_where_the_bar_is_told_otherwise(
+    clock: list[float], capsys: Capture
+) -> None:
+    with bar("layers") as update:
+        for layer in range(1, 5):
+            clock[0] += 3.0
+            update(layer, 8)
+            for _ in counted("ab"):
+                clock[0] += 3.0
+        current()(0, 2)  # another part of the job, with a count and a time of its own
+        clock[0] += 5.0
+        current()(1, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "    layers: 1 of 2, about 5 s left"
+    assert all(" of 8, " in line for line in lines[:-1])
