@@ -27,7 +27,7 @@ module fp_accumulate #(
     output logic [EXP+MAN:0]                             sum_o
 );
 
-  localparam int SIG_W = fpsim_pkg::max_of(MAN + 1 + RANDOM_BITS, TERM_W);  // either addend, exactly
+  localparam int SIG_W = fpsim_pkg::max_of(fpsim_pkg::max_of(MAN + 1 + RANDOM_BITS, TERM_W), 2);  // either addend
 
   logic acc_sign, acc_inf, acc_nan;
   logic signed [EXP_W-1:0] acc_exponent, term_exponent;

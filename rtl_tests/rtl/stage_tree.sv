@@ -35,7 +35,7 @@ module stage_tree #(
 );
 
   localparam int CODE_W  = 1 + EXP + MAN;
-  localparam int SIG_W   = fpsim_pkg::max_of(MAN + 1, TERM_W);  // a term or a node, exactly
+  localparam int SIG_W   = fpsim_pkg::max_of(fpsim_pkg::max_of(MAN + 1, TERM_W), 2);  // a term or a node, exactly
   localparam int NODE_W  = 1 + EXP_W + SIG_W + 2;               // see tree_node
   localparam int LOWEST  = fpsim_pkg::min_of(LOW - TERM_W + 1, 1 - BIAS - MAN);  // of normalised numbers
   localparam int HIGHEST = fpsim_pkg::max_of(HIGH, (1 << EXP) - 1 - BIAS);

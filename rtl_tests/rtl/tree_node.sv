@@ -17,7 +17,7 @@ module tree_node #(
     parameter int SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int ROUNDING   = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW   = fpsim_pkg::OVERFLOW_INF,
-    parameter int SIG_W      = 11,                           // at least MAN+1
+    parameter int SIG_W      = 11,                           // at least MAN+1 and 2
     parameter int LOW        = -24,                          // exponents of numbers other than zero
     parameter int HIGH       = 15,
     parameter int EXP_W      = 8,                            // see fp_sum; with N > 2 for a sum's width

@@ -73,7 +73,7 @@ def prove(leaf: Leaf, directory: Path | None = None, sources: tuple[Path, ...] =
         shown = [line.split() for line in log.splitlines() if line.strip().startswith("\\key ")]
         if not shown:
             raise
-        key = _inputs(leaf, shown[0][1])
+        key = _inputs(leaf, int(shown[0][-1], 2))  # the other bases end at 32 bits
         raise FpsimError(f"proof: {leaf.module} is wrong for {key}") from error
     return None
 
@@ -179,7 +179,7 @@ def adder(fmt: FloatFormat, children: int, mode: Rounding, overflow: Overflow) -
         FpsimError: a format that the RTL cannot round to.
     """
     layout = {key[4:]: value for key, value in accumulator(fmt).items()}
-    bits = fmt.mantissa_bits + 1
+    bits = max(fmt.mantissa_bits + 1, 2)
     low, high = fmt.exponent_min - fmt.mantissa_bits, fmt.exponent_max
     width = bits + high - low + children
     exponent_bits = max(fmt.exponent_bits, _signed_bits(low - width - 4, high + width)) + 1
@@ -285,10 +285,10 @@ def _slices(widths: Mapping[str, int], vector: str) -> dict[str, str]:
     return slices
 
 
-def _inputs(leaf: Leaf, key: str) -> str:
+def _inputs(leaf: Leaf, key: int) -> str:
     low = sum(leaf.inputs.values())
     texts = []
     for name, width in leaf.inputs.items():
         low -= width
-        texts.append(f"{name} = {int(key) >> low & ((1 << width) - 1):#x}")
+        texts.append(f"{name} = {key >> low & ((1 << width) - 1):#x}")
     return ", ".join(texts)
