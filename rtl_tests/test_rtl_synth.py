@@ -45,7 +45,7 @@ SMALL = [
 ]
 #: What stages are composed to, and flip-flops besides those of the result: of sums within a vector.
 COMPOSED = [
-    (exact("e4m3"), 16 + 11 + 5),  # carries, the products' range, signs and specials seen
+    (exact("e4m3"), 16 + 9 + 1),  # carries, the products' range, and that one was not negative
     (chain("e4m3_flush", rounding="sr", random_bits=4), 0),
     (chunked(4, chain("e4m3"), "e5m3"), 8 + 2),
     (tree(3, "e4m3", "e2m1", "e2m1", radix=3, addend="fused"), 0),
