@@ -40,7 +40,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def feed(data: bytes) -> None:
         words = [word for word in data.decode("utf-8", "surrogateescape").split(GAP) if word]
         if any("\0" in word for word in words) or any(
-            len(word) > 8 and word.isdigit() for word in words
+            len(word) > 4 and word.isdigit() for word in words
         ):
             raise fpsim.FpsimError("no shell passes NUL; large counts are large tasks")
         out, said = io.StringIO(), io.StringIO()

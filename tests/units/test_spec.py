@@ -297,3 +297,9 @@ else:
 def test_the_last_chunk_takes_a_random_integer_only_if_there_is_one() -> None:
     spec = get_unit("e2m1-chunked4-of-chain-e5m10-into-chain-e8m23-sr8").spec
     assert [spec.roundings(k) for k in (3, 4, 5, 8, 9)] == [1, 1, 2, 2, 3]
+
+
+def test_a_name_says_what_a_nan_scale_does() -> None:
+    spec = get_unit("e2m1-block32-nanzero-into-chain-e8m23").spec
+    assert str(spec.accumulate.nan_scale) == "zero"
+    assert get_unit(spec.canonical_name).spec == spec
