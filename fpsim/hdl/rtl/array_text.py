@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpsim.base.atomic_files import write_atomic
+from fpsim.formats.names import E8M0
 from fpsim.hdl.rtl.array import Dataflow, SystolicArray
 from fpsim.hdl.rtl.parameters import RtlTop, sources_of
 from fpsim.hdl.rtl.rtl_codes import parameter_text
@@ -193,8 +194,8 @@ def _mac(array: SystolicArray) -> str:
     }
     if scaled:
         ports |= {"a_scale_i": "w_data[SA_W-1:0]", "b_scale_i": f"{weight}[SB_W-1:0]"}
-    # The scales that an unscaled chain leaves out have the format of its defaults.
-    ports |= dict.fromkeys(mac.tied, "'0")
+    # Scales that a unit leaves out are E8M0, as by default; of random bits there is one then.
+    ports |= {port: f"{E8M0.bits if 'scale' in port else 1}'d0" for port in mac.tied}
     ports |= {
         "c_i": "n_data" if stationary else "{ACC_W{1'b0}}",
         "valid_o": "r_valid",
