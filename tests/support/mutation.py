@@ -41,7 +41,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "formats": ("tests/formats", "tests/base"),
     "blocks": ("tests/blocks",),
-    "units": ("tests/units", "tests/oracle", "tests/vectors/test_dots.py"),
+    "units": (
+        "tests/units", "tests/oracle", "tests/vectors/test_dots.py",
+        "tests/compute/test_given_operands.py",
+    ),
 }  # fmt: skip
 #: Modules that only describe in words or pictures.
 LEFT_OUT = {"describe.py", "html.py", "schema.py", "__init__.py", "presets.py", "trace_lines.py"}
