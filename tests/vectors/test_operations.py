@@ -137,7 +137,7 @@ def test_the_command_and_one_vector_explained(tmp_path: Path, capsys: Capture) -
     assert main(["explain", out, "--line", "40"]) == 0
     shown = capsys.readouterr().out
     assert "tensor_scale" in shown and "as expected" in shown
-    assert "under the tensor scale 0.5" in shown and "maps to 6" in shown
+    assert "under the tensor scale " in shown and "maps to 6" in shown
 
 
 @pytest.mark.parametrize(
