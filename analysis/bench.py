@@ -4,15 +4,23 @@
 Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
 (matrix products, and dot products MAC for MAC) or of a numpy copy of the same float32 array
 (encoding and casts), same shape, same threads, best of several runs. Absolute numbers are shown
-only to make the ratios readable.
+only to make the ratios readable. Some results of every product that is timed are computed again by
+the oracle.
 
-    python analysis/bench.py [--threads 1 2] [--parts matmul dots quantize casts] [--json FILE]
+    python analysis/bench.py [--threads 1 2] [--parts matmul tokens dots quantize casts] [--model]
+                             [--machine host|avx512|avx2] [--json FILE]
+    python analysis/bench.py --show FILE [FILE ...]
+
+``--machine`` holds the planner, the compiler and torch to a smaller instruction set than the
+processor has; ``--show`` prints what earlier runs wrote as one table in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,14 +32,17 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import binding
 from rich.console import Console
 from rich.table import Table
 from timing import best
 
 import fpsim
+from fpsim import oracle
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.philox import Philox
 from fpsim.blocks.block_format import BLOCK_FORMATS
+from fpsim.kernels.llvm.machine import Machine
 
 Work = Callable[[], object]
 SHAPE = (256, 1024, 256)
@@ -104,7 +115,28 @@ DOTS = (
     ("nvidia-b200-nvf4", 16),
 )
 DOTS_SHAPE = (1 << 14, 1 << 10)
+#: (unit, elements per scale): products of one row, as in decoding token by token, and (K, N).
+TOKENS = (
+    ("e2m1-exact-e8m23", 32),
+    ("e2m1-block32-into-chain-e8m23", 32),
+    ("e2m1-chain-e5m10", 32),
+    ("nvidia-b200-mxf4", 32),
+)
+TOKEN_SHAPES = ((576, 1536), (4096, 4096))
 ELEMENTS = 1 << 24
+#: Results of a product that the oracle computes again.
+CHECKED = 3
+#: Instruction sets: the processor's name and features for LLVM, and what tells torch's libraries.
+_AVX2 = (
+    "64bit sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt cx16 fxsr mmx cmov avx avx2 fma f16c bmi bmi2 "
+    "lzcnt movbe"
+)
+_AVX512 = f"{_AVX2} avx512f avx512bw avx512cd avx512dq avx512vl avx512vnni avx512vbmi"
+MACHINES = {
+    "avx2": ("haswell", _AVX2, ("avx2", "AVX2", "AVX2")),
+    "avx512": ("icelake-server", _AVX512, ("avx512", "AVX512", "AVX512_CORE_VNNI")),
+}
+_TORCH = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
 @dataclass(frozen=True)
@@ -144,6 +176,43 @@ def _options(spec: fpsim.MacSpec, *shapes: tuple[int, ...]) -> dict[str, Any]:
     return more
 
 
+def _check(unit: fpsim.MacUnit, a: np.ndarray, b: np.ndarray, more: dict[str, Any]) -> None:
+    """Compute some results again, exactly.
+
+    Raises:
+        SystemExit: one differs.
+    """
+    codes, (m, n) = unit.matmul(a, b, **more), (a.shape[0], b.shape[1])
+    for at in range(CHECKED):
+        row, column = (7 * at) % m, (13 * at + n // 2) % n
+        own = {"a_scale": more["a_scale"][row]} if "a_scale" in more else {}
+        if "b_scale" in more:
+            own["b_scale"] = more["b_scale"][:, column]
+        if "random" in more:
+            own["random"] = more["random"].after(row * n + column)
+        wanted = oracle.dot(unit, a[row], b[:, column], **own)
+        if int(wanted) != int(codes[row, column]):
+            raise SystemExit(f"{unit.name}: result ({row}, {column}) is not what the oracle says")
+
+
+def token_rows(threads: int) -> Iterator[Row]:
+    """Measure products of one row with a prepared matrix beside `torch.matmul`."""
+    for k, n in TOKEN_SHAPES:
+        x, y = torch.randn(1, k), torch.randn(k, n)
+        for name, block in TOKENS:
+            unit = fpsim.get_unit(name)
+            a, b = _codes(unit.a, (1, k), 0), _codes(unit.b, (k, n), 1)
+            more = _options(unit.spec, (1, k // block), (k // block, n))
+            kept = unit.prepare(b, more["b_scale"])
+            work = partial(unit.matmul, a, kept, a_scale=more["a_scale"])
+            seconds, reference = best(work, 50), best(lambda x=x, y=y: torch.matmul(x, y), 50)  # type: ignore[misc]
+            _check(unit, a, b, more)
+            label = f"1 x {k} x {n}: {name} + scales per {block}"
+            micro = f"{seconds * 1e6:.0f} us, torch {reference * 1e6:.0f} us"
+            rates = k * n / seconds / 1e9, k * n / reference / 1e9
+            yield Row(label, micro, threads, *rates, reference / seconds)
+
+
 def matmul_rows(threads: int) -> Iterator[Row]:
     """Measure `MacUnit.matmul`, packing and result codes included, beside `torch.matmul`."""
     m, k, n = SHAPE
@@ -157,6 +226,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         seconds = best(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
         kernel = unit.plan(a, b, **more).kernel
+        _check(unit, a, b, more)
         label = f"{name}{f' + scales per {block}' if block else ''}"
         yield Row(
             label,
@@ -286,6 +356,7 @@ def model_rows(threads: int) -> Iterator[Row]:
 
 PARTS = {
     "matmul": matmul_rows,
+    "tokens": token_rows,
     "dots": dot_rows,
     "quantize": quantize_rows,
     "casts": cast_rows,
@@ -293,8 +364,46 @@ PARTS = {
 }
 
 
-def _show(rows: list[Row]) -> None:
-    table = Table(title="Throughput beside torch.matmul (or a numpy copy) in float32")
+def _processor() -> str:
+    """Return the processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _instructions() -> str:
+    """Return what is used of the processor."""
+    host = Machine.host()
+    if not host.directed:
+        return "AVX2" if "avx2" in host.features else "neither AVX2 nor AVX-512"
+    found = [("VNNI", host.byte_dots), ("FP16", host.half_lanes)]
+    return "AVX-512" + "".join(f", {name}" if has else f", no {name}" for name, has in found)
+
+
+def _hold_to(machine: str) -> None:
+    """Start again with the planner, the compiler and torch held to an instruction set."""
+    if machine == "host" or os.environ.get("FPSIM_BENCH_MACHINE") == machine:
+        return
+    name, features, told = MACHINES[machine]
+    host = binding.get_host_cpu_features()
+    missing = [x for x in features.split() if x not in ("64bit",) and not host.get(x, False)]
+    if missing:
+        raise SystemExit(f"--machine: this processor lacks {', '.join(missing)} of {machine}")
+    listed = ",".join(f"+{feature}" for feature in features.split())
+    more = dict(zip(_TORCH, told, strict=True)) | {
+        "NUMBA_CPU_NAME": name,
+        "NUMBA_CPU_FEATURES": listed,
+        "FPSIM_BENCH_MACHINE": machine,
+    }
+    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | more)
+
+
+def _show(rows: list[Row], header: dict[str, str]) -> None:
+    title = "Throughput beside torch.matmul (or a numpy copy) in float32"
+    table = Table(title=f"{title}\n{header['processor']} ({header['instructions']})")
     for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
         table.add_column(column, justify="left" if column in ("what", "kernel") else "right")
     for r in rows:
@@ -303,27 +412,47 @@ def _show(rows: list[Row]) -> None:
     Console(width=120).print(table)
 
 
+def _markdown(files: list[Path]) -> str:
+    """Return the ratios of several runs side by side, a column for each."""
+    runs = [json.loads(file.read_text()) for file in files]
+    heads = [f"{run['processor']}, {run['instructions']}" for run in runs]
+    found = [{(r["what"], r["threads"]): r["ratio"] for r in run["rows"]} for run in runs]
+    lines = [f"| | threads | {' | '.join(heads)} |", f"|---|---:|{'---:|' * len(runs)}"]
+    for key in dict.fromkeys(key for ratios in found for key in ratios):
+        numbers = (f"{ratios[key]:.2g}" if key in ratios else "" for ratios in found)
+        lines.append(f"| `{key[0]}` | {key[1]} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", action="store_true", help="also the whole model (minutes)")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    parser.add_argument("--machine", choices=("host", *MACHINES), default="host")
+    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="print earlier runs")
     parser.add_argument(
         "--parts", nargs="+", choices=list(PARTS), default=["matmul", "quantize"], metavar="PART"
     )
     args = parser.parse_args()
+    if args.show:
+        print(_markdown(args.show))
+        return
+    _hold_to(args.machine)
     parts = [PARTS[name] for name in (*args.parts, *(["model"] if args.model else []))]
     rows: list[Row] = []
+    header = {"processor": _processor(), "instructions": _instructions()}
     for threads in args.threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)
         for part in parts:
             print(f"{part.__name__}, {threads} threads", file=sys.stderr)
             rows.extend(part(threads))
-    _show(rows)
+    _show(rows, header)
     if args.json:
-        write_atomic(args.json, (json.dumps([asdict(r) for r in rows], indent=1) + "\n").encode())
+        found = header | {"rows": [asdict(r) for r in rows]}
+        write_atomic(args.json, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
