@@ -28,18 +28,24 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.base.notebook import html_pairs
 from fpsim.base.progress import counted
+from fpsim.compute.bounds import F64_BITS, product_bounds
+from fpsim.compute.facts import all_finite
+from fpsim.compute.lanes.pack import keep
+from fpsim.compute.lanes.run import run_values
 from fpsim.compute.operands import MatmulOperands
+from fpsim.compute.plan import plan_matmul
 from fpsim.compute.scalar.dot_products import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid
 from fpsim.compute.values import Rows
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.kernels.codec.rounding import mode_constants
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.scalar import fixed_point, limbs, sizing
 from fpsim.units.given_operands import OperandLike
 from fpsim.units.operands import DotOperands, DotOptions
 from fpsim.units.spec import MacSpec
-from fpsim.units.stages import Aligned, Chunked, Exact, Fixed, Stage, Tree
+from fpsim.units.stages import Aligned, Chain, Chunked, Exact, Fixed, ProductRounding, Stage, Tree
 
 __all__ = ["Sizing", "study"]
 
@@ -48,6 +54,8 @@ Array = NDArray[Any]
 BATCH = 1 << 22
 #: Magnitudes up to 2^62 are summed in 64-bit integers; wider ones in Python's.
 MAX_INTEGER_BITS = 62
+#: Products from which on a kernel of lanes is worth its compilation.
+MIN_PRODUCTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -136,9 +144,26 @@ def study(
     kind = DotOperands if dots else MatmulOperands
     args = kind.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
     tally = _Tally()
+    if isinstance(args, MatmulOperands) and _in_lanes(spec, args):
+        tally.add_chains(spec, args)
+        return tally.result(spec)
     for part in counted(_batches(spec, args), _batch_count(args)):
         tally.add(spec, part)
     return tally.result(spec)
+
+
+def _in_lanes(spec: MacSpec, args: MatmulOperands) -> bool:
+    """Return whether lanes may add the products, and float64 their exact sums."""
+    stage = spec.accumulate
+    if not isinstance(stage, Chain) or stage.product is not ProductRounding.FUSED or args.scaled:
+        return False
+    plain = args.c is None and stage.rounding is not Rounding.SR and all_finite(args)
+    if not plain or args.shape[0] * args.shape[1] * args.length < MIN_PRODUCTS:
+        return False
+    bounds = product_bounds(args)
+    plan = plan_matmul(spec, args.rows(slice(0, 1)))
+    one = plan.step is not None and plan.step.terms == 1 and not plan.step.chunk
+    return one and not plan.source.block and bounds.span.times(args.length).bits <= F64_BITS
 
 
 def _batches(spec: MacSpec, args: DotOperands | MatmulOperands) -> Iterator[DotOperands]:
@@ -192,6 +217,34 @@ class _Tally:
         self._partial_sums(ideal, first)
         codes = self._steps(stage, terms, exponents, start, random)
         self._errors(spec.result.decode(codes).astype(np.float64), ideal, first)
+
+    def add_chains(self, spec: MacSpec, args: MatmulOperands) -> None:
+        """Look at a matrix product whose steps lanes make, a row of it at a time."""
+        machine, stage, low = Machine.host(), spec.accumulate, product_bounds(args).span.low
+        assert isinstance(stage, Chain)
+        keep(args.b)
+        a, b = args.a.values(), np.ascontiguousarray(args.b.values().T)
+        unit, done = Fraction(2) ** low, []
+        for row in counted(range(args.shape[0]), args.shape[0]):
+            part = args.rows(slice(row, row + 1))
+            after = run_values(spec, part, plan_matmul(spec, part, machine), machine)
+            found = sizing.Account.of(args.shape[1])
+            largest = stage.format.max_value
+            sizing.chain_account(after, a[row], b, 2.0**-low, largest, found)
+            if found.beyond.any():  # which rounding decides about
+                self.add(spec, part.as_dots(spec))
+                continue
+            self.counts["steps"] += after.size
+            self.counts["inexact"] += int(found.inexact.sum())
+            self.counts["swamped"] += int(found.swamped.sum())
+            sums = found.low.min(), found.high.max(), found.most.max(), found.sizes.max()
+            self._widen(low, unit, int(np.bitwise_or.reduce(found.seen)), *map(int, sums))
+            totals = np.ldexp(found.total.astype(np.float64), low)
+            done.append((totals, totals - after[-1].astype(np.float64)))
+        if done:
+            totals, errors = (np.concatenate(parts) for parts in zip(*done, strict=True))
+            self._compare(totals, errors)
+            self.counts["dots"] += totals.size
 
     def _steps(
         self, stage: Stage, terms: Array, exponents: Array | None, start: Array, random: Array
@@ -262,7 +315,12 @@ class _Tally:
             seen = int(np.bitwise_or.reduce(out[:, 2]))
         else:
             lows, highs, seen, most, sizes = _wide_partial_sums(terms, first, low)
-        unit = Fraction(2) ** low
+        self._widen(low, Fraction(2) ** low, seen, lows, highs, most, sizes)
+
+    def _widen(
+        self, low: int, unit: Fraction, seen: int, lows: int, highs: int, most: int, sizes: int
+    ) -> None:
+        """Widen the bounds by sums in units of 2^low."""
         self.low, self.high = min(self.low, lows * unit), max(self.high, highs * unit)
         self.sizes = max(self.sizes, sizes * unit)
         self.significant = max(self.significant, most)
@@ -280,6 +338,10 @@ class _Tally:
         limbs.exact_dots(terms, ones, first, False, totals)
         both = np.concatenate([terms, first[:, None]], axis=1)
         limbs.exact_dots(both, np.ones(both.shape), -results, False, errors)
+        self._compare(totals, errors)
+
+    def _compare(self, totals: Array, errors: Array) -> None:
+        """Count the errors of results whose exact sums are ``totals``."""
         used = totals != 0
         relative = np.abs(errors[used] / totals[used])
         self.nonzero += relative.size

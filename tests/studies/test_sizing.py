@@ -17,7 +17,9 @@ from support.helpers import chain, exact, fixed, float_format, unit_of
 
 from fpsim import FloatFormat, FpsimError, MacUnit, Overflow, get_unit, oracle
 from fpsim.formats.rounding import Flag
+from fpsim.kernels.scalar import sizing as kernel
 from fpsim.oracle.numbers import decode, to_grid
+from fpsim.studies import sizing
 from fpsim.studies.sizing import Sizing, study
 from fpsim.testing.strategies import MatmulCase, all_specs, fixed_stages, float_stages, matmul_cases
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Exact, Fixed, Tree
@@ -316,3 +318,28 @@ def test_a_captured_layer_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         whole, sqnr_db=0, mean_relative_error=0
     )
     assert parts.sqnr_db == pytest.approx(whole.sqnr_db)
+
+
+@pytest.mark.parametrize(
+    "name", ["e2m1-chain-e5m2", "e4m3fn-chain-e8m7-rtz", "e2m1-chain-e4m3fn", "e2m1-chain-e8m23"]
+)
+def test_lanes_account_as_the_steps_one_by_one_do(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows with a sum beyond the format (of E4M3FN) are looked at step by step."""
+    unit, rng = get_unit(name), np.random.default_rng(3)
+    a, b = (
+        unit.a.encode(4 * rng.normal(size=(3, 50))),
+        unit.b.encode(4 * rng.normal(size=(50, 300))),
+    )
+    wanted = study(unit, a, b)
+    monkeypatch.setattr(sizing, "MIN_PRODUCTS", 1)
+    accounts = []
+    account = kernel.chain_account
+    monkeypatch.setattr(kernel, "chain_account", lambda *x: accounts.append(account(*x)))
+    found = study(unit, a, b)
+    assert len(accounts) == 3  # one for each row
+    assert found.mean_relative_error == pytest.approx(wanted.mean_relative_error, rel=1e-12)
+    same = {"mean_relative_error": 0.0, "sqnr_db": 0.0}
+    assert replace(found, **same) == replace(wanted, **same)
+    assert found.sqnr_db == pytest.approx(wanted.sqnr_db, rel=1e-12)
