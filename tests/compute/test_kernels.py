@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from support.helpers import DETERMINISTIC, HOST, chain, exact, fixed, oracle_matmul
 from support.kernel_cases import operands
-from support.machines import MACHINES, On
+from support.machines import MACHINES, On, carried
 
 from fpsim import MacUnit, RandomBits, Rounding, oracle
+from fpsim.compute.plan import any_step
 from fpsim.kernels.llvm.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,6 +132,17 @@ _STOCHASTIC = {
 }
 for _name, (_format, _bits, _policy, _shifts) in _STOCHASTIC.items():
     CASES[_name] = "this", chain(_format, "sr", _policy, random_bits=_bits), _shifts
+#: The processor is told how to round where its instructions do not carry a mode.
+CASES |= {
+    f"{name}-told": ("none", *case[1:])
+    for name, case in CASES.items()
+    if name.startswith(("float-r", "shifted32-r", "magic32-rtz", "masked32-sr", "masked64-sr"))
+    and not name.startswith("shifted32-rne")
+    and not name.endswith("-bytes")
+}
+for _rounding in (Rounding.RTZ, Rounding.RUP, Rounding.RDN):
+    CASES[f"via-half-{_rounding}"] = "f16c", chain("e5m10", _rounding), range(-12, 13)
+CASES["via-half-rup-saturate"] = "f16c", chain("e5m10", "rup", "saturate"), range(-12, 13)
 CASES |= {
     f"{name}-seeded": case
     for name, case in CASES.items()
@@ -141,7 +153,9 @@ CASES |= {
 def skip_without(kernel: str) -> None:
     """Skip what this processor truly cannot run."""
     kind = kernel.removesuffix("-saturate")
-    needs = {"via-half": "f16c"}.get(kind)
+    needs = "f16c" if kind.startswith("via-half") else None
+    if "-told" in kind:
+        return
     if kind.startswith(("half", "shifted16")):
         needs = "avx512fp16"
     elif kind.endswith("-bytes"):
@@ -174,7 +188,8 @@ def test_kernel(kernel: str) -> None:
     """One panel and a bit, rows that are no multiple of the tile, random scales on each product."""
     skip_without(kernel)
     features, unit, shifts = CASES[kernel]
-    on = On(unit, MACHINES[features])
+    told = "-told" in kernel or kernel.startswith("via-half-r")
+    on = On(unit, MACHINES[features], any_step if told else carried)
     arguments = operands(unit, shifts, (5, 4, 131 if kernel.startswith("half") else 67))
     sum_of_a_kind(kernel, unit, arguments)
     if "-seeded" in kernel:
@@ -221,7 +236,7 @@ def test_processors_without_the_instructions_get_no_such_kernel() -> None:
     assert kernels == ["shifted32-rne", "shifted32-rne", "via-half", "half"]
     unit = chain("e5m2", "rtz")
     plans = [On(unit, Machine(frozenset(x))).plan(a, b) for x in ((), ("avx512f",))]
-    assert [plan.kernel for plan in plans] == ["lane32-rtz-sticky", "shifted32-rtz"]
+    assert [plan.kernel for plan in plans] == ["shifted32-rtz-told", "shifted32-rtz"]
 
 
 # -- bounds on exact sums ------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from support.helpers import float_format, oracle_matmul, unit_of
 from support.lane_cases import AVX512, operands, runs_as
-from support.machines import MACHINES, On
+from support.machines import MACHINES, On, cut_windows
 
 from fpsim import get_unit, oracle
 from fpsim.compute.lanes.steps.window import Window
+from fpsim.compute.plan import Allowed, any_step
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.stages import Aligned
@@ -134,10 +135,11 @@ def test_joined_windows_are_integers(operand: str) -> None:
     assert runs_as(unit, 35) == step.name
 
 
-def test_joined_windows_without_the_conversions() -> None:
-    on = On(get_unit("amd-cdna3-e4m3"), MACHINES["f16c"])
+@pytest.mark.parametrize(("allowed", "lane"), [(any_step, Lane.F32), (cut_windows, Lane.F64)])
+def test_joined_windows_on_other_processors(allowed: Allowed, lane: Lane) -> None:
+    on = On(get_unit("amd-cdna3-e4m3"), MACHINES["f16c"], allowed)
     a, b, c = operands(on.unit, 35)
-    assert on.plan(a, b, c=c).lane is Lane.F64
+    assert on.plan(a, b, c=c).lane is lane
     assert np.array_equal(on.matmul(a, b, c), oracle_matmul(on.unit, a, b, c))
 
 

@@ -17,6 +17,7 @@ from llvmlite import ir
 from support.helpers import chain, exact, fixed, float_format, unit_of
 from support.machines import MACHINES, On
 
+from fpsim import RandomBits, get_unit, oracle
 from fpsim.compute.bounds import Bounds, Span, Start
 from fpsim.compute.lanes.steps.step import Step
 from fpsim.compute.plan import BackEnd, steps_of
@@ -139,10 +140,10 @@ def test_tiles_of_other_processors_differ() -> None:
     [
         (chain("e5m10"), ["half", "float", "float", "float", "float"]),
         (chain("e8m23"), ["float"] * 5),
-        (chain("e8m23", "rtz"), ["float", "float", "float", "double", "double"]),
+        (chain("e8m23", "rtz"), ["float"] * 5),
         (exact("e8m23"), ["float"] * 5),
         (fixed(20, 0, "saturate", "rup"), ["double"] * 5),
-        (unit_of(Aligned(8, 24, float_format("e8m23")), "e5m10"), ["float"] * 3 + ["double"] * 2),
+        (unit_of(Aligned(8, 24, float_format("e8m23")), "e5m10"), ["float"] * 5),
     ],
 )
 def test_plans_for_processors(unit: Any, lanes: list[str]) -> None:
@@ -154,6 +155,49 @@ def test_plans_for_processors(unit: Any, lanes: list[str]) -> None:
     plans = [On(unit, Machine(frozenset(names))).plan(a, b) for names in features]
     assert [str(plan.lane) for plan in plans] == lanes
     assert all(plan.back_end is BackEnd.LANES and plan.why for plan in plans)
+
+
+TOLD = {
+    "e2m1-chain-e5m10-rtz": "rtz",
+    "e4m3fn-chain-e5m10-rup": "rup",
+    "e4m3fn-chain-e5m10-rdn": "rdn",
+    "e2m1-chain-e8m23-rdn": "rdn",
+    "e4m3fn-chain-e8m7-rtz": "rtz",
+    "e5m2-chain-e4m3fn-rup": "rup",
+    "e2m1-chain-e5m10-sr8": "rtz",
+    "e5m2-chain-e8m7-sr5": "rtz",
+    "nvidia-a100-fp16": "rtz",
+    "nvidia-h100-bf16": "rtz",
+    "e4m3fn-aligned16f25-e8m23-rup": "rup",
+    "e4m3fn-aligned16f25-e8m23-rdn": "rdn",
+    "amd-cdna3-fp16": "",
+    "nvidia-h100-e4m3": "",
+}
+
+
+@pytest.mark.parametrize("features", ["f16c", "none"])
+@pytest.mark.parametrize("name", TOLD)
+def test_a_processor_that_is_told_how_to_round_has_the_oracles_bits(
+    name: str, features: str
+) -> None:
+    """Instructions that carry no mode round as the processor is told, in the tile only."""
+    unit, rows, columns, length = get_unit(name), 4, 8, 64
+    rng = np.random.default_rng(len(name))
+    a, b = (
+        side.encode(rng.normal(size=shape) * 2.0 ** rng.integers(-3, 4, shape))
+        for side, shape in ((unit.a, (rows, length)), (unit.b, (length, columns)))
+    )
+    more = {"random": RandomBits(5)} if unit.spec.random_bits else {}
+    on = On(unit, MACHINES[features])
+    plan = on.plan(a, b, **more)
+    assert plan.step is not None and plan.lane is Lane.F32 and plan.step.direction == TOLD[name]
+    found = on.matmul(a, b, **more)
+    for row, column in np.ndindex(rows, columns):
+        own = {key: value.after(row * columns + column) for key, value in more.items()}
+        assert found[row, column] == oracle.dot(unit, a[row], b[:, column], **own)
+    # The mode is gone: what is added to one is rounded to nearest again.
+    place, ones = 2.0**-23, np.ones(2, np.float32)
+    assert (ones + np.array([0.3, 0.7], np.float32) * np.float32(place)).tolist() == [1, 1 + place]
 
 
 def test_without_any_step_there_are_limbs_and_scalar_code() -> None:

@@ -25,6 +25,11 @@ def cut_windows(step: Step) -> bool:
     return not isinstance(step, WholeWindow) and getattr(step, "carrier", "") != Carrier.INT32
 
 
+def carried(step: Step) -> bool:
+    """Leave out steps that tell the processor how to round."""
+    return not step.direction
+
+
 @dataclass(frozen=True)
 class On:
     """A unit on a processor, perhaps without some steps."""
@@ -46,4 +51,4 @@ class On:
         return matmul_codes(spec, args, self.machine, self.allowed)[0]
 
 
-__all__ = ["MACHINES", "On", "cut_windows"]
+__all__ = ["MACHINES", "On", "carried", "cut_windows"]

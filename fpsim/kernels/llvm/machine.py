@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -53,6 +53,11 @@ class Machine:
     def directed(self) -> bool:
         """Whether 64-byte instructions round sums and conversions as they are told (AVX-512F)."""
         return "avx512f" in self.features
+
+    @property
+    def told(self) -> Machine:
+        """The processor while it rounds as it is told, as if its instructions carried the mode."""
+        return replace(self, features=self.features | {"avx512f"})
 
     @property
     def half_lanes(self) -> bool:

@@ -105,9 +105,14 @@ class Lanes:
         return (1 << (self.bits - 1)) - (1 << self.mantissa_bits)
 
     @property
+    def carries_mode(self) -> bool:
+        """Whether instructions on these lanes carry a rounding mode: those of AVX-512 do."""
+        return self.bits * self.count == 512
+
+    @property
     def directed(self) -> bool:
         """Whether instructions round sums of these lanes as they are told: those of AVX-512F do."""
-        return self.real is not HALF and self.bits * self.count == 512
+        return self.real is not HALF and self.carries_mode
 
     @property
     def real_type(self) -> Any:
@@ -297,7 +302,10 @@ class Vec:
         return self._wrap(builder.fpext(narrow, self.lanes.real_type))
 
     def shifted_down(self, amounts: Vec) -> Vec:
-        """Return floor(x / 2^n) of signed 32-bit integers, for every n >= 0. Needs AVX-512F."""
+        """Return floor(x / 2^n) of signed 32-bit integers, for every n >= 0."""
+        if not self.lanes.carries_mode:
+            most = self.lanes.constant(31, True)
+            return self.floor_shifted((amounts > most).where(most, amounts))
         kind = self.lanes.integer_type
         function = cgutils.get_or_insert_function(
             self.lanes.builder.module,
@@ -327,10 +335,13 @@ class Vec:
         return self._wrap(self.lanes.call(name, self.lanes.integer_type, [self.value, other.value]))
 
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
-        """Return ``self * other + addend`` rounded in a directed mode by the instruction itself.
+        """Return ``self * other + addend`` rounded in a directed mode.
 
-        Needs AVX-512F (AVX512-FP16 for float16) and vectors of 64 bytes.
+        Instructions on vectors of 64 bytes carry the mode (AVX-512F, AVX512-FP16 for float16).
+        Others round as the processor was told before the tile: `Step.direction` says how.
         """
+        if not self.lanes.carries_mode:
+            return self.intrinsic("fma", other, addend)
         name = {HALF: "avx512fp16.vfmadd.ph", FLOAT: "avx512.vfmadd.ps", DOUBLE: "avx512.vfmadd.pd"}
         kind = self.lanes.real_type
         arguments = [self.value, other.value, addend.value]
@@ -343,10 +354,10 @@ class Vec:
         return self._wrap(self._with_rounding(name, self.lanes.real_type, arguments, mode))
 
     def to_integers(self, mode: str) -> Vec:
-        """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN.
-
-        Needs AVX-512F.
-        """
+        """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN."""
+        if not self.lanes.carries_mode:
+            whole = {"rne": "roundeven", "rup": "ceil", "rdn": "floor"}.get(mode)
+            return (self.intrinsic(whole) if whole else self).truncated
         kind, mask = self.lanes.integer_type, ir.IntType(self.lanes.count)
         arguments = [self.value, ir.Constant(kind, None), ir.Constant(mask, -1)]
         # What truncates anyway takes no mode, only that exceptions are suppressed.
@@ -354,7 +365,9 @@ class Vec:
         return self._wrap(self._with_rounding(f"avx512.mask.{name}", kind, arguments, mode), True)
 
     def to_reals(self, mode: str) -> Vec:
-        """Return 32-bit integers as float32 lanes, rounded in ``mode``. Needs AVX-512F."""
+        """Return 32-bit integers as float32 lanes, rounded in ``mode``, as `fma_toward` does."""
+        if not self.lanes.carries_mode:
+            return self.signed_reals
         kind = self.lanes.real_type
         converted = self._with_rounding(
             "avx512.sitofp.round", kind, [self.value], mode, "v16f32.v16i32"

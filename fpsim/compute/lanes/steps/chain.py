@@ -61,11 +61,23 @@ def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step
     if stage.rounding is Rounding.SR:
         for lane in (Lane.F32, Lane.F64):
             for normal, inside_range in ((True, True), (True, False), (False, False)):
-                yield MaskedRandom(stage, lane, normal, inside_range)
+                yield from _either_way(MaskedRandom(stage, lane, normal, inside_range))
+    elif stage.rounding in DIRECTED:
+        yield Native(stage, Lane.F16)
+        yield ThroughHalf(stage, Lane.F32, True)
+        yield from _either_way(Magic(stage, Lane.F32, False))
+        yield from _either_way(Native(stage, Lane.F32))
+        yield from _either_way(Shifted(stage, Lane.F32, False))
     else:
         yield Magic(stage, Lane.F32, False)
         yield Magic(stage, Lane.F32, True)
     yield from adding_steps(stage)
+
+
+def _either_way(step: Step) -> Iterator[Step]:
+    """Yield a step whose instructions carry their mode, then one that the processor is told."""
+    yield step
+    yield OneWay(step.stage, step.lane, step)
 
 
 def adding_steps(stage: Chain) -> Iterator[Step]:
@@ -164,26 +176,40 @@ class Native(Step):
 
 @dataclass(frozen=True)
 class ThroughHalf(Step):
-    """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous."""
+    """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous.
+
+    Told to round one way meanwhile, the processor does both in the unit's direction: that is
+    rounding once.
+    """
+
+    told: bool = False
 
     kind = "via-half"
     cells = (4, 4)
 
     @property
+    def direction(self) -> str:
+        """The unit's, where the processor is told."""
+        return str(self.stage.rounding) if self.told else ""
+
+    @property
     def flags(self) -> tuple[Any, ...]:
-        """What happens to values too large."""
-        return (_saturates(self.stage),)
+        """The mode that the processor is told, and what happens to values too large."""
+        return self.direction, _saturates(self.stage)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
         """Return why rounding to float32 first does no harm."""
         stage, fmt, q = self.stage, self.stage.format, sum(bounds.bits)
-        native = stage.rounding is Rounding.RNE and stage.overflow in (
-            Overflow.INF,
-            Overflow.SATURATE,
-        )
+        policy = stage.overflow in (Overflow.INF, Overflow.SATURATE)
+        fits = machine.converts_half and policy and is_ieee(fmt, 5, 10, 15)
+        if self.told:
+            held = _in_float32(bounds) and max(bounds.bits) <= machine.float32_bits
+            if not (fits and held and stage.rounding in DIRECTED):
+                return None
+            return f"float32 fused multiply-add, then float16, both {stage.rounding}: rounding once"
         p = fmt.mantissa_bits + 1
-        fits = machine.converts_half and fits_float32(bounds.span) and q <= p
-        if not (native and fits and is_ieee(fmt, 5, 10, 15)):
+        fits = fits and fits_float32(bounds.span) and q <= p
+        if not fits or stage.rounding is not Rounding.RNE:
             return None
         return f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
 
@@ -191,7 +217,7 @@ class ThroughHalf(Step):
         """Write a multiply-add and two conversions."""
         a, b = source.pair(0)
         s = a.intrinsic("fma", b, acc).through(HALF)
-        return clamped(s, p) if self.flags[0] else s
+        return clamped(s, p) if _saturates(self.stage) else s
 
 
 @dataclass(frozen=True)
@@ -383,6 +409,57 @@ class Magic(Step):
         m = p.reals["magic"]
         moved = power.fma_toward(m, s, mode) if directed else power.intrinsic("fma", m, s)
         return power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+
+
+@dataclass(frozen=True)
+class OneWay(Step):
+    """A step all of whose inexact operations round one way, as the processor is told to.
+
+    It is told before the tile, and told back after it: that nothing else in the tile rounds is
+    what makes this right, and faster than instructions to nearest whose errors decide.
+    """
+
+    inner: Step
+
+    @property
+    def cells(self) -> tuple[int, int]:  # type: ignore[override]
+        """As the step has."""
+        return self.inner.cells
+
+    @property
+    def random(self) -> bool:
+        """Whether rounding is stochastic."""
+        return self.inner.random
+
+    @property
+    def direction(self) -> str:
+        """The mode: what is rounded stochastically is truncated first."""
+        return "rtz" if self.random else str(self.stage.rounding)
+
+    @property
+    def name(self) -> str:
+        """The name that plans print."""
+        return f"{self.inner.name}-told"
+
+    @property
+    def flags(self) -> tuple[Any, ...]:
+        """The step."""
+        return (self.inner.key, self.direction)
+
+    def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
+        """Return why the step is exact where instructions round as told."""
+        if machine.directed:
+            return None
+        why = self.inner.exact_for(bounds, machine.told)
+        return why and f"{why}; the processor rounds {self.direction} meanwhile"
+
+    def parameters(self) -> Numbers:
+        """Return those of the step."""
+        return self.inner.parameters()
+
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+        """Write the step."""
+        return self.inner.build(acc, source, p, random)
 
 
 @dataclass(frozen=True)

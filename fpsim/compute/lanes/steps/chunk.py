@@ -33,7 +33,7 @@ def chunk_steps(
     of a stage.
     """
     for first in steps(inner, inside, machine):
-        if first.random or not first.finishes_for(inside):
+        if first.random or first.direction or not first.finishes_for(inside):
             continue
         why = first.exact_for(inside, machine)
         if why is None:
@@ -42,7 +42,9 @@ def chunk_steps(
             # Vectors of another width than a register's have no instructions that round as told.
             same = second.lane is first.lane
             there = machine if same else machine.without("avx512f")
-            if second.random or second.lane is Lane.F16 or second.terms > MAX_RESULTS:
+            if second.random or second.direction or second.lane is Lane.F16:
+                continue
+            if second.terms > MAX_RESULTS:
                 continue
             reason = second.exact_for(whole, there)
             if reason is not None:

@@ -76,6 +76,11 @@ class Step:
         return False
 
     @property
+    def direction(self) -> str:
+        """How the processor is to round while a tile runs; "" for to nearest even, as always."""
+        return ""
+
+    @property
     def random_place(self) -> int:
         """How far up in a lane its random integers stand: below the format's last place."""
         below = self.lane.parameters.mantissa_bits - self.stage.format.mantissa_bits

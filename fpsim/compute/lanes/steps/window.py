@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -70,11 +70,13 @@ def window_steps(stage: Aligned, bounds: Bounds) -> Iterator[Step]:
     if stage.addend is Addend.JOINED:
         spare = _spare_bits(stage, bounds)
         if spare is not None:
-            yield Window(stage, Lane.F32, Carrier.INT32, True, scaled, spare=spare)
+            joined = Window(stage, Lane.F32, Carrier.INT32, True, scaled, spare=spare)
+            yield from (joined, replace(joined, told=True))
     elif not limited:
         native = stage.rounding in CONVERSIONS and is_ieee(stage.format, 8, 23, 127)
         for split in (False, True):
-            yield Window(stage, Lane.F32, Carrier.INT32, native, scaled, split=split)
+            own = Window(stage, Lane.F32, Carrier.INT32, native, scaled, split=split)
+            yield from (own, replace(own, told=True))
         yield Window(stage, Lane.F32, Carrier.FLOATS, False, scaled)
     yield Window(stage, Lane.F64, Carrier.FLOATS, False, scaled, limited)
     yield Window(stage, Lane.F64, Carrier.INT64, False, scaled, limited, bounds.finite)
@@ -218,6 +220,7 @@ class Window(Step):
     finite: bool = False  #: no operand is NaN or infinite
     split: bool = False  #: only the sum of products fits 32 bits; it meets the addend in halves
     spare: tuple[int, int] = (0, 0)  #: bits of a joined window in 32-bit integers
+    told: bool = False  #: the processor converts integers of many bits in the mode it is told
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -236,6 +239,16 @@ class Window(Step):
     def powers(self) -> bool:
         """Whether it asks for powers."""
         return self.scaled or not self.stage.normalised
+
+    @property
+    def direction(self) -> str:
+        """How 32-bit integers become floats, where the processor is told: all else is exact."""
+        return self._conversion if self.told else ""
+
+    @property
+    def _conversion(self) -> str:
+        """How 32-bit integers become floats: as the result, or toward zero with bits to spare."""
+        return str(self.stage.rounding) if self.native else "rtz"
 
     @property
     def flags(self) -> tuple[Any, ...]:
@@ -259,6 +272,7 @@ class Window(Step):
             "native" * self.native,
             "{}+{}".format(*self.spare) * any(self.spare),
             "split" * self.split,
+            "told" * self.told,
         )
 
     # -- lemma -------------------------------------------------------------------------------------
@@ -293,7 +307,9 @@ class Window(Step):
         """Return why a 32-bit integer holds the sum of an early or late window, or its products."""
         stage = self.stage
         plain = stage.width is None and not stage.signed_zero and bounds.finite
-        converts = stage.align in CONVERSIONS and machine.directed
+        converts = stage.align in CONVERSIONS and self._converts(
+            not self.split and bits <= F32_BITS, machine
+        )
         # The lane rounds the integer once, or truncates it to more bits than the result has.
         once = self.native or bits <= F32_BITS or stage.rounding is Rounding.RTZ
         # Half of the last place is added as an integer, of which a float32 must have some bits.
@@ -309,6 +325,11 @@ class Window(Step):
             return None
         why = f"{why} {own} <= {INT32_BITS} bits of products in an integer"
         return f"{why}, added to the addend in halves"
+
+    def _converts(self, exact: bool, machine: Machine) -> bool:
+        """Return whether 32-bit integers become floats as they should, perhaps exactly."""
+        plain = exact or self._conversion == Rounding.RNE
+        return not (plain or machine.directed) if self.told else plain or machine.directed
 
     def _in_int64(self, bounds: Bounds) -> str | None:
         """Return why a 64-bit integer holds the windows, and float64 two bits beyond the result."""
@@ -334,7 +355,7 @@ class Window(Step):
             both = f"both windows' {bits} <= {F64_BITS} bits are exact in a lane"
             return both if bits <= F64_BITS else None
         converts = stage.align in CONVERSIONS and stage.rounding in CONVERSIONS
-        native = is_ieee(stage.format, 8, 23, 127) and machine.directed
+        native = is_ieee(stage.format, 8, 23, 127) and self._converts(False, machine)
         floors = stage.join_rounding is Rounding.RDN and stage.join_addend_bits == fraction
         enough = fraction >= F32_BITS - 1 and stage.join_sum_bits >= fraction
         if not (bounds.finite and converts and native and floors and enough):
@@ -573,7 +594,7 @@ class Window(Step):
         added and l only say whether something was lost, as rounding to odd: they are there only
         where d > k, so c keeps the sum too large for a bit of them to be rounded to.
         """
-        mode = str(self.stage.rounding) if self.native else "rtz"
+        mode = self._conversion
         if self.stage.addend is not Addend.JOINED:
             if self.split:
                 per_power = (p.integers["unit_bits"] - top.as_bits).as_real
