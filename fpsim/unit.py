@@ -22,6 +22,7 @@ from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
 
 if TYPE_CHECKING:  # what computes needs a compiler, which takes its time to load
+    from fpsim.compute.operands import Prepared
     from fpsim.compute.plan import Plan
     from fpsim.studies.sizing import Sizing
 
@@ -153,7 +154,7 @@ class MacUnit:
     def matmul(
         self,
         a: OperandLike,
-        b: OperandLike,
+        b: OperandLike | Prepared,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
@@ -165,7 +166,8 @@ class MacUnit:
 
         Args:
             a: operand codes (M, K), or what `BlockFormat.quantize` with axis 1 returned.
-            b: operand codes (K, N), or what `BlockFormat.quantize` with axis 0 returned.
+            b: operand codes (K, N), what `BlockFormat.quantize` with axis 0 returned, or what
+                `prepare` made of either.
             c: initial accumulator codes (M, N); +0 if absent.
             a_scale: scale codes (M, G), one per block of K; (M, G, 2) where split by sign.
             b_scale: scale codes (G, N); (G, N, 2) where split by sign.
@@ -188,6 +190,33 @@ class MacUnit:
         )
         codes = matmul_codes(self.spec, args)[0]
         return args.results(self.result.decode(codes)) if values else codes
+
+    def prepare(
+        self, b: OperandLike, b_scale: ArrayLike | None = None, *, block: int | None = None
+    ) -> Prepared:
+        """Check a second operand of `matmul` once, and keep it as kernels read it.
+
+        A product of few rows, as in decoding token by token, costs mostly that otherwise. What is
+        kept takes one byte an element for FP4 and INT4 sums of blocks, else up to eight.
+
+        Args:
+            b: operand codes (K, N), or what `BlockFormat.quantize` with axis 0 returned.
+            b_scale: scale codes (G, N); (G, N, 2) where split by sign.
+            block: elements per scale where G does not divide K.
+
+        Returns:
+            What ``b`` of `matmul` takes, of this unit or any with such operands. Codes are not to
+            change afterwards.
+
+        Raises:
+            FpsimError: a wrong dtype, a code out of range, or shapes that do not fit.
+        """
+        from fpsim.compute.lanes.pack import keep
+        from fpsim.compute.operands import Prepared
+
+        prepared = Prepared.of(self.spec, b, b_scale, block)
+        keep(prepared.operand)
+        return prepared
 
     def trace(
         self,

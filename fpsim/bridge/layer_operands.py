@@ -109,13 +109,13 @@ def size_layer(
     a, b = same_blocks(*operands)
     a, b = _spread(a, rows), _spread(b, columns)
     mac = derived_unit(get_unit(unit), a, b)
-    codes, scales = b.columns
+    scales = None if b.scales is None else b.scales.swapaxes(0, 1)
     more: dict[str, Any] = {"a_scale": a.scales, "b_scale": scales}
     if a.scales is not None or scales is not None:
         more["block"] = b.block if a.scales is None else a.block
     if mac.spec.random_bits:
         more["random"] = RandomBits(seed)
-    return sizing.study(mac, a.codes, codes, **more)
+    return sizing.study(mac, a.codes, b.codes.T, **more)
 
 
 def _spread(operand: Operand, count: int) -> Operand:

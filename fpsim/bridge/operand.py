@@ -22,9 +22,12 @@ from fpsim.blocks.block_format import BlockFormat, Quantized
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
 from fpsim.blocks.unit_view import unit_view
+from fpsim.compute.operands import Prepared
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.formats.rounding import Rounding
+from fpsim.units.operands import Operand as RowOperand
+from fpsim.units.operands import Scales, Side
 
 __all__ = ["BlockCast", "Cast", "Operand", "block_operand", "same_blocks", "scaled_values"]
 
@@ -109,10 +112,14 @@ class Operand:
         return replace(self, scales=scales, offsets=offsets, block=block)
 
     @cached_property
-    def columns(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Codes (K, R) and scales (G, R[, 2]) as a unit takes its second operand, contiguous."""
-        scales = None if self.scales is None else np.ascontiguousarray(self.scales.swapaxes(0, 1))
-        return np.ascontiguousarray(self.codes.T), scales
+    def prepared(self) -> Prepared:
+        """The rows as a unit takes its second operand, with K before R in memory."""
+        scales = self.scales
+        if scales is not None and not self.split:
+            scales = scales[..., None]
+        found = None if scales is None else Scales(scales, self.scale, self.block)
+        side = Side("b", self.element, self.scale, self.split)
+        return Prepared(RowOperand(self.codes, self.element, found).columns, side, None)
 
 
 def same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fpsim.bridge.offsets import add_offsets
 from fpsim.bridge.operand import Operand, same_blocks, scaled_values
+from fpsim.compute.lanes.pack import keep
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
@@ -37,6 +38,10 @@ __all__ = [
     "zero_columns",
     "zero_correction",
 ]
+
+
+#: Rows of activations up to which laying the weight out for a kernel costs as much as the product.
+FEW_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,14 @@ class Product:
         """
         a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
-        codes, scales = b.columns
+        if len(a.codes) <= FEW_ROWS:
+            keep(b.prepared.operand)
         args = MatmulOperands.check(
             unit.spec,
             a.codes,
-            codes,
+            b.prepared,
             a_scale=a.scales,
-            b_scale=scales,
-            block=b.block if a.scales is None else a.block,
+            block=None if a.scales is None else a.block,
             random=self._random(first) if unit.spec.random_bits else None,
         )
         return unit, args

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fpsim.compute.facts import all_finite, facts_of
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.values import value_table
+from fpsim.compute.values import Span, value_span, value_table
 from fpsim.formats.floating import FixedFormat, Format
 from fpsim.formats.names import E8M0
 from fpsim.kernels.llvm.machine import Machine
@@ -62,30 +62,6 @@ INT64_BITS = 62
 F64_RANGE = 960
 
 
-@dataclass(frozen=True)
-class Span:
-    """Nonzero values are multiples of 2^low and smaller than 2^high."""
-
-    low: int
-    high: int
-
-    def __mul__(self, other: Span) -> Span:
-        return Span(self.low + other.low, self.high + other.high)
-
-    def union(self, other: Span) -> Span:
-        """Return the span that holds both."""
-        return Span(min(self.low, other.low), max(self.high, other.high))
-
-    def times(self, count: int) -> Span:
-        """Return the span of every partial sum of ``count`` values."""
-        return replace(self, high=self.high + (count - 1).bit_length())
-
-    @property
-    def bits(self) -> int:
-        """Significant bits that hold every value."""
-        return self.high - self.low
-
-
 def format_span(fmt: Format) -> Span:
     """Return the span of a format's finite values."""
     return Span(*exponents(fmt))
@@ -98,12 +74,10 @@ def _scaled_span(operand: Operand) -> Span:
     """
     facts, span = facts_of(operand), format_span(operand.format)
     if operand.format.bits > MAX_WHOLE_BITS:
-        span = value_span(facts.values) or span
-    if operand.scales is None:
+        span = facts.elements.span or span
+    if operand.scales is None or facts.scales.span is None:
         return span
-    scales = value_span(facts.scale_values)
-    if scales is None:
-        return span
+    scales = facts.scales.span
     if operand.scales.format == E8M0:  # powers of two: the largest is reached, not only approached
         scales = Span(scales.low, scales.high - 1)
     return span * scales
@@ -233,11 +207,8 @@ def largest_sum(args: MatmulOperands) -> float:
     """
     if args.scaled or max(operand.format.bits for operand in args.operands) > MAX_WHOLE_BITS:
         return float("inf")
-    norms = 1.0
-    for operand in args.operands:
-        squares = value_table(operand.format).astype(np.float32) ** 2
-        norms *= squares[operand.codes].sum(axis=1, dtype=np.float64).max()
-    return float(np.sqrt(norms) * (1 + 1e-6))
+    norms = math.prod(facts_of(operand).squares for operand in args.operands)
+    return math.sqrt(norms) * (1 + 1e-6)
 
 
 def block_of_scales(args: MatmulOperands) -> int:
@@ -272,12 +243,12 @@ def _largest_product(args: MatmulOperands) -> float | None:
 
 def element_span(operand: Operand) -> Span:
     """Return the span of an operand's finite elements in use, without scales."""
-    return value_span(facts_of(operand).values) or Span(0, 1)
+    return facts_of(operand).elements.span or Span(0, 1)
 
 
 def scale_span(operand: Operand) -> Span:
     """Return the span of an operand's finite scales in use; that of one without scales."""
-    return value_span(facts_of(operand).scale_values) or Span(0, 1)
+    return facts_of(operand).scales.span or Span(0, 1)
 
 
 def block_bounds(size: int, args: MatmulOperands) -> Bounds:
@@ -285,7 +256,7 @@ def block_bounds(size: int, args: MatmulOperands) -> Bounds:
     sums = (format_span(args.a.format) * format_span(args.b.format)).times(size)
     scales, bits, headroom = Span(0, 0), 0, sums.high
     for operand in args.operands:
-        factors = value_span(facts_of(operand).scale_values)
+        factors = facts_of(operand).scales.span
         if factors is not None:
             scales = scales * factors
         bits += _scale_bits(operand)
@@ -299,17 +270,6 @@ def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
     sums = (element_span(args.a) * element_span(args.b)).times(size)
     headroom = bounds.headroom - bounds.a.high + sums.high
     return replace(bounds, a=sums, bits=(sums.bits, bounds.bits[1]), headroom=headroom)
-
-
-def value_span(values: NDArray[np.float64]) -> Span | None:
-    """Return the span of the finite nonzero entries of an array, None if there are none."""
-    used = np.abs(values[np.isfinite(values) & (values != 0)])
-    if not used.size:
-        return None
-    fraction, exponent = np.frexp(used)
-    integers = np.ldexp(fraction, 53).astype(np.int64)
-    lowest_bits = np.ldexp((integers & -integers).astype(np.float64), exponent - 53)
-    return Span(int(np.frexp(lowest_bits)[1].min()) - 1, int(exponent.max()))
 
 
 def exact_lane(bounds: Bounds, total: Span, machine: Machine) -> Lane | None:

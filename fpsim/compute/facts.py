@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.values import value_table, values_of
+from fpsim.compute.values import Span, value_span, value_table, values_of
 from fpsim.formats.floating import Format
 from fpsim.kernels.pack.panels import mark_used
-from fpsim.units.operands import Operand, Scales
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MAX_OPERAND_BITS
 
 __all__ = [
@@ -31,54 +31,87 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+#: Formats whose products are narrow whatever codes are in use, and formats whose codes in use are
+#: told by so few bytes that what is true of them is kept.
+MAX_KNOWN_BITS, MAX_KEPT_BITS = 6, 8
+
+
+@dataclass(frozen=True)
+class InUse:
+    """What is true of the codes of a format that an array has."""
+
+    span: Span | None  #: of the finite nonzero values; None if there are none
+    finite: bool  #: whether none is NaN or infinite
+    infinite: bool  #: whether one is infinite
+    zero: bool  #: whether one is zero
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> InUse:
+        """Return what is true of values."""
+        finite, infinite = bool(np.isfinite(values).all()), bool(np.isinf(values).any())
+        return cls(value_span(values), finite, infinite, bool((values == 0).any()))
+
+
+@lru_cache(maxsize=1024)
+def _in_use(fmt: Format, used: bytes) -> InUse:
+    """Return what is true of codes, of which ``used`` has a byte each."""
+    return InUse.of(value_table(fmt)[np.frombuffer(used, dtype=bool)])
+
+
+NO_SCALES = InUse(None, True, False, False)
 
 
 class Facts:
     """Facts about the codes and scales of one operand, each found when it is first asked for."""
 
-    def __init__(self, codes: Array, fmt: Format, scales: Scales | None) -> None:
-        self._codes, self._format, self._scales = codes, fmt, scales
+    def __init__(self, operand: Operand) -> None:
+        self._codes, self._format, self._scales = operand.codes, operand.format, operand.scales
 
     @cached_property
-    def values(self) -> NDArray[np.float64]:
-        """Values of the elements in use, in any order."""
-        return _values_in_use(self._codes, self._format)
+    def elements(self) -> InUse:
+        """What is true of the elements."""
+        return _looked_up(self._codes, self._format)
 
     @cached_property
-    def scale_values(self) -> NDArray[np.float64]:
-        """Values of the scales in use, in any order; none without scales."""
+    def scales(self) -> InUse:
+        """What is true of the scales."""
         if self._scales is None:
-            return np.empty(0)
-        codes = self._scales.codes
+            return NO_SCALES
+        codes, fmt = self._scales.codes, self._scales.format
         if codes.itemsize > 2:
-            return values_of(np.unique(codes), self._scales.format)
-        return _values_in_use(codes, self._scales.format)
+            return InUse.of(values_of(np.unique(codes), fmt))
+        return _looked_up(codes, fmt)
 
     @cached_property
     def elements_finite(self) -> bool:
         """Whether no element is NaN or infinite."""
-        always = bool(np.isfinite(value_table(self._format)).all())
-        return always or bool(np.isfinite(self.values).all())
+        return _always_finite(self._format) or self.elements.finite
 
     @cached_property
-    def scales_finite(self) -> bool:
-        """Whether no scale is NaN or infinite."""
-        return bool(np.isfinite(self.scale_values).all())
+    def squares(self) -> float:
+        """The largest sum of squares of a row, of a narrow format without scales."""
+        squares = value_table(self._format).astype(np.float32) ** 2
+        return float(squares[self._codes].sum(axis=1, dtype=np.float64).max())
 
-    @cached_property
-    def infinite_element(self) -> bool:
-        """Whether an element is infinite."""
-        return not self.elements_finite and bool(np.isinf(self.values).any())
+    @property
+    def summed(self) -> bool:
+        """Whether anyone has asked for `squares`, which no `summary` holds."""
+        return "squares" in self.__dict__
 
-    @cached_property
-    def infinite_scale(self) -> bool:
-        """Whether a scale is infinite."""
-        return bool(np.isinf(self.scale_values).any())
+    @property
+    def summary(self) -> tuple[InUse | None, InUse, int]:
+        """All else that is found here: of elements, of scales, and elements per scale (0: none).
 
-    @cached_property
-    def zero_scale(self) -> bool:
-        """Whether a scale is zero."""
-        return bool((self.scale_values == 0).any())
+        Formats of few bits that are always finite are known without a look at elements.
+        """
+        known = self._format.bits <= MAX_KNOWN_BITS and _always_finite(self._format)
+        block = 0 if self._scales is None else self._scales.block
+        return None if known else self.elements, self.scales, block
+
+
+@cache
+def _always_finite(fmt: Format) -> bool:
+    return bool(np.isfinite(value_table(fmt)).all())
 
 
 #: Facts live as long as the operand that they are about.
@@ -89,16 +122,18 @@ def facts_of(operand: Operand) -> Facts:
     """Return the facts about an operand; what was found once is kept."""
     found = _FACTS.get(operand)
     if found is None:
-        found = _FACTS[operand] = Facts(operand.codes, operand.format, operand.scales)
+        found = _FACTS[operand] = Facts(operand)
     return found
 
 
-def _values_in_use(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the values of the codes in use, each once."""
+def _looked_up(codes: Array, fmt: Format) -> InUse:
+    """Return what is true of codes of up to 16 bits."""
     used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
     mark_used(codes.ravel(order="K")[None], used)
-    table = value_table(fmt)
-    return table[used[: table.size]]
+    used = used[: 1 << fmt.bits]
+    if fmt.bits <= MAX_KEPT_BITS:
+        return _in_use(fmt, used.tobytes())
+    return InUse.of(value_table(fmt)[used])
 
 
 # -- both operands -------------------------------------------------------------------------------
@@ -107,7 +142,7 @@ def _values_in_use(codes: Array, fmt: Format) -> NDArray[np.float64]:
 def all_finite(args: MatmulOperands) -> bool:
     """Return whether no element and no scale is NaN or infinite."""
     facts = [facts_of(operand) for operand in args.operands]
-    return all(fact.elements_finite and fact.scales_finite for fact in facts)
+    return all(fact.elements_finite and fact.scales.finite for fact in facts)
 
 
 def elements_finite(args: MatmulOperands) -> bool:
@@ -118,17 +153,21 @@ def elements_finite(args: MatmulOperands) -> bool:
 def infinities(args: MatmulOperands) -> bool:
     """Return whether an element or a scale is infinite."""
     facts = [facts_of(operand) for operand in args.operands]
-    return any(fact.infinite_element or fact.infinite_scale for fact in facts)
+    return any(_infinite_element(fact) or fact.scales.infinite for fact in facts)
+
+
+def _infinite_element(facts: Facts) -> bool:
+    return not facts.elements_finite and facts.elements.infinite
 
 
 def infinite_scales(args: MatmulOperands) -> bool:
     """Return whether a scale is infinite: it makes NaN of an element of 0, not of its block."""
-    return any(facts_of(operand).infinite_scale for operand in args.operands)
+    return any(facts_of(operand).scales.infinite for operand in args.operands)
 
 
 def zero_scales(args: MatmulOperands) -> bool:
     """Return whether a scale is zero."""
-    return any(facts_of(operand).zero_scale for operand in args.operands)
+    return any(facts_of(operand).scales.zero for operand in args.operands)
 
 
 def finite_elements(args: MatmulOperands) -> MatmulOperands:

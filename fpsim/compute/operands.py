@@ -9,22 +9,84 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpsim.base.errors import FpsimError
 from fpsim.formats.random_bits import RandomBits, part_of
 from fpsim.units.given_operands import OperandLike, given_operands
 from fpsim.units.operands import (
     DotOperands,
     Operand,
+    Side,
+    check_block,
     check_elements,
     check_initial,
+    check_length,
     check_random,
+    check_rows,
     check_scales,
     sides,
 )
 from fpsim.units.spec import MacSpec
 
-__all__ = ["MatmulOperands"]
+__all__ = ["MatmulOperands", "Prepared"]
 
 Array = NDArray[Any]
+
+
+_NOTHING = np.zeros((1, 1), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A second operand of matrix products that is checked once, and laid out for a kernel once.
+
+    `fpsim.unit.MacUnit.prepare` makes it; ``b`` of `fpsim.unit.MacUnit.matmul` takes it.
+    """
+
+    operand: Operand  #: rows (N, K)
+    side: Side
+    factor: Any  #: (1, N) or (1, 1), what results are multiplied by where values are wanted
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """K and N."""
+        return self.operand.length, len(self.operand.codes)
+
+    @classmethod
+    def of(
+        cls, spec: MacSpec, b: OperandLike, b_scale: ArrayLike | None, block: int | None
+    ) -> Prepared:
+        """Return an operand (K, N) as checked for a unit; raises as `MatmulOperands.check` does."""
+        given = given_operands(spec, (_NOTHING, b), (None, b_scale), block, (1, 0))
+        columns = check_rows(given.codes[1], spec.b, "b", True).T
+        side = sides(spec)[1]
+        operand = _columns(spec, side, columns, given.scales[1], given.block)
+        return cls(operand, side, given.factors[1])
+
+    def check(self, spec: MacSpec, b_scale: ArrayLike | None) -> None:
+        """Refuse scales beside these, and units that take other operands."""
+        if b_scale is not None:
+            raise FpsimError("b_scale: a prepared operand has scales of its own")
+        scales, own = self.operand.scales, sides(spec)[1]
+        if self.side.format != own.format or (scales is not None and self.side != own):
+            raise FpsimError(
+                f"b: it was prepared as {_named(self.side)}; {spec.name} takes {_named(own)}"
+            )
+        if scales is not None:
+            check_block(spec, "b_scale", scales.block)
+
+
+def _named(side: Side) -> str:
+    by_sign = ", one per sign" if side.split else ""
+    return f"{side.format.name} with scales of {side.scale.name}{by_sign}"
+
+
+def _columns(
+    spec: MacSpec, side: Side, columns: Array, scales: ArrayLike | None, block: int | None
+) -> Operand:
+    """Return codes (N, K) of a second operand with their scales (G, N), checked."""
+    n, length = columns.shape
+    found = check_scales(spec, side, scales, length, block, (None, n))
+    return Operand(columns, side.format, found)
 
 
 @dataclass(frozen=True)
@@ -74,7 +136,7 @@ class MatmulOperands:
         cls,
         spec: MacSpec,
         a: OperandLike,
-        b: OperandLike,
+        b: OperandLike | Prepared,
         c: ArrayLike | None = None,
         a_scale: ArrayLike | None = None,
         b_scale: ArrayLike | None = None,
@@ -95,19 +157,26 @@ class MatmulOperands:
             FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
                 that the unit does not take, naming the operand.
         """
-        given = given_operands(spec, (a, b), (a_scale, b_scale), block, (1, 0))
-        codes = check_elements(spec, *given.codes, matrices=True)
-        m, n, length = len(codes[0]), len(codes[1]), codes[0].shape[1]
-        initial = None if c is None else check_initial(spec, c, (m, n))
-        a_side, b_side = sides(spec)
-        a_scales = check_scales(spec, a_side, given.scales[0], length, given.block, (m, None))
-        b_scales = check_scales(spec, b_side, given.scales[1], length, given.block, (None, n))
+        b_side = sides(spec)[1]
+        if isinstance(b, Prepared):
+            b.check(spec, b_scale)
+            given = given_operands(spec, (a, _NOTHING), (a_scale, None), block, (1, 0))
+            codes, right = check_rows(given.codes[0], spec.a, "a", True), b.operand
+            check_length(codes.shape[1], right.length, True)
+            factors = given.factors[0], b.factor
+        else:
+            given = given_operands(spec, (a, b), (a_scale, b_scale), block, (1, 0))
+            codes, columns = check_elements(spec, *given.codes, matrices=True)
+            right = _columns(spec, b_side, columns, given.scales[1], given.block)
+            factors = given.factors
+        m, n, length = len(codes), len(right.codes), right.length
+        scales = check_scales(spec, sides(spec)[0], given.scales[0], length, given.block, (m, None))
         return cls(
-            a=Operand(codes[0], spec.a, a_scales),
-            b=Operand(codes[1], spec.b, b_scales),
-            c=initial,
+            a=Operand(codes, spec.a, scales),
+            b=right,
+            c=None if c is None else check_initial(spec, c, (m, n)),
             random=check_random(spec, random, (m, n), length),
-            factors=given.factors,
+            factors=factors,
         )
 
     @classmethod

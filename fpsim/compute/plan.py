@@ -35,6 +35,7 @@ from fpsim.compute.bounds import (
 )
 from fpsim.compute.facts import (
     elements_finite,
+    facts_of,
     finite_elements,
     infinite_scales,
     infinities,
@@ -79,8 +80,8 @@ MIN_LIMB_BLOCK, MAX_BLOCK_SLICES = 4, 8
 #: Products a sum of bytes may have: 2^15 of 2^7 * 2^8 and a start of as much fit 32 bits; and
 #: products to a block where no scale says how many.
 MAX_BYTES, FREE_BYTES = 1 << 15, 64
-#: Choices that are kept at a time.
-MAX_CHOICES = 1 << 12
+#: Plans that are kept at a time.
+MAX_PLANS = 1 << 12
 #: Bits of random integers that a dot instruction adds.
 BYTE = 8
 
@@ -132,6 +133,8 @@ class Plan:
     redo_zeros: bool = False
     #: Whether lanes take NaN and infinite elements for zeros; their results are scalar code.
     redo_infinite: bool = False
+    #: What `fpsim.compute.lanes.run` keeps between products of this plan.
+    ways: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def lane(self) -> Lane | None:
@@ -174,6 +177,28 @@ def plan_matmul(
         allowed: which steps may be taken.
     """
     machine = machine or Machine.host()
+    key = None
+    if args.c is None and allowed is any_step:
+        random = args.random.width if isinstance(args.random, RandomBits) else args.random is None
+        facts = [facts_of(operand) for operand in args.operands]
+        sizes = args.shape, args.length, args.paired
+        key = spec, machine, sizes, random, facts[0].summary, facts[1].summary
+        found = _plans.get(key)
+        if found is not None:
+            return found
+    plan = _of_operands(spec, args, machine, allowed)
+    if key is not None and not any(fact.summed for fact in facts):
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+#: Plans that rest on what `Facts.summary` holds.
+_plans: dict[Any, Plan] = {}
+
+
+def _of_operands(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowed) -> Plan:
     plan = _plan(spec, args, machine, allowed)
     if plan.back_end is BackEnd.SCALAR and not args.paired:
         plan = _beside_infinities(spec, args, machine, allowed) or plan
@@ -185,8 +210,8 @@ def plan_matmul(
         why = f"{plan.why}; results of zero are done again as scalar code, for the sign"
         plan = replace(plan, why=why, redo_zeros=True)
     if plan.step is not None and plan.step.random:
-        random = _random_source(plan.step, args, machine)
-        plan = replace(plan, source=replace(plan.source, random=random))
+        source = _random_source(plan.step, args, machine)
+        plan = replace(plan, source=replace(plan.source, random=source))
     return plan
 
 
@@ -395,44 +420,10 @@ def _first(
     allowed: Allowed,
 ) -> Plan | None:  # fmt: skip
     """Return the plan of the first candidate that the loop over K can run."""
-    found = _choice(made, args, bounds, machine, allowed)
-    if found is None:
-        return None
-    step, why = found
-    return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
-
-
-#: Choices that rest on bounds alone: products of one kind are planned once.
-_choices: dict[Any, tuple[Step, str] | None] = {}
-
-
-def _choice(
-    made: _Sum, args: MatmulOperands, bounds: Bounds, machine: Machine, allowed: Allowed
-) -> tuple[Step, str] | None:
-    """Return the first candidate that the loop over K can run, and why its lemma holds, or None."""
-    general, key = allowed is any_step and args.c is None, (made, bounds, machine, args.length)
-    if general and key in _choices:
-        return _choices[key]
-    looked, look = [], bounds.largest_sum
-
-    def largest_sum() -> float:
-        assert look is not None
-        looked.append(True)
-        return look()
-
-    if look is not None:
-        bounds = replace(bounds, largest_sum=largest_sum)
-    candidates = (
-        (step, why)
-        for step, why in _candidates(made, args, bounds, machine)
-        if allowed(step) and _runs(step, made, args.length, bounds)
-    )
-    found = next(candidates, None)
-    if general and not looked:
-        if len(_choices) >= MAX_CHOICES:
-            _choices.clear()
-        _choices[key] = found
-    return found
+    for step, why in _candidates(made, args, bounds, machine):
+        if allowed(step) and _runs(step, made, args.length, bounds):
+            return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
+    return None
 
 
 def _runs(step: Step, made: _Sum, length: int, bounds: Bounds) -> bool:

@@ -19,11 +19,14 @@ from fpsim.units.spec import F64_BITS, MacSpec
 from fpsim.units.stages import Block, NanScale
 
 __all__ = [
+    "MAX_TABLE_BITS",
     "Rows",
+    "Span",
     "compact",
     "decoded",
     "exponents_of",
     "result_values",
+    "value_span",
     "value_table",
     "values_of",
 ]
@@ -35,6 +38,30 @@ MAX_TABLE_BITS = 19
 LEAST_SHARED = 1 << 13
 #: Bits of a 64-bit integer's magnitude that float64 does not hold.
 SPARE_BITS = 11
+
+
+@dataclass(frozen=True)
+class Span:
+    """Nonzero values are multiples of 2^low and smaller than 2^high."""
+
+    low: int
+    high: int
+
+    def __mul__(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.high + other.high)
+
+    def union(self, other: Span) -> Span:
+        """Return the span that holds both."""
+        return Span(min(self.low, other.low), max(self.high, other.high))
+
+    def times(self, count: int) -> Span:
+        """Return the span of every partial sum of ``count`` values."""
+        return replace(self, high=self.high + (count - 1).bit_length())
+
+    @property
+    def bits(self) -> int:
+        """Significant bits that hold every value."""
+        return self.high - self.low
 
 
 @lru_cache(maxsize=64)
@@ -103,6 +130,17 @@ def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:
             parts = np.stack([sizes - rest, rest], axis=-1).astype(np.float64)
             return np.ldexp(np.where(integers[..., None] < 0, -parts, parts), fmt.lsb)
     return fmt.decode(codes)
+
+
+def value_span(values: NDArray[np.float64]) -> Span | None:
+    """Return the span of the finite nonzero entries of an array, None if there are none."""
+    used = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not used.size:
+        return None
+    fraction, exponent = np.frexp(used)
+    integers = np.ldexp(fraction, 53).astype(np.int64)
+    lowest_bits = np.ldexp((integers & -integers).astype(np.float64), exponent - 53)
+    return Span(int(np.frexp(lowest_bits)[1].min()) - 1, int(exponent.max()))
 
 
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:

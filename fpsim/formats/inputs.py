@@ -62,7 +62,10 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     Raises:
         FpsimError: not integers, negative, or wider than the format, naming the field.
     """
-    array = _as_array(_as_codes(codes, fmt, field), field)
+    if type(codes) is np.ndarray and codes.dtype == fmt.dtype:
+        array = codes
+    else:
+        array = _as_array(_as_codes(codes, fmt, field), field)
     if not array.size and not isinstance(codes, np.ndarray):
         array = array.astype(fmt.dtype)  # an empty list has no type
     if array.dtype.kind not in "ui":
@@ -73,7 +76,7 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     limit = (1 << fmt.bits) - 1
     if array.size and array.dtype.kind == "i" and int(array.min()) < 0:
         raise FpsimError(f"{field}: {int(array.min())} is not a code of {fmt.name} (0..{limit})")
-    if array.size and np.iinfo(array.dtype).max > limit and int(array.max()) > limit:
+    if array.size and 8 * array.dtype.itemsize > fmt.bits and int(array.max()) > limit:
         raise FpsimError(f"{field}: {int(array.max())} is not a code of {fmt.name} (0..{limit})")
     return np.asarray(array, dtype=fmt.dtype, order="C")
 

@@ -33,9 +33,12 @@ __all__ = [
     "ScaleOptions",
     "Scales",
     "Side",
+    "check_block",
     "check_elements",
     "check_initial",
+    "check_length",
     "check_random",
+    "check_rows",
     "check_scales",
     "sides",
 ]
@@ -262,17 +265,49 @@ def check_elements(
     Raises:
         FpsimError: a wrong dtype, a code out of range, no elements, or two lengths K.
     """
-    codes = check_codes(a, spec.a, "a"), check_codes(b, spec.b, "b")
-    for name, array in zip("ab", codes, strict=True):
-        if matrices and (array.ndim != 2 or 0 in array.shape):
-            raise FpsimError(f"{name}: shape {array.shape} is not a matrix with elements")
-        if array.ndim < 1 or array.shape[-1] < 1:
-            raise FpsimError(f"{name}: shape {array.shape} has no elements along K (last axis)")
-    length, found = codes[0].shape[-1], codes[1].shape[0 if matrices else -1]
+    first = check_rows(a, spec.a, "a", matrices)
+    second = check_rows(b, spec.b, "b", matrices)
+    check_length(first.shape[-1], second.shape[0 if matrices else -1], matrices)
+    return first, second.T if matrices else second
+
+
+def check_rows(given: ArrayLike, fmt: Format, name: str, matrix: bool) -> Array:
+    """Return the codes of one operand.
+
+    Args:
+        given: codes, with ``matrix`` of two axes.
+        fmt: their format.
+        name: the operand's.
+        matrix: whether it is one of a matrix product.
+
+    Returns:
+        Codes of the format's type, in the shape that was given.
+
+    Raises:
+        FpsimError: a wrong dtype, a code out of range, or no elements.
+    """
+    codes = check_codes(given, fmt, name)
+    if matrix and (codes.ndim != 2 or 0 in codes.shape):
+        raise FpsimError(f"{name}: shape {codes.shape} is not a matrix with elements")
+    if codes.ndim < 1 or codes.shape[-1] < 1:
+        raise FpsimError(f"{name}: shape {codes.shape} has no elements along K (last axis)")
+    return codes
+
+
+def check_length(length: int, found: int, matrices: bool) -> None:
+    """Refuse a second operand whose K is another than that of the first.
+
+    Args:
+        length: K of the first operand.
+        found: K of the second operand.
+        matrices: whether they are matrices, of which the second has K first.
+
+    Raises:
+        FpsimError: they differ.
+    """
     if found != length:
         axis = "first" if matrices else "last"
         raise FpsimError(f"b: K is {found} along its {axis} axis but {length} in a")
-    return codes[0], codes[1].T if matrices else codes[1]
 
 
 def check_initial(spec: MacSpec, c: ArrayLike, shape: tuple[int, int] | None = None) -> Array:
@@ -346,12 +381,26 @@ def check_scales(
         codes = codes if side.split else codes[..., None]
         groups = codes.shape[-2]
     size = _block_size(name, groups, length, block)
+    check_block(spec, name, size)
+    return Scales(codes, side.scale, size)
+
+
+def check_block(spec: MacSpec, name: str, size: int) -> None:
+    """Refuse scales that cut a unit's blocks of products.
+
+    Args:
+        spec: the unit.
+        name: what the caller calls the scales.
+        size: elements per scale.
+
+    Raises:
+        FpsimError: ``size`` is no multiple of the unit's block.
+    """
     if spec.block is not None and size % spec.block.size:
         raise FpsimError(
             f"{name}: one scale per {size} elements, but {spec.name} sums blocks of "
             f"{spec.block.size}; a multiple is needed"
         )
-    return Scales(codes, side.scale, size)
 
 
 def _block_size(name: str, groups: int, length: int, block: int | None) -> int:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ class MacSpec:
 
     def __repr__(self) -> str:
         return f"<MacSpec {self.name}: {self.equation}>"
+
+    @cached_property
+    def _hash(self) -> int:
+        formats = self.a, self.b, self.a_scale, self.b_scale
+        return hash((*formats, self.accumulate, self.sign_split))
+
+    def __hash__(self) -> int:
+        """Return the hash of the fields that equality compares."""
+        return self._hash
 
     def __post_init__(self) -> None:
         for field_name, fmt in (("a", self.a), ("b", self.b)):

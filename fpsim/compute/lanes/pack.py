@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.compute.bounds import float_shift, half_shift, operand_spans
-from fpsim.compute.lanes.pack_bytes import byte_power, pack_bytes
+from fpsim.compute.lanes.pack_bytes import byte_offset, byte_panels, byte_power, byte_rows
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Split
-from fpsim.compute.values import compact, exponent_table, exponents_of, value_table
+from fpsim.compute.values import MAX_TABLE_BITS, compact, exponent_table, exponents_of, value_table
 from fpsim.formats.floating import Format
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.tiles import Source, Tile
@@ -25,7 +26,17 @@ from fpsim.units.operands import Operand, Side, sides
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import NanScale
 
-__all__ = ["Packed", "half_bits", "lane_shift", "pack", "pack_values", "powers"]
+__all__ = [
+    "Packed",
+    "Way",
+    "half_bits",
+    "keep",
+    "lane_shift",
+    "pack",
+    "pack_values",
+    "powers",
+    "ways",
+]
 
 Array = NDArray[Any]
 _NO_SCALES = np.zeros((0, 0, 1), dtype=np.uint8)
@@ -53,11 +64,6 @@ class Packed:
     def padded(self) -> tuple[int, int]:
         """M and N, padded to whole tiles."""
         return 1 if self.a.ndim == 4 else self.a.shape[1], self.b.shape[1] * self.b.shape[3]
-
-    @property
-    def finite(self) -> bool:
-        """Whether no operand is NaN or infinite."""
-        return all(bool(np.isfinite(array).all()) for array in (self.a, self.b, self.x, self.y))
 
     def rows(self, part: slice) -> Packed:
         """Return the operands of some rows of the result, for steps that do not align."""
@@ -88,7 +94,35 @@ def pack_values(args: MatmulOperands) -> tuple[Array, Array]:
     return a, b
 
 
-def pack(
+@dataclass(frozen=True)
+class Way:
+    """How one operand gets into lanes: M or N padded to whole tiles, K to ``depth``, with zeros.
+
+    Elements of blocks are in planes by their sign, and with ``split`` by their parts.
+    """
+
+    which: int  #: 0 for ``a``, 1 for ``b``
+    side: Side
+    layout: Layout
+    source: Source  #: what terms are made of
+    depth: int  #: K, padded to whole turns of the kernel's loop
+    dtype: Any  #: the lane's type; of float16 the arrays have the bits
+    aligned: bool  #: whether the step reads 2^e of what it adds
+    machine: Machine
+    power: int  #: values, or with blocks their scales, are times 2^power
+    offset: int  #: what is added to bytes of ``b``
+    nan_scale: NanScale  #: what a scale of NaN means to a block
+    split: Split | None  #: how elements of many bits are cut into parts
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def ways(
     spec: MacSpec,
     args: MatmulOperands,
     source: Source,
@@ -97,13 +131,10 @@ def pack(
     dtype: Any,
     aligned: bool,
     machine: Machine,
-    power: int = 0,
-    nan_scale: NanScale = NanScale.NAN,
-    split: Split | None = None,
-) -> Packed:
-    """Return operands in lanes: M and N padded to whole tiles, K to ``depth``, with zeros.
-
-    Elements of blocks are in planes by their sign, and with ``split`` by their parts.
+    power: int,
+    split: Split | None,
+) -> tuple[Way, Way]:
+    """Return how both operands get into lanes.
 
     Args:
         spec: the unit.
@@ -111,63 +142,111 @@ def pack(
         source: what terms are made of.
         tile: the rows and columns that a kernel computes at a time.
         depth: K, padded to whole turns of the kernel's loop.
-        dtype: the lane's type; of float16 the arrays have the bits.
+        dtype: the lane's type.
         aligned: whether the step reads 2^e of what it adds.
         machine: the processor that packs.
         power: is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
-        nan_scale: what a scale of NaN means to a block.
         split: how elements of many bits are cut into parts.
-
-    Returns:
-        The kernel's arrays.
     """
     columns, rows = Panels(tile.columns, args.shape[1]), RowMajor(tile.rows, args.shape[0])
     layouts: tuple[Layout, Layout] = (columns if args.paired else rows, columns)
-    none = np.zeros((1, 1, 1), dtype=_stored(dtype))
-    if not source.block:
-        values, exponents = [], [none, none]
-        for i, (operand, layout) in enumerate(zip(args.operands, layouts, strict=True)):
-            moved = -power if i else power
-            values.append(_pack_values(operand, layout, depth, dtype, moved))
-            if aligned:
-                exponents[i] = np.zeros_like(values[i])
-                layout.store(operand, _power_table(operand, dtype, moved), exponents[i][0])
-        return Packed(values[0], values[1], none, none, exponents[0], exponents[1])
-    signs, starts, product_power = (source.a_signs, source.b_signs), _NO_STARTS, 0
-    if source.bytes:
-        product_power = byte_power(spec) or 0
-        words = pack_bytes(args, source, tile, depth, machine)
-        planes, starts = [words.a, words.b], words.starts
-    else:
-        planes = []
-        for i, (operand, layout) in enumerate(zip(args.operands, layouts, strict=True)):
-            side, out = sides(spec)[i], layout.array(signs[i], depth, dtype)
-            for plane, target in enumerate(out):
-                table = plane_table(side, i, plane, split).astype(dtype)
-                layout.store(operand, Tables(table, scale_values=table), target)
-            planes.append(out)
-    drop_nan = nan_scale is NanScale.ZERO
-
-    def scales_of(i: int, exponents: bool) -> Array:
-        operand, groups = args.operands[i], depth // source.size
-        used = -(-args.length // source.size)
-        out = np.zeros((layouts[i].count, groups, signs[i]))
-        out[: len(operand.codes), :used] = 1.0
-        if operand.scales is not None:
-            codes = operand.scales.spread(source.size, args.length)
-            indices, table = compact(codes, operand.scales.format)
-            if exponents:
-                table = powers(exponents_of(table, operand.scales.format))
-            elif drop_nan:
-                table = np.where(np.isnan(table), 0.0, table)
-            found = table[indices]
-            out[: len(found), :used] = np.repeat(found, signs[i] // found.shape[2], axis=2)
-        return layouts[i].scales(out).astype(dtype)
-
-    x_powers, y_powers = (scales_of(i, True) if aligned else none for i in (0, 1))
+    nan_scale = NanScale.NAN if spec.block is None else spec.block.nan_scale
     # Sums of bytes are integers: what they are multiples of goes to the scales of a.
-    x = np.ldexp(scales_of(0, False), product_power)
-    return Packed(planes[0], planes[1], x, scales_of(1, False), x_powers, y_powers, starts)
+    moved = (power + ((byte_power(spec) or 0) if source.bytes else 0), -power)
+    offset = byte_offset(spec.b, source) if source.bytes else 0
+    a, b = (
+        Way(
+            i, side, layouts[i], source, depth, dtype, aligned, machine, moved[i], offset,
+            nan_scale, split,
+        )
+        for i, side in enumerate(sides(spec))
+    )  # fmt: skip
+    return a, b
+
+
+def pack(args: MatmulOperands, how: tuple[Way, Way]) -> Packed:
+    """Return operands in lanes."""
+    a, b = (_kept(*one) for one in zip(args.operands, how, strict=True))
+    return Packed(a.values, b.values, a.scales, b.scales, a.powers, b.powers, a.starts)
+
+
+class _Half(NamedTuple):
+    """One operand's share of `Packed`."""
+
+    values: Array
+    scales: Array
+    powers: Array
+    starts: Array = _NO_STARTS
+
+
+def _half(operand: Operand, how: Way) -> _Half:
+    """Return an operand in lanes."""
+    layout, depth, source = how.layout, how.depth, how.source
+    none = np.zeros((1, 1, 1), dtype=_stored(how.dtype))
+    if not source.block:
+        values, exponents = _pack_values(operand, layout, depth, how.dtype, how.power), none
+        if how.aligned:
+            exponents = np.zeros_like(values)
+            layout.store(operand, _power_table(operand, how.dtype, how.power), exponents[0])
+        return _Half(values, none, exponents)
+    scales = _block_scales(operand, how, False)
+    scales = np.ldexp(scales, how.power) if how.power else scales
+    powers_of_scales = _block_scales(operand, how, True) if how.aligned else none
+    if source.bytes and how.which:
+        values = byte_panels(operand, source, layout.tile, depth, how.machine)
+        return _Half(values, scales, powers_of_scales)
+    if source.bytes:
+        values, starts = byte_rows(operand, source, layout.tile, depth, how.offset, how.machine)
+        return _Half(values, scales, powers_of_scales, starts)
+    signs = source.b_signs if how.which else source.a_signs
+    out = layout.array(signs, depth, how.dtype)
+    for plane, target in enumerate(out):
+        table = plane_table(how.side, how.which, plane, how.split).astype(how.dtype)
+        layout.store(operand, Tables(table, scale_values=table), target)
+    return _Half(out, scales, powers_of_scales)
+
+
+def _block_scales(operand: Operand, how: Way, exponents: bool) -> Array:
+    """Return the scales of blocks as kernels read them, or their powers of two 2^e."""
+    source, layout = how.source, how.layout
+    signs = source.b_signs if how.which else source.a_signs
+    used = -(-operand.length // source.size)
+    out = np.zeros((layout.count, how.depth // source.size, signs))
+    out[: len(operand.codes), :used] = 1.0
+    if operand.scales is not None:
+        codes = operand.scales.spread(source.size, operand.length)
+        indices, table = compact(codes, operand.scales.format)
+        if exponents and operand.scales.format.bits <= MAX_TABLE_BITS:
+            table = _lane_powers(operand.scales.format, 0, np.float64)
+        elif exponents:
+            table = powers(exponents_of(table, operand.scales.format))
+        elif how.nan_scale is NanScale.ZERO:
+            table = np.where(np.isnan(table), 0.0, table)
+        found = table[indices]
+        repeated = signs // found.shape[2]
+        out[: len(found), :used] = np.repeat(found, repeated, axis=2) if repeated > 1 else found
+    return layout.scales(out).astype(how.dtype)
+
+
+# -- kept between products ------------------------------------------------------------------------
+
+#: What was packed of operands that many products read, by operand; see `keep`.
+_KEPT: WeakKeyDictionary[Operand, dict[Way, _Half]] = WeakKeyDictionary()
+
+
+def keep(operand: Operand) -> None:
+    """Let products keep an operand in lanes as long as it lives."""
+    _KEPT.setdefault(operand, {})
+
+
+def _kept(operand: Operand, how: Way) -> _Half:
+    """Return an operand in lanes, made once only of one that is kept."""
+    own = _KEPT.get(operand)
+    if own is None:
+        return _half(operand, how)
+    if how not in own:
+        own[how] = _half(operand, how)
+    return own[how]
 
 
 class Tables(NamedTuple):

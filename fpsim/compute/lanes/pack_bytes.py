@@ -8,37 +8,26 @@ that makes them unsigned, and the sum of a block starts at -offset times the sum
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.values import value_table
 from fpsim.formats.floating import Format
 from fpsim.kernels.llvm.machine import Machine
-from fpsim.kernels.llvm.tiles import Source, Tile
+from fpsim.kernels.llvm.tiles import Source
 from fpsim.kernels.pack import nibbles_to_bytes, panels
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec, exponents
 
-__all__ = ["WORD", "ByteOperands", "byte_power", "pack_bytes"]
+__all__ = ["WORD", "byte_offset", "byte_panels", "byte_power", "byte_rows"]
 
 Array = NDArray[Any]
 #: Bytes of a word along K.
 WORD = 4
 BITS = 8
-
-
-@dataclass(frozen=True)
-class ByteOperands:
-    """``a`` (planes, M, K / 4) and ``b`` (planes, panels, K / 4, columns) as words, and ``starts``
-    (planes, M, G); see `fpsim.kernels.llvm.matmul_driver.gemm`."""
-
-    a: Array
-    b: Array
-    starts: Array
 
 
 @lru_cache(maxsize=64)
@@ -58,43 +47,60 @@ def byte_power(spec: MacSpec) -> int | None:
     return None if a is None or b is None else a[1] + b[1]
 
 
-def pack_bytes(
-    args: MatmulOperands, source: Source, tile: Tile, depth: int, machine: Machine
-) -> ByteOperands:
-    """Return operands as bytes: M and N padded to whole tiles, K to ``depth``, with zeros of a.
+def byte_offset(b_format: Format, source: Source) -> int:
+    """Return what is added to bytes of ``b``, which a dot instruction reads without a sign."""
+    return 0 if source.b_signs > 1 else max(-int(_planes(b_format, 1)[0].min()), 0)
+
+
+def byte_rows(
+    operand: Operand, source: Source, rows: int, depth: int, offset: int, machine: Machine
+) -> tuple[Array, Array]:
+    """Return ``a`` as bytes, and the integers that sums of blocks start at.
 
     Args:
-        args: operands whose elements are integers of a byte.
+        operand: rows (M, K) whose elements are integers of a byte.
         source: the blocks, and which operands are split by sign.
-        tile: the rows and columns that a kernel computes at a time.
+        rows: M is padded to whole tiles of so many rows, with zeros.
         depth: K, padded to whole turns of the kernel's loop.
+        offset: what was added to bytes of ``b``.
         machine: the processor that packs.
 
     Returns:
-        The kernel's arrays.
+        Words (planes, M, K / 4), and starts (planes, M, G).
     """
-    m, n = args.shape
-    a_format, b_format = args.a.format, args.b.format
-    rows, count = -(-m // tile.rows) * tile.rows, -(-n // tile.columns)
-    a = np.zeros((source.a_signs, rows, depth), dtype=np.int8)
-    b = np.zeros((source.b_signs, count, depth // WORD, tile.columns, WORD), dtype=np.uint8)
-    starts = np.zeros((source.a_signs, rows, depth // source.size), dtype=np.int32)
-    left, right = _planes(a_format, source.a_signs), _planes(b_format, source.b_signs)
-    offset = 0 if source.b_signs > 1 else max(-int(right[0].min()), 0)
-    pack_rows, left_codes = panels.pack_byte_rows, args.a.codes
-    if _shuffles(a_format, machine):
-        pack_rows, left_codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(left_codes)
-    for sign, table in enumerate(left):
-        integers = table.astype(np.int8)
-        pack_rows(left_codes, integers, source.size, offset, a[sign], starts[sign])
-    pack_panels, right_codes = panels.pack_byte_panels, args.b.codes.T
-    if _shuffles(b_format, machine):
-        pack_panels = nibbles_to_bytes.pack_nibble_panels
-        right_codes = np.ascontiguousarray(right_codes)
-    for sign, table in enumerate(right):
+    count = -(-len(operand.codes) // rows) * rows
+    out = np.zeros((source.a_signs, count, depth), dtype=np.int8)
+    starts = np.zeros((source.a_signs, count, depth // source.size), dtype=np.int32)
+    pack_rows, codes = panels.pack_byte_rows, operand.codes
+    if _shuffles(operand.format, machine):
+        pack_rows, codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(codes)
+    for sign, table in enumerate(_planes(operand.format, source.a_signs)):
+        pack_rows(codes, table.astype(np.int8), source.size, offset, out[sign], starts[sign])
+    return out.view(np.int32), starts
+
+
+def byte_panels(
+    operand: Operand, source: Source, columns: int, depth: int, machine: Machine
+) -> Array:
+    """Return ``b`` as words (planes, panels, K / 4, columns) of bytes.
+
+    Args:
+        operand: rows (N, K) whose elements are integers of a byte.
+        source: the blocks, and which operands are split by sign.
+        columns: of a panel.
+        depth: K, padded to whole turns of the kernel's loop.
+        machine: the processor that packs.
+    """
+    count = -(-len(operand.codes) // columns)
+    out = np.zeros((source.b_signs, count, depth // WORD, columns, WORD), dtype=np.uint8)
+    pack_panels, codes = panels.pack_byte_panels, operand.codes.T
+    if _shuffles(operand.format, machine):
+        pack_panels, codes = nibbles_to_bytes.pack_nibble_panels, np.ascontiguousarray(codes)
+    offset = byte_offset(operand.format, source)
+    for sign, table in enumerate(_planes(operand.format, source.b_signs)):
         unsigned = (abs(table) if source.b_signs > 1 else table + offset).astype(np.uint8)
-        pack_panels(right_codes, unsigned, b[sign])
-    return ByteOperands(a.view(np.int32), b.view(np.int32)[..., 0], starts)
+        pack_panels(codes, unsigned, out[sign])
+    return out.view(np.int32)[..., 0]
 
 
 def _shuffles(fmt: Format, machine: Machine) -> bool:

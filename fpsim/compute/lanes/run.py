@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.compute.lanes.pack import Packed, half_bits, lane_shift, pack
+from fpsim.compute.facts import all_finite
+from fpsim.compute.lanes.pack import Packed, Way, half_bits, lane_shift, pack, ways
 from fpsim.compute.lanes.random import cubes, streams
 from fpsim.compute.lanes.steps.fixed import ClampedSum, GridSum
 from fpsim.compute.lanes.steps.step import Step, random_parameters
@@ -19,15 +20,17 @@ from fpsim.compute.lanes.steps.sums import Slice
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
 from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact
+from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.random_bits import RandomBits
+from fpsim.formats.rounding import Overflow
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.matmul_driver import gemm, histories
 from fpsim.kernels.llvm.tiles import RandomSource, Source, Tile, tile_of, turn
 from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.spec import MacSpec
-from fpsim.units.stages import Aligned, Exact, Fixed, NanScale
+from fpsim.units.stages import Aligned, Exact, Fixed
 
-__all__ = ["run_lanes", "run_slices", "run_steps"]
+__all__ = ["run_lanes", "run_slices", "run_steps", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
@@ -43,6 +46,14 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     return _job(spec, args, plan, machine).codes(args, history=True)
 
 
+def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
+    """Return the accumulators (steps, N) of one row of a matrix product after every step, as values
+    of a lane."""
+    assert plan.step is not None
+    first = None if args.c is None else plan.step.stage.initial.decode(args.c)
+    return _job(spec, args, plan, machine).accumulators(first, args.random, history=True)
+
+
 def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
     """Return the exact sums (slices, M, N) of each slice of the terms."""
     job, found = _job(spec, args, plan, machine), []
@@ -55,18 +66,39 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
 
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Job:
     """Return operands in lanes for the step of a plan."""
+    if not plan.ways:
+        plan.ways.append(_way_of(spec, args, plan, machine))
+    way: _Way = plan.ways[0]
+    return _Job(way.step, way.source, way.tile, pack(args, way.operands), args.shape, args.length)
+
+
+def _float32_codes(fmt: Format, values: Array) -> Array | None:
+    """Return the codes of values of float32 itself; None for other formats."""
+    if not isinstance(fmt, FloatFormat) or fmt.name != "e8m23" or values.dtype != np.float32:
+        return None
+    codes, nan = np.ascontiguousarray(values).view(np.uint32), np.isnan(values)
+    return np.where(nan, np.uint32(fmt.nan_code or 0), codes) if nan.any() else codes
+
+
+class _Way(NamedTuple):
+    """How the products of a plan run, but for their operands."""
+
+    step: Step
+    source: Source
+    tile: Tile
+    operands: tuple[Way, Way]
+
+
+def _way_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Way:
     step, source = plan.step, replace(plan.source, paired=args.paired)
     assert step is not None
-    tile = tile_of(step, source, machine, flat=args.paired)
+    tile = tile_of(step, source, machine, flat=args.shape[0] == 1)
     inner, multiple = step.levels[0], turn(step, source)
     depth = -(-args.length // multiple) * multiple
-    nan_scale = NanScale.NAN if spec.block is None else spec.block.nan_scale
     dtype = np.float16 if inner.lane is Lane.F16 else inner.lane.dtype
     shift = lane_shift(args, inner.lane, source)
-    packed = pack(
-        spec, args, source, tile, depth, dtype, inner.powers, machine, shift, nan_scale, plan.split
-    )
-    return _Job(step, source, tile, packed, args.shape, args.length)
+    how = ways(spec, args, source, tile, depth, dtype, inner.powers, machine, shift, plan.split)
+    return _Way(step, source, tile, how)
 
 
 @dataclass(frozen=True)
@@ -91,13 +123,17 @@ class _Job:
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
             return encode_exact(stage, values.astype(np.float64), random)
-        codes = stage.result.encode(values, "rtz", str(stage.overflow))
+        codes = None
+        if stage.overflow is Overflow.INF:
+            codes = _float32_codes(stage.result, values)
+        if codes is None:
+            codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
             codes[np.isnan(values)] = stage.nan
         return np.asarray(codes)
 
     def _fixed_codes(self, stage: Fixed, args: MatmulOperands, history: bool) -> Array:
-        if not self.packed.finite:
+        if not all_finite(args):
             raise FpsimError(
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )

@@ -7,7 +7,7 @@ lane holds; `codec` covers the rest and explains errors.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ CHUNK = 1 << 14
 VECTOR_MINIMUM = 1 << 10
 
 
+@lru_cache(maxsize=256)
 def format_parameters(
     layout: Layout, limits: Limits, random_bits: int, wide: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +86,11 @@ def format_parameters(
         **flag_parameters(layout, limits, mantissa, bias),
     }
     reals = np.array([np.ldexp(1.0, layout.exponent_min)], np.float64 if wide else np.float32)
-    integers = [values[name] for name in ENCODE_INTEGERS]
-    return reals, np.array(integers, dtype=np.int64 if wide else np.int32)
+    integers = np.array(
+        [values[name] for name in ENCODE_INTEGERS], dtype=np.int64 if wide else np.int32
+    )
+    reals.flags.writeable = integers.flags.writeable = False
+    return reals, integers
 
 
 def vector_codes(x: Vec, rounding: str, p: Parameters, random: Vec | None) -> Vec:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -87,7 +88,7 @@ def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None
 
     def run(*arrays: Array) -> None:
         given = Pointers(*arrays)
-        code = _tile(step, source, tile, 8 * given.random.itemsize)
+        code = _tile(step, source, tile, 8 * given.random.itemsize), _MODES[step.direction]
         depth, (m, n) = given.a.shape[2] * source.per_word, given.c.shape
         _tiles(code, _pointers(given), tile.rows, tile.columns, depth, n, m)
 
@@ -97,8 +98,9 @@ def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None
 def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
     """Return what runs a step and keeps the accumulators after every turn of the loop over K.
 
-    It is called with the arguments of a `gemm` of paired operands with one plane each, for a step
-    that is not seeded, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
+    It is called with the arguments of a `gemm` of paired operands, or of one row, with one plane
+    each, for a step that is not seeded, and one more: ``out`` (turns, N) in the lane type receives
+    the accumulators.
     """
     span = turn(step, source)
     groups = span // source.size
@@ -106,12 +108,12 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
     def run(*arrays: Array) -> None:
         *rest, out = arrays
         given = Pointers(*rest)
-        code = _tile(step, source, tile, 8 * given.random.itemsize)
+        code = _tile(step, source, tile, 8 * given.random.itemsize), _MODES[step.direction]
 
         def elements(array: Array) -> tuple[int, int]:
             """Return the bytes from a panel, and from a turn, of (1, panels, K, columns) to the
-            next."""
-            return array.strides[1], span * array.strides[2]
+            next, or of a row (1, 1, K)."""
+            return array.strides[1] if array.ndim == 4 else 0, span * array.strides[2]
 
         def scales(array: Array) -> tuple[int, int]:
             """Return the bytes from a panel, and from a turn, of (panels, G, ...) to the next."""
@@ -140,19 +142,38 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
 def _pointers(arrays: Pointers) -> NDArray[np.uint64]:
     """Return the addresses of contiguous arrays."""
     assert all(array.flags.c_contiguous for array in arrays)
-    return np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
+    # Of an address `ctypes` makes an object first.
+    addresses = [array.__array_interface__["data"][0] for array in arrays]
+    return np.array(addresses, dtype=np.uint64)
+
+
+#: Rounding modes by the numbers of LLVM's `llvm.set.rounding`.
+_MODES = {"rtz": 0, "": 1, "rup": 2, "rdn": 3}
 
 
 @intrinsic
 def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
-    """Call a tile's code with the addresses of its arrays, its row and column, K, N and M."""
-    signature = types.void(types.int64, pointers, sizes)
+    """Call a tile's code with the addresses of its arrays, its row and column, K, N and M.
+
+    ``code`` is an address, and the mode in which the processor rounds meanwhile. The tile is a
+    function of its own, so that no compiler moves arithmetic out of it.
+    """
+    signature = types.void(code, pointers, sizes)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table = context.make_array(signature.args[1])(context, builder, args[1]).data
-        function = builder.inttoptr(args[0], _TILE.as_pointer())
+        address, mode = (builder.extract_value(args[0], i) for i in range(2))
+        function = builder.inttoptr(address, _TILE.as_pointer())
         sizes = [builder.extract_value(args[2], i) for i in range(5)]
+        kind, number = ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), ir.IntType(32)
+        tell = cgutils.get_or_insert_function(builder.module, kind, "llvm.set.rounding")
+        nearest = ir.Constant(number, _MODES[""])
+        told = builder.trunc(mode, number)
+        with builder.if_then(builder.icmp_signed("!=", told, nearest)):
+            builder.call(tell, [told])
         builder.call(function, [builder.bitcast(table, _TILE.args[0]), *sizes])
+        with builder.if_then(builder.icmp_signed("!=", told, nearest)):
+            builder.call(tell, [nearest])
         return context.get_dummy_value()
 
     return signature, codegen

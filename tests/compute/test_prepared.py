@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Second operands that are checked and laid out once, and products of a single row."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fpsim
+from fpsim import FpsimError
+from fpsim.compute.lanes import pack
+from fpsim.units.operands import sides
+
+#: One unit of every kind of step and of packing: bytes, blocks, splits, windows, float64 lanes.
+UNITS = (
+    "e2m1-exact-e8m23",
+    "e2m1-block32-into-chain-e8m23",
+    "e2m1.e5m2.split-block32-into-chain-e8m23",
+    "e4m3fn-block32-into-chain-e8m23",
+    "e2m1-chain-e5m10",
+    "e2m1-fixed16q2-saturate",
+    "nvidia-h100-e4m3",
+    "e2m1-tree8-e5m10",
+    "e5m10-exact-e8m23",
+)
+LENGTH, COLUMNS = 96, 70
+
+
+def made(unit: fpsim.MacUnit, rows: int, seed: int = 0) -> tuple[Any, Any, dict[str, Any]]:
+    """Return operands of a unit, with scales where it sums blocks."""
+    random = np.random.default_rng(seed)
+    shapes, found, more = ((rows, LENGTH), (LENGTH, COLUMNS)), [], {}
+    for side, shape in zip(sides(unit.spec), shapes, strict=True):
+        codes = random.integers(0, 1 << side.format.bits, shape).astype(side.format.dtype)
+        codes[~np.isfinite(side.format.decode(codes))] = 0
+        found.append(codes)
+        if unit.spec.block is not None:
+            groups = LENGTH // unit.spec.block.size
+            size = (rows, groups) if side.name == "a" else (groups, COLUMNS)
+            scales = random.integers(40, 60, (*size, 2) if side.split else size)
+            more[f"{side.name}_scale"] = scales.astype(side.scale.dtype)
+    return *found, more
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_prepared_columns_give_the_bits_of_the_given_ones_in_every_product(name: str) -> None:
+    unit = fpsim.get_unit(name)
+    a, b, scales = made(unit, 3)
+    wanted = unit.matmul(a, b, **scales)
+    kept = unit.prepare(b, scales.pop("b_scale", None))
+    for row in range(3):  # the third finds what the first packed, for its own row
+        own = {key: scale[row : row + 1] for key, scale in scales.items()}
+        assert np.array_equal(unit.matmul(a[row : row + 1], kept, **own)[0], wanted[row])
+    assert np.array_equal(unit.matmul(a, kept, **scales), wanted)
+
+
+def test_what_is_prepared_is_packed_once_for_all_rows_and_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unit = fpsim.get_unit("e2m1-block32-into-chain-e8m23")
+    a, b, scales = made(unit, 1)
+    packed = []
+    half = pack._half
+    monkeypatch.setattr(pack, "_half", lambda x, how: packed.append(how.which) or half(x, how))
+    kept = unit.prepare(b, scales["b_scale"])
+    for power in range(3):  # other scales are other bounds, which are planned anew
+        unit.matmul(a, kept, a_scale=scales["a_scale"] + np.uint8(power))
+    assert packed.count(0) == 3 and packed.count(1) == 1
+    there = len(pack._KEPT)
+    del kept
+    gc.collect()
+    assert len(pack._KEPT) == there - 1
+
+
+def test_a_quantized_tensor_is_prepared_with_its_scale_of_the_whole_tensor() -> None:
+    fmt, unit = fpsim.get_block_format("nvfp4"), fpsim.get_unit("nvfp4-block16-e8m23")
+    rng = np.random.default_rng(0)
+    a = fmt.quantize(rng.normal(size=(2, 64)), axis=1)
+    b = fmt.quantize(rng.normal(size=(64, 8)) * 1e3, axis=0)
+    found = unit.matmul(a, unit.prepare(b), values=True)
+    assert np.array_equal(found, unit.matmul(a, b, values=True))
+
+
+def test_units_with_equal_operands_share_what_is_prepared() -> None:
+    first, second = fpsim.get_unit("e2m1-chain-e5m10"), fpsim.get_unit("e2m1-exact-e8m23")
+    a, b, _ = made(first, 2)
+    assert np.array_equal(second.matmul(a, first.prepare(b)), second.matmul(a, b))
+
+
+B = np.zeros((64, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "unit", "more", "message"),
+    [
+        ("e2m1-chain-e5m10", "e4m3fn-exact-e8m23", {}, "b: it was prepared as e2m1 .*; e4m3fn"),
+        ("e2m1-chain-e5m10", "e2m1-exact-e8m23", {"b_scale": B[:2]}, "b_scale: a prepared operand"),
+        ("e2m1-exact-e8m23", "e2m1-block32-into-chain-e8m23", {"a_scale": B[:1, :4]}, "b_scale: one"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(
+    prepared: str, unit: str, more: dict[str, Any], message: str
+) -> None:
+    scale = np.full((4, 4), 127, np.uint8) if "exact" in prepared else None
+    kept = fpsim.get_unit(prepared).prepare(B, scale)
+    with pytest.raises(FpsimError, match=message):
+        fpsim.get_unit(unit).matmul(B.T, kept, **more)
+
+
+def test_an_operand_of_another_length_is_refused() -> None:
+    unit = fpsim.get_unit("e2m1-exact-e8m23")
+    with pytest.raises(FpsimError, match="b: K is 64 along its first axis but 32 in a"):
+        unit.matmul(B.T[:, :32], unit.prepare(B))
+    with pytest.raises(FpsimError, match="b: shape .* is not a matrix"):
+        unit.prepare(B[0])
+
+
+@pytest.mark.parametrize("name", ["e2m1-exact-e8m23", "e5m10-exact-e8m23", "nvidia-h100-e4m3"])
+def test_plans_are_kept_for_operands_of_one_kind_only(name: str) -> None:
+    unit = fpsim.get_unit(name)
+    a, b, _ = made(unit, 4)
+    kinds: list[tuple[Any, dict[str, Any]]] = [(a, {})]
+    if unit.spec.a.bits > 4:
+        tiny, special = a & ~np.asarray(0x78 << (unit.spec.a.bits - 8), a.dtype), a.copy()
+        special[1, 5] = unit.spec.a.nan_code  # type: ignore[union-attr]
+        kinds = [(tiny, {}), (a, {}), (special, {})]
+    else:
+        for powers in ([127, 127, 127], [1, 127, 250], [127, 255, 127]):
+            scales = np.array([powers] * 4, np.uint8)
+            kinds.append((a, {"a_scale": scales, "b_scale": np.full((3, COLUMNS), 127, np.uint8)}))
+    zero = np.zeros((4, COLUMNS), unit.spec.initial.dtype)
+    for own, more in kinds:
+        # No plan is kept for given initial accumulators.
+        assert np.array_equal(unit.matmul(own, b, **more), unit.matmul(own, b, zero, **more))
