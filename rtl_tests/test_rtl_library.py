@@ -34,6 +34,7 @@ def test_a_bench_of_ones_own(stall: float, icarus: Simulator, tmp_path: Path) ->
     run_bench(stall, icarus, tmp_path)
 
 
+@pytest.mark.sweep
 def test_a_bench_of_ones_own_on_verilator(verilator: Simulator, tmp_path: Path) -> None:
     run_bench(0.4, verilator, tmp_path)
 

@@ -45,6 +45,7 @@ def test_a_multiplier(bench: str, simulator: Simulator, tmp_path: Path, capsys: 
     assert "mistakes that these vectors would find" in shown
 
 
+@pytest.mark.sweep
 def test_a_sign_that_is_lost_is_explained_and_guessed(
     simulator: Simulator, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_quantizer_of_several_beats(
     assert "all match" in shown and "not found" not in shown
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("bug", "guess"),
     [("TIES_AWAY", "rounding: rna"), ("NO_CLAMP", "codes: elements beyond the largest wrap")],

@@ -230,6 +230,7 @@ def test_a_wrong_multiplier_is_refuted_and_simulated(icarus: Simulator, tmp_path
     assert directory is not None and (directory / "vectors.hex").is_file()
 
 
+@pytest.mark.sweep
 def test_a_domain_leaves_out_what_is_wrong(tmp_path: Path) -> None:
     file = changed(PROVED_DESIGNS / "multiplier.toml", tmp_path, define="BUG_CARRY")
     # The carry is lost where both significands are 1.5.
@@ -255,6 +256,7 @@ def test_a_wrong_step_names_the_mistake(bug: str, icarus: Simulator, tmp_path: P
     assert wrong.expected == int(oracle.dot(spec_of("e2m1-chain-e5m10"), [a], [b], wrong.before))
 
 
+@pytest.mark.sweep
 def test_a_fault_that_earlier_vectors_set_up_is_reached(icarus: Simulator, tmp_path: Path) -> None:
     file = changed(PROVED_DESIGNS / "fp4_mac.toml", tmp_path, define="BUG_HIDDEN")
     found = judged(FP4_MAC, file, tmp_path / "out")
@@ -262,6 +264,7 @@ def test_a_fault_that_earlier_vectors_set_up_is_reached(icarus: Simulator, tmp_p
     assert found.replay.confirmed and "after 2 vectors" in found.replay.told
 
 
+@pytest.mark.sweep
 def test_what_no_vector_reaches_decides_nothing(icarus: Simulator, tmp_path: Path) -> None:
     """A register that nothing ever sets: the solver begins with it set."""
     source = tmp_path / "odd.v"

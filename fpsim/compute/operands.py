@@ -157,9 +157,8 @@ class MatmulOperands:
             FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or random bits
                 that the unit does not take, naming the operand.
         """
-        b_side = sides(spec)[1]
+        a_side, b_side = sides(spec)
         if isinstance(b, Prepared):
-            b.check(spec, b_scale)
             given = given_operands(spec, (a, _NOTHING), (a_scale, None), block, (1, 0))
             codes, right = check_rows(given.codes[0], spec.a, "a", True), b.operand
             check_length(codes.shape[1], right.length, True)
@@ -170,7 +169,9 @@ class MatmulOperands:
             right = _columns(spec, b_side, columns, given.scales[1], given.block)
             factors = given.factors
         m, n, length = len(codes), len(right.codes), right.length
-        scales = check_scales(spec, sides(spec)[0], given.scales[0], length, given.block, (m, None))
+        scales = check_scales(spec, a_side, given.scales[0], length, given.block, (m, None))
+        if isinstance(b, Prepared):
+            b.check(spec, b_scale)
         return cls(
             a=Operand(codes, spec.a, scales),
             b=right,

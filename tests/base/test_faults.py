@@ -32,6 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("size", [0, 1000, 100_000])
 def test_vectors_on_a_full_disk_go_on(size: int, tmp_path: Path) -> None:
     plan = vectors.plan(get_unit(UNIT), count=20_000, strategy="random")

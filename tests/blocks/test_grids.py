@@ -645,13 +645,13 @@ def test_products_of_usual_sizes_are_in_lanes() -> None:
     for name, fmt in BLOCK_FORMATS.items():
         cast = operand.BlockCast(fmt)
         a, b = operand.same_blocks(cast.quantize(x), cast.quantize(w))
-        codes, scales = b.columns
-        more = (
-            {} if a.scales is None else {"a_scale": a.scales, "b_scale": scales, "block": a.block}
-        )
+        more: dict[str, Any] = {}
+        if a.scales is not None:
+            scales = b.scales.swapaxes(0, 1)
+            more = {"a_scale": a.scales, "b_scale": scales, "block": a.block}
         for unit_name in ("exact", "e2m1-chain-e5m10", "e2m1-chain-e8m23"):
             unit, _ = product.Product(get_unit(unit_name)).checked(a, b)
-            plan = unit.plan(a.codes, codes, **more)
+            plan = unit.plan(a.codes, b.codes.T, **more)
             sliced = unit_name == "exact" and name in SLICED
             assert plan.back_end == ("limbs" if sliced else "lanes"), (name, unit_name, plan.why)
             assert bool(plan.slices) == sliced, (name, unit_name)

@@ -88,10 +88,9 @@ def test_stochastic_rounding_draws_other_bits_in_every_layer_and_pass() -> None:
         assert not any(torch.equal(first, other) for other in outputs[:i])
     assert (passes.mean(0) - truth).norm() < 0.4 * (passes[0] - truth).norm()
     a, b = one.cast_input(x), one.operand()
-    codes, scales = b.columns
     random = fpsim.RandomBits(zlib.crc32(b"0/2/one")).integers(40, 64, 8).reshape(5, 8, 64)
     expected = oracle.dot(
-        unit, a.codes[:, None], codes.T[None], a_scale=a.scales[:, None], b_scale=scales.T[None],
+        unit, a.codes[:, None], b.codes[None], a_scale=a.scales[:, None], b_scale=b.scales[None],
         random=random,
     )  # fmt: skip
     assert np.array_equal(unit.result.decode(expected), passes[1].numpy())

@@ -45,7 +45,14 @@ def test_python_examples_print_what_they_say(
     assert lines[8] == "True"
 
 
-@pytest.mark.parametrize("line", [c for c in commands() if not c.startswith(SLOW)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(c, marks=[pytest.mark.sweep] * c.startswith("fpsim prove"))
+        for c in commands()
+        if not c.startswith(SLOW)
+    ],
+)
 def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rtl_tests").symlink_to(ROOT / "rtl_tests")
     monkeypatch.chdir(tmp_path)

@@ -69,6 +69,7 @@ def test_variants_of_one_function_do_not_collide(tmp_path: Path) -> None:
     assert second == ["[101, 102, 103, 102] 40", "5"]
 
 
+@pytest.mark.sweep
 def test_an_edited_helper_is_never_stale(tmp_path: Path) -> None:
     """Change a function that kernels of another file inline: the new bits must appear.
 

@@ -98,7 +98,7 @@ B = np.zeros((64, 4), np.uint8)
     [
         ("e2m1-chain-e5m10", "e4m3fn-exact-e8m23", {}, "b: it was prepared as e2m1 .*; e4m3fn"),
         ("e2m1-chain-e5m10", "e2m1-exact-e8m23", {"b_scale": B[:2]}, "b_scale: a prepared operand"),
-        ("e2m1-exact-e8m23", "e2m1-block32-into-chain-e8m23", {"a_scale": B[:1, :4]}, "b_scale: one"),
+        ("e2m1-exact-e8m23", "e2m1-block32-into-chain-e8m23", {"a_scale": B[:4, :2]}, "b_scale: one"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(

@@ -175,7 +175,7 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("features", ["f16c", "none"])
+@pytest.mark.parametrize("features", ["f16c", pytest.param("none", marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("name", TOLD)
 def test_a_processor_that_is_told_how_to_round_has_the_oracles_bits(
     name: str, features: str

@@ -19,6 +19,8 @@ from fpsim.cli import main
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+#: Tutorials that compile much, or verify designs: minutes from empty caches.
+LONG = ("quantizer", "verify", "model")
 HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 EXPLANATIONS = sorted((ROOT / "docs" / "explanation").glob("*.md"))
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -63,7 +65,11 @@ def run_page(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int
     return ran
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.sweep] * (p.stem in LONG)) for p in TUTORIALS],
+    ids=lambda path: path.stem,
+)
 def test_a_tutorial_runs_as_printed(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,10 @@ def test_nothing_stays_of_a_run_that_is_interrupted(
     how: signal.Signals, mark: str, tmp_path: Path
 ) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from fpsim.hdl.bench import child_process\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from fpsim.hdl.bench import child_process\n"
+        # What runs the tests in the background may have told its children to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "child_process.run(sys.argv[1:], log=Path('log'), timeout=60, cwd=Path(), "
         "environment=dict(os.environ))"
     )
