@@ -375,8 +375,6 @@ module dot #(
     end else begin : g_terms
       assign sign        = leaf_sign;
       assign nan         = leaf_nan;
-      assign exponent    = leaf_exponent;
-      assign significand = leaf_significand;
 
       if (ALIGNS) begin : g_max
         logic [TERMS*EXP_W-1:0] compared;
@@ -398,6 +396,11 @@ module dot #(
             assign huge[i] = (LIMIT_ON != 0) & own[WIDE_W-1] & (own_exponent >= EXP_W'(LIMIT));
             assign compared[i*EXP_W+:EXP_W] = ((NORMALISED != 0) & own[WIDE_W-1])
                                             ? own_exponent : aligned_exponent[i*EXP_W+:EXP_W];
+            // A window whose exponent is that of a value starts below the leading zeros of others.
+            if (NORMALISED != 0) begin : g_normalised
+              assign exponent[i*EXP_W+:EXP_W]      = own_exponent;
+              assign significand[i*LEAF_W+:LEAF_W] = own[WIDE_W-1-:LEAF_W];
+            end
           end else begin : g_code
             assign huge[i] = 1'b0;
             assign compared[i*EXP_W+:EXP_W] = aligned_exponent[i*EXP_W+:EXP_W];
@@ -405,6 +408,10 @@ module dot #(
         end
 
         assign inf = leaf_inf | (huge & ~leaf_nan);
+        if (NORMALISED == 0) begin : g_as_they_are
+          assign exponent    = leaf_exponent;
+          assign significand = leaf_significand;
+        end
 
         for (genvar w = 0; w < WINDOWS; w++) begin : g_window  // term i is in window i % WINDOWS
           logic [TERMS-1:0] own;
@@ -422,6 +429,8 @@ module dot #(
         assign unused_exponents = &{1'b0, aligned_exponent, counts};
         assign inf = leaf_inf;
         assign max = '0;
+        assign exponent    = leaf_exponent;
+        assign significand = leaf_significand;
       end
     end
   endgenerate
