@@ -420,7 +420,7 @@ def _plan(fmt: BlockFormat) -> Plan:
 def scale_parameters(
     fmt: BlockFormat, limit: float, expansion: float
 ) -> tuple[int, int, np.float32, np.float32, loops.ScaleNumbers]:
-    """Return what `cast_loops.scale_blocks` takes of a format after the largest magnitudes.
+    """Return the numbers of a format's scale rule, as `cast_loops.scale_blocks` takes them.
 
     Args:
         fmt: the format.
@@ -589,7 +589,7 @@ def _significant_bits(value: float) -> int:
 
 
 def _pairs(what: Meaning) -> NDArray[np.int32]:
-    """Return what BlockDialect's rule for activations decides for each largest magnitude.
+    """Return the dialect that BlockDialect's rule for activations gives each largest magnitude.
 
     Magnitudes are rounded to quarters first (to even, at most 7.75), the maximum again to halves
     (up). Of a pair with the same largest magnitude, A is taken if at least half of the values lie

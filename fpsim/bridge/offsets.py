@@ -25,7 +25,7 @@ _LIMB = 20
 
 
 def add_offsets(result: Floats, a: Operand, b: Operand) -> NDArray[np.float32]:
-    """Return what the unit made of rows a and b, (M, N), with what the offsets of b add.
+    """Return a product of rows a and b, (M, N), with the products of a and b's offsets added.
 
     Args:
         result: the unit's sums of products of codes and scales, and what is added to them; exact.

@@ -47,14 +47,19 @@ class InUse:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> InUse:
-        """Return what is true of values."""
+        """Return the span of values, and whether they are finite, infinite or zero."""
         finite, infinite = bool(np.isfinite(values).all()), bool(np.isinf(values).any())
         return cls(value_span(values), finite, infinite, bool((values == 0).any()))
 
 
 @lru_cache(maxsize=1024)
 def _in_use(fmt: Format, used: bytes) -> InUse:
-    """Return what is true of codes, of which ``used`` has a byte each."""
+    """Return the span of the values of codes in use, and whether they are finite, infinite or zero.
+
+    Args:
+        fmt: the format.
+        used: a byte for each of its codes, 1 where it is in use.
+    """
     return InUse.of(value_table(fmt)[np.frombuffer(used, dtype=bool)])
 
 

@@ -88,7 +88,7 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
     for part in _parts(args, PLANES_BATCH // planes):
         rows = replace(args.rows(part), c=None, random=None)
         make = run_slices if plan.slices else _chunk_results
-        found = make(spec, rows, plan, machine)
+        found = make(spec, rows, plan.of_a_part, machine)
         terms = np.ascontiguousarray(found.reshape(len(found), -1).T, dtype=np.float64)
         own, down = np.empty(len(terms)), stage.rounding is Rounding.RDN
         limbs.exact_dots(terms, np.ones(terms.shape), start[part].reshape(-1), down, own)
@@ -102,7 +102,8 @@ def _chunk_results(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Mac
     found, result = [], plan.step.stage.result
     for start in range(0, args.length, plan.chunk):
         part = args.cut(start, min(start + plan.chunk, args.length))
-        found.append(result.decode(run_lanes(spec, part, plan, machine).astype(result.dtype)))
+        codes = run_lanes(spec, part, plan.of_a_part, machine)
+        found.append(result.decode(codes.astype(result.dtype)))
     return np.stack(found)
 
 

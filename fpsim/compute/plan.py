@@ -137,6 +137,11 @@ class Plan:
     ways: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
+    def of_a_part(self) -> Plan:
+        """The plan for some of the rows or of K, whose sizes and spans are their own."""
+        return replace(self, ways=[])
+
+    @property
     def lane(self) -> Lane | None:
         """The lane of the step, None where there is none."""
         return None if self.step is None else self.step.lane

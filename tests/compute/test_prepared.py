@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.helpers import oracle_matmul
 
 import fpsim
 from fpsim import FpsimError
@@ -135,3 +136,18 @@ def test_plans_are_kept_for_operands_of_one_kind_only(name: str) -> None:
     for own, more in kinds:
         # No plan is kept for given initial accumulators.
         assert np.array_equal(unit.matmul(own, b, **more), unit.matmul(own, b, zero, **more))
+
+
+@pytest.mark.parametrize(
+    "inner", ["e4m3fn-chunked32-of-aligned8f4", "e5m10-chunked32-of-aligned4f6"]
+)
+def test_the_last_chunk_is_laid_out_for_its_own_length(inner: str) -> None:
+    """Results of chunks that limbs add: a step of zeros more would cut its sum off once more."""
+    unit, rng = fpsim.get_unit(f"{inner}-e8m13-into-exact-e8m23"), np.random.default_rng(0)
+    a, b = (
+        side.encode(rng.normal(size=shape) * 2.0 ** rng.integers(-6, 7, shape))
+        for side, shape in ((unit.a, (5, 72)), (unit.b, (72, 7)))
+    )
+    plan = unit.plan(a, b)
+    assert plan.back_end == "limbs" and plan.chunk == 32
+    assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))

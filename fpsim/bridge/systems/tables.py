@@ -49,7 +49,7 @@ class RowTables(NamedTuple):
         return float(4 + 32 / self.group + 16 * COUNT / self.codes.shape[1])
 
     def operand(self) -> Operand:
-        """Return what a unit multiplies: float16 codes of the tables under float16 scales."""
+        """Return the weight as units take it: float16 codes of the tables under float16 scales."""
         half = get_format(_HALF)
         assert isinstance(half, FloatFormat)
         values = np.take_along_axis(self.tables, self.codes.astype(np.intp), axis=1)
