@@ -134,12 +134,12 @@ class Plan:
     #: Whether lanes take NaN and infinite elements for zeros; their results are scalar code.
     redo_infinite: bool = False
     #: What `fpsim.compute.lanes.run` keeps between products of this plan.
-    ways: list[Any] = field(default_factory=list, compare=False, repr=False)
+    setups: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def of_a_part(self) -> Plan:
         """The plan for some of the rows or of K, whose sizes and spans are their own."""
-        return replace(self, ways=[])
+        return replace(self, setups=[])
 
     @property
     def lane(self) -> Lane | None:

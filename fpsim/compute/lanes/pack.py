@@ -28,14 +28,14 @@ from fpsim.units.stages import NanScale
 
 __all__ = [
     "Packed",
-    "Way",
+    "Packing",
     "half_bits",
     "keep",
     "lane_shift",
     "pack",
     "pack_values",
+    "packings",
     "powers",
-    "ways",
 ]
 
 Array = NDArray[Any]
@@ -95,7 +95,7 @@ def pack_values(args: MatmulOperands) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Way:
+class Packing:
     """How one operand gets into lanes: M or N padded to whole tiles, K to ``depth``, with zeros.
 
     Elements of blocks are in planes by their sign, and with ``split`` by their parts.
@@ -122,7 +122,7 @@ class Way:
         return self._hash
 
 
-def ways(
+def packings(
     spec: MacSpec,
     args: MatmulOperands,
     source: Source,
@@ -133,7 +133,7 @@ def ways(
     machine: Machine,
     power: int,
     split: Split | None,
-) -> tuple[Way, Way]:
+) -> tuple[Packing, Packing]:
     """Return how both operands get into lanes.
 
     Args:
@@ -155,7 +155,7 @@ def ways(
     moved = (power + ((byte_power(spec) or 0) if source.bytes else 0), -power)
     offset = byte_offset(spec.b, source) if source.bytes else 0
     a, b = (
-        Way(
+        Packing(
             i, side, layouts[i], source, depth, dtype, aligned, machine, moved[i], offset,
             nan_scale, split,
         )
@@ -164,7 +164,7 @@ def ways(
     return a, b
 
 
-def pack(args: MatmulOperands, how: tuple[Way, Way]) -> Packed:
+def pack(args: MatmulOperands, how: tuple[Packing, Packing]) -> Packed:
     """Return operands in lanes."""
     a, b = (_kept(*one) for one in zip(args.operands, how, strict=True))
     return Packed(a.values, b.values, a.scales, b.scales, a.powers, b.powers, a.starts)
@@ -179,7 +179,7 @@ class _Half(NamedTuple):
     starts: Array = _NO_STARTS
 
 
-def _half(operand: Operand, how: Way) -> _Half:
+def _half(operand: Operand, how: Packing) -> _Half:
     """Return an operand in lanes."""
     layout, depth, source = how.layout, how.depth, how.source
     none = np.zeros((1, 1, 1), dtype=_stored(how.dtype))
@@ -206,7 +206,7 @@ def _half(operand: Operand, how: Way) -> _Half:
     return _Half(out, scales, powers_of_scales)
 
 
-def _block_scales(operand: Operand, how: Way, exponents: bool) -> Array:
+def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
     """Return the scales of blocks as kernels read them, or their powers of two 2^e."""
     source, layout = how.source, how.layout
     signs = source.b_signs if how.which else source.a_signs
@@ -231,7 +231,7 @@ def _block_scales(operand: Operand, how: Way, exponents: bool) -> Array:
 # -- kept between products ------------------------------------------------------------------------
 
 #: What was packed of operands that many products read, by operand; see `keep`.
-_KEPT: WeakKeyDictionary[Operand, dict[Way, _Half]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Operand, dict[Packing, _Half]] = WeakKeyDictionary()
 
 
 def keep(operand: Operand) -> None:
@@ -239,7 +239,7 @@ def keep(operand: Operand) -> None:
     _KEPT.setdefault(operand, {})
 
 
-def _kept(operand: Operand, how: Way) -> _Half:
+def _kept(operand: Operand, how: Packing) -> _Half:
     """Return an operand in lanes, made once only of one that is kept."""
     own = _KEPT.get(operand)
     if own is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.compute.facts import all_finite
-from fpsim.compute.lanes.pack import Packed, Way, half_bits, lane_shift, pack, ways
+from fpsim.compute.lanes.pack import Packed, Packing, half_bits, lane_shift, pack, packings
 from fpsim.compute.lanes.random import cubes, streams
 from fpsim.compute.lanes.steps.fixed import ClampedSum, GridSum
 from fpsim.compute.lanes.steps.step import Step, random_parameters
@@ -66,10 +66,12 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
 
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Job:
     """Return operands in lanes for the step of a plan."""
-    if not plan.ways:
-        plan.ways.append(_way_of(spec, args, plan, machine))
-    way: _Way = plan.ways[0]
-    return _Job(way.step, way.source, way.tile, pack(args, way.operands), args.shape, args.length)
+    if not plan.setups:
+        plan.setups.append(_setup_of(spec, args, plan, machine))
+    setup: _Setup = plan.setups[0]
+    return _Job(
+        setup.step, setup.source, setup.tile, pack(args, setup.operands), args.shape, args.length
+    )
 
 
 def _float32_codes(fmt: Format, values: Array) -> Array | None:
@@ -80,16 +82,16 @@ def _float32_codes(fmt: Format, values: Array) -> Array | None:
     return np.where(nan, np.uint32(fmt.nan_code or 0), codes) if nan.any() else codes
 
 
-class _Way(NamedTuple):
+class _Setup(NamedTuple):
     """How the products of a plan run, but for their operands."""
 
     step: Step
     source: Source
     tile: Tile
-    operands: tuple[Way, Way]
+    operands: tuple[Packing, Packing]
 
 
-def _way_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Way:
+def _setup_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Setup:
     step, source = plan.step, replace(plan.source, paired=args.paired)
     assert step is not None
     tile = tile_of(step, source, machine, flat=args.shape[0] == 1)
@@ -97,8 +99,8 @@ def _way_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -
     depth = -(-args.length // multiple) * multiple
     dtype = np.float16 if inner.lane is Lane.F16 else inner.lane.dtype
     shift = lane_shift(args, inner.lane, source)
-    how = ways(spec, args, source, tile, depth, dtype, inner.powers, machine, shift, plan.split)
-    return _Way(step, source, tile, how)
+    how = packings(spec, args, source, tile, depth, dtype, inner.powers, machine, shift, plan.split)
+    return _Setup(step, source, tile, how)
 
 
 @dataclass(frozen=True)
