@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -368,3 +372,24 @@ def test_strided_input() -> None:
     expected = MX.quantize(x.T.copy())
     for view in (x.T, x[:, ::1].T, np.asfortranarray(x.T)):
         assert np.array_equal(MX.quantize(view).codes, expected.codes)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of x86")
+def test_blocks_of_a_wider_register_than_the_processor_has() -> None:
+    """Sixteen floats are one register of AVX-512, whose instructions AVX2 must not be given."""
+    program = (
+        "import sys, numpy as np; from fpsim import BlockFormat\n"
+        "x = np.random.default_rng(3).standard_normal((4, 512), dtype=np.float32)\n"
+        "for scale, rule in (('e8m0', 'floor'), ('e5m2', 'absmax')):\n"
+        "    fields = dict(name='mine', element='e2m1', block=16, scale=scale, rule=rule)\n"
+        "    cast = BlockFormat.from_dict(fields).quantize(x)\n"
+        "    sys.stdout.write(cast.codes.tobytes().hex() + cast.scales.tobytes().hex())"
+    )
+    command = [sys.executable, "-c", program]
+    narrow = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3"}
+    codes = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        for environment in (os.environ, narrow)
+    ]
+    assert codes[0] == codes[1]
+    assert len(codes[0]) == 2 * 2 * 4 * (512 + 32)

@@ -94,11 +94,11 @@ def code_of(step: Step) -> str:
     """Return the LLVM IR of a step, its numbers being arguments by name."""
     reals, integers = (list(numbers) for numbers in step.parameters())
     count = 64 // (step.lane.bits // 8)
-    real = ir.VectorType(step.lane.real, count)
+    real = ir.VectorType(step.lane.real, count, 512)
     whole = ir.VectorType(ir.IntType(step.lane.bits), count)
     kinds = [real] * (3 + len(reals)) + [whole] * (1 + len(integers))
     function = ir.Function(ir.Module(), ir.FunctionType(real, kinds), "step")
-    lanes = Lanes(ir.IRBuilder(function.append_basic_block()), step.lane.real, count)
+    lanes = Lanes(ir.IRBuilder(function.append_basic_block()), step.lane.real, count, 512)
     acc, x, y, *rest = function.args
     p = Parameters(
         {name: Vec(lanes, value, False) for name, value in zip(reals, rest, strict=False)},

@@ -151,7 +151,7 @@ def _run_intrinsic(rounding: str, wide: bool, flags: bool, lanes_count: int) -> 
         """Encode vectors at span = (start, count); return the OR of the codes' error bits."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, real, lanes_count)
+            lanes = Lanes(builder, real, lanes_count, 8 * Machine.host().vector_bytes)
             data = [
                 context.make_array(kind)(context, builder, value).data
                 for kind, value in zip(signature.args[:6], args[:6], strict=True)

@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.codec import encode_value, first_bad
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.vector import FLOAT, Lanes, Vec
 
 __all__ = ["CEIL", "EVEN", "FLOOR", "RCEIL", "bump_limit", "mx_quantize", "mx_quantizer"]
@@ -103,7 +104,7 @@ def _block_intrinsic(block: int, rounding: str) -> Any:
         """Quantize ``count`` blocks from ``first`` on; span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block)
+            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
             index, word, byte = ir.IntType(64), ir.IntType(32), ir.IntType(8)
             data = [
                 context.make_array(kind)(context, builder, value).data

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
+from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.vector import FLOAT, Lanes, Vec
 
 __all__ = ["block_elements", "block_extremes"]
@@ -47,7 +48,7 @@ def _extremes_intrinsic(block: int, split: bool) -> Any:
         """Store the float32 bits of the largest magnitudes of blocks at span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block)
+            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
             data = _pointers(context, builder, signature, args, 3)
             first, count = (builder.extract_value(args[3], i) for i in range(2))
             zero = lanes.constant(0, True)
@@ -77,7 +78,7 @@ def _elements_intrinsic(block: int, rounding: str, split: bool, multiply: bool) 
         """Store the codes of scaled blocks at span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block)
+            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
             data = _pointers(context, builder, signature, args, 6)
             parameters = load_parameters(lanes, data[4], data[5])
             first, count = (builder.extract_value(args[6], i) for i in range(2))

@@ -61,7 +61,7 @@ class Emitter:
         self, step: Any, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
     ) -> None:
         self.source, self.tile, self.builder = source, tile, builder
-        self.lanes = Lanes(builder, step.lane.real, tile.lanes)
+        self.lanes = Lanes(builder, step.lane.real, tile.lanes, tile.lanes * step.lane.bits)
         self.at = Pointers(*pointers)
         self.size = Sizes(*sizes)
         self.length = builder.udiv(self.size.depth, number(source.per_word))
@@ -402,10 +402,11 @@ def build_tile(
     """Emit one tile from its initial accumulators to the last; see `matmul_driver.gemm`."""
     inner = step.levels[0]
     emit = Emitter(inner, source, tile, builder, pointers, sizes)
-    lanes = Lanes(builder, step.lane.real, tile.lanes)
+    register_bits = emit.lanes.register_bits
+    lanes = Lanes(builder, step.lane.real, tile.lanes, register_bits)
     load = Loader(builder, emit.at)
     levels = [
-        load.parameters(Lanes(builder, level.lane.real, tile.lanes), level.numbers)
+        load.parameters(Lanes(builder, level.lane.real, tile.lanes, register_bits), level.numbers)
         for level in step.levels
     ]
     random = None

@@ -83,6 +83,7 @@ class Lanes:
     builder: Any
     real: Any
     count: int
+    register_bits: int  #: of the processor: wider vectors are split, and carry no rounding mode
 
     @property
     def bits(self) -> int:
@@ -107,7 +108,7 @@ class Lanes:
     @property
     def carries_mode(self) -> bool:
         """Whether instructions on these lanes carry a rounding mode: those of AVX-512 do."""
-        return self.bits * self.count == 512
+        return self.bits * self.count == self.register_bits == 512
 
     @property
     def directed(self) -> bool:
