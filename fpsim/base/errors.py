@@ -11,10 +11,19 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["FpsimError", "ModelUnavailable", "SimulatorMissing", "nearest", "shortened"]
+__all__ = [
+    "FpsimError",
+    "ModelUnavailable",
+    "SimulatorMissing",
+    "nearest",
+    "not_one_of",
+    "shortened",
+]
 
 #: Names that an error suggests.
 MAX_NAMED = 6
+#: Allowed values that an error lists.
+MAX_LISTED = 40
 #: Characters of a message, and of one that a user wrote without a space in it.
 MAX_MESSAGE, MAX_WORD = 1500, 300
 #: Characters of a name, of a format or of a unit; a unit nests others.
@@ -61,3 +70,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return ""
     *others, last = map(repr, close)
     return f"; did you mean {', '.join(others)}{' or ' * bool(others)}{last}?"
+
+
+def not_one_of(field: str, value: object, known: Iterable[object], nor: str = "") -> FpsimError:
+    """Return the error of a value that none of the known ones is; the caller raises it.
+
+    Up to `MAX_LISTED` known values are listed, of more the number; ``nor`` says what else is
+    allowed, and the nearest known value is suggested.
+    """
+    names = [str(name) for name in known]
+    few = len(names) <= MAX_LISTED
+    allowed = ", ".join(names) if few else f"the {len(names)} known, from {names[0]} to {names[-1]}"
+    nor = f", nor {nor}" if nor else ""
+    return FpsimError(
+        f"{field}: {value!r} is not one of {allowed}{nor}{nearest(str(value), names)}"
+    )

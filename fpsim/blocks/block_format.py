@@ -19,7 +19,7 @@ import numpy as np
 import tomli_w
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, nearest, not_one_of
 from fpsim.base.input_files import read_toml
 from fpsim.base.notebook import html_pairs
 from fpsim.blocks.fields import (
@@ -434,7 +434,7 @@ class BlockFormat:
         try:
             policy = NanPolicy(nan)
         except ValueError:
-            raise FpsimError(f"nan: {nan!r} is not one of {', '.join(NanPolicy)}") from None
+            raise not_one_of("nan", nan, NanPolicy) from None
         if policy is NanPolicy.SCALE and not self._scale_has_nan:
             raise FpsimError(f"nan: 'scale' is not possible in {self.name}: its scale has no NaN")
         return policy
@@ -596,7 +596,4 @@ def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
     if base in BLOCK_FORMATS:
         return BLOCK_FORMATS[base].with_rule(rule)
     known = [*BLOCK_FORMATS, *ALIASES]
-    raise FpsimError(
-        f"block format: {name!r} is not one of {', '.join(known)}, nor a path ending in .toml"
-        f"{nearest(key, known)}"
-    )
+    raise not_one_of("block format", name, known, "a path ending in .toml")

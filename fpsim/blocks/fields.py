@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, nearest, not_one_of
 from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant, special_code
 from fpsim.blocks.meaning import all_variants, meaning
 from fpsim.blocks.scale_rules import (
@@ -391,9 +391,7 @@ def _format(key: str, value: Any) -> Any:
 def _keys(key: str, value: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     for name in value:
         if name not in known:
-            raise FpsimError(
-                f"{key}: {name!r} is not one of {', '.join(known)}{nearest(str(name), known)}"
-            )
+            raise not_one_of(key, name, known)
     return value
 
 

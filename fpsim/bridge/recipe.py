@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.operand import Cast
 
@@ -249,7 +249,7 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
         base = head.removesuffix(WEIGHTS_ONLY)
     if base not in _RECIPES:
         known = recipe_names()
-        raise FpsimError(f"recipe: {name!r} is not one of {', '.join(known)}{nearest(head, known)}")
+        raise not_one_of("recipe", head, known)
     entry = _RECIPES[base]
     own = given.get("block_format")
     label = own.name if isinstance(own, BlockFormat) else name
@@ -307,9 +307,7 @@ def _values(kind: type[Recipe], options: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for key, value in options.items():
         if key not in types:
-            raise FpsimError(
-                f"recipe: option {key!r} is not one of {', '.join(types)}{nearest(key, types)}"
-            )
+            raise not_one_of("recipe: option", key, types)
         values[key] = _typed(key, value, types[key])
     return values
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 
 __all__ = [
     "Hadamard",
@@ -144,9 +144,7 @@ def get_transforms(given: str | Sequence[str | Transform]) -> tuple[Transform, .
 def _named(text: str) -> Transform:
     name, _, tail = text.partition(":")
     if name not in _KINDS:
-        raise FpsimError(
-            f"transforms: {name!r} is not one of {', '.join(_KINDS)}{nearest(name, _KINDS)}"
-        )
+        raise not_one_of("transforms", name, _KINDS)
     options: dict[str, Any] = {}
     for part in filter(None, tail.split(",")):
         key, _, value = part.partition("=")

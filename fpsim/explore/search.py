@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import fpsim
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.executor import Executor, PointCache, Work, run_points
 from fpsim.explore.budget import FEW_TOKENS, Budget
 from fpsim.explore.evaluate import cheap, cost, model_digest, score
@@ -224,9 +224,7 @@ class _Search:
         from fpsim.bridge.recipe import get_recipe
 
         if settings.minimize not in OBJECTIVES:
-            raise FpsimError(
-                f"minimize: {settings.minimize!r} is not one of {', '.join(OBJECTIVES)}"
-            )
+            raise not_one_of("minimize", settings.minimize, OBJECTIVES)
         self.space, self.settings, self.pool = space, settings, pool
         self.cache, self.step = cache, step
         self.budget = Budget.parse(settings.budget)

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.unit import get_unit
 from fpsim.units.spec import MacSpec
 
@@ -103,9 +103,7 @@ class Space:
             raise FpsimError(f"space: {path} is not valid TOML ({error})") from None
         for key in data:
             if key not in KEYS:
-                raise FpsimError(
-                    f"space: {path}: {key!r} is not one of {', '.join(KEYS)}{nearest(key, KEYS)}"
-                )
+                raise not_one_of(f"space: {path}", key, KEYS)
         recipes, stages = data.get("recipes", []), data.get("stage", [])
         if not _all_of(recipes, str):
             raise FpsimError(f"space: {path}: recipes: {recipes!r} is not a list of names")

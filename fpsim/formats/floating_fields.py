@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.inputs import check_int
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def read_enum(name: str, kind: type[Member], value: object) -> Member:
         return kind(value)  # type: ignore[arg-type]
     except ValueError:
         allowed = [member.value for member in kind]
-        raise FpsimError(
-            f"{name}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
-        ) from None
+        raise not_one_of(name, value, allowed) from None
 
 
 def check_float_fields(fmt: FloatFormat) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntFlag, StrEnum
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import not_one_of
 
 __all__ = [
     "MAX_RANDOM_BITS",
@@ -95,7 +95,7 @@ def parse_rounding(value: str, field: str = "rounding") -> Rounding:
     try:
         return Rounding(value)
     except ValueError:
-        raise _unknown(field, value, [r.value for r in Rounding]) from None
+        raise not_one_of(field, value, [r.value for r in Rounding]) from None
 
 
 def parse_overflow(value: str, field: str = "overflow") -> Overflow:
@@ -103,7 +103,7 @@ def parse_overflow(value: str, field: str = "overflow") -> Overflow:
     try:
         return Overflow(value)
     except ValueError:
-        raise _unknown(field, value, [o.value for o in Overflow]) from None
+        raise not_one_of(field, value, [o.value for o in Overflow]) from None
 
 
 def parse_nan(value: str, field: str = "nan") -> NanPolicy:
@@ -111,7 +111,7 @@ def parse_nan(value: str, field: str = "nan") -> NanPolicy:
     try:
         return NanPolicy(value)
     except ValueError:
-        raise _unknown(field, value, [p.value for p in NanPolicy]) from None
+        raise not_one_of(field, value, [p.value for p in NanPolicy]) from None
 
 
 def parse_inf(value: str, field: str = "inf") -> InfPolicy:
@@ -119,9 +119,4 @@ def parse_inf(value: str, field: str = "inf") -> InfPolicy:
     try:
         return InfPolicy(value)
     except ValueError:
-        raise _unknown(field, value, [p.value for p in InfPolicy]) from None
-
-
-def _unknown(field: str, value: object, allowed: list[str]) -> FpsimError:
-    hint = nearest(str(value), allowed)
-    return FpsimError(f"{field}: {value!r} is not one of {', '.join(allowed)}{hint}")
+        raise not_one_of(field, value, [p.value for p in InfPolicy]) from None

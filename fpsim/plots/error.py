@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.plots.style import BLUE, MUTED, RED, check_some, look, new_figure, style
 from fpsim.studies.error import ErrorRow
 from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
@@ -60,7 +60,7 @@ def error_figure(
     check_some(rows)
     for field, value, known in (("against", against, AGAINST), ("metric", metric, METRICS)):
         if value not in known:
-            raise FpsimError(f"{field}: {value!r} is not one of {', '.join(known)}")
+            raise not_one_of(field, value, known)
     names = list(dict.fromkeys(row.data for row in rows))
     columns = min(len(names), 2)
     lines = -(-len(names) // columns)

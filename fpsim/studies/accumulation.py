@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Rounding
 from fpsim.studies.distributions import samples
@@ -135,7 +135,7 @@ def measure_accumulation(
         raise FpsimError("units: at least one unit, one length and one order are needed")
     for order in orders:
         if order not in ORDERS:
-            raise FpsimError(f"order: {order!r} is not one of {', '.join(ORDERS)}")
+            raise not_one_of("order", order, ORDERS)
     for number in (*lengths, dots):
         if number < 1:
             raise FpsimError(f"length: {number} is not a positive integer")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import Philox
 
 __all__ = ["DISTRIBUTIONS", "gaussian", "laplace", "samples", "student_t", "uniform"]
@@ -81,7 +81,7 @@ def samples(name: str, count: int, seed: int = 0) -> NDArray[np.float64]:
     """
     if name not in DISTRIBUTIONS:
         known = list(DISTRIBUTIONS)
-        raise FpsimError(f"data: {name!r} is not one of {', '.join(known)}{nearest(name, known)}")
+        raise not_one_of("data", name, known)
     if count < 1:
         raise FpsimError(f"samples: {count} is not a positive integer")
     return DISTRIBUTIONS[name](count, seed)

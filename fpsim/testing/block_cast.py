@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, Quantized, get_block_format
 from fpsim.blocks.fields import StoredIn
 from fpsim.blocks.grids import Table
@@ -97,7 +97,7 @@ def check_block_cast(
             f"returns: {fmt.name} is more than a code and a scale; only its values can be checked"
         )
     if packing not in (None, "low-first", "high-first"):
-        raise FpsimError(f"packing: {packing!r} is not one of low-first, high-first")
+        raise not_one_of("packing", packing, ("low-first", "high-first"))
     if packing is not None and (returns == "values" or fmt.element.bits != 4):
         raise FpsimError(f"packing: {packing!r} needs codes of 4 bits")
     task = _Task(Subject(function, arrays), fmt, returns, packing, signed_zero)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import Format
 from fpsim.formats.names import get_format
 from fpsim.testing.contract import ContractError
@@ -223,7 +223,7 @@ def check_c(
         raise FpsimError(f"function: {function!r} is not a C name")
     for watched in sanitize:
         if watched not in ("address", "undefined"):
-            raise FpsimError(f"sanitize: {watched!r} is not one of address, undefined")
+            raise not_one_of("sanitize", watched, ("address", "undefined"))
     for name in ("form", "k", "operands", "arrays", "addend", "scales"):
         if name in options:
             raise FpsimError(f"{name}: not an option of check_c")

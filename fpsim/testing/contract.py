@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import Format
 from fpsim.formats.inputs import SMALL_FLOATS, as_real
 
@@ -56,7 +56,7 @@ class Subject:
         if not callable(self.function):
             raise FpsimError(f"function: {self.function!r} cannot be called")
         if self.arrays not in ("numpy", "torch"):
-            raise FpsimError(f"arrays: {self.arrays!r} is not one of numpy, torch")
+            raise not_one_of("arrays", self.arrays, ("numpy", "torch"))
 
     @property
     def name(self) -> str:
@@ -191,7 +191,7 @@ def as_codes_or_values(
             is no code of the format.
     """
     if returns not in ("either", "codes", "values"):
-        raise FpsimError(f"returns: {returns!r} is not one of either, codes, values")
+        raise not_one_of("returns", returns, ("either", "codes", "values"))
     values = array.dtype.kind == "f"
     if values and returns == "codes":
         raise ContractError(

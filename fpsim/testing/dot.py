@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.testing.contract import Arrays, Returns, Subject, as_codes_or_values, importable
 from fpsim.testing.neighbours import Neighbours, same_values
@@ -161,7 +161,7 @@ def check_dot(
         ("form", form, ("matmul", "batched", "dot")), ("operands", operands, ("codes", "values")),
     ):  # fmt: skip
         if value not in allowed:
-            raise FpsimError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+            raise not_one_of(name, value, allowed)
     if not isinstance(tolerance, int) or tolerance < 0:
         raise FpsimError(f"tolerance: {tolerance!r} is not a number of result codes, 0 or more")
     if tolerance and not reason.strip():

@@ -34,7 +34,7 @@ from typing import Any
 
 import tomli_w
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.input_files import read_toml
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
@@ -140,8 +140,7 @@ class MacSpec:
         for field_name, kind in (("sign_split", SignSplit), ("evidence", Evidence)):
             value = getattr(self, field_name)
             if value not in list(kind):
-                allowed = ", ".join(repr(str(k)) for k in kind)
-                raise FpsimError(f"{field_name}: {value!r} is not one of {allowed}")
+                raise not_one_of(field_name, value, kind)
             object.__setattr__(self, field_name, kind(value))
         self._check_scales()
         self._check_exactness()

@@ -199,7 +199,7 @@ def test_state_dict_loads_into_another_conversion() -> None:
         ("mxfp4@4/5/4", "exact", "bits.weight: 5 is not one of 4, 6, 8, 16"),
         ("nvfp4@16/8/8", "exact", "bits: nvfp4 has 4 bits, not 8; allowed: 4, 16"),
         ("mxfp4@444", "exact", "bits: '444' is not E/W/A"),
-        ("rtn:blok=32", "exact", "option 'blok' is not one of .*did you mean 'block'"),
+        ("rtn:blok=32", "exact", "option: 'blok' is not one of .*did you mean 'block'"),
         (
             "nvfp4",
             "mxfp4-block32-e8m23",

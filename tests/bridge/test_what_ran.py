@@ -223,7 +223,7 @@ def test_a_recipe_class_in_a_file(tmp_path: Any) -> None:
     for text, message in (
         (f"{path}:Other", "has no class Other derived from Recipe"),
         (f"{path}:Half", "Half does not define activation"),
-        (f"{path}:Mine:size=3", "option 'size' is not one of"),
+        (f"{path}:Mine:size=3", "option: 'size' is not one of"),
         (f"{tmp_path}/none.py:Mine", "does not exist"),
     ):
         with pytest.raises(FpsimError, match=message):

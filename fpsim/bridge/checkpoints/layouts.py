@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
@@ -445,7 +445,7 @@ def read_layout(
             not fit it.
     """
     if nibbles is not None and nibbles not in list(Nibbles):
-        raise FpsimError(f"nibbles: {nibbles!r} is not one of {', '.join(Nibbles)}")
+        raise not_one_of("nibbles", nibbles, Nibbles)
     found: dict[str, str] = {}
     for name in tensors:
         for layout, entry in LAYOUTS.items():

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from fpsim.base.atomic_files import new_folder
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
@@ -120,7 +120,7 @@ def save_checkpoint(
         "compressed-tensors": _compressed_tensors, "modelopt": _modelopt, "gguf": write_gguf,
     }  # fmt: skip
     if layout not in writers:
-        raise FpsimError(f"layout: {layout!r} is not one of {', '.join(writers)}")
+        raise not_one_of("layout", layout, writers)
     if not isinstance(model, PreTrainedModel):
         raise FpsimError(f"model: {type(model).__name__} is not a model of transformers")
     record = conversion_of(model)

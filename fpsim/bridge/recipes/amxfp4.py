@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.blocks import BlockRecipe
@@ -47,11 +47,9 @@ class AmxRecipe(BlockRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.variant not in _VARIANTS:
-            raise FpsimError(
-                f"recipe: variant: {self.variant!r} is not one of {', '.join(_VARIANTS)}"
-            )
+            raise not_one_of("recipe: variant", self.variant, _VARIANTS)
         if self.operands not in ("all", "kv"):
-            raise FpsimError(f"recipe: operands: {self.operands!r} is not one of all, kv")
+            raise not_one_of("recipe: operands", self.operands, ("all", "kv"))
 
     def format(self, width: int) -> BlockFormat:
         """Return the variant; only 4 bits are defined."""

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
 from fpsim.blocks.scale_rules import POWER_RULES
 from fpsim.bridge.operand import BlockCast, Cast
@@ -38,9 +38,7 @@ class BlockRecipe(Recipe):
 
     def __post_init__(self) -> None:
         if self.value_axis not in ("sequence", "token"):
-            raise FpsimError(
-                f"recipe: value_axis: {self.value_axis!r} is not one of sequence, token"
-            )
+            raise not_one_of("recipe: value_axis", self.value_axis, ("sequence", "token"))
         for width in (self.bits.weight, self.bits.activation, self.bits.embedding):
             self._cast(width)
 

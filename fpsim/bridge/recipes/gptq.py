@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BLOCK_FORMATS, get_block_format
 from fpsim.bridge.operand import BlockCast, Cast, Operand
 from fpsim.bridge.recipe import register
@@ -116,7 +116,7 @@ class GptqRecipe(SystemRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order not in ("natural", "activation"):
-            raise FpsimError(f"recipe: order: {self.order!r} is not one of natural, activation")
+            raise not_one_of("recipe: order", self.order, ("natural", "activation"))
         if not 0 <= self.damping <= 10:
             raise FpsimError(f"recipe: damping: {self.damping!r} is not in 0..10")
         if self.group and not self.element.startswith("int"):

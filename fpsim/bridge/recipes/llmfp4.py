@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.preshift import Reading
 from fpsim.bridge.llmfp4.attention_search import PRODUCTS
 from fpsim.bridge.llmfp4.calibration import Calibration
@@ -72,12 +72,9 @@ class LlmFp4Recipe(Recipe):
         ):  # fmt: skip
             value, allowed = getattr(self, name), [str(k) for k in kind]
             if value not in allowed:
-                raise FpsimError(
-                    f"recipe: {name}: {value!r} is not one of {', '.join(allowed)}"
-                    f"{nearest(str(value), allowed)}"
-                )
+                raise not_one_of(f"recipe: {name}", value, allowed)
         if self.objective not in ("l2", "fisher"):
-            raise FpsimError(f"recipe: objective: {self.objective!r} is not one of l2, fisher")
+            raise not_one_of("recipe: objective", self.objective, ("l2", "fisher"))
         if self.rounds < 1:
             raise FpsimError(f"recipe: rounds: {self.rounds!r} is not a positive number")
 

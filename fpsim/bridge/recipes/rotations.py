@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.operand import Cast
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded, weight_cast
@@ -83,7 +83,7 @@ class QuarotRecipe(SystemRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kv not in ("float", "int4-asym"):
-            raise FpsimError(f"recipe: kv: {self.kv!r} is not one of float, int4-asym")
+            raise not_one_of("recipe: kv", self.kv, ("float", "int4-asym"))
         if not 0 < self.clip <= 1:
             raise FpsimError(f"recipe: clip: {self.clip!r} is not in 0..1")
         weight_cast(self.element)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded, weight_cast
@@ -249,7 +249,7 @@ class AqasRecipe(AwqRecipe):
         if self.element != "dint4":
             weight_cast(self.element)
         if self.values not in ("float", "int4-asym"):
-            raise FpsimError(f"recipe: values: {self.values!r} is not one of float, int4-asym")
+            raise not_one_of("recipe: values", self.values, ("float", "int4-asym"))
 
     def base(self, group: GroupData) -> NDArray[np.float64]:
         """Return each channel's largest magnitude."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.operand import Cast
 from fpsim.bridge.recipe import Bits, Recipe
 from fpsim.bridge.systems.casts import input_cast
@@ -143,7 +143,7 @@ class SystemRecipe(Recipe):
 
     def __post_init__(self) -> None:
         if self.zeros not in ("correct", "unit"):
-            raise FpsimError(f"recipe: zeros: {self.zeros!r} is not one of correct, unit")
+            raise not_one_of("recipe: zeros", self.zeros, ("correct", "unit"))
         self.input_cast()
 
     def input_cast(self, clip: float = 1.0) -> Cast | None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.operand import Operand, block_operand
 
@@ -52,9 +52,7 @@ class OutlierClamp:
             raise FpsimError(f"recipe: share: {self.share!r} is not in 0.5..1")
         for name, allowed in (("span", ("tensor", "token")), ("weight", ("cast", "master"))):
             if getattr(self, name) not in allowed:
-                raise FpsimError(
-                    f"recipe: {name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}"
-                )
+                raise not_one_of(f"recipe: {name}", getattr(self, name), allowed)
 
     @cached_property
     def _wide(self) -> BlockFormat:

@@ -35,7 +35,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.recipe import Bits, Recipe
 from fpsim.bridge.training.casts import ElementCast, TrainingCast
@@ -73,7 +73,7 @@ class OperandCast:
 
     def __post_init__(self) -> None:
         if self.source not in ("master", "forward"):
-            raise FpsimError(f"recipe: source: {self.source!r} is not one of master, forward")
+            raise not_one_of("recipe: source", self.source, ("master", "forward"))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class TrainingRecipe(Recipe):
         """Raise `FpsimError` unless an option has one of the allowed values."""
         value = getattr(self, option)
         if value not in allowed:
-            raise FpsimError(f"recipe: {option}: {value!r} is not one of {', '.join(allowed)}")
+            raise not_one_of(f"recipe: {option}", value, allowed)
 
     @abstractmethod
     def training(self, layer: str) -> TrainingCasts:

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.linear import simulated_layers
 from fpsim.bridge.operand import Operand
 from fpsim.bridge.training.layer import PRODUCTS, TrainedLinear
@@ -41,7 +41,7 @@ def training_operands(
             threads around the products.
     """
     if product not in PRODUCTS:
-        raise FpsimError(f"product: {product!r} is not one of {', '.join(PRODUCTS)}")
+        raise not_one_of("product", product, PRODUCTS)
     settings, text = read_settings(folder)
     rows = read_log(folder)
     if not 0 <= step < len(rows):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.training.randomness import Randomness
 
 __all__ = ["TE_SIGNS", "Rotation"]
@@ -46,7 +46,7 @@ class Rotation:
             raise FpsimError(f"recipe: hadamard: {self.size!r} is not a power of two from 2 on")
         if isinstance(self.signs, str):
             if self.signs not in ("none", "fresh"):
-                raise FpsimError(f"recipe: signs: {self.signs!r} is not one of none, fresh")
+                raise not_one_of("recipe: signs", self.signs, ("none", "fresh"))
         elif len(self.signs) != self.size or {*self.signs} - {1, -1}:
             raise FpsimError(f"recipe: signs: they must be {self.size} numbers 1 or -1")
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import FloatFormat
 
 __all__ = ["CastSlope", "DifferentiableGradient", "TrustMask", "grid_values", "root"]
@@ -65,7 +65,7 @@ class DifferentiableGradient:
         if self.cap <= 0:
             raise FpsimError(f"recipe: cap: {self.cap!r} is not positive")
         if self.beyond not in ("zero", "last-interval"):
-            raise FpsimError(f"recipe: beyond: {self.beyond!r} is not one of zero, last-interval")
+            raise not_one_of("recipe: beyond", self.beyond, ("zero", "last-interval"))
 
     def slope(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return f', worked out in float64 and rounded once."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fpsim.base.errors import FpsimError, SimulatorMissing, nearest
+from fpsim.base.errors import SimulatorMissing, not_one_of
 
 __all__ = ["SIMULATORS", "VHDL_SIMULATORS", "Simulator", "available", "environment_of", "find"]
 
@@ -62,9 +62,7 @@ def find(name: str) -> Simulator:
     """
     known = SIMULATORS | VHDL_SIMULATORS
     if name not in known:
-        raise FpsimError(
-            f"simulator: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
-        )
+        raise not_one_of("simulator", name, known)
     if importlib.util.find_spec("cocotb_tools") is None:
         raise SimulatorMissing("simulator: cocotb is not installed; pip install 'fpsim[rtl]'")
     return known[name]()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import not_one_of
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.vectors.sets.record import Columns, Record
 
@@ -39,7 +39,7 @@ class Domain:
         for what, names, known in (("", self.codes, BOUNDED), (".without", self.without, KINDS)):
             for name in names:
                 if name not in known:
-                    raise FpsimError(f"domain{what}: {name!r} is not one of {', '.join(known)}")
+                    raise not_one_of(f"domain{what}", name, known)
 
     def __bool__(self) -> bool:
         return bool(self.codes or self.without)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.lfsr import GaloisLfsr
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.encodings import check_encodings
@@ -421,9 +421,7 @@ def check_known(names: Iterable[Any], known: Iterable[str], where: str) -> None:
     allowed = list(known)
     for name in names:
         if name not in allowed:
-            raise FpsimError(
-                f"{where}: {name!r} is not one of {', '.join(allowed)}{nearest(str(name), allowed)}"
-            )
+            raise not_one_of(where, name, allowed)
 
 
 def check_values(table: Mapping[str, Any], where: str) -> None:

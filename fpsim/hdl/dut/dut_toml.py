@@ -38,7 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.input_files import read_toml
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
@@ -176,7 +176,7 @@ def _strings(value: object, key: str) -> list[str]:
 
 def _choice(value: object, allowed: tuple[str, ...], key: str) -> str:
     if value not in allowed:
-        raise FpsimError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
+        raise not_one_of(key, value, allowed)
     return str(value)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 
 __all__ = ["ENCODINGS", "check_encodings", "decode", "encodable", "encode", "widened"]
 
@@ -88,10 +88,7 @@ def check_encodings(value: object, field: str) -> tuple[str, ...]:
         raise FpsimError(f"{field}: {value!r} is not a name or a list of names")
     for name in names:
         if not isinstance(name, str) or name not in ENCODINGS:
-            raise FpsimError(
-                f"{field}: {name!r} is not one of {', '.join(ENCODINGS)}"
-                f"{nearest(str(name), ENCODINGS)}"
-            )
+            raise not_one_of(field, name, ENCODINGS)
     return tuple(names)
 
 

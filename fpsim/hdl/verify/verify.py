@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.hdl.bench.replay import Options, Progress, ReplayResult, Simulation, run_source
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import find
@@ -157,7 +157,7 @@ def verify_design(
         FpsimError: as `fpsim.hdl.bench.replay.replay` and `fpsim.vectors.plan`.
     """
     if plan.bench not in BENCHES:
-        raise FpsimError(f"bench: {plan.bench!r} is not one of {', '.join(BENCHES)}")
+        raise not_one_of("bench", plan.bench, BENCHES)
     tool = find(simulator)
     dut, ports = fitted(dut)
     source = vectors_for(unit, dut, plan)

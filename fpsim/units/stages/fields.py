@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.rounding import (
     MAX_RANDOM_BITS,
@@ -187,7 +187,7 @@ def choice(value: object, kind: type[Member], field: str) -> Member:
     try:
         return kind(value)  # type: ignore[arg-type]
     except ValueError:
-        raise FpsimError(f"{field}: {value!r} is not one of {', '.join(kind)}") from None
+        raise not_one_of(field, value, kind) from None
 
 
 def random_bits(rounding: Rounding, bits: object, most: int = MAX_RANDOM_BITS) -> None:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, nearest, not_one_of
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.names import get_format
 from fpsim.units.stages.aligned import Aligned
@@ -63,9 +63,7 @@ def from_table(table: object, where: str) -> Stage:
         raise FpsimError(f"{where}: {table!r} is not a table")
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in STAGES:
-        raise FpsimError(
-            f"{where}.kind: {kind!r} is not one of {', '.join(STAGES)}{nearest(str(kind), STAGES)}"
-        )
+        raise not_one_of(f"{where}.kind", kind, STAGES)
     known = [f for f in fields(STAGES[kind]) if f.init]  # type: ignore[arg-type]
     required = [f.name for f in known if f.default is MISSING]
     optional = [f.name for f in known if f.default is not MISSING]

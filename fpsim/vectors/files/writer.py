@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.input_files import resolved
 from fpsim.base.progress import current
 from fpsim.vectors.files.file_formats import (
@@ -54,9 +54,7 @@ def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
     known = (*FORMATS, *TILE_FORMATS)
     for name in names:
         if name not in known:
-            raise FpsimError(
-                f"format: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
-            )
+            raise not_one_of("format", name, known)
     return tuple(n for n in known if n == "readmemh" or n in names)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim import oracle
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
@@ -545,9 +545,7 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
     """
     kind, *parts = text.split(":")
     if kind not in OPERATIONS:
-        raise FpsimError(
-            f"op: {kind!r} is not one of {', '.join(OPERATIONS)}{nearest(kind, OPERATIONS)}"
-        )
+        raise not_one_of("op", kind, OPERATIONS)
     if kind == "quantize":
         if not 1 <= len(parts) <= 2:
             raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import Philox
 from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FloatFormat, Format
@@ -116,10 +116,7 @@ def plan_operation(
         FpsimError: an argument outside these, or more cases than ``exhaustive`` takes.
     """
     if strategy not in STRATEGIES:
-        raise FpsimError(
-            f"strategy: {strategy!r} is not one of {', '.join(STRATEGIES)}"
-            f"{nearest(strategy, STRATEGIES)}"
-        )
+        raise not_one_of("strategy", strategy, STRATEGIES)
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
         raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
     if isinstance(operation, str):

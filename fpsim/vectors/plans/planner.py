@@ -10,7 +10,7 @@ from itertools import product as pairs
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.base.errors import FpsimError, nearest
+from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import Philox
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
@@ -110,9 +110,7 @@ def plan(
 def _check(record: Record, strategy: str, count: int, seed: int, start: str) -> None:
     for name, value, known in (("strategy", strategy, STRATEGIES), ("start", start, STARTS)):
         if value not in known:
-            raise FpsimError(
-                f"{name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}"
-            )
+            raise not_one_of(name, value, known)
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
         raise FpsimError(f"count: {count!r} is not an integer in 1..{MAX_COUNT}")
     Philox(seed)
