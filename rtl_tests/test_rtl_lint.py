@@ -56,6 +56,11 @@ STREAMS = [
     (tree(2, "e8m0f", "e1m0", "e1m0"), {"pipeline": 0}),
     (tree(33, "e3m0f", "e2m1", "int8"), {}),
     (chain("e8m0f", "uint2", "ue1m0", rounding="sr", random_bits=32), {"lfsr": GaloisLfsr(3)}),
+    (chain("e8m0f", "e1m0", "e1m0", rounding="sr", random_bits=1), {"flags": True}),
+    (fixed(64, -512, a="int16"), {"pipeline": 0, "flags": True}),
+    (aligned(33, 50, "e8m23", "e5m2", "e5m10", width=56, addend="late"), {"flags": True}),
+    (tree(33, "e3m0f", "e2m1", "int8"), {"flags": True}),
+    (block(1, "e8m0f", "e1m0", "e1m0"), {"pipeline": 0, "flags": True}),
 ]
 
 
@@ -124,7 +129,9 @@ def test_no_tool_warns_of_composed_stages(
     spec: MacSpec, verilator: Simulator, icarus: Simulator, tmp_path: Path
 ) -> None:
     scaled = spec.block is None and (spec.a_scale, spec.b_scale) != (E8M0, E8M0)
-    test_no_tool_warns_of_a_stream(spec, {"scaled": scaled}, verilator, icarus, tmp_path)
+    for flags in (False, True):
+        options = {"scaled": scaled, "flags": flags}
+        test_no_tool_warns_of_a_stream(spec, options, verilator, icarus, tmp_path)
 
 
 @pytest.mark.parametrize("spec", macs(), ids=name)

@@ -81,7 +81,10 @@ def _design(args: argparse.Namespace) -> tuple[MacSpec | Quantize, RtlTop]:
         return _quantizer(args)
     spec = fpsim.get_unit(args.unit).spec
     lfsr = None if args.lfsr is None else GaloisLfsr(args.lfsr)
-    top = rtl_top(spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline, lfsr=lfsr)
+    top = rtl_top(
+        spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline, lfsr=lfsr,
+        flags=args.flags,
+    )  # fmt: skip
     return spec, top
 
 
@@ -89,9 +92,9 @@ def _quantizer(args: argparse.Namespace) -> tuple[Quantize, RtlTop]:
     from fpsim.hdl.rtl.quantizer import quantizer_top
     from fpsim.vectors.operations.operation import Quantize, parse_operation
 
-    for name in ("stream", "scaled"):
+    for name in ("stream", "scaled", "flags"):
         if getattr(args, name):
-            raise FpsimError(f"{name}: not for a quantizer, which always is a stream")
+            raise FpsimError(f"{name}: not for a quantizer, a stream without status flags")
     operation = parse_operation(args.unit)
     assert isinstance(operation, Quantize)
     return operation, quantizer_top(operation, args.pipeline)
@@ -104,6 +107,7 @@ def register(commands: Commands) -> None:
         examples=[
             "rtl e2m1-chain-e5m10",
             "rtl e2m1-chain-e4m3fn-sr6 --lfsr 1",
+            "rtl e2m1-chain-e5m10 --flags",
             "rtl mxfp4-block32-e8m23 --pipeline 2",
             "rtl mxfp4-block32-e8m23 --array 8x8 --dataflow weight-stationary --out rtl",
             "rtl e2m1-chain-e5m10 --array 8x8 --shape 128x576x1536",
@@ -134,6 +138,7 @@ def _add_design(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--stream", action="store_true", help="a chain or fixed unit as a stream")
     sub.add_argument("--scaled", action="store_true", help="its stream with scales per element")
+    sub.add_argument("--flags", action="store_true", help="its stream with status flags")
     sub.add_argument("--pipeline", type=int, default=1, metavar="N", help="registers of a stream")
     sub.add_argument(
         "--lfsr", type=int, metavar="SEED", help="random bits of 'sr' from an LFSR, not from a port"

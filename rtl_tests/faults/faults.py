@@ -100,7 +100,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *_of(
         "fp_round_pack.sv",
-        ("random bits are not added", "+ {1'b0, random_i};", "+ {1'b0, random_i & '0};"),
+        ("random bits are not added", "placed[REST_W-1-:RANDOM_BITS]} + {1'b0, random_i};",
+         "placed[REST_W-1-:RANDOM_BITS]} + {1'b0, random_i & '0};"),
         ("stochastic rounding sees a bit less", "{1'b0, placed[REST_W-1-:RANDOM_BITS]}",
          "({1'b0, placed[REST_W-1-:RANDOM_BITS]} & ~(RANDOM_BITS+1)'(1))"),
         ("a carry into the last bit needs a bit more", "up  = sum[RANDOM_BITS]",
@@ -169,7 +170,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *_of(
         "fp_sum.sv",
-        ("infinity minus infinity is infinity", "(x_inf_i & y_inf_i & (x_sign_i ^ y_sign_i))", "1'b0"),
+        ("infinity minus infinity is infinity", "opposite = x_inf_i & y_inf_i &", "opposite = 1'b0 &"),
         ("NaN in the accumulator is ignored", "nan  = x_nan_i |", "nan  ="),
         ("NaN of a term is ignored", "x_nan_i | y_nan_i |", "x_nan_i |"),
         ("infinity in the accumulator is ignored", "inf  = x_inf_i | y_inf_i", "inf  = y_inf_i"),
@@ -260,8 +261,8 @@ FAULTS: tuple[Fault, ...] = (
         "stage_exact.sv",
         ("earlier beats are forgotten", "sum       = prior + terms", "sum       = terms"),
         ("signs of earlier beats are forgotten", "seen      = seen_prior | {", "seen      = {"),
-        ("NaN of a term is forgotten", "{|nan_i, |(inf_i", "{1'b0, |(inf_i"),
-        ("infinity of a term is forgotten", "|(inf_i & ~sign_i), |(inf_i & sign_i),", "2'b00,"),
+        ("NaN of a term is forgotten", "{|nan_i, plus_inf", "{1'b0, plus_inf"),
+        ("infinity of a term is forgotten", "|nan_i, plus_inf, minus_inf,", "|nan_i, 2'b00,"),
         ("infinities of both signs are infinity", "seen[4] | (seen[3] & seen[2])", "seen[4]"),
         ("a zero sum is positive", ": ~seen[1];", ": 1'b0;"),
         ("a negative sum is one's complement", "? -sum : sum", "? ~sum : sum"),
@@ -325,7 +326,7 @@ FAULTS: tuple[Fault, ...] = (
         ("a lane takes its neighbour's terms", "{terms[i*NODE_W+:NODE_W], prior}",
          "{terms[(i^1)*NODE_W+:NODE_W], prior}"),
         ("the addend starts the last lane", "(i == 0 && JOIN", "(i == LANES - 1 && JOIN"),
-        ("the addend is not the first leaf", "leaves = {terms, from}", "leaves = {from, terms}"),
+        ("the addend is not the first leaf", "leaves     = {terms, from}", "leaves     = {from, terms}"),
         ("the addend is not fused", "children = {from, below}", "children = {{NODE_W{1'b0}}, below}"),
         ("products are not rounded", "if (ROUNDED != 0)", "if (ROUNDED < 0)"),
         families="composed",
@@ -405,7 +406,7 @@ FAULTS: tuple[Fault, ...] = (
         ("saturation gives zero", "{low, {(W - 1) {~low}}}", "'0"),
         ("saturation wraps", "out_of_range ? {low", "1'b0 ? {low"),
         ("the largest number saturates", "{low, {(W - 1) {~low}}}", "{low, {(W - 2) {~low}}, low}"),
-        ("wrapping loses the top bit", "sum_o        = exact[W-1:0]", "sum_o        = {1'b0, exact[W-2:0]}"),
+        ("wrapping loses the top bit", "sum_o = exact[W-1:0]", "sum_o = {1'b0, exact[W-2:0]}"),
     ),
     # -- the stream --------------------------------------------------------------------------------
     *_of(

@@ -19,7 +19,8 @@ module align_term #(
     input  logic signed [EXP_W-1:0]       exponent_i,
     input  logic [SIG_W-1:0]              significand_i,
     input  logic signed [EXP_W-1:0]       top_i,
-    output logic [FRACTION_BITS+HEAD+1:0] term_o
+    output logic [FRACTION_BITS+HEAD+1:0] term_o,
+    output logic                          lost_o  // the value is not such an integer
 );
 
   localparam int KEPT_W = FRACTION_BITS + HEAD;
@@ -44,6 +45,7 @@ module align_term #(
   assign up        = fpsim_pkg::round_up(
       ROUNDING, sign_i, kept[0], jammed[WIDE_W-KEPT_W-1], |jammed[WIDE_W-KEPT_W-2:0]);
   assign magnitude = {1'b0, kept} + {{KEPT_W{1'b0}}, up};
+  assign lost_o    = |jammed[WIDE_W-KEPT_W-1:0];
   assign term_o    = sign_i ? -{1'b0, magnitude} : {1'b0, magnitude};
 
 endmodule

@@ -14,6 +14,9 @@
 //   Zeros    a zero result is +0; with SIGNED_ZERO as IEEE 754 has it for the whole sum.
 //   NaN      of any term or c, and infinities of both signs, give NAN_CODE.
 //   Overflow is what OVERFLOW says in every rounding mode.
+//   Flags    INEXACT: an integer A or J is not its term, or R, R'; OVERFLOW: of the W_SUM bits, or R, R'. Of
+//            infinities R's alone; where they have both signs INVALID, as infinities has it with c for the last,
+//            unless c is NaN.
 module aligned_add #(
     parameter int N             = 8,
     parameter int SIG_W         = 4,
@@ -49,7 +52,8 @@ module aligned_add #(
     input  logic [N-1:0]             nan_i,
     input  logic [WINDOWS*EXP_W-1:0] max_i,
     input  logic [EXP+MAN:0]         c_i,
-    output logic [EXP+MAN:0]         sum_o
+    output logic [EXP+MAN:0]         sum_o,
+    output logic [4:0]               flags_o
 );
 
   localparam int CODE_W  = 1 + EXP + MAN;
@@ -78,7 +82,7 @@ module aligned_add #(
   // -- the windows: term i is in window i % WINDOWS ---------------------------------------------------
   logic [WINDOWS*S_W-1:0] totals;
   logic [WINDOWS*EXP_W-1:0] maxima;
-  logic [WINDOWS-1:0] zeros;
+  logic [WINDOWS-1:0] zeros, lost, over;
 
   generate
     for (genvar w = 0; w < WINDOWS; w++) begin : g_window
@@ -111,14 +115,15 @@ module aligned_add #(
           .sign_i(sign), .exponent_i(exponent), .significand_i(significand),
           .c_sign_i(c_sign), .c_exponent_i(c_exponent),
           .c_significand_i(c_significand[fpsim_pkg::max_of(C_SIG_W, 1)-1:0]),
-          .top_i(largest + ABOVE), .total_o(totals[w*S_W+:S_W]), .zero_o(zeros[w])
+          .top_i(largest + ABOVE), .total_o(totals[w*S_W+:S_W]), .zero_o(zeros[w]),
+          .lost_o(lost[w]), .over_o(over[w])
       );
     end
   endgenerate
 
   logic [TOTAL_W-1:0] total;
   logic signed [EXP_W-1:0] top;  // exponent of total's first bit
-  logic all_zero;
+  logic all_zero, join_lost;
 
   generate
     if (JOINED != 0) begin : g_joined
@@ -129,7 +134,7 @@ module aligned_add #(
       ) u_join (
           .totals_i(totals), .max_i(maxima),
           .c_sign_i(c_sign), .c_exponent_i(c_exponent), .c_significand_i(c_significand),
-          .total_o(total), .exponent_o(top)
+          .total_o(total), .exponent_o(top), .lost_o(join_lost)
       );
       logic unused_zeros;
       assign unused_zeros = &{1'b0, zeros};
@@ -138,11 +143,13 @@ module aligned_add #(
       assign total    = totals;
       assign top      = maxima + EXP_W'(S_W - 1 - FRACTION_BITS);
       assign all_zero = zeros;
+      assign join_lost = 1'b0;
     end
   endgenerate
 
   // -- rounding ---------------------------------------------------------------------------------------
-  logic negative, zero_sign, any_nan, any_inf, inf_sign, nan;
+  logic negative, zero_sign, any_nan, any_inf, inf_sign, nan, plus_inf, minus_inf;
+  logic [4:0] window_flags, narrow_flags, late_flags;
   logic [TOTAL_W-1:0] magnitude;
   logic [NORM_W-1:0] wide, normalised;
   logic signed [EXP_W-1:0] exponent;
@@ -177,7 +184,7 @@ module aligned_add #(
   ) u_round_pack (
       .sign_i(any_inf ? inf_sign : (|total) ? negative : zero_sign),
       .exponent_i(exponent), .significand_i(normalised),
-      .inf_i(any_inf), .nan_i(1'b0), .random_i(1'b0), .code_o(narrow)
+      .inf_i(any_inf), .nan_i(1'b0), .random_i(1'b0), .code_o(narrow), .flags_o(narrow_flags)
   );
 
   assign widened = {{CUT_W{1'b0}}, narrow} << CUT_W;
@@ -189,6 +196,7 @@ module aligned_add #(
     if (LATE == 0) begin : g_done
       assign nan  = any_nan;
       assign code = widened;
+      assign late_flags = '0;
     end else begin : g_late
       localparam int SUM_SIG_W = fpsim_pkg::max_of(MAN + 1, 2);
       logic x_sign, x_inf, x_nan, y_sign, y_inf, y_nan;
@@ -220,13 +228,29 @@ module aligned_add #(
           .x_inf_i(x_inf), .x_nan_i(x_nan),
           .y_sign_i(y_sign), .y_exponent_i(y_exponent), .y_significand_i(y_significand),
           .y_inf_i(y_inf), .y_nan_i(y_nan),
-          .random_i(1'b0), .code_o(summed)
+          .random_i(1'b0), .code_o(summed), .flags_o(late_flags)
       );
 
       assign nan  = any_nan | x_nan;
       assign code = any_inf ? widened : summed;
     end
   endgenerate
+
+  // -- flags ------------------------------------------------------------------------------------------
+  infinities #(
+      .N(N + 1)
+  ) u_infinities (
+      .nan_before_i(c_nan), .sign_i({c_sign, sign_i}), .inf_i({c_inf, inf_i}), .nan_i({c_nan, nan_i}),
+      .plus_o(plus_inf), .minus_o(minus_inf)
+  );
+
+  assign window_flags = ((|over) ? fpsim_pkg::FLAG_OVERFLOW : '0)
+                      | ((|{over, lost, join_lost}) ? fpsim_pkg::FLAG_INEXACT : '0);
+  always_comb begin
+    flags_o = window_flags | narrow_flags | late_flags;
+    if (any_nan) flags_o = (plus_inf & minus_inf) ? fpsim_pkg::FLAG_INVALID : '0;
+    else if (any_inf) flags_o = narrow_flags;
+  end
 
   logic minus_zero;
   assign minus_zero = (SIGNED_ZERO == 0) & (SPECIALS != fpsim_pkg::SPECIALS_ZERO) & code[CODE_W-1] & ~|code[CODE_W-2:0];

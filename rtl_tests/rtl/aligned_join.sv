@@ -29,7 +29,8 @@ module aligned_join #(
     input  logic signed [EXP_W-1:0]  c_exponent_i,
     input  logic [C_SIG_W-1:0]       c_significand_i,
     output logic [TOTAL_W-1:0]       total_o,
-    output logic signed [EXP_W-1:0]  exponent_o
+    output logic signed [EXP_W-1:0]  exponent_o,
+    output logic                     lost_o       // a J is inexact
 );
 
   localparam int SUM_W = S_W + 1;
@@ -38,10 +39,13 @@ module aligned_join #(
   // -- one sum of the first windows -----------------------------------------------------------------
   logic signed [EXP_W-1:0] max;
   logic [SUM_W-1:0] sum;
+  logic [WINDOWS-1:0] lost;
+  logic sum_lost, c_lost;
 
   generate
     if (WINDOWS == 1) begin : g_one
-      assign max = max_i;
+      assign max  = max_i;
+      assign lost = '0;
       assign sum = {totals_i[S_W-1], totals_i};
     end else begin : g_two
       localparam int ROW_W = FRACTION_BITS + HEAD + 2;
@@ -62,7 +66,7 @@ module aligned_join #(
         ) u_align (
             .sign_i(total[S_W-1]), .exponent_i(max_i[i*EXP_W+:EXP_W] + ABOVE),
             .significand_i({1'b0, total[S_W-1] ? -total : total}), .top_i(max + ABOVE),
-            .term_o(rows[i*ROW_W+:ROW_W])
+            .term_o(rows[i*ROW_W+:ROW_W]), .lost_o(lost[i])
         );
       end
 
@@ -93,20 +97,23 @@ module aligned_join #(
       .SIG_W(SUM_W), .EXP_W(EXP_W), .FRACTION_BITS(SUM_BITS), .HEAD(HEAD), .ROUNDING(JOIN_ROUNDING)
   ) u_align_sum (
       .sign_i(sum[SUM_W-1]), .exponent_i(max + ABOVE),
-      .significand_i(sum[SUM_W-1] ? -sum : sum), .top_i(second_max + ABOVE), .term_o(sum_row)
+      .significand_i(sum[SUM_W-1] ? -sum : sum), .top_i(second_max + ABOVE), .term_o(sum_row),
+      .lost_o(sum_lost)
   );
 
   align_term #(
       .SIG_W(C_SIG_W), .EXP_W(EXP_W), .FRACTION_BITS(ADDEND_BITS), .HEAD(HEAD), .ROUNDING(JOIN_ROUNDING)
   ) u_align_addend (
       .sign_i(c_sign_i), .exponent_i(c_exponent_i),
-      .significand_i(c_there ? c_significand_i : '0), .top_i(second_max + ABOVE), .term_o(c_row)
+      .significand_i(c_there ? c_significand_i : '0), .top_i(second_max + ABOVE), .term_o(c_row),
+      .lost_o(c_lost)
   );
 
   assign wide_sum = {{(TOTAL_W - SUM_BITS - HEAD - 2) {sum_row[SUM_BITS+HEAD+1]}}, sum_row} << (GRID - SUM_BITS);
   assign wide_c   = {{(TOTAL_W - ADDEND_BITS - HEAD - 2) {c_row[ADDEND_BITS+HEAD+1]}}, c_row} << (GRID - ADDEND_BITS);
 
   assign total_o    = wide_sum + wide_c;
+  assign lost_o     = (|lost) | sum_lost | c_lost;
   assign exponent_o = second_max + EXP_W'(TOTAL_W - 1 - GRID);
 
 endmodule

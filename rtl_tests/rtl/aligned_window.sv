@@ -30,10 +30,13 @@ module aligned_window #(
     input  logic [fpsim_pkg::max_of(C_SIG_W, 1)-1:0]  c_significand_i,
     input  logic signed [EXP_W-1:0]                   top_i,
     output logic [S_W-1:0]                            total_o,
-    output logic                                      zero_o
+    output logic                                      zero_o,
+    output logic                                      lost_o,  // an integer is not its term
+    output logic                                      over_o   // O changes the sum
 );
 
   logic [ROWS*TERM_W-1:0] rows;
+  logic [ROWS-1:0] lost;
   logic [S_W-1:0] exact;
 
   generate
@@ -43,7 +46,7 @@ module aligned_window #(
       ) u_align (
           .sign_i(sign_i[i]), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),
           .significand_i(significand_i[i*SIG_W+:SIG_W]), .top_i(top_i),
-          .term_o(rows[i*TERM_W+:TERM_W])
+          .term_o(rows[i*TERM_W+:TERM_W]), .lost_o(lost[i])
       );
     end
 
@@ -52,7 +55,7 @@ module aligned_window #(
           .SIG_W(C_SIG_W), .EXP_W(EXP_W), .FRACTION_BITS(FRACTION_BITS), .HEAD(HEAD), .ROUNDING(ALIGN)
       ) u_align (
           .sign_i(c_sign_i), .exponent_i(c_exponent_i), .significand_i(c_significand_i),
-          .top_i(top_i), .term_o(rows[N*TERM_W+:TERM_W])
+          .top_i(top_i), .term_o(rows[N*TERM_W+:TERM_W]), .lost_o(lost[N])
       );
     end else begin : g_none
       logic unused_addend;
@@ -67,10 +70,12 @@ module aligned_window #(
   );
 
   assign zero_o = ~|exact;
+  assign lost_o = |lost;
 
   generate
     if (W_SUM == 0 || W_SUM >= S_W) begin : g_exact
       assign total_o = exact;
+      assign over_o  = 1'b0;
     end else begin : g_limited
       logic over;
       logic [W_SUM-1:0] limited;
@@ -78,6 +83,7 @@ module aligned_window #(
       assign limited = (over & (SUM_OVERFLOW == fpsim_pkg::OVERFLOW_SATURATE))
                      ? {exact[S_W-1], {(W_SUM - 1) {~exact[S_W-1]}}} : exact[W_SUM-1:0];
       assign total_o = {{(S_W - W_SUM) {limited[W_SUM-1]}}, limited};
+      assign over_o  = over;
     end
   endgenerate
 

@@ -80,6 +80,7 @@ module block_scale #(
       logic l_inf, over;
       logic [S_MAN+2:0] quotient;
       logic [S_W:0] rounded;
+      logic [4:0] flags;
       logic [S_W-1:0] raised;
 
       // -- top / fl(L s_t) ----------------------------------------------------------------------------
@@ -124,7 +125,7 @@ module block_scale #(
           .EXP_W(EXP_W), .SIG_W(S_MAN + 3)
       ) u_round_pack (
           .sign_i(1'b0), .exponent_i(q_exponent), .significand_i(l_inf ? '0 : quotient),
-          .inf_i(over), .nan_i(1'b0), .random_i(1'b0), .code_o(rounded)
+          .inf_i(over), .nan_i(1'b0), .random_i(1'b0), .code_o(rounded), .flags_o(flags)
       );
 
       if (S_LEAST != 0) begin : g_least
@@ -148,7 +149,7 @@ module block_scale #(
           .code_i({1'b0, scale_o}), .sign_o(v_sign), .exponent_o(v_exponent),
           .significand_o(v_significand), .inf_o(v_inf), .nan_o(v_nan)
       );
-      assign unused_value = &{1'b0, v_sign, v_inf, v_nan, rounded[S_W]};
+      assign unused_value = &{1'b0, v_sign, v_inf, v_nan, rounded[S_W], flags};
 
       if (TENSOR != 0) begin : g_divisor
         logic [31:0] product;

@@ -6,7 +6,8 @@
 //   value = (-1)^sign * total / 2^(TOTAL_W-1) * 2^EXPONENT        total may have leading zeros
 //
 // A_SIGN and B_SIGN choose what counts: the elements without sign bit (0), with it (1), or all (-1).
-// A zero sum is +0. NaN of an element, and infinities of both signs, are NaN.
+// A zero sum is +0. NaN of an element, and infinities of both signs, are NaN; invalid_o as infinities has it,
+// and for infinity times zero.
 module block_sum #(
     parameter int N            = 32,
     parameter int A_SIGNED     = 1,
@@ -36,7 +37,8 @@ module block_sum #(
     output logic                         sign_o,
     output logic [TOTAL_W-1:0]           total_o,
     output logic                         inf_o,
-    output logic                         nan_o
+    output logic                         nan_o,
+    output logic                         invalid_o
 );
 
   localparam int A_W       = fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN);
@@ -48,7 +50,8 @@ module block_sum #(
       fpsim_pkg::signed_width(fpsim_pkg::min_of(LOW, -1), fpsim_pkg::max_of(LOW + SPAN, SPAN)),
       fpsim_pkg::max_of(A_EXP, B_EXP));
 
-  logic [N-1:0] sign, plus_inf, minus_inf, nans;
+  logic [N-1:0] sign, infs, nans, invalids;
+  logic plus_inf, minus_inf;
   logic [N*EXP_W-1:0] exponent;
   logic [N*PRODUCT_W-1:0] significand;
   logic [TOTAL_W:0] sum;
@@ -57,7 +60,7 @@ module block_sum #(
     for (genvar i = 0; i < N; i++) begin : g_lane
       logic [A_W-1:0] a;
       logic [B_W-1:0] b;
-      logic inf, nan, counts;
+      logic inf, nan, invalid, counts;
       logic [PRODUCT_W-1:0] product;
 
       assign a = a_i[i*A_W+:A_W];
@@ -71,13 +74,13 @@ module block_sum #(
       ) u_product (
           .a_i(a), .b_i(b), .exp_i(1'b0),
           .sign_o(sign[i]), .exponent_o(exponent[i*EXP_W+:EXP_W]), .significand_o(product),
-          .inf_o(inf), .nan_o(nan)
+          .inf_o(inf), .nan_o(nan), .invalid_o(invalid)
       );
 
       assign significand[i*PRODUCT_W+:PRODUCT_W] = counts ? product : '0;
       assign nans[i]      = counts & nan;
-      assign plus_inf[i]  = counts & inf & ~sign[i];
-      assign minus_inf[i] = counts & inf & sign[i];
+      assign infs[i]      = counts & inf;
+      assign invalids[i]  = counts & invalid;
     end
   endgenerate
 
@@ -87,9 +90,16 @@ module block_sum #(
       .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .sum_o(sum)
   );
 
-  assign inf_o   = (|plus_inf) | (|minus_inf);
-  assign nan_o   = (|nans) | ((|plus_inf) & (|minus_inf));
-  assign sign_o  = inf_o ? |minus_inf : sum[TOTAL_W];
-  assign total_o = sum[TOTAL_W] ? -sum[TOTAL_W-1:0] : sum[TOTAL_W-1:0];
+  infinities #(
+      .N(N)
+  ) u_infinities (
+      .nan_before_i(1'b0), .sign_i(sign), .inf_i(infs), .nan_i(nans), .plus_o(plus_inf), .minus_o(minus_inf)
+  );
+
+  assign inf_o     = plus_inf | minus_inf;
+  assign nan_o     = (|nans) | (plus_inf & minus_inf);
+  assign invalid_o = (|invalids) | (plus_inf & minus_inf);
+  assign sign_o    = inf_o ? minus_inf : sum[TOTAL_W];
+  assign total_o   = sum[TOTAL_W] ? -sum[TOTAL_W-1:0] : sum[TOTAL_W-1:0];
 
 endmodule

@@ -24,6 +24,10 @@
 // T_CONVERT rounds each term to a format (T_...) before it is added. R_CONVERT rounds the fixed-point
 // result to a format (R_...); acc stays what it is.
 //
+// FLAGS: flags_o is what the operations on the way to acc_o raise, all of the vector's: fpsim_pkg::FLAG_*.
+// OVERFLOW and INEXACT are raised by roundings, fixed-point sums and terms beyond LIMIT; INEXACT by cut terms;
+// INVALID by infinity - infinity, 0 * infinity, and where infinity or NaN becomes a number. NaN is quiet.
+//
 // PIPELINE registers stand before the accumulator, half of them (rounded up) between terms and sum, the
 // others at the inputs; a synthesis tool with retiming may move them. The accumulator itself takes one
 // clock: a result comes PIPELINE + 1 clocks after its last beat.
@@ -121,6 +125,7 @@ module dot #(
     parameter int R_SUBNORMALS  = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int R_ROUNDING    = fpsim_pkg::ROUND_RNE,
     parameter int R_OVERFLOW    = fpsim_pkg::OVERFLOW_INF,
+    parameter int FLAGS         = 0,                              // with status flags
     parameter int PIPELINE      = 1,                              // registers before the accumulator
     /* verilator lint_on UNUSEDPARAM */
     // derived, do not change
@@ -149,7 +154,8 @@ module dot #(
     input  logic [ACC_W-1:0]                   c_i,
     output logic                               valid_o,
     input  logic                               ready_i,    // results in order; each stays until it is taken
-    output logic [OUT_W-1:0]                   acc_o
+    output logic [OUT_W-1:0]                   acc_o,
+    output logic [4:0]                         flags_o     // of the vector that acc_o ends
 );
 
   localparam logic BLOCKS = BLOCK > 0;
@@ -222,7 +228,8 @@ module dot #(
 
   localparam int BEAT_W  = 3 + 1 + LANES * (A_W + B_W) + SCALES * ((1 + A_SPLIT) * SA_W + (1 + B_SPLIT) * SB_W)
                          + RANDOM_W + ACC_W;
-  localparam int TERMS_W = 3 + 1 + ADDED * (1 + EXP_W + ADDED_W + 2) + WINDOWS * EXP_W + RANDOM_W + ACC_W;
+  localparam int FLAGS_W = (FLAGS != 0) ? 5 : 1;
+  localparam int TERMS_W = 3 + 1 + ADDED * (1 + EXP_W + ADDED_W + 2) + WINDOWS * EXP_W + RANDOM_W + ACC_W + FLAGS_W;
 
   // -- beats in -----------------------------------------------------------------------------------------
   logic valid, ready, last;
@@ -247,7 +254,8 @@ module dot #(
   logic [TERMS-1:0] leaf_sign, leaf_inf, leaf_nan;
   logic [TERMS*EXP_W-1:0] leaf_exponent, aligned_exponent;
   logic [TERMS*LEAF_W-1:0] leaf_significand;
-  logic [TERMS-1:0] counts;
+  logic [TERMS-1:0] counts, too_large;  // too_large: beyond LIMIT
+  logic [TERMS*5-1:0] leaf_flags;
 
   generate
     for (genvar i = 0; i < TERMS; i++) begin : g_term
@@ -257,7 +265,8 @@ module dot #(
       localparam int B_SIDE = BLOCKS ? i % (1 + B_SPLIT) : 0;
       /* verilator lint_on UNUSEDPARAM */
 
-      logic core_sign, core_inf, core_nan, sign, inf, nan, scales_count;
+      logic core_sign, core_inf, core_nan, core_invalid, sign, inf, nan, invalid, scales_count;
+      logic [4:0] convert_flags;
       logic signed [EXP_W-1:0] core_exponent, exponent;
       logic [CORE_W-1:0] core;
       logic [TERM_W-1:0] significand;
@@ -270,7 +279,8 @@ module dot #(
             .A_SIGN((A_SPLIT != 0) ? A_SIDE : -1), .B_SIGN((B_SPLIT != 0) ? B_SIDE : -1)
         ) u_sum (
             .a_i(a[GROUP*BLOCK*A_W+:BLOCK*A_W]), .b_i(b[GROUP*BLOCK*B_W+:BLOCK*B_W]),
-            .sign_o(core_sign), .total_o(core), .inf_o(core_inf), .nan_o(core_nan)
+            .sign_o(core_sign), .total_o(core), .inf_o(core_inf), .nan_o(core_nan),
+            .invalid_o(core_invalid)
         );
         assign core_exponent = EXP_W'(CORE_HIGH);
       end else begin : g_product
@@ -281,7 +291,7 @@ module dot #(
         ) u_product (
             .a_i(a[i*A_W+:A_W]), .b_i(b[i*B_W+:B_W]), .exp_i(1'b0),
             .sign_o(core_sign), .exponent_o(core_exponent), .significand_o(core),
-            .inf_o(core_inf), .nan_o(core_nan)
+            .inf_o(core_inf), .nan_o(core_nan), .invalid_o(core_invalid)
         );
       end
 
@@ -299,11 +309,12 @@ module dot #(
             .a_scale_i(a_scale[(GROUP*(1+A_SPLIT)+A_SIDE)*SA_W+:SA_W]),
             .b_scale_i(b_scale[(GROUP*(1+B_SPLIT)+B_SIDE)*SB_W+:SB_W]),
             .sign_o(sign), .exponent_o(exponent), .significand_o(significand),
-            .inf_o(inf), .nan_o(nan), .counts_o(scales_count)
+            .inf_o(inf), .nan_o(nan), .invalid_o(invalid), .counts_o(scales_count)
         );
       end else begin : g_unscaled
         assign {sign, exponent, significand} = {core_sign, core_exponent, core};
         assign {inf, nan, scales_count}      = {core_inf, core_nan, 1'b1};
+        assign invalid                       = 1'b0;
       end
 
       if (T_CONVERT != 0) begin : g_converted
@@ -315,7 +326,7 @@ module dot #(
             .ROUNDING(T_ROUNDING), .OVERFLOW(T_OVERFLOW), .TERM_W(TERM_W), .EXP_W(EXP_W)
         ) u_convert (
             .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-            .code_o(code)
+            .code_o(code), .flags_o(convert_flags)
         );
         fp_decode #(
             .EXP(T_EXP), .MAN(T_MAN), .BIAS(T_BIAS), .SPECIALS(T_SPECIALS), .SUBNORMALS(T_SUBNORMALS),
@@ -330,12 +341,15 @@ module dot #(
         assign leaf_sign[i] = sign;
         assign leaf_inf[i]  = inf;
         assign leaf_nan[i]  = nan;
+        assign convert_flags = '0;
         assign leaf_exponent[i*EXP_W+:EXP_W]      = exponent;
         assign leaf_significand[i*LEAF_W+:LEAF_W] = significand;
       end
 
       // The exponent that an aligned stage compares.
       assign aligned_exponent[i*EXP_W+:EXP_W] = exponent - EXP_W'(DROP);
+      assign leaf_flags[i*5+:5] = convert_flags | ((core_invalid | invalid) ? fpsim_pkg::FLAG_INVALID : '0)
+                                | (too_large[i] ? fpsim_pkg::FLAG_OVERFLOW | fpsim_pkg::FLAG_INEXACT : '0);
       assign counts[i] = BLOCKS ? scales_count : (|significand) & ~inf & ~nan & scales_count;
     end
   endgenerate
@@ -345,6 +359,7 @@ module dot #(
   logic [ADDED*EXP_W-1:0] exponent;
   logic [ADDED*ADDED_W-1:0] significand;
   logic [WINDOWS*EXP_W-1:0] max;
+  logic [4:0] root_flags, terms_flags;
 
   generate
     if (ROOT) begin : g_root
@@ -360,7 +375,7 @@ module dot #(
       ) u_tree (
           .from_i({STAGE_W{1'b0}}),
           .sign_i(leaf_sign), .exponent_i(leaf_exponent), .significand_i(leaf_significand),
-          .inf_i(leaf_inf), .nan_i(leaf_nan), .to_o(code)
+          .inf_i(leaf_inf), .nan_i(leaf_nan), .to_o(code), .flags_o(root_flags)
       );
       fp_decode #(
           .EXP(ACC_EXP), .MAN(ACC_MAN), .BIAS(ACC_BIAS), .SPECIALS(ACC_SPECIALS), .SUBNORMALS(ACC_SUBNORMALS),
@@ -370,11 +385,13 @@ module dot #(
           .inf_o(inf), .nan_o(nan)
       );
       assign exponent = own_exponent;
-      assign max      = '0;
+      assign max       = '0;
+      assign too_large = '0;
       assign unused_exponents = &{1'b0, aligned_exponent, counts};
     end else begin : g_terms
-      assign sign        = leaf_sign;
-      assign nan         = leaf_nan;
+      assign sign       = leaf_sign;
+      assign nan        = leaf_nan;
+      assign root_flags = '0;
 
       if (ALIGNS) begin : g_max
         logic [TERMS*EXP_W-1:0] compared;
@@ -407,7 +424,8 @@ module dot #(
           end
         end
 
-        assign inf = leaf_inf | (huge & ~leaf_nan);
+        assign too_large = huge & ~leaf_nan & ~leaf_inf;
+        assign inf = leaf_inf | too_large;
         if (NORMALISED == 0) begin : g_as_they_are
           assign exponent    = leaf_exponent;
           assign significand = leaf_significand;
@@ -429,11 +447,23 @@ module dot #(
         assign unused_exponents = &{1'b0, aligned_exponent, counts};
         assign inf = leaf_inf;
         assign max = '0;
+        assign too_large = '0;
         assign exponent    = leaf_exponent;
         assign significand = leaf_significand;
       end
     end
   endgenerate
+
+  any_flags #(
+      .N(TERMS + 1)
+  ) u_flags (
+      .flags_i({root_flags, leaf_flags}), .any_o(terms_flags)
+  );
+
+  logic [FLAGS_W-1:0] carried_flags, t_flags;  // without FLAGS a constant
+  logic unused_flags;
+  assign carried_flags = (FLAGS != 0) ? terms_flags[FLAGS_W-1:0] : '0;
+  assign unused_flags  = &{1'b0, terms_flags};
 
   logic t_valid, t_ready, t_last;
   logic [2:0] t_op;
@@ -448,9 +478,9 @@ module dot #(
       .W(TERMS_W), .DEPTH(PIPELINE - PIPELINE / 2)
   ) u_terms (
       .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(valid), .ready_o(ready),
-      .data_i({op, last, sign, exponent, significand, inf, nan, max, random, c}),
+      .data_i({op, last, sign, exponent, significand, inf, nan, max, random, c, carried_flags}),
       .valid_o(t_valid), .ready_i(t_ready),
-      .data_o({t_op, t_last, t_sign, t_exponent, t_significand, t_inf, t_nan, t_max, t_random, t_c})
+      .data_o({t_op, t_last, t_sign, t_exponent, t_significand, t_inf, t_nan, t_max, t_random, t_c, t_flags})
   );
 
   // -- random bits ------------------------------------------------------------------------------------------
@@ -479,6 +509,8 @@ module dot #(
 
   logic [ACC_W-1:0] acc, addend, sum;
   logic [STAGE_W-1:0] from, to;
+  logic [4:0] stage_flags, outer_flags, beat_flags, vector_flags;
+  logic added;
   logic [PARTIAL_W-1:0] partial_q, partial_d;  // of a chunk, and of an exact sum
 
   generate
@@ -490,7 +522,8 @@ module dot #(
       ) u_stage (
           .from_i(from),
           .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand),
-          .inf_i(t_inf), .nan_i(t_nan), .random_i(random_bits), .to_o(to)
+          .inf_i(t_inf), .nan_i(t_nan), .random_i(random_bits), .to_o(to),
+          .flags_o(stage_flags)
       );
     end else if (FIXES) begin : g_fixed
       stage_fixed #(
@@ -498,7 +531,8 @@ module dot #(
           .TERM_W(ADDED_W), .EXP_W(EXP_W)
       ) u_stage (
           .from_i(from),
-          .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand), .to_o(to)
+          .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand), .to_o(to),
+          .flags_o(stage_flags)
       );
       logic unused_specials;  // every term is a number
       assign unused_specials = &{1'b0, t_inf, t_nan};
@@ -511,7 +545,8 @@ module dot #(
       ) u_stage (
           .partial_i(partial_q), .from_i(from),
           .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand),
-          .inf_i(t_inf), .nan_i(t_nan), .random_i(random_bits), .partial_o(partial_d), .to_o(to)
+          .inf_i(t_inf), .nan_i(t_nan), .random_i(random_bits), .partial_o(partial_d), .to_o(to),
+          .flags_o(stage_flags)
       );
     end else if (ALIGNS) begin : g_aligned
       aligned_add #(
@@ -524,7 +559,8 @@ module dot #(
           .OUT_MAN(OUT_MAN), .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .EXP_W(EXP_W)
       ) u_stage (
           .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand),
-          .inf_i(t_inf), .nan_i(t_nan), .max_i(t_max), .c_i(from), .sum_o(to)
+          .inf_i(t_inf), .nan_i(t_nan), .max_i(t_max), .c_i(from), .sum_o(to),
+          .flags_o(stage_flags)
       );
     end else begin : g_tree
       stage_tree #(
@@ -535,7 +571,7 @@ module dot #(
       ) u_stage (
           .from_i(from),
           .sign_i(t_sign), .exponent_i(t_exponent), .significand_i(t_significand),
-          .inf_i(t_inf), .nan_i(t_nan), .to_o(to)
+          .inf_i(t_inf), .nan_i(t_nan), .to_o(to), .flags_o(stage_flags)
       );
     end
 
@@ -615,34 +651,47 @@ module dot #(
       ) u_outer (
           .from_i(addend),
           .sign_i(s_sign), .exponent_i(s_exponent), .significand_i(s_significand),
-          .inf_i(s_inf), .nan_i(s_nan), .random_i(1'b0), .to_o(outer)
+          .inf_i(s_inf), .nan_i(s_nan), .random_i(1'b0), .to_o(outer),
+          .flags_o(outer_flags)
       );
       assign sum = closes ? outer : addend;
     end else begin : g_single
       assign from = addend;
       assign sum  = closes ? to : addend;
+      assign outer_flags = '0;
     end
   endgenerate
 
+  // An exact sum is rounded, and a chunk added, where it ends.
+  assign beat_flags = {{(5 - FLAGS_W) {1'b0}}, t_flags} | ((closes | !EXACT) ? stage_flags : '0)
+                    | (closes ? outer_flags : '0);
+
   acc_stream #(
-      .W(ACC_W)
+      .W(ACC_W), .FLAGS(FLAGS)
   ) u_acc (
       .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(t_valid), .ready_o(t_ready),
       .op_i(t_op), .last_i(t_last), .c_i(t_c), .addend_o(addend), .sum_i(sum),
-      .valid_o(valid_o), .ready_i(ready_i), .acc_o(acc)
+      .valid_o(valid_o), .ready_i(ready_i), .acc_o(acc),
+      .flags_i(beat_flags), .flags_o(vector_flags), .added_o(added)
   );
 
   generate
     if (R_CONVERT != 0) begin : g_result
+      logic [4:0] result_flags;
       fp_convert #(
           .EXP(R_EXP), .MAN(R_MAN), .BIAS(R_BIAS), .SPECIALS(R_SPECIALS), .SUBNORMALS(R_SUBNORMALS),
           .ROUNDING(R_ROUNDING), .OVERFLOW(R_OVERFLOW), .TERM_W(W_ACC), .EXP_W(EXP_W)
       ) u_convert (
           .sign_i(acc[ACC_W-1]), .exponent_i(EXP_W'(LSB + W_ACC - 1)),
-          .significand_i(acc[ACC_W-1] ? -acc : acc), .inf_i(1'b0), .nan_i(1'b0), .code_o(acc_o)
+          .significand_i(acc[ACC_W-1] ? -acc : acc), .inf_i(1'b0), .nan_i(1'b0), .code_o(acc_o),
+          .flags_o(result_flags)
       );
+      assign flags_o = vector_flags | (added ? result_flags : '0);
     end else begin : g_code
-      assign acc_o = acc;
+      logic unused_added;
+      assign unused_added = &{1'b0, added};
+      assign acc_o   = acc;
+      assign flags_o = vector_flags;
     end
   endgenerate
 

@@ -5,6 +5,7 @@
 //   exact = acc + (-1)^negative * magnitude          (huge_i: the magnitude is 2^(W+1) or more)
 //   sum_o = exact mod 2^W                            OVERFLOW_WRAP
 //   sum_o = min(max(exact, -2^(W-1)), 2^(W-1)-1)     OVERFLOW_SATURATE
+//   over_o = (sum_o != exact)
 //
 // Only the sum overflows: a large addend may bring an accumulator of the other sign back into range,
 // but none of 2^W or more can.
@@ -16,7 +17,8 @@ module fixed_add #(
     input  logic         negative_i,
     input  logic [W:0]   magnitude_i,
     input  logic         huge_i,
-    output logic [W-1:0] sum_o
+    output logic [W-1:0] sum_o,
+    output logic         over_o
 );
 
   localparam int SUM_W = W + 3;  // 2^(W-1) + 2^(W+1) and a sign
@@ -30,6 +32,7 @@ module fixed_add #(
 
   // In range when every bit above the result's sign repeats it.
   assign out_of_range = huge_i | (exact[SUM_W-1:W-1] != {(SUM_W - W + 1) {exact[W-1]}});
+  assign over_o       = out_of_range;
 
   generate
     if (OVERFLOW == fpsim_pkg::OVERFLOW_SATURATE) begin : g_saturate
@@ -37,9 +40,7 @@ module fixed_add #(
       assign low   = huge_i ? negative_i : exact[SUM_W-1];
       assign sum_o = out_of_range ? {low, {(W - 1) {~low}}} : exact[W-1:0];
     end else begin : g_wrap
-      logic unused_range;
-      assign unused_range = out_of_range;
-      assign sum_o        = exact[W-1:0];
+      assign sum_o = exact[W-1:0];
     end
   endgenerate
 

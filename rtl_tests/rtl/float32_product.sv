@@ -15,7 +15,8 @@ module float32_product #(
 
   localparam int PRODUCT_W = SIG_W + 24;
 
-  logic a_sign, a_inf, a_nan, sign, inf, nan;
+  logic a_sign, a_inf, a_nan, sign, inf, nan, invalid, unused_flags;
+  logic [4:0] flags;
   logic signed [EXP_W-1:0] a_exponent, p_exponent, exponent;
   logic [23:0] a_significand;
   logic [PRODUCT_W-1:0] product, significand;
@@ -34,7 +35,8 @@ module float32_product #(
       .a_inf_i(a_inf), .a_nan_i(a_nan),
       .b_sign_i(1'b0), .b_exponent_i(exponent_i), .b_significand_i(significand_i),
       .b_inf_i(1'b0), .b_nan_i(1'b0), .scale_i({EXP_W{1'b0}}),
-      .sign_o(sign), .exponent_o(p_exponent), .significand_o(product), .inf_o(inf), .nan_o(nan)
+      .sign_o(sign), .exponent_o(p_exponent), .significand_o(product), .inf_o(inf), .nan_o(nan),
+      .invalid_o(invalid)
   );
 
   fp_normalise #(
@@ -50,7 +52,9 @@ module float32_product #(
       .EXP_W(EXP_W), .SIG_W(PRODUCT_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-      .random_i(1'b0), .code_o(code_o)
+      .random_i(1'b0), .code_o(code_o), .flags_o(flags)
   );
+
+  assign unused_flags = &{1'b0, invalid, flags};
 
 endmodule

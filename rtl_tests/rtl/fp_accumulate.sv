@@ -24,7 +24,8 @@ module fp_accumulate #(
     input  logic                                         inf_i,
     input  logic                                         nan_i,
     input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
-    output logic [EXP+MAN:0]                             sum_o
+    output logic [EXP+MAN:0]                             sum_o,
+    output logic [4:0]                                   flags_o
 );
 
   localparam int SIG_W = fpsim_pkg::max_of(fpsim_pkg::max_of(MAN + 1 + RANDOM_BITS, TERM_W), 2);  // either addend
@@ -59,7 +60,7 @@ module fp_accumulate #(
       .x_inf_i(acc_inf), .x_nan_i(acc_nan),
       .y_sign_i(sign_i), .y_exponent_i(term_exponent), .y_significand_i(term_significand),
       .y_inf_i(inf_i), .y_nan_i(nan_i),
-      .random_i(random_i), .code_o(sum_o)
+      .random_i(random_i), .code_o(sum_o), .flags_o(flags_o)
   );
 
 endmodule

@@ -20,7 +20,8 @@ module fp_convert #(
     input  logic [TERM_W-1:0]       significand_i,
     input  logic                    inf_i,
     input  logic                    nan_i,
-    output logic [EXP+MAN:0]        code_o
+    output logic [EXP+MAN:0]        code_o,
+    output logic [4:0]              flags_o
 );
 
   localparam int SIG_W = fpsim_pkg::max_of(TERM_W, MAN + 3);
@@ -42,7 +43,7 @@ module fp_convert #(
       .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .OUTWARD(OUTWARD), .EXP_W(EXP_W), .SIG_W(SIG_W)
   ) u_round_pack (
       .sign_i(sign_i), .exponent_i(exponent), .significand_i(significand),
-      .inf_i(inf_i), .nan_i(nan_i), .random_i(1'b0), .code_o(code_o)
+      .inf_i(inf_i), .nan_i(nan_i), .random_i(1'b0), .code_o(code_o), .flags_o(flags_o)
   );
 
 endmodule

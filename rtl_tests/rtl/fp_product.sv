@@ -32,7 +32,8 @@ module fp_product #(
     output logic signed [EXP_W-1:0]                         exponent_o,
     output logic [A_MAN+B_MAN+1:0]                          significand_o,
     output logic                                            inf_o,
-    output logic                                            nan_o
+    output logic                                            nan_o,
+    output logic                                            invalid_o  // infinity times zero
 );
 
   localparam int PORT_W = fpsim_pkg::max_of(SCALE_W, 1);  // a port has at least one bit
@@ -72,7 +73,7 @@ module fp_product #(
       .b_inf_i(b_inf), .b_nan_i(b_nan),
       .scale_i(scale),
       .sign_o(sign_o), .exponent_o(exponent_o), .significand_o(significand_o),
-      .inf_o(inf_o), .nan_o(nan_o)
+      .inf_o(inf_o), .nan_o(nan_o), .invalid_o(invalid_o)
   );
 
 endmodule

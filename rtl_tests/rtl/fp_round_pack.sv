@@ -16,6 +16,9 @@
 // SUBNORMALS_FLUSH: what rounds below the smallest normal number becomes a zero of its sign. Where the
 // sign bit alone is NaN (SPECIALS_ZERO), zeros are positive.
 //
+// flags_o is what this rounding raises (fpsim_pkg::FLAG_*): UNDERFLOW for inexact results that are tiny
+// after rounding, as IEEE 754 has it; OVERFLOW with INEXACT; INVALID where an infinity or NaN has no code.
+//
 // ROUND_SR takes the top RANDOM_BITS of what is dropped, adds random_i and rounds up if that carries.
 //
 // inf_i and nan_i override the number. OVERFLOW_SATURATE takes infinities to the largest finite code,
@@ -39,7 +42,8 @@ module fp_round_pack #(
     input  logic                                         inf_i,
     input  logic                                         nan_i,
     input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
-    output logic [EXP+MAN:0]                             code_o
+    output logic [EXP+MAN:0]                             code_o,
+    output logic [4:0]                                   flags_o
 );
 
   localparam int MAG_W  = EXP + MAN;        // code without its sign
@@ -93,7 +97,7 @@ module fp_round_pack #(
       logic unused_rest;
       assign sum = {1'b0, placed[REST_W-1-:RANDOM_BITS]} + {1'b0, random_i};
       assign up  = sum[RANDOM_BITS];
-      assign unused_rest = &{1'b0, lsb, guard, sticky};
+      assign unused_rest = &{1'b0, lsb};
     end else begin : g_fixed
       logic unused_random;
       assign up = fpsim_pkg::round_up(ROUNDING, sign_i, lsb, guard, sticky);
@@ -127,6 +131,42 @@ module fp_round_pack #(
         fpsim_pkg::OVERFLOW_NAN: code_o = NOT_A_NUMBER;
         default:                 code_o = {sign_i, LARGEST};
       endcase
+    end
+  end
+
+  // -- flags: tiny is what stays below the smallest normal number when rounded to MAN+1 bits, wherever its
+  // exponent leads; the largest of those is as odd as the code below that number, and MAN = 0 makes it even
+  localparam logic HAS_NORMAL = MAG_W'(ONE << MAN) <= LARGEST;
+  localparam logic ODD        = MAN > 0;
+
+  logic full_up, reaches_normal, tiny, inexact;
+
+  generate
+    if (RANDOM_BITS > 0) begin : g_full_stochastic
+      logic [RANDOM_BITS:0] full_sum;
+      logic unused_low;
+      assign full_sum   = {1'b0, significand_i[REST_W-1-:RANDOM_BITS]} + {1'b0, random_i};
+      assign full_up    = full_sum[RANDOM_BITS];
+      assign unused_low = &{1'b0, full_sum[RANDOM_BITS-1:0]};
+    end else begin : g_full_fixed
+      assign full_up = fpsim_pkg::round_up(
+          ROUNDING, sign_i, ODD, significand_i[REST_W-1], |significand_i[REST_W-2:0]);
+    end
+  endgenerate
+
+  assign reaches_normal = (below == {{(EXP_W - 1) {1'b0}}, 1'b1}) & (&significand_i[SIG_W-1-:KEPT_W]) & full_up;
+  assign tiny    = HAS_NORMAL & subnormal & ~zero & ~reaches_normal;
+  assign inexact = guard | sticky | (flushed & ~zero);
+
+  always_comb begin
+    flags_o = '0;
+    if (nan_i) begin
+      if (SPECIALS == fpsim_pkg::SPECIALS_NONE) flags_o = fpsim_pkg::FLAG_INVALID;
+    end else if (inf_i) begin
+      if (OVERFLOW != fpsim_pkg::OVERFLOW_INF) flags_o = fpsim_pkg::FLAG_INVALID;
+    end else if (overflow) flags_o = fpsim_pkg::FLAG_OVERFLOW | fpsim_pkg::FLAG_INEXACT;
+    else if (inexact) begin
+      flags_o = tiny ? fpsim_pkg::FLAG_UNDERFLOW | fpsim_pkg::FLAG_INEXACT : fpsim_pkg::FLAG_INEXACT;
     end
   end
 

@@ -36,12 +36,13 @@ module fp_scale #(
     output logic [TERM_W+A_MAN+B_MAN+1:0]      significand_o,
     output logic                               inf_o,
     output logic                               nan_o,
+    output logic                               invalid_o,  // infinity times zero, a value dropped
     output logic                               counts_o
 );
 
   localparam int SCALE_W = A_MAN + B_MAN + 2;
 
-  logic s_sign, s_inf, s_nan, sign, inf, nan, dropped;
+  logic s_sign, s_inf, s_nan, s_invalid, sign, inf, nan, invalid, dropped;
   logic signed [EXP_W-1:0] s_exponent;
   logic [SCALE_W-1:0] s_significand;
   logic [TERM_W+SCALE_W-1:0] significand;
@@ -55,7 +56,7 @@ module fp_scale #(
   ) u_scales (
       .a_i(a_scale_i), .b_i(b_scale_i), .exp_i(1'b0),
       .sign_o(s_sign), .exponent_o(s_exponent), .significand_o(s_significand),
-      .inf_o(s_inf), .nan_o(s_nan)
+      .inf_o(s_inf), .nan_o(s_nan), .invalid_o(s_invalid)
   );
 
   fp_multiply #(
@@ -66,7 +67,8 @@ module fp_scale #(
       .b_sign_i(s_sign), .b_exponent_i(s_exponent), .b_significand_i(s_significand),
       .b_inf_i(s_inf), .b_nan_i(s_nan),
       .scale_i({EXP_W{1'b0}}),
-      .sign_o(sign), .exponent_o(exponent_o), .significand_o(significand), .inf_o(inf), .nan_o(nan)
+      .sign_o(sign), .exponent_o(exponent_o), .significand_o(significand), .inf_o(inf), .nan_o(nan),
+      .invalid_o(invalid)
   );
 
   assign dropped       = (NAN_ZERO != 0) & s_nan;
@@ -74,6 +76,7 @@ module fp_scale #(
   assign significand_o = dropped ? '0 : significand;
   assign inf_o         = inf & ~dropped;
   assign nan_o         = nan & ~dropped;
+  assign invalid_o     = s_invalid | invalid | dropped;
   assign counts_o      = (|s_significand) & ~s_inf & ~s_nan;
 
 endmodule

@@ -7,6 +7,7 @@
 //   Zeros    a zero sum of equal signs keeps the sign; any other is +0, or -0 under RDN.
 //   NaN      of either, and infinity minus infinity, give the canonical NaN.
 //   Infinity stays under OVERFLOW_INF, else becomes what OVERFLOW says.
+//   Flags    of the rounding; infinity minus infinity is INVALID.
 module fp_sum #(
     parameter int EXP         = 5,
     parameter int MAN         = 10,
@@ -31,12 +32,14 @@ module fp_sum #(
     input  logic                                         y_inf_i,
     input  logic                                         y_nan_i,
     input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
-    output logic [EXP+MAN:0]                             code_o
+    output logic [EXP+MAN:0]                             code_o,
+    output logic [4:0]                                   flags_o
 );
 
   localparam int SUM_W = SIG_W + 4;  // carry, guard, round, sticky
 
-  logic s_sign, sign, inf, nan;
+  logic s_sign, sign, inf, nan, opposite;
+  logic [4:0] rounding_flags;
   logic signed [EXP_W-1:0] s_exponent;
   logic [SUM_W-1:0] s_significand;
 
@@ -48,7 +51,8 @@ module fp_sum #(
       .sign_o(s_sign), .exponent_o(s_exponent), .significand_o(s_significand)
   );
 
-  assign nan  = x_nan_i | y_nan_i | (x_inf_i & y_inf_i & (x_sign_i ^ y_sign_i));
+  assign opposite = x_inf_i & y_inf_i & (x_sign_i ^ y_sign_i);
+  assign nan  = x_nan_i | y_nan_i | opposite;
   assign inf  = x_inf_i | y_inf_i;
   assign sign = x_inf_i ? x_sign_i : y_inf_i ? y_sign_i : s_sign;
 
@@ -58,7 +62,9 @@ module fp_sum #(
       .EXP_W(EXP_W), .SIG_W(SUM_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(s_exponent), .significand_i(s_significand),
-      .inf_i(inf), .nan_i(nan), .random_i(random_i), .code_o(code_o)
+      .inf_i(inf), .nan_i(nan), .random_i(random_i), .code_o(code_o), .flags_o(rounding_flags)
   );
+
+  assign flags_o = rounding_flags | ((opposite & ~x_nan_i & ~y_nan_i) ? fpsim_pkg::FLAG_INVALID : '0);
 
 endmodule

@@ -4,6 +4,7 @@
 //
 //   value = (-1)^sign * significand / 2^(SIG_W-1) * 2^exponent
 //   magnitude_o = |R(value / 2^LSB)| mod 2^MAG_W,   huge_o = (|R(value / 2^LSB)| >= 2^MAG_W)
+//   lost_o = the value is not on the grid
 //
 // The significand may have leading zeros. Rounding sees the sign (RUP goes toward +infinity), ties to
 // even and round to odd look at the magnitude, which is as even as the integer.
@@ -18,7 +19,8 @@ module fp_to_grid #(
     input  logic signed [EXP_W-1:0] exponent_i,
     input  logic [SIG_W-1:0]        significand_i,
     output logic [MAG_W-1:0]        magnitude_o,
-    output logic                    huge_o
+    output logic                    huge_o,
+    output logic                    lost_o
 );
 
   localparam int LEFT_W  = MAG_W + SIG_W;  // a left shift by MAG_W puts every bit above MAG_W
@@ -53,5 +55,6 @@ module fp_to_grid #(
   assign magnitude   = shift[EXP_W-1] ? {{MAG_W{1'b0}}, whole} : shifted;
   assign magnitude_o = magnitude[MAG_W-1:0];
   assign huge_o      = |magnitude[LEFT_W-1:MAG_W];
+  assign lost_o      = shift[EXP_W-1] & (|jammed[1:0]);
 
 endmodule

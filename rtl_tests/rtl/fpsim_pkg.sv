@@ -63,6 +63,12 @@ package fpsim_pkg;
   localparam logic [2:0] OP_LOAD  = 3'd3;  // take c as it is
   localparam logic [2:0] OP_DOT   = 3'd4;  // accumulate on c
 
+  // Status flags, in TestFloat's order; bit 3 (infinite, a division by zero) is never set.
+  localparam logic [4:0] FLAG_INEXACT   = 5'd1;
+  localparam logic [4:0] FLAG_UNDERFLOW = 5'd2;
+  localparam logic [4:0] FLAG_OVERFLOW  = 5'd4;
+  localparam logic [4:0] FLAG_INVALID   = 5'd16;
+
   /* verilator lint_on UNUSEDPARAM */
 
   function automatic int max_of(input int x, input int y);

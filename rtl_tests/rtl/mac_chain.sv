@@ -68,6 +68,8 @@ module mac_chain #(
   logic signed [EXP_W-1:0] exponent;
   logic [PRODUCT_W-1:0] significand;
   logic [ACC_W-1:0] sum;
+  logic [4:0] flags;
+  logic invalid, unused_flags;  // of streams alone
 
   fp_product #(
       .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
@@ -75,7 +77,8 @@ module mac_chain #(
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
       .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
-      .sign_o(sign), .exponent_o(exponent), .significand_o(significand), .inf_o(inf), .nan_o(nan)
+      .sign_o(sign), .exponent_o(exponent), .significand_o(significand), .inf_o(inf), .nan_o(nan),
+      .invalid_o(invalid)
   );
 
   fp_accumulate #(
@@ -85,8 +88,10 @@ module mac_chain #(
   ) u_accumulate (
       .acc_i(acc_o),
       .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-      .random_i(1'b0), .sum_o(sum)
+      .random_i(1'b0), .sum_o(sum), .flags_o(flags)
   );
+
+  assign unused_flags = &{1'b0, invalid, flags};
 
   acc_register #(
       .W(ACC_W)

@@ -54,7 +54,7 @@ module mac_fixed #(
       fpsim_pkg::max_of(A_EXP, B_EXP), SCALE_W);
   localparam int EXP_W        = fpsim_pkg::max_of(RANGE_W, FIELD_W);
 
-  logic p_sign, p_inf, p_nan, huge;
+  logic p_sign, p_inf, p_nan, p_invalid, huge, lost, over;
   logic signed [EXP_W-1:0] p_exponent;
   logic [PRODUCT_W-1:0] p_significand;
   logic [MAG_W-1:0] magnitude;
@@ -67,24 +67,25 @@ module mac_fixed #(
   ) u_product (
       .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
       .sign_o(p_sign), .exponent_o(p_exponent), .significand_o(p_significand),
-      .inf_o(p_inf), .nan_o(p_nan)
+      .inf_o(p_inf), .nan_o(p_nan), .invalid_o(p_invalid)
   );
 
-  // Every operand code is a number, so these are constant 0.
-  logic unused_specials;
-  assign unused_specials = &{1'b0, p_inf, p_nan};
+  // Every operand code is a number, so specials are constant 0; streams alone have status flags.
+  logic unused_specials, unused_flags;
+  assign unused_specials = &{1'b0, p_inf, p_nan, p_invalid};
+  assign unused_flags    = &{1'b0, lost, over};
 
   fp_to_grid #(
       .SIG_W(PRODUCT_W), .EXP_W(EXP_W), .MAG_W(MAG_W), .LSB(LSB), .ROUNDING(ROUNDING)
   ) u_to_grid (
       .sign_i(p_sign), .exponent_i(p_exponent), .significand_i(p_significand),
-      .magnitude_o(magnitude), .huge_o(huge)
+      .magnitude_o(magnitude), .huge_o(huge), .lost_o(lost)
   );
 
   fixed_add #(
       .W(W_ACC), .OVERFLOW(OVERFLOW)
   ) u_add (
-      .acc_i(acc_o), .negative_i(p_sign), .magnitude_i(magnitude), .huge_i(huge), .sum_o(sum)
+      .acc_i(acc_o), .negative_i(p_sign), .magnitude_i(magnitude), .huge_i(huge), .sum_o(sum), .over_o(over)
   );
 
   acc_register #(

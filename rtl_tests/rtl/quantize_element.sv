@@ -30,7 +30,8 @@ module quantize_element #(
   localparam int X_W   = fpsim_pkg::max_of(X_MAN + 1, 2);
   localparam int SIG_W = (DIVIDE != 0) ? EL_MAN + 3 : fpsim_pkg::max_of(X_W, EL_MAN + 3);
 
-  logic sign, inf, nan, unused_specials;
+  logic sign, inf, nan, unused_specials, unused_flags;
+  logic [4:0] flags;
   logic signed [EXP_W-1:0] x_exponent, exponent;
   logic [X_W-1:0] x_significand;
   logic [SIG_W-1:0] significand;
@@ -68,9 +69,10 @@ module quantize_element #(
       .ROUNDING(EL_ROUNDING), .OVERFLOW(fpsim_pkg::OVERFLOW_SATURATE), .EXP_W(EXP_W), .SIG_W(SIG_W)
   ) u_round_pack (
       .sign_i(sign), .exponent_i(exponent), .significand_i(flush_i ? '0 : significand),
-      .inf_i(1'b0), .nan_i(1'b0), .random_i(1'b0), .code_o(code)
+      .inf_i(1'b0), .nan_i(1'b0), .random_i(1'b0), .code_o(code), .flags_o(flags)
   );
 
+  assign unused_flags = &{1'b0, flags};
   assign code_o = drop_i ? '0 : code;
 
 endmodule

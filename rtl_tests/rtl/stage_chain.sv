@@ -27,12 +27,15 @@ module stage_chain #(
     input  logic [N-1:0]                                   inf_i,
     input  logic [N-1:0]                                   nan_i,
     input  logic [fpsim_pkg::max_of(N*RANDOM_BITS, 1)-1:0] random_i,
-    output logic [EXP+MAN:0]                               to_o
+    output logic [EXP+MAN:0]                               to_o,
+    output logic [4:0]                                     flags_o  // of all roundings
 );
 
   localparam int CODE_W   = 1 + EXP + MAN;
   localparam int RANDOM_W = fpsim_pkg::max_of(RANDOM_BITS, 1);
   localparam int ADDED_W  = (ROUNDED != 0) ? MAN + 1 : TERM_W;
+
+  logic [N*5-1:0] product_flags, sum_flags;
 
   generate
     for (genvar i = 0; i < N; i++) begin : g_add
@@ -63,7 +66,7 @@ module stage_chain #(
         ) u_round (
             .sign_i(sign_i[i]), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),
             .significand_i(significand_i[i*TERM_W+:TERM_W]), .inf_i(inf_i[i]), .nan_i(nan_i[i]),
-            .code_o(code)
+            .code_o(code), .flags_o(product_flags[i*5+:5])
         );
 
         fp_decode #(
@@ -79,6 +82,7 @@ module stage_chain #(
         assign significand = significand_i[i*TERM_W+:TERM_W];
         assign inf         = inf_i[i];
         assign nan         = nan_i[i];
+        assign product_flags[i*5+:5] = '0;
       end
 
       fp_accumulate #(
@@ -88,11 +92,17 @@ module stage_chain #(
       ) u_accumulate (
           .acc_i(from),
           .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .inf_i(inf), .nan_i(nan),
-          .random_i(random), .sum_o(to)
+          .random_i(random), .sum_o(to), .flags_o(sum_flags[i*5+:5])
       );
     end
   endgenerate
 
   assign to_o = g_add[N-1].to;
+
+  any_flags #(
+      .N(2 * N)
+  ) u_flags (
+      .flags_i({product_flags, sum_flags}), .any_o(flags_o)
+  );
 
 endmodule

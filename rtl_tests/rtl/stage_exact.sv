@@ -9,6 +9,7 @@
 // exact, and from, of any size, is added where the sum is rounded. partial_i = 0 is an empty sum.
 //   Zeros    a zero sum of addends of one sign keeps it; any other is +0, or -0 under RDN.
 //   NaN      of any term, and infinities of both signs, are NaN.
+//   Flags    of the rounding; infinities of both signs are INVALID, but after a NaN: from is the first addend.
 module stage_exact #(
     parameter int N           = 1,
     parameter int COUNT_W     = 16,                      // at least clog2(N)
@@ -37,14 +38,19 @@ module stage_exact #(
     input  logic [N-1:0]                                 nan_i,
     input  logic [fpsim_pkg::max_of(RANDOM_BITS, 1)-1:0] random_i,
     output logic [PARTIAL_W-1:0]                         partial_o,
-    output logic [EXP+MAN:0]                             to_o
+    output logic [EXP+MAN:0]                             to_o,
+    output logic [4:0]                                   flags_o
 );
 
   localparam logic signed [EXP_W-1:0] TOP = EXP_W'(LOW + SPAN + 1 + COUNT_W);  // of the sum's first bit
 
   logic [SUM_W-1:0] prior, terms, sum, magnitude;
-  logic [4:0] seen_prior, seen;  // NaN, +infinity, -infinity, any plus, any minus
-  logic zero_sign, sign, nan;
+  logic [4:0] seen_prior, seen;  // NaN, +infinity and -infinity before it, any plus, any minus
+  logic zero_sign, sign, nan, plus_inf, minus_inf;
+  logic from_sign, from_inf, from_nan, unused_from, invalid;
+  logic signed [EXP_W-1:0] from_exponent;
+  logic [MAN:0] from_significand;
+  logic [4:0] sum_flags;
 
   grid_sum #(
       .N(N), .SIG_W(TERM_W), .EXP_W(EXP_W), .LOW(LOW), .SPAN(SPAN), .SUM_W(SUM_W)
@@ -54,7 +60,14 @@ module stage_exact #(
 
   assign {seen_prior, prior} = partial_i;
 
-  assign seen      = seen_prior | {|nan_i, |(inf_i & ~sign_i), |(inf_i & sign_i), |(~sign_i), |sign_i};
+  infinities #(
+      .N(N)
+  ) u_infinities (
+      .nan_before_i(seen_prior[4]), .sign_i(sign_i), .inf_i(inf_i), .nan_i(nan_i),
+      .plus_o(plus_inf), .minus_o(minus_inf)
+  );
+
+  assign seen      = seen_prior | {|nan_i, plus_inf, minus_inf, |(~sign_i), |sign_i};
   assign sum       = prior + terms;
   assign partial_o = {seen, sum};
 
@@ -70,7 +83,18 @@ module stage_exact #(
   ) u_accumulate (
       .acc_i(from_i),
       .sign_i(sign), .exponent_i(TOP), .significand_i(magnitude),
-      .inf_i(seen[3] | seen[2]), .nan_i(nan), .random_i(random_i), .sum_o(to_o)
+      .inf_i(seen[3] | seen[2]), .nan_i(nan), .random_i(random_i), .sum_o(to_o), .flags_o(sum_flags)
   );
+
+  fp_decode #(
+      .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS), .EXP_W(EXP_W)
+  ) u_decode_from (
+      .code_i(from_i), .sign_o(from_sign), .exponent_o(from_exponent), .significand_o(from_significand),
+      .inf_o(from_inf), .nan_o(from_nan)
+  );
+
+  assign unused_from = &{1'b0, from_exponent, from_significand};
+  assign invalid = ~from_nan & (seen[3] | (from_inf & ~from_sign)) & (seen[2] | (from_inf & from_sign));
+  assign flags_o = sum_flags | (invalid ? fpsim_pkg::FLAG_INVALID : '0);
 
 endmodule

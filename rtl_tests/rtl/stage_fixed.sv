@@ -17,10 +17,13 @@ module stage_fixed #(
     input  logic [N-1:0]        sign_i,
     input  logic [N*EXP_W-1:0]  exponent_i,
     input  logic [N*TERM_W-1:0] significand_i,
-    output logic [W_ACC-1:0]    to_o
+    output logic [W_ACC-1:0]    to_o,
+    output logic [4:0]          flags_o      // terms off the grid, sums that wrap or saturate
 );
 
   localparam int MAG_W = W_ACC + 1;  // an addend of 2^W_ACC always overflows
+
+  logic [N-1:0] lost, over;
 
   generate
     for (genvar i = 0; i < N; i++) begin : g_add
@@ -38,17 +41,20 @@ module stage_fixed #(
           .SIG_W(TERM_W), .EXP_W(EXP_W), .MAG_W(MAG_W), .LSB(LSB), .ROUNDING(ROUNDING)
       ) u_to_grid (
           .sign_i(sign_i[i]), .exponent_i(exponent_i[i*EXP_W+:EXP_W]),
-          .significand_i(significand_i[i*TERM_W+:TERM_W]), .magnitude_o(magnitude), .huge_o(huge)
+          .significand_i(significand_i[i*TERM_W+:TERM_W]), .magnitude_o(magnitude), .huge_o(huge),
+          .lost_o(lost[i])
       );
 
       fixed_add #(
           .W(W_ACC), .OVERFLOW(OVERFLOW)
       ) u_add (
-          .acc_i(from), .negative_i(sign_i[i]), .magnitude_i(magnitude), .huge_i(huge), .sum_o(to)
+          .acc_i(from), .negative_i(sign_i[i]), .magnitude_i(magnitude), .huge_i(huge), .sum_o(to),
+          .over_o(over[i])
       );
     end
   endgenerate
 
-  assign to_o = g_add[N-1].to;
+  assign to_o    = g_add[N-1].to;
+  assign flags_o = ((|over) ? fpsim_pkg::FLAG_OVERFLOW : '0) | ((|{lost, over}) ? fpsim_pkg::FLAG_INEXACT : '0);
 
 endmodule

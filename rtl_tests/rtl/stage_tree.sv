@@ -31,7 +31,8 @@ module stage_tree #(
     input  logic [N*TERM_W-1:0] significand_i,
     input  logic [N-1:0]        inf_i,
     input  logic [N-1:0]        nan_i,
-    output logic [EXP+MAN:0]    to_o
+    output logic [EXP+MAN:0]    to_o,
+    output logic [4:0]          flags_o     // of all nodes
 );
 
   localparam int CODE_W  = 1 + EXP + MAN;
@@ -51,6 +52,7 @@ module stage_tree #(
   logic [SIG_W-1:0] f_significand;
   logic [NODE_W-1:0] from;
   logic [N*NODE_W-1:0] terms;
+  logic [N*5-1:0] product_flags, lane_flags;
 
   fp_unpack #(
       .EXP(EXP), .MAN(MAN), .BIAS(BIAS), .SPECIALS(SPECIALS), .SUBNORMALS(SUBNORMALS),
@@ -86,12 +88,14 @@ module stage_tree #(
             .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .SIG_W(SIG_W), .LOW(LOWEST), .HIGH(HIGHEST),
             .EXP_W(EXP_W)
         ) u_round (
-            .nodes_i(exact), .code_o(code), .node_o(terms[i*NODE_W+:NODE_W])
+            .nodes_i(exact), .code_o(code), .node_o(terms[i*NODE_W+:NODE_W]),
+            .flags_o(product_flags[i*5+:5])
         );
         logic unused_code;
         assign unused_code = &{1'b0, code};
       end else begin : g_exact
         assign terms[i*NODE_W+:NODE_W] = exact;
+        assign product_flags[i*5+:5]   = '0;
       end
     end
   endgenerate
@@ -119,7 +123,8 @@ module stage_tree #(
             .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .SIG_W(SIG_W), .LOW(LOWEST), .HIGH(HIGHEST),
             .EXP_W(EXP_W)
         ) u_lane (
-            .nodes_i({terms[i*NODE_W+:NODE_W], prior}), .code_o(code), .node_o(after)
+            .nodes_i({terms[i*NODE_W+:NODE_W], prior}), .code_o(code), .node_o(after),
+            .flags_o(lane_flags[i*5+:5])
         );
 
         assign unused_code = &{1'b0, code};
@@ -128,9 +133,11 @@ module stage_tree #(
         end
       end
     end else if (OWN != 0) begin : g_from
-      assign leaves = {terms, from};
+      assign leaves     = {terms, from};
+      assign lane_flags = '0;
     end else begin : g_terms
-      assign leaves = terms;
+      assign leaves     = terms;
+      assign lane_flags = '0;
     end
   endgenerate
 
@@ -142,11 +149,15 @@ module stage_tree #(
       logic [BEFORE*NODE_W-1:0] below;
       logic [COUNT*NODE_W-1:0] nodes;
       logic [COUNT*CODE_W-1:0] codes;
+      logic [COUNT*5-1:0] flags;
+      logic [4:0] lower, own, sofar;
 
       if (l == 1) begin : g_leaves
         assign below = leaves;
+        assign lower = '0;
       end else begin : g_nodes
         assign below = g_level[l-1].nodes;
+        assign lower = g_level[l-1].sofar;
       end
 
       for (genvar i = 0; i < COUNT; i++) begin : g_node
@@ -166,9 +177,17 @@ module stage_tree #(
             .ROUNDING(ROUNDING), .OVERFLOW(OVERFLOW), .SIG_W(SIG_W), .LOW(LOWEST), .HIGH(HIGHEST),
             .EXP_W(EXP_W)
         ) u_node (
-            .nodes_i(children), .code_o(codes[i*CODE_W+:CODE_W]), .node_o(nodes[i*NODE_W+:NODE_W])
+            .nodes_i(children), .code_o(codes[i*CODE_W+:CODE_W]), .node_o(nodes[i*NODE_W+:NODE_W]),
+            .flags_o(flags[i*5+:5])
         );
       end
+
+      any_flags #(
+          .N(COUNT)
+      ) u_flags (
+          .flags_i(flags), .any_o(own)
+      );
+      assign sofar = lower | own;
 
       logic unused_codes;
       assign unused_codes = &{1'b0, codes, nodes};
@@ -178,5 +197,11 @@ module stage_tree #(
   logic unused_from;
   assign unused_from = &{1'b0, from};
   assign to_o = g_level[LEVELS].codes;
+
+  any_flags #(
+      .N(2 * N + 1)
+  ) u_flags (
+      .flags_i({product_flags, lane_flags, g_level[LEVELS].sofar}), .any_o(flags_o)
+  );
 
 endmodule

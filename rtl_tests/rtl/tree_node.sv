@@ -25,7 +25,8 @@ module tree_node #(
 ) (
     input  logic [N*NODE_W-1:0] nodes_i,
     output logic [EXP+MAN:0]    code_o,
-    output logic [NODE_W-1:0]   node_o
+    output logic [NODE_W-1:0]   node_o,
+    output logic [4:0]          flags_o
 );
 
   logic [N-1:0] sign, inf, nan;
@@ -51,7 +52,7 @@ module tree_node #(
           .y_sign_i(sign[Y]), .y_exponent_i(exponent[Y*EXP_W+:EXP_W]),
           .y_significand_i(significand[Y*SIG_W+:SIG_W] & {SIG_W{PAIR}}),
           .y_inf_i(inf[Y] & PAIR), .y_nan_i(nan[Y] & PAIR),
-          .random_i(1'b0), .code_o(code_o)
+          .random_i(1'b0), .code_o(code_o), .flags_o(flags_o)
       );
     end else begin : g_many
       localparam int SPAN  = HIGH - LOW;
@@ -60,6 +61,7 @@ module tree_node #(
 
       logic [SUM_W-1:0] sum;
       logic plus_inf, minus_inf, zero_sign;
+      logic [4:0] rounding_flags;
 
       grid_sum #(
           .N(N), .SIG_W(SIG_W), .EXP_W(EXP_W), .LOW(LOW), .SPAN(SPAN), .SUM_W(SUM_W)
@@ -67,8 +69,12 @@ module tree_node #(
           .sign_i(sign), .exponent_i(exponent), .significand_i(significand), .sum_o(sum)
       );
 
-      assign plus_inf  = |(inf & ~sign);
-      assign minus_inf = |(inf & sign);
+      infinities #(
+          .N(N)
+      ) u_infinities (
+          .nan_before_i(1'b0), .sign_i(sign), .inf_i(inf), .nan_i(nan), .plus_o(plus_inf), .minus_o(minus_inf)
+      );
+
       assign zero_sign = (ROUNDING == fpsim_pkg::ROUND_RDN) ? |sign : &sign;
 
       fp_convert #(
@@ -77,8 +83,11 @@ module tree_node #(
       ) u_round (
           .sign_i((|inf) ? minus_inf : (|sum) ? sum[SUM_W-1] : zero_sign), .exponent_i(TOP),
           .significand_i(sum[SUM_W-1] ? -sum : sum), .inf_i(|inf),
-          .nan_i((|nan) | (plus_inf & minus_inf)), .code_o(code_o)
+          .nan_i((|nan) | (plus_inf & minus_inf)), .code_o(code_o),
+          .flags_o(rounding_flags)
       );
+
+      assign flags_o = rounding_flags | ((plus_inf & minus_inf) ? fpsim_pkg::FLAG_INVALID : '0);
     end
   endgenerate
 

@@ -202,8 +202,14 @@ def _mac(array: SystolicArray) -> str:
         "ready_i": "r_ready",
         "acc_o": "result",
     }
+    ports |= dict.fromkeys(mac.open, "open")
     parameters = [f".{k}({parameter_text(k, v)})" for k, v in mac.parameters.items()]
-    lines = [f"{mac.name} #("]
+    lines = [
+        "logic [4:0] open;",
+        "logic unused_open;",
+        "assign unused_open = &{1'b0, open};",
+    ] * bool(mac.open)
+    lines += [f"{mac.name} #("]
     lines += [f"    {', '.join(parameters[i : i + 4])}," for i in range(0, len(parameters), 4)]
     lines[-1] = lines[-1].removesuffix(",")
     lines += [") u_mac ("]

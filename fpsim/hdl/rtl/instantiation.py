@@ -32,7 +32,7 @@ def instantiation(
     signals = {name: name.rsplit("_", 1)[0] for name in ports} | {top.reset: "rst_n"}
     for name in ("valid", "ready"):  # both directions have one
         signals |= {p: p for p in (f"{name}_i", f"{name}_o") if p in ports and "valid_o" in ports}
-    width = max(len(name) for name in [*top.parameters, *ports, *top.tied])
+    width = max(len(name) for name in [*top.parameters, *ports, *top.tied, *top.open])
     lines = _head(spec, top)
     lines += [
         f"logic {_range(ports[name]):<8}{signals[name]};" for name in (*top.inputs, *top.outputs)
@@ -40,7 +40,8 @@ def instantiation(
     lines += ["", f"{top.name} #("]
     lines += _connections({k: parameter_text(k, v) for k, v in top.parameters.items()}, width)
     lines += [f") {instance} ("]
-    lines += _connections(signals | dict.fromkeys(top.tied, "'0"), width)
+    others = dict.fromkeys(top.tied, "'0") | dict.fromkeys(top.open, "")
+    lines += _connections(signals | others, width)
     lines += [");"]
     return "\n".join(lines) + "\n"
 

@@ -45,6 +45,7 @@ from fpsim.units.stages import (
 from fpsim.units.stages.aligned import Addend
 from fpsim.units.stages.composite import NanScale
 from fpsim.units.stages.simple import OverflowAt, ProductRounding
+from fpsim.vectors.sets.status_flags import FLAG_BITS
 
 __all__ = ["RtlTop", "rtl_top", "sources_of"]
 
@@ -69,6 +70,7 @@ class RtlTop:
     clock: str = "clk_i"
     reset: str = "rst_ni"  #: active low
     tied: tuple[str, ...] = ()  #: inputs that this unit leaves at 0
+    open: tuple[str, ...] = ()  #: outputs that it does not use
     lfsr: GaloisLfsr | None = None  #: of a design that makes its random bits itself
 
 
@@ -79,6 +81,7 @@ def rtl_top(
     scaled: bool = False,
     pipeline: int = 1,
     lfsr: GaloisLfsr | None = None,
+    flags: bool = False,
 ) -> RtlTop:
     """Return the reference RTL of a unit.
 
@@ -92,6 +95,8 @@ def rtl_top(
         scaled: of a stream without blocks: with a scale code of each operand per beat.
         pipeline: registers before the accumulator of a stream.
         lfsr: where the random bits of stochastic rounding come from; None: from a port.
+        flags: of a stream: with the status flags of `fpsim.vectors.sets.status_flags`; a chain or
+            fixed unit becomes a stream.
 
     Raises:
         FpsimError: a unit that the RTL does not implement, naming the field.
@@ -106,9 +111,11 @@ def rtl_top(
     own = _stage(spec, stage, "accumulate")
     if lfsr is not None and "RANDOM_BITS" not in own:
         raise FpsimError(f"lfsr: {spec.name} takes no random bits; leave it out")
-    if isinstance(stage, Chain | Fixed) and not stream and not _more_than_mac(stage):
+    if isinstance(stage, Chain | Fixed) and not (stream or flags or _more_than_mac(stage)):
         return _mac(spec, parameters | own)
     top = _stream(spec, parameters, own, scaled, pipeline)
+    if flags:
+        top = _with_flags(spec, top, scaled)
     return top if lfsr is None else _with_lfsr(spec, top, lfsr)
 
 
@@ -169,7 +176,30 @@ def _stream(
     inputs["c_i"] = spec.initial.bits
     outputs = {"ready_o": 1, "valid_o": 1, "acc_o": spec.result.bits}
     sources = sources_of("dot", _modules(parameters))
-    return RtlTop("dot", parameters, sources, inputs, outputs, tied=tuple(unused))
+    return RtlTop(
+        "dot", parameters, sources, inputs, outputs, tied=tuple(unused), open=("flags_o",)
+    )
+
+
+def _with_flags(spec: MacSpec, top: RtlTop, scaled: bool) -> RtlTop:
+    """Return a stream with a port of status flags."""
+    for stage in stages_of(spec.accumulate):
+        if isinstance(stage, Fixed) and stage.overflow_at is not OverflowAt.ADD:
+            allowed = "add, with status flags: what left the register and came back is not seen"
+            raise refusal("accumulate.overflow_at", repr(str(stage.overflow_at)), allowed)
+    if scaled:  # the model scales operands before they are multiplied, and a NaN comes too late
+        for name in ("a", "b"):
+            own, scale = getattr(spec, name), getattr(spec, f"{name}_scale")
+            infinite = getattr(own, "infinity", False) and getattr(scale, "has_zero", True)
+            if infinite or getattr(scale, "infinity", False):
+                allowed = "with status flags, formats whose products with an operand are numbers"
+                raise refusal(f"operands.{name}_scale", scale.name, allowed)
+    return replace(
+        top,
+        parameters=top.parameters | {"FLAGS": 1},
+        outputs=top.outputs | {"flags_o": FLAG_BITS},
+        open=(),
+    )
 
 
 def _with_lfsr(spec: MacSpec, top: RtlTop, lfsr: GaloisLfsr) -> RtlTop:
@@ -219,7 +249,7 @@ def _modules(parameters: dict[str, int]) -> set[str]:
     """Return the modules that a stream with these parameters instantiates itself."""
     has = parameters.get
     (kind,) = (kind for kind, code in STAGE_CODES.items() if code == has("STAGE"))
-    used = {"stream_pipe", "acc_stream", *_STAGE_MODULES[kind]}
+    used = {"stream_pipe", "acc_stream", "any_flags", *_STAGE_MODULES[kind]}
     used.add("block_sum" if has("BLOCK") else "fp_product")
     if has("BLOCK") or has("SCALED"):
         used.add("fp_scale")

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FloatFormat, Format
-from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import sources_of
 from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, rounding
-from fpsim.oracle import Number, decode, encode
+from fpsim.oracle import Number, decode, encode, flags
 from fpsim.oracle.numbers import add, multiply, two_to
 from fpsim.oracle.terms import exponent_of, floor_log2
+from fpsim.vectors.sets.status_flags import FLAG_BITS
 
 __all__ = ["Leaf", "adder", "decoder", "multiplier", "prove", "rounder"]
 
@@ -149,21 +150,23 @@ def rounder(
             number = Number(negative, magnitude)
             for random in range(1 << random_bits):
                 settings = (number, fmt, mode, overflow, random, random_bits)
-                code = encode(*settings, ieee=not outward)
-                rows[(head | significand) << 2 << random_bits | random] = {"code_o": code}
+                row = {"code_o": encode(*settings, ieee=not outward), "flags_o": flags(*settings)}
+                rows[(head | significand) << 2 << random_bits | random] = row
     if fmt.nan_code is not None:
         for exponent, significand in product((0, half - 1), (0, top)):
             for negative in (False, True):
                 head = (negative << exponent_bits | exponent) << significand_bits | significand
-                infinity = encode(Number(negative, None, infinite=True), fmt, mode, overflow)
-                rows[(head << 2 | 2) << random_bits] = {"code_o": infinity}
-                rows[(head << 2 | 1) << random_bits] = {"code_o": fmt.nan_code}
+                infinity = (Number(negative, None, infinite=True), fmt, mode, overflow)
+                row = {"code_o": encode(*infinity), "flags_o": flags(*infinity)}
+                rows[(head << 2 | 2) << random_bits] = row
+                rows[(head << 2 | 1) << random_bits] = {"code_o": fmt.nan_code, "flags_o": 0}
     inputs = {"sign_i": 1, "exponent_i": exponent_bits, "significand_i": significand_bits,
               "inf_i": 1, "nan_i": 1}  # fmt: skip
     if random_bits:
         inputs["random_i"] = random_bits
     tied = () if random_bits else ("random_i",)
-    return Leaf("fp_round_pack", parameters, inputs, {"code_o": fmt.bits}, rows, tied)
+    outputs = {"code_o": fmt.bits, "flags_o": FLAG_BITS}
+    return Leaf("fp_round_pack", parameters, inputs, outputs, rows, tied)
 
 
 def adder(fmt: FloatFormat, children: int, mode: Rounding, overflow: Overflow) -> Leaf:
@@ -194,11 +197,16 @@ def adder(fmt: FloatFormat, children: int, mode: Rounding, overflow: Overflow) -
         key, total = 0, terms[0]
         for term in reversed(terms):
             key = key << node_bits | _node(term, exponent_bits, bits)
+        raised = Flag(0)
         for term in terms[1:]:
+            made_nan = not (total.is_nan or term.is_nan)
             total = add(total, term, mode)
-        rows[key] = {"code_o": encode(total, fmt, mode, overflow)}
+            raised |= Flag.INVALID if made_nan and total.is_nan else Flag(0)
+        rounded = (total, fmt, mode, overflow)
+        rows[key] = {"code_o": encode(*rounded), "flags_o": raised | flags(*rounded)}
     inputs = {"nodes_i": children * node_bits}
-    return Leaf("tree_node", parameters, inputs, {"code_o": fmt.bits, "node_o": node_bits}, rows)
+    outputs = {"code_o": fmt.bits, "node_o": node_bits, "flags_o": FLAG_BITS}
+    return Leaf("tree_node", parameters, inputs, outputs, rows)
 
 
 # -- tables ----------------------------------------------------------------------------------------

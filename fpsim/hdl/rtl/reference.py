@@ -11,6 +11,7 @@ Ports of a top, of which it may leave some out:
     random_i                    packed random integers of the beat's roundings, the first one low
     c_i                         the code that load and dot take
     valid_o, ready_i, acc_o     results in order; without valid_o one clock after the beat
+    flags_o                     the status flags of each, as wide as `FLAG_CODES`
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fpsim.hdl.rtl.quantizer import quantizer_top
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.operations.operation import Operation, Quantize
 from fpsim.vectors.sets.record import OPS
+from fpsim.vectors.sets.status_flags import FLAG_CODES
 
 __all__ = ["quantizer_dut", "reference_dut"]
 
@@ -62,6 +64,9 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
             valid="valid_o" if streams else None,
             ready="ready_i" if "ready_i" in top.inputs else None,
             latency=None if streams else 1,
+            flags={name: Place("flags_o", i, 1) for i, name in enumerate(FLAG_CODES)}
+            if "flags_o" in top.outputs
+            else {},
         ),
         ops=ops,
         lfsr=top.lfsr,
