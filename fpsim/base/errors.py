@@ -75,8 +75,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def not_one_of(field: str, value: object, known: Iterable[object], nor: str = "") -> FpsimError:
     """Return the error of a value that none of the known ones is; the caller raises it.
 
-    Up to `MAX_LISTED` known values are listed, of more the number; ``nor`` says what else is
-    allowed, and the nearest known value is suggested.
+    Up to `MAX_LISTED` known values are listed, of more the number; the nearest one is suggested.
+
+    Args:
+        field: what has the value.
+        value: the value.
+        known: the values that are allowed.
+        nor: what else is allowed.
+
+    Returns:
+        The error, in one sentence.
     """
     names = [str(name) for name in known]
     few = len(names) <= MAX_LISTED
