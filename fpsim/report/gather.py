@@ -22,10 +22,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.base.resources import golden_dir
 from fpsim.hdl.bench.simulator import available
-from fpsim.hdl.rtl import yosys
-from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
-from fpsim.hdl.rtl.synthesis import synthesise
 from fpsim.hdl.verify.verify import Plan, verify_design
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.report import findings
@@ -38,11 +35,11 @@ from fpsim.report.page import (
     PageData,
     PageFigure,
     PerplexityRow,
-    RtlRow,
     SectionRow,
     UnitFacts,
     VectorFacts,
 )
+from fpsim.report.rtl import replay_row, with_cost
 from fpsim.studies.accumulation import accumulator_counts, measure_accumulation
 from fpsim.unit import MacUnit, get_unit, unit_names
 from fpsim.vectors.files.opened_set import OpenedSet, open_set
@@ -60,7 +57,6 @@ __all__ = [
     "replayed",
     "set_facts",
     "unit_facts",
-    "with_cost",
     "with_layers",
 ]
 
@@ -227,21 +223,6 @@ def set_facts(opened: OpenedSet, covered: bool = True) -> VectorFacts:
 # -- RTL -----------------------------------------------------------------------------------------
 
 
-def with_cost(facts: UnitFacts, unit: MacUnit) -> UnitFacts:
-    """Return the facts with the area of the unit's RTL, or with why there is none."""
-    try:
-        top = rtl_top(unit.spec)
-    except FpsimError as error:
-        return replace(facts, rtl_note=f"The reference RTL has no such unit: {error}.")
-    if not yosys.available():
-        return replace(facts, rtl_note="Yosys is not installed, so nothing is said of area.")
-    say(f"{unit.name}: area by Yosys")
-    try:
-        return replace(facts, cost=synthesise(top))
-    except FpsimError as error:
-        return replace(facts, rtl_note=f"The RTL was not synthesised: {str(error).splitlines()[0]}")
-
-
 def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
     """Replay random vectors through the RTL of a unit, on the first simulator there is.
 
@@ -274,11 +255,7 @@ def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
     except FpsimError as error:
         problems.append(f"RTL of {unit.name}: {str(error).splitlines()[0]}")
         return facts
-    name, _, version = result.simulator.partition(" ")
-    row = RtlRow(
-        unit.name, name, version, dut.top, result.due, result.compared, result.mismatch_count,
-        result.build_seconds, result.run_seconds,
-    )  # fmt: skip
+    row = replay_row(unit.name, dut.top, result)
     if not row.passed:
         problems.append(f"RTL of {unit.name} on {tools[0]}: {findings.rtl([row])}")
     return replace(facts, rtl=(row,))

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +132,31 @@ def test_one_process_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
         Work(tool, first.dut, tmp_path / "build", waves=False)
     first.close()
     Work(tool, first.dut, tmp_path / "build", waves=False).close()
+
+
+def test_who_comes_second_waits_for_a_build_of_the_same(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from fpsim.hdl.bench.build_cache import BuildCache
+
+cache = BuildCache(Path(sys.argv[1]))
+with cache.building(sys.argv[2]):
+    print("begun", flush=True)
+    sys.stdin.readline()
+    cache.kept(sys.argv[2], cache.scratch())
+"""
+    digest, other = "a" * 64, "b" * 64
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path), digest],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        cache = BuildCache(tmp_path)
+        with cache.building(other):  # of something else nobody waits
+            assert cache.found(digest) is None
+        threading.Timer(0.3, process.stdin.close).start()
+        with cache.building(digest):
+            assert cache.found(digest) is not None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from fpsim import vectors
 from fpsim.base.errors import FpsimError, ModelUnavailable
 from fpsim.cli import main
-from fpsim.report import demo
+from fpsim.hdl.bench.simulator import Simulator
+from fpsim.report import demo, rtl
 from fpsim.report.page import RtlRow
 
 ROW = RtlRow("e2m1-chain-e5m10", "verilator", "5.0", "mac_chain", 10, 10, 0, 1.0, 1.0)
@@ -27,17 +29,25 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rtl_rows(monkeypatch: pytest.MonkeyPatch, *rows: RtlRow) -> None:
-    monkeypatch.setattr(demo, "_replay_all", lambda units, out, problems: rows)
+    """Have the replays of units, on one simulator, return these rows."""
+    by_unit = {row.unit: row for row in rows}
+    monkeypatch.setattr(demo, "unit_names", lambda: list(by_unit))
+    monkeypatch.setattr(rtl, "available", lambda: [Simulator("verilator", "5.0")])
+    monkeypatch.setattr(
+        rtl,
+        "run_points",
+        lambda work, points, pool, report: [asdict(by_unit[one["unit"]]) for one in points],
+    )
 
 
 def test_without_model_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rtl_rows(monkeypatch, ROW)
+    rtl_rows(monkeypatch, ROW, replace(ROW, unit="e2m1-fixed24q2"))
     assert main(["demo", "--out", str(tmp_path), "--no-model", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert measured["complete"] and measured["problems"] == ["The model was left out on request."]
-    assert [unit["rtl"][0]["compared"] for unit in measured["units"] if unit["rtl"]] == [10]
+    assert [unit["rtl"][0]["compared"] for unit in measured["units"]] == [10, 10]
     assert {row["format"] for row in measured["sqnr"]} >= {"e2m1"} and measured["seconds"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "left out on request" in page
@@ -68,16 +78,14 @@ def test_model_that_cannot_be_fetched(
 
 def test_rtl_mismatch_makes_it_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
-    wrong = RtlRow("e2m1-chain-e5m10", "verilator", "5.0", "mac_chain", 10, 10, 3, 1.0, 1.0)
-    monkeypatch.setattr(demo, "available", lambda: [type("Tool", (), {"name": "verilator"})])
-    monkeypatch.setattr(demo, "_replay", lambda *_: wrong)
+    rtl_rows(monkeypatch, replace(ROW, mismatches=3))
     assert not demo.run(tmp_path, with_model=False).complete
     assert "3 mismatches" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_no_simulator_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
-    monkeypatch.setattr(demo, "available", list)
+    monkeypatch.setattr(rtl, "available", list)
     assert not demo.run(tmp_path, with_model=False).complete
     assert "no simulator is installed" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

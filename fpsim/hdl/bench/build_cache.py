@@ -12,7 +12,8 @@ import fcntl
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,7 @@ __all__ = ["MOST_BUILDS", "MOST_BYTES", "BuildCache"]
 MOST_BUILDS, MOST_BYTES = 256, 1 << 30
 #: Files that a finished simulator does not need.
 _MADE_OF = {".o", ".a", ".d", ".cpp", ".h", ".gch", ".mk", ".dat", ".tree"}
-_LOCK = "in_use"
+_LOCK, _BUILDING = "in_use", "building"
 
 
 class BuildCache:
@@ -53,6 +54,20 @@ class BuildCache:
         with suppress(OSError):
             os.utime(place)
         return place
+
+    @contextmanager
+    def building(self, digest: str) -> Iterator[None]:
+        """Keep other processes from building the same; whoever comes later waits."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / _BUILDING).open("wb")
+        except OSError:  # there is no cache
+            yield
+            return
+        with lock:
+            # A byte of the file for each digest.
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(digest[:15], 16))
+            yield
 
     def scratch(self) -> Path | None:
         """Return a new folder to build in, None if the cache cannot be written."""

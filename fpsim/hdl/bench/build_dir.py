@@ -17,6 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,20 @@ class Work:
         progress: Progress | None,
     ) -> float:
         stamp = self._stamp(f"{action} {text}")
-        found = self._cache.found(stamp) if self._cache is not None else None
-        if found is not None:
-            self.build_dir = found
-            return 0.0
+        with nullcontext() if self._cache is None else self._cache.building(stamp):
+            found = self._cache.found(stamp) if self._cache is not None else None
+            if found is not None:
+                self.build_dir = found
+                return 0.0
+            return self._build_anew(action, job, stamp, progress)
+
+    def _build_anew(
+        self,
+        action: str,
+        job: Callable[[Path], dict[str, Any]],
+        stamp: str,
+        progress: Progress | None,
+    ) -> float:
         scratch = self._cache.scratch() if self._cache is not None else None
         where = self.directory if scratch is None else scratch
         if scratch is None:

@@ -12,18 +12,22 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fpsim.base.cache_dir import cache_dir
 from fpsim.base.errors import SimulatorMissing, not_one_of
 
 __all__ = ["SIMULATORS", "VHDL_SIMULATORS", "Simulator", "available", "environment_of", "find"]
 
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 _PROBE_SECONDS = 30
+_OBJECTS = Path(__file__).parents[1] / "inside" / "fpsim_objects.py"
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,11 @@ def _find_verilator() -> Simulator:
 def _make_settings() -> dict[str, str]:
     """Return what make needs to know.
 
-    Most of a build compiles the same library again; ccache, where installed, remembers it. The
-    wheel forgets the option that includes a precompiled header, which large designs have.
+    Most of a build compiles the same library again, which `fpsim_objects` remembers. The wheel
+    forgets the option that includes a precompiled header, which large designs have.
     """
-    cache = {"OBJCACHE": "ccache"} if shutil.which("ccache") else {}
-    return cache | {"MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
+    once = [sys.executable, str(_OBJECTS), str(cache_dir() / "objects")]
+    return {"OBJCACHE": shlex.join(once), "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
 
 
 def _find_icarus() -> Simulator:
