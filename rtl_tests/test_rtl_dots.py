@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from faults.faults import Fault, inject
 from rtl_units import COMPOSED, DOTS, dots, exact, golden, name
 
 from fpsim import get_unit
@@ -22,7 +22,7 @@ from fpsim.hdl.verify.vector_source import VectorSource, from_directory, from_pl
 from fpsim.hdl.verify.verify import BENCHES, Plan, verify_design
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.plans.planner import plan as plan_set
-from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
+from fpsim.vectors.sets.record import natural_k
 from fpsim.vectors.sets.vector_set import Section
 
 COUNT = 400
@@ -162,21 +162,29 @@ def test_many_dot_products_match_on_verilator(
     run(made(spec, 50 * COUNT), 2, verilator, tmp_path, FREELY)
 
 
-def test_infinities_of_both_signs_are_nan(icarus: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [False, True])
+def test_generated_vectors_have_infinities_of_both_signs_in_one_sum(
+    wrong: bool, icarus: Simulator, tmp_path: Path
+) -> None:
     spec = exact("e8m7", "e5m2", "e2m1")
-    record = Record.of(spec, 3)
-    plus, minus, one = 0x7C, 0xFC, 0x3C
-    columns: Columns = {
-        "op": np.full(3, Op.DOT, dtype=np.uint8),
-        "a": np.array([[plus, one, minus], [minus, one, minus], [one, plus, one]], dtype=np.uint8),
-        "b": np.full((3, 3), 2, dtype=np.uint8),
-        "c": np.zeros(3, dtype=np.uint16),
-    }
-    columns["acc"] = record.expected(columns)
-    assert columns["acc"].tolist() == [0x7FC0, 0xFF80, 0x7F80]
-    sections = (Section("infinities", 0, 3),)
-    source = VectorSource(record, 3, "directed", 1, "dot", sections, lambda: iter([(0, columns)]))
-    run(source, 1, icarus, tmp_path, FREELY)
+    made = plan_set(spec, strategy="directed").made()
+    (section,) = (s for s in made.sections if s.name == "infinities")
+    rows = slice(section.start, section.start + section.count)
+    columns = {name: codes[rows] for name, codes in made.columns.items()}
+    sections = (Section("infinities", 0, section.count),)
+    source = VectorSource(
+        made.record, section.count, "directed", 1, "dot", sections, lambda: iter([(0, columns)])
+    )
+    top = top_for(source, 1)
+    if wrong:
+        fault = Fault("both", "stage_exact.sv", "seen[4] | (seen[3] & seen[2])", "seen[4]")
+        top = replace(top, sources=inject(fault, top.sources, tmp_path / "faulty"))
+    dut = reference_dut(spec, top)
+    writer = Serialiser(dut, spec, source.k, source.group)
+    result = run_source(NativeSimulation(dut, icarus, tmp_path, FREELY), source, writer)
+    assert result.passed is not wrong and result.compared == 4**4
+    if wrong:
+        assert {m.fields["acc"] for m in result.kept} == {spec.result.nan_code}
 
 
 def test_a_full_pipeline_takes_a_beat_every_clock(icarus: Simulator, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def add_built_classes(builder: VectorBuilder) -> None:
         sums.streams,
         sums.reachable,
         random_words.random_words,
+        sums.infinities,
     )
     for corner in classes:
         builder.section(corner.__name__.replace("_", "-"))

@@ -30,6 +30,7 @@ __all__ = [
     "addend_alone",
     "addend_shifts",
     "cancellation",
+    "infinities",
     "lane_positions",
     "largest",
     "mixed_lanes",
@@ -253,6 +254,38 @@ def specials(builder: VectorBuilder) -> None:
                 **{n: np.full((addends.size, builder.record.k), v[0]) for n, v in pair.items()},
                 c=addends,
             )
+
+
+def infinities(builder: VectorBuilder) -> None:
+    """One, both infinities and NaN in every order, as the addend and in three lanes of a vector.
+
+    A sum with infinities of both signs is NaN wherever they stand: in one exact sum, in two
+    registers of it, in blocks or chunks of their own.
+    """
+    palette, fmt, k = builder.palette, float_format(builder), builder.record.k
+    (operand, other), own = _infinite_operand(builder)
+    if fmt is None or not palette.nan or own is None or own.inf_code is None:
+        return
+    one = palette.product("one")
+    kinds = [one[operand == "b"], own.inf_code]
+    kinds += [own.inf_code | own.sign_bit] * own.signed
+    kinds += [own.nan_code] if own.nan_code is not None else []
+    infinite = [] if fmt.inf_code is None else [fmt.inf_code, fmt.inf_code | fmt.sign_bit]
+    addends = [0, *infinite, fmt.nan_code]
+    lanes = sorted({0, k // 2, k - 1})
+    for codes in product(kinds, repeat=len(lanes)):
+        row = np.full((1, k), palette.zero(operand), dtype=np.int64)
+        row[0, lanes] = codes
+        builder.add(**{operand: row, other: np.full((1, k), one[other == "b"])}, c=addends)
+
+
+def _infinite_operand(builder: VectorBuilder) -> tuple[tuple[str, str], FloatFormat | None]:
+    """Return an operand that can be infinite and the other one, and the first one's format."""
+    for names in (("a", "b"), ("b", "a")):
+        fmt = getattr(builder.record.spec, names[0])
+        if isinstance(fmt, FloatFormat) and fmt.infinity:
+            return names, fmt
+    return ("a", "b"), None
 
 
 def lane_positions(builder: VectorBuilder) -> None:
