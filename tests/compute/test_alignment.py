@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.helpers import DETERMINISTIC, HOST, chain, oracle_matmul, sweep
+from support.helpers import DETERMINISTIC, chain, oracle_matmul, sweep
 from support.kernel_cases import operands
 from support.machines import MACHINES, On
 
@@ -13,6 +13,8 @@ from fpsim import FixedFormat, FloatFormat, MacUnit
 from fpsim.kernels.llvm.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+AVX512 = Machine(frozenset({"f16c", "avx512f"}))
 
 
 def alignment_sweep(unit: MacUnit, distances: range, machine: Machine = MACHINES["this"]) -> None:
@@ -78,11 +80,9 @@ def test_alignment_in_half_precision(features: str, operand: str) -> None:
 def test_alignment_at_the_boundary_of_each_lemma(
     name: str, operand: str, kernel: str, away: str
 ) -> None:
-    if "odd" in kernel and "avx512f" not in HOST:
-        pytest.skip("this processor has no avx512f")
     for rounding, expected in (("rne", kernel), ("rna", away)):
         unit = chain(name, rounding, a=operand)
-        assert unit.plan(np.array([[1]]), np.array([[1]])).kernel == expected
+        assert On(unit, AVX512).plan(np.array([[1]]), np.array([[1]])).kernel == expected
         alignment_sweep(unit, NEAR)
     if "lane64" in kernel or kernel == "float":
         alignment_sweep(chain(name, a=operand), FAR)
@@ -96,12 +96,11 @@ def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
     width = "lane64" if name in ("e8m22", "e8m23") else "lane32"
     wide = unit.result.exponent_max > 125  # type: ignore[union-attr]
     kernel = f"{'lane64' if wide else width}-{rounding}-sticky"
-    if "avx512f" in HOST:
-        if name == "e8m23" and rounding != "rto":
-            kernel = f"float-{rounding}"
-        if width == "lane32" and rounding == "rtz":
-            kernel = "magic32-rtz"
-    assert unit.plan([[1]], [[1]]).kernel == kernel
+    if name == "e8m23" and rounding != "rto":
+        kernel = f"float-{rounding}"
+    if width == "lane32" and rounding == "rtz":
+        kernel = "magic32-rtz"
+    assert On(unit, AVX512).plan([[1]], [[1]]).kernel == kernel
     alignment_sweep(unit, NEAR)
     alignment_sweep(chain(name.replace("e8", "e7"), rounding), NEAR)
 
@@ -112,8 +111,8 @@ def test_alignment_in_directed_modes(name: str, rounding: str) -> None:
 def test_magic_numbers_need_two_spare_bits(name: str, rounding: str) -> None:
     unit = chain(name, rounding, random_bits=int(rounding == "sr"))
     arguments = operands(unit, range(-6, 3), (8, 4, 40))
-    kernel = unit.plan(**arguments).kernel
-    assert kernel.startswith("shifted32") == ("avx512f" in HOST and name == "e7m21")
+    kernel = On(unit, AVX512).plan(**arguments).kernel
+    assert kernel.startswith("shifted32") == (name == "e7m21")
     assert np.array_equal(unit.matmul(**arguments), oracle_matmul(unit, **arguments))
 
 

@@ -200,6 +200,33 @@ def test_a_processor_that_is_told_how_to_round_has_the_oracles_bits(
     assert (ones + np.array([0.3, 0.7], np.float32) * np.float32(place)).tolist() == [1, 1 + place]
 
 
+@pytest.mark.parametrize("processor", ["this", "f16c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e2m1-chain-e4m3-rdn",
+        "e4m3fn-chain-e5m10-rdn",
+        "e4m3fn-chain-e8m23-rdn",
+        "e4m3fn-aligned4f27-e8m23-rdn",
+        "e4m3fn-aligned16f25-e8m23-rdn",
+        "e4m3fn-tree8-e5m10-rdn",
+        "e4m3fn-chunked4-of-chain-e5m10-rdn-into-chain-e8m23-rdn",
+    ],
+)
+def test_sums_that_cancel_have_the_oracles_zero(name: str, processor: str) -> None:
+    """Rounded down, x - x is -0, which steps that compute with M - M must not show of +0."""
+    unit, rng = get_unit(name), np.random.default_rng(7)
+    values = unit.a.encode([0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 1.5, 3, 1.25, -1.25, 4, -4, 6, -3])
+    a, b = values[rng.integers(0, 16, (16, 8))], values[rng.integers(0, 16, (8, 16))]
+    off = rng.choice([0, 0, 0, -1, 2.0**-20], (16, 16))
+    a[0], b[:, 0], off[0, 0] = values[0], values[0], 0  # a sum of +0 alone
+    c = unit.result.encode(off - unit.a.decode(a) @ unit.b.decode(b), "rne", "saturate")
+    c[0, 0] = 0
+    found = On(unit, MACHINES[processor]).matmul(a, b, c)
+    right = [oracle.dot(unit, a[i], b[:, j], c[i, j]) for i, j in np.ndindex(c.shape)]
+    assert found.reshape(-1).tolist() == right
+
+
 def test_without_any_step_there_are_limbs_and_scalar_code() -> None:
     for unit, back_end in ((exact("e8m23"), BackEnd.LIMBS), (chain("e8m23"), BackEnd.SCALAR)):
         on = On(unit, MACHINES["this"], lambda _: False)

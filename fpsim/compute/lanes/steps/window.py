@@ -659,12 +659,13 @@ def _odd_real(x: Vec) -> Vec:
 
 
 def _sum_of_halves(x: Vec, y: Vec, mode: str) -> Vec:
-    """Return x + y of 32-bit integers as float32, rounded once."""
+    """Return x + y of 32-bit integers as float32, rounded once; a sum of zero is +0."""
     low, high = 0xFFFF, 0xFFFF0000
-    one = x.lanes.constant(1.0, False)
+    zero, one = (x.lanes.constant(value, False) for value in (0.0, 1.0))
     upper = (x & high).to_reals(mode) + (y & high).to_reals(mode)  # 17 bits: exact
     lower = (x & low).to_reals(mode) + (y & low).to_reals(mode)
-    return upper.fma_toward(one, lower, mode)
+    total = upper.fma_toward(one, lower, mode)
+    return total.equals(0.0).where(zero, total) if mode == "rdn" else total
 
 
 def _floor_to_odd(total: Vec, distance: Vec, lost: int) -> Vec:
