@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rtl_support import HERE
 from rtl_units import blocks, chain, chunked, exact
 
+from fpsim import get_unit
 from fpsim.base.errors import FpsimError
 from fpsim.cli import main
 from fpsim.formats.lfsr import GaloisLfsr
@@ -16,6 +18,7 @@ from fpsim.hdl.bench.beat_plan import BeatPlan
 from fpsim.hdl.bench.replay import Options
 from fpsim.hdl.bench.simulator import Simulator
 from fpsim.hdl.dut.dut import Beats, Dut
+from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.rtl.parameters import rtl_top
 from fpsim.hdl.rtl.reference import reference_dut
 from fpsim.hdl.verify.verify import Plan, verify_design
@@ -105,3 +108,52 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+OWN = HERE / "designs" / "lfsr16_mac.toml"
+
+
+def changed(old: str, new: str, directory: Path) -> Path:
+    """Return the TOML of the design with its own register, changed in one place."""
+    text = OWN.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    text = text.replace(old, new).replace('"../rtl', f'"{HERE}/rtl')
+    text = text.replace('"lfsr16_mac.sv', f'"{OWN.parent}/lfsr16_mac.sv')
+    path = directory / "dut.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_design_with_a_register_of_its_own_is_followed(icarus: Simulator, tmp_path: Path) -> None:
+    unit = get_unit("e2m1-chain-e4m3-sr5")
+    plan = Plan(
+        strategy="random", count=300, bench="native", options=Options(stall=0.3), judge=False
+    )
+    for old, new, right in (
+        ("0xACE1", "44257", True),
+        ("0xACE1", "0xACE3", False),
+        ("0xB400", "0xB401", False),
+        ('"state"', '"bits"', False),
+    ):
+        dut = read_dut(changed(old, new, tmp_path))
+        report = verify_design(unit, dut, icarus.name, tmp_path, plan, None)
+        assert report.passed is right and report.result.compared == 300, str(report)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lfsr = 0xACE1", "", "random.lfsr: missing; it is the register's state after a reset"),
+        ("0xACE1", "0", r"random.lfsr: 0 is not a seed in 1..65535"),
+        ("0xB400", "0x3400", "random.taps: 13312 is not an integer of 16 bits whose highest is 1"),
+        ("width = 16", "width = 65", "random.width: 65 is not an integer in 2..64"),
+        ('"state"', '"serial"', "random.draw: 'serial' is not one of bits, state"),
+        ("taps =", "tap =", "random: 'tap'"),
+        ('c = "c"', 'c = "c"\nrandom = "r"', "random.lfsr: not beside a port that carries random"),
+    ],
+)
+def test_a_register_that_cannot_be_is_refused(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FpsimError, match=message):
+        read_dut(changed(old, new, tmp_path))

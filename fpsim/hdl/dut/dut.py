@@ -318,6 +318,9 @@ class Dut:
         if self.output.acc is None:
             raise FpsimError("output.acc: missing")
 
+        if self.lfsr is not None and self.carries("random"):
+            raise FpsimError("random.lfsr: not beside a port that carries random")
+
     def _check_combinational(self) -> None:
         ports = {"input.valid": self.input.valid, "input.ready": self.input.ready,
                  "output.valid": self.output.valid, "output.ready": self.output.ready,

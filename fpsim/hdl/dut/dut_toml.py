@@ -40,6 +40,7 @@ from typing import Any
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.input_files import read_toml
+from fpsim.formats.lfsr import GaloisLfsr, LfsrOutput
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
     FIELDS,
@@ -65,7 +66,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "key": (
         "top", "sources", "include", "defines", "parameters", "k", "group", "adapter", "waive",
         "clock", "reset", "input", "ops", "output", "filelists", "simulator", "domain", "compare",
-        "memories", "files", "interfaces",
+        "memories", "files", "interfaces", "random",
     ),
     "clock": ("port", "edge", "also"),
     "reset": ("port", "active", "kind", "clocks", "also"),
@@ -81,6 +82,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "simulator": ("arguments",),
     "compare": ("nan", "zero"),
+    "random": ("lfsr", "width", "taps", "draw"),
 }  # fmt: skip
 #: Elements of a beat at most, and the largest bias of exponents.
 MAX_LANES, MAX_BIAS = 1 << 16, 1 << 10
@@ -93,6 +95,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "wires.first": ("low", "high"),
     "output.first_beat": ("low", "high"),
     "compare": ("exact", "any"),
+    "random.draw": tuple(LfsrOutput),
     "simulator": ("verilator", "icarus", "ghdl"),
 }
 
@@ -148,6 +151,7 @@ def _dut(table: dict[str, Any], directory: Path) -> Dut:
         ),
         domain=_domain(_table(table, "domain")),
         comparison=_comparison(_table(table, "compare")),
+        lfsr=_lfsr(table),
         waive=tuple(_strings(table.get("waive", []), "waive")),
         directory=directory,
         clock=_clock(table),
@@ -261,6 +265,22 @@ def _comparison(table: dict[str, Any]) -> Comparison:
     for name, value in table.items():
         _choice(value, WORDS["compare"], f"compare.{name}")
     return Comparison(table.get("nan") == "any", table.get("zero") == "any")
+
+
+def _lfsr(table: dict[str, Any]) -> GaloisLfsr | None:
+    """Return the register that a design draws its random integers from."""
+    own = _table(table, "random")
+    if "random" not in table:
+        return None
+    check_known(own, KEYS["random"], "random")
+    if "lfsr" not in own:
+        raise FpsimError("random.lfsr: missing; it is the register's state after a reset")
+    settings = {key: own[key] for key in ("width", "taps") if key in own}
+    draw = LfsrOutput(_choice(own.get("draw", "bits"), WORDS["random.draw"], "random.draw"))
+    try:
+        return GaloisLfsr(own["lfsr"], draw=draw, **settings)
+    except FpsimError as error:
+        raise FpsimError(f"random.{error}") from None
 
 
 def _whole_ports(

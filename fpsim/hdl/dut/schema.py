@@ -75,19 +75,23 @@ _VALUES: dict[str, dict[str, Schema]] = {
     },
     "simulator": {"arguments": _TEXTS},
     "compare": {},
+    "random": {"lfsr": _COUNT, "width": _COUNT, "taps": _COUNT},
 }  # fmt: skip
 _REQUIRED = {
     "key": ("top", "output"),
     "clock": ("port",),
     "reset": ("port", "active"),
     "wires": ("port",),
+    "random": ("lfsr",),
 }
 
 
 def dut_schema() -> Schema:
     """Return the schema of a design's TOML, which `fpsim.hdl.dut.dut_toml.read_dut` reads."""
     tables = {name: _table(name) for name in KEYS}
-    inner = {name: tables[name] for name in ("clock", "reset", "input", "output", "compare")}
+    inner = {
+        name: tables[name] for name in ("clock", "reset", "input", "output", "compare", "random")
+    }
     words = WORDS["simulator"]
     inner["simulator"] = table_schema(dict.fromkeys(words, tables["simulator"]))
     top = tables["key"]

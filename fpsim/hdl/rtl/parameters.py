@@ -109,6 +109,8 @@ def rtl_top(
     if not isinstance(stage, Block | Chunked) and spec.sign_split is not SignSplit.NONE:
         raise refusal("operands.sign_split", repr(str(spec.sign_split)), "none, but in blocks")
     own = _stage(spec, stage, "accumulate")
+    if lfsr is not None and lfsr != GaloisLfsr(lfsr.state):
+        raise FpsimError("lfsr: the reference RTL has the register of 32 bits alone")
     if lfsr is not None and "RANDOM_BITS" not in own:
         raise FpsimError(f"lfsr: {spec.name} takes no random bits; leave it out")
     if isinstance(stage, Chain | Fixed) and not (stream or flags or _more_than_mac(stage)):
