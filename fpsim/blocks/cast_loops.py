@@ -1,24 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled casts of whole blocks of float32: scales, ratios, the best of several grids, codes.
 
-Each kernel does one step for the blocks ``first`` to ``stop`` of a flat array, a few blocks at a
-time so that what it works out stays in the cache. Inside, every operation is one plain loop over
-all elements of those blocks: such loops become vectors whatever the sizes of blocks and sub-blocks.
-A grid is a list of thresholds on the bits of a float32 (`Grids`); a value is what the last
-threshold that it reaches gives. Errors are summed in float64 in the order of the elements, eight
-sub-blocks side by side.
+Each program does one step for the blocks ``first`` to ``stop``, a lane for each block
+(`fpsim.kernels.llvm.side_by_side`). What is written here is the code of one block; the flags that
+it differs by are the arguments of the cached functions, and numbers are read at run time. Steps
+that look at elements take them laid out side by side (`lay_out`).
 
-The module lies outside of `fpsim.kernels` because it alone is made anew when it changes.
+A grid is a list of thresholds on the bits of a float32 (`Grids`); a value is what the last
+threshold that it reaches gives. Errors are summed in float64 in the order of the elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numpy.typing import NDArray
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.llvm.side_by_side import (
+    BYTE,
+    INDEX,
+    WORD,
+    Blocks,
+    Variable,
+    lanes_of_blocks,
+    program,
+)
+from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Vec
+
+MSE, MAE, ABS_MAX = range(3)
+DIVIDE, RECIPROCAL, RATIO, BF16 = range(4)
+MAGNITUDE = 0x7FFFFFFF
+INFINITY = float("inf")
+FRACTION = (1 << 52) - 1
+#: Thresholds of grids that are compared one after another without a loop.
+UNROLLED = (7, 15)
+Array = NDArray[Any]
 
 __all__ = [
     "ABS_MAX",
@@ -30,16 +51,13 @@ __all__ = [
     "RECIPROCAL",
     "Grids",
     "ScaleNumbers",
-    "best_ratios",
-    "block_errors",
+    "best_candidates",
     "codes_of_blocks",
-    "codes_of_few",
     "dialects",
-    "divide_blocks",
-    "errors_of_few",
+    "errors_of_blocks",
     "fit_ratios",
-    "keep_better",
     "largest_magnitudes",
+    "lay_out",
     "razor",
     "real_blocks",
     "refine_tops",
@@ -51,19 +69,9 @@ __all__ = [
     "top_indices",
 ]
 
-MSE, MAE, ABS_MAX = range(3)
-DIVIDE, RECIPROCAL, RATIO, BF16 = range(4)
-#: Elements taken at a time, in whole blocks.
-CHUNK = 1024
-#: Loops over fewer elements than this are not worth their start.
-SHORT = 16
-#: Up to this many grids are all tried on every block, one loop each.
-FEW = 4
-I32 = np.int32
-MAGNITUDE = np.int32(0x7FFFFFFF)
-ONE, ZERO, HALF = np.float32(1), np.float32(0), np.float32(0.5)
-BEYOND = np.float32(np.inf)
-FRACTION = (1 << 52) - 1
+
+def _program(name: str, arrays: int, build: Callable[[Blocks], None]) -> Callable[..., None]:
+    return program(f"cast {name}", arrays, build, (__file__,))
 
 
 class Grids(NamedTuple):
@@ -92,6 +100,25 @@ class Grids(NamedTuple):
     mask: int
     ties: Any  #: (3,) int32: whether ties go up from odd magnitudes, if positive, if negative
 
+    @property
+    def width(self) -> int:
+        """Thresholds of a grid."""
+        return int(self.thresholds.shape[1])
+
+    @property
+    def kind(self) -> GridKind:
+        """What the code of a program depends on."""
+        unrolled = self.width if self.width in UNROLLED and not self.equal else 0
+        return GridKind(self.symmetric, self.equal, unrolled)
+
+
+class GridKind(NamedTuple):
+    """What code depends on: the thresholds that are compared without a loop, or 0."""
+
+    symmetric: bool
+    equal: bool
+    unrolled: int
+
 
 class ScaleNumbers(NamedTuple):
     """How scales follow from largest magnitudes; `fpsim.blocks.scale_rules` has the equations."""
@@ -108,190 +135,166 @@ class ScaleNumbers(NamedTuple):
     ggml: bool
 
 
-# -- arrays of one entry per (sub-)block -----------------------------------------------------------
+# -- elements side by side -------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
-def _spread(entries, size, out):  # type: ignore[no-untyped-def]
-    """Repeat each entry ``size`` times."""
-    if size == 1:
-        for i in range(entries.size):
-            out[i] = entries[i]
-    elif size == 2:
-        for i in range(entries.size):
-            out[2 * i] = entries[i]
-            out[2 * i + 1] = entries[i]
-    elif size == 4:
-        for i in range(entries.size):
-            out[4 * i] = entries[i]
-            out[4 * i + 1] = entries[i]
-            out[4 * i + 2] = entries[i]
-            out[4 * i + 3] = entries[i]
-    else:
-        for i in range(entries.size):
-            entry, part = entries[i], out[i * size : (i + 1) * size]
-            for k in range(size):
-                part[k] = entry
+@cache
+def _lay_out() -> Callable[..., None]:
+    def build(b: Blocks) -> None:
+        block = b.number(2, 0, INDEX)
+        b.lay_out(0, block, 1, _elements(b, block))
+
+    return _program("lay out", 3, build)
 
 
-@njit(error_model="numpy")
-def _maxima(items, size, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the largest of each ``size`` non-negative int32 items."""
-    count = items.size // size
-    if size == 2:
-        for i in range(count):
-            out[i] = max(items[2 * i], items[2 * i + 1])
-    elif size == 4:
-        for i in range(count):
-            low, high = max(items[4 * i], items[4 * i + 1]), max(items[4 * i + 2], items[4 * i + 3])
-            out[i] = max(low, high)
-    else:
-        for i in range(count):
-            part, largest = items[i * size : (i + 1) * size], np.int32(0)
-            for k in range(size):
-                largest = part[k] if part[k] > largest else largest
-            out[i] = largest
+def lay_out(x: Array, block: int) -> Array:
+    """Return float32 blocks side by side, as many as a vector has lanes.
 
-
-@njit(error_model="numpy")
-def _sums(terms, size, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the sums of each ``size`` terms, in their order."""
-    groups = terms.size // size
-    whole = groups - groups % 8
-    for g in range(0, whole, 8):
-        t, o = terms[g * size : (g + 8) * size], out[g : g + 8]
-        t0, t1, t2, t3 = t[:size], t[size:], t[2 * size :], t[3 * size :]
-        t4, t5, t6, t7 = t[4 * size :], t[5 * size :], t[6 * size :], t[7 * size :]
-        a = b = c = d = e = f = h = i = 0.0
-        for k in range(size):
-            a, b, c, d = a + t0[k], b + t1[k], c + t2[k], d + t3[k]
-            e, f, h, i = e + t4[k], f + t5[k], h + t6[k], i + t7[k]
-        o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7] = a, b, c, d, e, f, h, i
-    for g in range(whole, groups):
-        part = terms[g * size : (g + 1) * size]
-        a = 0.0
-        for k in range(size):
-            a += part[k]
-        out[g] = a
-
-
-@njit(error_model="numpy")
-def _largest(terms, size, out):  # type: ignore[no-untyped-def]
-    for g in range(terms.size // size):
-        a = 0.0
-        for k in range(g * size, g * size + size):
-            a = max(a, terms[k])
-        out[g] = a
+    Args:
+        x: values of whole blocks.
+        block: elements of a block.
+    """
+    lanes, blocks = lanes_of_blocks(), x.size // block
+    laid = np.empty(-(-blocks // lanes) * lanes * block, dtype=np.float32)
+    _lay_out()(x, laid, np.array([block]), 0, blocks)
+    return laid
 
 
 # -- scales ----------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
-def _bfloat16(value):  # type: ignore[no-untyped-def]
-    bits = np.float32(value).view(np.uint32)
-    rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-    return np.uint32(rounded & np.uint32(0xFFFF0000)).view(np.float32)
+def _bfloat16(x: Vec) -> Vec:
+    bits = x.as_bits
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).as_real
 
 
-@njit(error_model="numpy")
-def _powers(amax, exponent, bump, p, codes, factor, decoded):  # type: ignore[no-untyped-def]
-    for b in range(amax.size):
-        bits = np.float64(amax[b]).view(np.int64)
-        code = (bits >> 52) - 1023 + exponent + np.int64(bits & FRACTION >= bump)
-        code = min(max(code, 0), p.max_code)
-        code = code if amax[b] > ZERO else 0
-        codes[b] = code
-        decoded[b] = np.int64((code + p.exponent_min + 1023) << 52).view(np.float64)
-        value = np.float32(decoded[b])
-        factor[b] = value if value > ZERO else BEYOND
+def _at_least(x: Vec, least: Vec) -> Vec:
+    return (x > least).where(x, least)
 
 
-@njit(error_model="numpy")
-def _raw(amax, limit, expansion, p, outer, ratio, raw):  # type: ignore[no-untyped-def]
-    """ScaleNumbers before they are rounded to their format."""
-    floor = np.float32(p.floor)
-    if p.arithmetic == RATIO:
-        for b in range(amax.size):
-            raw[b] = amax[b] / limit * ratio[b]
-    elif p.arithmetic == RECIPROCAL:
-        for b in range(amax.size):
-            raw[b] = amax[b] / limit / outer[b]
-    elif p.arithmetic == BF16:
-        inverse = _bfloat16(ONE / limit)
-        for b in range(amax.size):
-            raw[b] = _bfloat16(amax[b] * inverse)
-    else:
-        for b in range(amax.size):
-            raw[b] = amax[b] / np.float32(limit * outer[b])
-    for b in range(amax.size):
-        value = np.float32(raw[b] * expansion)
-        value = value if value > ZERO else ZERO  # NaN is 0 / 0 or 0 * inf
-        raw[b] = value if value > floor else floor
+def _at_most(x: Vec, most: Vec) -> Vec:
+    return (x < most).where(x, most)
 
 
-@njit(error_model="numpy")
-def _encoded(raw, p, codes, decoded):  # type: ignore[no-untyped-def]
-    """Round to the scale format, saturating, and decode."""
-    m, low = p.mantissa_bits, p.exponent_min
-    shift = 52 - m
-    zero = np.int64(p.has_zero)
-    start = (low + 1023 - zero) << 52
-    half, even = np.int64(1) << (shift - 1), np.int64(p.even)
-    smallest = np.int64((low + 1023) << 52).view(np.float64)
-    stretch = np.int64((m - low + 1023) << 52).view(np.float64)
-    lowest = np.int64((low - m + 1023) << 52).view(np.float64)
-    for b in range(decoded.size):
-        value = np.float64(raw[b])
-        bits = value.view(np.int64) - start
-        code = (bits + half - even * (1 - ((bits >> shift) & 1))) >> shift
-        scaled = value * stretch
-        scaled = min(scaled, np.float64(4.0e15))
-        under = np.int64(np.rint(scaled)) if p.even else np.int64(np.floor(scaled + 0.5))
-        code = code if value >= smallest else under * zero
-        codes[b] = min(code, p.max_code)
-    if p.ggml:
-        row = np.int64(1) << m
-        last = p.max_code // row * row
-        for b in range(decoded.size):
-            code = codes[b]
-            code = row - 1 if (np.float64(raw[b]) < smallest and code == row) else code
-            codes[b] = p.max_code if code >= last else code
-    if p.zero_code >= 0:
-        for b in range(decoded.size):
-            codes[b] = p.zero_code if codes[b] == 0 else codes[b]
-    fraction = (np.int64(1) << m) - 1
-    for b in range(decoded.size):
-        code = codes[b]
-        row = code >> m
-        bits = ((row - zero + low + 1023) << 52) | ((code & fraction) << shift)
-        number = np.int64(bits).view(np.float64)
-        decoded[b] = np.float64(code) * lowest if (zero and row == 0) else number
+def _flag(mask: Vec, lanes: Any) -> Vec:
+    return mask.where(lanes.constant(1, True), lanes.constant(0, True))
 
 
-@njit(error_model="numpy")
-def _factors(decoded, p, outer, factor):  # type: ignore[no-untyped-def]
-    if p.arithmetic == RECIPROCAL:
-        for b in range(decoded.size):
-            factor[b] = ONE / outer[b] / np.float32(decoded[b])
-    elif p.arithmetic == RATIO:
-        for b in range(decoded.size):
-            factor[b] = ONE / np.float32(outer[b] * np.float32(decoded[b]))
-    elif p.arithmetic == BF16:
-        for b in range(decoded.size):
-            factor[b] = _bfloat16(ONE / np.float32(decoded[b]))
-    else:
-        for b in range(decoded.size):
-            factor[b] = np.float32(decoded[b]) * outer[b]
-    flush = BEYOND if p.arithmetic == DIVIDE else ZERO
-    for b in range(decoded.size):
-        factor[b] = factor[b] if (factor[b] > ZERO and factor[b] < BEYOND) else flush
+class _Scales(NamedTuple):
+    """Arrays of `scale_blocks`."""
+
+    amax: int
+    outer: int
+    ratio: int
+    reals: int
+    integers: int
+    codes: int
+    factor: int
+    decoded: int
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def scale_blocks(  # type: ignore[no-untyped-def]
-    amax, exponent, bump, limit, expansion, p, outer, ratio, codes, factor, decoded, first, stop
-):  # fmt: skip
+@cache
+def _scale_blocks(
+    power: bool, arithmetic: int, zero_one: bool, has_zero: bool, even: bool, ggml: bool, each: bool
+) -> Callable[..., None]:
+    a = _Scales(*range(8))
+
+    def above(b: Blocks, array: int) -> Vec:
+        return b.get(array, FLOAT) if each else b.same(array, 0, FLOAT)
+
+    def finish(b: Blocks, code: Vec, decoded: Vec, factor: Vec, good: Vec, flush: float) -> None:
+        b.put(a.codes, INDEX, code)
+        b.put(a.decoded, DOUBLE, decoded)
+        b.put(a.factor, FLOAT, good.where(factor, b.floats.constant(flush, False)))
+
+    def powers(b: Blocks) -> None:
+        exponent, bump, most, _, low = (b.same(a.integers, i, INDEX) for i in range(5))
+        wide, zero = b.doubles, b.doubles.constant(0, True)
+        amax = b.get(a.amax, FLOAT).as_lanes(wide)
+        bits = amax.as_bits
+        code = (bits >> 52) - 1023 + exponent + _flag((bits & FRACTION) >= bump, wide)
+        code = _at_most(_at_least(code, zero), most)
+        code = (amax > 0.0).where(code, zero)
+        decoded = ((code + low + 1023) << 52).as_real
+        factor = decoded.as_lanes(b.floats)
+        finish(b, code, decoded, factor, factor > 0.0, INFINITY)
+
+    def raw(b: Blocks) -> Vec:
+        limit, expansion, floor = (b.same(a.reals, i, FLOAT) for i in range(3))
+        amax, one = b.get(a.amax, FLOAT), b.floats.constant(1.0, False)
+        if arithmetic == RATIO:
+            scale = _over(amax, limit) * above(b, a.ratio)
+        elif arithmetic == RECIPROCAL:
+            scale = _over(_over(amax, limit), above(b, a.outer))
+        elif arithmetic == BF16:
+            scale = _bfloat16(amax * _bfloat16(_over(one, limit)))
+        else:
+            scale = _over(amax, limit * above(b, a.outer))
+        scale = _at_least(scale * expansion, b.floats.constant(0.0, False))  # NaN is 0 / 0, 0 * inf
+        return _at_least(scale, floor)
+
+    def floating(b: Blocks) -> None:
+        wide, floats = b.doubles, b.floats
+        most, m, low, zero_code = (b.same(a.integers, i, INDEX) for i in range(2, 6))
+        one, shift = wide.constant(1, True), wide.constant(52, True) - m
+        value = raw(b).as_lanes(wide)
+        half = one << (shift - 1)
+        bits = value.as_bits - ((low + (1023 - has_zero)) << 52)
+        to = half - (one - ((bits >> shift) & 1)) if even else half
+        code = (bits + to) >> shift
+        smallest = ((low + 1023) << 52).as_real
+        # 2^52 + x is a whole number, to even; what is small enough for that to matter stays below.
+        start = wide.constant(2.0**52, False)
+        scaled = _at_most(value * ((m - low + 1023) << 52).as_real, wide.constant(2.0**40, False))
+        scaled = scaled if even else (scaled + 0.5).intrinsic("floor")
+        under = (scaled + start).as_bits - start.as_bits
+        normal = value >= smallest
+        code = _at_most(normal.where(code, under if has_zero else wide.constant(0, True)), most)
+        if ggml:
+            row = one << m
+            carried = (smallest > value).where(code, wide.constant(0, True)).equals(row)
+            code = carried.where(row - 1, code)
+            code = (code >= ((most >> m) << m)).where(most, code)
+        if zero_one:
+            code = code.equals(0).where(zero_code, code)
+        field, fraction = code >> m, code & ((one << m) - 1)
+        decoded = (((field + low + (1023 - has_zero)) << 52) | (fraction << shift)).as_real
+        if has_zero:
+            lowest = ((low - m + 1023) << 52).as_real
+            whole = (code + start.as_bits).as_real - start
+            decoded = field.equals(0).where(whole * lowest, decoded)
+        narrow, unit = decoded.as_lanes(floats), floats.constant(1.0, False)
+        if arithmetic == RECIPROCAL:
+            factor = _over(_over(unit, above(b, a.outer)), narrow)
+        elif arithmetic == RATIO:
+            factor = _over(unit, above(b, a.outer) * narrow)
+        elif arithmetic == BF16:
+            factor = _bfloat16(_over(unit, narrow))
+        else:
+            factor = narrow * above(b, a.outer)
+        finite = (factor > 0.0).where(factor, floats.constant(INFINITY, False)) < INFINITY
+        finish(b, code, decoded, factor, finite, INFINITY if arithmetic == DIVIDE else 0.0)
+
+    kinds = (arithmetic, zero_one, has_zero, even, ggml, each)
+    name = "powers" if power else f"scales {kinds}"
+    return _program(name, len(a), powers if power else floating)
+
+
+def scale_blocks(
+    amax: Array,
+    exponent: int,
+    bump: int,
+    limit: Any,
+    expansion: Any,
+    p: ScaleNumbers,
+    outer: Array,
+    ratio: Array,
+    codes: Array,
+    factor: Array,
+    decoded: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill scale codes (int64), divisors or factors (float32) and decoded scales (float64).
 
     Args:
@@ -309,244 +312,231 @@ def scale_blocks(  # type: ignore[no-untyped-def]
         first: first block.
         stop: block after the last.
     """
-    n = 4096
-    raw = np.empty(n, dtype=np.float32)
-    own, own_ratio = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
-    own[:], own_ratio[:] = outer[0], ratio[0]
-    for start in range(first, stop, n):
-        end = min(start + n, stop)
-        size, top = end - start, amax[start:end]
-        if p.power:
-            _powers(top, exponent, bump, p, codes[start:end], factor[start:end], decoded[start:end])
-            continue
-        if outer.size > 1:
-            own[:size], own_ratio[:size] = outer[start:end], ratio[start:end]
-        _raw(top, limit, expansion, p, own[:size], own_ratio[:size], raw[:size])
-        _encoded(raw[:size], p, codes[start:end], decoded[start:end])
-        _factors(decoded[start:end], p, own[:size], factor[start:end])
+    reals = np.array([limit, expansion, p.floor], dtype=np.float32)
+    integers = np.array(
+        [exponent, bump, p.max_code, p.mantissa_bits, p.exponent_min, p.zero_code], dtype=np.int64
+    )
+    if p.power:
+        run = _scale_blocks(True, DIVIDE, False, False, False, False, False)
+    else:
+        zero_one, each = p.zero_code >= 0, outer.size > 1
+        run = _scale_blocks(False, p.arithmetic, zero_one, p.has_zero, p.even, p.ggml, each)
+    run(amax, outer, ratio, reals, integers, codes, factor, decoded, first, stop)
 
 
 # -- elements --------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
-def _scaled(x, steps, size, multiply, symmetric, y, keys):  # type: ignore[no-untyped-def]
-    """Fill y with x under steps, one for every ``size`` elements, and the keys of y."""
-    if multiply:
-        for s in range(x.size // size):
-            step, own, out = steps[s], x[s * size : (s + 1) * size], y[s * size : (s + 1) * size]
-            for k in range(size):
-                out[k] = own[k] * step
-    else:
-        for s in range(x.size // size):
-            step, own, out = steps[s], x[s * size : (s + 1) * size], y[s * size : (s + 1) * size]
-            for k in range(size):
-                out[k] = own[k] / step
-    _keys(y, symmetric, keys)
+def _over(x: Vec, divisor: Vec) -> Vec:
+    return Vec(x.lanes, x.lanes.builder.fdiv(x.value, divisor.value), False)
 
 
-@njit(error_model="numpy")
-def _scaled_each(x, steps, multiply, symmetric, y, keys):  # type: ignore[no-untyped-def]
-    """As `_scaled`, with one step for each element."""
-    if multiply:
-        for k in range(x.size):
-            y[k] = x[k] * steps[k]
-    else:
-        for k in range(x.size):
-            y[k] = x[k] / steps[k]
-    _keys(y, symmetric, keys)
+def _key(y: Vec, symmetric: bool) -> Vec:
+    bits = y.as_bits
+    return bits & MAGNITUDE if symmetric else bits ^ (_negative(bits) & MAGNITUDE)
 
 
-@njit(error_model="numpy")
-def _keys(y, symmetric, keys):  # type: ignore[no-untyped-def]
-    bits = y.view(np.int32)
-    if symmetric:
-        for k in range(bits.size):
-            keys[k] = bits[k] & MAGNITUDE
-    else:
-        for k in range(bits.size):
-            keys[k] = bits[k] ^ ((bits[k] >> np.int32(31)) & MAGNITUDE)
+def _negative(bits: Vec) -> Vec:
+    """Return -1 where the sign bit is set, else 0."""
+    return bits.floor_shifted(bits.lanes.constant(31, True))
 
 
-@njit(error_model="numpy")
-def _pick_of_8(keys, t, r, out):  # type: ignore[no-untyped-def]
-    t0, t1, t2, t3, t4, t5, t6 = t[0], t[1], t[2], t[3], t[4], t[5], t[6]
-    r0, r1, r2, r3, r4, r5, r6, r7 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
-    for k in range(keys.size):
-        key, o = keys[k], r0
-        o = r1 if key >= t0 else o
-        o = r2 if key >= t1 else o
-        o = r3 if key >= t2 else o
-        o = r4 if key >= t3 else o
-        o = r5 if key >= t4 else o
-        o = r6 if key >= t5 else o
-        o = r7 if key >= t6 else o
-        out[k] = o
+#: Arrays of a grid's numbers after its thresholds and outcomes: steps, weights, backs, highest,
+#: lowest, ties.
+SPACED = 6
 
 
-@njit(error_model="numpy")
-def _pick_of_16(keys, t, r, out):  # type: ignore[no-untyped-def]
-    """As `_pick`, halving fifteen thresholds four times; ``a ^ ((a ^ b) & mask)`` is a or b."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
-    s0, s1, s2, s3 = I32(t0 ^ t[8]), I32(t1 ^ t[9]), I32(t2 ^ t[10]), I32(t3 ^ t[11])
-    s4, s5, s6 = I32(t4 ^ t[12]), I32(t5 ^ t[13]), I32(t6 ^ t[14])
-    r0, r1, r2, r3, r4, r5, r6, r7 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
-    q0, q1, q2, q3 = I32(r0 ^ r[8]), I32(r1 ^ r[9]), I32(r2 ^ r[10]), I32(r3 ^ r[11])
-    q4, q5, q6, q7 = I32(r4 ^ r[12]), I32(r5 ^ r[13]), I32(r6 ^ r[14]), I32(r7 ^ r[15])
-    for k in range(keys.size):
-        key = keys[k]
-        m = I32(-I32(key >= t7))
-        n = I32(-I32(key >= I32(t3 ^ (s3 & m))))
-        b0, b1 = I32(t1 ^ (s1 & m)), I32(t5 ^ (s5 & m))
-        o = I32(-I32(key >= I32(b0 ^ ((b0 ^ b1) & n))))
-        d0, d1, d2, d3 = (
-            I32(t0 ^ (s0 & m)),
-            I32(t2 ^ (s2 & m)),
-            I32(t4 ^ (s4 & m)),
-            I32(t6 ^ (s6 & m)),
-        )
-        e0, e1 = I32(d0 ^ ((d0 ^ d2) & n)), I32(d1 ^ ((d1 ^ d3) & n))
-        p = I32(-I32(key >= I32(e0 ^ ((e0 ^ e1) & o))))
-        w0, w1, w2, w3 = (
-            I32(r0 ^ (q0 & m)),
-            I32(r1 ^ (q1 & m)),
-            I32(r2 ^ (q2 & m)),
-            I32(r3 ^ (q3 & m)),
-        )
-        w4, w5, w6, w7 = (
-            I32(r4 ^ (q4 & m)),
-            I32(r5 ^ (q5 & m)),
-            I32(r6 ^ (q6 & m)),
-            I32(r7 ^ (q7 & m)),
-        )
-        x0, x1 = I32(w0 ^ ((w0 ^ w4) & n)), I32(w1 ^ ((w1 ^ w5) & n))
-        x2, x3 = I32(w2 ^ ((w2 ^ w6) & n)), I32(w3 ^ ((w3 ^ w7) & n))
-        y0, y1 = I32(x0 ^ ((x0 ^ x2) & o)), I32(x1 ^ ((x1 ^ x3) & o))
-        out[k] = I32(y0 ^ ((y0 ^ y1) & p))
+def _spaced(g: Grids) -> tuple[Array, ...]:
+    return g.steps, g.weights, g.backs, g.highest, g.lowest, g.ties
 
 
-@njit(error_model="numpy")
-def _pick(keys, thresholds, outcomes, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the outcome of the last threshold that each key has reached."""
-    if thresholds.size == 7:
-        _pick_of_8(keys, thresholds, outcomes, out)
-        return
-    if thresholds.size == 15:
-        _pick_of_16(keys, thresholds, outcomes, out)
-        return
-    out[:] = outcomes[0]
-    for j in range(0, thresholds.size, 4):
-        t, r = thresholds[j : j + 4], outcomes[j : j + 5]
-        t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
-        r0, r1, r2, r3 = r[1], r[2], r[3], r[4]
-        for k in range(keys.size):
-            key, o = keys[k], out[k]
-            o = r0 if key >= t0 else o
-            o = r1 if key >= t1 else o
-            o = r2 if key >= t2 else o
-            o = r3 if key >= t3 else o
-            out[k] = o
+class _Grid:
+    """One grid for every block, or one for each: what becomes of the elements of blocks.
 
-
-@njit(error_model="numpy")
-def _round(y, g, v, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with signed magnitudes of y in steps of an equally spaced grid."""
-    inverse, back = np.float32(ONE / g.steps[v]), g.backs[v]
-    odd, plus, minus = g.ties[0], g.ties[1], g.ties[2]
-    highest, lowest = g.highest[v], g.lowest[v]
-    clamp = np.float32(1 << 20)
-    for k in range(y.size):
-        scaled = np.float32(y[k] * back)
-        size = np.float32(abs(scaled) * inverse)
-        size = size if size < clamp else clamp
-        whole = np.int32(size)
-        rest = np.float32(size - np.float32(whole))
-        negative = scaled < ZERO
-        tie = ((whole & np.int32(1)) & odd) | (minus if negative else plus)
-        up = np.int32(rest > HALF) | (np.int32(rest == HALF) & tie)
-        whole = np.int32(whole + up)
-        most = lowest if negative else highest
-        whole = whole if whole < most else most
-        out[k] = np.int32(-whole) if negative else whole
-
-
-@njit(error_model="numpy")
-def _deviations(x, values, scales, size, divisor, above, squared, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with (the squares of) the errors of values.
-
-    There is a scale, and one number ``above`` it, for every ``size`` elements; ``scales`` include
-    ``above`` where it is empty.
+    Args:
+        b: the blocks.
+        kind: `GridKind`.
+        arrays: number of the array of thresholds; outcomes and `SPACED` follow.
+        v: the number of the grid in each lane, int64 scalars.
+        width: thresholds of a grid.
     """
-    for s in range(x.size // size):
-        scale, own = scales[s], x[s * size : (s + 1) * size]
-        terms, held = out[s * size : (s + 1) * size], values[s * size : (s + 1) * size]
-        if above.size:
-            top = above[s]
-            for k in range(size):
-                value = np.float64(held[k]) * scale / divisor * top
-                terms[k] = value - np.float64(own[k])
-            for k in range(size):
-                terms[k] = terms[k] * terms[k] if squared else abs(terms[k])
-        elif squared:
-            for k in range(size):
-                off = np.float64(held[k]) * scale - np.float64(own[k])
-                terms[k] = off * off
-        else:
-            for k in range(size):
-                terms[k] = abs(np.float64(held[k]) * scale - np.float64(own[k]))
+
+    def __init__(self, b: Blocks, kind: GridKind, arrays: int, v: list[Any], width: Any) -> None:
+        self._b, self._kind, self._at, self._v, self._width = b, kind, arrays, v, width
+        count = kind.unrolled
+        self._thresholds = [self._threshold(INDEX(j)) for j in range(count)]
+        self._outcomes = [self._outcome(INDEX(j)) for j in range(count + 1)] if count else []
+        if kind.equal:
+            numbers = (FLOAT, FLOAT, FLOAT, WORD, WORD)
+            steps, self.weight, self._back, self._highest, self._lowest = (
+                self._entry(arrays + 2 + i, number, None, None) for i, number in enumerate(numbers)
+            )
+            self._inverse = _over(b.floats.constant(1.0, False), steps)
+            self._ties = [b.same(arrays + 2 + len(numbers), i, WORD) for i in range(3)]
+
+    def _entry(self, array: int, kind: Any, per: Any, at: Any) -> Vec:
+        """Return each lane's number of an array with ``per`` numbers of each grid."""
+        b, builder = self._b, self._b.builder
+
+        def place(v: Any) -> Any:
+            return v if per is None else builder.add(builder.mul(v, per), at)
+
+        if len(self._v) == 1:
+            return b.same(array, place(self._v[0]), kind)
+        pointer, lanes = b.pointer(array, kind), b.floats
+        value = ir.Constant(ir.VectorType(kind, b.count), ir.Undefined)
+        for lane, v in enumerate(self._v):
+            entry = builder.load(builder.gep(pointer, [place(v)]))
+            value = builder.insert_element(value, entry, WORD(lane))
+        return Vec(lanes, value, kind == WORD)
+
+    def _threshold(self, j: Any) -> Vec:
+        return self._entry(self._at, WORD, self._width, j)
+
+    def _outcome(self, j: Any) -> Vec:
+        return self._entry(self._at + 1, WORD, self._b.builder.add(self._width, INDEX(1)), j)
+
+    @property
+    def most(self) -> Vec:
+        """The largest magnitude of a value."""
+        if self._kind.equal:
+            return _at_least(self._highest, self._lowest).signed_reals * self.weight
+        ends = (self._outcome(INDEX(0)), self._outcome(self._width))
+        return _at_least(*(_magnitude(end.as_real) for end in ends))
+
+    def pick(self, key: Vec) -> Vec:
+        """Return the outcome of the last threshold that each key has reached."""
+        if self._kind.unrolled:
+            found, *others = self._outcomes
+            for threshold, outcome in zip(self._thresholds, others, strict=True):
+                found = (key >= threshold).where(outcome, found)
+            return found
+        builder, last = self._b.builder, Variable(self._outcome(INDEX(0)))
+        with self._b.loop(self._width) as loop:
+            reached = key >= self._threshold(loop.index)
+            last.set(reached.where(self._outcome(builder.add(loop.index, INDEX(1))), last.get()))
+        return last.get()
+
+    def steps(self, y: Vec) -> Vec:
+        """Return signed magnitudes of y in steps of an equally spaced grid."""
+        odd, plus, minus = self._ties
+        scaled = y * self._back
+        size = _magnitude(scaled) * self._inverse
+        size = _at_most(size, y.lanes.constant(float(1 << 20), False))
+        whole = size.truncated
+        rest = size - whole.signed_reals
+        negative = scaled < 0.0
+        tie = (whole & odd) | negative.where(minus, plus)
+        lanes = y.lanes
+        up = _flag(rest > 0.5, lanes) | (_flag(rest.equals(0.5), lanes) & tie)
+        most = negative.where(self._lowest, self._highest)
+        whole = _at_most(whole + up, most)
+        return negative.where(lanes.constant(0, True) - whole, whole)
+
+    def values(self, y: Vec) -> Vec:
+        """Return the values that y becomes; magnitudes, if the grid is `mirrored`."""
+        if self._kind.equal:
+            return self.steps(y).signed_reals * self.weight
+        return self.pick(_key(y, self._kind.symmetric)).as_real
 
 
-@njit(error_model="numpy")
-def _deviations_each(x, values, scales, divisor, above, squared, out):  # type: ignore[no-untyped-def]
-    """As `_deviations`, with one scale for each element."""
-    if above.size:
-        for k in range(x.size):
-            value = np.float64(values[k]) * scales[k] / divisor * above[k]
-            out[k] = value - np.float64(x[k])
-        for k in range(x.size):
-            out[k] = out[k] * out[k] if squared else abs(out[k])
-    elif squared:
-        for k in range(x.size):
-            off = np.float64(values[k]) * scales[k] - np.float64(x[k])
-            out[k] = off * off
-    else:
-        for k in range(x.size):
-            out[k] = abs(np.float64(values[k]) * scales[k] - np.float64(x[k]))
+def _magnitude(x: Vec) -> Vec:
+    return (x.as_bits & MAGNITUDE).as_real
 
 
-@njit(error_model="numpy")
-def _values(y, keys, g, v, found, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the values that y becomes; magnitudes, if the grid is symmetric."""
-    if g.equal:
-        _round(y, g, v, found)
-        weight = g.weights[v]
-        for k in range(y.size):
-            out[k] = np.float32(found[k]) * weight
-    else:
-        _pick(keys, g.thresholds[v], g.values[v], out.view(np.int32))
+def _scaled(x: Vec, step: Vec, multiply: bool) -> Vec:
+    return x * step if multiply else _over(x, step)
 
 
-@njit(error_model="numpy")
-def _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7):  # type: ignore[no-untyped-def]
-    """Return the outcome of the last threshold that the magnitude of ``bits`` has reached."""
-    key, o = I32(bits & MAGNITUDE), r0
-    o = r1 if key >= t0 else o
-    o = r2 if key >= t1 else o
-    o = r3 if key >= t2 else o
-    o = r4 if key >= t3 else o
-    o = r5 if key >= t4 else o
-    o = r6 if key >= t5 else o
-    return r7 if key >= t6 else o
+def _step(factor: Vec, ratio: Vec, multiply: bool) -> Vec:
+    if multiply:
+        return _over(factor, ratio)
+    step = factor * ratio
+    # One that underflowed flushes as such scales do.
+    return step.equals(0.0).where(step.lanes.constant(INFINITY, False), step)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def codes_of_blocks(  # type: ignore[no-untyped-def]
-    x, block, sub, factor, ratios, index, multiply, chosen, g, codes, first, stop
-):  # fmt: skip
+def _lane_entries(b: Blocks, array: int, kind: Any, lanes: Vec) -> Vec:
+    """Return the entries of an array that int32 lanes number."""
+    builder, pointer = b.builder, b.pointer(array, kind)
+    value = ir.Constant(ir.VectorType(kind, b.count), ir.Undefined)
+    for lane in range(b.count):
+        at = builder.extract_element(lanes.value, WORD(lane))
+        entry = builder.load(builder.gep(pointer, [builder.zext(at, INDEX)]))
+        value = builder.insert_element(value, entry, WORD(lane))
+    return Vec(b.lanes(kind), value, kind == WORD)
+
+
+def _elements(b: Blocks, block: Any) -> Any:
+    """Return where the elements of these blocks begin among laid out ones."""
+    builder = b.builder
+    return builder.mul(builder.sdiv(b.start, INDEX(b.count)), block)
+
+
+@cache
+def _codes_of_blocks(
+    kind: GridKind, multiply: bool, levels: bool, several: bool
+) -> Callable[..., None]:
+    laid, factor, ratios, index, chosen, sizes, scratch, codes, grid = range(9)
+
+    def build(b: Blocks) -> None:
+        builder = b.builder
+        block, sub, width = (b.number(sizes, i, INDEX) for i in range(3))
+        mask, base, down = (b.same(sizes, i, INDEX) for i in range(3, 6))
+        mask, base, down = (
+            Vec(b.floats, builder.trunc(v.value, b.floats.integer_type), True)
+            for v in (mask, base, down)
+        )
+        v = [INDEX(0)]
+        if several:
+            own = b.get(chosen, BYTE)
+            lanes = (builder.extract_element(own.value, WORD(i)) for i in range(b.count))
+            v = [builder.zext(lane, INDEX) for lane in lanes]
+        held = _Grid(b, kind, grid, v, width)
+        begin, whole = _elements(b, block), b.get(factor, FLOAT)
+        parts = builder.sdiv(block, sub)
+        with b.loop(parts) as part:
+            step = whole
+            if levels:
+                pick = b.get(index, BYTE, parts, part.index)
+                step = _step(whole, _lane_entries(b, ratios, FLOAT, pick), multiply)
+            start = builder.mul(part.index, sub)
+            with b.loop(sub) as loop:
+                at = builder.add(start, loop.index)
+                y = _scaled(b.kept(laid, builder.add(begin, at)), step, multiply)
+                negative = y.as_bits < 0
+                if kind.equal:
+                    steps = held.steps(y)
+                    size = (steps < 0).where(y.lanes.constant(0, True) - steps, steps)
+                    below = Vec(y.lanes, builder.mul(down.value, size.value), True) + base
+                    code = negative.where(below, size) & mask
+                else:
+                    code = held.pick(_key(y, kind.symmetric))
+                    code = negative.where(code >> 8, code)
+                b.keep(scratch, at, code)
+        b.hand_out(scratch, block, codes)
+
+    return _program(f"codes {tuple(kind), multiply, levels, several}", 10 + SPACED, build)
+
+
+def codes_of_blocks(
+    laid: Array,
+    block: int,
+    sub: int,
+    factor: Array,
+    ratios: Array,
+    index: Array,
+    multiply: bool,
+    chosen: Array,
+    g: Grids,
+    codes: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill the codes of blocks.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         block: elements of a block.
         sub: elements that share a ratio.
         factor: float32 per block, what values are divided by or multiplied with.
@@ -555,130 +545,269 @@ def codes_of_blocks(  # type: ignore[no-untyped-def]
         multiply: whether values are multiplied.
         chosen: uint8, the grid of each block; of one grid, empty.
         g: `Grids`.
-        codes: uint8 like ``x``, filled.
+        codes: uint8 per element, filled.
         first: first block.
         stop: block after the last.
     """
-    each = max(CHUNK // block, 1)
-    n = each * block
-    all_y, all_steps = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
-    all_keys, all_found = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-    own_steps = np.empty(n // sub, dtype=np.float32)
-    several, grid_count = chosen.size > 0, g.codes.shape[0] if chosen.size else 1
-    own_grids = np.empty(each if several else 0, dtype=np.int32)
-    grids = np.empty(n if several else 0, dtype=np.int32)
-    all_others = np.empty_like(grids)
-    mask, base, down = np.int32(g.mask), np.int32(g.base), np.int32(g.down)
-    for start in range(first, stop, each):
-        blocks = min(each, stop - start)
-        at, count = start * block, blocks * block
-        y, keys, found = all_y[:count], all_keys[:count], all_found[:count]
-        here, out, others = x[at : at + count], codes[at : at + count], all_others[:count]
-        part_steps = factor[start : start + blocks]
-        size = block
-        if index.size:
-            size = sub
-            pick = index[at // sub : (at + count) // sub]
-            part_steps = own_steps[: pick.size]
-            _spread(factor[start : start + blocks], block // sub, part_steps)
-            for s in range(pick.size):
-                part_steps[s] = _step(part_steps[s], ratios[pick[s]], multiply)
-        if size < SHORT:
-            _spread(part_steps, size, all_steps)
-            _scaled_each(here, all_steps, multiply, g.symmetric, y, keys)
-        else:
-            _scaled(here, part_steps, size, multiply, g.symmetric, y, keys)
-        # One grid, or several on all elements one after another, or that of each block.
-        rounds = grid_count if grid_count <= FEW else blocks
-        if several and grid_count <= FEW:
-            for b in range(blocks):
-                own_grids[b] = np.int32(chosen[start + b])
-            _spread(own_grids[:blocks], block, grids)
-        for q in range(rounds):
-            v, low, high = q, 0, count
-            if grid_count > FEW:
-                v, low, high = int(chosen[start + q]), q * block, (q + 1) * block
-            target = others if several and grid_count <= FEW else found
-            if g.equal:
-                _round(y[low:high], g, v, target[low:high])
-            else:
-                _pick(keys[low:high], g.thresholds[v], g.codes[v], target[low:high])
-            if several and grid_count <= FEW:
-                for k in range(count):
-                    found[k] = others[k] if grids[k] == v else found[k]
-        bits = y.view(np.int32)
-        if g.equal:
-            for k in range(count):
-                magnitude = np.int32(abs(found[k]))
-                below = np.int32(base + np.int32(down * magnitude))
-                out[k] = np.uint8((below if bits[k] < 0 else magnitude) & mask)
-        else:
-            for k in range(count):
-                out[k] = np.uint8(found[k] >> ((bits[k] >> np.int32(31)) & np.int32(8)))
-
-
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def codes_of_few(  # type: ignore[no-untyped-def]
-    x, block, factor, multiply, chosen, thresholds, outcomes, codes, first, stop
-):  # fmt: skip
-    """Fill the codes of blocks on symmetric grids of eight magnitudes, without levels.
-
-    It does what `codes_of_blocks` does, in one loop over the elements of a block.
-
-    Args:
-        x: finite values.
-        block: elements of a block.
-        factor: float32 per block, what values are divided by or multiplied with.
-        multiply: whether they are multiplied.
-        chosen: uint8, the grid of each block; of one grid, empty.
-        thresholds: (V, 7) int32.
-        outcomes: (V, 8) int32 codes, as `Grids` has them.
-        codes: uint8 like ``x``, filled.
-        first: first block.
-        stop: block after the last.
-    """
-    v = np.int64(0)
-    for b in range(first, stop):
-        own, out = x[b * block : (b + 1) * block], codes[b * block : (b + 1) * block]
-        step = factor[b]
-        if chosen.size:
-            v = np.int64(chosen[b])
-        t, r = thresholds[v], outcomes[v]
-        t0, t1, t2, t3, t4, t5, t6 = t[0], t[1], t[2], t[3], t[4], t[5], t[6]
-        r0, r1, r2, r3, r4, r5, r6, r7 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
-        if multiply:
-            for k in range(block):
-                bits = np.float32(own[k] * step).view(np.int32)
-                code = _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7)
-                out[k] = np.uint8(code >> ((bits >> I32(31)) & I32(8)))
-        else:
-            for k in range(block):
-                bits = np.float32(own[k] / step).view(np.int32)
-                code = _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7)
-                out[k] = np.uint8(code >> ((bits >> I32(31)) & I32(8)))
+    sizes = np.array([block, sub, g.width, g.mask, g.base, g.down], dtype=np.int64)
+    scratch = _scratch(block)
+    run = _codes_of_blocks(g.kind, bool(multiply), index.size > 0, chosen.size > 0)
+    run(
+        laid, factor, ratios, index, chosen, sizes, scratch, codes, g.thresholds, g.codes,
+        *_spaced(g), first, stop,
+    )  # fmt: skip
 
 
 # -- what a block decides --------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
-def _step(factor, ratio, multiply):  # type: ignore[no-untyped-def]
-    if multiply:
-        return np.float32(factor / ratio)
-    step = np.float32(factor * ratio)
-    # One that underflowed flushes as such scales do.
-    return step if step != ZERO else BEYOND
+#: Candidates whose float32 errors differ by more than these shares of them and of n A^2 (or of n A,
+#: of A) are told apart; `_best_candidates` has the proof.
+SHARE, APART = 2.0**-15, {MSE: 2.0**-21, MAE: 2.0**-18, ABS_MAX: 2.0**-18}
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def best_ratios(  # type: ignore[no-untyped-def]
-    x, block, sub, factor, scales, above, divisor, multiply, g, v, kind, kinds, ratios, errors,
-    index, first, stop,
-):  # fmt: skip
-    """Fill the error of each sub-block under one candidate, with the best of several ratios.
+@cache
+def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[..., None]:
+    """Return the program that chooses.
+
+    Errors are first summed in float32, of quotients by reciprocals. With t = 2^-24, a quotient is
+    within 3 t of the definition's, so a value is another neighbour's only if both are as far from x
+    to 4 t (|x| + |v|); a difference is thus within D = 2^-20 A of the exact one, A the largest of
+    x and of all values under the scale, whose product with the factor is 1 within 2^-20. Then
+    |E' - E| <= 2 D sum|e| + n D^2 + n t E' <= E' (2^-16 + n t) + n A^2 2^-23 for n <= 2^8, by
+    2 D |e| <= 2^-16 e^2 + 2^16 D^2. Blocks whose candidates are no further apart, or whose factors
+    are not such, have all errors summed as they are defined.
+    """
+    laid, amax, rows, factors, weights, above, reals, sizes, chosen, grid = range(10)
+    mirrored = kind.symmetric and not kind.equal
+
+    def build(b: Blocks) -> None:
+        builder, lanes, wide = b.builder, b.floats, b.doubles
+        block, blocks, width, candidates = (b.number(sizes, i, INDEX) for i in range(4))
+        begin, most, outer = _elements(b, block), b.get(amax, FLOAT), b.get(above, DOUBLE)
+        one, zero = lanes.constant(1.0, False), lanes.constant(0, True)
+        over, terms = b.same(reals, 0, DOUBLE), b.same(reals, 1, DOUBLE).as_lanes(lanes)
+
+        def each(body: Callable[[Any, _Grid, Vec, Vec, Vec, Vec], None]) -> None:
+            """Do something for each candidate: W scale / ``under`` * ``top`` are its values."""
+            with b.loop(candidates) as loop:
+                place = builder.mul(loop.index, INDEX(3))
+                row, v, folded = (
+                    builder.load(
+                        builder.gep(b.pointer(rows, INDEX), [builder.add(place, INDEX(i))])
+                    )
+                    for i in range(3)
+                )
+                start = builder.mul(row, blocks)
+                own, scale = b.get(factors, FLOAT, None, start), b.get(weights, DOUBLE, None, start)
+                single = Vec(lanes, builder.icmp_signed("!=", folded, INDEX(0)), False)
+                scale = single.where(scale * outer, scale)
+                under = single.where(wide.constant(1.0, False), over)
+                top = single.where(wide.constant(1.0, False), outer)
+                body(loop.index, _Grid(b, kind, grid, [v], width), own, scale, under, top)
+
+        def number(index: Any) -> Vec:
+            return lanes.splat(builder.trunc(index, WORD), True)
+
+        best, bound, other = (
+            Variable(lanes.constant(value, False)) for value in (INFINITY, 0.0, INFINITY)
+        )
+        pick, right = (
+            Variable(zero),
+            Variable(_flag(most > 2.0**-40, lanes) & _flag(terms < 257.0, lanes)),
+        )
+
+        def roughly(c: Any, held: _Grid, own: Vec, scale: Vec, under: Vec, top: Vec) -> None:
+            full = (scale * top).as_lanes(lanes)
+            times = own if multiply else _over(one, own)
+            weight = _over(scale * top, under).as_lanes(lanes)
+            weight = _magnitude(weight) if mirrored else weight
+            total = Variable(lanes.constant(0.0, False))
+            with b.loop(block) as loop:
+                x = b.kept(laid, builder.add(begin, loop.index))
+                off = held.values(x * times) * weight - (_magnitude(x) if mirrored else x)
+                if error == MSE:
+                    total.set(total.get() + off * off)
+                elif error == MAE:
+                    total.set(total.get() + _magnitude(off))
+                else:
+                    total.set(_at_least(_magnitude(off), total.get()))
+            now, far = total.get(), _at_least(_magnitude(held.most * weight), most)
+            size = far * far if error == MSE else far
+            size = size if error == ABS_MAX else size * terms
+            slack = now * SHARE + size * APART[error]
+            near = _magnitude(full * times - 1.0) < 2.0**-20
+            right.set(right.get() & _flag(near, lanes) & _flag(size < 2.0**100, lanes))
+            better = now < best.get()
+            low = better.where(best.get() - bound.get(), now - slack)
+            other.set(_at_most(low, other.get()))
+            best.set(better.where(now, best.get()))
+            bound.set(better.where(slack, bound.get()))
+            pick.set(better.where(number(c), pick.get()))
+
+        each(roughly)
+        clear = _flag(best.get() + bound.get() < other.get(), lanes) & right.get()
+        least = Variable(wide.constant(INFINITY, False))
+
+        def exactly(c: Any, held: _Grid, own: Vec, scale: Vec, under: Vec, top: Vec) -> None:
+            total = Variable(wide.constant(0.0, False))
+            scale = scale.intrinsic("fabs") if mirrored else scale
+            with b.loop(block) as loop:
+                x = b.kept(laid, builder.add(begin, loop.index))
+                value = held.values(_scaled(x, own, multiply)).as_lanes(wide) * scale
+                value = _over(value, under) * top
+                _add_error(total, value - (_magnitude(x) if mirrored else x).as_lanes(wide), error)
+            better = total.get() < least.get()
+            least.set(better.where(total.get(), least.get()))
+            pick.set(better.where(number(c), pick.get()))
+
+        lowest = lanes.call(f"llvm.vector.reduce.umin.v{b.count}i32", WORD, [clear.value])
+        with builder.if_then(builder.icmp_signed("==", lowest, WORD(0))):
+            pick.set(zero)
+            each(exactly)
+        b.put(chosen, BYTE, pick.get())
+
+    return _program(f"candidates {tuple(kind), error, multiply}", 11 + SPACED, build)
+
+
+def best_candidates(
+    laid: Array,
+    block: int,
+    amax: Array,
+    rows: Array,
+    factors: Array,
+    weights: Array,
+    above: Array,
+    divisor: float,
+    multiply: bool,
+    g: Grids,
+    error: int,
+    chosen: Array,
+    first: int,
+    stop: int,
+) -> None:
+    """Fill ``chosen`` with the candidate of the least error, the first of several.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
+        block: elements of a block.
+        amax: float32 per block, the largest magnitude.
+        rows: (C, 3) int64 of each candidate: its row of scales, its grid, and whether a scale times
+            the tensor's is exact; else a value is over ``divisor`` in between.
+        factors: (U, B) float32, what values are divided by or multiplied with.
+        weights: (U, B) float64, decoded scales.
+        above: float64 per block, the tensor's scale.
+        divisor: what values of grids are divided by where not exact.
+        multiply: whether values are multiplied.
+        g: `Grids`.
+        error: the error to choose by.
+        chosen: uint8 per block, filled.
+        first: first block.
+        stop: block after the last.
+    """
+    sizes = np.array([block, factors.shape[1], g.width, len(rows)], dtype=np.int64)
+    run = _best_candidates(g.kind, error, bool(multiply))
+    run(
+        laid, amax, rows, factors, weights, above, np.array([divisor, block]), sizes, chosen,
+        g.thresholds, g.values, *_spaced(g), first, stop,
+    )  # fmt: skip
+
+
+def _add_error(total: Variable, off: Vec, error: int) -> None:
+    """Add a difference to the error of a block, or raise it to the largest."""
+    if error == MSE:
+        total.set(total.get() + off * off)
+    elif error == MAE:
+        total.set(total.get() + off.intrinsic("fabs"))
+    else:
+        total.set(_at_least(off.intrinsic("fabs"), total.get()))
+
+
+@cache
+def _errors_of_blocks(
+    kind: GridKind, error: int, multiply: bool, apart: bool, searched: bool
+) -> Callable[..., None]:
+    laid, factor, scales, above, divisor, ratios, index, sizes, errors, grid = range(10)
+    mirrored = kind.symmetric and not kind.equal
+
+    def build(b: Blocks) -> None:
+        builder, wide = b.builder, b.doubles
+        block, sub, width, v, choices = (b.number(sizes, i, INDEX) for i in range(5))
+        held = _Grid(b, kind, grid, [v], width)
+        begin, whole = _elements(b, block), b.get(factor, FLOAT)
+        scale = b.get(scales, DOUBLE)
+        over, top = b.same(divisor, 0, DOUBLE), b.get(above, DOUBLE) if apart else None
+        parts = builder.sdiv(block, sub)
+        nothing = wide.constant(0.0, False)
+
+        def add(total: Variable, start: Any, step: Vec, weight: Vec, by: int) -> None:
+            """Add the errors of a sub-block, or raise to the largest."""
+            weight = Vec(wide, weight.intrinsic("fabs").value, False) if mirrored else weight
+            with b.loop(sub) as loop:
+                at = builder.add(builder.add(begin, start), loop.index)
+                x = b.kept(laid, at)
+                value = held.values(_scaled(x, step, multiply)).as_lanes(wide) * weight
+                if top is not None:
+                    value = _over(value, over) * top
+                _add_error(total, value - (_magnitude(x) if mirrored else x).as_lanes(wide), by)
+
+        every = Variable(nothing)
+        with b.loop(parts) as part:
+            start = builder.mul(part.index, sub)
+
+            def under(ratio: Vec, by: int, start: Any = start) -> Vec:
+                total = Variable(nothing)
+                step = _step(whole, ratio, multiply)
+                add(total, start, step, scale * ratio.as_lanes(wide), by)
+                return total.get()
+
+            if searched:
+                least = Variable(wide.constant(INFINITY, False))
+                pick = Variable(b.floats.constant(0, True))
+                with b.loop(choices) as loop:
+                    now = under(b.same(ratios, loop.index, FLOAT), MSE)
+                    better = now < least.get()
+                    least.set(better.where(now, least.get()))
+                    number = builder.trunc(loop.index, WORD)
+                    pick.set(better.where(b.floats.splat(number, True), pick.get()))
+                b.put(index, BYTE, pick.get(), parts, part.index)
+                found = least.get()
+                if error != MSE:
+                    found = under(_lane_entries(b, ratios, FLOAT, pick.get()), error)
+            else:
+                own = b.get(index, BYTE, parts, part.index)
+                found = under(_lane_entries(b, ratios, FLOAT, own), error)
+            so_far = every.get()
+            every.set(_at_least(found, so_far) if error == ABS_MAX else so_far + found)
+        b.put(errors, DOUBLE, every.get())
+
+    name = f"errors {tuple(kind), error, multiply, apart, searched}"
+    return _program(name, 11 + SPACED, build)
+
+
+def errors_of_blocks(
+    laid: Array,
+    block: int,
+    sub: int,
+    factor: Array,
+    scales: Array,
+    above: Array,
+    divisor: float,
+    multiply: bool,
+    g: Grids,
+    v: int,
+    error: int,
+    searched: bool,
+    ratios: Array,
+    index: Array,
+    errors: Array,
+    first: int,
+    stop: int,
+) -> None:
+    """Fill the error of each block under one candidate, with the best of several ratios.
+
+    Args:
+        laid: finite values, side by side.
         block: elements of a block.
         sub: elements of a sub-block.
         factor: float32 per block, what values are divided by or multiplied with.
@@ -688,203 +817,89 @@ def best_ratios(  # type: ignore[no-untyped-def]
         multiply: whether values are multiplied.
         g: `Grids`.
         v: the grid.
-        kind: the error that is returned.
-        kinds: whether ``index`` is filled, with the ratio of the least squared error, or given.
+        error: the error that is returned.
+        searched: whether ``index`` is filled, with the ratio of the least squared error, or given.
         ratios: (Q,) float32.
-        errors: float64 per sub-block, filled.
         index: uint8 per sub-block, filled or given.
-        first: first block.
-        stop: block after the last.
-    """
-    each = max(CHUNK // block, 1)
-    n, per_block = each * block, block // sub
-    all_y, all_steps = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
-    all_keys, all_found = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-    all_values, all_target = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
-    all_terms, all_weights = np.empty(n), np.empty(n)
-    all_above = np.empty(n if above.size else 0)
-    part_steps, part_weights = np.empty(n // sub, dtype=np.float32), np.empty(n // sub)
-    part_above = np.empty(n // sub if above.size else 0)
-    now, part_scale = np.empty(n // sub), np.empty(n // sub)
-    part_factor = np.empty(n // sub, dtype=np.float32)
-    mirrored = g.symmetric and not g.equal
-    for start in range(first, stop, each):
-        blocks = min(each, stop - start)
-        at, count, parts = start * block, blocks * block, blocks * per_block
-        s0 = start * per_block
-        here, target = x[at : at + count], all_target[:count]
-        y, keys, found = all_y[:count], all_keys[:count], all_found[:count]
-        values, terms = all_values[:count], all_terms[:count]
-        least, pick = errors[s0 : s0 + parts], index[s0 : s0 + parts]
-        if mirrored:
-            for k in range(count):
-                target[k] = abs(here[k])
-        else:
-            for k in range(count):
-                target[k] = here[k]
-        _spread(factor[start : start + blocks], per_block, part_factor)
-        _spread(scales[start : start + blocks], per_block, part_scale)
-        if above.size:
-            _spread(above[start : start + blocks], per_block, part_above)
-            if sub < SHORT:
-                _spread(part_above[:parts], sub, all_above)
-        rounds = ratios.size + np.int64(kind != MSE) if kinds else np.int64(1)
-        for q in range(rounds):
-            last = q == rounds - 1 and (kind != MSE or not kinds)
-            for s in range(parts):
-                ratio = ratios[pick[s]] if last else ratios[q]
-                part_steps[s] = _step(part_factor[s], ratio, multiply)
-                weight = part_scale[s] * np.float64(ratio)
-                part_weights[s] = abs(weight) if mirrored else weight
-            squared = kind == MSE or not last
-            if sub < SHORT:
-                _spread(part_steps[:parts], sub, all_steps)
-                _spread(part_weights[:parts], sub, all_weights)
-                _scaled_each(here, all_steps, multiply, g.symmetric, y, keys)
-                _values(y, keys, g, v, found, values)
-                _deviations_each(target, values, all_weights, divisor, all_above, squared, terms)
-            else:
-                _scaled(here, part_steps, sub, multiply, g.symmetric, y, keys)
-                _values(y, keys, g, v, found, values)
-                _deviations(target, values, part_weights, sub, divisor, part_above, squared, terms)
-            if last and kind == ABS_MAX:
-                _largest(terms, sub, least)
-            elif last or q == 0:
-                _sums(terms, sub, least)
-            else:
-                _sums(terms, sub, now[:parts])
-            if not last and kinds:
-                for s in range(parts):
-                    if q == 0:
-                        pick[s] = 0
-                    elif now[s] < least[s]:
-                        least[s], pick[s] = now[s], q
-
-
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def errors_of_few(  # type: ignore[no-untyped-def]
-    x, block, factor, scales, above, divisor, multiply, t, r, kind, errors, first, stop
-):  # fmt: skip
-    """Fill the error of each block under one candidate of a symmetric grid of eight magnitudes.
-
-    It does what `best_ratios` does without ratios, in one loop over the elements of a block.
-
-    Args:
-        x: finite values.
-        block: elements of a block.
-        factor: float32 per block, what values are divided by or multiplied with.
-        scales: float64 per block, the decoded scale, times the tensor's where that is exact.
-        above: float64 per block, the tensor's scale; empty where ``scales`` include it.
-        divisor: what values are divided by.
-        multiply: whether values are multiplied.
-        t: (7,) int32 thresholds.
-        r: (8,) float32 magnitudes.
-        kind: the error.
         errors: float64 per block, filled.
         first: first block.
         stop: block after the last.
     """
-    each = max(CHUNK // block, 1)
-    all_terms = np.empty(each * block)
-    t0, t1, t2, t3, t4, t5, t6 = t[0], t[1], t[2], t[3], t[4], t[5], t[6]
-    r0, r1, r2, r3, r4, r5, r6, r7 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
-    for start in range(first, stop, each):
-        blocks = min(each, stop - start)
-        terms = all_terms[: blocks * block]
-        for b in range(blocks):
-            own = x[(start + b) * block : (start + b + 1) * block]
-            out = terms[b * block : (b + 1) * block]
-            step, scale = factor[start + b], abs(scales[start + b])
-            if above.size:
-                top = above[start + b]
-                for k in range(block):
-                    y = own[k] * step if multiply else own[k] / step
-                    bits = np.float32(y).view(np.int32)
-                    w = _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7)
-                    out[k] = np.float64(w) * scale / divisor * top - np.float64(abs(own[k]))
-            elif multiply:
-                for k in range(block):
-                    bits = np.float32(own[k] * step).view(np.int32)
-                    w = _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7)
-                    out[k] = np.float64(w) * scale - np.float64(abs(own[k]))
-            else:
-                for k in range(block):
-                    bits = np.float32(own[k] / step).view(np.int32)
-                    w = _of_8(bits, t0, t1, t2, t3, t4, t5, t6, r0, r1, r2, r3, r4, r5, r6, r7)
-                    out[k] = np.float64(w) * scale - np.float64(abs(own[k]))
-        if kind == MSE:
-            for k in range(terms.size):
-                terms[k] = terms[k] * terms[k]
-        else:
-            for k in range(terms.size):
-                terms[k] = abs(terms[k])
-        if kind == ABS_MAX:
-            _largest(terms, block, errors[start : start + blocks])
-        else:
-            _sums(terms, block, errors[start : start + blocks])
+    run = _errors_of_blocks(g.kind, error, bool(multiply), above.size > 0, searched)
+    sizes = np.array([block, sub, g.width, v, ratios.size], dtype=np.int64)
+    run(
+        laid, factor, scales, above, np.array([divisor]), ratios, index, sizes, errors,
+        g.thresholds, g.values, *_spaced(g), first, stop,
+    )  # fmt: skip
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def block_errors(errors, parts, kind, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the sums, or under `ABS_MAX` the largest, of each ``parts`` errors.
+@cache
+def _fit_ratios(
+    block: int, sizes: tuple[int, ...], counts: tuple[int, ...], top: int, multiply: bool
+) -> Callable[..., None]:
+    laid, ratios, limits, factor, tops, index, most = range(7)
+    parts = block // sizes[-1]
 
-    Args:
-        errors: float64 per sub-block.
-        parts: sub-blocks of a block.
-        kind: error that candidates are chosen by.
-        out: float64 per block, filled.
-    """
-    for b in range(out.size):
-        total = errors[b * parts]
-        for s in range(b * parts + 1, (b + 1) * parts):
-            total = max(total, errors[s]) if kind == ABS_MAX else total + errors[s]
-        out[b] = total
+    def build(b: Blocks) -> None:
+        builder, begin = b.builder, _elements(b, INDEX(block))
+        whole = _magnitude(b.get(factor, FLOAT))
+        columns = b.number(most, 0, INDEX)
 
+        def level(i: int, start: Any, so_far: Vec, here: Vec) -> None:
+            size, choices = sizes[i], counts[i]
+            limit = b.same(limits, i, FLOAT)
+            with b.loop(INDEX((sizes[i - 1] if i else block) // size)) as part:
+                at = builder.add(start, builder.mul(part.index, INDEX(size)))
+                largest = Variable(b.floats.constant(0, True))
+                with b.loop(INDEX(size)) as loop:
+                    k = builder.add(at, loop.index)
+                    bits = b.kept(laid, builder.add(begin, k)).as_bits & MAGNITUDE
+                    if top:
+                        group = builder.sdiv(k, INDEX(top))
+                        own = b.get(tops, BYTE, INDEX(block // top), group)
+                        place = builder.trunc(builder.srem(k, INDEX(top)), WORD)
+                        taken = own.equals(b.floats.splat(place, True))
+                        bits = taken.where(b.floats.constant(0, True), bits)
+                    largest.set(_at_least(bits, largest.get()))
+                scaled = _over(_scaled(largest.get().as_real, whole, multiply), so_far)
+                row = builder.mul(INDEX(i), columns)
+                each = [b.same(ratios, builder.add(row, INDEX(j)), FLOAT) for j in range(choices)]
+                pick, own_ratio = b.floats.constant(0, True), each[0]
+                for before, ratio in pairwise(each):
+                    beyond = _over(scaled, before) >= limit
+                    pick = pick + _flag(beyond, b.floats)
+                    own_ratio = beyond.where(ratio, own_ratio)
+                times = builder.mul(here.value, b.floats.constant(choices, True).value)
+                now = Vec(b.floats, times, True) + pick
+                if i + 1 < len(sizes):
+                    level(i + 1, at, so_far * own_ratio, now)
+                else:
+                    b.put(index, BYTE, now, INDEX(parts), builder.sdiv(at, INDEX(size)))
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def keep_better(  # type: ignore[no-untyped-def]
-    errors, least, candidate, chosen, factor, best_factor, scales, best_scales, index, best_index
-):  # fmt: skip
-    """Keep a candidate in the blocks where its error is less than the least so far.
+        level(0, INDEX(0), b.floats.constant(1.0, False), b.floats.constant(0, True))
 
-    Args:
-        errors: float64 per block.
-        least: the same, of the best so far; changed.
-        candidate: its number.
-        chosen: uint8 per block, the number of the best so far; changed.
-        factor: float32 per block.
-        best_factor: the same, of the best so far; changed.
-        scales: int64 scale code per block.
-        best_scales: the same, of the best so far; changed.
-        index: uint8 per sub-block, its ratio; without levels, empty.
-        best_index: the same, of the best so far; changed.
-    """
-    better = np.empty(errors.size, dtype=np.bool_)
-    number = np.uint8(candidate)
-    for b in range(errors.size):
-        better[b] = errors[b] < least[b]
-        least[b] = errors[b] if errors[b] < least[b] else least[b]
-    for b in range(errors.size):
-        chosen[b] = number if better[b] else chosen[b]
-    for b in range(errors.size):
-        best_factor[b] = factor[b] if better[b] else best_factor[b]
-    for b in range(errors.size):
-        best_scales[b] = scales[b] if better[b] else best_scales[b]
-    parts = index.size // errors.size
-    for b in range(errors.size):
-        if parts and better[b]:
-            for s in range(b * parts, (b + 1) * parts):
-                best_index[s] = index[s]
+    return _program(f"ratios {block, sizes, counts, top, multiply}", 7, build)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def fit_ratios(  # type: ignore[no-untyped-def]
-    x, block, sizes, ratios, counts, limits, factor, multiply, tops, top, index, first, stop
-):  # fmt: skip
+def fit_ratios(
+    laid: Array,
+    block: int,
+    sizes: Array,
+    ratios: Array,
+    counts: Array,
+    limits: Array,
+    factor: Array,
+    multiply: bool,
+    tops: Array,
+    top: int,
+    index: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill ``index`` with the ratio of each sub-block of the last level: the first that fits.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         block: elements of a block.
         sizes: elements of a sub-block of each level.
         ratios: (L, n) float32 ratios of each level.
@@ -898,68 +913,46 @@ def fit_ratios(  # type: ignore[no-untyped-def]
         first: first block.
         stop: block after the last.
     """
-    each = max(CHUNK // block, 1)
-    n = each * block
-    magnitudes = np.empty(n, dtype=np.int32)
-    most = n // sizes[-1]
-    largest = np.empty(most, dtype=np.int32)
-    tall = largest.view(np.float32)
-    factors, so_far = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.float32)
-    above, here = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.int32)
-    before, own_factor = np.empty(most, dtype=np.int32), np.empty(each, dtype=np.float32)
-    scaled = np.empty(most, dtype=np.float32)
-    pick, own_ratio = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.float32)
-    for start in range(first, stop, each):
-        blocks = min(each, stop - start)
-        count, bits = blocks * block, x[start * block : (start + blocks) * block].view(np.int32)
-        for k in range(count):
-            magnitudes[k] = bits[k] & MAGNITUDE
-        if tops.size:
-            own = tops[start * block // top : (start + blocks) * block // top]
-            for t in range(own.size):
-                if own[t] < top:
-                    magnitudes[t * top + own[t]] = 0
-        size = block
-        for b in range(blocks):
-            so_far[b], here[b], own_factor[b] = ONE, 0, abs(factor[start + b])
-        for level in range(sizes.size):
-            part, choices, limit = sizes[level], I32(counts[level]), limits[level]
-            n_here, parents = count // part, count // size
-            _maxima(magnitudes[:count], part, largest)
-            for i in range(parents):
-                above[i], before[i] = so_far[i], here[i]
-            _spread(own_factor[:blocks], block // part, factors)
-            _spread(above[:parents], size // part, so_far)
-            _spread(before[:parents], size // part, here)
-            if multiply:
-                for i in range(n_here):
-                    scaled[i] = np.float32(tall[i] * factors[i]) / so_far[i]
-            else:
-                for i in range(n_here):
-                    scaled[i] = np.float32(tall[i] / factors[i]) / so_far[i]
-            for i in range(n_here):
-                pick[i], own_ratio[i] = 0, ratios[level, 0]
-            for j in range(1, choices):
-                ratio, before_it = ratios[level, j], ratios[level, j - 1]
-                for i in range(n_here):
-                    beyond = np.float32(scaled[i] / before_it) >= limit
-                    pick[i] += I32(beyond)
-                    own_ratio[i] = ratio if beyond else own_ratio[i]
-            for i in range(n_here):
-                here[i] = I32(here[i] * choices + pick[i])
-                so_far[i] = np.float32(so_far[i] * own_ratio[i])
-            size = part
-        own_index = index[start * block // size : (start + blocks) * block // size]
-        for i in range(own_index.size):
-            own_index[i] = here[i]
+    levels = tuple(map(int, sizes)), tuple(map(int, counts))
+    run = _fit_ratios(block, *levels, top if tops.size else 0, bool(multiply))
+    most = np.array([ratios.shape[1]], dtype=np.int64)
+    run(laid, ratios, limits, factor, tops, index, most, first, stop)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def dialects(x, block, factor, pairs, chosen, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _dialects() -> Callable[..., None]:
+    laid, factor, pairs, sizes, scratch, chosen = range(6)
+
+    def build(b: Blocks) -> None:
+        builder, block, step = b.builder, b.number(sizes, 0, INDEX), b.get(factor, FLOAT)
+        begin, most = _elements(b, block), Variable(b.floats.constant(0, True))
+        with b.loop(block) as loop:
+            x = b.kept(laid, builder.add(begin, loop.index))
+            size = _magnitude(_over(x, step)) * 4.0
+            size = _at_most(size, x.lanes.constant(31.0, False)).intrinsic("roundeven")
+            quarters = size.truncated
+            b.keep(scratch, loop.index, quarters)
+            most.set(_at_least(quarters, most.get()))
+        row = Vec(b.floats, builder.mul(most.get().value, b.floats.constant(3, True).value), True)
+        pair, low, high = (_lane_entries(b, pairs, WORD, row + i) for i in range(3))
+        inside = Variable(b.floats.constant(0, True))
+        with b.loop(block) as loop:
+            quarters = b.kept(scratch, loop.index, True)
+            both = _flag(quarters >= low, b.floats) & _flag(quarters < high, b.floats)
+            inside.set(inside.get() + both)
+        half = b.floats.splat(builder.trunc(block, WORD), True)
+        b.put(chosen, BYTE, (pair << 1) + _flag((inside.get() << 1) < half, b.floats))
+
+    return _program("dialects", 6, build)
+
+
+def dialects(
+    laid: Array, block: int, factor: Array, pairs: Array, chosen: Array, first: int, stop: int
+) -> None:
     """Fill ``chosen`` with BlockDialect's dialect of activations; see `fpsim.blocks.chosen`.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         block: elements of a block.
         factor: float32 per block, what values are divided by.
         pairs: (32, 3) int32 of each largest magnitude in quarters: a pair, and the quarters from
@@ -968,28 +961,23 @@ def dialects(x, block, factor, pairs, chosen, first, stop):  # type: ignore[no-u
         first: first block.
         stop: block after the last.
     """
-    quarters = np.empty(block, dtype=np.int32)
-    limit = np.float32(31)
-    for b in range(first, stop):
-        here, own = x[b * block : (b + 1) * block], factor[b]
-        most = np.int32(0)
-        for k in range(block):
-            size = np.float32(np.float32(abs(here[k] / own)) * np.float32(4))
-            quarters[k] = np.int32(np.rint(size if size < limit else limit))
-        for k in range(block):
-            most = max(most, quarters[k])
-        pair, low, high = pairs[most, 0], pairs[most, 1], pairs[most, 2]
-        inside = np.int32(0)
-        for k in range(block):
-            inside += np.int32(quarters[k] >= low) & np.int32(quarters[k] < high)
-        chosen[b] = 2 * pair + np.int64(2 * inside < block)
+    scratch = _scratch(block)
+    _dialects()(laid, factor, pairs, np.array([block]), scratch, chosen, first, stop)
 
 
 # -- magnitudes ------------------------------------------------------------------------------------
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def largest_magnitudes(x, block, out, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _largest_magnitudes() -> Callable[..., None]:
+    def build(b: Blocks) -> None:
+        largest = b.largest(0, b.number(1, 0, INDEX), lambda bits: bits & MAGNITUDE)
+        b.put(2, WORD, largest)
+
+    return _program("magnitudes", 3, build)
+
+
+def largest_magnitudes(x: Array, block: int, out: Array, first: int, stop: int) -> None:
     """Fill ``out`` with the float32 bits of the largest magnitude of each block.
 
     Infinities and NaN give bits from those of infinity on.
@@ -1001,27 +989,25 @@ def largest_magnitudes(x, block, out, first, stop):  # type: ignore[no-untyped-d
         first: first block.
         stop: block after the last.
     """
-    every = x.view(np.int32)
-    if block >= SHORT:
-        for b in range(first, stop):
-            bits, largest = every[b * block : (b + 1) * block], np.int32(0)
-            for k in range(block):
-                size = np.int32(bits[k] & MAGNITUDE)
-                largest = size if size > largest else largest
-            out[b] = largest
-        return
-    each = CHUNK // block
-    sizes = np.empty(each * block, dtype=np.int32)
-    for start in range(first, stop, each):
-        end = min(start + each, stop)
-        bits = every[start * block : end * block]
-        for k in range(bits.size):
-            sizes[k] = bits[k] & MAGNITUDE
-        _maxima(sizes[: bits.size], block, out[start:end])
+    _largest_magnitudes()(x, np.array([block]), out, first, stop)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def spans(x, block, largest, smallest, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _spans() -> Callable[..., None]:
+    def build(b: Blocks) -> None:
+        block = b.number(1, 0, INDEX)
+
+        def key(bits: Vec) -> Vec:
+            return bits ^ (_negative(bits) & MAGNITUDE)
+
+        b.put(2, WORD, b.largest(0, block, key))
+        # The smallest key, of -0 at most, is the complement of the largest complement.
+        b.put(3, WORD, ~b.largest(0, block, lambda bits: ~key(bits)) ^ MAGNITUDE)
+
+    return _program("spans", 4, build)
+
+
+def spans(x: Array, block: int, largest: Array, smallest: Array, first: int, stop: int) -> None:
     """Fill the largest and smallest value of each block, 0 among them.
 
     Args:
@@ -1032,88 +1018,151 @@ def spans(x, block, largest, smallest, first, stop):  # type: ignore[no-untyped-
         first: first block.
         stop: block after the last.
     """
-    every = x.view(np.int32)
-    for b in range(first, stop):
-        here = every[b * block : (b + 1) * block]
-        low, high = np.int32(-1), np.int32(0)  # the keys of -0 and +0
-        for k in range(here.size):
-            key = np.int32(here[k] ^ ((here[k] >> np.int32(31)) & MAGNITUDE))
-            low, high = min(low, key), max(high, key)
-        largest[b] = np.int32(high).view(np.float32)
-        smallest[b] = np.int32(low ^ MAGNITUDE).view(np.float32)
+    _spans()(x, np.array([block]), largest, smallest, first, stop)
 
 
-@njit(error_model="numpy")
-def _first_largest(bits, largest):  # type: ignore[no-untyped-def]
-    """Return the index of the first element whose magnitude has the bits ``largest``."""
-    first = I32(bits.size)
-    for k in range(bits.size):
-        at = I32(k) if I32(bits[k] & MAGNITUDE) == largest else I32(bits.size)
-        first = at if at < first else first
-    return first
+def _first_largest(
+    b: Blocks, laid: int, start: Any, count: Any, code: Callable[[Any], Vec] | None = None
+) -> tuple[Vec, Vec]:
+    """Return the index of the first largest magnitude of some elements, and its bits or code.
+
+    ``code`` gives what is compared at an index instead; it is at least 0.
+    """
+    builder, lanes = b.builder, b.floats
+    best, place = Variable(lanes.constant(-1, True)), Variable(lanes.constant(0, True))
+    held = Variable(lanes.constant(0, True))
+    with b.loop(count) as loop:
+        at = builder.add(start, loop.index)
+        bits = b.kept(laid, at).as_bits if code is None else code(at)
+        size = bits & MAGNITUDE
+        better = size > best.get()
+        best.set(better.where(size, best.get()))
+        held.set(better.where(bits, held.get()))
+        index = lanes.splat(builder.trunc(loop.index, WORD), True)
+        place.set(better.where(index, place.get()))
+    return place.get(), held.get()
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def signs(x, block, out, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _signs() -> Callable[..., None]:
+    def build(b: Blocks) -> None:
+        block = b.number(1, 0, INDEX)
+        _, bits = _first_largest(b, 0, _elements(b, block), block)
+        # -0 is no negative number.
+        negative = bits.as_real < 0.0
+        b.put(2, FLOAT, negative.where(*(b.floats.constant(s, False) for s in (-1.0, 1.0))))
+
+    return _program("signs", 3, build)
+
+
+def signs(laid: Array, block: int, out: Array, first: int, stop: int) -> None:
     """Fill ``out`` with -1 where the first largest magnitude of a block is negative, else with 1.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         block: elements of a block.
         out: float32 per block, filled.
         first: first block.
         stop: block after the last.
     """
-    every = x.view(np.int32)
-    for b in range(first, stop):
-        bits = every[b * block : (b + 1) * block]
-        low, high = np.int32(0), np.int32(0)
-        for k in range(block):
-            size = np.int32(bits[k] & MAGNITUDE)
-            below, above = (
-                size if bits[k] < 0 else np.int32(0),
-                np.int32(0) if bits[k] < 0 else size,
-            )
-            low = below if below > low else low
-            high = above if above > high else high
-        negative = low > high
-        if low == high:
-            negative = x[b * block + _first_largest(bits, low)] < ZERO
-        out[b] = np.float32(-1) if negative else ONE
+    _signs()(laid, np.array([block]), out, first, stop)
 
 
 # -- top elements ----------------------------------------------------------------------------------
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def top_indices(x, top, block, amax, scales, out, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _top_indices(block: int, top: int) -> Callable[..., None]:
+    def build(b: Blocks) -> None:
+        builder, begin = b.builder, _elements(b, INDEX(block))
+        none = b.get(1, INDEX).equals(0)
+        with b.loop(INDEX(block // top)) as loop:
+            start = builder.add(begin, builder.mul(loop.index, INDEX(top)))
+            place, _ = _first_largest(b, 0, start, INDEX(top))
+            place = none.where(b.floats.constant(top, True), place)
+            b.put(2, BYTE, place, INDEX(block // top), loop.index)
+
+    return _program(f"tops {block, top}", 3, build)
+
+
+def top_indices(
+    laid: Array, top: int, block: int, scales: Array, out: Array, first: int, stop: int
+) -> None:
     """Fill ``out`` with the index of the first largest magnitude of each ``top`` elements.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         top: elements per top element.
         block: elements of a block.
-        amax: int32 per ``top`` elements, the bits of their largest magnitude.
         scales: int64 scale code per block; under code 0 the index is ``top``, none.
-        out: uint8, filled.
-        first: first of the ``top`` elements.
-        stop: those after the last.
+        out: uint8 per ``top`` elements, filled.
+        first: first block.
+        stop: block after the last.
     """
-    every = x.view(np.int32)
-    for t in range(first, stop):
-        none = scales[t * top // block] == 0
-        at = _first_largest(every[t * top : (t + 1) * top], amax[t])
-        out[t] = top if none else at
+    _top_indices(block, top)(laid, scales, out, first, stop)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def store_tops(  # type: ignore[no-untyped-def]
-    x, top, block, factor, multiply, tops, base, step, sign_code, codes, first, stop
-):  # fmt: skip
+def _code_place(b: Blocks, codes: int, block: int, lane: int, at: Any) -> Any:
+    """Return the address of a lane's code at an index of its block."""
+    builder = b.builder
+    start = builder.mul(b.block(lane), INDEX(block))
+    return builder.gep(b.pointer(codes, BYTE), [builder.add(start, at)])
+
+
+@cache
+def _store_tops(block: int, top: int, multiply: bool) -> Callable[..., None]:
+    laid, factor, tops, ends, codes = range(5)
+
+    def build(b: Blocks) -> None:
+        builder, begin, step = b.builder, _elements(b, INDEX(block)), b.get(factor, FLOAT)
+        base, distance, sign = (b.same(ends, i, DOUBLE) for i in range(3))
+        zero = b.doubles.constant(0.0, False)
+        with b.loop(INDEX(block // top)) as loop:
+            places = b.get(tops, BYTE, INDEX(block // top), loop.index)
+            start = builder.mul(loop.index, INDEX(top))
+            x = ir.Constant(b.floats.real_type, ir.Undefined)
+            at = []
+            for lane in range(b.count):
+                place = builder.extract_element(places.value, WORD(lane))
+                at.append(builder.add(start, builder.zext(place, INDEX)))
+                inside = builder.icmp_signed("<", place, WORD(top))
+                own = builder.add(begin, builder.select(inside, at[-1], start))
+                column = b.kept(laid, own).value
+                entry = builder.extract_element(column, WORD(lane))
+                x = builder.insert_element(x, entry, WORD(lane))
+            y = _scaled(Vec(b.floats, x, False), step, multiply)
+            steps = _over(_magnitude(y).as_lanes(b.doubles) - base, distance)
+            steps = _at_most(_at_least(steps.intrinsic("roundeven"), zero), sign - 1.0)
+            negative = y.as_bits < 0
+            steps = (steps + negative.where(sign, zero)).value
+            code = Vec(b.floats, builder.fptosi(steps, b.floats.integer_type), True)
+            for lane in range(b.count):
+                place = builder.extract_element(places.value, WORD(lane))
+                with builder.if_then(builder.icmp_signed("<", place, WORD(top))):
+                    byte = builder.trunc(builder.extract_element(code.value, WORD(lane)), BYTE)
+                    builder.store(byte, _code_place(b, codes, block, lane, at[lane]))
+
+    return _program(f"stored tops {block, top, multiply}", 5, build)
+
+
+def store_tops(
+    laid: Array,
+    top: int,
+    block: int,
+    factor: Array,
+    multiply: bool,
+    tops: Array,
+    base: float,
+    step: float,
+    sign_code: int,
+    codes: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Write the codes of stored top elements.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         top: elements per top element.
         block: elements of a block.
         factor: float32 per block.
@@ -1122,29 +1171,72 @@ def store_tops(  # type: ignore[no-untyped-def]
         base: smallest magnitude.
         step: distance of magnitudes.
         sign_code: weight of the sign in a code.
-        codes: uint8 like ``x``, changed.
-        first: first of the ``top`` elements.
-        stop: those after the last.
+        codes: uint8 per element, changed.
+        first: first block.
+        stop: block after the last.
     """
-    for t in range(first, stop):
-        if tops[t] == top:
-            continue
-        k = t * top + np.int64(tops[t])
-        f = factor[k // block]
-        value = np.float32(x[k] * f) if multiply else np.float32(x[k] / f)
-        steps = np.rint((np.float64(abs(value)) - base) / step)
-        code = np.int64(min(max(steps, 0.0), float(sign_code - 1)))
-        codes[k] = code + (sign_code if np.float32(value).view(np.int32) < 0 else 0)
+    ends = np.array([base, step, sign_code], dtype=np.float64)
+    _store_tops(block, top, bool(multiply))(laid, factor, tops, ends, codes, first, stop)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def refine_tops(  # type: ignore[no-untyped-def]
-    x, top, block, factor, multiply, keys, finer, low, high, sign_code, codes, tops, first, stop
-):  # fmt: skip
+@cache
+def _refine_tops(
+    block: int, top: int, multiply: bool, finer: int, low: int, high: int, sign_code: int
+) -> Callable[..., None]:
+    laid, factor, keys, codes, tops, size = range(6)
+
+    def build(b: Blocks) -> None:
+        builder, begin, step = b.builder, _elements(b, INDEX(block)), b.get(factor, FLOAT)
+        lanes, count = b.floats, b.same(size, 0, WORD)
+        zero = lanes.constant(0, True)
+        with b.loop(INDEX(block // top)) as loop:
+            start = builder.mul(loop.index, INDEX(top))
+
+            def code(at: Any, begin: Any = begin) -> Vec:
+                own = b.get(codes, BYTE, INDEX(block), builder.sub(at, begin))
+                return own & (sign_code - 1)
+
+            place, base = _first_largest(b, laid, builder.add(begin, start), INDEX(top), code)
+            x = Variable(lanes.constant(0.0, False))
+            with b.loop(INDEX(top)) as inner:
+                k = lanes.splat(builder.trunc(inner.index, WORD), True)
+                at = builder.add(builder.add(begin, start), inner.index)
+                x.set(place.equals(k).where(b.kept(laid, at), x.get()))
+            key = _scaled(x.get(), step, multiply).as_bits & MAGNITUDE
+            first = Vec(lanes, builder.mul(base.value, lanes.constant(finer, True).value), True)
+            offset = zero
+            for o in range(low + 1, high + 1):
+                # The nearest finer code is at least that of the offset.
+                at = first + (o - 1)
+                inside = (at >= zero) & (at < count)
+                threshold = _lane_entries(b, keys, WORD, inside.where(at, zero))
+                reached = _flag(key >= threshold, lanes) & _flag(inside, lanes)
+                offset = offset + (reached | _flag(at < 0, lanes))
+            b.put(tops, BYTE, offset, INDEX(block // top), loop.index)
+
+    return _program(f"refined tops {block, top, multiply, finer, low, high, sign_code}", 6, build)
+
+
+def refine_tops(
+    laid: Array,
+    top: int,
+    block: int,
+    factor: Array,
+    multiply: bool,
+    keys: Array,
+    finer: int,
+    low: int,
+    high: int,
+    sign_code: int,
+    codes: Array,
+    tops: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill ``tops`` with the index of the offset that refines the first largest code.
 
     Args:
-        x: finite values.
+        laid: finite values, side by side.
         top: elements per top element.
         block: elements of a block.
         factor: float32 per block.
@@ -1154,39 +1246,58 @@ def refine_tops(  # type: ignore[no-untyped-def]
         low: least offset.
         high: greatest offset.
         sign_code: weight of the sign in a code.
-        codes: uint8 like ``x``.
+        codes: uint8 per element.
         tops: uint8, filled.
-        first: first of the ``top`` elements.
-        stop: those after the last.
+        first: first block.
+        stop: block after the last.
     """
-    for t in range(first, stop):
-        own = codes[t * top : (t + 1) * top]
-        spot, base = np.int64(0), np.int64(-1)
-        for k in range(top):
-            size = np.int64(own[k]) & (sign_code - 1)
-            better = size > base
-            spot = np.int64(k) if better else spot
-            base = size if better else base
-        k = t * top + spot
-        f = factor[k // block]
-        value = np.float32(x[k] * f) if multiply else np.float32(x[k] / f)
-        key = np.int32(np.float32(value).view(np.int32) & MAGNITUDE)
-        offset = np.int64(0)
-        for o in range(low + 1, high + 1):
-            # The nearest finer code is at least that of the offset.
-            at = finer * base + o - 1
-            inside = at < keys.size
-            offset += np.int64(at < 0 or (inside and key >= keys[at if inside else 0]))
-        tops[t] = offset
+    run = _refine_tops(block, top, bool(multiply), finer, low, high, sign_code)
+    size = np.array([keys.size], dtype=np.int32)
+    run(laid, factor, keys, codes, tops, size, first, stop)
 
 
 # -- integers and real scales ----------------------------------------------------------------------
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def shift_integers(  # type: ignore[no-untyped-def]
-    x, block, steps, zeros, even, low, high, mask, codes, first, stop
-):  # fmt: skip
+@cache
+def _shift_integers(even: bool) -> Callable[..., None]:
+    x, sizes, steps, zeros, scratch, codes = range(6)
+
+    def build(b: Blocks) -> None:
+        block, mask = b.number(sizes, 0, INDEX), b.same(sizes, 3, INDEX)
+        least, most = (b.same(sizes, i, INDEX).signed_reals.as_lanes(b.floats) for i in (1, 2))
+        mask = Vec(b.floats, b.builder.trunc(mask.value, b.floats.integer_type), True)
+        step, zero = b.get(steps, FLOAT), b.get(zeros, FLOAT)
+        b.lay_out(x, block, scratch)
+        with b.loop(block) as loop:
+            y = _over(b.kept(scratch, loop.index), step) + zero
+            if even:
+                y = y.intrinsic("roundeven")
+            y = _at_most(_at_least(y, least), most)
+            whole = y.truncated
+            if not even:
+                rest = y - whole.signed_reals
+                up, down = (_flag(r >= 0.5, b.floats) for r in (rest, _minus(rest)))
+                whole = whole + up - down
+            b.keep(scratch, loop.index, whole & mask)
+        b.hand_out(scratch, block, codes)
+
+    return _program(f"shifted integers {even}", 6, build)
+
+
+def shift_integers(
+    x: Array,
+    block: int,
+    steps: Array,
+    zeros: Array,
+    even: bool,
+    low: int,
+    high: int,
+    mask: int,
+    codes: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill codes of integers with zero points, fl(fl(x / step) + zero) rounded.
 
     Args:
@@ -1202,29 +1313,84 @@ def shift_integers(  # type: ignore[no-untyped-def]
         first: first block.
         stop: block after the last.
     """
-    least, most, bits = np.float32(low), np.float32(high), I32(mask)
-    for b in range(first, stop):
-        own, out = x[b * block : (b + 1) * block], codes[b * block : (b + 1) * block]
-        step, zero = steps[b], zeros[b]
-        if even:
-            for k in range(block):
-                y = np.rint(np.float32(np.float32(own[k] / step) + zero))
-                y = y if y > least else least
-                out[k] = np.uint8(I32(y if y < most else most) & bits)
+    sizes, scratch = np.array([block, low, high, mask]), _scratch(block)
+    _shift_integers(even)(x, sizes, steps, zeros, scratch, codes, first, stop)
+
+
+def _scratch(block: int) -> Array:
+    return np.empty(block * lanes_of_blocks(), dtype=np.int32)
+
+
+@cache
+def _razor(mode: tuple[int, ...], width: int, bits: int) -> Callable[..., None]:
+    x, reals, sizes, scratch, dropped, codes = range(6)
+    nearest, even, plus, minus, odd = mode[:5]
+    most, mask = (1 << (width - 1)) - 1, (1 << width) - 1
+
+    def build(b: Blocks) -> None:
+        builder, lanes = b.builder, b.floats
+        block = b.number(sizes, 0, INDEX)
+        scale, limit = b.same(reals, 0, DOUBLE), b.same(reals, 1, DOUBLE)
+        zero, one = lanes.constant(0, True), lanes.constant(1, True)
+        b.lay_out(x, block, scratch)
+        union = Variable(zero)
+        with b.loop(block) as loop:
+            y = _over(b.kept(scratch, loop.index).as_lanes(b.doubles), scale)
+            y = _at_least(_at_most(y.intrinsic("roundeven"), limit), _minus(limit))
+            base = Vec(lanes, builder.fptosi(y.value, lanes.integer_type), True)
+            b.keep(scratch, loop.index, base)
+            union.set(union.get() | _size(base))
+        own, flag = union.get(), ir.Constant(ir.IntType(1), 0)
+        name = f"llvm.ctlz.v{b.count}i32"
+        leading = Vec(lanes, lanes.call(name, lanes.integer_type, [own.value, flag]), True)
+        shift = _at_least(lanes.constant(32 - (width - 1), True) - leading, zero)
+        b.put(dropped, INDEX, Vec(lanes, builder.zext(shift.value, b.doubles.integer_type), True))
+        power = one << shift
+        below, half, exact = power - 1, power >> 1, _flag(shift.equals(0), lanes)
+        with b.loop(block) as loop:
+            base = b.kept(scratch, loop.index, True)
+            size, negative = _size(base), base < 0
+            add = zero
+            if nearest:
+                add = half - ((one - ((size >> shift) & 1)) & (one - exact)) if even else half
+            if plus or minus:
+                away = negative.where(*(below if on else zero for on in (minus, plus)))
+                add = add + away
+            kept = (size + add) >> shift
+            if odd:
+                kept = kept | _flag((size & below).differs(0), lanes)
+            kept = _at_most(kept, lanes.constant(most, True))
+            b.keep(scratch, loop.index, negative.where(zero - kept, kept) & mask)
+        if bits == 8:
+            b.hand_out(scratch, block, codes)
         else:
-            for k in range(block):
-                y = np.float32(np.float32(own[k] / step) + zero)
-                y = y if y > least else least
-                y = y if y < most else most
-                whole = I32(y)
-                rest = np.float32(y - np.float32(whole))
-                out[k] = np.uint8(I32(whole + I32(rest >= HALF) - I32(rest <= -HALF)) & bits)
+            with b.loop(block) as loop:
+                code = b.kept(scratch, loop.index, True)
+                b.put(codes, ir.IntType(bits), code, block, loop.index)
+
+    return _program(f"razor {mode, width, bits}", 6, build)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def razor(  # type: ignore[no-untyped-def]
-    x, block, scale, top, width, mode, dropped, codes, first, stop
-):  # fmt: skip
+def _size(integers: Vec) -> Vec:
+    return (integers < 0).where(integers.lanes.constant(0, True) - integers, integers)
+
+
+def _minus(x: Vec) -> Vec:
+    return x.lanes.constant(0.0, False) - x
+
+
+def razor(
+    x: Array,
+    block: int,
+    scale: Any,
+    top: int,
+    width: int,
+    mode: Any,
+    dropped: Array,
+    codes: Array,
+    first: int,
+    stop: int,
+) -> None:
     """Fill QRazor's codes: the top bits of integers below the leading one of their OR.
 
     Args:
@@ -1239,46 +1405,37 @@ def razor(  # type: ignore[no-untyped-def]
         first: first block.
         stop: block after the last.
     """
-    nearest, even, plus, minus, odd = (
-        I32(mode[0]),
-        I32(mode[1]),
-        I32(mode[2]),
-        I32(mode[3]),
-        I32(mode[4]),
-    )
-    base = np.empty(block, dtype=np.int32)
-    limit, most, mask = np.float64(top), I32((1 << (width - 1)) - 1), I32((1 << width) - 1)
-    for b in range(first, stop):
-        own, out = x[b * block : (b + 1) * block], codes[b * block : (b + 1) * block]
-        union = I32(0)
-        for k in range(block):
-            y = np.rint(np.float64(own[k]) / scale)
-            y = y if y < limit else limit
-            base[k] = I32(y if y > -limit else -limit)
-        for k in range(block):
-            union |= I32(abs(base[k]))
-        shift = I32(0)
-        while union >> shift > most:
-            shift += I32(1)
-        dropped[b] = shift
-        below = I32((I32(1) << shift) - I32(1))
-        half = I32((I32(1) << shift) >> I32(1))
-        exact = I32(shift == 0)
-        for k in range(block):
-            size = I32(abs(base[k]))
-            parity = I32((size >> shift) & I32(1))
-            away = minus if base[k] < 0 else plus
-            add = I32(
-                nearest * I32(half - even * I32(I32(1) - parity) * I32(I32(1) - exact))
-                + away * below
-            )
-            kept = I32(I32(size + add) >> shift) | (odd & I32((size & below) != 0))
-            kept = kept if kept < most else most
-            out[k] = I32(-kept if base[k] < 0 else kept) & mask
+    run = _razor(tuple(map(int, mode)), width, 8 * codes.itemsize)
+    reals = np.array([scale, top], dtype=np.float64)
+    run(x, reals, np.array([block]), _scratch(block), dropped, codes, first, stop)
 
 
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def real_blocks(x, block, limit, amax, t, r, codes, first, stop):  # type: ignore[no-untyped-def]
+@cache
+def _real_blocks() -> Callable[..., None]:
+    x, reals, sizes, amax, outcomes, scratch, codes = range(7)
+
+    def build(b: Blocks) -> None:
+        block = b.number(sizes, 0, INDEX)
+        limit, largest = b.same(reals, 0, DOUBLE), b.get(amax, DOUBLE)
+        thresholds = [b.same(reals, 1 + j, DOUBLE) for j in range(7)]
+        each = [b.same(outcomes, j, WORD) for j in range(8)]
+        b.lay_out(x, block, scratch)
+        with b.loop(block) as loop:
+            own = b.kept(scratch, loop.index)
+            size = _over(own.as_lanes(b.doubles) * limit, largest).intrinsic("fabs")
+            code = each[0]
+            for threshold, outcome in zip(thresholds, each[1:], strict=True):
+                code = (size >= threshold).where(outcome, code)
+            b.keep(scratch, loop.index, (own.as_bits < 0).where(code >> 8, code))
+        b.hand_out(scratch, block, codes)
+
+    return _program("real scales", 7, build)
+
+
+def real_blocks(
+    x: Array, block: int, limit: float, amax: Array, t: Array, r: Array, codes: Array, first: int,
+    stop: int,
+) -> None:  # fmt: skip
     """Fill codes of x L / amax, worked out in float64, on a symmetric grid of eight magnitudes.
 
     Args:
@@ -1292,41 +1449,6 @@ def real_blocks(x, block, limit, amax, t, r, codes, first, stop):  # type: ignor
         first: first block.
         stop: block after the last.
     """
-    every = x.view(np.int32)
-    t0, t1, t2, t3, t4, t5, t6 = t[0], t[1], t[2], t[3], t[4], t[5], t[6]
-    r0, r1, r2, r3, r4, r5, r6, r7 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
-    for b in range(first, stop):
-        own, out = x[b * block : (b + 1) * block], codes[b * block : (b + 1) * block]
-        bits, largest = every[b * block : (b + 1) * block], amax[b]
-        for k in range(block):
-            size, o = abs(np.float64(own[k]) * limit / largest), r0
-            o = r1 if size >= t0 else o
-            o = r2 if size >= t1 else o
-            o = r3 if size >= t2 else o
-            o = r4 if size >= t3 else o
-            o = r5 if size >= t4 else o
-            o = r6 if size >= t5 else o
-            o = r7 if size >= t6 else o
-            out[k] = np.uint8(o >> ((bits[k] >> I32(31)) & I32(8)))
-
-
-@kernel(sources=(__file__,), error_model="numpy", nogil=True)
-def divide_blocks(x, block, divisors, out, first, stop):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with float32 quotients of values and the divisor of their block.
-
-    Args:
-        x: values.
-        block: elements of a block.
-        divisors: float32 per block.
-        out: float32 like ``x``, filled.
-        first: first block.
-        stop: block after the last.
-    """
-    for b in range(first, stop):
-        own, into, divisor = (
-            x[b * block : (b + 1) * block],
-            out[b * block : (b + 1) * block],
-            divisors[b],
-        )
-        for k in range(block):
-            into[k] = own[k] / divisor
+    reals = np.array([limit, *t], dtype=np.float64)
+    run = _real_blocks()
+    run(x, reals, np.array([block]), amax, r, _scratch(block), codes, first, stop)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fpsim.blocks import cast_loops as loops
 from fpsim.blocks.chosen import (
     choose,
+    cut,
     fits_loops,
     flat,
     in_parts,
@@ -282,10 +283,9 @@ def _under_macros(
         finite = np.where(np.isfinite(padded), padded, np.float32(0))
         largest, _ = largest_magnitudes(finite, macro.block)
     codes = macro_codes(macro, largest)
-    scaled = np.empty_like(padded)
-    divisors = macro_values(macro, codes)
-    work = partial(loops.divide_blocks, flat(padded), macro.block, np.ravel(divisors), flat(scaled))
-    in_parts(codes.size, macro.block, work)
+    values = padded.reshape(*codes.shape, macro.block)
+    with np.errstate(invalid="ignore"):
+        scaled = (values / macro_values(macro, codes)[..., None]).reshape(padded.shape)
     scaled = np.ascontiguousarray(scaled[:, :length])
     parts = cast(replace(fmt, macro=None), scaled, block, None, draw)
     parts.macros = codes
@@ -335,10 +335,11 @@ def _real(fmt: BlockFormat, x: NDArray[Any], block: int) -> Parts:
     few = few_magnitudes(fmt.element, fmt.rounding)
     if few is not None:
         codes: NDArray[Any] = np.empty(padded.shape, dtype=np.uint8)
-        work = partial(
-            loops.real_blocks, flat(padded), block, fmt.limit, np.ravel(divisor), *few, flat(codes)
-        )
-        in_parts(amax.size, block, work)
+        pieces = cut(amax.size, block)
+        own = np.repeat(np.ravel(divisor), pieces)
+        size = block // pieces
+        work = partial(loops.real_blocks, flat(padded), size, fmt.limit, own, *few, flat(codes))
+        in_parts(own.size, size, work)
     else:
         quotient = padded.astype(np.float64) * fmt.limit / spread(divisor, block, padded.shape[1])
         codes = encode_by_step(fmt.element, quotient, fmt.rounding)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chosen",
     "choose",
+    "cut",
     "fits_loops",
     "flat",
     "in_parts",
@@ -65,6 +66,8 @@ MOST_FOLDED = 29
 FLIP = np.int32(0x7FFFFFFF)
 #: Elements of a part that one thread casts: at most, and, where there are several, at least.
 PART, LEAST = 1 << 19, 1 << 15
+#: So many blocks fill the lanes; fewer are cut into pieces of at most, and at least, so much.
+FEW, PIECE, SHORTEST = 64, 1 << 10, 16
 
 
 class Chosen(NamedTuple):
@@ -77,13 +80,18 @@ class Chosen(NamedTuple):
     tops: NDArray[np.uint8] | None  #: (R, T): index in its (sub-)block, or index of the offset
 
 
+#: Exponent, bump, limit, expansion and the numbers of the scale format; `scale_parameters`.
+Scaling = tuple[int, int, np.float32, np.float32, loops.ScaleNumbers]
+
+
 class Plan(NamedTuple):
     """A format as `fpsim.blocks.cast_loops` takes it; candidates are pairs (grid, expansion)."""
 
     meaning: Meaning
     candidates: list[tuple[int, float]]
     limits: list[float]  #: per candidate
-    scaling: list[Any]  #: `scale_parameters` per candidate
+    scaling: list[Scaling]  #: `scale_parameters` per candidate
+    rows: list[int]  #: the first candidate of the same scales, per candidate
     grids: loops.Grids
     ratios: NDArray[np.float32]
     #: whether a value over D times a scale times a tensor scale is rounded once, per grid
@@ -113,9 +121,12 @@ def largest_magnitudes(
 
     Those count as 0.
     """
-    found = np.empty((x.shape[0], x.shape[1] // block), dtype=np.float32)
-    values, bits = flat(x), found.reshape(-1).view(np.int32)
-    in_parts(bits.size, block, partial(loops.largest_magnitudes, values, block, bits))
+    shape = (x.shape[0], x.shape[1] // block)
+    pieces = cut(shape[0] * shape[1], block)
+    bits = np.empty((*shape, pieces), dtype=np.int32)
+    work = partial(loops.largest_magnitudes, flat(x), block // pieces, bits.reshape(-1))
+    in_parts(bits.size, block // pieces, work)
+    found = bits.max(axis=-1).view(np.float32) if pieces > 1 else bits[..., 0].view(np.float32)
     bad = ~np.isfinite(found)
     if bad.any():
         found[bad] = 0
@@ -125,6 +136,14 @@ def largest_magnitudes(
 def flat(x: NDArray[Any]) -> NDArray[Any]:
     """Return x flat; read-only arrays would have kernels compiled once more."""
     return (x if x.flags.writeable else x.copy()).reshape(-1)
+
+
+def cut(blocks: int, block: int) -> int:
+    """Return into how many pieces to cut long blocks, of which there are too few for the lanes."""
+    if blocks >= FEW or block <= PIECE:
+        return 1
+    size = next(size for size in range(PIECE, 0, -1) if block % size == 0)
+    return block // size if size >= SHORTEST else 1
 
 
 def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> None:
@@ -151,7 +170,12 @@ def choose(
 ) -> Chosen:
     """Return codes of finite rows (R, K), K a multiple of ``block``; ``amax`` (R, G) of blocks."""
     assert fmt.scale is not None
-    levels, top, shape, plan = fmt.levels, fmt.top, amax.shape, _plan(fmt)
+    levels, top, plan = fmt.levels, fmt.top, _plan(fmt)
+    alone = len(plan.candidates) == 1 and not (levels or top or fmt.signed_max)
+    pieces = cut(amax.size, block) if alone else 1
+    whole, block = amax.shape, block // pieces
+    amax = np.repeat(amax, pieces, axis=1)
+    shape = amax.shape
     values, blocks = flat(x), amax.size
     parts = block // levels[-1].block if levels else 0
     found = Chosen(
@@ -182,8 +206,8 @@ def choose(
     rows = x.shape[0]
     return Chosen(
         found.codes.reshape(x.shape),
-        found.scales.reshape(shape),
-        found.variants.reshape(shape),
+        found.scales[::pieces].reshape(whole),
+        found.variants[::pieces].reshape(whole),
         *(None if a is None else a.reshape(rows, -1) for a in (found.ratios, found.tops)),
     )
 
@@ -204,6 +228,7 @@ def _cast_part(
     span = (0, amax.size)
     by_rule = fmt.choice in (Choice.DIALECT, Choice.ZERO)
     smallest = sign = np.empty(0, dtype=np.float32)
+    laid = loops.lay_out(values, block)
     if fmt.rule in RANGE_RULES:
         top, smallest = np.empty_like(amax), np.empty_like(amax)
         loops.spans(values, block, top, smallest, *span)
@@ -211,33 +236,29 @@ def _cast_part(
             amax = top - smallest
     if fmt.signed_max:
         sign = np.empty_like(amax)
-        loops.signs(values, block, sign, *span)
+        loops.signs(laid, block, sign, *span)
     multiply = fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE
     grids = plan.grids
-    few = grids.thresholds.shape[1] == 7 and not fmt.levels and block >= loops.SHORT
     sub = fmt.levels[-1].block if fmt.levels else block
     searched = bool(fmt.levels) and fmt.levels[-1].by is Fit.MSE
-    parts = amax.size * (block // sub)
     scales, factor = np.empty(amax.size, dtype=np.int64), np.empty_like(amax)
     decoded = np.empty(amax.size)
-    index = np.zeros(parts if fmt.levels else 0, dtype=np.uint8)
+    index = np.zeros(amax.size * (block // sub) if fmt.levels else 0, dtype=np.uint8)
     chosen = np.zeros(amax.size, dtype=np.uint8)
     tops = np.empty(0, dtype=np.uint8) if out.tops is None else out.tops
 
     def scale_by(c: int, factor: NDArray[np.float32], scales: NDArray[np.int64]) -> None:
         """Work out the scales of a candidate."""
-        loops.scale_blocks(
-            amax, *plan.scaling[c], above, ratio, scales, factor, decoded, *span
-        )  # fmt: skip
+        loops.scale_blocks(amax, *plan.scaling[c], above, ratio, scales, factor, decoded, *span)
         if sign.size:
             np.multiply(factor, sign, out=factor)
             np.multiply(decoded, sign, out=decoded)
 
     scale_by(0, factor, scales)
     if fmt.top is not None and fmt.top.is_stored:
-        _top_indices(fmt, values, block, scales, tops)
+        loops.top_indices(laid, fmt.top.block, block, scales, tops, *span)
     if fmt.choice is Choice.DIALECT:
-        loops.dialects(values, block, factor, _pairs(what), chosen, *span)
+        loops.dialects(laid, block, factor, _pairs(what), chosen, *span)
     elif fmt.choice is Choice.ZERO:
         with np.errstate(all="ignore"):
             z = np.rint(-smallest / factor)
@@ -248,74 +269,64 @@ def _cast_part(
             scale_by(c, other_factor, other_scales)
             np.copyto(factor, other_factor, where=chosen == c)
             np.copyto(scales, other_scales, where=chosen == c)
-    if fmt.choice in KINDS or searched:
+    if fmt.choice in KINDS and not fmt.levels:
+        scalings = sorted(set(plan.rows))
+        factors, held, each = (
+            np.empty((len(scalings), amax.size), kind) for kind in (np.float32, float, np.int64)
+        )
+        for row, c in enumerate(scalings):
+            scale_by(c, factors[row], each[row])
+            held[row] = decoded
+        rows = [
+            (scalings.index(plan.rows[c]), v, plan.folded[v])
+            for c, (v, _) in enumerate(plan.candidates)
+        ]
+        outer = np.full(amax.size, above, dtype=np.float64)
+        loops.best_candidates(
+            laid, block, amax, np.array(rows, dtype=np.int64), factors, held, outer,
+            float(what.divisor), multiply, grids, KINDS[fmt.choice], chosen, *span,
+        )  # fmt: skip
+        row_of = np.array([row for row, _, _ in rows])[chosen]
+        every = np.arange(amax.size)
+        factor, scales = factors[row_of, every], each[row_of, every]
+    elif fmt.choice in KINDS or searched:
         kind = KINDS.get(fmt.choice, loops.MSE)  # type: ignore[arg-type]
-        least, best_factor, best_scales, best_index = np.empty(0), factor, scales, index
+        best = factor, scales, index
         for c, (v, _) in enumerate(plan.candidates):
             if c:
-                factor, scales, index = map(np.empty_like, (factor, scales, index))
+                factor, scales, index = map(np.empty_like, best)
                 scale_by(c, factor, scales)
-            if fmt.levels and not searched:
-                _fit(fmt, values, block, factor, multiply, tops, index)
+            if not searched:
+                _fit(fmt, laid, block, factor, multiply, tops, index)
             weights, apart, divisor = decoded * above, np.empty(0), 1.0
             if not plan.folded[v]:
                 weights, divisor = decoded, float(what.divisor)
                 apart = np.full(amax.size, above, dtype=np.float64)
-            errors = np.empty(parts)
-            if few:
-                loops.errors_of_few(
-                    values, block, factor, weights, apart, divisor, multiply, grids.thresholds[v],
-                    grids.values[v].view(np.float32), kind, errors, *span,
-                )  # fmt: skip
-            else:
-                given = index if fmt.levels else np.zeros(parts, dtype=np.uint8)
-                loops.best_ratios(
-                    values, block, sub, factor, weights, apart, divisor, multiply, grids, v, kind,
-                    searched, plan.ratios, errors, given, *span,
-                )  # fmt: skip
-            if sub < block:
-                parted, errors = errors, np.empty(amax.size)
-                loops.block_errors(parted, block // sub, kind, errors)
+            errors = np.empty(amax.size)
+            loops.errors_of_blocks(
+                laid, block, sub, factor, weights, apart, divisor, multiply, grids, v, kind,
+                searched, plan.ratios, index, errors, *span,
+            )  # fmt: skip
             if c == 0:
                 least = errors
                 continue
-            loops.keep_better(
-                errors,
-                least,
-                c,
-                chosen,
-                factor,
-                best_factor,
-                scales,
-                best_scales,
-                index,
-                best_index,
-            )
-        factor, scales, index = best_factor, best_scales, best_index
+            better = errors < least
+            chosen[better] = c
+            np.copyto(least, errors, where=better)
+            np.copyto(best[0], factor, where=better)
+            np.copyto(best[1], scales, where=better)
+            parted = (amax.size, -1)
+            np.copyto(best[2].reshape(parted), index.reshape(parted), where=better[:, None])
+        factor, scales, index = best
     elif fmt.levels:
-        _fit(fmt, values, block, factor, multiply, tops, index)
+        _fit(fmt, laid, block, factor, multiply, tops, index)
     grid = chosen // np.uint8(len(fmt.expansions))
-    several = len(what.grids) > 1
-    own_grids = grid if several else grid[:0]
-    if few:
-        loops.codes_of_few(
-            values,
-            block,
-            factor,
-            multiply,
-            own_grids,
-            grids.thresholds,
-            grids.codes,
-            out.codes,
-            *span,
-        )
-    else:
-        loops.codes_of_blocks(
-            values, block, sub, factor, plan.ratios, index, multiply, own_grids, grids, out.codes,
-            *span,
-        )  # fmt: skip
+    own_grids = grid if len(what.grids) > 1 else grid[:0]
+    loops.codes_of_blocks(
+        laid, block, sub, factor, plan.ratios, index, multiply, own_grids, grids, out.codes, *span
+    )
     if fmt.top is not None:
-        _top_codes(fmt, values, block, factor, multiply, out.codes, tops)
+        _top_codes(fmt, laid, block, factor, multiply, out.codes, tops)
     if sign.size:
         scales[sign < 0] |= scale.sign_bit
     out.scales[:] = scales
@@ -326,7 +337,7 @@ def _cast_part(
 
 def _fit(
     fmt: BlockFormat,
-    values: NDArray[np.float32],
+    laid: NDArray[np.float32],
     block: int,
     factor: NDArray[np.float32],
     multiply: bool,
@@ -338,31 +349,16 @@ def _fit(
     for i, level in enumerate(levels):
         ratios[i, : len(level.ratios)] = level.ratios
     loops.fit_ratios(
-        values, block, np.array([level.block for level in levels]), ratios,
+        laid, block, np.array([level.block for level in levels]), ratios,
         np.array([len(level.ratios) for level in levels]),
         np.array([level.limit for level in levels], dtype=np.float32),
         factor, multiply, tops, fmt.top.block if fmt.top is not None else 1, index, 0, factor.size,
     )  # fmt: skip
 
 
-def _top_indices(
-    fmt: BlockFormat,
-    values: NDArray[np.float32],
-    block: int,
-    scales: NDArray[np.int64],
-    tops: NDArray[np.uint8],
-) -> None:
-    """Fill ``tops`` with the index of each stored top element."""
-    assert fmt.top is not None
-    size = fmt.top.block
-    largest = np.empty(tops.size, dtype=np.int32)
-    loops.largest_magnitudes(values, size, largest, 0, tops.size)
-    loops.top_indices(values, size, block, largest, scales, tops, 0, tops.size)
-
-
 def _top_codes(
     fmt: BlockFormat,
-    values: NDArray[np.float32],
+    laid: NDArray[np.float32],
     block: int,
     factor: NDArray[np.float32],
     multiply: bool,
@@ -374,8 +370,8 @@ def _top_codes(
     assert top is not None
     assert isinstance(element, FloatFormat)
     size, sign_code = top.block, 1 << (element.bits - 1)
-    common = (values, size, block, factor, multiply)
-    span = (0, tops.size)
+    common = (laid, size, block, factor, multiply)
+    span = (0, factor.size)
     if top.element is None:
         ends = (float(top.base), float(top.step))
         loops.store_tops(*common, tops, *ends, sign_code, codes, *span)
@@ -403,11 +399,15 @@ def _plan(fmt: BlockFormat) -> Plan:
     whole = [all((w * what.divisor) % what.divisor == 0 for w in g.values) for g in what.grids]
     folded = [each and bits <= MOST_FOLDED for each in whole]
     limits = [what.limits[v] if fmt.is_coded else fmt.limit for v, _ in candidates]
+    scaling = [scale_parameters(fmt, limits[c], e) for c, (_, e) in enumerate(candidates)]
+    # Powers of two follow from the exponent and the bump.
+    used: list[Any] = [s[:2] if s[-1].power else s[2:4] for s in scaling]
     return Plan(
         what,
         candidates,
         limits,
-        [scale_parameters(fmt, limits[c], e) for c, (_, e) in enumerate(candidates)],
+        scaling,
+        [used.index(own) for own in used],
         _grids(fmt, what, folded),
         np.array([float(r) for r in what.ratios], dtype=np.float32),
         folded,
@@ -417,9 +417,7 @@ def _plan(fmt: BlockFormat) -> Plan:
 # -- scales ----------------------------------------------------------------------------------------
 
 
-def scale_parameters(
-    fmt: BlockFormat, limit: float, expansion: float
-) -> tuple[int, int, np.float32, np.float32, loops.ScaleNumbers]:
+def scale_parameters(fmt: BlockFormat, limit: float, expansion: float) -> Scaling:
     """Return the numbers of a format's scale rule, as `cast_loops.scale_blocks` takes them.
 
     Args:

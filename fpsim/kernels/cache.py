@@ -77,16 +77,17 @@ class Stored:
         owner: a function of the module beside which, or in whose place of the user's cache, the
             files lie.
         name: tells the files of one module apart.
+        sources: files outside of this package that the code is made of.
     """
 
-    def __init__(self, owner: Callable[..., Any], name: str) -> None:
+    def __init__(self, owner: Callable[..., Any], name: str, sources: tuple[str, ...] = ()) -> None:
         self._file = None
         # Numba finds no locator in a read-only installation without a home directory.
         with suppress(RuntimeError):
             self._file = _Index(
                 cache_path=FunctionCache(owner).cache_path,
                 filename_base=name,
-                source_stamp=_sources_hash(),
+                source_stamp=_sources_hash(sources),
             )
 
     def load(self, key: Any) -> Any:

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.block_cases import check_against_oracle
 
 from fpsim import BlockFormat, get_block_format, get_format
 from fpsim.blocks import cast_loops as loops
@@ -49,6 +50,43 @@ def test_tensors_of_several_parts_are_their_rows(
             assert (mine is None) == (own is None)
             if own is not None:
                 np.testing.assert_array_equal(mine[r : r + 1], own, err_msg=part)
+
+
+@pytest.mark.parametrize(
+    "name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max", "if4", "nvif4", "razer",
+             "nxfp4", "mxffp", "blockdialect"],
+)  # fmt: skip
+def test_choices_turn_where_errors_do(name: str) -> None:
+    """Candidates are told apart by the last bit of an element, whatever sums come first."""
+    fmt = get_block_format(name)
+    assert isinstance(fmt.block, int)
+    rng = np.random.default_rng(11)
+    found: list[NDArray[np.float32]] = []
+    given: dict[str, Any] = {"tensor_scale": 1.0} if fmt.tensor_range else {}
+
+    def chosen_for(row: NDArray[np.float32]) -> tuple[int, int]:
+        done = fmt.quantize(row, **given)
+        return int(done.scales[0]), 0 if done.variants is None else int(done.variants[0])
+
+    while len(found) < 4 * 3:
+        row = (rng.uniform(-1, 1, fmt.block) * 5).astype(np.float32)
+        row[0] = 6.0  # the largest, so that scales stay
+        ends = np.sort(rng.uniform(0.1, 5.9, 2)).astype(np.float32)
+        low, high = (int(bits) for bits in ends.view(np.int32))
+
+        def at(bits: int, row: NDArray[np.float32] = row) -> NDArray[np.float32]:
+            changed = row.copy()
+            changed[5] = np.int32(bits).view(np.float32)
+            return changed
+
+        first = chosen_for(at(low))
+        if chosen_for(at(high)) == first:
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if chosen_for(at(middle)) == first else (low, middle)
+        found += [at(bits) for bits in (low - 1, low, high, high + 1)]
+    check_against_oracle(fmt, np.stack(found), **given)
 
 
 def magnitudes() -> NDArray[np.float32]:

@@ -25,20 +25,26 @@ _loaded: list[Any] = []
 
 
 @global_compiler_lock
-def function_address(variant: str, kind: ir.FunctionType, build: Callable[[Any, Any], None]) -> int:
+def function_address(
+    variant: str,
+    kind: ir.FunctionType,
+    build: Callable[[Any, Any], None],
+    sources: tuple[str, ...] = (),
+) -> int:
     """Return the address of a native function, compiled if it is not on disk.
 
     Args:
         variant: everything that the code depends on besides the sources of kernels.
         kind: the type of the function, which returns nothing.
         build: writes its body, with a builder and the arguments.
+        sources: files outside of the kernels that the code depends on.
 
     Returns:
         The address, valid until the process ends.
     """
     codegen = cpu_target.target_context.codegen()
     name = f"fpsim_{hashlib.sha256(variant.encode()).hexdigest()[:16]}"
-    stored = Stored(function_address, name)
+    stored = Stored(function_address, name, sources)
     key = (codegen.magic_tuple(), variant)
     found = stored.load(key)
     if found is not None:

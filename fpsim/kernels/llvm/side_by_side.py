@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs over blocks that lie side by side: a lane of a vector for each block.
+
+A program is written as if for one block, element after element, and runs for as many blocks as a
+vector has lanes. Sums thus keep the order of the elements, and whatever differs from block to block
+(a scale, a grid, a ratio, an index) is a lane.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+from numpy.typing import NDArray
+
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.llvm.native import function_address
+from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
+
+__all__ = ["BYTE", "INDEX", "WORD", "Blocks", "Variable", "lanes_of_blocks", "program"]
+
+BYTE, WORD, INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_PROGRAM = ir.FunctionType(
+    ir.VoidType(), [BYTE.as_pointer().as_pointer(), INDEX, INDEX]
+)  # addresses of arrays, first block, block after the last
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def lanes_of_blocks() -> int:
+    """Return how many blocks lie side by side."""
+    return Machine.host().vector_bytes // 4
+
+
+def program(
+    variant: str, arrays: int, build: Callable[[Blocks], None], sources: tuple[str, ...]
+) -> Callable[..., None]:
+    """Return a compiled program, called as ``run(*arrays, first, stop)`` with contiguous arrays.
+
+    It lets other threads of Python run meanwhile.
+
+    Args:
+        variant: everything that the code depends on besides the sources of kernels and these.
+        arrays: how many arrays it takes.
+        build: writes the program for a vector of blocks.
+        sources: files outside of the kernels that the program is made of.
+    """
+    lanes = lanes_of_blocks()
+
+    def body(builder: Any, arguments: Any) -> None:
+        table, first, stop = arguments
+        pointers = [builder.load(builder.gep(table, [INDEX(i)])) for i in range(arrays)]
+        count = builder.sub(stop, first)
+        groups = builder.sdiv(builder.add(count, INDEX(lanes - 1)), INDEX(lanes))
+        with cgutils.for_range(builder, groups) as loop:
+            start = builder.add(first, builder.mul(loop.index, INDEX(lanes)))
+            build(Blocks(builder, lanes, pointers, start, stop))
+
+    address = function_address(f"{variant} {lanes}", _PROGRAM, body, sources)
+    call = _CALL(address)
+
+    def run(*given: Any) -> None:
+        *own, first, stop = given
+        assert len(own) == arrays
+        call((ctypes.c_void_p * arrays)(*map(_address, own)), first, stop)
+
+    return run
+
+
+def _address(array: NDArray[Any]) -> int:
+    assert array.flags.c_contiguous
+    return int(array.__array_interface__["data"][0])
+
+
+class Variable:
+    """A vector that a loop changes."""
+
+    def __init__(self, start: Vec) -> None:
+        self._kind = start
+        self._where = cgutils.alloca_once(start.lanes.builder, start.value.type)
+        self.set(start)
+
+    def get(self) -> Vec:
+        """Return the vector."""
+        return Vec(self._kind.lanes, self._kind.lanes.builder.load(self._where), self._kind.integer)
+
+    def set(self, value: Vec) -> None:
+        """Replace the vector."""
+        self._kind.lanes.builder.store(value.value, self._where)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks ``start`` on, one to a lane; lanes past the end repeat the last block."""
+
+    builder: Any
+    count: int
+    pointers: list[Any]
+    start: Any
+    stop: Any
+
+    @property
+    def floats(self) -> Lanes:
+        """Lanes of float32 and int32."""
+        return Lanes(self.builder, FLOAT, self.count, 32 * self.count)
+
+    @property
+    def doubles(self) -> Lanes:
+        """Lanes of float64 and int64."""
+        return Lanes(self.builder, DOUBLE, self.count, 32 * self.count)
+
+    def lanes(self, kind: Any) -> Lanes:
+        """Return the lanes that hold a type."""
+        return self.doubles if kind in (DOUBLE, INDEX) else self.floats
+
+    def number(self, array: int, at: int, kind: Any) -> Any:
+        """Return a scalar of an array."""
+        return self.builder.load(self.builder.gep(self.pointer(array, kind), [INDEX(at)]))
+
+    def same(self, array: int, at: Any, kind: Any) -> Vec:
+        """Return a scalar of an array in every lane."""
+        at = INDEX(at) if isinstance(at, int) else at
+        scalar = self.builder.load(self.builder.gep(self.pointer(array, kind), [at]))
+        return self.lanes(kind).splat(scalar, kind in (WORD, INDEX))
+
+    def pointer(self, array: int, kind: Any) -> Any:
+        """Return the address of an array's first element."""
+        return self.builder.bitcast(self.pointers[array], kind.as_pointer())
+
+    def loop(self, count: Any) -> Any:
+        """Return a loop, as `numba.core.cgutils.for_range` does."""
+        return cgutils.for_range(self.builder, count)
+
+    def block(self, lane: int) -> Any:
+        """Return the number of a lane's block."""
+        at = self.builder.add(self.start, INDEX(lane))
+        last = self.builder.sub(self.stop, INDEX(1))
+        return self.builder.select(self.builder.icmp_signed("<", at, last), at, last)
+
+    @contextmanager
+    def _whole(self) -> Iterator[Any]:
+        """Branch on whether every lane has a block of its own."""
+        end = self.builder.add(self.start, INDEX(self.count))
+        with self.builder.if_else(self.builder.icmp_signed("<=", end, self.stop)) as branches:
+            yield branches
+
+    def _entries(self, array: int, kind: Any, per: Any, offset: Any) -> list[Any]:
+        pointer, found = self.pointer(array, kind), []
+        for lane in range(self.count):
+            at = self.block(lane)
+            at = at if per is None else self.builder.mul(at, per)
+            at = at if offset is None else self.builder.add(at, offset)
+            found.append(self.builder.gep(pointer, [at]))
+        return found
+
+    def get(self, array: int, kind: Any, per: Any = None, offset: Any = None) -> Vec:
+        """Return each block's entry of an array from ``offset`` on, or the one at it of ``per``.
+
+        Bytes become int32.
+        """
+        builder, lanes = self.builder, self.lanes(kind)
+        vector = ir.VectorType(kind, self.count)
+        found = cgutils.alloca_once(builder, vector)
+
+        def gather() -> None:
+            value = ir.Constant(vector, ir.Undefined)
+            for lane, entry in enumerate(self._entries(array, kind, per, offset)):
+                value = builder.insert_element(value, builder.load(entry), WORD(lane))
+            builder.store(value, found)
+
+        if per is None:
+            with self._whole() as (whole, part):
+                with whole:
+                    at = self.start if offset is None else builder.add(self.start, offset)
+                    where = builder.gep(self.pointer(array, kind), [at])
+                    where = builder.bitcast(where, vector.as_pointer())
+                    builder.store(builder.load(where, align=1), found)
+                with part:
+                    gather()
+        else:
+            gather()
+        value = builder.load(found)
+        if kind == BYTE:
+            value = builder.zext(value, lanes.integer_type)
+        return Vec(lanes, value, kind not in (FLOAT, DOUBLE))
+
+    def put(self, array: int, kind: Any, entries: Vec, per: Any = None, offset: Any = None) -> None:
+        """Store each block's entry, or the one at ``offset`` of ``per``; integers are cut."""
+        builder, value = self.builder, entries.value
+        if value.type.element != kind:
+            value = builder.trunc(value, ir.VectorType(kind, self.count))
+
+        def scatter() -> None:
+            for lane, entry in enumerate(self._entries(array, kind, per, offset)):
+                builder.store(builder.extract_element(value, WORD(lane)), entry)
+
+        if per is not None:
+            scatter()
+            return
+        with self._whole() as (whole, part):
+            with whole:
+                where = builder.gep(self.pointer(array, kind), [self.start])
+                builder.store(value, builder.bitcast(where, value.type.as_pointer()), align=1)
+            with part:
+                scatter()
+
+    def _rows(self, array: int, block: Any, kind: Any) -> list[Any]:
+        pointer = self.pointer(array, kind)
+        return [
+            self.builder.gep(pointer, [self.builder.mul(self.block(lane), block)])
+            for lane in range(self.count)
+        ]
+
+    def _across(self, rows: list[Any]) -> list[Any]:
+        """Transpose a square of vectors."""
+        n, d = self.count, self.count // 2
+        while d:
+            low = [j if not j & d else n + j - d for j in range(n)]
+            high = [j + d if not j & d else n + j for j in range(n)]
+            turned = list(rows)
+            for i in range(n):
+                if not i & d:
+                    pair = rows[i], rows[i + d]
+                    for at, mask in ((i, low), (i + d, high)):
+                        chosen = ir.Constant(ir.VectorType(WORD, n), mask)
+                        turned[at] = self.builder.shuffle_vector(*pair, chosen)
+            rows, d = turned, d // 2
+        return rows
+
+    def _vector(self, row: Any, at: Any) -> Any:
+        kind = ir.VectorType(row.type.pointee, self.count).as_pointer()
+        where = self.builder.bitcast(self.builder.gep(row, [at]), kind)
+        return self.builder.load(where, align=4)
+
+    def _column(self, rows: list[Any], at: Any) -> Any:
+        value = ir.Constant(ir.VectorType(rows[0].type.pointee, self.count), ir.Undefined)
+        for lane, row in enumerate(rows):
+            entry = self.builder.load(self.builder.gep(row, [at]))
+            value = self.builder.insert_element(value, entry, WORD(lane))
+        return value
+
+    @contextmanager
+    def _chunks(self, block: Any) -> Iterator[Any]:
+        with self.loop(self.builder.sdiv(block, INDEX(self.count))) as loop:
+            yield self.builder.mul(loop.index, INDEX(self.count))
+
+    @contextmanager
+    def _rest(self, block: Any) -> Iterator[Any]:
+        whole = self.builder.sub(block, self.builder.srem(block, INDEX(self.count)))
+        with self.loop(self.builder.sub(block, whole)) as loop:
+            yield self.builder.add(whole, loop.index)
+
+    def lay_out(self, array: int, block: Any, scratch: int, begin: Any = None) -> None:
+        """Copy float32 blocks side by side: elements 0 of all, elements 1, and so on.
+
+        The first are kept at ``begin``, or at 0.
+        """
+        begin = INDEX(0) if begin is None else begin
+        rows = self._rows(array, block, FLOAT)
+        with self._chunks(block) as at:
+            columns = self._across([self._vector(row, at) for row in rows])
+            for k, column in enumerate(columns):
+                place = self.builder.add(self.builder.add(begin, at), INDEX(k))
+                self.keep(scratch, place, Vec(self.floats, column, False))
+        with self._rest(block) as at:
+            self.keep(
+                scratch,
+                self.builder.add(begin, at),
+                Vec(self.floats, self._column(rows, at), False),
+            )
+
+    def largest(self, array: int, block: Any, change: Callable[[Vec], Vec]) -> Vec:
+        """Return the largest, signed, of what int32 elements of blocks are changed into.
+
+        It is at least 0.
+        """
+        rows, kind, zero = self._rows(array, block, WORD), WORD, self.floats.constant(0, True)
+        most = [Variable(zero) for _ in rows]
+
+        def raise_to(variable: Variable, value: Any) -> None:
+            other, own = change(Vec(self.floats, value, True)), variable.get()
+            variable.set((other > own).where(other, own))
+
+        assert kind == WORD
+        with self._chunks(block) as at:
+            for variable, row in zip(most, rows, strict=True):
+                raise_to(variable, self._vector(row, at))
+        found = Variable(zero)
+        for column in self._across([variable.get().value for variable in most]):
+            other, own = Vec(self.floats, column, True), found.get()
+            found.set((other > own).where(other, own))
+        with self._rest(block) as at:
+            raise_to(found, self._column(rows, at))
+        return found.get()
+
+    def _place(self, scratch: int, at: Any, kind: Any) -> Any:
+        pointer = self.pointer(scratch, kind)
+        where = self.builder.gep(pointer, [self.builder.mul(at, INDEX(self.count))])
+        return self.builder.bitcast(where, ir.VectorType(kind, self.count).as_pointer())
+
+    def keep(self, scratch: int, at: Any, value: Vec) -> None:
+        """Store the elements at one place of all blocks."""
+        where = self._place(scratch, at, WORD if value.integer else FLOAT)
+        self.builder.store(value.value, where, align=4)
+
+    def kept(self, scratch: int, at: Any, integer: bool = False) -> Vec:
+        """Return the elements at one place of all blocks."""
+        where = self._place(scratch, at, WORD if integer else FLOAT)
+        return Vec(self.floats, self.builder.load(where, align=4), integer)
+
+    def hand_out(self, scratch: int, block: Any, array: int) -> None:
+        """Store the low bytes of int32 elements that lie side by side as blocks of bytes."""
+        builder, rows = self.builder, self._rows(array, block, BYTE)
+        with self.loop(builder.sdiv(block, INDEX(4))) as loop:
+            at = builder.mul(loop.index, INDEX(4))
+            word = self.kept(scratch, at, True) & 255
+            for k in range(1, 4):
+                byte = self.kept(scratch, builder.add(at, INDEX(k)), True) & 255
+                word = word | (byte << 8 * k)
+            for lane, row in enumerate(rows):
+                where = builder.bitcast(builder.gep(row, [at]), WORD.as_pointer())
+                builder.store(builder.extract_element(word.value, WORD(lane)), where, align=1)
+        rest = builder.srem(block, INDEX(4))
+        with self.loop(rest) as loop:
+            at = builder.add(builder.sub(block, rest), loop.index)
+            value = self.kept(scratch, at, True).value
+            for lane, row in enumerate(rows):
+                byte = builder.trunc(builder.extract_element(value, WORD(lane)), BYTE)
+                builder.store(byte, builder.gep(row, [at]))
