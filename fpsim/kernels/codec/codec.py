@@ -9,17 +9,16 @@ comparison.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.rounding import round_significand
+from fpsim.kernels.threads import shared, within
 
 __all__ = [
     "decode_array",
     "decode_magnitude",
     "encode_array",
     "encode_value",
-    "first_bad",
     "look_up",
 ]
 
@@ -27,16 +26,6 @@ F64_MANTISSA = 52
 F64_BIAS = 1023
 #: Shifts are capped here; what lies below is kept as one sticky bit.
 MAX_SHIFT = 62
-
-
-@njit
-def first_bad(bad):
-    """Return the smallest row in ``bad`` (R,), where R stands for none, or -1 for no row at all.
-
-    Threads each write the row that they find without a code into an entry of its own.
-    """
-    first = bad.min() if bad.size else bad.size
-    return -1 if first == bad.size else first
 
 
 @njit
@@ -120,33 +109,27 @@ def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
     return code
 
 
-@kernel(parallel=True)
-def encode_array(values, out, layout, limits, mode, random, random_bits):
+@shared(1 << 13)
+def encode_array(values, out, layout, limits, mode, random, random_bits, share):
     """Fill ``out`` with codes; return the flat index of the first input in error, or -1.
 
     ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
     """
-    first = np.full(1, values.size, dtype=np.int64)
-    chunk = 1 << 14
-    chunks = (values.size + chunk - 1) // chunk
-    bad = np.full(chunks, values.size, dtype=np.int64)
-    for c in prange(chunks):
-        for i in range(c * chunk, min((c + 1) * chunk, values.size)):
-            r = np.int64(random[i]) if random_bits else np.int64(0)
-            code = encode_value(values[i], layout, limits, mode, r, random_bits)
-            if code < 0:
-                bad[c] = min(bad[c], i)
-                code = np.int64(0)
-            out[i] = code
-    for c in range(chunks):
-        first[0] = min(first[0], bad[c])
-    return -1 if first[0] == values.size else first[0]
+    bad = np.int64(values.size)
+    for i in within(values.size, share):
+        r = np.int64(random[i]) if random_bits else np.int64(0)
+        code = encode_value(values[i], layout, limits, mode, r, random_bits)
+        if code < 0:
+            bad = min(bad, i)
+            code = np.int64(0)
+        out[i] = code
+    return -1 if bad == values.size else bad
 
 
-@kernel(parallel=True)
-def decode_array(codes, out, layout):
+@shared(1 << 14)
+def decode_array(codes, out, layout, share):
     """Fill ``out`` (float64) with the exact values of ``codes``."""
-    for i in prange(codes.size):
+    for i in within(codes.size, share):
         code = np.int64(codes[i])
         negative = layout.sign_bit != 0 and code >= layout.sign_bit
         magnitude = code - layout.sign_bit if negative else code
@@ -162,8 +145,8 @@ def decode_array(codes, out, layout):
             out[i] = -value if negative else value
 
 
-@kernel(parallel=True)
-def look_up(codes, table, out):
+@shared(1 << 17)
+def look_up(codes, table, out, share):
     """Fill ``out`` with the entries of ``table`` at ``codes``."""
-    for i in prange(codes.size):
+    for i in within(codes.size, share):
         out[i] = table[codes[i]]

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec import codec
 from fpsim.kernels.codec.flags import FLAG_INTEGERS, flag_parameters, float_flags, vector_flags
 from fpsim.kernels.codec.layout import Layout, Limits
@@ -23,6 +22,7 @@ from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import LANE_INTEGERS, Parameters, round_magnitude
 from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
+from fpsim.kernels.threads import shared, within
 
 __all__ = [
     "ENCODE_INTEGERS",
@@ -54,8 +54,6 @@ ENCODE_INTEGERS = (
 )
 _INDEX = ir.IntType(64)
 _REALS = {32: FLOAT, 64: DOUBLE}
-#: Elements a thread takes at a time.
-CHUNK = 1 << 14
 VECTOR_MINIMUM = 1 << 10
 
 
@@ -226,25 +224,24 @@ def encoder(rounding: str, wide: bool, flags: bool = False) -> Any:
     ``x`` of at least `lanes_of` float32 values (or float64, if ``wide``), ``out`` uint8, uint16 or
     uint32 codes, ``raised`` uint8 as long as ``x`` (or anything, without ``flags``), ``random``
     unsigned integers as long as ``x`` (one entry if unused), parameters from
-    `format_parameters`. It returns a negative number if any input was in error.
+    `format_parameters`. It returns -1 if no input was in error.
     """
     count = lanes_of(wide)
     run_vectors = _run_intrinsic(rounding, wide, flags, count)
 
-    @kernel(f"encode {rounding} {wide} {flags} {count}", parallel=True)
-    def run(x: Any, out: Any, raised: Any, reals: Any, integers: Any, random: Any) -> Any:
-        vectors = x.size // count
-        chunks = (vectors * count + CHUNK - 1) // CHUNK
-        per_chunk = CHUNK // count
-        errors = np.zeros(chunks + 1, dtype=np.int64)
-        for c in prange(chunks):
-            first = c * per_chunk
-            span = (np.int64(first * count), np.int64(min(per_chunk, vectors - first)))
-            errors[c] = run_vectors(x, out, raised, reals, integers, random, span)
-        if x.size % count:  # the last vector overlaps the one before
+    @shared(1 << 17, f"encode {rounding} {wide} {flags} {count}")
+    def run(
+        x: Any, out: Any, raised: Any, reals: Any, integers: Any, random: Any, share: Any
+    ) -> Any:
+        errors = np.int64(0)
+        vectors = within(x.size // count, share)
+        if len(vectors):
+            span = (np.int64(vectors.start * count), np.int64(len(vectors)))
+            errors |= run_vectors(x, out, raised, reals, integers, random, span)
+        if x.size % count and share[0] == 0:  # the last vector overlaps the one before
             span = (np.int64(x.size - count), np.int64(1))
-            errors[chunks] = run_vectors(x, out, raised, reals, integers, random, span)
-        return errors.min()
+            errors |= run_vectors(x, out, raised, reals, integers, random, span)
+        return 0 if errors < 0 else -1
 
     return run
 
@@ -272,7 +269,7 @@ def encode(
     if values.size >= VECTOR_MINIMUM and lane is not None:
         reals, integers = format_parameters(layout, limits, random_bits, lane)
         run = encoder(rounding, lane, flags)
-        if run(values, out, target, reals, integers, random) >= 0:
+        if run(values, out, target, reals, integers, random) < 0:
             return -1
     constants = mode_constants(rounding)
     wide, bits = values.astype(np.float64, copy=False), random.astype(np.int64)

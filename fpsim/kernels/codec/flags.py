@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.codec import (
@@ -24,6 +24,7 @@ from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.llvm.rounding import Parameters, Rounded, round_bits
 from fpsim.kernels.llvm.vector import Vec
 from fpsim.kernels.scalar.fixed_point import to_grid
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["FLAG_INTEGERS", "fixed_flags", "flag_parameters", "float_flags", "vector_flags"]
 
@@ -156,13 +157,13 @@ def vector_flags(
     return real.equals(real).where(flags, integers["nan_flags"])
 
 
-@kernel(parallel=True)
-def float_flags(values, codes, out, layout, mode, random, random_bits):
+@shared(1 << 13)
+def float_flags(values, codes, out, layout, mode, random, random_bits, share):
     """Fill ``out`` (uint8) with the flags of flat ``values`` that became ``codes``.
 
     ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
     """
-    for i in prange(values.size):
+    for i in within(values.size, share):
         r = np.int64(random[i]) if random_bits else np.int64(0)
         code = np.int64(codes[i])
         out[i] = _float_flags(np.float64(values[i]), code, layout, mode, r, random_bits)

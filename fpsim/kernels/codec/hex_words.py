@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import first_bad
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
 
@@ -19,15 +19,15 @@ _TAKE = 32
 _CHUNK = 1 << 12
 
 
-@kernel(parallel=True)
-def write_words(elements, widths, first, ends, digits, alphabet, out):
+@shared(1 << 13)
+def write_words(elements, widths, first, ends, digits, alphabet, out, share):
     """Write each field of each row as hexadecimal digits into lines of text.
 
     ``elements`` (R, E) uint64, ``widths`` (E,) their bits, the most significant element of a field
     first. Field ``f`` holds the elements ``first[f] .. first[f + 1] - 1``; its ``digits[f]`` digits
     end before column ``ends[f]`` of ``out`` (R, columns), uint8; other columns are left alone.
     """
-    for i in prange(elements.shape[0]):
+    for i in within(elements.shape[0], share):
         for f in range(ends.size):
             bits, have = np.uint64(0), 0
             place, start = ends[f] - 1, ends[f] - digits[f]
@@ -51,15 +51,15 @@ def write_words(elements, widths, first, ends, digits, alphabet, out):
                 place -= 1
 
 
-@kernel(parallel=True)
-def read_words(text, widths, elements):
+@shared(1 << 13)
+def read_words(text, widths, elements, share):
     """Read lines of hexadecimal digits (R, digits) into elements; `write_words` of one field.
 
     Returns the first row with another character or with bits above the word, or -1.
     """
     rows, digits = text.shape
-    bad = np.full(rows, rows, dtype=np.int64)
-    for i in prange(rows):
+    bad = np.int64(rows)
+    for i in within(rows, share):
         bits, have, place = np.uint64(0), 0, digits - 1
         for e in range(widths.size - 1, -1, -1):
             value, got = np.uint64(0), 0
@@ -67,7 +67,7 @@ def read_words(text, widths, elements):
                 if have == 0:
                     digit = _digit(text[i, place])
                     if digit < 0:
-                        bad[i] = i
+                        bad = min(bad, i)
                         digit = 0
                     bits, have = np.uint64(digit), 4
                     place -= 1
@@ -79,11 +79,11 @@ def read_words(text, widths, elements):
                 got += take
             elements[i, e] = value
         if bits:
-            bad[i] = i
+            bad = min(bad, i)
         for d in range(place + 1):
             if text[i, d] != 48:
-                bad[i] = i
-    return first_bad(bad)
+                bad = min(bad, i)
+    return -1 if bad == rows else bad
 
 
 @kernel()
@@ -96,13 +96,13 @@ def _digit(character):
     return np.int64(-1)
 
 
-@kernel(parallel=True)
-def philox_words(seed, stream, start, out):
+@shared(1 << 16)
+def philox_words(seed, stream, start, out, share):
     """Fill ``out`` (uint32) with the words ``start, start + 1, ...`` of a stream; 4 divides start.
 
     Salmon et al., SC 2011; see `fpsim.base.philox`.
     """
-    for c in prange((out.size + _CHUNK - 1) // _CHUNK):
+    for c in within((out.size + _CHUNK - 1) // _CHUNK, share):
         first = c * _CHUNK
         philox_chunk(seed, stream, start + first, out[first : first + _CHUNK])
 

@@ -18,10 +18,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value, first_bad
+from fpsim.kernels.codec.codec import encode_value
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.vector import FLOAT, Lanes, Vec
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["CEIL", "EVEN", "FLOOR", "RCEIL", "bump_limit", "mx_quantize", "mx_quantizer"]
 
@@ -47,8 +48,8 @@ def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):
     return floor - exponent_max + (1 if bump else 0)
 
 
-@kernel(parallel=True)
-def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, codes, scales):
+@shared(1 << 13)
+def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, codes, scales, share):
     """Quantize rows of ``x`` (R, K) in blocks along K into ``codes`` (R, K) and ``scales`` (R, G).
 
     A block with a NaN or an infinity gets scale 255 and codes 0; an all-zero block scale 0. Returns
@@ -56,8 +57,8 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
     """
     rows, length = x.shape
     groups = scales.shape[1]
-    bad = np.full(rows, rows, dtype=np.int64)
-    for r in prange(rows):
+    bad = np.int64(rows)
+    for r in within(rows, share):
         for g in range(groups):
             start = g * block
             stop = min(start + block, length)
@@ -69,7 +70,7 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
                     amax = magnitude
                 finite = finite and math.isfinite(magnitude)
             if not finite:
-                bad[r] = r
+                bad = min(bad, r)
                 scales[r, g] = E8M0_NAN
                 for k in range(start, stop):
                     codes[r, k] = 0
@@ -85,7 +86,7 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
                 if value == 0.0 and x[r, k] != 0.0:  # underflow: directed modes still see it
                     value = np.float64(math.copysign(5e-324, x[r, k]))
                 codes[r, k] = encode_value(value, layout, limits, mode, np.int64(0), 0)
-    return first_bad(bad)
+    return -1 if bad == rows else bad
 
 
 def bump_limit(rule: int, largest: float, exponent_max: int, mantissa_bits: int) -> int:

@@ -11,13 +11,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value, first_bad, round_to_code
+from fpsim.kernels.codec.codec import encode_value, round_to_code
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants, round_significand
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
+from fpsim.kernels.threads import shared, within
 
 __all__ = [
     "EARLY",
@@ -276,9 +276,22 @@ def _step(values, exponents, code, s):
     return code
 
 
-@kernel(parallel=True)
+@shared(1 << 12)
 def aligned_steps(
-    values, exponents, c, n, align, rounding, late, join, layout, limits, outer, outer_limits, out
+    values,
+    exponents,
+    c,
+    n,
+    align,
+    rounding,
+    late,
+    join,
+    layout,
+    limits,
+    outer,
+    outer_limits,
+    out,
+    share,
 ):
     """Accumulate rows of terms in steps of N; return the first row without a code, or -1.
 
@@ -288,8 +301,8 @@ def aligned_steps(
     rows, length = exponents.shape
     steps = (length + n.products - 1) // n.products
     keep = out.shape[1]
-    bad = np.full(rows, rows, dtype=np.int64)
-    for r in prange(rows):
+    bad = np.int64(rows)
+    for r in within(rows, share):
         s = AlignedSettings(n, align, rounding, late, join, layout, limits, outer, outer_limits)
         code = np.int64(c[r])
         for step in range(steps):
@@ -298,8 +311,8 @@ def aligned_steps(
             part = values[r, first * n.parts : last * n.parts]
             code = _step(part, exponents[r, first:last], code, s)
             if code < 0:
-                bad[r] = r
+                bad = min(bad, r)
                 code = np.int64(0)
             if step >= steps - keep:
                 out[r, step - (steps - keep)] = code
-    return first_bad(bad)
+    return -1 if bad == rows else bad

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import decode_magnitude, encode_value, first_bad
+from fpsim.kernels.codec.codec import decode_magnitude, encode_value
 from fpsim.kernels.scalar.fixed_point import add, to_grid
 from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
+from fpsim.kernels.threads import shared, within
 
 __all__ = [
     "CLEAR",
@@ -79,8 +80,8 @@ def _fixed_step(acc, product, grid, mode, random, random_bits):
     return add(acc, magnitude, excess, product < 0.0, grid)
 
 
-@kernel(parallel=True)
-def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
+@shared(1 << 12)
+def chain_steps(terms, c, layout, limits, mode, random, random_bits, out, share):
     """Accumulate rows of terms into a float format, one rounding per term.
 
     ``terms`` (R, K, P) are the P float64 parts of exact terms, ``c`` codes (R,), ``random`` (R, K)
@@ -89,8 +90,8 @@ def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
     """
     rows, length, parts = terms.shape
     keep = out.shape[1]
-    bad = np.full(rows, rows, dtype=np.int64)
-    for i in prange(rows):
+    bad = np.int64(rows)
+    for i in within(rows, share):
         limbs, ones = np.zeros(LIMBS if parts > 1 else 0, dtype=np.int64), np.ones(parts)
         code = np.int64(c[i])
         for k in range(length):
@@ -102,26 +103,26 @@ def chain_steps(terms, c, layout, limits, mode, random, random_bits, out):
                 total = sum_to_odd(limbs, terms[i, k], ones, start, mode[3] == 1)
             code = encode_value(total, layout, limits, mode, r, random_bits)
             if code < 0:
-                bad[i] = i
+                bad = min(bad, i)
                 code = np.int64(0)
             if k >= length - keep:
                 out[i, k - (length - keep)] = code
-    return first_bad(bad)
+    return -1 if bad == rows else bad
 
 
-@kernel(parallel=True)
-def sums_to_odd(acc, terms, k, toward_negative, out):
+@shared(1 << 16)
+def sums_to_odd(acc, terms, k, toward_negative, out, share):
     """Fill ``out`` (R,) with accumulators ``acc`` (R,) plus term ``k`` of rows ``terms`` (R, K).
 
     All are float64. Inexact sums are rounded to odd (`add_to_odd`), so that rounding them once
     more, to the accumulator's format, makes a step of `chain_steps`.
     """
-    for i in prange(acc.size):
+    for i in within(acc.size, share):
         out[i] = add_to_odd(acc[i], terms[i, k], toward_negative)
 
 
-@kernel(parallel=True)
-def fixed_steps(terms, c, grid, mode, random, random_bits, out):
+@shared(1 << 12)
+def fixed_steps(terms, c, grid, mode, random, random_bits, out, share):
     """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
 
     ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
@@ -129,7 +130,7 @@ def fixed_steps(terms, c, grid, mode, random, random_bits, out):
     rows, length = terms.shape
     keep = out.shape[1]
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
-    for i in prange(rows):
+    for i in within(rows, share):
         acc = np.int64(c[i])
         for k in range(length):
             r = np.int64(random[i, k]) if random_bits else np.int64(0)

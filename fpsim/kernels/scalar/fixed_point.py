@@ -7,16 +7,15 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.codec import F64_BIAS, F64_MANTISSA, MAX_SHIFT
 from fpsim.kernels.codec.rounding import round_significand
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["Grid", "add", "encode_array", "round_to_grid", "to_grid"]
 
 #: Values that a thread takes at a time.
-_CHUNK = 1 << 14
 
 
 class Grid(NamedTuple):
@@ -88,10 +87,10 @@ def add(acc, magnitude, excess, negative, grid):
     return min(max(acc, np.int64(grid.low)), np.int64(grid.high))
 
 
-@kernel(parallel=True)
-def round_to_grid(values, grid, mode, random, random_bits, out):
+@shared(1 << 13)
+def round_to_grid(values, grid, mode, random, random_bits, out, share):
     """Fill ``out`` with finite float64 ``values`` (R, T) rounded to multiples of 2^lsb."""
-    for i in prange(values.shape[0]):
+    for i in within(values.shape[0], share):
         for k in range(values.shape[1]):
             value = values[i, k]
             r = np.int64(random[i, k]) if random_bits else np.int64(0)
@@ -114,27 +113,24 @@ def _fit_unsigned(magnitude, excess, negative, grid):
     return top if excess or magnitude > top else magnitude
 
 
-@kernel(parallel=True)
-def encode_array(values, out, grid, mode, random, random_bits):
+@shared(1 << 13)
+def encode_array(values, out, grid, mode, random, random_bits, share):
     """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
-    chunks = (values.size + _CHUNK - 1) // _CHUNK
-    bad = np.full(chunks + 1, values.size, dtype=np.int64)
-    for c in prange(chunks):
-        for i in range(c * _CHUNK, min((c + 1) * _CHUNK, values.size)):
-            value = values[i]
-            negative = value < 0.0
-            if math.isnan(value):
-                bad[c] = min(bad[c], i)
-            if not math.isfinite(value):
-                integer = np.int64(grid.low) if negative else np.int64(grid.high)
-                out[i] = np.uint64(integer) & used
-                continue
-            r = random[i] if random_bits else np.int64(0)
-            magnitude, excess = to_grid(value, grid, mode, r, random_bits)
-            if grid.low == 0:
-                out[i] = _fit_unsigned(magnitude, excess, negative, grid)
-            else:
-                out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
-    first = bad.min()
-    return -1 if first == values.size else first
+    bad = np.int64(values.size)
+    for i in within(values.size, share):
+        value = values[i]
+        negative = value < 0.0
+        if math.isnan(value):
+            bad = min(bad, i)
+        if not math.isfinite(value):
+            integer = np.int64(grid.low) if negative else np.int64(grid.high)
+            out[i] = np.uint64(integer) & used
+            continue
+        r = random[i] if random_bits else np.int64(0)
+        magnitude, excess = to_grid(value, grid, mode, r, random_bits)
+        if grid.low == 0:
+            out[i] = _fit_unsigned(magnitude, excess, negative, grid)
+        else:
+            out[i] = np.uint64(add(np.int64(0), magnitude, excess, negative, grid)) & used
+    return -1 if bad == values.size else bad

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.threads import shared, within
 
 __all__ = [
     "LIMBS",
@@ -167,23 +167,23 @@ def sum_to_odd(limbs, a, b, c, toward_negative):
     return total
 
 
-@kernel(parallel=True)
-def exact_sums(a, b, c, toward_negative, out):
+@shared(1 << 12)
+def exact_sums(a, b, c, toward_negative, out, share):
     """Fill ``out`` (M, N) with ``c[m, n] + sum_k a[m, k] * b[n, k]``, rounded to odd.
 
     All float64; each product is exact and within 2^+-1000. NaN and infinities follow IEEE 754. A
     zero sum is -0 only if every addend is -0 (or, with ``toward_negative``, unless every addend is
     +0).
     """
-    for m in prange(a.shape[0]):
+    for m in within(a.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for n in range(b.shape[0]):
             out[m, n] = sum_to_odd(limbs, a[m], b[n], c[m, n], toward_negative)
 
 
-@kernel(parallel=True)
-def exact_dots(a, b, c, toward_negative, out):
+@shared(1 << 12)
+def exact_dots(a, b, c, toward_negative, out, share):
     """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
-    for r in prange(a.shape[0]):
+    for r in within(a.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         out[r] = sum_to_odd(limbs, a[r], b[r], c[r], toward_negative)

@@ -12,6 +12,7 @@ from numba import njit, prange
 from fpsim.kernels.cache import kernel
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd
 from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["Account", "bounds", "chain_account", "partial_sums", "step_sums"]
 
@@ -107,10 +108,10 @@ def _bit_length(magnitude):
     return length
 
 
-@kernel(parallel=True)
-def bounds(values, out):
+@shared(1 << 14)
+def bounds(values, out, share):
     """Fill ``out`` (R, 2): nonzero ``values`` (R, T) are multiples of 2^low and below 2^high."""
-    for r in prange(values.shape[0]):
+    for r in within(values.shape[0], share):
         low, high = np.int64(1 << 20), np.int64(-(1 << 20))
         for k in range(values.shape[1]):
             if values[r, k] != 0.0:
@@ -122,13 +123,13 @@ def bounds(values, out):
         out[r, 0], out[r, 1] = low, high
 
 
-@kernel(parallel=True)
-def step_sums(terms, group, before, out):
+@shared(1 << 12)
+def step_sums(terms, group, before, out, share):
     """Fill ``out`` (R, S) with ``before`` plus the terms of each step, exactly, rounded to odd.
 
     Step s has the terms ``group * s`` up to ``group * (s + 1) - 1``; the last may have fewer.
     """
-    for r in prange(out.shape[0]):
+    for r in within(out.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         ones = np.ones(group)
         for s in range(out.shape[1]):
@@ -139,8 +140,8 @@ def step_sums(terms, group, before, out):
                 out[r, s] = sum_to_odd(limbs, part, ones[: part.size], before[r, s], False)
 
 
-@kernel(parallel=True)
-def partial_sums(terms, start, per_unit, out):
+@shared(1 << 14)
+def partial_sums(terms, start, per_unit, out, share):
     """Fill ``out`` (R, 5) int64 with what is true of every ``start + terms[0] + ... + terms[k]``.
 
     ``terms`` (R, T) and ``start`` (R,) are float64 integers once multiplied by ``per_unit``, a
@@ -148,7 +149,7 @@ def partial_sums(terms, start, per_unit, out):
     sum, the bitwise or of all magnitudes, the most significant bits of any of them, and the sum of
     all magnitudes of start and terms.
     """
-    for r in prange(terms.shape[0]):
+    for r in within(terms.shape[0], share):
         total = np.int64(start[r] * per_unit)
         magnitude = abs(total)
         low = high = total

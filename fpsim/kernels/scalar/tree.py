@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
-from fpsim.kernels.codec.codec import encode_value, first_bad
+from fpsim.kernels.codec.codec import encode_value
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd, decode_code
 from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["FUSED", "LEAF", "ROOT", "Shape", "TreeSettings", "tree_steps"]
 
@@ -118,8 +118,8 @@ def _step(terms, c_code, nodes, limbs, s):
     return code
 
 
-@kernel(parallel=True)
-def tree_steps(terms, c, shape, mode, layout, limits, out):
+@shared(1 << 12)
+def tree_steps(terms, c, shape, mode, layout, limits, out, share):
     """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
 
     A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come
@@ -129,8 +129,8 @@ def tree_steps(terms, c, shape, mode, layout, limits, out):
     products = shape.products * shape.parts
     steps = (length + products - 1) // products
     keep = out.shape[1]
-    bad = np.full(rows, rows, dtype=np.int64)
-    for r in prange(rows):
+    bad = np.int64(rows)
+    for r in within(rows, share):
         s = TreeSettings(shape, mode, layout, limits)
         nodes = np.empty(max(products + shape.parts, shape.lanes + 1))
         limbs = np.zeros(LIMBS, dtype=np.int64)
@@ -146,8 +146,8 @@ def tree_steps(terms, c, shape, mode, layout, limits, out):
             else:
                 code = _step(terms[r, first:last], code, nodes, limbs, s)
             if code < 0:
-                bad[r] = r
+                bad = min(bad, r)
                 code = np.int64(0)
             if step >= steps - keep:
                 out[r, step - (steps - keep)] = code
-    return first_bad(bad)
+    return -1 if bad == rows else bad

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.scalar.limbs import LIMBS, accumulate, leading, normalise
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["block_parts", "product_parts"]
 
@@ -57,10 +57,10 @@ def _fill(limbs, zero, out):
         normalise(limbs)
 
 
-@kernel(parallel=True)
-def product_parts(x, y, out):
+@shared(1 << 12)
+def product_parts(x, y, out, share):
     """Fill ``out`` (R, T, P) with the parts of products of ``x`` and ``y`` (R, T), float64."""
-    for r in prange(x.shape[0]):
+    for r in within(x.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for k in range(x.shape[1]):
             p, error = x[r, k] * y[r, k], 0.0
@@ -77,15 +77,15 @@ def product_parts(x, y, out):
             _fill(limbs, p, out[r, k])
 
 
-@kernel(parallel=True)
-def block_parts(products, scales, size, out):
+@shared(1 << 12)
+def block_parts(products, scales, size, out, share):
     """Fill ``out`` (R, G, P) with the parts of the sums of ``size`` products times their scales.
 
     ``products`` (R, K) and ``scales`` (R, G) are float64; K may end within the last block. A sum of
     zero is +0 before it is scaled.
     """
     rows, length = products.shape
-    for r in prange(rows):
+    for r in within(rows, share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for g in range(scales.shape[1]):
             scale = scales[r, g]

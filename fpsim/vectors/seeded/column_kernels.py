@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fpsim.kernels.cache import kernel
+from fpsim.kernels.threads import shared, within
 from fpsim.vectors.seeded import philox_draws
 from fpsim.vectors.seeded.philox_draws import CHUNK, bounded, take
 
@@ -54,8 +55,8 @@ def _places(words, others, mode, mask, value, first, rest, out):  # type: ignore
         out[i] = other * first + np.uint32(bounded(word, first + other * (rest - first)))
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def choose(words, others, mode, mask, value, tables, first, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=_SOURCES)
+def choose(words, others, mode, mask, value, tables, first, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` (R, L) with members of a table, in rows whose mode & mask is value of another.
 
     ``tables`` holds both, the other from entry ``first`` on, and ``others`` are its words; arrays
@@ -64,7 +65,7 @@ def choose(words, others, mode, mask, value, tables, first, out):  # type: ignor
     length = out.size // mode.size
     rows = max(1, CHUNK // length)
     sizes = np.uint32(first), np.uint32(tables.size - first)
-    for c in prange((mode.size + rows - 1) // rows):
+    for c in within((mode.size + rows - 1) // rows, share):
         top, end = c * rows, min((c + 1) * rows, mode.size)
         low, high = top * length, end * length
         places = np.empty(high - low, dtype=np.uint32)
@@ -73,10 +74,10 @@ def choose(words, others, mode, mask, value, tables, first, out):  # type: ignor
         take(tables, places, out[low:high])
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def sprinkle(words, picks, rarity, table, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=_SOURCES)
+def sprinkle(words, picks, rarity, table, out, share):  # type: ignore[no-untyped-def]
     """Replace one entry of ``out`` (R, L) in ``rarity`` by a member of ``table``."""
-    for i in prange(out.shape[0]):
+    for i in within(out.shape[0], share):
         for k in range(out.shape[1]):
             if bounded(words[i, k], rarity) == 0:
                 out[i, k] = table[bounded(picks[i, k], table.size)]
@@ -89,12 +90,12 @@ def _thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
         out[i] = zero if mode[i] >> 1 == 1 and bounded(words[i], 4) > 0 else kept
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=_SOURCES)
+def thin(words, mode, zero, out, share):  # type: ignore[no-untyped-def]
     """Replace three entries of four by zero in rows of mode 2 and 3; arrays as in `choose`."""
     length = out.size // mode.size
     rows = max(1, CHUNK // length)
-    for c in prange((mode.size + rows - 1) // rows):
+    for c in within((mode.size + rows - 1) // rows, share):
         top, end = c * rows, min((c + 1) * rows, mode.size)
         low, high = top * length, end * length
         _thin(words[low:high], _of_rows(mode[top:end], length), zero, out[low:high])
@@ -108,14 +109,14 @@ def _scale(value, scales, group, split):  # type: ignore[no-untyped-def]
     return scales[group]
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out):  # type: ignore[no-untyped-def]
+@shared(1 << 15, sources=_SOURCES)
+def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` (R,) with sums of products in float64, one after the other, finite.
 
     ``a``, ``b`` (R, K) and the scales (R, lanes) are values; ``group`` elements share a scale, two
     where the operand is split by sign. 0: there are none. What is not finite counts as zero.
     """
-    for i in prange(a.shape[0]):
+    for i in within(a.shape[0], share):
         total = 0.0
         for k in range(a.shape[1]):
             x, y = a[i, k], b[i, k]
@@ -127,10 +128,10 @@ def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out):  # type: i
         out[i] = total if math.isfinite(total) else 0.0
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def aims(mode, sums, words, powers, limit, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=_SOURCES)
+def aims(mode, sums, words, powers, limit, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` with what addends aim at: minus the sum, or the sum times one of ``powers``."""
-    for i in prange(out.size):
+    for i in within(out.size, share):
         value = 0.0
         if mode[i] == OPPOSITE:
             value = -sums[i]
@@ -145,8 +146,8 @@ def _is_finite(code, magnitude, largest, hole):  # type: ignore[no-untyped-def]
     return magnitude == 0 or (code & magnitude <= largest and code != hole)
 
 
-@kernel(sources=_SOURCES, parallel=True)
-def addends(mode, low, high, steps, near, bits, finite, out):  # type: ignore[no-untyped-def]
+@shared(1 << 15, sources=_SOURCES)
+def addends(mode, low, high, steps, near, bits, finite, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` with addend codes of ``bits`` bits; ``near`` are the codes aimed at.
 
     ``finite`` says which codes may be there, others become 0: (bits of a magnitude, largest
@@ -155,7 +156,7 @@ def addends(mode, low, high, steps, near, bits, finite, out):  # type: ignore[no
     unused = np.uint64(64 - bits)
     top = np.uint64(0xFFFFFFFFFFFFFFFF) >> unused
     magnitude, largest, hole = np.uint64(finite[0]), np.uint64(finite[1]), np.uint64(finite[2])
-    for i in prange(out.size):
+    for i in within(out.size, share):
         anything = ((np.uint64(high[i]) << np.uint64(32)) | np.uint64(low[i])) >> unused
         if not _is_finite(anything, magnitude, largest, hole):
             anything = np.uint64(0)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
-from fpsim.kernels.cache import kernel
 from fpsim.kernels.codec.hex_words import philox_words
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["CHUNK", "Draw", "bounded", "take"]
 
@@ -44,20 +44,20 @@ def _bounded_all(words, bound, out):  # type: ignore[no-untyped-def]
         out[i] = bounded(words[i], bound)
 
 
-@kernel(sources=(__file__,), parallel=True)
-def _members(words, table, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=(__file__,))
+def _members(words, table, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` with members of ``table``."""
-    for c in prange((out.size + CHUNK - 1) // CHUNK):
+    for c in within((out.size + CHUNK - 1) // CHUNK, share):
         low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
         places = np.empty(high - low, dtype=np.uint32)
         _bounded_all(words[low:high], table.size, places)
         take(table, places, out[low:high])
 
 
-@kernel(sources=(__file__,), parallel=True)
-def _integers(words, bound, out):  # type: ignore[no-untyped-def]
+@shared(1 << 16, sources=(__file__,))
+def _integers(words, bound, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` with integers in 0..bound-1."""
-    for c in prange((out.size + CHUNK - 1) // CHUNK):
+    for c in within((out.size + CHUNK - 1) // CHUNK, share):
         low, high = c * CHUNK, min((c + 1) * CHUNK, out.size)
         _bounded_all(words[low:high], bound, out[low:high])
 

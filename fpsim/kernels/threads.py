@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops whose rows several threads share, compiled as one plain loop.
+
+A loop that Numba shares out itself is compiled as a function of its own, at three times the cost.
+It remains worth that where a kernel is called thousands of times a second; others are compiled
+once for one thread and called with the share of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, njit
+
+from fpsim.kernels.cache import kernel
+
+__all__ = ["shared", "within"]
+
+
+@njit
+def within(count, share):
+    """Return the part of ``range(count)`` that is thread ``share[0]`` of ``share[1]``'s."""
+    return range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
+
+
+def shared(
+    least: int, variant: str = "", sources: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a loop over `within` and call it from as many threads as Numba may use.
+
+    The function takes its share as its last argument, which callers leave out. It returns nothing,
+    or the first row in error, -1 if there is none.
+
+    Args:
+        least: elements of its largest array that are worth a thread.
+        variant: as `kernel` takes it.
+        sources: as `kernel` takes them.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return _Shared(kernel(variant, sources=sources, nogil=True)(function), least)
+
+    return decorate
+
+
+class _Shared:
+    """A compiled loop and how its rows are shared out."""
+
+    def __init__(self, dispatcher: Any, least: int) -> None:
+        self._dispatcher, self._least = dispatcher, least
+        update_wrapper(self, dispatcher.py_func)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+    def __call__(self, *arguments: Any) -> Any:
+        largest = max(one.size for one in arguments if isinstance(one, np.ndarray))
+        threads = min(largest // self._least, get_num_threads()) if largest > self._least else 1
+        if threads < 2:
+            return self._dispatcher(*arguments, (0, 1))
+        with ThreadPoolExecutor(threads) as pool:
+            shares = [(i, threads) for i in range(threads)]
+            found = list(pool.map(lambda share: self._dispatcher(*arguments, share), shares))
+        return None if found[0] is None else min((row for row in found if row >= 0), default=-1)
