@@ -78,6 +78,8 @@ class NanPolicy(StrEnum):
     SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
 
 
+#: Elements of a block along one axis: a row is filled up to whole blocks.
+MAX_BLOCK = 1 << 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
@@ -90,8 +92,9 @@ def check_fields(fmt: BlockFormat) -> None:
         raise FpsimError(
             f"name: {fmt.name!r} must be lower-case letters, digits, '.', '_', '-' and '+'"
         )
-    if isinstance(fmt.block, int) and fmt.block < 1:
-        raise FpsimError(f"block: {fmt.block!r} is not a positive integer, 'row' or 'tensor'")
+    lengths = (fmt.block,) if isinstance(fmt.block, int) else fmt.block
+    if not isinstance(lengths, Span) and not all(1 <= n <= MAX_BLOCK for n in lengths):
+        raise FpsimError(f"block: {fmt.block!r} is not in 1..{MAX_BLOCK}, 'row' or 'tensor'")
     stochastic = Rounding.SR in (fmt.rounding, fmt.scale_rounding)
     plain = fmt.scale is not None and fmt.rule in (*POWER_RULES, ScaleRule.ABSMAX)
     if stochastic and (not plain or fmt.is_coded or fmt.signs or fmt.macro):
@@ -344,8 +347,10 @@ def _check_top(fmt: BlockFormat, top: Top) -> None:
 def _check_macro(fmt: BlockFormat, macro: Macro) -> None:
     assert isinstance(fmt.block, int)
     assert fmt.scale is not None
-    if macro.block < fmt.block or macro.block % fmt.block:
-        raise FpsimError(f"macro: block {macro.block} is no multiple of {fmt.block}")
+    if not fmt.block <= macro.block <= MAX_BLOCK or macro.block % fmt.block:
+        raise FpsimError(
+            f"macro: block {macro.block} is no multiple of {fmt.block} up to {MAX_BLOCK}"
+        )
     if not 1 <= macro.bits <= 8 or not 0 < macro.target < float("inf"):
         raise FpsimError(
             f"macro: {macro.bits} bits, target {macro.target!r}; allowed: 1..8, above 0"

@@ -704,6 +704,7 @@ VALUES = [v / 8 for v in range(-8, 8)]
         ({"top": {"block": 8, "element": "e3m3", "offsets": [0, 1]}}, "e3m3 does not refine e2m1"),
         ({"top": {"block": 8, "element": "e2m3", "offsets": [0, 2]}}, "offsets"),
         ({"macro": {"block": 48}}, "macro: block 48 is no multiple of 32"),
+        ({"macro": {"block": 1 << 20}}, "macro: block 1048576 is no multiple of 32 up to 65536"),
         ({"signed_max": True}, "signed_max: needs rule 'absmax'"),
         ({"ties": "odd"}, "ties: 'odd' is not one of even, away, zero, up, down"),
         ({"stored": "scale", "ties": "up"}, "stored: the choice of 1 grids"),
