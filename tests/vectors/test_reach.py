@@ -73,6 +73,36 @@ def test_what_is_proved_of_scaled_sums_holds_for_all_of_them(unit: str, names: s
     assert [m.name for m in proved if (in_parts(m.run, columns, c) != right).any()] == []
 
 
+@pytest.mark.parametrize(
+    ("into", "names", "not_proved"),
+    [
+        ("aligned1f13-e8m13", {"into: rounding rup", "into: rounding rdn", "into: F+1", "-0 lost",
+                              "into: exact sum", "into: overflow saturate", "blocks of 2"}, set()),
+        ("aligned1f3-e8m13", set(), {"into: align rup", "into: F+1"}),
+        ("chain-e8m13", {"into: rounding rup", "-0 lost", "blocks of 2"}, set()),
+        ("chain-e5m3", set(), {"into: rounding rup"}),
+    ],
+)  # fmt: skip
+def test_what_is_proved_of_one_block_holds_for_its_sums(
+    into: str, names: set[str], not_proved: set[str]
+) -> None:
+    """Subnormal scales have exponents above their values, and a window counts those."""
+    spec = fpsim.get_unit(f"e2m1.ue2m1f-block4-into-{into}").spec
+    record = Record(spec, 4, 4)
+    rng = np.random.default_rng(4)
+    count = 20_000
+    columns = {
+        name: rng.integers(0, 1 << bits, (count, lanes)).astype(np.uint8)
+        for name, bits, lanes in (("a", 4, 4), ("b", 4, 4), ("a_scale", 3, 1), ("b_scale", 3, 1))
+    }
+    c = np.zeros(count, dtype=record.spec.initial.dtype)
+    right = in_parts(record.dot, columns, c)
+    proved = excused(record, Addends.ZERO)
+    found = {m.name for m in proved}
+    assert names <= found and not not_proved & found
+    assert [m.name for m in proved if (in_parts(m.run, columns, c) != right).any()] == []
+
+
 def test_what_is_proved_of_few_codes_holds_for_them() -> None:
     """Numbers between 1 and 4 have sums that no subnormal is among; all numbers have not."""
     record = Record(fpsim.get_unit("e4m3-exact-e4m10").spec, 2)

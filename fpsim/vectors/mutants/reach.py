@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from math import frexp
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,17 @@ from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Rounding
 from fpsim.units.spec import MacSpec, exponents, significand_bits
-from fpsim.units.stages import Chain, Exact, Fixed, Joins, Stage, Tree
+from fpsim.units.stages import (
+    Addend,
+    Aligned,
+    Block,
+    Chain,
+    Exact,
+    Fixed,
+    Joins,
+    Stage,
+    Tree,
+)
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.sets.code_lists import all_codes
@@ -104,13 +114,20 @@ class Reach:
         )
 
     @cached_property
-    def _sums(self) -> tuple[int, int, int]:
-        """(low, high, bits): sums of products are multiples of 2^low, at most 2^high, so long.
+    def _alone(self) -> bool:
+        """Whether all products of a vector have one scale per operand."""
+        return self.record.groups == 1 and str(self.record.spec.sign_split) == "none"
+
+    @cached_property
+    def _sums(self) -> _Sums:
+        """The sums of products of the operands and scales that the design can be told.
 
         With one scale per operand and vector all products of a vector have it: sums are a number of
-        the scales' bits times one of the products'.
+        the scales' bits times one of the products', and the exponent of a window is that of the
+        scales and one of the products or of their sum.
         """
-        low, most, bits = 0, float(self.record.k), 0
+        low, most, bits, top, fraction = 0, float(self.record.k), 0, 0, 0
+        own = (0, 0, 0)
         spans: list[int] = []
         for name in ("a", "b", *(("a_scale", "b_scale") if self.record.group else ())):
             values = np.abs(self._told(name))
@@ -120,29 +137,35 @@ class Reach:
             zeros = np.frexp((integers & -integers).astype(np.float64))[1] - 1
             low += int((powers - 53 + zeros).min(initial=0 if not values.size else 1 << 20))
             most *= float(values.max(initial=0.0)) or 1.0
+            fmt = getattr(self.record.spec, name)
+            top += _top(fmt, float(values.max(initial=0.0)))
             if name.endswith("scale"):
+                fraction += fmt.mantissa_bits
                 spans.append(int((53 - zeros).max(initial=1)))
                 continue
             bits = _ceiling(most) - low
+            own = (low, _ceiling(most), top)
         high = _ceiling(most)
+        depth = max(high, top) - low
         if self.record.group:
-            alone = self.record.groups == 1 and str(self.record.spec.sign_split) == "none"
-            bits = bits + sum(spans) if alone else high - low
-        return low, high, bits
+            bits = bits + sum(spans) if self._alone else high - low
+        if self.record.group and self._alone:  # significands of scales are below 2
+            depth = max(own[1] + len(spans) - 1, own[2], 0) + fraction - own[0]
+        return _Sums(low, high, bits, depth)
 
     def _small_sums(self, mutant: Mutant) -> str | None:
         """Prove that no sum onto +0 is rounded or leaves the range."""
         spec, other = self.record.spec, mutant.spec
         if self.addends is not Addends.ZERO:
             return None
-        if self.record.group and spec.block is not None:
+        if self.record.group and spec.block is not None and not self._one_block(mutant):
             return None
-        low, high, bits = self._sums
+        low, high = self._sums.low, self._sums.high
         bound = f"sums of {self.record.k} products are at most 2^{high}"
         found = _in_range(mutant, spec, low, (high, bound))
         if not self._finite:  # what is not finite gives no zero and nothing subnormal
             return found if mutant.name in ("results flushed", "-0 lost") else None
-        if found or not _holds(spec.accumulate, low, high, bits):
+        if found or not _holds(spec.accumulate, self._sums):
             return found
         why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
         if other is None:
@@ -154,7 +177,25 @@ class Reach:
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
         alike = other.result == spec.result or _flushes(spec.result, other.result)
-        return why if alike and _holds(other.accumulate, low, high, bits) else None
+        return why if alike and _holds(other.accumulate, self._sums) else None
+
+    def _one_block(self, mutant: Mutant) -> bool:
+        """Return whether a vector is one block, and what a mutant changes is how its sum is added.
+
+        Scales without a sign leave a zero sum +0; a NaN scale has one code in every stage.
+        """
+        spec, other = self.record.spec, mutant.spec
+        stage = spec.accumulate
+        if not self._alone or spec.a_scale.signed or spec.b_scale.signed:
+            return False
+        if other is None:
+            return isinstance(stage, Block)
+        changed = other.accumulate
+        if not isinstance(stage, Block) or not isinstance(changed, Block):
+            return False
+        free = ("into", "size", "convert", "convert_rounding")
+        same = all(getattr(stage, n) == getattr(changed, n) for n in vars(stage) if n not in free)
+        return same and _nan_code(stage) == _nan_code(changed)
 
     def _every_case(self, mutant: Mutant) -> str | None:
         """Try every case there is, where these are few."""
@@ -314,18 +355,59 @@ def _flushes(first: Format, second: Format) -> bool:
     return replace(second, subnormals=first.subnormals) == first
 
 
+def _top(fmt: Format, most: float) -> int:
+    """Return the largest exponent of numbers up to ``most`` that a window compares."""
+    if isinstance(fmt, FixedFormat):
+        return max(fmt.max_integer, -fmt.min_integer).bit_length() - 1 + fmt.lsb
+    return max(frexp(most)[1] - 1, fmt.exponent_min)
+
+
 def _ceiling(value: float) -> int:
     """Return the least n with value <= 2^n."""
     fraction, exponent = frexp(value)
     return exponent - (fraction == 0.5)
 
 
-def _holds(stage: Stage, low: int, high: int, bits: int) -> bool:
-    """Return whether a stage computes sums of multiples of 2^low, up to 2^high, without error.
+class _Sums(NamedTuple):
+    """Sums of products: multiples of 2^low, up to 2^high.
 
-    They have ``bits`` significant bits, or are a power of two more. Their zeros are +0, for they
-    begin from +0.
+    They have ``bits`` significant bits, or are a power of two more; none has a bit more than
+    ``depth`` below the exponent that a window has.
     """
+
+    low: int
+    high: int
+    bits: int
+    depth: int
+
+
+def _nan_code(stage: Block) -> int | None:
+    """Return the code of NaN that a block's results can be."""
+    into = stage.into
+    if isinstance(into, Aligned):
+        return into.nan
+    fmt = into.result
+    return fmt.nan_code if isinstance(fmt, FloatFormat) else None
+
+
+def _holds(stage: Stage, sums: _Sums) -> bool:
+    """Return whether a stage computes such sums without error; they begin from +0, and so zeros
+    are +0."""
+    low, high, _, depth = sums
+    if isinstance(stage, Block):
+        kept = stage.convert is None or _has(stage.convert, sums)
+        return kept and _holds(stage.into, sums)
+    if isinstance(stage, Aligned):
+        floor = stage.exponent_floor
+        deep = depth <= stage.fraction_bits and (
+            floor is None or floor - stage.fraction_bits <= low
+        )
+        if stage.addend is Addend.JOINED:
+            deep = deep and depth <= stage.join_sum_bits
+        limited = stage.product_limit is not None and high >= stage.product_limit
+        plain = stage.width is None and not limited
+        up = not stage.signed_zero or Rounding.RDN not in (stage.rounding, stage.late_rounding)
+        return plain and deep and up and _has(stage.format, sums) and _has(stage.result, sums)
     if isinstance(stage, Fixed):
         if stage.convert is not None or stage.lsb > low:
             return False
@@ -333,7 +415,12 @@ def _holds(stage: Stage, low: int, high: int, bits: int) -> bool:
         return isinstance(fixed, FixedFormat) and 2.0 ** (high - stage.lsb) <= fixed.max_integer
     if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
         return False
-    fmt = stage.format
+    return _has(stage.format, sums)
+
+
+def _has(fmt: FloatFormat, sums: _Sums) -> bool:
+    """Return whether every sum is a value of a format."""
     least = fmt.exponent_min
     least -= fmt.mantissa_bits if fmt.subnormals is Subnormals.GRADUAL else 0
-    return low >= least and bits <= fmt.mantissa_bits + 1 and high <= fmt.exponent_max
+    fits = sums.bits <= fmt.mantissa_bits + 1 and sums.high <= fmt.exponent_max
+    return sums.low >= least and fits
