@@ -21,7 +21,7 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["Stored", "kernel"]
+__all__ = ["Stored", "inner", "kernel"]
 
 
 #: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
@@ -31,6 +31,8 @@ _SOURCES = ("kernels", "compute/lanes/steps")
 PARALLEL = dict.fromkeys(
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
+#: Compiles what only kernels call: without the wrappers for Python and C, a fifth is saved.
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @cache
@@ -135,7 +137,7 @@ def kernel(
         options["parallel"] = dict(PARALLEL)  # Numba empties it
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(**options)(function)
+        dispatcher = njit(no_cfunc_wrapper=True, **options)(function)
         # Numba finds no locator in a read-only installation without a home directory.
         with suppress(RuntimeError):
             dispatcher._cache = _KernelCache(function, variant, sources)

@@ -14,14 +14,14 @@ from functools import update_wrapper
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import get_num_threads
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 
 __all__ = ["shared", "within"]
 
 
-@njit
+@inner
 def within(count, share):
     """Return the part of ``range(count)`` that is thread ``share[0]`` of ``share[1]``'s."""
     return range(count * share[0] // share[1], count * (share[0] + 1) // share[1])

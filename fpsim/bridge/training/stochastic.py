@@ -12,18 +12,18 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from fpsim.formats.random_bits import STEP, WORD_BITS
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 
 __all__ = ["stochastic_e2m1"]
 
 _MASK = np.uint64(0xFFFFFFFF)
 
 
-@njit
+@inner
 def _mixed(word: Any) -> Any:
     """Wellons's lowbias32 on the low half of a 64-bit word."""
     word = word ^ (word >> np.uint64(16))

@@ -9,8 +9,8 @@ comparison.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.codec.rounding import round_significand
 from fpsim.kernels.threads import shared, within
 
@@ -28,7 +28,7 @@ F64_BIAS = 1023
 MAX_SHIFT = 62
 
 
-@njit
+@inner
 def decode_magnitude(code, layout):
     """Return (significand, exponent) with value = significand * 2^exponent of a finite code."""
     m = layout.mantissa_bits
@@ -42,7 +42,7 @@ def decode_magnitude(code, layout):
     return fraction | (np.int64(1) << m), row - 1 + lowest
 
 
-@njit
+@inner
 def encode_value(value, layout, limits, mode, random, random_bits):
     """Return the code of one float64, or -1 where ``limits`` calls the input an error."""
     bits = np.float64(value).view(np.int64)
@@ -72,7 +72,7 @@ def encode_value(value, layout, limits, mode, random, random_bits):
     return code
 
 
-@njit
+@inner
 def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
     """Return the magnitude code of ``sig * 2^lsb``, with the exponent unbounded above.
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.codec.codec import (
     F64_BIAS,
     F64_MANTISSA,
@@ -41,7 +40,7 @@ FLAG_INTEGERS = (
 )
 
 
-@njit
+@inner
 def _split(value):
     """Return (significand, exponent of its last bit) of a finite |float64|."""
     bits = np.float64(value).view(np.int64) & np.int64(0x7FFFFFFFFFFFFFFF)
@@ -52,7 +51,7 @@ def _split(value):
     return sig, max(field, np.int64(1)) - F64_BIAS - F64_MANTISSA
 
 
-@njit
+@inner
 def _special_flags(value, code, layout):
     """Return the flags of NaN or an infinity that became ``code``."""
     negative = layout.sign_bit != 0 and code >= layout.sign_bit
@@ -66,7 +65,7 @@ def _special_flags(value, code, layout):
     return 0 if infinite and negative == (value < 0.0) else INVALID
 
 
-@njit
+@inner
 def _is_tiny(sig, lsb, negative, layout, mode, random, random_bits):
     """Return whether the value, rounded with no lower end of exponents, is below all normals.
 
@@ -88,7 +87,7 @@ def _is_tiny(sig, lsb, negative, layout, mode, random, random_bits):
     return code < (rows << layout.mantissa_bits)
 
 
-@njit
+@inner
 def _float_flags(value, code, layout, mode, random, random_bits):
     if not math.isfinite(value):
         return _special_flags(value, code, layout)

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.threads import shared, within
 
 __all__ = ["philox_chunk", "philox_words", "read_words", "write_words"]
@@ -107,7 +106,7 @@ def philox_words(seed, stream, start, out, share):
         philox_chunk(seed, stream, start + first, out[first : first + _CHUNK])
 
 
-@njit
+@inner
 def philox_chunk(seed, stream, start, out):
     """Do the same in one thread; this loop becomes vector code, and would not in a `prange`."""
     blocks = (out.size + 3) // 4

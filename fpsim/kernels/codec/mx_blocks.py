@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.codec.codec import encode_value
 from fpsim.kernels.codec.encode import load_parameters, vector_codes
 from fpsim.kernels.llvm.machine import Machine
@@ -32,7 +32,7 @@ E8M0_MAX = 254
 E8M0_NAN = 255
 
 
-@njit
+@inner
 def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):
     """Return the unclamped scale exponent of a block whose largest magnitude is ``amax`` > 0."""
     fraction, exponent = math.frexp(amax)

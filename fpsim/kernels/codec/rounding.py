@@ -14,7 +14,8 @@ so the loop vectorises and a new mode costs no new kernel.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from fpsim.kernels.cache import inner
 
 __all__ = ["ModeConstants", "mode_constants", "round_significand"]
 
@@ -37,7 +38,7 @@ def mode_constants(rounding: str) -> ModeConstants:
     return _MODES[rounding]
 
 
-@njit
+@inner
 def round_significand(sig, shift, base, negative, mode, random, random_bits):
     """Round ``base + sig / 2^shift`` to an integer.
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.llvm.vector import HALF
 from fpsim.kernels.pack.transpose import EDGE, turn
 
@@ -51,14 +51,14 @@ def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
             out[m, k] = value
 
 
-@njit
+@inner
 def _look_up(codes, table, out):
     """Write ``table[codes]`` of one row."""
     for j in range(codes.size):
         out[j] = table[codes[j]]
 
 
-@njit
+@inner
 def _look_up_scaled(codes, table, factors, sign_shift, out):
     """Write ``table[codes] * factors`` of one row; the code's bit ``sign_shift`` selects of two."""
     if factors.shape[0] == 1:

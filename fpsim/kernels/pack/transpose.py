@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 
 __all__ = ["EDGE", "transpose_rounds", "turn"]
 
@@ -54,7 +54,7 @@ def _turn_square(
     return types.void(codes, first, stride, out, at, width), codegen
 
 
-@njit
+@inner
 def turn(codes, first, stride, rows, columns, out, at, width):
     """Write ``codes[first + r * stride + c]`` to ``out[at + c * width + r]``, both flat arrays."""
     across, down = columns // SIDE * SIDE, rows // SIDE * SIDE

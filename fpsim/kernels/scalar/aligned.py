@@ -11,8 +11,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.codec.codec import encode_value, round_to_code
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants, round_significand
@@ -69,14 +69,14 @@ class AlignedSettings(NamedTuple):
     container_limits: Limits
 
 
-@njit
+@inner
 def _exponent(value):
     """Return floor(log2 |value|) of a nonzero float64."""
     _, exponent = math.frexp(value)
     return exponent - 1
 
 
-@njit
+@inner
 def _to_integer(value, lsb, mode):
     """Return a finite float64 as an integer multiple of 2^lsb, rounded; below 2^62."""
     bits = np.float64(value).view(np.int64)
@@ -98,7 +98,7 @@ def _to_integer(value, lsb, mode):
     return -magnitude if negative else magnitude
 
 
-@njit
+@inner
 def _term_integer(values, at, parts, lsb, mode):
     """Return ``parts`` float64 numbers from ``at`` on as `_to_integer` does one.
 
@@ -129,7 +129,7 @@ def _term_integer(values, at, parts, lsb, mode):
     return -whole if negative else whole
 
 
-@njit
+@inner
 def _shifted(integer, left, mode):
     """Return ``integer * 2^left`` rounded to an integer."""
     if left >= 0:
@@ -142,7 +142,7 @@ def _shifted(integer, left, mode):
     return -magnitude if integer < 0 else magnitude
 
 
-@njit
+@inner
 def _window(values, exponents, start, stride, count, c, c_exponent, s):
     """Return (S, E, all addends negative zero) of ``count`` terms and, if it counts, c."""
     e = np.int64(s.n.exponent_floor)
@@ -187,7 +187,7 @@ def _window(values, exponents, start, stride, count, c, c_exponent, s):
     return total, e, negative_zero
 
 
-@njit
+@inner
 def _widened(code, s):
     """Return a code of the narrow format as one of the container, errors (-1) as they are."""
     if code < 0:
@@ -198,7 +198,7 @@ def _widened(code, s):
     return magnitude | s.container.sign_bit if negative else magnitude
 
 
-@njit
+@inner
 def _encode_integer(total, lsb, negative_zero, s):
     """Return the container's code of ``total * 2^lsb``, or -1."""
     negative = total < 0 or (total == 0 and negative_zero)
@@ -210,7 +210,7 @@ def _encode_integer(total, lsb, negative_zero, s):
     return _widened(code, s)
 
 
-@njit
+@inner
 def _joined(values, exponents, c, c_exponent, s):
     """Return (integer, lsb) of the second window's sum."""
     total = np.int64(0)
@@ -239,7 +239,7 @@ def _joined(values, exponents, c, c_exponent, s):
     return total + addend, second - s.n.join_addend_bits
 
 
-@njit
+@inner
 def _step(values, exponents, code, s):
     """Return the code after one step, or -1."""
     c = decode_code(code, s.container)

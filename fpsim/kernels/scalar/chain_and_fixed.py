@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.codec.codec import decode_magnitude, encode_value
 from fpsim.kernels.scalar.fixed_point import add, to_grid
 from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
@@ -35,7 +34,7 @@ __all__ = [
 CLEAR, MAC, LOAD = 1, 2, 3
 
 
-@njit
+@inner
 def decode_code(code, layout):
     """Return the float64 value of an accumulator code."""
     negative = code >= layout.sign_bit
@@ -50,7 +49,7 @@ def decode_code(code, layout):
     return -value if negative else value
 
 
-@njit
+@inner
 def add_to_odd(x, y, toward_negative):
     """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
     s = x + y
@@ -68,13 +67,13 @@ def add_to_odd(x, y, toward_negative):
     return np.int64(bits + 1).view(np.float64)
 
 
-@njit
+@inner
 def _chain_step(code, product, layout, limits, mode, random, random_bits):
     total = add_to_odd(decode_code(code, layout), product, mode[3] == 1)
     return encode_value(total, layout, limits, mode, random, random_bits)
 
 
-@njit
+@inner
 def _fixed_step(acc, product, grid, mode, random, random_bits):
     magnitude, excess = to_grid(product, grid, mode, random, random_bits)
     return add(acc, magnitude, excess, product < 0.0, grid)

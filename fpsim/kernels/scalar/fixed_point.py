@@ -7,8 +7,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.codec.codec import F64_BIAS, F64_MANTISSA, MAX_SHIFT
 from fpsim.kernels.codec.rounding import round_significand
 from fpsim.kernels.threads import shared, within
@@ -28,7 +28,7 @@ class Grid(NamedTuple):
     wrap: int  #: 1: modulo 2^width, 0: saturate
 
 
-@njit
+@inner
 def to_grid(value, grid, mode, random, random_bits):
     """Return (magnitude, excess) of a finite float64 rounded onto the grid.
 
@@ -56,14 +56,14 @@ def to_grid(value, grid, mode, random, random_bits):
     return np.uint64(sig) << left, excess
 
 
-@njit
+@inner
 def _wrapping_add(acc, magnitude, negative):
     """Return ``acc +- magnitude`` modulo 2^64 (signed overflow is undefined)."""
     bits = np.uint64(acc)
     return np.int64(bits - magnitude if negative else bits + magnitude)
 
 
-@njit
+@inner
 def add(acc, magnitude, excess, negative, grid):
     """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
 
@@ -102,7 +102,7 @@ def round_to_grid(values, grid, mode, random, random_bits, out, share):
             out[i, k] = value
 
 
-@njit
+@inner
 def _fit_unsigned(magnitude, excess, negative, grid):
     """Return the code of one value on an unsigned grid."""
     top = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)

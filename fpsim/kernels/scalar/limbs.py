@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.threads import shared, within
 
 __all__ = [
@@ -30,7 +30,7 @@ LOWEST = -1152
 LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
 
 
-@njit
+@inner
 def accumulate(limbs, value):
     """Add a finite float64 other than 0."""
     fraction, exponent = math.frexp(abs(value))
@@ -50,7 +50,7 @@ def accumulate(limbs, value):
         limbs[index + j] += -parts[j] if value < 0 else parts[j]
 
 
-@njit
+@inner
 def normalise(limbs):
     """Make limbs the digits 0..2^32 - 1 of their sum's magnitude; return whether it is negative."""
     carry = np.int64(0)
@@ -68,7 +68,7 @@ def normalise(limbs):
     return negative
 
 
-@njit
+@inner
 def leading(limbs):
     """Return (s, e, rest) of normalised limbs: 53 bits s from the first one on, times 2^e.
 
@@ -96,7 +96,7 @@ def leading(limbs):
     return np.int64(head >> np.uint64(11)), exponent + 11, sticky
 
 
-@njit
+@inner
 def _rounded_to_odd(limbs):
     """Return the sum as a float64 rounded to odd (exact if it has at most 53 bits)."""
     negative = normalise(limbs)
@@ -107,7 +107,7 @@ def _rounded_to_odd(limbs):
     return -value if negative else value
 
 
-@njit
+@inner
 def _two_sum(x, y):
     """Return x + y as float64 rounds it, and the error (Knuth)."""
     total = x + y
@@ -115,7 +115,7 @@ def _two_sum(x, y):
     return total, (x - (total - part)) + (y - part)
 
 
-@njit
+@inner
 def _three_to_odd(x, y, z):
     """Return x + y + z rounded to odd.
 
@@ -133,7 +133,7 @@ def _three_to_odd(x, y, z):
     return head
 
 
-@njit
+@inner
 def sum_to_odd(limbs, a, b, c, toward_negative):
     """Return ``c + sum a * b`` rounded to odd, with `LIMBS` limbs of working space."""
     special = x = y = z = 0.0

@@ -7,9 +7,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.scalar.chain_and_fixed import add_to_odd
 from fpsim.kernels.scalar.limbs import LIMBS, sum_to_odd
 from fpsim.kernels.threads import shared, within
@@ -63,7 +63,7 @@ def chain_account(after, a, b, per_unit, largest, account):
         _account((first, stop), after, a, b, per_unit, largest, sums, counts, ends)
 
 
-@njit
+@inner
 def _account(part, after, a, b, per_unit, largest, sums, counts, ends):
     """Account for some columns, whose most significant bits and whether one is beyond are ends."""
     low, high, sizes, total, seen = sums
@@ -99,7 +99,7 @@ def _account(part, after, a, b, per_unit, largest, sums, counts, ends):
     ends[0][0], ends[1][0] = most, outside != 0
 
 
-@njit
+@inner
 def _bit_length(magnitude):
     length = 0
     while magnitude:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.codec.codec import encode_value
 from fpsim.kernels.codec.layout import Layout, Limits
 from fpsim.kernels.codec.rounding import ModeConstants
@@ -40,14 +40,14 @@ class TreeSettings(NamedTuple):
     limits: Limits
 
 
-@njit
+@inner
 def _rounded(value, s):
     """Return (value, code) of a number rounded to the node format; code -1 if it has none."""
     code = encode_value(value, s.layout, s.limits, s.mode, np.int64(0), 0)
     return (decode_code(code, s.layout) if code >= 0 else np.nan), code
 
 
-@njit
+@inner
 def _node(children, count, extra, has_extra, limbs, s):
     """Return the rounded exact sum of ``count`` children and perhaps one more."""
     toward_negative = s.mode[3] == 1
@@ -63,7 +63,7 @@ def _node(children, count, extra, has_extra, limbs, s):
     return _rounded(total, s)
 
 
-@njit
+@inner
 def _into_lanes(terms, nodes, c, limbs, s):
     """Accumulate terms into the lanes; return the number of lanes, or -1 for a missing code."""
     nodes[: s.shape.lanes] = 0.0
@@ -81,7 +81,7 @@ def _into_lanes(terms, nodes, c, limbs, s):
     return s.shape.lanes
 
 
-@njit
+@inner
 def _step(terms, c_code, nodes, limbs, s):
     """Return the code after one step, or -1."""
     c = decode_code(c_code, s.layout)

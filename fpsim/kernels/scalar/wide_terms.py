@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.scalar.limbs import LIMBS, accumulate, leading, normalise
 from fpsim.kernels.threads import shared, within
 
@@ -22,14 +22,14 @@ __all__ = ["block_parts", "product_parts"]
 _SPLITTER = 134217729.0
 
 
-@njit
+@inner
 def _halves(x):
     scaled = _SPLITTER * x
     high = scaled - (scaled - x)
     return high, x - high
 
 
-@njit
+@inner
 def _product(x, y):
     """Return the product of two finite numbers and its error, exactly (Dekker)."""
     p = x * y
@@ -39,7 +39,7 @@ def _product(x, y):
     return p, error
 
 
-@njit
+@inner
 def _fill(limbs, zero, out):
     """Write the parts of a sum of limbs; ``zero`` is what a sum of zero is."""
     negative = normalise(limbs)

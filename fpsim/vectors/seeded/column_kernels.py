@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from fpsim.kernels.cache import kernel
+from fpsim.kernels.cache import inner, kernel
 from fpsim.kernels.threads import shared, within
 from fpsim.vectors.seeded import philox_draws
 from fpsim.vectors.seeded.philox_draws import CHUNK, bounded, take
@@ -36,7 +35,7 @@ _SOURCES = (__file__, philox_draws.__file__)
 ZERO, ANY, OPPOSITE, EXPONENT = range(4)
 
 
-@njit
+@inner
 def _of_rows(mode, length):  # type: ignore[no-untyped-def]
     """Return the mode of every entry of rows of a length."""
     if length == 1:
@@ -47,7 +46,7 @@ def _of_rows(mode, length):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit
+@inner
 def _places(words, others, mode, mask, value, first, rest, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         other = np.uint32(mode[i] & mask == value)  # no branch on it: it is random
@@ -83,7 +82,7 @@ def sprinkle(words, picks, rarity, table, out, share):  # type: ignore[no-untype
                 out[i, k] = table[bounded(picks[i, k], table.size)]
 
 
-@njit
+@inner
 def _thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         kept = out[i]
@@ -101,7 +100,7 @@ def thin(words, mode, zero, out, share):  # type: ignore[no-untyped-def]
         _thin(words[low:high], _of_rows(mode[top:end], length), zero, out[low:high])
 
 
-@njit
+@inner
 def _scale(value, scales, group, split):  # type: ignore[no-untyped-def]
     """Return the scale of an element of a row, by its sign where there are two per group."""
     if split:
@@ -140,7 +139,7 @@ def aims(mode, sums, words, powers, limit, out, share):  # type: ignore[no-untyp
         out[i] = min(max(value, -limit), limit)
 
 
-@njit
+@inner
 def _is_finite(code, magnitude, largest, hole):  # type: ignore[no-untyped-def]
     """Return whether a code has a finite value; see `addends`."""
     return magnitude == 0 or (code & magnitude <= largest and code != hole)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fpsim.kernels.cache import inner
 from fpsim.kernels.codec.hex_words import philox_words
 from fpsim.kernels.threads import shared, within
 
@@ -22,7 +22,7 @@ __all__ = ["CHUNK", "Draw", "bounded", "take"]
 CHUNK = 1 << 13
 
 
-@njit
+@inner
 def bounded(word, size):  # type: ignore[no-untyped-def]
     """Return an integer in 0..size-1; size < 2^32, so that one 32-bit multiplication does."""
     return (np.uint64(word) * np.uint64(np.uint32(size))) >> np.uint64(32)
@@ -31,14 +31,14 @@ def bounded(word, size):  # type: ignore[no-untyped-def]
 # Loops over slices, whose ends the compiler sees, become vector code; loads from tables do not.
 
 
-@njit
+@inner
 def take(table, places, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with members of ``table``."""
     for i in range(out.size):
         out[i] = table[places[i]]
 
 
-@njit
+@inner
 def _bounded_all(words, bound, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = bounded(words[i], bound)
