@@ -475,9 +475,9 @@ def _elements(b: Blocks, block: Any) -> Any:
 
 @cache
 def _codes_of_blocks(
-    kind: GridKind, multiply: bool, levels: bool, several: bool
+    kind: GridKind, multiply: bool, levels: bool, several: bool, apart: bool
 ) -> Callable[..., None]:
-    laid, factor, ratios, index, chosen, sizes, scratch, codes, grid = range(9)
+    laid, factor, ratios, index, chosen, sizes, scratch, codes, values, grid = range(10)
 
     def build(b: Blocks) -> None:
         builder = b.builder
@@ -494,6 +494,9 @@ def _codes_of_blocks(
             v = [builder.zext(lane, INDEX) for lane in lanes]
         held = _Grid(b, kind, grid, v, width)
         begin, whole = _elements(b, block), b.get(factor, FLOAT)
+        if apart:
+            begin = INDEX(0)
+            b.lay_out(values, block, laid)
         parts = builder.sdiv(block, sub)
         with b.loop(parts) as part:
             step = whole
@@ -516,11 +519,12 @@ def _codes_of_blocks(
                 b.keep(scratch, at, code)
         b.hand_out(scratch, block, codes)
 
-    return _program(f"codes {tuple(kind), multiply, levels, several}", 10 + SPACED, build)
+    return _program(f"codes {tuple(kind), multiply, levels, several, apart}", 11 + SPACED, build)
 
 
 def codes_of_blocks(
-    laid: Array,
+    x: Array,
+    laid: Array | None,
     block: int,
     sub: int,
     factor: Array,
@@ -536,7 +540,8 @@ def codes_of_blocks(
     """Fill the codes of blocks.
 
     Args:
-        laid: finite values, side by side.
+        x: finite values.
+        laid: the same, side by side, if something else needs them so, too.
         block: elements of a block.
         sub: elements that share a ratio.
         factor: float32 per block, what values are divided by or multiplied with.
@@ -551,9 +556,11 @@ def codes_of_blocks(
     """
     sizes = np.array([block, sub, g.width, g.mask, g.base, g.down], dtype=np.int64)
     scratch = _scratch(block)
-    run = _codes_of_blocks(g.kind, bool(multiply), index.size > 0, chosen.size > 0)
+    apart = laid is None
+    run = _codes_of_blocks(g.kind, bool(multiply), index.size > 0, chosen.size > 0, apart)
+    own = _scratch(block).view(np.float32) if laid is None else laid
     run(
-        laid, factor, ratios, index, chosen, sizes, scratch, codes, g.thresholds, g.codes,
+        own, factor, ratios, index, chosen, sizes, scratch, codes, x, g.thresholds, g.codes,
         *_spaced(g), first, stop,
     )  # fmt: skip
 
@@ -567,7 +574,9 @@ SHARE, APART = 2.0**-15, {MSE: 2.0**-21, MAE: 2.0**-18, ABS_MAX: 2.0**-18}
 
 
 @cache
-def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[..., None]:
+def _best_candidates(
+    kind: GridKind, error: int, multiply: bool, special: bool
+) -> Callable[..., None]:
     """Return the program that chooses.
 
     Errors are first summed in float32, of quotients by reciprocals. With t = 2^-24, a quotient is
@@ -577,6 +586,9 @@ def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[...
     |E' - E| <= 2 D sum|e| + n D^2 + n t E' <= E' (2^-16 + n t) + n A^2 2^-23 for n <= 2^8, by
     2 D |e| <= 2^-16 e^2 + 2^16 D^2. Blocks whose candidates are no further apart, or whose factors
     are not such, have all errors summed as they are defined.
+
+    Grids that differ in a ``special`` value have the same errors in blocks where nothing becomes
+    it, for what is nearest among more values is so among fewer. There quotients are exact.
     """
     laid, amax, rows, factors, weights, above, reals, sizes, chosen, grid = range(10)
     mirrored = kind.symmetric and not kind.equal
@@ -591,7 +603,7 @@ def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[...
         def each(body: Callable[[Any, _Grid, Vec, Vec, Vec, Vec], None]) -> None:
             """Do something for each candidate: W scale / ``under`` * ``top`` are its values."""
             with b.loop(candidates) as loop:
-                place = builder.mul(loop.index, INDEX(3))
+                place = builder.mul(loop.index, INDEX(5))
                 row, v, folded = (
                     builder.load(
                         builder.gep(b.pointer(rows, INDEX), [builder.add(place, INDEX(i))])
@@ -617,15 +629,25 @@ def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[...
             Variable(_flag(most > 2.0**-40, lanes) & _flag(terms < 257.0, lanes)),
         )
 
+        alike = Variable(lanes.constant(-1, True))
+
         def roughly(c: Any, held: _Grid, own: Vec, scale: Vec, under: Vec, top: Vec) -> None:
             full = (scale * top).as_lanes(lanes)
             times = own if multiply else _over(one, own)
             weight = _over(scale * top, under).as_lanes(lanes)
             weight = _magnitude(weight) if mirrored else weight
-            total = Variable(lanes.constant(0.0, False))
+            total, uses = Variable(lanes.constant(0.0, False)), Variable(zero)
+            place = builder.mul(c, INDEX(5))
+            family, value = (
+                Vec(lanes, builder.trunc(wide_one.value, lanes.integer_type), True)
+                for wide_one in (b.same(rows, builder.add(place, INDEX(i)), INDEX) for i in (3, 4))
+            )
             with b.loop(block) as loop:
                 x = b.kept(laid, builder.add(begin, loop.index))
-                off = held.values(x * times) * weight - (_magnitude(x) if mirrored else x)
+                found = held.values(_scaled(x, own, multiply) if special else x * times)
+                if special:
+                    uses.set(uses.get() | _flag(found.as_bits.equals(value), lanes))
+                off = found * weight - (_magnitude(x) if mirrored else x)
                 if error == MSE:
                     total.set(total.get() + off * off)
                 elif error == MAE:
@@ -638,7 +660,14 @@ def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[...
             slack = now * SHARE + size * APART[error]
             near = _magnitude(full * times - 1.0) < 2.0**-20
             right.set(right.get() & _flag(near, lanes) & _flag(size < 2.0**100, lanes))
+            if special:
+                # -1: the special value is used; else the first candidate that is the same without.
+                own_kind = uses.get().equals(0).where(family, lanes.constant(-1, True))
+                again = _flag(own_kind.equals(alike.get()), lanes) & _flag(own_kind >= 0, lanes)
+                now = again.equals(1).where(lanes.constant(INFINITY, False), now)
             better = now < best.get()
+            if special:
+                alike.set(better.where(own_kind, alike.get()))
             low = better.where(best.get() - bound.get(), now - slack)
             other.set(_at_most(low, other.get()))
             best.set(better.where(now, best.get()))
@@ -667,7 +696,7 @@ def _best_candidates(kind: GridKind, error: int, multiply: bool) -> Callable[...
             each(exactly)
         b.put(chosen, BYTE, pick.get())
 
-    return _program(f"candidates {tuple(kind), error, multiply}", 11 + SPACED, build)
+    return _program(f"candidates {tuple(kind), error, multiply, special}", 11 + SPACED, build)
 
 
 def best_candidates(
@@ -692,8 +721,9 @@ def best_candidates(
         laid: finite values, side by side.
         block: elements of a block.
         amax: float32 per block, the largest magnitude.
-        rows: (C, 3) int64 of each candidate: its row of scales, its grid, and whether a scale times
-            the tensor's is exact; else a value is over ``divisor`` in between.
+        rows: (C, 5) int64 of each candidate: its row of scales, its grid, whether a scale times the
+            tensor's is exact (else a value is over ``divisor`` in between), the first candidate
+            that is the same but for a special value, and the float32 bits of that value.
         factors: (U, B) float32, what values are divided by or multiplied with.
         weights: (U, B) float64, decoded scales.
         above: float64 per block, the tensor's scale.
@@ -706,7 +736,8 @@ def best_candidates(
         stop: block after the last.
     """
     sizes = np.array([block, factors.shape[1], g.width, len(rows)], dtype=np.int64)
-    run = _best_candidates(g.kind, error, bool(multiply))
+    special = len(set(rows[:, 3])) < len(rows)
+    run = _best_candidates(g.kind, error, bool(multiply), special)
     run(
         laid, amax, rows, factors, weights, above, np.array([divisor, block]), sizes, chosen,
         g.thresholds, g.values, *_spaced(g), first, stop,
@@ -1045,27 +1076,44 @@ def _first_largest(
 
 @cache
 def _signs() -> Callable[..., None]:
+    x, sizes, scratch, out = range(4)
+
     def build(b: Blocks) -> None:
-        block = b.number(1, 0, INDEX)
-        _, bits = _first_largest(b, 0, _elements(b, block), block)
+        block, zero = b.number(sizes, 0, INDEX), b.floats.constant(0, True)
+        minus, plus = (b.floats.constant(sign, False) for sign in (-1.0, 1.0))
+        low, high = (
+            b.largest(x, block, lambda bits, side=side: _of_sign(bits, side, zero))  # type: ignore[misc]
+            for side in (True, False)
+        )
+        b.put(out, FLOAT, (low > high).where(minus, plus))
         # -0 is no negative number.
-        negative = bits.as_real < 0.0
-        b.put(2, FLOAT, negative.where(*(b.floats.constant(s, False) for s in (-1.0, 1.0))))
+        both = _flag(low.equals(high), b.floats) & _flag(low > 0, b.floats)
+        some = b.floats.call(f"llvm.vector.reduce.umax.v{b.count}i32", WORD, [both.value])
+        with b.builder.if_then(b.builder.icmp_signed("!=", some, WORD(0))):
+            b.lay_out(x, block, scratch)
+            _, bits = _first_largest(b, scratch, INDEX(0), block)
+            b.put(out, FLOAT, (bits.as_real < 0.0).where(minus, plus))
 
-    return _program("signs", 3, build)
+    return _program("signs", 4, build)
 
 
-def signs(laid: Array, block: int, out: Array, first: int, stop: int) -> None:
+def _of_sign(bits: Vec, negative: bool, zero: Vec) -> Vec:
+    """Return magnitude bits of numbers of a sign, 0 of others."""
+    below, size = bits < 0, bits & MAGNITUDE
+    return below.where(size, zero) if negative else below.where(zero, size)
+
+
+def signs(x: Array, block: int, out: Array, first: int, stop: int) -> None:
     """Fill ``out`` with -1 where the first largest magnitude of a block is negative, else with 1.
 
     Args:
-        laid: finite values, side by side.
+        x: finite values.
         block: elements of a block.
         out: float32 per block, filled.
         first: first block.
         stop: block after the last.
     """
-    _signs()(laid, np.array([block]), out, first, stop)
+    _signs()(x, np.array([block]), _scratch(block), out, first, stop)
 
 
 # -- top elements ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,6 +93,8 @@ class Plan(NamedTuple):
     limits: list[float]  #: per candidate
     scaling: list[Scaling]  #: `scale_parameters` per candidate
     rows: list[int]  #: the first candidate of the same scales, per candidate
+    #: per candidate: the first that is the same but for a special value, and that value's bits
+    specials: list[tuple[int, int]]
     grids: loops.Grids
     ratios: NDArray[np.float32]
     #: whether a value over D times a scale times a tensor scale is rounded once, per grid
@@ -174,7 +177,7 @@ def choose(
     alone = len(plan.candidates) == 1 and not (levels or top or fmt.signed_max)
     pieces = cut(amax.size, block) if alone else 1
     whole, block = amax.shape, block // pieces
-    amax = np.repeat(amax, pieces, axis=1)
+    amax = np.repeat(amax, pieces, axis=1) if pieces > 1 else amax
     shape = amax.shape
     values, blocks = flat(x), amax.size
     parts = block // levels[-1].block if levels else 0
@@ -228,7 +231,9 @@ def _cast_part(
     span = (0, amax.size)
     by_rule = fmt.choice in (Choice.DIALECT, Choice.ZERO)
     smallest = sign = np.empty(0, dtype=np.float32)
-    laid = loops.lay_out(values, block)
+    # What looks at elements once only lays them out itself.
+    once = not (fmt.choice in KINDS or fmt.choice is Choice.DIALECT or fmt.levels or fmt.top)
+    laid = np.empty(0, dtype=np.float32) if once else loops.lay_out(values, block)
     if fmt.rule in RANGE_RULES:
         top, smallest = np.empty_like(amax), np.empty_like(amax)
         loops.spans(values, block, top, smallest, *span)
@@ -236,7 +241,7 @@ def _cast_part(
             amax = top - smallest
     if fmt.signed_max:
         sign = np.empty_like(amax)
-        loops.signs(laid, block, sign, *span)
+        loops.signs(values, block, sign, *span)
     multiply = fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE
     grids = plan.grids
     sub = fmt.levels[-1].block if fmt.levels else block
@@ -278,7 +283,7 @@ def _cast_part(
             scale_by(c, factors[row], each[row])
             held[row] = decoded
         rows = [
-            (scalings.index(plan.rows[c]), v, plan.folded[v])
+            (scalings.index(plan.rows[c]), v, plan.folded[v], *plan.specials[c])
             for c, (v, _) in enumerate(plan.candidates)
         ]
         outer = np.full(amax.size, above, dtype=np.float64)
@@ -286,9 +291,10 @@ def _cast_part(
             laid, block, amax, np.array(rows, dtype=np.int64), factors, held, outer,
             float(what.divisor), multiply, grids, KINDS[fmt.choice], chosen, *span,
         )  # fmt: skip
-        row_of = np.array([row for row, _, _ in rows])[chosen]
-        every = np.arange(amax.size)
-        factor, scales = factors[row_of, every], each[row_of, every]
+        if len(scalings) > 1:
+            row_of = np.array([row for row, *_ in rows])[chosen]
+            every = np.arange(amax.size)
+            factor, scales = factors[row_of, every], each[row_of, every]
     elif fmt.choice in KINDS or searched:
         kind = KINDS.get(fmt.choice, loops.MSE)  # type: ignore[arg-type]
         best = factor, scales, index
@@ -323,8 +329,9 @@ def _cast_part(
     grid = chosen // np.uint8(len(fmt.expansions))
     own_grids = grid if len(what.grids) > 1 else grid[:0]
     loops.codes_of_blocks(
-        laid, block, sub, factor, plan.ratios, index, multiply, own_grids, grids, out.codes, *span
-    )
+        values, None if once else laid, block, sub, factor, plan.ratios, index, multiply, own_grids,
+        grids, out.codes, *span,
+    )  # fmt: skip
     if fmt.top is not None:
         _top_codes(fmt, laid, block, factor, multiply, out.codes, tops)
     if sign.size:
@@ -407,11 +414,29 @@ def _plan(fmt: BlockFormat) -> Plan:
         candidates,
         limits,
         scaling,
-        [used.index(own) for own in used],
+        rows := [used.index(own) for own in used],
+        _specials(fmt, what, candidates, rows, folded),
         _grids(fmt, what, folded),
         np.array([float(r) for r in what.ratios], dtype=np.float32),
         folded,
     )
+
+
+def _specials(
+    fmt: BlockFormat,
+    what: Meaning,
+    candidates: list[tuple[int, float]],
+    rows: list[int],
+    folded: list[bool],
+) -> list[tuple[int, int]]:
+    variants, found, same = all_variants(fmt), [], []
+    for (v, _), row in zip(candidates, rows, strict=True):
+        own = variants[v]
+        same.append((row, folded[v], own.element, own.factor))
+        stretch = 1 if folded[v] else what.divisor
+        value = np.float32(np.nan if own.special is None else Fraction(own.special) * stretch)
+        found.append((same.index(same[-1]), int(value.view(np.int32))))
+    return found
 
 
 # -- scales ----------------------------------------------------------------------------------------
