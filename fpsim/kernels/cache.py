@@ -23,7 +23,6 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 __all__ = ["Stored", "inner", "kernel"]
 
-
 #: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
 _SOURCES = ("kernels", "compute/lanes/steps")
 #: Numba would also make a parallel loop, compiled apart, of every small array that a kernel fills
@@ -31,8 +30,9 @@ _SOURCES = ("kernels", "compute/lanes/steps")
 PARALLEL = dict.fromkeys(
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
-#: Compiles what only kernels call: without the wrappers for Python and C, a fifth is saved.
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+#: C calls no kernel, and Python nothing that kernels call: wrappers are a fifth of compiling.
+_KERNEL: dict[str, Any] = {"no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = _KERNEL | {"no_cpython_wrapper": True}
 
 
 @cache
@@ -119,6 +119,11 @@ class _KernelCache(FunctionCache):
         return (sig, codegen.magic_tuple(), self._variant)
 
 
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call; Python cannot."""
+    return njit(**_INNER)(function)
+
+
 def kernel(
     variant: str = "", *, sources: tuple[str, ...] = (), **options: Any
 ) -> Callable[[Callable[..., Any]], Any]:
@@ -137,7 +142,7 @@ def kernel(
         options["parallel"] = dict(PARALLEL)  # Numba empties it
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(no_cfunc_wrapper=True, **options)(function)
+        dispatcher = njit(**options, **_KERNEL)(function)
         # Numba finds no locator in a read-only installation without a home directory.
         with suppress(RuntimeError):
             dispatcher._cache = _KernelCache(function, variant, sources)
