@@ -639,8 +639,8 @@ def _best_candidates(
             total, uses = Variable(lanes.constant(0.0, False)), Variable(zero)
             place = builder.mul(c, INDEX(5))
             family, value = (
-                Vec(lanes, builder.trunc(wide_one.value, lanes.integer_type), True)
-                for wide_one in (b.same(rows, builder.add(place, INDEX(i)), INDEX) for i in (3, 4))
+                Vec(lanes, builder.trunc(entry.value, lanes.integer_type), True)
+                for entry in (b.same(rows, builder.add(place, INDEX(i)), INDEX) for i in (3, 4))
             )
             with b.loop(block) as loop:
                 x = b.kept(laid, builder.add(begin, loop.index))

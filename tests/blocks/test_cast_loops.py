@@ -86,7 +86,8 @@ def test_choices_turn_where_errors_do(name: str) -> None:
             middle = (low + high) // 2
             low, high = (middle, high) if chosen_for(at(middle)) == first else (low, middle)
         found += [at(bits) for bits in (low - 1, low, high, high + 1)]
-    check_against_oracle(fmt, np.stack(found), **given)
+    others = rng.uniform(-6, 6, (24, fmt.block)).astype(np.float32)  # special values of every sign
+    check_against_oracle(fmt, np.concatenate([np.stack(found), others]), **given)
 
 
 def magnitudes() -> NDArray[np.float32]:

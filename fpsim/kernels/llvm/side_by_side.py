@@ -278,14 +278,13 @@ class Blocks:
 
         It is at least 0.
         """
-        rows, kind, zero = self._rows(array, block, WORD), WORD, self.floats.constant(0, True)
+        rows, zero = self._rows(array, block, WORD), self.floats.constant(0, True)
         most = [Variable(zero) for _ in rows]
 
         def raise_to(variable: Variable, value: Any) -> None:
             other, own = change(Vec(self.floats, value, True)), variable.get()
             variable.set((other > own).where(other, own))
 
-        assert kind == WORD
         with self._chunks(block) as at:
             for variable, row in zip(most, rows, strict=True):
                 raise_to(variable, self._vector(row, at))
