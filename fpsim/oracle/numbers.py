@@ -266,11 +266,11 @@ def _is_tiny(
     if not exact or first > fmt.max_code:
         return False
     normal = two_to(fmt.exponent_min)
-    exponent = fmt.exponent_min
-    while exact < two_to(exponent):
+    if exact >= normal:
+        return False  # and so is what it is rounded to
+    exponent = exact.numerator.bit_length() - exact.denominator.bit_length()
+    if exact < two_to(exponent):
         exponent -= 1
-    while exact >= two_to(exponent + 1):
-        exponent += 1
     unit = two_to(exponent - fmt.mantissa_bits)
     steps_up = int(exact / unit)
     # What the code would be if codes went on counting downward: its parity decides ties.
