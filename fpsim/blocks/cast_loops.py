@@ -7,7 +7,8 @@ it differs by are the arguments of the cached functions, and numbers are read at
 that look at elements take them laid out side by side (`lay_out`).
 
 A grid is a list of thresholds on the bits of a float32 (`Grids`); a value is what the last
-threshold that it reaches gives. Errors are summed in float64 in the order of the elements.
+threshold that it reaches gives. Errors are defined as float64 sums in the order of the elements;
+float32 sums choose first, where a bound shows that they choose the same.
 """
 
 from __future__ import annotations
