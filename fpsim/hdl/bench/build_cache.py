@@ -25,7 +25,7 @@ __all__ = ["MOST_BUILDS", "MOST_BYTES", "BuildCache"]
 MOST_BUILDS, MOST_BYTES = 256, 1 << 30
 #: Files that a finished simulator does not need.
 _MADE_OF = {".o", ".a", ".d", ".cpp", ".h", ".gch", ".mk", ".dat", ".tree"}
-_LOCK, _BUILDING = "in_use", "building"
+_LOCK = "in_use"
 
 
 class BuildCache:
@@ -60,7 +60,7 @@ class BuildCache:
         """Keep other processes from building the same; whoever comes later waits."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / _BUILDING).open("wb")
+            lock = self.root.with_name(f"{self.root.name}.lock").open("wb")
         except OSError:  # there is no cache
             yield
             return
