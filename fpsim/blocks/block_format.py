@@ -373,13 +373,18 @@ class BlockFormat:
             format=self,
         )
 
+    @property
+    def fills_blocks(self) -> bool:
+        """Whether a row is filled up to whole blocks: tiles and sub-blocks need them."""
+        parts = self.levels or self.top or self.macro or self.choice is Choice.DIALECT
+        return isinstance(self.block, tuple) or bool(parts)
+
     def _size(self, length: int) -> int:
-        """Return the elements of a block in rows of ``length``; sub-blocks need whole ones."""
+        """Return the elements of a block in rows of ``length``."""
         if isinstance(self.block, tuple):
             return self.block[0] * self.block[1]
         assert isinstance(self.block, int)
-        whole = self.levels or self.top or self.macro or self.choice is Choice.DIALECT
-        return self.block if whole else min(self.block, length)
+        return self.block if self.fills_blocks else min(self.block, length)
 
     def _given(self, tensor_scale: ArrayLike | None, shape: tuple[int, ...]) -> Any:
         if tensor_scale is None:

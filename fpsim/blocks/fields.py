@@ -78,7 +78,7 @@ class NanPolicy(StrEnum):
     SCALE = "scale"  #: the NaN scale, codes 0; for scale formats that have NaN
 
 
-#: Elements of a block along one axis: a row is filled up to whole blocks.
+#: Elements of a block along one axis where rows are filled up to whole blocks.
 MAX_BLOCK = 1 << 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
@@ -93,8 +93,11 @@ def check_fields(fmt: BlockFormat) -> None:
             f"name: {fmt.name!r} must be lower-case letters, digits, '.', '_', '-' and '+'"
         )
     lengths = (fmt.block,) if isinstance(fmt.block, int) else fmt.block
-    if not isinstance(lengths, Span) and not all(1 <= n <= MAX_BLOCK for n in lengths):
-        raise FpsimError(f"block: {fmt.block!r} is not in 1..{MAX_BLOCK}, 'row' or 'tensor'")
+    if not isinstance(lengths, Span):
+        if min(lengths) < 1:
+            raise FpsimError(f"block: {fmt.block!r} is not a positive integer, 'row' or 'tensor'")
+        if fmt.fills_blocks and max(lengths) > MAX_BLOCK:
+            raise FpsimError(f"block: {fmt.block!r} is not in 1..{MAX_BLOCK}")
     stochastic = Rounding.SR in (fmt.rounding, fmt.scale_rounding)
     plain = fmt.scale is not None and fmt.rule in (*POWER_RULES, ScaleRule.ABSMAX)
     if stochastic and (not plain or fmt.is_coded or fmt.signs or fmt.macro):

@@ -140,7 +140,7 @@ class MacSpec:
         for field_name, kind in (("sign_split", SignSplit), ("evidence", Evidence)):
             value = getattr(self, field_name)
             if value not in list(kind):
-                raise not_one_of(field_name, value, kind)
+                raise not_one_of(field_name, value, [repr(str(k)) for k in kind])
             object.__setattr__(self, field_name, kind(value))
         self._check_scales()
         self._check_exactness()

@@ -94,7 +94,7 @@ def code_of(step: Step) -> str:
     """Return the LLVM IR of a step, its numbers being arguments by name."""
     reals, integers = (list(numbers) for numbers in step.parameters())
     count = 64 // (step.lane.bits // 8)
-    real = ir.VectorType(step.lane.real, count, 512)
+    real = ir.VectorType(step.lane.real, count)
     whole = ir.VectorType(ir.IntType(step.lane.bits), count)
     kinds = [real] * (3 + len(reals)) + [whole] * (1 + len(integers))
     function = ir.Function(ir.Module(), ir.FunctionType(real, kinds), "step")
