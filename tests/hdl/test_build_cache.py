@@ -160,3 +160,14 @@ with cache.building(sys.argv[2]):
         threading.Timer(0.3, process.stdin.close).start()
         with cache.building(digest):
             assert cache.found(digest) is not None
+
+
+def test_a_file_system_without_locks_is_built_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no locks")
+
+    monkeypatch.setattr("fpsim.hdl.bench.build_cache.fcntl.lockf", refuse)
+    with BuildCache(tmp_path / "builds").building("0" * 64):
+        pass

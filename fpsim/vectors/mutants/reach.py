@@ -391,8 +391,10 @@ def _nan_code(stage: Block) -> int | None:
 
 
 def _holds(stage: Stage, sums: _Sums) -> bool:
-    """Return whether a stage computes such sums without error; they begin from +0, and so zeros
-    are +0."""
+    """Return whether a stage computes such sums without error.
+
+    Sums begin from +0, so that those of zero are +0.
+    """
     low, high, _, depth = sums
     if isinstance(stage, Block):
         kept = stage.convert is None or _has(stage.convert, sums)
