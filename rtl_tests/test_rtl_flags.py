@@ -88,6 +88,8 @@ def vectors(spec: MacSpec) -> VectorSource:
     for field, fmt in (formats | {"a_scale": spec.a_scale, "b_scale": spec.b_scale}).items():
         if field in columns and isinstance(fmt, FloatFormat):
             special = np.array(specials(fmt), dtype=columns[field].dtype)
+            if not isinstance(spec.initial, FloatFormat):  # a fixed accumulator refuses them
+                special = special[np.isfinite(fmt.decode(special))]
             chosen = random.random(columns[field].shape) < SPECIAL_SHARE
             columns[field][chosen] = random.choice(special, int(chosen.sum()))
     return source_of(made.record, columns)
