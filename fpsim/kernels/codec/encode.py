@@ -149,7 +149,7 @@ def _run_intrinsic(rounding: str, wide: bool, flags: bool, lanes_count: int) -> 
         """Encode vectors at span = (start, count); return the OR of the codes' error bits."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, real, lanes_count, 8 * Machine.host().vector_bytes)
+            lanes = Lanes(builder, real, lanes_count, Machine.host().register_bits)
             data = [
                 context.make_array(kind)(context, builder, value).data
                 for kind, value in zip(signature.args[:6], args[:6], strict=True)
@@ -298,4 +298,4 @@ def fits_float32(layout: Layout, random_bits: int) -> bool:
 
 def lanes_of(wide: bool) -> int:
     """Return how many values one vector holds: the least an input must have."""
-    return Machine.host().vector_bytes // (8 if wide else 4)
+    return Machine.host().register_bits // (64 if wide else 32)

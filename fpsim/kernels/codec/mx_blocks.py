@@ -105,7 +105,7 @@ def _block_intrinsic(block: int, rounding: str) -> Any:
         """Quantize ``count`` blocks from ``first`` on; span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
+            lanes = Lanes(builder, FLOAT, block, Machine.host().register_bits)
             index, word, byte = ir.IntType(64), ir.IntType(32), ir.IntType(8)
             data = [
                 context.make_array(kind)(context, builder, value).data

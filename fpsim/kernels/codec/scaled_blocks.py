@@ -48,7 +48,7 @@ def _extremes_intrinsic(block: int, split: bool) -> Any:
         """Store the float32 bits of the largest magnitudes of blocks at span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
+            lanes = Lanes(builder, FLOAT, block, Machine.host().register_bits)
             data = _pointers(context, builder, signature, args, 3)
             first, count = (builder.extract_value(args[3], i) for i in range(2))
             zero = lanes.constant(0, True)
@@ -78,7 +78,7 @@ def _elements_intrinsic(block: int, rounding: str, split: bool, multiply: bool) 
         """Store the codes of scaled blocks at span = (first, count)."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, FLOAT, block, 8 * Machine.host().vector_bytes)
+            lanes = Lanes(builder, FLOAT, block, Machine.host().register_bits)
             data = _pointers(context, builder, signature, args, 6)
             parameters = load_parameters(lanes, data[4], data[5])
             first, count = (builder.extract_value(args[6], i) for i in range(2))

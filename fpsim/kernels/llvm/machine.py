@@ -80,6 +80,6 @@ class Machine:
         return self.directed and "avx512bw" in self.features
 
     @property
-    def vector_bytes(self) -> int:
-        """The register width worth generating code for: 64 with AVX-512, else 32."""
-        return 64 if self.directed else 32
+    def register_bits(self) -> int:
+        """The register width worth generating code for: 512 with AVX-512, else 256."""
+        return 512 if self.directed else 256

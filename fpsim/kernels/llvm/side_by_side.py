@@ -33,7 +33,7 @@ _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 def lanes_of_blocks() -> int:
     """Return how many blocks lie side by side."""
-    return Machine.host().vector_bytes // 4
+    return Machine.host().register_bits // 32
 
 
 def program(

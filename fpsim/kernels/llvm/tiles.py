@@ -110,8 +110,8 @@ def tile_of(step: Any, source: Source, machine: Machine, flat: bool = False) -> 
 
     ``flat`` is for products with a single row.
     """
-    inner, wide = step.levels[0], machine.vector_bytes == 64
-    lanes = machine.vector_bytes * 8 // inner.lane.bits
+    inner, wide = step.levels[0], machine.register_bits == 512
+    lanes = machine.register_bits // inner.lane.bits
     if flat:
         return Tile(1, 4, lanes)
     if source.quadrants == 2 and not source.bytes:
