@@ -242,10 +242,10 @@ def test_the_planner_plans_for_the_processor_that_the_compiler_has() -> None:
     program = (
         "import numpy as np, fpsim; from fpsim.kernels.llvm.machine import Machine\n"
         "u = fpsim.get_unit('e2m1-chain-e8m7'); a = np.arange(32, dtype=np.uint8)[None] % 16\n"
-        "print(Machine.host().vector_bytes, u.plan(a, a.T).back_end, u.matmul(a, a.T).item())"
+        "print(Machine.host().register_bits, u.plan(a, a.T).back_end, u.matmul(a, a.T).item())"
     )
     unit, a = chain("e8m7"), np.arange(32, dtype=np.uint8)[None] % 16
     environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["32", "lanes", str(unit.matmul(a, a.T).item())]
+    assert done.stdout.split() == ["256", "lanes", str(unit.matmul(a, a.T).item())]
