@@ -59,6 +59,18 @@ class SimulatorMissing(FpsimError):
     """An HDL simulator that is not installed."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an error of another library says, as a part of one sentence.
+
+    Returns:
+        Its first line, and the next where the first ends in a colon; its type if it says nothing.
+    """
+    first, _, rest = str(error).strip().partition("\n")
+    if first.endswith(":") and rest:
+        first += " " + rest.strip().partition("\n")[0]
+    return first.rstrip(" :.") or type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for what ``word`` begins or is closest to, or ``""``."""
     if len(word) > MAX_NAME:

@@ -561,6 +561,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     refused(r"config\.json is not JSON")
     config.write_text(json.dumps(json.loads(text) | {"model_type": "no-such-model"}))
     refused(r"config\.json makes no model")
+    config.write_text(json.dumps(json.loads(text) | {"num_attention_heads": 7}))
+    refused(r"config\.json makes no model: Class validation error .*: The hidden size \(64\)")
     other = json.loads(text) | {"quantization_config": {"quant_method": "awq"}}
     config.write_text(json.dumps(other))
     refused(r"tensors such as .*weight_packed are of compressed-tensors, but .* says 'awq'")

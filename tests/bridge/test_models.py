@@ -240,6 +240,10 @@ def test_load_local_folder(install_tiny: Install, cache: Path, offline: None) ->
     local = models.load(folder)
     assert local.name == str(folder)
     assert torch.equal(local.model.lm_head.weight, named.model.lm_head.weight)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": 7}))
+    with pytest.raises(FpsimError, match=r"can read \(.*hidden size .* not a multiple"):
+        models.load(folder)
 
 
 def test_load_errors_are_one_sentence(tmp_path: Path, offline: None) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vector directories and calibration files that were damaged."""
+"""Vector directories, calibration files and checkpoints that were damaged."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,45 @@ def test_calibrations(tmp_path: Path) -> None:
         Calibration.load(file).check_layers({"layer": "ab"}, "calibration")
 
     fuzz([file.read_bytes()], feed)
+
+
+@pytest.mark.parametrize("layout", ["compressed-tensors", "modelopt", "gguf"])
+def test_checkpoints(layout: str, tmp_path: Path) -> None:
+    """A damaged checkpoint loads, or is refused; what is damaged is what comes before its data."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("gguf")
+    from fpsim.bridge import convert, load_checkpoint, save_checkpoint
+
+    sizes = {
+        "vocab_size": 32, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 16,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).eval()
+    convert(model, "nvfp4-weights", "exact")
+    made = save_checkpoint(model, tmp_path / "model", layout)
+    whole = {file.name: file.read_bytes() for file in made.iterdir()}
+    heads, tails = {}, {}
+    for name, data in whole.items():
+        if name.endswith(".safetensors"):
+            end = 8 + struct.unpack("<Q", data[:8])[0]
+            heads[name], tails[name] = data[8:end], data[end:]
+        else:
+            end = 6000 if name.endswith(".gguf") else len(data)
+            heads[name], tails[name] = data[:end], data[end:]
+    place = next(made.glob("*.gguf"), made)
+
+    def feed(data: bytes) -> None:
+        name, _, head = data.partition(b"\n")
+        name = name.decode("latin-1")
+        if name not in whole:
+            raise fpsim.FpsimError("the name of the file was damaged")
+        length = struct.pack("<Q", len(head)) if name.endswith(".safetensors") else b""
+        try:
+            (made / name).write_bytes(length + head + tails[name])
+            load_checkpoint(place, None)
+        finally:
+            (made / name).write_bytes(whole[name])
+
+    fuzz([name.encode() + b"\n" + head for name, head in heads.items()], feed)

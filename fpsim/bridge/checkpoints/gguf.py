@@ -23,7 +23,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers import modeling_gguf_pytorch_utils as names
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
@@ -38,8 +38,6 @@ _MXFP4, _NVFP4 = gguf.GGMLQuantizationType.MXFP4, gguf.GGMLQuantizationType.NVFP
 _EXPERTS = re.compile(
     r"blk\.(?P<layer>\d+)\.ffn_(?P<part>gate|up|down)_exps\.(?P<kind>weight|bias)"
 )
-#: What a broken file makes the reader raise.
-_BROKEN = (OSError, ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError)
 _GPT_OSS = "gpt_oss"
 
 
@@ -70,9 +68,9 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
         model = model_of(transformers.AutoConfig.for_model(**fields))
     except FpsimError:
         raise
-    except _BROKEN as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise FpsimError(f"checkpoint: {path} is not a whole GGUF file: {reason}") from None
+    except Exception as error:  # gguf and transformers raise many kinds
+        problem = f"checkpoint: {path} is not a whole GGUF file: {reason_of(error)}"
+        raise FpsimError(problem) from None
     tensors = {t.name: _Tensor(t, _codes(t)) for t in reader.tensors}
     if not any(t.codes is not None for t in tensors.values()):
         raise FpsimError(f"layout: {path} has no tensor of type MXFP4 or NVFP4")

