@@ -31,7 +31,10 @@ test: $(STAMP) ## Run the test suite (long sweeps left out)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: $(STAMP) ## Run the test suite and print its branch coverage of fpsim/ (kernels apart)
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
 
 test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
 	@$(BIN)/python -m pytest -m fuzz -n 2 tests/fuzz
