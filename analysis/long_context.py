@@ -20,7 +20,7 @@ from fpsim.plots.style import MUTED, SERIES, caption, new_figure, style
 
 NAME = "long_context"
 #: Tokens of a context, and how many contexts of that length there are.
-LENGTHS = {2048: 1}
+LENGTHS = {2048: 4, 4096: 2, 8192: 1}
 DOORS = (
     "red", "green", "blue", "black", "white", "yellow", "silver", "golden", "wooden", "iron",
     "glass", "heavy", "narrow", "hidden", "round", "old",
