@@ -60,7 +60,7 @@ class SimulatorMissing(FpsimError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error of another library says, as a part of one sentence.
+    """Return the reason that an error of another library gives, to stand in one sentence.
 
     Returns:
         Its first line, and the next where the first ends in a colon; its type if it says nothing.
