@@ -209,7 +209,6 @@ def test_inputs_may_be_left_open_or_tied_together(verilator: Simulator) -> None:
             assert ports is not None and ports["mode"].bits == 2 and dut.top == "tied_pipe"
 
 
-@pytest.mark.sweep
 def test_a_latency_is_found(icarus: Simulator, tmp_path: Path) -> None:
     text = DESIGNS["falling_edges"][0].replace("latency = 2", 'latency = "find"')
     dut = read_dut(toml("falling_edges", tmp_path, text))

@@ -86,10 +86,7 @@ def test_parts_of_a_flattened_channel() -> None:
 # -- rotations -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", ["quarot", *(
-    pytest.param(name, marks=pytest.mark.sweep)
-    for name in ("quad", "spinquant:steps=2", "affinequant:epochs=1")
-)])  # fmt: skip
+@pytest.mark.parametrize("recipe", ["quarot", "quad", "spinquant:steps=2", "affinequant:epochs=1"])
 def test_forms_without_rounding_compute_the_float_layer(recipe: str) -> None:
     """Weights that maps and the way back make of the float ones, in the place of codes."""
     for name, form in calibrated(recipe).layers.items():
@@ -110,7 +107,6 @@ def test_forms_without_rounding_compute_the_float_layer(recipe: str) -> None:
         np.testing.assert_allclose(out, wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
 
 
-@pytest.mark.sweep
 def test_quad_projects_onto_the_strongest_directions() -> None:
     x = random.standard_normal((500, 24)) * np.where(np.arange(24) < 3, 20, 1)
     projection = residual_projection(x.T @ x, 3)
@@ -133,7 +129,6 @@ def test_cayley_steps_stay_orthogonal_and_go_downhill() -> None:
     torch.testing.assert_close(turn.T @ turn, torch.eye(12), rtol=0, atol=1e-4)
 
 
-@pytest.mark.sweep
 def test_spinquant_learns_an_orthogonal_matrix() -> None:
     found = calibrated("spinquant:steps=2").shared["rotation"].astype(np.float64)
     np.testing.assert_allclose(found.T @ found, np.eye(64), atol=1e-4)
@@ -181,7 +176,6 @@ def test_spqr_leaves_one_out_by_brute_force() -> None:
     assert found.mean(axis=0).argmax() == 3
 
 
-@pytest.mark.sweep
 def test_spqr_dense_and_sparse_parts_are_the_weight() -> None:
     found = calibrated("spqr").layers
     shares = []
@@ -233,7 +227,6 @@ def test_occ_raises_the_signal_to_noise_ratio() -> None:
 # -- scales --------------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep
 def test_awq_is_no_worse_than_without_scales() -> None:
     """The best of its candidates, among which is no scale at all, by the module's own output."""
     only = ["*layers.0.mlp.*", "*layers.0.self_attn.o_proj"]
@@ -301,7 +294,6 @@ def test_dint4_underflows_less() -> None:
     assert zeros[1] < 0.8 * zeros[0]
 
 
-@pytest.mark.sweep
 def test_mergequant_rounds_what_norms_make_without_a_scale() -> None:
     only = ["*layers.0.self_attn.*"]
     found = calibrate(uneven(), BATCHES[:1], "mergequant:rank=2", only=only)
@@ -457,7 +449,6 @@ def test_training_lowers_the_blocks_loss() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.sweep
 def test_affinequant_without_what_is_off_the_diagonal_is_omniquant() -> None:
     plain = calibrated("omniquant:epochs=1")
     recipe = "affinequant:epochs=1,off_diagonal=0,shifts=false"
@@ -469,7 +460,6 @@ def test_affinequant_without_what_is_off_the_diagonal_is_omniquant() -> None:
         np.testing.assert_array_equal(form.segments[0].weight.factor, other.factor)
 
 
-@pytest.mark.sweep
 def test_heads_matrices_are_dominated_by_their_diagonal() -> None:
     found = calibrated("affinequant:epochs=1").layers[f"{ATTENTION}.v_proj"].back
     inside = np.abs(found[:16, :16])

@@ -29,11 +29,17 @@ from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
 from fpsim.bridge.systems.forms import float_product  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
 
-#: In the default suite; the others need kernels that nothing else does.
+
+def swept_but(names: set[str]) -> list[Any]:
+    """Return every system, those that are not among the names for the sweep."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.sweep)
+            for name in SYSTEMS]  # fmt: skip
+
+
+#: Systems that need no kernels which nothing else in the default suite does.
 CHEAP = {"quarot", "smoothquant:inputs=e2m1,element=e2m1", "quik"}
-ON_UNIT = [
-    name if name in CHEAP else pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS
-]
+#: The first form of every system.
+FIRST = CHEAP | set({name.partition(":")[0]: name for name in reversed(SYSTEMS)}.values())
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -48,7 +54,7 @@ def faked(recipe: str) -> torch.Tensor:
         return logits(uneven())
 
 
-@pytest.mark.parametrize("recipe", ON_UNIT)
+@pytest.mark.parametrize("recipe", swept_but(FIRST))
 def test_layers_stay_near_the_float_model(recipe: str) -> None:
     before = {name: value.clone() for name, value in uneven().state_dict().items()}
     found = calibrated(recipe)
@@ -63,7 +69,7 @@ def test_layers_stay_near_the_float_model(recipe: str) -> None:
     assert all(parameter.requires_grad for parameter in uneven().parameters())
 
 
-@pytest.mark.parametrize("recipe", ON_UNIT)
+@pytest.mark.parametrize("recipe", swept_but(CHEAP))
 def test_products_on_an_exact_unit_are_those_of_fake_quantization(recipe: str) -> None:
     """To the last bit of float32, of every layer of the first block."""
     random = np.random.default_rng(0)
@@ -99,9 +105,7 @@ def test_a_layer_adds_its_parts_in_the_order_stated() -> None:
     assert share.rest["side paths"] == 64 * sum(side.weight.size for side in every)
 
 
-@pytest.mark.parametrize(
-    "recipe", ["quik", "quarot", pytest.param("quad", marks=pytest.mark.sweep)]
-)
+@pytest.mark.parametrize("recipe", ["quik", "quarot", "quad"])
 def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path) -> None:
     path = tmp_path / "system.safetensors"
     calibrated(recipe).save(path)
@@ -117,7 +121,6 @@ def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path)
     assert record.causal
 
 
-@pytest.mark.sweep
 def test_files_hold_everything(tmp_path: Path) -> None:
     for recipe in ("quad", "affinequant:epochs=1", "flattenquant", "spqr"):
         path = tmp_path / "system.safetensors"
@@ -180,7 +183,6 @@ def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
         calibrate(uneven(), BATCHES, "quarot:damping=0.1", out=path)
 
 
-@pytest.mark.sweep
 def test_later_layers_see_what_is_cast_before_them() -> None:
     """With the first block spoiled, second moments of the second block differ."""
     coarse = calibrate(
@@ -192,7 +194,6 @@ def test_later_layers_see_what_is_cast_before_them() -> None:
     assert (one != other).any()
 
 
-@pytest.mark.sweep
 def test_padded_positions_take_no_part() -> None:
     found = []
     for filler in (5, 90):
@@ -210,7 +211,6 @@ def test_padded_positions_take_no_part() -> None:
         )
 
 
-@pytest.mark.sweep
 def test_encoders_and_other_linears() -> None:
     """BERT's pooler is in no block; GPT-2 stores its weights the other way round."""
     recipe = "gptq:inputs=int4,element=int4,solver=false"
@@ -278,7 +278,6 @@ def test_weights_that_change_after_calibration_are_refused() -> None:
         model(**BATCHES[0])
 
 
-@pytest.mark.sweep
 def test_transforms_come_before_a_system() -> None:
     recipe = "gptq:inputs=int4,element=int4"
     found = calibrate(uneven(), BATCHES[:2], recipe, transforms="hadamard")

@@ -39,7 +39,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "LENGTHS", (16, 1024))
 
 
-@pytest.mark.sweep
 @pytest.mark.usefixtures("tiny")
 def test_a_unit_is_measured_on_its_own_and_in_a_model() -> None:
     run = ModelRun("tiny", windows=1, window=32, layer="*layers.1.mlp*")
