@@ -57,6 +57,7 @@ def test_formats_of_ones_own_follow_the_oracle(fields: dict[str, Any]) -> None:
 
 
 BASE: dict[str, Any] = {"name": "x", "element": "e2m1", "block": 16}
+RAZOR = {"element": "int4s", "rule": "razor", "base_bits": 8, "scale": "ue4m0b0_nozero"}
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,66 @@ BASE: dict[str, Any] = {"name": "x", "element": "e2m1", "block": 16}
         ({"signs": True, "element": "int4"}, "signs: needs"),
         ({"signs": 1}, "signs: 1 is not true or false"),
         ({"nan": "scale", "scale": "ue4m3f"}, "nan: 'scale' is not possible"),
+        ({"block": [4, 4], "rounding": "sr"}, "rounding: 'sr' needs blocks along one axis"),
+        (
+            {"rule": "range-floor", "element": "int4", "scale": "e5m2"},
+            "rule: 'range-floor' gives powers of two; scale e5m2 is not e8m0",
+        ),
+        ({"scale": "ue4m3b7_nozero"}, "scale: ue4m3_nozero has no zero; allowed without"),
+        ({"element": "ue2m2", "scale": "e5m2"}, "element: ue2m2 is unsigned"),
+        (RAZOR | {"element": "e2m1"}, "element: e2m1 is not a symmetric integer such as int4s"),
+        (RAZOR | {"base_bits": 3}, r"base_bits: 3 is not in 4\.\.24"),
+        (RAZOR | {"scale": "e5m2"}, r"scale: 'razor' needs powers of two from 2\^0 to 2\^4"),
+        ({"signs": True, "scale": "real"}, "signs: needs a scale format and a rule on the largest"),
+        ({"special": [5], "scale": "real"}, "element: the codes of x need one scale per block"),
+        ({"special": [5], "element": "e4m4", "scale": "e5m2"}, "element: e4m4 has 9 bits"),
+        ({"special": [5], "element": "e4m3fn"}, "element: e4m3fn has NaN; every code must be"),
+        ({"special": [5, 5], "choice": "mse"}, r"special: \[5\.?0?, 5\.?0?\] has a value twice"),
+        ({"special": [5], "element": "int4s"}, "special: int4s has no code of -0"),
+        ({"special": [0]}, r"special: 0\S* is not a finite number other than 0"),
+        ({"expansions": [0, 1], "choice": "mse"}, r"expansions: 0\S* is not a positive number"),
+        ({"expansions": [1, 1.5], "choice": "mse"}, "expansions: 1.5 is not a power of two"),
+        (
+            {"expansions": [2.0**-i for i in range(65)], "choice": "mse"},
+            "expansions: 65 candidates; allowed: 1 to 64",
+        ),
+        ({"expansions": [1, 0.5]}, "choice: 2 candidates need one of mse"),
+        ({"levels": [{"block": 5, "ratios": [0.5, 1]}]}, "levels: block 5 of level 0 does not"),
+        ({"levels": [{"block": 4, "ratios": [1, 0.5]}]}, r"levels: ratios \[1\S*, 0.5\] are not"),
+        ({"levels": [{"block": 4, "ratios": [0.5, 1], "by": "max"}]}, "by 'max' needs a limit"),
+        (
+            {"levels": [{"block": 4, "ratios": [0.3, 1], "by": "max", "limit": 6}]},
+            r"by 'max' needs powers of two, not \[0\.3, 1",
+        ),
+        ({"top": {"block": 3, "base": 8, "step": 1}}, "top: block 3 does not divide 16"),
+        (
+            {"top": {"block": 4, "element": "e2m3"}},
+            "top: takes base and step, or element and offsets",
+        ),
+        ({"top": {"block": 4, "base": -1, "step": 1}}, r"top: base -1\S* and step 1\S* make no"),
+        (
+            {"top": {"block": 4, "element": "e2m3", "offsets": [1, 2]}},
+            r"top: offsets \[1, 2\] are not consecutive around 0",
+        ),
+        (
+            {"top": {"block": 4, "element": "e3m3", "offsets": [0]}},
+            "top: e3m3 does not refine e2m1",
+        ),
+        (
+            {"element": "int4", "top": {"block": 4, "base": 8, "step": 1}},
+            "top: needs a signed floating-point element, not int4",
+        ),
+        ({"macro": {"block": 24, "bits": 4, "target": 4}}, "macro: block 24 is no multiple of 16"),
+        ({"macro": {"block": 32, "bits": 9, "target": 4}}, r"macro: 9 bits, target 4\S*; allowed"),
+        ({"factor": "one"}, "factor: 'one' is not a positive number, or text such as"),
+        ({"factor": 1e30}, r"factor: 1e\+30 is not between 2\^-64 and 2\^64"),
+        ({"top": 4}, "top: 4 is not a table of block"),
     ],
 )
 def test_impossible_formats_are_one_clear_error(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(FpsimError, match=message):
+    with pytest.raises(FpsimError, match=message) as error:
         BlockFormat.from_dict({**BASE, **change})
+    assert "\n" not in str(error.value)
 
 
 def test_missing_field_and_unreadable_file(tmp_path: Any) -> None:
