@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.floating import FloatFormat, Format, NanCodes
 from fpsim.hdl.dut.domain import Domain
 
 __all__ = ["ranges_of"]
@@ -50,19 +50,15 @@ def ranges_of(domain: Domain, name: str, fmt: Format) -> list[tuple[int, int]]:
 
 def _left_out(domain: Domain, fmt: FloatFormat) -> list[tuple[int, int]]:
     """Return the ranges of codes of the kinds that a domain is without."""
+    signs = sorted({0, fmt.sign_bit})
     top = (1 << fmt.magnitude_bits) - 1
-    last = fmt.max_code if fmt.inf_code is None else fmt.inf_code
+    beyond = (fmt.max_code if fmt.inf_code is None else fmt.inf_code) + 1
     kinds = {
-        "nan": (last + 1, top),
-        "infinity": (fmt.inf_code or 1, fmt.inf_code or 0),
-        "subnormal": (1, (1 << fmt.mantissa_bits) - 1),
+        "nan": [(sign + beyond, sign + top) for sign in signs],
+        "infinity": [] if fmt.inf_code is None else [(s + fmt.inf_code,) * 2 for s in signs],
+        "subnormal": [(sign + 1, sign + (1 << fmt.mantissa_bits) - 1) for sign in signs],
+        "negative_zero": [(fmt.sign_bit,) * 2] if fmt.has_negative_zero else [],
     }
-    found = []
-    for kind in domain.without:
-        if kind == "negative_zero":
-            found.append((fmt.sign_bit, fmt.sign_bit))
-            continue
-        first, final = kinds[kind]
-        if first <= final:
-            found += [(sign + first, sign + final) for sign in sorted({0, fmt.sign_bit})]
-    return found
+    if fmt.nan is NanCodes.NEGATIVE_ZERO:
+        kinds["nan"] = [(fmt.sign_bit,) * 2]
+    return [(low, high) for kind in domain.without for low, high in kinds[kind] if low <= high]
