@@ -19,6 +19,7 @@ import copy
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import resource
@@ -170,6 +171,8 @@ def _child(mutant: Mutant | None, tests: Sequence[str], limit: int, log: Path) -
     os.dup2(output, 2)
     if mutant is not None:
         sys.meta_path.insert(0, _Finder(mutant))
+        # Read now: pytest's own loader comes first later, and reads what a plugin belongs to itself.
+        importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
     os._exit(int(pytest.main([*options, *tests])))
 
