@@ -7,7 +7,7 @@ OUT    ?= out
 FRESH  ?=
 SAMPLE ?= 40
 
-.PHONY: help demo demo-no-model test coverage mutants test-fuzz test-sweep test-checkpoints test-slow test-all lint format docs bench figures golden lock clean
+.PHONY: help demo demo-no-model test mutants test-fuzz test-sweep test-checkpoints test-slow test-all lint format docs bench figures golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,14 +27,15 @@ demo: $(STAMP) ## Run the whole demonstration and write out/report.html
 demo-no-model: $(STAMP) ## The same without the language model
 	@$(BIN)/fpsim demo --out $(OUT) --no-model
 
-test: $(STAMP) ## Run the test suite (long sweeps left out)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
-
-coverage: $(STAMP) ## Run the test suite and print its branch coverage of fpsim/ (kernels apart)
+test: $(STAMP) ## Run the test suite (long sweeps left out); COVERAGE=1 prints its branch coverage of fpsim/ (kernels apart)
+ifdef COVERAGE
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
+else
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+endif
 
 test-fuzz: $(STAMP) ## Give every parser damaged inputs for half a minute
 	@$(BIN)/python -m pytest -m fuzz -n 2 tests/fuzz
