@@ -291,3 +291,39 @@ def test_a_nan_that_has_no_code_names_what_made_it() -> None:
 def test_a_trace_is_of_one_dot_product() -> None:
     with pytest.raises(FpsimError, match=r"a: a trace is of one dot product, not of \(2,\)"):
         get_unit("e2m1-chain-e5m10").trace([[1], [2]], [[1], [2]])
+
+
+OPERANDS = '[operands]\na = "e2m1"\nb = "e2m1"\n'
+#: Stages with an integer field left open, and the least and greatest value that it takes.
+ENDS: dict[str, tuple[str, str, int, int]] = {
+    "tree products": (TREE, "products", 1, 4096),
+    "radix": (TREE, "radix", 2, 64),
+    "lanes of a tree": (TREE, "lanes", 1, 1024),
+    "block": ('kind = "block"\n', "size", 1, 65536),
+    "window products": (ALIGNED.replace("products = 8\n", ""), "products", 1, 1024),
+    "fraction bits": (ALIGNED.replace("fraction_bits = 24\n", ""), "fraction_bits", 1, 56),
+    "nan code": (ALIGNED, "nan_code", 0, (1 << 32) - 1),
+    "register": (ALIGNED, "width", 27, 63),
+    "floor": (ALIGNED, "exponent_floor", -400, 400),
+    "product limit": (ALIGNED, "product_limit", -400, 400),
+    "register of a fixed stage": ('kind = "fixed"\nlsb = -2\n', "width", 4, 64),
+    "chunk": (f'kind = "chunked"\n{{}}{INNER}{OUTER}', "size", 1, 1 << 20),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_an_integer_field_takes_its_ends_and_nothing_beyond(what: str) -> None:
+    text, field, least, most = ENDS[what]
+
+    def made(value: int) -> MacSpec:
+        line = f"{field} = {value}\n"
+        stage = text.format(line) if "{}" in text else text + line
+        table = stage + (INTO if "block" in stage else "")
+        return MacSpec.from_dict(tomllib.loads(f"{OPERANDS}[accumulate]\n{table}"))
+
+    for value in (least, most):
+        assert getattr(made(value).accumulate, field) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(FpsimError, match=rf"\.{field}: {value}\b") as error:
+            made(value)
+        assert f"{least}..{most}" in str(error.value)
