@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.units.stages.composite import NanScale
 from fpsim.units.stages.short_names import parse_short_name
 
 __all__ = ["GRAMMAR", "GrammarPart", "name_fault"]
@@ -174,14 +175,21 @@ def _nested_fault(before: str, kind: str, numbers: str, rest: list[str]) -> str 
     if not numbers:
         return f"{kind} needs a number: {before}-{kind}32"
     if kind == "block":
-        if "into" not in rest[:1]:
-            if "into" not in rest:
+        if "into" not in rest:
+            return (
+                "a block stage needs a stage that adds its sums: "
+                f"{before}-block{numbers}-into-chain-e8m23"
+            )
+        end = rest.index("into")
+        for i, word in enumerate(rest[:end]):
+            settings = "-".join([f"block{numbers}", *rest[: i + 1], "into-chain-e8m23"])
+            if word != "to" and parse_short_name(settings) is None:
+                known = [f"nan{value}" for value in NanScale] + ["to"]
                 return (
-                    "a block stage needs a stage that adds its sums: "
-                    f"{before}-block{numbers}-into-chain-e8m23"
+                    f"{word!r} is no setting of block{numbers}; allowed: {', '.join(known)} and a "
+                    f"format with a rounding{nearest(word, known)}"
                 )
-            return None
-        return _stage_fault(f"{before}-{kind}{numbers}-into", rest[1:] or [""])
+        return _stage_fault(f"{before}-{kind}{numbers}-into", rest[end + 1 :] or [""])
     if rest[:1] != ["of"] or "into" not in rest:
         return (
             "a chunked stage needs a stage for its chunks and one for their results: "

@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS: dict[str, tuple[str, ...]] = {
     "oracle": (
         "tests/oracle", "tests/formats/test_plain_decode.py", "tests/formats/test_encode.py",
+        "tests/formats/test_elements.py",
         "tests/compute/test_fixed.py", "tests/compute/test_exact.py", "tests/compute/test_tree.py",
         "tests/compute/test_aligned.py", "tests/blocks/test_mx_blocks.py",
     ),

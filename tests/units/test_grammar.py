@@ -45,6 +45,8 @@ FAULTS = {
     "e2m1-chunked128-of-chain-into-chain-e8m23": "a chain stage needs the format of its results",
     "e2m1-chian-e5m10": "'chian' is no stage; .*did you mean 'chain'",
     "e2m1-chain-e5m10-rtx": "'rtx' is no setting of chain-e5m10; .*did you mean 'rtz'",
+    "e2m1-chain-e5m10-nanzero": "'nanzero' is no setting of chain-e5m10",
+    "e2m1-block32-rtx-into-chain-e8m23": "'rtx' is no setting of block32; allowed: nannan, nanzero, to and a format",
     "e2m1-fixed24q2-up": "'up' is no setting of fixed24q2",
     "e2m1.e4m3fn.both-chain-e5m10": "after the scale format only .split may stand",
 }

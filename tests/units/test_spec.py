@@ -303,3 +303,11 @@ def test_a_name_says_what_a_nan_scale_does() -> None:
     spec = get_unit("e2m1-block32-nanzero-into-chain-e8m23").spec
     assert str(spec.accumulate.nan_scale) == "zero"
     assert get_unit(spec.canonical_name).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"), [("mxfp4-block32-e8m23", 2), ("amxfp4-block32-e8m23", 8)]
+)
+def test_a_short_last_block_is_a_block(name: str, terms: int) -> None:
+    """Four sums of a block where each sign of both operands has a scale of its own."""
+    assert get_unit(name).spec.block_terms(33) == terms
