@@ -16,6 +16,7 @@ import area
 import asymmetry
 import block_size
 import error_against_format
+import multiple_choice
 import order_and_rounding
 import papers
 import quantization_error
@@ -31,6 +32,7 @@ STUDIES = (
     order_and_rounding,
     papers,
     asymmetry,
+    multiple_choice,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {
