@@ -33,7 +33,7 @@ from fpsim.blocks.fields import (
     write_field,
 )
 from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant
-from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.meaning import has_row_tables, meaning, stored_grids
 from fpsim.blocks.named import ALIASES, named_block_formats
 from fpsim.blocks.parts import Parts, RandomIntegers
 from fpsim.blocks.quantized import Quantized, Tiles, check_axis, scales_shape, spread, stored
@@ -45,7 +45,7 @@ from fpsim.blocks.scale_rules import (
     ScaleRule,
     ZeroScale,
 )
-from fpsim.blocks.widen import Wide, numbers, wide_element, widen
+from fpsim.blocks.widen import Wide, check_row_tables, numbers, wide_element, widen
 from fpsim.formats.floating import FloatFormat, Format, check_codes
 from fpsim.formats.inputs import as_floats, random_array
 from fpsim.formats.names import E8M0
@@ -203,14 +203,14 @@ class BlockFormat:
     def bits_per_element(self) -> float:
         """Storage per element: codes, and scales and metadata of blocks.
 
-        Left out are what does not grow with the tensor (scales of rows and tensors) and zero
-        points, whose width their source does not fix.
+        Left out are what does not grow with the tensor (scales and tables of rows, scales of
+        tensors) and zero points, whose width their source does not fix.
         """
         if isinstance(self.block, Span) or self.scale is None:
             return self.element.bits
         size = self.block if isinstance(self.block, int) else self.block[0] * self.block[1]
         per_block = self.scale.bits * (1 + self.signs)
-        choice = (len(all_variants(self)) - 1).bit_length()
+        choice = (stored_grids(self) - 1).bit_length()
         if self.stored is StoredIn.SCALE and choice:
             per_block = self.scale.magnitude_bits
         bits = self.element.bits + (per_block + choice) / size
@@ -228,7 +228,8 @@ class BlockFormat:
         """Return the format that a mapping of field names to TOML values describes.
 
         ``element`` and ``scale`` are format names (``scale = "real"``: a real number); an element
-        may be a table ``{table = [...], wide = "e5m10"}``. Variants, levels, top and macro are
+        may be a table ``{table = [...], wide = "e5m10"}`` of 16 numbers, or of one list of 16 for
+        each row of a matrix. Variants, levels, top and macro are
         tables of the fields of `fpsim.blocks.grids`. The rule defaults to ``floor`` under E8M0 and
         else to ``absmax``.
 
@@ -321,7 +322,8 @@ class BlockFormat:
             random_bits: bits of the random integers, 1..32.
 
         Raises:
-            FpsimError: an axis that does not exist, a wrong dtype, a policy without a code, NaN or
+            FpsimError: an axis that does not exist, another number of rows than there are tables
+                for, a wrong dtype, a policy without a code, NaN or
                 an infinity where the policy has no code for it, a tensor scale that the format does
                 not have or that is not positive, or missing or impossible random integers.
         """
@@ -331,6 +333,7 @@ class BlockFormat:
         rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
         shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
         length = rows.shape[-1]
+        check_row_tables(self, rows.shape[:-1])
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
         # A longer block is padded no further than the one row it holds.
         block = flat.shape[1] if isinstance(self.block, Span) else self._size(length)
@@ -447,7 +450,7 @@ class BlockFormat:
     def _empty(self) -> Parts:
         scale = np.dtype(np.float64) if self.scale is None else self.scale.dtype
         none, byte = np.empty(0, dtype=scale), np.empty(0, dtype=np.uint8)
-        several = len(all_variants(self)) > 1 and self.stored is StoredIn.METADATA
+        several = stored_grids(self) > 1 and self.stored is StoredIn.METADATA
         zero_points = self.rule in RANGE_RULES and not self.is_coded
         return Parts(
             codes=np.empty(0, dtype=self.element.dtype),
@@ -493,6 +496,8 @@ class BlockFormat:
         variant = np.zeros(parts.scales.shape, dtype=np.intp)
         if parts.variants is not None:
             variant = parts.variants.astype(np.intp)
+        elif has_row_tables(self):
+            variant += np.arange(len(rows))[:, None]
         elif len(what.grids) > 1:
             assert self.scale is not None
             variant = parts.scales.astype(np.intp) >> self.scale.magnitude_bits

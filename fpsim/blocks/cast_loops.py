@@ -490,7 +490,7 @@ def _codes_of_blocks(
         )
         v = [INDEX(0)]
         if several:
-            own = b.get(chosen, BYTE)
+            own = b.get(chosen, WORD)
             lanes = (builder.extract_element(own.value, WORD(i)) for i in range(b.count))
             v = [builder.zext(lane, INDEX) for lane in lanes]
         held = _Grid(b, kind, grid, v, width)
@@ -549,7 +549,7 @@ def codes_of_blocks(
         ratios: (Q,) float32 ratios on scales.
         index: uint8 per sub-block, its ratio; without levels, empty.
         multiply: whether values are multiplied.
-        chosen: uint8, the grid of each block; of one grid, empty.
+        chosen: int32, the grid of each block; of one grid, empty.
         g: `Grids`.
         codes: uint8 per element, filled.
         first: first block.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from fpsim.blocks import cast_loops as loops
 from fpsim.blocks.fields import Choice
 from fpsim.blocks.grids import Codebook, Fit, Macro, Table, Ties, Variant, make_grid
-from fpsim.blocks.meaning import Meaning, all_variants, meaning
+from fpsim.blocks.meaning import Meaning, all_variants, has_row_tables, meaning
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
     RANGE_RULES,
@@ -86,14 +87,18 @@ Scaling = tuple[int, int, np.float32, np.float32, loops.ScaleNumbers]
 
 
 class Plan(NamedTuple):
-    """A format as `fpsim.blocks.cast_loops` takes it; candidates are pairs (grid, expansion)."""
+    """A format as `fpsim.blocks.cast_loops` takes it; candidates are pairs (grid, expansion).
+
+    Where rows have tables of their own, the candidates do not compete: one is each row's.
+    """
 
     meaning: Meaning
     candidates: list[tuple[int, float]]
-    limits: list[float]  #: per candidate
+    limits: list[float]  #: per candidate, or per row with a table
     scaling: list[Scaling]  #: `scale_parameters` per candidate
-    rows: list[int]  #: the first candidate of the same scales, per candidate
-    #: per candidate: the first that is the same but for a special value, and that value's bits
+    rows: list[int]  #: the first of the same scales, per candidate that others compete with
+    #: per candidate that others compete with: the first that is the same but for a special value,
+    #: and that value's bits
     specials: list[tuple[int, int]]
     grids: loops.Grids
     ratios: NDArray[np.float32]
@@ -192,6 +197,9 @@ def choose(
     if above.size > 1:
         above, ratio = np.repeat(above, shape[1]), np.repeat(ratio, shape[1])
     magnitudes = np.ravel(amax)
+    row_of = np.empty(0, dtype=np.int32)
+    if has_row_tables(fmt):
+        row_of = np.repeat(np.arange(shape[0], dtype=np.int32), shape[1])
 
     def work(first: int, stop: int) -> None:
         def own(array: NDArray[Any] | None, each: int = 1) -> Any:
@@ -203,7 +211,8 @@ def choose(
             own(found.ratios, parts),
             None if top is None else own(found.tops, block // top.block),
         )  # fmt: skip
-        _cast_part(fmt, plan, own(values, block), block, outers, own(magnitudes), part)
+        rows = own(row_of)
+        _cast_part(fmt, plan, own(values, block), block, outers, own(magnitudes), rows, part)
 
     in_parts(blocks, block, work)
     rows = x.shape[0]
@@ -222,9 +231,13 @@ def _cast_part(
     block: int,
     outers: tuple[NDArray[np.float32], NDArray[np.float32]],
     amax: NDArray[np.float32],
+    rows: NDArray[np.int32],
     out: Chosen,
 ) -> None:
-    """Fill ``out`` with what becomes of some blocks; ``outers`` are the scales above and e."""
+    """Fill ``out`` with what becomes of some blocks; ``outers`` are the scales above and e.
+
+    ``rows`` are the rows that the blocks are of, where those have tables; else there are none.
+    """
     above, ratio = outers
     scale, what = fmt.scale, plan.meaning
     assert scale is not None
@@ -253,8 +266,11 @@ def _cast_part(
     tops = np.empty(0, dtype=np.uint8) if out.tops is None else out.tops
 
     def scale_by(c: int, factor: NDArray[np.float32], scales: NDArray[np.int64]) -> None:
-        """Work out the scales of a candidate."""
-        loops.scale_blocks(amax, *plan.scaling[c], above, ratio, scales, factor, decoded, *span)
+        """Work out the scales of a candidate, or, whatever it is, of rows with their tables."""
+        ends = [*(np.flatnonzero(np.diff(rows)) + 1).tolist(), amax.size]
+        for start, stop in pairwise([0, *ends]):
+            own = plan.scaling[rows[start] if rows.size else c]
+            loops.scale_blocks(amax, *own, above, ratio, scales, factor, decoded, start, stop)
         if sign.size:
             np.multiply(factor, sign, out=factor)
             np.multiply(decoded, sign, out=decoded)
@@ -282,19 +298,19 @@ def _cast_part(
         for row, c in enumerate(scalings):
             scale_by(c, factors[row], each[row])
             held[row] = decoded
-        rows = [
+        candidates = [
             (scalings.index(plan.rows[c]), v, plan.folded[v], *plan.specials[c])
             for c, (v, _) in enumerate(plan.candidates)
         ]
         outer = np.full(amax.size, above, dtype=np.float64)
         loops.best_candidates(
-            laid, block, amax, np.array(rows, dtype=np.int64), factors, held, outer,
+            laid, block, amax, np.array(candidates, dtype=np.int64), factors, held, outer,
             float(what.divisor), multiply, grids, KINDS[fmt.choice], chosen, *span,
         )  # fmt: skip
         if len(scalings) > 1:
-            row_of = np.array([row for row, *_ in rows])[chosen]
+            scaled = np.array([row for row, *_ in candidates])[chosen]
             every = np.arange(amax.size)
-            factor, scales = factors[row_of, every], each[row_of, every]
+            factor, scales = factors[scaled, every], each[scaled, every]
     elif fmt.choice in KINDS or searched:
         kind = KINDS.get(fmt.choice, loops.MSE)  # type: ignore[arg-type]
         best = factor, scales, index
@@ -327,7 +343,9 @@ def _cast_part(
     elif fmt.levels:
         _fit(fmt, laid, block, factor, multiply, tops, index)
     grid = chosen // np.uint8(len(fmt.expansions))
-    own_grids = grid if len(what.grids) > 1 else grid[:0]
+    own_grids = rows
+    if not rows.size and len(what.grids) > 1:
+        own_grids = grid.astype(np.int32)
     loops.codes_of_blocks(
         values, None if once else laid, block, sub, factor, plan.ratios, index, multiply, own_grids,
         grids, out.codes, *span,
@@ -409,13 +427,15 @@ def _plan(fmt: BlockFormat) -> Plan:
     scaling = [scale_parameters(fmt, limits[c], e) for c, (_, e) in enumerate(candidates)]
     # Powers of two follow from the exponent and the bump.
     used: list[Any] = [s[:2] if s[-1].power else s[2:4] for s in scaling]
+    compared = fmt.choice is not None
+    rows = [used.index(own) for own in used] if compared else []
     return Plan(
         what,
         candidates,
         limits,
         scaling,
-        rows := [used.index(own) for own in used],
-        _specials(fmt, what, candidates, rows, folded),
+        rows,
+        _specials(fmt, what, candidates, rows, folded) if compared else [],
         _grids(fmt, what, folded),
         np.array([float(r) for r in what.ratios], dtype=np.float32),
         folded,

@@ -13,7 +13,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Fit, Table
-from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.meaning import all_variants, has_row_tables, meaning
 from fpsim.blocks.named import ALIASES
 from fpsim.blocks.scale_rules import RANGE_RULES, Arithmetic, ScaleEncoder, ScaleRule, ZeroScale
 from fpsim.blocks.widen import wide_scales
@@ -32,6 +32,9 @@ __all__ = [
 
 #: Widest format whose codes are listed.
 MAX_TABLE_BITS = 16
+
+#: Rows whose tables are listed, of those that have tables of their own.
+MAX_ROWS = 4
 
 #: Values of the example: both signs, a large one on one side, an exact zero.
 EXAMPLE = (10.0, 3.1, -0.7, 0.2, -0.05, 0.0, 1.3, -0.4)
@@ -174,8 +177,13 @@ def _coded(fmt: BlockFormat, product: str) -> list[str]:
     lines = []
     if fmt.signed_max:
         lines.append("s has the sign of the largest magnitude, the first of several")
-    for v, (variant, grid) in enumerate(zip(all_variants(fmt), what.grids, strict=True)):
+    by_row = has_row_tables(fmt)
+    shown = MAX_ROWS if by_row else len(what.grids)
+    for v, (variant, grid) in enumerate(
+        zip(all_variants(fmt)[:shown], what.grids[:shown], strict=True)
+    ):
         number = f" {v}" if len(what.grids) > 1 else ""
+        number = f" of row {v}" if by_row else number
         values = " ".join(f"{float(x):.6g}" for x in grid.values[:18])
         more = " ..." if len(grid.values) > 18 else ""
         named = "" if isinstance(variant.element, Table) else f" ({variant.element.name})"
@@ -183,6 +191,8 @@ def _coded(fmt: BlockFormat, product: str) -> list[str]:
         lines.append(f"grid{number}{named}: {values}{more}{scaled}")
         if isinstance(variant.element, Table) and variant.element.is_rounded:
             lines.append(f"  its values were rounded once to {variant.element.wide_format.name}")
+    if by_row:
+        lines.append(f"each of the {len(what.grids)} rows of a matrix has a grid of its own")
     if len(fmt.expansions) > 1:
         tried = ", ".join(f"{e:g}" for e in fmt.expansions)
         lines.append(f"scales tried: {tried} times s")
@@ -239,10 +249,15 @@ def _absmax(fmt: BlockFormat) -> list[str]:
 
 
 def block_example(fmt: BlockFormat) -> list[dict[str, Any]]:
-    """Return a worked example: one block of 8 values, each with its code, scale and value."""
+    """Return a worked example: one block of 8 values, each with its code, scale and value.
+
+    Of rows with tables of their own, it is in the first.
+    """
     x = np.array(EXAMPLE, dtype=np.float32)
     length = min(len(x), fmt.block) if isinstance(fmt.block, int) else len(x)
-    x = x[None, :] if isinstance(fmt.block, tuple) else x[:length]
+    rows_of = all_variants(fmt) if has_row_tables(fmt) else [0]
+    matrix = isinstance(fmt.block, tuple) or len(rows_of) > 1
+    x = np.tile(x[:length], (len(rows_of), 1)) if matrix else x[:length]
     draws = {"random_bits": 8} if Rounding.SR in (fmt.rounding, fmt.scale_rounding) else {}
     if fmt.rounding is Rounding.SR:
         draws["random"] = np.full(x.shape, 128)  # type: ignore[assignment]
@@ -250,16 +265,16 @@ def block_example(fmt: BlockFormat) -> list[dict[str, Any]]:
         draws["scale_random"] = np.array(128)  # type: ignore[assignment]
     q = fmt.quantize(x, **draws)  # type: ignore[arg-type]
     values = fmt.dequantize(q)
-    if isinstance(fmt.block, tuple):
-        q = replace(q, codes=q.codes[0], scales=q.scales[0], axis=0)
-        x, values = x[0], values[0]
     plain = q.scales
-    if fmt.is_coded:
-        plain = wide_scales(fmt, q)
     wide = None
     if fmt.is_coded:
-        held = fmt.wide.decode(np.ravel(fmt.widen(q).codes))
-        wide = held / meaning(fmt).divisor
+        plain = wide_scales(fmt, q)
+        held = fmt.wide.decode(fmt.widen(q).codes)
+        wide = np.ravel(held / meaning(fmt).divisor)
+    if matrix:
+        macros = None if q.macros is None else q.macros[0]
+        q = replace(q, codes=q.codes[0], scales=q.scales[0], macros=macros, axis=0)
+        x, values, plain = x[0], values[0], plain[0]
     rows = []
     for i, value in enumerate(x):
         code = int(q.codes[i])

@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim.base.errors import FpsimError, nearest, not_one_of
-from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant, special_code
-from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.grids import (
+    TABLE_CODES,
+    Fit,
+    Level,
+    Macro,
+    Table,
+    Ties,
+    Top,
+    Variant,
+    special_code,
+)
+from fpsim.blocks.meaning import all_variants, has_row_tables, meaning, stored_grids
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
     RANGE_RULES,
@@ -240,6 +250,10 @@ def check_coded(fmt: BlockFormat) -> None:
                 f"variants: {variant.element.name} of variant {i} has {variant.element.bits} bits, "
                 f"not the {element.bits} of the element"
             )
+        if isinstance(variant.element, Table) and variant.element.rows > 1:
+            raise FpsimError(f"variants: variant {i} has a table per row; allowed: one for all")
+    if has_row_tables(fmt):
+        _check_row_tables(fmt)
     _check_specials(fmt)
     if fmt.signed_max and (not fmt.scale.signed or fmt.stored is StoredIn.SCALE):
         raise FpsimError("signed_max: needs a scale with a sign bit that stores nothing else")
@@ -252,6 +266,19 @@ def check_coded(fmt: BlockFormat) -> None:
         _check_macro(fmt, fmt.macro)
     if fmt.is_coded:
         meaning(fmt)
+
+
+def _check_row_tables(fmt: BlockFormat) -> None:
+    for name in ("variants", "special", "levels"):
+        if getattr(fmt, name):
+            raise FpsimError(f"{name}: not possible beside a table per row")
+    if fmt.expansions != (1.0,):
+        raise FpsimError("expansions: not possible beside a table per row")
+    if isinstance(fmt.block, tuple) or fmt.block is Span.TENSOR:
+        raise FpsimError(
+            f"block: {fmt.block!r} has elements of several rows, which have tables of their own; "
+            "allowed: a number or 'row'"
+        )
 
 
 def _check_specials(fmt: BlockFormat) -> None:
@@ -269,7 +296,8 @@ def _check_specials(fmt: BlockFormat) -> None:
 
 
 def _check_choice(fmt: BlockFormat) -> None:
-    count = len(all_variants(fmt)) * len(fmt.expansions)
+    grids = stored_grids(fmt)
+    count = grids * len(fmt.expansions)
     for expansion in fmt.expansions:
         if not 0 < expansion < 2.0**64:
             raise FpsimError(f"expansions: {expansion!r} is not a positive number")
@@ -284,7 +312,6 @@ def _check_choice(fmt: BlockFormat) -> None:
             f"choice: {fmt.choice.value!r} needs variants, special values or expansions"
         )
     if fmt.stored is StoredIn.SCALE:
-        grids = len(all_variants(fmt))
         width = 8 if fmt.scale is None else fmt.scale.magnitude_bits
         if grids < 2 or width + (grids - 1).bit_length() > 8:
             raise FpsimError(
@@ -407,12 +434,21 @@ def _table(key: str, value: Any) -> Table:
     if isinstance(value, Table):
         return value
     data = _keys(key, value, ("table", "wide"))
-    numbers = data.get("table")
-    if not isinstance(numbers, list | tuple) or not all(_is_number(v) for v in numbers):
-        raise FpsimError(f"{key}: table: {numbers!r} is not a list of 16 numbers")
-    wide = data.get("wide")
+    given, wide = data.get("table"), data.get("wide")
+    several = isinstance(given, list | tuple) and any(isinstance(v, list | tuple) for v in given)
+    lists: list[Any] = list(given) if several and given is not None else [given]
+    for row in lists:
+        if not isinstance(row, list | tuple) or not all(_is_number(v) for v in row):
+            raise FpsimError(
+                f"{key}: table: {row!r} is not a list of 16 numbers, nor all lists of 16"
+            )
+        if several and len(row) != TABLE_CODES:
+            raise FpsimError(f"{key}: table: {len(row)} values in a row; 16 are needed")
+    if several and len(lists) < 2:
+        raise FpsimError(f"{key}: table: one list in a list; allowed: 16 numbers, or several lists")
+    numbers = tuple(v for row in lists for v in row)
     try:
-        return Table(tuple(numbers), None if wide is None else _format("wide", wide))
+        return Table(numbers, None if wide is None else _format("wide", wide), len(lists))
     except FpsimError as error:
         raise FpsimError(f"{key}: {error}") from None
 
@@ -578,7 +614,8 @@ def write_field(value: Any) -> Any:
         return value.name
     if isinstance(value, Table):
         wide = {} if value.wide is None else {"wide": value.wide.name}
-        return {"table": list(value.values), **wide}
+        numbers = [list(table.values) for table in value.tables]
+        return {"table": numbers if value.rows > 1 else numbers[0], **wide}
     if isinstance(value, Variant | Level | Top | Macro):
         return {
             f.name: write_field(getattr(value, f.name))

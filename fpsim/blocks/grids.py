@@ -55,34 +55,45 @@ class Ties(StrEnum):
 
 @dataclass(frozen=True)
 class Table:
-    """An element whose 16 codes mean arbitrary numbers.
+    """An element whose 16 codes mean arbitrary numbers, the same ones or others in every row.
 
     Args:
         values: the number of each code, in the order of codes. ``-0.0`` next to ``0.0`` makes zeros
-            keep their sign. Of two codes with one value, encoding gives the first.
+            keep their sign. Of two codes with one value, encoding gives the first. With several
+            ``rows``: the 16 numbers of the first, then those of the next.
         wide: the format that holds the values for a unit. Each value is rounded to it once, to
             nearest even, and means the rounded number from there on. None: exact fixed point if up
             to 19 bits hold the values, else float16.
+        rows: of a matrix that has a table for each of its rows, their number; 1: one table for all.
 
     Raises:
-        FpsimError: not 16 finite numbers, or a wide format that is too wide or too small for them.
+        FpsimError: not 16 finite numbers per row, or a wide format that is too wide or too small
+            for them.
     """
 
     values: tuple[float, ...]
     wide: Format | None = None
+    rows: int = 1
 
     def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "values", tuple(float(v) for v in self.values))
         except OverflowError:
             raise FpsimError("table: a value is beyond float64") from None
-        if len(self.values) != TABLE_CODES:
-            raise FpsimError(f"table: {len(self.values)} values; 16 are needed, one per code")
-        for code, value in enumerate(self.values):
+        if not isinstance(self.rows, int) or self.rows < 1:
+            raise FpsimError(f"table: rows: {self.rows!r} is not a positive integer")
+        if len(self.values) != TABLE_CODES * self.rows:
+            each = "" if self.rows == 1 else f" in each of {self.rows} rows"
+            raise FpsimError(f"table: {len(self.values)} values; 16 are needed, one per code{each}")
+        for at, value in enumerate(self.values):
             if not math.isfinite(value):
-                raise FpsimError(f"table: value {value} of code {code} is not a finite number")
+                row, code = divmod(at, TABLE_CODES)
+                where = f"code {code}" + f" of row {row}" * (self.rows > 1)
+                raise FpsimError(f"table: value {value} of {where} is not a finite number")
         if not any(self.values):
             raise FpsimError("table: every value is zero")
+        if self.rows > 1:
+            _ = self.tables  # made once, and so checked, each by itself
         wide = self.wide
         if wide is None:
             return
@@ -94,6 +105,18 @@ class Table:
             raise FpsimError(f"wide: {wide.name} does not hold {top:g}, the largest of the table")
         if min(self.values) < 0 and not wide.signed:
             raise FpsimError(f"wide: {wide.name} has no sign for {min(self.values):g} of the table")
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """The table of each row, all in one wide format."""
+        return (self,) if self.rows == 1 else tuple(map(self._of_row, range(self.rows)))
+
+    def _of_row(self, row: int) -> Table:
+        start = row * TABLE_CODES
+        try:
+            return Table(self.values[start : start + TABLE_CODES], self.wide_format)
+        except FpsimError as error:
+            raise FpsimError(f"row {row}: {error}") from None
 
     @property
     def bits(self) -> int:
@@ -112,13 +135,13 @@ class Table:
 
     @cached_property
     def held(self) -> NDArray[np.float64]:
-        """The numbers that the codes mean (16,): ``values`` in the wide format."""
+        """The numbers that the codes mean, ``values`` in the wide format: 16 per row."""
         wide, given = self.wide_format, np.array(self.values)
         held = _held(wide, self.values)
         # Fixed point has no -0, but a zero of the table may have a sign.
         return np.where(held == 0, np.copysign(0.0, given), held)
 
-    @property
+    @cached_property
     def wide_format(self) -> Format:
         """The format that holds the values: ``wide``, or the one that `Table` says."""
         if self.wide is not None:
@@ -140,8 +163,10 @@ class Table:
         """Return the values of codes (any shape).
 
         Raises:
-            FpsimError: not codes of 4 bits.
+            FpsimError: not codes of 4 bits, or a table per row, whose codes need one.
         """
+        if self.rows > 1:
+            raise FpsimError(f"table: there is one for each of {self.rows} rows; see `tables`")
         return np.asarray(self.held[check_codes(codes, self, "codes")])
 
 

@@ -29,7 +29,7 @@ from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["Meaning", "all_variants", "meaning", "top_values"]
+__all__ = ["Meaning", "all_variants", "has_row_tables", "meaning", "stored_grids", "top_values"]
 
 
 class Meaning(NamedTuple):
@@ -52,9 +52,24 @@ class Meaning(NamedTuple):
     codes: NDArray[np.uint8]  #: (variants, n): storage code of each index
 
 
+def has_row_tables(fmt: BlockFormat) -> bool:
+    """Return whether each row of a matrix has a table of its own: grid i is that of row i."""
+    return isinstance(fmt.element, Table) and fmt.element.rows > 1
+
+
+def stored_grids(fmt: BlockFormat) -> int:
+    """Return how many grids a block chooses from, so that the number of one is stored."""
+    return 1 if has_row_tables(fmt) else len(all_variants(fmt))
+
+
 def all_variants(fmt: BlockFormat) -> tuple[Variant, ...]:
-    """Return the grids a block chooses from: the element with each special value, then others."""
+    """Return the grids a block chooses from: the element with each special value, then others.
+
+    Where rows have tables of their own, nothing is chosen, and the grids are those of the rows.
+    """
     factor = Fraction(fmt.factor)
+    if isinstance(fmt.element, Table) and fmt.element.rows > 1:
+        return tuple(Variant(table, factor, None, fmt.target) for table in fmt.element.tables)
     specials: tuple[float | None, ...] = fmt.special or (None,)
     base = [Variant(fmt.element, factor, special, fmt.target) for special in specials]
     return (*base, *fmt.variants)

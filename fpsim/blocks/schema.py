@@ -17,6 +17,7 @@ __all__ = ["block_schema"]
 
 _FORMAT = {"type": "string", "description": "name of a format, such as e2m1; a scale: or real"}
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
+_CODES = _NUMBERS | {"minItems": 16, "maxItems": 16}
 _LEAVES: dict[type, dict[str, Any]] = {
     FloatFormat: {"$ref": "#/$defs/format"},
     FixedFormat: {"$ref": "#/$defs/format"},
@@ -24,9 +25,9 @@ _LEAVES: dict[type, dict[str, Any]] = {
 }
 _TABLE = {
     "type": "object",
-    "description": "16 numbers in the order of their codes, and the format that holds them",
+    "description": "16 numbers in the order of codes, or lists of 16 per row, and what holds them",
     "properties": {
-        "table": _NUMBERS | {"minItems": 16, "maxItems": 16},
+        "table": {"anyOf": [_CODES, {"type": "array", "items": _CODES, "minItems": 2}]},
         "wide": {"$ref": "#/$defs/format"},
     },
     "required": ["table"],

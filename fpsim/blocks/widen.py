@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
-from fpsim.blocks.meaning import all_variants, meaning
+from fpsim.blocks.meaning import has_row_tables, meaning, stored_grids
 from fpsim.blocks.quantized import Block, Quantized, check_axis, scales_shape, spread, stored
 from fpsim.blocks.scale_rules import RANGE_RULES
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
@@ -21,7 +22,15 @@ from fpsim.formats.inputs import check_codes
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["Wide", "numbers", "wide_element", "wide_scale", "wide_scales", "widen"]
+__all__ = [
+    "Wide",
+    "check_row_tables",
+    "numbers",
+    "wide_element",
+    "wide_scale",
+    "wide_scales",
+    "widen",
+]
 
 #: Bits of a zero-pointed integer, so that it is a byte wherever zero points are moderate.
 ZERO_POINT_WIDTH = 8
@@ -144,7 +153,7 @@ def _tensor_scale(
 
 def _stored_variants(fmt: BlockFormat) -> int:
     """Return how many grids there are if their choice is stored in the scale, else 0."""
-    count = len(all_variants(fmt))
+    count = stored_grids(fmt)
     return count if count > 1 and fmt.stored == "scale" else 0
 
 
@@ -169,6 +178,15 @@ def _below(array: NDArray[Any], end: int, name: str) -> NDArray[np.intp]:
     return array.astype(np.intp)
 
 
+def check_row_tables(fmt: BlockFormat, rows: tuple[int, ...]) -> None:
+    """Raise FpsimError unless a format with a table per row has one for each of ``rows``."""
+    count = math.prod(rows)
+    if isinstance(fmt.element, Table) and fmt.element.rows not in (1, count):
+        raise FpsimError(
+            f"element: {fmt.name} has tables for {fmt.element.rows} rows, not for the {count} here"
+        )
+
+
 def _where(
     fmt: BlockFormat, quantized: Quantized, codes: NDArray[Any], axis: int
 ) -> tuple[NDArray[Any], ...]:
@@ -181,9 +199,13 @@ def _where(
         assert fmt.scale is not None
         scales = stored(quantized.scales, "scales", per_block, "iu")
         variant = spread(scales.astype(np.intp) >> fmt.scale.magnitude_bits, fmt.block, shape, axis)
-    elif len(all_variants(fmt)) > 1:
+    elif has_row_tables(fmt):
+        rows = (*shape[:axis], 1, *shape[axis + 1 :])
+        check_row_tables(fmt, rows)
+        variant = np.arange(math.prod(rows)).reshape(rows)
+    elif stored_grids(fmt) > 1:
         array = stored(quantized.variants, "variants", per_block, "iu")
-        array = _below(array, len(all_variants(fmt)), "variants")
+        array = _below(array, stored_grids(fmt), "variants")
         variant = spread(array, fmt.block, shape, axis)
     ratio: Any = 0
     if fmt.levels:

@@ -104,7 +104,11 @@ def tensor_scale(fmt: BlockFormat, largest: Fraction) -> Real:
 
 
 def quantize_block(
-    fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None = None
+    fmt: BlockFormat,
+    values: list[float],
+    largest: Fraction,
+    given: Fraction | None = None,
+    row: int = 0,
 ) -> Block:
     """Quantise one block.
 
@@ -113,12 +117,13 @@ def quantize_block(
         values: finite float32 values; float64 for MX; under macro scales, divided by theirs.
         largest: the largest magnitude of the tensor that the block is part of.
         given: a static tensor scale; None: that of ``largest``.
+        row: the row that the block is of, where each has a table.
 
     Returns:
         The codes and scales that are stored.
     """
     if fmt.is_coded:
-        return _quantize_coded(fmt, values, largest, given)
+        return _quantize_coded(fmt, values, largest, given, row)
     if fmt.rule is ScaleRule.RAZOR:
         return _razor(fmt, values, largest)
     if fmt.rule in (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND):
@@ -360,7 +365,7 @@ def _odd(n: int) -> int:
 
 
 def _quantize_coded(
-    fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None
+    fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None, row: int
 ) -> Block:
     """Return a block of a format whose codes mean more than an element times a scale.
 
@@ -373,7 +378,10 @@ def _quantize_coded(
         size = size[0] * size[1]
     if fmt.levels or fmt.top:
         values = values + [0.0] * (size - len(values))
-    base = [Variant(fmt.element, fmt.factor, s, fmt.target) for s in fmt.special or (None,)]
+    element = fmt.element
+    if isinstance(element, Table) and element.rows > 1:
+        element = Table(element.values[16 * row : 16 * (row + 1)], element.wide_format)
+    base = [Variant(element, fmt.factor, s, fmt.target) for s in fmt.special or (None,)]
     variants = [*base, *fmt.variants]
     divisor = _divisor(fmt, tuple(variants))
     s_t = 1.0

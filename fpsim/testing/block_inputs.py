@@ -12,6 +12,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
+from fpsim.blocks.meaning import has_row_tables
 from fpsim.blocks.scale_rules import POWER_RULES, element_exponent
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 
@@ -37,10 +38,12 @@ def block_size(fmt: BlockFormat) -> int:
     """Return the elements of a block of the tensors that are tried.
 
     Raises:
-        FpsimError: tiles, which no single row holds.
+        FpsimError: tiles, which no single row holds, or a table per row, which other rows have not.
     """
     if isinstance(fmt.block, tuple):
         raise FpsimError(f"format: {fmt.name} has tiles; only blocks along one axis are checked")
+    if has_row_tables(fmt):
+        raise FpsimError(f"format: {fmt.name} has a table per row; allowed: one for all rows")
     return SPAN_LENGTH if isinstance(fmt.block, Span) else fmt.block
 
 

@@ -18,11 +18,13 @@ from support.block_cases import arrays, check_against_oracle, mixed_rows, wide_v
 
 from fpsim import BlockFormat, FpsimError, get_block_format
 from fpsim.blocks.block_format import BLOCK_FORMATS, Table
+from fpsim.blocks.describe import block_example, equations
 from fpsim.blocks.grids import Level
 from fpsim.blocks.meaning import all_variants, meaning
 from fpsim.blocks.quantized import Quantized
 from fpsim.blocks.tables import dialects
 from fpsim.oracle.block_formats import decoded_grid
+from fpsim.testing.block_inputs import block_size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -655,6 +657,129 @@ def test_products_of_usual_sizes_are_in_lanes() -> None:
             sliced = unit_name == "exact" and name in SLICED
             assert plan.back_end == ("limbs" if sliced else "lanes"), (name, unit_name, plan.why)
             assert bool(plan.slices) == sliced, (name, unit_name)
+
+
+# -- a table per row -------------------------------------------------------------------------------
+
+
+def row_tables(seed: int, rows: int) -> list[list[float]]:
+    """Return tables of eighths in any order, whose largest magnitudes differ."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-64, 65, (rows, 16)) / 8
+    values[:, 0] = 2.0 ** rng.integers(-2, 4, rows)
+    return list(map(list, values.tolist()))
+
+
+def per_row(tables: list[list[float]], **fields: Any) -> BlockFormat:
+    data = {"name": "rows", "element": {"table": tables}, "block": 16, "scale": "e5m2"} | fields
+    return BlockFormat.from_dict(data)
+
+
+@settings(max_examples=15)
+@given(
+    seed=st.integers(0, 1 << 32), rows=st.integers(2, 5), length=st.integers(1, 40), scale=scales,
+    more=st.sampled_from([{}, {"ties": "up"}, {"rounding": "rna", "factor": "1/3"}, {"block": "row"}]),
+)  # fmt: skip
+def test_each_row_is_cast_to_its_table(
+    seed: int, rows: int, length: int, scale: dict[str, Any], more: dict[str, Any]
+) -> None:
+    fmt = per_row(row_tables(seed, rows), **(scale | more))
+    assert BlockFormat.from_dict(tomllib.loads(fmt.to_toml())) == fmt
+    x = mixed_rows(seed, rows, length, narrow=seed % 2 == 0)
+    check_against_oracle(fmt, x)
+    q = fmt.quantize(x)
+    assert q.variants is None
+    if fmt.block == 16:
+        check_wide(fmt, q)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rows_with_tables_are_cast_as_by_formats_of_one_table(axis: int) -> None:
+    """More rows than a byte can number, along any axis."""
+    tables = row_tables(1, 300)
+    fmt = per_row(tables)
+    x = wide_values(2, (15, 20, 24), spread=2)
+    q = fmt.quantize(np.moveaxis(x, -1, axis), axis)
+    values = np.moveaxis(fmt.dequantize(q), axis, -1).reshape(300, 24)
+    codes = np.moveaxis(q.codes, axis, -1).reshape(300, 24)
+    for row in (0, 1, 255, 256, 299):
+        element = {"table": tables[row], "wide": fmt.wide.name}
+        alone = BlockFormat.from_dict(fmt.to_dict() | {"element": element})
+        wanted = alone.quantize(x.reshape(300, 24)[row])
+        np.testing.assert_array_equal(codes[row], wanted.codes)
+        np.testing.assert_array_equal(values[row], alone.dequantize(wanted))
+
+
+def test_infinities_saturate_to_the_ends_of_the_row() -> None:
+    tables = [[float(v) for v in range(-8, 8)], [float(-v) for v in range(-8, 8)]]
+    q = per_row(tables).quantize(np.array([[np.inf, -np.inf, 1]] * 2), nan="saturate")
+    np.testing.assert_array_equal(q.codes[:, :2], [[15, 0], [0, 15]])
+
+
+def test_a_table_per_row_stores_nothing_per_block() -> None:
+    fmt = per_row(row_tables(3, 7))
+    assert fmt.bits_per_element == 4 + 8 / 16
+    text = "\n".join(equations(fmt))
+    assert "grid of row 3:" in text
+    assert "grid of row 4:" not in text
+    assert "each of the 7 rows of a matrix has a grid of its own" in text
+    assert block_example(fmt)[0]["x"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"element": {"table": [[1.0] * 16, [1.0] * 15]}}, "table: 15 values in a row; 16 are needed"),
+        ({"element": {"table": [[1.0] * 16, 1.0]}}, "table: 1.0 is not a list of 16 numbers"),
+        ({"element": {"table": [[1.0] * 16]}}, "table: one list in a list"),
+        ({"element": {"table": [1.0] * 32}}, "table: 32 values; 16 are needed"),
+        ({"element": {"table": [[1.0] * 16, [0.0] * 16]}}, "row 1: table: every value is zero"),
+        ({"element": {"table": [[1.0] * 16, [1.0] * 15 + [np.nan]]}}, "value nan of code 15 of row 1"),
+        ({"element": {"table": [[1.0] * 16, [1e-9] * 16], "wide": "e5m10"}}, "row 1: wide: e5m10 does not"),
+        ({"block": [2, 8]}, r"block: \(2, 8\) has elements of several rows"),
+        ({"block": "tensor"}, "has elements of several rows"),
+        ({"variants": [{"element": "int4s"}]}, "variants: not possible beside a table per row"),
+        ({"special": [5]}, "special: not possible beside"),
+        (
+            {"element": "e2m1", "choice": "mse", "variants": [{"element": {"table": [[1.0] * 16] * 2}}]},
+            "variants: variant 0 has a table per row",
+        ),
+        ({"expansions": [1, 2], "choice": "mse"}, "expansions: not possible beside"),
+        ({"levels": [{"block": 8, "ratios": [1, 2], "limit": 2}]}, "levels: not possible beside"),
+        ({"choice": "mse"}, "choice: 'mse' needs variants"),
+        ({"stored": "scale"}, "stored: the choice of 1 grids"),
+    ],
+    ids=lambda v: str(v)[:60],
+)  # fmt: skip
+def test_contradictions_of_row_tables_are_one_clear_error(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FpsimError, match=message):
+        per_row(row_tables(1, 2), **change)
+
+
+def test_every_row_of_a_table_is_checked() -> None:
+    with pytest.raises(FpsimError, match="row 1: table: every value is zero"):
+        Table((1.0,) * 16 + (0.0,) * 16, rows=2)
+    with pytest.raises(FpsimError, match="16 are needed, one per code in each of 2 rows"):
+        Table((1.0,) * 31, rows=2)
+    with pytest.raises(FpsimError, match="rows: 0 is not a positive integer"):
+        Table((1.0,) * 16, rows=0)
+
+
+def test_tables_are_for_as_many_rows_as_there_are() -> None:
+    fmt = per_row(row_tables(1, 4))
+    q = fmt.quantize(np.ones((2, 2, 16)))
+    message = "element: rows has tables for 4 rows, not for the 3 here"
+    with pytest.raises(FpsimError, match=message):
+        fmt.quantize(np.ones((3, 16)))
+    with pytest.raises(FpsimError, match=message):
+        codes, scales = np.ones((3, 16), np.uint8), np.ones((3, 1), np.uint8)
+        fmt.dequantize(replace(q, codes=codes, scales=scales, axis=1))
+    with pytest.raises(FpsimError, match="table: there is one for each of 4 rows"):
+        fmt.element.decode([0])  # type: ignore[union-attr]
+    with pytest.raises(FpsimError, match="format: rows has a table per row"):
+        block_size(fmt)
 
 
 # -- what cannot be --------------------------------------------------------------------------------

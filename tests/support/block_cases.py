@@ -63,7 +63,7 @@ def check_against_oracle(fmt: BlockFormat, x: NDArray[Any], **given: Any) -> Non
             assert own == float(tensor_scale(fmt, largest) if static is None else static)
         for g, start in enumerate(range(0, len(row), size)):
             block = [float(v) for v in row[start : start + size]]
-            expected = quantize_block(fmt, block, largest, static)
+            expected = quantize_block(fmt, block, largest, static, r)
             where = (fmt.name, block)
             assert codes[r, start : start + size].tolist() == expected.codes[: len(block)], where
             if fmt.scale is not None:

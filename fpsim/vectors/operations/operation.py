@@ -25,6 +25,7 @@ from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
+from fpsim.blocks.meaning import has_row_tables
 from fpsim.blocks.quantized import Quantized
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import get_format
@@ -363,10 +364,11 @@ class Quantize(Operation):
 
     def __post_init__(self) -> None:
         fmt = self.format
-        if fmt.scale is None or isinstance(fmt.block, tuple) or fmt.outer is Span.ROW:
+        by_row = fmt.outer is Span.ROW or has_row_tables(fmt)
+        if fmt.scale is None or isinstance(fmt.block, tuple) or by_row:
             raise FpsimError(
-                f"op: {fmt.name} has real scales, tiles, or a scale per row; vectors take formats "
-                "of blocks along one axis whose scales are codes"
+                f"op: {fmt.name} has real scales, tiles, or a scale or table per row; vectors take "
+                "formats of blocks along one axis whose scales are codes"
             )
         if Rounding.SR in (fmt.rounding, fmt.scale_rounding):
             raise FpsimError(f"op: {fmt.name} rounds by 'sr'; vectors of operations have no bits")
