@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real offsets of weights add to a product, exactly: H4 of asymmetric weights.
+"""What real offsets of operands add to a product, exactly: H4 of asymmetric weights and inputs.
 
 With w^ = (w s + o_g) f, of which the unit multiplies w s, a product lacks sum_g o_g R_g, R_g being
 the sum of the other operand's values in block g. Both are integers on a power of two; they are cut
 into limbs so short that float64 holds every sum of products of two of them. The limbs' sums and the
-unit's result are added without error and rounded to float32 once.
+unit's result are added without error and rounded to float32 once. If both operands have offsets,
+so do the products of the two take part.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,44 +24,58 @@ __all__ = ["add_offsets", "rounded_sum"]
 Floats = NDArray[np.float64]
 #: Bits of a float64's significand.
 _SIGNIFICAND = 53
+#: Bits of an int64's magnitudes.
+_INT64 = 63
 #: Bits of a limb of offsets.
 _LIMB = 20
 
 
 def add_offsets(result: Floats, a: Operand, b: Operand) -> NDArray[np.float32]:
-    """Return a product of rows a and b, (M, N), with the products of a and b's offsets added.
+    """Return a product of rows a and b, (M, N), with all that their offsets add.
 
     Args:
         result: the unit's sums of products of codes and scales, and what is added to them; exact.
-        a: rows (M, K) without offsets.
-        b: rows (N, K) with offsets.
+        a: rows (M, K).
+        b: rows (N, K); one of both has offsets.
 
     Returns:
         The exact sums, rounded to float32 once.
 
     Raises:
-        FpsimError: offsets of ``a``, or infinite ones.
+        FpsimError: infinite offsets.
     """
-    if a.offsets is not None:
-        raise FpsimError("offsets: only the second operand, the weights, may have real offsets")
-    assert b.offsets is not None
-    if not np.isfinite(b.offsets).all():
-        raise FpsimError("offsets: NaN or infinity has no place among them")
-    values, low = _integers(a.values())
-    missing = -values.shape[1] % b.block
-    padded = np.pad(values, ((0, 0), (0, missing)))
-    sums = padded.reshape(values.shape[0], -1, b.block).sum(axis=2)
-    offsets, base = _integers(b.offsets.astype(np.float64))
-    width = _SIGNIFICAND - _LIMB - int(offsets.shape[1]).bit_length()
     terms = [result]
-    for high, i in _limbs(sums, width):
-        for other, j in _limbs(offsets, _LIMB):
-            terms.append(np.ldexp(high @ other.T, low + base + i + j))
+    for mine, other, turned in ((b, a, False), (a, b, True)):
+        if mine.offsets is None:
+            continue
+        if not np.isfinite(mine.offsets).all():
+            raise FpsimError("offsets: NaN or infinity has no place among them")
+        parts = [replace(other, offsets=None).values()]
+        if turned and other.offsets is not None:
+            parts.append(other.spread_offsets)
+        for part in parts:
+            found = _products(part, mine)
+            terms += [term.T for term in found] if turned else found
     return rounded_sum(terms)
 
 
-def _integers(values: Floats) -> tuple[NDArray[np.object_], int]:
-    """Return Python integers and the power of two that they count."""
+def _products(values: Floats, other: Operand) -> list[Floats]:
+    """Return exact arrays whose sum is values (M, K) times the offsets of the other's rows."""
+    assert other.offsets is not None
+    whole, low = _integers(values)
+    padded = np.pad(whole, ((0, 0), (0, -whole.shape[1] % other.block)))
+    sums = padded.reshape(whole.shape[0], -1, other.block).sum(axis=2)
+    offsets, base = _integers(other.offsets.astype(np.float64))
+    width = _SIGNIFICAND - _LIMB - int(offsets.shape[1]).bit_length()
+    return [
+        np.ldexp(high @ limb.T, low + base + i + j)
+        for high, i in _limbs(sums, width)
+        for limb, j in _limbs(offsets, _LIMB)
+    ]
+
+
+def _integers(values: Floats) -> tuple[NDArray[Any], int]:
+    """Return integers and the power of two that they count: Python's where sums leave int64."""
     fraction, exponent = np.frexp(values)
     whole = np.ldexp(fraction, _SIGNIFICAND).astype(np.int64)
     least = whole & -whole
@@ -66,10 +84,12 @@ def _integers(values: Floats) -> tuple[NDArray[np.object_], int]:
     exponent = exponent - _SIGNIFICAND + zeros
     base = int(exponent[whole != 0].min()) if whole.any() else 0
     shift = np.where(whole == 0, 0, exponent - base)
-    return np.asarray(whole.astype(object) << shift.astype(object)), base
+    bits = int((np.frexp(whole.astype(np.float64))[1] + shift).max(initial=0))
+    kind = np.int64 if bits + values.shape[1].bit_length() < _INT64 else object
+    return np.asarray(whole.astype(kind) << shift.astype(kind)), base
 
 
-def _limbs(integers: NDArray[np.object_], width: int) -> list[tuple[Floats, int]]:
+def _limbs(integers: NDArray[Any], width: int) -> list[tuple[Floats, int]]:
     """Return limbs of ``width`` bits, signed as their integers, and the places of their bits."""
     size, negative = np.abs(integers), integers < 0
     found: list[tuple[Floats, int]] = []

@@ -79,9 +79,15 @@ class Operand:
         """
         values = scaled_values(self)
         if self.offsets is not None:
-            each = np.repeat(self.offsets.astype(np.float64), self.block, axis=1)
-            values = values + each[:, : values.shape[1]]
+            values = values + self.spread_offsets
         return values if self.zeros is None else values - self.zeros
+
+    @property
+    def spread_offsets(self) -> NDArray[np.float64]:
+        """The offset of every element, (R, K)."""
+        assert self.offsets is not None
+        each = np.repeat(self.offsets.astype(np.float64), self.block, axis=1)
+        return each[:, : self.codes.shape[1]]
 
     def dequantize(self) -> NDArray[np.float64]:
         """Return `values` times ``factor``, rounded once to float64."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real offsets of weights, added exactly, and any4, which needs them."""
+"""Real offsets of operands, added exactly, and any4, which needs them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from fpsim import get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import get_recipe  # noqa: E402
 from fpsim.bridge.offsets import rounded_sum  # noqa: E402
-from fpsim.bridge.product import Product  # noqa: E402
+from fpsim.bridge.operand import Operand  # noqa: E402
+from fpsim.bridge.product import Product, straight_through  # noqa: E402
 from fpsim.bridge.systems.casts import RangeCast, input_cast  # noqa: E402
 from fpsim.bridge.systems.tables import learn_tables, nearest_centres  # noqa: E402
+from fpsim.formats.names import get_format  # noqa: E402
 from fpsim.oracle.block_formats import fl  # noqa: E402
+
+E2M1 = get_format("e2m1")
 
 
 def exactly(values: np.ndarray) -> np.ndarray:
@@ -56,6 +60,63 @@ def test_offsets_are_added_exactly_and_rounded_once(inputs: str, spread: int) ->
     np.testing.assert_array_equal(with_factor, found * factor)
 
 
+def with_offsets(seed: int, rows: int, block: int, spread: int, scaled: bool = True) -> Operand:
+    """Return rows (rows, 70) of E2M1 whose blocks have offsets of many magnitudes."""
+    rng = np.random.default_rng(seed)
+    groups = -(-70 // block)
+    offsets = rng.standard_normal((rows, groups)) * np.exp2(
+        rng.integers(-spread, 3, (rows, groups))
+    )
+    return Operand(
+        E2M1,
+        rng.integers(0, 16, (rows, 70)).astype(np.uint8),
+        scales=rng.integers(120, 130, (rows, groups)).astype(np.uint8) if scaled else None,
+        block=block,
+        offsets=offsets.astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("spread", [0, 40])
+@pytest.mark.parametrize(("block", "other"), [(16, 16), (8, 32), (32, 8), (5, 7)])
+@pytest.mark.parametrize("which", ["first", "both", "first, no scales"])
+def test_offsets_of_the_first_operand(which: str, block: int, other: int, spread: int) -> None:
+    a = with_offsets(1, 3, block, spread, scaled="no" not in which)
+    b = with_offsets(2, 5, other, spread, scaled="no" not in which)
+    b = b if which == "both" else replace(b, offsets=None)
+    found, _ = Product(get_unit("exact")).run(a, b)
+    values = [
+        exactly(replace(x, offsets=None).values())
+        + (0 if x.offsets is None else exactly(np.repeat(x.offsets, x.block, axis=1)[:, :70]))
+        for x in (a, b)
+    ]
+    bare = [replace(x, offsets=None) for x in (a, b)]
+    products = [exactly(x.values()) for x in bare]
+    inside, _ = Product(get_unit("exact")).run(*bare)  # the unit's own result is rounded before
+    wanted = values[0] @ values[1].T - products[0] @ products[1].T + exactly(inside)
+    np.testing.assert_array_equal(found, in_float32(wanted))
+
+
+def test_offsets_of_integers_with_zero_points() -> None:
+    """Zero points of either operand count in the sums that the other's offsets multiply."""
+    rng = np.random.default_rng(5)
+    x, w = (RangeCast(4).quantize(rng.random((n, 70)).astype(np.float32) + 1) for n in (3, 5))
+    offsets = [rng.standard_normal((n, 1)).astype(np.float32) for n in (3, 5)]
+    a, b = (
+        replace(o, factor=None, offsets=f, block=70) for o, f in zip((x, w), offsets, strict=True)
+    )
+    found, _ = Product(get_unit("exact")).run(a, b)
+    exact = [exactly(replace(o, offsets=None).values()) + exactly(o.offsets) for o in (a, b)]
+    np.testing.assert_array_equal(found, in_float32(exact[0] @ exact[1].T))
+
+
+def test_gradients_see_the_offsets_of_the_first_operand() -> None:
+    a, b = with_offsets(1, 3, 16, 0), with_offsets(2, 5, 16, 0)
+    x, w = (torch.tensor(o.dequantize(), dtype=torch.float32, requires_grad=True) for o in (a, b))
+    out = torch.from_numpy(Product(get_unit("exact")).run(a, b)[0])
+    straight_through(x[None], w[None], out[None], [(a, b)]).sum().backward()
+    np.testing.assert_allclose(w.grad, np.tile(a.dequantize().sum(axis=0), (5, 1)), rtol=1e-5)
+
+
 def test_sums_are_rounded_once() -> None:
     """Halves of float32's last place, met exactly, missed by 2^-80, and reached from afar."""
     half = 2.0**-24
@@ -83,10 +144,10 @@ def test_offsets_that_cannot_be() -> None:
     w = learn_tables(np.arange(16, dtype=np.float32).reshape(2, 8), 4).operand()
     with pytest.raises(FpsimError, match=r"offsets: shape \(2, 1\) is not \(2, 2\)"):
         replace(w, offsets=np.zeros((2, 1), np.float32))
-    with pytest.raises(FpsimError, match="offsets: only the second operand"):
-        Product(get_unit("exact")).run(w, x)
-    with pytest.raises(FpsimError, match="offsets: NaN or infinity"):
-        Product(get_unit("exact")).run(x, replace(w, offsets=np.full((2, 2), np.inf, np.float32)))
+    far = replace(w, offsets=np.full((2, 2), np.inf, np.float32))
+    for a, b in ((x, far), (far, x)):
+        with pytest.raises(FpsimError, match="offsets: NaN or infinity"):
+            Product(get_unit("exact")).run(a, b)
 
 
 def test_rows_and_smaller_blocks_keep_their_offsets() -> None:
