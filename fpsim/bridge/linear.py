@@ -235,7 +235,7 @@ class SimulatedLinear:
         if given is None and self.weight_cast is None:
             return None
         if given is not None and (self._cached is None or self._cached[0] != key):
-            self._cached = (key, given.operand())
+            self._cached = (key, given.operand().turned())
         elif self._cached is None or self._cached[0] != key:
             assert self.weight_cast is not None
             matrix = self.weight.matrix.detach()
@@ -245,7 +245,8 @@ class SimulatedLinear:
                 cast = self.weight_cast.quantize(float_rows(matrix))
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: weight: {error}") from None
-            kept = cast if self.input_cast is not None else _dense(cast).to(matrix.device)
+            floats = self.input_cast is None
+            kept = _dense(cast).to(matrix.device) if floats else cast.turned()
             self._cached = (key, kept)
         kept = self._cached[1]
         assert isinstance(kept, Operand | torch.Tensor)

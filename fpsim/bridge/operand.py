@@ -117,6 +117,14 @@ class Operand:
             offsets = np.repeat(offsets, parts, axis=1)[:, :groups]
         return replace(self, scales=scales, offsets=offsets, block=block)
 
+    def turned(self) -> Operand:
+        """Return equal rows in the order of memory of `prepared`, which then is no further copy."""
+        codes = np.asfortranarray(self.codes)
+        scales = self.scales
+        if scales is not None and not self.split:
+            scales = np.asfortranarray(scales)
+        return replace(self, codes=codes, scales=scales)
+
     @cached_property
     def prepared(self) -> Prepared:
         """The rows as a unit takes its second operand, with K before R in memory."""

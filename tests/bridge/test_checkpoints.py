@@ -187,6 +187,21 @@ def test_a_file_is_mapped_and_copied_once_by_layers_that_run(tmp_path: Path) -> 
     assert copy.deepcopy(weight).matrices is weight.matrices
 
 
+@pytest.mark.parametrize("recipe", ["checkpoint", "mxfp4", "amxfp4"])
+def test_layers_that_ran_hold_their_codes_once(recipe: str, tmp_path: Path) -> None:
+    """Beside what a kernel has laid out: as products read them, not a second time by rows."""
+    compressed_mxfp4(tmp_path)
+    loaded = load_checkpoint(tmp_path) if recipe == "checkpoint" else convert(small(), recipe)
+    with torch.no_grad():
+        loaded(IDS)
+    for layer in simulated_layers(loaded).values():
+        held = layer.operand()
+        assert held is layer.operand()
+        laid_out = held.prepared.operand
+        assert np.shares_memory(held.codes, laid_out.codes)
+        assert held.split or np.shares_memory(held.scales, laid_out.scales.codes)
+
+
 def test_copies_pickles_and_state_dicts(tmp_path: Path) -> None:
     compressed_mxfp4(tmp_path)
     loaded = load_checkpoint(tmp_path)
