@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,7 @@ def test_bitsandbytes(nested: bool, tmp_path: Path) -> None:
         tensors[f"{key}.quant_state.bitsandbytes__nf4"] = torch.from_numpy(text.copy())
         wanted[name] = (NF4[codes].reshape(-1, 64) * absmax[:, None]).reshape(rows, columns)
     write_folder(tmp_path, model, tensors, {"quant_method": "bitsandbytes"})
+    write_folder(tmp_path / "bad", model, tensors, {"quant_method": "bitsandbytes"})
     loaded = load_checkpoint(tmp_path, None)
     for name, values in wanted.items():
         assert np.array_equal((loaded.get_submodule(name).weight + 0).numpy(), values)
@@ -321,6 +323,25 @@ def test_bitsandbytes(nested: bool, tmp_path: Path) -> None:
         operand.values().reshape(-1, 64),
         wide.reshape(-1, 64) * operand.scale.decode(operand.scales.reshape(-1, 1)),
     )
+
+
+@pytest.mark.parametrize(
+    ("end", "change", "message"),
+    [
+        ("absmax", lambda t: -t, "scale code 0xb.* is no number of e8m23 from 0 on"),
+        ("absmax", lambda t: t.to(torch.int32), "absmax: dtype int32, but floating-point numbers"),
+        ("quant_map", lambda t: t * torch.nan, "quant_map: table: value nan of code 0"),
+    ],
+)
+def test_bad_tensors_of_bitsandbytes_are_named(
+    end: str, change: Any, message: str, tmp_path: Path
+) -> None:
+    test_bitsandbytes(False, tmp_path)
+    name = f"model.layers.0.mlp.up_proj.weight.{end}"
+    found = damaged(tmp_path / "bad", lambda state: state.update({name: change(state[name])}))
+    assert re.search(message, found), found
+    found = damaged(tmp_path / "bad", lambda state: state.pop(name))
+    assert "up_proj.weight" in found
 
 
 def test_swizzled_scales_and_other_nibble_orders(tmp_path: Path) -> None:
@@ -463,6 +484,9 @@ def test_fused_experts_of_modelopt(tmp_path: Path) -> None:
         for index, m in enumerate(parts):
             assert np.array_equal(layers[f"{name}.{index}"].operand().codes, m.codes)
             assert np.array_equal(layers[f"{name}.{index}"].operand().scales, m.scales)
+    name = "model.layers.0.mlp.experts.down_proj_weight_scale_2"
+    message = damaged(tmp_path, lambda state: state.update({name: torch.ones(2)}))
+    assert message == f"{name}: shape (2,), but one number, or 3, is needed"
 
 
 # -- files that are not what they should be ------------------------------------------------------
@@ -510,7 +534,27 @@ BAD = {
     ),
     "global scale": (
         _edit(weight_global_scale=lambda _: torch.zeros(1)),
-        r"up_proj\.: 0\.0, but a scale must be positive and finite",
+        r"up_proj\.weight_global_scale: 0\.0, but a scale must be positive and finite",
+    ),
+    "no global scale": (
+        _edit(weight_global_scale=None),
+        r"up_proj\.weight_global_scale: the checkpoint has no such tensor, which E4M3 scales need",
+    ),
+    "small global scale": (
+        _edit(weight_global_scale=lambda s: s.to(torch.float8_e4m3fn)),
+        r"weight_global_scale: dtype float8_e4m3fn, but floating-point numbers of 16 bits or more",
+    ),
+    "input scale": (
+        _edit(input_global_scale=lambda s: s * torch.nan),
+        r"up_proj\.input_global_scale: nan, but a scale must be positive and finite",
+    ),
+    "no codes": (
+        _edit(weight_packed=None),
+        r"up_proj\.weight_packed: the checkpoint has no such tensor beside .*up_proj\.input_global",
+    ),
+    "scales of MXFP4": (
+        _edit(weight_scale=lambda s: s.view(torch.uint8)),
+        r"up_proj\.weight_scale: dtype uint8, but float8_e4m3fn is needed",
     ),
     "both": (
         _edit(weight=lambda _: torch.zeros(128, 64)),
@@ -544,6 +588,63 @@ def test_bad_tensors_are_named(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_floats_are_floats(tmp_path: Path) -> None:
+    compressed_nvfp4(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(path) | {"lm_head.weight": torch.zeros(97, 64, dtype=torch.int8)}, path)
+    with pytest.raises(FpsimError, match=r"lm_head\.weight: dtype int8, but floating-point"):
+        load_checkpoint(tmp_path)
+
+
+def damaged(folder: Path, change: Callable[[dict[str, Any]], Any]) -> str:
+    """Return the one sentence about a checkpoint whose tensors were changed."""
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    with pytest.raises(FpsimError) as error:
+        load_checkpoint(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+UP = "model.layers.0.mlp.up_proj"
+OTHERS: dict[str, tuple[Callable[[Path], Any], Callable[[dict[str, Any]], Any], str]] = {
+    "modelopt, no tensor scale": (
+        modelopt,
+        lambda s: s.pop(f"{UP}.weight_scale_2"),
+        f"{UP}.weight_scale_2: the checkpoint has no such tensor, which E4M3 scales need",
+    ),
+    "modelopt, no scales": (
+        modelopt,
+        lambda s: s.pop(f"{UP}.weight_scale"),
+        f"{UP}.weight_scale: the checkpoint has no such tensor beside {UP}.input_scale",
+    ),
+    "modelopt, scales of MXFP4": (
+        modelopt,
+        lambda s: s.update({f"{UP}.weight_scale": s[f"{UP}.weight_scale"].view(torch.uint8)}),
+        f"{UP}.weight_scale: dtype uint8, but float8_e4m3fn is needed",
+    ),
+    "fp-quant, no tensor scale": (
+        fp_quant,
+        lambda s: s.pop(f"{UP}.weight_global_scale"),
+        f"{UP}.weight_global_scale: the checkpoint has no such tensor, which E4M3 scales need",
+    ),
+    "fp-quant, no codes": (
+        fp_quant,
+        lambda s: s.pop(f"{UP}.qweight"),
+        f"{UP}.qweight: the checkpoint has no such tensor beside {UP}.act_global_scale",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_bad_tensors_of_other_layouts_are_named(case: str, tmp_path: Path) -> None:
+    write, change, message = OTHERS[case]
+    write(tmp_path)
+    assert damaged(tmp_path, change) == message
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     compressed_mxfp4(tmp_path)
     path, config = tmp_path / "model.safetensors", tmp_path / "config.json"
@@ -572,6 +673,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         r"absent: model\.safetensors\.index\.json has it in model\.safetensors, where it is not"
     )
     index.unlink()
+    config.write_text(json.dumps(json.loads(text) | {"num_hidden_layers": 40}))
+    refused(r"num_hidden_layers: 40 layers, but the checkpoint has 19 tensors")
     config.write_text("{")
     refused(r"config\.json is not JSON")
     config.write_text(json.dumps(json.loads(text) | {"model_type": "no-such-model"}))
@@ -715,11 +818,26 @@ GGUF_NAMES = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, block: int) -> tuple[nn.Module, dict[str, Matrix]]:
+def write_gguf(
+    path: Path,
+    block: int,
+    change: Callable[[str, Any], Any] = lambda _, value: value,
+) -> tuple[nn.Module, dict[str, Matrix]]:
+    """Write a file; ``change`` gets every field and tensor by name, and None leaves it out."""
     gguf = pytest.importorskip("gguf")
+
+    class Writer(gguf.GGUFWriter):  # type: ignore[misc, name-defined]
+        def add_key_value(self, key: str, val: Any, *rest: Any, **more: Any) -> None:
+            if change(key, val) is not None:
+                super().add_key_value(key, change(key, val), *rest, **more)
+
+        def add_tensor(self, name: str, tensor: Any, *rest: Any, **more: Any) -> None:
+            if change(name, tensor) is not None:
+                super().add_tensor(name, change(name, tensor), *rest, **more)
+
     model = small()
     given = matrices(model, block, 1.0 if block == 32 else 0.5)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = Writer(path, "llama")
     for add, value in (
         ("vocab_size", 97), ("context_length", 64), ("embedding_length", 64), ("block_count", 1),
         ("feed_forward_length", 128), ("head_count", 4), ("head_count_kv", 2),
@@ -794,6 +912,52 @@ def test_gguf_is_written_as_it_was(block: int, tmp_path: Path) -> None:
     again = load_checkpoint(tmp_path / "out" / "model.gguf")
     with torch.no_grad():
         assert torch.equal(again(IDS).logits, load_checkpoint(tmp_path / "in.gguf")(IDS).logits)
+
+
+def _nan_block(raw: Any) -> Any:
+    raw = raw.copy()
+    raw[2, 17] = 0xFF
+    return raw
+
+
+BAD_GGUF: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "lost": (
+        "blk.0.ffn_up.weight", lambda _: None,
+        r"model\.layers\.0\.mlp\.up_proj\.weight: the checkpoint has no such tensor",
+    ),
+    "short": (
+        "blk.0.attn_q.weight", lambda raw: raw[:-1],
+        r"blk\.0\.attn_q\.weight: shape \(63, 64\) is not \(64, 64\), the model's",
+    ),
+    "NaN scale": (
+        "blk.0.ffn_up.weight", _nan_block,
+        r"blk\.0\.ffn_up\.weight: scale code 0xff in row 2, block 1, is no number of e8m0",
+    ),
+    "integers": (
+        "output.weight", lambda numbers: numbers.astype(np.int8),
+        r"output\.weight: type I8 holds no numbers that can be read",
+    ),
+    "architecture": (
+        "general.architecture", lambda _: None, r"model\.gguf has no general\.architecture",
+    ),
+    "unknown architecture": (
+        "general.architecture", lambda _: "no-such-model", r"model\.gguf is not a whole GGUF file",
+    ),
+    "layers": (
+        "llama.block_count", lambda _: 40,
+        r"num_hidden_layers: 40 layers, but the checkpoint has 12 tensors",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_GGUF)
+def test_bad_tensors_of_gguf_are_named(case: str, tmp_path: Path) -> None:
+    bad, change, message = BAD_GGUF[case]
+    path = tmp_path / "model.gguf"
+    write_gguf(path, 32, lambda name, value: change(value) if name == bad else value)
+    with pytest.raises(FpsimError, match=message) as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
 
 
 def test_bad_gguf_files_are_named(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
 from support.checkpoint_files import Matrix, byte_tensor, others, write_folder  # noqa: E402
 
 from fpsim.cli import main  # noqa: E402
@@ -67,6 +71,86 @@ def test_the_figures_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFix
     code, lines, _ = run(checkpoint, capsys)
     assert code == 0
     assert f"{figures['perplexity']:.2f}" in lines
+
+
+UP = "model.layers.0.mlp.up_proj"
+
+
+def edited(folder: Path, **changes: Any) -> None:
+    """Replace tensors of a layer, or remove them."""
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    for end, change in changes.items():
+        tensor = state.pop(f"{UP}.{end}", torch.zeros(1, dtype=torch.uint8))
+        if change is not None:
+            state[f"{UP}.{end}"] = change(tensor)
+    save_file(state, path)
+
+
+def missing_shard(folder: Path) -> None:
+    index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def pickle_alone(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    owned = folder / "owned"
+    (folder / "pytorch_model.bin").write_bytes(f"cos\nsystem\n(S'touch {owned}'\ntR.".encode())
+
+
+def hostile_header(folder: Path) -> None:
+    header = json.dumps({"a": {"dtype": "U8", "shape": [1 << 62], "data_offsets": [0, 1 << 62]}})
+    size = len(header).to_bytes(8, "little")
+    (folder / "model.safetensors").write_bytes(size + header.encode())
+
+
+def own_code(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    code = {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"}
+    path.write_text(json.dumps(config | code))
+    (folder / "evil.py").write_text(f"open({str(folder / 'owned')!r}, 'w')\nclass Config: pass\n")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "shard": (missing_shard, "shard .*model-00001-of-00002.safetensors is missing"),
+    "pickle": (pickle_alone, "pytorch_model.bin may run code when it is read and is not opened"),
+    "header": (hostile_header, "model.safetensors is not a whole safetensors file"),
+    "code": (own_code, "config.json makes no model"),
+    "NaN scale": (
+        lambda f: edited(f, weight_scale=lambda t: torch.full_like(t, 255)),
+        f"{UP}.weight_packed: scale code 0xff in row 0, block 0, is no number of e8m0",
+    ),
+    "shape": (
+        lambda f: edited(f, weight_scale=lambda t: t[:100].clone()),
+        rf"{UP}.weight_scale: shape \(100, 2\) is neither \(128, 2\) nor",
+    ),
+    "lost": (
+        lambda f: edited(f, weight_scale=None),
+        f"{UP}.weight_scale: the checkpoint has no such tensor",
+    ),
+    "mixed": (
+        lambda f: edited(f, qweight=lambda t: t),
+        "layout: the checkpoint mixes .*compressed-tensors.* and .*fp-quant.*; one layout is",
+    ),
+    "unknown": (
+        lambda f: edited(f, strange=lambda t: t),
+        f"{UP}.strange: LlamaForCausalLM has no parameter for it",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_that_cannot_be_says_why_and_runs_nothing(
+    damage: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, message = DAMAGES[damage]
+    spoil(checkpoint)
+    code, out, err = run(checkpoint, capsys)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert re.search(message, err.strip().splitlines()[-1]), err
+    assert not (checkpoint / "owned").exists()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no weights", "no tokenizer", "not there"])

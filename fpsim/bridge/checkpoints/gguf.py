@@ -27,7 +27,7 @@ from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
-from fpsim.bridge.checkpoints.model import fill, model_of
+from fpsim.bridge.checkpoints.model import check_layers, check_shape, fill, model_of
 from fpsim.bridge.checkpoints.stored import Nibbles, StoredInputs, StoredMatrix, StoredRows
 from fpsim.bridge.operand import BlockCast
 from fpsim.formats.names import E8M0
@@ -38,7 +38,7 @@ _MXFP4, _NVFP4 = gguf.GGMLQuantizationType.MXFP4, gguf.GGMLQuantizationType.NVFP
 _EXPERTS = re.compile(
     r"blk\.(?P<layer>\d+)\.ffn_(?P<part>gate|up|down)_exps\.(?P<kind>weight|bias)"
 )
-_GPT_OSS = "gpt_oss"
+_GPT_OSS, _ARCHITECTURE = "gpt_oss", "general.architecture"
 
 
 class _Tensor(NamedTuple):
@@ -48,7 +48,14 @@ class _Tensor(NamedTuple):
     codes: CodedTensor | None
 
     def numbers(self) -> NDArray[np.float32]:
-        return np.asarray(gguf.dequantize(self.raw.data, self.raw.tensor_type), dtype=np.float32)
+        kind = self.raw.tensor_type
+        try:
+            numbers = gguf.dequantize(self.raw.data, kind)
+        except NotImplementedError:
+            raise FpsimError(
+                f"{self.raw.name}: type {kind.name} holds no numbers that can be read"
+            ) from None
+        return np.asarray(numbers, dtype=np.float32)
 
 
 def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
@@ -62,9 +69,12 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
         raise FpsimError(f"checkpoint: {path} does not exist")
     try:
         reader = gguf.GGUFReader(path)
+        if _ARCHITECTURE not in reader.fields:
+            raise FpsimError(f"checkpoint: {path} has no {_ARCHITECTURE}")
         parsed = names.load_gguf_checkpoint(str(path))  # type: ignore[no-untyped-call]
         fields = dict(parsed["config"])
         _mend_rope(reader, fields)
+        check_layers(fields, len(reader.tensors))
         model = model_of(transformers.AutoConfig.for_model(**fields))
     except FpsimError:
         raise
@@ -198,6 +208,7 @@ def _named(
         if tensor.codes is None:
             out[target] = _processed(processor, name, tensor, wanted[target])
         else:
+            check_shape(name, tensor.codes, wanted[target])
             out[target] = _reordered(processor, name, tensor.codes)
     for (layer, what), parts in experts.items():
         target, joined = _experts(model, layer, what, parts)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,8 +105,11 @@ class _File:
         tensor = self.get(name)
         if tensor is None:
             return None
-        if not tensor.dtype.is_floating_point:
-            raise FpsimError(f"{name}: dtype {tensor.dtype} holds no floating-point numbers")
+        if not tensor.dtype.is_floating_point or tensor.dtype.itemsize == 1:
+            raise FpsimError(
+                f"{name}: dtype {str(tensor.dtype).removeprefix('torch.')}, but floating-point "
+                "numbers of 16 bits or more are needed"
+            )
         return tensor.to(torch.float32).numpy()
 
     def order(self, usual: Nibbles = Nibbles.LOW_FIRST) -> Nibbles:
@@ -117,6 +120,13 @@ def _matrix(name: str, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if packed.ndim != 2:
         raise FpsimError(f"{name}: shape {packed.shape}, but packed codes have two dimensions")
     return packed[:, None, :]
+
+
+def _above(name: str, value: np.float32 | None, scale: FloatFormat) -> np.float32 | None:
+    """Return the scale above block scales of a format; E4M3 ones mean nothing without."""
+    if value is None and scale == E4M3:
+        raise FpsimError(f"{name}: the checkpoint has no such tensor, which E4M3 scales need")
+    return _positive(name, value)
 
 
 def _positive(name: str, value: np.float32 | None) -> np.float32 | None:
@@ -171,12 +181,15 @@ def _gpt_oss(file: _File, out: Coded) -> None:
 def _compressed_tensors(file: _File, out: Coded) -> None:
     groups = list(file.config.get("config_groups", {}).values())
     inputs = [g.get("input_activations") for g in groups if isinstance(g, dict)]
+    by_format = {"nvfp4-pack-quantized": _FP8, "mxfp4-pack-quantized": _MX}
+    kinds = by_format.get(str(file.config.get("format")), (*_FP8, *_MX))
     for name in [name for name in file.tensors if name.endswith(".weight_packed")]:
         base = name.removesuffix("weight_packed")
         packed = _matrix(name, file.bytes(name, torch.uint8))
-        above = _positive(base, file.number(base + "weight_global_scale"))
-        part = _rows(file, name, packed, base + "weight_scale", (*_FP8, *_MX), above=above,
-                     divides=True)  # fmt: skip
+        number, scale_name = file.number(base + "weight_global_scale"), base + "weight_scale"
+        part = _rows(file, name, packed, scale_name, kinds, divides=True)
+        above = _above(base + "weight_global_scale", number, part.scale)
+        part = replace(part, above=above)
         zero = file.get(base + "weight_zero_point")
         if zero is not None and zero.count_nonzero():
             raise FpsimError(
@@ -187,7 +200,8 @@ def _compressed_tensors(file: _File, out: Coded) -> None:
             raise FpsimError(
                 f"{base}weight_shape: {shape.tolist()}, but the codes are {part.shape}"
             )
-        given = _positive(base, file.number(base + "input_global_scale"))
+        given = file.number(base + "input_global_scale")
+        given = _positive(base + "input_global_scale", given)
         cast = _nvfp4(np.float32(1) / given) if given is not None else None
         if cast is None and any(inputs):
             cast = _described_inputs(base, inputs)
@@ -214,7 +228,9 @@ def _described_inputs(name: str, inputs: list[Any]) -> Cast:
 
 
 def _modelopt(file: _File, out: Coded) -> None:
-    eight = str(file.config.get("quant_algo", "")).startswith("W4A8")
+    algorithm = str(file.config.get("quant_algo", ""))
+    eight = algorithm.startswith("W4A8")
+    kinds = _FP8 if "NVFP4" in algorithm else _MX if "MXFP4" in algorithm else (*_FP8, *_MX)
     for name in [name for name in file.tensors if name.endswith(("weight_scale", "weight_scale_"))]:
         base = name.removesuffix("weight_scale")
         fused = base.endswith("_")
@@ -235,7 +251,9 @@ def _modelopt(file: _File, out: Coded) -> None:
         inputs = StoredInputs(cast, factor)
         if not fused:
             number = None if above is None else _one(base + "weight_scale_2", above)
-            part = _rows(file, weight, _matrix(weight, packed), name, (*_FP8, *_MX), above=number)
+            part = _rows(file, weight, _matrix(weight, packed), name, kinds)
+            number = _above(base + "weight_scale_2", number, part.scale)
+            part = replace(part, above=number)
             _check_width(base + "pre_quant_scale", factor, part)
             out.weights[weight] = CodedTensor((StoredMatrix((part,), inputs),))
             continue
@@ -259,10 +277,11 @@ def _fused(
             f"{name}: shape {raw.shape} does not fit codes {packed.shape}; (experts, K / {block}, "
             "N) and (experts, K / 2, N) are needed"
         )
-    count = packed.shape[0]
-    numbers = (
-        [None] * count if above is None else list(np.broadcast_to(above.reshape(-1), (count,)))
-    )
+    count, scale_2 = packed.shape[0], f"{name}_2"
+    if above is not None and above.size not in (1, count):
+        raise FpsimError(f"{scale_2}: shape {above.shape}, but one number, or {count}, is needed")
+    each = [None] * count if above is None else np.broadcast_to(above.reshape(-1), (count,))
+    numbers = [_above(scale_2, number, scale) for number in each]
     matrices = []
     for codes, scales, number in zip(packed, raw, numbers, strict=True):
         part = StoredRows(
@@ -306,11 +325,13 @@ def _fp_quant(file: _File, out: Coded) -> None:
         block, scale = (32, E8M0) if mx else (16, E4M3)
         shape = (packed.shape[0], -(-columns // block))
         scales = unswizzled(base + "scales", raw, shape, file.swizzled)
-        above = _positive(base, file.number(base + "weight_global_scale"))
+        above = _above(
+            base + "weight_global_scale", file.number(base + "weight_global_scale"), scale
+        )
         part = StoredRows(
             name, packed, file.order(), E2M1, scale, scales, block, above, divides=True
         )
-        given = _positive(base, file.number(base + "act_global_scale"))
+        given = _positive(base + "act_global_scale", file.number(base + "act_global_scale"))
         cast: Cast = BlockCast(get_block_format("mxfp4-div3"))
         if not mx:
             cast = _nvfp4(None if given is None else np.float32(1) / given)
@@ -346,12 +367,19 @@ def _bitsandbytes(file: _File, out: Coded) -> None:
             weight,
             flat.reshape(rows, 1, columns // 2),
             file.order(Nibbles.HIGH_FIRST),
-            Table(tuple(table.tolist()), get_format("e5m10")),
+            _table(name, table),
             FLOAT32,
             _absmax(file, weight, state, rows * columns // block).reshape(rows, columns // block),
             block,
         )
         out.weights[weight] = CodedTensor((StoredMatrix((part,)),))
+
+
+def _table(name: str, values: NDArray[np.float32]) -> Table:
+    try:
+        return Table(tuple(values.tolist()), get_format("e5m10"))
+    except FpsimError as error:
+        raise FpsimError(f"{name}: {error}") from None
 
 
 def _quant_state(file: _File, weight: str) -> dict[str, Any]:
@@ -388,7 +416,9 @@ def _absmax(file: _File, weight: str, state: Mapping[str, Any], count: int) -> N
             raise FpsimError(f"{weight}.nested_absmax: {above.size} scales are too few for {count}")
         numbers = table[flat.numpy()] * each + np.float32(state.get("nested_offset", 0.0))
     else:
-        numbers = flat.to(torch.float32).numpy()
+        given = file.numbers(name)
+        assert given is not None
+        numbers = given.reshape(-1)
     return np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
 
 
@@ -396,6 +426,9 @@ class _Layout(NamedTuple):
     mark: Callable[[str, Mapping[str, torch.Tensor]], bool]
     read: Callable[[_File, Coded], None]
     methods: tuple[str, ...]  #: what a configuration calls it
+    #: how the names of tensors end that a matrix cannot do without, and of those beside them
+    needed: str
+    beside: tuple[str, ...]
 
 
 def _is_modelopt(name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
@@ -409,16 +442,36 @@ def _is_modelopt(name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
 
 #: The layouts of safetensors files.
 LAYOUTS: dict[str, _Layout] = {
-    "gpt-oss": _Layout(lambda name, _: name.endswith("_blocks"), _gpt_oss, ("mxfp4",)),
+    "gpt-oss": _Layout(
+        lambda name, _: name.endswith("_blocks"), _gpt_oss, ("mxfp4",), "_blocks", ("_scales",)
+    ),
     "compressed-tensors": _Layout(
         lambda name, _: name.endswith(".weight_packed"),
         _compressed_tensors,
         ("compressed-tensors",),
+        "weight_packed",
+        ("weight_scale", "weight_global_scale", "input_global_scale"),
     ),
-    "modelopt": _Layout(_is_modelopt, _modelopt, ("modelopt",)),
-    "fp-quant": _Layout(lambda name, _: name.endswith(".qweight"), _fp_quant, ("fp_quant",)),
+    "modelopt": _Layout(
+        _is_modelopt,
+        _modelopt,
+        ("modelopt",),
+        "weight_scale",
+        ("weight_scale_2", "input_scale", "pre_quant_scale"),
+    ),
+    "fp-quant": _Layout(
+        lambda name, _: name.endswith(".qweight"),
+        _fp_quant,
+        ("fp_quant",),
+        "qweight",
+        ("scales", "weight_global_scale", "act_global_scale"),
+    ),
     "bitsandbytes": _Layout(
-        lambda name, _: name.endswith(".weight.quant_map"), _bitsandbytes, ("bitsandbytes",)
+        lambda name, _: name.endswith(".weight.quant_map"),
+        _bitsandbytes,
+        ("bitsandbytes",),
+        "quant_map",
+        ("absmax",),
     ),
 }
 
@@ -467,11 +520,21 @@ def read_layout(
     out = Coded(layout)
     order = None if nibbles is None else Nibbles(nibbles)
     LAYOUTS[layout].read(_File(tensors, config, order, swizzled, out.used), out)
+    _check_complete(LAYOUTS[layout], tensors, out.used)
     for tensor in out.weights.values():
         for matrix in tensor.matrices:
             for part in matrix.parts:
                 part.check()
     return out
+
+
+def _check_complete(layout: _Layout, tensors: Mapping[str, torch.Tensor], used: set[str]) -> None:
+    for name in tensors:
+        for end in layout.beside:
+            if name.endswith(end) and name not in used:
+                wanted = name.removesuffix(end) + layout.needed
+                if wanted not in tensors:
+                    raise FpsimError(f"{wanted}: the checkpoint has no such tensor beside {name}")
 
 
 def as_float(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

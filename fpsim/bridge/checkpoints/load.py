@@ -15,7 +15,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.checkpoints.archive import Archive, read_json
 from fpsim.bridge.checkpoints.layouts import read_layout
-from fpsim.bridge.checkpoints.model import arranged, empty_model, fill
+from fpsim.bridge.checkpoints.model import arranged, check_layers, empty_model, fill
 from fpsim.bridge.checkpoints.recipe import checkpoint_recipe
 from fpsim.bridge.convert import convert
 from fpsim.unit import MacUnit, get_unit
@@ -93,6 +93,7 @@ def _from_folder(
     config = read_json(folder / _CONFIG)
     tensors = Archive(folder)
     found = read_layout(tensors, _quantization(folder, config), nibbles, swizzled)
+    check_layers(config, len(tensors))
     model = empty_model(folder)
     rest = {name: tensors[name] for name in tensors if name not in found.used}
     clash = next((name for name in found.weights if name in rest), None)

@@ -37,8 +37,10 @@ from fpsim.bridge.checkpoints.coded import (
 )
 from fpsim.bridge.checkpoints.layouts import as_float
 
-__all__ = ["arranged", "empty_model", "fill"]
+__all__ = ["arranged", "check_layers", "check_shape", "empty_model", "fill", "model_of"]
 
+#: What configurations call the number of layers.
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 #: Tensors of serving engines that no parameter stands for.
 _IGNORED = re.compile(r"\.(k|v)_scale$|rotary_emb\.inv_freq$|\.(q|k|v|prob)_(scale|zero_point)$")
 
@@ -60,6 +62,21 @@ def empty_model(folder: Path) -> transformers.PreTrainedModel:
     except Exception as error:  # transformers raises many kinds
         problem = f"checkpoint: {folder / 'config.json'} makes no model: {reason_of(error)}"
         raise FpsimError(problem) from None
+
+
+def check_layers(config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse layers that a checkpoint cannot have: a hostile number takes for ever to make.
+
+    Raises:
+        FpsimError: a configuration with more layers than there are tensors.
+    """
+    for part in (config, config.get("text_config")):
+        for name in _LAYERS if isinstance(part, Mapping) else ():
+            layers = part.get(name)  # type: ignore[union-attr]
+            if isinstance(layers, int) and layers > tensors:
+                raise FpsimError(
+                    f"{name}: {layers} layers, but the checkpoint has {tensors} tensors"
+                )
 
 
 def model_of(config: Any) -> transformers.PreTrainedModel:
@@ -162,19 +179,24 @@ def _converted(
     return {target: only[0] if isinstance(only, list) else only}
 
 
+def check_shape(name: str, tensor: torch.Tensor | CodedTensor, wanted: torch.Tensor) -> None:
+    """Raise `FpsimError` unless a tensor has the shape of the model's."""
+    if tuple(tensor.shape) != tuple(wanted.shape):
+        raise FpsimError(
+            f"{name}: shape {tuple(tensor.shape)} is not {tuple(wanted.shape)}, the model's"
+        )
+
+
 def fill(model: transformers.PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> None:
     """Put tensors, by the model's names, into a model without data.
 
     Raises:
-        FpsimError: a shape that is not the parameter's, or parameters that stay without data.
+        FpsimError: a shape that is not the parameter's, integers for its numbers, or parameters
+            that stay without data.
     """
     wanted = model.state_dict()
     for name, tensor in tensors.items():
-        if tuple(tensor.shape) != tuple(wanted[name].shape):
-            raise FpsimError(
-                f"{name}: shape {tuple(tensor.shape)} is not {tuple(wanted[name].shape)}, "
-                "the model's"
-            )
+        check_shape(name, tensor, wanted[name])
     holders: set[nn.Module] = set()
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
@@ -183,6 +205,11 @@ def fill(model: transformers.PreTrainedModel, tensors: Tensors, dtype: torch.dty
             module._parameters[leaf] = as_parameter(tensor)
             holders.add(module)
         elif leaf in module._parameters:
+            if not tensor.dtype.is_floating_point:
+                raise FpsimError(
+                    f"{name}: dtype {str(tensor.dtype).removeprefix('torch.')}, but floating-point "
+                    "numbers are needed"
+                )
             module._parameters[leaf] = nn.Parameter(as_float(name, tensor, dtype))
         else:
             module._buffers[leaf] = as_float(name, tensor, dtype)

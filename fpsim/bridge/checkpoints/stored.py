@@ -114,8 +114,8 @@ class StoredRows:
         """Look at everything that can be wrong, but for the codes: all of those mean something.
 
         Raises:
-            FpsimError: scales that are too many, too few or NaN, or a scale above that is not
-                positive and finite; naming the tensor.
+            FpsimError: scales that are too many, too few, negative or NaN, or a scale above that is
+                not positive and finite; naming the tensor.
         """
         rows, columns = self.shape
         wanted = (rows, -(-columns // self.block))
@@ -125,7 +125,8 @@ class StoredRows:
                 f"blocks of {self.block}, which need {wanted}"
             )
         if self.scale.bits == 32:
-            bad = ~np.isfinite(self.scales.view(np.float32))
+            numbers = self.scales.view(np.float32)
+            bad = ~(np.isfinite(numbers) & (numbers >= 0))
         else:
             bad = ~_is_number(self.scale)[self.scales]
         if bad.any():
@@ -133,7 +134,7 @@ class StoredRows:
             code = int(self.scales[row, group])
             raise FpsimError(
                 f"{self.name}: scale code {code:#x} in row {row}, block {group}, is no number of "
-                f"{self.scale.name}"
+                f"{self.scale.name} from 0 on"
             )
         if self.above is not None and not (np.isfinite(self.above) and self.above > 0):
             raise FpsimError(
