@@ -26,6 +26,7 @@ from fpsim.blocks.fields import (
     FIELD_READERS,
     REQUIRED_FIELDS,
     Choice,
+    Errors,
     NanPolicy,
     Span,
     StoredIn,
@@ -56,6 +57,7 @@ __all__ = [
     "Arithmetic",
     "BlockFormat",
     "Choice",
+    "Errors",
     "Fit",
     "Level",
     "Macro",
@@ -101,6 +103,8 @@ class BlockFormat:
         arithmetic: order of the float32 operations.
         choice: how a block chooses one of several variants and expansions: the smallest error, the
             first of several, or a rule.
+        errors: arithmetic of the errors that a choice compares: ``float64``, or ``float32`` as in
+            Four Over Six's code; `Errors`.
         expansions: factors on the scales of candidates, in the order they are tried.
         base_bits: width of the integers that ``razor`` starts from, 0 for other rules.
         nan: policy for NaN and infinities; None: ``scale`` if the scale has NaN, else ``error``.
@@ -135,6 +139,7 @@ class BlockFormat:
     zero: ZeroScale = ZeroScale.SMALLEST
     arithmetic: Arithmetic = Arithmetic.DIVIDE
     choice: Choice | None = None
+    errors: Errors = Errors.FLOAT64
     expansions: tuple[float, ...] = (1.0,)
     base_bits: int = 0
     nan: NanPolicy | None = None

@@ -22,7 +22,7 @@ from numba import get_num_threads
 from numpy.typing import NDArray
 
 from fpsim.blocks import cast_loops as loops
-from fpsim.blocks.fields import Choice
+from fpsim.blocks.fields import Choice, Errors
 from fpsim.blocks.grids import Codebook, Fit, Macro, Table, Ties, Variant, make_grid
 from fpsim.blocks.meaning import Meaning, all_variants, has_row_tables, meaning
 from fpsim.blocks.scale_rules import (
@@ -65,6 +65,8 @@ ARITHMETICS = {
 MOST_COMPARED = 32
 #: A scale times a tensor scale times 24 bits is exact in float64 up to this many bits of the scale.
 MOST_FOLDED = 29
+#: Parts of a sum of float32 errors.
+SUMMED = 8
 FLIP = np.int32(0x7FFFFFFF)
 #: Elements of a part that one thread casts: at most, and, where there are several, at least.
 PART, LEAST = 1 << 19, 1 << 15
@@ -193,9 +195,9 @@ def choose(
         ratios=np.zeros(blocks * parts, dtype=np.uint8) if levels else None,
         tops=np.empty(values.size // top.block, dtype=np.uint8) if top is not None else None,
     )
-    above, ratio = (np.ravel(np.asarray(o, np.float32)) for o in outer)
+    above, ratio, largest = (np.ravel(np.asarray(o, np.float32)) for o in outer)
     if above.size > 1:
-        above, ratio = np.repeat(above, shape[1]), np.repeat(ratio, shape[1])
+        above, ratio, largest = (np.repeat(o, shape[1]) for o in (above, ratio, largest))
     magnitudes = np.ravel(amax)
     row_of = np.empty(0, dtype=np.int32)
     if has_row_tables(fmt):
@@ -205,7 +207,9 @@ def choose(
         def own(array: NDArray[Any] | None, each: int = 1) -> Any:
             return None if array is None else array[first * each : stop * each]
 
-        outers = (own(above), own(ratio)) if above.size > 1 else (above, ratio)
+        outers = (above, ratio, largest)
+        if above.size > 1:
+            outers = (own(above), own(ratio), own(largest))
         part = Chosen(
             own(found.codes, block), own(found.scales), own(found.variants),
             own(found.ratios, parts),
@@ -229,23 +233,25 @@ def _cast_part(
     plan: Plan,
     values: NDArray[np.float32],
     block: int,
-    outers: tuple[NDArray[np.float32], NDArray[np.float32]],
+    outers: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     amax: NDArray[np.float32],
     rows: NDArray[np.int32],
     out: Chosen,
 ) -> None:
-    """Fill ``out`` with what becomes of some blocks; ``outers`` are the scales above and e.
+    """Fill ``out`` with what becomes of some blocks; ``outers`` are those of `Outer`.
 
     ``rows`` are the rows that the blocks are of, where those have tables; else there are none.
     """
-    above, ratio = outers
+    above, ratio, largest = outers
     scale, what = fmt.scale, plan.meaning
     assert scale is not None
     span = (0, amax.size)
     by_rule = fmt.choice in (Choice.DIALECT, Choice.ZERO)
     smallest = sign = np.empty(0, dtype=np.float32)
     # What looks at elements once only lays them out itself.
-    once = not (fmt.choice in KINDS or fmt.choice is Choice.DIALECT or fmt.levels or fmt.top)
+    single = fmt.errors is Errors.FLOAT32
+    looks = (fmt.choice in KINDS and not single) or fmt.choice is Choice.DIALECT
+    once = not (looks or fmt.levels or fmt.top)
     laid = np.empty(0, dtype=np.float32) if once else loops.lay_out(values, block)
     if fmt.rule in RANGE_RULES:
         top, smallest = np.empty_like(amax), np.empty_like(amax)
@@ -290,7 +296,24 @@ def _cast_part(
             scale_by(c, other_factor, other_scales)
             np.copyto(factor, other_factor, where=chosen == c)
             np.copyto(scales, other_scales, where=chosen == c)
-    if fmt.choice in KINDS and not fmt.levels:
+    if single:
+        lowest = np.full(amax.size, np.inf, dtype=np.float32)
+        trial, trial_scales = np.empty_like(factor), np.empty_like(scales)
+        codes = np.empty(values.size, dtype=np.uint8)
+        for c in range(len(plan.candidates)):
+            scale_by(c, trial, trial_scales)
+            loops.codes_of_blocks(
+                values, None, block, block, trial, plan.ratios, index, multiply, rows, grids,
+                codes, *span,
+            )  # fmt: skip
+            back = what.decoded[0, 0].astype(np.float32)[codes].reshape(-1, block)
+            full = np.float32(fmt.limit * fmt.tensor_range)
+            found = _float32_errors(fmt.choice, values, back, decoded, largest, full)
+            better = found < lowest
+            np.copyto(lowest, found, where=better)
+            np.copyto(factor, trial, where=better)
+            np.copyto(scales, trial_scales, where=better)
+    elif fmt.choice in KINDS and not fmt.levels:
         scalings = sorted(set(plan.rows))
         factors, held, each = (
             np.empty((len(scalings), amax.size), kind) for kind in (np.float32, float, np.int64)
@@ -358,6 +381,31 @@ def _cast_part(
     out.variants[:] = grid
     if out.ratios is not None:
         out.ratios[:] = index
+
+
+def _float32_errors(
+    choice: Choice | None,
+    values: NDArray[np.float32],
+    held: NDArray[np.float32],
+    scales: NDArray[np.float64],
+    largest: NDArray[np.float32],
+    full: np.float32,
+) -> NDArray[np.float32]:
+    """Return the error of each block, as `Errors` says of float32."""
+    with np.errstate(all="ignore"):
+        back = held * scales.astype(np.float32)[:, None] * largest[:, None] / full
+        errors = back - values.reshape(held.shape)
+        errors = errors * errors if choice is Choice.MSE else np.abs(errors)
+        if choice is Choice.ABS_MAX:
+            return np.asarray(errors.max(axis=1))
+        parts = errors.reshape(len(errors), -1, SUMMED)
+        sums = parts[:, 0]
+        for i in range(1, parts.shape[1]):
+            sums = sums + parts[:, i]
+        total = sums[:, 0]
+        for i in range(1, SUMMED):
+            total = total + sums[:, i]
+    return np.asarray(total)
 
 
 def _fit(

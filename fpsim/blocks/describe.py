@@ -11,7 +11,7 @@ import numpy as np
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
-from fpsim.blocks.fields import Span
+from fpsim.blocks.fields import Errors, Span
 from fpsim.blocks.grids import Fit, Table
 from fpsim.blocks.meaning import all_variants, has_row_tables, meaning
 from fpsim.blocks.named import ALIASES
@@ -207,7 +207,8 @@ def _coded(fmt: BlockFormat, product: str) -> list[str]:
     lines.append(f"W = the value of the grid nearest to x / ({product}{ratio}); ties: {ties}")
     if fmt.choice is not None:
         where = "beside the scale" if fmt.stored == "scale" else "in metadata"
-        lines.append(f"the candidate is chosen by {fmt.choice}; the grid is stored {where}")
+        how = f"{fmt.choice} in float32" if fmt.errors is Errors.FLOAT32 else fmt.choice
+        lines.append(f"the candidate is chosen by {how}; the grid is stored {where}")
     if fmt.top is not None and fmt.top.is_stored:
         last = fmt.top.base + fmt.top.step * ((1 << (fmt.element.bits - 1)) - 1)
         lines.append(

@@ -48,6 +48,7 @@ __all__ = [
     "LISTS_OF_NUMBERS",
     "REQUIRED_FIELDS",
     "Choice",
+    "Errors",
     "NanPolicy",
     "Span",
     "StoredIn",
@@ -71,6 +72,18 @@ class Choice(StrEnum):
     ABS_MAX = "abs_max"  #: least largest error
     DIALECT = "dialect"  #: BlockDialect's two stages for activations, on pairs of variants
     ZERO = "zero-point"  #: the variant whose zero is at round(-min / s); rule ``range`` only
+
+
+class Errors(StrEnum):
+    """How the errors that a choice compares are computed.
+
+    Four Over Six's code has float32: of x^ = fl(fl(fl(W s) A) / (M R)), A the largest magnitude of
+    the tensor (or s_t M R of a given s_t), e = fl(x^ - x). The sum is of eight parts, of every
+    eighth e each, every step rounded.
+    """
+
+    FLOAT64 = "float64"  #: of exact values in float64, in the order of the elements
+    FLOAT32 = "float32"  #: in the order of Four Over Six's code
 
 
 class StoredIn(StrEnum):
@@ -318,6 +331,19 @@ def _check_choice(fmt: BlockFormat) -> None:
                 f"stored: the choice of {grids} grids does not fit in a byte beside {width} bits "
                 "of scale"
             )
+    if fmt.errors is Errors.FLOAT32 and not (
+        fmt.choice in (Choice.MSE, Choice.MAE, Choice.ABS_MAX)
+        and grids == 1
+        and fmt.factor == 1
+        and fmt.tensor_range
+        and not fmt.levels
+        and isinstance(fmt.block, int)
+        and fmt.block % 8 == 0
+    ):
+        raise FpsimError(
+            "errors: 'float32' needs a choice by error between expansions, a tensor_range and a "
+            "block that 8 divides"
+        )
     if fmt.choice is Choice.DIALECT:
         ends = [[abs(v) for v in (g.values[-1], g.values[0])] for g in meaning(fmt).grids]
         paired = all(a == b for a, b in zip(ends[::2], ends[1::2], strict=False))
@@ -557,6 +583,7 @@ FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "zero": _enum(ZeroScale),
     "arithmetic": _enum(Arithmetic),
     "choice": _enum(Choice),
+    "errors": _enum(Errors),
     "expansions": _numbers,
     "base_bits": _typed(int),
     "nan": _enum(NanPolicy),

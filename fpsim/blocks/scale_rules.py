@@ -162,10 +162,14 @@ def power_of_two_codes(
 
 
 class Outer(NamedTuple):
-    """The scale above block scales: s_t and, for ``ratio``, e; scalars or (R, 1), float32."""
+    """The scale above block scales: s_t, e of ``ratio``, and the largest magnitude A.
+
+    Scalars or (R, 1), float32. A of a given s_t is that of which it would be the scale.
+    """
 
     scale: Any
     ratio: Any
+    largest: Any
 
 
 def outer_scale(fmt: BlockFormat, largest: Any, given: Any = None) -> Outer:
@@ -175,16 +179,17 @@ def outer_scale(fmt: BlockFormat, largest: Any, given: Any = None) -> Outer:
     """
     one = np.float32(1)
     if not fmt.tensor_range:
-        return Outer(one, one)
+        return Outer(one, one, largest)
+    full = np.float32(fmt.limit * fmt.tensor_range)
     with np.errstate(all="ignore"):
         if given is not None:
-            return Outer(given, one / given)
-        ratio = np.float32(fmt.limit * fmt.tensor_range) / largest
-        scale = largest / np.float32(fmt.limit * fmt.tensor_range)
+            return Outer(given, one / given, given * full)
+        ratio = full / largest
+        scale = largest / full
         if fmt.arithmetic is Arithmetic.RATIO:
             scale = one / ratio
     zero = np.float32(0)
-    return Outer(np.where(largest == 0, zero, scale).astype(np.float32)[()], ratio)
+    return Outer(np.where(largest == 0, zero, scale).astype(np.float32)[()], ratio, largest)
 
 
 def block_scales(

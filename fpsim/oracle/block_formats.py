@@ -515,6 +515,10 @@ def _coded_candidate(
                     exact = Fraction(variant.special)
                 signed_scale = float(scale_value * ratio) * (-1.0 if minus else 1.0)
                 decoded.append(float(exact * divisor) * signed_scale / divisor * s_t)
+            if fmt.errors == "float32":
+                pairs = [(c.value * scale_value, v) for c, v in zip(chosen, part, strict=True)]
+                own = _float32_error(fmt, pairs, largest if given is None else None, given)
+                return Block([c.code for c in chosen], scale), own
             searching = len(options) > 1
             order = _error("mse" if searching else str(fmt.choice), decoded, part)
             if best is None or order < least:
@@ -529,6 +533,45 @@ def _coded_candidate(
     if minus:
         scale += fmt.scale.sign_bit
     return Block(codes, scale, ratios=tuple(ratios) if fmt.levels else (), tops=tuple(tops)), total
+
+
+def _float32_error(
+    fmt: BlockFormat,
+    pairs: list[tuple[Fraction, float]],
+    largest: Fraction | None,
+    given: Fraction | None,
+) -> float:
+    """Return the error of values W s instead of x, every operation rounded to float32.
+
+    The terms are summed in eight parts, of every eighth term each.
+    """
+    full = Fraction(fl(Fraction(fmt.limit) * Fraction(fmt.tensor_range)))
+    amax = fl(Fraction(given or 0) * full) if largest is None else largest
+    terms: list[Real] = []
+    for held, x in pairs:
+        wide = _times(fl(abs(held)), amax)
+        back = wide if wide == INF else fl(Fraction(wide) / full)
+        if back == INF:
+            terms.append(INF)
+            continue
+        signed = -Fraction(back) if held < 0 else Fraction(back)
+        off = fl(signed - Fraction(x))
+        off = INF if off in (INF, -INF) else abs(Fraction(off))
+        terms.append(_times(off, off) if fmt.choice == "mse" else off)
+    if fmt.choice == "abs_max":
+        return float(max(terms))
+    parts: list[Real] = [Fraction(0)] * 8
+    for i, term in enumerate(terms):
+        parts[i % 8] = _plus(parts[i % 8], term)
+    total: Real = Fraction(0)
+    for part in parts:
+        total = _plus(total, part)
+    return float(total)
+
+
+def _plus(a: Real, b: Real) -> Real:
+    """Return fl(a + b) of non-negative numbers."""
+    return INF if INF in (a, b) else fl(Fraction(a) + Fraction(b))
 
 
 def _error(kind: str, decoded: list[float], values: list[float]) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, Quantized, get_block_format
-from fpsim.blocks.fields import StoredIn
+from fpsim.blocks.fields import Errors, StoredIn
 from fpsim.blocks.grids import Table
 from fpsim.blocks.scale_rules import POWER_RULES, RANGE_RULES, Arithmetic, ScaleRule, ZeroScale
 from fpsim.blocks.widen import wide_scales
@@ -394,7 +394,11 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
         )
     changes += [(f"the largest value mapped to {t}", {"target": t}) for t in (4, 6)]
     first: dict[str, Any] = {"choice": None, "variants": (), "stored": StoredIn.METADATA}
-    first |= {"expansions": fmt.expansions[:1], "special": fmt.special[:1]}
+    first |= {
+        "errors": Errors.FLOAT64,
+        "expansions": fmt.expansions[:1],
+        "special": fmt.special[:1],
+    }
     changes.append(("the second candidate were never taken", first))
     if isinstance(fmt.block, int):
         for size in (fmt.block // 2, fmt.block * 2):

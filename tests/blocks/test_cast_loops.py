@@ -118,7 +118,7 @@ def test_scales_are_those_of_the_rules(scale: str, zero: str) -> None:
         fmt = replace(base, **fields)
         for s_t in (1.0, 0.0123, 1e-30) if fmt.tensor_range else (1.0,):
             above = np.float32(s_t)
-            outer = Outer(above, np.float32(1) / above)
+            outer = Outer(above, np.float32(1) / above, above)
             for expansion in (1.0, 1.5):
                 check(fmt, amax, outer, expansion)
 
@@ -133,7 +133,7 @@ def test_powers_are_those_of_the_rules(scale: str, rule: str, target: float) -> 
     )  # fmt: skip
     one = np.float32(1)
     for expansion in (0.5, 1.0, 4.0):
-        check(fmt, np.append(magnitudes(), np.float32(0)), Outer(one, one), expansion)
+        check(fmt, np.append(magnitudes(), np.float32(0)), Outer(one, one, one), expansion)
 
 
 def check(fmt: BlockFormat, amax: NDArray[np.float32], outer: Outer, expansion: float) -> None:
@@ -141,7 +141,7 @@ def check(fmt: BlockFormat, amax: NDArray[np.float32], outer: Outer, expansion: 
     wanted = block_scales(fmt, amax, outer, limit, expansion)
     codes, factor = np.empty(amax.size, np.int64), np.empty(amax.size, np.float32)
     decoded = np.empty(amax.size)
-    own = [np.atleast_1d(np.asarray(o, np.float32)) for o in outer]
+    own = [np.atleast_1d(np.asarray(o, np.float32)) for o in outer[:2]]
     loops.scale_blocks(
         amax, *scale_parameters(fmt, limit, expansion), *own, codes, factor, decoded, 0, amax.size
     )

@@ -387,6 +387,33 @@ def test_four_or_six() -> None:
     assert errors[1] < 1e-6
 
 
+@pytest.mark.parametrize("name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max"])
+@pytest.mark.parametrize("given", [{}, {"tensor_scale": 0.375}])
+def test_choices_by_errors_in_float32(name: str, given: dict[str, Any]) -> None:
+    fmt = BlockFormat.from_dict(get_block_format(name).to_dict() | {"errors": "float32"})
+    assert BlockFormat.from_dict(tomllib.loads(fmt.to_toml())) == fmt
+    for seed in range(4):
+        check_against_oracle(fmt, mixed_rows(seed, 3, 40, narrow=seed % 2 == 0), **given)
+    assert any("in float32" in line for line in equations(fmt))
+
+
+@pytest.mark.parametrize("name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max"])
+def test_errors_in_float32_may_choose_otherwise(name: str) -> None:
+    """Of tenths, errors are close, or equal but for their rounding; the oracle decides."""
+    fmt = get_block_format(name)
+    rounded = replace(fmt, errors="float32")  # type: ignore[arg-type]
+    x = np.random.default_rng(0).integers(-96, 97, (256, 512)).astype(np.float32)
+    x *= np.float32(0.1)
+    q, r = fmt.quantize(x), rounded.quantize(x)
+    rows, blocks = np.nonzero(q.scales != r.scales)
+    assert 10 < rows.size < 200
+    picked = np.stack([x[i, 16 * g : 16 * g + 16] for i, g in zip(rows, blocks, strict=True)])
+    scale = {"tensor_scale": q.tensor_scale}  # that of the same largest magnitude
+    assert q.tensor_scale * np.float32(6 * 256) == np.abs(x).max()
+    for either in (fmt, rounded):
+        check_against_oracle(either, picked[:20], **scale)
+
+
 @pytest.mark.parametrize("i", range(16))
 def test_every_dialect_keeps_its_own_values(i: int) -> None:
     table = np.array(dialects()[i]["table"], np.float32)
@@ -830,6 +857,8 @@ VALUES = [v / 8 for v in range(-8, 8)]
         ({"top": {"block": 8, "element": "e2m3", "offsets": [0, 2]}}, "offsets"),
         ({"macro": {"block": 48}}, "macro: block 48 is no multiple of 32"),
         ({"macro": {"block": 1 << 20}}, "macro: block 1048576 is no multiple of 32 up to 65536"),
+        ({"errors": "float32"}, "errors: 'float32' needs a choice by error"),
+        ({"errors": "float16"}, "errors: 'float16' is not one of float64, float32"),
         ({"signed_max": True}, "signed_max: needs rule 'absmax'"),
         ({"ties": "odd"}, "ties: 'odd' is not one of even, away, zero, up, down"),
         ({"stored": "scale", "ties": "up"}, "stored: the choice of 1 grids"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpsim import testing
+from fpsim import get_block_format, testing
 
 pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
 
@@ -238,6 +239,22 @@ def test_fouroversix_chooses_otherwise_only_where_errors_are_close(rule: str, fm
     result = _codes(_fouroversix("nvfp4", rule), fmt)
     assert not result.mistakes
     assert result.failed < result.tried / 50
+
+
+@pytest.mark.parametrize(
+    ("rule", "fmt"),
+    [("mse", "fouroversix"), ("mae", "fouroversix-mae"), ("abs_max", "fouroversix-abs-max")],
+)
+def test_fouroversix_chooses_as_errors_in_float32_do(rule: str, fmt: str) -> None:
+    """Where no scale is subnormal, so that nothing rounds to 8."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).integers(-96, 97, (256, 512)).astype(np.float32)
+    x *= np.float32(0.1)
+    codes, scales = _fouroversix("nvfp4", rule)(torch.from_numpy(x))
+    own = replace(get_block_format(fmt), errors="float32").quantize(x)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(scales.view(torch.uint8).numpy(), own.scales)
+    magnitudes = np.stack([codes.numpy() & 7, codes.numpy() >> 4 & 7], axis=-1)
+    np.testing.assert_array_equal(magnitudes.reshape(x.shape), own.codes & 7)
 
 
 def test_transformer_engine_rounds_a_sixth_into_its_scales(

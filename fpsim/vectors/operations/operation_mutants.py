@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fpsim import oracle
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import counted
+from fpsim.blocks.fields import Errors
 from fpsim.blocks.scale_rules import POWER_RULES, Arithmetic, ScaleRule, ZeroScale
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
@@ -501,7 +502,8 @@ def _block_changes(operation: Quantize) -> Iterator[tuple[str, dict[str, Any]]]:
     for target in (fmt.limit / 2, fmt.limit * 2):
         yield f"largest maps to {target:g}", {"target": target}
     if len(fmt.expansions) > 1:
-        yield "first candidate only", {"expansions": fmt.expansions[:1], "choice": None}
+        alone = {"expansions": fmt.expansions[:1], "choice": None, "errors": Errors.FLOAT64}
+        yield "first candidate only", alone
 
 
 def _lanes(operation: Quantize) -> Iterator[tuple[str, Run]]:
