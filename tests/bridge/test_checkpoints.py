@@ -675,6 +675,17 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     index.unlink()
     config.write_text(json.dumps(json.loads(text) | {"num_hidden_layers": 40}))
     refused(r"num_hidden_layers: 40 layers, but the checkpoint has 19 tensors")
+    for field, value, reason in (
+        ("hidden_size", "x", "Field 'hidden_size' expected int, got str"),
+        (
+            "num_attention_heads",
+            3,
+            "The hidden size .* is not a multiple of the number of attention",
+        ),
+        ("num_attention_heads", 0, "zero"),
+    ):
+        config.write_text(json.dumps(json.loads(text) | {field: value}))
+        refused(rf"config\.json makes no model: .*{reason}")
     config.write_text("{")
     refused(r"config\.json is not JSON")
     config.write_text(json.dumps(json.loads(text) | {"model_type": "no-such-model"}))
@@ -914,6 +925,75 @@ def test_gguf_is_written_as_it_was(block: int, tmp_path: Path) -> None:
         assert torch.equal(again(IDS).logits, load_checkpoint(tmp_path / "in.gguf")(IDS).logits)
 
 
+#: Configuration and model by transformers' model type, with what their small ones need besides.
+WRITTEN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {"head_dim": 32}),
+    "gemma3_text": ("Gemma3TextConfig", "Gemma3ForCausalLM", {"head_dim": 32}),
+    "llama": ("LlamaConfig", "LlamaForCausalLM", {"attention_bias": False}),
+    "mistral": ("MistralConfig", "MistralForCausalLM", {}),
+    "nemotron": ("NemotronConfig", "NemotronForCausalLM", {}),
+    "phi3": ("Phi3Config", "Phi3ForCausalLM", {}),
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", {}),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 32}),
+    "stablelm": ("StableLmConfig", "StableLmForCausalLM", {"use_qkv_bias": True}),
+    "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM", {}),
+}
+
+
+def small_of(kind: str, **more: Any) -> nn.Module:
+    """Return a small model of a type whose vectors are not all alike; sums with one are exact."""
+    config_name, model_name, own = WRITTEN[kind]
+    sizes = {
+        "vocab_size": 97, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+        "pad_token_id": 0,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, config_name)(**sizes | own | more)
+    model = getattr(transformers, model_name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randint(-64, 65, parameter.shape) / 256)
+    return model
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_gguf_files_of_every_architecture_come_back(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    model = convert(small_of(kind), "mxfp4")
+    model.config.name_or_path = "mine"
+    save_checkpoint(model, tmp_path / "out", "gguf")
+    back = load_checkpoint(tmp_path / "out" / "model.gguf", activations="mxfp4")
+    assert type(back) is type(model)
+    mine, theirs = simulated_layers(model), simulated_layers(back)
+    assert set(mine) == set(theirs)
+    assert all(np.array_equal(mine[n].operand().codes, theirs[n].operand().codes) for n in mine)
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, back(IDS).logits)
+
+
+def test_what_a_gguf_file_cannot_say_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    for kind, more, message in (
+        (
+            "gemma2",
+            {"final_logit_softcapping": 5.0},
+            "final_logit_softcapping is 5.0, which a file",
+        ),
+        ("mistral", {"sliding_window": 8}, "sliding_window is 8, which a file cannot say"),
+        (
+            "llama",
+            {"hidden_act": "gelu"},
+            "hidden_act is 'gelu', which a file cannot say; read back",
+        ),
+        ("llama", {"attention_bias": True}, "attention_bias is True, which a file cannot say"),
+    ):
+        with pytest.raises(FpsimError, match=f"layout gguf: {message}"):
+            save_checkpoint(convert(small_of(kind, **more), "mxfp4"), tmp_path / "out", "gguf")
+        assert not (tmp_path / "out").exists()
+
+
 def _nan_block(raw: Any) -> Any:
     raw = raw.copy()
     raw[2, 17] = 0xFF
@@ -970,7 +1050,7 @@ def test_bad_gguf_files_are_named(tmp_path: Path) -> None:
             load_checkpoint(path)
         assert "\n" not in str(error.value)
     path.write_bytes(whole)
-    with pytest.raises(FpsimError, match=r"layout gguf: model type 'gpt2' is not one of llama"):
+    with pytest.raises(FpsimError, match=r"layout gguf: model type 'gpt2' is not one of gemma2"):
         config = transformers.GPT2Config(vocab_size=97, n_embd=64, n_layer=1, n_head=4)
         save_checkpoint(
             convert(transformers.GPT2LMHeadModel(config), "mxfp4"), tmp_path / "o", "gguf"

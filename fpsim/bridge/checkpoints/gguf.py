@@ -27,7 +27,12 @@ from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
-from fpsim.bridge.checkpoints.model import check_layers, check_shape, fill, model_of
+from fpsim.bridge.checkpoints.model import (
+    check_layers,
+    check_shape,
+    fill,
+    model_of,
+)
 from fpsim.bridge.checkpoints.stored import Nibbles, StoredInputs, StoredMatrix, StoredRows
 from fpsim.bridge.operand import BlockCast
 from fpsim.formats.names import E8M0
@@ -72,7 +77,12 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
         if _ARCHITECTURE not in reader.fields:
             raise FpsimError(f"checkpoint: {path} has no {_ARCHITECTURE}")
         parsed = names.load_gguf_checkpoint(str(path))  # type: ignore[no-untyped-call]
+        architecture = str(reader.fields[_ARCHITECTURE].contents())
         fields = dict(parsed["config"])
+        for key, name in (("attention.key_length", "head_dim"), ("vocab_size", "vocab_size")):
+            if (field := reader.fields.get(f"{architecture}.{key}")) is not None:
+                fields.setdefault(name, field.contents())
+        fields.setdefault("pad_token_id", None)  # the usual one may be beyond the vocabulary
         _mend_rope(reader, fields)
         check_layers(fields, len(reader.tensors))
         model = model_of(transformers.AutoConfig.for_model(**fields))
@@ -84,7 +94,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
     tensors = {t.name: _Tensor(t, _codes(t)) for t in reader.tensors}
     if not any(t.codes is not None for t in tensors.values()):
         raise FpsimError(f"layout: {path} has no tensor of type MXFP4 or NVFP4")
-    fill(model, _named(model, fields, _with_sidecars(tensors)), dtype)
+    fill(model, _named(model, architecture, fields, _with_sidecars(tensors)), dtype)
     return model
 
 
@@ -184,12 +194,15 @@ def _numbers(name: str, tensor: _Tensor, count: int) -> NDArray[np.float32]:
 
 
 def _named(
-    model: transformers.PreTrainedModel, fields: dict[str, Any], tensors: Mapping[str, _Tensor]
+    model: transformers.PreTrainedModel,
+    architecture: str,
+    fields: dict[str, Any],
+    tensors: Mapping[str, _Tensor],
 ) -> dict[str, torch.Tensor | CodedTensor]:
     """Return tensors by the model's names."""
-    kind = names.TENSOR_PROCESSORS.get(fields["model_type"], names.TensorProcessor)
+    kind = names.TENSOR_PROCESSORS.get(architecture, names.TensorProcessor)
     processor = kind(config=fields)  # type: ignore[no-untyped-call]
-    known = names.get_gguf_hf_weights_map(model, processor)
+    known = names.get_gguf_hf_weights_map(model, processor, model_type=architecture)
     wanted = model.state_dict()
     out: dict[str, torch.Tensor | CodedTensor] = {}
     experts: dict[tuple[str, str], dict[str, _Tensor]] = {}

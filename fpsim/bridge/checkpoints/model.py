@@ -37,7 +37,14 @@ from fpsim.bridge.checkpoints.coded import (
 )
 from fpsim.bridge.checkpoints.layouts import as_float
 
-__all__ = ["arranged", "check_layers", "check_shape", "empty_model", "fill", "model_of"]
+__all__ = [
+    "arranged",
+    "check_layers",
+    "check_shape",
+    "empty_model",
+    "fill",
+    "model_of",
+]
 
 #: What configurations call the number of layers.
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
