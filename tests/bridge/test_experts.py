@@ -254,7 +254,7 @@ def test_inputs_of_experts_are_the_tokens_routed_to_them() -> None:
     layers = {n: w for n, w in weights.items() if n.startswith(f"{name}.gate_up_proj")}
     before = logits(model)
     found = captured_inputs(model, layers, [{"input_ids": IDS}], 1000)
-    assert torch.equal(seen[0][1], seen[1][1])
+    torch.testing.assert_close(seen[0][1], seen[1][1])  # another order of float32 additions
     handle.remove()
     hidden, index, _ = seen[1][0]
     for e in range(4):
