@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from support.helpers import fixed
@@ -15,6 +16,8 @@ from support.helpers import fixed
 from fpsim import FpsimError, MacSpec, MacUnit, Overflow, Rounding, get_format, get_unit, unit_names
 from fpsim.base.resources import golden_dir
 from fpsim.testing.strategies import mac_specs
+from fpsim.units.operands import DotOperands
+from fpsim.units.spec import significand_bits
 from fpsim.units.stages import Chain, Exact, Fixed
 
 GOOD = """
@@ -311,3 +314,23 @@ def test_a_name_says_what_a_nan_scale_does() -> None:
 def test_a_short_last_block_is_a_block(name: str, terms: int) -> None:
     """Four sums of a block where each sign of both operands has a scale of its own."""
     assert get_unit(name).spec.block_terms(33) == terms
+
+
+def test_one_of_many_dot_products_takes_its_own_random_integers() -> None:
+    spec = get_unit("e2m1-chain-e4m3-sr8").spec
+    random = np.arange(12).reshape(3, 4)
+    codes = np.arange(12).reshape(3, 4)
+    every = DotOperands.check(spec, codes, codes, random=random)
+    one = every.at(np.array([2]))
+    assert one.random is not None
+    assert one.random.tolist() == random[2:].tolist()
+    assert one.a.codes.tolist() == codes[2:].tolist()
+    without = DotOperands.check(get_unit("e2m1-chain-e4m3").spec, codes, codes).at(np.array([0, 1]))
+    assert without.random is None
+    assert without.shape == (2,)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("e0m3", 3), ("e2m1", 2), ("int4", 3), ("ue4m3fn", 4)])
+def test_bits_of_a_significand(name: str, bits: int) -> None:
+    """A format without exponents has no hidden bit, an integer no bit for its sign."""
+    assert significand_bits(get_format(name)) == bits
