@@ -294,7 +294,7 @@ def _recipes(args: argparse.Namespace) -> Picture:
                     )
         except OSError as error:
             raise FpsimError(f"results: {path} cannot be read ({error.strerror})") from None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, AttributeError, KeyError):
             raise FpsimError(
                 f"results: {path} is no file of cells with recipe, unit and perplexity, such as "
                 "analysis/recipes.py writes"
@@ -342,7 +342,10 @@ def _pareto(args: argparse.Namespace) -> Picture:
             numbers = [math.nan if v is None else float(v) for v in (cost, value)]
             points.append((name, numbers[0], numbers[1], place in data["front"]))
         winner = data["winner"]
-        budget = data["settings"]["budget"].partition(" ")[0]
+        if winner not in (None, *range(len(points))):
+            raise ValueError("of no point")
+        model, limit = data["settings"]["model"], data["settings"]["budget"]
+        budget = limit.partition(" ")[0]
     except OSError as error:
         raise FpsimError(f"points: {args.points} cannot be read ({error.strerror})") from None
     except KeyError as error:
@@ -354,7 +357,7 @@ def _pareto(args: argparse.Namespace) -> Picture:
     label = budget if args.figure == "figure" else args.figure
     figure = plots.pareto_figure(points, winner, None, (args.cost.replace("_", " "), label))
     rows = [{"point": n, args.cost: c, label: v, "front": f} for n, c, v, f in points]
-    return Picture(figure, rows, f"{data['settings']['model']}, {data['settings']['budget']}")
+    return Picture(figure, rows, f"{model}, {limit}")
 
 
 def _training(args: argparse.Namespace) -> Picture:

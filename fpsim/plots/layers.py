@@ -46,7 +46,7 @@ def layers_figure(rows: Sequence[LayerRow]) -> Figure:
         ranges.set_yscale("log", base=2)
         ranges.set_title(f"largest magnitude per input channel, smallest to largest ({formats})")
         error.plot(x, [row.cast_db for row in rows], "-", color=BLUE, label="casts alone")
-        error.plot(x, [_finite(row.output_db) for row in rows], "-", color=RED, label="with unit",
+        error.plot(x, [_finite(row.output_db) for row in rows], color=RED, label="with unit",
                    linestyle=(0, (4, 2)))  # fmt: skip
         exact = [i for i in x if math.isinf(rows[i].unit_db) and rows[i].unit_db > 0]
         error.plot(exact, [rows[i].cast_db for i in exact], "o", color=GREEN, markersize=4,

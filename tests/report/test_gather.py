@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -23,18 +22,11 @@ from fpsim.report.findings import sentences
 from fpsim.report.gather import ModelRun
 
 
-class Letters:
-    """A tokenizer of letters, by their codes modulo 97."""
-
-    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) % 97 for letter in text[:20_000]]}
-
-
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = tiny_models.llama().eval()
-    loaded = type("Loaded", (), {"model": model, "tokenizer": Letters(), "name": "tiny"})()
+    loaded = tiny_models.loaded(model)
     monkeypatch.setattr("fpsim.bridge.measure.models.load", lambda name, report=None: loaded)
     monkeypatch.setattr(gather, "LENGTHS", (16, 1024))
 

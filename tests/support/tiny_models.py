@@ -23,6 +23,18 @@ DECODER = COMMON | {
 }  # fmt: skip
 
 
+class Letters:
+    """A tokenizer of letters, by their codes modulo 97."""
+
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) % 97 for letter in text[:20_000]]}
+
+
+def loaded(model: nn.Module) -> Any:
+    """Return a model as `fpsim.bridge.measure.models.load` does, with a tokenizer of letters."""
+    return type("Loaded", (), {"model": model, "tokenizer": Letters(), "name": "tiny"})()
+
+
 def llama(**changes: Any) -> nn.Module:
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**DECODER | changes))
 
