@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 import fpsim
+from fpsim.base.errors import FpsimError
 from fpsim.cli import main, parser
-from fpsim.cli.output import EXTRAS
+from fpsim.cli.output import EXTRAS, MAX_FRAMED, Parser, needs, rows_table, table
 from fpsim.oracle.trace_lines import trace_lines
 
 Capture = pytest.CaptureFixture[str]
@@ -179,3 +180,44 @@ def test_packages_show_what_users_hold() -> None:
     assert {"plan", "write", "read", "check", "explain"} <= set(dir(fpsim.vectors))
     with pytest.raises(AttributeError, match="module 'fpsim' has no attribute 'brdige'"):
         fpsim.brdige  # noqa: B018
+
+
+def test_defaults_are_shown_once_and_lists_as_they_are_typed(capsys: Capture) -> None:
+    made = Parser("prog")
+    made.add_argument("--lengths", nargs="+", type=int, default=[16, 64], help="of a sum")
+    made.add_argument("--seed", type=int, default=1, help="of data")
+    made.add_argument("--dots", type=int, default=64, help="per point (default 64)")
+    made.add_argument("--none", nargs="+", default=[], help="no default")
+    made.add_argument("--bare", nargs="+", default=["a"])
+    text = " ".join(made.format_help().split())
+    for words in ("of a sum (default: 16 64)", "of data (default: 1)", "per point (default 64) "):
+        assert words in text
+    assert "no default --bare" in text and "[BARE ...]" in text
+    assert "(default: 64)" not in text
+
+
+def test_a_package_that_is_missing_comes_with_the_line_that_installs_it() -> None:
+    wanted = r"^matplotlib is not installed, .*: pip install 'fpsim\[plot\]'$"
+    with pytest.raises(FpsimError, match=wanted), needs("plot"):
+        raise ModuleNotFoundError(name="matplotlib")
+    # A module of fpsim itself that is missing is a mistake of fpsim, which no package mends.
+    for name in ("fpsim.plotss", "fpsim", None):
+        with pytest.raises(ModuleNotFoundError), needs("plot"):
+            raise ModuleNotFoundError(name=name)
+
+
+def test_a_table_on_a_terminal_has_a_frame_and_takes_no_markup(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"node": "t[c]", "value": 1 / 3, "note": None}, {"node": "[red]", "value": 2.0, "note": "a\tb"}]  # fmt: skip
+    rows_table("sums", rows, digits=3)
+    assert capsys.readouterr().out.splitlines() == [
+        "# sums", "node\tvalue\tnote", "t[c]\t0.333\t", "[red]\t2.0\ta b"
+    ]  # fmt: skip
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    rows_table("sums", rows, digits=3)
+    framed = capsys.readouterr().out
+    assert "sums" in framed.splitlines()[0] and "#" not in framed and "\u2502" in framed
+    assert "t[c]" in framed and "[red]" in framed and "0.333" in framed
+    table("many", ["x"], [[i] for i in range(MAX_FRAMED + 1)])
+    assert capsys.readouterr().out.startswith("# many\nx\n0\n1\n")
