@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import math
+import pickle
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -262,7 +263,10 @@ class TrainingRun:
             self.optimizer.load_state_dict(state["optimizer"])
             self.rows = [StepRow(**row) for row in state["rows"]]
             self.done = int(state["done"])
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        except (
+            OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError, EOFError,
+            pickle.UnpicklingError,
+        ) as error:  # fmt: skip
             reason = str(error).partition("\n")[0]
             raise FpsimError(f"state: {path} is not a state of this run ({reason})") from None
 

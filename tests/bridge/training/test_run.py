@@ -175,3 +175,14 @@ def test_replays_of_what_is_not_there_are_one_sentence(folder: Path, tmp_path: P
     finally:
         log.write_text(rows)
     assert fpsim.__version__
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x80\x02garbage", b"PK\x03\x04"])
+def test_a_damaged_state_is_one_sentence(data: bytes, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_bytes((folder / "settings.json").read_bytes())
+    state = tmp_path / "state-000004.pt"
+    state.write_bytes(data)
+    with pytest.raises(FpsimError, match=f"^state: {state} is not a state of this run ") as caught:
+        open_run(tmp_path, TrainingSettings(unit=UNIT, **TINY), 2)
+    assert "\n" not in str(caught.value)
+    assert state.read_bytes() == data
