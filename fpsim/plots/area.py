@@ -60,7 +60,7 @@ def area_error_figure(
         names: list[tuple[str, float, float]] = []
         for name, area, error in points:
             y = high if error != error else max(error, low)
-            panel.plot(area, y, "o" if error > 0 else "D", color=RED if error != error else BLUE)
+            panel.plot(area, y, "D" if error == 0 else "o", color=RED if error != error else BLUE)
             names.append((name, area, y))
         panel.set_yscale("log")
         panel.set_ylim(low / 3, high * 3)

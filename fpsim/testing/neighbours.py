@@ -142,7 +142,7 @@ class Neighbours:
         if self.fmt.signed:
             low = np.where(low >= width // 2, low - width, low)
         value = np.ldexp(low.astype(np.float64), self.fmt.lsb)
-        return np.where(self.negative, -value, value)
+        return np.where(self.negative & self.fmt.signed, -value, value)
 
     @property
     def _has_negative_zero(self) -> bool:

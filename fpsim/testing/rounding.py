@@ -97,8 +97,9 @@ def check_rounding(
 
     Every result is compared, bit for bit, with the value rounded once. Beside that single verdict
     stands what it consists of: rounding within the range, overflow, infinities, NaN, zeros, and
-    properties that need no reference: monotone, idempotent, symmetric in sign, never farther than
-    half a step (to nearest), never across the value (directed), never past a neighbour.
+    properties that need no reference: monotone (where overflow wraps, within the range),
+    idempotent, symmetric in sign, never farther than half a step (to nearest), never across the
+    value (directed), never past a neighbour.
 
     Args:
         function: takes one array (n,) of floating-point numbers, returns one of the same shape:
@@ -229,12 +230,14 @@ def _general(
     """Return properties that need no reference, with the inputs where they fail."""
     mode, value = task.rounding, near.x
     found: list[tuple[str, Mask]] = []
-    numbers = np.flatnonzero(~np.isnan(value) & ~np.isnan(seen))
+    inside = near.finite & (near.low + 1 <= near.limits)
+    # What wraps falls back to the other end, as it must.
+    ordered = inside if task.overflow is Overflow.WRAP else ~np.isnan(value)
+    numbers = np.flatnonzero(ordered & ~np.isnan(seen))
     order = numbers[np.argsort(value[numbers], kind="stable")]
     falls = np.zeros(x.size, dtype=bool)
     falls[order[1:]] = seen[order[1:]] < seen[order[:-1]]
     found.append(("monotone", falls))
-    inside = near.finite & (near.low + 1 <= near.limits)
     magnitude = np.abs(seen)
     apart = inside & (magnitude != near.below) & (magnitude != near.above)
     crosses_zero = inside & (np.sign(seen) * np.sign(value) < 0)

@@ -124,6 +124,36 @@ def test_recipes_are_dots_at_their_bits() -> None:
     assert {"mxfp4", "int8", "float 11.50"} <= {text.get_text() for text in axes.texts}
 
 
+def test_areas_are_beside_those_that_were_published_and_by_width() -> None:
+    figure = plots.area_figure(
+        {"e2m1": (1.0, 1.0), "int4": (0.5, None), "e4m3": (2.5, 2.25)},
+        {"fixed": [(16, 300.0), (24, 420.0)], "float": [(16, 900.0)]},
+    )
+    left, right = figure.axes
+    assert left.get_title(loc="left") == "MAC area, e2m1 = 1"
+    assert marks(left) == {(1.0, 0.0), (0.5, 1.0), (2.5, 2.0)}
+    assert marks(left, "D") == {(1.0, 0.0), (2.25, 2.0)}
+    assert [label.get_text() for label in left.get_yticklabels()] == ["e2m1", "int4", "e4m3"]
+    assert left.yaxis_inverted()  # the first format stands on top
+    assert marks(right) == {(16.0, 300.0), (24.0, 420.0), (16.0, 900.0)}
+    legend = right.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["fixed", "float"]
+    assert right.get_ylim()[0] == left.get_xlim()[0] == 0
+
+
+def test_only_units_that_lost_nothing_are_diamonds() -> None:
+    axes = plots.area_error_figure(
+        [("x", 10.0, 1e-3), ("y", 20.0, 0.0), ("z", 30.0, math.nan)]
+    ).axes[0]
+    ((exact, bottom),) = marks(axes, "D")
+    dots = dict(marks(axes))
+    assert exact == 20.0 and dots[10.0] == 1e-3
+    assert bottom < 1e-3 < dots[30.0]  # no finite results: on top
+    low, high = axes.get_ylim()
+    assert low < bottom and dots[30.0] < high
+
+
 def test_axes_can_be_passed_in() -> None:
     figure = mpl.figure.Figure()
     left, right = figure.subplots(1, 2)
@@ -223,7 +253,9 @@ def test_bad_input_is_one_sentence_and_no_file(
 
 
 def test_figures_of_nothing_are_refused() -> None:
-    for draw in (plots.error_figure, plots.bias_figure, plots.accumulation_figure,
+    with pytest.raises(FpsimError, match="nothing to draw"):
+        plots.area_figure({}, {})
+    for draw in (plots.error_figure, plots.area_error_figure, plots.bias_figure, plots.accumulation_figure,
                  plots.recipes_figure, plots.rounding_figure):  # fmt: skip
         with pytest.raises(FpsimError, match="nothing to draw"):
             draw([])

@@ -110,11 +110,102 @@ def test_a_tolerance_needs_a_reason() -> None:
         ({"operands": "bits"}, "operands: 'bits'"),
         ({"scales": True}, "scales: form='matmul' has none"),
         ({"k": 0}, "k: 0 is not"),
+        ({"tolerance": -1}, "tolerance: -1 is not a number of result codes, 0 or more"),
+        ({"tolerance": 1, "reason": " "}, "tolerance: 1 needs a reason"),
     ],
 )
 def test_bad_arguments(options: Any, words: str) -> None:
     with pytest.raises(FpsimError, match=words):
         testing.check_dot(dot("e2m1-chain-e4m3"), "e2m1-chain-e4m3", **options)
+
+
+def test_a_unit_that_draws_random_bits_is_of_another_check() -> None:
+    with pytest.raises(FpsimError, match="rounds stochastically; check_stochastic checks that"):
+        testing.check_dot(dot("e2m1-chain-e4m3"), "e2m1-chain-e4m3-sr6")
+
+
+SCALED = get_unit("mxfp4-block32-e8m23")
+Given = tuple[Any, ...]
+
+
+def scaled(change: Callable[[Given], Given]) -> Function:
+    """A dot product of codes and scales that are changed before."""
+
+    def function(a: Any, b: Any, a_scale: Any, b_scale: Any, *c: Any) -> Any:
+        a, b, a_scale, b_scale = change((a, b, a_scale, b_scale))
+        return SCALED.dot(a, b, *c, a_scale=a_scale, b_scale=b_scale)
+
+    return function
+
+
+@pytest.mark.parametrize("addend", [False, True])
+def test_scales_are_given_by_block(addend: bool) -> None:
+    options: dict[str, Any] = {"form": "dot", "scales": True, "k": 64, "count": 60}
+    options["addend"] = addend
+    assert testing.check_dot(scaled(lambda given: given), SCALED, **options)
+    swapped = scaled(lambda given: (*given[:2], given[2][:, ::-1], given[3]))
+    result = testing.check_dot(swapped, SCALED, **options)
+    assert not result
+    case = result.counterexample
+    assert case is not None
+    assert "a_scale=[[" in case.replay and "block=32" in case.replay
+    last = "# function takes a, b, a_scale, b_scale, c as above"
+    assert case.replay.splitlines()[-1] == (last if addend else last.replace(", c", ""))
+
+
+def test_the_exact_sum_of_a_case_has_its_scales() -> None:
+    """Sums of a first block in units of 2 or more are one code too high."""
+    options: dict[str, Any] = {"form": "dot", "scales": True, "k": 32, "count": 60}
+
+    def above(*given: Any) -> Any:
+        codes = scaled(lambda given: given)(*given)
+        larger = (given[2][:, 0] > 127) & (given[2][:, 0] < 140) & (given[3][:, 0] == 127)
+        return codes + (larger & (codes > 0) & (codes < 0x7F000000))
+
+    result = testing.check_dot(above, SCALED, **options)
+    case = result.counterexample
+    assert case is not None and case.line is not None
+    assert case.line.x == case.line.expected > 0
+    assert case.line.seen == np.nextafter(np.float32(case.line.x), np.float32(np.inf))
+
+
+SIXES = [[six if i == j else 0 for i in range(3)] for j in range(3) for six in (6, -6)]
+
+
+def test_a_call_on_values_is_printed_as_such() -> None:
+    unit = get_unit("e2m1-chain-e4m3")
+
+    def function(a: Any, b: Any, c: Any) -> Any:
+        found = unit.dot(unit.a.encode(a), unit.b.encode(b), unit.result.encode(c))
+        return unit.result.decode(found) + (np.abs(a).max(axis=1) == 6)
+
+    result = testing.check_dot(
+        function, unit, form="dot", operands="values", addend=True, k=3, count=200
+    )
+    case = result.counterexample
+    assert case is not None
+    # The one operand that matters is left.
+    assert case.given in {f"a = {a}, b = [0, 0, 0], c = 0" for a in SIXES}
+    printed: list[Any] = []
+    exec(case.replay, {"function": function, "print": printed.append})
+    assert case.replay.splitlines()[-1] == (
+        "print(function(unit.a.decode(a), unit.b.decode(b), unit.spec.initial.decode(c)))"
+    )
+    assert float(printed[1][0]) == float(unit.result.decode(printed[0])[0]) + 1
+
+
+@pytest.mark.parametrize("off", [-2, -1, 1, 2])
+def test_a_tolerance_counts_codes_of_fixed_point_on_both_sides(off: int) -> None:
+    unit = get_unit("e2m1-fixed24q2")
+
+    def function(a: Any, b: Any) -> Any:
+        return (unit.dot(a, b).astype(np.int64) + off) % (1 << 24)
+
+    result = testing.check_dot(
+        function, unit, form="dot", k=2, count=60, tolerance=1, reason="the last bit is free"
+    )
+    assert bool(result) is (abs(off) == 1)
+    assert result.notes[0].startswith("tolerance of 1 codes, because the last bit is free; ")
 
 
 def test_broken_contract() -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from support.helpers import DETERMINISTIC, float_format
 
-from fpsim import FpsimError, get_format, testing
+from fpsim import FpsimError, Overflow, get_format, testing
 from fpsim.testing.boundaries import critical_values
 from fpsim.testing.inputs import inputs_for
 from fpsim.testing.neighbours import Neighbours, same_values
@@ -49,6 +50,16 @@ def test_neighbours_round_as_the_format_does(name: str) -> None:
         assert same_values(near.rounded(near.upward(mode), "saturate"), right).all()
 
 
+@pytest.mark.parametrize("name", ["int4", "uint4", "int8"])
+def test_neighbours_wrap_as_the_format_does(name: str) -> None:
+    fmt = get_format(name)
+    x = np.linspace(-300, 300, 4801)
+    near = Neighbours.of(fmt, x)
+    for mode in DETERMINISTIC:
+        right = fmt.decode(fmt.encode(x, mode, "wrap"))
+        assert same_values(near.rounded(near.upward(mode), Overflow.WRAP), right).all()
+
+
 @pytest.mark.parametrize("mode", ["rne", "rna", "rtz", "rup", "rdn", "rto"])
 def test_right_converters_hold_and_others_do_not(mode: str) -> None:
     for other in (mode, "rna" if mode == "rne" else "rne"):
@@ -77,6 +88,47 @@ def test_mistakes_are_named(function: Function, words: str) -> None:
     assert not result
     assert words in result.mistakes[0].name
     assert result.mistakes[0].explained == result.mistakes[0].shown > 0
+
+
+def moved(step: int) -> Function:
+    """A converter to four-bit integers times a power of two."""
+    other = replace(get_format("int4"), lsb=step)
+    return lambda x: other.decode(other.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (encoder("int4s"), "int4", "the most negative code were not produced"),
+        (encoder("int4"), "int4s", "the most negative code were produced"),
+        (encoder("int4", "rne", "wrap"), "int4", "overflow wrapped"),
+        (encoder("uint4", "rne", "wrap"), "uint4", "overflow wrapped"),
+        (moved(1), "int4", "the binary point were one place higher"),
+        (moved(-1), "int4", "the binary point were one place lower"),
+    ],
+)
+def test_mistakes_of_integers_are_named(function: Function, name: str, words: str) -> None:
+    result = testing.check_rounding(function, name)
+    assert not result
+    assert result.mistakes[0].name == words
+    assert result.mistakes[0].explained == result.mistakes[0].shown > 0
+
+
+def test_a_policy_that_should_wrap_and_saturates_is_named() -> None:
+    result = testing.check_rounding(encoder("int4"), "int4", overflow="wrap")
+    assert not result and result.mistakes[0].name == "overflow saturated"
+
+
+@pytest.mark.parametrize("name", ["int4", "uint4"])
+@pytest.mark.parametrize("mode", ["rne", "rdn", None])
+def test_a_converter_that_wraps_as_it_should_holds(name: str, mode: str | None) -> None:
+    """It falls from the largest value to the least, which is no mistake there."""
+    right = encoder(name, mode or "rne", "wrap")
+    assert testing.check_rounding(right, name, mode, overflow="wrap")
+    # Within the range it must not fall.
+    swapped = np.array([0, 2, 1, *range(3, 16)])
+    result = testing.check_rounding(lambda x: swapped[right(x)], name, mode, overflow="wrap")
+    assert "monotone" in {found.name for found in result.properties if found.failed}
 
 
 def test_every_listed_mistake_is_explained() -> None:
