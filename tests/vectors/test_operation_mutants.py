@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fpsim.base.errors import FpsimError
 from fpsim.cli import main
+from fpsim.formats.floating import FloatFormat
 from fpsim.vectors.operations.operation import Convert, parse_operation
 from fpsim.vectors.operations.operation_coverage import operation_coverage
 from fpsim.vectors.operations.operation_mutants import (
     OperationMutant,
+    every_input,
     killed,
     mutants_of_operation,
     operation_kills,
     operation_survivors,
+    possible_flags,
 )
 from fpsim.vectors.operations.operation_plan import plan_operation
+from fpsim.vectors.sets.status_flags import FLAG_CODES
 from fpsim.vectors.sets.word_layout import Columns
 
 Capture = pytest.CaptureFixture[str]
@@ -89,6 +96,117 @@ def test_a_mutant_says_where_it_changes_nothing() -> None:
             whole = OperationMutant(mutant.name, mutant.run)
             found = [killed(operation, part, m, ["y", "flags"]) for m in (mutant, whole)]
             assert np.array_equal(*found), mutant.name
+
+
+SMALL = [
+    "convert:e4m3fn:e2m1", "convert:e4m3:e2m1", "convert:e5m2:e4m3", "convert:e5m2:e4m3:rtz",
+    "convert:e5m2:e4m3fn:rne:nan", "convert:e4m3:ue4m3fn",
+    "convert:e4m3:e8m0", "convert:int8:e4m3", "convert:e5m2:int4", "mul:e3m2:e2m3:e3m2",
+    "mul:e3m2:e2m3:e3m2:rdn", "add:e3m2:e3m2:e3m2", "mul:e4m1i:e4m1i:e4m1i", "add:e3m2i:e3m2i:e3m2i",
+]  # fmt: skip
+
+
+def every_result(text: str) -> tuple[Any, Columns]:
+    operation = parse_operation(text)
+    inputs = every_input(operation)
+    assert inputs is not None
+    return operation, inputs | operation.results(inputs)
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_flags_that_can_be_raised_are_those_that_some_input_raises(text: str) -> None:
+    operation, columns = every_result(text)
+    raised = [name for name, code in FLAG_CODES.items() if (columns["flags"] & code).any()]
+    assert set(possible_flags(operation)) == set(raised)
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_underflow_before_rounding_is_a_mutant_where_some_input_shows_it(text: str) -> None:
+    operation, columns = every_result(text)
+    target = operation.target if isinstance(operation, Convert) else operation.result
+    code, shown = FLAG_CODES["underflow"], False
+    if isinstance(target, FloatFormat) and "underflow" in possible_flags(operation):
+        least = Fraction(2) ** target.exponent_min
+        small = [
+            n.magnitude is not None and 0 < n.magnitude < least for n in operation.exact(columns)
+        ]
+        inexact = (columns["flags"] & FLAG_CODES["inexact"]) != 0
+        shown = bool((inexact & small & (columns["flags"] & code == 0)).any())
+    names = {mutant.name for mutant in mutants_of_operation(operation)}
+    assert ("flags: tiny before rounding" in names) == shown
+
+
+@pytest.mark.parametrize(
+    ("below", "right", "early"),
+    [
+        # Four significant bits of any exponent: 2^-6 - 2^-12 rounds to 2^-6, which is no underflow.
+        (2.0**-12, "inexact", "inexact underflow"),
+        # 2^-6 - 2^-10 has four bits and is tiny, though the subnormal grid rounds it to 2^-6.
+        (2.0**-10, "inexact underflow", "inexact underflow"),
+        (0.0, "", ""),
+    ],
+)
+def test_a_number_is_tiny_after_rounding(below: float, right: str, early: str) -> None:
+    operation = parse_operation("convert:e8m23:e4m3")
+    x = operation.inputs["x"].encode(np.array([2.0**-6 - below]))
+    columns = {"x": x} | operation.results({"x": x})
+    named = {mutant.name: mutant for mutant in mutants_of_operation(operation)}
+    seen = named["flags: tiny before rounding"].run(columns)
+    assert operation.outputs["y"].decode(columns["y"]) == [2.0**-6]
+    for flags, wanted in ((columns["flags"][0], right), (seen["flags"][0], early)):
+        assert int(flags) == sum(FLAG_CODES[name] for name in wanted.split())
+
+
+def one(text: str, **values: float) -> dict[str, float]:
+    """Return the value of each mutant's result for one input."""
+    operation = parse_operation(text)
+    inputs = {
+        name: fmt.encode(np.array([values[name]]), "rtz") for name, fmt in operation.inputs.items()
+    }
+    columns = inputs | operation.results(inputs)
+    (target,) = (operation.outputs[name] for name in ("y",))
+    found = {"right": float(target.decode(columns["y"])[0])}
+    for mutant in mutants_of_operation(operation, ["y"]):
+        found[mutant.name] = float(target.decode(mutant.run(columns)["y"])[0])
+    return found
+
+
+def test_adders_err_in_the_ways_that_their_mutants_are_called() -> None:
+    found = one("add:e5m4:e5m4:e5m4", a=3.0, b=1.0)
+    assert (found["right"], found["subtracted instead"]) == (4.0, 2.0)
+    found = one("add:e5m4:e5m4:e5m4", a=1.5, b=-1.5)
+    assert str(found["right"]) == "0.0" and str(found["sign of x - x"]) == "-0.0"
+    found = one("add:e5m4:e5m4:e5m4:rdn", a=1.5, b=-1.5)
+    assert str(found["right"]) == "-0.0" and str(found["sign of x - x"]) == "0.0"
+    # 2^-9 lies below the bits that an adder without sticky keeps of 1 + 2^-9.
+    found = one("add:e5m4:e5m4:e5m4:rup", a=2.0**-9, b=1.0)
+    assert (found["right"], found["bits shifted out are lost"]) == (1 + 2.0**-4, 1.0)
+    found = one("add:e5m4:e5m4:e5m4:rup", a=1.0, b=2.0**-7)  # the last bit that it keeps
+    assert found["right"] == found["bits shifted out are lost"] == 1 + 2.0**-4
+
+
+def test_multipliers_err_in_the_ways_that_their_mutants_are_called() -> None:
+    found = one("mul:e5m4:e5m4:e5m4", a=3.0, b=-1.0)
+    assert (found["right"], found["added instead"]) == (-3.0, 2.0)
+    found = one("mul:e5m4:e5m4:e5m4", a=2.0**-14, b=0.5)
+    assert (found["right"], found["subnormal results flushed"]) == (2.0**-15, 0.0)
+    found = one("mul:e5m4:e5m4:e5m4", a=-1.0, b=0.0)
+    assert str(found["right"]) == "-0.0" and str(found["-0 lost"]) == "0.0"
+    found = one("mul:e5m4:e5m4:e5m4", a=1.0, b=0.0)
+    assert str(found["right"]) == "0.0" and str(found["zeros negative"]) == "-0.0"
+
+
+def test_a_mutant_without_a_result_is_killed_everywhere_it_touches() -> None:
+    operation, columns = every_result("convert:e4m3fn:e2m1")
+
+    def run(columns: Columns) -> Columns:
+        raise FpsimError("y: no code")
+
+    touched = np.arange(columns["x"].size) % 3 == 0
+    mutant = OperationMutant("planted", run, lambda columns: touched)
+    assert np.array_equal(killed(operation, columns, mutant, ["y"]), touched)
+    nowhere = OperationMutant("planted", run, lambda columns: touched & False)
+    assert not killed(operation, columns, nowhere, ["y"]).any()
 
 
 @pytest.mark.parametrize(

@@ -343,10 +343,13 @@ def possible_flags(operation: Convert | TwoOperand) -> list[str]:
     """Return the flags that an operation can raise, as far as ranges tell."""
     target = operation.target if isinstance(operation, Convert) else operation.result
     low, high = _exact_range(operation)
+    negative = any(fmt.signed for fmt in operation.inputs.values())
     raised = {
         "inexact": True,
         "underflow": isinstance(target, FloatFormat) and low < exponents(target)[0],
-        "overflow": high > exponents(target)[1] or isinstance(target, FixedFormat),
+        "overflow": high > exponents(target)[1]
+        or isinstance(target, FixedFormat)
+        or (negative and not target.signed),
         "invalid": _invalid(operation, target),
     }
     return [name for name, possible in raised.items() if possible]
