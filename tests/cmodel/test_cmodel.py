@@ -59,6 +59,20 @@ SLOW = [
         "nvidia-l40s-e4m3", "nvidia-b200-mma-e4m3", "nvidia-h100-fp16", "amd-cdna1b"]  # fmt: skip
 
 
+#: Units of other stages, which the exact model alone evaluates: no kernel is compiled for them.
+FLAGGED = [
+    "e2m1-chain-e4m3fn-rdn-rounded",
+    "e2m1-fixed8q0-rna-saturate-end",
+    "e2m1-fixed16q2-to-e5m10",
+    "e2m1-aligned8f13-e8m13-late-in.e8m23",
+    "e2m1-tree-e5m10-rtz-radix3-lanes4-leaf",
+    "e2m1-split2-of-block4-into-chain-e5m10-into-chain-e8m7",
+    "e2m1-block2-into-chunked3-of-chain-e4m3-into-exact-e8m7",
+    "e2m1.ue4m3fn-block4-to-e5m10-nanzero-into-aligned2f9-e8m7",
+    "amd-cdna3-e4m3",
+]  # fmt: skip
+
+
 def run_check(
     name: str, directory: Path, *, count: int = 200, flags: bool = False
 ) -> subprocess.CompletedProcess[str]:
@@ -80,7 +94,7 @@ def test_every_vector(name: str, tmp_path: Path) -> None:
     assert "vectors match" in result.stdout
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", [*UNITS, *FLAGGED])
 def test_every_flag(name: str, tmp_path: Path) -> None:
     """The C model raises its flags where its integers lose bits, the oracle by fractions."""
     result = run_check(name, tmp_path, flags=True)
