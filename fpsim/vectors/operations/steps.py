@@ -53,8 +53,11 @@ def _rounded(
     """Yield between which neighbours a number lies, and what is taken."""
     if exact.magnitude is None:
         return
-    if exact.magnitude > numbers.decode(_largest(target), target).value:
-        yield f"beyond the largest, {_text(numbers.decode(_largest(target), target))}: {overflow}"
+    end = numbers.decode(_end(target, exact.negative), target)
+    if exact.magnitude > abs(end.value):
+        # Of negative numbers the end is the least; where a format has none, zero.
+        what = "least" if exact.negative else "largest"
+        yield f"beyond the {what}, {_text(end)}: {overflow}"
         return
     ends = []
     for mode in (Rounding.RDN, Rounding.RUP):
@@ -62,16 +65,20 @@ def _rounded(
         ends.append(numbers.decode(code, target))
     low, high = ends
     if low.value == high.value:
-        yield f"exact in {target.name}"
+        exactly = low.value == exact.value
+        yield f"exact in {target.name}" if exactly else f"below the smallest, {_text(low)}"
         return
     part = (exact.value - low.value) / (high.value - low.value)
     yield f"between {_text(low)} and {_text(high)}, {float(part):.6g} of the way up: {rounding}"
 
 
-def _largest(target: Format) -> int:
+def _end(target: Format, negative: bool) -> int:
+    """Return the code of the last number of a sign."""
     if isinstance(target, FloatFormat):
-        return target.max_code
-    return target.max_integer
+        if not negative:
+            return target.max_code
+        return target.max_code | target.sign_bit if target.signed else 0
+    return target.min_integer % (1 << target.width) if negative else target.max_integer
 
 
 def _quantized(operation: Quantize, columns: Columns, found: Columns) -> Iterator[str]:
