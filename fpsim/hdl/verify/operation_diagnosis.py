@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -158,11 +159,12 @@ def _guesses(
         return []
     right = _matches(source, writer, result)
     bad = fetch(source, [m.index for m in wrong]).columns
-    good = fetch(source, right).columns if right else {}
+    good = fetch(source, list(right)).columns if right else {}
     codes = [m.code for m in sorted(wrong, key=lambda m: m.index) if m.code is not None]
     seen = _split(codes, answers)
     found = []
-    for name, run in (*_wirings(source, answers, wrong), *_runs(operation, answers)):
+    wirings = _wirings(source, answers, wrong, bad, right)
+    for name, run in (*wirings, *_runs(operation, answers)):
         try:
             explained = int(_equal(run(bad), seen).sum())
             contradicted = int((~_equal(run(good), _right(good, answers))).sum()) if right else 0
@@ -174,14 +176,14 @@ def _guesses(
     return found[:MAX_GUESSES]
 
 
-def _matches(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> list[int]:
-    """Return vectors that were compared and right, some of them."""
+def _matches(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> dict[int, int]:
+    """Return vectors that were compared and right, some of them, with the one told before each."""
     wrong = {m.index for m in result.kept}
     # Beyond the last mismatch that was kept nobody knows what matched.
     last = max(wrong) if result.mismatch_count > len(wrong) else source.count
-    told = [int(i) for rows, _ in selected(source, writer) for i in rows if i not in wrong]
-    told = [i for i in told if i < last]
-    return told[:: max(1, len(told) // FAST_ROWS)]
+    told = [int(i) for rows, _ in selected(source, writer) for i in rows]
+    pairs = [(i, before) for before, i in pairwise(told) if i not in wrong and i < last]
+    return dict(pairs[:: max(1, len(pairs) // FAST_ROWS)])
 
 
 def _split(codes: Sequence[int], answers: Sequence[Field]) -> Columns:
@@ -209,7 +211,11 @@ def _runs(
 
 
 def _wirings(
-    source: VectorSource, answers: Sequence[Field], wrong: Sequence[Mismatch]
+    source: VectorSource,
+    answers: Sequence[Field],
+    wrong: Sequence[Mismatch],
+    bad: Columns,
+    right: Mapping[int, int],
 ) -> Iterator[tuple[str, Callable[[Columns], Columns]]]:
     """Yield mistakes at the ports: results that are coded otherwise, or of the vector before."""
     for name in ENCODINGS:
@@ -222,18 +228,15 @@ def _wirings(
 
         if name != "bytes-swapped" or all(f.lane_width % 8 == 0 for f in answers):
             yield f"results {name}", coded
-    before = {m.index: m.before for m in wrong}
-    if None in before.values():
+    before = {m.index: m.before for m in wrong if m.before is not None}
+    if len(before) < len(wrong):
         return
-    order = sorted(before)
-    earlier = fetch(source, [i for i in before.values() if i is not None])
-    place = {int(index): row for row, index in enumerate(earlier.indices)}
 
     def previous(columns: Columns) -> Columns:
-        rows = [place[before[i]] for i in order]  # type: ignore[index]
-        count = len(next(iter(columns.values())))
-        if count != len(order):  # vectors that matched: the next is as good as the same
-            return {f.name: np.roll(columns[f.name], 1, axis=0) for f in answers}
-        return {f.name: earlier.columns[f.name][rows] for f in answers}
+        chosen = before if columns is bad else right
+        wanted = [chosen[i] for i in sorted(chosen)]
+        earlier = fetch(source, sorted(set(wanted)))
+        place = {int(index): row for row, index in enumerate(earlier.indices)}
+        return {f.name: earlier.columns[f.name][[place[i] for i in wanted]] for f in answers}
 
     yield "the result of the vector before", previous
