@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 from support.points import die_once, fail, sleep, square
@@ -115,6 +118,124 @@ def test_bad_workers_and_schedulers_are_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 # -- Dask ----------------------------------------------------------------------------------------
+
+
+class Lost(Exception):
+    """What a cluster raises that is made up."""
+
+
+class FakeFuture:
+    """A point that a made-up cluster has: done once it was yielded."""
+
+    def __init__(self, key: str, result: Any) -> None:
+        self.key, self.value, self.cancelled, self.yielded = key, result, False, False
+
+    def done(self) -> bool:
+        return self.yielded
+
+    def result(self) -> Any:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeClient:
+    """A client whose futures end in the opposite order."""
+
+    made: ClassVar[list[FakeClient]] = []
+
+    def __init__(self, address: Any, timeout: float = 0) -> None:
+        if address == "tcp://nobody":
+            raise OSError("no answer\nand more")
+        self.address, self.timeout, self.closed = address, timeout, False
+        self.futures: list[FakeFuture] = []
+        FakeClient.made.append(self)
+
+    def submit(self, work: Any, point: Any, *, key: str, pure: bool) -> FakeFuture:
+        assert not pure
+        try:
+            self.futures.append(FakeFuture(key, work(point)))
+        except Exception as error:
+            self.futures.append(FakeFuture(key, error))
+        return self.futures[-1]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> list[FakeClient]:
+    """Stand in for the package of Dask; return the clients that are made."""
+    killed, closed = type("KilledWorker", (Lost,), {}), type("CommClosedError", (Lost,), {})
+
+    def as_completed(futures: list[FakeFuture]) -> Iterator[FakeFuture]:
+        for future in reversed(futures):
+            future.yielded = True
+            yield future
+
+    modules: dict[str, dict[str, Any]] = {
+        "distributed": {
+            "CancelledError": type("CancelledError", (Lost,), {}), "KilledWorker": killed,
+            "as_completed": as_completed, "Client": FakeClient, "LocalCluster": None,
+        },
+        "distributed.comm": {},
+        "distributed.comm.core": {"CommClosedError": closed},
+    }  # fmt: skip
+    for name, members in modules.items():
+        made = ModuleType(name)
+        vars(made).update(members)
+        monkeypatch.setitem(sys.modules, name, made)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(FakeClient, "made", [])
+    return FakeClient.made
+
+
+def test_results_of_a_cluster_find_their_points(cluster: list[FakeClient]) -> None:
+    equal = [*POINTS, POINTS[2], POINTS[2]]  # equal points are points of their own
+    with executor(2, scheduler="tcp://somebody") as pool:
+        assert run_points(square, equal, pool) == [*WANTED, WANTED[2], WANTED[2]]
+        (client,) = cluster
+        assert client.address == "tcp://somebody" and client.timeout > 0
+        assert len({future.key for future in client.futures}) == len(equal)
+        assert not client.closed
+    assert client.closed
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "said"),
+    [
+        ("KilledWorker", "distributed", "workers: lost again and again at one point (at 3)"),
+        ("CommClosedError", "distributed.comm.core", "scheduler: lost (CommClosedError)"),
+        ("CancelledError", "distributed", "scheduler: lost (CancelledError)"),
+    ],
+)
+def test_a_cluster_that_is_lost_is_one_sentence(
+    name: str, module: str, said: str, cluster: list[FakeClient]
+) -> None:
+    def work(point: dict[str, Any]) -> Any:
+        if point["x"] == 3:
+            raise getattr(sys.modules[module], name)("at 3")
+        return point
+
+    with (
+        pytest.raises(FpsimError, match=re.escape(said)),
+        executor(scheduler="tcp://somebody") as pool,
+    ):
+        run_points(work, POINTS, pool)
+    (client,) = cluster
+    assert client.closed
+    # What was not done is not computed any more.
+    assert [future.cancelled for future in client.futures] == [True] * 3 + [False] * 3
+
+
+def test_a_scheduler_that_does_not_answer_is_named(cluster: list[FakeClient]) -> None:
+    wanted = r"^scheduler: 'tcp://nobody' does not answer \(no answer\)$"
+    with pytest.raises(FpsimError, match=wanted), executor(scheduler="tcp://nobody"):
+        pass
+    assert cluster == []
 
 
 @pytest.mark.sweep

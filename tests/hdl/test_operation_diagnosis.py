@@ -92,6 +92,19 @@ def test_the_first_wrong_result_is_explained_by_values(tmp_path: Path) -> None:
     assert not [guess for guess in found.guesses if guess.fits]
 
 
+def test_a_mistake_that_right_results_contradict_does_not_fit(tmp_path: Path) -> None:
+    """Every second vector is truncated: truncation explains all that is wrong, but not the rest."""
+
+    def design(operation: Operation, columns: Columns) -> Any:
+        truncated = mutant("rounding: rtz")(operation, columns)
+        return np.where(np.arange(truncated.size) % 2 == 0, truncated, columns["y"])
+
+    found = diagnosed(design, tmp_path)
+    (guess,) = (g for g in found.guesses if g.mistake == "rounding: rtz")
+    assert guess.explained == guess.mismatches and guess.contradicted > 0
+    assert not guess.fits
+
+
 def test_results_that_come_one_vector_late_are_named(tmp_path: Path) -> None:
     def design(operation: Operation, columns: Columns) -> Any:
         return np.concatenate([columns["y"][:1], columns["y"][:-1]])
