@@ -120,7 +120,11 @@ def test_flags_that_can_be_raised_are_those_that_some_input_raises(text: str) ->
     assert set(possible_flags(operation)) == set(raised)
 
 
-@pytest.mark.parametrize("text", SMALL)
+#: Products of few significant bits: whether some round up to a power of two depends on the mode.
+PRODUCTS = [f"mul:e3m1:e3m1:e3m{bits}:{mode}" for bits in (1, 2, 3) for mode in ("rne", "rup", "rdn", "rtz")]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*SMALL, *PRODUCTS])
 def test_underflow_before_rounding_is_a_mutant_where_some_input_shows_it(text: str) -> None:
     operation, columns = every_result(text)
     target = operation.target if isinstance(operation, Convert) else operation.result
