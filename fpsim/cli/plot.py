@@ -92,7 +92,8 @@ def _data(args: argparse.Namespace) -> tuple[dict[str, NDArray[Any]], str]:
         if known in DISTRIBUTIONS:
             found[known] = samples(known, args.samples, args.seed)
         elif Path(name).suffix in (".npy", ".npz", ".safetensors"):
-            found |= _file_arrays(Path(name), args.tensors)
+            for key, array in _file_arrays(Path(name), args.tensors).items():
+                found[f"{name}: {key}" if key in found else key] = array
             about.append(Path(name).name)
         else:
             raise FpsimError(

@@ -83,6 +83,15 @@ def test_files_and_distributions_can_stand_side_by_side(tmp_path: Path) -> None:
     assert "mine.npy, 64 samples, seed 5; fpsim" in text
 
 
+def test_arrays_of_one_name_in_two_files_are_both_drawn(tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("one.npz", "two.npz")]
+    for i, file in enumerate(files):
+        np.savez(file, w=WIDE.numpy() * (1 + i))
+    rows, _ = drawn(tmp_path, "error", "--formats", "e2m1", "--data", *files)
+    assert [row["data"] for row in rows] == ["w", f"{files[1]}: w"]
+    assert rows[0]["mse"] != rows[1]["mse"]
+
+
 def test_matrices_of_a_model_are_data(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

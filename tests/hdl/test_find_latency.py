@@ -33,7 +33,7 @@ c = "c"
 acc = "y"
 latency = "find"
 """
-#: Wrong results of 100, or an error.
+#: Wrong results of 100, or an error; -1: nothing was compared.
 Outcome = Callable[[int], int | Exception]
 
 
@@ -51,7 +51,7 @@ def found(
         made = outcome(latency)
         if isinstance(made, Exception):
             raise made
-        return SimpleNamespace(mismatch_count=made, compared=100)
+        return SimpleNamespace(mismatch_count=max(made, 0), compared=100 if made >= 0 else 0)
 
     monkeypatch.setattr(find_latency, "run_source", run_source)
     (tmp_path / "mac.sv").write_text("")
@@ -90,6 +90,12 @@ def test_a_latency_with_which_a_simulation_fails_is_passed_over(
         return SimulationFailed("run: no result came") if n < 4 else 0
 
     assert found(outcome, tmp_path, monkeypatch)[:2] == (4, [0, 1, 2, 3, 4])
+
+
+def test_a_latency_with_which_nothing_is_compared_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found(lambda n: -1 if n < 2 else 0, tmp_path, monkeypatch)[:2] == (2, [0, 1, 2])
 
 
 def test_a_design_that_does_not_build_is_not_tried_again(

@@ -47,7 +47,9 @@ def found_latency(simulation: Simulation, source: VectorSource, writer: BeatWrit
             if str(failed).startswith("build"):
                 raise
             continue
-        shares[latency] = 1 - result.mismatch_count / max(1, result.compared)
+        if not result.compared:
+            continue
+        shares[latency] = 1 - result.mismatch_count / result.compared
         if shares[latency] == 1:
             return latency
     best = max(shares, key=lambda latency: shares[latency], default=0)
