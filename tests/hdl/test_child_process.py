@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -69,6 +70,20 @@ def test_what_forks_is_ended_too(then: str, mark: str, tmp_path: Path) -> None:
         status = child_process.run(command, timeout=60.0, **arguments)  # type: ignore[arg-type]
         assert (status == 0) == (then == "exit 0")
     assert wait_until(lambda: not running(mark)), "something is still running"
+
+
+def test_what_is_started_while_processes_are_ended_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = importlib.util.spec_from_file_location("fpsim_launch", LAUNCHER)
+    assert spec is not None and spec.loader is not None
+    launcher = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(launcher)
+    started = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    counts = iter([[started[0].pid], [started[1].pid], []])
+    monkeypatch.setattr(launcher, "_descendants", lambda: next(counts))
+    launcher._end_descendants()
+    assert [process.wait(5) for process in started] == [-signal.SIGKILL] * 2
 
 
 @pytest.mark.parametrize(("how", "mark"), [(signal.SIGINT, "314.7"), (signal.SIGKILL, "315.7")])

@@ -29,6 +29,8 @@ BENCH_MODULE = "fpsim_bench"
 #: Names the job file to the bench inside the simulation.
 BENCH_JOB_VARIABLE = "FPSIM_BENCH_JOB"
 _POLL_SECONDS = 0.5
+#: How long processes that go on starting others are ended.
+_END_SECONDS = 2.0
 _SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -42,7 +44,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _done(action, job, job_path)
     finally:
-        _end(_descendants())
+        _end_descendants()
 
 
 def _done(action: str, job: dict[str, Any], job_path: str) -> int:
@@ -97,7 +99,7 @@ def _follow_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_SECONDS)
-        _end(_descendants())
+        _end_descendants()
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -105,7 +107,7 @@ def _follow_parent() -> None:
 
 def _leave() -> None:
     """End at once, with all below."""
-    _end(_descendants())
+    _end_descendants()
     os._exit(1)
 
 
@@ -116,13 +118,14 @@ def _adopt() -> None:
 
 
 def _descendants() -> list[int]:
-    """Return the processes below this one, from /proc; none where there is no such thing."""
+    """Return the processes that run below this one, from /proc; none where there is none."""
     below: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             # The name in parentheses may hold anything; state and parent come after it.
             fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            below.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+            if fields[0] != "Z":  # it has ended, and nobody has asked how
+                below.setdefault(int(fields[1]), []).append(int(entry.parent.name))
     found, waiting = [], [os.getpid()]
     while waiting:
         children = below.get(waiting.pop(), [])
@@ -131,10 +134,14 @@ def _descendants() -> list[int]:
     return found
 
 
-def _end(processes: list[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
+def _end_descendants() -> None:
+    """End the processes below this one, and those that they start while they are counted."""
+    until = time.monotonic() + _END_SECONDS
+    while (found := _descendants()) and time.monotonic() < until:
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":
