@@ -446,14 +446,13 @@ def test_the_reference_step_is_proved(unit: str) -> None:
     assert found.outcome == PROVED, str(found)
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("file", "name"),
     [
         ("fpsim_pkg.sv", "ties round up"),
-        ("fp_round_pack.sv", "overflow wraps"),
         ("fp_decode.sv", "subnormals are zero"),
         ("fp_multiply.sv", "a product loses its last bit"),
+        pytest.param("fp_round_pack.sv", "overflow wraps", marks=pytest.mark.sweep),
     ],
 )
 def test_a_faulty_reference_step_is_refuted(
