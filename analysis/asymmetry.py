@@ -30,15 +30,15 @@ RECIPES = {
 def measure(run: study.Run) -> dict[str, Any]:
     """Return perplexities without and with rotation, and layer errors."""
     cells = [(recipe, "exact") for recipe in RECIPES.values()]
-    plain = study.score_points(run, cells, windows=1)
-    rotated = study.score_points(run, cells, transforms="hadamard", windows=1)
+    plain = study.score_points(run, cells)
+    rotated = study.score_points(run, cells, transforms="hadamard")
     layers = study.layer_points(run, cells)
-    reference = study.score_points(run, [(None, "exact")], windows=1)[0]
+    reference = study.score_points(run, [(None, "exact")])[0]
     rows = [
         {"label": label, "recipe": recipe, "plain": a, "rotated": b, "layers": c}
         for (label, recipe), a, b, c in zip(RECIPES.items(), plain, rotated, layers, strict=True)
     ]
-    return {"about": study.about(tokens=study.WINDOW - 1), "float": reference, "rows": rows}
+    return {"about": study.about(), "float": reference, "rows": rows}
 
 
 def draw(data: dict[str, Any]) -> Any:

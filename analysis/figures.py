@@ -15,6 +15,7 @@ import accumulator_width
 import area
 import asymmetry
 import block_size
+import conversations
 import error_against_format
 import multiple_choice
 import order_and_rounding
@@ -33,6 +34,7 @@ STUDIES = (
     papers,
     asymmetry,
     multiple_choice,
+    conversations,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {
