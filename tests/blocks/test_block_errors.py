@@ -299,3 +299,20 @@ def test_a_named_format_passes_the_checks_of_any_other(name: str) -> None:
     fmt = BLOCK_FORMATS[name]
     again = BlockFormat.from_dict(fmt.to_dict() | {"source": fmt.source})
     assert vars(again) == vars(fmt)
+
+
+def test_codes_less_their_zero_point_are_integers_of_8_bits() -> None:
+    fields = {"name": "x", "element": "int8", "block": 4, "rule": "range", "scale": "e5m10"}
+    fmt = BlockFormat.from_dict(fields)
+    made = fmt.quantize(np.ones((1, 4), np.float32))
+
+    def widened(code: int, zero: int) -> int:
+        codes = np.array([[code, 0, 0, 0]], dtype=np.uint8)
+        zeros = np.array([[zero]], dtype=np.int8)
+        return int(fmt.widen(replace(made, codes=codes, zero_points=zeros)).codes[0, 0])
+
+    assert (widened(0x7F, 0), widened(0x80, 0)) == (0x7F, 0x80)
+    assert (widened(0x7E, -1), widened(0x81, 1)) == (0x7F, 0x80)
+    for code, zero in ((0x7F, -1), (0x80, 1)):
+        with pytest.raises(FpsimError, match=f"zero_points: {zero} leaves no 8-bit integer in x"):
+            widened(code, zero)
