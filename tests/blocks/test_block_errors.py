@@ -150,6 +150,7 @@ RAZOR = {"element": "int4s", "rule": "razor", "base_bits": 8, "scale": "ue4m0b0_
         ),
         ({"macro": {"block": 24, "bits": 4, "target": 4}}, "macro: block 24 is no multiple of 16"),
         ({"macro": {"block": 32, "bits": 9, "target": 4}}, r"macro: 9 bits, target 4\S*; allowed"),
+        ({"scale_rounding": "rna"}, "scale_rounding: needs a scale format that a rule rounds to"),
         ({"factor": "one"}, "factor: 'one' is not a positive number, or text such as"),
         ({"factor": 1e30}, r"factor: 1e\+30 is not between 2\^-64 and 2\^64"),
         ({"top": 4}, "top: 4 is not a table of block"),
