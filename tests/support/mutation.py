@@ -40,6 +40,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/formats/test_elements.py",
         "tests/compute/test_fixed.py", "tests/compute/test_exact.py", "tests/compute/test_tree.py",
         "tests/compute/test_aligned.py", "tests/blocks/test_mx_blocks.py",
+        "tests/blocks/test_blocks.py",
     ),
     "formats": ("tests/formats", "tests/base"),
     "blocks": ("tests/blocks",),
