@@ -3,12 +3,11 @@
 
 Noise in eight of SmolLM2-135M's layers with MXFP4 operands, over that of the casts, on E5M10, E8M7
 and E5M6 adders that round to nearest, truncate or (in sequence) round stochastically, one product
-after the other, in trees of 16, or in 16 lanes; and the perplexity of the whole model on each.
+after the other, in trees of 16, or in 16 lanes. The study of accumulator widths has perplexities.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -32,55 +31,40 @@ def measure(run: study.Run) -> dict[str, Any]:
         for rounding, ending in ROUNDINGS.items()
         if order == "sequential" or rounding != "stochastic"  # which trees have not
     ]
-    pairs = [("mxfp4", unit) for *_, unit in cells]
-    layers = study.layer_points(run, pairs)
-    exact, *models = study.score_points(run, [("mxfp4", "exact"), *pairs])
+    layers = study.layer_points(run, [("mxfp4", unit) for *_, unit in cells])
     return {
         "about": study.about(layers=8),
-        "exact": exact,
         "rows": [
-            {"format": fmt, "order": order, "rounding": rounding, "unit": unit, "layers": layer,
-             "model": model}
-            for (fmt, order, rounding, unit), layer, model in zip(
-                cells, layers, models, strict=True
-            )
+            {"format": fmt, "order": order, "rounding": rounding, "unit": unit, "layers": layer}
+            for (fmt, order, rounding, unit), layer in zip(cells, layers, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def draw(data: dict[str, Any]) -> Any:
     """Draw noise by order; a marker per rounding, a panel per format."""
     with style():
-        figure = new_figure(5.6)
-        upper, lower = figure.subplots(2, len(FORMATS), sharey="row", sharex=True)
-        for noise, whole, fmt in zip(upper, lower, FORMATS, strict=True):
+        figure = new_figure(3.4)
+        panels = figure.subplots(1, len(FORMATS), sharey=True)
+        for axes, fmt in zip(panels, FORMATS, strict=True):
             here = [row for row in data["rows"] if row["format"] == fmt]
             for i, rounding in enumerate(ROUNDINGS):
                 rows = [row for row in here if row["rounding"] == rounding]
                 x = np.array([list(ORDERS).index(row["order"]) for row in rows]) + 0.12 * (i - 1)
-                noise.plot(x, [study.noise(row["layers"]) for row in rows], "osD"[i],
-                           color=SERIES[i], markersize=6, label=rounding)  # fmt: skip
-                scored = [row["model"].get("perplexity") for row in rows]
-                whole.plot(x, [math.nan if y is None else y for y in scored], "osD"[i],
-                           color=SERIES[i], markersize=6)  # fmt: skip
-            noise.axhline(0, color=MUTED, linestyle="dashed", linewidth=1)
-            whole.axhline(data["exact"]["perplexity"], color=MUTED, linestyle="dotted",
-                          linewidth=1)  # fmt: skip
-            whole.set_yscale("log")
-            noise.set_title(f"{fmt.upper()} adders")
-            whole.set_xticks(range(len(ORDERS)), list(ORDERS))
-            whole.set_xlim(-0.5, len(ORDERS) - 0.5)
-            for axes in (noise, whole):
-                axes.grid(axis="y")
-                axes.tick_params(length=0)
-        upper[0].set_ylabel("adder's noise over the casts' (dB)")
-        lower[0].set_ylabel("perplexity")
-        handles, labels = upper[0].get_legend_handles_labels()
+                y = [study.noise(row["layers"]) for row in rows]
+                axes.plot(x, y, "osD"[i], color=SERIES[i], markersize=6, label=rounding)
+            axes.axhline(0, color=MUTED, linestyle="dashed", linewidth=1)
+            axes.set_title(f"{fmt.upper()} adders")
+            axes.set_xticks(range(len(ORDERS)), list(ORDERS))
+            axes.set_xlim(-0.5, len(ORDERS) - 0.5)
+            axes.grid(axis="y")
+            axes.tick_params(length=0)
+        panels[0].set_ylabel("adder's noise over the casts' (dB)")
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
         note = data["about"]
-        caption(figure, f"MXFP4 operands; mean of {note['layers']} layers of SmolLM2-135M, dashed: "
-                        f"as much as the casts; perplexity on {note['tokens']} tokens, dotted: "
-                        f"exact sums; fpsim {note['version']}")  # fmt: skip
+        caption(figure, f"MXFP4 operands, mean of {note['layers']} layers of SmolLM2-135M; dashed: "
+                        f"as much as the casts; fpsim {note['version']}")  # fmt: skip
     return figure
 
 
