@@ -17,6 +17,7 @@ import asymmetry
 import block_size
 import conversations
 import error_against_format
+import front
 import multiple_choice
 import order_and_rounding
 import papers
@@ -33,6 +34,7 @@ STUDIES = (
     order_and_rounding,
     papers,
     asymmetry,
+    front,
     multiple_choice,
     conversations,
 )

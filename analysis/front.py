@@ -23,7 +23,7 @@ from fpsim.plots.style import BLUE, MUTED, RED, caption, new_figure, style
 NAME = "front"
 SETTINGS = ExploreSettings(
     model=study.MODEL, budget="perplexity <= 1.05 * exact", minimize="area", windows=1,
-    window=study.WINDOW, layers=6, scored=8,
+    window=study.WINDOW, layers=6, scored=14,
 )  # fmt: skip
 
 
@@ -49,6 +49,9 @@ def _unit(row: dict[str, Any]) -> str:
 def draw(data: dict[str, Any]) -> Any:
     """Draw perplexity against area and against energy per product."""
     rows = data["rows"]
+    # A ruined model would leave the others no room.
+    most = 3 * max(data["references"].values())
+    ruined = [row for row in rows if row["figure"] is not None and row["figure"] > most]
     with style():
         figure = new_figure(4.4)
         panels = figure.subplots(1, 2, sharey=True)
@@ -58,7 +61,7 @@ def draw(data: dict[str, Any]) -> Any:
         }
         for axes, (field, label) in zip(panels, fields.items(), strict=True):
             for place, row in enumerate(rows):
-                if row["figure"] is None or row[field] is None:
+                if None in (row["figure"], row[field]) or row in ruined:
                     continue
                 best = place in data["front"]
                 colour = BLUE if row["recipe"] == "mxfp4" else RED
@@ -77,12 +80,13 @@ def draw(data: dict[str, Any]) -> Any:
             axes.margins(0.15)
         panels[0].set_ylabel("perplexity of SmolLM2")
         note = data["about"]
+        left = ", ".join(_unit(row) for row in ruined)
         caption(figure, f"{note['tokens']} tokens of CPython {note['python']}'s topics; filled: "
-                        "the front in area; generic cells, toggles weighted by area; fpsim "
-                        f"{note['version']}")  # fmt: skip
+                        "the front in area; generic cells, toggles weighted by area; not shown, "
+                        f"ruined: {left or 'none'}; fpsim {note['version']}")  # fmt: skip
         for axes, field in zip(panels, fields, strict=True):
-            name_points(axes, [(_unit(r), r[field], r["figure"]) for r in rows
-                               if r["figure"] is not None and r[field] is not None])  # fmt: skip
+            shown = [r for r in rows if None not in (r["figure"], r[field]) and r not in ruined]
+            name_points(axes, [(_unit(r), r[field], r["figure"]) for r in shown])
     return figure
 
 

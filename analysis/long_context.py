@@ -20,7 +20,7 @@ from fpsim.plots.style import MUTED, SERIES, caption, new_figure, style
 
 NAME = "long_context"
 #: Tokens of a context, and how many contexts of that length there are.
-LENGTHS = {2048: 4, 4096: 2, 8192: 1}
+LENGTHS = {2048: 2, 4096: 1, 8192: 1}
 DOORS = (
     "red", "green", "blue", "black", "white", "yellow", "silver", "golden", "wooden", "iron",
     "glass", "heavy", "narrow", "hidden", "round", "old",
@@ -118,7 +118,7 @@ def _ask(model: Any, cache: Any, tokenizer: Any, door: str, code: str) -> int:
         raise ValueError(f"the tokenizer does not take {code} digit by digit")
     ids = torch.as_tensor(whole)[None, :-1]
     logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
-    cache.crop(length)
+    cache.crop(length - cache.get_seq_length())  # a negative number of tokens
     return int((logits[-len(code) :].argmax(-1) == wanted).sum())
 
 
