@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import study
+from matplotlib.ticker import FuncFormatter
 
 from fpsim.explore.search import ExploreSettings, explore
 from fpsim.explore.space import Space
@@ -75,6 +76,8 @@ def draw(data: dict[str, Any]) -> Any:
             axes.set_xlabel(label)
             axes.set_xlim(left=0)
             axes.set_yscale("log")
+            for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                which(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.grid()
             axes.tick_params(length=0)
             axes.margins(0.15)
@@ -82,7 +85,7 @@ def draw(data: dict[str, Any]) -> Any:
         note = data["about"]
         left = ", ".join(_unit(row) for row in ruined)
         caption(figure, f"{note['tokens']} tokens of CPython {note['python']}'s topics; filled: "
-                        "the front in area; generic cells, toggles weighted by area; not shown, "
+                        "the front in area; not shown, "
                         f"ruined: {left or 'none'}; fpsim {note['version']}")  # fmt: skip
         for axes, field in zip(panels, fields, strict=True):
             shown = [r for r in rows if None not in (r["figure"], r[field]) and r not in ruined]
