@@ -18,6 +18,7 @@ import block_size
 import conversations
 import error_against_format
 import front
+import long_context
 import multiple_choice
 import order_and_rounding
 import papers
@@ -37,6 +38,7 @@ STUDIES = (
     front,
     multiple_choice,
     conversations,
+    long_context,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {
