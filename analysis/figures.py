@@ -23,6 +23,7 @@ import multiple_choice
 import order_and_rounding
 import papers
 import quantization_error
+import simulator_time
 import study
 
 from fpsim import plots
@@ -39,6 +40,7 @@ STUDIES = (
     multiple_choice,
     conversations,
     long_context,
+    simulator_time,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {

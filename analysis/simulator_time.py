@@ -72,7 +72,8 @@ def _row(name: str, shape: dict[str, int], threads: int) -> dict[str, Any]:
     b = rng.integers(0, top, (shape["K"], shape["N"])).astype(np.uint8)
     more: dict[str, Any] = {}
     if unit.spec.block is not None:
-        groups = shape["K"] // unit.spec.block.size
+        more["block"] = unit.spec.block.size
+        groups = -(-shape["K"] // unit.spec.block.size)
         more["a_scale"] = rng.integers(120, 134, (shape["M"], groups)).astype(np.uint8)
         more["b_scale"] = rng.integers(120, 134, (groups, shape["N"])).astype(np.uint8)
     x, y = torch.randn(shape["M"], shape["K"]), torch.randn(shape["K"], shape["N"])
