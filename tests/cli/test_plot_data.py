@@ -44,11 +44,6 @@ def refused(capsys: Capture, tmp_path: Path, *argv: str) -> str:
     return line
 
 
-def model_behind_a_name(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    loaded = tiny_models.loaded(model)
-    monkeypatch.setattr("fpsim.bridge.measure.models.load", lambda name, report=None: loaded)
-
-
 # -- files of tensors and models -----------------------------------------------------------------
 
 
@@ -98,7 +93,7 @@ def test_matrices_of_a_model_are_data(
     model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.Linear(8, 3))
     with torch.no_grad():
         model[0].weight.copy_(WIDE)
-    model_behind_a_name(monkeypatch, model.bfloat16())
+    tiny_models.behind_a_name(monkeypatch, model.bfloat16())
     common = ["error", "--formats", "e2m1", "--from-model", "tiny"]
     rows, text = drawn(tmp_path, *common)
     assert [row["data"] for row in rows] == ["0.weight", "1.weight"]  # no bias, no distribution
@@ -205,7 +200,7 @@ def test_layers_are_those_of_the_model_that_the_pattern_matches(
 ) -> None:
     torch.manual_seed(0)
     model = tiny_models.llama().eval()
-    model_behind_a_name(monkeypatch, model)
+    tiny_models.behind_a_name(monkeypatch, model)
     asked = ["layers", "--model", "tiny", "--unit", NARROW, "--window", "32"]
     rows, text = drawn(tmp_path, *asked, "--layer", "*0.self_attn.q_proj")
     batches = task_for(tiny_models.loaded(model), count=1, length=32).calibration()

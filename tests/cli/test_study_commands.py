@@ -107,9 +107,7 @@ def test_each_layer_of_a_model_is_sized(
 
     torch.manual_seed(0)
     model = tiny_models.llama().eval()
-    monkeypatch.setattr(
-        "fpsim.bridge.measure.models.load", lambda name, report=None: tiny_models.loaded(model)
-    )
+    tiny_models.behind_a_name(monkeypatch, model)
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 9)
     unit = fpsim.get_unit(SCALED)

@@ -43,9 +43,7 @@ def test_tiles_of_a_model_are_of_the_layers_that_the_pattern_matches(
 
     torch.manual_seed(0)
     model = tiny_models.llama().eval()
-    monkeypatch.setattr(
-        "fpsim.bridge.measure.models.load", lambda name, report=None: tiny_models.loaded(model)
-    )
+    tiny_models.behind_a_name(monkeypatch, model)
     out, text = tmp_path / "tiles", tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 9)
     asked = ["vectors", UNIT, "--from-model", "tiny", "--text", str(text), "--window", "32",

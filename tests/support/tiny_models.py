@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import nn
@@ -33,6 +34,12 @@ class Letters:
 def loaded(model: nn.Module) -> Any:
     """Return a model as `fpsim.bridge.measure.models.load` does, with a tokenizer of letters."""
     return type("Loaded", (), {"model": model, "tokenizer": Letters(), "name": "tiny"})()
+
+
+def behind_a_name(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
+    """Let every name of a model stand for this one."""
+    found = loaded(model)
+    monkeypatch.setattr("fpsim.bridge.measure.models.load", lambda name, report=None: found)
 
 
 def llama(**changes: Any) -> nn.Module:
