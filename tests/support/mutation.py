@@ -7,6 +7,10 @@ A mutant is one change of one expression: a comparison, an operator, `and` for `
 a number one larger. Every room has tests that should notice; each mutant is a forked process in
 which its module is read with the change. Texts of errors, annotations and docstrings are left alone.
 
+Some of the tests that reach the changed line run first. A mutant that they do not notice meets all
+tests of the room: which lines a test reaches is recorded once, and values that an earlier test left
+behind (caches, compiled kernels) hide some.
+
 mutmut and cosmic-ray write the change into the tree and start Python anew for every mutant. Here
 that start (Numba, torch, the kernels' cache) costs more than the tests that notice.
 """
@@ -31,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import CodeType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Tests of a room, those that end soonest first.
@@ -60,6 +65,9 @@ COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
     ast.Div: ast.Mult, ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.LShift: ast.RShift,
     ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitOr,
 }  # fmt: skip
+#: Tests that reach a changed line and run before all of the room's.
+FIRST = 30
+_Recorded = tuple[Path, Path]
 #: Seconds of CPU beyond three times those of unchanged tests, after which a mutant hangs.
 GRACE = 20
 
@@ -164,7 +172,26 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self.path, loader=loader)
 
 
-def _child(mutant: Mutant | None, tests: Sequence[str], limit: int, log: Path) -> None:
+class _Reached:
+    """A plugin of pytest that records which test reaches which line of a folder."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        import coverage
+
+        self.cover = coverage.Coverage(data_file=str(data), config_file=False, source=[str(folder)])
+        self.cover.start()
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        self.cover.switch_context(item.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        self.cover.stop()
+        self.cover.save()
+
+
+def _child(
+    mutant: Mutant | None, tests: Sequence[str], limit: int, log: Path, recorded: _Recorded | None
+) -> None:
     import pytest
 
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
@@ -176,16 +203,20 @@ def _child(mutant: Mutant | None, tests: Sequence[str], limit: int, log: Path) -
         # Read now: pytest's own loader comes first later, and reads what a plugin belongs to itself.
         importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
-    os._exit(int(pytest.main([*options, *tests])))
+    plugins = [_Reached(*recorded)] if recorded else []
+    os._exit(int(pytest.main([*options, *tests], plugins)))
 
 
-def run(mutant: Mutant | None, tests: Sequence[str], limit: int) -> tuple[bool, float, str]:
+def run(
+    mutant: Mutant | None, tests: Sequence[str], limit: int, recorded: _Recorded | None = None
+) -> tuple[bool, float, str]:
     """Run tests in a process of their own.
 
     Args:
         mutant: the change; None: none.
-        tests: files and folders.
+        tests: files, folders and names of tests.
         limit: seconds of CPU.
+        recorded: a folder of sources and a file for which test reaches which line of it.
 
     Returns:
         Whether the tests pass, seconds of CPU, and the test that failed first.
@@ -196,7 +227,7 @@ def run(mutant: Mutant | None, tests: Sequence[str], limit: int) -> tuple[bool, 
         child = os.fork()
         if not child:
             try:
-                _child(mutant, tests, limit, log)
+                _child(mutant, tests, limit, log, recorded)
             finally:
                 os._exit(70)
         _, status = os.waitpid(child, 0)
@@ -206,6 +237,22 @@ def run(mutant: Mutant | None, tests: Sequence[str], limit: int) -> tuple[bool, 
     failed = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
     killer = failed[0].split(" - ")[0].split(" ", 1)[-1] if failed else "it hangs or crashes"
     return status == 0, spent, "" if status == 0 else killer
+
+
+class Reach:
+    """Which tests reach a line, as the unchanged run recorded it."""
+
+    def __init__(self, data: Path) -> None:
+        import coverage
+
+        self.data = coverage.CoverageData(str(data))
+        self.data.read()
+
+    def tests(self, mutant: Mutant, most: int) -> list[str]:
+        """Return at most so many tests that reach a mutant's line, drawn by its place."""
+        found = self.data.contexts_by_lineno(str(ROOT / mutant.file)).get(mutant.line, [])
+        named = sorted(name for name in found if name)
+        return Random(str(mutant)).sample(named, min(most, len(named)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -229,11 +276,14 @@ def main() -> int:
     for name in ("numpy", "numba", "hypothesis", "pytest", "ml_dtypes", "gfloat"):
         importlib.import_module(name)
     survivors = total = 0
+    scratch = tempfile.TemporaryDirectory()
     for room in args.rooms:
-        whole, spent, failed = run(None, TESTS[room], 3600)
+        reached = Path(scratch.name) / room
+        whole, _, failed = run(None, TESTS[room], 3600, (ROOT / "fpsim" / room, reached))
         if not whole:
             print(f"{room}: the tests fail without any change: {failed}")
             return 2
+        reach, (_, spent, _) = Reach(reached), run(None, TESTS[room], 3600)
         limit = int(3 * spent) + GRACE
         files = sorted((ROOT / "fpsim" / room).rglob("*.py"))
         every = [m for f in files if f.name not in LEFT_OUT for m in mutants_of(f)]
@@ -247,7 +297,10 @@ def main() -> int:
         killed = 0
         for mutant in chosen:
             started = time.monotonic()
-            alive, _, killer = run(mutant, TESTS[room], limit)
+            first = reach.tests(mutant, FIRST)
+            alive, _, killer = run(mutant, first, limit) if first else (True, 0.0, "")
+            if alive:
+                alive, _, killer = run(mutant, TESTS[room], limit)
             killed += not alive
             if alive:
                 print(f"  survives {mutant}", flush=True)
