@@ -31,8 +31,11 @@ RESET_AND_END = 24
 FREELY = Options()
 STALLING = Options(stall=0.3, resets=0.05)
 
-#: Published units that Verilator compiles by default: the largest window, and scales per element.
-COMPILED = ["fp4-aligned32-f13", "llm-fp4-shift-e5m10"]
+#: Published units that Verilator compiles: the largest window, and scales per element.
+COMPILED = [
+    pytest.param("fp4-aligned32-f13", marks=pytest.mark.sweep),
+    "llm-fp4-shift-e5m10",
+]
 
 
 def published(spec: MacSpec) -> VectorSource:

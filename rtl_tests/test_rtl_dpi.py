@@ -111,6 +111,7 @@ def simulate(name: str, directory: Path, *, count: int, rtl: bool, broken: bool 
     return run.stdout
 
 
+@pytest.mark.sweep
 @pytest.mark.rtl
 def test_the_c_model_agrees_beside_the_rtl(tmp_path: Path) -> None:
     """Streams of beats and single dot products: file, C model and RTL, every clock."""

@@ -87,6 +87,7 @@ def test_headers_and_serial_elements_with_stalls_and_resets(
     assert report.result.clocks > 1.3 * report.result.beats
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("path", "unit", "bench"),
     [(DOT4, FIXED24, "native"), (COMB, FIXED16, "cocotb"), (SERIAL, MXFP4, "native")],
@@ -295,7 +296,7 @@ def test_a_design_that_cannot_go_on_says_why(
     assert not re.search(r"\bp_\w", said)  # the bench's own names
 
 
-@BENCHES
+@pytest.mark.parametrize("bench", ["native", pytest.param("cocotb", marks=pytest.mark.sweep)])
 def test_a_combinational_loop_ends(bench: str, simulator: Simulator, tmp_path: Path) -> None:
     loop = ("comb_mac", "comb_loop")
     dut = read_dut(changed(COMB, tmp_path, loop))

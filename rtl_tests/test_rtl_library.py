@@ -29,7 +29,10 @@ runner.test(test_module="user_bench", hdl_toplevel="serial_mx", build_dir=build,
 """
 
 
-@pytest.mark.parametrize("stall", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
+@pytest.mark.parametrize(
+    "stall",
+    [pytest.param(0.0, marks=pytest.mark.slow), pytest.param(0.4, marks=pytest.mark.sweep)],
+)
 def test_a_bench_of_ones_own(stall: float, icarus: Simulator, tmp_path: Path) -> None:
     run_bench(stall, icarus, tmp_path)
 

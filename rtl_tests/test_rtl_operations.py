@@ -37,7 +37,7 @@ def verify(
     return main([*command, "--build", str(directory / "build"), *options])
 
 
-@pytest.mark.parametrize("bench", ["cocotb", "native"])
+@pytest.mark.parametrize("bench", ["native", pytest.param("cocotb", marks=pytest.mark.sweep)])
 def test_a_multiplier(bench: str, simulator: Simulator, tmp_path: Path, capsys: Capture) -> None:
     assert verify(MUL, MULTIPLIER, simulator, tmp_path, "--bench", bench, "--count", "50") == 0
     shown = capsys.readouterr().out
@@ -64,10 +64,8 @@ def test_a_sign_that_is_lost_is_explained_and_guessed(
     assert verify(MUL, MULTIPLIER, simulator, tmp_path, *options) == 0
 
 
-def test_a_quantizer_of_several_beats(
-    simulator: Simulator, tmp_path: Path, capsys: Capture
-) -> None:
-    assert verify(MXFP4, QUANTIZER, simulator, tmp_path, "--count", "300", "--bench", "native") == 0
+def test_a_quantizer_of_several_beats(icarus: Simulator, tmp_path: Path, capsys: Capture) -> None:
+    assert verify(MXFP4, QUANTIZER, icarus, tmp_path, "--count", "300", "--bench", "native") == 0
     shown = capsys.readouterr().out
     assert "all match" in shown and "not found" not in shown
 
@@ -104,7 +102,10 @@ def test_what_vectors_do_not_show_needs_a_waiver(
     assert "waive: 'rounding: rnx' is no mistake of quantize:mxfp4:e8m7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["quantize:nvfp4", "quantize:amxfp4:e8m7"])
+@pytest.mark.parametrize(
+    "text",
+    ["quantize:nvfp4", pytest.param("quantize:amxfp4:e8m7", marks=pytest.mark.sweep)],
+)
 def test_the_reference_quantizer(
     text: str, icarus: Simulator, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rtl_support import WriteVectors, sample
+from rtl_support import WriteVectors, installed, sample
 from rtl_units import TYPICAL, chain, macs, name, wide
+from support.helpers import by_default
 
 from fpsim import vectors
 from fpsim.hdl.bench.replay import replay
-from fpsim.hdl.bench.simulator import Simulator
+from fpsim.hdl.bench.simulator import SIMULATORS, Simulator
 from fpsim.units.spec import MacSpec
 
 SAMPLE = 1500
@@ -22,15 +23,20 @@ def run(spec: MacSpec, directory: Path, simulator: Simulator, build_dir: Path) -
     assert result.passed, "\n".join([str(result), *map(str, result.mismatches)])
 
 
+#: Units of `TYPICAL` that run by default: one per module and kind of rounding.
+QUICK = TYPICAL[::3]
+
+
+@pytest.mark.parametrize("tool", by_default(SIMULATORS, ["verilator"], "sweep"))
 @pytest.mark.parametrize("spec", macs(), ids=name)
 def test_golden_unit_matches_on_all_vectors(
-    spec: MacSpec, simulator: Simulator, builds: Path, write_vectors: WriteVectors
+    spec: MacSpec, tool: str, builds: Path, write_vectors: WriteVectors
 ) -> None:
     directory = write_vectors(vectors.plan(spec, start="load"))
-    run(spec, directory, simulator, builds / f"{simulator.name}-{spec.name}")
+    run(spec, directory, installed(tool), builds / f"{tool}-{spec.name}")
 
 
-@pytest.mark.parametrize("spec", TYPICAL, ids=name)
+@pytest.mark.parametrize("spec", by_default(TYPICAL, QUICK, "sweep"), ids=name)
 def test_typical_unit_matches(
     spec: MacSpec, icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors
 ) -> None:

@@ -65,7 +65,7 @@ class ScaledFormat:
                 "subnormals and no special codes, such as e2m1b0"
             )
         top = element.exponent_max
-        if not math.isfinite(self.b_tilde) or not -LIMIT < self.b_tilde < LIMIT:
+        if not math.isfinite(self.b_tilde) or not -LIMIT <= self.b_tilde <= LIMIT:
             raise FpsimError(f"b_tilde: {self.b_tilde!r} is not a number in -{LIMIT}..{LIMIT}")
         if top - self.b_tilde > LIMIT or top > LIMIT:
             raise FpsimError(

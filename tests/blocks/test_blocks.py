@@ -18,7 +18,7 @@ from support.block_cases import (
     check_against_oracle,
     wide_values,
 )
-from support.helpers import sweep
+from support.helpers import by_default
 
 from fpsim import BlockFormat, FpsimError, get_block_format
 from fpsim.blocks import casts
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- every named format against exact rationals ---------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sweep(VARIANTS, KINDS))
+@pytest.mark.parametrize("name", by_default(VARIANTS, KINDS))
 @settings(max_examples=10)
 @given(x=arrays)
 def test_any_rows_are_cast_as_the_oracle_says(name: str, x: NDArray[np.float32]) -> None:
     check_against_oracle(get_block_format(name), x)
 
 
-@pytest.mark.parametrize("name", sweep(VARIANTS, KINDS))
+@pytest.mark.parametrize("name", by_default(VARIANTS, KINDS))
 def test_whole_blocks_are_cast_as_the_oracle_says(name: str) -> None:
     """Enough elements for the vector kernels."""
     check_against_oracle(get_block_format(name), wide_values(1, (8, 128)))
@@ -52,7 +52,7 @@ def test_largest_scale_in_whole_blocks(rule: str) -> None:
     assert int(fmt.quantize(x).scales.max()) == (253 if rule == "floor" else 254)
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 def test_tiny_and_huge_tensors(name: str) -> None:
     """Scales, their products and reciprocals leave float32's range on both sides."""
     fmt = get_block_format(name)
@@ -85,7 +85,7 @@ def test_vector_and_plain_paths_agree(name: str, monkeypatch: pytest.MonkeyPatch
 # -- special values, axes, shapes -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", [64, 4096])
 def test_nan_and_infinity_never_become_a_number(name: str, bad: float, size: int) -> None:
@@ -118,7 +118,7 @@ def test_nan_and_infinity_never_become_a_number(name: str, bad: float, size: int
     np.testing.assert_array_equal(values[~isnan], fmt.dequantize(fmt.quantize(clean))[~isnan])
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 def test_infinities_saturate_on_request_and_nan_does_not(name: str) -> None:
     fmt = get_block_format(name)
     x = wide_values(5, (2, 64))
@@ -137,7 +137,7 @@ def test_infinities_saturate_on_request_and_nan_does_not(name: str) -> None:
         fmt.quantize(x, nan="saturate")
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 def test_all_zero(name: str) -> None:
     fmt = get_block_format(name)
     x = np.zeros((2, 40), np.float32)
@@ -147,7 +147,7 @@ def test_all_zero(name: str) -> None:
     check_against_oracle(fmt, x)
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
 def test_axis(name: str, axis: int) -> None:
     fmt = get_block_format(name)
@@ -161,7 +161,7 @@ def test_axis(name: str, axis: int) -> None:
     np.testing.assert_array_equal(np.moveaxis(values, axis, -1), fmt.dequantize(rows))
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
 def test_empty(name: str, shape: tuple[int, ...]) -> None:
     fmt = get_block_format(name)
@@ -171,7 +171,7 @@ def test_empty(name: str, shape: tuple[int, ...]) -> None:
     assert fmt.dequantize(q).shape == shape
 
 
-@pytest.mark.parametrize("name", sweep(NAMES, KINDS))
+@pytest.mark.parametrize("name", by_default(NAMES, KINDS))
 def test_float16_is_taken_as_its_value(name: str) -> None:
     x = wide_values(7, (3, 50), spread=3).astype(np.float16)
     fmt = get_block_format(name)
@@ -197,7 +197,7 @@ def test_float64_beyond_float32_counts_as_infinite(fields: dict[str, Any]) -> No
 SYMMETRIC = [n for n in NAMES if "int" not in n and not n.endswith("if4")]
 
 
-@pytest.mark.parametrize("name", sweep(SYMMETRIC, KINDS))
+@pytest.mark.parametrize("name", by_default(SYMMETRIC, KINDS))
 @settings(max_examples=12)
 @given(x=arrays)
 def test_sign_symmetry(name: str, x: NDArray[np.float32]) -> None:

@@ -312,6 +312,7 @@ def test_simulated_smollm2_equals_fake_quantization(
     assert torch.equal(simulated, wanted)
 
 
+@pytest.mark.sweep
 @pytest.mark.model
 def test_float32_chain_is_close_to_exact_and_e5m10_is_not(
     smollm2: LoadedModel, window: np.ndarray

@@ -148,7 +148,7 @@ def layer_data(seed: int, tokens: int = 90, inside: int = 24, outside: int = 12)
 @pytest.mark.parametrize("method", [Method.FPQ, Method.BASELINE])
 @pytest.mark.parametrize("grid", list(Grid))
 @pytest.mark.parametrize("reading", list(Reading))
-@pytest.mark.parametrize("fisher", [False, True])
+@pytest.mark.parametrize("fisher", [False, pytest.param(True, marks=pytest.mark.sweep)])
 def test_the_search_finds_what_brute_force_finds(
     method: Method, grid: Grid, reading: Reading, fisher: bool
 ) -> None:

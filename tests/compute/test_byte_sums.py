@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.helpers import HOST, exact, fixed, float_format, oracle_matmul, sweep
+from support.helpers import HOST, by_default, exact, fixed, float_format, oracle_matmul
 from support.machines import On
 
 from fpsim import MacSpec, MacUnit, get_format, get_unit
@@ -59,7 +59,7 @@ def arguments(unit: MacUnit, m: int, k: int, n: int, block: int, seed: int = 0) 
 @VNNI
 @pytest.mark.parametrize(
     ("a", "b", "size"),
-    sweep(
+    by_default(
     [("e2m1", "e2m1", 32), ("e2m1", "e2m1", 4), ("e1m2", "e3m0", 8), ("int4", "int4", 16),
      ("int8", "int8", 32), ("e2m3", "e2m1", 32), ("int4", "int8", 4), ("e3m0", "int8", 12)],
     quick=[("e2m1", "e2m1", 32), ("int8", "int8", 32), ("e1m2", "e3m0", 8)]),
@@ -79,7 +79,7 @@ def test_block_sums(a: str, b: str, size: int, k: int, n: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "block"),
-    sweep([("e2m1.ue4m3fn-block16-into-chain-e8m23", 16), ("e2m1-block32-into-chain-e5m10", 32),
+    by_default([("e2m1.ue4m3fn-block16-into-chain-e8m23", 16), ("e2m1-block32-into-chain-e5m10", 32),
      ("nvidia-b200-nvf4", 16), ("nvidia-b200-mxf4", 32), ("e2m1-block8-into-chain-e4m3fn", 8),
      ("e2m1.e5m2.split-block32-into-chain-e8m23", 32),
      ("e2m1.e5m2.splitxe2m1-block8-into-chain-e8m23", 8),

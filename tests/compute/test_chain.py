@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from support.helpers import (
     DETERMINISTIC,
+    by_default,
     chain,
     distinct_products,
     exact,
@@ -17,7 +18,6 @@ from support.helpers import (
     one_step_rows,
     one_step_table,
     oracle_matmul,
-    sweep,
 )
 from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
@@ -42,7 +42,7 @@ def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:
         assert np.array_equal(matrix, expected), f"matmul ({overflow})"
 
 
-@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, (Rounding.RNE, Rounding.RDN)))
+@pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, (Rounding.RNE, Rounding.RDN)))
 def test_flushing_and_one_zero_accumulators(rounding: Rounding) -> None:
     """Codes that read as zero go in; a format without -0 answers +0."""
     for name in ("e4m3_flush", "e4m3fnuz", "e3m4f", "binary8p4se"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.helpers import float_format, oracle_matmul, sweep, unit_of
+from support.helpers import by_default, float_format, oracle_matmul, unit_of
 from support.lane_cases import operands
 from support.machines import MACHINES, On
 
@@ -58,7 +58,7 @@ def check(unit: MacUnit, k: int, **more: Any) -> None:
         assert np.array_equal(codes, oracle_matmul(unit, a, b, addend, **more)), plan
 
 
-@pytest.mark.parametrize(("inner", "outer"), sweep(CASES, QUICK))
+@pytest.mark.parametrize(("inner", "outer"), by_default(CASES, QUICK))
 def test_chunks_of_every_kind(inner: str, outer: str) -> None:
     """Chunks of 8, the last of 3: five of them, which no outer step of two or three divides."""
     check(unit_of(Chunked(INNER[inner], OUTER[outer], 8)), 35)

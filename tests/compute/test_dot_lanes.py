@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.helpers import by_default
 from support.machines import MACHINES
 from support.unit_cases import as_dots, outcome
 
@@ -107,7 +108,12 @@ def operands(unit: MacUnit, block: int, anything: bool, seed: int = 1) -> dict[s
     return made
 
 
-@pytest.mark.parametrize(("name", "block", "named"), UNITS)
+#: Units whose kernels are compiled by default; for others `matmul` is tested by default.
+QUICK = [unit for unit in UNITS if unit[0].startswith(("e2m1", "e4m3fn-chain", "nvidia"))]
+QUICK = [unit for unit in QUICK if "e8m23-rna" not in unit[0] and unit[1:2] != (32,)]
+
+
+@pytest.mark.parametrize(("name", "block", "named"), by_default(UNITS, QUICK, "sweep"))
 def test_lanes_equal_scalar_code(
     name: str, block: int, named: tuple[str, ...], kernels: list[str]
 ) -> None:

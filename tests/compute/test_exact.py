@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.helpers import DETERMINISTIC, exact, float_format, one_step_table, oracle_matmul, sweep
+from support.helpers import (
+    DETERMINISTIC,
+    by_default,
+    exact,
+    float_format,
+    one_step_table,
+    oracle_matmul,
+)
 from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import MacUnit, Rounding, get_unit, oracle
@@ -24,8 +32,14 @@ SPREADS = [(mode, spread) for mode in DETERMINISTIC for spread in (0, 8, 60, 250
 QUICK_SPREADS = [(m, s) for m, s in SPREADS if m is Rounding.RNE or (m is Rounding.RDN and s > 8)]
 
 
-@pytest.mark.parametrize("rounding", DETERMINISTIC)
-@pytest.mark.parametrize("name", EIGHT_BIT)
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    by_default(
+        product(EIGHT_BIT, DETERMINISTIC),
+        [*((name, Rounding.RNE) for name in EIGHT_BIT), ("e4m3", Rounding.RUP)],
+        "sweep",
+    ),
+)
 def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:
     """All 65 536 (a, b, c) of one product, every overflow policy, `dot` and `matmul`."""
     for overflow in overflows(float_format(name)):
@@ -68,7 +82,7 @@ def test_a_bit_thousands_of_binades_below_decides(rounding: Rounding) -> None:
         both(unit, a, np.full(4, 2), a_scale=scales, b_scale=np.array([127, 127, 127, 0]))
 
 
-@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, (Rounding.RNE, Rounding.RDN)))
+@pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, (Rounding.RNE, Rounding.RDN)))
 def test_cancellation_leaves_what_was_far_below(rounding: Rounding) -> None:
     unit = exact("e8m23", rounding)
     a = np.array([7, 1, 15, 9, 9])  # 36 * 2^s, 0.25 * 2^-s, -36 * 2^s, ...
@@ -115,7 +129,7 @@ def test_infinities_and_nan() -> None:
     assert both(unit, np.array([0, 0, 0]), ones, a_scale=scale) == 0x7E00
 
 
-@pytest.mark.parametrize(("rounding", "spread"), sweep(SPREADS, QUICK_SPREADS))
+@pytest.mark.parametrize(("rounding", "spread"), by_default(SPREADS, QUICK_SPREADS))
 def test_random_matrix_products(rounding: Rounding, spread: int) -> None:
     """From sums that fit float32 to sums of 500 binades, with and without an initial value."""
     rng = np.random.default_rng(spread)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.helpers import DETERMINISTIC, float_format, oracle_matmul, sweep, unit_of
+from support.helpers import DETERMINISTIC, by_default, float_format, oracle_matmul, unit_of
 from support.lane_cases import operands, runs_as, spread
 
 from fpsim import MacUnit, Overflow, RandomBits
@@ -51,7 +51,7 @@ def window(name: str, rounding: Rounding, **more: Any) -> Aligned:
 
 @pytest.mark.parametrize(
     ("name", "rounding"),
-    sweep(product(WINDOWS, DETERMINISTIC), quick=[*zip(WINDOWS, DETERMINISTIC, strict=False)]),
+    by_default(product(WINDOWS, DETERMINISTIC), quick=[*zip(WINDOWS, DETERMINISTIC, strict=False)]),
 )
 def test_windows_equal_the_oracle(name: str, rounding: Rounding) -> None:
     for operand, binades in (("e4m3fn", 4), ("e5m2", 12)):
@@ -59,7 +59,7 @@ def test_windows_equal_the_oracle(name: str, rounding: Rounding) -> None:
         assert runs_as(unit, 17, binades).startswith("window64-5-")
 
 
-@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, [Rounding.RNE, Rounding.RDN]))
+@pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RNE, Rounding.RDN]))
 @pytest.mark.parametrize("name", ["late", "signed", "finer"])
 def test_one_product_with_every_accumulator(name: str, rounding: Rounding) -> None:
     more: dict[str, Any] = {"products": 1, "format": float_format("e4m3")}
@@ -122,7 +122,7 @@ def test_windows_far_apart_meet_as_a_rounding() -> None:
         assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, [Rounding.RNE]))
+@pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RNE]))
 def test_second_windows_round_ties(rounding: Rounding) -> None:
     """Few bits over a few binades: many sums end halfway."""
     unit = unit_of(window("lanes", rounding, join_sum_bits=3, join_addend_bits=3), "e5m2")

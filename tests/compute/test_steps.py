@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llvmlite import ir
-from support.helpers import chain, exact, fixed, float_format, unit_of
+from support.helpers import by_default, chain, exact, fixed, float_format, unit_of
 from support.machines import MACHINES, On
 
 from fpsim import RandomBits, get_unit, oracle
@@ -176,7 +176,9 @@ TOLD = {
 
 
 @pytest.mark.parametrize("features", ["f16c", pytest.param("none", marks=pytest.mark.sweep)])
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize(
+    "name", by_default(TOLD, [name for name in TOLD if name != "amd-cdna3-fp16"], "sweep")
+)
 def test_a_processor_that_is_told_how_to_round_has_the_oracles_bits(
     name: str, features: str
 ) -> None:
@@ -227,6 +229,7 @@ def test_sums_that_cancel_have_the_oracles_zero(name: str, processor: str) -> No
     assert found.reshape(-1).tolist() == right
 
 
+@pytest.mark.sweep
 def test_without_any_step_there_are_limbs_and_scalar_code() -> None:
     for unit, back_end in ((exact("e8m23"), BackEnd.LIMBS), (chain("e8m23"), BackEnd.SCALAR)):
         on = On(unit, MACHINES["this"], lambda _: False)

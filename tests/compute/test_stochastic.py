@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.helpers import encodings, float_format, oracle_codes, sweep
+from support.helpers import by_default, encodings, float_format, oracle_codes
 
 from fpsim import FloatFormat, FpsimError, Overflow, Rounding, get_format
 from fpsim.testing.boundaries import overflows
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TIES = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
 
 
-@pytest.mark.parametrize("bits", sweep([1, 2, 3, 8], [2]))
+@pytest.mark.parametrize("bits", by_default([1, 2, 3, 8], [2]))
 @pytest.mark.parametrize("name", ["e2m1", "e3m0", "e0m3", "ue2m2", "e4m3_flush", "e5m10", "int4"])
 def test_stochastic_rounding_over_all_random_numbers(name: str, bits: int) -> None:
     """Every r of n bits: away from zero exactly for floor(f * 2^n) of the 2^n, as the oracle says."""
@@ -52,7 +52,7 @@ def test_stochastic_rounding_has_probability_k_over_2_to_the_n(bits: int) -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    sweep(
+    by_default(
         ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", ">u4", ">i8"], quick=["u1", "i8", ">u4"]
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.helpers import DETERMINISTIC, HOST, float_format, oracle_matmul, sweep, unit_of
+from support.helpers import DETERMINISTIC, HOST, by_default, float_format, oracle_matmul, unit_of
 from support.lane_cases import operands, runs_as
 from support.machines import MACHINES, On
 
@@ -45,7 +45,7 @@ def test_nodes_round_exact_sums(rounding: str, settings: dict[str, Any]) -> None
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.parametrize("directed", sweep([True, False], [True]))
+@pytest.mark.parametrize("directed", by_default([True, False], [True]))
 @pytest.mark.parametrize(
     ("settings", "operand", "kernel"),
     [
@@ -70,7 +70,9 @@ def test_nodes_add_in_float64(
         assert np.array_equal(on.matmul(a, b, addend), oracle_matmul(unit, a, b, addend))
 
 
-@pytest.mark.parametrize("rounding", sweep(["rne", "rup", "rdn", "rtz", "rto"], ["rne", "rup"]))
+@pytest.mark.parametrize(
+    "rounding", by_default(["rne", "rup", "rdn", "rtz", "rto"], ["rne", "rup"])
+)
 @pytest.mark.parametrize("directed", [True, False])
 def test_a_bit_below_float64_breaks_a_tie(rounding: str, directed: bool) -> None:
     """2^36 + 2^12 is halfway between two float32 numbers; 2^-18 more or less decides."""
@@ -111,7 +113,7 @@ def test_addends_that_are_special_stay_in_lanes(addend: Joins) -> None:
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.parametrize("rounding", sweep(DETERMINISTIC, [Rounding.RTZ, Rounding.RDN]))
+@pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RTZ, Rounding.RDN]))
 @pytest.mark.parametrize(
     ("result", "operand", "settings"),
     [
@@ -142,7 +144,9 @@ def test_parts_of_products_cancel() -> None:
     assert unit.result.decode(unit.matmul(a, b, c))[0, 0] == tiny
 
 
-@pytest.mark.parametrize("rounding", sweep(["rne", "rtz", "rup", "rdn", "rna", "rto"], ["rne"]))
+@pytest.mark.parametrize(
+    "rounding", by_default(["rne", "rtz", "rup", "rdn", "rna", "rto"], ["rne"])
+)
 @pytest.mark.parametrize(
     ("result", "products", "settings", "kernel"),
     [
@@ -247,11 +251,11 @@ def test_a_node_sees_what_is_far_below() -> None:
 
 @pytest.mark.parametrize(
     ("addend", "rounding", "k", "radix", "products"),
-    sweep(
+    by_default(
         product(Joins, ["rne", "rdn"], [130], [2], [None]),
         quick=[(Joins.LEAF, "rne", 130, 2, None), (Joins.ROOT, "rdn", 130, 2, None)],
     )
-    + sweep(
+    + by_default(
         product(Joins, ["rne", "rdn"], [136], [4], [68]),
         quick=[(Joins.FUSED, "rdn", 136, 4, 68)],
     ),
@@ -264,7 +268,7 @@ def test_large_trees_of_every_join(
     assert runs_as(unit_of(stage), k) == "scalar"
 
 
-@pytest.mark.parametrize("rounding", sweep(["rne", "rdn"], ["rne"]))
+@pytest.mark.parametrize("rounding", by_default(["rne", "rdn"], ["rne"]))
 @pytest.mark.parametrize(
     "settings",
     [
@@ -302,7 +306,7 @@ def test_rounded_products_toward_negative_infinity(result: str) -> None:
             assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
-@pytest.mark.parametrize("rounding", sweep(list(Rounding)[:-1], [Rounding.RNE, Rounding.RDN]))
+@pytest.mark.parametrize("rounding", by_default(list(Rounding)[:-1], [Rounding.RNE, Rounding.RDN]))
 @pytest.mark.parametrize("far", [-127, -66])
 @pytest.mark.parametrize("addend", [Joins.FUSED, Joins.ROOT])
 def test_subnormal_results_see_what_is_far_below(

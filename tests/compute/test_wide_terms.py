@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.helpers import sweep
+from support.helpers import by_default
 
 from fpsim import FpsimError, MacUnit, get_unit, oracle
 from fpsim.cmodel import export_c
@@ -116,7 +116,7 @@ def _as_dots(args: dict[str, Any]) -> dict[str, Any]:
     return dots
 
 
-@pytest.mark.parametrize(("name", "kind"), sweep(CASES, QUICK_CASES))
+@pytest.mark.parametrize(("name", "kind"), by_default(CASES, QUICK_CASES))
 def test_kernels_equal_the_oracle(name: str, kind: str) -> None:
     unit = get_unit(name)
     dots = _as_dots(_operands(unit, kind, 3, 5, 48, 1))
@@ -125,7 +125,7 @@ def test_kernels_equal_the_oracle(name: str, kind: str) -> None:
     assert np.unique(expected).size > (3 if kind in ("usual", "wild") else 0)
 
 
-@pytest.mark.parametrize(("name", "kind"), sweep(CASES, QUICK_CASES))
+@pytest.mark.parametrize(("name", "kind"), by_default(CASES, QUICK_CASES))
 def test_lanes_equal_scalar_code(name: str, kind: str) -> None:
     unit = get_unit(name)
     for k in (32, 72):

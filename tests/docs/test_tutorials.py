@@ -20,7 +20,7 @@ from fpsim.cli import main
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 #: Tutorials that compile much, or verify designs: minutes from empty caches.
-LONG = ("quantizer", "verify", "model")
+LONG = ("quantizer", "verify", "model", "vectors")
 HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 EXPLANATIONS = sorted((ROOT / "docs" / "explanation").glob("*.md"))
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.helpers import DETERMINISTIC, float_format, sweep
+from support.helpers import DETERMINISTIC, by_default, float_format
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format, oracle
 from fpsim.formats.floating import Format, Subnormals
@@ -98,7 +98,9 @@ def check_vector_flags(
         assert not wrong.size, f"{where}: {x[wrong[0]]} {raised[wrong[0]]} {wanted[wrong[0]]}"
 
 
-@pytest.mark.parametrize("name", sweep(FORMATS, {f for f in FORMATS if get_format(f).bits < 8}))
+@pytest.mark.parametrize(
+    "name", by_default(FORMATS, {f for f in FORMATS if get_format(f).bits < 8})
+)
 def test_flags_are_those_of_the_oracle(name: str) -> None:
     fmt = float_format(name)
     critical = critical_values(fmt)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from support.helpers import (
     DETERMINISTIC,
     LONG,
+    by_default,
     encodings,
     float_format,
     oracle_codes,
     same_floats,
-    sweep,
 )
 
 from fpsim import FixedFormat, FloatFormat, FpsimError, Overflow, Rounding, get_format
@@ -79,7 +79,7 @@ SPECIALS = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.7e30
 
 @pytest.mark.parametrize(
     ("name", "rounding"),
-    sweep(
+    by_default(
         [(name, rounding) for name in SMALL + EIGHT + WIDE for rounding in DETERMINISTIC],
         [(name, rounding) for name in SMALL for rounding in DETERMINISTIC]
         + [(name, Rounding.RNE) for name in EIGHT + WIDE],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.helpers import float_format
 
 from fpsim import FpsimError
-from fpsim.formats.real_bias import ScaledFormat
+from fpsim.formats.real_bias import LIMIT, ScaledFormat
 
 GRIDS = {
     "e1m2b0": [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5],
@@ -146,3 +146,20 @@ def test_what_is_not_a_number_or_not_a_format() -> None:
     for qmax in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(FpsimError, match="qmax"):
             ScaledFormat.from_max(float_format("e2m1b0"), qmax)
+
+
+@pytest.mark.parametrize("name", ["e2m1b0", "e3m0b0"])
+def test_biases_at_the_ends_of_what_is_taken(name: str) -> None:
+    element = float_format(name)
+    lowest = float(element.exponent_max - LIMIT)
+    for b_tilde in (float(LIMIT), lowest):
+        fmt = ScaledFormat(element, b_tilde)
+        assert fmt.scale == 2.0**-b_tilde
+        check(fmt, near_ties(fmt))
+    for b_tilde in (math.nextafter(LIMIT, math.inf), math.inf, math.nan):
+        with pytest.raises(FpsimError, match=rf"^b_tilde: .* is not a number in -{LIMIT}"):
+            ScaledFormat(element, b_tilde)
+    with pytest.raises(FpsimError, match="too high"):
+        ScaledFormat(element, math.nextafter(lowest, -math.inf))
+    with pytest.raises(FpsimError, match="is not a number in"):
+        ScaledFormat(element, math.nextafter(-LIMIT, -math.inf))

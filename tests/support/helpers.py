@@ -24,13 +24,13 @@ HOST = Machine.host().features
 DETERMINISTIC = [r for r in Rounding if r is not Rounding.SR]
 
 
-def sweep(cases: Iterable[Any], quick: Container[Any]) -> list[Any]:
-    """Return the cases of a parametrized test, those that are not ``quick`` marked slow."""
-    slow = pytest.mark.slow
+def by_default(cases: Iterable[Any], quick: Container[Any], rest: str = "slow") -> list[Any]:
+    """Return the cases of a parametrized test, with the marker ``rest`` on those not ``quick``."""
+    mark = getattr(pytest.mark, rest)
     return [
         case
         if case in quick
-        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=slow)
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=mark)
         for case in cases
     ]
 

@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/compute/test_aligned.py", "tests/blocks/test_mx_blocks.py",
         "tests/blocks/test_blocks.py",
     ),
-    "formats": ("tests/formats", "tests/base"),
+    "formats": ("tests/formats", "tests/base", "tests/compute/test_random_bits.py"),
     "blocks": ("tests/blocks",),
     "units": (
         "tests/units", "tests/oracle", "tests/vectors/test_dots.py",
