@@ -17,6 +17,8 @@ T = TypeVar("T")
 Update = Callable[..., None]
 #: Seconds before a log gets its first line, and the most between two.
 FIRST, RAREST = 2.0, 60.0
+#: Pieces of a job whose first is a measure of the others.
+FEW = 8
 
 
 def say(message: str) -> None:
@@ -130,11 +132,19 @@ class _Bar:
 
 
 class _Lines:
-    """Lines in a log: the first after two seconds, each later one when twice the time is gone."""
+    """Lines in a log: the first after two seconds, each later one when twice the time is gone.
+
+    Of more than `FEW` pieces the first, which often compiles or loads something, is no measure of
+    the others: a line waits for the second, and estimates from what came after the first.
+    """
 
     def __init__(self, label: str) -> None:
         self.label, self.total = label, 0
+        self._begin()
+
+    def _begin(self) -> None:
         self.started, self.due = time.monotonic(), FIRST
+        self.first: tuple[int, float] | None = None
 
     def __enter__(self) -> Update:
         return self.update
@@ -146,13 +156,21 @@ class _Lines:
         if figures:
             say(f"    {figures}")
         if self.total not in (0, total):  # another part of the job
-            self.started, self.due = time.monotonic(), FIRST
+            self._begin()
         self.total = total
         gone = time.monotonic() - self.started
-        if gone < self.due or not done or done == total:
+        if not done or done == total:
+            return
+        if self.first is None:
+            self.first = (done, gone) if total > FEW else (0, 0.0)
+        before, then = self.first
+        if done == before and gone > RAREST:  # better than nothing
+            before, then = 0, 0.0
+        if gone < self.due or done == before:
             return
         self.due = min(2 * gone, gone + RAREST)
-        left = f" of {total}, about {span(gone / done * (total - done))} left" if total else ""
+        rest = (gone - then) / (done - before) * (total - done)
+        left = f" of {total}, about {span(rest)} left" if total else ""
         say(f"    {self.label}: {done}{left}")
 
 

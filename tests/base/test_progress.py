@@ -33,6 +33,18 @@ def test_a_log_is_silent_for_two_seconds_and_then_estimates(
     assert len(lines) == 4  # after 2, 4, 8 and 16 seconds
 
 
+def test_a_first_piece_that_compiles_is_no_measure_of_the_others(
+    clock: list[float], capsys: Capture
+) -> None:
+    for first, line in ((30.0, "2 of 18, about 16 s left"), (70.0, "1 of 18, about 20 min left")):
+        with bar("RTL") as update:
+            clock[0] += first
+            for done in range(1, 19):
+                update(done, 18)
+                clock[0] += 1.0
+        assert capsys.readouterr().err.splitlines()[0] == f"    RTL: {line}"
+
+
 def test_without_a_total_there_is_no_estimate(clock: list[float], capsys: Capture) -> None:
     with bar("tests") as update:
         clock[0] = 3.0
