@@ -335,8 +335,7 @@ def model_rows(threads: int) -> Iterator[Row]:
     from fpsim.bridge.measure import models, text
 
     loaded = models.load("smollm2-135m", lambda line: print(line, file=sys.stderr))
-    tokens = text.tokenize(loaded.tokenizer, text.topics_text())
-    windows = torch.as_tensor(text.windows(tokens))
+    windows = torch.as_tensor(text.text_windows(loaded.tokenizer, text.topics_text()))
 
     @torch.no_grad()
     def forward() -> None:

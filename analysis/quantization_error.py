@@ -32,10 +32,10 @@ def captured_tensors(name: str, limit: int) -> dict[str, Any]:
     # Only here is PyTorch needed.
     from fpsim.bridge import capture
     from fpsim.bridge.measure.models import load
-    from fpsim.bridge.measure.text import tokenize, topics_text, windows
+    from fpsim.bridge.measure.text import text_windows, topics_text
 
     loaded = load(name, report=lambda line: print(line, file=sys.stderr))
-    tokens = windows(tokenize(loaded.tokenizer, topics_text()), count=1)[0]
+    tokens = text_windows(loaded.tokenizer, topics_text(), count=1)[0]
     tensors = capture(loaded.model, tokens, limit)
     return {f"{loaded.name} {kind}": values for kind, values in tensors.items()}
 

@@ -155,14 +155,12 @@ def loaded_model(name: str) -> Any:
 
 def _parts_task(point: dict[str, Any]) -> Any:
     from fpsim.bridge.measure.tasks import PerplexityTask
-    from fpsim.bridge.measure.text import windows
 
     class Parts(PerplexityTask):
         """Perplexity that keeps the loss of parts of the windows."""
 
         def measure(self, model: Any, progress: Any = None) -> dict[str, Any]:
-            cut = windows(self._tokens(), self.count, self.length, self.stride)
-            found = [token_losses(model, window).reshape(-1, PART).mean(1) for window in cut]
+            found = [token_losses(model, w).reshape(-1, PART).mean(1) for w in self.windows()]
             return {"nll": np.concatenate(found).tolist()}
 
     return Parts(loaded_model(point["model"]), count=point["windows"], length=point["window"])

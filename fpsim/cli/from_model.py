@@ -51,7 +51,7 @@ def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
     loaded = models.load(args.from_model, say)
     if loaded.tokenizer is None:
         raise FpsimError(f"from-model: {args.from_model} reads no text")
-    tokens = text.windows(text.tokenize(loaded.tokenizer, words), 1, args.window)
+    tokens = text.text_windows(loaded.tokenizer, words, 1, args.window)
     say(f"running {loaded.name} on {unit.name}, {args.window} tokens")
     operands = layer_operands(
         loaded.model, {"input_ids": torch.as_tensor(tokens)}, args.recipe, unit, args.layer,

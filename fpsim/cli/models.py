@@ -47,8 +47,9 @@ def _eval(args: argparse.Namespace) -> int:
     task = _task(args, loaded, source)
     windows = None
     if isinstance(task, PerplexityTask):
-        tokens = text.tokenize(loaded.tokenizer, source)
-        windows = text.windows(tokens, args.windows, args.window, args.stride)
+        windows = text.text_windows(
+            loaded.tokenizer, source, args.windows, args.window, args.stride
+        )
     if recipe is not None and recipe.needs_calibration and calibration is None:
         with bar(f"calibrating {recipe.name}") as progress:
             rows = args.calibration_tokens

@@ -181,8 +181,8 @@ def _measure(
     for unit in units:
         if unit.name in facts:
             facts[unit.name] = gather.with_layers(facts[unit.name], unit, loaded, MODEL)
-    words = text.tokenize(loaded.tokenizer, text.topics_text())
-    return rows, capture(loaded.model, text.windows(words, 1)[0], SAMPLES), info
+    window = text.text_windows(loaded.tokenizer, text.topics_text(), 1)[0]
+    return rows, capture(loaded.model, window, SAMPLES), info
 
 
 def _error_rows(tensors: Tensors) -> tuple[sqnr.SqnrRow, ...]:

@@ -302,8 +302,7 @@ def perplexities(
 
     if loaded.tokenizer is None:
         raise FpsimError(f"model: {run.name} reads no text, so it has no perplexity")
-    words = text.tokenize(loaded.tokenizer, text.topics_text())
-    windows = text.windows(words, run.windows, run.window)
+    windows = text.text_windows(loaded.tokenizer, text.topics_text(), run.windows, run.window)
     rows: list[PerplexityRow] = []
     tokens = 0
     for unit in (None, "exact", *units):

@@ -7,6 +7,7 @@ import math
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge.measure import text as text_module  # noqa: E402
 from fpsim.bridge.measure.perplexity import perplexity  # noqa: E402
-from fpsim.bridge.measure.text import read_text, topics_text, windows  # noqa: E402
+from fpsim.bridge.measure.text import read_text, text_windows, topics_text, windows  # noqa: E402
 
 # ------------------------------------------------------------------------------- text and windows
 
@@ -31,6 +32,31 @@ def test_topics_text_is_every_topic_in_key_order() -> None:
     assert text.startswith(topics[min(topics)])
     assert text.endswith("\n" + topics[max(topics)])
     assert len(text) == sum(map(len, topics.values())) + len(topics) - 1
+
+
+class Letters:
+    """A tokenizer of letters, which may put a token before a text."""
+
+    def __init__(self, begin: int | None, puts: bool) -> None:
+        self.bos_token_id, self.puts = begin, puts
+
+    def __call__(self, text: str, add_special_tokens: bool = True, **_: object) -> Any:
+        first = [self.bos_token_id] if self.puts and add_special_tokens else []
+        return {"input_ids": first + [ord(letter) for letter in text]}
+
+
+@pytest.mark.parametrize(("begin", "puts"), [(7, True), (7, False), (None, False)])
+@pytest.mark.parametrize("between", [False, True])
+def test_windows_begin_as_the_tokenizer_begins_a_text(
+    begin: int | None, puts: bool, between: bool
+) -> None:
+    tokenizer: Any = Letters(begin, puts)
+    found = text_windows(tokenizer, "abcdefghijklmnopqrst", 2, 3, 8, between=between)
+    rows = ["efg", "mno"] if between else ["abc", "ijk"]
+    expected = [[ord(letter) for letter in row] for row in rows]
+    if puts:
+        expected = [[7, *row[1:]] for row in expected]
+    assert found.tolist() == expected
 
 
 def test_topics_text_does_not_depend_on_the_order_of_the_dict(

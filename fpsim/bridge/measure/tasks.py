@@ -22,7 +22,7 @@ from fpsim.bridge.layer_inputs import Batch
 from fpsim.bridge.measure.digits import digits
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import Progress, perplexity
-from fpsim.bridge.measure.text import calibration_windows, tokenize, topics_text, windows
+from fpsim.bridge.measure.text import text_windows, topics_text
 
 __all__ = ["DigitsTask", "PerplexityTask", "RetrievalTask", "Task", "task_for"]
 
@@ -52,18 +52,18 @@ class PerplexityTask:
     stride: int = 5000
     name: str = "perplexity"
 
-    def _tokens(self) -> NDArray[np.int64]:
-        return tokenize(self.loaded.tokenizer, self.text)
+    def windows(self, between: bool = False) -> NDArray[np.int64]:
+        """Return the windows that are measured, or those ``between`` them, (count, length)."""
+        sizes = self.count, self.length, self.stride
+        return text_windows(self.loaded.tokenizer, self.text, *sizes, between=between)
 
     def calibration(self) -> list[Batch]:
         """Return the windows halfway between those that are measured."""
-        cut = calibration_windows(self._tokens(), self.count, self.length, self.stride)
-        return [{"input_ids": torch.as_tensor(window)[None]} for window in cut]
+        return [{"input_ids": torch.as_tensor(window)[None]} for window in self.windows(True)]
 
     def measure(self, model: nn.Module, progress: Progress | None = None) -> dict[str, float]:
         """Return ``perplexity``."""
-        cut = windows(self._tokens(), self.count, self.length, self.stride)
-        return {"perplexity": perplexity(model, cut, progress).perplexity}
+        return {"perplexity": perplexity(model, self.windows(), progress).perplexity}
 
 
 @dataclass(frozen=True)

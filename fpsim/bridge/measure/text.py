@@ -22,6 +22,7 @@ __all__ = [
     "calibration_windows",
     "check_windows",
     "read_text",
+    "text_windows",
     "tokenize",
     "topics_text",
     "windows",
@@ -65,11 +66,48 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> NDArray[np.int64]:
     """Return the tokens of ``text``, shape (tokens,), without special tokens such as BOS.
 
-    Windows are cut from the middle of a text, where no BOS would stand either.
+    `text_windows` adds that token to windows of a text.
     """
     # The tokenizer would warn that the whole text is longer than the model's context.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return np.asarray(ids, dtype=np.int64)
+
+
+def text_windows(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    count: int = 4,
+    length: int = 512,
+    stride: int = 5000,
+    *,
+    between: bool = False,
+) -> NDArray[np.int64]:
+    """Cut windows out of a text, as a model expects to read them.
+
+    Where the tokenizer puts a token before every text (BOS), the model was never trained without
+    it: that token stands in place of the first one of each window, which no loss is taken of.
+    Gemma 3 270M has a perplexity of 16 on CPython's topics with BOS, and of 74 without.
+
+    Args:
+        tokenizer: of the model.
+        text: to read.
+        count: windows.
+        length: tokens of a window.
+        stride: tokens from the start of one window to that of the next.
+        between: whether those of `calibration_windows`.
+
+    Returns:
+        The windows, (count, length).
+
+    Raises:
+        FpsimError: as `windows` and `calibration_windows`.
+    """
+    cut = calibration_windows if between else windows
+    found = cut(tokenize(tokenizer, text), count, length, stride)
+    begin = tokenizer.bos_token_id
+    if begin is not None and tokenizer("a")["input_ids"][:1] == [begin]:
+        found[:, 0] = begin
+    return found
 
 
 def windows(

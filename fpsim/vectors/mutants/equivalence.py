@@ -102,7 +102,11 @@ def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
 def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
     """Prove that a chain is an exact sum of one block."""
     first, second = stage.into, changed.into
-    if record.spec.block_terms(record.k) != 1 or not _only(stage, changed, "into") or not isinstance(first, Chain):
+    if (
+        record.spec.block_terms(record.k) != 1
+        or not _only(stage, changed, "into")
+        or not isinstance(first, Chain)
+    ):
         return None
     fused = first.product is not ProductRounding.ROUNDED and isinstance(second, Exact)
     same = ("format", "rounding", "overflow")
