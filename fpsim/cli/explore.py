@@ -12,7 +12,7 @@ from typing import Any
 import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.progress import bar, say
-from fpsim.cli.output import INCOMPLETE, Commands, needs, print_json, table
+from fpsim.cli.output import INCOMPLETE, MODEL_HELP, Commands, needs, print_json, table
 from fpsim.cli.workers import add_workers
 
 __all__ = ["register"]
@@ -135,7 +135,7 @@ def register(commands: Commands) -> None:
     )
     sub.epilog = f"{sub.epilog}\n{_SPACE}"
     sub.add_argument("space", type=Path, help="a TOML file of choices, see below")
-    sub.add_argument("--model", required=True, help="a known name, a hub name or a folder")
+    sub.add_argument("--model", required=True, help=MODEL_HELP)
     sub.add_argument(
         "--budget", required=True, help="such as 'perplexity <= 1.02 * exact' (or float)"
     )

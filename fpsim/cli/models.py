@@ -10,7 +10,7 @@ from typing import Any
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
-from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.output import INCOMPLETE, MODEL_HELP, Commands, print_json
 from fpsim.cli.workers import add_workers
 
 __all__ = ["register"]
@@ -159,7 +159,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 
 def _text_options(sub: Any) -> None:
-    sub.add_argument("--model", default="smollm2-135m", help="a known name, a hub name or a folder")
+    sub.add_argument("--model", default="smollm2-135m", help=MODEL_HELP)
     sub.add_argument("--bits", help="E/W/A, such as 4/4/8; 16 is floating point")
     sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
     sub.add_argument("--windows", type=int, default=4, help="windows of the text")

@@ -14,6 +14,7 @@ from fpsim.base.errors import FpsimError, nearest, shortened
 
 __all__ = [
     "INCOMPLETE",
+    "MODEL_HELP",
     "Commands",
     "Parser",
     "code",
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 BAD_INPUT, INCOMPLETE = 2, 1
+#: Names as `fpsim.bridge.measure.models` has them, which takes seconds to import.
+MODEL_HELP = (
+    "smollm2-135m, gemma3-270m, minilm-l6, vit-digits, a Hugging Face folder, or a hub name"
+)
 #: Rows of a table with a frame, which takes ten times as long as one without.
 MAX_FRAMED = 1024
 #: Packages that are imported where they are used, by the extra that installs them.

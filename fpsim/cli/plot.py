@@ -23,7 +23,7 @@ import fpsim
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
-from fpsim.cli.output import Commands, examples_text, needs
+from fpsim.cli.output import MODEL_HELP, Commands, examples_text, needs
 from fpsim.studies.distributions import DISTRIBUTIONS, samples
 
 if TYPE_CHECKING:
@@ -491,7 +491,7 @@ def register(commands: Commands) -> None:
 
     sub = add("layers", _layers, "Range, error, losses and accumulator bits of a model's layers",
               "--recipe mxfp4 --unit e2m1-chain-e5m10 --out layers.svg")  # fmt: skip
-    sub.add_argument("--model", default="smollm2-135m", help="a known name or a folder")
+    sub.add_argument("--model", default="smollm2-135m", help=MODEL_HELP)
     sub.add_argument("--recipe", default="mxfp4", help="how operands are cast (default mxfp4)")
     sub.add_argument("--unit", default="exact", help="what accumulates (default exact)")
     sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")

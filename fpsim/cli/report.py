@@ -9,7 +9,7 @@ from pathlib import Path
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say
-from fpsim.cli.output import INCOMPLETE, Commands, needs, print_json
+from fpsim.cli.output import INCOMPLETE, MODEL_HELP, Commands, needs, print_json
 
 __all__ = ["register"]
 
@@ -59,7 +59,7 @@ def register(commands: Commands) -> None:
         help="sets of these units; their coverage is counted (default: the released sets)",
     )  # fmt: skip
     sub.add_argument("--no-rtl", action="store_true", help="neither synthesise nor simulate RTL")
-    sub.add_argument("--model", help="a language model to run on the units: name or folder")
+    sub.add_argument("--model", help=f"a language model to run on the units: {MODEL_HELP}")
     sub.add_argument("--recipe", default="mxfp4", help="how its operands are cast (default mxfp4)")
     sub.add_argument("--layer", default="*", metavar="PATTERN", help="layers to list, by name")
     sub.add_argument("--windows", type=int, default=2, help="of text that it reads (default 2)")

@@ -371,3 +371,9 @@ def test_a_quantized_checkpoint_as_a_model_names_the_option_that_takes_it(tmp_pa
     with pytest.raises(FpsimError) as caught:
         models.load(tmp_path)
     assert "whose codes" not in str(caught.value)
+
+
+def test_every_named_model_stands_in_the_help_of_commands() -> None:
+    from fpsim.cli.output import MODEL_HELP
+
+    assert all(f"{name}," in MODEL_HELP for name in models.MODELS)
