@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real offsets of operands add to a product, exactly: H4 of asymmetric weights and inputs.
+"""Real offsets of operands, added to a product exactly: H4 of asymmetric weights and inputs.
 
 With w^ = (w s + o_g) f, of which the unit multiplies w s, a product lacks sum_g o_g R_g, R_g being
 the sum of the other operand's values in block g. Both are integers on a power of two; they are cut

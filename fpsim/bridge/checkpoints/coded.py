@@ -184,7 +184,14 @@ def concatenated(tensors: Sequence[CodedTensor], dim: int) -> CodedTensor:
 
 
 def dense_state(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Let a state dict have the numbers; a hook of `nn.Module.register_state_dict_post_hook`."""
+    """Put numbers in place of codes into a state dict, so that it can be saved.
+
+    Args:
+        module: whose state it is.
+        state: the state dict, changed in place.
+        prefix: of the names that belong to the module.
+        _: metadata, which `nn.Module.register_state_dict_post_hook` passes to its hooks.
+    """
     for key, value in state.items():
         if key.startswith(prefix) and isinstance(value, CodedTensor):
             state[key] = value.dense().contiguous()

@@ -538,7 +538,15 @@ def _check_complete(layout: _Layout, tensors: Mapping[str, torch.Tensor], used: 
 
 
 def as_float(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor that is no code in ``dtype``.
+    """Return a tensor that holds numbers, not codes, in a model's dtype.
+
+    Args:
+        name: the tensor's, for errors.
+        tensor: from a file.
+        dtype: of the model.
+
+    Returns:
+        Floating-point numbers in ``dtype``; integers as they are.
 
     Raises:
         FpsimError: float8 numbers, which need scales.

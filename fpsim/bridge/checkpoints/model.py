@@ -187,7 +187,16 @@ def _converted(
 
 
 def check_shape(name: str, tensor: torch.Tensor | CodedTensor, wanted: torch.Tensor) -> None:
-    """Raise `FpsimError` unless a tensor has the shape of the model's."""
+    """Refuse a tensor of another shape than the model's.
+
+    Args:
+        name: the tensor's.
+        tensor: from a file.
+        wanted: the model's parameter.
+
+    Raises:
+        FpsimError: another shape, naming both.
+    """
     if tuple(tensor.shape) != tuple(wanted.shape):
         raise FpsimError(
             f"{name}: shape {tuple(tensor.shape)} is not {tuple(wanted.shape)}, the model's"
@@ -196,6 +205,11 @@ def check_shape(name: str, tensor: torch.Tensor | CodedTensor, wanted: torch.Ten
 
 def fill(model: transformers.PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> None:
     """Put tensors, by the model's names, into a model without data.
+
+    Args:
+        model: whose parameters are on the meta device.
+        tensors: codes or numbers by the names of parameters and buffers.
+        dtype: of numbers that are not codes.
 
     Raises:
         FpsimError: a shape that is not the parameter's, integers for its numbers, or parameters

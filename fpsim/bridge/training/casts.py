@@ -362,7 +362,16 @@ def scaled_rows(rows: Floats, factor: Floats) -> Floats:
 
 
 def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
-    """Return rows over their scales, then over their factors, each rounded to float32."""
+    """Return rows over their scales, then over their factors, each rounded to float32.
+
+    Args:
+        cast: that made the operand; one with a ``grid_units`` of its own is asked instead.
+        rows: (R, K).
+        operand: the rows as cast, with the scales that were chosen.
+
+    Returns:
+        The rows in units of the element's grid, (R, K).
+    """
     own = getattr(cast, "grid_units", None)
     if own is not None:
         return np.asarray(own(rows, operand), dtype=np.float32)

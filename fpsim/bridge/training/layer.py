@@ -58,7 +58,16 @@ class SharedCasts:
         return SharedCasts, ()
 
     def get(self, x: torch.Tensor, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the result of ``make``, kept while the tensor is the last one and unchanged."""
+        """Return the result of ``make``, kept while the tensor is the last one and unchanged.
+
+        Args:
+            x: the tensor that the result is made of.
+            key: tells results of one tensor from each other.
+            make: makes the result.
+
+        Returns:
+            The result.
+        """
         if x.is_inference():  # it has no version: changes in place would go unseen
             return make()
         last = self._last

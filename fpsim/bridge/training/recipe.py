@@ -149,7 +149,17 @@ class ForwardCast:
 
 
 def check_along(product: str, axis: str, length: int, along: int) -> None:
-    """Raise `FpsimError` unless blocks of ``along`` elements divide an axis."""
+    """Refuse an axis that blocks do not divide.
+
+    Args:
+        product: ``forward``, ``dgrad`` or ``wgrad``.
+        axis: what its elements are, such as ``tokens``.
+        length: elements of the axis.
+        along: elements of a block.
+
+    Raises:
+        FpsimError: a length that is no multiple, naming product, axis and block.
+    """
     if length % along:
         raise FpsimError(
             f"{product}: {length} {axis} are not a multiple of {along}, the size of its blocks"

@@ -64,11 +64,29 @@ class Rotation:
         return np.array(self.signs, dtype=np.float32)
 
     def rotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
-        """Return a matrix rotated along an axis, whose length ``size`` divides."""
+        """Return a matrix rotated along an axis.
+
+        Args:
+            x: (R, K); ``size`` divides the length of the axis.
+            signs: (size,), from `chosen`.
+            axis: 0 or 1.
+
+        Returns:
+            The matrix times the signs and the Hadamard matrix, block by block.
+        """
         return self._turned(x, signs, None, axis)
 
     def unrotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
-        """Undo `rotate`, as far as rounding lets."""
+        """Undo `rotate`, as far as rounding lets.
+
+        Args:
+            x: a rotated matrix (R, K).
+            signs: that it was rotated with.
+            axis: that it was rotated along.
+
+        Returns:
+            The matrix as it was.
+        """
         return self._turned(x, None, signs, axis)
 
     def _turned(self, x: Floats, before: Floats | None, after: Floats | None, axis: int) -> Floats:
