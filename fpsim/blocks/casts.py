@@ -24,6 +24,7 @@ from fpsim.blocks.chosen import (
     largest_magnitudes,
     macro_codes,
     macro_values,
+    pieces_of,
 )
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
@@ -247,11 +248,17 @@ def _coded(fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any) -> Part
     """Formats of one scale per block and elements to nearest, whatever their codes mean."""
     length = rows.shape[1]
     x = _padded(rows, block)
-    amax, bad = largest_magnitudes(x, block)
-    if bad.any():
-        x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
-    outer = _outer(fmt, amax, given)
-    chosen = choose(fmt, x, block, outer, amax)
+    if fmt.tensor_range or pieces_of(fmt, x.size // block, block) > 1:
+        amax, bad = largest_magnitudes(x, block)
+        if bad.any():
+            x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
+        outer = _outer(fmt, amax, given)
+        chosen = choose(fmt, x, block, outer, amax)
+    else:
+        one = np.float32(1)
+        outer = Outer(one, one, one)
+        chosen = choose(fmt, x, block, outer, None)
+        bad = chosen.bad
     assert fmt.scale is not None
     codes = chosen.codes
     if bad.any():

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numba
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 from support.block_cases import check_against_oracle
 
 from fpsim import BlockFormat, get_block_format, get_format
-from fpsim.blocks import cast_loops as loops
-from fpsim.blocks import chosen
-from fpsim.blocks.chosen import scale_parameters
+from fpsim.blocks import cast_steps, chosen
+from fpsim.blocks.cast_plan import scale_parameters
+from fpsim.blocks.cast_steps import ScaleInputs, ScaleKind, scale_of
 from fpsim.blocks.scale_rules import Outer, block_scales
 from fpsim.formats.floating import FloatFormat
+from fpsim.kernels.llvm.side_by_side import INDEX, Blocks, program
+from fpsim.kernels.llvm.vector import FLOAT
 
 PARTS = ("codes", "scales", "variants", "ratios", "tops", "zero_points", "macros")
 
@@ -141,14 +145,33 @@ def check(fmt: BlockFormat, amax: NDArray[np.float32], outer: Outer, expansion: 
     wanted = block_scales(fmt, amax, outer, limit, expansion)
     codes, factor = np.empty(amax.size, np.int64), np.empty(amax.size, np.float32)
     decoded = np.empty(amax.size)
-    own = [np.atleast_1d(np.asarray(o, np.float32)) for o in outer[:2]]
-    loops.scale_blocks(
-        amax, *scale_parameters(fmt, limit, expansion), *own, codes, factor, decoded, 0, amax.size
+    exponent, bump, own_limit, c, n = scale_parameters(fmt, limit, expansion)
+    integers = np.array(
+        [exponent, bump, n.max_code, n.mantissa_bits, n.exponent_min, n.zero_code], dtype=np.int64
     )
+    reals = np.array([own_limit, c, n.floor, *outer[:2]], dtype=np.float32)
+    scales_program(n.kind)(amax, integers, reals, codes, decoded, factor, 0, amax.size)
     np.testing.assert_array_equal(codes, wanted.codes)
     np.testing.assert_array_equal(factor, wanted.factor)
     assert isinstance(fmt.scale, FloatFormat)
     np.testing.assert_array_equal(decoded, fmt.scale.decode(wanted.codes))
+
+
+@cache
+def scales_program(kind: ScaleKind) -> Callable[..., None]:
+    """Return the program of scales alone."""
+
+    def build(b: Blocks) -> None:
+        whole, reals = (
+            [b.same(1, i, INDEX) for i in range(6)],
+            [b.same(2, i, FLOAT) for i in range(5)],
+        )
+        numbers = ScaleInputs(*whole[:2], *reals[:3], *whole[2:], *reals[3:])
+        scale = scale_of(b, kind, b.get(0, FLOAT), numbers)
+        for array, entries in enumerate(scale, start=3):
+            b.put(array, entries.value.type.element, entries)
+
+    return program(f"scales alone {tuple(kind)}", 6, build, (cast_steps.__file__, __file__))
 
 
 @pytest.mark.parametrize(

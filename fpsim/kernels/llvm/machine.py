@@ -80,6 +80,11 @@ class Machine:
         return self.directed and "avx512bw" in self.features
 
     @property
+    def word_shuffles(self) -> bool:
+        """Whether an instruction moves 32-bit words anywhere in a register (AVX2, AVX-512F)."""
+        return self.directed or "avx2" in self.features
+
+    @property
     def register_bits(self) -> int:
         """The register width worth generating code for: 512 with AVX-512, else 256."""
         return 512 if self.directed else 256

@@ -22,8 +22,10 @@ from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.native import function_address
 from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
 
-__all__ = ["BYTE", "INDEX", "WORD", "Blocks", "Variable", "lanes_of_blocks", "program"]
+__all__ = ["BYTE", "INDEX", "TABLE", "WORD", "Blocks", "Variable", "lanes_of_blocks", "program"]
 
+#: Entries of a table that shuffles look up.
+TABLE = 16
 BYTE, WORD, INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _PROGRAM = ir.FunctionType(
     ir.VoidType(), [BYTE.as_pointer().as_pointer(), INDEX, INDEX]
@@ -117,15 +119,14 @@ class Blocks:
         """Return the lanes that hold a type."""
         return self.doubles if kind in (DOUBLE, INDEX) else self.floats
 
-    def number(self, array: int, at: int, kind: Any) -> Any:
+    def number(self, array: int, at: Any, kind: Any) -> Any:
         """Return a scalar of an array."""
-        return self.builder.load(self.builder.gep(self.pointer(array, kind), [INDEX(at)]))
+        at = INDEX(at) if isinstance(at, int) else at
+        return self.builder.load(self.builder.gep(self.pointer(array, kind), [at]))
 
     def same(self, array: int, at: Any, kind: Any) -> Vec:
         """Return a scalar of an array in every lane."""
-        at = INDEX(at) if isinstance(at, int) else at
-        scalar = self.builder.load(self.builder.gep(self.pointer(array, kind), [at]))
-        return self.lanes(kind).splat(scalar, kind in (WORD, INDEX))
+        return self.lanes(kind).splat(self.number(array, at, kind), kind in (WORD, INDEX))
 
     def pointer(self, array: int, kind: Any) -> Any:
         """Return the address of an array's first element."""
@@ -140,6 +141,13 @@ class Blocks:
         at = self.builder.add(self.start, INDEX(lane))
         last = self.builder.sub(self.stop, INDEX(1))
         return self.builder.select(self.builder.icmp_signed("<", at, last), at, last)
+
+    @contextmanager
+    def if_any(self, flags: Vec) -> Iterator[None]:
+        """Do something if any of int32 lanes, 0 or above, is not 0."""
+        most = self.builder.icmp_signed("!=", flags.largest(), WORD(0))
+        with self.builder.if_then(most, likely=False):
+            yield
 
     @contextmanager
     def _whole(self) -> Iterator[Any]:
@@ -254,24 +262,27 @@ class Blocks:
         with self.loop(self.builder.sub(block, whole)) as loop:
             yield self.builder.add(whole, loop.index)
 
-    def lay_out(self, array: int, block: Any, scratch: int, begin: Any = None) -> None:
+    def lay_out(
+        self, array: int, block: Any, scratch: int, see: Callable[[Vec], None] | None = None
+    ) -> None:
         """Copy float32 blocks side by side: elements 0 of all, elements 1, and so on.
 
-        The first are kept at ``begin``, or at 0.
+        ``see`` is shown the elements at each place.
         """
-        begin = INDEX(0) if begin is None else begin
         rows = self._rows(array, block, FLOAT)
+
+        def keep(at: Any, column: Any) -> None:
+            elements = Vec(self.floats, column, False)
+            self.keep(scratch, at, elements)
+            if see is not None:
+                see(elements)
+
         with self._chunks(block) as at:
             columns = self._across([self._vector(row, at) for row in rows])
             for k, column in enumerate(columns):
-                place = self.builder.add(self.builder.add(begin, at), INDEX(k))
-                self.keep(scratch, place, Vec(self.floats, column, False))
+                keep(self.builder.add(at, INDEX(k)), column)
         with self._rest(block) as at:
-            self.keep(
-                scratch,
-                self.builder.add(begin, at),
-                Vec(self.floats, self._column(rows, at), False),
-            )
+            keep(at, self._column(rows, at))
 
     def largest(self, array: int, block: Any, change: Callable[[Vec], Vec]) -> Vec:
         """Return the largest, signed, of what int32 elements of blocks are changed into.
@@ -303,30 +314,103 @@ class Blocks:
 
     def keep(self, scratch: int, at: Any, value: Vec) -> None:
         """Store the elements at one place of all blocks."""
-        where = self._place(scratch, at, WORD if value.integer else FLOAT)
+        where = self._place(scratch, at, value.value.type.element)
         self.builder.store(value.value, where, align=4)
 
-    def kept(self, scratch: int, at: Any, integer: bool = False) -> Vec:
+    def kept(self, scratch: int, at: Any, kind: Any = FLOAT) -> Vec:
         """Return the elements at one place of all blocks."""
-        where = self._place(scratch, at, WORD if integer else FLOAT)
-        return Vec(self.floats, self.builder.load(where, align=4), integer)
+        value = self.builder.load(self._place(scratch, at, kind), align=4)
+        return Vec(self.lanes(kind), value, kind in (WORD, INDEX))
+
+    def looked_up(self, array: int, kind: Any, start: Any, which: Vec, entries: int) -> Vec:
+        """Return each lane's own entry of an array of float32 or int32.
+
+        Args:
+            array: number of the array.
+            kind: float32 or int32.
+            start: place of the first entry.
+            which: int32 lanes, numbers from 0.
+            entries: 16 if there are so many, for which one instruction is enough; else any other.
+        """
+        builder, pointer = self.builder, self.builder.gep(self.pointer(array, kind), [start])
+        if entries == TABLE and Machine.host().word_shuffles:
+            return self.of_table(self.table(array, kind, start), which)
+        value = ir.Constant(ir.VectorType(kind, self.count), ir.Undefined)
+        for lane in range(self.count):
+            at = builder.zext(builder.extract_element(which.value, WORD(lane)), INDEX)
+            entry = builder.load(builder.gep(pointer, [at]))
+            value = builder.insert_element(value, entry, WORD(lane))
+        return Vec(self.lanes(kind), value, kind in (WORD, INDEX))
+
+    def table(self, array: int, kind: Any, start: Any) -> list[Vec]:
+        """Return 16 entries of an array of float32 or int32 in as many registers as they need."""
+        found = []
+        for first in range(0, TABLE, self.count):
+            where = self.builder.gep(
+                self.pointer(array, kind), [self.builder.add(start, INDEX(first))]
+            )
+            vector = ir.VectorType(kind, self.count).as_pointer()
+            value = self.builder.load(self.builder.bitcast(where, vector), align=4)
+            found.append(Vec(self.floats, value, kind == WORD))
+        return found
+
+    def of_table(self, table: list[Vec], which: Vec) -> Vec:
+        """Return the entry of a table that the four low bits of each int32 lane number."""
+        found = [part.permuted(which) for part in table]
+        if len(found) == 1:
+            return found[0]
+        low, high = found
+        return (which & self.count).equals(0).where(low, high)
 
     def hand_out(self, scratch: int, block: Any, array: int) -> None:
         """Store the low bytes of int32 elements that lie side by side as blocks of bytes."""
         builder, rows = self.builder, self._rows(array, block, BYTE)
-        with self.loop(builder.sdiv(block, INDEX(4))) as loop:
-            at = builder.mul(loop.index, INDEX(4))
-            word = self.kept(scratch, at, True) & 255
+
+        def word(at: Any) -> Any:
+            bytes_of = self.kept(scratch, at, WORD) & 255
             for k in range(1, 4):
-                byte = self.kept(scratch, builder.add(at, INDEX(k)), True) & 255
-                word = word | (byte << 8 * k)
+                byte = self.kept(scratch, builder.add(at, INDEX(k)), WORD)
+                bytes_of = bytes_of | ((byte if k == 3 else byte & 255) << 8 * k)
+            return bytes_of.value
+
+        whole = builder.sub(block, builder.srem(block, INDEX(16)))
+        with self.loop(builder.sdiv(block, INDEX(16))) as loop:
+            at = builder.mul(loop.index, INDEX(16))
+            words = self._fours([word(builder.add(at, INDEX(4 * k))) for k in range(4)])
+            for lane, row in enumerate(rows):
+                own = [lane // 4 * 4 + k for k in range(4)]
+                mask = ir.Constant(ir.VectorType(WORD, 4), own)
+                four = builder.shuffle_vector(words[lane % 4], words[lane % 4], mask)
+                where = builder.bitcast(builder.gep(row, [at]), four.type.as_pointer())
+                builder.store(four, where, align=1)
+        with self.loop(builder.sdiv(builder.sub(block, whole), INDEX(4))) as loop:
+            at = builder.add(whole, builder.mul(loop.index, INDEX(4)))
+            value = word(at)
             for lane, row in enumerate(rows):
                 where = builder.bitcast(builder.gep(row, [at]), WORD.as_pointer())
-                builder.store(builder.extract_element(word.value, WORD(lane)), where, align=1)
+                builder.store(builder.extract_element(value, WORD(lane)), where, align=1)
         rest = builder.srem(block, INDEX(4))
         with self.loop(rest) as loop:
             at = builder.add(builder.sub(block, rest), loop.index)
-            value = self.kept(scratch, at, True).value
+            value = self.kept(scratch, at, WORD).value
             for lane, row in enumerate(rows):
                 byte = builder.trunc(builder.extract_element(value, WORD(lane)), BYTE)
                 builder.store(byte, builder.gep(row, [at]))
+
+    def _fours(self, words: list[Any]) -> list[Any]:
+        """Return the words of each lane side by side: of lane 4 g + k in group g of vector k."""
+        n = self.count
+
+        def pairs(a: Any, b: Any, order: tuple[int, int]) -> Any:
+            mask = [base + 4 * g + k for g in range(n // 4) for k in order for base in (0, n)]
+            return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, n), mask))
+
+        def halves(a: Any, b: Any, k: int) -> Any:
+            mask = [base + 4 * g + k + i for g in range(n // 4) for base in (0, n) for i in (0, 1)]
+            return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, n), mask))
+
+        found = []
+        for order in ((0, 1), (2, 3)):
+            first, second = (pairs(words[i], words[i + 1], order) for i in (0, 2))
+            found += [halves(first, second, 0), halves(first, second, 2)]
+        return found

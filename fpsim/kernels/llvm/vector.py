@@ -302,6 +302,18 @@ class Vec:
         narrow = builder.fptrunc(self.value, ir.VectorType(real, self.lanes.count))
         return self._wrap(builder.fpext(narrow, self.lanes.real_type))
 
+    def permuted(self, which: Vec) -> Vec:
+        """Return the lane of this vector of words that the low bits of each of ``which`` number.
+
+        Needs `Machine.word_shuffles` and vectors of one register.
+        """
+        lanes, builder = self.lanes, self.lanes.builder
+        name = {16: "avx512.permvar.si.512", 8: "avx2.permd"}[lanes.count]
+        words = builder.bitcast(self.value, lanes.integer_type)
+        found = lanes.call(f"llvm.x86.{name}", lanes.integer_type, [words, which.value])
+        kind = lanes.integer_type if self.integer else lanes.real_type
+        return self._wrap(builder.bitcast(found, kind))
+
     def shifted_down(self, amounts: Vec) -> Vec:
         """Return floor(x / 2^n) of signed 32-bit integers, for every n >= 0."""
         if not self.lanes.carries_mode:
