@@ -5,13 +5,17 @@ A candidate is a scale and a grid. Errors are defined as float64 sums in the ord
 or, of `ChoiceKind.single`, as float32 sums in the order of Four Over Six's code. Before float64
 sums come float32 ones, which choose where a bound shows that they choose alike:
 
-With t = 2^-24, F a scale and the factor of x within (1 + 2^-21 + 2 t) of 1 / F, scaled values are
-within 2^-20 |x| / F of the exact ones, so a value is another neighbour's only if both are as far
-from x to 2^-19 |x|; a difference is thus within D = 2^-18.4 A of the exact one, A the largest of x
-and of all values under the scale. Then |E' - E| <= 2 D sum|e| + n D^2 + (n + 4) t E'
-<= E' (2^-16 + 2^-15.9) + n A^2 2^-20.8 for n <= 2^8, by 2 D |e| <= 2^-16 e^2 + 2^16 D^2. Sums of
+With t = 2^-24, F a scale and the factor of x within 6 t of 1 / F, scaled values are within
+9 t |x| / F of the exact ones. A value that is nearest to one of those is no further than 18 t |x|
+from as near to x as any, and one that is nearest as defined than 2 t |x|; values under the scale
+are within 3 t A. A difference is thus within D = 23 t A of the exact one, A the largest of x and
+of all values under the scale. Then |E' - E| <= 2 D sum|e| + n D^2 + (n + 4) t E'
+<= E' (2^-16 + (n + 5) t) + n A^2 2^-22.9 for n <= 2^8, by 2 D |e| <= 2^-16 e^2 + 2^16 D^2. Sums of
 |e| are within n D + (n + 4) t E', the largest within D + 4 t E'. Blocks whose candidates are no
 further apart, or whose factors are not such, have all errors summed as they are defined.
+
+Candidates whose special values nothing becomes, and twins, whose values and thresholds are others
+times a power of two, have the same errors as others, which are chosen before them.
 """
 
 from __future__ import annotations
@@ -40,9 +44,9 @@ from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Vec
 
 __all__ = ["Best", "ChoiceArrays", "ChoiceKind", "Chooser"]
 
-#: Candidates whose float32 errors differ by more than these shares of them and of n A^2 (or of n A,
-#: of A) are told apart.
-SHARE, APART = 2.0**-14, {MSE: 2.0**-20, MAE: 2.0**-18, ABS_MAX: 2.0**-18}
+#: Candidates whose float32 errors differ by more than SHARE + n ULP of them, and APART of n A^2 (or
+#: of n A, of A), are told apart.
+SHARE, ULP, APART = 2.0**-16 + 2.0**-20, 2.0**-24, {MSE: 2.0**-22, MAE: 2.0**-19, ABS_MAX: 2.0**-19}
 #: Parts of a sum of `ChoiceKind.single`.
 SUMMED = 8
 
@@ -55,6 +59,7 @@ class ChoiceKind(NamedTuple):
     multiply: bool
     floats: bool  #: values are those of float formats times a factor, special ones apart
     specials: int  #: special values of each family; 0: none
+    twins: bool
     searched: bool  #: the ratios of sub-blocks are those of the least squared error
 
 
@@ -66,7 +71,8 @@ class ChoiceArrays(NamedTuple):
     #: (C, 3) int64 of each candidate: its row, its grid, whether a scale times the tensor's is
     #: exact (else a value is over the divisor in between)
     candidates: int
-    #: (N, 3 + S) int64 of candidates that differ in a special value: these, and their numbers
+    #: (N, 4 + S) int64 of candidates that differ in a special value: these, the candidate that is
+    #: the twin of the first or -1, and their numbers
     families: int
     reals: int  #: float64: the divisor, and the largest value times the range of the tensor scale
     sizes: int  #: int64: candidates, families, rows
@@ -174,6 +180,7 @@ class Chooser:
         self._largest = largest
         self._divisor = b.same(arrays.reals, 0, DOUBLE)
         self._terms = b.floats.splat(b.builder.trunc(block, WORD), True).signed_reals
+        self._share = self._terms * ULP + SHARE
         self._candidates, self._families, self._rows = (
             b.number(arrays.sizes, i, INDEX) for i in range(3)
         )
@@ -247,7 +254,7 @@ class Chooser:
 
     def _near(self, full: Vec, times: Vec) -> Vec:
         """Return 1 where a factor is a scale's inverse as the bound supposes."""
-        return flag(magnitude(full * times - 1.0) < 2.0**-21, self._b.floats)
+        return flag(magnitude(full * times - 1.0) < 2.0**-22, self._b.floats)
 
     def _right(self) -> Vec:
         lanes = self._b.floats
@@ -257,7 +264,7 @@ class Chooser:
         """Return the bound of an error, and 1 where it holds."""
         size = far * far if self._kind.error == MSE else far
         size = size if self._kind.error == ABS_MAX else size * terms
-        slack = now * SHARE + size * APART[self._kind.error]
+        slack = now * self._share + size * APART[self._kind.error]
         return slack, flag(size < 2.0**100, self._b.floats)
 
     def _add(self, total: Variable, off: Vec) -> None:
@@ -298,8 +305,8 @@ class Chooser:
         lead, right = _Lead(b), Variable(self._right())
         nothing, infinite = (lanes.constant(value, False) for value in (0.0, INFINITY))
         with b.loop(self._families) as family:
-            place = builder.mul(family.index, INDEX(3 + some))
-            row, v, folded, *numbers = self._listed(at.families, place, 3 + some)
+            place = builder.mul(family.index, INDEX(4 + some))
+            row, v, folded, twin, *numbers = self._listed(at.families, place, 4 + some)
             own = self._candidate(row, v, folded)
             times = own.factor if kind.multiply else over(lanes.constant(1.0, False), own.factor)
             right.set(right.get() & self._near(own.full, times))
@@ -337,8 +344,23 @@ class Chooser:
                     own_flag = flag(unused, lanes)
                     now = (own_flag & seen.get()).equals(1).where(infinite, now)
                     seen.set(seen.get() | own_flag)
+                elif kind.twins:
+                    now = self._is_twin(row, v, twin).where(infinite, now)
                 self._take(lead.meet(now, slack), (number, row, g))
         return (lead.clear & right.get()) ^ 1
+
+    def _is_twin(self, row: Any, v: Any, twin: Any) -> Vec:
+        """Return where the scales of a candidate and its twin make the same values of theirs."""
+        b, builder = self._b, self._b.builder
+        some = builder.icmp_signed(">=", twin, INDEX(0))
+        place = builder.mul(builder.select(some, twin, INDEX(0)), INDEX(3))
+        other_row, other_v = self._listed(self._at.candidates, place, 2)
+        least, other = (
+            b.kept(self._at.held, r, DOUBLE) * self._grid(g).rounds.factor.as_lanes(b.doubles)
+            for r, g in ((row, v), (other_row, other_v))
+        )
+        none = b.floats.splat(builder.select(some, WORD(0), WORD(1)), True)
+        return Vec(b.floats, builder.and_(least.equals(other).value, none.equals(0).value), True)
 
     # -- errors as they are defined ----------------------------------------------------------------
 
@@ -475,12 +497,12 @@ class Chooser:
                 inner, pick = _Lead(b), zero
                 for q, (total, own_bound) in enumerate(zip(totals, apart, strict=True)):
                     now = total.get()
-                    better = inner.meet(now, now * SHARE + own_bound)
+                    better = inner.meet(now, now * self._share + own_bound)
                     pick = better.where(lanes.constant(q, True), pick)
                 b.keep(at.trial, part.index, pick)
                 own_sure.set(own_sure.get() & inner.clear)
                 error.set(error.get() + inner.error.get())
-                bound.set(bound.get() + inner.error.get() * SHARE + most)
+                bound.set(bound.get() + inner.error.get() * self._share + most)
             better = lead.meet(error.get(), bound.get())
             sure.set(better.where(own_sure.get(), sure.get()))
             self._take(better, numbers)

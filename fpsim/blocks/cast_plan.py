@@ -91,6 +91,9 @@ def plan_cast(fmt: BlockFormat) -> Plan:
     if kind.special and by_error:
         families = _families(fmt, candidates, rows, folded)
     specials = len(families[0]) if kind.special else 0
+    twins = [-1] * len(candidates)
+    if floats and numbers.power and not specials:
+        twins = _twins(fmt, what, candidates, scaling, folded)
     sub = SubBlocks(fmt.levels[-1].block, len(what.ratios)) if fmt.levels else None
     tops, keys = _tops(fmt)
     scale = fmt.scale
@@ -115,10 +118,11 @@ def plan_cast(fmt: BlockFormat) -> Plan:
             fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE,
             floats,
             specials,
+            any(twin >= 0 for twin in twins),
             _is_searched(fmt),
         )
         if by_error
-        else ChoiceKind(0, False, False, False, 0, False),
+        else ChoiceKind(0, False, False, False, 0, False, False),
         levels=()
         if _is_searched(fmt)
         else tuple(SubBlocks(level.block, len(level.ratios)) for level in fmt.levels),
@@ -127,7 +131,7 @@ def plan_cast(fmt: BlockFormat) -> Plan:
         block=fmt.block if (sub or tops) and isinstance(fmt.block, int) else 0,
     )
     listed = [(rows[c], v, folded[v]) for c, (v, _) in enumerate(candidates)]
-    firsts = [[*listed[family[0]], *family] for family in families]
+    firsts = [[*listed[family[0]], twins[family[0]], *family] for family in families]
     full = float(np.float32(fmt.limit * fmt.tensor_range)) if fmt.tensor_range else 1.0
     level_ratios = np.ones((max(len(fmt.levels), 1), TABLE), dtype=np.float32)
     for own, level in zip(level_ratios, fmt.levels, strict=False):
@@ -187,6 +191,32 @@ def _families(
     if len({len(family) for family in families}) > 1:
         return [[c] for c in range(len(candidates))]
     return families
+
+
+def _twins(
+    fmt: BlockFormat,
+    what: Meaning,
+    candidates: list[tuple[int, float]],
+    scaling: list[Scaling],
+    folded: list[bool],
+) -> list[int]:
+    """Return the first other candidate whose values and thresholds differ by a power of two.
+
+    Scales differ by its inverse, unless one is at an end of its range.
+    """
+    halves, _ = split_grids(fmt, what)
+    found = []
+    for c, (v, _) in enumerate(candidates):
+        found.append(-1)
+        for other, (w, _) in enumerate(candidates[:c]):
+            shift = scaling[other][0] - scaling[c][0]
+            keys = [k + (shift << 23) if k > 0 else k - (shift << 23) for k in halves[w].keys]
+            values = [value * Fraction(2) ** shift for value in halves[w].values]
+            same = scaling[c][1] == scaling[other][1] and folded[v] == folded[w]
+            if same and halves[v].values == values and halves[v].keys == keys:
+                found[c] = other
+                break
+    return found
 
 
 def _tops(fmt: BlockFormat) -> tuple[Tops | None, NDArray[np.int32]]:

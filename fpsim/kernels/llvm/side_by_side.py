@@ -24,6 +24,10 @@ from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
 
 __all__ = ["BYTE", "INDEX", "TABLE", "WORD", "Blocks", "Variable", "lanes_of_blocks", "program"]
 
+#: Elements of a block at most that the next vector of blocks is fetched for.
+CLOSE = 128
+#: Bytes of a line of a cache.
+LINE = 64
 #: Entries of a table that shuffles look up.
 TABLE = 16
 BYTE, WORD, INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -244,6 +248,28 @@ class Blocks:
         where = self.builder.bitcast(self.builder.gep(row, [at]), kind)
         return self.builder.load(where, align=4)
 
+    def _fetch(self, array: int, block: Any, at: Any) -> None:
+        """Fetch a part of the next vector of blocks, if they are read in turns and lie close.
+
+        Processors foresee the order of neither, but of longer blocks.
+        """
+        builder, n = self.builder, self.count
+        some = builder.and_(
+            builder.icmp_signed(">", block, INDEX(n)),
+            builder.icmp_signed("<=", block, INDEX(CLOSE)),
+        )
+        with builder.if_then(some):
+            start = builder.mul(builder.add(self.start, INDEX(n)), block)
+            start = builder.add(start, builder.mul(at, INDEX(n)))
+            first = builder.bitcast(
+                builder.gep(self.pointer(array, FLOAT), [start]), BYTE.as_pointer()
+            )
+            kind = ir.FunctionType(ir.VoidType(), [first.type, WORD, WORD, WORD])
+            fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            for line in range(n * n * 4 // LINE):
+                where = builder.gep(first, [INDEX(line * LINE)])
+                builder.call(fetch, [where, WORD(0), WORD(3), WORD(1)])
+
     def _column(self, rows: list[Any], at: Any) -> Any:
         value = ir.Constant(ir.VectorType(rows[0].type.pointee, self.count), ir.Undefined)
         for lane, row in enumerate(rows):
@@ -278,6 +304,7 @@ class Blocks:
                 see(elements)
 
         with self._chunks(block) as at:
+            self._fetch(array, block, at)
             columns = self._across([self._vector(row, at) for row in rows])
             for k, column in enumerate(columns):
                 keep(self.builder.add(at, INDEX(k)), column)
@@ -296,8 +323,8 @@ class Blocks:
             other, own = change(Vec(self.floats, value, True)), variable.get()
             variable.set((other > own).where(other, own))
 
-        with self._chunks(block) as at:
-            for variable, row in zip(most, rows, strict=True):
+        for variable, row in zip(most, rows, strict=True):
+            with self._chunks(block) as at:
                 raise_to(variable, self._vector(row, at))
         found = Variable(zero)
         for column in self._across([variable.get().value for variable in most]):
