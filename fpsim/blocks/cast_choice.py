@@ -6,11 +6,12 @@ or, of `ChoiceKind.single`, as float32 sums in the order of Four Over Six's code
 sums come float32 ones, which choose where a bound shows that they choose alike:
 
 With t = 2^-24, F a scale and the factor of x within 6 t of 1 / F, scaled values are within
-9 t |x| / F of the exact ones. A value that is nearest to one of those is no further than 18 t |x|
-from as near to x as any, and one that is nearest as defined than 2 t |x|; values under the scale
-are within 3 t A. A difference is thus within D = 23 t A of the exact one, A the largest of x and
-of all values under the scale. Then |E' - E| <= 2 D sum|e| + n D^2 + (n + 4) t E'
-<= E' (2^-16 + (n + 5) t) + n A^2 2^-22.9 for n <= 2^8, by 2 D |e| <= 2^-16 e^2 + 2^16 D^2. Sums of
+9 t |x| / F of the exact ones. The distance from x of a value that is nearest to one of those is at
+most 18 t |x| above the least, that of one that is nearest as defined 2 t |x|; values under the
+scale are within 3 t A. A difference is thus within D = 21 t A of the exact one, A the largest of x
+and of all values under the scale. Where scales are powers of two, and values under them exact, only
+1 / F and x / F are rounded, and D is 4 t A. By 2 D |e| <= c e^2 + D^2 / c for any c, |E' - E|
+<= 2 D sum|e| + n D^2 + (n + 4) t E' <= E' (c + (n + 5) t) + n D^2 (1 + 1 / c) for n <= 2^8. Sums of
 |e| are within n D + (n + 4) t E', the largest within D + 4 t E'. Blocks whose candidates are no
 further apart, or whose factors are not such, have all errors summed as they are defined.
 
@@ -44,9 +45,20 @@ from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Vec
 
 __all__ = ["Best", "ChoiceArrays", "ChoiceKind", "Chooser"]
 
-#: Candidates whose float32 errors differ by more than SHARE + n ULP of them, and APART of n A^2 (or
-#: of n A, of A), are told apart.
-SHARE, ULP, APART = 2.0**-16 + 2.0**-20, 2.0**-24, {MSE: 2.0**-22, MAE: 2.0**-19, ABS_MAX: 2.0**-19}
+ULP = 2.0**-24
+
+
+class Bounds(NamedTuple):
+    """Errors in float32 that differ by more than these bounds together tell candidates apart."""
+
+    share: float  #: besides n ULP, of an error
+    squares: float  #: of n A^2
+    sizes: float  #: of n A, or of A
+
+
+#: Bounds of any scales, by c = 2^-16, and of powers of two, by c = 2^-18.
+ANY = Bounds(2.0**-16 + 2.0**-20, 2.0**-22, 2.0**-19)
+POWERS = Bounds(2.0**-18 + 2.0**-20, 2.0**-25, 2.0**-21)
 #: Parts of a sum of `ChoiceKind.single`.
 SUMMED = 8
 
@@ -59,6 +71,7 @@ class ChoiceKind(NamedTuple):
     multiply: bool
     floats: bool  #: values are those of float formats times a factor, special ones apart
     specials: int  #: special values of each family; 0: none
+    powers: bool  #: scales are powers of two, and values under them exact
     twins: bool
     searched: bool  #: the ratios of sub-blocks are those of the least squared error
 
@@ -180,7 +193,8 @@ class Chooser:
         self._largest = largest
         self._divisor = b.same(arrays.reals, 0, DOUBLE)
         self._terms = b.floats.splat(b.builder.trunc(block, WORD), True).signed_reals
-        self._share = self._terms * ULP + SHARE
+        self._bounds = POWERS if kind.powers else ANY
+        self._share = self._terms * ULP + self._bounds.share
         self._candidates, self._families, self._rows = (
             b.number(arrays.sizes, i, INDEX) for i in range(3)
         )
@@ -264,7 +278,8 @@ class Chooser:
         """Return the bound of an error, and 1 where it holds."""
         size = far * far if self._kind.error == MSE else far
         size = size if self._kind.error == ABS_MAX else size * terms
-        slack = now * self._share + size * APART[self._kind.error]
+        apart = self._bounds.squares if self._kind.error == MSE else self._bounds.sizes
+        slack = now * self._share + size * apart
         return slack, flag(size < 2.0**100, self._b.floats)
 
     def _add(self, total: Variable, off: Vec) -> None:
@@ -288,7 +303,7 @@ class Chooser:
                 size = magnitude(x)
                 return rounds.nearest(size * speed).intrinsic("fmuladd", unit, _negated(size))
 
-            return of_floats, rounds.most * unit
+            return of_floats, rounds.most.as_real * unit
         mirrored = grid.base_mirrored
         weight = magnitude(weight) if mirrored else weight
 

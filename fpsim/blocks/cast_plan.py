@@ -118,11 +118,12 @@ def plan_cast(fmt: BlockFormat) -> Plan:
             fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE,
             floats,
             specials,
+            numbers.power and what.divisor == 1 and _powers_of_two(grids[-1][-1].view(np.float32)),
             any(twin >= 0 for twin in twins),
             _is_searched(fmt),
         )
         if by_error
-        else ChoiceKind(0, False, False, False, 0, False, False),
+        else ChoiceKind(0, False, False, False, 0, False, False, False),
         levels=()
         if _is_searched(fmt)
         else tuple(SubBlocks(level.block, len(level.ratios)) for level in fmt.levels),
@@ -168,6 +169,10 @@ def plan_cast(fmt: BlockFormat) -> Plan:
 
 def _is_searched(fmt: BlockFormat) -> bool:
     return bool(fmt.levels) and fmt.levels[-1].by is Fit.MSE
+
+
+def _powers_of_two(factors: NDArray[np.float32]) -> bool:
+    return bool(np.isin(np.frexp(factors)[0], (0.0, 0.5)).all())
 
 
 def _folded(fmt: BlockFormat, what: Meaning) -> list[bool]:
@@ -416,7 +421,7 @@ def _grids(
         one(np.int32, lambda v: base.lowest[v]),
         np.array(up.get(ties, (0, 0, 0)), dtype=np.int32),
         per_grid(4, np.int32, special),
-        per_grid(5, np.float32, lambda v: floats[v] or [0.0] * 5),
+        per_grid(5, np.float32, lambda v: floats[v] or [0.0] * 5).view(np.int32),
     )
     unrolled = width if width in steps.UNROLLED and spaced is None else 0
     kind = GridKind(
@@ -446,8 +451,8 @@ def _float_values(half: Half, variant: Variant) -> list[float] | None:
             found.append(n)
             n += max(1 << (n.bit_length() - 1) >> bits, 1)
         if found == numbers:
-            lowest, shift = 2.0**bits, 1.5 * 2.0 ** (23 - bits)
-            return [lowest, shift, float(numbers[-1]), float(1 / unit), float(unit)]
+            shift = np.int32(((23 - bits) << 23) + (1 << 22)).view(np.float32)
+            return [2.0**bits, float(shift), float(numbers[-1]), float(1 / unit), float(unit)]
     return None
 
 

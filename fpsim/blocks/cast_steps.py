@@ -464,23 +464,28 @@ class Grid:
     @property
     def rounds(self) -> Rounds:
         """How the values, special ones apart, follow from the exponent, of float formats."""
-        return Rounds(*(self._entry(_ROUNDS, FLOAT, i) for i in range(5)))
+        lowest, shift, most = (self._entry(_ROUNDS, WORD, i) for i in range(3))
+        return Rounds(lowest, shift, most, *(self._entry(_ROUNDS, FLOAT, i) for i in (3, 4)))
 
 
 class Rounds(NamedTuple):
-    """A float grid: the values of a format times a factor."""
+    """A float grid: the values of a format times a factor. The first three are int32.
 
-    lowest: Vec  #: the power of two from which spacing grows
-    shift: Vec  #: 1.5 2^(23 - mantissa bits)
-    most: Vec  #: the largest value
+    Integers compare as positive floats do, on more units of a processor.
+    """
+
+    lowest: Vec  #: bits of the power of two from which spacing grows
+    shift: Vec  #: what takes bits of a power of two to those of 1.5 2^(23 - mantissa bits) times it
+    most: Vec  #: bits of the largest value
     back: Vec  #: 1 / factor
     factor: Vec
 
     def nearest(self, y: Vec) -> Vec:
         """Return a nearest value of magnitudes over the factor; of two the one that comes out."""
-        y = at_most(y, self.most)
-        power = at_least(y.power, self.lowest) * self.shift
-        return (y + power) - power
+        bits = at_most(y.as_bits, self.most)
+        power = at_least(bits & y.lanes.exponent_mask, self.lowest)
+        start = (power + self.shift).as_real
+        return (bits.as_real + start) - start
 
 
 # -- what a block is like --------------------------------------------------------------------------
