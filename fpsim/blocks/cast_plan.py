@@ -383,13 +383,12 @@ def _grids(
 
     def held(v: int) -> list[float]:
         values = [float(value * stretches[v]) for value in halves[v].values]
-        return padded(values, width + 1, values[-1])
+        return padded(values, rows, values[-1])
 
-    thresholds = per_grid(width + 1, np.int32, lambda v: padded(halves[v].keys, width + 1, NEVER))
-    values = per_grid(width + 1, np.float32, held).view(np.int32)
-    codes = per_grid(
-        width + 1, np.int32, lambda v: padded(halves[v].codes, width + 1, halves[v].codes[-1])
-    )
+    rows = max(width + 1, TABLE)
+    thresholds = per_grid(rows, np.int32, lambda v: padded(halves[v].keys, rows, NEVER))
+    values = per_grid(rows, np.float32, held).view(np.int32)
+    codes = per_grid(rows, np.int32, lambda v: padded(halves[v].codes, rows, halves[v].codes[-1]))
     if alike:
         thresholds, values, codes = (
             np.ascontiguousarray(a[:, :1]) for a in (thresholds, values, codes)
@@ -428,7 +427,7 @@ def _grids(
         symmetric=symmetric,
         equal=spaced is not None,
         unrolled=unrolled,
-        searched=unrolled == 15 and (count == 1 or alike) and Machine.host().word_shuffles,
+        searched=unrolled > 0 and (count == 1 or alike) and Machine.host().word_shuffles,
         special=any(half.special is not None for half in halves),
         alike=alike,
         entries=entries,

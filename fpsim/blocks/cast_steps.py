@@ -282,7 +282,7 @@ class GridKind(NamedTuple):
     symmetric: bool
     equal: bool
     unrolled: int  #: thresholds that are compared without a loop, or 0
-    searched: bool  #: one list of 15 thresholds, halved
+    searched: bool  #: one list of thresholds, halved again and again
     special: bool
     alike: bool  #: all grids have the thresholds of the first
     entries: int  #: 1 grid; `TABLE`: at most so many, in rows of so many; 0: more
@@ -359,22 +359,26 @@ class Grid:
         return self._entry(_CODES if self._codes else _VALUES, WORD, j)
 
     def _search(self) -> None:
-        b, n = self._b, self._b.count
-        own = b.table(self._at + _THRESHOLDS, WORD, INDEX(0))
+        b = self._b
+        self._levels = 4 if self._kind.unrolled == 15 else 3
         # Node k of a tree has the children 2 k and 2 k + 1; an index is how many nodes lie left.
-        order = [0, 7, 3, 11, 1, 5, 9, 13, 0, 2, 4, 6, 8, 10, 12, 14]
-        first, last = own[0].value, own[-1].value
-        if len(own) == 1:
-            order_of = ir.Constant(ir.VectorType(WORD, n), order)
-            self._tree = [Vec(b.floats, b.builder.shuffle_vector(first, first, order_of), True)]
-        else:
-            parts = (ir.Constant(ir.VectorType(WORD, n), order[i : i + n]) for i in (0, n))
-            self._tree = [
-                Vec(b.floats, b.builder.shuffle_vector(first, last, part), True) for part in parts
-            ]
-        self._root = b.same(self._at + _THRESHOLDS, 7, WORD)
+        orders = {3: [0, 3, 1, 5, 0, 2, 4, 6], 4: [0, 7, 3, 11, 1, 5, 9, 13, *range(0, 16, 2)]}
+        order = orders[self._levels]
+        self._tree = self._ordered(_THRESHOLDS, order)
+        self._root = b.same(self._at + _THRESHOLDS, order[1], WORD)
         outcomes = _CODES if self._codes else _VALUES
-        self._table = b.table(self._at + outcomes, WORD, INDEX(0))
+        self._table = self._ordered(outcomes, list(range(1 << self._levels)))
+
+    def _ordered(self, array: int, order: list[int]) -> list[Vec]:
+        """Return numbers of an array in an order, again and again if they are few."""
+        b, n = self._b, self._b.count
+        own = b.table(self._at + array, WORD, INDEX(0))
+        found, order = [], order * max(n // len(order), 1)
+        for first in range(0, len(order), n):
+            places = ir.Constant(ir.VectorType(WORD, n), order[first : first + n])
+            pair = own[0].value, own[-1].value
+            found.append(Vec(b.floats, b.builder.shuffle_vector(*pair, places), True))
+        return found
 
     @property
     def most(self) -> Vec:
@@ -394,9 +398,9 @@ class Grid:
         lanes = key.lanes
         if self._kind.searched:
             node = flag(key >= self._root, lanes) + 2
-            for level in range(3):
-                # Nodes below 8 are in the first of two registers, and the others in the second.
-                part = self._tree[-1 if level == 2 else 0]
+            for level in range(1, self._levels):
+                # The nodes of the last of four levels may have a register of their own.
+                part = self._tree[-1 if level == 3 else 0]
                 node = (node << 1) + flag(key >= part.permuted(node), lanes)
             return self._b.of_table(self._table, node)
         if self._kind.unrolled:
