@@ -48,7 +48,7 @@ __all__ = ["Best", "ChoiceArrays", "ChoiceKind", "Chooser"]
 ULP = 2.0**-24
 
 
-class Bounds(NamedTuple):
+class ErrorBounds(NamedTuple):
     """Errors in float32 that differ by more than these bounds together tell candidates apart."""
 
     share: float  #: besides n ULP, of an error
@@ -56,9 +56,9 @@ class Bounds(NamedTuple):
     sizes: float  #: of n A, or of A
 
 
-#: Bounds of any scales, by c = 2^-16, and of powers of two, by c = 2^-18.
-ANY = Bounds(2.0**-16 + 2.0**-20, 2.0**-22, 2.0**-19)
-POWERS = Bounds(2.0**-18 + 2.0**-20, 2.0**-25, 2.0**-21)
+#: ErrorBounds of any scales, by c = 2^-16, and of powers of two, by c = 2^-18.
+ANY = ErrorBounds(2.0**-16 + 2.0**-20, 2.0**-22, 2.0**-19)
+POWERS = ErrorBounds(2.0**-18 + 2.0**-20, 2.0**-25, 2.0**-21)
 #: Parts of a sum of `ChoiceKind.single`.
 SUMMED = 8
 
@@ -429,15 +429,19 @@ class Chooser:
 
         def one(numbers: tuple[Any, Any, Any], own: _Candidate) -> None:
             scale = b.kept(self._at.held, numbers[1], DOUBLE).as_lanes(lanes)
+
+            def back(value: Vec, scale: Vec = scale, own: _Candidate = own) -> Vec:
+                found = over(value * scale * self._largest, full)
+                return magnitude(found) if own.grid.mirrored else found
+
+            decoded = own.grid.changed(back)
             totals = [Variable(lanes.constant(0.0, False)) for _ in range(SUMMED)]
             with b.loop(builder.sdiv(self._block, INDEX(SUMMED))) as loop:
                 start = builder.mul(loop.index, INDEX(SUMMED))
                 for i, total in enumerate(totals):
                     x = b.kept(self._at.laid, builder.add(start, INDEX(i)))
-                    value = own.grid.values(scaled(x, own.factor, self._kind.multiply))
-                    if own.grid.mirrored:
-                        value = (value.as_bits | x.sign_bits).as_real
-                    off = magnitude(over(value * scale * self._largest, full) - x)
+                    value = decoded(scaled(x, own.factor, self._kind.multiply))
+                    off = magnitude(value - (magnitude(x) if own.grid.mirrored else x))
                     if error == ABS_MAX:
                         total.set(_largest(off, total.get()))
                     else:

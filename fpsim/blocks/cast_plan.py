@@ -36,7 +36,7 @@ from fpsim.kernels.llvm.side_by_side import TABLE
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
 
-__all__ = ["KINDS", "Plan", "Scaling", "plan_cast", "scale_parameters"]
+__all__ = ["KINDS", "Plan", "Scaling", "plan_cast", "scale_parameters", "split_grids"]
 
 #: Choices by error.
 KINDS = {Choice.MSE: steps.MSE, Choice.MAE: steps.MAE, Choice.ABS_MAX: steps.ABS_MAX}

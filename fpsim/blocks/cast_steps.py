@@ -452,6 +452,25 @@ class Grid:
         bits = found.as_bits | y.sign_bits if self.base_mirrored else found.as_bits
         return self._is_special(y).where(self._special, bits).as_real
 
+    def changed(self, change: Callable[[Vec], Vec]) -> Callable[[Vec], Vec]:
+        """Return the function from y to what its value, of `mirrored` grids a magnitude, becomes.
+
+        Few values are changed once for all elements.
+        """
+        if not self._kind.unrolled or self._kind.special:
+            return lambda y: change(self.values(y))
+        count = self._kind.unrolled
+        thresholds = [self._threshold(INDEX(j)) for j in range(count)]
+        outcomes = [change(self._outcome(INDEX(j)).as_real) for j in range(count + 1)]
+
+        def pick(y: Vec) -> Vec:
+            own, found = self._key(y), outcomes[0]
+            for threshold, outcome in zip(thresholds, outcomes[1:], strict=True):
+                found = (own >= threshold).where(outcome, found)
+            return found
+
+        return pick
+
     def codes(self, y: Vec, spaced: tuple[Vec, Vec, Vec]) -> Vec:
         """Return the codes of y; of equally spaced grids ``spaced`` has base, down and mask."""
         negative, lanes = y.as_bits < 0, y.lanes

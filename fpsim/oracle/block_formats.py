@@ -516,9 +516,11 @@ def _coded_candidate(
                 signed_scale = float(scale_value * ratio) * (-1.0 if minus else 1.0)
                 decoded.append(float(exact * divisor) * signed_scale / divisor * s_t)
             if fmt.errors == "float32":
-                pairs = [(c.value * scale_value, v) for c, v in zip(chosen, part, strict=True)]
+                own_scale = -scale_value if minus else scale_value
+                pairs = [(c.value * own_scale, v) for c, v in zip(chosen, part, strict=True)]
                 own = _float32_error(fmt, pairs, largest if given is None else None, given)
-                return Block([c.code for c in chosen], scale), own
+                stored = scale + fmt.scale.sign_bit if minus else scale
+                return Block([c.code for c in chosen], stored), own
             searching = len(options) > 1
             order = _error("mse" if searching else str(fmt.choice), decoded, part)
             if best is None or order < least:

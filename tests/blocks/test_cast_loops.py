@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,8 +20,11 @@ from support.block_cases import check_against_oracle
 
 from fpsim import BlockFormat, get_block_format, get_format
 from fpsim.blocks import cast_steps, chosen
-from fpsim.blocks.cast_plan import scale_parameters
+from fpsim.blocks.cast_plan import scale_parameters, split_grids
 from fpsim.blocks.cast_steps import ScaleInputs, ScaleKind, scale_of
+from fpsim.blocks.grids import Ties
+from fpsim.blocks.meaning import meaning
+from fpsim.blocks.named import named_block_formats
 from fpsim.blocks.scale_rules import Outer, block_scales
 from fpsim.formats.floating import FloatFormat
 from fpsim.kernels.llvm.side_by_side import INDEX, Blocks, program
@@ -58,7 +65,7 @@ def test_tensors_of_several_parts_are_their_rows(
 
 @pytest.mark.parametrize(
     "name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max", "if4", "nvif4", "razer",
-             "nxfp4", "mxffp", "blockdialect"],
+             "razer-a", "nxfp4", "mxffp", "blockdialect", "m2xfp"],
 )  # fmt: skip
 def test_choices_turn_where_errors_do(name: str) -> None:
     """Candidates are told apart by the last bit of an element, whatever sums come first."""
@@ -68,9 +75,10 @@ def test_choices_turn_where_errors_do(name: str) -> None:
     found: list[NDArray[np.float32]] = []
     given: dict[str, Any] = {"tensor_scale": 1.0} if fmt.tensor_range else {}
 
-    def chosen_for(row: NDArray[np.float32]) -> tuple[int, int]:
+    def chosen_for(row: NDArray[np.float32]) -> tuple[int, ...]:
         done = fmt.quantize(row, **given)
-        return int(done.scales[0]), 0 if done.variants is None else int(done.variants[0])
+        picks = (done.scales, done.variants, done.ratios)
+        return tuple(n for pick in picks if pick is not None for n in pick.tolist())
 
     while len(found) < 4 * 3:
         row = (rng.uniform(-1, 1, fmt.block) * 5).astype(np.float32)
@@ -217,3 +225,138 @@ def test_every_value_and_every_tie_of_a_grid(element: str, ties: str) -> None:
             out = high if low + high >= 0 else low
             inward = low if low + high > 0 else high
             assert got == {"away": out, "zero": inward, "up": high, "down": low}[ties], y
+
+
+#: One of each kind of cast that has no tensor scale, so that it finds largest magnitudes itself.
+ALONE = ["nf4", "bof4-s", "dint4", "blockdialect", "blockdialect-a", "nxfp4", "mxffp", "mx6", "hif4",
+         "m2xfp", "mxfp4+", "mxfp4++", "m2xfp-a", "mxfp4-ggml"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in (*ALONE, "fouroversix") if get_block_format(name).default_nan == "scale"],
+)
+def test_blocks_with_bad_values_are_zeros_and_leave_others_alone(name: str) -> None:
+    fmt = get_block_format(name)
+    size = fmt.block if isinstance(fmt.block, int) else 1024
+    rng = np.random.default_rng(12)
+    x = rng.standard_normal((40, 1024)).astype(np.float32)
+    x[0, :7] = -0.0
+    blocks = rng.random((40, 1024 // size)) < 0.2
+    blocks[3], blocks[5] = True, False
+    bad = np.repeat(blocks, size, axis=1)
+    spoilt = np.where(bad & (rng.random(x.shape) < 0.1), np.float32(np.nan), x)
+    starts = np.flatnonzero(blocks.ravel()) * size
+    spoilt.reshape(-1)[starts] = np.resize(
+        np.array([np.nan, -np.nan, np.inf, -np.inf]), starts.size
+    )
+    clean = np.where(bad, np.float32(0), x)
+    q, wanted = fmt.quantize(spoilt, nan="scale"), fmt.quantize(clean)
+    np.testing.assert_array_equal(q.codes, np.where(bad, 0, wanted.codes))
+    assert fmt.scale is not None
+    np.testing.assert_array_equal(q.scales[~blocks], wanted.scales[~blocks])
+    assert (q.scales[blocks] == (fmt.scale.nan_code or 0)).all()
+    for part in ("variants", "ratios", "tops"):
+        mine, own = getattr(q, part), getattr(wanted, part)
+        if own is not None:
+            np.testing.assert_array_equal(mine, own, err_msg=part)
+
+
+@pytest.mark.parametrize("name", [*ALONE, "razer", "fouroversix", "if4"])
+@pytest.mark.parametrize("power", [-149, -140, -126, -100, 100])
+def test_numbers_near_the_ends_of_float32(name: str, power: int) -> None:
+    """Scales that are subnormal, at an end of their range, or 0, in blocks beside ordinary ones."""
+    rng = np.random.default_rng(power + 200)
+    x = rng.standard_normal((4, 64)).astype(np.float32)
+    x[:2] = np.clip(np.ldexp(rng.integers(-24, 25, (2, 64)), power), -3e38, 3e38)
+    x[0, ::3] = -0.0
+    check_against_oracle(get_block_format(name), x)
+
+
+@pytest.mark.parametrize("block", [1, 3, 8, 15, 16, 17, 20, 35, 64, 80])
+@pytest.mark.parametrize("name", ["nf4", "fp4-bnb", "razer", "mxffp"])
+def test_blocks_of_any_length(name: str, block: int) -> None:
+    """Rows of a register, of a part of one, and a rest."""
+    fmt = replace(get_block_format(name), block=block)
+    x = np.random.default_rng(block).standard_normal((3, 2 * block + 1)).astype(np.float32)
+    given: dict[str, Any] = {"tensor_scale": 0.25} if fmt.tensor_range else {}
+    check_against_oracle(fmt, x, **given)
+
+
+@pytest.mark.parametrize("name", [f["name"] for f in named_block_formats() if f.get("special") or f.get("variants")])  # fmt: skip
+@pytest.mark.parametrize("ties", ["even", "away", "zero", "up", "down", None])
+def test_a_special_value_takes_an_interval(name: str, ties: str | None) -> None:
+    """Without its interval of keys a grid is the one without it, on both sides of each threshold."""
+    fmt = replace(get_block_format(name), ties=None if ties is None else Ties(ties))
+    what = meaning(fmt)
+    halves, symmetric = split_grids(fmt, what)
+    for half, grid in zip(halves, what.grids, strict=True):
+        keys = np.concatenate([grid.keys, grid.keys - 1, half.keys, [half.low - 1, half.high]])
+        keys = np.concatenate([keys, np.random.default_rng(0).integers(-(2**30), 2**30, 500)])
+        for key in keys[np.abs(keys) <= 0x7F800000].tolist():  # others are NaN
+            index = int((np.array(grid.keys) <= key).sum())
+            negative = key < 0
+            own = ~key & 0x7FFFFFFF if symmetric and negative else key
+            at = int((np.array(half.keys) <= own).sum())
+            value, code = half.values[at], half.codes[at] >> 8 if negative else half.codes[at] & 255
+            if symmetric and negative:
+                value = -value
+            if half.low <= key < half.high:
+                assert half.special is not None
+                value, code = half.special, half.special_code
+            assert (value, code) == (grid.values[index], grid.codes[index]), (name, key)
+
+
+def test_twins_whose_scales_end_are_other_candidates() -> None:
+    """E0M3 is E1M2 under twice the scale, but where no such scale is left."""
+    fmt = get_block_format("mxffp")
+    rng = np.random.default_rng(13)
+    steps = rng.integers(-7, 8, (40, 32)).astype(np.float32)
+    steps[:, 0] = 7
+    x = np.ldexp(steps, rng.integers(-3, 3, (40, 1))) + rng.choice([0.0, 0.01], (40, 1))
+    x = x.astype(np.float32)
+    q = fmt.quantize(x)
+    assert q.variants is not None
+    assert (q.variants == 2).any()
+    assert not (q.variants == 3).any()
+    check_against_oracle(fmt, x[:12])
+    # Exponents from -1 to 0: 3.5 of E1M2 is one too high, and 1.75 of E0M3 two.
+    narrow = replace(fmt, scale=get_format("ue1m0b1_nozero"))
+    check_against_oracle(narrow, x)
+
+
+@pytest.mark.parametrize("choice", ["mse", "mae", "abs_max"])
+@pytest.mark.parametrize("errors", ["float32", "float64"])
+def test_choices_between_signed_scales(choice: str, errors: str) -> None:
+    fmt = BlockFormat.from_dict(
+        get_block_format("fouroversix").to_dict()
+        | {"errors": errors, "signed_max": True, "choice": choice}
+    )
+    x = np.random.default_rng(14).standard_normal((6, 160)).astype(np.float32)
+    q = fmt.quantize(x)
+    assert (q.scales >> 7).any()
+    check_against_oracle(fmt, x)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of x86")
+@pytest.mark.parametrize("features", ["", "+avx,+avx2,+fma,+sse4.2,+popcnt"])
+def test_other_instruction_sets_give_the_same_bits(features: str) -> None:
+    """Registers of eight words, with and without an instruction that looks words up in them."""
+    program = (
+        "import hashlib, numpy as np; from dataclasses import replace; import fpsim\n"
+        "x = np.random.default_rng(3).standard_normal((9, 544), dtype=np.float32)\n"
+        "names = ('nf4', 'fp4-bnb', 'razer', 'nxfp4', 'm2xfp', 'blockdialect', 'mx6', 'dint4')\n"
+        "for fmt in map(fpsim.get_block_format, names):\n"
+        "    q = fmt.quantize(x)\n"
+        "    parts = (q.codes, q.scales, q.variants, q.ratios)\n"
+        "    held = b''.join(part.tobytes() for part in parts if part is not None)\n"
+        "    print(fmt.name, hashlib.sha256(held).hexdigest())"
+    )
+    command = [sys.executable, "-c", program]
+    more = {"NUMBA_CPU_NAME": "x86-64-v3"} | ({"NUMBA_CPU_FEATURES": features} if features else {})
+    host, other = (
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        for environment in (os.environ, os.environ | more)
+    )
+    assert host == other
+    assert len(host.split()) == 16
