@@ -73,6 +73,7 @@ class ChoiceKind(NamedTuple):
     specials: int  #: special values of each family; 0: none
     powers: bool  #: scales are powers of two, and values under them exact
     twins: bool
+    together: int  #: candidates with one grid, of which every scale is powers of two of another
     searched: bool  #: the ratios of sub-blocks are those of the least squared error
 
 
@@ -93,7 +94,7 @@ class ChoiceArrays(NamedTuple):
     factors: int  #: scratch: factors of rows
     codes: int  #: scratch: codes of scales of rows
     ratios: int  #: float32
-    trial: int  #: scratch: ratios of sub-blocks under a candidate
+    trial: int  #: scratch: ratios of sub-blocks under candidates that are tried together
     picks: int  #: scratch: ratios of sub-blocks under the best
 
 
@@ -257,12 +258,21 @@ class Chooser:
             single.where(one, self._above),
         )
 
-    def _each(self, body: Callable[[tuple[Any, Any, Any], _Candidate], None]) -> None:
-        """Do something for each candidate with its number, row and grid."""
-        with self._b.loop(self._candidates) as loop:
-            place = self._b.builder.mul(loop.index, INDEX(3))
-            row, v, folded = self._listed(self._at.candidates, place, 3)
-            body((loop.index, row, v), self._candidate(row, v, folded))
+    def _each(
+        self,
+        body: Callable[[list[tuple[tuple[Any, Any, Any], _Candidate]]], None],
+        together: int = 1,
+    ) -> None:
+        """Do something for groups of candidates with their numbers, rows and grids."""
+        b, builder, step = self._b, self._b.builder, INDEX(together)
+        with b.loop(builder.sdiv(self._candidates, step)) as loop:
+            every = []
+            for i in range(together):
+                number = builder.add(builder.mul(loop.index, step), INDEX(i))
+                place = builder.mul(number, INDEX(3))
+                row, v, folded = self._listed(self._at.candidates, place, 3)
+                every.append(((number, row, v), self._candidate(row, v, folded)))
+            body(every)
 
     # -- errors in float32 -------------------------------------------------------------------------
 
@@ -292,26 +302,32 @@ class Chooser:
             total.set(at_least(magnitude(off), total.get()))
 
     def _differences(
-        self, grid: Grid, times: Vec, full: Vec, weight: Vec
-    ) -> tuple[Callable[[Vec], Vec], Vec]:
-        """Return the function from x to the difference of its value, and the largest value."""
+        self, grid: Grid, times: Vec, full: Vec, weight: Vec, others: list[Vec]
+    ) -> tuple[Callable[[Vec], list[Vec]], list[Vec]]:
+        """Return the function from x to the differences of its values, and the largest values.
+
+        Values are those under a scale times each of ``others``, powers of two of which the first
+        is one. Of grids that are no floats there is that one.
+        """
         if self._kind.floats:
             rounds = grid.rounds
             speed, unit = (magnitude(v) for v in (times * rounds.back, full * rounds.factor))
+            nearest = rounds.nearest(others)
 
-            def of_floats(x: Vec) -> Vec:
+            def of_floats(x: Vec) -> list[Vec]:
                 size = magnitude(x)
-                return rounds.nearest(size * speed).intrinsic("fmuladd", unit, _negated(size))
+                values = nearest(size * speed)
+                return [value.intrinsic("fmuladd", unit, _negated(size)) for value in values]
 
-            return of_floats, rounds.most.as_real * unit
+            return of_floats, [rounds.most.as_real * other * unit for other in others]
         mirrored = grid.base_mirrored
         weight = magnitude(weight) if mirrored else weight
 
-        def of_grid(x: Vec) -> Vec:
+        def of_grid(x: Vec) -> list[Vec]:
             own = magnitude(x) if mirrored else x
-            return grid.base_values(x * times).intrinsic("fmuladd", weight, _negated(own))
+            return [grid.base_values(x * times).intrinsic("fmuladd", weight, _negated(own))]
 
-        return of_grid, magnitude(grid.most * weight)
+        return of_grid, [magnitude(grid.most * weight)]
 
     def _roughly(self) -> Vec:
         """Choose by float32 errors; return 1 where that is not sure."""
@@ -326,7 +342,8 @@ class Chooser:
             times = own.factor if kind.multiply else over(lanes.constant(1.0, False), own.factor)
             right.set(right.get() & self._near(own.full, times))
             weight = own.weight
-            difference, far = self._differences(own.grid, times, own.full, weight)
+            one = [lanes.constant(1.0, False)]
+            differences, (far,) = self._differences(own.grid, times, own.full, weight, one)
             far = at_least(far, self._most)
             grids = [v]
             if kind.specials:
@@ -340,7 +357,7 @@ class Chooser:
             nearer = [Variable(_negated(infinite)) for _ in values]
             with b.loop(self._block) as loop:
                 x = b.kept(at.laid, loop.index)
-                off = difference(x)
+                (off,) = differences(x)
                 if not values:
                     self._add(totals[0], off)
                 off = magnitude(off)
@@ -403,7 +420,8 @@ class Chooser:
         least = Variable(self._b.doubles.constant(INFINITY, False))
         self._reset()
 
-        def one(numbers: tuple[Any, Any, Any], own: _Candidate) -> None:
+        def one(every: list[tuple[tuple[Any, Any, Any], _Candidate]]) -> None:
+            ((numbers, own),) = every
             now = self._error(own, own.factor, own.scale, INDEX(0), self._block, self._kind.error)
             self._take_if_less(now, least, numbers)
 
@@ -427,7 +445,8 @@ class Chooser:
         least = Variable(lanes.constant(INFINITY, False))
         self._reset()
 
-        def one(numbers: tuple[Any, Any, Any], own: _Candidate) -> None:
+        def one(every: list[tuple[tuple[Any, Any, Any], _Candidate]]) -> None:
+            ((numbers, own),) = every
             scale = b.kept(self._at.held, numbers[1], DOUBLE).as_lanes(lanes)
 
             def back(value: Vec, scale: Vec = scale, own: _Candidate = own) -> Vec:
@@ -466,11 +485,12 @@ class Chooser:
         else:
             self._search_exactly(sub, parts)
 
-    def _keep_index(self, better: Vec, parts: Any) -> None:
-        """Keep the ratios of sub-blocks where a candidate is better."""
+    def _keep_index(self, better: Vec, parts: Any, first: Any) -> None:
+        """Keep the ratios of sub-blocks, tried from ``first`` on, where a candidate is better."""
         b, at = self._b, self._at
         with b.loop(parts) as part:
-            own, before = (b.kept(array, part.index, WORD) for array in (at.trial, at.picks))
+            own = b.kept(at.trial, b.builder.add(first, part.index), WORD)
+            before = b.kept(at.picks, part.index, WORD)
             b.keep(at.picks, part.index, better.where(own, before))
 
     def _clear_index(self, parts: Any) -> None:
@@ -485,49 +505,57 @@ class Chooser:
         sure = Variable(lanes.constant(1, True))
         terms = lanes.constant(float(sub.size), False)
         self._clear_index(parts)
+        nothing = lanes.constant(0.0, False)
 
-        def candidate(numbers: tuple[Any, Any, Any], own: _Candidate) -> None:
-            differences, apart = [], []
+        def group(every: list[tuple[tuple[Any, Any, Any], _Candidate]]) -> None:
+            """Try candidates with one grid under scales that are powers of two of each other."""
+            owns = [own for _, own in every]
+            others = [over(own.full, owns[0].full) for own in owns]
+            differences, apart = [], [nothing for _ in owns]
             for q in range(sub.choices):
                 ratio = b.same(at.ratios, q, FLOAT)
-                step = step_under(own.factor, ratio, self._kind.multiply)
-                times = step if self._kind.multiply else over(one, step)
-                under = own._replace(scale=own.scale * ratio.as_lanes(b.doubles))
-                right.set(right.get() & self._near(under.full, times))
-                difference, far = self._differences(own.grid, times, under.full, under.weight)
-                slack, good = self._slack(
-                    lanes.constant(0.0, False), at_least(far, self._most), terms
+                under = [own._replace(scale=own.scale * ratio.as_lanes(b.doubles)) for own in owns]
+                steps = [step_under(own.factor, ratio, self._kind.multiply) for own in owns]
+                times = [step if self._kind.multiply else over(one, step) for step in steps]
+                for each, own in zip(times, under, strict=True):
+                    right.set(right.get() & self._near(own.full, each))
+                difference, far = self._differences(
+                    owns[0].grid, times[0], under[0].full, under[0].weight, others
                 )
-                right.set(right.get() & good)
                 differences.append(difference)
-                apart.append(slack)
-            most = apart[0]
-            for other in apart[1:]:
-                most = at_least(other, most)
-            error, bound = (Variable(lanes.constant(0.0, False)) for _ in range(2))
-            own_sure = Variable(lanes.constant(1, True))
+                for i, largest in enumerate(far):
+                    slack, good = self._slack(nothing, at_least(largest, self._most), terms)
+                    right.set(right.get() & good)
+                    apart[i] = at_least(slack, apart[i])
+            errors, bounds = ([Variable(nothing) for _ in owns] for _ in range(2))
+            unsure = [Variable(zero) for _ in owns]
             with b.loop(parts) as part:
                 start = builder.mul(part.index, INDEX(sub.size))
-                totals = [Variable(lanes.constant(0.0, False)) for _ in differences]
+                totals = [[Variable(nothing) for _ in differences] for _ in owns]
                 with b.loop(INDEX(sub.size)) as loop:
                     x = b.kept(at.laid, builder.add(start, loop.index))
-                    for total, difference in zip(totals, differences, strict=True):
-                        self._add(total, difference(x))
-                inner, pick = _Lead(b), zero
-                for q, (total, own_bound) in enumerate(zip(totals, apart, strict=True)):
-                    now = total.get()
-                    better = inner.meet(now, now * self._share + own_bound)
-                    pick = better.where(lanes.constant(q, True), pick)
-                b.keep(at.trial, part.index, pick)
-                own_sure.set(own_sure.get() & inner.clear)
-                error.set(error.get() + inner.error.get())
-                bound.set(bound.get() + inner.error.get() * self._share + most)
-            better = lead.meet(error.get(), bound.get())
-            sure.set(better.where(own_sure.get(), sure.get()))
-            self._take(better, numbers)
-            self._keep_index(better, parts)
+                    for q, difference in enumerate(differences):
+                        for own_totals, off in zip(totals, difference(x), strict=True):
+                            self._add(own_totals[q], off)
+                for i, own_totals in enumerate(totals):
+                    inner, pick = _Lead(b), zero
+                    for q, total in enumerate(own_totals):
+                        now = total.get()
+                        better = inner.meet(now, now * self._share + apart[i])
+                        pick = better.where(lanes.constant(q, True), pick)
+                    least = inner.error.get()
+                    place = builder.add(builder.mul(parts, INDEX(i)), part.index)
+                    b.keep(at.trial, place, pick)
+                    unsure[i].set(unsure[i].get() | (inner.clear ^ 1))
+                    errors[i].set(errors[i].get() + least)
+                    bounds[i].set(bounds[i].get() + least * self._share + apart[i])
+            for i, (numbers, _) in enumerate(every):
+                better = lead.meet(errors[i].get(), bounds[i].get())
+                sure.set(better.where(unsure[i].get() ^ 1, sure.get()))
+                self._take(better, numbers)
+                self._keep_index(better, parts, builder.mul(parts, INDEX(i)))
 
-        self._each(candidate)
+        self._each(group, self._kind.together)
         return (lead.clear & right.get() & sure.get()) ^ 1
 
     def _search_exactly(self, sub: SubBlocks, parts: Any) -> None:
@@ -537,10 +565,11 @@ class Chooser:
         self._reset()
         self._clear_index(parts)
 
-        def candidate(numbers: tuple[Any, Any, Any], own: _Candidate) -> None:
+        def candidate(every: list[tuple[tuple[Any, Any, Any], _Candidate]]) -> None:
+            ((numbers, own),) = every
             if self._fit is not None:
                 self._fit(own.factor)
-            every = Variable(nothing)
+            summed = Variable(nothing)
             with b.loop(parts) as part:
                 start = builder.mul(part.index, INDEX(sub.size))
 
@@ -553,11 +582,11 @@ class Chooser:
                     found = self._search_part(sub, part.index, under)
                 else:
                     found = under(self._ratio(part.index), self._kind.error)
-                so_far = every.get()
+                so_far = summed.get()
                 largest = self._kind.error == ABS_MAX
-                every.set(at_least(found, so_far) if largest else so_far + found)
-            better = self._take_if_less(every.get(), least, numbers)
-            self._keep_index(better, parts)
+                summed.set(at_least(found, so_far) if largest else so_far + found)
+            better = self._take_if_less(summed.get(), least, numbers)
+            self._keep_index(better, parts, INDEX(0))
 
         self._each(candidate)
 

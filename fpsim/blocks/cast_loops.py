@@ -133,7 +133,7 @@ class CastArrays(NamedTuple):
     laid: Any  #: scratch, float32 per element
     spare: Any  #: scratch, int32 per element
     picks: Any  #: scratch, int32 per sub-block
-    trial: Any  #: scratch, int32 per sub-block
+    trial: Any  #: scratch, int32 per sub-block and candidate that are tried together
     places: Any  #: scratch, int32 per top element
     held: Any  #: scratch, float64 per scale
     factors: Any  #: scratch, float32 per scale

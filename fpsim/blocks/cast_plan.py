@@ -53,6 +53,8 @@ MOST_COMPARED = 32
 MOST_FOLDED = 29
 #: Mantissa bits of the float formats whose values are rounded by arithmetic.
 MOST_MANTISSA = 8
+#: Errors that are summed at a time.
+MOST_TOGETHER = 16
 NEVER = np.iinfo(np.int32).max
 FLIP = np.int32(0x7FFFFFFF)
 
@@ -91,6 +93,8 @@ def plan_cast(fmt: BlockFormat) -> Plan:
     if kind.special and by_error:
         families = _families(fmt, candidates, rows, folded)
     specials = len(families[0]) if kind.special else 0
+    together = _is_searched(fmt) and floats and numbers.power and len(what.grids) == 1
+    together &= len(candidates) * len(what.ratios) <= MOST_TOGETHER
     twins = [-1] * len(candidates)
     if floats and numbers.power and not specials:
         twins = _twins(fmt, what, candidates, scaling, folded)
@@ -120,10 +124,11 @@ def plan_cast(fmt: BlockFormat) -> Plan:
             specials,
             numbers.power and what.divisor == 1 and _powers_of_two(grids[-1][-1].view(np.float32)),
             any(twin >= 0 for twin in twins),
+            len(candidates) if together else 1,
             _is_searched(fmt),
         )
         if by_error
-        else ChoiceKind(0, False, False, False, 0, False, False, False),
+        else ChoiceKind(0, False, False, False, 0, False, False, 1, False),
         levels=()
         if _is_searched(fmt)
         else tuple(SubBlocks(level.block, len(level.ratios)) for level in fmt.levels),
@@ -307,7 +312,7 @@ class Half(NamedTuple):
 
     keys: list[int]
     values: list[Fraction]
-    codes: list[int]  #: of positive values and, 256 times, of negative ones
+    codes: list[int]  #: of half a grid those of positive values and, 256 times, of negative ones
     low: int  #: keys from here
     high: int  #: and below here mean the special value
     special: Fraction | None
@@ -331,8 +336,8 @@ def split_grids(fmt: BlockFormat, what: Meaning) -> tuple[list[Half], bool]:
         keys = half if symmetric and half is not None else base.keys
         n = len(keys) + 1
         codes = base.codes[-n:].astype(int)
-        other = base.codes[:n][::-1].astype(int) if symmetric else codes
-        both = list(codes + (other << 8))
+        other = base.codes[:n][::-1].astype(int) << 8 if symmetric else 0
+        both = list(codes + other)
         halves.append(Half([int(k) for k in keys], list(base.values[-n:]), both, *special))
     return halves, symmetric
 

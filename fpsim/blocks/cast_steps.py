@@ -481,7 +481,8 @@ class Grid:
             below = Vec(lanes, lanes.builder.mul(down.value, size.value), True) + base
             return negative.where(below, size) & mask
         code = self.pick(self._key(y))
-        code = negative.where(code >> 8, code)
+        if self._kind.symmetric:
+            code = negative.where(code >> 8, code)
         return self._is_special(y).where(self._special_code, code) if self._kind.special else code
 
     @property
@@ -503,12 +504,24 @@ class Rounds(NamedTuple):
     back: Vec  #: 1 / factor
     factor: Vec
 
-    def nearest(self, y: Vec) -> Vec:
-        """Return a nearest value of magnitudes over the factor; of two the one that comes out."""
-        bits = at_most(y.as_bits, self.most)
-        power = at_least(bits & y.lanes.exponent_mask, self.lowest)
-        start = (power + self.shift).as_real
-        return (bits.as_real + start) - start
+    def nearest(self, times: list[Vec]) -> Callable[[Vec], list[Vec]]:
+        """Return the function to nearest values of magnitudes over the factor.
+
+        It returns one for each of ``times``, powers of two that the grid's values are times.
+        Of two that are as near, either comes out.
+        """
+        starts = [((self.lowest + self.shift).as_real * own).as_bits for own in times]
+        ends = [self.most.as_real * own for own in times]
+
+        def values(y: Vec) -> list[Vec]:
+            power = (y.as_bits & y.lanes.exponent_mask) + self.shift
+            found = []
+            for start, end in zip(starts, ends, strict=True):
+                whole = at_least(power, start).as_real
+                found.append(at_most((y + whole) - whole, end))
+            return found
+
+        return values
 
 
 # -- what a block is like --------------------------------------------------------------------------

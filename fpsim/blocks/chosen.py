@@ -213,7 +213,7 @@ def _numbers(plan: Plan, block: int) -> dict[str, NDArray[Any]]:
         "laid": (block, np.float32),
         "spare": (block, np.int32),
         "picks": (parts, np.int32),
-        "trial": (parts, np.int32),
+        "trial": (parts * kind.choice.together, np.int32),
         "places": (tops, np.int32),
         "held": (plan.scales, np.float64),
         "factors": (plan.scales, np.float32),
