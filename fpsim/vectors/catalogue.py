@@ -70,7 +70,7 @@ class Release:
     kills: tuple[Kill, ...]
 
     def problems(self) -> list[str]:
-        """Return what stands against publishing: mutants alive, bins empty without a reason."""
+        """Return the reasons against publishing: mutants that live, bins empty without a reason."""
         alive = [f"mutant alive: {k.mutant}" for k in self.kills if k.alive]
         return alive + [f"bin empty: {b.name}" for b in self.coverage.bins if b.missing]
 
@@ -80,7 +80,16 @@ class Release:
 
 
 def plan_of(name: str, strategy: str, count: int) -> VectorPlan:
-    """Return a set of a published unit with the elements that its released set has."""
+    """Plan a set of a published unit, with the elements per vector that its released set has.
+
+    Args:
+        name: of the unit: a TOML file in `golden/`, without its suffix.
+        strategy: how vectors are chosen, as `fpsim.vectors.plans.planner.plan` takes it.
+        count: number of random vectors.
+
+    Returns:
+        The plan, of seed 1; `LENGTHS` gives elements per vector and per scale of some units.
+    """
     k, group = LENGTHS.get(name, (None, None))
     return plan(get_unit(name), strategy=strategy, count=count, seed=SEED, k=k, group=group)
 
@@ -186,6 +195,14 @@ def prove(selection: VectorSet, costs: bool = True) -> Release:
 def release(name: str, say: Say, directory: Path | None = None) -> Release:
     """Make, prove and write the released set of a published unit, with the large set's checksum.
 
+    Args:
+        name: of the unit: a TOML file in `golden/`, without its suffix.
+        say: takes a line about the set before its problems are looked at.
+        directory: where the set, ``reports`` and ``checksums.json`` go; None: `golden/`.
+
+    Returns:
+        The set as it was written, its coverage, and the fate of every mutant.
+
     Raises:
         FpsimError: a mutant that lives or a bin that is empty without a reason; nothing is written.
     """
@@ -200,12 +217,12 @@ def release(name: str, say: Say, directory: Path | None = None) -> Release:
     write_atomic(root / "reports" / f"{name}.json", text.encode())
     sums = root / "checksums.json"
     known = json.loads(sums.read_text(encoding="utf-8")) if sums.exists() else {}
-    known[name] = large_checksum(name)
+    known[name] = _large_checksum(name)
     write_atomic(sums, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
     return made
 
 
-def large_checksum(name: str) -> dict[str, Any]:
+def _large_checksum(name: str) -> dict[str, Any]:
     """Make the large set in a temporary directory and return its count and checksum."""
     source = large_set(name)
     with tempfile.TemporaryDirectory() as scratch:
@@ -224,7 +241,7 @@ def check_release(name: str, large: bool = True) -> int:
     count = check(root / name).count
     if large:
         known = json.loads((root / "checksums.json").read_text(encoding="utf-8")).get(name)
-        found = large_checksum(name)
+        found = _large_checksum(name)
         if known != found:
             raise FpsimError(
                 f"{name}: the large set is {found}, golden/checksums.json says {known}"

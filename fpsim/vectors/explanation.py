@@ -29,7 +29,7 @@ MAX_SHOWN = 8
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a vector asks for and what the exact model makes of it."""
+    """A vector's operation, decoded operands and expected result, beside the exact model's."""
 
     unit: str
     equation: str
@@ -147,6 +147,9 @@ def explain_vector(
         index: its number, from 0.
         line: its line in vectors.hex; None: it is in no file.
         section: name of the section that it stands in.
+
+    Returns:
+        The vector's operands as numbers, the nodes of its trace, and the result of the exact model.
     """
     op = Op(int(row["op"]))
     if op not in (Op.MAC, Op.IDLE):

@@ -77,7 +77,16 @@ class VectorBuilder:
         self.count += count
 
     def lane_codes(self, operand: str, lane: Any, codes: Any) -> Codes:
-        """Return rows (n, k) with ``codes`` (n,) in lane ``lane`` (n,) or one, zero elsewhere."""
+        """Return operands that are zero but for one lane of every vector.
+
+        Args:
+            operand: ``a`` or ``b``.
+            lane: of each code (n,), or one lane for all; taken modulo ``k``.
+            codes: one per vector (n,), or a single one.
+
+        Returns:
+            Codes (n, k), element 0 first.
+        """
         codes = np.atleast_1d(codes)
         out = np.full((codes.size, self.record.k), self.palette.zero(operand), dtype=np.int64)
         out[np.arange(codes.size), np.broadcast_to(lane, codes.shape) % self.record.k] = codes

@@ -50,7 +50,16 @@ def one_vector(builder: VectorBuilder, *terms: tuple[int, int]) -> dict[str, Cod
 
 
 def repeated(builder: VectorBuilder, term: tuple[int, int], count: int) -> list[tuple[int, int]]:
-    """Return a product for each of some lanes, as many as there are."""
+    """Return a product for each of some lanes, as many as there are.
+
+    Args:
+        builder: whose record has ``k`` lanes.
+        term: codes of ``a`` and ``b``.
+        count: lanes wanted; no more than ``k`` are taken.
+
+    Returns:
+        Pairs of codes, as `one_vector` takes them.
+    """
     return [term] * min(count, builder.record.k)
 
 
@@ -85,7 +94,16 @@ def typical_sums(builder: VectorBuilder) -> list[dict[str, Codes]]:
 
 
 def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
-    """Return the exponent rows (first code of each) whose values reach from 2^low to 2^high."""
+    """Return the exponents of a format whose values reach from 2^low to 2^high, as codes.
+
+    Args:
+        fmt: format of an accumulator.
+        low, high: exponents of two; those outside the format's range are cut to it.
+
+    Returns:
+        The first positive code of each row of one exponent, ascending; where there are more than
+        `MAX_ROWS` rows an even choice of them, with both ends.
+    """
     m = fmt.mantissa_bits
     first = max(low - fmt.exponent_min, 0)
     last = min(max(high - fmt.exponent_min, 0) + 1, fmt.max_code >> m)

@@ -53,7 +53,7 @@ def log2(value: Fraction) -> int:
 
 
 def terms_are_codes(spec: MacSpec) -> bool:
-    """Whether what is added to the accumulator was rounded to a format before."""
+    """Whether the terms of the last stage were rounded to a format before they are added."""
     stage, last = spec.accumulate, last_stage(spec.accumulate)
     block = stage if isinstance(stage, Block) else None
     if isinstance(last, Tree):
@@ -80,7 +80,16 @@ def roundings(spec: MacSpec, nodes: list[Node]) -> Iterator[tuple[Number, FloatF
 
 
 def additions(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[Addition]:
-    """Yield the additions of one dot product that finds the accumulator code ``before``."""
+    """Yield the additions of one dot product into its accumulator, in their order.
+
+    Args:
+        spec: the unit.
+        nodes: of the dot product's trace.
+        before: code of the accumulator that the dot product finds, in the format ``spec.initial``.
+
+    Yields:
+        Addend, term and exact sum of each.
+    """
     *_, (last, added, own, _) = sums_of(spec, nodes)
     start = oracle.decode(before, spec.initial)
     terms = [term.value for term in added]

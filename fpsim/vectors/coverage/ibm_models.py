@@ -105,7 +105,16 @@ def shift_reach(fmt: FloatFormat) -> int:
 
 
 def model_bins(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[str]:
-    """Yield the bins that a traced dot product hits; ``before`` is the accumulator it finds."""
+    """Yield the bins of IBM's models that a traced dot product hits.
+
+    Args:
+        spec: the unit.
+        nodes: of the dot product's trace.
+        before: code of the accumulator that the dot product finds, in the format ``spec.initial``.
+
+    Yields:
+        Names of bins, such as ``B14:shift -4``; a name may come more than once.
+    """
     for value, fmt in roundings(spec, nodes):
         yield from boundary_bins(value, fmt)
     kind = type_of(before, spec.initial)

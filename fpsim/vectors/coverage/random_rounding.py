@@ -25,7 +25,16 @@ _WORDS = ("zeros", "just below the threshold", "at the threshold", "all ones")
 
 
 def random_bins(record: Record, row: Columns, nodes: list[Node]) -> Iterator[str]:
-    """Yield the bins that the random integers of a traced dot product hit."""
+    """Yield the bins that the random integers of a traced dot product hit.
+
+    Args:
+        record: the unit and its fields.
+        row: codes of the vector by field; ``random`` (roundings,) has its integers.
+        nodes: of the dot product's trace.
+
+    Yields:
+        Names of bins, such as ``SR:+ at the threshold``; none for a unit without random bits.
+    """
     if not record.roundings:
         return
     rounded = _fractions(record, nodes)
@@ -62,7 +71,7 @@ def _fractions(record: Record, nodes: list[Node]) -> Iterator[tuple[int, bool, F
 
 
 def _unit(magnitude: Fraction, fmt: FloatFormat) -> Fraction:
-    """Return what the last bit of a number is worth in a format."""
+    """Return the value of the last bit of a positive number that is rounded to a format."""
     return Fraction(2) ** (max(log2(magnitude), fmt.exponent_min) - fmt.mantissa_bits)
 
 

@@ -100,6 +100,9 @@ def coverage(
         start: how sums get their addends, which decides about the operations there must be.
         progress: takes vectors done and vectors in all.
 
+    Returns:
+        Every bin of the unit with its hits, and every other bin that was hit.
+
     Raises:
         FpsimError: a bin hit that was said to be impossible.
     """
@@ -114,6 +117,9 @@ def bin_table(record: Record, hits: Counter[str], start: str = "dot") -> tuple[B
         record: the unit and its fields.
         hits: how often each bin was hit.
         start: how sums get their addends, as `coverage` takes it.
+
+    Returns:
+        The bins of `expected_bins` in their order, then others that were hit, by name.
 
     Raises:
         FpsimError: a bin that was said to be impossible was hit: an error of the reasons.
@@ -134,7 +140,16 @@ def bin_table(record: Record, hits: Counter[str], start: str = "dot") -> tuple[B
 def count_bins(
     record: Record, columns: Columns, progress: Callable[[int, int], None] | None = None
 ) -> Counter[str]:
-    """Return how often each bin is hit."""
+    """Count the vectors that hit each bin, by tracing every vector exactly.
+
+    Args:
+        record: the unit and its fields.
+        columns: the vectors with their results.
+        progress: takes vectors done and vectors in all, at every 64th vector.
+
+    Returns:
+        Vectors by name of the bin.
+    """
     hits: Counter[str] = Counter()
     for index, bins in enumerate(row_bins(record, columns)):
         hits.update(bins)
@@ -227,7 +242,7 @@ def _window(record: Record, stage: Aligned) -> dict[str, str | None]:
     """Return the bins of terms against the window."""
     spec = record.spec
     bits = stage.fraction_bits
-    low, high = term_exponents(record)
+    low, high = _term_exponents(record)
     fmt = stage.result
     reach = max(high, fmt.exponent_max)  # the addend may be the largest
     bins: dict[str, str | None] = {"window:a product is the largest": None}
@@ -244,7 +259,7 @@ def _window(record: Record, stage: Aligned) -> dict[str, str | None]:
     return bins
 
 
-def term_exponents(record: Record) -> tuple[int, int]:
+def _term_exponents(record: Record) -> tuple[int, int]:
     """Return the least and largest alignment exponent of a product (or scaled block)."""
     spec = record.spec
 

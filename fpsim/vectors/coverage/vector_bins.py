@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one vector exercises, read off the exact model's trace, as names of coverage bins.
+"""Coverage bins that one vector hits, read off the exact model's trace.
 
 Types of every code, IBM's models on the accumulator (`fpsim.vectors.coverage.ibm_models`), the
 places by which a term lies below an alignment window, crossings of a fixed-point range; see
@@ -23,7 +23,16 @@ __all__ = ["bins_of"]
 
 
 def bins_of(record: Record, row: Columns, before: int) -> set[str]:
-    """Return the bins that one vector hits; ``before`` is the accumulator that it finds."""
+    """Return the bins that one vector hits.
+
+    Args:
+        record: the unit and its fields.
+        row: codes of the vector by field: one of ``op``, (lanes,) of operands and scales.
+        before: code of the addend: the accumulator that the vector finds, or its ``c``.
+
+    Returns:
+        Names of bins, such as ``a:+max``; of a vector without a dot product its operation only.
+    """
     spec = record.spec
     op = Op(int(row["op"]))
     bins = {f"op:{op.name.lower()}"}

@@ -156,7 +156,17 @@ def json_header(header: Header, digest: str) -> str:
 
 
 def package(header: Header, record: WordLayout, digest: str) -> str:
-    """Return the SystemVerilog package that unpacks a word; ``digest``: of the words' lines."""
+    """Return the SystemVerilog package that unpacks a word of ``vectors.hex``.
+
+    Args:
+        header: the manifest without its files.
+        record: the fields of a word.
+        digest: SHA-256 of the lines of words in ``vectors.hex``, 64 hexadecimal digits.
+
+    Returns:
+        Text of ``vectors_pkg.svh``: localparams, codes of ``op`` and flags, and a packed struct
+        with the most significant field first.
+    """
     name = re.sub(r"[^a-z0-9]", "_", f"fpsim_{record.title}_vectors")
     members = []
     for field in record.fields:

@@ -61,7 +61,7 @@ def shown(value: Any) -> str:
 
 
 def header_of(source: BlockSource) -> Header:
-    """Return what a manifest says of a set, without the files."""
+    """Return the header of a set: its manifest without the checksums of files."""
     record = source.record
     about = record.described()
     ops = about.pop("ops")
@@ -182,7 +182,7 @@ def _check_sections(header: Header, where: Path) -> None:
 
 
 def read_json(file: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the value in a JSON file.
 
     Raises:
         FpsimError: a file that is missing, too large, or not JSON.

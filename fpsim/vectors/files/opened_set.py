@@ -101,7 +101,7 @@ class OpenedSet:
 
     @property
     def header(self) -> Header:
-        """What headers say: the manifest without the files."""
+        """The manifest without the checksums of files, as headers of files state it."""
         return {k: v for k, v in self.manifest.items() if k != "files"}
 
     @property
@@ -162,7 +162,7 @@ class OpenedSet:
                 )
             line = text[index * (digits + 1) :].split(b"\n")[0][: digits + SHOWN]
             raise FpsimError(
-                f"{where}: {line.decode('ascii', 'replace')!r} is not {word_text(self.record)}"
+                f"{where}: {line.decode('ascii', 'replace')!r} is not {_word_text(self.record)}"
             )
         return self.record.columns(elements)
 
@@ -209,8 +209,8 @@ def opened_file(path: Path) -> BinaryIO:
         raise FpsimError(f"{path}: cannot be read ({reason})") from None
 
 
-def word_text(record: WordLayout) -> str:
-    """Say what a line of `vectors.hex` must be."""
+def _word_text(record: WordLayout) -> str:
+    """Describe a line of `vectors.hex`, for errors about one that is not such a line."""
     digits = -(-record.word_bits // 4)
     return f"a word of {digits} lower-case hexadecimal digits, {record.word_bits} bits"
 
@@ -238,7 +238,7 @@ def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
                 index, text = odd
                 whole = lines.form.whole
                 what = f"a line of {lines.length - 1} characters"
-                what = word_text(lines.record) if whole else what
+                what = _word_text(lines.record) if whole else what
                 raise FpsimError(f"{path}:{above + start + index}: {text!r} is not {what}")
     raise FpsimError(f"{path}:{above + count}: more than the {count} vectors of the manifest")
 
@@ -259,7 +259,16 @@ def _odd_line(file: BinaryIO, length: int, count: int) -> tuple[int, str] | None
 
 
 def check_head(path: Path, file: BinaryIO, head: str) -> None:
-    """Read a header; FpsimError names the first line that is not as it should be."""
+    """Read the header of an open file and compare it.
+
+    Args:
+        path: of the file, for errors.
+        file: read from where it stands, to the end of the header.
+        head: the header that the manifest asks for.
+
+    Raises:
+        FpsimError: another header; names its first line that differs.
+    """
     expected = head.encode()
     found = file.read(len(expected))
     if found == expected:

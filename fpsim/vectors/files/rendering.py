@@ -27,10 +27,16 @@ _context: Any = None
 def in_order(
     work: Callable[[Any, T], R], context: Any, items: Iterable[T], jobs: int
 ) -> Iterator[R]:
-    """Yield ``work(context, item)`` of every item, in order, by ``jobs`` processes.
+    """Yield the results of some work on every item, in the order of the items.
 
-    ``context`` goes to each process once; results are taken from a few items ahead, so memory
-    stays bounded.
+    Args:
+        work: called as ``work(context, item)``; with several processes, a function of a module.
+        context: goes to each process once.
+        items: taken a few ahead of the results, so memory stays bounded.
+        jobs: processes; 1 works in the caller's.
+
+    Yields:
+        The result of each item.
     """
     if jobs == 1:
         for item in items:
@@ -70,6 +76,9 @@ def rendered(
         texts: names of text formats.
         work: blocks, in order.
         jobs: processes that make them.
+
+    Returns:
+        An iterator over the blocks: of each the lines of every format, as bytes without a header.
     """
     return in_order(_render, (source, texts), work, jobs)
 

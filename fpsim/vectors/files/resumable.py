@@ -91,14 +91,14 @@ class Partial:
             yield
 
     def _clear(self) -> None:
-        """Remove what a run that was stopped while it finished has left."""
+        """Remove files of the last step of an earlier run, which was stopped in it."""
         kept = {SET, JOURNAL, *(self.body(name).name for name in self.texts)}
         for path in self.path.iterdir():
             if path.name not in kept:
                 path.unlink()
 
     def _resume(self, heads: dict[str, bytes], fresh: bool) -> None:
-        """Read what is there, and cut off what the journal does not vouch for."""
+        """Read the blocks on disk, and cut off those that the journal does not vouch for."""
         assert self._journal is not None
         at = 0
         self._sums = {name: hashlib.sha256() for name in self.texts}
@@ -148,7 +148,7 @@ class Partial:
         self._journal.flush()
 
     def finished(self) -> None:
-        """Remove what only an unfinished set has."""
+        """Remove the journal and the description of an unfinished set."""
         for name in (JOURNAL, SET):
             (self.path / name).unlink()
 

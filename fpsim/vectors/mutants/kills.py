@@ -49,7 +49,19 @@ class Kill:
 
 
 def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None) -> list[Kill]:
-    """Return the fate of every mutant under a set of vectors."""
+    """Return the fate of every mutant under a set of vectors.
+
+    Args:
+        record: the unit and its fields.
+        columns: the vectors with their results; those with a dot product are run.
+        mutants: mistakes to look for; None: every one that the unit can have.
+
+    Returns:
+        A fate per mutant, in their order, without the cost of random vectors.
+
+    Raises:
+        FpsimError: a vector kills a mutant that was proved equal to the unit.
+    """
     rows = np.flatnonzero((columns["op"] == Op.DOT) | (columns["op"] == Op.MAC))
     part = {name: column[rows] for name, column in columns.items()}
     before = accumulators_before(columns)[rows]
@@ -97,7 +109,18 @@ def _raising(mutant: Mutant, rows: Columns, before: NDArray[Any]) -> NDArray[np.
 def random_costs(
     record: Record, mutants: list[Mutant], found: list[Kill], seed: int = 1
 ) -> list[Kill]:
-    """Return the fates with how many random dot products the first kill would have taken."""
+    """Return fates with the number of random dot products until the first kill.
+
+    Args:
+        record: the unit and its fields.
+        mutants: the mistakes.
+        found: their fates, one by one in the order of ``mutants``.
+        seed: of the random vectors, 0..2^64 - 1.
+
+    Returns:
+        The fates with ``random``: None where no vector of the set kills the mutant, or none of
+        `RANDOM` random ones (`SLOW_RANDOM` of a mutant that runs through the exact model).
+    """
     columns = plan(
         record.spec, strategy="random", count=RANDOM, seed=seed, k=record.k, group=record.group
     ).columns()

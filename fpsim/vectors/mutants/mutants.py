@@ -298,7 +298,20 @@ def rounded_after(
     edit: Callable[[Fraction], Fraction], fraction: Fraction, odd: bool, negative: bool,
     mode: Rounding, *random: int,
 ) -> bool:  # fmt: skip
-    """Decide as `fpsim.oracle.numbers.round_up` does, on an edited fraction if to nearest."""
+    """Decide a rounding with an edited fraction where the mode rounds to nearest.
+
+    Args:
+        edit: maps a fraction from 0 to below 1 to a wrong one.
+        fraction: how far a magnitude is on the way from a code to the next larger one.
+        odd: whether the smaller code is odd.
+        negative: the sign of the number.
+        mode: the rounding mode.
+        *random: the integer and its width, for ``sr``.
+
+    Returns:
+        Whether the magnitude goes to the larger code; in directed modes and ``sr`` as
+        `fpsim.oracle.numbers.round_up` decides.
+    """
     fraction = edit(fraction) if mode in (Rounding.RNE, Rounding.RNA) else fraction
     return round_up(fraction, odd, negative, mode, *random)
 

@@ -48,7 +48,7 @@ COUNTED_BITS, STEP = 16, 1 << 11
 
 
 class Addends(StrEnum):
-    """What the products of a vector are added to."""
+    """Addends that a design can be given for the products of a vector."""
 
     ANY = "any"  #: the design takes any addend, or loads it
     GROWN = "grown"  #: what adding products to +0 gives
@@ -57,7 +57,7 @@ class Addends(StrEnum):
 
 @dataclass(frozen=True)
 class Reach:
-    """What a design can meet: addends, and codes of operands and scales.
+    """Addends, and codes of operands and scales, that a design can meet.
 
     ``codes`` are those that it can be told, by field; of a field that is not there, all.
     """
@@ -246,7 +246,7 @@ class Reach:
         return np.flatnonzero(known)
 
     def _step(self, run: Any, states: NDArray[np.int64]) -> NDArray[Any]:
-        """Return what follows each of some accumulators with each product."""
+        """Return the accumulators after one product: each of ``states`` with every product."""
         products = self._products
         count = products["a"].shape[0]
         out = []

@@ -47,7 +47,7 @@ def spec_changes(spec: MacSpec, scales: bool) -> Iterator[tuple[str, MacSpec]]:
 
 
 def _try(name: str, make: Callable[[], MacSpec]) -> Iterator[tuple[str, MacSpec]]:
-    """Yield what can be made; a combination that no unit can have is no mutant."""
+    """Yield a changed unit with its name; none where no unit can have that combination."""
     try:
         yield name, make()
     except (FpsimError, AssertionError):

@@ -109,11 +109,19 @@ def _differs(
 
 
 def rounding_rows(record: Record, part: Columns, before: Codes) -> NDArray[np.bool_]:
-    """Return which vectors round something: there alone, up and down differ to the end.
+    """Return which vectors round: with all roundings up they end elsewhere than with all down.
 
     An upper bound and a lower bound of a sum that once differ go on differing, because adding and
     rounding keep their order; where they end at one code (saturated, NaN) no mistake in between
     is seen either.
+
+    Args:
+        record: the unit and its fields.
+        part: columns of vectors with a dot product (n, lanes).
+        before: codes of their addends (n,).
+
+    Returns:
+        Booleans (n,); all true where a result of a directed rounding has no code.
     """
     found = []
     for mode in (Rounding.RUP, Rounding.RDN):

@@ -17,7 +17,7 @@ __all__ = ["OperationExplanation", "explain_operation"]
 
 @dataclass(frozen=True)
 class OperationExplanation:
-    """What a vector holds, as codes and values by field, and what the operation gives."""
+    """A vector's codes and values by field, beside the results that the operation gives."""
 
     operation: str
     equation: str
@@ -73,6 +73,9 @@ def explain_operation(
         index: its number, from 0.
         line: its line in vectors.hex; None: it is in no file.
         section: name of the section that it stands in.
+
+    Returns:
+        The vector's fields as numbers, the right results, and the steps that lead to them.
     """
     whole = {name: np.asarray(codes)[None] for name, codes in row.items()}
     found = operation.results({n: c for n, c in whole.items() if n in operation.inputs})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a MAC, as vectors: converters, multipliers, adders and quantizers of any formats.
+"""Operations around a MAC, as vectors: converters, multipliers, adders, quantizers of any formats.
 
     convert:SOURCE:TARGET[:ROUNDING[:OVERFLOW]]     y = R(x); flags of the rounding
     mul:A:B:RESULT[:ROUNDING[:OVERFLOW]]            y = R(a b)
@@ -71,7 +71,7 @@ class Operation(WordLayout):
     @property
     @abstractmethod
     def equation(self) -> str:
-        """What is computed, in one line."""
+        """The operation as one line of text: results, rounding, formats of inputs."""
 
     @property
     @abstractmethod
@@ -90,14 +90,14 @@ class Operation(WordLayout):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads back, JSON-ready."""
+        """Return the operation as JSON-ready data, from which `operation_from` makes it again."""
 
     @abstractmethod
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
         """Return which rows have results: formats may lack a code for NaN."""
 
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of the operation."""
+        """Return the manifest's entries about the operation; ``ops`` is empty (no accumulator)."""
         return {
             "operation": self.to_dict(),
             "canonical": self.title,
@@ -172,7 +172,7 @@ class Convert(Operation):
 
     @property
     def equation(self) -> str:
-        """What is computed."""
+        """The conversion as one line of text: ``y = rounding[target](source(x)), overflow``."""
         return f"y = {self.rounding}[{self.target.name}]({self.source.name}(x)), {self.overflow}"
 
     @property
@@ -207,7 +207,16 @@ class Convert(Operation):
     def rounded(
         self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
     ) -> Columns:
-        """Return ``y`` and ``flags`` of numbers; ``round_up`` decides between two neighbours."""
+        """Return the results of exact numbers, rounded into the target.
+
+        Args:
+            columns: codes of the inputs (n,), which flags of a conversion do not depend on.
+            exact: a number per vector; none is NaN where the target has no NaN.
+            round_up: decides between two neighbouring codes.
+
+        Returns:
+            ``y`` (n,) and ``flags`` (n,).
+        """
         return rounded(exact, self.target, self.rounding, self.overflow, round_up)
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
@@ -254,7 +263,7 @@ class TwoOperand(Operation):
 
     @property
     def equation(self) -> str:
-        """What is computed."""
+        """The operation as one line of text: ``y = rounding[result](A(a) * B(b)), overflow``."""
         sign = {"mul": "*", "add": "+"}[self.verb]
         inside = f"{self.a.name}(a) {sign} {self.b.name}(b)"
         return f"y = {self.rounding}[{self.result.name}]({inside}), {self.overflow}"
@@ -304,7 +313,16 @@ class TwoOperand(Operation):
     def rounded(
         self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
     ) -> Columns:
-        """Return ``y`` and ``flags`` of numbers; ``round_up`` decides between two neighbours."""
+        """Return the results of exact products or sums, rounded into the result format.
+
+        Args:
+            columns: codes of ``a`` and ``b`` (n,): a NaN that neither operand is raises *invalid*.
+            exact: a number per vector; none is NaN where the result has no NaN.
+            round_up: decides between two neighbouring codes.
+
+        Returns:
+            ``y`` (n,) and ``flags`` (n,).
+        """
         found = rounded(exact, self.result, self.rounding, self.overflow, round_up)
         nan = [_nan_codes(self.a, columns["a"]), _nan_codes(self.b, columns["b"])]
         made = np.array([number.is_nan for number in exact], dtype=bool) & ~(nan[0] | nan[1])
@@ -390,7 +408,7 @@ class Quantize(Operation):
 
     @property
     def equation(self) -> str:
-        """What is computed."""
+        """The quantizer as one line of text: formats, scale rule, any tensor scale."""
         outer = " and the given tensor scale" * self.has_tensor_scale
         inside = f"{self.format.name}({self.source.name}(x))"
         return f"codes, scales = {inside} with rule {self.format.rule}{outer}"

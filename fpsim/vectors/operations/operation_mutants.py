@@ -158,6 +158,9 @@ def killed(
         mutant: an operation with a mistake.
         fields: the results that are looked at.
         canonical: maps the codes of a field that count as equal to one of them.
+
+    Returns:
+        Booleans (n,); false for vectors with inputs that the mistake does not touch.
     """
     count = len(next(iter(columns.values())))
     wrong = np.zeros(count, dtype=bool)

@@ -30,6 +30,10 @@ def way(operation: Operation, columns: Columns, found: Columns) -> Iterator[str]
         operation: what the vector is of.
         columns: its fields, one row.
         found: its results, one row.
+
+    Yields:
+        Lines of text: the exact number, its neighbours in the target, result and flags; of a
+        quantizer the largest magnitude, scales and elements.
     """
     if isinstance(operation, Quantize):
         yield from _quantized(operation, columns, found)

@@ -27,7 +27,7 @@ from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Op, Record
 from fpsim.vectors.sets.vector_set import Job, Section
 
-__all__ = ["MAX_SIDE", "Tile", "TilePlan", "TileSize", "random_tiles", "tile_columns"]
+__all__ = ["MAX_SIDE", "Tile", "TilePlan", "TileSize", "random_tiles"]
 
 MAX_SIDE, MAX_ELEMENTS = 1024, 1 << 20
 #: K of random tiles that do not say theirs, where vectors of fewer elements accumulate.
@@ -137,13 +137,22 @@ class TilePlan:
 
     def block(self, part: int, block: int) -> Columns:
         """Return the vectors of a tile with their results."""
-        columns = tile_columns(self.record, self.make(part), self.beats)
+        columns = _tile_columns(self.record, self.make(part), self.beats)
         columns |= tile_integers(self.record, self.seed, part, self._rows)
         return columns | self.record.results(columns)
 
 
-def tile_columns(record: Record, tile: Tile, beats: int) -> Columns:
-    """Return the vectors of a tile, without results."""
+def _tile_columns(record: Record, tile: Tile, beats: int) -> Columns:
+    """Return the vectors of a tile, without results.
+
+    Args:
+        record: the unit and its fields.
+        tile: operands (M, K) and (N, K), and addends (M, N).
+        beats: vectors per output; ``beats * k`` is at least K, and elements beyond K are zeros.
+
+    Returns:
+        Columns of M N beats vectors: outputs row by row, the beats of each in order.
+    """
     palette = Palette(record)
     m, n = tile.a.shape[0], tile.b.shape[0]
     columns: Columns = {}
@@ -189,6 +198,9 @@ def random_tiles(record: Record, size: TileSize, count: int, seed: int) -> TileP
         size: M, N and K; where K is not given it is that of a vector, but at least `LEAST_K`.
         count: number of tiles, 1..2^20.
         seed: 0..2^64 - 1.
+
+    Returns:
+        The plan, with a section per tile: ``tile-0``, ``tile-1``, ...
 
     Raises:
         FpsimError: a count outside these, or a K that vectors of the record cannot be cut into.

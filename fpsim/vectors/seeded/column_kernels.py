@@ -56,10 +56,22 @@ def _places(words, others, mode, mask, value, first, rest, out):  # type: ignore
 
 @shared(1 << 16, sources=_SOURCES)
 def choose(words, others, mode, mask, value, tables, first, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (R, L) with members of a table, in rows whose mode & mask is value of another.
+    """Fill ``out`` with random members of a table, and in some rows with members of another.
 
-    ``tables`` holds both, the other from entry ``first`` on, and ``others`` are its words; arrays
-    of entries are flat.
+    R rows of L entries lie one after the other in ``words``, ``others`` and ``out`` (R L,).
+
+    Args:
+        words: 32-bit draws, for rows of the first table.
+        others: 32-bit draws, for rows of the second one.
+        mode: of each row (R,), uint8.
+        mask, value: the second table serves rows whose ``mode & mask`` is ``value``.
+        tables: codes of both tables, one after the other.
+        first: size of the first table, and so where the second begins.
+        out: codes, of the type of ``tables``.
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
     """
     length = out.size // mode.size
     rows = max(1, CHUNK // length)
@@ -75,7 +87,19 @@ def choose(words, others, mode, mask, value, tables, first, out, share):  # type
 
 @shared(1 << 16, sources=_SOURCES)
 def sprinkle(words, picks, rarity, table, out, share):  # type: ignore[no-untyped-def]
-    """Replace one entry of ``out`` (R, L) in ``rarity`` by a member of ``table``."""
+    """Replace about one entry of ``out`` in ``rarity`` by a random member of a table.
+
+    Args:
+        words: 32-bit draws (R, L) that decide which entries are replaced.
+        picks: 32-bit draws (R, L) that choose the member.
+        rarity: entries per replaced one, below 2^32.
+        table: codes to choose from.
+        out: codes (R, L), changed in place.
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
+    """
     for i in within(out.shape[0], share):
         for k in range(out.shape[1]):
             if bounded(words[i, k], rarity) == 0:
@@ -91,7 +115,18 @@ def _thin(words, mode, zero, out):  # type: ignore[no-untyped-def]
 
 @shared(1 << 16, sources=_SOURCES)
 def thin(words, mode, zero, out, share):  # type: ignore[no-untyped-def]
-    """Replace three entries of four by zero in rows of mode 2 and 3; arrays as in `choose`."""
+    """Replace about three entries of four by zero in rows of mode 2 and 3.
+
+    Args:
+        words: 32-bit draws (R L,), an entry each.
+        mode: of each row (R,), uint8.
+        zero: code of zero, of the type of ``out``.
+        out: R rows of L codes, one after the other (R L,), changed in place.
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
+    """
     length = out.size // mode.size
     rows = max(1, CHUNK // length)
     for c in within((mode.size + rows - 1) // rows, share):
@@ -110,10 +145,21 @@ def _scale(value, scales, group, split):  # type: ignore[no-untyped-def]
 
 @shared(1 << 15, sources=_SOURCES)
 def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (R,) with sums of products in float64, one after the other, finite.
+    """Fill ``out`` with sums of scaled products in float64, added one after the other.
 
-    ``a``, ``b`` (R, K) and the scales (R, lanes) are values; ``group`` elements share a scale, two
-    where the operand is split by sign. 0: there are none. What is not finite counts as zero.
+    A product that is not finite, and a sum that ends so, counts as zero.
+
+    Args:
+        a, b: values of the operands (R, K), float64.
+        a_scale, b_scale: values of the scales (R, lanes); two per group of an operand split by
+            sign, the one for elements without sign bit first.
+        group: elements that share a scale; 0: scales are not looked at.
+        a_split, b_split: whether the operand has a scale per sign.
+        out: sums (R,), float64.
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
     """
     for i in within(a.shape[0], share):
         total = 0.0
@@ -129,7 +175,20 @@ def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out, share):  # 
 
 @shared(1 << 16, sources=_SOURCES)
 def aims(mode, sums, words, powers, limit, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with what addends aim at: minus the sum, or the sum times one of ``powers``."""
+    """Fill ``out`` with values that addends aim at: minus a sum, or a sum times a power of two.
+
+    Args:
+        mode: of each row (R,): `OPPOSITE`, `EXPONENT`, or one whose aim is 0.
+        sums: finite sums of products (R,), float64.
+        words: 32-bit draws (R,) that choose the power.
+        powers: factors of a sum, for `EXPONENT`.
+        limit: largest magnitude of an aim.
+        out: aims (R,), float64.
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
+    """
     for i in within(out.size, share):
         value = 0.0
         if mode[i] == OPPOSITE:
@@ -147,10 +206,22 @@ def _is_finite(code, magnitude, largest, hole):  # type: ignore[no-untyped-def]
 
 @shared(1 << 15, sources=_SOURCES)
 def addends(mode, low, high, steps, near, bits, finite, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with addend codes of ``bits`` bits; ``near`` are the codes aimed at.
+    """Fill ``out`` with addend codes: 0, any, a code aimed at give or take 2, or its exponent.
 
-    ``finite`` says which codes may be there, others become 0: (bits of a magnitude, largest
-    magnitude, a code that is none); no bits of a magnitude: all of them.
+    Args:
+        mode: of each row (R,): `ZERO`, `ANY`, `OPPOSITE` or `EXPONENT`.
+        low, high: 32-bit draws (R,), the halves of any code. For `EXPONENT` they also flip the two
+            low bits of every second code.
+        steps: 32-bit draws (R,): distances from -2 to 2, for `OPPOSITE`.
+        near: codes aimed at (R,).
+        bits: width of a code, at most 64.
+        finite: mask of a magnitude, the largest finite magnitude, and a code that is no number
+            (uint64); others become 0. A mask of 0 allows every code.
+        out: codes (R,).
+        share: this thread's number and the number of threads, given by `shared`.
+
+    Returns:
+        None.
     """
     unused = np.uint64(64 - bits)
     top = np.uint64(0xFFFFFFFFFFFFFFFF) >> unused
@@ -173,10 +244,20 @@ def addends(mode, low, high, steps, near, bits, finite, out, share):  # type: ig
 
 @kernel(sources=_SOURCES)
 def stream_ops(lengths, idle, load, ops, loads, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with sums: a CLEAR, or a LOAD in 4 if ``loads``, then 1 to ``most`` products.
+    """Fill ``out`` with operations: sums of a CLEAR or LOAD and then 1 to ``most`` products.
 
-    One vector in 12 is idle instead of a product. ``ops``: the codes of CLEAR, LOAD, MAC and IDLE,
-    then ``most``. Sum n takes the n-th word of ``lengths``.
+    One product in 12 is an IDLE instead. Draws are 32-bit words.
+
+    Args:
+        lengths: draws (n,); sum i takes the i-th for its number of products.
+        idle: draws (n,), for the vector of that number.
+        load: draws (n,), for the vector of that number: one sum in 4 starts with a LOAD.
+        ops: codes of CLEAR, LOAD, MAC and IDLE, then ``most``.
+        loads: whether there are LOADs at all.
+        out: codes of operations (n,), uint8.
+
+    Returns:
+        None.
     """
     clear, load_op, mac, hold, most = ops
     left, stream = np.int64(0), 0

@@ -33,7 +33,16 @@ def bounded(word, size):  # type: ignore[no-untyped-def]
 
 @inner
 def take(table, places, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with members of ``table``."""
+    """Fill ``out`` with members of a table.
+
+    Args:
+        table: any array of one axis.
+        places: indices into the table (n,).
+        out: ``table[places]`` (n,), written in place.
+
+    Returns:
+        None.
+    """
     for i in range(out.size):
         out[i] = table[places[i]]
 
@@ -76,7 +85,16 @@ class Draw:
         return out
 
     def below(self, bound: int, *record: int, dtype: Any = np.int64) -> NDArray[Any]:
-        """Return integers in 0..bound-1, which ``dtype`` holds."""
+        """Return uniform integers in 0..bound-1, one for each of the stream's next words.
+
+        Args:
+            bound: below 2^32.
+            *record: shape of the result.
+            dtype: an integer type that holds ``bound - 1``.
+
+        Returns:
+            Integers of the shape.
+        """
         out = np.empty(record, dtype=dtype)
         _integers(self.words(*record).reshape(-1), bound, out.reshape(-1))
         return out

@@ -44,6 +44,9 @@ def random_dots(record: Record, seed: int, block: int, count: int, load: bool = 
         block: number of the block in its section.
         count: vectors of the block.
         load: of no effect; as in `random_streams`.
+
+    Returns:
+        Columns of ``count`` vectors: every ``op`` is DOT.
     """
     del load
     draw = Draw(seed, _DOTS + block)
@@ -62,6 +65,9 @@ def random_streams(record: Record, seed: int, block: int, count: int, load: bool
         block: number of the block in its section.
         count: vectors of the block.
         load: whether some sums start with a LOAD; else all with a CLEAR, and ``c`` is 0.
+
+    Returns:
+        Columns of ``count`` vectors; the first starts a sum, and the last sum may be cut short.
     """
     draw = Draw(seed, _STREAMS + block)
     columns = _operands(record, draw, count)
@@ -79,9 +85,19 @@ def random_streams(record: Record, seed: int, block: int, count: int, load: bool
 def random_tile(
     record: Record, seed: int, tile: int, sides: tuple[int, int], length: int
 ) -> dict[str, Codes]:
-    """Return finite operand codes (M, K) and (N, K) of a tile, scales near one, addends (M, N).
+    """Draw the operands of one tile of a matrix product, all of them finite.
 
-    Every second tile has addends; the first has zeros.
+    Args:
+        record: the unit and its fields.
+        seed: 0..2^64 - 1.
+        tile: number of the tile, which picks the random stream; even ones have addends of +0.
+        sides: M and N.
+        length: K.
+
+    Returns:
+        Codes: ``a`` (M, K), ``b`` (N, K), where the record has scales ``a_scale`` (M, G) and
+        ``b_scale`` (N, G) within 2^-6..2^6, 2 G where they differ by sign; and ``c`` (M, N),
+        multiples of 1/8 in -256..256 cut to the format.
     """
     draw, spec, palette = Draw(seed, _TILES + tile), record.spec, _palette(record)
     codes: dict[str, Codes] = {}
@@ -97,7 +113,17 @@ def random_tile(
 
 
 def tile_integers(record: Record, seed: int, tile: int, count: int) -> Columns:
-    """Return the random integers of the vectors of a tile, if the unit takes any."""
+    """Draw the random integers of the stochastic roundings of one tile.
+
+    Args:
+        record: the unit and its fields.
+        seed: 0..2^64 - 1.
+        tile: number of the tile, which picks the random stream.
+        count: vectors of the tile.
+
+    Returns:
+        ``random`` (count, roundings of a vector); empty for a unit without random bits.
+    """
     return _random_integers(record, Draw(seed, _TILE_INTEGERS + tile), count)
 
 

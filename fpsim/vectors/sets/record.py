@@ -53,7 +53,7 @@ MAX_K = 1024
 
 
 class Op(IntEnum):
-    """What a vector does with the accumulator."""
+    """Operation of a vector on the accumulator; its value is the code of the field ``op``."""
 
     IDLE = 0  #: hold it
     CLEAR = 1  #: acc = +0
@@ -110,6 +110,9 @@ class Record(WordLayout):
                 plain E8M0 or differ by sign, else no scales.
             flags: as `Record`.
 
+        Returns:
+            A record of the unit.
+
         Raises:
             FpsimError: as `Record`.
         """
@@ -155,7 +158,7 @@ class Record(WordLayout):
         return self.spec.name
 
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of the unit and its operations."""
+        """Return the manifest's entries about the unit, and the codes of its operations."""
         return {
             "unit": self.spec.to_dict(),
             "canonical": self.spec.canonical_name,

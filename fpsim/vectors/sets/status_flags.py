@@ -70,6 +70,9 @@ def dot_flags(
         acc: the result codes (n,) that the vectors expect.
         vectors: numbers (n,) of the vectors, for the error.
 
+    Returns:
+        Flags (n,), sums of `fpsim.formats.rounding.Flag` bits.
+
     Raises:
         FpsimError: the exact model has another result, which would be an error of a kernel.
     """

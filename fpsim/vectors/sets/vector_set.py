@@ -101,7 +101,7 @@ class BlockSource(Protocol):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What else the manifest says: JSON-ready, empty for most."""
+        """Further entries of the manifest: JSON-ready, empty for most sets."""
         ...
 
     def jobs(self) -> list[Job]:

@@ -45,7 +45,7 @@ def placed(layout: list[tuple[str, int, int]]) -> tuple[Field, ...]:
 
 
 class WordLayout(ABC):
-    """What a set's vectors are made of, and the results that belong to them.
+    """Fields of a set's vectors, and the function that gives the results of their inputs.
 
     ``k`` and ``group`` are the elements of a vector and of a scale (0: no scales).
     """
@@ -56,7 +56,7 @@ class WordLayout(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """What the vectors are of, in a word."""
+        """Name of the unit or operation that the vectors are of."""
 
     @property
     @abstractmethod
@@ -65,7 +65,7 @@ class WordLayout(ABC):
 
     @abstractmethod
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of the vectors' meaning, JSON-ready."""
+        """Return the manifest's entries about the meaning of the vectors, JSON-ready."""
 
     @abstractmethod
     def remarks(self, header: dict[str, Any]) -> list[str]:
