@@ -101,7 +101,16 @@ def _scale_bits(operand: Operand) -> int:
 
 
 def inside(span: Span, low: int, high: int) -> bool:
-    """Return whether a span lies between 2^low and 2^high."""
+    """Return whether a span lies between two powers of two.
+
+    Args:
+        span: of values.
+        low: values must be multiples of 2^low.
+        high: values must be below 2^high.
+
+    Returns:
+        True if both hold.
+    """
     return span.low >= low and span.high <= high
 
 
@@ -130,7 +139,7 @@ def _shift(a: Span, b: Span, lowest: int, highest: int) -> int | None:
 
 
 class Start:
-    """What is known of initial accumulators: codes (M, N) of a format, or +0 without any."""
+    """Facts about initial accumulators: codes (M, N) of a format, or +0 where there are none."""
 
     def __init__(self, fmt: Format, codes: NDArray[Any] | None) -> None:
         self._format, self._codes = fmt, codes
@@ -163,7 +172,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is known of the terms of a sum: each is the exact product of two factors."""
+    """Bounds on the terms of a sum, each of which is the exact product of two factors."""
 
     a: Span
     b: Span
@@ -273,7 +282,17 @@ def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
 
 
 def exact_lane(bounds: Bounds, total: Span, machine: Machine) -> Lane | None:
-    """Return the narrowest lane whose own sums are exact, all of them within a span, or None."""
+    """Return the narrowest lane whose own multiply-adds round nothing in a sum of products.
+
+    Args:
+        bounds: of the products and their factors.
+        total: span of every partial sum.
+        machine: the processor, which says how many bits of float32 sums it keeps.
+
+    Returns:
+        `Lane.F32` if it holds partial sums, and factors times 2^s and 2^-s for some s; else
+        `Lane.F64` if it holds partial sums; else None.
+    """
     narrow = total.bits <= machine.float32_bits and fits_float32(total)
     if narrow and float_shift(bounds.a, bounds.b) is not None:
         return Lane.F32

@@ -41,6 +41,9 @@ def dot_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None) 
         args: its operands.
         machine: the processor to generate code for; this one if absent.
 
+    Returns:
+        Codes of ``spec.result``, in the shape of the dot products.
+
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.
     """
@@ -60,6 +63,9 @@ def step_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None)
         spec: the unit.
         args: its operands.
         machine: the processor to generate code for; this one if absent.
+
+    Returns:
+        Codes of ``spec.result``; the last of each dot product is its result.
 
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is true of the codes and scales that operands have: found by looking, once per operand."""
+"""Facts about the codes and scales that operands have: found by looking, once per operand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_KNOWN_BITS, MAX_KEPT_BITS = 6, 8
 
 @dataclass(frozen=True)
 class InUse:
-    """What is true of the codes of a format that an array has."""
+    """Facts about the values of those codes of a format that occur in an array."""
 
     span: Span | None  #: of the finite nonzero values; None if there are none
     finite: bool  #: whether none is NaN or infinite
@@ -74,12 +74,12 @@ class Facts:
 
     @cached_property
     def elements(self) -> InUse:
-        """What is true of the elements."""
+        """Facts about the values of the elements, without their scales."""
         return _looked_up(self._codes, self._format)
 
     @cached_property
     def scales(self) -> InUse:
-        """What is true of the scales."""
+        """Facts about the values of the scales; `NO_SCALES` where there are none."""
         if self._scales is None:
             return NO_SCALES
         codes, fmt = self._scales.codes, self._scales.format
@@ -132,7 +132,7 @@ def facts_of(operand: Operand) -> Facts:
 
 
 def _looked_up(codes: Array, fmt: Format) -> InUse:
-    """Return what is true of codes of up to 16 bits."""
+    """Return the facts about an array of codes of up to 16 bits, by marking codes that occur."""
     used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
     mark_used(codes.ravel(order="K")[None], used)
     used = used[: 1 << fmt.bits]

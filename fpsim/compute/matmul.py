@@ -46,6 +46,9 @@ def matmul_codes(
         machine: the processor to generate code for; this one if absent.
         allowed: which steps may be taken.
 
+    Returns:
+        Codes of ``spec.result``, and the plan with its reason.
+
     Raises:
         FpsimError: a result that the accumulator has no code for.
     """

@@ -55,7 +55,20 @@ class Prepared:
     def of(
         cls, spec: MacSpec, b: OperandLike, b_scale: ArrayLike | None, block: int | None
     ) -> Prepared:
-        """Return an operand (K, N) as checked for a unit; raises as `MatmulOperands.check` does."""
+        """Return a second operand, checked for a unit.
+
+        Args:
+            spec: the unit.
+            b: codes (K, N), or anything else that `fpsim.unit.MacUnit.matmul` takes as ``b``.
+            b_scale: its scale codes; None: every scale is one.
+            block: elements of K that share a scale.
+
+        Returns:
+            The operand as rows (N, K).
+
+        Raises:
+            FpsimError: a wrong dtype, a code out of range, or scales that do not fit.
+        """
         given = given_operands(spec, (_NOTHING, b), (None, b_scale), block, (1, 0))
         columns = check_rows(given.codes[1], spec.b, "b", True).T
         side = sides(spec)[1]
@@ -220,7 +233,16 @@ class MatmulOperands:
         return replace(self, a=self.a.at(part), b=self.b.at(part), c=c, random=random)
 
     def drawing(self, start: int, roundings: int, bits: int) -> MatmulOperands:
-        """Return the operands with some of the random integers, their low ``bits`` bits."""
+        """Return the operands with some of the random integers of each result.
+
+        Args:
+            start: number of the first rounding.
+            roundings: how many follow; 0: there are none.
+            bits: low bits kept of integers in an array; a seed gives as many as it is asked for.
+
+        Returns:
+            Operands with random integers (M, N, roundings), or with a seed that starts later.
+        """
         return replace(self, random=part_of(self.random, start, roundings, bits))
 
     def random_integers(self, roundings: int, bits: int) -> Array | None:

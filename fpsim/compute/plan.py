@@ -87,7 +87,7 @@ BYTE = 8
 
 
 class BackEnd(StrEnum):
-    """What runs a matrix product."""
+    """Kind of code that runs a matrix product."""
 
     LANES = "lanes"  #: vector lanes, by a step
     LIMBS = "limbs"  #: exact sums in a Kulisch accumulator, perhaps of slices that lanes sum
@@ -114,7 +114,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Plan:
-    """What computes a matrix product, and the reason that it is exact.
+    """The code that computes a matrix product, and the reason that it is exact.
 
     Nothing depends on ``kernel``, which names it for people: where terms come from, then the step.
     """
@@ -173,13 +173,16 @@ def plan_matmul(
     machine: Machine | None = None,
     allowed: Allowed = any_step,
 ) -> Plan:
-    """Return what computes a matrix product and why it is exact.
+    """Choose the code that computes a matrix product, with the reason that it is exact.
 
     Args:
         spec: the unit.
         args: its operands.
         machine: the processor to plan for; this one if absent.
         allowed: which steps may be taken.
+
+    Returns:
+        The plan; a plan for operands of equal shapes and facts is made once.
     """
     machine = machine or Machine.host()
     key = None
@@ -263,7 +266,16 @@ def _random_source(step: Step, args: MatmulOperands, machine: Machine) -> Random
 
 
 def steps_of(stage: Stage, bounds: Bounds, machine: Machine) -> Iterator[Step]:
-    """Yield the steps that may compute a stage over terms, fastest first."""
+    """Yield the steps that may compute a stage over terms, fastest first.
+
+    Args:
+        stage: a stage of one level: blocks and chunks have none.
+        bounds: of the terms.
+        machine: the processor.
+
+    Yields:
+        Candidates, whose lemmas are still to be asked.
+    """
     if isinstance(stage, Chain):
         nodes = list(one_node_steps(stage, 1, bounds, machine))
         for step in chain_steps(stage, bounds, machine):
@@ -337,7 +349,7 @@ def _plan(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowe
 
 
 def _inside(stage: Stage) -> Stage:
-    """Return what makes the results of chunks."""
+    """Return the stage that makes the results of chunks, blocks around it included."""
     if isinstance(stage, Block):
         assert isinstance(stage.into, Chunked)
         return replace(stage, into=stage.into.inner)

@@ -121,7 +121,11 @@ def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
 
 
 def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the same, with a last axis of their parts where float64 does not hold all of them."""
+    """Return the values of chunk results, or two parts of each where float64 does not hold all.
+
+    The codes of a float or of a register of up to 54 bits are values (R, C); of a wider one with a
+    result beyond float64, parts (R, C, 2) whose sum is exact: what float64 holds, then the rest.
+    """
     if isinstance(fmt, FixedFormat) and fmt.width > F64_BITS + 1:
         integers = fmt.integers(codes)
         sizes = np.where(integers < 0, -integers, integers).view(np.uint64)

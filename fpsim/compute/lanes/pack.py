@@ -78,7 +78,16 @@ def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def lane_shift(args: MatmulOperands, lane: Lane, source: Source) -> int:
-    """Return the power of two that moves from ``b`` to ``a``, so that a lane holds them."""
+    """Return the power of two that moves from ``b`` to ``a``, so that a lane holds both.
+
+    Args:
+        args: operands with scales, whose values times 2^s and 2^-s a plan has found to fit.
+        lane: float16, float32 or float64.
+        source: where terms come from.
+
+    Returns:
+        s; 0 for float64 and for blocks, whose elements are kept apart from their scales.
+    """
     if source.block or lane is Lane.F64:
         return 0
     found = (half_shift if lane is Lane.F16 else float_shift)(*operand_spans(args))
@@ -103,7 +112,7 @@ class Packing:
 
     which: int  #: 0 for ``a``, 1 for ``b``
     side: Side
-    layout: Layout
+    layout: _Layout
     source: Source  #: what terms are made of
     depth: int  #: K, padded to whole turns of the kernel's loop
     dtype: Any  #: the lane's type; of float16 the arrays have the bits
@@ -147,9 +156,13 @@ def packings(
         machine: the processor that packs.
         power: is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
         split: how elements of many bits are cut into parts.
+
+    Returns:
+        The packing of ``a``, in rows, or in panels for dot products side by side; and of ``b``, in
+        panels.
     """
-    columns, rows = Panels(tile.columns, args.shape[1]), RowMajor(tile.rows, args.shape[0])
-    layouts: tuple[Layout, Layout] = (columns if args.paired else rows, columns)
+    columns, rows = _Panels(tile.columns, args.shape[1]), _RowMajor(tile.rows, args.shape[0])
+    layouts: tuple[_Layout, _Layout] = (columns if args.paired else rows, columns)
     nan_scale = NanScale.NAN if spec.block is None else spec.block.nan_scale
     # Sums of bytes are integers: what they are multiples of goes to the scales of a.
     moved = (power + ((byte_power(spec) or 0) if source.bytes else 0), -power)
@@ -201,8 +214,8 @@ def _half(operand: Operand, how: Packing) -> _Half:
     signs = source.b_signs if how.which else source.a_signs
     out = layout.array(signs, depth, how.dtype)
     for plane, target in enumerate(out):
-        table = plane_table(how.side, how.which, plane, how.split).astype(how.dtype)
-        layout.store(operand, Tables(table, scale_values=table), target)
+        table = _plane_table(how.side, how.which, plane, how.split).astype(how.dtype)
+        layout.store(operand, _Tables(table, scale_values=table), target)
     return _Half(out, scales, powers_of_scales)
 
 
@@ -249,7 +262,7 @@ def _kept(operand: Operand, how: Packing) -> _Half:
     return own[how]
 
 
-class Tables(NamedTuple):
+class _Tables(NamedTuple):
     """How a packer looks codes up: ``values[code] * scale_values[scale]``."""
 
     values: Array
@@ -260,7 +273,7 @@ class Tables(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RowMajor:
+class _RowMajor:
     """An operand's rows as a matrix product reads ``a``: front to back, padded to whole tiles."""
 
     tile: int
@@ -272,11 +285,11 @@ class RowMajor:
         return -(-self.rows // self.tile) * self.tile
 
     def array(self, planes: int, depth: int, dtype: Any) -> Array:
-        """Return zeros in this layout."""
+        """Return zeros (planes, M, K) in this layout, with M padded to whole tiles."""
         return np.zeros((planes, self.count, depth), dtype=dtype)
 
-    def store(self, operand: Operand, tables: Tables, out: Array) -> None:
-        """Write a plane of values."""
+    def store(self, operand: Operand, tables: _Tables, out: Array) -> None:
+        """Write the looked-up values of an operand's codes (M, K) into a plane."""
         panels.pack_rows(operand.codes, *tables, out)
 
     def scales(self, scales: Array) -> Array:
@@ -285,7 +298,7 @@ class RowMajor:
 
 
 @dataclass(frozen=True)
-class Panels:
+class _Panels:
     """An operand's rows as columns, in panels as wide as a tile, with K before columns."""
 
     tile: int
@@ -297,11 +310,11 @@ class Panels:
         return -(-self.rows // self.tile) * self.tile
 
     def array(self, planes: int, depth: int, dtype: Any) -> Array:
-        """Return zeros in this layout."""
+        """Return zeros (planes, panels, K, columns of a panel) in this layout."""
         return np.zeros((planes, self.count // self.tile, depth, self.tile), dtype=dtype)
 
-    def store(self, operand: Operand, tables: Tables, out: Array) -> None:
-        """Write a plane of values."""
+    def store(self, operand: Operand, tables: _Tables, out: Array) -> None:
+        """Write the looked-up values of an operand's codes (N, K) into a plane of panels."""
         if operand.codes.flags.c_contiguous:
             panels.pack_columns(operand.codes, *tables, out)
             return
@@ -316,15 +329,15 @@ class Panels:
         return np.ascontiguousarray(apart.transpose(0, 2, 3, 1))
 
 
-Layout = RowMajor | Panels
+_Layout = _RowMajor | _Panels
 
 
-def _pack_values(operand: Operand, layout: Layout, depth: int, dtype: Any, power: int) -> Array:
+def _pack_values(operand: Operand, layout: _Layout, depth: int, dtype: Any, power: int) -> Array:
     """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
     if dtype == np.float16 and operand.scales is None:
-        table = lane_table(operand.format, power, dtype).view(np.uint16)
+        table = _lane_table(operand.format, power, dtype).view(np.uint16)
         out = layout.array(1, depth, table.dtype)
-        layout.store(operand, Tables(table, scale_values=table), out[0])
+        layout.store(operand, _Tables(table, scale_values=table), out[0])
         return out
     wide = _stored(dtype)
     out = layout.array(1, depth, wide)
@@ -345,7 +358,7 @@ def half_bits(values: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def lane_table(fmt: Format, power: int, dtype: Any) -> Array:
+def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
     """Return the values of all codes times 2^power; of wide formats, those in use fit."""
     with np.errstate(over="ignore"):
         return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
@@ -357,33 +370,33 @@ def _lane_powers(fmt: Format, power: int, dtype: Any) -> Array:
     return np.asarray(np.ldexp(powers(exponent_table(fmt)), power).astype(dtype))
 
 
-def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> Tables:
+def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> _Tables:
     """Return the values of codes and of scales.
 
     Where a power moves, a value or a scale may be out of float32's range although their product is
     not: those are multiplied in float64.
     """
     kept = np.float64 if power else dtype
-    table, place = lane_table(operand.format, power, kept), operand.format.bits - 1
+    table, place = _lane_table(operand.format, power, kept), operand.format.bits - 1
     if operand.scales is None:
-        return Tables(table, scale_values=np.ones(1, kept))
+        return _Tables(table, scale_values=np.ones(1, kept))
     indices, scale_table = compact(operand.scales.codes, operand.scales.format)
-    return Tables(table, indices, place, scale_table.astype(kept), operand.scales.block)
+    return _Tables(table, indices, place, scale_table.astype(kept), operand.scales.block)
 
 
-def _power_table(operand: Operand, dtype: Any, power: int) -> Tables:
+def _power_table(operand: Operand, dtype: Any, power: int) -> _Tables:
     """Return powers of two 2^e of values, times 2^power, and of scales."""
     kept = np.float64 if power else dtype
     table, place = _lane_powers(operand.format, power, kept), operand.format.bits - 1
     if operand.scales is None:
-        return Tables(table, scale_values=np.ones(1, kept))
+        return _Tables(table, scale_values=np.ones(1, kept))
     fmt = operand.scales.format
     indices, scales = compact(operand.scales.codes, fmt)
     scale_table = powers(exponents_of(scales, fmt)).astype(kept)
-    return Tables(table, indices, place, scale_table, operand.scales.block)
+    return _Tables(table, indices, place, scale_table, operand.scales.block)
 
 
-def plane_table(side: Side, which: int, plane: int, split: Split | None = None) -> Array:
+def _plane_table(side: Side, which: int, plane: int, split: Split | None = None) -> Array:
     """Return the values of all codes of ``a`` (``which`` 0) or ``b`` (1) as a plane holds them.
 
     A split by sign leaves out the other sign's elements; then all parts follow one another. Part i

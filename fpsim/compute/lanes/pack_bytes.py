@@ -48,7 +48,7 @@ def byte_power(spec: MacSpec) -> int | None:
 
 
 def byte_offset(b_format: Format, source: Source) -> int:
-    """Return what is added to bytes of ``b``, which a dot instruction reads without a sign."""
+    """Return the offset that makes elements of ``b`` unsigned bytes; 0 where signs are apart."""
     return 0 if source.b_signs > 1 else max(-int(_planes(b_format, 1)[0].min()), 0)
 
 
@@ -82,7 +82,7 @@ def byte_rows(
 def byte_panels(
     operand: Operand, source: Source, columns: int, depth: int, machine: Machine
 ) -> Array:
-    """Return ``b`` as words (planes, panels, K / 4, columns) of bytes.
+    """Return ``b`` as bytes, in panels of words.
 
     Args:
         operand: rows (N, K) whose elements are integers of a byte.
@@ -90,6 +90,11 @@ def byte_panels(
         columns: of a panel.
         depth: K, padded to whole turns of the kernel's loop.
         machine: the processor that packs.
+
+    Returns:
+        Words (planes, panels, K / 4, columns), int32, of four bytes along K in order of address.
+        Bytes are unsigned: magnitudes where ``b`` is split by sign, else integers plus
+        `byte_offset`.
     """
     count = -(-len(operand.codes) // columns)
     out = np.zeros((source.b_signs, count, depth // WORD, columns, WORD), dtype=np.uint8)

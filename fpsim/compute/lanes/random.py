@@ -23,7 +23,17 @@ BATCH = 1 << 20
 def streams(
     random: RandomBits, shape: tuple[int, int], padded: tuple[int, int]
 ) -> NDArray[np.uint32]:
-    """Return the streams (M, 1, N) of a seed's integers for padded sizes."""
+    """Return the random streams that a seed starts, padded to whole tiles.
+
+    Args:
+        random: the seed.
+        shape: M and N.
+        padded: M and N, padded.
+
+    Returns:
+        Words (padded M, 1, padded N), one for each result, from which its integers follow; padding
+        has 0.
+    """
     out = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
     out[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
     return out
@@ -32,9 +42,17 @@ def streams(
 def cubes(
     random: Array, padded: tuple[int, int], rounds: int, multiple: int
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield some rows (a multiple, of the padded ones) after the other and their integers.
+    """Yield random integers of some rows of the result after the other, with K before N.
 
-    ``random`` is (M, N, T), what is yielded (rows, ``rounds``, padded N); T is at most ``rounds``.
+    Args:
+        random: integers (M, N, T), one for each rounding of a result.
+        padded: M and N, padded to whole tiles.
+        rounds: roundings that the kernel's loop takes, at least T.
+        multiple: rows of a tile; parts have a multiple of it.
+
+    Yields:
+        Rows of the result, and their integers (rows, rounds, padded N) in an array that the next
+        part overwrites.
     """
     size = multiple * rounds * padded[1] * random.dtype.itemsize
     count = multiple * max(1, BATCH * get_num_threads() // size)

@@ -37,25 +37,71 @@ _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
 
 
 def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Return the codes (M, N) of a matrix product by a lane step over its products or blocks."""
+    """Return the result codes of a matrix product by a lane step over its products or blocks.
+
+    Args:
+        spec: the unit.
+        args: its operands.
+        plan: with a step; it keeps the layout of operands between products.
+        machine: the processor to generate code for.
+
+    Returns:
+        Codes (M, N).
+
+    Raises:
+        FpsimError: a fixed-point accumulator meets a NaN or infinite operand or scale.
+    """
     return _job(spec, args, plan, machine).codes(args)
 
 
 def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Return the codes (steps, N) of dot products that are paired, after every step."""
+    """Return the accumulator codes after every step of dot products side by side.
+
+    Args:
+        spec: the unit.
+        args: paired operands of N dot products.
+        plan: with a step.
+        machine: the processor to generate code for.
+
+    Returns:
+        Codes (steps, N).
+
+    Raises:
+        FpsimError: a fixed-point accumulator meets a NaN or infinite operand or scale.
+    """
     return _job(spec, args, plan, machine).codes(args, history=True)
 
 
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Return the accumulators (steps, N) of one row of a matrix product after every step, as values
-    of a lane."""
+    """Return the accumulators after every step of one row of a matrix product.
+
+    Args:
+        spec: the unit.
+        args: operands of a result of one row.
+        plan: with a step of a float accumulator.
+        machine: the processor to generate code for.
+
+    Returns:
+        Values (steps, N), floats of the lane.
+    """
     assert plan.step is not None
     first = None if args.c is None else plan.step.stage.initial.decode(args.c)
     return _job(spec, args, plan, machine).accumulators(first, args.random, history=True)
 
 
 def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Return the exact sums (slices, M, N) of each slice of the terms."""
+    """Return the exact sum of each slice of the terms of a matrix product.
+
+    Args:
+        spec: the unit.
+        args: its operands, without ``c``.
+        plan: with a `Slice` step and the slices.
+        machine: the processor to generate code for.
+
+    Returns:
+        Values (slices, M, N), float64, multiples of each slice's 2^s; over all slices they add up
+        to the exact sum.
+    """
     job, found = _job(spec, args, plan, machine), []
     assert isinstance(plan.step, Slice)
     for last, width in plan.slices:

@@ -61,7 +61,15 @@ def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
 
 
 def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
-    """Return up to ``keep`` last accumulator codes of each dot product, shape (..., S).
+    """Return the last accumulator codes of each dot product, shape (..., S).
+
+    Args:
+        spec: the unit.
+        args: its operands.
+        keep: how many steps to keep, at most; S is less where a dot product has fewer.
+
+    Returns:
+        Codes of ``spec.result``, the result last.
 
     Raises:
         FpsimError: a result that the accumulator has no code for.
@@ -84,10 +92,17 @@ def random_rows(args: DotOperands) -> Array:
 def outer_terms(
     spec: MacSpec, rows: Rows, random: Array = _NO_RANDOM
 ) -> tuple[Stage, Array, Array | None, Array]:
-    """Return the sum that makes the result, its terms (R, T), their alignment exponents, and the
-    random integers (R, ...) that are left for it.
+    """Return the sum that makes the result, with its terms.
 
-    The terms are products, scaled block sums or the results of chunks.
+    Args:
+        spec: the unit.
+        rows: operands of R dot products, as values.
+        random: integers (R, roundings), those of inner sums first; any array where none are taken.
+
+    Returns:
+        The stage of the sum; its terms (R, T), or (R, T, P) where each has P parts: products,
+        scaled block sums or the results of chunks; their alignment exponents (R, T), or None where
+        nothing reads them; and the random integers that are left for it.
     """
     return _terms(spec, spec.accumulate, rows, random)
 
@@ -161,9 +176,17 @@ def _own_bits(stage: Stage, random: Array) -> Array:
 def add_terms(
     stage: Stage, values: Array, exponents: Array, c: Array, random: Array | None = None
 ) -> Array:
-    """Return the result codes (R,) of a sum of rows of terms (R, T) onto codes (R,).
+    """Return the result codes (R,) of a sum of rows of terms.
 
-    ``random`` has a row of integers per row of terms, where the stage rounds at random.
+    Args:
+        stage: a stage of one level.
+        values: terms (R, T), or their parts (R, T, P).
+        exponents: alignment exponents (R, T) of the terms.
+        c: initial codes (R,).
+        random: integers (R, roundings), where the stage rounds at random.
+
+    Returns:
+        Codes of the accumulator after the last term.
     """
     start = np.ascontiguousarray(c)
     given = _NO_RANDOM if random is None else np.ascontiguousarray(random, dtype=np.int64)
@@ -198,10 +221,23 @@ def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
 def add_up(
     stage: Stage, values: Array, exponents: Array | None, c: Array, random: Array, keep: int
 ) -> Array:
-    """Return up to ``keep`` last codes (R, S) of a sum that adds terms (R, T) to codes (R,).
+    """Return the last accumulator codes (R, S) of a sum of rows of terms.
 
-    Terms of more than 53 bits are their parts (R, T, P): see `fpsim.kernels.scalar.wide_terms`.
-    ``random`` has a row of integers per row of terms; any array where nothing is random.
+    Args:
+        stage: a stage of one level.
+        values: terms (R, T); of more than 53 bits their parts (R, T, P), as
+            `fpsim.kernels.scalar.wide_terms` describes them.
+        exponents: alignment exponents (R, T); None where a stage reads none, or normalises terms.
+        c: initial codes (R,).
+        random: integers (R, roundings); any array where nothing is random.
+        keep: how many steps to keep, at most.
+
+    Returns:
+        Codes after each of the last S steps.
+
+    Raises:
+        FpsimError: a NaN that the format has no code for, naming the dot product; a NaN or
+            infinite term of a fixed-point register.
     """
     values = np.ascontiguousarray(values)
     if isinstance(stage, Fixed):
@@ -344,7 +380,16 @@ def convert_fixed(stage: Fixed, codes: Array) -> Array:
 
 
 def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
-    """Return the codes of exact sums that were rounded to odd."""
+    """Return the codes of exact sums that were rounded to odd.
+
+    Args:
+        stage: which format they are rounded to, and how.
+        sums: float64, two bits at least beyond every format's mantissa.
+        random: integers for stochastic rounding, one per sum; else None.
+
+    Returns:
+        Codes in the shape of the sums.
+    """
     bits = None if random is None else random.reshape(sums.shape)
     return stage.format.encode(
         sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits

@@ -52,7 +52,16 @@ def aligned_settings(stage: Aligned, parts: int) -> aligned.AlignedSettings:
 
 
 def tree_settings(stage: Tree, length: int, parts: int) -> tree.TreeSettings:
-    """Return a tree stage's settings for sums of ``length`` terms of some parts."""
+    """Return a tree stage's settings as the kernel takes them.
+
+    Args:
+        stage: any tree.
+        length: terms of a sum, which are leaves of one tree where the stage does not say how many.
+        parts: of a term.
+
+    Returns:
+        Shape of the tree, rounding, layout and limits of its format.
+    """
     assert stage.overflow is not None
     shape = tree.Shape(
         products=length if stage.products is None else stage.products,

@@ -43,11 +43,19 @@ def terms_to_odd(terms: Array) -> Array:
 
 
 def parts_on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
-    """Return finite terms (R, T, P) rounded to multiples of 2^lsb, as P + 1 parts of one sign each.
+    """Return finite terms rounded to multiples of 2^lsb, as P + 1 parts of one sign each.
 
-    What the parts hold above 2^lsb stays; the last part is what rounding adds to its size: 0 or
+    The parts of a term above 2^lsb stay; the last part is what rounding adds to its size: 0 or
     2^lsb. A register that saturates on the way stops at the same end whether it adds one part
     after the other or all at once, since they have one sign.
+
+    Args:
+        stage: the register, which says grid and rounding.
+        terms: parts (R, T, P) of one sign each.
+        random: integers (R, T) for stochastic rounding; any array else.
+
+    Returns:
+        Parts (R, T, P + 1).
     """
     unit = np.ldexp(1.0, stage.lsb)
     fractions = np.fmod(terms, unit)

@@ -50,11 +50,20 @@ from fpsim.kernels.llvm.tiles import TermSource
 from fpsim.kernels.llvm.vector import HALF, Lane, Vec, WordBytes
 from fpsim.units.stages import Chain, ProductRounding
 
-__all__ = ["General", "Native", "add_pair", "adder", "adding_steps", "chain_steps", "round_pair"]
+__all__ = ["General", "add_pair", "adder", "adding_steps", "chain_steps", "round_pair"]
 
 
 def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step]:
-    """Yield the steps of a chain, fastest first."""
+    """Yield the steps of a chain, fastest first.
+
+    Args:
+        stage: any chain.
+        bounds: of the terms; a stage that rounds products first is tried with them.
+        machine: the processor.
+
+    Yields:
+        Candidates, whose lemmas are still to be asked.
+    """
     if stage.product is ProductRounding.ROUNDED:
         yield from Separate.of(stage, bounds, machine)
         return
@@ -63,32 +72,32 @@ def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step
             for normal, inside_range in ((True, True), (True, False), (False, False)):
                 yield from _either_way(MaskedRandom(stage, lane, normal, inside_range))
     elif stage.rounding in DIRECTED:
-        yield Native(stage, Lane.F16)
-        yield ThroughHalf(stage, Lane.F32, True)
-        yield from _either_way(Magic(stage, Lane.F32, False))
-        yield from _either_way(Native(stage, Lane.F32))
-        yield from _either_way(Shifted(stage, Lane.F32, False))
+        yield _Native(stage, Lane.F16)
+        yield _ThroughHalf(stage, Lane.F32, True)
+        yield from _either_way(_Magic(stage, Lane.F32, False))
+        yield from _either_way(_Native(stage, Lane.F32))
+        yield from _either_way(_Shifted(stage, Lane.F32, False))
     else:
-        yield Magic(stage, Lane.F32, False)
-        yield Magic(stage, Lane.F32, True)
+        yield _Magic(stage, Lane.F32, False)
+        yield _Magic(stage, Lane.F32, True)
     yield from adding_steps(stage)
 
 
 def _either_way(step: Step) -> Iterator[Step]:
     """Yield a step whose instructions carry their mode, then one that the processor is told."""
     yield step
-    yield OneWay(step.stage, step.lane, step)
+    yield _OneWay(step.stage, step.lane, step)
 
 
 def adding_steps(stage: Chain) -> Iterator[Step]:
-    """Yield those that add anything to any accumulator, which nodes of trees are made of, too."""
-    yield Native(stage, Lane.F16)
-    yield Shifted(stage, Lane.F16, False)
-    yield ThroughHalf(stage, Lane.F32)
-    yield Native(stage, Lane.F32)
+    """Yield the steps that add any term to any accumulator, of chains and of a tree's nodes."""
+    yield _Native(stage, Lane.F16)
+    yield _Shifted(stage, Lane.F16, False)
+    yield _ThroughHalf(stage, Lane.F32)
+    yield _Native(stage, Lane.F32)
     for odd in (False, True):
-        yield Masked(stage, Lane.F32, odd)
-        yield Shifted(stage, Lane.F32, odd)
+        yield _Masked(stage, Lane.F32, odd)
+        yield _Shifted(stage, Lane.F32, odd)
     for lane in (Lane.F32, Lane.F64):
         yield General(stage, lane, False)
         yield General(stage, lane, True)
@@ -122,7 +131,7 @@ def _rounds_once(stage: Chain, bounds: Bounds, bits: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Native(Step):
+class _Native(Step):
     """A fused multiply-add of the lane's own format; too large values clamped, small ones zero."""
 
     @property
@@ -175,7 +184,7 @@ class Native(Step):
 
 
 @dataclass(frozen=True)
-class ThroughHalf(Step):
+class _ThroughHalf(Step):
     """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous.
 
     Told to round one way meanwhile, the processor does both in the unit's direction: that is
@@ -221,7 +230,7 @@ class ThroughHalf(Step):
 
 
 @dataclass(frozen=True)
-class Masked(Step):
+class _Masked(Step):
     """A format with the lane's exponent field: to nearest even in the bits of the lane's sum.
 
     ``odd`` rounds the lane's sum to odd, of its two neighbours, where it might be a tie's.
@@ -269,7 +278,7 @@ def _rounded_first(stage: Chain, bounds: Bounds, machine: Machine, odd: bool) ->
 
 
 @dataclass(frozen=True)
-class Shifted(Step):
+class _Shifted(Step):
     """A lane that rounds because M is added: its last place becomes the format's.
 
     With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
@@ -356,8 +365,8 @@ class Shifted(Step):
 
 
 @dataclass(frozen=True)
-class Magic(Step):
-    """`Shifted` for a format with the lane's exponent field whose sums meet none of its ends.
+class _Magic(Step):
+    """`_Shifted` for a format with the lane's exponent field whose sums meet none of its ends.
 
     No sum may be -0, subnormal in the lane, or so large that M * 2^e is infinite. The power of two
     has the sign of the sum, so that what rounds toward zero does.
@@ -414,7 +423,7 @@ class Magic(Step):
 
 
 @dataclass(frozen=True)
-class OneWay(Step):
+class _OneWay(Step):
     """A step all of whose inexact operations round one way, as the processor is told to.
 
     It is told before the tile, and told back after it: that nothing else in the tile rounds is
@@ -456,7 +465,7 @@ class OneWay(Step):
         return why and f"{why}; the processor rounds {self.direction} meanwhile"
 
     def parameters(self) -> Numbers:
-        """Return those of the step."""
+        """Return the parameters of the inner step."""
         return self.inner.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
@@ -507,7 +516,17 @@ class General(Step):
         return f"sum rounded to odd in {lane} >= {p} + 2 bits first"
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a sum and its rounding."""
+        """Write a sum and its rounding, in the bits of the lane.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the term.
+            p: limits and shifts of the format, in every lane.
+            random: integers of the low bits, for stochastic rounding; else None.
+
+        Returns:
+            The accumulators after the term, values of the format.
+        """
         a, b = source.pair(0)
         rounding = str(self.stage.rounding)
         away_negative = mode_constants(rounding)[3]
@@ -523,7 +542,15 @@ class General(Step):
         return round_sum(total, rounding, p, random, opposite=cancelled)
 
     def rounded(self, a: Vec, b: Vec, p: Parameters) -> Vec:
-        """Write the rounding of a product alone: less than adding it to zero."""
+        """Write the rounding of a product alone: less than adding it to zero.
+
+        Args:
+            a, b: factors, whose product the lane holds exactly.
+            p: limits and shifts of the format, in every lane.
+
+        Returns:
+            The products, rounded to the format; never at random.
+        """
         return round_sum(Sum.exact(a * b), str(self.stage.rounding), p)
 
 
@@ -586,7 +613,17 @@ class MaskedRandom(Step):
         return why
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a truncated sum, the addition of random bits, and a mask."""
+        """Write a truncated sum, the addition of random bits, and a mask.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the term.
+            p: limits and shifts of the format, in every lane.
+            random: integers that end just below the format's last place, or words of bytes.
+
+        Returns:
+            The accumulators after the term, values of the format.
+        """
         a, b = source.pair(0)
         s = a.fma_toward(b, acc, "rtz")
         result = _masked_sum(s, random, p) if self.normal else self._by_magnitude(s, random, p)
@@ -636,13 +673,22 @@ def _sum_bits(fmt: FloatFormat, bounds: Bounds) -> int:
 
 
 def adder(stage: Any, bounds: Bounds, machine: Machine) -> tuple[Step, str] | None:
-    """Return a step that adds terms, and accumulators, to accumulators, and why; or None."""
+    """Return a step that adds terms, and accumulators, to accumulators, and why; or None.
+
+    Args:
+        stage: a chain or a tree, of which format, rounding and overflow count.
+        bounds: of the terms.
+        machine: the processor.
+
+    Returns:
+        The fastest step whose lemma holds for terms and for values of the format, with its reason.
+    """
     fmt = stage.format
     chain, bounds = Chain(fmt, stage.rounding, stage.overflow), bounds.without_halves()
     q = sum(bounds.bits)
     found = first_exact(adding_steps(chain), bounds, machine)
     # A float32 lane holds a float32 accumulator as it is; a first product must be exact there too.
-    if found and isinstance(found[0], Native) and not found[0].flags[0]:
+    if found and isinstance(found[0], _Native) and not found[0].flags[0]:
         return found if q <= F32_BITS and fits_float32(bounds.span) else None
     # Any other lane must hold a term that is a product, or an accumulator times one.
     own = Bounds.of_format(fmt)
@@ -664,13 +710,32 @@ class _One:
 
 
 def add_pair(step: Step, acc: Vec, x: Vec, y: Vec | None, p: Parameters) -> Vec:
-    """Write the step of one term: a product, or a value where there is no second factor."""
+    """Write the step of one term: a product, or a value where there is no second factor.
+
+    Args:
+        step: of one term, from `adding_steps`.
+        acc: accumulators, one in each lane.
+        x, y: factors of the term; ``y`` None: the term is ``x``.
+        p: the step's run-time numbers, in every lane.
+
+    Returns:
+        The accumulators after the term.
+    """
     one = x.lanes.constant(1.0, False)
     return step.build(acc, _One(x, one if y is None else y), p, None)  # type: ignore[arg-type]
 
 
 def round_pair(step: Step, x: Vec, y: Vec | None, p: Parameters) -> Vec:
-    """Write the rounding of one term."""
+    """Write the rounding of one term to the format.
+
+    Args:
+        step: of one term, from `adding_steps`.
+        x, y: factors of the term; ``y`` None: the term is ``x``.
+        p: the step's run-time numbers, in every lane.
+
+    Returns:
+        The rounded terms; a zero keeps its sign.
+    """
     if isinstance(step, General) and step.sticky:
         return step.rounded(x, x.lanes.constant(1.0, False) if y is None else y, p)
     # The zero that added to x is x, whatever x is.
@@ -686,14 +751,23 @@ class Separate(Step):
 
     @classmethod
     def of(cls, stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Separate]:
-        """Yield the step for a chain that rounds products first, if there is one."""
+        """Yield the step for a chain that rounds products first, if there is one.
+
+        Args:
+            stage: a chain with a separate multiplier.
+            bounds: of the products.
+            machine: the processor.
+
+        Yields:
+            One step, or none where no step rounds both products and sums.
+        """
         found = cls._inner(stage, bounds, machine)
         if found:
             yield cls(stage, found[0].lane, found[0])
 
     @staticmethod
     def _inner(stage: Chain, bounds: Bounds, machine: Machine) -> tuple[Step, str] | None:
-        """Return what rounds exact products of float32, then values of the format; or any adder."""
+        """Return the step that rounds exact float32 products, then values; or else any adder."""
         fused = replace(stage, product=ProductRounding.FUSED)
         if stage.rounding is Rounding.SR:
             return None
@@ -701,7 +775,7 @@ class Separate(Step):
             bits = (stage.format.mantissa_bits + 1, 0)
             rounded = replace(bounds.without_halves(), a=bounds.span, b=Span(0, 0), bits=bits)
             found = first_exact(adding_steps(fused), rounded, machine)
-            if found and isinstance(found[0], Masked | Shifted | ThroughHalf):
+            if found and isinstance(found[0], _Masked | _Shifted | _ThroughHalf):
                 return found
         return adder(fused, bounds, machine)
 
@@ -722,10 +796,20 @@ class Separate(Step):
         return f"products rounded first; {found[1]}" if found and ours else None
 
     def parameters(self) -> Numbers:
-        """Return those of the step that rounds."""
+        """Return the parameters of the step that rounds."""
         return self.inner.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write two roundings."""
+        """Write two roundings: of the product, then of its sum with the accumulator.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the term.
+            p: the run-time numbers of the step that rounds, in every lane.
+            random: not used; these steps never round at random.
+
+        Returns:
+            The accumulators after the term.
+        """
         product = round_pair(self.inner, *source.pair(0), p)
         return add_pair(self.inner, acc, product, None, p)

@@ -27,10 +27,20 @@ Steps = Callable[[Any, Bounds, Machine], Iterator[Step]]
 def chunk_steps(
     inner: Any, outer: Any, size: int, inside: Bounds, whole: Bounds, machine: Machine, steps: Steps
 ) -> Iterator[tuple[ChunkStep, str]]:
-    """Yield the steps of chunks of ``size`` terms that are exact, and why.
+    """Yield the steps of chunks that are exact, and why.
 
-    ``inside`` bounds the terms of a chunk, ``whole`` their results; ``steps`` yields the candidates
-    of a stage.
+    Args:
+        inner: the stage that sums a chunk from +0.
+        outer: the stage that adds the results of chunks.
+        size: terms of a chunk.
+        inside: bounds of the terms of a chunk.
+        whole: bounds of the results of chunks.
+        machine: the processor.
+        steps: yields the candidates for a stage, bounds and machine.
+
+    Yields:
+        A step and the reason why it is exact: for each step inside chunks that takes no random
+        integers, the first outer step whose lemma holds.
     """
     for first in steps(inner, inside, machine):
         if first.random or first.direction or not first.finishes_for(inside):
@@ -103,7 +113,17 @@ class ChunkStep(Step):
     def promote(
         self, acc: Vec, results: Callable[[int], Vec], inner: Parameters, outer: Parameters
     ) -> Vec:
-        """Write the outer step over the accumulators that chunks ended with."""
+        """Write the outer step over the accumulators that chunks ended with.
+
+        Args:
+            acc: accumulators of the outer step, one in each lane.
+            results: returns the inner step's last accumulators of chunk i.
+            inner: run-time numbers of the inner step, which convert its accumulators to results.
+            outer: run-time numbers of the outer step.
+
+        Returns:
+            The accumulators of the outer step after these chunks.
+        """
         source = _Results(self, acc, results, inner)
         return self.outer.build(acc, source, outer, None)
 
@@ -134,7 +154,7 @@ class _Results:
     def fold(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
     ) -> tuple[Vec, ...]:
-        """Return what ``add`` makes of the results, one after another."""
+        """Return the values after ``add`` has taken the results of chunks, one after another."""
         values = start
         for i in terms:
             values = add(i, *values)

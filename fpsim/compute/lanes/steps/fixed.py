@@ -69,7 +69,17 @@ class ClampedSum(Step):
         return {name: float(np.ldexp(float(end), self.stage.lsb)) for name, end in ends.items()}, {}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a multiply-add and two comparisons."""
+        """Write a multiply-add and two comparisons.
+
+        Args:
+            acc: accumulators as values of the register, one in each lane.
+            source: the term.
+            p: the register's range, in every lane.
+            random: not used; products of the grid are not rounded.
+
+        Returns:
+            The accumulators after the term, clamped to the range.
+        """
         a, b = source.pair(0)
         total = a.intrinsic("fma", b, acc)
         total = (total > p.reals["high_value"]).where(p.reals["high_value"], total)
@@ -148,7 +158,18 @@ class GridSum(Step):
         return reals, {"least": low, "most": high}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a rounded product, the sum, and what keeps that in range."""
+        """Write a rounded product, the sum, and what keeps that in range.
+
+        Args:
+            acc: accumulators in units of 2^lsb, one in each lane: float64 numbers, or with ``bits``
+                64-bit integers.
+            source: the term.
+            p: unit and range of the register, in every lane.
+            random: integers as numbers of their own, for stochastic rounding; else None.
+
+        Returns:
+            The accumulators after the term; they are clamped, or left to wrap at the end.
+        """
         a, b = source.pair(0)
         x = a * b * p.reals["per_lsb"]
         if self.random:
@@ -185,7 +206,7 @@ class GridSum(Step):
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """What the code of `finish` depends on."""
+        """Overflow, and whether sums are clamped at the end only: the settings of `finish`."""
         return self.stage.overflow, self.stage.sums_first
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:

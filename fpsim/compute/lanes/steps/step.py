@@ -98,7 +98,7 @@ class Step:
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """What the code depends on besides the class and the lane."""
+        """Settings that the code depends on besides the class and the lane."""
         return ()
 
     @cached_property
@@ -129,7 +129,20 @@ class Step:
         return self.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the code of one step and return the accumulator after it."""
+        """Write the code of one step and return the accumulator after it.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: hands out the terms of the step.
+            p: the run-time numbers of `parameters`, each in every lane.
+            random: a random integer in each lane, for steps that take them; else None.
+
+        Returns:
+            The accumulators after the step.
+
+        Raises:
+            NotImplementedError: in this class; every step has a code of its own.
+        """
         raise NotImplementedError
 
     # -- what the results of chunks need besides ----------------------------------------------
@@ -140,18 +153,27 @@ class Step:
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """What the code of `finish` depends on besides that of the step."""
+        """Settings that the code of `finish` depends on besides those in `key`."""
         return ()
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:
-        """Write what makes a value of the stage's result of the last accumulator: often nothing."""
+        """Write the change of the last accumulator into a value of the stage's result, if any."""
         return acc
 
 
 def first_exact(
     candidates: Iterable[Step], bounds: Bounds, machine: Machine
 ) -> tuple[Step, str] | None:
-    """Return the first step whose lemma holds, and why it does, or None."""
+    """Return the first step whose lemma holds, and why it does, or None.
+
+    Args:
+        candidates: steps, fastest first.
+        bounds: of the terms to add.
+        machine: the processor.
+
+    Returns:
+        The step and its reason, or None where no lemma holds.
+    """
     for step in candidates:
         why = step.exact_for(bounds, machine)
         if why is not None:
@@ -161,7 +183,16 @@ def first_exact(
 
 @lru_cache(maxsize=256)
 def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
-    """Return whether a format is the IEEE 754 format of these fields."""
+    """Return whether a format is the IEEE 754 format of these fields.
+
+    Args:
+        fmt: any floating-point format.
+        exponent_bits, mantissa_bits: widths of the fields; without mantissa bits there is no NaN.
+        bias: of the exponent.
+
+    Returns:
+        True for IEEE specials, subnormals and bias; names do not count.
+    """
     if not mantissa_bits:
         return False  # no code would be left for NaN
     return fmt == FloatFormat(exponent_bits, mantissa_bits, bias, nan=NanCodes.IEEE, infinity=True)
@@ -205,10 +236,16 @@ def float_parameters(stage: Any, lane: Lane) -> Numbers:
 
 
 def random_parameters(bits: int, place: int, width: int) -> dict[str, int]:
-    """Return the parameters of random integers of so many bits, ``place`` bits up in a lane.
+    """Return the parameters of random integers that stand below the last place of a format.
 
-    What would stand below the lane's last bit meets nothing there. They are the low bits of
-    integers of ``width`` bits.
+    Args:
+        bits: of each integer.
+        place: how far up in a lane its lowest bit stands; below 0, bits that would stand below the
+            lane's last bit meet nothing and are dropped.
+        width: of the integers whose low ``bits`` bits are taken; 0: they come from an array.
+
+    Returns:
+        Integers by name, as the code reads them.
     """
     return {
         "random_place": max(place, 0),

@@ -70,13 +70,23 @@ class PlainSum(Step):
         return bool(at_the_end or most <= stage.initial.max_integer)
 
     def parameters(self) -> Numbers:
-        """Return what an exact sum is rounded with at the end of a chunk."""
+        """Return limits and shifts that round an exact sum at the end; none for a register."""
         if isinstance(self.stage, Fixed):
             return {}, {}
         return float_parameters(self.stage, self.lane)
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a multiply-add."""
+        """Write a multiply-add.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the term.
+            p: not used; numbers of the stage serve `finish` only.
+            random: not used; sums are exact.
+
+        Returns:
+            The exact sums, one in each lane.
+        """
         a, b = source.pair(0)
         return a.intrinsic("fma", b, acc)
 
@@ -90,7 +100,7 @@ class PlainSum(Step):
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """What the code of `finish` depends on."""
+        """The stage's rounding, or ``kept`` where accumulators are results as they are."""
         return ("kept",) if self._keeps else (self.stage.rounding,)
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:
@@ -146,7 +156,17 @@ class Slice(Step):
         return {name: float(np.ldexp(1.0, power)) for name, power in powers.items()}, {}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the sum with a slice."""
+        """Write the sum with a slice of the term.
+
+        Args:
+            acc: sums of slices in units of 2^s, one in each lane.
+            source: the term.
+            p: 2^-s, 2^w and its inverse, in every lane.
+            random: not used; slices of a sum are exact.
+
+        Returns:
+            The sums after the term.
+        """
         x, y = source.pair(0)
         for part in with_error(x, y) if self.wide else [x * y]:
             units = part * p.reals["per_last"]

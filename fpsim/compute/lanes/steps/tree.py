@@ -56,7 +56,7 @@ Child = tuple[Vec, Vec | None]
 
 
 @dataclass(frozen=True)
-class Node:
+class _Node:
     """How a node of a tree is computed."""
 
     tree: Tree
@@ -99,27 +99,47 @@ class Node:
 
 
 def tree_steps(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> Iterator[TreeStep]:
-    """Yield the steps of a tree over ``size`` terms, fastest first."""
+    """Yield the steps of a tree, fastest first.
+
+    Args:
+        tree: any tree.
+        size: leaves of the tree; trees of more than `MAX_LEAVES` have no steps.
+        bounds: of the terms.
+        machine: the processor.
+
+    Yields:
+        Candidates, whose lemmas are still to be asked.
+    """
     if size > MAX_LEAVES or min(tree.radix, size) > MAX_CHILDREN:
         return
     bounds, wide = bounds.without_halves(), sum(bounds.bits) > F64_BITS
     free = _free_leaves(tree, bounds.span, size) if _may_be_free(tree, bounds) else 1
-    found = [_lane_sums(tree, size, bounds, machine), WideNode(tree, Lane.F64, machine.directed)]
+    found = [_lane_sums(tree, size, bounds, machine), _WideNode(tree, Lane.F64, machine.directed)]
     for node in filter(None, found):
         yield TreeStep(tree, node.lane, node, size, free, False)
     pair = adder(tree, bounds, machine)
     if pair and not pair[0].random:
-        yield TreeStep(tree, pair[0].lane, BinaryNode(tree, pair[0].lane, pair[0]), size, 1, False)
+        yield TreeStep(tree, pair[0].lane, _BinaryNode(tree, pair[0].lane, pair[0]), size, 1, False)
     cut = bounds.span.low + F64_BITS - (size - 1).bit_length()
-    two = TwoSums(tree, Lane.F64, machine.directed, cut, bounds.start.special)
+    two = _TwoSums(tree, Lane.F64, machine.directed, cut, bounds.start.special)
     yield TreeStep(tree, Lane.F64, two, size, 1, False)
-    yield TreeStep(tree, Lane.F64, ExactNode(tree, Lane.F64), size, 1, wide)
+    yield TreeStep(tree, Lane.F64, _ExactNode(tree, Lane.F64), size, 1, wide)
 
 
 def one_node_steps(
     chain: Chain, parts: int, bounds: Bounds, machine: Machine
 ) -> Iterator[TreeStep]:
-    """Yield the steps of a chain as trees of one node, over the parts of a term."""
+    """Yield the steps of a chain as trees of one node, over the parts of a term.
+
+    Args:
+        chain: a chain that does not round at random; others have no such steps.
+        parts: float64 numbers that a term is the sum of.
+        bounds: of the terms.
+        machine: the processor.
+
+    Yields:
+        Candidates, whose lemmas are still to be asked.
+    """
     rounded = chain.product is ProductRounding.ROUNDED
     joins, radix = Joins.ROOT if rounded else Joins.FUSED, max(parts, MIN_RADIX)
     inside = max(abs(bounds.span.low), abs(bounds.span.high)) <= F64_RANGE
@@ -137,7 +157,7 @@ class TreeStep(Step):
     sums are plain. With ``wide`` no lane holds a product: it and its error are two leaves.
     """
 
-    node: Node
+    node: _Node
     size: int
     free: int
     wide: bool
@@ -180,11 +200,21 @@ class TreeStep(Step):
         return None if why is None else f"every node: {why}"
 
     def parameters(self) -> Numbers:
-        """Return those of the nodes."""
+        """Return the parameters of the nodes."""
         return self.node.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the tree."""
+        """Write the tree: its leaves, its nodes, and where the accumulator joins.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the terms.
+            p: run-time numbers of the nodes, in every lane.
+            random: not used; nodes do not round at random.
+
+        Returns:
+            The accumulators after the step.
+        """
         tree, node, joins = self.stage, self.node, self.stage.addend
         radix = tree.radix * (1 + self.wide)
 
@@ -199,7 +229,7 @@ class TreeStep(Step):
             leaves = [(node.build([leaf], None, p), None) for leaf in leaves]
         if self.free > 1:
             groups = range(0, self.size, self.free)
-            leaves = [(plain_sum(leaves[i : i + self.free]), None) for i in groups]
+            leaves = [(_plain_sum(leaves[i : i + self.free]), None) for i in groups]
         if tree.lanes > 1:
             zero = acc.lanes.constant(0.0, False)
             sums = [acc if j == 0 and joins is Joins.LEAF else zero for j in range(tree.lanes)]
@@ -269,7 +299,7 @@ def _plain_why(lane: Lane, total: Span, free: int) -> str:
     return f"{why}, {free} of them without any rounding" if free > 1 else why
 
 
-def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> LaneNode | None:
+def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> _LaneNode | None:
     """Return the node whose sums are exact in float32 lanes, or None."""
     total = _total(tree, bounds, size)
     if total is None or tree.rounding is Rounding.RDN or tree.rounding is Rounding.SR:
@@ -282,11 +312,11 @@ def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> LaneN
     sums = [replace(bounds, a=total, b=one, bits=(bits, 0)) for bits in (1, total.bits)]
     found = [first_exact(adding_steps(chain), each, machine) for each in sums]
     steps = [each[0] for each in found if each and each[0].lane is Lane.F32]
-    return LaneNode(tree, Lane.F32, *steps) if len(steps) == 2 else None
+    return _LaneNode(tree, Lane.F32, *steps) if len(steps) == 2 else None
 
 
 @dataclass(frozen=True)
-class LaneNode(Node):
+class _LaneNode(_Node):
     """Children whose sums are exact in float32: one step rounds them, one joins the accumulator."""
 
     closed: Step
@@ -315,14 +345,14 @@ class LaneNode(Node):
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         """Write plain sums and one step."""
         if own is not None:
-            return add_pair(self.joining, own, plain_sum(children), None, p)
+            return add_pair(self.joining, own, _plain_sum(children), None, p)
         if len(children) == 1:
             return round_pair(self.closed, *children[0], p)
-        return add_pair(self.closed, plain_sum(children[:-1]), *children[-1], p)
+        return add_pair(self.closed, _plain_sum(children[:-1]), *children[-1], p)
 
 
 @dataclass(frozen=True)
-class WideNode(Node):
+class _WideNode(_Node):
     """Children whose sums are exact in float64; the accumulator joins by rounding to odd."""
 
     directed: bool
@@ -362,7 +392,7 @@ class WideNode(Node):
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
         """Write plain sums, and the accumulator's sum with them."""
-        total = plain_sum(children)
+        total = _plain_sum(children)
         if own is not None:
             total = odd_sum(own, total, self.directed and total.lanes.directed)
         if self.converts:
@@ -375,7 +405,7 @@ class WideNode(Node):
 
 
 @dataclass(frozen=True)
-class TwoSums(WideNode):
+class _TwoSums(_WideNode):
     """Products cut at 2^cut: both their parts add up exactly in float64; results are float32.
 
     No child is NaN or infinite. Only with ``special`` may the accumulator be so, or -0, which shows
@@ -430,7 +460,7 @@ class TwoSums(WideNode):
             part = high - moved
             rest.append((x + part if y is None else x.intrinsic("fma", y, part), None))
             high = moved
-        high, low = high - p.reals["split"], plain_sum(rest)
+        high, low = high - p.reals["split"], _plain_sum(rest)
         if own is None:
             total = odd_sum(high, low, directed)
         else:  # three numbers as Boldo and Melquiond add them (see `chain`, their section 5)
@@ -446,7 +476,7 @@ class TwoSums(WideNode):
 
 
 @dataclass(frozen=True)
-class BinaryNode(Node):
+class _BinaryNode(_Node):
     """A lane's own step, of two children at most."""
 
     step: Step
@@ -472,7 +502,7 @@ class BinaryNode(Node):
         return found[1] if found and found[0] == self.step else None
 
     def parameters(self) -> Numbers:
-        """Return those of the step."""
+        """Return the parameters of the lane's step."""
         return self.step.parameters()
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
@@ -485,7 +515,7 @@ class BinaryNode(Node):
 
 
 @dataclass(frozen=True)
-class ExactNode(Node):
+class _ExactNode(_Node):
     """Any children: their exact sum in float64 numbers, rounded.
 
     An expansion of non-overlapping parts is grown child by child (Shewchuk, Discrete Comput. Geom.
@@ -516,13 +546,13 @@ class ExactNode(Node):
         """Write the exact sum; children that are not finite say what comes out."""
         if own is not None:
             children = [*children, (own, None)]
-        total, special = _expanded([_value(child) for child in children]), plain_sum(children)
+        total, special = _expanded([_value(child) for child in children]), _plain_sum(children)
         total = _is_finite(special).where(total, special)
         total = _zero_of_signs(total, children, mode_constants(str(self.tree.rounding))[3] == 1)
         return self.rounded(Sum.exact(total), p)
 
 
-def plain_sum(children: Sequence[Child]) -> Vec:
+def _plain_sum(children: Sequence[Child]) -> Vec:
     """Return the sum of children as the lane adds them, one after another."""
     total = _value(children[0])
     for x, y in children[1:]:

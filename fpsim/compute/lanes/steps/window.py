@@ -54,7 +54,7 @@ MAX_SHIFT = 62
 
 
 class Carrier(StrEnum):
-    """What holds a window's integers."""
+    """Type of the numbers that hold a window's integers."""
 
     FLOATS = "floats"  #: floats of the lane
     INT32 = "int32"  #: 32-bit integers beside float32 terms
@@ -198,7 +198,17 @@ class WholeWindow(Step):
         return Lane.F64 if max(bits, *bounds.bits) <= F64_BITS else None
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write multiply-adds and one rounding."""
+        """Write multiply-adds and one rounding.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the terms of the window.
+            p: limits and shifts of the format, in every lane.
+            random: not used; windows do not round at random.
+
+        Returns:
+            The accumulators after the step; zeros are +0.
+        """
 
         def add(i: Any, total: Vec) -> tuple[Vec, ...]:
             x, y = source.pair(i)
@@ -419,7 +429,17 @@ class Window(Step):
         return reals, integers | {"container_shift": lane.mantissa_bits - fmt.mantissa_bits}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the window, perhaps a second one, and the rounding of its sum."""
+        """Write the window, perhaps a second one, and the rounding of its sum.
+
+        Args:
+            acc: accumulators, one in each lane.
+            source: the terms of the window and their alignment powers.
+            p: limits, shifts and grid of the window, in every lane.
+            random: not used; windows do not round at random.
+
+        Returns:
+            The accumulators after the step.
+        """
         stage, zero = self.stage, acc.lanes.constant(0.0, False)
         total, top, special, sign = self._window(acc, source, p, 0)
         for lane in range(1, stage.lanes):
