@@ -84,7 +84,7 @@ def _scaled_span(operand: Operand) -> Span:
 
 
 def operand_spans(args: MatmulOperands) -> tuple[Span, Span]:
-    """Return the spans of both operands with their scales."""
+    """Return the spans of the finite values of ``a`` and of ``b``, times their scales."""
     return _scaled_span(args.a), _scaled_span(args.b)
 
 
@@ -146,7 +146,7 @@ class Start:
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
-        """Their values."""
+        """Values of the initial accumulators (M, N); a single 0 where all are +0."""
         return np.zeros(1) if self._codes is None else self._format.decode(self._codes)
 
     @cached_property
@@ -156,14 +156,14 @@ class Start:
 
     @cached_property
     def special(self) -> bool:
-        """Whether one is -0, infinite or NaN."""
+        """Whether an initial accumulator is -0, infinite or NaN."""
         values = self.values
         negative = np.any((values == 0) & np.signbit(values))
         return bool(not np.isfinite(values).all() or negative)
 
     @cached_property
     def largest_integer(self) -> int:
-        """The largest magnitude in units of a fixed-point format."""
+        """Largest magnitude in units of 2^lsb; 0 for other formats than fixed point."""
         if self._codes is None or not isinstance(self._format, FixedFormat):
             return 0
         integers = self._format.integers(self._codes)
@@ -227,7 +227,7 @@ def block_of_scales(args: MatmulOperands) -> int:
 
 
 def product_bounds(args: MatmulOperands) -> Bounds:
-    """Return the bounds of scaled products."""
+    """Return the bounds of the products of a matrix product, each times both scales."""
     scaled = sum(_scale_bits(operand) > 0 for operand in args.operands)
     largest = [2 - 2.0 ** (1 - significand_bits(operand.format)) for operand in args.operands]
     return Bounds(

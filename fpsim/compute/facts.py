@@ -89,7 +89,7 @@ class Facts:
 
     @cached_property
     def elements_finite(self) -> bool:
-        """Whether no element is NaN or infinite."""
+        """Whether no element is NaN or infinite, whatever its scale is."""
         return _always_finite(self._format) or self.elements.finite
 
     @cached_property
@@ -124,7 +124,7 @@ _FACTS: WeakKeyDictionary[Operand, Facts] = WeakKeyDictionary()
 
 
 def facts_of(operand: Operand) -> Facts:
-    """Return the facts about an operand; what was found once is kept."""
+    """Return the facts about an operand, which are kept as long as the operand lives."""
     found = _FACTS.get(operand)
     if found is None:
         found = _FACTS[operand] = Facts(operand)
@@ -151,12 +151,12 @@ def all_finite(args: MatmulOperands) -> bool:
 
 
 def elements_finite(args: MatmulOperands) -> bool:
-    """Return whether no element is NaN or infinite."""
+    """Return whether no element of either operand is NaN or infinite; scales may be."""
     return all(facts_of(operand).elements_finite for operand in args.operands)
 
 
 def infinities(args: MatmulOperands) -> bool:
-    """Return whether an element or a scale is infinite."""
+    """Return whether an element or a scale of either operand is infinite."""
     facts = [facts_of(operand) for operand in args.operands]
     return any(_infinite_element(fact) or fact.scales.infinite for fact in facts)
 
@@ -171,7 +171,7 @@ def infinite_scales(args: MatmulOperands) -> bool:
 
 
 def zero_scales(args: MatmulOperands) -> bool:
-    """Return whether a scale is zero."""
+    """Return whether a scale of either operand is zero."""
     return any(facts_of(operand).scales.zero for operand in args.operands)
 
 

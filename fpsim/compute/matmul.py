@@ -121,6 +121,6 @@ def _redo(
 
 
 def _parts(args: MatmulOperands, results: int) -> Iterator[slice]:
-    """Yield parts of the rows of ``a`` of about so many results; what is paired has one row."""
+    """Yield parts of the rows of ``a`` of about so many results; paired operands have one row."""
     batch = max(1, results // args.shape[1])
     return (slice(row, row + batch) for row in range(0, args.shape[0], batch))

@@ -48,7 +48,7 @@ class Prepared:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """K and N."""
+        """Shape (K, N) of the operand as it was given."""
         return self.operand.length, len(self.operand.codes)
 
     @classmethod
@@ -126,7 +126,7 @@ class MatmulOperands:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape of the result."""
+        """Shape of the result, (M, N); (1, N) of paired operands."""
         return 1 if self.paired else self.a.codes.shape[0], self.b.codes.shape[0]
 
     @property
@@ -207,11 +207,11 @@ class MatmulOperands:
         return replace(self, a=self.a.cut(start, stop), b=self.b.cut(start, stop), c=None)
 
     def every(self, first: int, step: int) -> MatmulOperands:
-        """Return every ``step``-th product from ``first`` on, without ``c``."""
+        """Return operands of every ``step``-th product along K from ``first`` on, without ``c``."""
         return replace(self, a=self.a.every(first, step), b=self.b.every(first, step), c=None)
 
     def rows(self, part: slice) -> MatmulOperands:
-        """Return some rows of ``a``, ``c`` and the result; what is paired has one."""
+        """Return some rows of ``a``, ``c`` and the result; paired operands as they are."""
         if self.paired:
             return self
         random = self.random
@@ -223,7 +223,7 @@ class MatmulOperands:
         return replace(self, a=self.a.at(part), c=c, random=random)
 
     def columns(self, part: slice) -> MatmulOperands:
-        """Return some columns of operands that are paired."""
+        """Return some of the dot products of paired operands: columns of the result."""
         random = self.random
         if isinstance(random, RandomBits):
             random = random.after(part.start)

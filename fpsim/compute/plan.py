@@ -108,7 +108,7 @@ class Split:
 
     @property
     def parts(self) -> int:
-        """Parts of a term."""
+        """Parts of a term: all pairs of a part of ``a`` and a part of ``b``."""
         return prod(self.counts)
 
 
@@ -148,7 +148,7 @@ class Plan:
 
     @property
     def kernel(self) -> str:
-        """A name to print."""
+        """Name of the step and its terms for people, or of the back-end without a step."""
         if self.step is None:
             return str(self.back_end)
         block = f"block{self.source.size} " if self.source.block else ""
@@ -163,7 +163,7 @@ Allowed = Callable[[Step], bool]
 
 
 def any_step(step: Step) -> bool:
-    """Return that a step may be taken."""
+    """Return true: any step may be taken."""
     return True
 
 
@@ -226,7 +226,7 @@ def _of_operands(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed:
 def _beside_infinities(
     spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowed
 ) -> Plan | None:
-    """Return the plan of the same elements, but for NaN and infinite ones, or None."""
+    """Return a plan with 0 for NaN and infinite elements, redone as scalar code, or None."""
     if elements_finite(args) or not all(value_table(f)[0] == 0 for f in (spec.a, spec.b)):
         return None
     plan = _plan(spec, finite_elements(args), machine, allowed)
@@ -358,7 +358,7 @@ def _inside(stage: Stage) -> Stage:
 
 
 def last_sum(stage: Stage) -> Stage:
-    """Return the stage inside another that makes the result."""
+    """Return the stage inside blocks and chunks whose sum makes the result."""
     while isinstance(stage, Block | Chunked):
         stage = stage.into if isinstance(stage, Block) else stage.outer
     return stage
@@ -396,7 +396,7 @@ def _of_sum(
 
 
 def _without_blocks(spec: MacSpec) -> MacSpec | None:
-    """Return a unit without block sums, of the same results, or None.
+    """Return a unit of equal results that sums products without blocks, or None.
 
     Exact sums of exact sums are exact sums. An infinite scale would make NaN of each product of 0,
     a sum that is not 0 infinite; only signs of exact zeros may differ.

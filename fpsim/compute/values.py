@@ -51,7 +51,7 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
     def union(self, other: Span) -> Span:
-        """Return the span that holds both."""
+        """Return the least span that holds the values of both."""
         return Span(min(self.low, other.low), max(self.high, other.high))
 
     def times(self, count: int) -> Span:
@@ -66,7 +66,7 @@ class Span:
 
 @lru_cache(maxsize=64)
 def value_table(fmt: Format) -> NDArray[np.float64]:
-    """Return the value of every code."""
+    """Return the value of every code of a format, in float64 and in the order of codes."""
     table = fmt.decode(np.arange(1 << fmt.bits, dtype=fmt.dtype))
     table.flags.writeable = False
     return table
@@ -84,7 +84,7 @@ def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
 
 
 def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the values of codes."""
+    """Return the values of codes of a format, in float64."""
     return _entries(*compact(codes, fmt))
 
 
@@ -105,7 +105,7 @@ def _entries(codes: Array, table: Array) -> Array:
 
 
 class WideResult(Exception):
-    """A chunk's sum that no float64 holds."""
+    """A chunk's result, an integer of a wide register, that float64 does not hold."""
 
 
 def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
@@ -164,7 +164,7 @@ def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=64)
 def exponent_table(fmt: Format) -> NDArray[np.int32]:
-    """Return e(x) of every code."""
+    """Return the alignment exponent e(x) of every code of a format, in the order of codes."""
     table = exponents_of(value_table(fmt), fmt)
     table.flags.writeable = False
     return table

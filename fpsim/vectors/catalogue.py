@@ -63,7 +63,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Release:
-    """A released set with what it proves."""
+    """A released set of vectors with its coverage and the fate of every mutant under it."""
 
     selection: VectorSet
     coverage: Coverage
@@ -75,7 +75,7 @@ class Release:
         return alive + [f"bin empty: {b.name}" for b in self.coverage.bins if b.missing]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
+        """Return coverage and fates of mutants as JSON-ready data, as `golden/reports` has them."""
         return {"coverage": self.coverage.to_dict(), "mutants": [k.to_dict() for k in self.kills]}
 
 
@@ -100,7 +100,7 @@ def large_set(name: str) -> VectorPlan:
 
 
 def select(name: str) -> VectorSet:
-    """Return the released set of a published unit."""
+    """Choose the released set of a published unit from its corner classes and random vectors."""
     source = plan_of(name, "directed", FEW)
     columns, record = source.columns(), source.record
     streams = next((s for s in source.sections if s.name == "streams"), None)

@@ -48,12 +48,12 @@ class Explanation:
 
     @property
     def right(self) -> bool:
-        """Whether the file expects what the model computes."""
+        """Whether the expected accumulator, and flags if there are any, equal the exact model's."""
         same_flags = self.expected_flags in (None, self.flags)
         return self.expected == self.computed and same_flags
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
+        """Return every field, the nodes as dictionaries, and ``right``, JSON-ready."""
         data = {k: v for k, v in vars(self).items() if k != "nodes"}
         return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
 

@@ -72,7 +72,7 @@ class Packed:
 
 
 def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return 2^e, 0 where an exponent does not count."""
+    """Return 2^e in float64, and 0 for `NO_EXPONENT`, which does not count in an alignment."""
     counts = exponents > NO_EXPONENT
     return np.where(counts, np.ldexp(1.0, np.where(counts, exponents, 0)), 0.0)
 
@@ -178,7 +178,7 @@ def packings(
 
 
 def pack(args: MatmulOperands, how: tuple[Packing, Packing]) -> Packed:
-    """Return operands in lanes."""
+    """Return both operands as the arrays that a lane kernel reads; of kept operands, made once."""
     a, b = (_kept(*one) for one in zip(args.operands, how, strict=True))
     return Packed(a.values, b.values, a.scales, b.scales, a.powers, b.powers, a.starts)
 

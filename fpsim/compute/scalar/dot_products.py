@@ -56,7 +56,7 @@ _NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
 
 
 def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
-    """Return the result code of each dot product."""
+    """Return the result code of each dot product, in their shape, by scalar code."""
     return step_codes(spec, args, 1).reshape(args.shape)
 
 
@@ -83,7 +83,7 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
 
 
 def random_rows(args: DotOperands) -> Array:
-    """Return the random integers as `add_up` takes them."""
+    """Return the random integers (R, roundings), int64, of R dot products; any array for none."""
     if args.random is None:
         return _NO_RANDOM
     return args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
@@ -360,7 +360,7 @@ def _fixed_by_columns(stage: Fixed, values: Array, start: Array) -> Array | None
 
 
 def saturated(stage: Fixed, integers: Array) -> Array:
-    """Return the codes of integers held in float64, saturated."""
+    """Return the codes of integers (float64) clamped to the range of the stage's register."""
     fmt = stage.initial
     clipped = np.clip(integers, fmt.min_integer, fmt.max_integer).astype(np.int64)
     return (clipped & ((1 << fmt.width) - 1)).astype(fmt.dtype)

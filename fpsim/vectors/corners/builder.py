@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects vectors in named sections; what a corner class does not give is neutral."""
+"""Collects vectors in named sections; fields that a corner class does not give are neutral."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ class VectorBuilder:
         return out
 
     def columns(self) -> Columns:
-        """Return all vectors, without results."""
+        """Return all vectors as columns of codes, (n,) or (n, lanes), without results."""
         names = [f.name for f in self.record.fields if f.name not in ("acc", "flags")]
         return {name: np.concatenate([part[name] for part in self._parts]) for name in names}

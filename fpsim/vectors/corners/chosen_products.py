@@ -101,8 +101,8 @@ def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
         low, high: exponents of two; those outside the format's range are cut to it.
 
     Returns:
-        The first positive code of each row of one exponent, ascending; where there are more than
-        `MAX_ROWS` rows an even choice of them, with both ends.
+        The code without sign and mantissa bits of each exponent field, ascending; where there are
+        more than `MAX_ROWS` an even choice of them, with both ends.
     """
     m = fmt.mantissa_bits
     first = max(low - fmt.exponent_min, 0)
@@ -121,7 +121,7 @@ def patterns(m: int) -> Codes:
 
 
 def both_signs(fmt: FloatFormat, magnitudes: Codes) -> Codes:
-    """Return finite codes of both signs."""
+    """Return the finite codes among magnitudes, first with the sign bit clear, then with it set."""
     magnitudes = magnitudes[(magnitudes >= 0) & (magnitudes <= fmt.max_code)]
     return np.concatenate([magnitudes, magnitudes + fmt.sign_bit])
 
@@ -134,7 +134,7 @@ def product_span(builder: VectorBuilder) -> tuple[int, int]:
 
 
 def opposite(palette: Palette, term: tuple[int, int]) -> tuple[int, int] | None:
-    """Return a product of minus the value of another."""
+    """Return operand codes whose product is minus that of ``term``; None for 0 or none."""
     a, b, values = palette.products
     spec = palette.spec
     value = spec.a.decode([term[0]])[0] * spec.b.decode([term[1]])[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corner classes of a set: operands built to reach what random ones do not.
+"""Corner classes of a set: operands built to reach cases that random operands miss.
 
 The classes are those of CONTRIBUTING.md and of the IBM models on the accumulator (Aharoni et al.,
 "FPgen", HLDVT 2003): B1 types, B3 and B8 rounding bits, B7 sticky, B10 and B14 every shift, B12 and
@@ -49,7 +49,7 @@ def add_built_classes(builder: VectorBuilder) -> None:
 
 
 def add_corner_classes(builder: VectorBuilder) -> None:
-    """Append every class that is built, and what a search finds for the IBM models."""
+    """Append every corner class: operands built, then operands searched for IBM's models."""
     add_built_classes(builder)
     for model, title in MODEL_SECTIONS.items():
         builder.section(f"{model.lower()}-{title}")

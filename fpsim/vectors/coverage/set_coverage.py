@@ -42,14 +42,14 @@ class Bin:
         return not self.hits and self.impossible is None and not self.open
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
+        """Return hits and the reason for an empty bin as JSON-ready data, without the name."""
         data = {"hits": self.hits, "impossible": self.impossible}
         return data | {"open": True} if self.open else data
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The bins of a set of vectors."""
+    """Coverage of a set of vectors of a unit: its bins, with their hits."""
 
     unit: str
     vectors: int
@@ -61,7 +61,7 @@ class Coverage:
         return not any(b.missing for b in self.bins)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
+        """Return unit, number of vectors and bins by name as JSON-ready data."""
         bins = {b.name: b.to_dict() for b in self.bins}
         return {"unit": self.unit, "vectors": self.vectors, "complete": self.complete, "bins": bins}
 
@@ -159,7 +159,7 @@ def count_bins(
 
 
 def row_bins(record: Record, columns: Columns) -> Any:
-    """Yield the bins of every vector, in order."""
+    """Yield the names of the bins that each vector hits, as a set per vector, in order."""
     before = 0
     for index in range(columns["op"].size):
         row = {name: column[index] for name, column in columns.items()}

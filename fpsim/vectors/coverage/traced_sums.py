@@ -23,7 +23,7 @@ Nodes = dict[str, list[Node]]
 
 
 class TracedSum(NamedTuple):
-    """A stage that adds terms, what it added, and the nodes of its own (and of its terms)."""
+    """One stage of a trace that adds terms: the terms, nodes of the sum and of its terms."""
 
     stage: Any
     terms: list[Term]

@@ -56,7 +56,7 @@ def bins_of(record: Record, row: Columns, before: int) -> set[str]:
 
 
 def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
-    """Yield how far terms lie below the window, and what was cut off them."""
+    """Yield the distances of terms below the window, and cuts of their bits, as bins."""
     for found in sums_of(spec, nodes):
         if found.first and isinstance(found.stage, Aligned):
             yield from _sum_bins(found)

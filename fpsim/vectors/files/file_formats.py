@@ -58,7 +58,7 @@ class TextFormat:
 
 
 class Lines:
-    """Turns columns into the lines of one format."""
+    """Turns columns of codes into the lines of one text format, all of one length."""
 
     def __init__(self, form: TextFormat, record: WordLayout) -> None:
         self.form, self.record = form, record
@@ -85,7 +85,7 @@ class Lines:
         return int(self._template.size)
 
     def size(self, count: int) -> int:
-        """Return the bytes of so many lines."""
+        """Return the bytes of the lines of ``count`` vectors, without a header."""
         return count * self.length
 
     def text(self, elements: NDArray[np.uint64]) -> bytes:

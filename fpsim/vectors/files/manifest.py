@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest of a directory of vectors: what it says, how it is read and checked.
+"""The manifest of a directory of vectors: its content, and how it is read and checked.
 
 All of a manifest but the checksums of files is its *header*, whose own SHA-256 every file with a
 header states. So a claim that is changed differs from what the files say, or from their checksums.

@@ -57,12 +57,12 @@ class OpenedSet:
 
     @property
     def seed(self) -> int:
-        """Seed of the random ones."""
+        """Seed of the random vectors."""
         return int(self.manifest["seed"])
 
     @property
     def start(self) -> str:
-        """How a sum gets its addend; see `fpsim.vectors.plan`."""
+        """How a sum gets its addend: ``dot``, ``load`` or ``clear``; see `fpsim.vectors.plan`."""
         return str(self.manifest["start"])
 
     @property
@@ -81,7 +81,7 @@ class OpenedSet:
 
     @property
     def hex_file(self) -> Path:
-        """The `$readmemh` file."""
+        """Path of ``vectors.hex``, the file for `$readmemh`."""
         return self.directory / TEXT_FORMATS["readmemh"].file
 
     @cached_property
@@ -125,7 +125,7 @@ class OpenedSet:
             yield start, self.rows(start, min(start + READ_BLOCK, self.count))
 
     def check_ends(self) -> None:
-        """Look at what is before and after the vectors of the `$readmemh` file.
+        """Check the header of ``vectors.hex``, and that no more lines follow than vectors.
 
         Raises:
             FpsimError: another header, a line that is too long, or more lines than vectors.
@@ -201,7 +201,11 @@ def open_set(directory: str | Path) -> OpenedSet:
 
 
 def opened_file(path: Path) -> BinaryIO:
-    """Open a file to read; FpsimError names it."""
+    """Open a file to read its bytes.
+
+    Raises:
+        FpsimError: a file that cannot be read, with its path and the reason.
+    """
     try:
         return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it

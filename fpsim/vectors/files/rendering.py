@@ -91,5 +91,5 @@ def _render(context: tuple[BlockSource, tuple[str, ...]], job: Job) -> list[byte
 
 @lru_cache(maxsize=16)
 def lines_of(name: str, record: Record) -> Lines:
-    """Return the maker of lines of a format."""
+    """Return the `Lines` of a text format by its name, such as ``readmemh``; kept between calls."""
     return Lines(TEXT_FORMATS[name], record)

@@ -121,7 +121,7 @@ class Partial:
             file.flush()
 
     def _next_block(self, line: bytes) -> dict[str, Any] | None:
-        """Return the digests after the next block, or None if it is not what a line says."""
+        """Return the digests after the next block, or None if it differs from its journal line."""
         count, *digests = line.split() if line.endswith(b"\n") else [b""]
         if not count.isdigit() or len(count) > 18 or len(digests) != len(self.texts):
             return None
@@ -136,7 +136,7 @@ class Partial:
         return sums
 
     def add(self, count: int, bodies: Sequence[bytes]) -> None:
-        """Append a block of ``count`` vectors."""
+        """Append a block of ``count`` vectors: lines in each text format, one in the journal."""
         assert self._journal is not None
         for (name, file), body in zip(self._files.items(), bodies, strict=True):
             file.write(body)
@@ -153,7 +153,7 @@ class Partial:
             (self.path / name).unlink()
 
     def discard(self) -> None:
-        """Remove the directory."""
+        """Remove the hidden directory with everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

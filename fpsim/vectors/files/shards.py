@@ -31,7 +31,7 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Shard:
-    """PlannedSection ``index`` of ``of``, from 1."""
+    """One of ``of`` parts of a set, made apart from the others; ``index`` counts from 1."""
 
     index: int = 1
     of: int = 1
@@ -68,7 +68,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardDirectory:
-    """A finished shard: what the whole set is, and which vectors these are."""
+    """A finished shard in its directory: the header of the whole set, and its own vectors."""
 
     path: Path
     header: Header
@@ -102,7 +102,11 @@ class ShardDirectory:
         return cls(path, data["set"], record, tuple(formats), data["start"], data["count"], digests)
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield the body of a format; FpsimError at its end if it is not what was written."""
+        """Yield the lines of a text format, without a header, in pieces of bytes.
+
+        Raises:
+            FpsimError: a file that cannot be read; after the last piece, another SHA-256.
+        """
         path, digest = self.path / (TEXT_FORMATS[name].file + PART), hashlib.sha256()
         try:
             with path.open("rb") as file:

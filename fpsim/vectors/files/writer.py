@@ -179,7 +179,7 @@ def _finish(
     names: tuple[str, ...],
     sums: dict[str, str],
 ) -> None:
-    """Give the bodies in ``made`` their names and headers, and write what else belongs there."""
+    """Give the bodies in ``made`` names and headers, and write the manifest and other files."""
     digests: dict[str, str] = {}
     for name, digest in sums.items():
         path = made / TEXT_FORMATS[name].file
@@ -219,7 +219,7 @@ def _entries(digests: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _replace(target: Path, made: Path) -> None:
-    """Put ``made`` in the place of ``target``; what was there goes only when that has worked."""
+    """Put ``made`` in the place of ``target``; the old directory goes only when that has worked."""
     if not target.exists():
         made.rename(target)
         return

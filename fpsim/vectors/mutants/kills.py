@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs mutants against a set of vectors: which vector kills which, and what random ones would do.
+"""Runs mutants against a set of vectors: which vector kills which, and the cost of random vectors.
 
 A vector kills a mutant when the mutant's result, from the accumulator that the set expects before
 it, is not what the vector says.
@@ -30,7 +30,7 @@ SLOW_ROWS = 16
 
 @dataclass(frozen=True)
 class Kill:
-    """The fate of a mutant."""
+    """The fate of a mutant: the first vector that kills it, how many do, or why none can."""
 
     mutant: str
     vector: int | None  #: the first vector that kills it; None: it lives
@@ -40,11 +40,11 @@ class Kill:
 
     @property
     def alive(self) -> bool:
-        """Whether it lives without being equivalent to the unit."""
+        """Whether no vector kills the mutant and nothing proves it equal to the unit."""
         return self.vector is None and self.equivalent is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
+        """Return the fields as JSON-ready data."""
         return dict(vars(self))
 
 

@@ -61,10 +61,10 @@ class Operation(WordLayout):
 
     @property
     def spec(self) -> MacSpec:
-        """There is none.
+        """No unit: an operation's vectors have none, and asking for it is an error.
 
         Raises:
-            FpsimError: whatever asks for a unit cannot use these vectors.
+            FpsimError: always; the caller takes vectors of units only.
         """
         raise FpsimError(f"directory: these are vectors of {self.title}, not of a unit")
 
@@ -76,16 +76,16 @@ class Operation(WordLayout):
     @property
     @abstractmethod
     def inputs(self) -> dict[str, Format]:
-        """Format of each input."""
+        """Format of each input, by the name of its field."""
 
     @property
     @abstractmethod
     def outputs(self) -> dict[str, Format]:
-        """Format of each result that is a number."""
+        """Format of each result that is a number, by the name of its field; not of flags."""
 
     @property
     def result_fields(self) -> list[Field]:
-        """Fields that are results."""
+        """Fields that are no inputs, from the most significant bits down."""
         return [f for f in self.fields if f.name not in self.inputs]
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Operation(WordLayout):
         return dict.fromkeys(self.inputs, 0)
 
     def remarks(self, header: dict[str, Any]) -> list[str]:
-        """Return the lines of the head of ``vectors.hex``."""
+        """Return the lines of the head of ``vectors.hex`` that say how to read a word."""
         flags = ", ".join(f"{code} {name}" for name, code in FLAG_CODES.items())
         lines = [
             self.equation,
@@ -128,12 +128,12 @@ class Operation(WordLayout):
         return lines + [f"flags: {flags}"] * any(f.name == "flags" for f in self.fields)
 
     def dtype_of(self, name: str) -> np.dtype[Any]:
-        """Return the type of a field's codes."""
+        """Return the unsigned NumPy type that holds the codes of a field."""
         known = self.inputs | self.outputs
         return known[name].dtype if name in known else np.dtype(np.uint8)
 
     def is_single(self, name: str) -> bool:
-        """Whether columns of a field have one axis."""
+        """Whether columns of a field have one axis (n,): fields of one code."""
         return self.lanes_of(name) == 1
 
 
@@ -177,12 +177,12 @@ class Convert(Operation):
 
     @property
     def inputs(self) -> dict[str, Format]:
-        """The value to convert."""
+        """Format of ``x``, the code to convert."""
         return {"x": self.source}
 
     @property
     def outputs(self) -> dict[str, Format]:
-        """The converted value."""
+        """Format of ``y``, the converted code."""
         return {"y": self.target}
 
     @cached_property
@@ -191,11 +191,11 @@ class Convert(Operation):
         return placed([("x", 1, self.source.bits), ("y", 1, self.target.bits), _FLAGS])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return kind, formats and settings."""
+        """Return the kind, and the text that `parse_operation` reads."""
         return {"kind": self.kind, "text": self.title}
 
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results."""
+        """Return which rows have results: no NaN where the target has no code for it."""
         values = self.source.decode(columns["x"])
         bad = np.isnan(values) & (not _has_nan(self.target))
         return np.asarray(~bad)
@@ -220,7 +220,7 @@ class Convert(Operation):
         return rounded(exact, self.target, self.rounding, self.overflow, round_up)
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return ``y`` and ``flags``."""
+        """Return ``y`` and ``flags`` (n,) of the codes ``x`` (n,)."""
         y, flags = self.target.encode(
             self.source.decode(columns["x"]), self.rounding.value, self.overflow.value, flags=True
         )
@@ -270,12 +270,12 @@ class TwoOperand(Operation):
 
     @property
     def inputs(self) -> dict[str, Format]:
-        """Both operands."""
+        """Formats of the operands ``a`` and ``b``."""
         return {"a": self.a, "b": self.b}
 
     @property
     def outputs(self) -> dict[str, Format]:
-        """The product or the sum."""
+        """Format of ``y``, the product or the sum."""
         return {"y": self.result}
 
     @cached_property
@@ -286,11 +286,11 @@ class TwoOperand(Operation):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return kind, formats and settings."""
+        """Return the kind, and the text that `parse_operation` reads."""
         return {"kind": self.kind, "text": self.title}
 
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results."""
+        """Return which rows have results: no NaN where the result format has no code for it."""
         if _has_nan(self.result):
             return np.ones(columns["a"].shape, dtype=np.bool_)
         a, b = self.a.decode(columns["a"]), self.b.decode(columns["b"])
@@ -303,11 +303,11 @@ class TwoOperand(Operation):
         return [self.combined(_number(int(a), self.a), _number(int(b), self.b)) for a, b in pairs]
 
     def combined(self, a: oracle.Number, b: oracle.Number) -> oracle.Number:
-        """Return the exact product or sum."""
+        """Return the exact product or sum; a sum of 0 has the sign that the rounding gives."""
         return numbers.multiply(a, b) if self.verb == "mul" else numbers.add(a, b, self.rounding)
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return ``y`` and ``flags``, from exact numbers."""
+        """Return ``y`` and ``flags`` (n,), rounded once from exact numbers."""
         return self.rounded(columns, self.exact(columns))
 
     def rounded(
@@ -426,7 +426,7 @@ class Quantize(Operation):
 
     @property
     def outputs(self) -> dict[str, Format]:
-        """Scales; codes of tables have no format of their own."""
+        """Empty: `texts` takes the meaning of codes and scales from the block format."""
         return {}
 
     @property
@@ -448,7 +448,7 @@ class Quantize(Operation):
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """``x``, the tensor scale, codes, scales, and what else the format stores."""
+        """``x``, the tensor scale, codes, scales, and further parts that the format stores."""
         found = self._sample
         layout = [("x", self.k, self.source.bits)]
         layout += [("tensor_scale", 1, 32)] * self.has_tensor_scale
@@ -514,7 +514,7 @@ class Quantize(Operation):
         return Quantized(axis=1, **parts)
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return codes, scales and the rest of what the format stores."""
+        """Return codes, scales and further parts that the format stores, (n, lanes) each."""
         if not len(columns["x"]):
             return {
                 f.name: np.zeros((0, f.lanes), self.dtype_of(f.name)) for f in self.result_fields

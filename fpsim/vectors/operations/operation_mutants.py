@@ -138,7 +138,7 @@ def operation_kills(operation: Operation, columns: Columns) -> list[Kill]:
 
 
 def distinct_inputs(operation: Operation, columns: Columns) -> int:
-    """Return how many different inputs vectors have."""
+    """Return how many different combinations of input codes the vectors have."""
     rows = np.stack([columns[name].astype(np.int64) for name in operation.inputs], axis=1)
     return int(np.unique(rows, axis=0).shape[0])
 
@@ -150,7 +150,7 @@ def killed(
     fields: Iterable[str],
     canonical: Canonical = lambda name, codes: codes,
 ) -> NDArray[np.bool_]:
-    """Return which vectors show a mutant: all, if one has no result under it.
+    """Return which vectors show a mutant: all that it touches, if one of these has no result.
 
     Args:
         operation: what the vectors are of.

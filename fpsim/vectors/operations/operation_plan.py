@@ -225,7 +225,7 @@ def _ends(operation: TwoOperand) -> list[tuple[str, Columns]]:
 
 
 def _opposites(operation: TwoOperand) -> list[tuple[str, Columns]]:
-    """Return operands that cancel, wholly or to a few bits: what is hardest for an adder."""
+    """Return operands of a sum that cancel, wholly or to a few bits: the hardest for an adder."""
     if operation.verb != "add":
         return []
     a = finite_codes(operation.a)

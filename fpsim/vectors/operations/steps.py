@@ -54,7 +54,7 @@ def _text(number: oracle.Number) -> str:
 def _rounded(
     exact: oracle.Number, target: Format, rounding: Rounding, overflow: Overflow
 ) -> Iterator[str]:
-    """Yield between which neighbours a number lies, and what is taken."""
+    """Yield the neighbours that a number lies between, the way from the lower, and the rounding."""
     if exact.magnitude is None:
         return
     end = numbers.decode(_end(target, exact.negative), target)

@@ -90,7 +90,7 @@ class TilePlan:
 
     @cached_property
     def beats(self) -> int:
-        """Vectors per output."""
+        """Vectors per output of a tile: K over the elements of a vector, rounded up."""
         assert self.size.k is not None
         return -(-self.size.k // self.record.k)
 
@@ -108,7 +108,7 @@ class TilePlan:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Say in the manifest what a tile is and where it comes from."""
+        """Size of a tile, its beats, and the source of the tiles, as the manifest states them."""
         size = self.size
         tiles = {"m": size.m, "n": size.n, "k": size.k, "beats": self.beats}
         return {"tiles": tiles} | ({"source": self.source} if self.source else {})
@@ -132,11 +132,11 @@ class TilePlan:
         return [(i, 0) for i in range(len(self.names))]
 
     def rows(self, part: int, block: int) -> int:
-        """Return the vectors of a tile."""
+        """Return the number of vectors of a tile, M N times the beats of an output."""
         return self._rows
 
     def block(self, part: int, block: int) -> Columns:
-        """Return the vectors of a tile with their results."""
+        """Return the vectors of tile ``part`` with their results; a tile is one block."""
         columns = _tile_columns(self.record, self.make(part), self.beats)
         columns |= tile_integers(self.record, self.seed, part, self._rows)
         return columns | self.record.results(columns)

@@ -78,7 +78,7 @@ class Draw:
         self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
 
     def words(self, *record: int) -> NDArray[np.uint32]:
-        """Return the next words."""
+        """Return the stream's next 32-bit words, as an array of the given shape."""
         out = np.empty(record, dtype=np.uint32)
         philox_words(self._seed, self._stream, self._at, out.reshape(-1))
         self._at += (out.size + 3) // 4 * 4
@@ -100,7 +100,7 @@ class Draw:
         return out
 
     def codes(self, table: NDArray[Any], *record: int) -> NDArray[Any]:
-        """Return members of a table, of its type."""
+        """Return an array of the given shape of uniformly drawn members of a table, of its type."""
         out = np.empty(record, dtype=table.dtype)
         _members(self.words(*record).reshape(-1), table, out.reshape(-1))
         return out

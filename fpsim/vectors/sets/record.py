@@ -167,7 +167,7 @@ class Record(WordLayout):
         }
 
     def remarks(self, header: dict[str, Any]) -> list[str]:
-        """Return the lines of the head of ``vectors.hex``."""
+        """Return the lines of the head of ``vectors.hex`` that say how to read a word."""
         splits = bool(self.group) and (self.spec.splits("a") or self.spec.splits("b"))
         lines = [
             f"unit {header['canonical']}",
@@ -185,12 +185,12 @@ class Record(WordLayout):
         return lines + [FLAG_TEXT] * self.flags
 
     def dtype_of(self, name: str) -> np.dtype[Any]:
-        """Return the type of a field's codes."""
+        """Return the unsigned NumPy type that holds the codes of a field."""
         small = name in ("op", "flags")
         return np.dtype(np.uint8) if small else self.format_of(name).dtype
 
     def is_single(self, name: str) -> bool:
-        """Whether columns of a field have one axis."""
+        """Whether columns of a field have one axis (n,): ``op``, ``c``, ``acc`` and ``flags``."""
         return name in ("op", "c", "acc", "flags")
 
     @property
@@ -199,7 +199,7 @@ class Record(WordLayout):
         return self.spec.result == self.spec.initial
 
     def format_of(self, name: str) -> Format:
-        """Return the format of a field's codes."""
+        """Return the format of a field's codes; of ``random``, unsigned integers."""
         spec = self.spec
         if name == "random":
             return FixedFormat(spec.random_bits, signed=False)
@@ -218,7 +218,7 @@ class Record(WordLayout):
         return oracle.trace(self.spec, row["a"], row["b"], addend, **self.options(row))
 
     def scales(self, columns: Columns) -> dict[str, Any]:
-        """Return the scale arguments of `MacUnit.dot`."""
+        """Return scale codes and elements per scale as `MacUnit.dot` takes them, if any."""
         if not self.group:
             return {}
         scales: dict[str, Any] = {"block": self.group}

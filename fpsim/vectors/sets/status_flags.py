@@ -59,7 +59,7 @@ def dot_flags(
     acc: Codes,
     vectors: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """Return the status flags of dot products, held against what the kernels made of them.
+    """Return the status flags of dot products, and compare the exact model's results with ``acc``.
 
     Args:
         spec: any unit.

@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 @cache
 def keep_freed_memory() -> None:
-    """Let the C library keep what one block frees for the next: fresh pages take a third of a run.
+    """Let the C library keep freed memory for the next block: fresh pages take a third of a run.
 
     Freeing a large piece makes glibc raise the sizes from which on it maps pieces and gives memory
     back (mallopt(3), M_MMAP_THRESHOLD); elsewhere nothing happens.
@@ -81,7 +81,7 @@ class BlockSource(Protocol):
 
     @property
     def seed(self) -> int:
-        """Seed of the random ones."""
+        """Seed of the random vectors."""
         ...
 
     @property

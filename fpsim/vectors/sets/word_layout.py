@@ -73,7 +73,7 @@ class WordLayout(ABC):
 
     @abstractmethod
     def dtype_of(self, name: str) -> np.dtype[Any]:
-        """Return the type of a field's codes."""
+        """Return the unsigned NumPy type that holds the codes of a field."""
 
     @abstractmethod
     def is_single(self, name: str) -> bool:

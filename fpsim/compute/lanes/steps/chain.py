@@ -491,7 +491,7 @@ class General(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Its modes."""
+        """The rounding mode, and whether the sum is rounded to odd first."""
         return self.stage.rounding, "sticky" * self.sticky
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
@@ -572,12 +572,12 @@ class MaskedRandom(Step):
 
     @property
     def random(self) -> bool:
-        """It takes random integers."""
+        """Always true: every rounding takes a random integer."""
         return True
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Which sums there are, and what happens to those out of range."""
+        """Whether small sums are exact and large ones absent, and how other sums end."""
         flush = "" if self.normal else _flushes(self.stage)
         end = "inside" if self.inside else _saturates(self.stage)
         return "sr", "normal" * self.normal, flush, end
@@ -745,7 +745,7 @@ def round_pair(step: Step, x: Vec, y: Vec | None, p: Parameters) -> Vec:
 
 @dataclass(frozen=True)
 class Separate(Step):
-    """A multiplier that rounds its product, then an adder, by the same step."""
+    """A multiplier that rounds its product, then an adder: one step rounds both."""
 
     inner: Step
 
@@ -786,11 +786,11 @@ class Separate(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """The step that rounds."""
+        """Key of the step that rounds products and sums."""
         return (self.inner.key,)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the step rounds products and sums of what they become."""
+        """Return why the inner step is exact for products, and for sums of rounded products."""
         found = self._inner(self.stage, bounds, machine)
         ours = found is not None and found[0] == self.inner
         return f"products rounded first; {found[1]}" if found and ours else None

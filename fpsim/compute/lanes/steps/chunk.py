@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks: sums from +0 whose results another step adds, in the same loop."""
+"""Chunks: sums from +0 whose results another step adds, inside one loop over K."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ChunkStep(Step):
 
     @property
     def levels(self) -> tuple[Step, ...]:
-        """Both steps."""
+        """The step inside chunks, and the step that adds their results."""
         return self.inner, self.outer
 
     @property
@@ -99,7 +99,7 @@ class ChunkStep(Step):
         return f"chunk{self.size} {self.inner.name} into {self.outer.name}"
 
     def parameters(self) -> Numbers:
-        """Return none of its own: those of `levels` follow one another."""
+        """Return no numbers: each step of `levels` reads its own."""
         return {}, {}
 
     def _result_exponent(self) -> tuple[bool, int]:

@@ -63,7 +63,7 @@ class ClampedSum(Step):
         return f"sums before clamping fit {sums.bits} bits of float32"
 
     def parameters(self) -> Numbers:
-        """Return the register's range."""
+        """Return the least and the largest value of the register."""
         ends = {"low_value": self.stage.initial.min_integer}
         ends["high_value"] = self.stage.initial.max_integer
         return {name: float(np.ldexp(float(end), self.stage.lsb)) for name, end in ends.items()}, {}
@@ -86,7 +86,7 @@ class ClampedSum(Step):
         return (p.reals["low_value"] > total).where(p.reals["low_value"], total)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether accumulators are values of the result."""
+        """Return whether accumulators are values of the result: if nothing is converted."""
         return self.stage.convert is None
 
 
@@ -108,7 +108,7 @@ class GridSum(Step):
 
     @property
     def random_place(self) -> int:
-        """Random integers are numbers of their own."""
+        """0: random integers are numbers of their own, not bits below the format's last place."""
         return 0
 
     @property
@@ -118,11 +118,11 @@ class GridSum(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """How it rounds, and what happens to sums too large."""
+        """The rounding mode, and whether sums too large wrap (or wait for the end) or saturate."""
         return self.stage.rounding, "wrap" if _wraps(self.stage) else "saturate"
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why float64 holds what is added, and the accumulator sums.
+        """Return why float64 holds rounded products, and the accumulator their sums.
 
         A product beyond 2^62 units clamps a register of 51 bits as one of 2^62 does.
         """
@@ -158,7 +158,7 @@ class GridSum(Step):
         return reals, {"least": low, "most": high}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a rounded product, the sum, and what keeps that in range.
+        """Write a rounded product, its sum with the accumulator, and a clamp where sums saturate.
 
         Args:
             acc: accumulators in units of 2^lsb, one in each lane: float64 numbers, or with ``bits``
@@ -201,7 +201,7 @@ class GridSum(Step):
         return integer.intrinsic("copysign", x)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` makes values of accumulators."""
+        """Return whether `finish` gives values of the result: of numbers, if not converted."""
         return not self.bits and self.stage.convert is None
 
     @property

@@ -67,12 +67,12 @@ class Step:
 
     @property
     def powers(self) -> bool:
-        """Whether it asks for the terms' powers of two."""
+        """Whether the step reads the power of two 2^e of each term, as alignment does."""
         return False
 
     @property
     def random(self) -> bool:
-        """Whether it takes a random integer."""
+        """Whether each step takes a random integer, for stochastic rounding."""
         return False
 
     @property
@@ -148,7 +148,7 @@ class Step:
     # -- what the results of chunks need besides ----------------------------------------------
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` makes values of the stage's result."""
+        """Return whether `finish` gives values of the stage's result for terms of such bounds."""
         return True
 
     @property

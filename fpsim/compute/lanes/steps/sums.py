@@ -108,7 +108,7 @@ class PlainSum(Step):
         return acc if self._keeps else round_sum(Sum.exact(acc), str(self.stage.rounding), p)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` makes the results of chunks."""
+        """Return whether `finish` gives results of chunks: the lane holds them, none clamps."""
         stage = self.stage
         if isinstance(stage, Exact):
             fmt = stage.format
@@ -137,7 +137,7 @@ class Slice(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """How many numbers a product is."""
+        """``wide`` where a product is two numbers: the lane's rounded product, and its error."""
         return ("wide" * self.wide,)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
@@ -185,7 +185,7 @@ def slices_of(bounds: Bounds, wide: bool) -> list[tuple[int, int]]:
 
 
 def with_error(x: Vec, y: Vec) -> list[Vec]:
-    """Return a finite product as the lane rounds it, and what that misses.
+    """Return a finite product as the lane rounds it, and its exact rounding error.
 
     Both are zeros of one sign where the product is.
     """

@@ -247,7 +247,7 @@ class Window(Step):
 
     @property
     def powers(self) -> bool:
-        """Whether it asks for powers."""
+        """Whether the step reads the power of two 2^e of each term, for alignment."""
         return self.scaled or not self.stage.normalised
 
     @property
@@ -288,7 +288,7 @@ class Window(Step):
     # -- lemma -------------------------------------------------------------------------------------
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the carrier holds every window, and the lane what is made of its sum."""
+        """Return why the carrier holds every window, and the lane the value of its sum."""
         stage = self.stage
         if sum(bounds.bits) > F64_BITS or (self.scaled and not bounds.scaled):
             return None
@@ -647,7 +647,7 @@ def larger(x: Vec, y: Vec) -> Vec:
 
 
 def power_of(acc: Vec, p: Parameters) -> Vec:
-    """Return 2^e of an accumulator: 0 for zero; what is not finite does not count."""
+    """Return 2^e of an accumulator, at least 2^emin; 0 for zero, infinity and NaN."""
     power = acc.power
     zero = acc.lanes.constant(0.0, False)
     power = acc.equals(0.0).where(zero, larger(power, p.reals["smallest_normal"]))
