@@ -49,7 +49,8 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
         Codes (M, N).
 
     Raises:
-        FpsimError: a fixed-point accumulator meets a NaN or infinite operand or scale.
+        FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
+            scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args)
 
@@ -67,7 +68,8 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
         Codes (steps, N).
 
     Raises:
-        FpsimError: a fixed-point accumulator meets a NaN or infinite operand or scale.
+        FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
+            scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args, history=True)
 

@@ -522,7 +522,7 @@ class General(Step):
             acc: accumulators, one in each lane.
             source: the term.
             p: limits and shifts of the format, in every lane.
-            random: integers of the low bits, for stochastic rounding; else None.
+            random: a random integer in each lane, for stochastic rounding; else None.
 
         Returns:
             The accumulators after the term, values of the format.
@@ -549,7 +549,7 @@ class General(Step):
             p: limits and shifts of the format, in every lane.
 
         Returns:
-            The products, rounded to the format; never at random.
+            The products, rounded once to the format, in any mode but ``sr``.
         """
         return round_sum(Sum.exact(a * b), str(self.stage.rounding), p)
 
@@ -619,7 +619,8 @@ class MaskedRandom(Step):
             acc: accumulators, one in each lane.
             source: the term.
             p: limits and shifts of the format, in every lane.
-            random: integers that end just below the format's last place, or words of bytes.
+            random: a random integer in each lane, its top bit just below the format's last bit; or
+                words whose bytes a dot instruction adds there.
 
         Returns:
             The accumulators after the term, values of the format.

@@ -187,11 +187,12 @@ def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int)
 
     Args:
         fmt: any floating-point format.
-        exponent_bits, mantissa_bits: widths of the fields; without mantissa bits there is no NaN.
+        exponent_bits, mantissa_bits: widths of the fields; no format without mantissa bits is one,
+            for lack of a NaN.
         bias: of the exponent.
 
     Returns:
-        True for IEEE specials, subnormals and bias; names do not count.
+        True for IEEE specials, gradual subnormals and these fields; names do not count.
     """
     if not mantissa_bits:
         return False  # no code would be left for NaN
@@ -240,9 +241,9 @@ def random_parameters(bits: int, place: int, width: int) -> dict[str, int]:
 
     Args:
         bits: of each integer.
-        place: how far up in a lane its lowest bit stands; below 0, bits that would stand below the
-            lane's last bit meet nothing and are dropped.
-        width: of the integers whose low ``bits`` bits are taken; 0: they come from an array.
+        place: how far up in a lane its lowest bit stands; below 0, its bits under the lane's last
+            bit meet nothing and are dropped.
+        width: bits of an integer of the stream or array, of which the low ``bits`` are taken.
 
     Returns:
         Integers by name, as the code reads them.
