@@ -25,7 +25,6 @@ __all__ = [
     "compact",
     "decoded",
     "exponents_of",
-    "result_values",
     "value_span",
     "value_table",
     "values_of",
@@ -102,22 +101,6 @@ def _entries(codes: Array, table: Array) -> Array:
     out = np.empty(codes.shape, dtype=table.dtype)
     look_up(codes.reshape(-1), table, out.reshape(-1))
     return out
-
-
-class WideResult(Exception):
-    """A chunk's result, an integer of a wide register, that float64 does not hold."""
-
-
-def result_values(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the values of a chunk's results, which are terms of another sum.
-
-    Raises:
-        WideResult: an integer of a wide register that float64 does not hold.
-    """
-    values = result_parts(codes, fmt)
-    if values.ndim > codes.ndim:
-        raise WideResult
-    return values
 
 
 def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:

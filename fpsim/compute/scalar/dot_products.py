@@ -39,7 +39,6 @@ from fpsim.units.stages import (
 )
 
 __all__ = [
-    "add_terms",
     "add_up",
     "convert_fixed",
     "dot_codes",
@@ -171,26 +170,6 @@ def _own_bits(stage: Stage, random: Array) -> Array:
         return random
     bits = getattr(stage, "random_bits", 0)
     return np.ascontiguousarray(random & ((1 << bits) - 1)) if bits else _NO_RANDOM
-
-
-def add_terms(
-    stage: Stage, values: Array, exponents: Array, c: Array, random: Array | None = None
-) -> Array:
-    """Return the result codes (R,) of a sum of rows of terms.
-
-    Args:
-        stage: a stage of one level.
-        values: terms (R, T), or their parts (R, T, P).
-        exponents: alignment exponents (R, T) of the terms.
-        c: initial codes (R,).
-        random: integers (R, roundings), where the stage rounds at random.
-
-    Returns:
-        Codes of the accumulator after the last term.
-    """
-    start = np.ascontiguousarray(c)
-    given = _NO_RANDOM if random is None else np.ascontiguousarray(random, dtype=np.int64)
-    return add_up(stage, values, exponents, start, given, 1)[:, -1]
 
 
 def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:

@@ -77,30 +77,30 @@ class Draw:
     def __init__(self, seed: int, stream: int) -> None:
         self._seed, self._stream, self._at = np.uint64(seed), np.uint64(stream), 0
 
-    def words(self, *record: int) -> NDArray[np.uint32]:
+    def words(self, *shape: int) -> NDArray[np.uint32]:
         """Return the stream's next 32-bit words, as an array of the given shape."""
-        out = np.empty(record, dtype=np.uint32)
+        out = np.empty(shape, dtype=np.uint32)
         philox_words(self._seed, self._stream, self._at, out.reshape(-1))
         self._at += (out.size + 3) // 4 * 4
         return out
 
-    def below(self, bound: int, *record: int, dtype: Any = np.int64) -> NDArray[Any]:
+    def below(self, bound: int, *shape: int, dtype: Any = np.int64) -> NDArray[Any]:
         """Return uniform integers in 0..bound-1, one for each of the stream's next words.
 
         Args:
             bound: below 2^32.
-            *record: shape of the result.
+            *shape: shape of the result.
             dtype: an integer type that holds ``bound - 1``.
 
         Returns:
             Integers of the shape.
         """
-        out = np.empty(record, dtype=dtype)
-        _integers(self.words(*record).reshape(-1), bound, out.reshape(-1))
+        out = np.empty(shape, dtype=dtype)
+        _integers(self.words(*shape).reshape(-1), bound, out.reshape(-1))
         return out
 
-    def codes(self, table: NDArray[Any], *record: int) -> NDArray[Any]:
+    def codes(self, table: NDArray[Any], *shape: int) -> NDArray[Any]:
         """Return an array of the given shape of uniformly drawn members of a table, of its type."""
-        out = np.empty(record, dtype=table.dtype)
-        _members(self.words(*record).reshape(-1), table, out.reshape(-1))
+        out = np.empty(shape, dtype=table.dtype)
+        _members(self.words(*shape).reshape(-1), table, out.reshape(-1))
         return out
