@@ -125,7 +125,8 @@ class BlockHadamard:
         return self._turned(weight, hadamard(self.size))
 
     def _turned(self, x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray((x.reshape(x.shape[0], -1, self.size) @ matrix).reshape(x.shape))
+        # One product of many rows: numpy multiplies a stack of matrices one by one.
+        return np.asarray((x.reshape(-1, self.size) @ matrix).reshape(x.shape))
 
 
 @dataclass(frozen=True)

@@ -132,13 +132,13 @@ def gptq(
     h = hessian[np.ix_(every, every)].astype(np.float64)
     dead = np.diag(h) == 0
     h[dead, dead] = 1
-    work = values[:, every]
+    work = np.asfortranarray(values[:, every])  # columns are met one by one
     work[:, dead] = 0
     factor, used = inverse_factor(h, damping)
     last, loss = len(every) - keep, 0.0
     for begin in range(0, last, block):
         end = min(begin + block, last)
-        errors = np.zeros((count, end - begin))
+        errors = np.zeros((count, end - begin), order="F")
         for i in range(begin, end):
             if grid.group and i % grid.group == 0:
                 part = slice(i, min(i + grid.group, len(every)))
@@ -156,7 +156,7 @@ def gptq(
             loss += float(error @ error) / 2
             work[:, i] = rounded
             if i + 1 < end:
-                work[:, i + 1 : end] -= np.outer(error, factor[i, i + 1 : end])
+                work[:, i + 1 : end] -= np.outer(factor[i, i + 1 : end], error).T
             errors[:, i - begin] = error
         work[:, end:] -= errors @ factor[begin:end, end:]
     values[:, every] = work

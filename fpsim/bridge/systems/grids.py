@@ -66,9 +66,10 @@ class FrozenGrid:
     group = 0
 
     def __init__(self, cast: Cast, weight: NDArray[np.floating]) -> None:
-        self.weight = np.asarray(weight, np.float32)
-        self.nearest = cast.quantize(self.weight)
-        self.codes = np.array(self.nearest.codes)
+        rows = np.asarray(weight, np.float32)
+        self.nearest = cast.quantize(rows)
+        # Columns are met one by one.
+        self.weight, self.codes = np.asfortranarray(rows), np.array(self.nearest.codes, order="F")
         self.zeros = 0 if self.nearest.zeros is None else self.nearest.zeros[:, 0]
         self._codes: NDArray[Any] | None = None  #: (choices, N, K)
         self._values: NDArray[np.float32] | None = None
@@ -84,7 +85,7 @@ class FrozenGrid:
             self._list(cast, fmt)
         else:
             unit = replace(self.nearest, codes=self._ones(), zeros=None)
-            self._scales = unit.dequantize() / self._one_value()
+            self._scales = np.asfortranarray(unit.dequantize() / self._one_value())
             self._grid = _Nearest.of(self.nearest.element)
 
     def _one_value(self) -> float:
@@ -138,11 +139,11 @@ class FrozenGrid:
     @cached_property
     def _nearest(self) -> Matrix:
         """The weight under the cast alone, (N, K)."""
-        return self.nearest.dequantize()
+        return np.asfortranarray(self.nearest.dequantize())
 
     def operand(self) -> Operand:
         """Return the codes with the frozen scales."""
-        return replace(self.nearest, codes=self.codes)
+        return replace(self.nearest, codes=np.ascontiguousarray(self.codes))
 
 
 # -- integers in groups --------------------------------------------------------------------------
@@ -227,7 +228,7 @@ class GroupGrid:
         self.bits = np.broadcast_to(np.asarray(bits), (count,))
         self.scale = np.ones((shape[0], count))
         self.zero = np.zeros((shape[0], count), np.int64)
-        self.integers = np.zeros(shape, np.int64)  #: in half steps with ``special``, else in steps
+        self.integers = np.zeros(shape, np.int64, order="F")  #: in half steps with ``special``, else in steps
         self.format = get_format(GROUP_SCALE)
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
@@ -306,7 +307,8 @@ class GroupGrid:
     def operand(self) -> Operand:
         """Return the rounded weight for a unit."""
         element = self.element
-        codes = element.encode(self.integers / (2 if self.special else 1))
+        integers = np.ascontiguousarray(self.integers)
+        codes = element.encode(integers / (2 if self.special else 1))
         scale = self.format
         assert isinstance(scale, FloatFormat)
         if self.group == self.integers.shape[1]:
