@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 
 from fpsim.base.errors import SimulatorMissing
 from fpsim.hdl.bench.simulator import Simulator, find
+from fpsim.hdl.rtl.parameters import RtlTop
+from fpsim.hdl.rtl.rtl_codes import is_table, parameter_text
 from fpsim.units.spec import MacSpec
 from fpsim.vectors import VectorPlan, plan
 from fpsim.vectors.sets.record import Op
@@ -48,3 +52,30 @@ def sample(spec: MacSpec, limit: int, *, exponents: bool) -> VectorSet:
     columns = {name: values[rows] for name, values in made.columns.items()}
     sections = (Section("sample", 0, rows.size),)
     return VectorSet(made.record, columns, sections, "random", made.seed, made.start)
+
+
+def compile_only(command: list[str], simulator: Simulator) -> str:
+    """Return what the tool says besides its statistics; it must end well."""
+    environment = os.environ | dict(simulator.environment)
+    process = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
+    return "\n".join(line for line in output.splitlines() if not line.startswith("- "))
+
+
+def verilator_command(top: RtlTop, *options: str) -> list[str]:
+    values = {k: parameter_text(k, v) if is_table(k) else v for k, v in top.parameters.items()}
+    parameters = [f"-G{key}={value}" for key, value in values.items()]
+    sources = [str(path) for path in top.sources]
+    return [
+        "verilator",
+        "--lint-only",
+        "-Wall",
+        "--top-module",
+        top.name,
+        *options,
+        *parameters,
+        *sources,
+    ]

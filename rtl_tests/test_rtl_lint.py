@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rtl_support import compile_only, verilator_command
 from rtl_units import (
     COMPOSED,
     DOTS,
@@ -25,6 +24,7 @@ from rtl_units import (
 )
 
 from fpsim.base.resources import rtl_dir
+from fpsim.blocks.code_table import CodeTable
 from fpsim.formats.lfsr import GaloisLfsr
 from fpsim.formats.names import E8M0
 from fpsim.hdl.bench.simulator import Simulator
@@ -64,17 +64,6 @@ STREAMS = [
 ]
 
 
-def compile_only(command: list[str], simulator: Simulator) -> str:
-    """Return what the tool says besides its statistics; it must end well."""
-    environment = os.environ | dict(simulator.environment)
-    process = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    output = process.stdout + process.stderr
-    assert process.returncode == 0, output
-    return "\n".join(line for line in output.splitlines() if not line.startswith("- "))
-
-
 def stream_top(spec: MacSpec, options: dict[str, Any]) -> RtlTop:
     return rtl_top(spec, stream=True, **options)
 
@@ -83,21 +72,6 @@ def icarus_command(top: RtlTop, tmp_path: Path) -> list[str]:
     parameters = [f"-P{top.name}.{key}={value}" for key, value in top.parameters.items()]
     command = ["iverilog", "-g2012", "-Wall", "-o", str(tmp_path / "out"), "-s", top.name]
     return [*command, *parameters, *map(str, top.sources)]
-
-
-def verilator_command(top: RtlTop, *options: str) -> list[str]:
-    parameters = [f"-G{key}={value}" for key, value in top.parameters.items()]
-    sources = [str(path) for path in top.sources]
-    return [
-        "verilator",
-        "--lint-only",
-        "-Wall",
-        "--top-module",
-        top.name,
-        *options,
-        *parameters,
-        *sources,
-    ]
 
 
 @pytest.mark.parametrize("spec", [*golden(), *TYPICAL, *EXTREMES], ids=name)
@@ -147,6 +121,7 @@ def test_every_source_says_its_licence_and_is_used() -> None:
     tops = [rtl_top(spec, stream=stream) for spec in units for stream in (False, True)]
     tops += [rtl_top(chain("e4m3", rounding="sr", random_bits=4), lfsr=GaloisLfsr(1))]
     tops += [quantizer_top(parse_operation("quantize:nvfp4"))]
+    tops += [rtl_top(chain("e4m3", "e5m10"), tables={"a": CodeTable.of("nf4")})]
     arrays = [SystolicArray(golden()[0], 2, 2, flow) for flow in Dataflow]
     paths = [path for top in tops for path in top.sources]
     paths += [path for array in arrays for path in array_sources(array)]

@@ -10,6 +10,7 @@ from typing import Any
 import fpsim
 from fpsim.base.progress import bar
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.tables import add_tables, no_tables, tables_of
 
 __all__ = ["register"]
 
@@ -24,8 +25,9 @@ def _prove(args: argparse.Namespace) -> int:
     task = ProofTask(args.timeout, args.simulator, args.build)
     with bar(unit.name):
         if args.dut is None:
-            found: Any = prove_reference(unit.spec, task)
+            found: Any = prove_reference(unit.spec, task, tables=tables_of(args))
         else:
+            no_tables(args, "only without --dut, for the unit's own RTL")
             found = prove_your_design(unit.spec, args.dut, task)
     if args.json:
         print_json(found.to_dict())
@@ -47,6 +49,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("unit", help="a name or a .toml file")
     text = "your design; default: the reference RTL, against the exact model"
     sub.add_argument("--dut", type=Path, metavar="TOML", help=text)
+    add_tables(sub)
     text = "for all of it; what is not decided then is said"
     sub.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help=text)
     text = "for a counterexample; default: the first that is installed"

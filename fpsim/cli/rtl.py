@@ -12,6 +12,7 @@ import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.cli import arrays
 from fpsim.cli.output import Commands, print_json
+from fpsim.cli.tables import add_tables, no_tables, tables_of
 from fpsim.units.spec import MacSpec
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def _of_array(args: argparse.Namespace) -> bool:
             raise FpsimError(f"{name}: only with --array ROWSxCOLUMNS")
     if args.array is not None and args.unit.startswith(QUANTIZER):
         raise FpsimError("array: not of a quantizer; give a unit")
+    if args.array is not None:
+        no_tables(args, "not with --array, whose MACs take the codes of the unit")
     return args.array is not None
 
 
@@ -83,7 +86,7 @@ def _design(args: argparse.Namespace) -> tuple[MacSpec | Quantize, RtlTop]:
     lfsr = None if args.lfsr is None else GaloisLfsr(args.lfsr)
     top = rtl_top(
         spec, stream=args.stream, scaled=args.scaled, pipeline=args.pipeline, lfsr=lfsr,
-        flags=args.flags,
+        flags=args.flags, tables=tables_of(args),
     )  # fmt: skip
     return spec, top
 
@@ -95,6 +98,7 @@ def _quantizer(args: argparse.Namespace) -> tuple[Quantize, RtlTop]:
     for name in ("stream", "scaled", "flags"):
         if getattr(args, name):
             raise FpsimError(f"{name}: not for a quantizer, a stream without status flags")
+    no_tables(args, "not for a quantizer, which has no operands")
     operation = parse_operation(args.unit)
     assert isinstance(operation, Quantize)
     return operation, quantizer_top(operation, args.pipeline)
@@ -108,6 +112,7 @@ def register(commands: Commands) -> None:
             "rtl e2m1-chain-e5m10",
             "rtl e2m1-chain-e4m3fn-sr6 --lfsr 1",
             "rtl e2m1-chain-e5m10 --flags",
+            "rtl e5m10xe4m3fn-chain-e8m23 --a-table nf4",
             "rtl mxfp4-block32-e8m23 --pipeline 2",
             "rtl mxfp4-block32-e8m23 --array 8x8 --dataflow weight-stationary --out rtl",
             "rtl e2m1-chain-e5m10 --array 8x8 --shape 128x576x1536",
@@ -143,5 +148,6 @@ def _add_design(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--lfsr", type=int, metavar="SEED", help="random bits of 'sr' from an LFSR, not from a port"
     )
+    add_tables(sub)
     arrays.add_options(sub)
     arrays.add_shape(sub)

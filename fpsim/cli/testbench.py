@@ -13,6 +13,7 @@ from fpsim.base.progress import bar, say
 from fpsim.cli import arrays
 from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.tables import add_tables, no_tables, tables_of
 from fpsim.vectors.sets.choices import STRATEGIES
 
 if TYPE_CHECKING:
@@ -34,10 +35,13 @@ def _dut(args: argparse.Namespace, what: MacUnit | Operation) -> Dut:
     lfsr = None if args.lfsr is None else GaloisLfsr(args.lfsr)
     if lfsr is not None and (args.dut is not None or not isinstance(what, MacUnit)):
         raise FpsimError("lfsr: only without --dut, for the unit's own RTL")
+    if args.dut is not None or not isinstance(what, MacUnit):
+        no_tables(args, "only without --dut, for the unit's own RTL; a dut.toml has the key table")
     if args.dut is not None:
         return read_dut(args.dut)
     if isinstance(what, MacUnit):
-        return reference_dut(what.spec, rtl_top(what.spec, lfsr=lfsr))
+        top = rtl_top(what.spec, lfsr=lfsr, tables=tables_of(args))
+        return reference_dut(what.spec, top)
     if what.kind != "quantize":
         raise FpsimError(
             f"dut: missing; there is no reference RTL of {what.title}, give the TOML of your "
@@ -145,6 +149,7 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--lfsr", type=int, metavar="SEED", help="random bits of the reference RTL from an LFSR"
     )
+    add_tables(sub)
     sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
     sub.add_argument("--strategy", default="mixed", choices=STRATEGIES, help="as of fpsim vectors")
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
@@ -157,6 +162,7 @@ def register(commands: Commands) -> None:
         "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own",
         examples=[
             "verify e2m1-fixed24q2 --simulator verilator",
+            "verify e5m10xe4m3fn-chain-e8m23 --a-table nf4",
             "verify mac.toml --dut dut.toml --junit mac.xml",
             "verify mac.toml --dut dut.toml --bench native --count 1000000",
             "verify e2m1-chain-e5m10 --array 8x8 --dataflow weight-stationary --vectors tiles",

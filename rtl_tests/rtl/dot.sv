@@ -47,6 +47,8 @@ module dot #(
     parameter int B_BIAS        = 1,
     parameter int B_SPECIALS    = fpsim_pkg::SPECIALS_NONE,
     parameter int B_SUBNORMALS  = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter logic [fpsim_pkg::TABLE_W-1:0] A_TABLE = '0,   // of storage codes, see code_lookup; 0: none
+    parameter logic [fpsim_pkg::TABLE_W-1:0] B_TABLE = '0,
     parameter int SCALED        = 0,                              // with scales; blocks always have them
     parameter int SA_SIGNED     = 0,                              // scales: default E8M0
     parameter int SA_EXP        = 8,
@@ -133,6 +135,8 @@ module dot #(
     parameter int TERMS         = (BLOCK > 0) ? SCALES * (1 + A_SPLIT) * (1 + B_SPLIT) : LANES,
     parameter int A_W           = fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN),
     parameter int B_W           = fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN),
+    parameter int A_IN_W        = (A_TABLE != '0) ? fpsim_pkg::TABLE_CODE : A_W,
+    parameter int B_IN_W        = (B_TABLE != '0) ? fpsim_pkg::TABLE_CODE : B_W,
     parameter int SA_W          = SA_SIGNED + SA_EXP + SA_MAN,
     parameter int SB_W          = SB_SIGNED + SB_EXP + SB_MAN,
     parameter int RANDOM_W      = fpsim_pkg::max_of((STAGE == fpsim_pkg::STAGE_CHAIN) ? TERMS * RANDOM_BITS : RANDOM_BITS, 1),
@@ -146,8 +150,8 @@ module dot #(
     output logic                               ready_o,
     input  logic [2:0]                         op_i,       // fpsim_pkg::OP_*
     input  logic                               last_i,     // a result is due after this beat
-    input  logic [LANES*A_W-1:0]               a_i,
-    input  logic [LANES*B_W-1:0]               b_i,
+    input  logic [LANES*A_IN_W-1:0]            a_i,
+    input  logic [LANES*B_IN_W-1:0]            b_i,
     input  logic [SCALES*(1+A_SPLIT)*SA_W-1:0] a_scale_i,  // tie unused inputs to 0
     input  logic [SCALES*(1+B_SPLIT)*SB_W-1:0] b_scale_i,
     input  logic [RANDOM_W-1:0]                random_i,   // of the roundings, the first in the low bits
@@ -226,7 +230,7 @@ module dot #(
                         fpsim_pkg::max_of((T_CONVERT != 0) ? T_EXP : 0, (R_CONVERT != 0) ? R_EXP : 0)));
   localparam int EXP_W   = fpsim_pkg::max_of(fpsim_pkg::signed_width(LOWEST, HIGHEST), FIELD_W);
 
-  localparam int BEAT_W  = 3 + 1 + LANES * (A_W + B_W) + SCALES * ((1 + A_SPLIT) * SA_W + (1 + B_SPLIT) * SB_W)
+  localparam int BEAT_W  = 3 + 1 + LANES * (A_IN_W + B_IN_W) + SCALES * ((1 + A_SPLIT) * SA_W + (1 + B_SPLIT) * SB_W)
                          + RANDOM_W + ACC_W;
   localparam int FLAGS_W = (FLAGS != 0) ? 5 : 1;
   localparam int TERMS_W = 3 + 1 + ADDED * (1 + EXP_W + ADDED_W + 2) + WINDOWS * EXP_W + RANDOM_W + ACC_W + FLAGS_W;
@@ -234,6 +238,8 @@ module dot #(
   // -- beats in -----------------------------------------------------------------------------------------
   logic valid, ready, last;
   logic [2:0] op;
+  logic [LANES*A_IN_W-1:0] a_codes;
+  logic [LANES*B_IN_W-1:0] b_codes;
   logic [LANES*A_W-1:0] a;
   logic [LANES*B_W-1:0] b;
   logic [SCALES*(1+A_SPLIT)*SA_W-1:0] a_scale;
@@ -247,8 +253,29 @@ module dot #(
       .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(valid_i), .ready_o(ready_o),
       .data_i({op_i, last_i, a_i, b_i, a_scale_i, b_scale_i, random_i, c_i}),
       .valid_o(valid), .ready_i(ready),
-      .data_o({op, last, a, b, a_scale, b_scale, random, c})
+      .data_o({op, last, a_codes, b_codes, a_scale, b_scale, random, c})
   );
+
+  generate
+    if (A_TABLE != '0) begin : g_lookup_a
+      code_lookup #(
+          .N(LANES), .W(A_W), .TABLE(A_TABLE)
+      ) u_lookup (
+          .code_i(a_codes), .code_o(a)
+      );
+    end else begin : g_code_a
+      assign a = a_codes;
+    end
+    if (B_TABLE != '0) begin : g_lookup_b
+      code_lookup #(
+          .N(LANES), .W(B_W), .TABLE(B_TABLE)
+      ) u_lookup (
+          .code_i(b_codes), .code_o(b)
+      );
+    end else begin : g_code_b
+      assign b = b_codes;
+    end
+  endgenerate
 
   // -- terms --------------------------------------------------------------------------------------------
   logic [TERMS-1:0] leaf_sign, leaf_inf, leaf_nan;

@@ -63,6 +63,11 @@ package fpsim_pkg;
   localparam logic [2:0] OP_LOAD  = 3'd3;  // take c as it is
   localparam logic [2:0] OP_DOT   = 3'd4;  // accumulate on c
 
+  // Tables of 16 codes: see code_lookup.
+  localparam int TABLE_CODE  = 4;                             // bits of a storage code
+  localparam int TABLE_ENTRY = 20;                            // bits in which an entry stands
+  localparam int TABLE_W     = (1 << TABLE_CODE) * TABLE_ENTRY;
+
   // Status flags, in TestFloat's order; bit 3 (infinite, a division by zero) is never set.
   localparam logic [4:0] FLAG_INEXACT   = 5'd1;
   localparam logic [4:0] FLAG_UNDERFLOW = 5'd2;

@@ -25,6 +25,8 @@ module mac_chain #(
     parameter int B_BIAS       = 1,
     parameter int B_SPECIALS   = fpsim_pkg::SPECIALS_NONE,
     parameter int B_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter logic [fpsim_pkg::TABLE_W-1:0] A_TABLE = '0,   // of storage codes, see code_lookup; 0: none
+    parameter logic [fpsim_pkg::TABLE_W-1:0] B_TABLE = '0,
     parameter int ACC_EXP      = 5,                          // accumulator: up to E8M23
     parameter int ACC_MAN      = 10,
     parameter int ACC_BIAS     = 15,
@@ -32,13 +34,16 @@ module mac_chain #(
     parameter int ACC_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
     parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_INF,
-    parameter int SCALE_W      = 9                           // bits of exp_i, two's complement
+    parameter int SCALE_W      = 9,                          // bits of exp_i, two's complement
+    // derived, do not change
+    parameter int A_W          = fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN),
+    parameter int B_W          = fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)
 ) (
     input  logic                                            clk_i,
     input  logic                                            rst_ni,  // asynchronous, active low
     input  logic [1:0]                                      op_i,
-    input  logic [fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN)-1:0] a_i,
-    input  logic [fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)-1:0] b_i,
+    input  logic [((A_TABLE != '0) ? fpsim_pkg::TABLE_CODE : A_W)-1:0] a_i,
+    input  logic [((B_TABLE != '0) ? fpsim_pkg::TABLE_CODE : B_W)-1:0] b_i,
     input  logic [ACC_EXP+ACC_MAN:0]                        c_i,
     input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
     output logic [ACC_EXP+ACC_MAN:0]                        acc_o
@@ -64,6 +69,8 @@ module mac_chain #(
       fpsim_pkg::max_of(A_EXP, B_EXP), fpsim_pkg::max_of(ACC_EXP, SCALE_W));
   localparam int EXP_W        = fpsim_pkg::max_of(RANGE_W, FIELD_W);
 
+  logic [A_W-1:0] a;
+  logic [B_W-1:0] b;
   logic sign, inf, nan;
   logic signed [EXP_W-1:0] exponent;
   logic [PRODUCT_W-1:0] significand;
@@ -71,12 +78,33 @@ module mac_chain #(
   logic [4:0] flags;
   logic invalid, unused_flags;  // of streams alone
 
+  generate
+    if (A_TABLE != '0) begin : g_lookup_a
+      code_lookup #(
+          .N(1), .W(A_W), .TABLE(A_TABLE)
+      ) u_lookup (
+          .code_i(a_i), .code_o(a)
+      );
+    end else begin : g_code_a
+      assign a = a_i;
+    end
+    if (B_TABLE != '0) begin : g_lookup_b
+      code_lookup #(
+          .N(1), .W(B_W), .TABLE(B_TABLE)
+      ) u_lookup (
+          .code_i(b_i), .code_o(b)
+      );
+    end else begin : g_code_b
+      assign b = b_i;
+    end
+  endgenerate
+
   fp_product #(
       .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),
       .B_SIGNED(B_SIGNED), .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SPECIALS(B_SPECIALS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
-      .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
+      .a_i(a), .b_i(b), .exp_i(exp_i),
       .sign_o(sign), .exponent_o(exponent), .significand_o(significand), .inf_o(inf), .nan_o(nan),
       .invalid_o(invalid)
   );

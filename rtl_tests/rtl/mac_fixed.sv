@@ -20,17 +20,22 @@ module mac_fixed #(
     parameter int B_MAN        = 1,
     parameter int B_BIAS       = 1,
     parameter int B_SUBNORMALS = fpsim_pkg::SUBNORMALS_GRADUAL,
+    parameter logic [fpsim_pkg::TABLE_W-1:0] A_TABLE = '0,   // of storage codes, see code_lookup; 0: none
+    parameter logic [fpsim_pkg::TABLE_W-1:0] B_TABLE = '0,
     parameter int W_ACC        = 24,                        // 4 .. 64
     parameter int LSB          = -2,
     parameter int ROUNDING     = fpsim_pkg::ROUND_RNE,
     parameter int OVERFLOW     = fpsim_pkg::OVERFLOW_WRAP,  // or OVERFLOW_SATURATE
-    parameter int SCALE_W      = 9                          // bits of exp_i, two's complement
+    parameter int SCALE_W      = 9,                         // bits of exp_i, two's complement
+    // derived, do not change
+    parameter int A_W          = fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN),
+    parameter int B_W          = fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)
 ) (
     input  logic                                            clk_i,
     input  logic                                            rst_ni,  // asynchronous, active low
     input  logic [1:0]                                      op_i,
-    input  logic [fpsim_pkg::code_width(A_SIGNED, A_EXP, A_MAN)-1:0] a_i,
-    input  logic [fpsim_pkg::code_width(B_SIGNED, B_EXP, B_MAN)-1:0] b_i,
+    input  logic [((A_TABLE != '0) ? fpsim_pkg::TABLE_CODE : A_W)-1:0] a_i,
+    input  logic [((B_TABLE != '0) ? fpsim_pkg::TABLE_CODE : B_W)-1:0] b_i,
     input  logic [W_ACC-1:0]                                c_i,
     input  logic signed [fpsim_pkg::max_of(SCALE_W, 1)-1:0] exp_i,
     output logic [W_ACC-1:0]                                acc_o
@@ -54,18 +59,41 @@ module mac_fixed #(
       fpsim_pkg::max_of(A_EXP, B_EXP), SCALE_W);
   localparam int EXP_W        = fpsim_pkg::max_of(RANGE_W, FIELD_W);
 
+  logic [A_W-1:0] a;
+  logic [B_W-1:0] b;
   logic p_sign, p_inf, p_nan, p_invalid, huge, lost, over;
   logic signed [EXP_W-1:0] p_exponent;
   logic [PRODUCT_W-1:0] p_significand;
   logic [MAG_W-1:0] magnitude;
   logic [W_ACC-1:0] sum;
 
+  generate
+    if (A_TABLE != '0) begin : g_lookup_a
+      code_lookup #(
+          .N(1), .W(A_W), .TABLE(A_TABLE)
+      ) u_lookup (
+          .code_i(a_i), .code_o(a)
+      );
+    end else begin : g_code_a
+      assign a = a_i;
+    end
+    if (B_TABLE != '0) begin : g_lookup_b
+      code_lookup #(
+          .N(1), .W(B_W), .TABLE(B_TABLE)
+      ) u_lookup (
+          .code_i(b_i), .code_o(b)
+      );
+    end else begin : g_code_b
+      assign b = b_i;
+    end
+  endgenerate
+
   fp_product #(
       .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SUBNORMALS(A_SUBNORMALS),
       .B_SIGNED(B_SIGNED), .B_EXP(B_EXP), .B_MAN(B_MAN), .B_BIAS(B_BIAS), .B_SUBNORMALS(B_SUBNORMALS),
       .SCALE_W(SCALE_W), .EXP_W(EXP_W)
   ) u_product (
-      .a_i(a_i), .b_i(b_i), .exp_i(exp_i),
+      .a_i(a), .b_i(b), .exp_i(exp_i),
       .sign_o(p_sign), .exponent_o(p_exponent), .significand_o(p_significand),
       .inf_o(p_inf), .nan_o(p_nan), .invalid_o(p_invalid)
   );

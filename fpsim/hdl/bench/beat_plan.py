@@ -328,6 +328,11 @@ class BeatPlan:
     def _runs(self, name: str, wires: Wires, lane: int, lanes: int) -> list[Piece]:
         """Return the elements of a beat from the low bits up."""
         bits = wires.element_bits or self.widths[name]
+        if wires.table and len(wires.table) != 1 << self.widths[name]:
+            raise FpsimError(
+                f"table: {len(wires.table)} patterns for the {1 << self.widths[name]} codes of "
+                f"{name}, of {self.widths[name]} bits; allowed: one pattern for each code"
+            )
         if wires.order and len(wires.order) != lanes:
             raise FpsimError(f"order: {len(wires.order)} places for {lanes} elements of a beat")
         runs = [Piece(bits, name, lane + i) for i in wires.order or range(lanes)]

@@ -40,6 +40,7 @@ from typing import Any
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.input_files import read_toml
+from fpsim.blocks.code_table import CodeTable
 from fpsim.formats.lfsr import GaloisLfsr, LfsrOutput
 from fpsim.hdl.dut.domain import Comparison, Domain
 from fpsim.hdl.dut.dut import (
@@ -408,10 +409,13 @@ def _bias(table: Mapping[str, Any], where: str) -> int | None:
 
 def _codes(table: Mapping[str, Any], where: str) -> tuple[int, ...]:
     codes = table.get("table", [])
+    if isinstance(codes, str) and not codes.endswith(".toml"):
+        codes = list(CodeTable.of(codes, f"{where}.table").patterns)
     fits = isinstance(codes, list) and all(type(c) is int and c >= -1 for c in codes)
     if not fits or ("table" in table and not codes):
         raise FpsimError(
-            f"{where}.table: not a list of the pattern of every code, -1 for a code without one"
+            f"{where}.table: not a list of the pattern of every code, -1 for a code without one, "
+            "and not the name of a block format with a table"
         )
     if codes and ({"encoding", "signed"} & set(table)):
         raise FpsimError(f"{where}.table: not beside encoding or signed, which it replaces")

@@ -63,7 +63,12 @@ _VALUES: dict[str, dict[str, Schema]] = {
     "wires": {
         "port": _PORTS, "element_bits": _COUNT, "signed": _FLAG,
         "encoding": {"anyOf": [_ENCODING, {"type": "array", "items": _ENCODING}]},
-        "table": {"type": "array", "items": {"type": "integer", "minimum": -1}, "minItems": 1},
+        "table": {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer", "minimum": -1}, "minItems": 1},
+                _TEXT,
+            ]
+        },
         "order": _PLACES, "transpose": _CODES, "bias": {"type": "integer"},
     },
     "output": {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from fpsim.formats.floating import FloatFormat, Format, NanCodes
@@ -121,10 +122,13 @@ class WireText:
         return self.wire(1, f"{code}[{fmt.magnitude_bits - 1}:0] == 0")
 
     def _looked_up(self, index: str, width: int, bits: int, table: Sequence[int]) -> str:
-        mask = (1 << bits) - 1
-        text = f"{bits}'d0"
-        for value, entry in reversed(list(enumerate(table))):
-            text = f"{index} == {width}'d{value} ? {bits}'d{entry & mask} : {text}"
+        entries = [entry & ((1 << bits) - 1) for entry in table]
+        # Of 65 536 codes in front of a table of 16, all others have the common one.
+        common = Counter(entries).most_common(1)[0][0]
+        text = f"{bits}'d{common}"
+        for value, entry in reversed(list(enumerate(entries))):
+            if entry != common:
+                text = f"{index} == {width}'d{value} ? {bits}'d{entry} : {text}"
         return self.wire(bits, text)
 
     def _step(self, code: str, width: int, name: str, back: bool) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
 from fpsim.formats.names import E8M0
 from fpsim.hdl.bench.beat_plan import Mark
 from fpsim.hdl.dut.dut import EXPONENT_BITS, RESET_OP, Dut
@@ -203,13 +204,19 @@ def from_reset(
     return _Proving(spec, closed, right, algebra, deadline).from_reset(deadline)
 
 
-def prove_step(spec: MacSpec, timeout: float, progress: Progress | None = None) -> Proof:
+def prove_step(
+    spec: MacSpec,
+    timeout: float,
+    progress: Progress | None = None,
+    tables: Mapping[str, CodeTable] | None = None,
+) -> Proof:
     """Prove that the reference RTL of a unit takes one step as the oracle does.
 
     Args:
         spec: the unit: what `fpsim.hdl.prove.formula` has a formula of.
         timeout: seconds for all of it.
         progress: told what is being proved.
+        tables: of operands that come in as codes of a table, as of `rtl_top`.
 
     Returns:
         What is proved of every operation.
@@ -222,7 +229,7 @@ def prove_step(spec: MacSpec, timeout: float, progress: Progress | None = None) 
     formula = _Formula(StepFormula(spec, algebra))
     say = progress or (lambda _: None)
     say("reading the reference RTL")
-    dut = reference_dut(spec, rtl_top(spec))
+    dut = reference_dut(spec, rtl_top(spec, tables=tables))
     closed = closed_design(dut, spec, 1, 0, None, deadline.left, _watch(spec, 1))
     proving = _Proving(spec, closed, formula, algebra, deadline)
     claims = tuple(_claims(proving, deadline, say))

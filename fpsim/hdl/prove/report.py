@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
 from fpsim.hdl.bench.simulator import available, find
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.prove.formula import grid_checks
@@ -114,13 +115,19 @@ def prove_your_design(
     return Judged(found, replay)
 
 
-def prove_reference(spec: MacSpec, task: ProofTask, progress: Progress | None = None) -> Judged:
+def prove_reference(
+    spec: MacSpec,
+    task: ProofTask,
+    progress: Progress | None = None,
+    tables: Mapping[str, CodeTable] | None = None,
+) -> Judged:
     """Prove the reference RTL of a unit against the oracle: leaves by table, then the step.
 
     Args:
         spec: the unit: a chain or fixed one with narrow operands.
         task: how long it may take.
         progress: told what is being proved.
+        tables: of operands that come in as codes of a table, as of `rtl_top`.
 
     Returns:
         The proof, whose claims say what each link of the chain is.
@@ -129,16 +136,20 @@ def prove_reference(spec: MacSpec, task: ProofTask, progress: Progress | None = 
         FpsimError: a unit that has no formula, naming the field; no Yosys or no bitwuzla.
     """
     started = time.monotonic()
-    step = prove_step(spec, task.timeout, progress)
-    claims = (*_leaves(spec), *_tables(spec), *step.claims)
+    tables = tables or {}
+    step = prove_step(spec, task.timeout, progress, tables)
+    claims = (*_leaves(spec, tables), *_tables(spec), *step.claims)
     return Judged(
         Proof(step.unit, step.design, step.k, step.group, claims, step.assumptions,
               time.monotonic() - started)
     )  # fmt: skip
 
 
-def _leaves(spec: MacSpec) -> Iterator[Claim]:
+def _leaves(spec: MacSpec, tables: Mapping[str, CodeTable]) -> Iterator[Claim]:
     """Yield the modules whose every input the oracle has a row for."""
+    for own in dict.fromkeys(tables.values()):
+        text = f"code_lookup of {own.name} equals the table of the format for 16 codes"
+        yield _leaf(text, lambda own=own: proof.lookup(own))  # type: ignore[misc]
     codes = {name: 1 << getattr(spec, name).bits for name in "ab"}
     for name, fmt in dict.fromkeys((fmt.name, fmt) for fmt in (spec.a, spec.b)):
         text = f"fp_decode of {name} equals the oracle for {1 << fmt.bits} codes"

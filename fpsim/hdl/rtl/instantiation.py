@@ -7,7 +7,7 @@ import re
 
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.quantizer import quantizer_top
-from fpsim.hdl.rtl.rtl_codes import parameter_text
+from fpsim.hdl.rtl.rtl_codes import TABLE_BITS, is_table, parameter_text
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.operations.operation import Quantize
 
@@ -60,8 +60,9 @@ def package(spec: MacSpec | Quantize, top: RtlTop | None = None) -> str:
     ports = top.inputs | top.outputs
     values |= {f"{port.rsplit('_', 1)[0].upper()}_W": str(w) for port, w in ports.items() if w > 1}
     width = max(map(len, values))
+    kinds = {key: f"logic [{TABLE_BITS - 1}:0]" if is_table(key) else "int" for key in values}
     lines = [*_head(spec, top), f"package {name};"]
-    lines += [f"  localparam int {key:<{width}} = {value};" for key, value in values.items()]
+    lines += [f"  localparam {kinds[key]} {key:<{width}} = {values[key]};" for key in values]
     return "\n".join([*lines, "endpackage"]) + "\n"
 
 
@@ -77,6 +78,10 @@ def _head(spec: MacSpec | Quantize, top: RtlTop) -> list[str]:
     return [
         f"// {_name(spec)}",
         f"// {spec.equation}",
+        *(
+            f"// {operand}: codes of {table.name}, looked up in {table.wide.name}"
+            for operand, table in top.tables.items()
+        ),
         f"// sources: {' '.join(path.name for path in top.sources)}",
     ]
 

@@ -8,13 +8,14 @@ what the RTL implements is refused with the field and what is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fpsim.base.errors import FpsimError
 from fpsim.base.resources import rtl_dir
+from fpsim.blocks.code_table import CodeTable
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.lfsr import GaloisLfsr
 from fpsim.formats.rounding import Overflow, Rounding
@@ -28,6 +29,7 @@ from fpsim.hdl.rtl.rtl_codes import (
     refusal,
     rounding,
     scale,
+    table,
 )
 from fpsim.units.spec import MacSpec, SignSplit
 from fpsim.units.stages import (
@@ -72,6 +74,8 @@ class RtlTop:
     tied: tuple[str, ...] = ()  #: inputs that this unit leaves at 0
     open: tuple[str, ...] = ()  #: outputs that it does not use
     lfsr: GaloisLfsr | None = None  #: of a design that makes its random bits itself
+    #: Of operands, by ``a`` and ``b``, that come in as codes of a table.
+    tables: Mapping[str, CodeTable] = field(default_factory=dict)
 
 
 def rtl_top(
@@ -82,6 +86,7 @@ def rtl_top(
     pipeline: int = 1,
     lfsr: GaloisLfsr | None = None,
     flags: bool = False,
+    tables: Mapping[str, CodeTable] | None = None,
 ) -> RtlTop:
     """Return the reference RTL of a unit.
 
@@ -97,15 +102,21 @@ def rtl_top(
         lfsr: where the random bits of stochastic rounding come from; None: from a port.
         flags: of a stream: with the status flags of `fpsim.vectors.sets.status_flags`; a chain or
             fixed unit becomes a stream.
+        tables: of operands, by ``a`` and ``b``, that come in as 4-bit codes of a table, whose
+            numbers stand in the format of the unit's operand.
 
     Raises:
-        FpsimError: a unit that the RTL does not implement, naming the field.
+        FpsimError: a unit that the RTL does not implement, or a table of another operand format,
+            naming the field.
     """
     if not 0 <= pipeline <= MAX_PIPELINE:
         raise FpsimError(f"pipeline: {pipeline} is not in 0..{MAX_PIPELINE}")
-    _check_specials(spec)
+    tables = tables or {}
+    _check_specials(spec, tables)
     stage = spec.accumulate
     parameters = operand("a", spec.a) | operand("b", spec.b)
+    for name, own in tables.items():
+        parameters |= table(name, own, getattr(spec, name))
     if not isinstance(stage, Block | Chunked) and spec.sign_split is not SignSplit.NONE:
         raise refusal("operands.sign_split", repr(str(spec.sign_split)), "none, but in blocks")
     own = _stage(spec, stage, "accumulate")
@@ -114,8 +125,8 @@ def rtl_top(
     if lfsr is not None and "RANDOM_BITS" not in own:
         raise FpsimError(f"lfsr: {spec.name} takes no random bits; leave it out")
     if isinstance(stage, Chain | Fixed) and not (stream or flags or _more_than_mac(stage)):
-        return _mac(spec, parameters | own)
-    top = _stream(spec, parameters, own, scaled, pipeline)
+        return _mac(spec, parameters | own, tables)
+    top = _stream(spec, parameters, own, scaled, pipeline, tables)
     if flags:
         top = _with_flags(spec, top, scaled)
     return top if lfsr is None else _with_lfsr(spec, top, lfsr)
@@ -131,7 +142,7 @@ def _more_than_mac(stage: Chain | Fixed) -> bool:
     return stage.random_bits > 0 or stage.product is not ProductRounding.FUSED
 
 
-def _mac(spec: MacSpec, parameters: dict[str, int]) -> RtlTop:
+def _mac(spec: MacSpec, parameters: dict[str, int], tables: Mapping[str, CodeTable]) -> RtlTop:
     name = "mac_fixed" if isinstance(spec.accumulate, Fixed) else "mac_chain"
     parameters = {key: value for key, value in parameters.items() if key not in _OF_STREAMS}
     if isinstance(spec.accumulate, Fixed):  # takes finite operands alone
@@ -139,18 +150,24 @@ def _mac(spec: MacSpec, parameters: dict[str, int]) -> RtlTop:
     width = spec.result.bits
     inputs = {
         "op_i": 2,
-        "a_i": spec.a.bits,
-        "b_i": spec.b.bits,
+        **_operand_bits(spec, tables),
         "c_i": width,
         "exp_i": EXPONENT_BITS,
     }
     parameters |= {"SCALE_W": EXPONENT_BITS}
-    return RtlTop(name, parameters, sources_of(name), inputs, {"acc_o": width})
+    sources = sources_of(name, {*_MAC_MODULES[name], *["code_lookup"] * bool(tables)})
+    return RtlTop(name, parameters, sources, inputs, {"acc_o": width}, tables=tables)
+
+
+def _operand_bits(spec: MacSpec, tables: Mapping[str, CodeTable], lanes: int = 1) -> dict[str, int]:
+    """Return the widths of the ports of both operands."""
+    return {f"{n}_i": lanes * tables.get(n, getattr(spec, n)).bits for n in "ab"}
 
 
 def _stream(
-    spec: MacSpec, operands: dict[str, int], own: dict[str, int], scaled: bool, pipeline: int
-) -> RtlTop:
+    spec: MacSpec, operands: dict[str, int], own: dict[str, int], scaled: bool, pipeline: int,
+    tables: Mapping[str, CodeTable],
+) -> RtlTop:  # fmt: skip
     block = spec.block
     if block is not None and scaled:
         raise FpsimError(f"scaled: {spec.name} has a scale per block; leave it out")
@@ -162,7 +179,7 @@ def _stream(
         parameters |= scale("a", spec.a_scale) | scale("b", spec.b_scale)
     parameters |= own | {"PIPELINE": pipeline}
     inputs = {"valid_i": 1, "ready_i": 1, "op_i": 3, "last_i": 1}
-    inputs |= {"a_i": spec.a.bits * lanes, "b_i": spec.b.bits * lanes}
+    inputs |= _operand_bits(spec, tables, lanes)
     unused = []
     scales = lanes // block.size if block is not None else 1
     for name, fmt in (("a", spec.a_scale), ("b", spec.b_scale)):
@@ -179,8 +196,9 @@ def _stream(
     outputs = {"ready_o": 1, "valid_o": 1, "acc_o": spec.result.bits}
     sources = sources_of("dot", _modules(parameters))
     return RtlTop(
-        "dot", parameters, sources, inputs, outputs, tied=tuple(unused), open=("flags_o",)
-    )
+        "dot", parameters, sources, inputs, outputs, tied=tuple(unused), open=("flags_o",),
+        tables=tables,
+    )  # fmt: skip
 
 
 def _with_flags(spec: MacSpec, top: RtlTop, scaled: bool) -> RtlTop:
@@ -237,6 +255,11 @@ def sources_of(name: str, used: Collection[str] | None = None) -> tuple[Path, ..
     return tuple(found)
 
 
+#: Modules of a MAC without a stream.
+_MAC_MODULES = {
+    "mac_chain": ("fp_product", "fp_accumulate", "acc_register"),
+    "mac_fixed": ("fp_product", "fp_to_grid", "fixed_add", "acc_register"),
+}
 #: Modules of a stream, by the stage that its terms go into.
 _STAGE_MODULES = {
     "chain": ("stage_chain",),
@@ -255,6 +278,8 @@ def _modules(parameters: dict[str, int]) -> set[str]:
     used.add("block_sum" if has("BLOCK") else "fp_product")
     if has("BLOCK") or has("SCALED"):
         used.add("fp_scale")
+    if has("A_TABLE") or has("B_TABLE"):
+        used.add("code_lookup")
     if has("NORMALISED") or has("LIMIT_ON"):
         used.add("fp_normalise")
     if has("T_CONVERT") or has("R_CONVERT"):
@@ -449,13 +474,15 @@ def _policy(overflow: Overflow | None) -> int:
     return OVERFLOW_CODES[overflow]
 
 
-def _check_specials(spec: MacSpec) -> None:
+def _check_specials(spec: MacSpec, tables: Collection[str]) -> None:
     """Refuse operands that can be NaN where a format on the way to the result cannot."""
     for stage in stages_of(spec.accumulate):
         for fmt in (getattr(stage, name, None) for name in ("initial", "format", "convert")):
             if fmt is None or (isinstance(fmt, FloatFormat) and fmt.nan_code is not None):
                 continue
             for name, own in (("a", spec.a), ("b", spec.b)):
+                if name in tables:  # of numbers alone
+                    continue
                 if isinstance(own, FloatFormat) and (own.nan_code is not None or own.infinity):
                     allowed = f"finite formats, as {fmt.name} has no NaN"
                     raise refusal(f"operands.{name}", own.name, allowed)

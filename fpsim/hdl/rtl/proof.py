@@ -15,17 +15,25 @@ from itertools import groupby, product
 from pathlib import Path
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
 from fpsim.formats.floating import FloatFormat, Format
 from fpsim.formats.rounding import Flag, Overflow, Rounding
 from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import sources_of
-from fpsim.hdl.rtl.rtl_codes import OVERFLOW_CODES, accumulator, operand, rounding
+from fpsim.hdl.rtl.rtl_codes import (
+    OVERFLOW_CODES,
+    accumulator,
+    operand,
+    parameter_text,
+    rounding,
+    table,
+)
 from fpsim.oracle import Number, decode, encode, flags
 from fpsim.oracle.numbers import add, multiply, two_to
 from fpsim.oracle.terms import exponent_of, floor_log2
 from fpsim.vectors.sets.status_flags import FLAG_BITS
 
-__all__ = ["Leaf", "adder", "decoder", "multiplier", "prove", "rounder"]
+__all__ = ["Leaf", "adder", "decoder", "lookup", "multiplier", "prove", "rounder"]
 
 #: The outputs that a row of the table prescribes: name, value; the others are free.
 Row = Mapping[str, int]
@@ -89,6 +97,14 @@ def decoder(name: str, fmt: Format) -> Leaf:
         rows[code] = _number_row(number, exponent_of(number, fmt), layout["MAN"])
     outputs = _number_outputs(exponent_bits, layout["MAN"] + 1)
     return Leaf("fp_decode", layout | {"EXP_W": exponent_bits}, {"code_i": fmt.bits}, outputs, rows)
+
+
+def lookup(own: CodeTable) -> Leaf:
+    """Return ``code_lookup`` of a table: the wide code of every storage code."""
+    parameters = {"N": 1, "W": own.wide.bits, "TABLE": table("a", own, own.wide)["A_TABLE"]}
+    rows: dict[int, Row] = {code: {"code_o": wide} for code, wide in enumerate(own.codes)}
+    inputs, outputs = {"code_i": own.bits}, {"code_o": own.wide.bits}
+    return Leaf("code_lookup", parameters, inputs, outputs, rows)
 
 
 def multiplier(a: Format, b: Format) -> Leaf:
@@ -254,7 +270,8 @@ def _harness(leaf: Leaf) -> str:
     ports = [f".{name}({text})" for name, text in _slices(leaf.inputs, "key").items()]
     ports += [f".{name}({text})" for name, text in _slices(leaf.outputs, "seen").items()]
     ports += [f".{name}(1'b0)" for name in leaf.tied]
-    settings = ", ".join(f".{name}({value})" for name, value in leaf.parameters.items())
+    texts = {name: parameter_text(name, value) for name, value in leaf.parameters.items()}
+    settings = ", ".join(f".{name}({text})" for name, text in texts.items())
     lines = [
         f"module harness(input logic [{key_bits - 1}:0] key, output logic ok);",
         f"  logic [{out_bits - 1}:0] seen, want, care;",

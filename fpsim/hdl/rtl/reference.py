@@ -16,6 +16,8 @@ Ports of a top, of which it may leave some out:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
@@ -41,9 +43,11 @@ def reference_dut(spec: MacSpec, top: RtlTop | None = None) -> Dut:
     for port in ("a_i", "b_i", "op_i"):
         if port not in top.inputs:
             raise FpsimError(f"field {port.removesuffix('_i')}: {top.name} has no port {port}")
-    lanes = top.inputs["a_i"] // spec.a.bits
+    lanes = top.inputs["a_i"] // top.tables.get("a", spec.a).bits
     carried = ("op", "a", "b", "exp", "a_scale", "b_scale", "random", "c")
     fields = {n: Wires((Place(f"{n}_i"),)) for n in carried if f"{n}_i" in top.inputs}
+    for name, table in top.tables.items():
+        fields[name] = replace(fields[name], element_bits=table.bits, table=table.patterns)
     streams = "valid_o" in top.outputs
     ops = {n: code for n, code in OPS.items() if top.inputs["op_i"] > 2 or n in _SHORT_OPS}
     return Dut(

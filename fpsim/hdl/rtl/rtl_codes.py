@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
 from fpsim.blocks.scale_rules import ScaleRule
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
@@ -21,15 +22,21 @@ __all__ = [
     "OVERFLOW_CODES",
     "RULE_CODES",
     "STAGE_CODES",
+    "TABLE_BITS",
     "accumulator",
+    "is_table",
     "operand",
     "parameter_text",
     "refusal",
     "rounding",
     "scale",
+    "table",
 ]
 
 MAX_ACC_EXPONENT_BITS = 8
+#: Bits in which an entry of a table stands: whole digits of what the widest operand has.
+TABLE_ENTRY = 20
+TABLE_BITS = 16 * TABLE_ENTRY
 
 ROUNDING_CODES = {
     Rounding.RNE: 0,
@@ -76,10 +83,20 @@ Key = TypeVar("Key")
 
 def parameter_text(name: str, value: int) -> str:
     """Return a parameter's value in SystemVerilog: the package's name of a code, or the number."""
+    if is_table(name):
+        digits = TABLE_ENTRY // 4
+        text = f"{value:0{TABLE_BITS // 4}x}"
+        entries = [text[at : at + digits] for at in range(0, len(text), digits)]
+        return f"{TABLE_BITS}'h{'_'.join(entries)}"
     for end, names in _NAMES.items():
         if name.endswith(end):
             return f"fpsim_pkg::{names[value]}"
     return str(value)
+
+
+def is_table(name: str) -> bool:
+    """Return whether a parameter is a table, `TABLE_BITS` wide, and no ``int``."""
+    return name.endswith("TABLE")
 
 
 def refusal(where: str, value: object, allowed: str) -> FpsimError:
@@ -107,6 +124,21 @@ def operand(name: str, fmt: Format) -> dict[str, int]:
     if not fmt.exponent_bits:
         raise refusal(where, fmt.name, "formats with an exponent field, and integers")
     return sign | _float(prefix, fmt, where)
+
+
+def table(name: str, own: CodeTable, fmt: Format) -> dict[str, int]:
+    """Return the parameters of operand ``a`` or ``b`` that comes in as codes of a table.
+
+    Raises:
+        FpsimError: a table whose numbers stand in another format than the operand's.
+    """
+    if own.wide != fmt:
+        raise FpsimError(
+            f"{name}_table: the numbers of {own.name} stand in {own.wide.name}, and operand {name} "
+            f"of the unit is {fmt.name}; allowed: a unit whose operand {name} is {own.wide.name}"
+        )
+    entries = sum(code << i * TABLE_ENTRY for i, code in enumerate(own.codes))
+    return {f"{name.upper()}_SPECIALS": 0, f"{name.upper()}_TABLE": entries}
 
 
 def scale(name: str, fmt: Format) -> dict[str, int]:

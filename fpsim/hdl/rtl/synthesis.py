@@ -21,6 +21,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.cell_library import CELLS, FLIPFLOPS, liberty
 from fpsim.hdl.rtl.parameters import RtlTop
+from fpsim.hdl.rtl.rtl_codes import TABLE_BITS, is_table
 
 __all__ = ["Cost", "synthesise"]
 
@@ -95,8 +96,13 @@ def _depth(cells: list[dict[str, Any]]) -> int:
     return max(depths.values(), default=0)
 
 
+def _constant(name: str, value: int) -> str:
+    """Return a parameter's value as Yosys reads it, without names of the package."""
+    return f"{TABLE_BITS}'h{value:x}" if is_table(name) else f"32'sh{value % (1 << 32):08x}"
+
+
 def _script(top: RtlTop, apart: Sequence[str]) -> list[str]:
-    sets = [f"-set {name} 32'sh{value % (1 << 32):08x}" for name, value in top.parameters.items()]
+    sets = [f"-set {name} {_constant(name, value)}" for name, value in top.parameters.items()]
     return [
         f"read_verilog -sv -defer {' '.join(path.name for path in top.sources)}",
         *([f"chparam {' '.join(sets)} {top.name}"] if sets else []),

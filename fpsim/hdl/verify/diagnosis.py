@@ -13,6 +13,7 @@ from fpsim import oracle
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import Format
 from fpsim.hdl.bench.replay import Mismatch, ReplayResult
+from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.stimulus import BeatWriter, selected
 from fpsim.hdl.verify.guesses import MOST_LATE, Case, Guess, guesses
 from fpsim.hdl.verify.vector_source import VectorSource
@@ -123,7 +124,9 @@ def _case(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> Cas
     previous[rows] = prior
     before[rows] = seen[prior]
     known[rows] &= known[prior]
-    return Case(run, seen, before, previous, at[known[at]])
+    wires = writer.plan.wires if isinstance(writer, Serialiser) else {}
+    tables = {name: wires[name].table for name in "ab" if name in wires and wires[name].table}
+    return Case(run, seen, before, previous, at[known[at]], tables=tables)
 
 
 def _judged(

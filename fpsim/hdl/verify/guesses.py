@@ -11,9 +11,9 @@ are one guess.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.dut.encodings import ENCODINGS, encode
-from fpsim.hdl.verify.mistakes import Run, operand_mistakes, result_mistakes
+from fpsim.hdl.verify.mistakes import Run, operand_mistakes, result_mistakes, table_mistakes
 from fpsim.hdl.verify.vector_window import VectorRun
 from fpsim.vectors import Op
 from fpsim.vectors.mutants.mutants import Mutant, mutants_of, spec_mutants
@@ -66,6 +66,8 @@ class Case:
     previous: NDArray[np.int64]
     judged: NDArray[np.int64]  #: rows that were compared and whose seen code is known
     lanes: int = 0  #: elements per beat of the design; 0: not known
+    #: By operand that comes in through a table: the pattern of each code on the wires, -1: none.
+    tables: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -281,15 +283,20 @@ def _mutants(case: Case, wrong: NDArray[np.int64]) -> Iterator[tuple[str, Predic
     yield "operands of the vector before", stale, False
     sums = wrong[(op[wrong] == Op.MAC) | (op[wrong] == Op.DOT)]
     part = {name: column[_some(sums, MISMATCHES[0])] for name, column in columns.items()}
-    for name, run, slow in _changes(record, part, case.lanes):
+    for name, run, slow in _changes(case, part):
         yield name, partial(_predicted, case, run=run), slow
 
 
-def _changes(record: Record, wrong: Columns, lanes: int) -> Iterator[tuple[str, Run, bool]]:
+def _changes(case: Case, wrong: Columns) -> Iterator[tuple[str, Run, bool]]:
     """Yield changed arithmetic: the unit's mutants, the same in both operands, other mistakes."""
+    record = case.run.like.record
     mutants = {mutant.name: mutant for mutant in (*mutants_of(record), *_with_twins(record))}
     for mutant in mutants.values():
         if mutant.name != "previous products":
             yield mutant.name, mutant.run, mutant.slow
-    for name, run in (*operand_mistakes(record, wrong, lanes), *result_mistakes(record)):
+    for name, run in (
+        *table_mistakes(record, wrong, case.tables),
+        *operand_mistakes(record, wrong, case.lanes),
+        *result_mistakes(record),
+    ):
         yield name, run, False

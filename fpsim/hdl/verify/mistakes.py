@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,12 +17,14 @@ from fpsim.units.stages import Aligned, Chain, Exact, Tree
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
-__all__ = ["Run", "operand_mistakes", "result_mistakes"]
+__all__ = ["Run", "operand_mistakes", "result_mistakes", "table_mistakes"]
 
 #: Columns and addends to results.
 Run = Callable[[Columns, NDArray[Any]], NDArray[Any]]
 #: Codes of an operand that may be the one misread, and bits of the widest that is looked at.
 MOST_CODES, MOST_BITS = 2, 8
+#: Codes of a table of which every entry is a suspect.
+MOST_ENTRIES = 16
 #: A code is a suspect if at least this share of the mismatches has it.
 SUSPECT = 0.9
 #: Elements of a vector that are dropped one by one.
@@ -63,6 +65,39 @@ def operand_mistakes(record: Record, wrong: Columns, lanes: int) -> Iterator[tup
     for block in range(record.k // size) if size and record.k > size else ():
         part = slice(block * size, (block + 1) * size)
         yield f"block {block} dropped", partial(dropped, part=part)
+
+
+def table_mistakes(
+    record: Record, wrong: Columns, tables: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, Run]]:
+    """Yield wrong entries of the tables through which operands come in.
+
+    Another entry stands in the place, or the right one with one bit wrong, with another sign, or
+    rounded the other way.
+
+    Args:
+        record: the unit.
+        wrong: vectors whose results were wrong.
+        tables: by operand, the pattern of each of its codes on the wires, -1 for none.
+
+    Yields:
+        A name, and the results of a design with that mistake.
+    """
+    for operand, patterns in tables.items():
+        fmt = getattr(record.spec, operand)
+        told = [code for code, pattern in enumerate(patterns) if pattern >= 0]
+        if len(told) > MOST_ENTRIES:
+            continue
+        for code in _suspects(record, wrong, (operand,), MOST_ENTRIES, fmt.bits):
+            near = [code ^ 1 << bit for bit in range(fmt.bits)] + [code - 1, code + 1]
+            for other in dict.fromkeys(near + told):
+                if other != code and 0 <= other < 1 << fmt.bits:
+                    digits = -(-fmt.bits // 4)
+                    yield (
+                        f"{operand}: entry {patterns[code]} of the table is {other:0{digits}x}, "
+                        f"not {code:0{digits}x}",
+                        partial(_reread, record, (operand,), code, other),
+                    )
 
 
 def _without_subnormals(record: Record) -> Iterator[tuple[str, Run]]:
@@ -128,34 +163,49 @@ def _magnitudes(record: Record, wrong: Columns) -> Iterator[tuple[str, Run]]:
                     yield name, partial(run, other=other)
 
 
-def _suspects(record: Record, wrong: Columns, operands: tuple[str, ...]) -> list[int]:
-    """Return codes that stand in nearly every vector that was wrong."""
+def _suspects(
+    record: Record,
+    wrong: Columns,
+    operands: tuple[str, ...],
+    most: int = MOST_CODES,
+    bits: int = MOST_BITS,
+) -> list[int]:
+    """Return codes that stand in nearly every vector that was wrong, of formats of few bits."""
     fmt = getattr(record.spec, operands[0])
-    if fmt.bits > MOST_BITS or not wrong["a"].shape[0]:
+    if fmt.bits > bits or not wrong["a"].shape[0]:
         return []
     codes = np.concatenate([wrong[name] for name in operands], axis=1)
     count = codes.shape[0]
     shares = {code: float((codes == code).any(axis=1).sum() / count) for code in np.unique(codes)}
     found = sorted((code for code in shares if shares[code] >= SUSPECT), key=lambda c: -shares[c])
-    return [int(code) for code in found[:MOST_CODES]]
+    return [int(code) for code in found[:most]]
 
 
 def _misread(record: Record, operands: tuple[str, ...], code: int) -> Iterator[tuple[str, Run]]:
     fmt = getattr(record.spec, operands[0])
     digits = -(-fmt.bits // 4)
 
-    def run(columns: Columns, c: NDArray[Any], other: int) -> NDArray[Any]:
-        edits = {
-            n: np.where(columns[n] == code, np.array(other, columns[n].dtype), columns[n])
-            for n in operands
-        }
-        return record.dot(columns | edits, c)
-
     for other in range(1 << fmt.bits):
         if other != code:
             where = " and ".join(operands)
             name = f"{where}: code {code:0{digits}x} read as {other:0{digits}x}"
-            yield name, partial(run, other=other)
+            yield name, partial(_reread, record, operands, code, other)
+
+
+def _reread(
+    record: Record,
+    operands: tuple[str, ...],
+    code: int,
+    other: int,
+    columns: Columns,
+    c: NDArray[Any],
+) -> NDArray[Any]:
+    """Return results where another code stands in the place of a code of some operands."""
+    edits = {
+        n: np.where(columns[n] == code, np.array(other, columns[n].dtype), columns[n])
+        for n in operands
+    }
+    return record.dot(columns | edits, c)
 
 
 def result_mistakes(record: Record) -> Iterator[tuple[str, Run]]:

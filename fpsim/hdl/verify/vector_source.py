@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.dut.dut import Dut
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Fixed
@@ -204,7 +205,8 @@ def made_for(
         start = _start(dut)
     else:
         addends = dut.adapter is not None or dut.carries("c")
-    made = plan(spec, strategy=strategy, count=count, seed=seed, k=k, group=group, start=start)
+    wanted = {"strategy": strategy, "count": count, "seed": seed, "start": start}
+    made = plan(spec, k=k, group=group, told=_told_operands(dut, spec, k, group), **wanted)  # type: ignore[arg-type]
     if strategy == "exhaustive" and not addends:
         cases = every_case(made.record, block_size(made.record), addends=False)
         made = made if cases is None else replace(made, parts=(cases,))
@@ -216,6 +218,15 @@ def made_for(
         made = replace(made, parts=(*made.parts, *_grown(made.record)))
     source = from_plan(made, addends)
     return begun_with_products(source, dut) if dut.adapter is None else source
+
+
+def _told_operands(dut: Dut, spec: MacSpec, k: int, group: int) -> dict[str, NDArray[np.int64]]:
+    """Return the codes that a design can be told, of operands of which it cannot be told all."""
+    if dut.adapter is not None:
+        return {}
+    told = Serialiser(dut, spec, k, group).told_codes()
+    some = {n: told[n] for n in "ab" if n in told and told[n].size < 1 << getattr(spec, n).bits}
+    return {name: codes.astype(np.int64) for name, codes in some.items() if codes.size}
 
 
 def _grown(record: Record) -> list[PlannedSection]:

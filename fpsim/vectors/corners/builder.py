@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ __all__ = ["VectorBuilder"]
 
 
 class VectorBuilder:
-    """Vectors in order, in named sections; a field that is not given is neutral."""
+    """Vectors in order, in named sections; a field that is not given is neutral.
 
-    def __init__(self, record: Record) -> None:
+    ``told``: codes that the operands may have, as of `Palette`.
+    """
+
+    def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
         self.record = record
-        self.palette = Palette(record)
+        self.palette = Palette(record, told)
         self._parts: list[Columns] = []
         self._names: list[tuple[str, int]] = []
         self.count = 0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Rounding
-from fpsim.units.spec import MacSpec, exponents, significand_bits
+from fpsim.units.spec import MacSpec, significand_bits
 from fpsim.units.stages import (
     Addend,
     Aligned,
@@ -102,8 +102,11 @@ class Reach:
     def _told(self, name: str) -> NDArray[np.float64]:
         """Return the values of an operand or scale that the design can be told."""
         fmt: Format = getattr(self.record.spec, name)
+        return fmt.decode(self._told_codes(name))
+
+    def _told_codes(self, name: str) -> NDArray[Any]:
         codes = self.codes.get(name)
-        return fmt.decode(all_codes(fmt) if codes is None else codes)
+        return all_codes(getattr(self.record.spec, name)) if codes is None else codes
 
     @cached_property
     def _finite(self) -> bool:
@@ -225,7 +228,8 @@ class Reach:
 
     @cached_property
     def _products(self) -> Columns:
-        a, b, _ = Palette(self._single).products
+        told = {n: self._told_codes(n).astype(np.int64) for n in "ab"}
+        a, b, _ = Palette(self._single, told).products
         spec = self.record.spec
         return {"a": a.astype(spec.a.dtype)[:, None], "b": b.astype(spec.b.dtype)[:, None]}
 
@@ -233,8 +237,8 @@ class Reach:
     def _codes(self) -> NDArray[Any] | None:
         """Accumulator codes that adding products to +0 reaches; None: not counted."""
         spec = self.record.spec
-        few = all(getattr(spec, n).bits <= 8 for n in "ab")
-        if spec.result.bits > COUNTED_BITS or not few or not _finite(spec):
+        few = all(self._told_codes(n).size <= 1 << 8 for n in "ab")
+        if spec.result.bits > COUNTED_BITS or not few or not self._finite:
             return None
         known = np.zeros(1 << spec.result.bits, dtype=bool)
         known[0] = True
@@ -288,11 +292,11 @@ class Reach:
         """Prove of a wide chain that sums never come to where the mistake shows."""
         spec, stage = self.record.spec, self.record.spec.accumulate
         nearest = (Rounding.RNE, Rounding.RNA, Rounding.RTZ)
-        if not isinstance(stage, Chain) or not _finite(spec) or stage.rounding not in nearest:
+        if not isinstance(stage, Chain) or not self._finite or stage.rounding not in nearest:
             return None
-        fmt, (low, high) = stage.format, _single_range(spec)
+        fmt, low, high = stage.format, self._sums.low, self._sums.high
         stops = high + fmt.mantissa_bits + 2
-        why = f"products below 2^{high} no longer move a sum at 2^{stops}"
+        why = f"products up to 2^{high} no longer move a sum at 2^{stops}"
         found = _in_range(mutant, spec, low, (stops, why))
         other = None if mutant.spec is None else mutant.spec.accumulate
         if found or not isinstance(other, Tree) or self.record.k > 1:
@@ -333,19 +337,6 @@ def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) ->
     if replace(other, overflow=stage.overflow) == stage and high <= fmt.exponent_max:
         return f"{why}: none overflows"
     return None
-
-
-def _single_range(spec: MacSpec) -> tuple[int, int]:
-    (a_low, a_high), (b_low, b_high) = exponents(spec.a), exponents(spec.b)
-    return a_low + b_low, a_high + b_high
-
-
-def _finite(spec: MacSpec) -> bool:
-    """Return whether every operand code is a finite number."""
-    return not any(
-        isinstance(f, FloatFormat) and (f.nan_code is not None or f.infinity)
-        for f in (spec.a, spec.b)
-    )
 
 
 def _flushes(first: Format, second: Format) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product as pairs
 
@@ -49,6 +49,7 @@ def plan(
     group: int | None = None,
     flags: bool = False,
     start: str = "dot",
+    told: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> VectorPlan:
     """Plan a set of vectors of a unit; the same arguments give the same set everywhere.
 
@@ -72,6 +73,8 @@ def plan(
             it loads it; ``clear``, sums start from +0, and what no accumulation reaches is left
             out. ``load`` and ``clear`` use the operations idle, clear, mac (and load) only, as a
             multiply-accumulate unit has them.
+        told: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; of an
+            operand that is not there, all. Random vectors take any.
 
     Returns:
         The plan: ``count``, ``sections``, ``record`` (the fields of a vector), and its blocks.
@@ -90,9 +93,9 @@ def plan(
     if every is not None:
         return VectorPlan(record, strategy, seed, (every,), start)
     if strategy in ("exhaustive", "mixed"):
-        parts += _made_here(record, start, add_products)
+        parts += _made_here(record, start, add_products, told)
     if strategy in ("directed", "mixed"):
-        parts += _made_here(record, start, add_corner_classes)
+        parts += _made_here(record, start, add_corner_classes, told)
     if strategy in ("random", "mixed"):
         streams = count if start != "dot" else count // STREAM_SHARE if record.feeds_back else 0
         for name, total, make in (
@@ -142,10 +145,13 @@ class _RandomBlocks:
 
 
 def _made_here(
-    record: Record, start: str, add: Callable[[VectorBuilder], None]
+    record: Record,
+    start: str,
+    add: Callable[[VectorBuilder], None],
+    told: Mapping[str, NDArray[np.int64]] | None,
 ) -> list[PlannedSection]:
     """Return the sections that a function appends, their sums begun as ``start`` says."""
-    builder = VectorBuilder(record)
+    builder = VectorBuilder(record, told)
     add(builder)
     columns, sections = builder.columns(), builder.sections()
     if start == "dot":

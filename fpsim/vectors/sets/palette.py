@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -25,27 +26,39 @@ def _nearest(fmt: Format, value: float) -> int:
 
 
 class Palette:
-    """Codes worth using: of the operands, of their products, of scales and addends."""
+    """Codes worth using: of the operands, of their products, of scales and addends.
 
-    def __init__(self, record: Record) -> None:
-        self.record, self.spec = record, record.spec
+    ``told`` are the codes that the operands ``a`` and ``b`` may have, in order; of an operand that
+    is not there, all.
+    """
+
+    def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
+        self.record, self.spec, self.told = record, record.spec, told or {}
         self.nan = takes_nan(record.spec)
 
     @cached_property
     def a(self) -> Codes:
         """Finite codes of ``a``."""
-        return finite_codes(self.spec.a)
+        return self._finite("a")
 
     @cached_property
     def b(self) -> Codes:
         """Finite codes of ``b``."""
-        return finite_codes(self.spec.b)
+        return self._finite("b")
+
+    def _finite(self, operand: str) -> Codes:
+        return self._told(operand, finite_codes(getattr(self.spec, operand)))
+
+    def _told(self, operand: str, codes: Codes) -> Codes:
+        """Return those of some codes that an operand may have."""
+        told = self.told.get(operand)
+        return codes if told is None else codes[np.isin(codes, told)]
 
     def special(self, operand: str) -> Codes:
         """Return codes without a finite value, at most four."""
         fmt: Format = getattr(self.spec, operand)
         codes = np.arange(1 << fmt.bits, dtype=np.int64)
-        codes = codes[~np.isfinite(fmt.decode(codes))]
+        codes = self._told(operand, codes[~np.isfinite(fmt.decode(codes))])
         return codes if codes.size <= 4 else codes[[0, 1, codes.size // 2, -1]]
 
     def corner_codes(self, operand: str) -> Codes:
@@ -58,12 +71,14 @@ class Palette:
             row = 1 << fmt.mantissa_bits
             picks = {0, 1, row - 1, row, row + 1, fmt.max_code - 1, fmt.max_code, fmt.max_code >> 1}
             picks |= {code + fmt.sign_bit for code in picks if 0 <= code <= fmt.max_code}
-        return np.array([c for c in finite_codes(fmt).tolist() if c in picks], dtype=np.int64)
+        codes = self._finite(operand)
+        chosen = codes[np.isin(codes, sorted(picks))]
+        return (chosen if chosen.size else codes[[0, -1]]).astype(np.int64)
 
     @cached_property
     def products(self) -> tuple[Codes, Codes, NDArray[np.float64]]:
         """One operand pair for each distinct product (or an even choice), by value: a, b, value."""
-        a, b = (self.a, self.b) if self.spec.a.bits <= 8 else self._wide()
+        a, b = (self.a, self.b) if self.a.size <= 256 else self._wide()
         if b.size > 256:
             b = self._wide()[1]
         pairs = [x.reshape(-1) for x in np.meshgrid(a, b)]
@@ -76,8 +91,7 @@ class Palette:
         """Return a choice of codes of wide operands: all rows with a few significands."""
         chosen = []
         for name in ("a", "b"):
-            fmt: Format = getattr(self.spec, name)
-            codes = finite_codes(fmt)
+            codes = self._finite(name)
             if codes.size > 256:
                 step = codes.size // 96
                 codes = np.union1d(codes[::step], self.corner_codes(name))
@@ -108,7 +122,11 @@ class Palette:
 
     def zero(self, operand: str) -> int:
         """Return the code nearest to zero: +0 where there is one."""
-        return _nearest(getattr(self.spec, operand), 0.0)
+        fmt: Format = getattr(self.spec, operand)
+        if operand not in self.told:
+            return _nearest(fmt, 0.0)
+        codes = self._finite(operand)
+        return int(codes[np.abs(fmt.decode(codes)).argmin()])
 
     def one(self, operand: str) -> int:
         """Return the scale code nearest to 1."""
