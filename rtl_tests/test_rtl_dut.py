@@ -376,7 +376,7 @@ def test_no_vector_is_a_failure(
 def test_the_generated_bench_is_a_product(icarus: Simulator, tmp_path: Path) -> None:
     assert main(["testbench", FIXED24, "--dut", str(DOT4), "--out", str(tmp_path), "--count",
                  "100"]) == 0  # fmt: skip
-    assert {p.name for p in tmp_path.iterdir()} == {"fpsim_testbench.sv", "stimulus.hex"}
+    assert {p.name for p in tmp_path.iterdir()} == {"fpsim_testbench.sv", "stimulus.bin"}
     sources = [str(DOT4.parent / "dot4.sv"), "fpsim_testbench.sv"]
     build = ["iverilog", "-g2012", "-o", "bench.vvp", "-s", "fpsim_testbench", *sources]
     for command in (build, ["vvp", "-n", "bench.vvp"]):

@@ -97,7 +97,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _testbench(args: argparse.Namespace) -> int:
-    from fpsim.hdl.bench.stimulus import write_stimulus
+    from fpsim.hdl.bench.stimulus import PACKED, write_stimulus
     from fpsim.hdl.bench.sv_bench import write_testbench
     from fpsim.hdl.dut.adapter import beat_writer
     from fpsim.hdl.verify.verify import fitted
@@ -111,7 +111,7 @@ def _testbench(args: argparse.Namespace) -> int:
     title = f"{name}: {source.equation}; design {dut.top}"
     path, commands = write_testbench(dut, writer, out, title, ports)
     with bar(name):
-        made = write_stimulus(source, writer, out / "stimulus.hex")
+        made = write_stimulus(source, writer, out / PACKED)
     # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:

@@ -23,7 +23,14 @@ from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, Work
 from fpsim.hdl.bench.harness import HARNESS_TOP, Harness, net
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
-from fpsim.hdl.bench.stimulus import BeatWriter, Located, Stimulus, locate, write_stimulus
+from fpsim.hdl.bench.stimulus import (
+    LINES,
+    BeatWriter,
+    Located,
+    Stimulus,
+    locate,
+    write_stimulus,
+)
 from fpsim.hdl.dut.dut import RESET_OP, Dut
 from fpsim.hdl.dut.ports import Port
 from fpsim.hdl.rtl.parameters import RtlTop
@@ -168,7 +175,7 @@ class ReplayResult:
 class Simulation:
     """A design compiled for a simulator, ready to be run with any vectors of its unit."""
 
-    bench = "cocotb"
+    bench, stimulus = "cocotb", LINES
 
     def __init__(
         self,
@@ -286,7 +293,7 @@ def run_source(
 ) -> ReplayResult:
     """Build the design if needed, run a source's vectors through it, and return what differed."""
     work = simulation.work
-    stimulus = write_stimulus(source, writer, work.run_dir / "stimulus.hex")
+    stimulus = write_stimulus(source, writer, work.run_dir / simulation.stimulus)
     build_seconds = simulation.build(writer, progress)
     started = time.perf_counter()
     result = simulation.play(stimulus, writer, progress)

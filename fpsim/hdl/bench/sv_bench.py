@@ -11,7 +11,7 @@ from typing import Any
 from fpsim.base.atomic_files import write_atomic
 from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, ended_by_the_design
 from fpsim.hdl.bench.replay import Simulation, kept_by, no_port
-from fpsim.hdl.bench.stimulus import BeatWriter, Stimulus
+from fpsim.hdl.bench.stimulus import PACKED, BeatWriter, Stimulus
 from fpsim.hdl.bench.testbench import BENCH_TOP, testbench
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.ports import Port
@@ -47,7 +47,7 @@ def run_command(simulator: str, directory: Path) -> list[str]:
 class NativeSimulation(Simulation):
     """A design compiled with its generated bench."""
 
-    bench = "native"
+    bench, stimulus = "native", PACKED
 
     def build(self, writer: BeatWriter, progress: Progress | None) -> float:
         """Write the bench and compile it if needed; return the seconds it took."""
@@ -139,5 +139,5 @@ def write_testbench(
     for simulator in ("verilator", "icarus"):
         build = build_commands(simulator, dut, path, Path(), False)
         commands += [shlex.join(command) for command in build]
-        commands.append(shlex.join([*run_command(simulator, Path()), "+stimulus=stimulus.hex"]))
+        commands.append(shlex.join([*run_command(simulator, Path()), f"+stimulus={PACKED}"]))
     return path, commands

@@ -4,7 +4,7 @@
 The text runs in any simulator that has delays, `$fread` and plusargs; it is written for Icarus
 Verilog and Verilator (``--binary --timing``):
 
-    +stimulus=FILE   beats, as `fpsim.hdl.bench.serialise` writes them
+    +stimulus=FILE   beats, as `fpsim.hdl.bench.stimulus` packs them
     +result=FILE     what differed, and a last line ``end COMPARED MISMATCHES CLOCKS RESETS``
     +stall=N +resets=N   of 65536: clocks without a beat or result; vectors cut off by a reset
     +latency=N       clock edges to a result, where no port says when
@@ -22,7 +22,7 @@ from pathlib import Path
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
 from fpsim.hdl.bench.harness import Harness, net
-from fpsim.hdl.bench.stimulus import BeatWriter
+from fpsim.hdl.bench.stimulus import PACKED, BeatWriter
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.ports import Port
 
@@ -62,6 +62,7 @@ def testbench(
         "title": title,
         "module": BENCH_TOP,
         "digits": digits,
+        "stimulus": PACKED,
         "depth": DEPTH,
         "tail": TAIL,
         "expected_bits": sum(f.width for f in writer.outputs),

@@ -46,8 +46,8 @@ WAITS = "result"
 EXPONENT_BITS = 9
 MAX_BITS = 64
 #: What benches write where a design runs.
-_OWN_FILES = {"stimulus.hex", "result.txt", "result.json", "progress.txt", "mismatches.jsonl",
-              "results.xml", "dump.vcd"}  # fmt: skip
+_OWN_FILES = {"stimulus.hex", "stimulus.bin", "result.txt", "result.json", "progress.txt",
+              "mismatches.jsonl", "results.xml", "dump.vcd"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _PLACE = re.compile(
     r"(?P<port>[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*)"

@@ -115,8 +115,8 @@ def rtl_top(
     _check_specials(spec, tables)
     stage = spec.accumulate
     parameters = operand("a", spec.a) | operand("b", spec.b)
-    for name, own in tables.items():
-        parameters |= table(name, own, getattr(spec, name))
+    for name, held in tables.items():
+        parameters |= table(name, held, getattr(spec, name))
     if not isinstance(stage, Block | Chunked) and spec.sign_split is not SignSplit.NONE:
         raise refusal("operands.sign_split", repr(str(spec.sign_split)), "none, but in blocks")
     own = _stage(spec, stage, "accumulate")

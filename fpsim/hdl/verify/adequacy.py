@@ -25,7 +25,7 @@ from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.base.progress import current
 from fpsim.hdl.bench.serialise import Serialiser
-from fpsim.hdl.bench.stimulus import BeatWriter, selected
+from fpsim.hdl.bench.stimulus import LINES, BeatWriter, selected
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.verify.operation_diagnosis import adequacy_of_operation, mutants_shown
 from fpsim.hdl.verify.vector_source import VectorSource
@@ -102,7 +102,9 @@ def _plain(name: str) -> str:
     return " ".join(name.replace(":", " ").lower().split())
 
 
-def judge(dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path) -> Adequacy:
+def judge(
+    dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path, stimulus: str = LINES
+) -> Adequacy:
     """Return which mistakes the vectors of a source would find in a design.
 
     Args:
@@ -110,7 +112,8 @@ def judge(dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path) -
         source: vectors for it.
         writer: what tells them to the design.
         directory: a build directory; what was learned is kept there until the vectors change, by
-            the digest of its ``run/stimulus.hex``.
+            the digest of the file of beats in its folder ``run``.
+        stimulus: the name of that file.
 
     Returns:
         The mistakes found and not found.
@@ -120,7 +123,7 @@ def judge(dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path) -
     """
     waivers = check_waivers(dut, source)
     file = directory / _FILE
-    key = _key(dut, source, directory / "run" / "stimulus.hex")
+    key = _key(dut, source, directory / "run" / stimulus)
     known = _learned(file, key)
     if known is None:
         known = _tried(dut, source, writer)

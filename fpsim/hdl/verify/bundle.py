@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
-from fpsim.hdl.bench.stimulus import BeatWriter, write_stimulus
+from fpsim.hdl.bench.stimulus import PACKED, BeatWriter, write_stimulus
 from fpsim.hdl.bench.sv_bench import build_commands, run_command
 from fpsim.hdl.bench.testbench import BENCH_TOP, testbench
 from fpsim.hdl.dut.dut import Dut
@@ -27,7 +28,7 @@ _README = """\
 {headline}
 
 This folder runs the failure again without fpsim. Its bench is plain SystemVerilog ({bench}): it
-reads stimulus.hex, drives the design in rtl/, compares every result and prints how many differ.
+reads {stimulus}, drives the design in rtl/, compares every result and prints how many differ.
 
 With Icarus Verilog:
     {icarus}
@@ -98,12 +99,13 @@ def write_bundle(
     text, data = report
     headline = text.splitlines()[0]
     files[f"{BENCH_TOP}.sv"] = testbench(moved, writer, headline, ports).encode()
-    files["stimulus.hex"] = _stimulus(source, writer, path)
+    files[PACKED] = _stimulus(source, writer)
     files["report.txt"] = f"{text}\n".encode()
     files["report.json"] = (json.dumps(data, indent=1) + "\n").encode()
     commands = {tool: _commands(tool, moved) for tool in ("icarus", "verilator")}
     readme = _README.format(
         headline=headline, bench=f"{BENCH_TOP}.sv", unit=source.record.title,
+        stimulus=PACKED,
         equation=source.equation, **commands,
     )  # fmt: skip
     files["README.txt"] = readme.encode()
@@ -117,18 +119,14 @@ def write_bundle(
 def _commands(tool: str, dut: Dut) -> str:
     build = build_commands(tool, dut, Path(f"{BENCH_TOP}.sv"), Path(), False)
     latency = f"+latency={dut.output.latency or 0}"
-    run = [*run_command(tool, Path()), "+stimulus=stimulus.hex", "+result=result.txt", latency]
+    run = [*run_command(tool, Path()), f"+stimulus={PACKED}", "+result=result.txt", latency]
     run[0] = f"./{run[0]}" if "/" in run[0] and not run[0].startswith(("/", ".")) else run[0]
     return "\n    ".join(shlex.join(command) for command in [*build, run])
 
 
-def _stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> bytes:
-    scratch = path.with_name(f".{path.name}.hex")
-    try:
-        write_stimulus(source, writer, scratch)
-        return scratch.read_bytes()
-    finally:
-        scratch.unlink(missing_ok=True)
+def _stimulus(source: VectorSource, writer: BeatWriter) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="fpsim-bundle-") as scratch:
+        return write_stimulus(source, writer, Path(scratch) / PACKED).path.read_bytes()
 
 
 def _read(path: Path) -> bytes:

@@ -190,7 +190,7 @@ def _verified(
     # A vector alone would find other random bits in a design that draws them itself.
     if not result.kept or not plan.explain or dut.lfsr is not None:
         judged = plan.judge and result.passed and source.strategy != REPRODUCER
-        adequacy = judge(dut, source, writer, directory) if judged else None
+        adequacy = judge(dut, source, writer, directory, simulation.stimulus) if judged else None
         flags = None
         if result.passed and dut.output.flags and plan.judge:
             flags = check_flags(simulation, source)
