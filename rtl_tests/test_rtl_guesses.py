@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,3 +71,15 @@ def test_a_planted_fault_is_named_or_none_fits(
         assert right and re.search(right, named), str(report.diagnosis)
     else:
         assert "none of the known mistakes fits" in str(report)
+
+
+def test_a_wrong_block_design_is_explained_in_seconds(verilator: Simulator, tmp_path: Path) -> None:
+    """From vectors to a reproducer, whatever the compiler takes: some four seconds."""
+    started = time.monotonic()
+    fault = ("nvfp4-block16-e8m23", "block_sum.sv", "the last element is left out")
+    report = run(*fault, verilator, tmp_path)
+    seconds = time.monotonic() - started - report.result.build_seconds
+    assert report.result.mismatch_count and report.diagnosis and report.reproducer
+    assert "last lane dropped" in str(report.diagnosis.guesses[0])
+    assert report.reproducer.run.count == 1 and report.reproducer.alone
+    assert seconds < 10

@@ -225,6 +225,19 @@ def test_other_codes_take_the_place_of_those_outside(tmp_path: Path) -> None:
     assert with_told_codes(made, Serialiser(free, unit.spec, 1).told_codes()) is made
 
 
+def test_corner_classes_are_made_of_the_codes_that_are_told(tmp_path: Path) -> None:
+    """Other codes in their places would undo what a class is for, such as sums that cancel."""
+    dut = design(tmp_path, "[domain]\na = [[0, 1], [10, 12]]\n" + MAC)
+    spec = fpsim.get_unit("e2m1-chain-e5m6").spec
+    made = made_for(dut, spec, count=100)
+    told = [0, 1, 10, 11, 12]
+    a, b = (np.concatenate([part[n][:, 0] for _, part in made.blocks()]) for n in "ab")
+    rows = {s.name: slice(s.start, s.start + s.count) for s in made.sections}
+    for name in ("products", "addend-shifts", "cancellation", "largest", "range-edges"):
+        assert np.isin(a[rows[name]], told).all(), name
+    assert len(a[rows["products"]]) == 5 * 16 == len(np.unique(b[rows["products"]])) * 5
+
+
 ONE_SCALE = MAC.replace('c = "c"\n', 'a_scale = "scale"\n')
 
 

@@ -39,15 +39,12 @@ class Palette:
     @cached_property
     def a(self) -> Codes:
         """Finite codes of ``a``."""
-        return self._finite("a")
+        return self._told("a", finite_codes(self.spec.a))
 
     @cached_property
     def b(self) -> Codes:
         """Finite codes of ``b``."""
-        return self._finite("b")
-
-    def _finite(self, operand: str) -> Codes:
-        return self._told(operand, finite_codes(getattr(self.spec, operand)))
+        return self._told("b", finite_codes(self.spec.b))
 
     def _told(self, operand: str, codes: Codes) -> Codes:
         """Return those of some codes that an operand may have."""
@@ -71,7 +68,7 @@ class Palette:
             row = 1 << fmt.mantissa_bits
             picks = {0, 1, row - 1, row, row + 1, fmt.max_code - 1, fmt.max_code, fmt.max_code >> 1}
             picks |= {code + fmt.sign_bit for code in picks if 0 <= code <= fmt.max_code}
-        codes = self._finite(operand)
+        codes: Codes = getattr(self, operand)
         chosen = codes[np.isin(codes, sorted(picks))]
         return (chosen if chosen.size else codes[[0, -1]]).astype(np.int64)
 
@@ -91,7 +88,7 @@ class Palette:
         """Return a choice of codes of wide operands: all rows with a few significands."""
         chosen = []
         for name in ("a", "b"):
-            codes = self._finite(name)
+            codes: Codes = getattr(self, name)
             if codes.size > 256:
                 step = codes.size // 96
                 codes = np.union1d(codes[::step], self.corner_codes(name))
@@ -125,7 +122,7 @@ class Palette:
         fmt: Format = getattr(self.spec, operand)
         if operand not in self.told:
             return _nearest(fmt, 0.0)
-        codes = self._finite(operand)
+        codes: Codes = getattr(self, operand)
         return int(codes[np.abs(fmt.decode(codes)).argmin()])
 
     def one(self, operand: str) -> int:
