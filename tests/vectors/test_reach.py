@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fpsim
+from fpsim.blocks.code_table import CodeTable
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.kills import kills
 from fpsim.vectors.mutants.mutants import Mutant, mutants_of
@@ -154,6 +155,25 @@ def test_what_is_proved_of_sums_that_grow_holds_along_them(unit: str, names: set
     c = states.reshape(-1).astype(record.spec.initial.dtype)
     right = in_parts(record.dot, every, c)
     assert [m.name for m in proved if (in_parts(m.run, every, c) != right).any()] == []
+
+
+def test_sums_that_grow_are_counted_over_the_codes_that_are_told() -> None:
+    """Of 16 codes of a wide format: every product, not a choice of those of the format."""
+    spec = fpsim.get_unit("e5m10xe2m1-chain-e4m3f").spec
+    told = np.array(CodeTable.of("nf4").codes[::2])
+    record = Record(spec, 1)
+    codes = Reach(record, Addends.GROWN, {"a": told})._codes
+    found, edge = {0}, [0]
+    a, b = (x.reshape(-1, 1) for x in np.meshgrid(told.astype(np.uint16), np.arange(16)))
+    while edge:
+        c = np.repeat(np.array(edge, dtype=np.uint8), a.size)
+        columns = {"a": np.tile(a, (len(edge), 1)), "b": np.tile(b, (len(edge), 1))}
+        columns["b"] = columns["b"].astype(np.uint8)
+        after = set(record.dot(columns, c).tolist())
+        edge = sorted(after - found)
+        found |= after
+    assert codes is not None and codes.tolist() == sorted(found)
+    assert Reach(record, Addends.GROWN)._codes is None  # of all codes nobody counts
 
 
 def test_a_mistake_that_shows_is_not_proved() -> None:
