@@ -81,7 +81,7 @@ def test_what_is_looked_up_is_what_the_unit_multiplies(
 @pytest.mark.sweep
 @pytest.mark.parametrize("case", UNITS, ids=names_of)
 def test_every_kind_of_unit_takes_tables(case: Case, simulator: Simulator, tmp_path: Path) -> None:
-    report = run(case, simulator, tmp_path)
+    report = run(case, simulator, tmp_path, count=4096)
     assert report.passed, str(report)
 
 

@@ -13,7 +13,9 @@ from support.helpers import chain, exact, fixed
 
 from fpsim import FpsimError, MacUnit, Overflow, Rounding, get_unit, oracle
 from fpsim.vectors import STARTS, STRATEGIES, Op, VectorSet, plan
-from fpsim.vectors.sets.record import accumulators_before
+from fpsim.vectors.corners import scale_corners
+from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.sets.record import Record, accumulators_before
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -289,3 +291,16 @@ def test_results_that_are_no_addends_do_not_accumulate() -> None:
         plan(get_unit(name), start="load")
     assert "streams" not in {s.name for s in plan(get_unit(name), strategy="directed").sections}
     assert "streams" in {s.name for s in plan(exact("e5m10"), strategy="directed").sections}
+
+
+def test_scales_reach_the_ends_of_the_accumulator_though_one_format_is_narrow() -> None:
+    """UE4M3 beside E8M0, of 2^-6 to 2^8 and 2^-127 to 2^127: half of 2^-130 is beyond the first."""
+    spec = get_unit("e2m1.ue4m3fnxe2m1-block16-into-chain-e8m23").spec
+    builder = VectorBuilder(Record.of(spec))
+    for exponent in (-133, -130, -1, 0, 100, 128, 135):
+        codes = scale_corners._scales_of(builder, exponent)
+        assert codes is not None
+        a, b = spec.a_scale.decode([codes[0]])[0], spec.b_scale.decode([codes[1]])[0]
+        assert a * b == 2.0**exponent
+    assert scale_corners._scales_of(builder, -134) is None
+    assert scale_corners._scales_of(builder, 136) is None

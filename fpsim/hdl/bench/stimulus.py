@@ -154,7 +154,7 @@ def _packed(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
     digits = np.zeros((lines.shape[0], -(-(lines.shape[1] - 1) // 2) * 2), dtype=np.uint8)
     text = lines[:, :-1]
     digits[:, digits.shape[1] - text.shape[1] :] = (text & 15) + 9 * (text >> 6)
-    return digits[:, ::2] << 4 | digits[:, 1::2]
+    return np.asarray(digits[:, ::2] << 4 | digits[:, 1::2], dtype=np.uint8)
 
 
 def locate(source: VectorSource, writer: BeatWriter, ordinals: Iterable[int]) -> dict[int, Located]:

@@ -123,14 +123,14 @@ def scaled_to_ends(builder: VectorBuilder) -> None:
 
 def _scales_of(builder: VectorBuilder, exponent: int) -> tuple[int, int] | None:
     """Return scale codes whose product is 2^exponent, or None where they do not reach."""
-    spec, codes = builder.record.spec, []
-    half = exponent // 2
-    for operand, wanted in (("a", half), ("b", exponent - half)):
-        fmt = getattr(spec, f"{operand}_scale")
-        if not fmt.exponent_min <= wanted <= fmt.exponent_max:
-            return None
-        codes.append(int(fmt.encode([np.ldexp(1.0, wanted)])[0]))
-    return codes[0], codes[1]
+    a, b = builder.record.spec.a_scale, builder.record.spec.b_scale
+    low, high = exponent - b.exponent_max, exponent - b.exponent_min  # type: ignore[union-attr]
+    low, high = max(low, a.exponent_min), min(high, a.exponent_max)  # type: ignore[union-attr]
+    if low > high:
+        return None
+    first = min(max(exponent // 2, low), high)  # as even as both reach
+    codes = (fmt.encode([np.ldexp(1.0, e)]) for fmt, e in ((a, first), (b, exponent - first)))
+    return tuple(int(code[0]) for code in codes)  # type: ignore[return-value]
 
 
 def _addend_of_one(builder: VectorBuilder) -> int:
