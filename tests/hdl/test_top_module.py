@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from fpsim.base.errors import FpsimError
-from fpsim.hdl.bench.harness import Harness
+from fpsim.hdl.bench.beat_plan import LineField
+from fpsim.hdl.bench.harness import Harness, driven
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.dut.interfaces import Holder
 from fpsim.hdl.dut.ports import Port
@@ -34,7 +36,7 @@ module bench;
   reg [3:0] a = 0;
   wire valid;
   wire [WIDTH-1:0] y;
-  fpsim_harness h (.p_clk(clk), .p_rst_n(rst_n), .p_a(a), .p_y(y)STREAM);
+  fpsim_harness h (.p_clk(clk), .p_rst_n(rst_n), .p_fpsim_beat(a), .p_y(y)STREAM);
   always #5 clk = ~clk;
   integer i;
   initial begin
@@ -58,7 +60,11 @@ def harness(
     """Return the harness of a design whose output is ``y``; fields have their bits."""
     (tmp_path / "mac.v").write_text("")
     (tmp_path / "dut.toml").write_text(f'top = "mac"\nsources = ["mac.v"]\n{text}')
-    made = [SimpleNamespace(port=n, width=w, exact=True) for n, w in fields.items()]
+    made, at = [], 1
+    for name, width in fields.items():
+        stop = at - -width // 4
+        made.append(LineField(name, width, True, (1 << width) - 1, at, stop))
+        at = stop
     writer: Any = SimpleNamespace(inputs=made[:-1], outputs=made[-1:])
     return Harness(read_dut(tmp_path / "dut.toml"), writer, ports)
 
@@ -192,3 +198,18 @@ def test_what_is_not_named_is_tied_where_ports_are_known(tmp_path: Path) -> None
         FpsimError, match=r"input.tie: 0 for all needs the ports of mac, which Veri"
     ):
         harness(tmp_path, text, {"a": 4, "y": 8})
+
+
+def test_inputs_of_a_bench_in_python_are_one_port(tmp_path: Path) -> None:
+    """Each begins a digit, as in a line; those that stay quiet beside others are set alone."""
+    made = harness(tmp_path, design("latency = 1"), {"a": 6, "b": 1, "c": 33, "y": 8})
+    inputs = made.writer.inputs
+    (beat,) = driven(inputs)
+    assert (beat.width, beat.start, beat.stop, beat.quiet) == (48, 1, 13, None)
+    text = made.module()
+    assert "  input  wire [47:0] p_fpsim_beat,\n" in text
+    for name, bits, low in (("a", 6, 40), ("b", 1, 36), ("c", 33, 0)):
+        assert f"p_{name} = p_fpsim_beat[{low + bits - 1}:{low}];" in text
+    quiet = [replace(field, quiet=i + 1) for i, field in enumerate(inputs)]
+    assert driven(quiet)[0].quiet == 1 << 40 | 2 << 36 | 3
+    assert driven([*quiet[:2], inputs[2]]) == (*quiet[:2], inputs[2])

@@ -20,7 +20,7 @@ import numpy as np
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
 from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, Work
-from fpsim.hdl.bench.harness import HARNESS_TOP, Harness, net
+from fpsim.hdl.bench.harness import HARNESS_TOP, Harness, driven, net
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
 from fpsim.hdl.bench.stimulus import (
@@ -382,7 +382,7 @@ def _bench_job(
     handshakes = (dut.input.valid, dut.output.valid)
     resets = bool(options.resets) or RESET_OP in dut.ops.values() or dut.input.interval != 1
     widths = [] if dut.vhdl else Harness(dut, writer, ports).widths()
-
+    inputs = writer.inputs if dut.vhdl else driven(writer.inputs)
     return {
         "prefix": "" if dut.vhdl else net(""),
         "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
@@ -391,9 +391,9 @@ def _bench_job(
         "widths": [[f"bits_{i}", *row] for i, row in enumerate(widths)],
         "clock": dut.clock,
         "reset": None if reset is None else vars(reset),
-        "inputs": _ports(writer.inputs),
+        "inputs": _ports(inputs),
         "outputs": _ports(writer.outputs),
-        "quiet": {f.port: f.quiet for f in writer.inputs if f.quiet is not None},
+        "quiet": {f.port: f.quiet for f in inputs if f.quiet is not None},
         "in_valid": dut.input.valid,
         "in_ready": dut.input.ready,
         "out_valid": dut.output.valid,
