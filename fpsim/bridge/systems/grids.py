@@ -228,7 +228,8 @@ class GroupGrid:
         self.bits = np.broadcast_to(np.asarray(bits), (count,))
         self.scale = np.ones((shape[0], count))
         self.zero = np.zeros((shape[0], count), np.int64)
-        self.integers = np.zeros(shape, np.int64, order="F")  #: in half steps with ``special``, else in steps
+        #: In half steps with ``special``, else in steps.
+        self.integers = np.zeros(shape, np.int64, order="F")
         self.format = get_format(GROUP_SCALE)
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
