@@ -172,7 +172,6 @@ class MatmulOperands:
         """
         a_side, b_side = sides(spec)
         if isinstance(b, Prepared):
-            b.check(spec, b_scale)
             given = given_operands(spec, (a, _NOTHING), (a_scale, None), block, (1, 0))
             codes, right = check_rows(given.codes[0], spec.a, "a", True), b.operand
             check_length(codes.shape[1], right.length, True)
@@ -184,6 +183,8 @@ class MatmulOperands:
             factors = given.factors
         m, n, length = len(codes), len(right.codes), right.length
         scales = check_scales(spec, a_side, given.scales[0], length, given.block, (m, None))
+        if isinstance(b, Prepared):
+            b.check(spec, b_scale)
         return cls(
             a=Operand(codes, spec.a, scales),
             b=right,

@@ -316,6 +316,8 @@ def test_fisher_where_the_loss_does_not_depend_on_a_layer() -> None:
 class Letters:
     """A tokenizer of letters."""
 
+    bos_token_id = None
+
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [ord(c) % 97 for c in text]}
 

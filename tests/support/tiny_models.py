@@ -27,6 +27,8 @@ DECODER = COMMON | {
 class Letters:
     """A tokenizer of letters, by their codes modulo 97."""
 
+    bos_token_id = None
+
     def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
         return {"input_ids": [ord(letter) % 97 for letter in text[:20_000]]}
 
