@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the studies share: numbers are measured once and kept; figures are drawn from them.
 
-A study is a module with ``NAME``, ``measure(run)`` (JSON-ready data) and ``draw(data)``. Its
-numbers are ``results/NAME.json``, its picture is ``results/NAME.svg``. Every finished point is kept
+A study is a module with ``NAME``, ``measure(run)`` (JSON-ready data), ``draw(data)`` and, where
+there are many figures, ``table(data)`` (Markdown). Its numbers are ``results/NAME.json``, its
+picture is ``results/NAME.svg``, its table ``results/NAME.md``. Every finished point is kept
 under ``out/studies``, so a study that was interrupted goes on where it was.
 """
 
@@ -31,7 +32,7 @@ from fpsim.base.progress import bar, say
 __all__ = [
     "MODEL", "NUDGES", "RECIPES", "TOKENS", "WINDOW", "WINDOWS", "Array", "Run", "about", "change",
     "converted", "effects", "layer_points", "layer_tensors", "loaded_model", "main", "noise",
-    "score", "score_points", "token_losses",
+    "score", "score_points", "score_windows", "token_losses",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -107,14 +108,25 @@ def score(point: dict[str, Any]) -> dict[str, Any]:
             )
     except fpsim.FpsimError as error:
         return {"error": str(error)}
-    nll = figures["nll"]
+    return _scored(figures["nll"])
+
+
+def score_windows(model: Any, cut: Array) -> dict[str, Any]:
+    """Return what `score` does, of a model as it is on windows of 512 tokens, (count, 512)."""
+    return _scored(_parts(model, cut))
+
+
+def _parts(model: Any, cut: Array) -> list[float]:
+    losses = [token_losses(model, window).reshape(-1, PART).mean(1) for window in cut]
+    return [float(value) for value in np.concatenate(losses)]
+
+
+def _scored(nll: list[float]) -> dict[str, Any]:
     if not np.isfinite(nll).all():
         return {"error": "the loss is not finite"}
-    return {"perplexity": _exp(float(np.mean(nll))), "nll": [round(value, 5) for value in nll]}
-
-
-def _exp(mean: float) -> float | None:
-    return math.exp(mean) if mean < 700 else None
+    mean = float(np.mean(nll))
+    perplexity = math.exp(mean) if mean < 700 else None
+    return {"perplexity": perplexity, "nll": [round(value, 5) for value in nll]}
 
 
 #: What the tasks on language compare: a title, the recipe and its transforms. NVFP4 has a scale per
@@ -160,8 +172,7 @@ def _parts_task(point: dict[str, Any]) -> Any:
         """Perplexity that keeps the loss of parts of the windows."""
 
         def measure(self, model: Any, progress: Any = None) -> dict[str, Any]:
-            found = [token_losses(model, w).reshape(-1, PART).mean(1) for w in self.windows()]
-            return {"nll": np.concatenate(found).tolist()}
+            return {"nll": _parts(model, self.windows())}
 
     return Parts(loaded_model(point["model"]), count=point["windows"], length=point["window"])
 
@@ -335,6 +346,8 @@ def main(*modules: Any) -> int:
             write_atomic(path, dumps(rows).encode())
         rows = json.loads(path.read_text(encoding="utf-8"))
         plots.save(module.draw(rows), path.with_suffix(".svg"))
+        if hasattr(module, "table"):
+            write_atomic(path.with_suffix(".md"), module.table(rows).encode())
         print(path.with_suffix(".svg"), file=sys.stderr)
     return 0
 

@@ -2,40 +2,29 @@
 """How do the systems that 4-bit papers compare themselves with order, on one model and one text?
 
 Every system stands beside rounding to nearest at its granularity and beside itself with its key
-part off. Weights and inputs are cast as on the unit, products are taken in float32: what an exact
-accumulator gives, up to last bits. Calibrations and cells that are there already are not made
-again, so a run can be interrupted.
-
-    python analysis/systems.py --out analysis/results
-    python analysis/systems.py --systems quarot quik --calibration-tokens 16384 --windows 16
+part off. Weights and inputs are cast as on a unit, and products are taken in float32: an exact
+accumulator gives these values up to last bits. Some systems run MAC by MAC on two narrower
+accumulators, too.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import sys
-import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+import study
+from matplotlib.ticker import FuncFormatter, LogLocator
 
-import fpsim
-from fpsim.base.atomic_files import write_atomic
-from fpsim.base.progress import bar, say
-from fpsim.bridge import calibrate, get_recipe
-from fpsim.bridge.convert import layers_to_convert
-from fpsim.bridge.measure import models
-from fpsim.bridge.measure.perplexity import perplexity
-from fpsim.bridge.measure.text import tokenize, topics_text, windows
-from fpsim.bridge.systems.calibrator import casting
-from fpsim.bridge.systems.forms import float_product
-from fpsim.bridge.systems.layer import FormLinear
-from fpsim.bridge.systems.recipe import SystemRecipe
+from fpsim.base.errors import FpsimError
+from fpsim.plots.labels import name_points
+from fpsim.plots.style import BLUE, GREEN, MUTED, PURPLE, RED, caption, new_figure, style
+
+NAME = "systems"
+#: Windows of 512 tokens: measured, and calibrated on.
+MEASURED, CALIBRATED = 4, 4
+#: Accumulators that `ON_UNITS` run on: binary16 after every product, and Hopper's window.
+UNITS = ("e2m1-chain-e5m10", "e2m1-aligned32f13-e8m13")
 
 
 class System(NamedTuple):
@@ -45,7 +34,7 @@ class System(NamedTuple):
     weight_bits: float
     input_bits: float
     group: str
-    off: str = ""  #: the recipe with the key part off
+    off: str = ""  #: the system with the key part off
 
 
 #: Scales of 16 bits, and zero points where there are some, are counted; scales of rows are not.
@@ -108,154 +97,232 @@ ORDERINGS = [
     ("INT4, no scales", "dINT4, no scales"), ("OCC, not clamped", "OCC (FP4)"),
     ("FlattenQuant, not flat", "FlattenQuant"), ("RTN INT4", "MergeQuant"),
 ]  # fmt: skip
-#: Least relative difference of perplexities that counts.
-MARGIN = 0.02
+#: Systems that run on `UNITS`, too.
+ON_UNITS = (
+    "RTN INT4", "QuaRot", "SpinQuant", "QUIK", "OCC (FP4)", "MR-GPTQ MXFP4", "MR-GPTQ NVFP4",
+)  # fmt: skip
+#: Colours and markers of groups.
+LOOKS = {
+    "W4A4": (BLUE, "o"), "blocks": (RED, "D"), "weights": (GREEN, "s"), "W4A8": (PURPLE, "^"),
+}  # fmt: skip
 
 
-def main() -> None:
-    """Measure what is missing, and write table and picture."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--calibration-tokens", type=int, default=4096)
-    parser.add_argument("--windows", type=int, default=8, help="of 512 tokens")
-    parser.add_argument("--cache", type=Path, default=Path("out/calibrations"))
-    parser.add_argument("--out", type=Path, default=Path("analysis/results"))
-    args = parser.parse_args()
-    if args.calibration_tokens % 512:
-        raise fpsim.FpsimError("calibration-tokens: it is not a multiple of 512")
-
-    path = args.out / f"systems-{args.model}.json"
-    loaded = models.load(args.model, say)
-    measured, batches = _data(loaded, args.windows, args.calibration_tokens // 512)
-    about = {
-        "model": args.model, "torch": torch.__version__, "tokens": int(measured.size),
-        "calibration_tokens": args.calibration_tokens,
-    }  # fmt: skip
-    stored: dict[str, Any] = {"about": about, "cells": {}}
-    if path.exists():
-        found = json.loads(path.read_text())
-        stored["cells"] = found["cells"] if found["about"] == about else {}
-    if "float32" not in stored["cells"]:
-        plain = perplexity(loaded.model, measured)
-        stored["cells"]["float32"] = {"perplexity": plain.perplexity}
-    for name in args.systems:
-        if name in stored["cells"]:
-            continue
-        with bar(name) as report:
-            args.cache.mkdir(parents=True, exist_ok=True)
-            stored["cells"][name] = _measure(loaded.model, name, batches, measured, args, report)
-        say(f"{name}: {stored['cells'][name]}")
-        write_atomic(path, (json.dumps(stored, indent=1) + "\n").encode())
-    text = table(stored)
-    write_atomic(path.with_suffix(".md"), text.encode())
-    write_atomic(path.with_suffix(".svg"), picture(stored).encode())
-    print(text)
-
-
-def _data(loaded: Any, count: int, calibration: int) -> tuple[Any, list[dict[str, torch.Tensor]]]:
-    """Return windows to measure on, and calibration batches from the rest of the text."""
-    tokens = tokenize(loaded.tokenizer, topics_text())
-    stride = (len(tokens) - 512) // max(count, 1)
-    measured = windows(tokens, count, 512, stride)
-    rest = np.concatenate([tokens[i * stride + 512 : (i + 1) * stride] for i in range(count)])
-    apart = max(len(rest) // calibration, 512)
-    cut = windows(rest, calibration, 512, apart)
-    return measured, [{"input_ids": torch.as_tensor(window)[None]} for window in cut]
-
-
-def _measure(
-    model: Any, name: str, batches: Any, measured: Any, args: argparse.Namespace, report: Any
-) -> dict[str, Any]:
-    recipe, started = get_recipe(SYSTEMS[name].recipe), time.perf_counter()
-    layers, _ = layers_to_convert(model, recipe, None, ("*",))
-    if isinstance(recipe, SystemRecipe):
-        slug = SYSTEMS[name].recipe.replace(":", "-").replace(",", "-").replace("=", "-")
-        out = args.cache / f"{args.model}-{args.calibration_tokens}-{slug}.safetensors"
-        forms = calibrate(model, batches, recipe, out=out, report=report).layers
-        out.unlink()  # a hundred megabytes each
-    else:
-        forms = {n: recipe.form(n, weight.matrix) for n, weight in layers.items()}
-    seconds = time.perf_counter() - started
-    beside = [form.macs for form in forms.values()]
-    share = sum(side for _, side in beside) / sum(unit + side for unit, side in beside)
-    nothing = dict.fromkeys(layers, ())
-    with casting(layers, forms, nothing, float_product()):
-        assert all(isinstance(w.module.forward, FormLinear) for w in layers.values())
-        found = perplexity(model, measured)
-    errors = [form.error for form in forms.values()]
+def measure(run: study.Run) -> dict[str, Any]:
+    """Return what every system costs the model."""
+    points = [
+        {
+            "model": study.MODEL, "recipe": system.recipe, "measured": MEASURED,
+            "calibrated": CALIBRATED, "units": UNITS if name in ON_UNITS else (),
+        }
+        for name, system in {"float32": System("", 32, 32, ""), **SYSTEMS}.items()
+    ]  # fmt: skip
+    plain, *cells = run.points(NAME, work, points)
+    tokens = {"tokens": MEASURED * (study.WINDOW - 1), "calibrated": CALIBRATED * study.WINDOW}
     return {
-        "perplexity": found.perplexity,
-        "layer_error": float(np.mean(errors)),
-        "side_share": share,
-        "calibration_seconds": round(seconds, 1),
+        "about": study.about(**tokens), "float": plain["exact"],
+        "rows": [{"system": name, **cell} for name, cell in zip(SYSTEMS, cells, strict=True)],
+    }  # fmt: skip
+
+
+def work(point: dict[str, Any]) -> dict[str, Any]:
+    """Calibrate one system and measure the model under it, as work for an executor.
+
+    Args:
+        point: ``model``, ``recipe`` (empty: float32), ``measured`` and ``calibrated`` (windows),
+            ``units``.
+
+    Returns:
+        ``exact`` and one entry per unit, each as `study.score` returns it; and for a recipe
+        ``side_share`` (share of the multiply-accumulates beside the unit), ``layer_error`` (mean
+        over layers of the output's squared error over its power), ``calibration_seconds``; or
+        ``error``.
+    """
+    from time import perf_counter
+
+    from fpsim.bridge import calibrate, convert, get_recipe, restore
+    from fpsim.bridge.convert import layers_to_convert
+    from fpsim.bridge.systems.calibrator import casting
+    from fpsim.bridge.systems.forms import float_product
+    from fpsim.bridge.systems.recipe import SystemRecipe
+
+    model = study.loaded_model(point["model"]).model
+    cut, batches = _text(point["model"], point["measured"], point["calibrated"])
+    if not point["recipe"]:
+        return {"exact": study.score_windows(model, cut)}
+    recipe, started = get_recipe(point["recipe"]), perf_counter()
+    found: Any = None
+    try:
+        layers, _ = layers_to_convert(model, recipe, None, ("*",))
+        if isinstance(recipe, SystemRecipe):
+            found = calibrate(model, batches, recipe)
+            forms = found.layers
+        else:
+            forms = {name: recipe.form(name, weight.matrix) for name, weight in layers.items()}
+    except FpsimError as error:
+        return {"error": str(error)}
+    seconds = perf_counter() - started
+    macs = np.array([form.macs for form in forms.values()])
+    result: dict[str, Any] = {
+        "side_share": round(float(macs[:, 1].sum() / macs.sum()), 4),
+        "layer_error": round(float(np.mean([form.error for form in forms.values()])), 5),
+        "calibration_seconds": round(seconds),
     }
+    with casting(layers, forms, dict.fromkeys(layers, ()), float_product()):
+        result["exact"] = study.score_windows(model, cut)
+    for unit in point["units"]:
+        try:
+            convert(model, recipe, unit, calibration=found)
+            result[unit] = study.score_windows(model, cut)
+        except FpsimError as error:  # such as sums that overflow
+            result[unit] = {"error": str(error)}
+        finally:
+            restore(model)
+    return result
 
 
-def table(stored: Mapping[str, Any]) -> str:
-    """Return the cells and the orderings as Markdown."""
-    cells = stored["cells"]
-    plain = cells["float32"]["perplexity"]
-    about = stored["about"]
+def _text(name: str, measured: int, calibrated: int) -> tuple[Any, list[dict[str, Any]]]:
+    """Return windows to measure on, and batches to calibrate on from what lies between them."""
+    import torch
+
+    from fpsim.bridge.measure.text import tokenize, topics_text, windows
+
+    tokens = tokenize(study.loaded_model(name).tokenizer, topics_text())
+    length = study.WINDOW
+    stride = (len(tokens) - length) // measured
+    rest = [tokens[i * stride + length : (i + 1) * stride] for i in range(measured)]
+    between = np.concatenate(rest)
+    cut = windows(between, calibrated, length, len(between) // calibrated)
+    batches = [{"input_ids": torch.as_tensor(window)[None]} for window in cut]
+    return windows(tokens, measured, length, stride), batches
+
+
+def compared(data: dict[str, Any], worse: str, better: str) -> tuple[str, float, float]:
+    """Return whether an ordering is found, and the change of perplexity it rests on.
+
+    Returns:
+        ``yes``, ``no`` or ``even`` (within two standard errors), how much larger the perplexity
+        of ``better`` is, in per cent, and its standard error.
+    """
+    exact = {row["system"]: row.get("exact", row) for row in data["rows"]}
+    percent, error = study.change(exact[better], exact[worse])
+    found = "even" if abs(percent) <= 2 * error else "yes" if percent < 0 else "no"
+    return found, percent, error
+
+
+def table(data: dict[str, Any]) -> str:
+    """Return figures and orderings as Markdown."""
+    rows = {row["system"]: row for row in data["rows"]}
+    plain = data["float"]["perplexity"]
     lines = [
-        f"{about['model']}, {about['tokens']} tokens measured, {about['calibration_tokens']} to "
-        f"calibrate on; float32 {plain:.2f}. Products in float32 of operands as cast.",
-        "",
-        "| system | recipe | bits W/A | perplexity | to float | side paths | key part off |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        f"| system | recipe | bits W/A | perplexity | to float | beside the unit | key part off | "
+        f"{' | '.join(f'`{unit}`' for unit in UNITS)} |",
+        "|---|---|---:|---:|---:|---:|---:|" + "---:|" * len(UNITS),
+        f"| float32 | | 32/32 | {plain:.2f} | 1 | | |" + " |" * len(UNITS),
     ]
-    for name, system in SYSTEMS.items():
-        if name not in cells:
-            continue
-        cell = cells[name]
-        off = cells.get(system.off)
+    for name in rows:
+        row, system = rows[name], SYSTEMS[name]
+        figures = [_figure(row.get(key)) for key in ("exact", *UNITS)]
+        ratio, share = "", ""
+        if _perplexity(row) is not None:
+            ratio, share = f"{_perplexity(row) / plain:.2f}", f"{100 * row['side_share']:.1f} %"
+        off = _figure(rows.get(system.off, {}).get("exact"))
         lines.append(
             f"| {name} | `{system.recipe}` | {system.weight_bits:g}/{system.input_bits:g} | "
-            f"{cell['perplexity']:.2f} | {cell['perplexity'] / plain:.3f} | "
-            f"{100 * cell['side_share']:.1f} % | " + (f"{off['perplexity']:.2f} |" if off else "|")
+            f"{figures[0] or row.get('error')} | {ratio} | {share} | {off} | "
+            f"{' | '.join(figures[1:])} |"
         )
-    lines += ["", "| expected: worse | better | found | |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "| expected: worse | better | found | change of perplexity |",
+        "|---|---|---|---:|",
+    ]
     for worse, better in ORDERINGS:
-        if worse in cells and better in cells:
-            ratio = cells[better]["perplexity"] / cells[worse]["perplexity"]
-            word = "yes" if ratio < 1 - MARGIN else "no" if ratio > 1 + MARGIN else "even"
-            lines.append(f"| {worse} | {better} | {word} | {ratio:.3f} |")
+        if not all("nll" in rows.get(name, {}).get("exact", {}) for name in (worse, better)):
+            continue
+        found, percent, error = compared(data, worse, better)
+        lines.append(f"| {worse} | {better} | {found} | {_percent(percent, error)} |")
     return "\n".join(lines) + "\n"
 
 
-def picture(stored: Mapping[str, Any]) -> str:
-    """Return perplexity against storage bits per weight and input, a dot a system, as SVG."""
-    import matplotlib
+def _percent(percent: float, error: float) -> str:
+    if percent > 1000:
+        return f"{1 + percent / 100:.3g} times"
+    return f"{percent:+.1f} ± {error:.1f} %".replace("-", "\N{MINUS SIGN}")
 
-    matplotlib.use("svg")
-    from io import StringIO
 
-    from matplotlib import pyplot
+def _figure(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    value = found.get("perplexity")
+    if value is None:
+        return str(found.get("error", "beyond 1e300"))
+    return f"{value:.2f}" if value < 1000 else f"{value:.3g}"
 
-    matplotlib.rcParams["svg.hashsalt"] = "fpsim"
-    cells = stored["cells"]
-    plain = cells["float32"]["perplexity"]
-    figure, axes = pyplot.subplots(figsize=(9, 6))
-    groups = list(dict.fromkeys(system.group for system in SYSTEMS.values()))
-    for group in groups:
-        named = [n for n, system in SYSTEMS.items() if system.group == group and n in cells]
-        bits = [(SYSTEMS[n].weight_bits + SYSTEMS[n].input_bits) / 2 for n in named]
-        values = [min(cells[n]["perplexity"], 100 * plain) for n in named]
-        axes.scatter(bits, values, label=group, s=28)
-        for name, x, y in zip(named, bits, values, strict=True):
-            axes.annotate(name, (x, y), xytext=(4, 2), textcoords="offset points", fontsize=6)
-    axes.axhline(plain, color="black", linewidth=1, label="float32")
-    axes.set_yscale("log")
-    axes.set_xlabel("storage bits, mean of weight and input")
-    axes.set_ylabel("perplexity (beyond 100 times float: there)")
-    axes.set_title(f"{stored['about']['model']}: perplexity against storage")
-    axes.legend()
-    out = StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    assert math.isfinite(plain)
-    return out.getvalue()
+
+def _perplexity(row: dict[str, Any]) -> Any:
+    return row.get("exact", {}).get("perplexity")
+
+
+def draw(data: dict[str, Any]) -> Any:
+    """Draw perplexity against storage bits, and every system beside itself without its key part."""
+    rows = {row["system"]: row for row in data["rows"]}
+    plain = data["float"]["perplexity"]
+    most = 20 * plain
+    with style():
+        figure = new_figure(10.5)
+        above, below = figure.subplots(2, 1, height_ratios=(3, 5))
+        for group, (colour, marker) in LOOKS.items():
+            named = [n for n in rows if SYSTEMS[n].group == group and _perplexity(rows[n])]
+            bits = [(SYSTEMS[n].weight_bits + SYSTEMS[n].input_bits) / 2 for n in named]
+            values = [min(_perplexity(rows[n]), most) for n in named]
+            above.plot(bits, values, marker, color=colour, alpha=0.7, label=group)
+        above.set_xlabel("storage bits, mean of weights' and inputs' per element")
+        above.legend(frameon=False, fontsize=8.5)
+        shown = [name for name in rows if SYSTEMS[name].off in rows]
+        shown.sort(
+            key=lambda n: (list(LOOKS).index(SYSTEMS[n].group), _perplexity(rows[n]) or most)
+        )
+        for y, name in enumerate(shown):
+            colour, marker = LOOKS[SYSTEMS[name].group]
+            ends = [_perplexity(rows[n]) or most for n in (SYSTEMS[name].off, name)]
+            start, end = (min(value, most) for value in ends)
+            below.plot([start, end], [y, y], color=colour, linewidth=1)
+            below.plot(start, y, marker, color=colour, markerfacecolor="white")
+            below.plot(end, y, marker, color=colour)
+        below.set_yticks(
+            range(len(shown)),
+            [f"{name}  (less: {SYSTEMS[name].off})" for name in shown],
+            fontsize=8,
+        )
+        below.set_ylim(len(shown) - 0.5, -0.6)
+        below.set_xlabel("perplexity, whole (filled) and without its key part; dotted: float32")
+        above.set_ylabel("perplexity")
+        above.axhline(plain, color=MUTED, linestyle="dotted")
+        below.axvline(plain, color=MUTED, linestyle="dotted")
+        for axis in (above.yaxis, below.xaxis):
+            axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+            axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter("")
+        for axes in (above, below):
+            axes.grid()
+            axes.tick_params(length=0)
+        # The best of each group by name, the cheaper first.
+        known = [name for name in rows if _perplexity(rows[name])]
+        known.sort(key=lambda name: _perplexity(rows[name]))
+        best = [n for g in LOOKS for n in [n for n in known if SYSTEMS[n].group == g][:3]]
+        places = {
+            n: ((SYSTEMS[n].weight_bits + SYSTEMS[n].input_bits) / 2, _perplexity(rows[n]))
+            for n in known if _perplexity(rows[n]) < most
+        }  # fmt: skip
+        others = [place for n, place in places.items() if n not in best]
+        name_points(above, [(n, *places[n]) for n in best if n in places], others)
+        note = data["about"]
+        caption(figure, f"SmolLM2-135M, {note['tokens']} tokens of CPython {note['python']}'s "
+                        f"topics, {note['calibrated']} others to calibrate on; products exact; "
+                        f"beyond {most:.0f}: there; fpsim {note['version']}")  # fmt: skip
+    return figure
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(study.main(sys.modules[__name__]))

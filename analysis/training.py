@@ -2,40 +2,31 @@
 """Does a narrow accumulator break FP4 training, and what breaks first, forward or backward?
 
 A byte-level LLaMA is trained on CPython's help topics with the three products of every linear layer
-computed on units, one arm per recipe, accumulator and rounding. Arms that the results file already
-holds are not trained again, so a run can be interrupted; ``--fresh`` trains them anew.
-
-    python analysis/training.py                              # what is missing, then the picture
-    python analysis/training.py --arms bf16 quartet --fresh
-    python analysis/training.py --large --seeds 1 2 3        # hours: 3.5 million parameters
+computed on units, one arm per recipe, accumulator and rounding, each with several seeds.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import platform
+import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import study
 
-import fpsim
 from fpsim import plots
-from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
-from fpsim.base.executor import executor
-from fpsim.base.progress import bar, say
+from fpsim.base.progress import bar
 from fpsim.bridge.training.run import TrainingRun, TrainingSettings
+from fpsim.plots.style import caption, new_figure, style
 
-#: The model of the figures kept here, small enough for two busy cores, and the one of the issue.
-SMALL = TrainingSettings(
-    steps=150, layers=1, hidden=128, heads=4, intermediate=256, batch=4, window=64,
-    learning_rate=3e-3,
+NAME = "training"
+SETTINGS = TrainingSettings(
+    steps=300, layers=1, hidden=128, heads=4, intermediate=256, batch=4, window=64,
+    learning_rate=1e-3,
 )  # fmt: skip
-LARGE = TrainingSettings(steps=500)
+SEEDS = (1,)
 #: NVFP4 with block scales up to 8: products that an E5M10 accumulator can hold.
 NARROW = "nvfp4-train:range=8"
 
@@ -130,46 +121,62 @@ def train(point: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def read(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Return the arms of a results file, none if it is of other settings or another text."""
-    if path.exists():
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if {key: stored.get(key) for key in about} == about:
-            return stored
-        say(f"{path} is of other settings or another text and is made anew")
-    return {**about, "fpsim": fpsim.__version__, "arms": {}}
+def measure(run: study.Run) -> dict[str, Any]:
+    """Return the losses of every arm and seed."""
+    # A run that is interrupted has whole seeds of all arms.
+    points = [
+        {
+            "settings": asdict(replace(SETTINGS, seed=seed, **arm)),  # type: ignore[arg-type]
+            "label": f"{name}, seed {seed}",
+        }
+        for seed in SEEDS
+        for name, arm in ARMS.items()
+    ]
+    found = run.points(NAME, train, points)
+    rows = [
+        {"arm": name, **arm, "seeds": found[place :: len(ARMS)]}
+        for place, (name, arm) in enumerate(ARMS.items())
+    ]
+    return {"about": study.about(settings=asdict(SETTINGS), seeds=len(SEEDS)), "rows": rows}
 
 
-def picture(stored: dict[str, Any], names: list[str]) -> Any:
-    """Return the loss curves of some arms; losses are means of `KEPT` steps."""
-    curves = []
-    for name in names:
-        runs = [
-            seed["losses"] for seed in stored["arms"].get(name, {}).values() if "losses" in seed
-        ]
-        if runs:
-            repeated = [np.repeat(run, KEPT).tolist() for run in runs]
-            curves.append(plots.TrainingCurve(name, repeated, reference=name == "float32"))
-    return plots.training_figure(curves)
+def draw(data: dict[str, Any]) -> Any:
+    """Draw the loss curves of recipes, and those of accumulators."""
+    rows = {row["arm"]: row for row in data["rows"]}
+    with style():
+        figure = new_figure(9)
+        areas = figure.subplots(2, 1)
+    chosen = ([*RECIPES], ["float32", "nvfp4-train", *ACCUMULATORS, *PLACES])
+    for area, names in zip(areas, chosen, strict=True):
+        curves = []
+        for name in names:
+            runs = [seed["losses"] for seed in rows[name]["seeds"] if "losses" in seed]
+            if runs:
+                repeated = [np.repeat(run, KEPT).tolist() for run in runs]
+                curves.append(plots.TrainingCurve(name, repeated, reference=name == "float32"))
+        plots.training_figure(curves, area)
+    note = data["about"]
+    caption(figure, f"mean of {note['seeds']} seeds, band from least to largest; CPython "
+                    f"{note['python']}'s topics; fpsim {note['version']}")  # fmt: skip
+    return figure
 
 
-def table(stored: dict[str, Any]) -> str:
-    """Return the losses as a Markdown table."""
+def table(data: dict[str, Any]) -> str:
+    """Return the losses as Markdown."""
     lines = [
         "| arm | recipe | unit | loss, last 20 steps | held out | s/step |",
         "|---|---|---|---|---|---:|",
     ]
-    for name, arm in ARMS.items():
-        seeds = stored["arms"].get(name, {})
-        done = [seed for seed in seeds.values() if "losses" in seed]
-        unit = arm["unit"] + "".join(f", {k} {arm[k]}" for k in ("dgrad", "wgrad") if k in arm)
-        head = f"| {name} | `{arm['recipe']}` | `{unit}` |"
+    for row in data["rows"]:
+        done = [seed for seed in row["seeds"] if "losses" in seed]
+        unit = row["unit"] + "".join(f", {k} {row[k]}" for k in ("dgrad", "wgrad") if k in row)
+        head = f"| {row['arm']} | `{row['recipe']}` | `{unit}` |"
         if done:
             final, held = (_spread([seed[key] for seed in done]) for key in ("final", "validation"))
             seconds = float(np.median([seed["seconds_per_step"] for seed in done]))
             lines.append(f"{head} {final} | {held} | {seconds:.2f} |")
-        elif seeds:
-            lines.append(f"{head} {next(iter(seeds.values()))['error']} | | |")
+        else:
+            lines.append(f"{head} {row['seeds'][0]['error']} | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -179,52 +186,5 @@ def _spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def main() -> None:
-    """Train what is missing and write numbers, table and pictures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("analysis/results"))
-    parser.add_argument("--arms", nargs="*", help=f"arms or groups: {', '.join(GROUPS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--fresh", action="store_true", help="train arms again that are there")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: this one)")
-    parser.add_argument("--scheduler", help="address of a Dask scheduler")
-    parser.add_argument("--large", action="store_true", help="3.5 million parameters, 500 steps")
-    args = parser.parse_args()
-    base, name = (LARGE, "training-large") if args.large else (SMALL, "training")
-    path = args.out / f"{name}.json"
-    about = {"settings": asdict(base), "python": platform.python_version()}
-    stored = read(path, about)
-    chosen = [n for a in args.arms or [] for n in GROUPS.get(a, [a])]
-    missing = []
-    for arm in chosen if args.arms is not None else ARMS:
-        if arm not in ARMS:
-            raise SystemExit(f"arms: {arm!r} is not one of {', '.join([*GROUPS, *ARMS])}")
-        cells = stored["arms"].get(arm, {})
-        missing += [(arm, seed) for seed in args.seeds if args.fresh or str(seed) not in cells]
-    points = [
-        {
-            "settings": asdict(replace(base, seed=seed, **ARMS[arm])),  # type: ignore[arg-type]
-            "label": f"{arm}, seed {seed}",
-        }
-        for arm, seed in missing
-    ]
-    with executor(args.workers, args.scheduler) as pool:
-        for place, found in pool.run(train, points):
-            arm, seed = missing[place]
-            stored["arms"].setdefault(arm, {})[str(seed)] = found
-            there = read(path, about)["arms"]  # another process may have trained other arms
-            for known, seeds in there.items():
-                stored["arms"][known] = seeds | stored["arms"].get(known, {})
-            write_atomic(path, (json.dumps(stored) + "\n").encode())
-            say(f"{arm}, seed {seed}: {found.get('final', found.get('error'))}")
-    write_atomic(args.out / f"{name}.md", table(stored).encode())
-    for group, names in (
-        ("recipes", [*RECIPES]),
-        ("accumulators", ["float32", *ACCUMULATORS, *PLACES]),
-    ):
-        if any(n in stored["arms"] for n in names):
-            plots.save(picture(stored, names), args.out / f"{name}-{group}.svg")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(study.main(sys.modules[__name__]))
