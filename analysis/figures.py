@@ -25,6 +25,8 @@ import papers
 import quantization_error
 import simulator_time
 import study
+import systems
+import training
 
 from fpsim import plots
 from fpsim.cli import main
@@ -41,6 +43,8 @@ STUDIES = (
     conversations,
     long_context,
     simulator_time,
+    systems,
+    training,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {

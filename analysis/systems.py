@@ -99,12 +99,15 @@ ORDERINGS = [
 ]  # fmt: skip
 #: Systems that run on `UNITS`, too.
 ON_UNITS = (
-    "RTN INT4", "QuaRot", "SpinQuant", "QUIK", "OCC (FP4)", "MR-GPTQ MXFP4", "MR-GPTQ NVFP4",
+    "RTN INT4", "QuaRot", "SpinQuant", "QUIK", "MR-GPTQ MXFP4", "MR-GPTQ NVFP4",
 )  # fmt: skip
-#: Colours and markers of groups.
+#: What groups are called, their colours and markers.
 LOOKS = {
-    "W4A4": (BLUE, "o"), "blocks": (RED, "D"), "weights": (GREEN, "s"), "W4A8": (PURPLE, "^"),
-}  # fmt: skip
+    "W4A4": ("4-bit weights and inputs", BLUE, "o"),
+    "blocks": ("MXFP4 and NVFP4", RED, "D"),
+    "weights": ("4-bit weights alone", GREEN, "s"),
+    "W4A8": ("4-bit weights, 8-bit inputs", PURPLE, "^"),
+}
 
 
 def measure(run: study.Run) -> dict[str, Any]:
@@ -228,7 +231,7 @@ def table(data: dict[str, Any]) -> str:
         off = _figure(rows.get(system.off, {}).get("exact"))
         lines.append(
             f"| {name} | `{system.recipe}` | {system.weight_bits:g}/{system.input_bits:g} | "
-            f"{figures[0] or row.get('error')} | {ratio} | {share} | {off} | "
+            f"{figures[0] or 'error'} | {ratio} | {share} | {off} | "
             f"{' | '.join(figures[1:])} |"
         )
     lines += [
@@ -255,7 +258,7 @@ def _figure(found: dict[str, Any] | None) -> str:
         return ""
     value = found.get("perplexity")
     if value is None:
-        return str(found.get("error", "beyond 1e300"))
+        return "overflows" if "infinity" in found.get("error", "infinity") else "error"
     return f"{value:.2f}" if value < 1000 else f"{value:.3g}"
 
 
@@ -269,31 +272,28 @@ def draw(data: dict[str, Any]) -> Any:
     plain = data["float"]["perplexity"]
     most = 20 * plain
     with style():
-        figure = new_figure(10.5)
-        above, below = figure.subplots(2, 1, height_ratios=(3, 5))
-        for group, (colour, marker) in LOOKS.items():
+        shown = [name for name in rows if SYSTEMS[name].off in rows]
+        groups = list(LOOKS)
+        shown.sort(key=lambda n: (groups.index(SYSTEMS[n].group), _perplexity(rows[n]) or most))
+        figure = new_figure(5 + 0.26 * len(shown))
+        above, below = figure.subplots(2, 1, height_ratios=(14, len(shown)))
+        for group, (title, colour, marker) in LOOKS.items():
             named = [n for n in rows if SYSTEMS[n].group == group and _perplexity(rows[n])]
             bits = [(SYSTEMS[n].weight_bits + SYSTEMS[n].input_bits) / 2 for n in named]
             values = [min(_perplexity(rows[n]), most) for n in named]
-            above.plot(bits, values, marker, color=colour, alpha=0.7, label=group)
+            if named:
+                above.plot(bits, values, marker, color=colour, alpha=0.7, label=title)
         above.set_xlabel("storage bits, mean of weights' and inputs' per element")
-        above.legend(frameon=False, fontsize=8.5)
-        shown = [name for name in rows if SYSTEMS[name].off in rows]
-        shown.sort(
-            key=lambda n: (list(LOOKS).index(SYSTEMS[n].group), _perplexity(rows[n]) or most)
-        )
+        above.legend(frameon=False, fontsize=8.5, loc="upper right")
         for y, name in enumerate(shown):
-            colour, marker = LOOKS[SYSTEMS[name].group]
+            _, colour, marker = LOOKS[SYSTEMS[name].group]
             ends = [_perplexity(rows[n]) or most for n in (SYSTEMS[name].off, name)]
             start, end = (min(value, most) for value in ends)
             below.plot([start, end], [y, y], color=colour, linewidth=1)
             below.plot(start, y, marker, color=colour, markerfacecolor="white")
             below.plot(end, y, marker, color=colour)
-        below.set_yticks(
-            range(len(shown)),
-            [f"{name}  (less: {SYSTEMS[name].off})" for name in shown],
-            fontsize=8,
-        )
+        titles = [f"{name}  (hollow: {SYSTEMS[name].off})" for name in shown]
+        below.set_yticks(range(len(shown)), titles, fontsize=8)
         below.set_ylim(len(shown) - 0.5, -0.6)
         below.set_xlabel("perplexity, whole (filled) and without its key part; dotted: float32")
         above.set_ylabel("perplexity")
