@@ -114,7 +114,16 @@ def scaled(x: Vec, step: Vec, multiply: bool) -> Vec:
 
 
 def step_under(factor: Vec, ratio: Vec, multiply: bool) -> Vec:
-    """Return what values are multiplied with or divided by under a ratio on their scale."""
+    """Return the factor or divisor of values whose scale is multiplied by a ratio.
+
+    Args:
+        factor: of the scale alone: its reciprocal where values are multiplied, else the scale.
+        ratio: of the scales under it.
+        multiply: whether values are multiplied by the result; else they are divided by it.
+
+    Returns:
+        The factor or divisor; a divisor that underflows is infinite, so that values become zero.
+    """
     if multiply:
         return over(factor, ratio)
     step = factor * ratio
@@ -703,6 +712,16 @@ def top_places(b: Blocks, tops: Tops, block: int, laid: int, code: Vec, places: 
         b.keep(places, loop.index, none.where(b.floats.constant(tops.size, True), place))
 
 
+def _value_at(b: Blocks, laid: int, start: Any, count: int, place: Vec) -> Vec:
+    """Return one value of each block: of ``count`` from ``start`` on, the one at ``place``."""
+    x = Variable(b.floats.constant(0.0, False))
+    with b.loop(INDEX(count)) as inner:
+        k = b.floats.splat(b.builder.trunc(inner.index, WORD), True)
+        own = b.kept(laid, b.builder.add(start, inner.index))
+        x.set(place.equals(k).where(own, x.get()))
+    return x.get()
+
+
 def store_tops(
     b: Blocks,
     tops: Tops,
@@ -733,24 +752,15 @@ def store_tops(
     with b.loop(INDEX(block // tops.size)) as loop:
         place = b.kept(places, loop.index, WORD)
         start = builder.mul(loop.index, INDEX(tops.size))
-        x = Variable(b.floats.constant(0.0, False))
-
-        def each(body: Callable[[Any, Vec], None], place: Vec = place, start: Any = start) -> None:
-            with b.loop(INDEX(tops.size)) as inner:
-                k = b.floats.splat(builder.trunc(inner.index, WORD), True)
-                body(builder.add(start, inner.index), place.equals(k))
-
-        each(lambda at, own, x=x: x.set(own.where(b.kept(laid, at), x.get())))  # type: ignore[misc]
-        y = scaled(x.get(), step, multiply)
+        y = scaled(_value_at(b, laid, start, tops.size, place), step, multiply)
         steps = over(magnitude(y).as_lanes(b.doubles) - base, distance)
         steps = at_most(at_least(steps.intrinsic("roundeven"), zero), sign - 1.0)
         steps = (steps + (y.as_bits < 0).where(sign, zero)).value
         code = Vec(b.floats, builder.fptosi(steps, b.floats.integer_type), True)
-        each(
-            lambda at, own, code=code: b.keep(  # type: ignore[misc]
-                codes, at, own.where(code, b.kept(codes, at, WORD))
-            )
-        )
+        with b.loop(INDEX(tops.size)) as inner:
+            k = b.floats.splat(builder.trunc(inner.index, WORD), True)
+            at = builder.add(start, inner.index)
+            b.keep(codes, at, place.equals(k).where(code, b.kept(codes, at, WORD)))
 
 
 def refine_tops(
@@ -788,12 +798,9 @@ def refine_tops(
             return b.kept(codes, at, WORD) & (tops.sign_code - 1)
 
         place, base = first_largest(b, laid, start, INDEX(tops.size), code)
-        x = Variable(lanes.constant(0.0, False))
-        with b.loop(INDEX(tops.size)) as inner:
-            k = lanes.splat(builder.trunc(inner.index, WORD), True)
-            own = b.kept(laid, builder.add(start, inner.index))
-            x.set(place.equals(k).where(own, x.get()))
-        own_key = scaled(x.get(), step, multiply).as_bits & MAGNITUDE
+        own_key = (
+            scaled(_value_at(b, laid, start, tops.size, place), step, multiply).as_bits & MAGNITUDE
+        )
         first, offset = _times(base, tops.finer), zero
         for o in range(tops.low + 1, tops.high + 1):
             # The nearest finer code is at least that of the offset.

@@ -86,7 +86,7 @@ def text_windows(
 
     Where the tokenizer puts a token before every text (BOS), the model was never trained without
     it: that token stands in place of the first one of each window, which no loss is taken of.
-    Gemma 3 270M has a perplexity of 16 on CPython's topics with BOS, and of 74 without.
+    Gemma 3 270M has a perplexity of 16 on 512 tokens of CPython's topics with BOS, 74 without.
 
     Args:
         tokenizer: of the model.

@@ -32,7 +32,7 @@ def net(port: str) -> str:
 
 
 def driven(inputs: Sequence[LineField]) -> tuple[LineField, ...]:
-    """Return what a bench in Python sets: all inputs as one, their digits as they stand in a line.
+    """Return the fields of a line that a bench in Python sets: one that spans all inputs.
 
     A call sets a port, and calls take the time. Where some inputs hold a value while no beat is
     there and others do not, the bench sets each.

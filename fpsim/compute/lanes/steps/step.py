@@ -141,7 +141,7 @@ class Step:
             The accumulators after the step.
 
         Raises:
-            NotImplementedError: in this class; every step has a code of its own.
+            NotImplementedError: from `Step` itself, which is abstract.
         """
         raise NotImplementedError
 
