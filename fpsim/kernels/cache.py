@@ -23,7 +23,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 __all__ = ["Stored", "inner", "kernel"]
 
-#: Where the code that kernels are made of is: here, and the steps of lanes with their lemmas.
+#: Directories whose code kernels are made of: this one, and the steps of lanes with their lemmas.
 _SOURCES = ("kernels", "compute/lanes/steps")
 #: Numba would also make a parallel loop, compiled apart, of every small array that a kernel fills
 #: or sums: about half of the time that compiling takes, for nothing that running gains.
@@ -45,26 +45,26 @@ def _sources_hash(sources: tuple[str, ...] = ()) -> str:
 
 
 class _Index(IndexDataCacheFile):
-    """Numba's files, which say of their data what they are.
+    """Numba's cache files, whose data name the sources and the key that they belong to.
 
     An index is on disk before its data are: a process that dies in between, or one that reads in
-    between, must not take what an older version left under the data's name for them.
+    between, must not take a file that an older version left under the data's name for them.
     """
 
     def _load_index(self) -> Any:
-        """Return what is on disk; nothing where it cannot be read or names a class that moved."""
+        """Return the index on disk; an empty one if it is unreadable or names a moved class."""
         try:
             return super()._load_index()
         except (AttributeError, EOFError, ImportError, OSError, UnpicklingError):
             return {}
 
     def save(self, key: Any, data: Any) -> None:
-        """Write data if there is room for them."""
+        """Write the data of a key if there is room for them."""
         with suppress(OSError):
             super().save(key, (self._source_stamp, key, data))
 
     def load(self, key: Any) -> Any:
-        """Return data of a key and of these sources, or None."""
+        """Return the data of a key, or None if there are none or they are of other sources."""
         try:
             stamp, own_key, data = super().load(key) or (None, None, None)
         except (EOFError, UnpicklingError, ValueError):
@@ -73,12 +73,12 @@ class _Index(IndexDataCacheFile):
 
 
 class Stored:
-    """What compiled code of one variant is kept in on disk; nowhere, if nothing can be written.
+    """The cache on disk of one piece of compiled code; it keeps nothing where it cannot write.
 
     Args:
-        owner: a function of the module beside which, or in whose place of the user's cache, the
-            files lie.
-        name: tells the files of one module apart.
+        owner: a function of the module that makes the code; the files lie in the ``__pycache__``
+            beside that module, or in the user's cache directory.
+        name: file name, which tells the files of one module apart.
         sources: files outside of this package that the code is made of.
     """
 
@@ -93,7 +93,7 @@ class Stored:
             )
 
     def load(self, key: Any) -> Any:
-        """Return what was saved under a key, None if there is nothing."""
+        """Return the data saved under a key, None if there are none."""
         return None if self._file is None else self._file.load(key)
 
     def save(self, key: Any, data: Any) -> None:
@@ -120,7 +120,7 @@ class _KernelCache(FunctionCache):
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call; Python cannot."""
+    """Compile a function that only kernels call; Python cannot call it."""
     return njit(**_INNER)(function)
 
 
@@ -132,10 +132,13 @@ def kernel(
     Where there is no place to write to, kernels are compiled in every process.
 
     Args:
-        variant: what a closure was specialised for; two closures of one function that differ must
-            differ in it.
+        variant: names the values that a closure was specialised for; two closures of one function
+            that differ must differ in it.
         sources: files outside of this package that the kernel is made of, its own first.
-        options: as `numba.njit` takes them.
+        options: keyword arguments of `numba.njit`.
+
+    Returns:
+        A decorator, which turns a function into its compiled form.
     """
 
     if options.get("parallel"):

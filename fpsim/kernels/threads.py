@@ -23,22 +23,25 @@ __all__ = ["shared", "within"]
 
 @inner
 def within(count, share):
-    """Return the part of ``range(count)`` that is thread ``share[0]`` of ``share[1]``'s."""
+    """Return the rows of ``range(count)`` for thread ``share[0]`` of ``share[1]`` threads."""
     return range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
 
 
 def shared(
     least: int, variant: str = "", sources: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a loop over `within` and call it from as many threads as Numba may use.
+    """Compile a loop over `within`, and call it from as many threads as Numba may use.
 
-    The function takes its share as its last argument, which callers leave out. It returns nothing,
-    or the first row in error, -1 if there is none.
+    The function takes its share, (number of the thread, threads), as its last argument, which
+    callers leave out. It returns nothing, or the first row in error (-1 if there is none).
 
     Args:
-        least: elements of its largest array that are worth a thread.
-        variant: as `kernel` takes it.
-        sources: as `kernel` takes them.
+        least: a thread is started for so many elements of the largest array argument.
+        variant: tells closures of one function apart, see `fpsim.kernels.cache.kernel`.
+        sources: files outside of this package that the loop is made of.
+
+    Returns:
+        A decorator, which turns a function into an object called like it.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -48,7 +51,7 @@ def shared(
 
 
 class _Shared:
-    """A compiled loop and how its rows are shared out."""
+    """A compiled loop, and the division of its rows among threads."""
 
     def __init__(self, dispatcher: Any, least: int) -> None:
         self._dispatcher, self._least = dispatcher, least

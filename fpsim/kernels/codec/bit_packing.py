@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes into bytes and back, row by row; see `fpsim.formats.packing` for the order of bits."""
+"""Codes into bytes and back, row by row; `fpsim.formats.packing` defines the order of bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = 1 << 14
 
 @kernel(parallel=True)
 def pack_nibbles(codes, out):
-    """Fill the rows of ``out`` with two codes per byte, low nibble first."""
+    """Pack codes of four bits (R, K) into bytes ``out`` (R, ceil(K / 2)), low nibble first."""
     count, length = codes.shape[1], out.shape[1]
     pairs = count // 2
     chunks = (length + CHUNK - 1) // CHUNK
@@ -30,7 +30,7 @@ def pack_nibbles(codes, out):
 
 @kernel(parallel=True)
 def unpack_nibbles(packed, out):
-    """Fill the rows of ``out`` with the codes of `pack_nibbles`."""
+    """Write the codes (R, K) that `pack_nibbles` packed into bytes (R, ceil(K / 2)) to ``out``."""
     count, length = out.shape[1], packed.shape[1]
     pairs = count // 2
     chunks = (length + CHUNK - 1) // CHUNK
@@ -45,7 +45,16 @@ def unpack_nibbles(packed, out):
 
 @kernel(parallel=True)
 def pack_bits(codes, out, bits):
-    """Fill the rows of ``out`` with codes of ``bits`` bits, eight codes at a time."""
+    """Pack the codes of each row into bytes, the first code in the lowest bits of the first byte.
+
+    Args:
+        codes: unsigned integers (R, K) below 2^bits.
+        out: uint8 (R, ceil(K * bits / 8)), filled; unused high bits of the last byte are 0.
+        bits: width of a code, 1..8.
+
+    Returns:
+        Nothing.
+    """
     count, length = codes.shape[1], out.shape[1]
     groups = (count + 7) // 8
     for task in prange(codes.shape[0] * groups):
@@ -59,7 +68,16 @@ def pack_bits(codes, out, bits):
 
 @kernel(parallel=True)
 def unpack_bits(packed, out, bits):
-    """Fill the rows of ``out`` with the codes of `pack_bits`."""
+    """Write the codes that `pack_bits` packed to ``out``.
+
+    Args:
+        packed: uint8 (R, ceil(K * bits / 8)).
+        out: unsigned integers (R, K), filled.
+        bits: width of a code, 1..8.
+
+    Returns:
+        Nothing.
+    """
     count, length = out.shape[1], packed.shape[1]
     groups = (count + 7) // 8
     mask = (np.uint64(1) << np.uint64(bits)) - np.uint64(1)

@@ -24,13 +24,13 @@ __all__ = [
 
 F64_MANTISSA = 52
 F64_BIAS = 1023
-#: Shifts are capped here; what lies below is kept as one sticky bit.
+#: Shifts are capped here; one sticky bit stands for the bits below.
 MAX_SHIFT = 62
 
 
 @inner
 def decode_magnitude(code, layout):
-    """Return (significand, exponent) with value = significand * 2^exponent of a finite code."""
+    """Return (significand, exponent) of a finite magnitude code: its value is s * 2^e."""
     m = layout.mantissa_bits
     row = code >> m
     fraction = code & ((np.int64(1) << m) - 1)
@@ -44,7 +44,20 @@ def decode_magnitude(code, layout):
 
 @inner
 def encode_value(value, layout, limits, mode, random, random_bits):
-    """Return the code of one float64, or -1 where ``limits`` calls the input an error."""
+    """Round one float64 to a code of a format.
+
+    Args:
+        value: any float64.
+        layout: `Layout` of the format.
+        limits: `Limits`, the codes of values that the format does not hold.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: a random integer of ``random_bits`` bits; unused if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+
+    Returns:
+        The code, int64; -1 where ``limits`` calls the value an error. -0 and negative values that
+        round to zero become -0, or 0 where the format has none.
+    """
     bits = np.float64(value).view(np.int64)
     negative = bits < 0
     magnitude = bits & np.int64(0x7FFFFFFFFFFFFFFF)
@@ -74,9 +87,20 @@ def encode_value(value, layout, limits, mode, random, random_bits):
 
 @inner
 def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
-    """Return the magnitude code of ``sig * 2^lsb``, with the exponent unbounded above.
+    """Round ``sig * 2^lsb`` to a magnitude code.
 
-    ``sig`` is non-negative below 2^62.
+    Args:
+        sig: int64 from 0 to 2^62 - 1.
+        lsb: exponent of its last bit.
+        negative: whether the value is below zero, for directed modes.
+        layout: `Layout` of the format.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: a random integer of ``random_bits`` bits; unused if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+
+    Returns:
+        The code, int64. The exponent is unbounded above: a code beyond ``layout.max_code`` is that
+        of an overflow. In a format without zero, values below the smallest one have its code, 0.
     """
     m = layout.mantissa_bits
     width = np.int64(0)
@@ -111,9 +135,20 @@ def round_to_code(sig, lsb, negative, layout, mode, random, random_bits):
 
 @shared(1 << 13)
 def encode_array(values, out, layout, limits, mode, random, random_bits, share):
-    """Fill ``out`` with codes; return the flat index of the first input in error, or -1.
+    """Fill ``out`` with the codes of values.
 
-    ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
+    Args:
+        values: float64, flat.
+        out: unsigned integers of the same length, filled; 0 for values in error.
+        layout: `Layout` of the format.
+        limits: `Limits`, the codes of values that the format does not hold.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits, one per value; one entry in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Index of the first value that ``limits`` calls an error, or -1.
     """
     bad = np.int64(values.size)
     for i in within(values.size, share):
@@ -128,7 +163,17 @@ def encode_array(values, out, layout, limits, mode, random, random_bits, share):
 
 @shared(1 << 14)
 def decode_array(codes, out, layout, share):
-    """Fill ``out`` (float64) with the exact values of ``codes``."""
+    """Fill ``out`` with the exact values of codes.
+
+    Args:
+        codes: unsigned integers, flat.
+        out: float64 of the same length, filled; NaN for every code of a NaN.
+        layout: `Layout` of the format.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for i in within(codes.size, share):
         code = np.int64(codes[i])
         negative = layout.sign_bit != 0 and code >= layout.sign_bit
@@ -147,6 +192,16 @@ def decode_array(codes, out, layout, share):
 
 @shared(1 << 17)
 def look_up(codes, table, out, share):
-    """Fill ``out`` with the entries of ``table`` at ``codes``."""
+    """Fill ``out`` with the entries of a table at codes.
+
+    Args:
+        codes: unsigned integers below the table's length, flat.
+        table: one entry per code.
+        out: of the table's type and the length of ``codes``, filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for i in within(codes.size, share):
         out[i] = table[codes[i]]

@@ -2,7 +2,7 @@
 """Values to codes at memory speed: the vector counterpart of `kernels.codec.encode_array`.
 
 One kernel per rounding mode, lane, input type and code width serves every format whose values the
-lane holds; `codec` covers the rest and explains errors.
+lane holds; `codec` encodes into all others, and finds the value in error.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "vector_codes",
 ]
 
-#: Parameters of `vector_codes`: the format's lane, then where codes lie, what replaces them, and
-#: what only flags need.
+#: Parameters of `vector_codes`: of the format in its lane, of the place and range of codes, the
+#: codes of `Limits`, and the parameters of flags.
 ENCODE_REALS = ("smallest_normal",)
 ENCODE_INTEGERS = (
     *LANE_INTEGERS,
@@ -46,7 +46,7 @@ ENCODE_INTEGERS = (
     "hidden",  # 2^mantissa_bits
     "flush_below",  # codes under this become 0
     "max_positive",  # largest magnitude code of values above zero
-    "max_negative",  # the same of values below zero; -1: even those that round to zero are beyond
+    "max_negative",  # of values below zero; -1: even values that round to zero are beyond
     "sign_bit",
     "negative_zero",
     *Limits._fields,
@@ -61,7 +61,18 @@ VECTOR_MINIMUM = 1 << 10
 def format_parameters(
     layout: Layout, limits: Limits, random_bits: int, wide: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the arrays of `ENCODE_REALS` and `ENCODE_INTEGERS` for a float32 or float64 lane."""
+    """Return the run-time parameters of a format in a float32 or float64 lane.
+
+    Args:
+        layout: `Layout` of the format.
+        limits: `Limits`, the codes of values that the format does not hold.
+        random_bits: width of the random integers, 0 unless rounding is stochastic.
+        wide: float64 lanes; else float32.
+
+    Returns:
+        The values of `ENCODE_REALS` (float32 or float64) and of `ENCODE_INTEGERS` (int32 or int64),
+        read-only.
+    """
     mantissa, bias = (52, 1023) if wide else (23, 127)
     m = layout.mantissa_bits
     shift = mantissa - m
@@ -73,7 +84,7 @@ def format_parameters(
         "parity": int(m == 0) & first,
         "subnormal_parity": int(m == 0),
         "offset": first << m,
-        # Without a zero, all below the smallest normal come out at 0 or below and go up to 0.
+        # Without a zero, values below the smallest normal come out at 0 or below and go up to 0.
         "hidden": 1 << m,
         "flush_below": (1 << m) if layout.hidden_row == 2 else 0,
         "max_positive": layout.max_code,
@@ -92,7 +103,17 @@ def format_parameters(
 
 
 def vector_codes(x: Vec, rounding: str, p: Parameters, random: Vec | None) -> Vec:
-    """Return the codes of a vector of values, negative where `Limits` calls the input an error."""
+    """Emit the code that encodes a vector of values.
+
+    Args:
+        x: float lanes.
+        rounding: mode, ``"rne"`` for example.
+        p: `format_parameters` of the format, loaded by `load_parameters`.
+        random: random integers in integer lanes, or None unless rounding is stochastic.
+
+    Returns:
+        Codes in integer lanes; negative where `Limits` calls the value an error.
+    """
     return _encode(x, rounding, p, random, False)[0]
 
 
@@ -128,7 +149,16 @@ def _encode(
 
 
 def load_parameters(lanes: Lanes, reals: Any, integers: Any) -> Parameters:
-    """Load the parameters of `vector_codes` from pointers to their arrays."""
+    """Load a format's parameters from memory into all lanes.
+
+    Args:
+        lanes: float32 or float64 lanes.
+        reals: LLVM pointer to the first array of `format_parameters`.
+        integers: LLVM pointer to the second.
+
+    Returns:
+        Vectors by the names in `ENCODE_REALS` and `ENCODE_INTEGERS`.
+    """
     builder = lanes.builder
 
     def element(pointer: Any, index: int, integer: bool) -> Vec:
@@ -218,13 +248,22 @@ def _run_intrinsic(rounding: str, wide: bool, flags: bool, lanes_count: int) -> 
 
 @cache
 def encoder(rounding: str, wide: bool, flags: bool = False) -> Any:
-    """Return the compiled encoder of a rounding mode with float32 (or float64, ``wide``) lanes.
+    """Return the compiled encoder of a rounding mode.
 
     It is called as ``run(x, out, raised, reals, integers, random)`` with flat contiguous arrays:
-    ``x`` of at least `lanes_of` float32 values (or float64, if ``wide``), ``out`` uint8, uint16 or
-    uint32 codes, ``raised`` uint8 as long as ``x`` (or anything, without ``flags``), ``random``
-    unsigned integers as long as ``x`` (one entry if unused), parameters from
-    `format_parameters`. It returns -1 if no input was in error.
+    ``x`` of at least `lanes_of` values, ``out`` uint8, uint16 or uint32 codes of the same length,
+    ``raised`` uint8 flags of the same length (anything, without ``flags``), ``reals`` and
+    ``integers`` from `format_parameters`, ``random`` unsigned integers, one per value (one entry if
+    unused). It returns 0 if a value was in error, else -1.
+
+    Args:
+        rounding: mode, ``"rne"`` for example.
+        wide: ``x`` is float32 or float64 and computed in float64 lanes; else float32 in float32
+            lanes.
+        flags: whether the status flags of each value are stored too.
+
+    Returns:
+        The function ``run``.
     """
     count = lanes_of(wide)
     run_vectors = _run_intrinsic(rounding, wide, flags, count)
@@ -256,12 +295,23 @@ def encode(
     random: np.ndarray,
     random_bits: int,
 ) -> int:
-    """Encode flat float32 or float64 ``values`` with the fastest kernel that holds the format.
+    """Encode values with the fastest kernel that holds the format.
 
-    ``raised`` (uint8) takes flags unless it is None; the other arguments are those of
-    `codec.encode_array`, ``random`` being unsigned integers. Returns the index of
-    the first input in error, or -1. Arrays too short to be worth a compiled variant of their own go
-    through the scalar codec.
+    Arrays too short to be worth a compiled variant of their own go through the scalar codec.
+
+    Args:
+        values: float32 or float64, flat.
+        out: uint8, uint16 or uint32 codes of the same length, filled.
+        raised: uint8, filled with `fpsim.formats.rounding.Flag` bits, or None.
+        layout: `Layout` of the format.
+        limits: `Limits`, the codes of values that the format does not hold.
+        rounding: mode, ``"rne"`` for example.
+        random: unsigned integers, one per value; one entry if ``random_bits`` is 0.
+        random_bits: width of the random integers, 0 unless rounding is stochastic.
+
+    Returns:
+        Index of the first value that ``limits`` calls an error, or -1. If there is one, ``raised``
+        is not meaningful.
     """
     flags = raised is not None
     target = np.empty(1, dtype=np.uint8) if raised is None else raised
@@ -280,7 +330,7 @@ def encode(
 
 
 def _lane(layout: Layout, random_bits: int, dtype: Any, flags: bool) -> bool | None:
-    """Return whether values need a float64 lane, or None if that does not hold them either."""
+    """Return whether values need a float64 lane, or None if not even that rounds them exactly."""
     # Flags are decided one binade below the smallest normal number.
     above = -126 + int(flags)
     if dtype == np.float32 and fits_float32(layout, random_bits) and layout.exponent_min >= above:
@@ -290,12 +340,12 @@ def _lane(layout: Layout, random_bits: int, dtype: Any, flags: bool) -> bool | N
 
 
 def fits_float32(layout: Layout, random_bits: int) -> bool:
-    """Return whether a float32 lane rounds to this format exactly: spare bits, codes < 2^31."""
+    """Return whether a float32 lane rounds to a format exactly: spare bits, codes < 2^31."""
     spare = 23 - layout.mantissa_bits - max(random_bits, 1)
     in_range = -126 <= layout.exponent_min <= 127
     return spare >= 1 and in_range and layout.sign_bit + layout.max_code < 1 << 31
 
 
 def lanes_of(wide: bool) -> int:
-    """Return how many values one vector holds: the least an input must have."""
+    """Return how many values one vector holds: the least that an input must have."""
     return Machine.host().register_bits // (64 if wide else 32)

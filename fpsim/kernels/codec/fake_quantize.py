@@ -2,8 +2,8 @@
 """Fake quantization for searches: float32 in, float32 out, one multiplication per scale.
 
 A search visits hundreds of scales and needs the error of each, not codes. Ties and the last bit may
-differ from an exact cast, since scales and quotients are rounded to float32; what a search finds is
-then cast exactly.
+differ from an exact cast, since scales and quotients are rounded to float32; the scales that a
+search finds are then used in an exact cast.
 """
 
 from __future__ import annotations
@@ -21,9 +21,22 @@ EXPONENT = np.int32(0x7F800000)
 
 @kernel()
 def fake_quantize(x, rows, columns, mantissa, top, out):
-    """Fill ``out`` (R, K) with x cast to bias-0 ExMy values divided by rows[r] * columns[k].
+    """Fill ``out`` with Q(x * s) / s, where s = rows[r] * columns[k].
 
-    Values of bias 0 are at least 2^(1 - mantissa) apart and at most ``top``.
+    Q rounds to nearest, half to even, onto an ExMy format of exponent bias 0: onto multiples of
+    2^(1 - mantissa), from 2 on onto multiples of 2^-mantissa times the power of two at or below the
+    value; magnitudes above ``top`` become ``top``.
+
+    Args:
+        x: finite float32 (R, K).
+        rows: float32 (R,).
+        columns: float32 (K,).
+        mantissa: mantissa bits of Q.
+        top: largest magnitude of Q.
+        out: float32 (R, K), filled.
+
+    Returns:
+        Nothing.
     """
     magic = np.float32(1.5 * 2.0 ** (_MAGIC_BITS - mantissa))
     lowest, highest = np.float32(2.0), np.float32(top)

@@ -2,8 +2,8 @@
 """Status flags of encoded values, as `fpsim.formats.rounding.Flag` defines them.
 
 `vector_flags` raises them while the vector encoder rounds. `float_flags` and `fixed_flags` find
-them after the fact from the values and their codes: the readable form, and the one for what no lane
-holds. Encoding without flags pays for neither.
+them afterwards from the values and their codes: they serve formats that no lane holds, and check
+`vector_flags`. Encoding without flags pays for neither.
 """
 
 from __future__ import annotations
@@ -113,7 +113,17 @@ def _has_normals(layout: Layout) -> bool:
 
 
 def flag_parameters(layout: Layout, limits: Limits, mantissa: int, bias: int) -> dict[str, int]:
-    """Return the values of `FLAG_INTEGERS` for a lane of that many mantissa bits and that bias."""
+    """Return the values of `FLAG_INTEGERS` for a format in a lane.
+
+    Args:
+        layout: `Layout` of the format.
+        limits: `Limits`, the codes of values that the format does not hold.
+        mantissa: mantissa bits of the lane.
+        bias: exponent bias of the lane.
+
+    Returns:
+        Integers by name.
+    """
     special = _special_flags.py_func
     return {
         "normal_bits": (layout.exponent_min + bias) << mantissa if _has_normals(layout) else 0,
@@ -134,11 +144,20 @@ def vector_flags(
     flushed: Vec,
     beyond: Vec,
 ) -> Vec:
-    """Return the flags of a vector of values, given how they were rounded.
+    """Emit the code that raises the flags of a vector of values that was rounded.
 
-    ``magnitude`` and ``negative`` are the values' bits without their sign and their sign, 0 or 1;
-    ``flushed`` and ``beyond`` the masks of results that became the smallest code and that left the
-    range.
+    Args:
+        magnitude: bits of |x|.
+        negative: sign bits of x, 0 or 1.
+        rounding: mode, ``"rne"`` for example.
+        p: `fpsim.kernels.codec.encode.format_parameters`, loaded.
+        random: random integers at the place where they are added, or None.
+        rounded: the magnitudes as `fpsim.kernels.llvm.rounding.round_magnitude` rounded them.
+        flushed: mask of results replaced by the smallest code.
+        beyond: mask of results outside of the format's range.
+
+    Returns:
+        Flags in integer lanes; tininess is detected after rounding.
     """
     integers = p.integers
     zero = magnitude.lanes.constant(0, True)
@@ -158,9 +177,20 @@ def vector_flags(
 
 @shared(1 << 13)
 def float_flags(values, codes, out, layout, mode, random, random_bits, share):
-    """Fill ``out`` (uint8) with the flags of flat ``values`` that became ``codes``.
+    """Fill ``out`` with the flags of values that were encoded.
 
-    ``random`` has one entry per value, or one entry in all when ``random_bits`` is 0.
+    Args:
+        values: float64, flat.
+        codes: their codes.
+        out: uint8 of the same length, filled with `fpsim.formats.rounding.Flag` bits.
+        layout: `Layout` of the format.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants` that the codes were rounded in.
+        random: integers of ``random_bits`` bits, one per value; one entry in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for i in within(values.size, share):
         r = np.int64(random[i]) if random_bits else np.int64(0)
@@ -170,7 +200,19 @@ def float_flags(values, codes, out, layout, mode, random, random_bits, share):
 
 @kernel()
 def fixed_flags(values, out, grid, mode, random, random_bits):
-    """Fill ``out`` (uint8) with the flags of flat float64 ``values`` on a fixed-point grid."""
+    """Fill ``out`` with the flags that values raise on their way onto a fixed-point grid.
+
+    Args:
+        values: float64, flat; NaN and infinities are invalid.
+        out: uint8 of the same length, filled with `fpsim.formats.rounding.Flag` bits.
+        grid: `fpsim.kernels.scalar.fixed_point.Grid`.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits, one per value; one entry in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+
+    Returns:
+        Nothing.
+    """
     unsigned_top = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     for i in range(values.size):
         value = values[i]

@@ -20,11 +20,22 @@ _CHUNK = 1 << 12
 
 @shared(1 << 13)
 def write_words(elements, widths, first, ends, digits, alphabet, out, share):
-    """Write each field of each row as hexadecimal digits into lines of text.
+    """Write each field of each row as hexadecimal digits into a line of text.
 
-    ``elements`` (R, E) uint64, ``widths`` (E,) their bits, the most significant element of a field
-    first. Field ``f`` holds the elements ``first[f] .. first[f + 1] - 1``; its ``digits[f]`` digits
-    end before column ``ends[f]`` of ``out`` (R, columns), uint8; other columns are left alone.
+    A field is the concatenation of its elements, the first in its most significant bits.
+
+    Args:
+        elements: uint64 (R, E), each below 2^width.
+        widths: bits of the elements (E,).
+        first: number of each field's first element, then of the element after the last (F + 1,).
+        ends: column after each field's last digit (F,).
+        digits: hexadecimal digits of each field (F,), at least its bits / 4; leading ones are 0.
+        alphabet: uint8 (16,), the character of each digit.
+        out: uint8 (R, columns), where the digits are written; other columns are left alone.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for i in within(elements.shape[0], share):
         for f in range(ends.size):
@@ -52,9 +63,16 @@ def write_words(elements, widths, first, ends, digits, alphabet, out, share):
 
 @shared(1 << 13)
 def read_words(text, widths, elements, share):
-    """Read lines of hexadecimal digits (R, digits) into elements; `write_words` of one field.
+    """Read lines of lower-case hexadecimal digits, each one field, into the field's elements.
 
-    Returns the first row with another character or with bits above the word, or -1.
+    Args:
+        text: uint8 (R, digits), with digits for all bits of the elements.
+        widths: bits of the elements (E,), the first in the most significant bits.
+        elements: uint64 (R, E), filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        The first row with another character or with bits above the field's, or -1.
     """
     rows, digits = text.shape
     bad = np.int64(rows)
@@ -97,9 +115,17 @@ def _digit(character):
 
 @shared(1 << 16)
 def philox_words(seed, stream, start, out, share):
-    """Fill ``out`` (uint32) with the words ``start, start + 1, ...`` of a stream; 4 divides start.
+    """Fill ``out`` with consecutive words of a stream of Philox 4x32-10 (Salmon et al., SC 2011).
 
-    Salmon et al., SC 2011; see `fpsim.base.philox`.
+    Args:
+        seed: the key, 0..2^64 - 1.
+        stream: the upper half of the counter, 0..2^64 - 1.
+        start: number of the first word, a multiple of 4; see `fpsim.base.philox`.
+        out: uint32, filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for c in within((out.size + _CHUNK - 1) // _CHUNK, share):
         first = c * _CHUNK
@@ -108,7 +134,20 @@ def philox_words(seed, stream, start, out, share):
 
 @inner
 def philox_chunk(seed, stream, start, out):
-    """Do the same in one thread; this loop becomes vector code, and would not in a `prange`."""
+    """Fill ``out`` with consecutive words of a stream of Philox 4x32-10, in one thread.
+
+    A function of its own, because the compiler makes vector code of this loop and would not inside
+    a `prange`.
+
+    Args:
+        seed: the key, 0..2^64 - 1.
+        stream: the upper half of the counter, 0..2^64 - 1.
+        start: number of the first word, a multiple of 4.
+        out: uint32, filled.
+
+    Returns:
+        Nothing.
+    """
     blocks = (out.size + 3) // 4
     for j in range(blocks):
         block = np.uint64(start // 4 + j)

@@ -9,13 +9,11 @@ __all__ = ["Layout", "Limits"]
 
 
 class Layout(NamedTuple):
-    """Where the values of a format lie; see `fpsim.formats.floating.FloatFormat.layout`."""
+    """The code points of a format, see `fpsim.formats.floating.FloatFormat.layout`."""
 
     mantissa_bits: int
     exponent_min: int  #: exponent of the lowest row of codes
-    hidden_row: (
-        int  #: 0: row 0 is subnormal; 1: row 0 has the implicit one (no zero); 2: reads as 0
-    )
+    hidden_row: int  #: row 0: 0 is subnormal, 1 has the implicit one (no zero), 2 reads as 0
     max_code: int  #: largest finite magnitude code
     inf_code: int  #: magnitude code of infinity, -1 if there is none
     sign_bit: int  #: weight of the sign bit in a code, 0 if unsigned
@@ -23,7 +21,7 @@ class Layout(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Whole codes for results the format cannot hold; -1 where the input is an error."""
+    """Codes for results that a format cannot hold; -1 where the input is an error."""
 
     over_positive: int
     over_negative: int

@@ -34,7 +34,23 @@ E8M0_NAN = 255
 
 @inner
 def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):
-    """Return the unclamped scale exponent of a block whose largest magnitude is ``amax`` > 0."""
+    """Return the scale exponent of a block under one of four rules.
+
+    With e = floor(log2 amax) and emax the exponent of the largest element: FLOOR is e - emax (OCP
+    MX 1.0, section 6.3); the others add 1, RCEIL if amax / 2^(e - emax) exceeds the largest
+    element, CEIL if amax is no power of two, EVEN if amax rounds to 2^(e + 1) at ``mantissa_bits``
+    bits.
+
+    Args:
+        amax: largest magnitude of the block, finite and above 0.
+        rule: FLOOR, RCEIL, CEIL or EVEN.
+        exponent_max: emax.
+        largest: the largest element.
+        mantissa_bits: mantissa bits of an element.
+
+    Returns:
+        The exponent, not clamped to the range of E8M0.
+    """
     fraction, exponent = math.frexp(amax)
     floor = exponent - 1
     significand = 2.0 * fraction  # in [1, 2)
@@ -50,10 +66,25 @@ def shared_exponent(amax, rule, exponent_max, largest, mantissa_bits):
 
 @shared(1 << 13)
 def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, codes, scales, share):
-    """Quantize rows of ``x`` (R, K) in blocks along K into ``codes`` (R, K) and ``scales`` (R, G).
+    """Quantize rows in blocks along K under power-of-two scales (OCP MX).
 
-    A block with a NaN or an infinity gets scale 255 and codes 0; an all-zero block scale 0. Returns
-    the first row with a NaN or an infinity, or -1.
+    An all-zero block has scale code 0; one with a NaN or an infinity scale code 255 and codes 0.
+
+    Args:
+        x: float32 or float64 (R, K).
+        block: elements of a block; the last one of a row may be shorter.
+        rule: FLOOR, RCEIL, CEIL or EVEN, see `shared_exponent`.
+        exponent_max: exponent of the largest element.
+        largest: the largest element.
+        layout: `Layout` of the elements.
+        limits: `Limits`, the codes of values that elements do not hold.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`, not stochastic.
+        codes: element codes (R, K), filled.
+        scales: uint8 (R, G) E8M0 codes, filled: 2^(code - 127), clamped to 0..254.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        The first row with a NaN or an infinity, or -1.
     """
     rows, length = x.shape
     groups = scales.shape[1]
@@ -90,7 +121,17 @@ def mx_quantize(x, block, rule, exponent_max, largest, layout, limits, mode, cod
 
 
 def bump_limit(rule: int, largest: float, exponent_max: int, mantissa_bits: int) -> int:
-    """Return the float32 mantissa field of ``amax`` from which a rule doubles the scale."""
+    """Return the float32 mantissa field of ``amax`` from which a rule doubles the scale.
+
+    Args:
+        rule: FLOOR, RCEIL, CEIL or EVEN, see `shared_exponent`.
+        largest: the largest element.
+        exponent_max: its exponent.
+        mantissa_bits: mantissa bits of an element.
+
+    Returns:
+        An integer from 1 to 2^23; 2^23 never doubles.
+    """
     one = 1 << 23
     if rule == RCEIL:
         return int(math.ldexp(largest, 23 - exponent_max)) - one + 1
@@ -158,12 +199,13 @@ def _block_intrinsic(block: int, rounding: str) -> Any:
 
 @cache
 def mx_quantizer(block: int, rounding: str) -> Any:
-    """Return the compiled quantizer of whole blocks of float32, rounding to nearest.
+    """Return the compiled quantizer of whole float32 blocks under power-of-two scales (OCP MX).
 
     It is called as ``run(x, codes, scales, reals, integers, limit, exponent_max)``: flat contiguous
     ``x`` and uint8 ``codes`` of ``block * scales.size`` elements, uint8 ``scales``, the element's
     `encode.format_parameters`, `bump_limit` and the exponent of the element's largest value (at
-    least 1). NaN, infinite and all-zero blocks come out as in `mx_quantize`.
+    least 1). All-zero blocks have scale code 0; blocks with a NaN or an infinity scale code 255 and
+    codes 0. ``rounding`` is a mode that is not stochastic.
     """
     run_blocks = _block_intrinsic(block, rounding)
     per_chunk = max((1 << 14) // block, 1)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One branch-free primitive behind every rounding mode.
 
-A deterministic mode adds a constant below the kept bits and truncates; the constant depends on the
-mode only through five integers that do not change inside a loop (`mode_constants`):
+A deterministic mode adds a constant below the kept bits and truncates. The constant follows from
+five integers per mode, which do not change inside a loop (`mode_constants`):
 
     add = half, or half - 1 where the kept part is even    nearest modes
         = all ones below the kept bits, or 0, by sign      directed modes
@@ -42,8 +42,18 @@ def mode_constants(rounding: str) -> ModeConstants:
 def round_significand(sig, shift, base, negative, mode, random, random_bits):
     """Round ``base + sig / 2^shift`` to an integer.
 
-    ``sig`` is non-negative below 2^62, ``shift`` is in 0..62, ``base`` an integer added to the
-    result (its parity counts for ties). ``random`` holds ``random_bits`` random bits, if any.
+    Args:
+        sig: int64 from 0 to 2^62 - 1.
+        shift: 0..62.
+        base: an integer; the parity of ``base + floor(sig / 2^shift)`` decides ties to even.
+        negative: whether the value is below zero, for directed modes.
+        mode: `ModeConstants`.
+        random: an integer of ``random_bits`` bits, added with its first bit just below the kept
+            ones before truncation; unused if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+
+    Returns:
+        The rounded magnitude, int64.
     """
     nearest, even, away_pos, away_neg, odd = mode
     one = np.int64(1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blocks whose scales are not powers of two: extremes of blocks, and elements under given scales.
 
-The scales in between are a sixteenth or less of the data and are worked out in numpy
+The scales are a sixteenth or less of the data and are computed in between in numpy
 (`fpsim.blocks.scale_rules`), where each float32 operation of a recipe can be read. Both kernels
 take whole blocks of float32, one block per vector.
 """
@@ -108,9 +108,10 @@ def block_extremes(block: int, split: bool) -> Any:
     """Return the compiled search for the largest magnitudes of whole blocks of float32.
 
     It is called as ``run(x, positive, negative)``: flat contiguous ``x`` of ``block *
-    positive.size`` elements, float32 results as int32 bits. With ``split`` they are those of the
-    values with the sign bit clear and set (0 where there are none), else ``positive`` is that of
-    all values and ``negative`` stays untouched. NaN counts above infinity.
+    positive.size`` elements; the results are the bits of float32 in int32 arrays. With ``split``
+    ``positive`` receives the largest magnitude of elements whose sign bit is clear and ``negative``
+    that of elements whose sign bit is set (0 where there are none); else ``positive`` receives that
+    of all elements and ``negative`` stays untouched. NaN counts above infinity.
     """
     run_blocks = _extremes_intrinsic(block, split)
     per_chunk = max(CHUNK // block, 1)
@@ -131,9 +132,17 @@ def block_elements(block: int, rounding: str, split: bool, multiply: bool) -> An
     """Return the compiled encoder of whole blocks of float32 under given float32 scales.
 
     It is called as ``run(x, codes, positive, negative, reals, integers)``: flat contiguous ``x``
-    and uint8 ``codes``, one scale per block (``negative`` for values with the sign bit set if
-    ``split``) and the element's `encode.format_parameters`. Each value is divided by its scale, or
-    multiplied (``multiply``), in float32, then encoded to nearest.
+    and uint8 ``codes``, float32 scales one per block, and the element's `encode.format_parameters`.
+
+    Args:
+        block: elements of a block.
+        rounding: a mode that is not stochastic.
+        split: elements with the sign bit set take their scale from ``negative``, all others from
+            ``positive``; else all take it from ``positive``.
+        multiply: elements are multiplied by their scale in float32; else divided.
+
+    Returns:
+        The function ``run``.
     """
     run_blocks = _elements_intrinsic(block, rounding, split, multiply)
     per_chunk = max(CHUNK // block, 1)

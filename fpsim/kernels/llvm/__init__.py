@@ -1,5 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A generator of LLVM vector code.
-
-The lane steps, the tile loop and the drivers of matrix products.
-"""
+"""LLVM vector code: its generator, tiles of matrix products, and programs over blocks."""

@@ -21,7 +21,7 @@ Key = tuple[int, int, int, int]
 
 
 class BlockLoads(Protocol):
-    """What the loop needs of the emitter of a tile."""
+    """The loads that the loop over a block emits (`fpsim.kernels.llvm.tile_loop.Emitter`)."""
 
     lanes: Lanes
     source: Source
@@ -29,20 +29,47 @@ class BlockLoads(Protocol):
     cells: list[tuple[int, int]]
 
     def row_element(self, cell: tuple[int, int], k: Any, sign: int) -> Any:
-        """Return entry ``k`` of a row of ``a`` in all lanes, or of a cell's own pairs."""
+        """Load an entry of a row of ``a`` into all lanes; of paired operands, one per column.
+
+        Args:
+            cell: row and vector in the tile.
+            k: LLVM index along K.
+            sign: number of the plane, a sign or a part of the elements.
+
+        Returns:
+            LLVM vector.
+        """
         ...
 
     def panel_vector(self, v: int, k: Any, sign: int) -> Any:
-        """Return entry ``k`` of a vector of columns of ``b``."""
+        """Load an entry of each column of a vector of ``b``.
+
+        Args:
+            v: vector in the tile.
+            k: LLVM index along K.
+            sign: number of the plane, a sign or a part of the elements.
+
+        Returns:
+            LLVM vector.
+        """
         ...
 
     def block_start(self, r: int, block: Any, sign: int) -> Any:
-        """Return the integer that a row's sum of bytes starts at, in all lanes."""
+        """Load the integer that a row's sum of bytes starts at into all lanes.
+
+        Args:
+            r: row in the tile.
+            block: LLVM number of the block.
+            sign: number of the plane of ``a``.
+
+        Returns:
+            LLVM vector of int32.
+        """
         ...
 
 
 def block_sums(loads: BlockLoads, k: Any) -> dict[Key, Vec]:
-    """Emit the sums of the block at ``k``; integers become values of the lane."""
+    """Emit the sums of the products of the block at ``k``, by cell and planes, as floats."""
     source, lanes = loads.source, loads.lanes
     builder = lanes.builder
     size = _number(source.size // source.per_word)
@@ -102,7 +129,7 @@ def _added(lanes: Lanes, source: Source, total: Any, row: Any, column: Any) -> A
 
 
 def _value(lanes: Lanes, source: Source, total: Any, b_sign: int) -> Vec:
-    """Return a sum as floats; elements of ``b`` with the sign bit are there without it."""
+    """Return a sum as floats; bytes of ``b`` with the sign bit set are stored as magnitudes."""
     if not source.bytes:
         return Vec(lanes, total, False)
     if b_sign:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums in lanes and their rounding: what steps of every kind are made of."""
+"""Sums in lanes and their rounding, for steps of every kind."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = [
 
 
 class Sum(NamedTuple):
-    """A rounded sum and what it missed, or None where that cannot matter."""
+    """A rounded sum and its error, the exact value minus it; None if the error cannot matter."""
 
     value: Vec
     error: Vec | None
 
     @classmethod
     def exact(cls, value: Vec) -> Sum:
-        """Return a sum that missed nothing, all of whose bits count."""
+        """Return a sum without error, all of whose bits count."""
         return cls(value, value.lanes.constant(0.0, False))
 
 
@@ -41,18 +41,25 @@ def exact_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
 
 
 def ordered_sum(x: Vec, y: Vec) -> tuple[Vec, Vec]:
-    """Return the same if |x| >= |y| or x is a multiple of y's last place (Dekker's FastTwoSum).
+    """Return x + y and its error, exactly, for ordered addends (Dekker's FastTwoSum).
 
-    The second condition: Boldo, Graillat and Muller, ACM TOMS 44(1), 2017.
+    Needs |x| >= |y|, or x a multiple of y's last place (Boldo, Graillat and Muller, ACM TOMS 44(1),
+    2017).
     """
     s = x + y
     return s, y - (s - x)
 
 
 def odd_sum(x: Vec, y: Vec, directed: bool) -> Vec:
-    """Return x + y rounded to odd: of float64 neighbours around the exact sum the odd one.
+    """Return x + y rounded to odd: the odd one of the lane's neighbours around the exact sum.
 
-    With ``directed`` (AVX-512F) instructions round both ways; else the error of the sum decides.
+    Args:
+        x: floats.
+        y: floats.
+        directed: round down and up by AVX-512F instructions; else the error of the sum decides.
+
+    Returns:
+        Floats.
     """
     if directed:
         down, up = x.add_toward(y, "rdn"), x.add_toward(y, "rup")
@@ -65,13 +72,22 @@ def odd_sum(x: Vec, y: Vec, directed: bool) -> Vec:
 
 
 def fused_to_odd(a: Vec, b: Vec, acc: Vec) -> Vec:
-    """Return a * b + acc rounded to odd. Needs AVX-512F and vectors of 64 bytes."""
+    """Return a * b + acc rounded to odd. Needs AVX-512F and vectors of 64 bytes.
+
+    Args:
+        a: floats.
+        b: floats.
+        acc: floats.
+
+    Returns:
+        Floats.
+    """
     down, up = a.fma_toward(b, acc, "rdn"), a.fma_toward(b, acc, "rup")
     return (down.as_bits & 1).differs(0).where(down, up)
 
 
 def clamped(result: Vec, p: Parameters) -> Vec:
-    """Return values with those beyond the largest finite one replaced by it."""
+    """Return values with all beyond the largest finite one replaced by it."""
     largest, lowest = p.reals["largest"], p.reals["over_negative"]
     result = (result > largest).where(largest, result)
     return (lowest > result).where(lowest, result)
@@ -86,11 +102,20 @@ def round_sum(
     opposite: Vec | None = None,
     ieee: bool = True,
 ) -> Vec:
-    """Round a sum to the format of ``p``.
+    """Round a sum to a format.
 
-    ``opposite`` has the sign bit set where the addends' signs differ, if the mode needs to know.
-    With ``ieee`` a finite value may stay finite beyond the largest one, as in IEEE 754's directed
-    modes; the parameters say which.
+    Args:
+        total: the sum and its error.
+        rounding: mode, ``"rne"`` for example.
+        p: parameters of the format, with ``largest``, ``flush_below`` and the values that replace
+            overflows and infinities.
+        random: random integers, the first bit just below the kept ones, or None.
+        opposite: integers whose sign bit is set where a sum of zero is to be -0; None if none is.
+        ieee: whether a value beyond the largest may round to a finite one in directed modes, as in
+            IEEE 754: then infinite sums are replaced apart.
+
+    Returns:
+        Floats; NaN stays NaN.
     """
     s, error = total
     nearest = mode_constants(rounding)[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the processor can do: asked once, then passed to whatever plans or generates code."""
+"""Features of the processor: found once, then passed to every planner and generator of code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba.core import config as numba_config
 
 __all__ = ["Machine"]
 
-#: The x86 features that code is chosen by; on other processors there are none of them.
+#: The x86 features that code is chosen by; other processors have none of them.
 _FEATURES = ("f16c", "avx512f", "avx512bw", "avx512vnni", "avx512fp16")
 
 
@@ -30,7 +30,7 @@ class Machine:
     @classmethod
     @cache
     def host(cls) -> Machine:
-        """Return this processor, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say instead.
+        """Return this processor, or the one that NUMBA_CPU_NAME and NUMBA_CPU_FEATURES describe.
 
         A feature counts where the processor has it and the compiler may use it.
         """
@@ -41,7 +41,7 @@ class Machine:
         if config.CPU_FEATURES is not None:
             found &= {name[1:] for name in config.CPU_FEATURES.split(",") if name[:1] == "+"}
         elif config.CPU_NAME not in (None, "host", binding.get_host_cpu_name()):
-            # LLVM knows what a processor of another name has, and does not say: assume the least.
+            # LLVM does not say which features a processor of another name has: assume the least.
             found = set()
         return cls(frozenset(found))
 
@@ -51,12 +51,12 @@ class Machine:
 
     @property
     def directed(self) -> bool:
-        """Whether 64-byte instructions round sums and conversions as they are told (AVX-512F)."""
+        """Whether 64-byte sums and conversions carry a rounding mode of their own (AVX-512F)."""
         return "avx512f" in self.features
 
     @property
     def told(self) -> Machine:
-        """The processor while it rounds as it is told, as if its instructions carried the mode."""
+        """The processor while its own rounding mode is set: as if instructions carried it."""
         return replace(self, features=self.features | {"avx512f"})
 
     @property

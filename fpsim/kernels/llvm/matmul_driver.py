@@ -65,25 +65,33 @@ def _tile(step: Any, source: Source, tile: Tile, random_bits: int) -> int:
 
 
 def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None]:
-    """Return what runs a step over terms from a source.
+    """Return the compiled matrix product that runs a step.
 
     It is called as ``run(a, b, c, reals, integers, random, x, y, x_powers, y_powers, starts)`` with
     contiguous arrays, in the step's lane type (float16 as its uint16 bits): ``a`` (planes, M, K),
     ``b`` (planes, panels, K, columns per panel) and ``c`` (M, N), which holds the initial
-    accumulators and receives the results; M and N are multiples of the tile's, K of
-    `fpsim.kernels.llvm.tiles.turn`. ``reals`` and ``integers`` are the step's numbers, float64 and
-    int64, those of random integers last; ``random`` has unsigned integers (M, K, N) that are
-    loaded, or uint32 streams (M, 1, N) that they are made of.
+    accumulators and receives the results; M and N are multiples of the tile's rows and columns, K
+    of `fpsim.kernels.llvm.tiles.turn`. ``reals`` (float64) and ``integers`` (int64) are the step's
+    numbers, last the numbers of its random integers. ``random`` has unsigned integers (M, T, N),
+    one per rounding, or uint32 streams (M, 1, N) that integers are made of.
 
     Blocks of K have scales ``x`` (M, G, signs) and ``y`` (panels, G, signs, columns). A step that
-    aligns reads powers of two, 0 for what does not count: of the scales, shaped like them, or
-    without blocks of the elements, shaped like ``a`` and ``b``.
+    aligns reads powers of two, 0 for a term that does not count: ``x_powers`` and ``y_powers``
+    belong to the scales and have their shapes, without blocks to the elements of ``a`` and ``b``.
 
     Elements that are bytes come as int32 words of four along K, signed in ``a``, unsigned in ``b``;
     ``starts`` (planes, M, G) has the integers that sums of blocks start at.
 
-    Where a source is paired, every column has an ``a`` of its own: M is 1, ``a`` and its powers are
-    panels as those of ``b``, and ``x`` is shaped like ``y``.
+    Where a source is paired, every column has an ``a`` of its own: M is 1, ``a`` and its powers
+    are panels with the shape of ``b``, and ``x`` has the shape of ``y``.
+
+    Args:
+        step: `fpsim.compute.lanes.steps.step.Step`.
+        tile: shape of the register tile.
+        source: where terms come from.
+
+    Returns:
+        The function ``run``.
     """
 
     def run(*arrays: Array) -> None:
@@ -96,11 +104,18 @@ def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None
 
 
 def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
-    """Return what runs a step and keeps the accumulators after every turn of the loop over K.
+    """Return the compiled products that keep the accumulators after every turn of the loop over K.
 
     It is called with the arguments of a `gemm` of paired operands, or of one row, with one plane
-    each, for a step that is not seeded, and one more: ``out`` (turns, N) in the lane type receives
-    the accumulators.
+    each, and one more: ``out`` (turns, N) in the lane type receives the accumulators.
+
+    Args:
+        step: `fpsim.compute.lanes.steps.step.Step` whose random integers, if any, are loaded.
+        tile: shape of the register tile.
+        source: where terms come from.
+
+    Returns:
+        The function.
     """
     span = turn(step, source)
     groups = span // source.size
@@ -111,12 +126,17 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
         code = _tile(step, source, tile, 8 * given.random.itemsize), _MODES[step.direction]
 
         def elements(array: Array) -> tuple[int, int]:
-            """Return the bytes from a panel, and from a turn, of (1, panels, K, columns) to the
-            next, or of a row (1, 1, K)."""
+            """Return the bytes from one panel, and from one turn, to the next of elements.
+
+            Elements are (1, panels, K, columns), or a row (1, 1, K).
+            """
             return array.strides[1] if array.ndim == 4 else 0, span * array.strides[2]
 
         def scales(array: Array) -> tuple[int, int]:
-            """Return the bytes from a panel, and from a turn, of (panels, G, ...) to the next."""
+            """Return the bytes from one panel, and from one turn, to the next of scales.
+
+            Scales are (panels, G, ...).
+            """
             return array.strides[0], groups * array.strides[1]
 
         moves = {"a": elements(given.a), "b": elements(given.b)}
@@ -142,7 +162,7 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
 def _pointers(arrays: Pointers) -> NDArray[np.uint64]:
     """Return the addresses of contiguous arrays."""
     assert all(array.flags.c_contiguous for array in arrays)
-    # Of an address `ctypes` makes an object first.
+    # `array.ctypes.data` would make an object first.
     addresses = [array.__array_interface__["data"][0] for array in arrays]
     return np.array(addresses, dtype=np.uint64)
 

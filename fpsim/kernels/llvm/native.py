@@ -34,9 +34,9 @@ def function_address(
     """Return the address of a native function, compiled if it is not on disk.
 
     Args:
-        variant: everything that the code depends on besides the sources of kernels.
-        kind: the type of the function, which returns nothing.
-        build: writes its body, with a builder and the arguments.
+        variant: names everything that the code depends on besides the sources of kernels.
+        kind: LLVM type of the function, which returns nothing.
+        build: writes the function's body, given a builder and the arguments.
         sources: files outside of the kernels that the code depends on.
 
     Returns:

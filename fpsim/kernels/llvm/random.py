@@ -2,7 +2,7 @@
 """Random integers of a register tile, one rounding after another: loaded, or made of streams.
 
 `fpsim.formats.random_bits` defines the words of a stream and the integers that a word is cut into.
-A step gets its integers where it adds them: shifted up by ``random_place``, or down by
+A step gets its integers at the place where it adds them: shifted up by ``random_place``, or down by
 ``random_drop``.
 """
 
@@ -24,11 +24,11 @@ __all__ = [
     "SeededIntegers",
 ]
 
-#: Parameters of a step with random integers, and of one that makes them: bits below them, and how
-#: many of their last ones are dropped; their own bits, a mask of so many, and how many a word has.
+#: Parameters of a step with random integers: lane bits below them, and how many of their last bits
+#: are dropped. A step that makes them also has their width, a mask of it, and integers per word.
 RANDOM_INTEGERS = ("random_place", "random_drop")
 SEEDED_INTEGERS = (*RANDOM_INTEGERS, "random_bits", "random_mask", "random_count")
-#: What counters advance by per word; see `fpsim.formats.random_bits`.
+#: Counters advance by this per word; see `fpsim.formats.random_bits`.
 STEP = 0x9E3779B9
 _WORD = ir.IntType(32)
 Cell = tuple[int, int]
@@ -58,7 +58,7 @@ class LoadedIntegers:
 class SeededIntegers:
     """Integers cut from words, which are hashes of counters that start at a cell's streams.
 
-    The words of all cells run out together: then a branch makes the next ones.
+    The words of all cells are used up at the same rounding: then a branch makes the next ones.
     """
 
     def __init__(

@@ -2,9 +2,10 @@
 """Rounding inside a floating-point lane: onto any format's grid, in any mode, without branches.
 
 A float32 or float64 lane holds |x|; its bit pattern, read as an integer, counts values upward, so
-rounding to fewer mantissa bits is adding below the kept bits and masking (`kernels.rounding`).
-Below the smallest normal number 2^emin is added first: the lane's own grid then is the format's
-subnormal grid. What that addition drops is kept as an odd last bit.
+rounding to fewer mantissa bits is adding below the kept bits and masking
+(`fpsim.kernels.codec.rounding`). Below the smallest normal number 2^emin is added first: the lane's
+own grid then is the format's subnormal grid. An odd last bit stands for the bits that the addition
+drops.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from fpsim.kernels.llvm.vector import Vec
 
 __all__ = ["LANE_INTEGERS", "Parameters", "Rounded", "round_bits", "round_magnitude", "to_odd"]
 
-#: Integer parameters of a format in a lane: lane bits below its last one, and how a code's parity
-#: differs from the last kept lane bit: always, and in the subnormal row. (Both are 0 unless the
-#: format has no mantissa bits: that bit then belongs to the exponent.)
+#: Integer parameters of a format in a lane: lane bits below its last place, and whether a code's
+#: parity differs from the last kept lane bit, always and in the subnormal row. (Both are 0 if the
+#: format has mantissa bits; without any, that bit belongs to the exponent.)
 LANE_INTEGERS = ("shift", "parity", "subnormal_parity")
 
 
 class Parameters(NamedTuple):
-    """Run-time parameters by name, splatted over the lanes."""
+    """Run-time parameters by name, each in all lanes."""
 
     reals: dict[str, Vec]
     integers: dict[str, Vec]
@@ -39,10 +40,15 @@ class Rounded(NamedTuple):
 
 
 def to_odd(magnitude: Vec, negative: Vec, error: Vec) -> Vec:
-    """Move the bits of |s| to the odd neighbour where ``s`` missed the exact value by ``error``.
+    """Move the bits of |s| to the odd neighbour where s is not exact.
 
-    ``negative`` is 1 where s < 0; ``error`` is the exact value minus s, signed. NaN errors (of
-    infinite sums) count as none.
+    Args:
+        magnitude: bits of |s|.
+        negative: 1 where s < 0, else 0.
+        error: the exact value minus s, signed. NaN (of an infinite s) counts as none.
+
+    Returns:
+        Bits of the magnitude rounded to odd.
     """
     inexact = error.differs(0.0).one_where_set()
     smaller = (error < 0.0).one_where_set() ^ negative  # 1: the exact magnitude is below |s|
@@ -53,10 +59,20 @@ def to_odd(magnitude: Vec, negative: Vec, error: Vec) -> Vec:
 def round_magnitude(
     magnitude: Vec, negative: Vec, rounding: str, p: Parameters, random: Vec | None, sticky: bool
 ) -> Rounded:
-    """Round the bits of |x| to the format of ``p`` (``smallest_normal`` and `LANE_INTEGERS`).
+    """Round the bits of |x| to a format.
 
-    Without ``sticky`` the caller knows that nothing is lost where 2^emin is added. The exponent is
-    unbounded above: the caller compares with the largest value.
+    Args:
+        magnitude: bits of |x|.
+        negative: 1 where x < 0, else 0.
+        rounding: mode, ``"rne"`` for example.
+        p: parameters of the format, with ``smallest_normal`` and `LANE_INTEGERS`.
+        random: random integers, the first bit just below the kept ones, or None.
+        sticky: whether bits may be lost where 2^emin is added to subnormal magnitudes; False if the
+            caller knows that none are.
+
+    Returns:
+        The magnitude, with the exponent unbounded above: the caller compares it with the largest
+        value.
     """
     lanes = magnitude.lanes
     zero = lanes.constant(0, True)
@@ -81,10 +97,18 @@ def round_magnitude(
 def round_bits(
     bits: Vec, negative: Vec, rounding: str, p: Parameters, random: Vec | None, parity: Vec
 ) -> tuple[Vec, Vec]:
-    """Round lane bits to the kept ones; return them and the mask of where something was dropped.
+    """Round lane bits to the format's last place.
 
-    ``parity`` is how a code's parity differs from the last kept bit; ``random`` holds the random
-    bits, the first one just below that bit.
+    Args:
+        bits: bits of magnitudes.
+        negative: 1 where the value is below 0, else 0.
+        rounding: mode, ``"rne"`` for example.
+        p: parameters of the format, with ``shift``.
+        random: random integers, the first bit just below the kept ones, or None.
+        parity: 1 where a code's parity differs from the last kept bit, else 0.
+
+    Returns:
+        The rounded bits, and the mask of lanes where something was dropped.
     """
     nearest, even, away_positive, away_negative, odd = mode_constants(rounding)
     lanes = bits.lanes

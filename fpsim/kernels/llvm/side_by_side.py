@@ -2,8 +2,8 @@
 """Programs over blocks that lie side by side: a lane of a vector for each block.
 
 A program is written as if for one block, element after element, and runs for as many blocks as a
-vector has lanes. Sums thus keep the order of the elements, and whatever differs from block to block
-(a scale, a grid, a ratio, an index) is a lane.
+vector has lanes. Sums thus keep the order of the elements, and every number that differs from block
+to block (a scale, a grid, a ratio, an index) is a lane.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Lanes, Vec
 
 __all__ = ["BYTE", "INDEX", "TABLE", "WORD", "Blocks", "Variable", "lanes_of_blocks", "program"]
 
-#: Elements of a block at most that the next vector of blocks is fetched for.
+#: Largest blocks, in elements, whose next vector is fetched ahead.
 CLOSE = 128
 #: Bytes of a line of a cache.
 LINE = 64
@@ -47,13 +47,16 @@ def program(
 ) -> Callable[..., None]:
     """Return a compiled program, called as ``run(*arrays, first, stop)`` with contiguous arrays.
 
-    It lets other threads of Python run meanwhile.
+    It runs over blocks first..stop - 1, and lets other threads of Python run meanwhile.
 
     Args:
-        variant: everything that the code depends on besides the sources of kernels and these.
+        variant: names everything that the code depends on besides the sources.
         arrays: how many arrays it takes.
         build: writes the program for a vector of blocks.
         sources: files outside of the kernels that the program is made of.
+
+    Returns:
+        The function ``run``.
     """
     lanes = lanes_of_blocks()
 
@@ -101,7 +104,11 @@ class Variable:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks ``start`` on, one to a lane; lanes past the end repeat the last block."""
+    """Blocks from ``start`` on, one to a lane; lanes from ``stop`` on repeat the last block.
+
+    Arrays are numbers in the order of the program's arguments; a type ``kind`` is LLVM's; places
+    and sizes are LLVM indices.
+    """
 
     builder: Any
     count: int
@@ -124,12 +131,30 @@ class Blocks:
         return self.doubles if kind in (DOUBLE, INDEX) else self.floats
 
     def number(self, array: int, at: Any, kind: Any) -> Any:
-        """Return a scalar of an array."""
+        """Load one element of an array as a scalar.
+
+        Args:
+            array: number of the array.
+            at: place of the element, an index or a Python integer.
+            kind: type of the elements.
+
+        Returns:
+            LLVM value.
+        """
         at = INDEX(at) if isinstance(at, int) else at
         return self.builder.load(self.builder.gep(self.pointer(array, kind), [at]))
 
     def same(self, array: int, at: Any, kind: Any) -> Vec:
-        """Return a scalar of an array in every lane."""
+        """Load one element of an array into every lane.
+
+        Args:
+            array: number of the array.
+            at: place of the element, an index or a Python integer.
+            kind: type of the elements.
+
+        Returns:
+            The vector.
+        """
         return self.lanes(kind).splat(self.number(array, at, kind), kind in (WORD, INDEX))
 
     def pointer(self, array: int, kind: Any) -> Any:
@@ -137,18 +162,18 @@ class Blocks:
         return self.builder.bitcast(self.pointers[array], kind.as_pointer())
 
     def loop(self, count: Any) -> Any:
-        """Return a loop, as `numba.core.cgutils.for_range` does."""
+        """Return the context manager of a loop, from `numba.core.cgutils.for_range`."""
         return cgutils.for_range(self.builder, count)
 
     def block(self, lane: int) -> Any:
-        """Return the number of a lane's block."""
+        """Return the number of the block in a lane."""
         at = self.builder.add(self.start, INDEX(lane))
         last = self.builder.sub(self.stop, INDEX(1))
         return self.builder.select(self.builder.icmp_signed("<", at, last), at, last)
 
     @contextmanager
     def if_any(self, flags: Vec) -> Iterator[None]:
-        """Do something if any of int32 lanes, 0 or above, is not 0."""
+        """Run the body of a ``with`` statement if any of int32 lanes, all 0 or above, is not 0."""
         most = self.builder.icmp_signed("!=", flags.largest(), WORD(0))
         with self.builder.if_then(most, likely=False):
             yield
@@ -170,9 +195,16 @@ class Blocks:
         return found
 
     def get(self, array: int, kind: Any, per: Any = None, offset: Any = None) -> Vec:
-        """Return each block's entry of an array from ``offset`` on, or the one at it of ``per``.
+        """Load one entry of an array for each block n: entry ``n * per + offset``.
 
-        Bytes become int32.
+        Args:
+            array: number of the array.
+            kind: type of the entries.
+            per: entries of a block; 1 if absent.
+            offset: 0 if absent.
+
+        Returns:
+            The vector; bytes become int32.
         """
         builder, lanes = self.builder, self.lanes(kind)
         vector = ir.VectorType(kind, self.count)
@@ -201,7 +233,18 @@ class Blocks:
         return Vec(lanes, value, kind not in (FLOAT, DOUBLE))
 
     def put(self, array: int, kind: Any, entries: Vec, per: Any = None, offset: Any = None) -> None:
-        """Store each block's entry, or the one at ``offset`` of ``per``; integers are cut."""
+        """Store one entry of an array for each block n, at ``n * per + offset``.
+
+        Args:
+            array: number of the array.
+            kind: type of the entries.
+            entries: the vector; integers are cut to the type's width.
+            per: entries of a block; 1 if absent.
+            offset: 0 if absent; only with ``per``.
+
+        Returns:
+            Nothing.
+        """
         builder, value = self.builder, entries.value
         if value.type.element != kind:
             value = builder.trunc(value, ir.VectorType(kind, self.count))
@@ -249,9 +292,9 @@ class Blocks:
         return self.builder.load(where, align=4)
 
     def _fetch(self, array: int, block: Any, at: Any) -> None:
-        """Fetch a part of the next vector of blocks, if they are read in turns and lie close.
+        """Prefetch a part of the next vector of blocks, for short blocks that are read in turns.
 
-        Processors foresee the order of neither, but of longer blocks.
+        Processors foresee the order of longer blocks themselves.
         """
         builder, n = self.builder, self.count
         some = builder.and_(
@@ -291,9 +334,16 @@ class Blocks:
     def lay_out(
         self, array: int, block: Any, scratch: int, see: Callable[[Vec], None] | None = None
     ) -> None:
-        """Copy float32 blocks side by side: elements 0 of all, elements 1, and so on.
+        """Copy float32 blocks side by side: element 0 of all blocks, then element 1, and so on.
 
-        ``see`` is shown the elements at each place.
+        Args:
+            array: number of the array of blocks.
+            block: elements of a block.
+            scratch: number of the array that is filled.
+            see: called with the elements at each place, if given.
+
+        Returns:
+            Nothing.
         """
         rows = self._rows(array, block, FLOAT)
 
@@ -312,9 +362,15 @@ class Blocks:
             keep(at, self._column(rows, at))
 
     def largest(self, array: int, block: Any, change: Callable[[Vec], Vec]) -> Vec:
-        """Return the largest, signed, of what int32 elements of blocks are changed into.
+        """Return for each block the largest of its changed elements, at least 0.
 
-        It is at least 0.
+        Args:
+            array: number of the array of int32 blocks.
+            block: elements of a block.
+            change: returns int32 lanes, compared as signed, for int32 lanes of elements.
+
+        Returns:
+            The vector, int32.
         """
         rows, zero = self._rows(array, block, WORD), self.floats.constant(0, True)
         most = [Variable(zero) for _ in rows]
@@ -340,12 +396,30 @@ class Blocks:
         return self.builder.bitcast(where, ir.VectorType(kind, self.count).as_pointer())
 
     def keep(self, scratch: int, at: Any, value: Vec) -> None:
-        """Store the elements at one place of all blocks."""
+        """Store the elements at one place of all blocks.
+
+        Args:
+            scratch: number of an array of elements side by side.
+            at: place in a block.
+            value: the vector.
+
+        Returns:
+            Nothing.
+        """
         where = self._place(scratch, at, value.value.type.element)
         self.builder.store(value.value, where, align=4)
 
     def kept(self, scratch: int, at: Any, kind: Any = FLOAT) -> Vec:
-        """Return the elements at one place of all blocks."""
+        """Load the elements at one place of all blocks.
+
+        Args:
+            scratch: number of an array of elements side by side.
+            at: place in a block.
+            kind: type of the elements.
+
+        Returns:
+            The vector.
+        """
         value = self.builder.load(self._place(scratch, at, kind), align=4)
         return Vec(self.lanes(kind), value, kind in (WORD, INDEX))
 
@@ -357,7 +431,10 @@ class Blocks:
             kind: float32 or int32.
             start: place of the first entry.
             which: int32 lanes, numbers from 0.
-            entries: 16 if there are so many, for which one instruction is enough; else any other.
+            entries: how many there are; 16 take one instruction.
+
+        Returns:
+            The vector.
         """
         builder, pointer = self.builder, self.builder.gep(self.pointer(array, kind), [start])
         if entries == TABLE and Machine.host().word_shuffles:
@@ -370,7 +447,16 @@ class Blocks:
         return Vec(self.lanes(kind), value, kind in (WORD, INDEX))
 
     def table(self, array: int, kind: Any, start: Any) -> list[Vec]:
-        """Return 16 entries of an array of float32 or int32 in as many registers as they need."""
+        """Load 16 entries of an array into as many registers as they need.
+
+        Args:
+            array: number of the array.
+            kind: float32 or int32.
+            start: place of the first entry.
+
+        Returns:
+            Vectors that together hold the entries.
+        """
         found = []
         for first in range(0, TABLE, self.count):
             where = self.builder.gep(
@@ -382,7 +468,7 @@ class Blocks:
         return found
 
     def of_table(self, table: list[Vec], which: Vec) -> Vec:
-        """Return the entry of a table that the four low bits of each int32 lane number."""
+        """Return for each int32 lane the entry of a table whose number its four low bits are."""
         found = [part.permuted(which) for part in table]
         if len(found) == 1:
             return found[0]
@@ -390,7 +476,16 @@ class Blocks:
         return (which & self.count).equals(0).where(low, high)
 
     def hand_out(self, scratch: int, block: Any, array: int) -> None:
-        """Store the low bytes of int32 elements that lie side by side as blocks of bytes."""
+        """Store the low bytes of int32 elements that lie side by side as blocks of bytes.
+
+        Args:
+            scratch: number of the array of elements side by side.
+            block: elements of a block.
+            array: number of the array of bytes, filled.
+
+        Returns:
+            Nothing.
+        """
         builder, rows = self.builder, self._rows(array, block, BYTE)
 
         def word(at: Any) -> Any:

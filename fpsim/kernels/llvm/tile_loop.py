@@ -81,22 +81,31 @@ class Emitter:
         return self.builder.mul(x, y)
 
     def load_vector(self, pointer: Any, index: Any) -> Any:
-        """Load the vector that starts at an index."""
+        """Load the vector of lanes that starts at an index of an array."""
         kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
         where = self.builder.bitcast(self.builder.gep(pointer, [index]), kind.as_pointer())
         return self.builder.load(where, align=_bytes(kind.element))
 
     def load_splat(self, pointer: Any, index: Any) -> Any:
-        """Load a scalar into all lanes."""
+        """Load one element of an array into all lanes."""
         kind = ir.VectorType(pointer.type.pointee, self.tile.lanes)
         return splat(self.builder, self.builder.load(self.builder.gep(pointer, [index])), kind)
 
     def real(self, value: Any) -> Vec:
-        """Return a vector of floats."""
+        """Return an LLVM vector as `Vec` of floats."""
         return Vec(self.lanes, value, False)
 
     def cell_pointer(self, lanes: Lanes, r: int, v: int) -> Any:
-        """Return the address of a cell of ``c``."""
+        """Return the address of a cell of the result.
+
+        Args:
+            lanes: lanes of the result.
+            r: row in the tile.
+            v: vector of columns in the tile.
+
+        Returns:
+            LLVM pointer to a vector.
+        """
         start = self.mul(self.add(self.size.row, number(r)), self.size.columns)
         index = self.add(start, self.size.column, number(v * self.tile.lanes))
         return self.builder.bitcast(
@@ -106,7 +115,17 @@ class Emitter:
     def row_element(
         self, cell: tuple[int, int], k: Any, plane: int = 0, powers: bool = False
     ) -> Any:
-        """Load entry ``k`` of a row of ``a`` (or of its powers) into all lanes, or of its pairs."""
+        """Load an entry of a row of ``a`` into all lanes; of paired operands, one per column.
+
+        Args:
+            cell: row and vector in the tile.
+            k: LLVM index along K.
+            plane: number of the plane, a sign or a part of the elements.
+            powers: whether the entry is read from the powers of two of ``a``.
+
+        Returns:
+            LLVM vector.
+        """
         pointer = self.at.x_powers if powers else self.at.a
         if self.source.paired:
             return self._panel_entries(pointer, cell[1], k, plane)
@@ -116,7 +135,17 @@ class Emitter:
         return self.load_splat(pointer, self.add(self.mul(row, self.length), k))
 
     def panel_vector(self, v: int, k: Any, plane: int = 0, powers: bool = False) -> Any:
-        """Load entry ``k`` of the columns of a vector from the panels of ``b`` (or its powers)."""
+        """Load an entry of each column of a vector from the panels of ``b``.
+
+        Args:
+            v: vector in the tile.
+            k: LLVM index along K.
+            plane: number of the plane, a sign or a part of the elements.
+            powers: whether the entries are read from the powers of two of ``b``.
+
+        Returns:
+            LLVM vector.
+        """
         return self._panel_entries(self.at.y_powers if powers else self.at.b, v, k, plane)
 
     def _panel_entries(self, pointer: Any, v: int, k: Any, plane: int) -> Any:
@@ -128,12 +157,31 @@ class Emitter:
         return self.load_vector(pointer, self.add(start, column))
 
     def block_start(self, r: int, block: Any, plane: int) -> Any:
-        """Load the integer that a row's sum of a block starts at into all lanes."""
+        """Load the integer that a row's sum of a block starts at into all lanes.
+
+        Args:
+            r: row in the tile.
+            block: LLVM number of the block.
+            plane: number of the plane of ``a``.
+
+        Returns:
+            LLVM vector of int32.
+        """
         row = self.add(self.size.row, number(r), self.mul(self.size.rows, number(plane)))
         return self.load_splat(self.at.starts, self.add(self.mul(row, self.groups), block))
 
     def row_scale(self, pointer: Any, cell: tuple[int, int], group: Any, sign: int) -> Vec:
-        """Load the scale of a block of a row into all lanes, or those of its pairs."""
+        """Load the scale of a row's block into all lanes; of paired operands, each column's own.
+
+        Args:
+            pointer: the scales of ``a``, or their powers of two.
+            cell: row and vector in the tile.
+            group: LLVM number of the block.
+            sign: number of the scale for elements of one sign; 0 if a block has one scale.
+
+        Returns:
+            Floats.
+        """
         signs = self.source.a_signs
         if self.source.paired:
             return self._panel_scales(pointer, cell[1], group, signs, sign)
@@ -142,7 +190,17 @@ class Emitter:
         return self.real(self.load_splat(pointer, index))
 
     def panel_scale(self, pointer: Any, v: int, group: Any, sign: int) -> Vec:
-        """Load the scales of a block of the columns of a vector."""
+        """Load the scale of a block of each column of a vector.
+
+        Args:
+            pointer: the scales of ``b``, or their powers of two.
+            v: vector in the tile.
+            group: LLVM number of the block.
+            sign: number of the scale for elements of one sign; 0 if a block has one scale.
+
+        Returns:
+            Floats.
+        """
         return self._panel_scales(pointer, v, group, self.source.b_signs, sign)
 
     def _panel_scales(self, pointer: Any, v: int, group: Any, signs: int, sign: int) -> Vec:
@@ -153,7 +211,7 @@ class Emitter:
         return self.real(self.load_vector(pointer, self.add(start, column)))
 
     def random_words(self, cell: tuple[int, int], rounding: Any) -> Any:
-        """Load what there is for a cell's columns: streams (M, 1, N), or integers (M, T, N)."""
+        """Load a cell's words: streams (M, 1, N) if ``rounding`` is None, else its integers."""
         row = self.add(self.size.row, number(cell[0]))
         if rounding is not None:
             row = self.add(self.mul(row, self.rounds), rounding)
@@ -162,7 +220,7 @@ class Emitter:
 
 
 class Terms:
-    """The terms of one step, for one cell; see `fpsim.kernels.llvm.tiles.TermSource`."""
+    """The terms of one step for one cell; implements `fpsim.kernels.llvm.tiles.TermSource`."""
 
     def __init__(
         self, emitter: Emitter, cell: tuple[int, int], k: Any, sums: Any, first: int = 0
@@ -183,7 +241,7 @@ class Terms:
         return self._sums[index][*cell, a_sign, b_sign], scale
 
     def power(self, i: Any) -> Vec:
-        """Return 2^e of term ``i``; 0 if it does not count."""
+        """Return 2^e of term ``i``; 0 if it does not count in an alignment."""
         emit, cell = self._emit, self._cell
         if not emit.source.block:
             k = self._element(i)
@@ -196,7 +254,16 @@ class Terms:
     def fold(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
     ) -> tuple[Vec, ...]:
-        """Return what ``add(i, *values)`` makes of the values at the start, term after term."""
+        """Add terms to values, one term after another.
+
+        Args:
+            terms: numbers of the terms.
+            start: the values before the first.
+            add: called as ``add(i, *values)``, returns the values after term i.
+
+        Returns:
+            The values after the last term.
+        """
         looped = 0 if self._emit.source.block else len(terms) // FOLDED * FOLDED
         values = self._loop(terms[:looped], start, add) if looped > FOLDED else start
         for i in terms[looped if looped > FOLDED else 0 :]:
@@ -206,7 +273,7 @@ class Terms:
     def _loop(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
     ) -> tuple[Vec, ...]:
-        """Fold in a loop of `FOLDED` terms a turn."""
+        """Add terms in a loop of `FOLDED` terms a turn."""
         emit, builder = self._emit, self._emit.builder
         before, body = builder.block, builder.append_basic_block("terms")
         after = builder.append_basic_block("folded")
@@ -231,7 +298,7 @@ class Terms:
         return values
 
     def _element(self, i: Any) -> Any:
-        """Return where term ``i`` stands in K, if terms are products."""
+        """Return the place of term ``i`` in K, for terms that are products."""
         emit = self._emit
         return emit.add(self._k, number(self._first), number(i) if isinstance(i, int) else i)
 
@@ -262,7 +329,7 @@ class Loader:
         self._reals = self._integers = 0
 
     def parameters(self, lanes: Lanes, numbers: tuple[Any, Any]) -> Parameters:
-        """Return the next numbers, by the names of a step's own."""
+        """Load the next numbers into all lanes, by two lists of names: floats, then integers."""
         reals = {name: self._real(lanes) for name in numbers[0]}
         return Parameters(reals, {name: self.integer(lanes) for name in numbers[1]})
 
@@ -288,7 +355,17 @@ class Loop:
         self._parameters, self._random = parameters, random
 
     def run(self, start: Any, stop: Any, initial: dict[Cell, Any], maybe: bool) -> dict[Cell, Any]:
-        """Emit the loop from ``start`` to ``stop``; ``maybe`` there is nothing between them."""
+        """Emit the loop over a range of K.
+
+        Args:
+            start: LLVM index of the first element.
+            stop: LLVM index after the last.
+            initial: accumulators before the loop, LLVM vectors by cell.
+            maybe: whether the range may be empty.
+
+        Returns:
+            Accumulators after the loop.
+        """
         emit, builder = self._emit, self._emit.builder
         before, body = builder.block, builder.append_basic_block("k")
         after = builder.append_basic_block("done")
@@ -345,7 +422,7 @@ def _chunks(
     emit: Emitter, step: Any, loop: Loop, levels: list[Parameters], lanes: Lanes,
     initial: dict[Cell, Any],
 ) -> dict[Cell, Any]:  # fmt: skip
-    """Emit the loop over chunks: each starts from +0, and some of their results make a step."""
+    """Emit the loop over chunks: each starts from +0; one or several results make an outer step."""
     builder, count = emit.builder, step.levels[1].terms
     size = step.chunk // emit.source.quadrants * emit.source.size
     nothing = {cell: emit.lanes.constant(0.0, False).value for cell in emit.cells}
@@ -399,7 +476,20 @@ def _chunks(
 def build_tile(
     step: Any, source: Source, tile: Tile, builder: Any, pointers: Any, sizes: Any
 ) -> None:
-    """Emit one tile from its initial accumulators to the last; see `matmul_driver.gemm`."""
+    """Emit one tile of a matrix product.
+
+    Args:
+        step: `fpsim.compute.lanes.steps.step.Step`.
+        source: where its terms come from.
+        tile: shape of the tile.
+        builder: the LLVM builder.
+        pointers: LLVM pointers to the arrays of `Pointers`; the tile of ``c`` holds the initial
+            accumulators and receives the results.
+        sizes: LLVM indices, the fields of `Sizes`.
+
+    Returns:
+        Nothing.
+    """
     inner = step.levels[0]
     emit = Emitter(inner, source, tile, builder, pointers, sizes)
     register_bits = emit.lanes.register_bits

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Register tiles: their shape, where their terms come from, and how many one turn takes.
+"""Register tiles: their shape, the source of their terms, and how many terms one turn takes.
 
-A `Source` says what a term is: a product ``a * b``, or a sum of ``size`` of them times the product
-of two scales, per combination of split signs. A `Step` adds terms to an accumulator, one or several
-at a time. One turn of the loop over K holds whole blocks and whole steps.
+A `Source` describes a term: a product ``a * b``, or a sum of ``size`` products times the product of
+two scales, per combination of split signs. A step adds terms to an accumulator, one or several at a
+time. One turn of the loop over K holds whole blocks and whole steps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["PRODUCTS", "RandomSource", "Source", "TermSource", "Tile", "period",
 class TermSource(Protocol):
     """Hands out the terms of one step; each call emits the code that loads or computes them.
 
-    A number ``i`` is a Python integer, or what `fold` passes on.
+    A number ``i`` is a Python integer, or an LLVM index inside `fold`.
     """
 
     def pair(self, i: Any) -> tuple[Vec, Vec]:
@@ -31,21 +31,27 @@ class TermSource(Protocol):
         ...
 
     def power(self, i: Any) -> Vec:
-        """Return 2^e of term ``i``; 0 if it does not count."""
+        """Return 2^e of term ``i``; 0 if it does not count in an alignment."""
         ...
 
     def fold(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
     ) -> tuple[Vec, ...]:
-        """Return what ``add(i, *values)`` makes of the values at the start, term after term.
+        """Add terms to values, one term after another; many terms become a loop in the code.
 
-        Many terms become a loop in the code.
+        Args:
+            terms: numbers of the terms.
+            start: the values before the first.
+            add: called as ``add(i, *values)``, returns the values after term i.
+
+        Returns:
+            The values after the last term.
         """
         ...
 
 
 class RandomSource(StrEnum):
-    """Where the random integers of a step come from."""
+    """Source of a step's random integers."""
 
     NONE = ""
     LOADED = "loaded"  #: an array
@@ -55,7 +61,7 @@ class RandomSource(StrEnum):
 
 @dataclass(frozen=True)
 class Source:
-    """Where terms come from: products (size 1), or scaled sums of blocks of ``size``."""
+    """Where terms come from: products (size 1), or scaled sums of blocks of ``size`` products."""
 
     block: bool = False
     size: int = 1
@@ -99,7 +105,7 @@ def turn(step: Any, source: Source) -> int:
 
 
 def period(step: Any, source: Source) -> int:
-    """Return after how many elements of K a step is done: after a turn, or after its chunks."""
+    """Return how many elements of K a step takes: a turn, or the chunks that it adds."""
     if not step.chunk:
         return turn(step, source)
     return step.chunk // source.quadrants * source.size * step.levels[1].terms
@@ -108,7 +114,14 @@ def period(step: Any, source: Source) -> int:
 def tile_of(step: Any, source: Source, machine: Machine, flat: bool = False) -> Tile:
     """Return the tile for a step: cheap steps get more accumulators to hide their latency.
 
-    ``flat`` is for products with a single row.
+    Args:
+        step: `fpsim.compute.lanes.steps.step.Step`.
+        source: where its terms come from.
+        machine: the processor.
+        flat: whether products have a single row.
+
+    Returns:
+        The tile.
     """
     inner, wide = step.levels[0], machine.register_bits == 512
     lanes = machine.register_bits // inner.lane.bits

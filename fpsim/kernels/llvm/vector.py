@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of LLVM lanes that read like numpy: the language the accumulator steps are written in.
+"""Vectors of LLVM lanes with the operators of numpy: the language of the accumulator steps.
 
 Operators on `Vec` build LLVM instructions inside a Numba intrinsic. Numba widens every integer to
 64 bits and cannot round to float16, so generated vector code is the only way to keep sixteen or
@@ -39,7 +39,7 @@ _TOWARD = {"rne": 8, "rdn": 9, "rup": 10, "rtz": 11, "current": 12}
 
 
 class Lane(StrEnum):
-    """What a lane of a vector is: an IEEE 754 number of so many bits."""
+    """The type of a vector's lanes: an IEEE 754 number of 16, 32 or 64 bits."""
 
     F16 = "half"
     F32 = "float"
@@ -67,12 +67,12 @@ class Lane(StrEnum):
 
     @property
     def dtype(self) -> Any:
-        """The numpy type that numbers are prepared in; float16 ones become bits at last."""
+        """The numpy type that numbers are prepared in; float16 numbers become bits last."""
         return np.float64 if self is Lane.F64 else np.float32
 
     @property
     def parameters(self) -> Lane:
-        """The lane that integer parameters are for: float16 lanes read none."""
+        """The lane of integer parameters: float32 for float16 lanes, which read none."""
         return Lane.F32 if self is Lane.F16 else self
 
 
@@ -107,12 +107,12 @@ class Lanes:
 
     @property
     def carries_mode(self) -> bool:
-        """Whether instructions on these lanes carry a rounding mode: those of AVX-512 do."""
+        """Whether instructions on these lanes carry a rounding mode: AVX-512 instructions do."""
         return self.bits * self.count == self.register_bits == 512
 
     @property
     def directed(self) -> bool:
-        """Whether instructions round sums of these lanes as they are told: those of AVX-512F do."""
+        """Whether a sum of these lanes carries a rounding mode of its own (AVX-512F)."""
         return self.real is not HALF and self.carries_mode
 
     @property
@@ -131,7 +131,16 @@ class Lanes:
         return Vec(self, ir.Constant(kind, [kind.element(value)] * self.count), integer)
 
     def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
-        """Call an LLVM intrinsic on LLVM values."""
+        """Call an LLVM intrinsic.
+
+        Args:
+            name: its full name.
+            result: LLVM type of its result.
+            arguments: LLVM values.
+
+        Returns:
+            The LLVM value of the result.
+        """
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, arguments)
@@ -150,7 +159,7 @@ class WordBytes:
     factors: Any  #: the same with 2^n, n < 7, in the byte that counts, and 0 in the others
 
     def added_to(self, bits: Vec) -> Vec:
-        """Return integers with the products added. Needs AVX512-VNNI and 64-byte vectors."""
+        """Return integers plus the products. Needs AVX512-VNNI and 64-byte vectors."""
         return Vec(bits.lanes, byte_dots(bits.lanes, bits.value, self.words, self.factors), True)
 
 
@@ -158,13 +167,31 @@ def byte_dots(lanes: Lanes, total: Any, unsigned: Any, signed: Any) -> Any:
     """Add to 32-bit integers the dot products of each word's four bytes, unsigned times signed.
 
     Needs AVX512-VNNI and vectors of 64 bytes (VPDPBUSD, Intel SDM volume 2C).
+
+    Args:
+        lanes: the lanes of the integers.
+        total: LLVM vector of 32-bit integers.
+        unsigned: LLVM vector of words of four unsigned bytes.
+        signed: LLVM vector of words of four signed bytes.
+
+    Returns:
+        LLVM vector of the sums, modulo 2^32.
     """
     name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes.count}"
     return lanes.call(name, total.type, [total, unsigned, signed])
 
 
 def splat(builder: Any, scalar: Any, kind: Any) -> Any:
-    """Return an LLVM vector whose lanes all hold a scalar."""
+    """Return an LLVM vector whose lanes all hold a scalar.
+
+    Args:
+        builder: the LLVM builder.
+        scalar: LLVM value.
+        kind: LLVM type of the vector.
+
+    Returns:
+        The LLVM vector.
+    """
     index = ir.IntType(32)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(index, 0))
     mask = ir.Constant(ir.VectorType(index, kind.count), [0] * kind.count)
@@ -274,11 +301,11 @@ class Vec:
 
     @property
     def sign_bits(self) -> Vec:
-        """The bit patterns of floats without all but their sign."""
+        """The sign bits of floats, all other bits 0."""
         return self.as_bits & self.lanes.sign_mask
 
     def as_lanes(self, lanes: Lanes) -> Vec:
-        """Return floats as those of another width, which holds them."""
+        """Return floats in lanes of another width, which must hold them."""
         builder = lanes.builder
         if lanes.bits == self.lanes.bits:
             return self
@@ -303,9 +330,9 @@ class Vec:
         return self._wrap(builder.fpext(narrow, self.lanes.real_type))
 
     def permuted(self, which: Vec) -> Vec:
-        """Return the lane of this vector of words that the low bits of each of ``which`` number.
+        """Return for each lane of ``which`` the lane of this vector whose number its low bits are.
 
-        Needs `Machine.word_shuffles` and vectors of one register.
+        For vectors of 32-bit lanes that fill one register; needs `Machine.word_shuffles`.
         """
         lanes, builder = self.lanes, self.lanes.builder
         name = {16: "avx512.permvar.si.512", 8: "avx2.permd"}[lanes.count]
@@ -348,10 +375,19 @@ class Vec:
         return self._wrap(self.lanes.call(name, self.lanes.integer_type, [self.value, other.value]))
 
     def fma_toward(self, other: Vec, addend: Vec, mode: str) -> Vec:
-        """Return ``self * other + addend`` rounded in a directed mode.
+        """Return ``self * other + addend``, rounded once in a directed mode.
 
-        Instructions on vectors of 64 bytes carry the mode (AVX-512F, AVX512-FP16 for float16).
-        Others round as the processor was told before the tile: `Step.direction` says how.
+        Instructions on vectors of 64 bytes carry the mode (AVX-512F, AVX512-FP16 for float16). All
+        others round in the mode that was set in the processor before the tile ran
+        (`fpsim.compute.lanes.steps.step.Step.direction`).
+
+        Args:
+            other: floats.
+            addend: floats.
+            mode: ``"rtz"``, ``"rup"``, ``"rdn"`` or ``"rne"``.
+
+        Returns:
+            Floats.
         """
         if not self.lanes.carries_mode:
             return self.intrinsic("fma", other, addend)
@@ -361,24 +397,27 @@ class Vec:
         return self._wrap(self._with_rounding(name[self.lanes.real], kind, arguments, mode))
 
     def add_toward(self, other: Vec, mode: str) -> Vec:
-        """Return the sum rounded in ``mode``, where `Lanes.directed`."""
+        """Return the sum rounded in ``mode``; only where `Lanes.directed` is true."""
         name = {FLOAT: "avx512.add.ps", DOUBLE: "avx512.add.pd"}[self.lanes.real]
         arguments = [self.value, other.value]
         return self._wrap(self._with_rounding(name, self.lanes.real_type, arguments, mode))
 
     def to_integers(self, mode: str) -> Vec:
-        """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31, NaN."""
+        """Return float32 lanes as integers, rounded in ``mode``; not for |x| >= 2^31 or NaN."""
         if not self.lanes.carries_mode:
             whole = {"rne": "roundeven", "rup": "ceil", "rdn": "floor"}.get(mode)
             return (self.intrinsic(whole) if whole else self).truncated
         kind, mask = self.lanes.integer_type, ir.IntType(self.lanes.count)
         arguments = [self.value, ir.Constant(kind, None), ir.Constant(mask, -1)]
-        # What truncates anyway takes no mode, only that exceptions are suppressed.
+        # A truncating instruction takes no mode, only that exceptions are suppressed.
         name, mode = ("cvttps2dq", "current") if mode == "rtz" else ("cvtps2dq", mode)
         return self._wrap(self._with_rounding(f"avx512.mask.{name}", kind, arguments, mode), True)
 
     def to_reals(self, mode: str) -> Vec:
-        """Return 32-bit integers as float32 lanes, rounded in ``mode``, as `fma_toward` does."""
+        """Return 32-bit integers as float32 lanes, rounded in ``mode``.
+
+        Vectors that carry no mode round in the mode that is set in the processor.
+        """
         if not self.lanes.carries_mode:
             return self.signed_reals
         kind = self.lanes.real_type

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes of at most four bits to bytes, a register at a time, in the order of a dot instruction.
 
-A byte shuffle looks sixty-four codes up in a table of sixteen entries.
+One byte shuffle looks 64 codes up in a table of 16 entries.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _pointers(context: Any, builder: Any, signature: Any, args: Any, at: dict[in
 
 @intrinsic
 def _look_up(typingctx, codes, first, table, out, start):
-    """Look up 64 codes from ``first`` on in flat arrays."""
+    """Write the entries of ``table`` at 64 codes from ``first`` on to ``out`` at ``start``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, table, out = _pointers(context, builder, signature, args, {0: 1, 2: -1, 3: 4})
@@ -70,7 +70,7 @@ def _look_up(typingctx, codes, first, table, out, start):
 
 @intrinsic
 def _look_up_four(typingctx, codes, first, stride, table, out, start):
-    """Look up 16 codes of each of four rows from ``first`` on; those of a column come together."""
+    """Look up 16 codes of each of four rows; the four entries of a column are stored together."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, table, out = _pointers(context, builder, signature, args, {0: 1, 3: -1, 4: 5})
@@ -96,7 +96,21 @@ def _look_up_four(typingctx, codes, first, stride, table, out, start):
 
 @kernel(parallel=True)
 def pack_nibble_rows(codes, table, size, offset, out, starts):
-    """Do as `panels.pack_byte_rows` for contiguous uint8 ``codes`` and a table of 16 entries."""
+    """Write the bytes of codes of at most four bits in rows, and the starts of block sums.
+
+    The vector form of `fpsim.kernels.pack.panels.pack_byte_rows`.
+
+    Args:
+        codes: contiguous uint8 (M, K), below 16.
+        table: int8 (16,), the element of each code.
+        size: elements of a block.
+        offset: what the other operand's elements were raised by to be unsigned.
+        out: int8 (M, at least G * size), filled; entries from K on must be 0.
+        starts: int32 (M, G), filled with -offset times the sum of each block.
+
+    Returns:
+        Nothing.
+    """
     rows, length = codes.shape
     whole = length // REGISTER * REGISTER
     flat, target = codes.reshape(-1), out.reshape(-1)
@@ -115,7 +129,19 @@ def pack_nibble_rows(codes, table, size, offset, out, starts):
 
 @kernel(parallel=True)
 def pack_nibble_panels(codes, table, out):
-    """Do as `panels.pack_byte_panels` for contiguous uint8 ``codes`` and a table of 16 entries."""
+    """Write the bytes of codes of at most four bits in panels of columns.
+
+    The vector form of `fpsim.kernels.pack.panels.pack_byte_panels`.
+
+    Args:
+        codes: contiguous uint8 (K, N), below 16.
+        table: uint8 (16,), the element of each code.
+        out: uint8 (panels, ceil(K / 4), width, 4): column n is in panel n // width; entries beyond
+            the codes stay as they are.
+
+    Returns:
+        Nothing.
+    """
     length, columns = codes.shape
     words, width = out.shape[1:3]
     flat, target = codes.reshape(-1), out.reshape(-1)

@@ -27,7 +27,7 @@ __all__ = [
 
 @kernel()
 def mark_used(codes, used):
-    """Set ``used[code]`` of every code of an array (M, N)."""
+    """Set ``used[code]`` for every code of an array (M, N)."""
     for m in range(codes.shape[0]):
         for n in range(codes.shape[1]):
             used[codes[m, n]] = True
@@ -35,9 +35,19 @@ def mark_used(codes, used):
 
 @kernel(parallel=True)
 def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
-    """Write ``table[codes] * scale_table[scale]`` of (M, K) codes into ``out`` (padded rows).
+    """Write the values of rows of codes, times their scales if there are any.
 
-    ``scale`` is (M, G, 1), (M, G, 2) to select by the bit ``sign_shift`` of a code, or empty.
+    Args:
+        codes: unsigned integers (M, K).
+        table: the value of each code.
+        scale: scale codes (M, G, 1); (M, G, 2), where a code's sign bit selects; or an empty array.
+        sign_shift: place of the sign bit in a code.
+        scale_table: the value of each scale code.
+        block: elements of K to a scale.
+        out: of the table's type, (at least M, at least K), filled; the rest stays as it is.
+
+    Returns:
+        Nothing.
     """
     scaled = scale.shape[0] > 0
     split = scale.shape[2] == 2
@@ -60,7 +70,7 @@ def _look_up(codes, table, out):
 
 @inner
 def _look_up_scaled(codes, table, factors, sign_shift, out):
-    """Write ``table[codes] * factors`` of one row; the code's bit ``sign_shift`` selects of two."""
+    """Write ``table[codes] * factors`` of one row; bit ``sign_shift`` of a code selects."""
     if factors.shape[0] == 1:
         for j in range(codes.size):
             out[j] = table[codes[j]] * factors[0, j]
@@ -71,10 +81,20 @@ def _look_up_scaled(codes, table, factors, sign_shift, out):
 
 @kernel(parallel=True)
 def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
-    """Write ``table[codes] * scale_table[scale]`` of (K, N) codes into panels (P, K, width).
+    """Write the values of codes, times their scales if there are any, into panels of columns.
 
-    ``scale`` is (G, N, 1), (G, N, 2) to select by the bit ``sign_shift`` of a code, or empty. What
-    is beyond the codes stays as it is.
+    Args:
+        codes: unsigned integers (K, N).
+        table: the value of each code.
+        scale: scale codes (G, N, 1); (G, N, 2), where a code's sign bit selects; or an empty array.
+        sign_shift: place of the sign bit in a code.
+        scale_table: the value of each scale code.
+        block: elements of K to a scale.
+        out: of the table's type, (panels, K, width), filled: column n is in panel n // width;
+            entries beyond the codes stay as they are.
+
+    Returns:
+        Nothing.
     """
     width, signs = out.shape[2], scale.shape[2] if scale.shape[0] else 0
     for p in prange(out.shape[0]):
@@ -96,10 +116,20 @@ def pack_panels(codes, table, scale, sign_shift, scale_table, block, out):
 
 @kernel(parallel=True)
 def pack_columns(codes, table, scale, sign_shift, scale_table, block, out):
-    """Write ``table[codes] * scale_table[scale]`` of rows (N, K) into panels (P, K, width).
+    """Write the values of rows of codes into panels of columns: `pack_panels` of the transpose.
 
-    ``scale`` is (N, G, 1), (N, G, 2) to select by the bit ``sign_shift`` of a code, or empty. What
-    is beyond the codes stays as it is.
+    Args:
+        codes: unsigned integers (N, K).
+        table: the value of each code.
+        scale: scale codes (N, G, 1); (N, G, 2), where a code's sign bit selects; or an empty array.
+        sign_shift: place of the sign bit in a code.
+        scale_table: the value of each scale code.
+        block: elements of K to a scale.
+        out: of the table's type, (panels, K, width), filled: row n of the codes is in panel
+            n // width; entries beyond the codes stay as they are.
+
+    Returns:
+        Nothing.
     """
     length, width, signs = codes.shape[1], out.shape[2], scale.shape[2] if scale.shape[0] else 0
     flat = codes.reshape(-1)
@@ -127,9 +157,21 @@ def pack_columns(codes, table, scale, sign_shift, scale_table, block, out):
 
 @kernel(parallel=True)
 def pack_byte_rows(codes, table, size, offset, out, starts):
-    """Write ``table[codes]`` of (M, K) codes into ``out`` (M, K), and -offset times block sums.
+    """Write the bytes of codes in rows, and the integers at which their block sums start.
 
-    ``table`` and ``out`` are int8; ``starts`` (M, G) int32 has one entry per ``size`` elements.
+    A dot instruction takes unsigned elements of ``b``, which are raised by ``offset``; the start
+    takes the product of that offset with the elements of ``a`` off again.
+
+    Args:
+        codes: unsigned integers (M, K).
+        table: int8, the element of each code.
+        size: elements of a block.
+        offset: what the elements of the other operand were raised by.
+        out: int8 (M, at least K), filled; the rest stays as it is.
+        starts: int32 (M, G), filled with -offset times the sum of each block.
+
+    Returns:
+        Nothing.
     """
     for m in prange(codes.shape[0]):
         for g in range(starts.shape[1]):
@@ -143,7 +185,17 @@ def pack_byte_rows(codes, table, size, offset, out, starts):
 
 @kernel(parallel=True)
 def pack_byte_panels(codes, table, out):
-    """Write ``table[codes]`` of (K, N) codes into panels (P, K / 4, width, 4) of unsigned bytes."""
+    """Write the bytes of codes in panels of columns, four elements along K to a word.
+
+    Args:
+        codes: unsigned integers (K, N).
+        table: uint8, the element of each code.
+        out: uint8 (panels, ceil(K / 4), width, 4), filled: column n is in panel n // width;
+            entries beyond the codes stay as they are.
+
+    Returns:
+        Nothing.
+    """
     width = out.shape[2]
     for p in prange(out.shape[0]):
         start = p * width
@@ -167,6 +219,6 @@ def _half_bits(typingctx, value):
 
 @kernel(parallel=True)
 def to_half(values, out):
-    """Write the float16 bits of float32 ``values`` (flat) into ``out`` (uint16, flat)."""
+    """Write the float16 bits of flat float32 ``values`` that float16 holds into uint16 ``out``."""
     for i in prange(values.size):
         out[i] = _half_bits(values[i])  # type: ignore[call-arg]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transposes integers in squares of sixteen by sixteen, in registers."""
+"""Transposes arrays of integers in squares of 16 by 16, in registers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ SIDE, EDGE = 16, 64
 def _turn_square(
     typingctx: Any, codes: Any, first: Any, stride: Any, out: Any, at: Any, width: Any
 ) -> Any:
-    """Transpose the square at ``first`` of a flat array into the one at ``at`` of another.
+    """Transpose a square of a flat array into a square of another flat array.
 
-    Rows are ``stride`` integers apart there and ``width`` here.
+    The source starts at ``first`` with rows ``stride`` integers apart, the target at ``at`` with
+    rows ``width`` apart.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -56,7 +57,21 @@ def _turn_square(
 
 @inner
 def turn(codes, first, stride, rows, columns, out, at, width):
-    """Write ``codes[first + r * stride + c]`` to ``out[at + c * width + r]``, both flat arrays."""
+    """Transpose a rectangle of a flat array: ``out[at + c * width + r]`` becomes element (r, c).
+
+    Args:
+        codes: integers, flat; element (r, c) is ``codes[first + r * stride + c]``.
+        first: place of element (0, 0).
+        stride: integers from one row to the next.
+        rows: rows of the rectangle.
+        columns: columns of the rectangle.
+        out: integers of the type of ``codes``, flat.
+        at: place in ``out`` of element (0, 0).
+        width: integers in ``out`` from one column to the next.
+
+    Returns:
+        Nothing.
+    """
     across, down = columns // SIDE * SIDE, rows // SIDE * SIDE
     for r in range(0, down, SIDE):
         for c in range(0, across, SIDE):
@@ -69,9 +84,9 @@ def turn(codes, first, stride, rows, columns, out, at, width):
 
 @kernel(parallel=True)
 def transpose_rounds(integers, out):
-    """Write contiguous integers (M, N, T) into ``out`` (M, T, N) of their type.
+    """Write contiguous integers (M, N, T) into ``out``, transposed to (M, T, N) and of their type.
 
-    Both axes of ``out`` may be longer.
+    The last two axes of ``out`` may be longer; the rest stays as it is.
     """
     count, length = integers.shape[1:]
     rounds, columns = out.shape[1:]

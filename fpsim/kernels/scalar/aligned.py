@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 EARLY, LATE, JOINED = 0, 1, 2
-#: Exponents below this one are of terms that do not count.
+#: Exponent of a term that does not count; sums of it and an exponent stay below its half.
 NO_EXPONENT = -(1 << 14)
 MAX_SHIFT = 62
 
 
 class Numbers(NamedTuple):
-    """The plain settings of `fpsim.units.stages.Aligned`."""
+    """The integers among the settings of `fpsim.units.stages.Aligned`."""
 
     products: int
     fraction_bits: int
@@ -56,7 +56,7 @@ class Numbers(NamedTuple):
 
 
 class AlignedSettings(NamedTuple):
-    """All settings; a parallel loop cannot take nested tuples, so it takes them one by one."""
+    """All settings of an aligned stage; a parallel loop takes its fields one by one, not nested."""
 
     n: Numbers
     align: ModeConstants
@@ -100,10 +100,11 @@ def _to_integer(value, lsb, mode):
 
 @inner
 def _term_integer(values, at, parts, lsb, mode):
-    """Return ``parts`` float64 numbers from ``at`` on as `_to_integer` does one.
+    """Return a term of several float64 parts as an integer multiple of 2^lsb, rounded.
 
-    Each lies below the last place of the one before. What is above 2^lsb adds up; the first that
-    reaches below is rounded with two more bits for all that follow it.
+    Each of the ``parts`` numbers from ``at`` on lies below the last place of the one before. Parts
+    above 2^lsb add up exactly; the first that reaches below is rounded with two more bits, the
+    second of which stands for all parts that follow.
     """
     if parts == 1:
         return _to_integer(values[at], lsb, mode)
@@ -144,7 +145,7 @@ def _shifted(integer, left, mode):
 
 @inner
 def _window(values, exponents, start, stride, count, c, c_exponent, s):
-    """Return (S, E, all addends negative zero) of ``count`` terms and, if it counts, c."""
+    """Return (S, E, whether a zero S is -0) of ``count`` terms and, if it counts, c."""
     e = np.int64(s.n.exponent_floor)
     parts = s.n.parts
     for i in range(count):
@@ -189,7 +190,7 @@ def _window(values, exponents, start, stride, count, c, c_exponent, s):
 
 @inner
 def _widened(code, s):
-    """Return a code of the narrow format as one of the container, errors (-1) as they are."""
+    """Return a code of the narrow format in the container format; -1, an error, stays -1."""
     if code < 0:
         return np.int64(-1)
     negative = s.layout.sign_bit != 0 and code >= s.layout.sign_bit
@@ -212,7 +213,7 @@ def _encode_integer(total, lsb, negative_zero, s):
 
 @inner
 def _joined(values, exponents, c, c_exponent, s):
-    """Return (integer, lsb) of the second window's sum."""
+    """Return (integer, exponent of its last bit) of the sum in the second window."""
     total = np.int64(0)
     e = np.int64(0)
     if s.n.lanes == 1:
@@ -293,10 +294,26 @@ def aligned_steps(
     out,
     share,
 ):
-    """Accumulate rows of terms in steps of N; return the first row without a code, or -1.
+    """Accumulate rows of terms in steps of N, see `fpsim.units.stages.aligned` for the equations.
 
-    ``values`` float64 (R, T * parts), ``exponents`` int32 (R, T), ``c`` codes (R,), then the fields
-    of `AlignedSettings`; ``out`` (R, S) receives the codes after the last S steps.
+    Args:
+        values: float64 (R, T * parts): the exact terms, each of ``n.parts`` neighbours.
+        exponents: int32 (R, T): alignment exponents; below `NO_EXPONENT` / 2 a term does not count.
+        c: accumulator codes at the start (R,), of the container format.
+        n: `Numbers`.
+        align: `ModeConstants` of the alignment shifts.
+        rounding: `ModeConstants` of a step's result.
+        late: `ModeConstants` of the addition of a late addend.
+        join: `ModeConstants` of the shifts into a second window.
+        layout: `Layout` of the format that a step rounds to.
+        limits: `Limits` of that format.
+        outer: `Layout` of the container, the format of the accumulator.
+        outer_limits: `Limits` of the container.
+        out: codes (R, S), filled with the accumulators after the last S steps.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        The first row with a result that has no code, or -1.
     """
     rows, length = exponents.shape
     steps = (length + n.products - 1) // n.products

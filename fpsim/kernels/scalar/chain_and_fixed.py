@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One dot product after another in scalar code: every unit, every intermediate accumulator.
+"""Chain and fixed-point stages in scalar code: one dot product after another, one step at a time.
 
-This is the general path behind `dot` and the vector generator. It shares the rounding primitive
-with the array codec, not the lane steps of the matrix kernels: a second opinion on every bit.
+The general path behind `dot` and the vector generator, which need every intermediate accumulator.
+It shares the rounding primitive with the array codec, and nothing with the lane steps of matrix
+products: a second opinion on every bit.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CLEAR, MAC, LOAD = 1, 2, 3
 
 @inner
 def decode_code(code, layout):
-    """Return the float64 value of an accumulator code."""
+    """Return the float64 value of an accumulator code; NaN for the code of -0 if there is none."""
     negative = code >= layout.sign_bit
     magnitude = code - layout.sign_bit if negative else code
     if negative and magnitude == 0 and layout.negative_zero == 0:
@@ -51,7 +52,16 @@ def decode_code(code, layout):
 
 @inner
 def add_to_odd(x, y, toward_negative):
-    """Return x + y; where that is inexact, the odd one of the two neighbours of the exact sum."""
+    """Return x + y rounded to odd: if inexact, the neighbour of the exact sum whose last bit is 1.
+
+    Args:
+        x: float64.
+        y: float64.
+        toward_negative: whether a sum of zero with addends of unlike signs is -0.
+
+    Returns:
+        The sum, float64.
+    """
     s = x + y
     if s == 0.0:
         if toward_negative and math.copysign(1.0, x) != math.copysign(1.0, y):
@@ -81,11 +91,21 @@ def _fixed_step(acc, product, grid, mode, random, random_bits):
 
 @shared(1 << 12)
 def chain_steps(terms, c, layout, limits, mode, random, random_bits, out, share):
-    """Accumulate rows of terms into a float format, one rounding per term.
+    """Accumulate rows of terms in a floating-point format, one rounding per term.
 
-    ``terms`` (R, K, P) are the P float64 parts of exact terms, ``c`` codes (R,), ``random`` (R, K)
-    or (1, 1). ``out`` (R, S) receives the last S accumulator codes of each row. Returns the first
-    row whose result has no code, or -1.
+    Args:
+        terms: float64 (R, K, P): a term is the exact sum of its P parts.
+        c: accumulator codes at the start (R,).
+        layout: `Layout` of the accumulator.
+        limits: `Limits` of the accumulator.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits (R, K), or (1, 1) if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        out: codes (R, S), filled with the last S accumulators of each row.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        The first row with a result that has no code, or -1.
     """
     rows, length, parts = terms.shape
     keep = out.shape[1]
@@ -111,10 +131,20 @@ def chain_steps(terms, c, layout, limits, mode, random, random_bits, out, share)
 
 @shared(1 << 16)
 def sums_to_odd(acc, terms, k, toward_negative, out, share):
-    """Fill ``out`` (R,) with accumulators ``acc`` (R,) plus term ``k`` of rows ``terms`` (R, K).
+    """Fill ``out`` with accumulators plus one term each, rounded to odd where inexact.
 
-    All are float64. Inexact sums are rounded to odd (`add_to_odd`), so that rounding them once
-    more, to the accumulator's format, makes a step of `chain_steps`.
+    Rounding these sums once more, to the accumulator's format, makes a step of `chain_steps`.
+
+    Args:
+        acc: float64 (R,).
+        terms: float64 (R, K).
+        k: column of ``terms`` that is added.
+        toward_negative: whether a sum of zero with addends of unlike signs is -0.
+        out: float64 (R,), filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for i in within(acc.size, share):
         out[i] = add_to_odd(acc[i], terms[i, k], toward_negative)
@@ -122,9 +152,20 @@ def sums_to_odd(acc, terms, k, toward_negative, out, share):
 
 @shared(1 << 12)
 def fixed_steps(terms, c, grid, mode, random, random_bits, out, share):
-    """Accumulate rows of products on a fixed-point grid; arrays as in `chain_steps`.
+    """Accumulate rows of products on a fixed-point grid, each product rounded to it first.
 
-    ``c`` holds sign-extended integers; ``out`` (R, S) uint64 receives codes.
+    Args:
+        terms: finite float64 (R, K).
+        c: accumulators at the start (R,), sign-extended integers.
+        grid: `fpsim.kernels.scalar.fixed_point.Grid`, signed.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits (R, K), or (1, 1) if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        out: uint64 (R, S), filled with the codes of the last S accumulators of each row.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     rows, length = terms.shape
     keep = out.shape[1]
@@ -140,11 +181,22 @@ def fixed_steps(terms, c, grid, mode, random, random_bits, out, share):
 
 @kernel()
 def chain_stream(op, product, c, start, layout, limits, mode, random, random_bits, out):
-    """Run a stream of operations from the code ``start``; ``out[i]`` is the accumulator after i.
+    """Run a stream of operations on one floating-point accumulator.
 
-    ``product`` holds exact float64 values, ``c`` the codes that LOAD takes, ``random`` an integer
-    per operation, or one in all when ``random_bits`` is 0. Returns the first step whose result has
-    no code, or -1.
+    Args:
+        op: `CLEAR`, `MAC`, `LOAD` or any other number, which holds the accumulator (T,).
+        product: float64 (T,), the exact product that a MAC adds.
+        c: codes (T,) that a LOAD takes.
+        start: the accumulator's code before the first operation.
+        layout: `Layout` of the accumulator.
+        limits: `Limits` of the accumulator.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: an integer of ``random_bits`` bits per operation, or one in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        out: codes (T,), filled with the accumulator after each operation.
+
+    Returns:
+        The first operation whose result has no code, where the stream ends; or -1.
     """
     code = np.int64(start)
     for i in range(op.size):
@@ -163,7 +215,22 @@ def chain_stream(op, product, c, start, layout, limits, mode, random, random_bit
 
 @kernel()
 def fixed_stream(op, product, c, start, grid, mode, random, random_bits, out):
-    """Run a stream on a fixed-point grid; as `chain_stream`, ``c`` sign-extended integers."""
+    """Run a stream of operations on one fixed-point accumulator.
+
+    Args:
+        op: `CLEAR`, `MAC`, `LOAD` or any other number, which holds the accumulator (T,).
+        product: finite float64 (T,), the product that a MAC rounds to the grid and adds.
+        c: sign-extended integers (T,) that a LOAD takes.
+        start: the accumulator before the first operation, sign-extended.
+        grid: `fpsim.kernels.scalar.fixed_point.Grid`, signed.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: an integer of ``random_bits`` bits per operation, or one in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        out: uint64 (T,), filled with the accumulator's code after each operation.
+
+    Returns:
+        Nothing.
+    """
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     acc = np.int64(start)
     for i in range(op.size):

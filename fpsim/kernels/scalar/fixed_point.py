@@ -15,8 +15,6 @@ from fpsim.kernels.threads import shared, within
 
 __all__ = ["Grid", "add", "encode_array", "round_to_grid", "to_grid"]
 
-#: Values that a thread takes at a time.
-
 
 class Grid(NamedTuple):
     """A fixed-point format; see `fpsim.formats.floating.FixedFormat`."""
@@ -30,9 +28,17 @@ class Grid(NamedTuple):
 
 @inner
 def to_grid(value, grid, mode, random, random_bits):
-    """Return (magnitude, excess) of a finite float64 rounded onto the grid.
+    """Round a float64 to an integer multiple of the grid's last place.
 
-    ``magnitude`` is uint64 and exact modulo 2^64; ``excess`` says that it is 2^64 or more.
+    Args:
+        value: finite float64.
+        grid: `Grid`, of which only ``lsb`` counts.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: an integer of ``random_bits`` bits; unused if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+
+    Returns:
+        The magnitude, uint64 and exact modulo 2^64, and whether it is 2^64 or more.
     """
     bits = np.float64(value).view(np.int64)
     negative = bits < 0
@@ -65,10 +71,20 @@ def _wrapping_add(acc, magnitude, negative):
 
 @inner
 def add(acc, magnitude, excess, negative, grid):
-    """Return ``acc`` plus or minus ``magnitude`` on a signed grid, wrapped or saturated.
+    """Add a signed magnitude to an accumulator on a signed grid, wrapped or saturated.
 
-    ``acc`` is a sign-extended int64 on the grid. The magnitude is added in two halves: each fits
-    63 bits, and where one overflows the other only takes the sum further out.
+    The magnitude is added in two halves: each fits 63 bits, and where one overflows the other only
+    takes the sum further out.
+
+    Args:
+        acc: int64 on the grid, sign-extended.
+        magnitude: uint64, see `to_grid`.
+        excess: whether the magnitude is 2^64 or more.
+        negative: whether it is subtracted.
+        grid: `Grid`.
+
+    Returns:
+        The accumulator, int64.
     """
     if grid.wrap:
         total = _wrapping_add(acc, magnitude, negative)
@@ -89,7 +105,20 @@ def add(acc, magnitude, excess, negative, grid):
 
 @shared(1 << 13)
 def round_to_grid(values, grid, mode, random, random_bits, out, share):
-    """Fill ``out`` with finite float64 ``values`` (R, T) rounded to multiples of 2^lsb."""
+    """Fill ``out`` with values rounded to multiples of 2^lsb, neither wrapped nor saturated.
+
+    Args:
+        values: finite float64 (R, T).
+        grid: `Grid`, of which only ``lsb`` counts.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits (R, T); unused if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        out: float64 (R, T), filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for i in within(values.shape[0], share):
         for k in range(values.shape[1]):
             value = values[i, k]
@@ -115,7 +144,20 @@ def _fit_unsigned(magnitude, excess, negative, grid):
 
 @shared(1 << 13)
 def encode_array(values, out, grid, mode, random, random_bits, share):
-    """Fill ``out`` (uint64) with codes; return the flat index of the first NaN, or -1."""
+    """Fill ``out`` with the fixed-point codes of values, wrapped or saturated.
+
+    Args:
+        values: float64, flat. Infinities become the ends of the grid.
+        out: uint64 of the same length, filled.
+        grid: `Grid`.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        random: integers of ``random_bits`` bits, one per value; one entry in all if there are 0.
+        random_bits: 0 unless rounding is stochastic.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Index of the first NaN, or -1.
+    """
     used = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - grid.width)
     bad = np.int64(values.size)
     for i in within(values.size, share):

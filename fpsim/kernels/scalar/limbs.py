@@ -3,7 +3,7 @@
 
 A sum is kept as signed limbs, ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to three of
 them and carries are resolved once at the end, which is safe for up to 2^30 products. The result is
-handed on as a float64 rounded to odd, from which every rounding to at most 51 bits is exact.
+a float64 rounded to odd, from which every rounding to at most 51 bits is exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
 
 @inner
 def accumulate(limbs, value):
-    """Add a finite float64 other than 0."""
+    """Add a finite float64 other than 0 to limbs."""
     fraction, exponent = math.frexp(abs(value))
     sig = np.uint64(math.ldexp(fraction, 53))
     position = exponent - 53 - LOWEST
@@ -52,7 +52,7 @@ def accumulate(limbs, value):
 
 @inner
 def normalise(limbs):
-    """Make limbs the digits 0..2^32 - 1 of their sum's magnitude; return whether it is negative."""
+    """Turn limbs into the digits 0..2^32 - 1 of the sum's magnitude; return whether it was < 0."""
     carry = np.int64(0)
     for j in range(LIMBS):
         total = limbs[j] + carry
@@ -70,9 +70,9 @@ def normalise(limbs):
 
 @inner
 def leading(limbs):
-    """Return (s, e, rest) of normalised limbs: 53 bits s from the first one on, times 2^e.
+    """Return (s, e, rest) of normalised limbs: the first 53 significant bits are s, times 2^e.
 
-    ``rest`` says whether anything is left below; s is 0 of zero.
+    ``rest`` says whether anything is left below them. Of a sum of zero s is 0.
     """
     top = LIMBS - 1
     while top > 0 and limbs[top] == 0:
@@ -135,7 +135,19 @@ def _three_to_odd(x, y, z):
 
 @inner
 def sum_to_odd(limbs, a, b, c, toward_negative):
-    """Return ``c + sum a * b`` rounded to odd, with `LIMBS` limbs of working space."""
+    """Return ``c + sum a * b``, rounded to odd where it is inexact.
+
+    Args:
+        limbs: int64 (`LIMBS`,), working space.
+        a: float64 (K,).
+        b: float64 (K,); each product is exact.
+        c: float64.
+        toward_negative: whether a sum of zero that has nonzero addends, or zeros of both signs, is
+            -0.
+
+    Returns:
+        The sum, float64. NaN and infinities follow IEEE 754; a sum of only -0 is -0.
+    """
     special = x = y = z = 0.0
     plus = minus = False
     count = 0
@@ -169,11 +181,19 @@ def sum_to_odd(limbs, a, b, c, toward_negative):
 
 @shared(1 << 12)
 def exact_sums(a, b, c, toward_negative, out, share):
-    """Fill ``out`` (M, N) with ``c[m, n] + sum_k a[m, k] * b[n, k]``, rounded to odd.
+    """Fill ``out`` with ``c[m, n] + sum_k a[m, k] * b[n, k]``, rounded to odd where inexact.
 
-    All float64; each product is exact and within 2^+-1000. NaN and infinities follow IEEE 754. A
-    zero sum is -0 only if every addend is -0 (or, with ``toward_negative``, unless every addend is
-    +0).
+    Args:
+        a: float64 (M, K).
+        b: float64 (N, K); each product is exact and within 2^+-1000.
+        c: float64 (M, N).
+        toward_negative: whether a sum of zero is -0 unless every addend is +0; else it is -0 only
+            if every addend is.
+        out: float64 (M, N), filled; NaN and infinities follow IEEE 754.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for m in within(a.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
@@ -183,7 +203,20 @@ def exact_sums(a, b, c, toward_negative, out, share):
 
 @shared(1 << 12)
 def exact_dots(a, b, c, toward_negative, out, share):
-    """Fill ``out`` (R,) with the exact sums of ``c[r] + a[r] . b[r]``; see `exact_sums`."""
+    """Fill ``out`` with ``c[r] + sum_k a[r, k] * b[r, k]``, rounded to odd where inexact.
+
+    Args:
+        a: float64 (R, K).
+        b: float64 (R, K); each product is exact and within 2^+-1000.
+        c: float64 (R,).
+        toward_negative: whether a sum of zero is -0 unless every addend is +0; else it is -0 only
+            if every addend is.
+        out: float64 (R,), filled; NaN and infinities follow IEEE 754.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for r in within(a.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         out[r] = sum_to_odd(limbs, a[r], b[r], c[r], toward_negative)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an accumulator meets on its way, exactly: step sums and partial sums of rows of terms."""
+"""Exact ranges of sums of rows of terms, from which widths of accumulators are found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ WIDTH = 256
 
 
 class Account(NamedTuple):
-    """What `chain_account` fills, per column and added up over what is looked at."""
+    """Arrays that `chain_account` fills, per column and added up over its calls.
+
+    Partial sums and terms are counted in units of ``1 / per_unit``.
+    """
 
     low: np.ndarray  #: the smallest partial sum, int64 (N,); `high` and `sizes` alike
     high: np.ndarray
@@ -35,7 +38,7 @@ class Account(NamedTuple):
 
     @classmethod
     def of(cls, columns: int) -> Account:
-        """Return an account of nothing yet."""
+        """Return an account of no steps."""
         panels, own = -(-columns // WIDTH), [np.zeros(columns, np.int64) for _ in range(7)]
         low, high, sizes, total, seen, inexact, swamped = own
         most, beyond = np.zeros(panels, np.int64), np.zeros(panels, np.bool_)
@@ -44,11 +47,18 @@ class Account(NamedTuple):
 
 @kernel(parallel=True)
 def chain_account(after, a, b, per_unit, largest, account):
-    """Account for the steps of chains that start from +0, a column each.
+    """Account for the steps of chains that start from +0, one chain per column.
 
-    ``after`` (K, N) has the accumulators after each step, as values; the terms are ``a[k]`` times
-    ``b[k, n]``, float64 integers once multiplied by ``per_unit``, whose sums fit 53 bits. What lies
-    beyond ``largest`` is only found, not counted.
+    Args:
+        after: floats (K, N), the accumulators after each step.
+        a: float64 (K,).
+        b: float64 (K, N); term k of column n is ``a[k] * b[k, n]``.
+        per_unit: power of two that makes every term an integer; sums of terms fit 53 bits.
+        largest: largest finite magnitude of the accumulator; a larger sum sets ``beyond``.
+        account: `Account`, to which the steps are added.
+
+    Returns:
+        Nothing.
     """
     low, high, sizes, total, seen, most, inexact, swamped, beyond = account
     for p in prange(most.size):
@@ -65,7 +75,7 @@ def chain_account(after, a, b, per_unit, largest, account):
 
 @inner
 def _account(part, after, a, b, per_unit, largest, sums, counts, ends):
-    """Account for some columns, whose most significant bits and whether one is beyond are ends."""
+    """Account for the columns of one part; ``ends`` are one entry of ``most`` and of ``beyond``."""
     low, high, sizes, total, seen = sums
     inexact, swamped = counts
     first, stop = part
@@ -89,7 +99,7 @@ def _account(part, after, a, b, per_unit, largest, sums, counts, ends):
             size = abs(reached)
             sizes[j] += abs(unit)
             seen[j] |= size
-            # Of more significant bits than any before: the last bit, moved up, is not beyond.
+            # More significant bits than any before: the last bit, moved up, is not above the first.
             wider |= np.int64((((size & -size) << most) <= size) & (size != 0))
         if wider:
             for j in range(width):
@@ -110,7 +120,17 @@ def _bit_length(magnitude):
 
 @shared(1 << 14)
 def bounds(values, out, share):
-    """Fill ``out`` (R, 2): nonzero ``values`` (R, T) are multiples of 2^low and below 2^high."""
+    """Find the bits that each row of values takes.
+
+    Args:
+        values: finite float64 (R, T).
+        out: int64 (R, 2), filled with (low, high): the row's nonzero values are multiples of 2^low
+            and below 2^high in magnitude. A row of zeros has low 2^20 and high -2^20.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for r in within(values.shape[0], share):
         low, high = np.int64(1 << 20), np.int64(-(1 << 20))
         for k in range(values.shape[1]):
@@ -125,9 +145,17 @@ def bounds(values, out, share):
 
 @shared(1 << 12)
 def step_sums(terms, group, before, out, share):
-    """Fill ``out`` (R, S) with ``before`` plus the terms of each step, exactly, rounded to odd.
+    """Fill ``out`` with each step's exact sum of its accumulator and terms, rounded to odd.
 
-    Step s has the terms ``group * s`` up to ``group * (s + 1) - 1``; the last may have fewer.
+    Args:
+        terms: float64 (R, T).
+        group: terms of a step; the last step may have fewer.
+        before: float64 (R, S), the accumulator before each step.
+        out: float64 (R, S), filled; exact where float64 holds the sum.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for r in within(out.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
@@ -142,12 +170,20 @@ def step_sums(terms, group, before, out, share):
 
 @shared(1 << 14)
 def partial_sums(terms, start, per_unit, out, share):
-    """Fill ``out`` (R, 5) int64 with what is true of every ``start + terms[0] + ... + terms[k]``.
+    """Find the range and the widths of the partial sums ``start + terms[0] + ... + terms[k]``.
 
-    ``terms`` (R, T) and ``start`` (R,) are float64 integers once multiplied by ``per_unit``, a
-    power of two; no sum of their magnitudes exceeds 2^62. Columns: the smallest and the largest
-    sum, the bitwise or of all magnitudes, the most significant bits of any of them, and the sum of
-    all magnitudes of start and terms.
+    Args:
+        terms: float64 (R, T).
+        start: float64 (R,).
+        per_unit: power of two that makes every term and start an integer; the sum of a row's
+            magnitudes is then at most 2^62.
+        out: int64 (R, 5), filled for each row, in units of ``1 / per_unit``: the smallest and the
+            largest partial sum, the bitwise or of the partial sums' magnitudes, the most
+            significant bits that any of them has, and the sum of the magnitudes of start and terms.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     for r in within(terms.shape[0], share):
         total = np.int64(start[r] * per_unit)

@@ -21,7 +21,7 @@ ROOT, LEAF, FUSED = 0, 1, 2
 
 
 class Shape(NamedTuple):
-    """The plain settings of `fpsim.units.stages.Tree`."""
+    """The integers among the settings of `fpsim.units.stages.Tree`."""
 
     products: int  #: terms per step
     fill: int  #: 1: a partial last step is filled with +0
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
 
 class TreeSettings(NamedTuple):
-    """All settings; a parallel loop cannot take nested tuples, so it takes them one by one."""
+    """All settings of a tree stage; a parallel loop takes its fields one by one, not nested."""
 
     shape: Shape
     mode: ModeConstants
@@ -65,7 +65,7 @@ def _node(children, count, extra, has_extra, limbs, s):
 
 @inner
 def _into_lanes(terms, nodes, c, limbs, s):
-    """Accumulate terms into the lanes; return the number of lanes, or -1 for a missing code."""
+    """Accumulate terms in turn into the lanes; return how many there are, -1 for a missing code."""
     nodes[: s.shape.lanes] = 0.0
     if s.shape.addend == LEAF:
         nodes[0] = c
@@ -120,10 +120,20 @@ def _step(terms, c_code, nodes, limbs, s):
 
 @shared(1 << 12)
 def tree_steps(terms, c, shape, mode, layout, limits, out, share):
-    """Add rows of float64 terms (R, T) in trees; return the first row without a code, or -1.
+    """Add rows of terms in trees, each node rounded once.
 
-    A term may be ``shape.parts`` neighbours, T of them in all. ``c`` holds codes (R,), then come
-    the fields of `TreeSettings`; ``out`` (R, S) receives the codes after the last S steps.
+    Args:
+        terms: float64 (R, T); a term may be ``shape.parts`` neighbours, T counts all of them.
+        c: accumulator codes at the start (R,).
+        shape: `Shape`.
+        mode: `fpsim.kernels.codec.rounding.ModeConstants`.
+        layout: `Layout` of the nodes.
+        limits: `Limits` of the nodes.
+        out: codes (R, S), filled with the accumulators after the last S steps.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        The first row with a result that has no code, or -1.
     """
     rows, length = terms.shape
     products = shape.products * shape.parts

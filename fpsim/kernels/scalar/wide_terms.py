@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Terms of more than 53 bits, as sums of float64 numbers: their *parts*.
 
-The parts of a term have its sign. The first is the term cut to 53 bits, the second what is left cut
-to 53 bits, and so on; the parts of a zero are zeros of its sign. Of a term that is NaN or infinite
-the first part is that, the others are +0.
+The parts of a term have its sign. The first is the term cut to 53 bits, the second the remainder
+cut to 53 bits, and so on; the parts of a zero are zeros of its sign. If a term is NaN or infinite,
+so is its first part, and the others are +0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _product(x, y):
 
 @inner
 def _fill(limbs, zero, out):
-    """Write the parts of a sum of limbs; ``zero`` is what a sum of zero is."""
+    """Write the parts of a sum of limbs, or ``zero`` to all of them if the sum is zero."""
     negative = normalise(limbs)
     out[:] = 0.0
     for i in range(out.size):
@@ -59,7 +59,17 @@ def _fill(limbs, zero, out):
 
 @shared(1 << 12)
 def product_parts(x, y, out, share):
-    """Fill ``out`` (R, T, P) with the parts of products of ``x`` and ``y`` (R, T), float64."""
+    """Fill ``out`` with the parts of products.
+
+    Args:
+        x: float64 (R, T).
+        y: float64 (R, T).
+        out: float64 (R, T, P), filled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
     for r in within(x.shape[0], share):
         limbs = np.zeros(LIMBS, dtype=np.int64)
         for k in range(x.shape[1]):
@@ -79,10 +89,17 @@ def product_parts(x, y, out, share):
 
 @shared(1 << 12)
 def block_parts(products, scales, size, out, share):
-    """Fill ``out`` (R, G, P) with the parts of the sums of ``size`` products times their scales.
+    """Fill ``out`` with the parts of the block sums of products times their scales.
 
-    ``products`` (R, K) and ``scales`` (R, G) are float64; K may end within the last block. A sum of
-    zero is +0 before it is scaled.
+    Args:
+        products: float64 (R, K).
+        scales: float64 (R, G), one per block.
+        size: products of a block; the last block may have fewer.
+        out: float64 (R, G, P), filled. A block sum of zero is +0 before it is scaled.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
     """
     rows, length = products.shape
     for r in within(rows, share):
