@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiles of matrix products through a systolic array: what goes in beat by beat, what must come out.
+"""Tiles of matrix products through a systolic array: inputs beat by beat, and the results expected.
 
 The tiles are those of `fpsim.vectors` (random ones, of a model or of a training step). One larger
 than the array is cut into several; rows and columns that it does not fill hold codes of ones and
@@ -34,7 +34,7 @@ from fpsim.vectors.files.opened_set import OpenedSet, open_set
 __all__ = ["ArrayReport", "ArrayTiles", "read_tiles", "run_tiles"]
 
 Codes = NDArray[Any]
-#: Cells that Verilator compiles faster together with what is around them.
+#: Most cells whose MACs Verilator compiles faster together with the array than apart.
 FEW_CELLS = 6
 
 
@@ -58,7 +58,7 @@ class ArrayTiles:
 
 @dataclass(frozen=True)
 class ArrayReport:
-    """Tiles that went through an array, and what came out."""
+    """Tiles that went through an array, and whether their results were right."""
 
     unit: str
     array: str
@@ -67,7 +67,7 @@ class ArrayReport:
     tiles: int
     shape: ProductShape
     run: StreamRun
-    mismatch: str  #: the first, in words; empty without one
+    mismatch: str  #: the first mismatch in words; empty if there is none
 
     @property
     def passed(self) -> bool:
@@ -206,15 +206,17 @@ def run_tiles(
         tool: the simulator.
         build: where the design is compiled.
         stall: share of clocks, in 0..1, without a beat offered.
-        hold: share of clocks without a result taken; None: that of ``stall``.
-        seed: of both.
+        hold: share of clocks without a result taken; None: as many as ``stall``.
+        seed: of the random choice of both.
         top: other sources than those of the array.
 
     Returns:
-        What came out.
+        The report.
 
     Raises:
-        FpsimError: as `read_tiles`; SimulationFailed: a simulation that does not end well.
+        FpsimError: a set of another unit or without tiles, one whose vectors are no whole beats of
+            the MAC, or one with addends where a cell's sum starts from +0.
+        SimulationFailed: the simulator refuses the design, or a simulation does not end well.
     """
     tiles = read_tiles(array, directory)
     made = (
@@ -222,7 +224,7 @@ def run_tiles(
     )
     inputs, output, places = made(array, tiles)
     top = top or array_top(array, build)
-    # A MAC of its own pays where it would be compiled many times over.
+    # Compiling the MAC apart pays where it would be compiled many times over.
     apart = (array.mac.name,) if array.rows * array.columns > FEW_CELLS else ()
     run = run_streams(
         top, inputs, output, tool, build, stall=stall, hold=hold, seed=seed, apart=apart
@@ -246,7 +248,7 @@ def run_tiles(
 
 
 def _lane(text: str, lane: int, width: int) -> int | None:
-    """Return bits of a hexadecimal number, None where one of them is unknown."""
+    """Return the bits of a lane of a hexadecimal number, None where one of them is unknown."""
     bits = "".join("x" * 4 if digit in "xXzZ" else f"{int(digit, 16):04b}" for digit in text)
     part = bits[::-1][lane * width : (lane + 1) * width][::-1]
     return None if "x" in part else int(part or "0", 2)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The beats of a vector: what stands on every port of a design, clock by clock.
+"""The beats of a vector: the value on every port of a design, clock by clock.
 
-A `BeatPlan` is a design and a unit without any data: for every operation the beats that tell it,
-each as pieces of the vector's fields on the design's ports.
+A `BeatPlan` is a design and a unit without any data: the beats of every operation, each as pieces
+of the vector's fields on the design's ports.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Mark(IntFlag):
     """The first digit of a line."""
 
     ANSWER = 1  #: a result comes for this beat
-    COMPARE = 2  #: and is compared
+    COMPARE = 2  #: the result is compared
     FREE = 4  #: a vector starts here that does not depend on what came before
     RESET = 8  #: no beat: the design is reset here
     PAUSE = 12  #: no beat: a clock without one
@@ -36,7 +36,7 @@ class Mark(IntFlag):
 
 @dataclass(frozen=True)
 class Beat:
-    """What a line holds: pieces per port, the most significant first."""
+    """The content of a line: pieces per port, the most significant first."""
 
     marks: Mark
     ports: Mapping[str, tuple[Piece, ...]]
@@ -44,12 +44,12 @@ class Beat:
 
 @dataclass(frozen=True)
 class LineField:
-    """A port's digits in a line, ``line[start:stop]``, and what the design must have."""
+    """A port's digits in a line, ``line[start:stop]``, and the bits that the port must have."""
 
     port: str
     width: int
     exact: bool  #: the port has just these bits; else at least
-    mask: int  #: bits that carry something
+    mask: int  #: bits that pieces or results use
     start: int
     stop: int
     quiet: int | None = None  #: value while no beat is there; None: anything
@@ -170,7 +170,7 @@ class BeatPlan:
         return scales == (E8M0, E8M0) and not any(map(self.spec.splits, "ab"))
 
     def _quiet_ports(self) -> dict[str, int]:
-        """Return the ports that say what to do, and what they say while no beat is there."""
+        """Return the ports that name an operation, with their values while no beat is there."""
         idle = self.dut.ops.get("idle")
         told = dict(idle) if isinstance(idle, Mapping) else {}
         quiet = {port: told.get(port, 0) for port in self._op_ports("", zero=True)}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled designs in the user's cache, each under a digest of all that it was compiled from.
 
-A build appears whole: it is made in a folder of its own, which then takes its name. Who uses one
-holds a lock on it, so that what is removed to keep the cache small is never in use, whichever
-processes there are. The builds used last stay.
+A build appears whole: it is made in a folder of its own, which then takes its name. A process that
+uses a build holds a lock on it, so that making room never removes one in use. The builds used last
+stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fpsim.base.cache_dir import cache_dir
 
 __all__ = ["MOST_BUILDS", "MOST_BYTES", "BuildCache"]
 
-#: What is kept.
+#: Limits of the cache.
 MOST_BUILDS, MOST_BYTES = 256, 1 << 30
 #: Files that a finished simulator does not need.
 _MADE_OF = {".o", ".a", ".d", ".cpp", ".h", ".gch", ".mk", ".dat", ".tree"}
@@ -57,7 +57,7 @@ class BuildCache:
 
     @contextmanager
     def building(self, digest: str) -> Iterator[None]:
-        """Keep other processes from building the same; whoever comes later waits."""
+        """Keep other processes from building the same design; later ones wait."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = self.root.with_name(f"{self.root.name}.lock").open("wb")
@@ -105,7 +105,7 @@ class BuildCache:
             self._held = None
 
     def _shrink(self) -> None:
-        """Remove the builds used longest ago that are too many, unless a process holds them."""
+        """Remove builds that are too many, used longest ago first, unless a process holds them."""
         entries = []
         for place in self.root.iterdir():
             with suppress(OSError):
@@ -123,7 +123,7 @@ def _size(place: Path) -> int:
 
 
 def _remove(place: Path) -> None:
-    """Remove a build unless it is in use; half-made ones of processes that are gone too."""
+    """Remove a build unless it is in use; of ended processes, also unfinished builds."""
     if place.name.startswith("."):
         if _alive(place.name.split(".")[1]):
             return

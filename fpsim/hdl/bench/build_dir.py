@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A build directory: compiling a design and running a simulation, in bounded child processes.
 
-Output goes to ``build.log`` and ``run.log``. What is compiled lies in the user's cache
-(`fpsim.hdl.bench.build_cache`), so that the same design is not compiled again whatever the
-directory; with waveforms, and of VHDL, in the directory itself, where a stamp says what it was made
-from. One process at a time works in a directory.
+Output goes to ``build.log`` and ``run.log``. A compiled design lies in the user's cache
+(`fpsim.hdl.bench.build_cache`), so that it is compiled once whatever the directory; with waveforms,
+and of VHDL, it lies in the directory itself, with a stamp of its sources. One process at a time
+works in a directory.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from fpsim.hdl.dut.source_digest import source_digest
 
 __all__ = ["Progress", "SimulationFailed", "Work", "ended_by_the_design"]
 
-#: Called with the stage ("build", "run"), what is done and the total (0: unknown).
+#: Called with the stage ("build", "run"), the work done and the total (0: unknown).
 Progress = Callable[[str, int, int], None]
 
 BUILD_SECONDS = 600.0
 # A warning of the user's design is not an error; the reference RTL is linted by tests.
 _BUILD_ARGS = {"verilator": ("-Wno-fatal", "-Wno-lint"), "ghdl": ("--std=08",)}
-#: Variables that compilers of simulators look at.
+#: Variables that compilers of simulators read.
 _COMPILERS = ("CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "VERILATOR_ROOT")
 # What Verilator and Icarus say of a file that $readmemh does not find.
 _NOT_FOUND = re.compile(
@@ -53,7 +53,7 @@ class SimulationFailed(FpsimError):
 
 
 def ended_by_the_design(log: Path | None) -> str:
-    """Say that a simulation ended before its bench did, and what ``log`` first complains of."""
+    """Say that a simulation ended before its bench did, and quote the first error in ``log``."""
     why = "" if log is None else child_process.first_error(log)
     return "the design ended the simulation" + f": {why}" * bool(why)
 
@@ -91,7 +91,7 @@ class Work:
             ) from None
 
     def close(self) -> None:
-        """Let go of the directory and of the compiled design."""
+        """Let other runs use the directory and the compiled design."""
         self._lock.close()
         if self._cache is not None:
             self._cache.release()
@@ -119,12 +119,18 @@ class Work:
     def build_with(
         self, commands: Callable[[Path], list[list[str]]], text: str, progress: Progress | None
     ) -> float:
-        """Compile with commands of one's own; ``text`` is what they compile besides the design.
+        """Compile with the commands of another bench.
 
-        ``commands`` returns those that compile into a folder.
+        Args:
+            commands: given a folder, the command lines that compile into it.
+            text: source that the commands compile besides the design.
+            progress: called with "build", the work done and the total (0: unknown).
+
+        Returns:
+            The seconds it took; 0 if an up-to-date build is there.
 
         Raises:
-            SimulationFailed: as `build`.
+            SimulationFailed: the simulator refuses the design, with its first complaints.
         """
         return self._build("commands", lambda where: {"commands": commands(where)}, text, progress)
 
@@ -177,7 +183,16 @@ class Work:
     def run(
         self, job: dict[str, Any], total: int, limit: float, progress: Progress | None
     ) -> dict[str, Any]:
-        """Simulate with the bench's part of the job; return what the bench wrote.
+        """Simulate with the cocotb bench.
+
+        Args:
+            job: the bench's part of the job file, JSON-ready.
+            total: results expected, for ``progress``.
+            limit: seconds that the simulation may take.
+            progress: called with "run", the results done and the total.
+
+        Returns:
+            The bench's result file, or the mismatches noted if the design ended the simulation.
 
         Raises:
             SimulationFailed: the simulation crashed, or did not end within ``limit`` seconds.
@@ -209,7 +224,16 @@ class Work:
     def run_with(
         self, command: list[str], total: int, limit: float, progress: Progress | None
     ) -> tuple[float, SimulationFailed | None]:
-        """Simulate with a command of one's own; return the seconds it took, and how it failed.
+        """Simulate with a command line of another bench.
+
+        Args:
+            command: the command line.
+            total: results expected, for ``progress``.
+            limit: seconds that the simulation may take.
+            progress: called with "run", the results done and the total.
+
+        Returns:
+            The seconds it took, and the failure if the command's status was not 0.
 
         Raises:
             SimulationFailed: it did not end within ``limit`` seconds.
@@ -239,7 +263,7 @@ class Work:
         }
 
     def missing_file(self) -> str:
-        """Return what the last run wanted to load into a memory and did not find; empty if none."""
+        """Return the missing file that a memory was to be loaded from; empty if none."""
         text = (self.directory / "run.log").read_text(encoding="utf-8", errors="replace")
         found = _NOT_FOUND.search(text)
         return "" if found is None else next(name for name in found.groups() if name)
@@ -273,7 +297,7 @@ class Work:
             ) from None
 
     def _seen_so_far(self) -> dict[str, Any]:
-        """Return what a bench had noted of mismatches when the simulation ended under it."""
+        """Return the mismatches that a bench had noted when the design ended the simulation."""
         rows = [json.loads(line) for line in self.seen.read_text(encoding="utf-8").splitlines()]
         done = max(self._done(), 1 + max((int(row[0]) for row in rows), default=-1))
         return {"compared": done, "mismatch_count": len(rows), "mismatches": rows, "clocks": 0,
@@ -286,7 +310,7 @@ class Work:
             return 0
 
     def _stamp(self, text: str) -> str:
-        """What a build depends on, as one digest."""
+        """Return one digest of everything that a build depends on."""
         facts = [str(self.tool), version("cocotb"), sys.executable, self.waves, text]
         facts += [os.environ.get(name) for name in _COMPILERS]
         facts += [_BUILD_ARGS, source_digest(self.dut, self.tool.name)]

@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["TimeLimitReached", "first_error", "log_errors", "run"]
 
 _POLL_SECONDS = 0.05
-#: What a child has to end what it started.
+#: Seconds that a child has to end its own children.
 _GRACE_SECONDS = 1.0
 #: Lines of a log that an error message shows.
 MAX_LOG_LINES = 6
@@ -40,7 +40,18 @@ def run(
     environment: Mapping[str, str],
     on_wait: Callable[[], None] | None = None,
 ) -> int:
-    """Run ``command`` to its end and return its exit status; ``on_wait`` is called while waiting.
+    """Run a command to its end.
+
+    Args:
+        command: the command line.
+        log: file that takes its output and errors.
+        timeout: seconds it may take.
+        cwd: its working directory.
+        environment: its environment variables, all of them.
+        on_wait: called again and again while it runs.
+
+    Returns:
+        Its exit status.
 
     Raises:
         TimeLimitReached: it did not end within ``timeout`` seconds; it has been killed.
@@ -69,7 +80,7 @@ def run(
 
 
 def log_errors(log: Path) -> str:
-    """Return the lines of a log that say what went wrong, trimmed; the last lines if none does."""
+    """Return the lines of a log that report errors, trimmed; the last lines if none does."""
     lines = _lines(log)
     marked = _marked(lines, _ERRORS) or _marked(lines, _WARNINGS)
     shown = marked[:MAX_LOG_LINES] if marked else lines[-MAX_LOG_LINES:]
@@ -77,7 +88,7 @@ def log_errors(log: Path) -> str:
 
 
 def first_error(log: Path) -> str:
-    """Return the first line of a log that says what went wrong, empty if none does."""
+    """Return the first line of a log that reports an error, empty if none does."""
     return next(iter(_marked(_lines(log), _ERRORS)), "").strip()
 
 

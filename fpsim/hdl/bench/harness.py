@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A generated module around a design: plain ports for a bench, whatever those of the design are.
+"""A generated module around a design: plain ports for a bench, whatever ports the design has.
 
 Both benches drive the same text, so parameters mean the same to each. Port ``x`` of the design is
-``p_x`` here, which no simulator or library gives a meaning of its own. The module also holds
-ties, turns the clock of designs that work on falling edges, joins clocks and resets, takes unpacked
+``p_x`` here, a name to which no simulator or library gives a meaning. The module also holds ties,
+turns the clock of designs that work on falling edges, joins clocks and resets, takes unpacked
 arrays apart, and gathers a result that comes over several clocks.
 """
 
@@ -27,7 +27,7 @@ BEAT = "fpsim_beat"
 
 
 def net(port: str) -> str:
-    """Return the bench's name for what is connected to a port: none of its own names."""
+    """Return the bench's name for the net of a port: none of the bench's own names."""
     return f"p_{port.removeprefix('!').replace('.', '__')}"
 
 
@@ -51,11 +51,11 @@ class Harness:
 
     Args:
         dut: the design.
-        writer: what writes its beats.
+        writer: writes its beats.
         ports: the ports that the design has; None: not known, and none is an array.
 
     Raises:
-        FpsimError: what only known ports allow.
+        FpsimError: a feature that needs known ports.
     """
 
     def __init__(self, dut: Dut, writer: BeatWriter, ports: Mapping[str, Port] | None) -> None:
@@ -74,7 +74,7 @@ class Harness:
         return arrays or dut.falling or dut.output.beats > 1 or bool(dut.clocks)
 
     def inputs(self) -> dict[str, int]:
-        """Return what the bench drives: net and bits."""
+        """Return the nets that the bench drives, with their bits."""
         dut = self.dut
         found = {net(f.port): f.width for f in self.writer.inputs}
         for name in (dut.clock, dut.reset and dut.reset.port, dut.input.valid, dut.output.ready):
@@ -83,7 +83,7 @@ class Harness:
         return found
 
     def outputs(self) -> dict[str, int]:
-        """Return what the bench reads: net and bits."""
+        """Return the nets that the bench reads, with their bits."""
         found = {net(f.port): f.width for f in self.writer.outputs}
         for name in (self.dut.input.ready, self.dut.output.valid):
             if name:
@@ -91,7 +91,7 @@ class Harness:
         return found
 
     def widths(self) -> list[tuple[str, int, bool]]:
-        """Return (port, bits, exact) of what must be held against the elaborated design."""
+        """Return (port, bits, exact) of every port, to be compared with the elaborated design."""
         many = self.dut.output.beats
         fields = {f.port: (f.width, f.exact) for f in self.writer.inputs}
         fields |= {f.port: (f.width // many, f.exact) for f in self.writer.outputs}
@@ -140,7 +140,7 @@ class Harness:
         return "\n".join([*extra, pinned, *loads])
 
     def _held(self, pins: dict[str, str]) -> Iterator[str]:
-        """Yield variables and interfaces that hold members of ports; they replace those in pins."""
+        """Yield variables and interfaces that hold members of ports; the members leave ``pins``."""
         groups: dict[str, list[str]] = {}
         for name in pins:
             if "." in name:
@@ -159,11 +159,11 @@ class Harness:
 
     @cached_property
     def _fed(self) -> frozenset[str]:
-        """The ports that the bench drives: what a signal without a direction is."""
+        """The ports that the bench drives: a signal among them without a direction is an input."""
         return frozenset(self.dut.driven()) | {field.port for field in self.writer.inputs}
 
     def _interface_pin(self, port: str, pin: str) -> str:
-        """Return what a port of an interface itself is connected to: a clock or reset by name."""
+        """Return the net for a port that an interface itself has: a clock or reset, by name."""
         dut = self.dut
         clocks = {name: net(dut.clock) for name in (dut.clock, *dut.clocks) if name and dut.clock}
         resets = {dut.reset.port: net(dut.reset.port)} if dut.reset else {}
@@ -176,10 +176,10 @@ class Harness:
         return f"~{found}" if dut.falling and pin in clocks else found
 
     def module(self) -> str:
-        """Return the module for a bench that is no SystemVerilog: nets are its ports, but what
-        such a bench sets is `driven`.
+        """Return the module for a bench in Python, with the bench's nets as ports.
 
-        ``bits_N`` tells the width that the N-th of `widths` has in the design.
+        Its inputs are the fields of `driven`. Output ``bits_N`` tells the width that the N-th of
+        `widths` has in the design.
         """
         fields, inputs, parts = self.writer.inputs, self.inputs(), []
         whole = driven(fields)
@@ -209,7 +209,7 @@ class Harness:
         return str(known.total) if known and sure else f"$bits(u_dut.{port})"
 
     def _in(self, port: str, width: int, extra: list[str]) -> str:
-        """Return what an input is connected to; of an array, a copy whose elements are assigned."""
+        """Return the expression for an input; of an array, a copy whose elements are assigned."""
         array = self.ports.get(port)
         if array is None or not array.ranges:
             return net(port)
@@ -246,7 +246,7 @@ class Harness:
         return f"{known.bits}'d{value}"
 
     def _gathered(self, pins: dict[str, str]) -> Iterator[str]:
-        """Yield a register that gathers the parts of a result; it changes what ``pins`` says."""
+        """Yield a register that gathers the parts of a result; it changes the entry in ``pins``."""
         dut, many = self.dut, self.dut.output.beats
         (field,) = self.writer.outputs
         part = field.width // many

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Beats of a converter, multiplier, adder or quantizer: every vector stands alone.
 
-Sources give such vectors as what a design without accumulator is told: dot products, ``op`` and an
-addend of 0 beside the fields of the operation.
+Such vectors have the columns ``op`` (always ``dot``) and ``c`` (always 0) beside the fields of the
+operation, so that designs without accumulator take them like vectors of a unit.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class OperationSerialiser(Serialiser):
     """A design and an operation: lines of vectors.
 
     Raises:
-        FpsimError: as `OperationBeats`.
+        FpsimError: fields that the operation has not, inputs that nothing carries, or elements that
+            do not fill a vector.
     """
 
     def __init__(self, dut: Dut, operation: Operation) -> None:
@@ -102,7 +103,7 @@ class OperationSerialiser(Serialiser):
         return inside
 
     def told_codes(self) -> dict[str, NDArray[Any]]:
-        """Return nothing: what a design of an operation cannot be told, its vectors say."""
+        """Return nothing: vectors of an operation hold all that a design can be told."""
         return {}
 
     def seen_code(self, seen: dict[str, str]) -> int | None:

@@ -93,7 +93,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One vector whose result was not what the vector says."""
+    """A vector whose result differs from the vector's accumulator."""
 
     index: int  #: of the vector, from 0
     line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
@@ -129,20 +129,20 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay found."""
+    """The outcome of a replay: results compared, mismatches, times."""
 
     unit: str
     simulator: str  #: name and version
     bench: str  #: cocotb or native
     vectors: int  #: in the set
-    left_out: int  #: of them, that the design cannot be told
+    left_out: int  #: vectors that the design cannot be told
     due: int  #: results that had to be compared
-    compared: int  #: results that were
+    compared: int  #: results that were compared
     mismatch_count: int
     mismatches: tuple[Mismatch, ...]  #: the first `MAX_MISMATCHES`
     beats: int
     clocks: int
-    resets: int  #: in the middle
+    resets: int  #: in the middle of a vector
     build_seconds: float  #: 0 when an earlier build was used again
     run_seconds: float  #: the simulation process from start to end
     clocks_per_second: float  #: inside the simulation
@@ -150,7 +150,7 @@ class ReplayResult:
     kept: tuple[Mismatch, ...] = field(default=(), repr=False)  #: the first `KEPT_MISMATCHES`
     error: str = ""  #: why the run ended early, after mismatches
     reasons: dict[str, int] = field(default_factory=dict)  #: why vectors were left out
-    terms: str = ""  #: what counts as equal, and where, if not everything everywhere
+    terms: str = ""  #: differences that do not count, and the domain; empty: none
 
     @property
     def passed(self) -> bool:
@@ -208,7 +208,15 @@ class Simulation:
     def play(
         self, stimulus: Stimulus, writer: BeatWriter, progress: Progress | None
     ) -> dict[str, Any]:
-        """Run a file of beats and return what the bench found.
+        """Run a file of beats.
+
+        Args:
+            stimulus: the file.
+            writer: the writer of the file.
+            progress: called with "run", the results done and the total.
+
+        Returns:
+            The bench's result, with ``compared``, ``mismatch_count`` and ``mismatches``.
 
         Raises:
             SimulationFailed: a simulation that crashed, hung, or could not go on.
@@ -235,7 +243,7 @@ class Simulation:
 
     @property
     def waveform(self) -> Path | None:
-        """Where the waveform is, if one was asked for."""
+        """The file of the waveform, None if none was asked for."""
         if not self.options.waves:
             return None
         names = {"verilator": "run/dump.vcd", "ghdl": f"run/{self.dut.top}.ghw"}
@@ -253,16 +261,20 @@ def replay(
     top: RtlTop | Dut | None = None,
     timeout: float | None = None,
 ) -> ReplayResult:
-    """Run the vectors in ``vectors_dir`` through a design and return what differed.
+    """Run a directory of vectors through a design.
 
     Args:
         spec: the unit; the vectors must be for an equal one.
+        vectors_dir: the directory.
         simulator: ``verilator`` or ``icarus``; ``ghdl`` for VHDL.
         build_dir: where to compile; an up-to-date build there is used again.
-        progress: called with the stage ("build", "run"), what is done and the total (0: unknown).
+        progress: called with the stage ("build", "run"), the work done and the total (0: unknown).
         waves: write a waveform (``run/dump.vcd`` or ``<top>.fst`` in the build directory).
         top: the design; the reference RTL of ``spec`` if None.
         timeout: seconds the simulation may take; None: generous for the number of vectors.
+
+    Returns:
+        The outcome, with the first mismatches.
 
     Raises:
         SimulatorMissing: the simulator is not installed.
@@ -291,7 +303,21 @@ def run_source(
     writer: BeatWriter,
     progress: Progress | None = None,
 ) -> ReplayResult:
-    """Build the design if needed, run a source's vectors through it, and return what differed."""
+    """Build a design if needed, and run the vectors of a source through it.
+
+    Args:
+        simulation: the design and its simulator.
+        source: the vectors.
+        writer: writes their beats.
+        progress: called with the stage ("build", "run"), the work done and the total (0: unknown).
+
+    Returns:
+        The outcome, with the first mismatches.
+
+    Raises:
+        FpsimError: no vector that the design can be told.
+        SimulationFailed: the design does not compile, or the simulation crashed, hung or stuck.
+    """
     work = simulation.work
     stimulus = write_stimulus(source, writer, work.run_dir / simulation.stimulus)
     build_seconds = simulation.build(writer, progress)
@@ -330,7 +356,7 @@ def run_source(
 
 
 def _terms(dut: Dut) -> str:
-    """Say what counts as equal, and where."""
+    """Name the differences that do not count, and the domain of vectors."""
     parts = [str(dut.comparison)] if dut.comparison or dut.domain else []
     return "; ".join([*parts, str(dut.domain)]) if dut.domain else "".join(parts)
 
@@ -354,7 +380,7 @@ def _equal(dut: Dut, source: VectorSource, mismatch: Mismatch) -> bool:
 
 
 def _needs_harness(dut: Dut) -> str:
-    """Return the key that asks for more than renamed ports; empty if none does."""
+    """Return the first key that needs more than renamed ports; empty if none does."""
     also = dut.reset is not None and dut.reset.also
     keys = {"clock.edge": dut.falling, "clock.also": dut.clocks, "reset.also": also,
             "output.beats": dut.output.beats > 1, "input.tie": dut.input.tie_rest,
@@ -363,7 +389,7 @@ def _needs_harness(dut: Dut) -> str:
 
 
 def no_port(failed: SimulationFailed, dut: Dut) -> SimulationFailed:
-    """Return what a simulator says of a port that is not there, in one sentence."""
+    """Return one sentence on a missing port, if a simulator's failure is one; else the failure."""
     missing = _NO_PORT.search(str(failed))
     if missing is None:
         return failed
@@ -408,7 +434,7 @@ def _bench_job(
 
 
 def kept_by(dut: Dut) -> int:
-    """Return how many mismatches a bench keeps: all where some of them may not count."""
+    """Return how many mismatches a bench keeps: all of them where some may not count."""
     return RELAXED_MISMATCHES if dut.comparison else KEPT_MISMATCHES
 
 
@@ -443,7 +469,7 @@ def _packed(place: Field, value: Any) -> int:
 
 
 def split(code: int, answers: Sequence[Field]) -> dict[str, int]:
-    """Return the results in a number by field; the last stands in the low bits."""
+    """Return the results in a number by field; the last field stands in the low bits."""
     found = {}
     for part in reversed(answers):
         found[part.name] = code & ((1 << part.width) - 1)

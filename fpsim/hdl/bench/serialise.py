@@ -37,7 +37,7 @@ class Serialiser:
     """A design and a unit: lines of vectors.
 
     Raises:
-        FpsimError: as `fpsim.hdl.bench.beat_plan.BeatPlan`.
+        FpsimError: lengths that do not fill the beats, or places that do not fit their fields.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Serialiser:
         return fit
 
     def left_out(self, columns: Columns, keep: NDArray[np.bool_]) -> dict[str, int]:
-        """Return why vectors are not told, and how many for each reason."""
+        """Return the reasons why vectors are not told, with the number of vectors for each."""
         found: dict[str, int] = {}
         rest = ~keep
         for reason, told in self._tests(columns):
@@ -84,7 +84,7 @@ class Serialiser:
         return found
 
     def _tests(self, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        """Yield (what the matter is where not, which vectors are told)."""
+        """Yield (the reason for vectors that fail a test, which vectors pass it)."""
         op, known = columns["op"], self.dut.known_ops
         variants = self._variant_of(columns) >= 0
         onto = (op == Op.DOT) & (columns["c"] != 0)
@@ -128,7 +128,7 @@ class Serialiser:
         return [name for name in ("a_scale", "b_scale") if not self.dut.carries(name)]
 
     def told_codes(self) -> dict[str, Codes]:
-        """Return the codes that the design can be told, by field; of fields that can be listed."""
+        """Return by field the codes that the design can be told, where they can be listed."""
         found: dict[str, Codes] = {}
         for name in ("a", "b", "a_scale", "b_scale", "c"):
             width = self.plan.widths[name]
@@ -145,7 +145,7 @@ class Serialiser:
         return found
 
     def compared(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return of which vectors the result is compared."""
+        """Return which vectors have a result that is compared."""
         variants = [any(Mark.COMPARE in b.marks for b in beats) for beats in self._beats.values()]
         return np.array(variants)[self._variant_of(columns)]
 

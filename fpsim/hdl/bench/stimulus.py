@@ -30,11 +30,11 @@ LINES, PACKED = "stimulus.hex", "stimulus.bin"
 
 
 class BeatWriter(Protocol):
-    """What turns vectors into lines: `fpsim.hdl.bench.serialise.Serialiser`, or an adapter."""
+    """Turns vectors into lines: `fpsim.hdl.bench.serialise.Serialiser`, or an adapter."""
 
     @property
     def inputs(self) -> tuple[LineField, ...]:
-        """Inputs of the design, as they stand in a line."""
+        """Inputs of the design, in the order of their digits in a line."""
         ...
 
     @property
@@ -48,15 +48,15 @@ class BeatWriter(Protocol):
         ...
 
     def select(self, columns: Columns, synchronous: bool) -> tuple[NDArray[np.bool_], bool]:
-        """Return which vectors to apply, and whether the state agrees after them."""
+        """Return which vectors to apply, and whether the design's accumulator agrees after them."""
         ...
 
     def left_out(self, columns: Columns, keep: NDArray[np.bool_]) -> dict[str, int]:
-        """Return why vectors are not told, and how many for each reason."""
+        """Return the reasons why vectors are not told, with the number of vectors for each."""
         ...
 
     def compared(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return of which vectors the result is compared."""
+        """Return which vectors have a result that is compared."""
         ...
 
     def lines(self, columns: Columns) -> NDArray[np.uint8]:
@@ -101,9 +101,15 @@ class Located:
 def selected(
     source: VectorSource, writer: BeatWriter, reasons: dict[str, int] | None = None
 ) -> Iterator[tuple[NDArray[Any], Columns]]:
-    """Yield (indices, columns) of the vectors that the design can be told.
+    """Yield the vectors of a source that the design can be told.
 
-    ``reasons`` is given why the others cannot, and how many for each reason.
+    Args:
+        source: the vectors.
+        writer: writes their beats.
+        reasons: if given, counts the other vectors by the reason why they cannot be told.
+
+    Yields:
+        Indices (n,) and columns of vectors, block by block.
     """
     synchronous = True
     for start, columns in source.blocks():
@@ -116,9 +122,15 @@ def selected(
 
 
 def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stimulus:
-    """Write the beats of a source's vectors and return what was written.
+    """Write the beats of a source's vectors.
 
-    They are packed if the file is called as `PACKED`.
+    Args:
+        source: the vectors.
+        writer: writes their beats.
+        path: the file: bytes if its name is `PACKED`, else lines of text.
+
+    Returns:
+        The file and its counts.
 
     Raises:
         FpsimError: no vector that the design can be told, or a file that cannot be written.
@@ -158,7 +170,16 @@ def _packed(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def locate(source: VectorSource, writer: BeatWriter, ordinals: Iterable[int]) -> dict[int, Located]:
-    """Return the vectors behind ordinals of compared results."""
+    """Find the vectors behind compared results.
+
+    Args:
+        source: the vectors.
+        writer: wrote their beats.
+        ordinals: numbers of compared results, from 0.
+
+    Returns:
+        The vectors by ordinal.
+    """
     wanted = sorted(set(ordinals))
     found: dict[int, Located] = {}
     done = 0

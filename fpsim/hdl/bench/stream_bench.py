@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bench for designs of streams: words go in by valid and ready, those that come out are compared.
+"""A bench for designs of streams: words go in and come out by valid and ready, and are compared.
 
 It is generated SystemVerilog, for designs that are no MAC: arrays, quantizers. Every input stream
-moves on its own, so that a design that waits for one of them is seen to.
+moves on its own, to show a design that wrongly waits for one of them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OutputStream:
 
 @dataclass(frozen=True)
 class StreamRun:
-    """What a simulation saw."""
+    """The outcome of a simulation of streams."""
 
     results: int  #: words that came
     wanted: int  #: words that should have come
@@ -82,7 +82,7 @@ class StreamRun:
 
     @property
     def passed(self) -> bool:
-        """Whether all results came, no more of them, and were right."""
+        """Whether all expected results came, no others, and all were right."""
         return self.results == self.wanted and not self.mismatches and not self.unexpected
 
 
@@ -102,17 +102,17 @@ def run_streams(
 
     Args:
         top: the design.
-        inputs: what goes in.
-        output: what is to come out.
+        inputs: words for its inputs.
+        output: words expected of its output.
         tool: the simulator.
         directory: where bench, words and build go.
         stall: share of clocks, in 0..1, without a word offered.
-        hold: share of clocks without a word taken; None: that of ``stall``.
-        seed: of both.
+        hold: share of clocks without a word taken; None: as many as ``stall``.
+        seed: of the random choice of both.
         apart: modules that Verilator compiles once, however often they stand in the design.
 
     Returns:
-        What came out.
+        The outcome.
 
     Raises:
         SimulationFailed: the simulator refuses the design, or the simulation does not end well.

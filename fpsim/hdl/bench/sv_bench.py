@@ -25,7 +25,18 @@ _FILE = f"{BENCH_TOP}.sv"
 def build_commands(
     simulator: str, dut: Dut, bench: Path, directory: Path, waves: bool
 ) -> list[list[str]]:
-    """Return the commands that compile a bench with its design into ``directory``."""
+    """Return the command lines that compile a bench with its design.
+
+    Args:
+        simulator: ``verilator`` or ``icarus``.
+        dut: the design.
+        bench: file of the bench.
+        directory: where the compiled bench goes.
+        waves: whether Verilator's bench can write a waveform.
+
+    Returns:
+        Command lines, to be run in order.
+    """
     sources = [str(path) for path in (*dut.sources, bench)]
     if simulator == "icarus":
         command = ["iverilog", "-g2012", "-o", str(directory / "bench.vvp"), "-s", BENCH_TOP]
@@ -89,12 +100,12 @@ class NativeSimulation(Simulation):
 
     @property
     def waveform(self) -> Path | None:
-        """Where the waveform is."""
+        """The file of the waveform, None if none was asked for."""
         return self.work.run_dir / "dump.vcd" if self.options.waves else None
 
 
 def _parsed(lines: Sequence[str], ports: Sequence[str], log: Path | None) -> dict[str, Any]:
-    """Return what the bench wrote, as the cocotb bench writes it; ``log``: of a failed run."""
+    """Return the bench's lines as the cocotb bench's result file; ``log``: of a failed run."""
     rows = [line.split()[1:] for line in lines if line.startswith("mismatch ")]
     if not lines or not lines[-1].startswith("end "):
         if not rows:
@@ -122,13 +133,13 @@ def write_testbench(
     title: str,
     ports: Mapping[str, Port] | None = None,
 ) -> tuple[Path, list[str]]:
-    """Write the bench of a design; return its path and the commands that run it.
+    """Write the bench of a design.
 
     Args:
         dut: the design.
-        writer: what writes its beats.
+        writer: writes its beats.
         directory: where the bench goes.
-        title: what its first line says.
+        title: first line of the bench.
         ports: the ports that the design has, where they are known.
 
     Returns:

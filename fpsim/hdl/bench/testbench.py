@@ -43,8 +43,8 @@ def testbench(
 
     Args:
         dut: the design.
-        writer: what writes its beats.
-        title: what the first line says.
+        writer: writes its beats.
+        title: first line of the text.
         ports: the ports that the design has, where they are known.
 
     Returns:

@@ -43,10 +43,10 @@ Vector = Mapping[str, Any]
 
 
 class Adapter(ABC):
-    """Beats of a design, one vector at a time; see the module.
+    """Beats of a design, one vector at a time; the module shows an example.
 
-    A vector is a dictionary: ``op`` (as `fpsim.vectors.Op`), ``a``, ``b``, ``a_scale``,
-    ``b_scale`` (lists of codes, element 0 first), ``c`` and ``acc`` (codes).
+    A vector is a dictionary: ``op`` (an `fpsim.vectors.Op`), ``a``, ``b``, ``a_scale``, ``b_scale``
+    (lists of codes, element 0 first), ``c`` and ``acc`` (codes).
     """
 
     #: Ports that beats drive, with their bits. The first beat drives all of them.
@@ -67,7 +67,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def result(self, vector: Vector) -> Mapping[str, int]:
-        """Return what the outputs must be after the last beat."""
+        """Return the values of the outputs that are right after the last beat."""
 
     def code(self, seen: Mapping[str, int]) -> int:
         """Return the accumulator code that the outputs carry; by default the first output."""
@@ -75,7 +75,7 @@ class Adapter(ABC):
 
 
 class _AdaptedWriter:
-    """An adapter as what writes lines."""
+    """The writer of lines that asks an adapter for beats and results."""
 
     def __init__(self, adapter: Adapter, where: str) -> None:
         self.adapter, self.where = adapter, where
@@ -129,10 +129,10 @@ class _AdaptedWriter:
         return lines
 
     def _asked(self, method: str, kind: Any, what: str, given: Any) -> Any:
-        """Return what a method of the adapter answers.
+        """Call a method of the adapter and check its answer.
 
         Raises:
-            FpsimError: it raises, or answers something that is none of the kind.
+            FpsimError: it raises, or answers something of another kind.
         """
         try:
             found = getattr(self.adapter, method)(given)
@@ -184,10 +184,11 @@ def _vectors(columns: Columns) -> list[dict[str, Any]]:
 
 
 def beat_writer(dut: Dut, source: VectorSource) -> BeatWriter:
-    """Return what writes the beats of a design: its adapter, or the serialiser.
+    """Return the writer of a design's beats: its adapter, or the serialiser.
 
     Raises:
-        FpsimError: an adapter that cannot be loaded, or as `Serialiser`.
+        FpsimError: an adapter that cannot be loaded or is not for operations, lengths that do not
+            fill the beats, or places that do not fit their fields.
     """
     if source.operation is not None:
         if dut.adapter is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What counts of a design: the vectors that it need take, and when a result is as it should be."""
+"""The vectors that a design need take, and the differences of a result that do not count."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS = ("nan", "infinity", "subnormal", "negative_zero")
 
 @dataclass(frozen=True)
 class Domain:
-    """Vectors that a design is told; the others are left out.
+    """The vectors that a design is told; all others are left out.
 
     ``codes`` has the codes of fields as ranges, both ends included; ``without`` names kinds of
     numbers that no operand, scale, addend or result may be.
 
     Raises:
-        FpsimError: a field or kind that there is none of.
+        FpsimError: an unknown field or kind.
     """
 
     codes: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -54,7 +54,16 @@ class Domain:
         return inside
 
     def takes(self, name: str, fmt: Format, codes: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which codes of a field lie inside."""
+        """Find the codes of a field that lie inside.
+
+        Args:
+            name: the field.
+            fmt: format of its codes.
+            codes: the codes, of any shape.
+
+        Returns:
+            Booleans of that shape.
+        """
         inside = np.ones(codes.shape, dtype=bool)
         if name in self.codes:
             ranges = self.codes[name]
@@ -92,7 +101,7 @@ class Comparison:
         return self.any_nan or self.any_zero
 
     def canonical(self, fmt: Format, codes: NDArray[Any]) -> NDArray[Any]:
-        """Return codes, one in place of all those that count as equal."""
+        """Return codes with one representative for all codes that count as equal."""
         if not self or not isinstance(fmt, FloatFormat):
             return codes
         values = fmt.decode(codes)

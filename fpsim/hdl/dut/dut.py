@@ -45,7 +45,7 @@ WAITS = "result"
 #: Width of ``exp``, two's complement: the sum of two E8M0 exponents.
 EXPONENT_BITS = 9
 MAX_BITS = 64
-#: What benches write where a design runs.
+#: Files that benches write where a design runs.
 _OWN_FILES = {"stimulus.hex", "stimulus.bin", "result.txt", "result.json", "progress.txt",
               "mismatches.jsonl", "results.xml", "dump.vcd"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
@@ -82,7 +82,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Wires:
-    """Where a field's elements stand.
+    """The places of a field's elements on ports.
 
     The elements of a beat are concatenated, then cut into ``places``, both from the low bits up.
     """
@@ -384,7 +384,7 @@ class Dut:
             yield from told if isinstance(told, Mapping) else ()
 
     def driven(self) -> dict[str, str]:
-        """Return the inputs that the bench drives, each with the key that says so."""
+        """Return the inputs that the bench drives, each with its key in the TOML file."""
         found = dict.fromkeys(self._driven_by_beats(), "input.beats")
         found |= dict.fromkeys(self.input.tie, "input.tie")
         single = {"clock.port": self.clock, "reset.port": self.reset and self.reset.port,
@@ -396,7 +396,7 @@ class Dut:
         return found | {port.removeprefix("!"): "reset.also" for port in also}
 
     def compile_arguments(self, simulator: str) -> list[str]:
-        """Return what a simulator's command line says of includes, defines and its own options."""
+        """Return a simulator's command-line arguments: include folders, defines, options."""
         found = [f"-I{path}" for path in self.include]
         found += [f"-D{name}={value}" if value != "" else f"-D{name}"
                   for name, value in self.defines.items()]  # fmt: skip
@@ -420,7 +420,16 @@ def _is_int(value: object) -> bool:
 
 
 def check_known(names: Iterable[Any], known: Iterable[str], where: str) -> None:
-    """Refuse the first name that is not known, with the nearest that is."""
+    """Refuse the first name that is not known.
+
+    Args:
+        names: the names.
+        known: the names that are allowed.
+        where: field that an error names.
+
+    Raises:
+        FpsimError: such a name, with the nearest that is known.
+    """
     allowed = list(known)
     for name in names:
         if name not in allowed:
@@ -428,7 +437,7 @@ def check_known(names: Iterable[Any], known: Iterable[str], where: str) -> None:
 
 
 def check_values(table: Mapping[str, Any], where: str) -> None:
-    """Refuse a table of ports and values with a name or value that is none."""
+    """Refuse a table with a bad port name, or a value that is no integer from 0 on."""
     for port, value in table.items():
         if not all(_NAME.fullmatch(part) for part in port.split(".")):
             raise FpsimError(f"{where}: {port!r} is not a port name")

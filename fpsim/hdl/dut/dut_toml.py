@@ -207,7 +207,7 @@ def _settings(table: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _arguments(table: dict[str, Any], directory: Path) -> dict[str, tuple[str, ...]]:
-    """Return the arguments of simulators; of those that are files, such as waivers, the path."""
+    """Return the arguments of simulators; paths of files, such as waivers, become absolute."""
     found = {}
     for name, own in _table(table, "simulator").items():
         _choice(name, WORDS["simulator"], "simulator")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a design writes a code on its wires, where that is not the code itself.
+"""Encodings of codes on a design's wires.
 
 Encodings are names; a list applies in order, from the code to the wires. Every one can be undone.
 """
@@ -73,7 +73,7 @@ ENCODINGS: dict[str, tuple[Step, Step]] = {
     "bits-reversed": (_reversed, _reversed),
     "bytes-swapped": (_swapped, _swapped),
 }
-#: Those that have no pattern for the most negative two's complement code.
+#: Encodings without a pattern for the most negative two's complement code.
 _SYMMETRIC = {"sign-magnitude", "ones-complement"}
 
 
@@ -93,7 +93,17 @@ def check_encodings(value: object, field: str) -> tuple[str, ...]:
 
 
 def widened(codes: NDArray[Any], width: int, bits: int, signed: bool) -> Codes:
-    """Return codes of ``width`` bits in ``bits``: cut, or filled with zeros or the top bit."""
+    """Widen or narrow codes.
+
+    Args:
+        codes: unsigned integers of ``width`` bits.
+        width: bits of a code.
+        bits: bits of a result; fewer cut the high ones off.
+        signed: whether further bits repeat the top bit; else they are 0.
+
+    Returns:
+        uint64 of the same shape.
+    """
     out = codes.astype(np.uint64)
     if bits > width and signed:
         high = np.uint64(((1 << bits) - 1) ^ ((1 << width) - 1))
@@ -102,7 +112,16 @@ def widened(codes: NDArray[Any], width: int, bits: int, signed: bool) -> Codes:
 
 
 def encode(codes: NDArray[Any], width: int, names: Sequence[str]) -> Codes:
-    """Return what the wires carry for codes of ``width`` bits."""
+    """Return the patterns on the wires.
+
+    Args:
+        codes: unsigned integers of ``width`` bits.
+        width: bits of a code and of its pattern.
+        names: encodings, applied in order.
+
+    Returns:
+        uint64 of the same shape.
+    """
     out = codes.astype(np.uint64)
     for name in names:
         out = ENCODINGS[name][0](out, width)
@@ -110,7 +129,16 @@ def encode(codes: NDArray[Any], width: int, names: Sequence[str]) -> Codes:
 
 
 def decode(wires: int, width: int, names: Sequence[str]) -> int:
-    """Return the code that wires of ``width`` bits carry."""
+    """Return the code of a pattern.
+
+    Args:
+        wires: the pattern.
+        width: bits of the pattern and of the code.
+        names: encodings, undone in reverse order.
+
+    Returns:
+        The code.
+    """
     out = np.array([wires], dtype=np.uint64)
     for name in reversed(names):
         out = ENCODINGS[name][1](out, width)
@@ -118,7 +146,17 @@ def decode(wires: int, width: int, names: Sequence[str]) -> int:
 
 
 def encodable(codes: NDArray[Any], width: int, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which codes have a pattern: not the most negative one where signs are symmetric."""
+    """Find the codes that have a pattern.
+
+    Args:
+        codes: unsigned integers of ``width`` bits.
+        width: bits of a code.
+        names: encodings; ``sign-magnitude`` and ``ones-complement`` have no pattern for the most
+            negative two's complement code.
+
+    Returns:
+        Booleans of the same shape.
+    """
     if not _SYMMETRIC & set(names):
         return np.ones(codes.shape, dtype=bool)
     return np.asarray(codes.astype(np.uint64) != _top(width))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of source files as simulators take them with ``-f``, and packages before who uses them."""
+"""Lists of source files for simulators' option ``-f``, and packages before their users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USE = re.compile(r"\b(\w+)\s*::")
 
 @dataclass
 class FileList:
-    """What a list names."""
+    """The files, include folders and defines that a list names."""
 
     sources: list[Path] = field(default_factory=list)
     include: list[Path] = field(default_factory=list)
@@ -29,15 +29,15 @@ class FileList:
 
 
 def read_filelist(path: Path, base: Path, depth: int = 0) -> FileList:
-    """Return what a list of files names: sources, ``+incdir+``, ``+define+``, ``-f``, ``-F``.
+    """Read a list of files: sources, ``+incdir+``, ``+define+``, ``-f``, ``-F``.
 
     Args:
         path: the list.
-        base: what its paths are relative to, if a path is there; else the list's own directory.
-        depth: lists that name this one.
+        base: folder that its paths are relative to, if a path is there; else the list's own folder.
+        depth: number of lists that lead to this one.
 
     Returns:
-        Sources in order, directories and defines.
+        Sources in order, folders and defines.
 
     Raises:
         FpsimError: a list or file that is not there, or an option that is none of these.

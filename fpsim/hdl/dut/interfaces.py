@@ -20,7 +20,7 @@ _LAST_NAME = re.compile(r"(\w+)\s*(?:\[[^\]]*\]\s*)*(?:=.*)?$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Holder:
-    """What stands between a port with members and its nets: a variable ``u_PORT`` or an interface.
+    """The object between a port with members and its nets: a variable ``u_PORT`` or an interface.
 
     ``pins`` are the ports that an interface has itself, such as a clock.
     """

@@ -70,7 +70,7 @@ class Port:
 
 
 def undriven(ports: Mapping[str, Port], driven: Iterable[str]) -> list[Port]:
-    """Return the inputs that nothing drives: ports, and members of those named by their members."""
+    """Return the inputs that nothing drives: ports, and members of ports mapped by members."""
     named = set(driven)
     opened = {name.partition(".")[0] for name in named if "." in name}
     leaves = [p for p in ports.values() if not any(n.startswith(f"{p.name}.") for n in ports)]
@@ -87,10 +87,10 @@ def undriven(ports: Mapping[str, Port], driven: Iterable[str]) -> list[Port]:
 
 
 def read_ports(dut: Dut) -> dict[str, Port] | None:
-    """Return the ports of a design by name, and the members of those that have any.
+    """Return the ports of a design by name, and the members of ports that have any.
 
     None where they cannot be known: of VHDL, without Verilator, or of sources that it refuses; the
-    simulator that is to run them says why.
+    simulator that runs them reports the reason.
 
     Raises:
         FpsimError: an array of interfaces.
@@ -170,7 +170,7 @@ def _resolved(node: Mapping[str, Any], types: Mapping[str, Any]) -> Mapping[str,
 
 
 def _members(port: Port, kind: Mapping[str, Any], types: Mapping[str, Any]) -> Iterator[Port]:
-    """Yield the members of a struct, those of packed ones as slices, of unpacked ones by name."""
+    """Yield the members of a struct: of a packed one as slices, of an unpacked one by name."""
     if kind.get("type") != "STRUCTDTYPE":
         return
     packed = bool(kind.get("packed"))
@@ -208,7 +208,7 @@ def _signals(
     modules: Mapping[str, Any],
     types: Mapping[str, Any],
 ) -> Iterator[Port]:
-    """Yield the signals of an interface as the modport of a port has them."""
+    """Yield the signals of an interface with the directions of a port's modport."""
     interface = modules.get(kind.get("ifacep", ""), {})
     nodes = interface.get("stmtsp", [])
     signals = {n["addr"]: n for n in nodes if n.get("type") == "VAR" and not n.get("isParam")}

@@ -53,7 +53,7 @@ def _read(path: Path) -> bytes:
 
 
 def _included(dut: Dut) -> Iterator[tuple[str, Path]]:
-    """Yield (name, file) of what sources include, and what that includes."""
+    """Yield (name, file) of the files that sources include, and of the files that those include."""
     folders = list(dict.fromkeys([*dut.include, *(path.parent for path in dut.sources)]))
     seen: set[Path] = set()
     waiting = list(dut.sources)

@@ -271,7 +271,7 @@ class _Bench:
                 return
 
     async def _cut_off(self, line: Line) -> None:
-        """Begin a vector that a reset will cut off; what it answers is not looked at."""
+        """Begin a vector that a reset will cut off, without looking at its answers."""
         falling = FallingEdge(self.clock)
         for _ in range(self.random.randrange(1, CUT_CLOCKS + 1)):
             self.driver.offer(line.values)
@@ -300,7 +300,7 @@ class _Bench:
             _replace(Path(self.job["progress"]), str(self.board.compared))
 
     def _watch(self) -> None:
-        """Give up where the design does what no design may, or nothing at all."""
+        """Give up on an unknown handshake, an unexpected result, or a silence that is too long."""
         for flag in (self.driver.ready, self.monitor.valid):
             if flag.unknown:
                 raise Stuck(f"handshake: {flag} in clock {self.clocks}; {self._state()}")

@@ -40,7 +40,7 @@ __all__ = ["Driver", "Mismatch", "Monitor", "Scoreboard", "apply_reset", "unknow
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A result that is not what was expected."""
+    """A result that differs from the expectation."""
 
     tag: Any  #: of the expectation; None: no result was expected
     expected: dict[str, int]  #: by port
@@ -60,7 +60,7 @@ class Mismatch:
 
 
 def unknown_bits(bits: str) -> list[str]:
-    """Return such as ``bit 3 is x`` for every bit that is neither 0 nor 1."""
+    """Return texts like ``bit 3 is x`` for every bit that is neither 0 nor 1."""
     top = len(bits) - 1
     return [f"bit {top - i} is {bit.lower()}" for i, bit in enumerate(bits) if bit not in "01"]
 
@@ -97,7 +97,7 @@ class _Flag:
 
 
 class _Agent(ABC):
-    """What acts once per clock: `present` after the falling edge, `settle` before the rising."""
+    """Acts once per clock: `present` after the falling edge, `settle` before the rising."""
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
@@ -108,10 +108,10 @@ class _Agent(ABC):
 
     @abstractmethod
     def settle(self) -> Any:
-        """Look at what the design answers."""
+        """Look at the outputs of the design."""
 
     def check(self) -> None:  # noqa: B027 (a hook that most leave as it is)
-        """Fail where nothing goes on."""
+        """Fail if the agent has waited too long."""
 
     def start(self) -> Any:
         """Act on every clock from now on; returns the cocotb task."""
@@ -203,7 +203,7 @@ class Driver(_Agent):
             self.put(self._held(self._last))
 
     def _held(self, values: Sequence[Any]) -> list[Any]:
-        """Return values with those of quiet ports in place."""
+        """Return values with the fixed values of quiet ports in place."""
         pairs = zip(values, self._quiet, strict=True)
         return [value if held is None else held for value, held in pairs]
 
@@ -239,7 +239,7 @@ class Driver(_Agent):
         self.valid.set(False)
 
     def put(self, values: Sequence[int]) -> None:
-        """Drive the data ports, those that change."""
+        """Drive the data ports that change."""
         for handle, value, last in zip(self._handles, values, self._last, strict=True):
             if value != last:
                 handle.value = value
@@ -320,7 +320,7 @@ class Monitor(_Agent):
         return seen
 
     def sample(self) -> list[str]:
-        """Return what stands on the ports, as bits."""
+        """Return the bits on the ports."""
         return [str(handle.value) for handle in self._handles]
 
     def forget(self) -> None:
@@ -370,7 +370,13 @@ class Scoreboard:
             self.judge(expected, seen, tag)
 
     def judge(self, expected: Sequence[int], seen: Sequence[str], tag: Any) -> None:
-        """Compare a result with what it should be."""
+        """Compare a result with its expectation, and note a mismatch.
+
+        Args:
+            expected: a value per port.
+            seen: bits per port, the most significant first.
+            tag: of the expectation.
+        """
         self.compared += 1
         for bits, value, mask in zip(seen, expected, self._masks, strict=True):
             try:
@@ -416,7 +422,7 @@ class Scoreboard:
 
 
 def _equal(bits: str, expected: int, mask: int) -> bool:
-    """Compare the bits that a mask selects; what else there is does not matter."""
+    """Compare the bits that a mask selects; all others do not count."""
     top = len(bits) - 1
     chosen = [(top - i, bit) for i, bit in enumerate(bits) if mask >> (top - i) & 1]
     return all(bit == str(expected >> place & 1) for place, bit in chosen)
@@ -428,6 +434,13 @@ async def apply_reset(
     """Reset a design; it works from the next falling clock edge on.
 
     An asynchronous reset begins between clock edges, a synchronous one on a falling edge.
+
+    Args:
+        reset: handle of the reset port.
+        clock: handle of the clock.
+        active_low: whether 0 resets; else 1.
+        synchronous: whether the reset acts on clock edges.
+        clocks: falling edges for which it is held.
     """
     falling = FallingEdge(clock)
     if synchronous:

@@ -29,7 +29,7 @@ BENCH_MODULE = "fpsim_bench"
 #: Names the job file to the bench inside the simulation.
 BENCH_JOB_VARIABLE = "FPSIM_BENCH_JOB"
 _POLL_SECONDS = 0.5
-#: How long processes that go on starting others are ended.
+#: Seconds for which processes that go on starting others are ended.
 _END_SECONDS = 2.0
 _SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -106,13 +106,13 @@ def _follow_parent() -> None:
 
 
 def _leave() -> None:
-    """End at once, with all below."""
+    """End this process and all of its descendants at once."""
     _end_descendants()
     os._exit(1)
 
 
 def _adopt() -> None:
-    """Become the parent of what loses its own, so that it stays among the descendants (Linux)."""
+    """Become the parent of orphaned descendants, so that they stay descendants (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of the input space that was covered, where the whole takes too long: case by case.
 
-Cases of a floating-point step are those of its adder: how far the smaller number is shifted to the
+Cases of a floating-point step are cases of its adder: how far the smaller number is shifted to the
 larger, and where the exact sum lies between two codes. They are read off nets of the reference RTL.
-Without those, cases are codes of the first elements.
+Without those nets, cases are codes of the first elements.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ProvedCase:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a claim holds, and of which cases that is known."""
+    """Whether a claim holds, and the cases for which that is known."""
 
     verdict: Verdict
     cases: tuple[ProvedCase, ...] = ()  #: empty: all at once
@@ -56,17 +56,17 @@ def decide(
     codes: Sequence[Word],
     deadline: Deadline,
 ) -> Decision:
-    """Return whether bits that say "something is wrong" can all be 1.
+    """Decide whether bits that say "something is wrong" can all be 1.
 
     Args:
         algebra: asks the solver.
         wrong: the bits.
-        watched: nets of the reference that cases are told by.
-        codes: words that cases are told by where there are no such nets.
+        watched: nets of the reference that cases are distinguished by.
+        codes: words that cases are distinguished by if there are no such nets.
         deadline: when to give up.
 
     Returns:
-        The answer, and the cases it was found by if all at once was too much.
+        The answer, with its cases if all inputs at once took too long.
     """
     verdict = algebra.solve(wrong, deadline.left * WHOLE)
     if verdict.holds is not None:

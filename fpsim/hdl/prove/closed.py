@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A design closed for a proof: what is left open are the codes of one vector, and which operation.
+"""A design closed for a proof: open inputs are the codes of one vector, and its operation.
 
 The module ``fpsim_closed`` holds the harness of the benches around the design and a driver that
 tells it one vector, takes the result, and compares. Pulsing ``fp_start`` tells it the next.
@@ -76,10 +76,10 @@ def closed_design(
         watch: ends of names of nets inside that become outputs.
 
     Returns:
-        The netlist with what its inputs mean.
+        The netlist, and the meaning of its inputs.
 
     Raises:
-        FpsimError: what a proof cannot take: VHDL, an adapter, several clocks; or sources that
+        FpsimError: a design that no proof takes: VHDL, an adapter, several clocks; or sources that
             Yosys refuses.
     """
     if dut.vhdl:
@@ -100,7 +100,7 @@ def closed_design(
 
 
 def _check_told(dut: Dut) -> None:
-    """Refuse what only a simulation can be told."""
+    """Refuse designs that only a simulation can be told vectors."""
     biased = any(w.bias is not None for b in dut.input.beats for w in b.fields.values())
     alone = dut.carries("a_scale") != dut.carries("b_scale")
     given = {
@@ -116,7 +116,7 @@ def _check_told(dut: Dut) -> None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A clock of a vector at least: a beat, or a wait."""
+    """A clock or more of a vector: a beat, or a wait."""
 
     kind: str  #: beat, pause, wait, reset
     beat: Beat | None = None
@@ -203,7 +203,7 @@ class _Text:
         return lines
 
     def _cases(self) -> list[str]:
-        """Return what stands on every input of the design, for every clock of every way."""
+        """Return the values on every input of the design, for every clock of every operation."""
         inputs = self.plan.inputs
         lines = [f"  reg [{f.width - 1}:0] fp_n{i};" for i, f in enumerate(inputs)]
         lines += [f"  assign {net(f.port)} = fp_n{i};" for i, f in enumerate(inputs)]

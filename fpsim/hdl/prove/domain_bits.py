@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``[domain]`` of a design leaves out, as ranges of codes."""
+"""The domain of a design (``[domain]`` of its TOML) as ranges of codes."""
 
 from __future__ import annotations
 

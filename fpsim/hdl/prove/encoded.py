@@ -26,7 +26,7 @@ class WireText:
         return name
 
     def encoded(self, code: str, width: int, wires: Wires, signed: bool) -> str:
-        """Return what wires carry for a code.
+        """Return the pattern on the wires for a code.
 
         Args:
             code: name of a wire.
@@ -51,7 +51,7 @@ class WireText:
         return out
 
     def decoded(self, pattern: str, width: int, wires: Wires) -> str:
-        """Return the code that a pattern stands for; of a table's unused patterns code 0.
+        """Return the code of a pattern; 0 for patterns that a table of codes does not use.
 
         Args:
             pattern: name of a wire with as many bits as an element's wires.

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a chain or fixed unit as a formula over bits, made of what the oracle answers.
+"""One step of a chain or fixed unit as a formula over bits, built from answers of the oracle.
 
 The oracle's code runs on fractions, which no solver reads. So the formula takes from it, as tables:
 every product, every decision to round up, every zero's sign, every code beyond the largest and
-every special. What is left is integer arithmetic on one grid, the finest that any operand needs:
+every special. The remainder is integer arithmetic on one grid, the finest that any operand needs:
 
     sum = c + a * b;   low: the code whose value is at or below |sum|, and the next one above;
     result = low, or low + 1 where the oracle rounds up for this place between the two
 
-`grid_checks` holds the decoding of the formula to the oracle, code by code.
+`grid_checks` compares the formula's decoding with the oracle's, code by code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ZERO = Fraction(0)
 
 @dataclass(frozen=True)
 class _Product:
-    """A product as integers: what the table of a formula holds for a pair of codes."""
+    """A product as integers: the entry of a formula's table for a pair of codes."""
 
     negative: bool
     units: int  #: its magnitude on the grid, or, of a fixed unit, what is added
@@ -84,15 +84,16 @@ class StepFormula:
         ]
 
     def step(self, a: Word, b: Word, c: Word) -> tuple[Word, list[Word]]:
-        """Return the result's code, and bits that hold for one and only one choice of free words.
+        """Return the code of one step, ``c + a * b`` rounded.
 
         Args:
             a: code of an operand.
-            b: code of the other.
+            b: code of the other operand.
             c: code of the accumulator.
 
         Returns:
-            The code and the bits.
+            The result's code, and bits that are all 1 for exactly one choice of the formula's free
+            words.
         """
         pair = self.algebra.joined([a, b])
         if isinstance(self.stage, Fixed):
@@ -208,7 +209,7 @@ class StepFormula:
         return self.algebra.chosen(negative, self.algebra.apply("neg", [size]), size)
 
     def _zero_sign(self, stage: Chain, x: Word, y: Word) -> Word:
-        """Return whether a zero sum is negative, for the signs of what is added."""
+        """Return whether a zero sum is negative, for the signs of its two addends."""
         algebra, out = self.algebra, Word(1, 0)
         for p in (False, True):
             for q in (False, True):
@@ -221,7 +222,7 @@ class StepFormula:
         return self.algebra.chosen(negative, negative_code, positive_code)
 
     def _special(self, number: Number, stage: Chain) -> Word:
-        """Return the oracle's code; 0 where there is none, as then no operand leads there."""
+        """Return the oracle's code; 0 if it has none, since then no operand leads there."""
         fmt = stage.format
         if number.is_nan and fmt.nan_code is None:
             return Word(fmt.bits, 0)
@@ -295,9 +296,13 @@ class _Grid:
 
 
 def grid_checks(spec: MacSpec, algebra: Algebra) -> Iterator[tuple[str, bool]]:
-    """Yield what the formula takes for the accumulator's codes, and whether the oracle agrees.
+    """Compare the formula's decoding of the accumulator's codes with the oracle's.
 
-    Codes of up to 16 bits are all compared; of wider ones every exponent with five mantissas.
+    Codes of up to 16 bits are all compared; of wider formats every exponent with five mantissas.
+    Nothing is compared for a fixed unit.
+
+    Yields:
+        A sentence on the comparison, and whether the two agree.
 
     Raises:
         FpsimError: a unit without formula.

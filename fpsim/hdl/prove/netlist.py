@@ -28,7 +28,7 @@ class _Node(NamedTuple):
 
 @dataclass(frozen=True)
 class ClockedNetlist:
-    """A netlist: inputs, registers, and what they become."""
+    """A netlist: inputs, registers, and the node that each register takes next."""
 
     inputs: dict[str, tuple[int, int]]  #: number and width by name
     loose: dict[int, int]  #: width of inputs without a name, which are anything on every clock
@@ -40,7 +40,7 @@ class ClockedNetlist:
     following: dict[int, int]  #: the node that a register takes
 
     def free_state(self, algebra: Algebra) -> dict[int, Word]:
-        """Return registers that hold anything."""
+        """Return registers that can hold anything."""
         return {n: algebra.free(w, self.names.get(n, f"r{n}")) for n, w in self.registers.items()}
 
     def step(

@@ -2,8 +2,8 @@
 """A design proved equal to the reference RTL of a unit for all inputs, or an input that it fails.
 
 Every operation that the design has is a claim: told the operation in any state that vectors leave
-it in, and holding the accumulator c, it answers what the reference answers for c. Both are netlists
-of Yosys; bitwuzla decides.
+it in, and holding the accumulator c, it gives the code that the reference gives for c. Both are
+netlists of Yosys; bitwuzla decides.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 PROVED, REFUTED, NOT_DECIDED = "proved", "counterexample", "not decided"
-#: Told what is being done.
+#: Called with a sentence on each step.
 Progress = Callable[[str], None]
 #: Vectors after the first that a search from a reset tells ahead of a wrong one.
 MOST_AHEAD = 3
@@ -50,7 +50,7 @@ _E8M0_BIASES, _E8M0_LAST = 254, 254
 
 @dataclass(frozen=True)
 class Wrong:
-    """Codes for which a design answers something else, or nothing."""
+    """Codes for which a design answers wrongly, or not at all."""
 
     operation: str
     before: int | None  #: the accumulator that it holds; None: the operation does not look at it
@@ -74,7 +74,7 @@ class Claim:
     text: str  #: what is claimed
     outcome: str
     seconds: float
-    cases: tuple[ProvedCase, ...] = ()  #: those it was cut into, if it was
+    cases: tuple[ProvedCase, ...] = ()  #: parts it was cut into; empty: all at once
     wrong: Wrong | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,12 +97,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is known of a design."""
+    """The claims of a design with their outcomes, and the assumptions they rest on."""
 
     unit: str
     design: str
-    k: int  #: elements of the vectors that it is told
-    group: int  #: of them, that share a scale; 0: no scales
+    k: int  #: elements of a vector
+    group: int  #: elements that share a scale; 0: no scales
     claims: tuple[Claim, ...]
     assumptions: tuple[str, ...]
     seconds: float
@@ -149,15 +149,15 @@ def prove_design(
         spec: the unit.
         dut: the design, its places in arrays counted in bits.
         ports: its ports, if they are known.
-        timeout: seconds for all of it; what is not decided then is said.
-        progress: told what is being proved.
+        timeout: seconds for the whole proof; claims left over are not decided.
+        progress: called with a sentence on each step.
 
     Returns:
-        What is proved of every operation, or codes for which it is wrong.
+        The claim of every operation, or codes for which the design is wrong.
 
     Raises:
-        FpsimError: what a proof cannot take, with the key; sources that Yosys refuses; no Yosys or
-            no bitwuzla.
+        FpsimError: a design that no proof takes, with the key; sources that Yosys refuses; no Yosys
+            or no bitwuzla.
     """
     started, deadline = time.monotonic(), Deadline(timeout)
     algebra = Algebra()
@@ -185,16 +185,16 @@ def prove_design(
 def from_reset(
     spec: MacSpec, dut: Dut, ports: Mapping[str, Port] | None, timeout: float
 ) -> Wrong | None:
-    """Return a counterexample that a few vectors after a reset lead to, if there is one.
+    """Search for a counterexample that a few vectors after a reset lead to.
 
     Args:
         spec: the unit.
         dut: the design.
         ports: its ports, if they are known.
-        timeout: seconds for all of it.
+        timeout: seconds for the search.
 
     Returns:
-        It, with the vectors; None: none was found in the time.
+        The counterexample with its vectors; None: none was found in the time.
     """
     deadline, algebra = Deadline(timeout), Algebra()
     k, group = _step_of(dut, spec)
@@ -210,16 +210,16 @@ def prove_step(
     progress: Progress | None = None,
     tables: Mapping[str, CodeTable] | None = None,
 ) -> Proof:
-    """Prove that the reference RTL of a unit takes one step as the oracle does.
+    """Prove that the reference RTL of a unit takes one step like the oracle.
 
     Args:
-        spec: the unit: what `fpsim.hdl.prove.formula` has a formula of.
-        timeout: seconds for all of it.
-        progress: told what is being proved.
-        tables: of operands that come in as codes of a table, as of `rtl_top`.
+        spec: a unit that `fpsim.hdl.prove.formula` has a formula of.
+        timeout: seconds for the whole proof.
+        progress: called with a sentence on each step.
+        tables: of operands that come in as codes of a table, by ``a`` and ``b``.
 
     Returns:
-        What is proved of every operation.
+        The claim of every operation.
 
     Raises:
         FpsimError: another unit, naming the field; no Yosys or no bitwuzla.
@@ -294,20 +294,20 @@ def _reference(spec: MacSpec, dut: Dut) -> Dut:
 
 
 class _Right(Protocol):
-    """What a design is compared with."""
+    """The side of a proof that is right: the reference RTL or the oracle's formula."""
 
     def answer(self, codes: Mapping[str, Word], onto: Word) -> Answer:
-        """Return what the unit gives for the products of a vector, added onto an accumulator."""
+        """Return the unit's result for the products of a vector, added onto an accumulator."""
         ...
 
     @property
     def fields(self) -> Mapping[str, tuple[str, int]]:
-        """Inputs that it takes, and the field and bits of each."""
+        """Its inputs by name, with the field and the bits of each."""
         ...
 
 
 class Answer(NamedTuple):
-    """The code that is right."""
+    """The code that is right, and the conditions it holds under."""
 
     code: Word
     watched: Mapping[str, Word] | None  #: nets that cases are told by; None: those of the design
@@ -346,7 +346,7 @@ class _Reference:
 
 
 class _Formula:
-    """The formula of one step, made of what the oracle answers."""
+    """The formula of one step, built from answers of the oracle."""
 
     fields: Mapping[str, tuple[str, int]] = {}
 
@@ -359,7 +359,7 @@ class _Formula:
 
 
 class _Proving:
-    """A design beside what it should be."""
+    """A design beside the right side of its proof."""
 
     def __init__(
         self,
@@ -409,11 +409,11 @@ class _Proving:
         ]
 
     def claim(self, operation: str, first: str | None, deadline: Deadline) -> Claim:
-        """Return whether an operation is as the unit says.
+        """Return the claim that an operation gives the unit's result.
 
         Args:
-            operation: what the design is told.
-            first: the operation before it, where its result is what shows the accumulator.
+            operation: the operation that the design is told.
+            first: the operation before it, if only that one's result shows the accumulator.
             deadline: when to give up.
 
         Returns:
@@ -462,7 +462,7 @@ class _Proving:
         """Ask whether an operation can go wrong.
 
         Args:
-            operation: what the design is told.
+            operation: the operation that the design is told.
             state: the registers before.
             before: the accumulator that it holds, if that matters.
             assumed: bits that are 1.
@@ -470,7 +470,7 @@ class _Proving:
             shown: whether the design shows the accumulator while it is told the vector.
 
         Returns:
-            The answer, what came, the codes, and what was expected.
+            The answer, the vector as it was told, its codes, and the expected code.
         """
         algebra, spec = self.algebra, self.spec
         codes, given = self._linked(self.design.codes({}))
@@ -533,10 +533,10 @@ class _Proving:
     def _anywhere(
         self, operation: str, first: str, deadline: Deadline
     ) -> tuple[str, tuple[ProvedCase, ...]] | None:
-        """Return that a claim holds whatever an operation left in the registers, if it does.
+        """Return the outcome of a claim if it holds whatever an operation left in the registers.
 
-        Registers that it left unknown may hold anything; those that hold what its result shows
-        hold the accumulator. So most operations leave one and the same question.
+        Registers that it left unknown may hold anything; registers that hold its result hold the
+        accumulator. So most operations leave one identical question.
         """
         algebra = self.algebra
         other, _ = self._linked(self.design.codes({}))
@@ -580,7 +580,7 @@ class _Proving:
         return codes.get("fp_c_0", zero) if name in ("load", "dot") else zero
 
     def _expected(self, operation: str, codes: Mapping[str, Word], onto: Word) -> Answer:
-        """Return what is right for an operation."""
+        """Return the right answer of an operation."""
         if operation in ("idle", "load"):
             return Answer(onto, {}, ())
         if operation == "clear":
@@ -652,7 +652,7 @@ class _Proving:
         )  # fmt: skip
 
     def assumptions(self) -> list[str]:
-        """Return what the proof takes for granted, in sentences."""
+        """Return the assumptions of the proof, in sentences."""
         dut, found = self.dut, []
         names = self.design.fixed
         if dut.clock is not None:

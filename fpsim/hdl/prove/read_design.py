@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A design read by Yosys into BTOR2: one clock, one edge; what is unknown is a free input."""
+"""A design read by Yosys into BTOR2: one clock, one edge; unknown bits are free inputs."""
 
 from __future__ import annotations
 

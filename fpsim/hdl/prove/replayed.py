@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A counterexample replayed: vectors that bring the design there, a simulation, and what it means.
+"""A counterexample replayed in a simulation, with vectors that bring the design to it.
 
 A solver may begin in registers that no vector leaves behind. So its counterexample counts once a
 simulation of the design, told vectors from the beginning, gives a wrong result too.
@@ -43,10 +43,10 @@ MORE = 256
 
 @dataclass(frozen=True)
 class Replayed:
-    """A counterexample and what came of it in a simulation."""
+    """A counterexample and the outcome of its simulation."""
 
     confirmed: bool | None  #: whether the simulation is wrong too; None: there was none
-    told: str  #: what was simulated, or why not
+    told: str  #: the vectors simulated, or why none were
     explanation: Explanation  #: the vector, step by step
     expected: str
     seen: str
@@ -83,13 +83,13 @@ def replayed(
     tool: Simulator | None,
     build: Path,
 ) -> Replayed:
-    """Return a counterexample explained, and replayed if there is a simulator.
+    """Explain a counterexample, and replay it if there is a simulator.
 
     Args:
         spec: the unit.
         dut: the design.
         ports: its ports, if they are known.
-        wrong: what the solver found.
+        wrong: the counterexample of the solver.
         shape: elements of a vector, and per scale.
         tool: a simulator; None: there is none.
         build: where the design is compiled and the vectors are written.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``fpsim prove`` says: a proof with its chain of trust, or a counterexample explained."""
+"""The report of ``fpsim prove``: a proof with its chain of trust, or a counterexample explained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ProofTask:
     """How long a proof may take, and where a counterexample is simulated.
 
     Raises:
-        FpsimError: a time that is none.
+        FpsimError: a time that is not positive.
     """
 
     timeout: float = 600.0  #: seconds
@@ -60,7 +60,7 @@ class Judged:
 
     @property
     def outcome(self) -> str:
-        """As of the proof; a counterexample that a simulation does not show decides nothing."""
+        """The proof's outcome; a counterexample that a simulation does not show decides nothing."""
         if self.replay is not None and self.replay.confirmed is False:
             return NOT_DECIDED
         return self.proof.outcome
@@ -88,7 +88,7 @@ def prove_your_design(
         spec: the unit.
         path: the ``dut.toml``.
         task: how long it may take.
-        progress: told what is being proved.
+        progress: called with a sentence on each step.
 
     Returns:
         The proof.
@@ -126,11 +126,11 @@ def prove_reference(
     Args:
         spec: the unit: a chain or fixed one with narrow operands.
         task: how long it may take.
-        progress: told what is being proved.
-        tables: of operands that come in as codes of a table, as of `rtl_top`.
+        progress: called with a sentence on each step.
+        tables: of operands that come in as codes of a table, by ``a`` and ``b``.
 
     Returns:
-        The proof, whose claims say what each link of the chain is.
+        The proof, whose claims are the links of the chain.
 
     Raises:
         FpsimError: a unit that has no formula, naming the field; no Yosys or no bitwuzla.
@@ -171,7 +171,7 @@ def _leaf(text: str, made: Callable[[], proof.Leaf]) -> Claim:
 
 
 def _tables(spec: MacSpec) -> Iterator[Claim]:
-    """Yield what the formula of the step takes from the oracle by code, compared."""
+    """Yield as claims the comparisons of the step's formula with the oracle, code by code."""
     started = time.monotonic()
     for text, agrees in grid_checks(spec, Algebra()):
         outcome = PROVED if agrees else REFUTED

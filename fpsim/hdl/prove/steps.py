@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vectors told to a closed design, clock by clock, and where its registers may begin.
 
-A proof of one step begins with registers that hold anything. Those that a reset sets, and that
+A proof of one step begins with registers that hold anything. Registers that a reset sets, and that
 every operation leaves as the reset left them, keep those values instead: an invariant that is
 proved here by induction over vectors (after C. Flanagan, K. R. M. Leino: Houdini, FME 2001).
 """
@@ -42,7 +42,7 @@ class Told:
 
     codes: Mapping[str, Word]  #: inputs of the closed design
     outputs: Mapping[str, Word]  #: after its result
-    after: State  #: registers when the next vector may begin
+    after: State  #: registers where the next vector may begin
     watched: Mapping[str, Word]  #: nets inside, in the clock of its last beat
     done: Word  #: one bit: whether a result came
 
@@ -58,7 +58,7 @@ class Stepper:
     invariant: bool = False  #: whether they were proved to stay so
 
     def codes(self, given: Mapping[str, Word]) -> dict[str, Word]:
-        """Return the inputs for the codes of a vector; those that are not given are anything."""
+        """Return inputs for the codes of a vector; inputs that are not given can be anything."""
         return {
             name: given[name] if name in given else self.algebra.free(bits, name)
             for name, (_, bits) in self.closed.fields.items()
@@ -86,7 +86,7 @@ class Stepper:
             after: the code that counts as right for the result; None: any.
 
         Returns:
-            What came.
+            The outputs and the registers after it.
         """
         closed, algebra = self.closed, self.algebra
         width = closed.plan.widths["acc"]
@@ -160,7 +160,7 @@ class Stepper:
         return self._own(state)
 
     def find_invariant(self) -> None:
-        """Fix the registers that every operation, and a clock without, leave as a reset does."""
+        """Fix the registers that every operation, and an idle clock, leave as a reset does."""
         reset = self.after_reset()
         fixed = {n: word for n, word in reset.items() if word.known}
         ways = [way for way in self.closed.ways if "+" not in way]

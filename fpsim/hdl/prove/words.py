@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words of bits that are known numbers, or terms of the solver bitwuzla where they are not.
+"""Words of bits: known numbers, or terms of the solver bitwuzla.
 
-An `Algebra` computes with both: what is known stays a number, so that a netlist whose state is
-known is evaluated and not solved. Operations are those of BTOR2 (A. Niemetz, M. Preiner, C. Wolf,
-A. Biere: BTOR2, BtorMC and Boolector 3.0, CAV 2018).
+An `Algebra` computes with both: a result of known words is a number, so that a netlist whose state
+is known is evaluated and not solved. Operations are those of BTOR2 (A. Niemetz, M. Preiner,
+C. Wolf, A. Biere: BTOR2, BtorMC and Boolector 3.0, CAV 2018).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Algebra:
         return Word(width, value & ((1 << width) - 1))
 
     def free(self, width: int, name: str) -> Word:
-        """Return a word that can be anything; no two are the same, whatever their names."""
+        """Return a word that can be anything, independent of every other, whatever their names."""
         count = self._names[name] = self._names.get(name, 0) + 1
         sort = self._terms.mk_bv_sort(width)
         return Word(width, self._terms.mk_const(sort, f"{name}#{count}"))
@@ -141,15 +141,15 @@ class Algebra:
         """Return the result of an operation of BTOR2.
 
         Args:
-            op: its name there.
+            op: its name in BTOR2.
             args: its operands.
             indices: high and low bit of ``slice``, added bits of ``uext`` and ``sext``.
 
         Returns:
-            A number if the operands say what it is.
+            A number if the operands determine it, else a term.
 
         Raises:
-            FpsimError: an operation that there is not.
+            FpsimError: an unknown operation.
         """
         if op in _BINARY:
             return self._binary(op, *args)
@@ -206,7 +206,16 @@ class Algebra:
         return self._made(width, kind, x)
 
     def chosen(self, condition: Word, x: Word, y: Word) -> Word:
-        """Return ``condition ? x : y``."""
+        """Return ``condition ? x : y``.
+
+        Args:
+            condition: a single bit.
+            x: a word.
+            y: a word of equal width.
+
+        Returns:
+            The word chosen.
+        """
         if condition.known:
             return x if condition.value else y
         if self.identical(x, y):
@@ -225,7 +234,16 @@ class Algebra:
         return self._made(width, "BV_CONCAT", *parts) if len(parts) > 1 else parts[0]
 
     def part(self, x: Word, high: int, low: int) -> Word:
-        """Return bits ``high`` to ``low`` of a word."""
+        """Return some bits of a word.
+
+        Args:
+            x: the word.
+            high: number of the highest bit, counted from 0 at the low end.
+            low: number of the lowest bit.
+
+        Returns:
+            A word of high - low + 1 bits.
+        """
         width = high - low + 1
         if x.known:
             return self.number(width, x.value >> low)
@@ -235,7 +253,16 @@ class Algebra:
         return Word(width, made)
 
     def widened(self, x: Word, width: int, signed: bool = False) -> Word:
-        """Return a word with zeros, or its sign, above."""
+        """Return a word with more bits at the high end.
+
+        Args:
+            x: the word.
+            width: bits of the result, at least its own.
+            signed: whether further bits repeat the top bit; else they are 0.
+
+        Returns:
+            The wider word.
+        """
         more = width - x.width
         if not more:
             return x
@@ -269,11 +296,11 @@ class Algebra:
         return out
 
     def identical(self, x: Word, y: Word) -> bool:
-        """Return whether two words are the same number, or one term."""
+        """Return whether two words are one number, or one term."""
         return self.key(x) == self.key(y)
 
     def key(self, word: Word) -> tuple[bool, int]:
-        """Return what tells a word from every other: its number, or the term's."""
+        """Return a key that is equal for identical words: the number, or the term's."""
         return (True, word.value) if word.known else (False, word.value.id())
 
     # -- terms ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ _ANSWERED = {"ready_o", "valid_o", "acc_o"}
 
 
 class Dataflow(StrEnum):
-    """What stays in the cells of an array."""
+    """The data that stay in the cells of an array."""
 
     OUTPUT_STATIONARY = "output-stationary"  #: sums
     WEIGHT_STATIONARY = "weight-stationary"  #: beats of B
@@ -79,7 +79,7 @@ class SystolicArray:
         spec: the unit.
         rows: MACs per column.
         columns: MACs per row.
-        dataflow: what stays in the cells.
+        dataflow: the data that stay in the cells.
         scaled: of a chain: with scale codes per element.
         pipeline: registers before the accumulator of each MAC.
 
@@ -135,7 +135,7 @@ class SystolicArray:
 
     @property
     def adds_by_beat(self) -> bool:
-        """Whether a sum after a beat can go on elsewhere: not exact, in chunks or converted."""
+        """Whether a sum can go on in another MAC after a beat: not exact, chunked or converted."""
         kinds = stages_of(self.spec.accumulate)
         whole = any(isinstance(stage, Exact | Chunked) for stage in kinds)
         return not whole and self.spec.result == self.spec.initial

@@ -98,11 +98,14 @@ def array_sources(array: SystolicArray) -> tuple[Path, ...]:
 
 
 def array_top(array: SystolicArray, directory: Path) -> RtlTop:
-    """Write the module of an array and return it, ready to compile.
+    """Write the module of an array.
 
     Args:
         array: the array.
         directory: where ``NAME.sv`` goes; made if needed.
+
+    Returns:
+        The module, ready to compile.
     """
     name, ports = array_name(array), array_ports(array)
     path = write_atomic(directory / f"{name}.sv", array_text(array).encode())
@@ -165,7 +168,7 @@ def _port_lines(ports: ArrayPorts) -> list[str]:
 
 
 def _slices(array: SystolicArray) -> Mapping[str, list[str]]:
-    """Return what an edge cuts out of its ports for row i, for column j."""
+    """Return the slices of the ports at the edges: west for row i, north for column j."""
     found = {"west": ["a_i[i*A_W+:A_W]"], "north": ["b_i[j*B_W+:B_W]"]}
     if array.has_scales:
         found["west"].append("a_scale_i[i*SA_W+:SA_W]")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A generic standard-cell library: its areas are the unit that `fpsim.hdl.rtl.synthesis` counts in.
 
-No foundry's cells: areas are stated in two-input NAND gates (NAND2 = 1), rounded from what static
-CMOS needs, at 4 transistors a NAND2: an inverter has 2, a NOR2 4, an AND2 6, an XOR2 as
+No foundry's cells: areas are stated in two-input NAND gates (NAND2 = 1), rounded from the
+transistors of static CMOS, at 4 a NAND2: an inverter has 2, a NOR2 4, an AND2 6, an XOR2 as
 transmission gates 9 to 10, a flip-flop some 20, with an asynchronous reset 24. All cells have the
 same delay, so depth counts cells.
 """

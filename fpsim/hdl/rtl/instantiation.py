@@ -24,6 +24,9 @@ def instantiation(
         instance: name of the instance.
         top: another top of the unit than the one `rtl_top` chooses.
 
+    Returns:
+        SystemVerilog.
+
     Raises:
         FpsimError: a unit that the RTL does not implement.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a unit to the reference SystemVerilog: top module, parameters, ports and sources.
 
-The parameters are derived from the spec alone, so model and RTL cannot drift apart. A unit outside
-what the RTL implements is refused with the field and what is allowed.
+The parameters are derived from the spec alone, so model and RTL cannot drift apart. A unit that the
+RTL does not implement is refused with the field and its allowed values.
 """
 
 from __future__ import annotations
@@ -90,20 +90,23 @@ def rtl_top(
 ) -> RtlTop:
     """Return the reference RTL of a unit.
 
-    A chain or fixed unit is a MAC that works on every clock, with a run-time exponent, if it has no
-    more than that; ``stream`` asks for its dot product with valid/ready instead, which the other
-    units always are.
+    A chain or fixed unit is by default a MAC that works on every clock, with a run-time exponent.
+    All other units, and stages with settings that this MAC lacks, are dot products with
+    valid/ready: streams of beats.
 
     Args:
         spec: the unit.
-        stream: a valid/ready stream of beats.
+        stream: a valid/ready stream of beats for a chain or fixed unit too.
         scaled: of a stream without blocks: with a scale code of each operand per beat.
         pipeline: registers before the accumulator of a stream.
-        lfsr: where the random bits of stochastic rounding come from; None: from a port.
-        flags: of a stream: with the status flags of `fpsim.vectors.sets.status_flags`; a chain or
-            fixed unit becomes a stream.
+        lfsr: source of the random bits of stochastic rounding; None: a port.
+        flags: with the status flags of `fpsim.vectors.sets.status_flags`; a chain or fixed unit
+            becomes a stream.
         tables: of operands, by ``a`` and ``b``, that come in as 4-bit codes of a table, whose
-            numbers stand in the format of the unit's operand.
+            numbers have the format of the unit's operand.
+
+    Returns:
+        The top with its parameters, ports and sources.
 
     Raises:
         FpsimError: a unit that the RTL does not implement, or a table of another operand format,
@@ -136,7 +139,7 @@ def rtl_top(
 
 
 def _more_than_mac(stage: Chain | Fixed) -> bool:
-    """Return whether a stage needs what the MACs without a stream do not have."""
+    """Return whether a stage has settings that the MACs without a stream do not have."""
     if isinstance(stage, Fixed):
         return stage.convert is not None
     return stage.random_bits > 0 or stage.product is not ProductRounding.FUSED
@@ -296,7 +299,7 @@ _OF_STREAMS = frozenset({"STAGE", "LANES"})
 
 
 def _stage(spec: MacSpec, stage: Stage, where: str) -> dict[str, int]:
-    """Return the parameters of a stage and of those inside it, LANES among them."""
+    """Return the parameters of a stage and of its inner stages, LANES among them."""
     if type(stage) not in _STAGES:
         kinds = ", ".join(kind.kind for kind in _STAGES)
         raise refusal(f"{where}.kind", repr(stage.kind), kinds)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Combinational leaves of the RTL proved equal to the model: a table from the oracle, and SAT.
 
-A proof covers every input of a netlist. The table holds, for every input, what `fpsim.oracle` says
-the outputs mean; outputs that mean nothing there are free. Decoding and products are compared in
-the numbers' own terms: e(x) = max(floor(log2 |x|), emin) and the significand x / 2^e(x).
+A proof covers every input of a netlist. The table holds, for every input, the outputs that
+`fpsim.oracle` gives; outputs without a meaning there are free. Decoding and products are compared
+in the numbers' own terms: e(x) = max(floor(log2 |x|), emin) and the significand x / 2^e(x).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Row = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Leaf:
-    """A module with its parameters, and what it must give for every input."""
+    """A module with its parameters, and its right outputs for every input."""
 
     module: str
     parameters: dict[str, int]
@@ -52,16 +52,16 @@ class Leaf:
 
 
 def prove(leaf: Leaf, directory: Path | None = None, sources: tuple[Path, ...] = ()) -> None:
-    """Prove that a leaf gives what its table says for every input.
+    """Prove that a leaf gives the outputs of its table for every input.
 
     Args:
-        leaf: what is to be proved.
+        leaf: the module with its table.
         directory: where Yosys works; a scratch directory if None.
         sources: other sources than the reference ones.
 
     Raises:
         YosysMissing: no Yosys.
-        FpsimError: it does not; with an input for which it does not.
+        FpsimError: a wrong output, with an input that gives it.
     """
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="fpsim-proof-") as scratch:
@@ -137,9 +137,12 @@ def rounder(
     Args:
         fmt: the format.
         mode: the rounding mode.
-        overflow: what numbers beyond the format become.
-        outward: as tensor cores have overflow (`fpsim.units.stages.aligned`).
+        overflow: the result for numbers beyond the format.
+        outward: whether overflow always rounds outward, see `fpsim.units.stages.aligned`.
         random_bits: for ``sr``; every random integer is tried.
+
+    Returns:
+        The module with its table.
 
     Raises:
         FpsimError: a format that the RTL cannot round to.
@@ -192,7 +195,10 @@ def adder(fmt: FloatFormat, children: int, mode: Rounding, overflow: Overflow) -
         fmt: the format; all codes of it are tried for every number.
         children: how many numbers.
         mode: the rounding mode.
-        overflow: what sums beyond the format become.
+        overflow: the result for sums beyond the format.
+
+    Returns:
+        The module with its table.
 
     Raises:
         FpsimError: a format that the RTL cannot round to.
@@ -234,7 +240,7 @@ def _number_outputs(exponent_bits: int, significand_bits: int) -> dict[str, int]
 
 
 def _number_row(number: Number, exponent: int | None, fraction_bits: int) -> Row:
-    """Return what the outputs must say of a number with ``exponent`` for its significand's top."""
+    """Return the right outputs for a number with ``exponent`` for its significand's top."""
     row = {"inf_o": int(number.infinite), "nan_o": int(number.is_nan)}
     if number.is_nan:
         return row
@@ -250,7 +256,7 @@ def _number_row(number: Number, exponent: int | None, fraction_bits: int) -> Row
 
 
 def _node(number: Number, exponent_bits: int, bits: int) -> int:
-    """Return a number as ``tree_node`` takes it: sign, exponent, significand, infinity, NaN."""
+    """Return a number as an input of ``tree_node``: sign, exponent, significand, infinity, NaN."""
     exponent = significand = 0
     if number.magnitude:
         exponent = floor_log2(number.magnitude)
@@ -264,7 +270,7 @@ def _signed_bits(low: int, high: int) -> int:
 
 
 def _harness(leaf: Leaf) -> str:
-    """Return a module whose ``ok`` says that the leaf gives what the table says."""
+    """Return a module whose ``ok`` says that the leaf gives the outputs of its table."""
     key_bits = sum(leaf.inputs.values())
     out_bits = sum(leaf.outputs.values())
     ports = [f".{name}({text})" for name, text in _slices(leaf.inputs, "key").items()]

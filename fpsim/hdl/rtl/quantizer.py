@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a block format to the reference SystemVerilog of its quantizer: parameters and ports.
 
-A format outside what the RTL implements is refused with the field and what is allowed.
+A format that the RTL does not implement is refused with the field and its allowed values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def quantizer_top(operation: Quantize, pipeline: int = 1) -> RtlTop:
     """Return the reference RTL of a quantizer.
 
     Args:
-        operation: the quantizer, as `fpsim.vectors.operations.operation.parse_operation` reads it.
+        operation: the quantizer, read by `fpsim.vectors.operations.operation.parse_operation`.
         pipeline: registers, 0..64.
 
     Returns:
@@ -116,7 +116,7 @@ def _layout(prefix: str, fmt: FloatFormat, where: str) -> dict[str, int]:
 
 
 def _limit(fmt: BlockFormat) -> int:
-    """Return what the largest magnitude maps to as a float32 code."""
+    """Return as a float32 code the target that the largest magnitude maps to."""
     limit = np.float32(fmt.limit)
     if limit < np.finfo(np.float32).tiny:
         raise refusal("target", repr(fmt.limit), "normal float32 numbers")

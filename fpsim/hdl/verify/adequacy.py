@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a pass means something: the mistakes that a design could have and no vector would show.
 
-The unit's mutants are run over the vectors that the design was told, after all that its ports and
-operations cannot take was left out. A mutant that no such vector kills is a mistake that would have
-passed, unless it is proved to give the same wherever this design can be brought.
+The unit's mutants are run over the vectors that the design was told, without all that its ports and
+operations cannot take. A mutant that no such vector kills is a mistake that would have passed,
+unless it is proved to give the same results wherever this design can be brought.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Adequacy:
     """Which mistakes the vectors that a design was told would have found."""
 
     found: int  #: mistakes that some vector shows
-    excused: int  #: that show nowhere, by proof
-    unfound: tuple[str, ...]  #: that no vector shows
-    waived: tuple[str, ...] = ()  #: of those, the ones that ``waive`` in the design's TOML names
+    excused: int  #: mistakes that show nowhere, by proof
+    unfound: tuple[str, ...]  #: mistakes that no vector shows
+    waived: tuple[str, ...] = ()  #: of the unfound, those that ``waive`` in the TOML names
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -105,13 +105,13 @@ def _plain(name: str) -> str:
 def judge(
     dut: Dut, source: VectorSource, writer: BeatWriter, directory: Path, stimulus: str = LINES
 ) -> Adequacy:
-    """Return which mistakes the vectors of a source would find in a design.
+    """Find the mistakes that the vectors of a source would show in a design.
 
     Args:
         dut: the design, with its waivers.
         source: vectors for it.
-        writer: what tells them to the design.
-        directory: a build directory; what was learned is kept there until the vectors change, by
+        writer: tells them to the design.
+        directory: a build directory; the mistakes found are kept there until the vectors change, by
             the digest of the file of beats in its folder ``run``.
         stimulus: the name of that file.
 
@@ -163,7 +163,7 @@ def _reach(dut: Dut, source: VectorSource, writer: BeatWriter) -> Reach:
 
 
 def _sums(source: VectorSource, writer: BeatWriter) -> Iterator[tuple[Columns, NDArray[Any]]]:
-    """Yield the vectors that sum products and are compared, and the accumulator each finds."""
+    """Yield the vectors that sum products and are compared, and the accumulator before each."""
     carried, update = 0, current()
     for told, columns in selected(source, writer):
         if not told.size:
@@ -190,7 +190,7 @@ def _key(dut: Dut, source: VectorSource, stimulus: Path) -> str:
 
 
 def _learned(file: Path, key: str) -> dict[str, Any] | None:
-    """Return what an earlier run learned from the same vectors."""
+    """Return the mistakes that an earlier run found with equal vectors; None without such a run."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

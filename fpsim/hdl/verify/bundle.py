@@ -54,16 +54,16 @@ def write_bundle(
     report: tuple[str, Mapping[str, object]],
     folders: Mapping[str, Path],
 ) -> Path:
-    """Write a zip file of a design, its bench, vectors and commands; return its path.
+    """Write a zip file of a design, its bench, vectors and commands.
 
     Args:
         path: the file.
         dut: the design; SystemVerilog.
         ports: its ports, where they are known.
         source: the vectors to run again, such as a reproducer.
-        writer: what writes their beats.
-        report: what was found, as text and as JSON-ready data.
-        folders: files to add: name in the bundle and folder or file, those that exist.
+        writer: writes their beats.
+        report: the findings, as text and as JSON-ready data.
+        folders: files to add: name in the bundle and folder or file, if it exists.
 
     Returns:
         The file.

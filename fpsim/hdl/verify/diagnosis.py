@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong: the first mismatch explained, and the mistake that would give such bits."""
+"""A failure diagnosed: the first mismatch explained, and the mistake that would give such bits."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from fpsim.vectors.operations.explanation import OperationExplanation
 
 __all__ = ["Diagnosis", "diagnose", "ulps"]
 
-#: Operands of matching results that guesses are tried on, the fewest results, and how many times
-#: rarer operations other than sums are.
+#: Matching results that guesses are tried on: most operands, fewest results, and how many times
+#: rarer than sums other operations are drawn.
 MATCHES, LEAST_MATCHES, OTHERS = 1 << 16, 1 << 11, 8
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The first mismatch, step by step, and what it looks like."""
+    """The first mismatch, step by step, and the mistakes that would explain it."""
 
     mismatch: Mismatch
     explanation: Explanation | OperationExplanation
     seen_value: str
     expected_value: str
-    ulps: int | None  #: codes between what was seen and what was expected; None: no such order
+    ulps: int | None  #: codes from the expected to the seen result; None: not in one order
     guesses: tuple[Guess, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +80,14 @@ def diagnose(
 ) -> Diagnosis:
     """Explain the first mismatch of a result and guess the mistake behind all of them.
 
-    ``lanes``: elements per beat of the design, if known.
+    Args:
+        source: the vectors.
+        writer: told them to the design.
+        result: the outcome of the replay, with a mismatch.
+        lanes: elements per beat of the design; 0: not known.
+
+    Returns:
+        The explanation and the best guesses.
     """
     first = result.kept[0]
     states = {m.index: m.code for m in result.kept}
@@ -134,7 +141,7 @@ def _judged(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of results to look at, and (index, the one applied before it, or -1).
 
-    Looked at are all that were wrong and some that were right, mostly sums.
+    All wrong results are looked at, and some right ones, mostly sums.
     """
     # Beyond the last mismatch that was kept nobody knows what matched.
     last = int(wrong[-1]) if result.mismatch_count > wrong.size else source.count
@@ -161,9 +168,16 @@ def _judged(
 
 
 def ulps(expected: int, seen: int, fmt: Format) -> int | None:
-    """Return how many codes ``seen`` stands above ``expected``, zeros of both signs as one.
+    """Return the distance between two codes in the order of their values.
 
-    None where one of them is NaN.
+    Args:
+        expected: a code.
+        seen: a code.
+        fmt: their format.
+
+    Returns:
+        How many codes ``seen`` stands above ``expected``, zeros of both signs counted as one; None
+        where one of them is NaN.
     """
     places = [_place(code, fmt) for code in (expected, seen)]
     if places[0] is None or places[1] is None:

@@ -29,13 +29,13 @@ def found_latency(simulation: Simulation, source: VectorSource, writer: BeatWrit
     Args:
         simulation: the design; its latency is left as the last one tried.
         source: vectors, of which the first few distinct results are taken.
-        writer: what writes their beats.
+        writer: writes their beats.
 
     Returns:
-        Clock edges: the first with which all are right, else the best.
+        Clock edges: the first latency with which all results are right, else the best.
 
     Raises:
-        FpsimError: none with which at least half of the results are right.
+        FpsimError: no latency with which at least half of the results are right.
     """
     few = _first(source, writer)
     shares: dict[int, float] = {}
@@ -62,7 +62,7 @@ def found_latency(simulation: Simulation, source: VectorSource, writer: BeatWrit
 
 
 def _first(source: VectorSource, writer: BeatWriter) -> VectorSource:
-    """Return vectors that can be told, chosen so that neighbours have other results."""
+    """Return vectors that can be told, chosen so that neighbours have different results."""
     parts: list[Columns] = []
     left = VECTORS
     for _, columns in selected(source, writer):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Status flags of a design, held to the exact model on some of the vectors that it was told.
+"""Status flags of a design, compared with the exact model on some of the vectors that it was told.
 
-The exact model takes a few milliseconds for each, so the results of all vectors are compared first,
-without flags, and then some vectors of every section again with them.
+The exact model takes a few milliseconds for each vector, so the results of all vectors are compared
+first, without flags, and then some vectors of every section again with flags.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST, LEAST, SHOWN = 1 << 11, 16, 5
 
 @dataclass(frozen=True)
 class FlagReport:
-    """What a comparison of flags found."""
+    """The outcome of a comparison of flags."""
 
     names: tuple[str, ...]  #: flags that have a wire
     compared: int
@@ -69,13 +69,13 @@ def check_flags(simulation: Simulation, source: VectorSource) -> FlagReport:
 
     Args:
         simulation: the design; its outputs have wires of flags.
-        source: vectors that were told without.
+        source: vectors that were told without flags.
 
     Returns:
-        What differed.
+        The outcome.
 
     Raises:
-        FpsimError: as `fpsim.hdl.bench.replay.run_source`.
+        SimulationFailed: the design does not compile, or the simulation crashed, hung or stuck.
     """
     flagged, indices = _with_flags(source)
     dut = simulation.dut

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which mistake would give the wrong bits that were seen: mutants of the unit, ranked.
 
-A guess says of every mismatch what a design with that mistake would have answered, from the
-accumulator that the design itself held, and of results that matched the same. It is as good as the
-mismatches it explains less the matches it contradicts; it fits if it explains all but one in a
-hundred of the first and contradicts none of the second for every hundred that it explains. A
-mistake in rounding is held to matches that round. Mistakes with the same answer to every result
+A guess predicts, for every mismatch and for some results that matched, the answer of a design with
+that mistake, from the accumulator that the design itself held. Its score is the share of mismatches
+it explains less the share of matches it contradicts; it fits if it explains at least 99 of a
+hundred mismatches, and contradicts at most one match for every hundred mismatches explained. A
+mistake in rounding is compared with matches that round. Mistakes with equal answers to every result
 are one guess.
 """
 
@@ -32,23 +32,24 @@ from fpsim.vectors.sets.record import Columns, Record
 __all__ = ["Case", "Guess", "guesses"]
 
 MAX_GUESSES = 3
-#: A guess that is less often right than this, or than chance, is none.
+#: Scores below this are no guess.
 LEAST_SCORE = 0.1
-#: A guess that explains less of the mismatches, or contradicts more for each, is not the cause.
+#: Share of mismatches that a fitting guess explains at least, and matches that it contradicts at
+#: most for each.
 LEAST_EXPLAINED, MOST_CONTRADICTED = 0.99, 0.01
 #: Clocks by which a result is looked for late.
 MOST_LATE = 4
 #: Mismatches that a guess is tried on, step by step while it explains them, and matches.
 MISMATCHES, MATCHES = (256,), 1 << 13
-#: The same of one that runs through the exact model.
+#: Mismatches and matches that a guess is tried on if it runs through the exact model.
 SLOW_MISMATCHES, SLOW_MATCHES = (24, 192), 192
 
-#: Changes of a unit that together may explain what none does alone, the mismatches that they need,
-#: and what each has to add to the score.
+#: Most changes of a unit in a joint guess, the fewest mismatches that it needs, and the least that
+#: each change adds to its score.
 MOST_CHANGES, LEAST_COMBINED, LEAST_GAIN = 4, 128, 0.02
 
 Codes = NDArray[np.uint64]
-#: Rows to what a design with the mistake answers.
+#: From rows to the answers of a design with the mistake.
 Predict = Callable[[NDArray[np.int64]], NDArray[Any]]
 
 
@@ -76,14 +77,14 @@ class Guess:
 
     mistake: str
     explained: int  #: mismatches that it would give, bit for bit
-    mismatches: int  #: that it was tried on
+    mismatches: int  #: mismatches that it was tried on
     contradicted: int  #: results that matched and would not have
-    matches: int  #: that it was tried on
-    also: tuple[str, ...] = ()  #: other mistakes that answer the same to all of these
+    matches: int  #: matches that it was tried on
+    also: tuple[str, ...] = ()  #: other mistakes with equal answers to all of these
 
     @property
     def fits(self) -> bool:
-        """Whether it explains nearly all that was wrong, and contradicts next to nothing."""
+        """Whether it explains nearly all mismatches, and contradicts next to no match."""
         explains = self.explained >= LEAST_EXPLAINED * self.mismatches
         return explains and self.contradicted <= MOST_CONTRADICTED * self.explained
 
@@ -121,10 +122,10 @@ def guesses(case: Case) -> list[Guess]:
 
 
 def _combined(case: Case, sample: _Sample) -> list[Guess]:
-    """Return what several changes of the unit together explain, if that fits: one after the other.
+    """Return the joint guess of several changes of the unit, one after the other, if it fits.
 
-    Each is the change that leaves the least unexplained after those before it. Flexible as that is,
-    it needs many mismatches, and each change has to explain its part of them.
+    Each is the change that leaves the least unexplained after those before it. So flexible a guess
+    needs many mismatches, and each change has to explain its part of them.
     """
     if sample.wrong.size < LEAST_COMBINED:
         return []
@@ -148,7 +149,7 @@ def _combined(case: Case, sample: _Sample) -> list[Guess]:
 
 
 def _with_twins(record: Record) -> Iterator[Mutant]:
-    """Yield the mutants that are a change of data, and those of both operands at once."""
+    """Yield the mutants that change the unit's data, and such changes of both operands at once."""
     mutants = {mutant.name: mutant for mutant in spec_mutants(record)}
     yield from mutants.values()
     for name, mutant in mutants.items():
@@ -160,10 +161,10 @@ def _with_twins(record: Record) -> Iterator[Mutant]:
 
 
 class _Sample:
-    """Results that guesses are held to, of those that were wrong and of those that were right.
+    """Results that guesses are compared with, some wrong and some right.
 
-    Wrong is what the unit does not give from the accumulator that the design held: a sum that goes
-    on from a wrong one, rightly, says nothing of the mistake.
+    Wrong is a result that the unit does not give from the accumulator that the design held: a sum
+    that goes on rightly from a wrong accumulator says nothing of the mistake.
     """
 
     def __init__(self, case: Case) -> None:
@@ -253,7 +254,7 @@ def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
 def _predicted(
     case: Case, rows: NDArray[np.int64], run: Run, columns: Columns | None = None
 ) -> NDArray[Any]:
-    """Return what sums give by other arithmetic; vectors that do none are as the unit says."""
+    """Return the results of other arithmetic for vectors that sum, of the unit for all others."""
     columns, initial = columns or case.run.columns, case.run.like.record.spec.initial
     op = columns["op"]
     out = columns["acc"].astype(np.uint64)[rows]
@@ -288,7 +289,7 @@ def _mutants(case: Case, wrong: NDArray[np.int64]) -> Iterator[tuple[str, Predic
 
 
 def _changes(case: Case, wrong: Columns) -> Iterator[tuple[str, Run, bool]]:
-    """Yield changed arithmetic: the unit's mutants, the same in both operands, other mistakes."""
+    """Yield changed arithmetic: the unit's mutants, changes of both operands, other mistakes."""
     record = case.run.like.record
     mutants = {mutant.name: mutant for mutant in (*mutants_of(record), *_with_twins(record))}
     for mutant in mutants.values():

@@ -13,7 +13,15 @@ __all__ = ["write", "write_error"]
 
 
 def write(report: Report, top: str, path: Path) -> Path:
-    """Write a report: a failure carries the explanation of the first mismatch.
+    """Write a report as JUnit XML; a failure carries the explanation of the first mismatch.
+
+    Args:
+        report: the report.
+        top: name of the design.
+        path: the file.
+
+    Returns:
+        The file.
 
     Raises:
         FpsimError: a path that cannot be written.
@@ -33,7 +41,20 @@ def write(report: Report, top: str, path: Path) -> Path:
 
 
 def write_error(unit: str, top: str, message: str, path: Path) -> Path:
-    """Write a run that did not come to a verdict."""
+    """Write a run that ended without a verdict as JUnit XML.
+
+    Args:
+        unit: name of the unit.
+        top: name of the design.
+        message: the error; its first line is the summary.
+        path: the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        FpsimError: a path that cannot be written.
+    """
     case = _case(unit, top, 0.0)
     ET.SubElement(case, "error", message=message.splitlines()[0]).text = message
     return _write(case, path, errors=1)

@@ -19,7 +19,7 @@ from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Run", "operand_mistakes", "result_mistakes", "table_mistakes"]
 
-#: Columns and addends to results.
+#: From columns and addends to results.
 Run = Callable[[Columns, NDArray[Any]], NDArray[Any]]
 #: Codes of an operand that may be the one misread, and bits of the widest that is looked at.
 MOST_CODES, MOST_BITS = 2, 8
@@ -305,7 +305,7 @@ def _no_carry(record: Record, columns: Columns, c: NDArray[Any]) -> NDArray[Any]
 def _with_truncated(
     record: Record, columns: Columns, c: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return results, and results cut off instead of rounded; the same where that means nothing."""
+    """Return results, and results cut off instead of rounded; equal where cutting means nothing."""
     right = record.dot(columns, c).astype(np.int64)
     stage = record.spec.accumulate
     if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RTZ:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong in a converter, multiplier, adder or quantizer, and which mistakes would show."""
+"""A failure of a converter, multiplier, adder or quantizer diagnosed, and mistakes that show."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def mutants_shown(source: VectorSource, dut: Dut) -> list[OperationMutant]:
 
 
 def adequacy_of_operation(dut: Dut, source: VectorSource, writer: BeatWriter) -> dict[str, Any]:
-    """Return how many mistakes the vectors that a design is told find, and which not.
+    """Count the mistakes that the vectors told to a design find.
 
     A mistake is excused where the design was told every input that it can be told.
 
     Args:
         dut: the design.
         source: vectors for it.
-        writer: what tells them to the design.
+        writer: tells them to the design.
 
     Returns:
         ``found`` and ``excused`` counts, and names that are ``unfound``.
@@ -100,9 +100,12 @@ def diagnose_operation(
 
     Args:
         source: vectors of an operation.
-        writer: what told them to the design.
-        result: what was found.
+        writer: told them to the design.
+        result: the outcome of the replay, with a mismatch.
         lanes: not used; vectors of operations are told whole.
+
+    Returns:
+        The explanation and the best guesses.
     """
     operation = source.operation
     assert operation is not None
@@ -177,7 +180,7 @@ def _guesses(
 
 
 def _matches(source: VectorSource, writer: BeatWriter, result: ReplayResult) -> dict[int, int]:
-    """Return vectors that were compared and right, some of them, with the one told before each."""
+    """Return some vectors that were compared and right, with the vector told before each."""
     wrong = {m.index for m in result.kept}
     # Beyond the last mismatch that was kept nobody knows what matched.
     last = max(wrong) if result.mismatch_count > len(wrong) else source.count
@@ -217,7 +220,7 @@ def _wirings(
     bad: Columns,
     right: Mapping[int, int],
 ) -> Iterator[tuple[str, Callable[[Columns], Columns]]]:
-    """Yield mistakes at the ports: results that are coded otherwise, or of the vector before."""
+    """Yield mistakes at the ports: results in another encoding, or of the vector before."""
     for name in ENCODINGS:
 
         def coded(columns: Columns, name: str = name) -> Columns:

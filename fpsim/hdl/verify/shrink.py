@@ -80,7 +80,17 @@ class _Trials:
 def shrink(
     simulation: Simulation, source: VectorSource, writer: BeatWriter, index: int
 ) -> Reproducer:
-    """Return a short sequence of vectors that fails as the vector ``index`` of ``source`` does."""
+    """Find a short sequence of vectors that fails like a given vector.
+
+    Args:
+        simulation: the design.
+        source: the vectors.
+        writer: writes their beats.
+        index: number of a vector of the source whose result was wrong.
+
+    Returns:
+        The sequence; if the vector does not fail again, the vectors up to it, unchanged.
+    """
     trials = _Trials(simulation, writer)
     prefix = _prefix(source, writer, index)
     run = _shortest(trials, prefix)
@@ -135,7 +145,7 @@ Change = Callable[[VectorRun, Sequence[Any]], VectorRun]
 
 
 def _reduced(trials: _Trials, run: VectorRun, parts: list[Any], change: Change) -> VectorRun:
-    """Return the run with as many ``parts`` taken out as still fails (delta debugging)."""
+    """Return the run without as many ``parts`` as can go while it still fails (delta debugging)."""
     size = len(parts)
     while parts and size:
         chunks = [parts[i : i + size] for i in range(0, len(parts), size)]
@@ -184,7 +194,7 @@ def _operands(run: VectorRun) -> Iterator[tuple[str, int, int]]:
 
 
 def _neutral(run: VectorRun) -> dict[str, int]:
-    """Return the code of each field that says nothing: zero operands, scales of one."""
+    """Return the neutral code of each field: zero operands, scales of one."""
     source = run.like
     if source.operation is not None:
         return source.operation.neutral

@@ -48,8 +48,8 @@ Blocks = Callable[[], Iterator[tuple[int, Columns]]]
 class VectorSource:
     """Vectors of a unit, or of an operation, block by block, as often as needed.
 
-    ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes). Those of an
-    operation have the columns ``op`` and ``c`` of dot products without addend beside their own.
+    ``blocks()`` yields (index of the first vector, columns): codes (n,) or (n, lanes). Vectors of
+    an operation have the columns ``op`` and ``c`` of dot products without addend beside their own.
     """
 
     record: Record
@@ -78,7 +78,7 @@ class VectorSource:
 
     @property
     def equation(self) -> str:
-        """What is computed, in one line."""
+        """The equation that the vectors follow, in one line."""
         return self.spec.equation if self.operation is None else self.operation.equation
 
     @property
@@ -101,7 +101,7 @@ class VectorSource:
 
 
 def from_plan(made: VectorPlan, addends: bool = True) -> VectorSource:
-    """Return a set that is made block by block; the addends of dot products 0 if not wanted."""
+    """Return a set that is made block by block; without ``addends``, dot products add onto 0."""
     record = made.record
 
     def blocks() -> Iterator[tuple[int, Columns]]:
@@ -138,8 +138,8 @@ def made_for_operation(
 
     Args:
         dut: the design.
-        operation: what it computes.
-        strategy: as `fpsim.vectors.plan_operation` takes it.
+        operation: the operation that it computes.
+        strategy: see `fpsim.vectors.plan_operation`.
         count: number of random vectors.
         seed: of the random vectors.
 
@@ -147,7 +147,8 @@ def made_for_operation(
         The vectors, made block by block.
 
     Raises:
-        FpsimError: as `fpsim.vectors.plan_operation`.
+        FpsimError: an unknown strategy, a count or seed out of range, or more cases than
+            ``exhaustive`` takes.
     """
     made = plan_operation(operation, strategy=strategy, count=count, seed=seed)
     if isinstance(operation, Quantize) and not dut.carries("tensor_scale"):
@@ -184,12 +185,12 @@ def made_for(
     """Return vectors of a unit that fit a design: its lanes, scales and operations.
 
     A design that accumulates is told sums that accumulate, whatever ``count``; one that cannot load
-    its accumulator also those that grow to the ends of its range.
+    its accumulator also sums that grow to the ends of its range.
 
     Args:
         dut: the design.
         spec: the unit.
-        strategy: as `fpsim.vectors.plan` takes it.
+        strategy: see `fpsim.vectors.plan`.
         count: number of random vectors.
         seed: of the random vectors.
 
@@ -197,7 +198,7 @@ def made_for(
         The vectors, made block by block.
 
     Raises:
-        FpsimError: as `fpsim.vectors.plan`.
+        FpsimError: an unknown strategy, or a count or seed out of range.
     """
     k, group = shape_for(dut, spec)
     start, addends = "dot", True
@@ -221,7 +222,7 @@ def made_for(
 
 
 def _told_operands(dut: Dut, spec: MacSpec, k: int, group: int) -> dict[str, NDArray[np.int64]]:
-    """Return the codes that a design can be told, of operands of which it cannot be told all."""
+    """Return the codes that a design can be told, of operands with codes that it cannot be told."""
     if dut.adapter is not None:
         return {}
     told = Serialiser(dut, spec, k, group).told_codes()
@@ -237,10 +238,10 @@ def _grown(record: Record) -> list[PlannedSection]:
 
 
 def with_told_codes(source: VectorSource, told: Mapping[str, NDArray[Any]]) -> VectorSource:
-    """Return vectors without the codes that a design cannot be told: another stands in their place.
+    """Return vectors in which codes that a design can be told replace all others.
 
-    ``told`` has the codes that it can, by field, of some fields. So a domain of few codes leaves as
-    many vectors as there were, not the few that happen to lie inside.
+    ``told`` has the codes that it can be told, by field, of some fields. So a domain of few codes
+    leaves all vectors, not only the few that happen to lie inside.
     """
     record = source.record
     tables: dict[str, NDArray[Any]] = {}
@@ -288,8 +289,8 @@ def begun_with_products(source: VectorSource, dut: Dut) -> VectorSource:
 def drawn(dut: Dut, source: VectorSource) -> VectorSource:
     """Return vectors with the random integers that a design draws itself, and their results.
 
-    A design with `Dut.lfsr` is told no integers: each vector finds those that follow the ones of
-    the vector before it, so that vectors must all be told, in this order.
+    A design with `Dut.lfsr` is told no integers: each vector finds the integers that follow those
+    of the vector before it, so that vectors must all be told, in this order.
     """
     lfsr, record = dut.lfsr, source.record
     if lfsr is None or not record.roundings:
@@ -326,7 +327,7 @@ def _with_first_products(columns: Columns, merged: Sequence[Op]) -> Columns:
 
 
 def _without_addends(record: Record, columns: Columns) -> Columns:
-    """Return dot products onto 0; what else there is stays."""
+    """Return dot products onto 0; all other vectors stay."""
     dots = np.flatnonzero(columns["op"] == Op.DOT)
     if not dots.size:
         return columns

@@ -27,7 +27,7 @@ REPRODUCER = "reproducer"
 class VectorRun:
     """Vectors that start from an operation that clears, loads or takes an addend.
 
-    ``columns`` are as in the source; ``indices`` say which of its vectors they were.
+    ``columns`` are as in the source; ``indices`` are the numbers of its vectors.
     """
 
     like: VectorSource
@@ -40,12 +40,12 @@ class VectorRun:
         return int(self.indices.size)
 
     def take(self, rows: Sequence[int] | NDArray[Any] | slice) -> VectorRun:
-        """Return some of the vectors, with what the unit then gives."""
+        """Return some of the vectors, with the results that the unit then gives."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, columns=columns, indices=self.indices[rows]).computed()
 
     def changed(self, columns: Columns) -> VectorRun:
-        """Return the vectors with other columns, and what the unit then gives."""
+        """Return the vectors with other columns, and the results that the unit then gives."""
         return replace(self, columns=self.columns | columns).computed()
 
     def computed(self) -> VectorRun:

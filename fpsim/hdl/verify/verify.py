@@ -47,7 +47,7 @@ BENCHES = {"cocotb": Simulation, "native": NativeSimulation}
 
 @dataclass(frozen=True)
 class Plan:
-    """What to verify a design with: a directory of vectors, or a set made for it."""
+    """The vectors and settings of a verification: a directory of vectors, or a set made for it."""
 
     vectors_dir: Path | None = None
     strategy: str = "mixed"
@@ -62,7 +62,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found."""
+    """The outcome of a verification."""
 
     result: ReplayResult
     diagnosis: Diagnosis | None = None
@@ -70,7 +70,7 @@ class Report:
     reproducer_dir: Path | None = None
     waveform: Path | None = None
     adequacy: Adequacy | None = None  #: of vectors that all matched, unless they are a reproducer
-    latency: int | None = None  #: that was found by trying
+    latency: int | None = None  #: found by trying
     bundle: Path | None = None
     flags: FlagReport | None = None  #: where the design has status flags and the results matched
 
@@ -150,11 +150,26 @@ def verify_design(
 ) -> Report:  # fmt: skip
     """Run vectors of a unit, or of an operation, through a design; explain and shrink a failure.
 
-    Builds land in ``build/<top>-<simulator>`` and are used again while nothing changes; the
-    reproducer in ``build/<top>-<simulator>-reproducer``.
+    Builds land in ``build/<top>-<unit>-<simulator>`` (with the bench's name after it, if it is not
+    cocotb) and are used again while nothing changes; the reproducer beside it, with
+    ``-reproducer`` after the name.
+
+    Args:
+        unit: the unit or operation.
+        dut: the design.
+        simulator: ``verilator`` or ``icarus``; ``ghdl`` for VHDL.
+        build: folder of builds.
+        plan: the vectors and settings.
+        progress: called with the stage ("build", "run"), the work done and the total (0: unknown).
+
+    Returns:
+        The outcome.
 
     Raises:
-        FpsimError: as `fpsim.hdl.bench.replay.replay` and `fpsim.vectors.plan`.
+        SimulatorMissing: the simulator is not installed.
+        SimulationFailed: the design does not compile, or the simulation crashed, hung or stuck.
+        FpsimError: an unknown bench, a mapping that the design's ports contradict, vectors that are
+            missing, damaged or for another unit, or a waiver that names no mistake.
     """
     if plan.bench not in BENCHES:
         raise not_one_of("bench", plan.bench, BENCHES)
@@ -235,7 +250,7 @@ def fitted(dut: Dut) -> tuple[Dut, dict[str, Port] | None]:
     """Return a design with its places in arrays counted in bits, and its ports if they are known.
 
     Raises:
-        FpsimError: ports that the mapping lacks, forgets or takes for others.
+        FpsimError: a mapped port that is missing or runs the other way, or an input without one.
     """
     ports = read_ports(dut)
     if ports is None:
@@ -247,8 +262,16 @@ def fitted(dut: Dut) -> tuple[Dut, dict[str, Port] | None]:
 def vectors_for(unit: MacUnit | Operation, dut: Dut, plan: Plan) -> VectorSource:
     """Return the vectors of a plan: a directory's, or a set made for the design.
 
+    Args:
+        unit: the unit or operation.
+        dut: the design.
+        plan: the directory, or the strategy, count and seed of a set.
+
+    Returns:
+        The vectors.
+
     Raises:
-        FpsimError: none, damaged ones, or those of something else.
+        FpsimError: vectors that are missing, damaged or for another unit or operation.
     """
     wanted = (plan.strategy, plan.count, plan.seed)
     if plan.vectors_dir is None:
@@ -276,10 +299,23 @@ def verify(
     progress: Progress | None = None,
     bench: str = "cocotb",
 ) -> ReplayResult:
-    """Replay vectors of ``unit`` through its reference RTL, made (seed 1) if none are given.
+    """Replay vectors of a unit through its reference RTL.
+
+    Args:
+        unit: the unit.
+        simulator: ``verilator`` or ``icarus``.
+        build: folder of builds.
+        vectors_dir: the vectors; if absent, a set is made for the design with seed 1.
+        progress: called with the stage ("build", "run"), the work done and the total (0: unknown).
+        bench: ``cocotb`` or ``native``.
+
+    Returns:
+        The outcome of the replay.
 
     Raises:
-        FpsimError: as `verify_design`, and a unit without reference RTL.
+        SimulatorMissing: the simulator is not installed.
+        SimulationFailed: the RTL does not compile, or the simulation crashed, hung or stuck.
+        FpsimError: a unit without reference RTL, or vectors that are damaged or for another unit.
     """
     plan = Plan(vectors_dir=vectors_dir, explain=False, judge=False, bench=bench)
     dut = reference_dut(unit.spec)
