@@ -40,8 +40,6 @@ SHARED_NAMES = {
     "Beats", "Block", "Grid", "Lanes", "Mismatch", "NanPolicy", "Operand", "Plan",
     "Span", "Stimulus", "Sum", "Tile",
 }  # fmt: skip
-#: Rooms whose docstrings are not yet held to the rules below.
-UNSPOKEN = {"blocks"}  # fmt: skip
 
 TREES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -125,7 +123,7 @@ def test_no_two_public_classes_share_a_name() -> None:
     assert {name: where for name, where in shared.items() if name not in SHARED_NAMES} == {}
 
 
-@pytest.mark.parametrize("room", [room for room in (*ROOMS, "__init__") if room not in UNSPOKEN])
+@pytest.mark.parametrize("room", [*ROOMS, "__init__"])
 def test_docstrings_name_every_parameter(room: str) -> None:
     faults = [
         f"{path.relative_to(ROOT)}: {fault}"
@@ -137,7 +135,7 @@ def test_docstrings_name_every_parameter(room: str) -> None:
     assert faults == []
 
 
-@pytest.mark.parametrize("room", [room for room in (*ROOMS, "__init__") if room not in UNSPOKEN])
+@pytest.mark.parametrize("room", [*ROOMS, "__init__"])
 def test_docstrings_can_be_read_alone(room: str) -> None:
     vague = [
         f"{path.relative_to(ROOT)}: {text.splitlines()[0]}"

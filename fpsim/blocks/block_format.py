@@ -85,26 +85,26 @@ NEEDED_FIELDS = ("name", "element", "block")
 class BlockFormat:
     """Elements of one format in blocks that share a scale.
 
-    Every field may be given as `from_dict` takes it too, such as ``element="e2m1"``.
+    Every field may be given in the form that `from_dict` takes too, such as ``element="e2m1"``.
 
     Args:
-        name: lower-case letters, digits, ``.``, ``_``, ``-`` and ``+``; what messages call it.
+        name: lower-case letters, digits, ``.``, ``_``, ``-`` and ``+``; used in messages.
         element: element format or a `Table`; finite or not, it is encoded with saturation.
         block: elements per scale (the last block along the axis may be shorter), a `Span`, or two
             numbers: tiles of so many elements across the axis (the last other one) and along it.
         rule: how the scale follows from the block.
         rounding: how elements are rounded; outside MX to nearest: ``rne`` or ``rna``.
         scale: format of scales; None: a real number (float64).
-        scale_rounding: how scales are rounded to it, saturating.
+        scale_rounding: how scales are rounded to their format, saturating.
         tensor_range: R of `fpsim.blocks.scale_rules`; 0: no scale per tensor.
         target: element value that the largest magnitude maps to; 0: the largest.
-        signs: one scale for elements with the sign bit clear, one for those with it set.
-        zero: what a zero scale becomes.
+        signs: one scale for elements with the sign bit clear, one for elements with it set.
+        zero: the scale that replaces a scale of zero.
         arithmetic: order of the float32 operations.
         choice: how a block chooses one of several variants and expansions: the smallest error, the
             first of several, or a rule.
-        errors: arithmetic of the errors that a choice compares: ``float64``, or ``float32`` as in
-            Four Over Six's code; `Errors`.
+        errors: arithmetic of the errors that a choice compares: ``float64``, or ``float32`` in the
+            order of Four Over Six's code; `Errors`.
         expansions: factors on the scales of candidates, in the order they are tried.
         base_bits: width of the integers that ``razor`` starts from, 0 for other rules.
         nan: policy for NaN and infinities; None: ``scale`` if the scale has NaN, else ``error``.
@@ -116,9 +116,9 @@ class BlockFormat:
         top: one element per (sub-)block with a wider code.
         macro: a significand that several blocks share.
         signed_max: the scale has the sign of the block's largest magnitude, the first of several.
-        factor: what element values are multiplied by; a number or text such as ``"1/3"``.
-        ties: where ties go; None: as ``rounding`` says.
-        outer: what shares a tensor scale: ``tensor`` or ``row``.
+        factor: multiplies element values; a number or text such as ``"1/3"``.
+        ties: where ties go; None: by ``rounding``.
+        outer: the elements that share a tensor scale: ``tensor`` or ``row``.
         scale_encoder: who rounds scales; `ScaleEncoder`.
         source: where the definition is from, and which parts of it are inferred.
 
@@ -208,7 +208,7 @@ class BlockFormat:
     def bits_per_element(self) -> float:
         """Storage per element: codes, and scales and metadata of blocks.
 
-        Left out are what does not grow with the tensor (scales and tables of rows, scales of
+        Left out are parts that do not grow with the tensor (scales and tables of rows, scales of
         tensors) and zero points, whose width their source does not fix.
         """
         if isinstance(self.block, Span) or self.scale is None:
@@ -307,11 +307,11 @@ class BlockFormat:
         scale_random: ArrayLike | None = None,
         random_bits: int = 0,
     ) -> Quantized:
-        """Return codes and scale codes of ``x``.
+        """Cast an array to the format.
 
-        An all-zero block of an E8M0 format gets scale code 0 (AMXINT: 1.0), of others what ``zero``
-        says. E8M0 exponents clamp to -127..127. -0 keeps its sign where the element has one.
-        Formats other than MX take float64 rounded to float32 first.
+        An all-zero block of an E8M0 format gets scale code 0 (AMXINT: 1.0), of any other format
+        the scale that the field ``zero`` names. E8M0 exponents clamp to -127..127. -0 keeps its
+        sign where the element has one. Formats other than MX take float64 rounded to float32 first.
 
         Args:
             x: any floating-point numpy, ml_dtypes or (on the processor) torch type but longdouble,
@@ -319,18 +319,22 @@ class BlockFormat:
             axis: the axis blocks run along.
             nan: a `NanPolicy` to follow instead of the format's. The blocks left bad count for
                 no tensor scale.
-            tensor_scale: a static tensor scale, positive and finite, instead of that of ``x``; one
-                number or, in a format with one per row, an array with 1 along ``axis``.
+            tensor_scale: a static tensor scale, positive and finite, in place of one found from
+                ``x``; one number or, in a format with one per row, an array with 1 along ``axis``.
             random: for elements rounded by ``sr``: integers in 0..2^random_bits - 1, broadcast to
                 ``x``.
-            scale_random: for scales rounded by ``sr``: the same, broadcast to the scales.
+            scale_random: for scales rounded by ``sr``: integers in 0..2^random_bits - 1, broadcast
+                to the scales.
             random_bits: bits of the random integers, 1..32.
+
+        Returns:
+            Codes, scale codes and the format's other parts.
 
         Raises:
             FpsimError: an axis that does not exist, another number of rows than there are tables
-                for, a wrong dtype, a policy without a code, NaN or
-                an infinity where the policy has no code for it, a tensor scale that the format does
-                not have or that is not positive, or missing or impossible random integers.
+                for, a wrong dtype, NaN or an infinity where the policy has no code for it, a tensor
+                scale that the format does not have or that is not positive, or missing or
+                impossible random integers.
         """
         policy = self._policy(nan)
         array = as_floats(x, "x")
@@ -418,7 +422,7 @@ class BlockFormat:
         axis: int,
         scales: tuple[int, ...],
     ) -> RandomIntegers | None:
-        """Return checked random integers, rows as `fpsim.blocks.casts` takes them."""
+        """Return checked random integers in the rows that `fpsim.blocks.casts` takes."""
         wanted = self.rounding is Rounding.SR or self.scale_rounding is Rounding.SR
         if not wanted:
             if random is not None or scale_random is not None or bits:
@@ -516,11 +520,11 @@ class BlockFormat:
         return parts
 
     def widen(self, quantized: Quantized) -> Wide:
-        """Return wide codes and plain scales, which mean what `dequantize` says.
+        """Return wide codes and plain scales, which mean the values that `dequantize` returns.
 
         Raises:
-            FpsimError: as `dequantize`, and formats without one plain scale per block: real scales,
-                a scale per sign, blocks that are rows or tensors.
+            FpsimError: codes or scales that do not fit the format, and formats without one plain
+                scale per block: real scales, a scale per sign, blocks that are rows or tensors.
         """
         return widen(self, quantized)
 
@@ -533,7 +537,7 @@ class BlockFormat:
 
         Raises:
             FpsimError: codes or scales wider than the formats, an axis that does not exist, or a
-                part that is missing or has another shape than `Quantized` says.
+                part that is missing or has another shape than `Quantized` states.
         """
         if not isinstance(quantized, Quantized):
             raise FpsimError(f"quantized: {type(quantized).__name__} is not a Quantized")
@@ -594,7 +598,7 @@ BLOCK_FORMATS: Mapping[str, BlockFormat] = _Named()
 def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
     """Return the block format called ``name``, such as ``mxfp4``, ``mxfp4-rceil`` or ``nvfp4``.
 
-    A `Path`, and a name that ends in ``.toml``, is read as `BlockFormat.from_toml` does.
+    A `Path`, and a name that ends in ``.toml``, is read by `BlockFormat.from_toml`.
 
     Raises:
         FpsimError: no such format, with the nearest name.

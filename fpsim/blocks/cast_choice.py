@@ -3,20 +3,21 @@
 
 A candidate is a scale and a grid. Errors are defined as float64 sums in the order of the elements,
 or, of `ChoiceKind.single`, as float32 sums in the order of Four Over Six's code. Before float64
-sums come float32 ones, which choose where a bound shows that they choose alike:
+sums come float32 sums, which choose where a bound shows that both choose alike:
 
 With t = 2^-24, F a scale and the factor of x within 6 t of 1 / F, scaled values are within
-9 t |x| / F of the exact ones. The distance from x of a value that is nearest to one of those is at
-most 18 t |x| above the least, that of one that is nearest as defined 2 t |x|; values under the
-scale are within 3 t A. A difference is thus within D = 21 t A of the exact one, A the largest of x
-and of all values under the scale. Where scales are powers of two, and values under them exact, only
-1 / F and x / F are rounded, and D is 4 t A. By 2 D |e| <= c e^2 + D^2 / c for any c, |E' - E|
-<= 2 D sum|e| + n D^2 + (n + 4) t E' <= E' (c + (n + 5) t) + n D^2 (1 + 1 / c) for n <= 2^8. Sums of
-|e| are within n D + (n + 4) t E', the largest within D + 4 t E'. Blocks whose candidates are no
-further apart, or whose factors are not such, have all errors summed as they are defined.
+9 t |x| / F of the exact ones. The value nearest to a scaled value is at most 18 t |x| further from
+x than the nearest value is, the value nearest as defined 2 t |x|; values under the scale are within
+3 t A. A difference is thus within D = 21 t A of the exact one, A the largest of x and of all values
+under the scale. Where scales are powers of two, and values under them exact, only 1 / F and x / F
+are rounded, and D is 4 t A. By 2 D |e| <= c e^2 + D^2 / c for any c, |E' - E| <= 2 D sum|e| + n D^2
++ (n + 4) t E' <= E' (c + (n + 5) t) + n D^2 (1 + 1 / c) for n <= 2^8. Sums of |e| are within n D +
+(n + 4) t E', the largest within D + 4 t E'. Blocks whose candidates are no further apart, or whose
+factors are not within 6 t, have all errors summed as they are defined.
 
-Candidates whose special values nothing becomes, and twins, whose values and thresholds are others
-times a power of two, have the same errors as others, which are chosen before them.
+Some candidates have the errors of one before them, which is chosen: a candidate whose special value
+no element becomes, and a twin, whose values and thresholds are another candidate's times a power of
+two.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ SUMMED = 8
 
 
 class ChoiceKind(NamedTuple):
-    """What the code of a choice depends on."""
+    """The settings that the code of a choice depends on."""
 
     error: int
     single: bool
@@ -277,7 +278,7 @@ class Chooser:
     # -- errors in float32 -------------------------------------------------------------------------
 
     def _near(self, full: Vec, times: Vec) -> Vec:
-        """Return 1 where a factor is a scale's inverse as the bound supposes."""
+        """Return 1 where a factor is as near to a scale's inverse as the bound supposes."""
         return flag(magnitude(full * times - 1.0) < 2.0**-22, self._b.floats)
 
     def _right(self) -> Vec:
@@ -306,8 +307,8 @@ class Chooser:
     ) -> tuple[Callable[[Vec], list[Vec]], list[Vec]]:
         """Return the function from x to the differences of its values, and the largest values.
 
-        Values are those under a scale times each of ``others``, powers of two of which the first
-        is one. Of grids that are no floats there is that one.
+        Values are under a scale times each of ``others``, powers of two of which the first is one.
+        For grids that are no floats there is only that one.
         """
         if self._kind.floats:
             rounds = grid.rounds
@@ -382,7 +383,7 @@ class Chooser:
         return (lead.clear & right.get()) ^ 1
 
     def _is_twin(self, row: Any, v: Any, twin: Any) -> Vec:
-        """Return where the scales of a candidate and its twin make the same values of theirs."""
+        """Return where the scales of a candidate and its twin make equal values of theirs."""
         b, builder = self._b, self._b.builder
         some = builder.icmp_signed(">=", twin, INDEX(0))
         place = builder.mul(builder.select(some, twin, INDEX(0)), INDEX(3))
@@ -439,7 +440,7 @@ class Chooser:
         return better
 
     def _singly(self) -> None:
-        """Choose by errors in float32, as `fpsim.blocks.fields.Errors` says."""
+        """Choose by float32 errors in Four Over Six's order (`fpsim.blocks.fields.Errors`)."""
         b, builder, lanes, error = self._b, self._b.builder, self._b.floats, self._kind.error
         full = b.same(self._at.reals, 1, DOUBLE).as_lanes(lanes)
         least = Variable(lanes.constant(INFINITY, False))

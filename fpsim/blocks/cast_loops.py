@@ -2,8 +2,8 @@
 """Compiled casts of whole blocks of float32.
 
 A program casts the blocks ``first`` to ``stop``, a lane for each block
-(`fpsim.kernels.llvm.side_by_side`), and keeps them side by side meanwhile. The flags that code
-differs by are the arguments of the cached functions, and numbers are read at run time.
+(`fpsim.kernels.llvm.side_by_side`), and keeps them side by side meanwhile. Settings that change the
+code are arguments of the cached functions; numbers are read at run time.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _program(name: str, arrays: int, build: Callable[[Blocks], None]) -> Callabl
 
 
 class CastKind(NamedTuple):
-    """What the code of a cast to grids depends on."""
+    """The settings that the code of a cast to grids depends on."""
 
     scale: ScaleKind
     scale_bits: int  #: of the integers that scale codes are stored in
@@ -94,7 +94,7 @@ class CastKind(NamedTuple):
     multiply: bool
     grid: GridKind
     expansions: int  #: candidates of each grid
-    by: str  #: what chooses: "error", "dialect", "zero", "row" or nothing
+    by: str  #: the chooser: "error", "dialect", "zero", "row"; empty: none
     apart: bool  #: candidates that no error chooses have scales of their own
     choice: ChoiceKind
     levels: tuple[SubBlocks, ...]  #: of ratios that fit the largest magnitudes
@@ -109,8 +109,8 @@ class CastArrays(NamedTuple):
     x: Any
     amax: Any  #: float32 per block, given or filled: infinite or NaN in blocks with such values
     above: Any  #: float32 per block, or one: the tensor's scale
-    ratio: Any  #: float32, as many: e of the arithmetic `RATIO`
-    largest: Any  #: float32, as many: the largest magnitude of the tensor
+    ratio: Any  #: float32, as many as ``above``: e of the arithmetic `RATIO`
+    largest: Any  #: float32, as many as ``above``: the largest magnitude of the tensor
     rows: Any  #: int32 per block, its row, where rows have grids of their own
     scaling_reals: Any  #: (2, P) float32 of each candidate: limit and expansion
     scaling_integers: Any  #: (2, P) int64 of each candidate: exponent and bump
@@ -126,7 +126,7 @@ class CastArrays(NamedTuple):
     choice_sizes: Any
     ratios: Any  #: float32, at least `TABLE`
     level_ratios: Any  #: (levels, `TABLE`) float32
-    limits: Any  #: float32, what a scaled element is below, of each level
+    limits: Any  #: float32, the bound on a scaled element of each level
     pairs: Any  #: (32, 3) int32: `dialects`
     top_ends: Any  #: float64: `store_tops`
     top_keys: Any  #: int32: `refine_tops`
@@ -214,7 +214,7 @@ class _Cast:
         )
 
     def build(self) -> None:
-        """Write it all."""
+        """Write the whole program."""
         b, at, kind = self.b, self.at, self.kind
         most = self.lay_out()
         amax, smallest = most, self.one
@@ -476,7 +476,7 @@ def shift_integers(
         even: whether ties go to even integers, else away from zero.
         low: least integer.
         high: greatest integer.
-        mask: of a code.
+        mask: bits of a code.
         codes: uint8 like ``x``, filled.
         first: first block.
         stop: block after the last.
@@ -560,7 +560,7 @@ def razor(
     Args:
         x: finite values.
         block: elements of a block.
-        scale: what values are divided by, in float64, before they are rounded to even.
+        scale: divides values, in float64, before they are rounded to even.
         top: greatest of these integers.
         width: bits of a code, one of them the sign.
         mode: `fpsim.kernels.codec.rounding.mode_constants` of the bits that are dropped.
@@ -600,7 +600,7 @@ def real_blocks(
     x: Array, block: int, limit: float, amax: Array, t: Array, r: Array, codes: Array, first: int,
     stop: int,
 ) -> None:  # fmt: skip
-    """Fill codes of x L / amax, worked out in float64, on a symmetric grid of eight magnitudes.
+    """Fill codes of x L / amax, computed in float64, on a symmetric grid of eight magnitudes.
 
     Args:
         x: finite values.
@@ -608,7 +608,7 @@ def real_blocks(
         limit: L.
         amax: float64 per block, above 0.
         t: (7,) float64 thresholds of magnitudes.
-        r: (8,) int32 codes, as `Grids` has them.
+        r: (8,) int32 from `fpsim.blocks.casts.few_magnitudes`: codes of both signs.
         codes: uint8 like ``x``, filled.
         first: first block.
         stop: block after the last.

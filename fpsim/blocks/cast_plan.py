@@ -65,10 +65,10 @@ Scaling = tuple[int, int, np.float32, np.float32, ScaleNumbers]
 class Plan(NamedTuple):
     """A format as `fpsim.blocks.cast_loops` takes it; candidates are pairs (grid, expansion).
 
-    Where rows have tables of their own, the candidates do not compete: one is each row's.
+    Where rows have tables of their own, the candidates do not compete: each row has its own.
     """
 
-    kind: CastKind  #: as of blocks with one tensor scale whose largest magnitudes are not given
+    kind: CastKind  #: for one tensor scale and largest magnitudes that are not given
     fixed: dict[str, NDArray[Any]]  #: the arrays of `CastArrays` that hold numbers of the format
     grids: tuple[NDArray[Any], ...]
     scales: int  #: different scales of the candidates
@@ -76,7 +76,7 @@ class Plan(NamedTuple):
 
 @lru_cache(maxsize=256)
 def plan_cast(fmt: BlockFormat) -> Plan:
-    """Return how a format that `fpsim.blocks.chosen.fits_loops` is cast."""
+    """Return how a format is cast that compiled loops take (`fpsim.blocks.chosen.fits_loops`)."""
     what = meaning(fmt)
     candidates = [(v, e) for v in range(len(what.grids)) for e in fmt.expansions]
     folded = _folded(fmt, what)
@@ -192,7 +192,7 @@ def _folded(fmt: BlockFormat, what: Meaning) -> list[bool]:
 def _families(
     fmt: BlockFormat, candidates: list[tuple[int, float]], rows: list[int], folded: list[bool]
 ) -> list[list[int]]:
-    """Return lists of candidates that differ in a special value only; all are as long."""
+    """Return equally long lists of candidates that differ in a special value only."""
     variants, found = all_variants(fmt), dict[Any, list[int]]()
     for c, ((v, _), row) in enumerate(zip(candidates, rows, strict=True)):
         own = variants[v]
@@ -248,11 +248,11 @@ def _tops(fmt: BlockFormat) -> tuple[Tops | None, NDArray[np.int32]]:
 
 
 def scale_parameters(fmt: BlockFormat, limit: float, expansion: float) -> Scaling:
-    """Return the numbers of a format's scale rule, as `cast_steps.scale_of` takes them.
+    """Return the numbers of a format's scale rule, for `cast_steps.scale_of`.
 
     Args:
         fmt: the format.
-        limit: L, what the largest magnitude maps to.
+        limit: L, the element value that the largest magnitude maps to.
         expansion: a factor on the scale.
 
     Returns:
@@ -312,7 +312,7 @@ class Half(NamedTuple):
 
     keys: list[int]
     values: list[Fraction]
-    codes: list[int]  #: of half a grid those of positive values and, 256 times, of negative ones
+    codes: list[int]  #: of half a grid: the code of each value plus 256 times its negative's
     low: int  #: keys from here
     high: int  #: and below here mean the special value
     special: Fraction | None
@@ -320,7 +320,7 @@ class Half(NamedTuple):
 
 
 def split_grids(fmt: BlockFormat, what: Meaning) -> tuple[list[Half], bool]:
-    """Return the grids, and whether all are as on the other side of zero but for special values."""
+    """Return the grids, and whether both halves of each are alike but for special values."""
     bases, mirrored, specials = [], [], []
     for variant, grid in zip(all_variants(fmt), what.grids, strict=True):
         base = grid

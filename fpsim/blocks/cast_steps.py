@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of one block of float32, step by step: scales, grids, choices, ratios, top elements.
+"""The cast of one block of float32, step by step: scales, grids, choices, ratios, top elements.
 
-What is written here is the code of one block, in which a lane stands for each of several blocks
-(`fpsim.kernels.llvm.side_by_side`); `fpsim.blocks.cast_loops` makes programs of it. The kinds that
-code differs by are named tuples, and numbers are read at run time.
+The functions write the code of one block, in which a lane stands for each of several blocks
+(`fpsim.kernels.llvm.side_by_side`); `fpsim.blocks.cast_loops` makes programs of it. Settings that
+change the code are named tuples, and numbers are read at run time.
 
-A grid is a list of thresholds on the bits of a float32 (`Grids`); a value is what the last
-threshold that it reaches gives.
+A grid is a list of thresholds on the bits of a float32 (`Grid`); a value becomes the entry of the
+last threshold that it reaches.
 """
 
 from __future__ import annotations
@@ -109,7 +109,16 @@ def key(bits: Vec) -> Vec:
 
 
 def scaled(x: Vec, step: Vec, multiply: bool) -> Vec:
-    """Return values under a scale that they are multiplied with or divided by."""
+    """Return values under a scale.
+
+    Args:
+        x: the values.
+        step: the scale, or its reciprocal.
+        multiply: whether values are multiplied by ``step``; else they are divided by it.
+
+    Returns:
+        The quotients or products.
+    """
     return x * step if multiply else over(x, step)
 
 
@@ -127,7 +136,7 @@ def step_under(factor: Vec, ratio: Vec, multiply: bool) -> Vec:
     if multiply:
         return over(factor, ratio)
     step = factor * ratio
-    # One that underflowed flushes as such scales do.
+    # A divisor that underflowed flushes like a scale that underflowed.
     return step.equals(0.0).where(step.lanes.constant(INFINITY, False), step)
 
 
@@ -150,7 +159,7 @@ class ScaleNumbers(NamedTuple):
     power: bool  #: powers of two, from exponents
     arithmetic: int
     floor: float  #: scales are at least this
-    zero_code: int  #: what code 0 becomes; -1: 0
+    zero_code: int  #: replaces code 0; -1: code 0 stays
     mantissa_bits: int
     exponent_min: int
     has_zero: bool
@@ -160,7 +169,7 @@ class ScaleNumbers(NamedTuple):
 
     @property
     def kind(self) -> ScaleKind:
-        """What the code of a program depends on."""
+        """The settings that the code of a program depends on."""
         if self.power:
             return ScaleKind(True, DIVIDE, False, False, False, False)
         return ScaleKind(
@@ -169,7 +178,7 @@ class ScaleNumbers(NamedTuple):
 
 
 class ScaleKind(NamedTuple):
-    """What the code of scales depends on."""
+    """The settings that the code of scales depends on."""
 
     power: bool
     arithmetic: int
@@ -200,11 +209,21 @@ class BlockScale(NamedTuple):
 
     code: Vec  #: int64
     decoded: Vec  #: float64
-    factor: Vec  #: float32, what values are divided by or multiplied with
+    factor: Vec  #: float32, divides or multiplies values
 
 
 def scale_of(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> BlockScale:
-    """Return the scales that follow from largest magnitudes."""
+    """Return the scales that follow from largest magnitudes.
+
+    Args:
+        b: the blocks.
+        kind: settings of the code.
+        amax: largest magnitudes, float32.
+        n: numbers of the scales.
+
+    Returns:
+        The scale of each block.
+    """
     return _power(b, amax, n) if kind.power else _float_scale(b, kind, amax, n)
 
 
@@ -248,7 +267,7 @@ def _float_scale(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> Block
     to = half - (one - ((bits >> shift) & 1)) if kind.even else half
     code = (bits + to) >> shift
     smallest = ((low + 1023) << 52).as_real
-    # 2^52 + x is a whole number, to even; what is small enough for that to matter stays below.
+    # 2^52 + x is x rounded to a whole number, to even; only small x are affected.
     start = wide.constant(2.0**52, False)
     steps = at_most(value * ((m - low + 1023) << 52).as_real, wide.constant(2.0**40, False))
     steps = steps if kind.even else (steps + 0.5).intrinsic("floor")
@@ -286,7 +305,7 @@ def _float_scale(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> Block
 
 
 class GridKind(NamedTuple):
-    """What the code of grids depends on."""
+    """The settings that the code of grids depends on."""
 
     symmetric: bool
     equal: bool
@@ -304,11 +323,11 @@ GRID_ARRAYS = 11
 
 
 class Grid:
-    """One grid for every block, or one for each: what becomes of the elements of blocks.
+    """One grid for every block, or one for each: thresholds, values and codes of elements.
 
     Args:
         b: the blocks.
-        kind: `GridKind`.
+        kind: settings of the code.
         arrays: number of the first of `GRID_ARRAYS` arrays.
         v: the number of the grid, an int64 scalar, or of each block's grid, int32 lanes.
         width: thresholds of a grid.
@@ -448,7 +467,7 @@ class Grid:
         return Vec(y.lanes, inside, True)
 
     def base_values(self, y: Vec) -> Vec:
-        """Return values without a special one that y becomes; magnitudes, if `base_mirrored`."""
+        """Return the values that y becomes, no special one; magnitudes, if `base_mirrored`."""
         if self._kind.equal:
             return self.steps(y).signed_reals * self.weight
         return self.pick(self._key(y)).as_real
@@ -462,9 +481,10 @@ class Grid:
         return self._is_special(y).where(self._special, bits).as_real
 
     def changed(self, change: Callable[[Vec], Vec]) -> Callable[[Vec], Vec]:
-        """Return the function from y to what its value, of `mirrored` grids a magnitude, becomes.
+        """Return the function from y to its changed value.
 
-        Few values are changed once for all elements.
+        Of `mirrored` grids ``change`` gets magnitudes. If there are few values, each is changed
+        once for all elements.
         """
         if not self._kind.unrolled or self._kind.special:
             return lambda y: change(self.values(y))
@@ -508,7 +528,7 @@ class Rounds(NamedTuple):
     """
 
     lowest: Vec  #: bits of the power of two from which spacing grows
-    shift: Vec  #: what takes bits of a power of two to those of 1.5 2^(23 - mantissa bits) times it
+    shift: Vec  #: added to the bits of a power of two, multiplies it by 1.5 2^(23 - mantissa bits)
     most: Vec  #: bits of the largest value
     back: Vec  #: 1 / factor
     factor: Vec
@@ -516,8 +536,8 @@ class Rounds(NamedTuple):
     def nearest(self, times: list[Vec]) -> Callable[[Vec], list[Vec]]:
         """Return the function to nearest values of magnitudes over the factor.
 
-        It returns one for each of ``times``, powers of two that the grid's values are times.
-        Of two that are as near, either comes out.
+        It returns one value for each of ``times``, powers of two that multiply the grid's values.
+        Of two values as near, either is returned.
         """
         starts = [((self.lowest + self.shift).as_real * own).as_bits for own in times]
         ends = [self.most.as_real * own for own in times]
@@ -537,7 +557,16 @@ class Rounds(NamedTuple):
 
 
 def span_of(b: Blocks, laid: int, block: Any) -> tuple[Vec, Vec]:
-    """Return the largest and smallest value of each block, 0 among them."""
+    """Return the largest and smallest value of each block, 0 among them.
+
+    Args:
+        b: the blocks.
+        laid: array of the elements side by side.
+        block: elements of a block.
+
+    Returns:
+        The largest and the smallest values.
+    """
     zero = b.floats.constant(0, True)
     high, low = Variable(zero), Variable(zero)
     with b.loop(block) as loop:
@@ -549,7 +578,16 @@ def span_of(b: Blocks, laid: int, block: Any) -> tuple[Vec, Vec]:
 
 
 def sign_of_largest(b: Blocks, laid: int, block: Any) -> Vec:
-    """Return -1 where the first largest magnitude of a block is negative, else 1."""
+    """Return the sign of each block's largest magnitude, the first of several.
+
+    Args:
+        b: the blocks.
+        laid: array of the elements side by side.
+        block: elements of a block.
+
+    Returns:
+        -1 where it is negative, else 1.
+    """
     zero, one = b.floats.constant(0, True), b.floats.constant(1.0, False)
     plus, down = Variable(zero), Variable(zero)
     with b.loop(block) as loop:
@@ -569,9 +607,18 @@ def sign_of_largest(b: Blocks, laid: int, block: Any) -> Vec:
 def first_largest(
     b: Blocks, laid: int, start: Any, count: Any, code: Callable[[Any], Vec] | None = None
 ) -> tuple[Vec, Vec]:
-    """Return the index of the first largest magnitude of some elements, and its bits or code.
+    """Find the largest magnitude among some elements of each block, the first of several.
 
-    ``code`` gives the numbers, at least 0, that are compared at an index instead.
+    Args:
+        b: the blocks.
+        laid: array of the elements side by side.
+        start: place of the first element.
+        count: how many elements.
+        code: if given, returns for a place the int32 numbers that are compared by their low 31 bits
+            instead of float32 magnitudes.
+
+    Returns:
+        Its index, counted from ``start``, and its bits or number.
     """
     builder, lanes = b.builder, b.floats
     best, place = Variable(lanes.constant(-1, True)), Variable(lanes.constant(0, True))
@@ -589,16 +636,19 @@ def first_largest(
 
 
 def dialects(b: Blocks, laid: int, block: Any, step: Vec, pairs: int, scratch: int) -> Vec:
-    """Return BlockDialect's dialect of activations; see `fpsim.blocks.chosen`.
+    """Return BlockDialect's dialect of activations (rule: `fpsim.blocks.cast_plan`, ``_pairs``).
 
     Args:
         b: the blocks.
-        laid: elements side by side.
+        laid: array of the elements side by side.
         block: elements of a block.
-        step: what values are divided by.
-        pairs: array of each largest magnitude in quarters, 32 of them: a pair, and the quarters
-            from and below which a value counts for its first dialect.
-        scratch: room for the elements of the blocks.
+        step: divides values.
+        pairs: array (32, 3) for each largest magnitude in quarters: a pair, and the quarters from
+            and below which a value counts for its first dialect.
+        scratch: array with room for the elements of the blocks.
+
+    Returns:
+        The number of each block's dialect: twice the pair, plus 1 for its second.
     """
     builder, most = b.builder, Variable(b.floats.constant(0, True))
     with b.loop(block) as loop:
@@ -647,9 +697,9 @@ def fit_ratios(
         b: the blocks.
         levels: the levels, largest sub-blocks first.
         block: elements of a block.
-        laid: elements side by side.
+        laid: array of the elements side by side.
         ratios: array of float32 ratios, `TABLE` places for each level.
-        limits: array of float32 that a scaled element is below, of each level.
+        limits: array of float32, the bound on a scaled element of each level.
         factor: of the blocks.
         multiply: whether values are multiplied by it or divided.
         top: elements for each top element, which is left out, or 0.
@@ -693,7 +743,7 @@ def fit_ratios(
 
 
 class Tops(NamedTuple):
-    """Top elements: one of so many; stored, or refined by offsets from ``low`` to ``high``."""
+    """Top elements: one of ``size`` elements, stored, or refined by offsets ``low`` to ``high``."""
 
     size: int
     stored: bool
@@ -704,7 +754,16 @@ class Tops(NamedTuple):
 
 
 def top_places(b: Blocks, tops: Tops, block: int, laid: int, code: Vec, places: int) -> None:
-    """Keep the place of the first largest magnitude, or, under scale code 0, ``tops.size``."""
+    """Keep the place of each top element: the first largest magnitude.
+
+    Args:
+        b: the blocks.
+        tops: `Tops`.
+        block: elements of a block.
+        laid: array of the elements side by side.
+        code: scale codes; under code 0 the place is ``tops.size``, for none.
+        places: array where the places are kept.
+    """
     none = code.equals(0)
     with b.loop(INDEX(block // tops.size)) as loop:
         start = b.builder.mul(loop.index, INDEX(tops.size))
@@ -713,7 +772,7 @@ def top_places(b: Blocks, tops: Tops, block: int, laid: int, code: Vec, places: 
 
 
 def _value_at(b: Blocks, laid: int, start: Any, count: int, place: Vec) -> Vec:
-    """Return one value of each block: of ``count`` from ``start`` on, the one at ``place``."""
+    """Return one of each block's ``count`` values from ``start`` on: the one at ``place``."""
     x = Variable(b.floats.constant(0.0, False))
     with b.loop(INDEX(count)) as inner:
         k = b.floats.splat(b.builder.trunc(inner.index, WORD), True)
@@ -739,8 +798,8 @@ def store_tops(
         b: the blocks.
         tops: `Tops`.
         block: elements of a block.
-        laid: elements side by side.
-        step: what values are divided by or multiplied with.
+        laid: array of the elements side by side.
+        step: divides or multiplies values.
         multiply: whether values are multiplied.
         places: where the places of top elements are kept.
         ends: array of the smallest magnitude and the distance of magnitudes, float64.
@@ -781,8 +840,8 @@ def refine_tops(
         b: the blocks.
         tops: `Tops`.
         block: elements of a block.
-        laid: elements side by side.
-        step: what values are divided by or multiplied with.
+        laid: array of the elements side by side.
+        step: divides or multiplies values.
         multiply: whether values are multiplied.
         keys: array of thresholds of the finer format's magnitudes.
         count: how many there are.

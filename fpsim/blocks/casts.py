@@ -54,7 +54,7 @@ __all__ = ["VECTOR_BLOCKS", "cast", "spread"]
 #: Block sizes that make one vector.
 VECTOR_BLOCKS = (16, 32, 64)
 E8M0_NAN = 255
-#: Zero points saturate here; only scales that saturate far below the data get so far.
+#: Zero points saturate here; only scales that saturate far below the data lead here.
 ZERO_POINT_LIMIT = (1 << 15) - 1
 
 
@@ -65,9 +65,17 @@ def cast(
     given: Any = None,
     draw: RandomIntegers | None = None,
 ) -> Parts:
-    """Cast rows (R, K), K >= 1, float32 or float64, in blocks of ``block``.
+    """Cast rows to a block format.
 
-    ``given`` is a float32 tensor scale or (R, 1) of them, or None to follow from the values.
+    Args:
+        fmt: the format.
+        rows: float32 or float64 (R, K), K >= 1, along which blocks run.
+        block: elements of a block.
+        given: float32 tensor scale, or (R, 1) of them; None: found from the values.
+        draw: random integers, for stochastic rounding.
+
+    Returns:
+        Codes, scales and other parts, and the blocks that hold NaN or infinities.
     """
     plain = not (fmt.is_coded or fmt.macro or draw)
     if plain and fmt.is_mx and isinstance(fmt.element, FloatFormat):
@@ -88,7 +96,16 @@ def cast(
 
 
 def spread(per_block: NDArray[Any], block: int, length: int) -> NDArray[Any]:
-    """Repeat one entry per block (R, G) for each element: (R, length)."""
+    """Repeat one entry per block for each element.
+
+    Args:
+        per_block: an array (..., G).
+        block: elements of a block.
+        length: K; the last block may be shorter.
+
+    Returns:
+        An array (..., K).
+    """
     return np.repeat(per_block, block, axis=-1)[..., :length]
 
 
@@ -127,8 +144,8 @@ def _fits_mx_vectors(
 ) -> bool:
     """Return whether the vector kernel is exact: whole float32 blocks, rounded to nearest.
 
-    Dividing by the scale is exact in float32 but for values that underflow it, and those
-    round to zero in the nearest modes either way.
+    Dividing by the scale is exact in float32 except for values that underflow, and these round to
+    zero in the nearest modes either way.
     """
     return (
         rows.dtype == np.float32
@@ -222,7 +239,7 @@ def _quotients(
 
 
 def _clean(x: NDArray[Any], block: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return whole blocks with those that hold NaN or an infinity as zeros, and which those are."""
+    """Return whole blocks, with zeros for blocks that hold NaN or an infinity, and which do."""
     magnitude = np.abs(x).reshape(x.shape[0], -1, block).max(axis=-1)
     bad = ~np.isfinite(magnitude)
     return (np.where(spread(bad, block, x.shape[1]), np.float32(0), x) if bad.any() else x), bad
@@ -236,7 +253,7 @@ def _outer(fmt: BlockFormat, amax: NDArray[Any], given: Any) -> Outer:
 
 
 def _mark(parts: Parts, nan: int) -> Parts:
-    """Give bad blocks codes 0 and the NaN scale, or 0."""
+    """Set the scales of bad blocks to the code ``nan``, in place."""
     if parts.bad.any():
         for scales in (parts.scales, parts.negative_scales):
             if scales is not None:
@@ -385,10 +402,18 @@ def few_magnitudes(
 def encode_by_step(
     element: Format, quotient: NDArray[np.float64], rounding: Rounding
 ) -> NDArray[Any]:
-    """Encode with ties half to even of x / step where the rounding is rne.
+    """Encode scaled values; under ``rne``, ties go to the even multiple of the grid's step at x.
 
-    That is the even code with mantissa bits. Without, x / step is in [1, 2) and its tie 1.5 goes
-    up to 2; only 0.5 in the lowest row goes down to 0.
+    In a format with mantissa bits that is the even code. Without any, x / step is in [1, 2) and its
+    tie 1.5 goes up to 2; only 0.5 in the lowest row goes down to 0.
+
+    Args:
+        element: format of the codes.
+        quotient: the values, float64.
+        rounding: ``rne`` or ``rna``.
+
+    Returns:
+        Codes, saturated.
     """
     powers = isinstance(element, FloatFormat) and element.mantissa_bits == 0
     if rounding is not Rounding.RNE or not powers:
@@ -450,8 +475,8 @@ def _razor(fmt: BlockFormat, rows: NDArray[Any], block: int) -> Parts:
     """QRazor: integers of ``base_bits`` by the tensor's absmax, then the top bits of each block.
 
     The paper keeps the sign and the bits from the leading one of the OR down, and rounds the rest
-    away. Its rounding is read as to nearest, halves away from zero, as a rounder that adds the
-    first dropped bit does; a carry out of the kept bits saturates (int4s: at 7).
+    away. Its rounding is read to nearest, halves away from zero, like a rounder that adds the
+    first dropped bit; a carry out of the kept bits saturates (int4s: at 7).
     """
     element = fmt.element
     assert isinstance(element, FixedFormat)

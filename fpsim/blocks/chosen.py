@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Casting to grids of arbitrary values: the best variant and scale, ratios of sub-blocks, tops.
 
-All arithmetic is float32 as in `fpsim.blocks.scale_rules`; y = fl(x / d) or fl(x f) under the scale
-with its ratio, then fl(y / factor) of the grid, and the nearest value of the grid. Errors are those
-of decoded values, in float64 and summed in the order of the elements, sub-block by sub-block.
+All arithmetic is float32 in the order of `fpsim.blocks.scale_rules`; y = fl(x / d) or fl(x f) under
+the scale with its ratio, then fl(y / factor) of the grid, and the nearest value of the grid. Errors
+are of decoded values, in float64 and summed in the order of the elements, sub-block by sub-block.
 `fpsim.blocks.cast_plan` turns a format into numbers, and `fpsim.blocks.cast_loops` computes.
 """
 
@@ -43,9 +43,10 @@ __all__ = [
     "pieces_of",
 ]
 
-#: Elements of a part that one thread casts: at most, and, where there are several, at least.
+#: Most elements of a part that one thread casts, and fewest if there are several threads.
 PART, LEAST = 1 << 19, 1 << 15
-#: So many blocks fill the lanes; fewer are cut into pieces of at most, and at least, so much.
+#: So many blocks fill the lanes; fewer are cut into pieces of at most PIECE elements, and at least
+#: SHORTEST.
 FEW, PIECE, SHORTEST = 64, 1 << 10, 16
 
 
@@ -81,7 +82,7 @@ def largest_magnitudes(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the largest magnitudes (R, G) of whole blocks, and which hold NaN or an infinity.
 
-    Those count as 0.
+    The largest magnitude of a block with NaN or an infinity is 0.
     """
     shape = (x.shape[0], x.shape[1] // block)
     pieces = cut(shape[0] * shape[1], block)
@@ -107,7 +108,7 @@ def flat(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def cut(blocks: int, block: int) -> int:
-    """Return into how many pieces to cut long blocks, of which there are too few for the lanes."""
+    """Return the number of pieces of a long block, cut where there are fewer blocks than lanes."""
     if blocks >= FEW or block <= PIECE:
         return 1
     size = next(size for size in range(PIECE, 0, -1) if block % size == 0)
@@ -115,9 +116,14 @@ def cut(blocks: int, block: int) -> int:
 
 
 def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> None:
-    """Do ``work(first, stop)`` for parts of all blocks, on the threads that Numba may use.
+    """Run a function over parts of all blocks, on the threads that Numba may use.
 
-    What is worked out about a part stays in the cache.
+    Parts are small enough to stay in the cache.
+
+    Args:
+        blocks: number of blocks.
+        block: elements of a block.
+        work: called as ``work(first, stop)`` for blocks first..stop - 1.
     """
     threads = get_num_threads()
     size = min(PART, max(blocks * block // threads, LEAST))
@@ -134,7 +140,16 @@ def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> Non
 
 
 def pieces_of(fmt: BlockFormat, blocks: int, block: int) -> int:
-    """Return into how many pieces blocks are cut that decide nothing but their scale."""
+    """Return the number of pieces of a block: 1 unless its scale is all that a block decides.
+
+    Args:
+        fmt: the format.
+        blocks: number of blocks.
+        block: elements of a block.
+
+    Returns:
+        The number of pieces.
+    """
     alone = plan_cast(fmt).kind.by in ("", "row") and not (fmt.levels or fmt.top or fmt.signed_max)
     return cut(blocks, block) if alone and fmt.expansions == (1.0,) else 1
 
@@ -146,14 +161,17 @@ def choose(
     outer: Outer,
     amax: NDArray[np.float32] | None,
 ) -> Chosen:
-    """Return codes of rows (R, K), K a multiple of ``block``.
+    """Cast whole blocks to the grids of a format.
 
     Args:
         fmt: the format.
-        x: values; finite, if ``amax`` is given.
+        x: float32 (R, K), K a multiple of ``block``; finite, if ``amax`` is given.
         block: elements of a block.
-        outer: the scale above those of blocks.
+        outer: the scale above the scales of blocks.
         amax: largest magnitudes of blocks (R, G). Not needed where blocks are not cut.
+
+    Returns:
+        Codes, scales, variants, ratios and top elements.
     """
     assert fmt.scale is not None
     plan, rows = plan_cast(fmt), x.shape[0]

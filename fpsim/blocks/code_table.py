@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Storage codes whose meaning never changes, as the wide codes that a unit multiplies.
+"""Storage codes with a fixed meaning each, as the wide codes that a unit multiplies.
 
 Hardware of such a format (nf4, af4, any table of 16 values) looks each code up: 16 entries of the
 wide format stand before an ordinary multiplier.
@@ -67,7 +67,7 @@ class CodeTable:
 
     @property
     def patterns(self) -> tuple[int, ...]:
-        """The storage code of every wide code, the first of several; -1 of one that has none."""
+        """The storage code of every wide code, the first of several; -1 where there is none."""
         found = [-1] * (1 << self.wide.bits)
         for storage, code in reversed(list(enumerate(self.codes))):
             found[code] = storage

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats as text: every code of one, and of block formats the equations and a worked example."""
+"""Formats as text: every code of a format, and of block formats the equations and an example."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def format_table(fmt: str | Format) -> str:
 
 
 def find_block_format(name: str) -> BlockFormat | None:
-    """Return the block format ``name`` means, or None if it is not even close to one.
+    """Return the block format that a name or TOML file means; None for an unknown name.
 
     Raises:
-        FpsimError: a TOML file that describes none, or a scale rule that does not fit.
+        FpsimError: a TOML file that describes none, or a suffix that is no scale rule that fits.
     """
     key = name.strip().lower()
     known = key in ALIASES or key in BLOCK_FORMATS or key.rpartition("-")[0] in BLOCK_FORMATS
@@ -127,7 +127,7 @@ def block_row(fmt: BlockFormat) -> dict[str, Any]:
 
 
 def equations(fmt: BlockFormat) -> list[str]:
-    """Return how a block's scale, codes and values follow from x, one line each."""
+    """Return the equations of a block's scale, codes and values, one a line."""
     scale = "" if fmt.scale is None else fmt.scale.name
     cast = f"{fmt.element.name}[{fmt.ties or fmt.rounding.value}]"
     if fmt.rule is ScaleRule.ABSMAX:
@@ -172,7 +172,7 @@ def equations(fmt: BlockFormat) -> list[str]:
 
 
 def _coded(fmt: BlockFormat, product: str) -> list[str]:
-    """Return how codes of grids, levels and top elements follow and what they mean."""
+    """Return the equations of codes of grids, levels and top elements, and their meaning."""
     what = meaning(fmt)
     lines = []
     if fmt.signed_max:

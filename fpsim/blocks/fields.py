@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of a block format: their values, what TOML spells them as, and which fit together."""
+"""The fields of a block format: their values, their spelling in TOML, and which fit together."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ class Choice(StrEnum):
 class Errors(StrEnum):
     """How the errors that a choice compares are computed.
 
-    Four Over Six's code has float32: of x^ = fl(fl(fl(W s) A) / (M R)), A the largest magnitude of
-    the tensor (or s_t M R of a given s_t), e = fl(x^ - x). The sum is of eight parts, of every
-    eighth e each, every step rounded.
+    Four Over Six's code computes in float32: with x^ = fl(fl(fl(W s) A) / (M R)), A the largest
+    magnitude of the tensor (or s_t M R of a given s_t), e = fl(x^ - x). The sum is of eight parts,
+    each of every eighth e, every step rounded.
     """
 
     FLOAT64 = "float64"  #: of exact values in float64, in the order of the elements
@@ -94,7 +94,7 @@ class StoredIn(StrEnum):
 
 
 class NanPolicy(StrEnum):
-    """The contents that a block with NaN or an infinity can get; never silently a number."""
+    """The contents of a block with NaN or an infinity; never silently a number."""
 
     ERROR = "error"  #: FpsimError
     SATURATE = "saturate"  #: infinities: the largest code, left out of the scale; NaN: FpsimError
@@ -626,15 +626,18 @@ FIELD_READERS: dict[str, Callable[[str, Any], Any]] = {
     "source": _typed(str),
 }
 
-#: Fields in which one number stands for a list of one.
+#: Fields in which a number stands for a list of one number.
 LISTS_OF_NUMBERS = tuple(name for name, read in FIELD_READERS.items() if read is _numbers)
 
-#: What a format says of itself even where it is the default.
+#: Fields that are written even at their default.
 REQUIRED_FIELDS = ("name", "element", "block", "scale", "rule", "rounding")
 
 
 def write_field(value: Any) -> Any:
-    """Return a field's value as `FIELD_READERS` reads it back; only a scale is None and written."""
+    """Return the form of a field's value that `FIELD_READERS` reads back.
+
+    None becomes ``"real"``: of the fields that are written, only a scale can be None.
+    """
     if value is None:
         return "real"
     if isinstance(value, FloatFormat | FixedFormat):

@@ -3,7 +3,7 @@
 
 A block's storage codes and metadata mean numbers ``W``: of the grid that the block chose, times the
 ratio of the element's sub-block, or of the wider code of its top element. All of them lie on one
-wide format, so that a unit sees codes of it and one scale per block, and nothing else:
+wide format, so that a unit sees only codes of it and one scale per block:
 
     x^ = W s s_t / D
 
@@ -44,7 +44,7 @@ TABLE_CODES = 16
 
 
 class Ties(StrEnum):
-    """Where a value exactly between two neighbours of a grid goes."""
+    """The neighbour that a value exactly between two of a grid goes to."""
 
     EVEN = "even"  #: to the even code
     AWAY = "away"  #: away from zero
@@ -55,12 +55,12 @@ class Ties(StrEnum):
 
 @dataclass(frozen=True)
 class Table:
-    """An element whose 16 codes mean arbitrary numbers, the same ones or others in every row.
+    """An element whose 16 codes mean arbitrary numbers, one list for all rows or one for each.
 
     Args:
         values: the number of each code, in the order of codes. ``-0.0`` next to ``0.0`` makes zeros
             keep their sign. Of two codes with one value, encoding gives the first. With several
-            ``rows``: the 16 numbers of the first, then those of the next.
+            ``rows``: the 16 numbers of the first row, then those of the next.
         wide: the format that holds the values for a unit. Each value is rounded to it once, to
             nearest even, and means the rounded number from there on. None: exact fixed point if up
             to 19 bits hold the values, else float16.
@@ -143,7 +143,7 @@ class Table:
 
     @cached_property
     def wide_format(self) -> Format:
-        """The format that holds the values: ``wide``, or the one that `Table` says."""
+        """The format that holds the values: ``wide``, or fixed point or float16 if that is None."""
         if self.wide is not None:
             return self.wide
         exact = fixed_format([Fraction(v) for v in self.values])
@@ -175,7 +175,7 @@ Element = Format | Table
 
 @cache
 def _magnitudes(wide: FloatFormat) -> NDArray[np.float64]:
-    """Return the magnitudes of a format, ascending: those of its codes."""
+    """Return the magnitudes of a format's codes, ascending."""
     return wide.decode(np.arange(wide.max_code + 1, dtype=wide.dtype))
 
 
@@ -200,7 +200,7 @@ class Variant:
 
     Args:
         element: a format or a `Table`, with as many bits as the format's element.
-        factor: what the values are multiplied by: a number or text such as ``"6/7"``.
+        factor: multiplies the values: a number or text such as ``"6/7"``.
         special: value that the code of -0 has instead of zero; None: none.
         target: value that the largest magnitude of a block maps to; 0: the grid's largest.
     """
@@ -224,7 +224,7 @@ class Level:
 
     Args:
         block: elements of a sub-block; it divides the block and the level before.
-        ratios: what the scale is multiplied by, ascending.
+        ratios: factors on the scale, ascending.
         by: a `Fit`.
         limit: for ``max``: the bound on a scaled element.
     """
@@ -236,7 +236,7 @@ class Level:
 
     @property
     def bits(self) -> int:
-        """Bits that say which ratio."""
+        """Bits that number the ratios."""
         return (len(self.ratios) - 1).bit_length()
 
 
@@ -308,13 +308,22 @@ class Codebook(NamedTuple):
 
 
 def key_of(y: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the int32 of each float32 that is ordered as the reals, with -0 below +0."""
+    """Return an int32 for each float32, in the order of the reals, with -0 below +0."""
     bits = y.view(np.int32)
     return np.asarray(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
 
 
 def make_grid(variant: Variant, ties: Ties | None, rounding: str) -> Codebook:
-    """Return the grid of a variant under a tie rule (None: that of ``rounding``, rne or rna)."""
+    """Return the values of a variant's codes with the thresholds between them.
+
+    Args:
+        variant: the grid.
+        ties: where ties go; None: by ``rounding``.
+        rounding: ``rne`` or ``rna``.
+
+    Returns:
+        The grid, without NaN and infinities; of equal codes only the first.
+    """
     element = variant.element
     wide = np.arange(1 << element.bits)
     held = element.decode(wide)

@@ -39,7 +39,7 @@ class Meaning(NamedTuple):
     """
 
     grids: tuple[Codebook, ...]
-    limits: tuple[float, ...]  #: what the largest magnitude maps to, per variant
+    limits: tuple[float, ...]  #: value that the largest magnitude maps to, per variant
     ratios: tuple[Fraction, ...]
     wide: Format
     divisor: int  #: D
@@ -53,19 +53,19 @@ class Meaning(NamedTuple):
 
 
 def has_row_tables(fmt: BlockFormat) -> bool:
-    """Return whether each row of a matrix has a table of its own: grid i is that of row i."""
+    """Return whether each row of a matrix has a table of its own: grid i is then row i's."""
     return isinstance(fmt.element, Table) and fmt.element.rows > 1
 
 
 def stored_grids(fmt: BlockFormat) -> int:
-    """Return how many grids a block chooses from, so that the number of one is stored."""
+    """Return how many grids a block chooses from and stores the number of."""
     return 1 if has_row_tables(fmt) else len(all_variants(fmt))
 
 
 def all_variants(fmt: BlockFormat) -> tuple[Variant, ...]:
     """Return the grids a block chooses from: the element with each special value, then others.
 
-    Where rows have tables of their own, nothing is chosen, and the grids are those of the rows.
+    Where rows have tables of their own, nothing is chosen, and the grids are the rows' tables.
     """
     factor = Fraction(fmt.factor)
     if isinstance(fmt.element, Table) and fmt.element.rows > 1:
@@ -169,7 +169,7 @@ def _every_code(variant: Variant) -> tuple[list[Fraction], NDArray[np.bool_]]:
 def _wide(
     fmt: BlockFormat, variants: tuple[Variant, ...], numbers: list[Fraction], divisor: int
 ) -> Format:
-    """Return the format of wide codes: the elements' own where they need no other."""
+    """Return the format of wide codes: the elements' own where it is enough."""
     first = fmt.element
     own = first.wide_format if isinstance(first, Table) else first
     kinds = {v.element.wide_format if isinstance(v.element, Table) else v.element for v in variants}

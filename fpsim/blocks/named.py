@@ -5,7 +5,7 @@ mxfp4, mxfp6-*, mxfp8-*     OCP MX v1.0; a suffix -rceil, -ceil or -even selects
 nvfp4, nvfp4-torchao        a zero scale becomes 1 (ModelOpt), or is clamped to 2^-6 (torchao)
 amxfp4, amxfp4-rne          arXiv 2411.09909: an E5M2 scale per sign; ties away, or to even
 amxfp4-e4m3, amxfp4-fp32    its other scales: E4M3 of which every code is finite, and float32
-amxfp4-pot, amxfp4-pot-r    the same with powers of two: floor, and "PoT-R" (even)
+amxfp4-pot, amxfp4-pot-r    its power-of-two scales: floor, and "PoT-R" (even)
 amxint4, amxint4-pot[-r]    its asymmetric INT4: E5M2 scale, or power of two, and a zero point
 fouroversix[-mae|-abs-max]  arXiv 2512.02010: the largest value maps to 6 or 4, by error
 fouroversix-static-6, -4    its modes without the choice: no headroom for 1.5 is needed, so E4M3's
@@ -13,14 +13,14 @@ fouroversix-static-6, -4    its modes without the choice: no headroom for 1.5 is
 if4                         FP4, or INT4 stretched by 6/7, in the E4M3 scale's sign bit
 llmfp4-*-row, -tensor       arXiv 2310.16836: a real scale 2^-b (see `fpsim.blocks.preshift`)
 qrazor-w4-g*, qrazor-a4-g*  arXiv 2501.13331: 4 of 8 (weights) or of 16 (activations) bits
-nvif4                       as if4, but INT4 has a scale of its own, the maximum over 7
+nvif4                       if4 whose INT4 has a scale of its own, the maximum over 7
 nvfp4-2d                    tiles of 16 x 16 under one scale, for weights in training
 amdfp4, amdfp4-g32          UE5M3 scales without a tensor scale, blocks of 16 or 32
 mxfp4-div3                  MR-GPTQ: scales 2^floor(log2 amax) / 3, which never clip
 mxfp4-ggml, nvfp4-ggml      as ggml encodes them
 mxint8, mxint4              MX with integers
 
-Formats whose codes a unit sees widened say in their ``source`` where they are from and which parts
+Formats whose codes a unit sees widened name in their ``source`` where they are from and which parts
 are inferred: tables (nf4, af4, sf4, bof4, bof4-s, fp4-bnb, dint4), grids per block (blockdialect,
 razer, nxfp4, mxffp), levels (mx4, mx6, mx9, hif4, m2xfp, mxfp4-mbs) and top elements (mxfp4+,
 mxfp4++, m2xfp-a). ``-a`` is the form for activations.
@@ -52,8 +52,7 @@ ALIASES = {
 }
 
 
-#: Where formats are from whose entry does not say so, by the beginning of their names; the first
-#: that fits.
+#: Sources of formats whose entry names none, by the beginning of their names; the first that fits.
 _SOURCES = {
     "mxint4": "OCP MX v1.0's MXINT8 with 4 bits, as arXiv 2310.10537 compares",
     "mx": "OCP MX v1.0",
@@ -72,7 +71,7 @@ _SOURCES = {
 
 
 def named_block_formats() -> list[dict[str, Any]]:
-    """Return the fields of each named format, as `BlockFormat.from_dict` takes them."""
+    """Return the fields of each named format, in the form that `BlockFormat.from_dict` takes."""
     return [
         fields if "source" in fields else fields | {"source": _source(fields["name"])}
         for fields in _named()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What casting rows to a block format takes and gives, as arrays."""
+"""Arrays that casting rows to a block format takes and gives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ __all__ = ["Parts", "RandomIntegers"]
 
 @dataclass
 class Parts:
-    """Codes (R, K), scales (R, G) and what else the format stores; ``bad``: blocks without value.
+    """Codes (R, K), scales (R, G) and other parts that the format stores.
 
-    A bad block holds NaN or an infinity: its codes are 0 and its scale is NaN where there is one.
+    ``bad`` marks blocks that hold NaN or an infinity: their codes are 0 and their scale is NaN
+    where there is one.
     """
 
     codes: NDArray[Any]

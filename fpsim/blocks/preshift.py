@@ -110,7 +110,7 @@ class Preshifted:
 def preshift(
     element: str | Format, maxima: ArrayLike, reading: str = "paper", rho: float | None = None
 ) -> Preshifted:
-    """Split the biases of channels with the given largest magnitudes.
+    """Split the biases of channels with the given largest magnitudes (equations 14 and 15).
 
     Halves round to even; biases are float64 logarithms.
 
@@ -118,10 +118,14 @@ def preshift(
         element: signed format without special codes, or its name.
         maxima: the largest magnitude of each channel, positive.
         reading: a `Reading`.
-        rho: the shared part; by default the smallest b~_j, as the search starts.
+        rho: the shared part; by default the smallest b~_j, where the paper's search starts.
+
+    Returns:
+        The shared part and the integers.
 
     Raises:
-        FpsimError: maxima that are not positive and finite, or an unknown reading.
+        FpsimError: maxima that are not positive and finite, an unknown reading, or a ``rho`` that
+            is not finite.
     """
     rule = read_enum("reading", Reading, reading)
     fmt = get_format(element)

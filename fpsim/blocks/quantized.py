@@ -26,9 +26,9 @@ class Quantized:
     """A tensor in a block format.
 
     ``codes`` has the tensor's shape; ``scales`` has one entry per block: ceil(K / block) along
-    ``axis`` and otherwise the same shape (one block per tensor: all ones). A tensor without
-    elements has no blocks, hence no scales. What follows is None unless the format stores it;
-    ``scales`` then are those of elements with the sign bit clear.
+    ``axis`` and otherwise the tensor's shape (one block per tensor: all ones). A tensor without
+    elements has no blocks, hence no scales. The further parts are None unless the format stores
+    them; with ``negative_scales``, ``scales`` belong to elements with the sign bit clear.
     """
 
     codes: NDArray[Any]
@@ -63,7 +63,15 @@ def other_axis(axis: int, ndim: int) -> int:
 
 
 def scales_shape(block: Block, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """Return the shape of the scales of codes of ``shape`` in blocks along ``axis`` >= 0.
+    """Return the shape of a tensor's scales.
+
+    Args:
+        block: elements per scale.
+        shape: of the codes.
+        axis: the axis blocks run along, from 0.
+
+    Returns:
+        The shape, with the number of blocks along ``axis``.
 
     Raises:
         FpsimError: tiles of two axes in an array of one.
@@ -82,7 +90,17 @@ def scales_shape(block: Block, shape: tuple[int, ...], axis: int) -> tuple[int, 
 
 
 def spread(array: NDArray[Any], block: Block, shape: tuple[int, ...], axis: int) -> NDArray[Any]:
-    """Return one entry per element of an array with one entry per block."""
+    """Repeat the entries of blocks for their elements.
+
+    Args:
+        array: one entry per block, of the shape `scales_shape` returns.
+        block: elements per entry.
+        shape: of the elements.
+        axis: the axis blocks run along, from 0.
+
+    Returns:
+        One entry per element.
+    """
     if 0 in shape:
         return np.zeros(shape, dtype=array.dtype)
     if block is Span.TENSOR:
@@ -123,9 +141,17 @@ class Tiles(NamedTuple):
 def stored(part: Any, name: str, shape: tuple[int, ...], kinds: str | None = None) -> NDArray[Any]:
     """Return a part of a quantized tensor, checked.
 
+    Args:
+        part: the part.
+        name: its name, for errors.
+        shape: the shape it must have.
+        kinds: numpy's letters of allowed kinds of dtype; None: any.
+
+    Returns:
+        The part as an array.
+
     Raises:
-        FpsimError: it is missing, has another shape, or a dtype that is not of ``kinds`` (numpy's
-            letters; None: whatever it is), naming it.
+        FpsimError: it is missing, has another shape, or a dtype of another kind, naming it.
     """
     if part is None:
         raise FpsimError(f"{name}: missing from the quantized tensor")

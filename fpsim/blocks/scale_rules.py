@@ -13,11 +13,11 @@ block, ``fl`` one rounding to float32 and ``Q`` the rounding to the scale format
     bf16        s = Q(b(fl(amax b(1 / L))));  y = fl(x b(1 / s)), b: rounded to bfloat16
 
 ``divide`` is NVIDIA ModelOpt's order and, without a tensor scale, AMXFP4's: s = Q(fl(amax / L)),
-y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` that of the Four Over Six repository and
-``bf16`` HiF4's.
+y = fl(x / s). ``reciprocal`` is torchao's, ``ratio`` the Four Over Six repository's and ``bf16``
+HiF4's.
 
-A product s s_t or a reciprocal that leaves float32's range flushes its block to zero: so do tensors
-whose s_t underflows, where the recipes' code divides by zero.
+A product s s_t or a reciprocal that leaves float32's range flushes its block to zero; a tensor
+whose s_t underflows is flushed too, where the recipes' code divides by zero.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class ScaleRule(StrEnum):
     """How the scale follows from a block. m = amax / 2^e is in [1, 2); b is the element's width."""
 
     FLOOR = "floor"  #: 2^(e - E), E the exponent of the largest element value
-    RCEIL = "rceil"  #: as floor, doubled if m * 2^E > L
-    CEIL = "ceil"  #: as floor, doubled if m > 1
-    EVEN = "even"  #: as floor, doubled if m >= 2 - 2^-(M+1), M the element's mantissa bits
+    RCEIL = "rceil"  #: 2^(e - E), doubled if m * 2^E > L
+    CEIL = "ceil"  #: 2^(e - E), doubled if m > 1
+    EVEN = "even"  #: 2^(e - E), doubled if m >= 2 - 2^-(M+1), M the element's mantissa bits
     ABSMAX = "absmax"  #: amax / L, rounded to the scale format
     RANGE = "range"  #: (max - min) / (2^b - 1), rounded to the scale format; with a zero point
-    RANGE_FLOOR = "range-floor"  #: 2^floor(log2 of that)
-    RANGE_ROUND = "range-round"  #: 2^round(log2 of that)
+    RANGE_FLOOR = "range-floor"  #: 2^floor(log2((max - min) / (2^b - 1))); with a zero point
+    RANGE_ROUND = "range-round"  #: 2^round(log2((max - min) / (2^b - 1))); with a zero point
     RAZOR = "razor"  #: bits dropped below the leading one of the OR of all magnitudes
 
 
@@ -87,7 +87,7 @@ RANGE_RULES = (ScaleRule.RANGE, ScaleRule.RANGE_FLOOR, ScaleRule.RANGE_ROUND)
 
 
 class ZeroScale(StrEnum):
-    """The scales that one of zero, or that rounds to zero, can become.
+    """The scales that can replace a scale that is zero or rounds to zero.
 
     ModelOpt and AMXFP4's code look for zeros before they round the scale. One that underflows then
     is stored as 0: elements saturate, exact zeros become 0 / 0 = NaN. Here ``one`` covers it too;
@@ -101,7 +101,7 @@ class ZeroScale(StrEnum):
 
 
 class Arithmetic(StrEnum):
-    """Order of the float32 operations; see the module."""
+    """Order of the float32 operations; the module has the equations."""
 
     DIVIDE = "divide"
     RECIPROCAL = "reciprocal"
@@ -132,16 +132,18 @@ def power_of_two_codes(
 ) -> NDArray[np.uint8]:
     """Return scale codes of a power-of-two rule, from the exponent bits of ``amax``.
 
-    Codes clamp to those of finite scales; 0 where ``amax`` is 0. Float32 subnormals are normalised
-    first.
+    Float32 subnormals are normalised first.
 
     Args:
         rule: one of `POWER_RULES`.
         amax: largest magnitudes, finite.
         element: element format, of which ``even`` takes the mantissa bits.
-        limit: L, what the largest magnitude maps to; 0: the element's largest value.
+        limit: L, the element value that the largest magnitude maps to; 0: the largest.
         scale: format of powers of two.
         expansion: a power of two on the scale.
+
+    Returns:
+        Codes of the shape of ``amax``, clamped to codes of finite scales; 0 where ``amax`` is 0.
     """
     fraction, exponent = np.frexp(amax.astype(np.float64))
     significand = 2.0 * fraction
@@ -164,7 +166,7 @@ def power_of_two_codes(
 class Outer(NamedTuple):
     """The scale above block scales: s_t, e of ``ratio``, and the largest magnitude A.
 
-    Scalars or (R, 1), float32. A of a given s_t is that of which it would be the scale.
+    Scalars or (R, 1), float32. For a given s_t, A is the magnitude whose scale it would be.
     """
 
     scale: Any
@@ -173,9 +175,16 @@ class Outer(NamedTuple):
 
 
 def outer_scale(fmt: BlockFormat, largest: Any, given: Any = None) -> Outer:
-    """Return s_t for the largest magnitudes of tensors or rows; 0 if that is 0; 1 without one.
+    """Return the scale above block scales, of a tensor or of each row.
 
-    The result may underflow to 0, which flushes the tensor. With a ``given`` s_t, e is fl(1 / s_t).
+    Args:
+        fmt: the format.
+        largest: largest magnitudes of tensors or rows, float32.
+        given: a static s_t; None: found from ``largest``.
+
+    Returns:
+        s_t, e and A. s_t is 1 without a tensor scale, and 0 if ``largest`` is 0 or if it
+        underflows, which flushes the tensor; e is fl(1 / s_t) for a given s_t.
     """
     one = np.float32(1)
     if not fmt.tensor_range:
@@ -211,10 +220,13 @@ def block_scales(
         expansion: c.
         random: integers (R, G) for scales that are rounded stochastically.
         random_bits: bits of each of them.
+
+    Returns:
+        Scale codes (R, G), and the float32 numbers that divide or multiply the blocks' values.
     """
     if amax.size <= CHUNK or random is not None:
         return _block_scales(fmt, amax, outer, limit, expansion, random, random_bits)
-    # A dozen passes over arrays that stay in the cache.
+    # Chunks stay in the cache for a dozen passes.
     assert fmt.scale is not None
     flat = amax.reshape(-1)
     codes = np.empty(flat.shape, dtype=fmt.scale.dtype)
@@ -286,14 +298,24 @@ def _block_scales(
 def scale_codes(
     fmt: BlockFormat, raw: Floats, random: NDArray[Any] | None, random_bits: int
 ) -> NDArray[Any]:
-    """Return scales rounded to their format, saturating."""
+    """Round scales to their format, saturating.
+
+    Args:
+        fmt: the format.
+        raw: float32 scales.
+        random: integers of their shape for stochastic rounding, or None.
+        random_bits: bits of each of them.
+
+    Returns:
+        Codes of their shape.
+    """
     scale = fmt.scale
     assert scale is not None
     if random is not None:
         return scale.encode(raw, "sr", "saturate", random=random, random_bits=random_bits)
     if fmt.scale_encoder is not ScaleEncoder.GGML:
         return scale.encode(raw, fmt.scale_rounding, "saturate")
-    # Below the smallest normal there is no carry into it; from 248 on all is 448.
+    # Values below the smallest normal do not carry into it; from 248 on all become 448.
     codes = scale.encode(raw, "rna", "saturate")
     row = 1 << scale.mantissa_bits
     codes = np.where((raw < 2.0**scale.exponent_min) & (codes == row), row - 1, codes)
@@ -311,10 +333,18 @@ def bfloat16(values: Any) -> Any:
 def range_scales(
     fmt: BlockFormat, largest: Floats, smallest: Floats
 ) -> tuple[NDArray[Any], Floats]:
-    """Return scale codes and values of blocks with extremes ``smallest`` <= 0 <= ``largest``.
+    """Return the scales of blocks with a zero point, from the range of their values.
 
     Zero counts as an element, as in AMXFP4's reductions, so it stays exactly representable. A zero
     scale, and one that rounds to zero, becomes 1.
+
+    Args:
+        fmt: the format.
+        largest: the largest value of each block or 0, whichever is more.
+        smallest: the smallest value of each block or 0, whichever is less.
+
+    Returns:
+        Scale codes and their values in float32.
     """
     scale, element = fmt.scale, fmt.element
     assert scale is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A quantized tensor of any block format as a unit takes it: codes, a scale per block, a factor."""
+"""A quantized tensor of any block format in the form a unit takes: codes, scales, a factor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _E8M0_BIAS = 127
 
 
 def unit_view(fmt: BlockFormat, quantized: Quantized) -> Wide:
-    """Return a tensor as a unit takes it.
+    """Return a tensor in the form a unit takes.
 
     Scales of rows and tensors become the ``factor``. With a scale per sign, ``scales`` have one
     more, last axis of two; QRazor's powers of two become E8M0 codes.

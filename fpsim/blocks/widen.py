@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From storage codes and metadata to what a unit sees: wide codes and one plain scale per block."""
+"""From storage codes and metadata to a unit's view: wide codes and one plain scale per block."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
     "widen",
 ]
 
-#: Bits of a zero-pointed integer, so that it is a byte wherever zero points are moderate.
+#: Bits of an integer less its zero point: a byte unless the zero point is extreme.
 ZERO_POINT_WIDTH = 8
 
 
 @dataclass(frozen=True)
 class Wide:
-    """A tensor as a unit takes it: the value of an element is code times scale times ``factor``.
+    """A tensor in the form a unit takes: an element's value is code times scale times ``factor``.
 
     ``codes`` has the tensor's shape and ``scales`` one code per ``block`` along ``axis`` (with
     tiles of two axes, one per tile in every row; of blocks that are rows or tensors, None).
@@ -117,7 +117,7 @@ def wide_scales(fmt: BlockFormat, quantized: Quantized) -> NDArray[Any]:
 
 
 def numbers(fmt: BlockFormat, quantized: Quantized) -> NDArray[np.float64]:
-    """Return W s / D s_t, as `BlockFormat.dequantize` says, for a format with codes of its own."""
+    """Return W s / D s_t, the values of a format with codes of its own."""
     codes, axis = _checked(fmt, quantized)
     what = meaning(fmt)
     assert fmt.scale is not None
@@ -218,7 +218,7 @@ def _where(
 def _padded_shape(
     fmt: BlockFormat, shape: tuple[int, ...], axis: int, part: int
 ) -> tuple[int, ...]:
-    """Return the shape of what is stored per sub-block: also for those that pad the last block."""
+    """Return the shape of parts stored per sub-block, padding of the last block included."""
     groups = scales_shape(fmt.block, shape, axis)
     assert isinstance(fmt.block, int)
     each = fmt.block // part
