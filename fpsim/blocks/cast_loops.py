@@ -168,7 +168,7 @@ class _Cast:
         return Grid(self.b, self.kind.grid, first, v, self.width, room, codes)
 
     def lay_out(self) -> Vec:
-        """Lay out the elements, those of blocks with infinities or NaN as 0; return the largest."""
+        """Lay out the elements, as 0 in blocks with infinities or NaN; return the largest."""
         b, at, most = self.b, self.at, Variable(self.zero)
         if self.kind.given:
             b.lay_out(at.x, self.block, at.laid)
@@ -306,7 +306,7 @@ class _Cast:
         )  # fmt: skip
 
     def encode(self, factor: Vec, grid: Any) -> None:
-        """Store the codes of the elements, and keep what refines top elements."""
+        """Store the codes of the elements, and keep the offsets of top elements."""
         b, at, kind, builder = self.b, self.at, self.kind, self.b.builder
         held = self.grid(grid, codes=True)
         base, down, mask = (
@@ -386,7 +386,7 @@ def _largest_magnitudes() -> Callable[..., None]:
 def largest_magnitudes(x: Array, block: int, out: Array, first: int, stop: int) -> None:
     """Fill ``out`` with the float32 bits of the largest magnitude of each block.
 
-    Infinities and NaN give bits from those of infinity on.
+    A block with infinities or NaN gives the bits of infinity or of a NaN.
 
     Args:
         x: values.

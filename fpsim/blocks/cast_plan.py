@@ -230,7 +230,7 @@ def _twins(
 
 
 def _tops(fmt: BlockFormat) -> tuple[Tops | None, NDArray[np.int32]]:
-    """Return top elements, and the thresholds of those that are refined."""
+    """Return top elements, and the thresholds of refined ones."""
     top, element = fmt.top, fmt.element
     if top is None:
         return None, np.zeros(0, dtype=np.int32)
@@ -441,7 +441,7 @@ def _grids(
 
 
 def _float_values(half: Half, variant: Variant) -> list[float] | None:
-    """Return `cast_steps.Rounds` of a grid, if its values are those of a float times a factor."""
+    """Return `cast_steps.Rounds` of a grid whose values are a float format's times a factor."""
     sizes = sorted({abs(value) for value in half.values} - {0})
     signs = [{value for value in half.values if (value < 0) == below} for below in (True, False)]
     whole = 0 in half.values and sizes

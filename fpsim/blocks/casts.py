@@ -262,7 +262,7 @@ def _mark(parts: Parts, nan: int) -> Parts:
 
 
 def _coded(fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any) -> Parts:
-    """Formats of one scale per block and elements to nearest, whatever their codes mean."""
+    """Cast to a format of one scale per block and elements to nearest, with any grids."""
     length = rows.shape[1]
     x = _padded(rows, block)
     if fmt.tensor_range or pieces_of(fmt, x.size // block, block) > 1:

@@ -12,7 +12,7 @@
     verify.verify_design                vectors through a design, its first mismatch explained
     replay.replay                       a directory of vectors, every bit of every result compared
     Adapter                             beats of a design that a table of ports cannot describe
-    Driver, Monitor, Scoreboard         a cocotb library for benches of one's own
+    Driver, Monitor, Scoreboard         a cocotb library for benches that you write
 
 The cocotb library is `fpsim.hdl.inside.fpsim_cocotb`; it is imported when first used, so this
 package does without cocotb. Only the modules below `inside/` run in the simulator's process.

@@ -4,7 +4,7 @@
 Numba's own cache looks at the time stamp of the file that defines a function. Kernels are composed
 from several files (inlined functions, generated vector code), so an edit to one of them would leave
 stale machine code behind: for a bit-exact model, silently wrong bits. Here the stamp is a hash of
-every source file that kernels are made of and of those that a kernel names, and the key carries
+every source file that kernels are made of and of the files that a kernel names, and the key carries
 the name of the generated variant.
 """
 

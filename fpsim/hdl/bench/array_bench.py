@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiles of matrix products through a systolic array: inputs beat by beat, and the results expected.
 
-The tiles are those of `fpsim.vectors` (random ones, of a model or of a training step). One larger
+The tiles come from `fpsim.vectors`: random, of a model or of a training step. One larger
 than the array is cut into several; rows and columns that it does not fill hold codes of ones and
 their results are not compared. Sums of a weight-stationary array with fewer rows than K has beats
 come back in the simulation itself, from its results.
@@ -208,7 +208,7 @@ def run_tiles(
         stall: share of clocks, in 0..1, without a beat offered.
         hold: share of clocks without a result taken; None: as many as ``stall``.
         seed: of the random choice of both.
-        top: other sources than those of the array.
+        top: sources to use instead of the array's.
 
     Returns:
         The report.
@@ -265,7 +265,7 @@ def _packed(codes: Codes, bits: int, places: int) -> list[int]:
 
 
 def _expected(sums: Codes, bits: int) -> tuple[int, int]:
-    """Return a word of a row of sums, and the mask of those that are known."""
+    """Return a word of a row of sums, and the mask of the known sums."""
     word = mask = 0
     for j, code in enumerate(sums):
         if code >= 0:

@@ -318,7 +318,7 @@ class BeatPlan:
         return first + done, min(beats.scales, count - done)
 
     def _op_ports(self, op: str, zero: bool = False) -> dict[str, int]:
-        """Return the ports that an operation sets, or all that any sets, as 0."""
+        """Return the ports that an operation sets, or as 0 all ports that any operation sets."""
         if zero:
             tables = [v for v in self.dut.ops.values() if isinstance(v, Mapping)]
             return {port: 0 for table in tables for port in table}

@@ -27,9 +27,9 @@ _TOP, _SHARES = "stream_bench", 1 << 16
 
 @dataclass(frozen=True)
 class Feedback:
-    """An input that takes results: bits ``lsb`` of a word are those of the result before.
+    """An input that takes results: the bits of a word from ``lsb`` on are an earlier result.
 
-    ``behind`` words before, to be exact, unless the word's flag, the bit above its ports, is 1.
+    The result of ``behind`` words before, unless the word's flag, the bit above its ports, is 1.
     """
 
     lsb: int

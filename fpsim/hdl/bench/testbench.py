@@ -5,7 +5,7 @@ The text runs in any simulator that has delays, `$fread` and plusargs; it is wri
 Verilog and Verilator (``--binary --timing``):
 
     +stimulus=FILE   beats, as `fpsim.hdl.bench.stimulus` packs them
-    +result=FILE     what differed, and a last line ``end COMPARED MISMATCHES CLOCKS RESETS``
+    +result=FILE     mismatches, and a last line ``end COMPARED MISMATCHES CLOCKS RESETS``
     +stall=N +resets=N   of 65536: clocks without a beat or result; vectors cut off by a reset
     +latency=N       clock edges to a result, where no port says when
     +seed=N +patience=N +keep=N   as `fpsim.hdl.bench.replay.Options`; mismatches that are written
@@ -112,7 +112,7 @@ def _declarations(harness: Harness) -> Iterable[str]:
 
 
 def _checks(dut: Dut, harness: Harness) -> Iterable[str]:
-    """Yield statements that compare the widths of ports with those of the elaborated design."""
+    """Yield statements that compare the widths of ports with the elaborated design."""
     for port, width, exact in harness.widths():
         known = harness.ports.get(port)
         if known is not None and (known.ranges or known.holder):

@@ -8,7 +8,7 @@
         def beats(self, vector):                   # a list of beats: port: value
             return [{"data": code, "start": 0} for code in vector["a"]]
 
-        def result(self, vector):                  # what its last beat must answer: port: value
+        def result(self, vector):                  # right outputs after the last: port: value
             return {"sum": vector["acc"]}
 
 An adapter runs before the simulation, so it works with every bench and never slows a clock.

@@ -113,8 +113,8 @@ class Wires:
 class Beats:
     """A run of beats of one layout.
 
-    ``elements`` per beat until the operands are through, or, where it is None, the other fields
-    alone: once, or with ``scales`` codes of each operand per beat until those are through.
+    ``elements`` per beat until the operands are through. Where it is None, only the other fields:
+    once, or with ``scales`` codes of each operand per beat until all scales are through.
     """
 
     fields: Mapping[str, Wires]
@@ -211,7 +211,7 @@ class Output:
 
     @property
     def results(self) -> Mapping[str, Wires]:
-        """Every result by its field: ``acc``, or those of an operation."""
+        """Every result by its field: ``acc``, or the results of an operation."""
         return self.parts if self.acc is None else {"acc": self.acc}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of parameters as SystemVerilog text, the same for every bench and simulator."""
+"""Values of parameters as SystemVerilog text, equal for every bench and simulator."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def check_ports(
     Args:
         dut: the design.
         ports: its ports.
-        inputs: ports that an adapter drives besides those that ``dut`` names.
+        inputs: ports that an adapter drives besides the ports that ``dut`` names.
         outputs: ports that an adapter reads.
 
     Raises:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ports that a Verilog design has, as Verilator elaborates them: names, directions, widths.
 
-Known before any vector is planned, they tell inputs that nothing drives from those that are mapped.
+They are read before any vector is planned, to find inputs that are neither mapped nor driven.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RANGE = re.compile(r"\[?(-?\d+):(-?\d+)\]?")
 class Port:
     """A port of the elaborated design, or a member of one: ``bus.data``.
 
-    ``ranges`` are those of an unpacked array, outermost first, empty for a packed port. A member
+    ``ranges`` are the index ranges of an unpacked array, outermost first; empty if packed. A member
     has a ``holder``, of which it is ``select``.
     """
 

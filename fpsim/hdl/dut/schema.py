@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``dut.toml`` of a design as JSON Schema: the keys are those that `read_dut` checks."""
+"""The ``dut.toml`` of a design as JSON Schema, with the keys that `read_dut` checks."""
 
 from __future__ import annotations
 

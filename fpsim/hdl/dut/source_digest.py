@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that a compiler reads of a design, as one digest of contents: the folder does not count."""
+"""One digest of the contents of every file that a compiler reads; their folder does not count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 20
 
 
 def source_digest(dut: Dut, simulator: str) -> str:
-    """Return a digest of sources, what they include, parameters, defines and compiler arguments.
+    """Return a digest of sources, included files, parameters, defines and compiler arguments.
 
     A file that could be included counts even if it is not: where an ``include`` names its file by a
     macro, every file beside the sources does.

@@ -2,7 +2,7 @@
 """The cocotb test that replays a file of beats; it runs inside the simulator and only moves bits.
 
 Every value it compares with was computed before the simulation; `fpsim.hdl.bench.serialise` wrote
-the lines. It writes what differed, or what went wrong, to the job's result file.
+the lines. It writes mismatches, or an error, to the job's result file.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def replay(dut: Any) -> None:
 
 
 async def check_ports(dut: Any, job: dict[str, Any]) -> None:
-    """Compare the ports that the job names with those of the elaborated design."""
+    """Compare the ports that the job names with the ports of the elaborated design."""
     if job["widths"]:  # a module around the design tells them
         await Timer(1, unit="ns")
         for probe, port, width, exact in job["widths"]:
@@ -105,7 +105,7 @@ def _note(path: Path, tag: Any, seen: dict[str, str]) -> None:
 
 
 class _Design:
-    """A design whose ports have the names that its user knows, whatever the simulation calls them.
+    """A design whose ports have the names that its user gave them.
 
     Inside the module around a design each name has a prefix.
     """
@@ -128,7 +128,7 @@ class Line:
 
 
 def read_lines(job: dict[str, Any]) -> Iterator[Line]:
-    """Yield the beats of the job's file; ``ordinal`` counts those that are compared."""
+    """Yield the beats of the job's file; ``ordinal`` counts the compared ones."""
     inputs = [(start, stop) for *_, start, stop in job["inputs"]]
     outputs = [(start, stop) for *_, start, stop in job["outputs"]]
     ordinal = 0

@@ -137,7 +137,7 @@ class Driver(_Agent):
         valid: port that says a beat is there; None: every clock is one.
         ready: port by which the design takes it; None: it always does.
         stall: share of clocks without a beat. The data ports are random then.
-        seed: of the stalls and of what stands on the ports meanwhile.
+        seed: of the stalls and of the random data meanwhile.
         quiet: values of ports that are not random while no beat is there.
         patience: clocks that a beat may wait; after `start`, the test fails then.
     """

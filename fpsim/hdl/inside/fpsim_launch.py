@@ -4,8 +4,8 @@
     python fpsim_launch.py build|run|commands JOB.json
 
 A process of its own, because the runner takes its settings from the environment and prints, and
-because it can be ended with all that it started: on Linux also what a simulator sent to the
-background in a session of its own. It ends itself if its parent disappears. Like
+because it can be ended with every process it started: on Linux also with processes that a simulator
+sent to the background in a session of their own. It ends itself if its parent disappears. Like
 `fpsim_bench` beside it, it imports nothing of fpsim, so a simulation starts at once.
 """
 
@@ -135,7 +135,7 @@ def _descendants() -> list[int]:
 
 
 def _end_descendants() -> None:
-    """End the processes below this one, and those that they start while they are counted."""
+    """End the processes below this one, and any that they start meanwhile."""
     until = time.monotonic() + _END_SECONDS
     while (found := _descendants()) and time.monotonic() < until:
         for process in found:

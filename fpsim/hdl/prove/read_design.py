@@ -124,7 +124,7 @@ def _check_clock(dut: Dut, design: Mapping[str, Any], top: str) -> None:
     """Refuse registers of several clocks or edges, whose steps one clock is not.
 
     Raises:
-        FpsimError: with what clocks them.
+        FpsimError: such registers, with the clocks.
     """
     module = design["modules"][top]
     inverted = {

@@ -152,7 +152,7 @@ class Stepper:
     # -- where registers begin ------------------------------------------------------------------
 
     def after_reset(self) -> dict[int, Word]:
-        """Return the registers after a reset; those that it does not set hold anything."""
+        """Return the registers after a reset; registers that it does not set hold anything."""
         state = self.closed.netlist.free_state(self.algebra)
         reset = self.closed.dut.reset
         for _ in range(reset.clocks if reset else 0):

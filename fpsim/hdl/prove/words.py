@@ -2,7 +2,7 @@
 """Words of bits: known numbers, or terms of the solver bitwuzla.
 
 An `Algebra` computes with both: a result of known words is a number, so that a netlist whose state
-is known is evaluated and not solved. Operations are those of BTOR2 (A. Niemetz, M. Preiner,
+is known is evaluated and not solved. Operations are BTOR2's (A. Niemetz, M. Preiner,
 C. Wolf, A. Biere: BTOR2, BtorMC and Boolector 3.0, CAV 2018).
 """
 

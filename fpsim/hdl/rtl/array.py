@@ -11,8 +11,8 @@ output-stationary
 weight-stationary
     A cell holds a beat of B. A strip of it has ``rows`` beats of K and ``columns`` columns; each
     row of A crosses it, and its sums come from the north and leave to the south, one row of them
-    per clock. The next weights come down while these are used. What K has more than a strip takes
-    a further one, whose sums start from those of the strip before.
+    per clock. The next weights come down while these are used. A longer K takes further strips,
+    whose sums start from the sums of the strip before.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a design computes its unit, and what went wrong where it does not."""
+"""Whether a design computes its unit, and the mistake if it does not."""

@@ -73,7 +73,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Guess:
-    """A mistake that would explain what was seen."""
+    """A mistake that would explain mismatches."""
 
     mistake: str
     explained: int  #: mismatches that it would give, bit for bit

@@ -134,7 +134,7 @@ def _zeros(fmt: FloatFormat) -> NDArray[Any]:
 
 
 def _magnitudes(record: Record, wrong: Columns) -> Iterator[tuple[str, Run]]:
-    """Yield one magnitude read as another, whatever its sign, as in a table that is wrong once."""
+    """Yield one magnitude read as another under both signs, as in a table with one wrong entry."""
     for operands in ("a", "b", "ab"):
         fmt = getattr(record.spec, operands[0])
         same = operands != "ab" or record.spec.a == record.spec.b

@@ -153,7 +153,7 @@ def _values(operation: Operation, answers: Sequence[Field], codes: dict[str, int
 def _guesses(
     source: VectorSource, writer: BeatWriter, result: ReplayResult, answers: Sequence[Field]
 ) -> list[Guess]:
-    """Return the mistakes that explain best what was seen, the best first."""
+    """Return the mistakes that explain the mismatches best, the best first."""
     operation = source.operation
     assert operation is not None
     known = [m for m in result.kept if m.code is not None]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A minimal reproducer: fewer vectors, then fewer operands, each step simulated to still fail.
 
-Every trial starts from an operation that does not depend on what came before, so that one
-simulation runs many of them, one after the other.
+Every trial starts from an operation that does not depend on earlier ones, so that one simulation
+runs many trials, one after the other.
 """
 
 from __future__ import annotations

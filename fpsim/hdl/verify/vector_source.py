@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where vectors for a design come from: a directory, or a set made for what the design can do."""
+"""Sources of vectors for a design: a directory, or a set made for the design's ports."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ def _without_addends(record: Record, columns: Columns) -> Columns:
 
 
 def shape_for(dut: Dut, spec: MacSpec) -> tuple[int, int]:
-    """Return the elements of a vector, and of those that share a scale (0: none), for a design."""
+    """Return the elements of a vector for a design, and the elements per scale (0: no scales)."""
     k = dut.k if dut.k is not None else _elements(dut, spec)
     return k, _group(dut, spec, k)
 

@@ -104,7 +104,7 @@ def pack_nibble_rows(codes, table, size, offset, out, starts):
         codes: contiguous uint8 (M, K), below 16.
         table: int8 (16,), the element of each code.
         size: elements of a block.
-        offset: what the other operand's elements were raised by to be unsigned.
+        offset: number added to the other operand's elements to make them unsigned.
         out: int8 (M, at least G * size), filled; entries from K on must be 0.
         starts: int32 (M, G), filled with -offset times the sum of each block.
 

@@ -166,7 +166,7 @@ def pack_byte_rows(codes, table, size, offset, out, starts):
         codes: unsigned integers (M, K).
         table: int8, the element of each code.
         size: elements of a block.
-        offset: what the elements of the other operand were raised by.
+        offset: number added to the other operand's elements to make them unsigned.
         out: int8 (M, at least K), filled; the rest stays as it is.
         starts: int32 (M, G), filled with -offset times the sum of each block.
 
