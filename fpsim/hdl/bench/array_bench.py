@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiles of matrix products through a systolic array: inputs beat by beat, and the results expected.
 
-The tiles come from `fpsim.vectors`: random, of a model or of a training step. One larger
-than the array is cut into several; rows and columns that it does not fill hold codes of ones and
-their results are not compared. Sums of a weight-stationary array with fewer rows than K has beats
-come back in the simulation itself, from its results.
+The tiles come from `fpsim.vectors`: random, of a model or of a training step. One larger than the
+array is cut into several; rows and columns that it does not fill hold codes whose bits are all 1,
+and their results are not compared. Sums of a weight-stationary array with fewer rows than K has
+beats come back in the simulation itself, from its results.
 """
 
 from __future__ import annotations
