@@ -108,7 +108,7 @@ def flat(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def cut(blocks: int, block: int) -> int:
-    """Return the number of pieces of a long block, cut where there are fewer blocks than lanes."""
+    """Return the number of pieces of a block: more than 1 for a long block that is one of few."""
     if blocks >= FEW or block <= PIECE:
         return 1
     size = next(size for size in range(PIECE, 0, -1) if block % size == 0)
