@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """fpsim: a bit-exact simulator and RTL reference model of FP4 hardware.
 
-fpsim.get_format("e2m1")          what a code means: decode, encode
+fpsim.get_format("e2m1")          the meaning of codes: decode, encode
 fpsim.format_table("e2m1")        every code of a format as text
 fpsim.get_block_format("mxfp4")   elements that share a scale: quantize, dequantize
 fpsim.get_unit("e2m1-chain-e5m10")  a MAC unit on codes: dot, matmul, accumulate
-fpsim.oracle.dot(unit, a, b)      the same in exact rationals
+fpsim.oracle.dot(unit, a, b)      a dot product in exact rationals
 fpsim.vectors                     golden vectors: plan, write, read, check, explain
 fpsim.bridge                      whole transformers on a unit (imports torch when first used)
-fpsim.hdl, .plots, .testing       RTL and benches; pictures; properties of code of your own
+fpsim.hdl, .plots, .testing       RTL and benches; pictures; checks of code of your own
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MacUnit`, what users hold: a spec that computes, on codes."""
+"""`MacUnit`: a unit that computes on codes, by its spec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleO
 from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
 
-if TYPE_CHECKING:  # what computes needs a compiler, which takes its time to load
+if TYPE_CHECKING:  # these modules need a compiler, which is slow to load
     from fpsim.compute.operands import Prepared
     from fpsim.compute.plan import Plan
     from fpsim.studies.sizing import Sizing
@@ -34,11 +34,11 @@ ALIASES = {"exact": "e2m1-exact-e8m23"}
 
 @dataclass(frozen=True)
 class MacUnit:
-    """A multiply-accumulate unit that computes what its spec says, bit for bit.
+    """A multiply-accumulate unit that computes by its spec, bit for bit.
 
-    Operands and results are codes (unsigned integers), scales codes of the unit's scale formats
+    Operands and results are codes (unsigned integers), scales are codes of the unit's scale formats
     along K; see `fpsim.units.operands`. Arrays of ml_dtypes and tensors of torch whose type is the
-    format are codes, too. With stochastic rounding every call takes ``random``:
+    format count as codes too. With stochastic rounding every call takes ``random``:
     integers of ``random_bits`` bits, one per rounding, of shape (..., K) for `dot` and (M, N, K)
     for `matmul` (last axis 1 for an exact unit; see `MacSpec.roundings` for others).
     """
@@ -99,7 +99,7 @@ class MacUnit:
         NaN operands or scales, and infinity minus infinity, give the accumulator format's NaN.
 
         Args:
-            a, b: operand codes (..., K), or what `BlockFormat.quantize` returned; leading shapes
+            a, b: operand codes (..., K), or results of `BlockFormat.quantize`; leading shapes
                 broadcast.
             c: initial accumulator codes (...); +0 if absent.
             a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
@@ -110,7 +110,7 @@ class MacUnit:
                 integers for stochastic rounding or a `RandomBits` that makes them.
 
         Returns:
-            Accumulator codes (...), or with ``values`` what they mean.
+            Accumulator codes (...), or with ``values`` their values.
 
         Raises:
             FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
@@ -144,7 +144,8 @@ class MacUnit:
             Accumulator codes (..., S), step by step.
 
         Raises:
-            FpsimError: as `dot` does.
+            FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
+                accumulator has no code for.
         """
         args = DotOperands.check(self.spec, a, b, c=c, **options)
         from fpsim.compute.dot import step_codes
@@ -162,12 +163,12 @@ class MacUnit:
         values: bool = False,
         **options: Unpack[DotOptions],
     ) -> NDArray[Any]:
-        """Compute a matrix product, K in order; every result has the bits that `dot` gives.
+        """Compute a matrix product, each result with the bits that `dot` gives.
 
         Args:
-            a: operand codes (M, K), or what `BlockFormat.quantize` with axis 1 returned.
-            b: operand codes (K, N), what `BlockFormat.quantize` with axis 0 returned, or what
-                `prepare` made of either.
+            a: operand codes (M, K), or a result of `BlockFormat.quantize` with axis 1.
+            b: operand codes (K, N), a result of `BlockFormat.quantize` with axis 0, or either of
+                them prepared by `prepare`.
             c: initial accumulator codes (M, N); +0 if absent.
             a_scale: scale codes (M, G), one per block of K; (M, G, 2) where split by sign.
             b_scale: scale codes (G, N); (G, N, 2) where split by sign.
@@ -177,10 +178,11 @@ class MacUnit:
                 (M, N, K) for stochastic rounding or a `RandomBits` that makes them.
 
         Returns:
-            Accumulator codes (M, N), or with ``values`` what they mean.
+            Accumulator codes (M, N), or with ``values`` their values.
 
         Raises:
-            FpsimError: as `dot` does.
+            FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
+                accumulator has no code for.
         """
         from fpsim.compute.matmul import matmul_codes
         from fpsim.compute.operands import MatmulOperands
@@ -194,19 +196,20 @@ class MacUnit:
     def prepare(
         self, b: OperandLike, b_scale: ArrayLike | None = None, *, block: int | None = None
     ) -> Prepared:
-        """Check a second operand of `matmul` once, and keep it as kernels read it.
+        """Check a second operand of `matmul` once, and keep it in the layout that kernels read.
 
-        A product of few rows, as in decoding token by token, costs mostly that otherwise. What is
-        kept takes one byte an element for FP4 and INT4 sums of blocks, else up to eight.
+        Without it, checks and layout take most of the time of a product of few rows, as in decoding
+        token by token. The kept layout takes one byte an element for FP4 and INT4 sums of blocks,
+        else up to eight.
 
         Args:
-            b: operand codes (K, N), or what `BlockFormat.quantize` with axis 0 returned.
+            b: operand codes (K, N), or a result of `BlockFormat.quantize` with axis 0.
             b_scale: scale codes (G, N); (G, N, 2) where split by sign.
             block: elements per scale where G does not divide K.
 
         Returns:
-            What ``b`` of `matmul` takes, of this unit or any with such operands. Codes are not to
-            change afterwards.
+            An operand for ``b`` of `matmul`, of this unit or another with these operand formats.
+            The codes must not change afterwards.
 
         Raises:
             FpsimError: a wrong dtype, a code out of range, or shapes that do not fit.
@@ -240,7 +243,8 @@ class MacUnit:
             rounding with their flags, and the result.
 
         Raises:
-            FpsimError: as `dot` does.
+            FpsimError: wrong dtypes, codes out of range, shapes that do not fit, or a NaN that the
+                accumulator has no code for.
         """
         return oracle.trace(self.spec, a, b, c, a_scale, b_scale, **options)
 
@@ -278,7 +282,7 @@ class MacUnit:
             options: ``c``, ``a_scale``, ``b_scale``, ``block`` and ``random`` as in `matmul`.
 
         Returns:
-            The kernel, and why its bits are those of the unit.
+            The kernel, and the reason why its bits are the unit's.
 
         Raises:
             FpsimError: wrong operands.
@@ -302,7 +306,7 @@ def preset_names() -> list[str]:
 def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
     """Return a unit by name (published, of real silicon, or canonical) or TOML path.
 
-    A canonical name describes a unit whole, such as ``e2m1-chain-e5m10-rtz`` (operand format,
+    A canonical name describes a unit completely, such as ``e2m1-chain-e5m10-rtz`` (operand format,
     stage, accumulator format, settings) or ``e2m1xe4m3fn-fixed24q9``; `fpsim.units.grammar` has
     every part, and ``fpsim units grammar`` prints it.
 

@@ -185,7 +185,7 @@ class FixedFormat:
             overflow: ``saturate``, or ``wrap``: modulo 2^width; infinities still saturate.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
             random_bits: for ``sr``: how many bits each of them has, 1..32.
-            nan: what NaN becomes, one of `NanPolicy`.
+            nan: the code that replaces NaN, one of `NanPolicy`.
             inf: whether an infinity may become a number, one of `InfPolicy`.
             flags: whether to return the flags of every value too.
 

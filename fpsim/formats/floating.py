@@ -215,7 +215,7 @@ class FloatFormat:
         Infinities and NaN codes give IEEE infinities and NaN; -0 gives -0.0.
 
         Args:
-            codes: unsigned integers, or others that are codes.
+            codes: integers of any type from 0 on.
             dtype: a floating-point type (float16, float32, one of ml_dtypes) to return instead.
             daz: denormals are zero: codes with exponent field 0 read as a zero of their sign, as
                 in the format with `Subnormals.FLUSH`.
@@ -303,7 +303,7 @@ class FloatFormat:
             overflow: ``saturate``, ``inf`` or ``nan``, as far as the format has such codes.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
             random_bits: for ``sr``: how many bits each of them has, 1..32.
-            nan: what NaN becomes in a format without NaN, one of `NanPolicy`.
+            nan: the code that replaces NaN in a format without NaN, one of `NanPolicy`.
             inf: whether an infinity may become a number, one of `InfPolicy`.
             ftz: flush to zero: results with exponent field 0 become a zero of their sign, as in
                 the format with `Subnormals.FLUSH`. A format without zero has no such results.
@@ -396,8 +396,8 @@ class FloatFormat:
     def default_rounding(self) -> Rounding:
         """``rne``; for e8m0 ``rna``, as torch and ml_dtypes round to ``float8_e8m0fnu``.
 
-        They take the implicit one for the last bit, which is odd, so every tie goes up: 3 becomes
-        4. IEEE P3109 takes the code for it: under ``rne`` 3 becomes 2.
+        Both take the implicit one as the last bit, which is odd, so every tie goes up: 3 becomes 4.
+        IEEE P3109 looks at the code's parity instead: under ``rne`` 3 becomes 2.
         """
         return Rounding.RNA if self.alias == "e8m0" else Rounding.RNE
 

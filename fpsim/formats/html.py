@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A format as notebooks show it: its values, or how far they reach where there are many."""
+"""The picture of a format in notebooks: its values, or their range where there are many."""
 
 from __future__ import annotations
 

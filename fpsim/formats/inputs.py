@@ -54,7 +54,7 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
     Args:
         codes: integers, or a tensor of torch or an array of ml_dtypes whose type is the format.
         fmt: the format that they are codes of.
-        field: what the caller calls them.
+        field: the caller's name for them, for errors.
 
     Returns:
         Codes of the type ``fmt.dtype``, in the shape of ``codes``.
@@ -223,7 +223,7 @@ def random_array(
         mode: the rounding that takes them, or takes none.
         random: integers in 0..2^random_bits - 1 that broadcast to ``shape``, or None.
         random_bits: how many bits each of them has, 1..32; 0 without any.
-        shape: the shape of what is rounded.
+        shape: the shape of the rounded values.
 
     Returns:
         Unsigned integers of that shape, in the caller's own memory where that will do.
@@ -282,7 +282,7 @@ def check_int(field_name: str, value: object, low: int, high: int) -> None:
 
     Args:
         field_name: the field.
-        value: what it was given.
+        value: its value.
         low: the least integer that is allowed.
         high: the largest.
 

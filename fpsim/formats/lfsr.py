@@ -39,7 +39,7 @@ class GaloisLfsr:
     Args:
         state: 1..2^width - 1.
         width: bits of the register, 2 to 64.
-        taps: what is inverted after a 1 has left; its highest bit is that of the register.
+        taps: the bits that are inverted after a 1 has left, the register's highest bit among them.
         draw: how integers come out.
 
     Raises:

@@ -59,7 +59,7 @@ def pack(codes: ArrayLike, bits: int = 4) -> NDArray[np.uint8]:
 
 
 def unpack(packed: ArrayLike, bits: int = 4, count: int | None = None) -> NDArray[np.uint8]:
-    """Return the codes (uint8) of what `pack` made.
+    """Return the codes (uint8) that `pack` packed.
 
     Args:
         packed: uint8, at least one axis.

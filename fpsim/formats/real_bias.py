@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real-valued exponent bias (LLM-FP4, arXiv 2310.16836): a format and a real scale in one.
 
-The codes are those of the element format with bias 0; code value v means v * 2^(-b~), b~ real:
+Codes are the element format's with bias 0; code value v means v * 2^(-b~), b~ real:
 
     x   <- clip(x, -Qmax, Qmax)              Qmax = largest code value * 2^(-b~)       (eq. 5, 6)
     b~   = 2^e - log2(Qmax) + log2(2 - 2^-m) - 1                                       (eq. 7)
@@ -95,7 +95,7 @@ class ScaledFormat:
 
     @property
     def max_value(self) -> float:
-        """Largest value: what inputs are clipped to."""
+        """Largest value; inputs are clipped to it."""
         return self.element.max_value * self.scale
 
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ class ScaledFormat:
         Args:
             values: any floating-point numpy, ml_dtypes or (on the processor) torch type, and
                 integers; see `fpsim.formats.inputs.as_real`.
-            nan: what NaN becomes, one of `NanPolicy`.
+            nan: the code that replaces NaN, one of `NanPolicy`.
             inf: whether an infinity may become a number, one of `InfPolicy`.
 
         Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth: every unit in exact Python integers, slow, short and obviously right.
+"""The truth: every unit in exact Python integers, slow, and short enough to check by reading.
 
 It knows formats and specs as data and shares no code with the kernels: it decodes, adds and rounds
 with `fractions.Fraction`, looks at the two neighbouring codes of a value and picks one. It needs

@@ -34,7 +34,7 @@ def aligned(stage: Aligned, terms: Sequence[Term], c: int, trace: Trace) -> list
 
     Args:
         stage: the stage; its equations are in `fpsim.units.stages.aligned`.
-        terms: what it adds, in order; the last step is filled with zeros.
+        terms: its terms, in order; the last step is filled with zeros.
         c: the initial accumulator code.
         trace: receives every internal node.
 
@@ -92,7 +92,7 @@ def _limited(stage: Aligned, term: Term, trace: Trace) -> Term:
 
 
 def _cut(number: Number, lsb: int, rounding: Rounding, name: str, trace: Trace) -> int:
-    """Return a number as an integer multiple of 2^lsb; what it loses makes it inexact."""
+    """Return a number as an integer multiple of 2^lsb; a lost part is traced as inexact."""
     integer = numbers.to_grid(number, lsb, rounding, round_up=trace.round_up)
     lost = not trace.silent and integer * two_to(lsb) != number.value
     if name:

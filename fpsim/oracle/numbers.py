@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes and numbers: decoding, and rounding by looking at the two neighbouring codes.
 
-What a code means and which code lies below a magnitude is remembered, up to `REMEMBERED` answers
-of each kind: these are pure functions of a code and a format, and the oracle asks them again and
+The meaning of a code, and the code below a magnitude, are remembered, up to `REMEMBERED` answers of
+each kind: these are pure functions of a code and a format, and the oracle asks them again and
 again.
 """
 
@@ -148,17 +148,17 @@ def encode(
         number: any number, an infinity or NaN.
         fmt: the format of the code.
         rounding: the rounding mode.
-        overflow: what becomes of results beyond the format.
+        overflow: the result for values beyond the format.
         random, random_bits: an integer and its width, for ``sr``.
-        ieee: IEEE 754's directed modes keep a finite number finite; without, what is too large is
-            what ``overflow`` says in every mode.
+        ieee: directed modes may keep a number beyond the format finite, as in IEEE 754; else every
+            such number follows ``overflow``.
         round_up: decides between two neighbouring codes.
 
     Returns:
         The code.
 
     Raises:
-        FpsimError: the result has no code (NaN, or what ``overflow`` asks for).
+        FpsimError: the format has no code for the result: NaN, or that of ``overflow``.
     """
     if isinstance(fmt, FixedFormat):
         if number.is_nan:
@@ -206,14 +206,13 @@ def flags(
 ) -> Flag:
     """Return the status flags of encoding ``number``, as `formats.rounding.Flag` defines them.
 
-    NaN into a format without NaN is taken to become a number, which is what the policies other
-    than an error do.
+    NaN into a format without NaN is taken to become a number, by a policy other than an error.
 
     Args:
         number: any number, an infinity or NaN.
         fmt: the format of the code.
         rounding: the rounding mode.
-        overflow: what becomes of results beyond the format.
+        overflow: the result for values beyond the format.
         random, random_bits: an integer and its width, for ``sr``.
         round_up: decides between two neighbouring codes.
 

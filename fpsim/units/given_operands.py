@@ -18,13 +18,13 @@ from fpsim.units.spec import MacSpec
 
 __all__ = ["Given", "OperandLike", "given_operands"]
 
-#: Codes, or what `BlockFormat.quantize` returned.
+#: Codes, or a result of `BlockFormat.quantize`.
 OperandLike = ArrayLike | Quantized
 Factor = NDArray[np.float32] | None
 
 
 class Given(NamedTuple):
-    """Both operands as arrays; ``factors`` is what results are to be multiplied by.
+    """Both operands as arrays; ``factors`` multiply the results.
 
     A factor has the operand's axes, with 1 along K.
     """
@@ -42,7 +42,7 @@ def given_operands(
     block: int | None,
     axes: tuple[int, int],
 ) -> Given:
-    """Take quantized tensors apart; arrays stay what they are.
+    """Take quantized tensors apart; arrays stay unchanged.
 
     Args:
         spec: the unit.

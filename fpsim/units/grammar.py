@@ -26,9 +26,9 @@ class GrammarPart:
     """One line of the grammar.
 
     Attributes:
-        part: what the line describes: ``operands``, a stage kind, or ``setting``.
+        part: subject of the line: ``operands``, a stage kind, or ``setting``.
         form: how it is written; words in capitals stand for values.
-        meaning: what it says, in one sentence.
+        meaning: its meaning, in one sentence.
         example: a whole name that has it.
     """
 

@@ -47,7 +47,7 @@ Array = NDArray[Any]
 
 
 class DotOptions(TypedDict, total=False):
-    """Rarely needed arguments of a product; `fpsim.unit.MacUnit.dot` says what they mean."""
+    """Rarely needed arguments of a product, described at `fpsim.unit.MacUnit.dot`."""
 
     block: int | None
     random: ArrayLike | RandomBits | None
@@ -115,9 +115,8 @@ class Scales:
 class Operand:
     """Codes (..., K) of a format and their scales, if there are any.
 
-    The value of an element is its code times its scale. ``factor`` (R, 1) or (1, 1) is what the
-    results of rows (R, K) are multiplied by after the product: it is constant along K, so that no
-    unit sees it.
+    The value of an element is its code times its scale. ``factor`` (R, 1) or (1, 1) multiplies the
+    results of rows (R, K) after the product: it is constant along K, so that no unit sees it.
     """
 
     codes: Array
@@ -203,7 +202,7 @@ class Operand:
     def ordered(self, index: Any) -> Operand:
         """Return elements of K at an index, with a scale for each.
 
-        Of one row (K,) the index may be an array of any shape, whose rows are those of the result.
+        Of one row (K,) the index may be an array of any shape, which becomes the result's.
         """
         scales = self.scales
         if scales is not None:
@@ -257,7 +256,7 @@ def check_elements(
     Args:
         spec: the unit.
         a, b: codes (..., K), or with ``matrices`` (M, K) and (K, N).
-        matrices: whether they are those of a matrix product.
+        matrices: whether they are operands of a matrix product.
 
     Returns:
         Codes (..., K), or (M, K) and (N, K).
@@ -278,7 +277,7 @@ def check_rows(given: ArrayLike, fmt: Format, name: str, matrix: bool) -> Array:
         given: codes, with ``matrix`` of two axes.
         fmt: their format.
         name: the operand's.
-        matrix: whether it is one of a matrix product.
+        matrix: whether it is an operand of a matrix product.
 
     Returns:
         Codes of the format's type, in the shape that was given.
@@ -295,7 +294,7 @@ def check_rows(given: ArrayLike, fmt: Format, name: str, matrix: bool) -> Array:
 
 
 def check_length(length: int, found: int, matrices: bool) -> None:
-    """Refuse a second operand whose K is another than that of the first.
+    """Refuse a second operand whose K differs from the first operand's.
 
     Args:
         length: K of the first operand.
@@ -390,7 +389,7 @@ def check_block(spec: MacSpec, name: str, size: int) -> None:
 
     Args:
         spec: the unit.
-        name: what the caller calls the scales.
+        name: the caller's name for the scales.
         size: elements per scale.
 
     Raises:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units of real silicon, each with what its description rests on.
+"""Units of real silicon, each with the evidence for its description.
 
-One row per instruction; the settings are those of Khattak and Mikaitis (arXiv 2512.07004), who
-recorded dot products on eight NVIDIA GPUs, and of Xie et al., MMA-Sim (arXiv 2511.10909), who also
-describe AMD's matrix cores and Blackwell's block-scaled FP4.
+One row per instruction. The settings come from Khattak and Mikaitis (arXiv 2512.07004), who
+recorded dot products on eight NVIDIA GPUs, and from Xie et al., MMA-Sim (arXiv 2511.10909), who
+also describe AMD's matrix cores and Blackwell's block-scaled FP4.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ VALIDATED = frozenset(
         ("l40s", "e5m2"),
     }
 )
-#: NVIDIA's NaN, whatever made it.
+#: NVIDIA's NaN, of any origin.
 _NAN32, _NAN16 = 0x7FFFFFFF, 0x7FFF
 
 

@@ -4,7 +4,7 @@
     schema = 1
     name = "my-mac"                    # optional: the canonical name otherwise
     description = "what it is"         # optional
-    evidence = "validated"             # optional: see `Evidence`; source says what it rests on
+    evidence = "validated"             # optional: see `Evidence`; source names where it is from
 
     [operands]
     a = "e2m1"
@@ -78,8 +78,9 @@ _PAIR = re.compile(rf"(?P<a>{_OPERAND})(?:x(?P<b>{_OPERAND}))?-(?P<stage>.+)")
 
 
 class SignSplit(StrEnum):
-    """Operands whose elements are scaled by sign: a scale for codes without sign bit, one for those
-    with (AMXFP4, arXiv 2411.09909)."""
+    """Operands with one scale for codes without sign bit and one for codes with it.
+
+    AMXFP4 (arXiv 2411.09909) has such operands."""
 
     NONE = "none"
     A = "a"
@@ -98,10 +99,9 @@ class Evidence(StrEnum):
 
 @dataclass(frozen=True)
 class MacSpec:
-    """A multiply-accumulate unit: ``a`` times ``b``, accumulated as ``accumulate`` says.
+    """A multiply-accumulate unit: ``a`` times ``b``, accumulated by the stage ``accumulate``.
 
-    Two specs are equal when they compute the same; name, description, evidence and source do not
-    count.
+    Two specs are equal when all fields but name, description, evidence and source are equal.
 
     Raises:
         FpsimError: a combination that no unit can have, naming the field.
@@ -178,7 +178,7 @@ class MacSpec:
             self._check_window(stage)
 
     def _check_window(self, stage: Aligned) -> None:
-        """Check that 64-bit integers hold what aligned terms add up to."""
+        """Check that 64-bit integers hold the sum of aligned terms."""
         bits = stage.window_bits - PRODUCT_BITS + self.headroom
         if bits > MAX_WINDOW_BITS:
             what = "products" if self.block is None else f"sums of {self.block.size} products"
@@ -221,7 +221,7 @@ class MacSpec:
 
     @property
     def canonical_name(self) -> str:
-        """Short name that says everything, such as ``e2m1-chain-e5m10``; see `from_name`.
+        """Short name of the whole unit, such as ``e2m1-chain-e5m10``; `from_name` reads it.
 
         An operand with scales other than E8M0 names their format after a dot, and ``split`` after
         another if there is one per sign: ``e2m1.e5m2.split-block32-into-chain-e8m23``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages a unit is composed of, as frozen data: a datapath is what they compose to.
+"""The stages a unit's datapath is composed of, as frozen data.
 
     chain     acc = R(acc + p_i), one rounding per product
     exact     the real sum, rounded once

@@ -8,13 +8,13 @@ e_i = e(a_i) + e(b_i) + the scales' exponents (the product is not renormalised):
     S   = sum_i A(p_i * 2^(F - E)) + A(c * 2^(F - E))             A: `align`, to an integer
     d   = R(S * 2^(E - F))                                        R: `rounding`, to `format`
 
-Integers have no exponent of their own: e(x) of a fixed-point operand is that of its format's
-largest magnitude, 3 for INT4 whose -8 is -2^3, whatever x is. So 1 * 1 of INT4 lies at 2^0 under
+Integers have no exponent of their own: e(x) of every value of a fixed-point operand is the exponent
+of its format's largest magnitude, 3 for INT4 whose -8 is -2^3. So 1 * 1 of INT4 lies at 2^0 under
 E >= 6 and is lost where F is 3. With ``normalised`` every product, of integers too, counts with
 floor(log2 |p_i|), as after a normalising shift; fpsim knows of no recorded hardware with either.
 
-The equation and its settings for real hardware are those of Khattak and Mikaitis (arXiv 2512.07004)
-and of Xie et al., MMA-Sim (arXiv 2511.10909).
+The equation and its settings for real hardware come from Khattak and Mikaitis (arXiv 2512.07004)
+and Xie et al., MMA-Sim (arXiv 2511.10909).
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ class Addend(StrEnum):
 
 @dataclass(frozen=True)
 class Aligned:
-    """See the module. All further settings have the value that changes nothing as default.
+    """N products and an addend shifted to one exponent; the module has the equations.
+
+    All further settings have as default a value that changes nothing.
 
     Results and addends are codes of ``container`` (``format`` if absent), so that a result of 13
-    fraction bits travels as a float32. A result beyond the largest finite value becomes what
-    ``overflow`` says in every rounding mode; a zero result is +0 unless ``signed_zero``.
+    fraction bits travels as a float32. A result beyond the largest finite value follows
+    ``overflow`` in every rounding mode; a zero result is +0 unless ``signed_zero``.
 
     With ``addend = "joined"`` (AMD CDNA3) the sum and ``c`` are aligned once more to the larger of
     E and e(c), the sum with ``join_sum_bits`` and c with ``join_addend_bits`` fraction bits, both

@@ -33,16 +33,16 @@ class Chunked:
     """``inner`` over chunks of the terms, each from +0; ``outer`` adds the chunks and ``c``.
 
     Chunks have ``size`` terms, or there are ``parts`` of them (split-K: ceil(T / parts) of T terms
-    each, whole blocks where there are any inside); the last may be shorter. Terms are products, or
-    what the stage around this one makes: scaled block sums, one per quadrant where scales differ by
-    sign, or the results of other chunks. An outer chain is a serial promotion, as in DeepSeek-V3 (a
-    float32 add every 128 products); an outer tree is a pairwise split-K.
+    each, whole blocks where there are any inside); the last may be shorter. Terms are products,
+    scaled block sums (one per quadrant where scales differ by sign), or the results of other
+    chunks, as the stage around this one makes them. An outer chain is a serial promotion, as in
+    DeepSeek-V3 (a float32 add every 128 products); an outer tree is a pairwise split-K.
 
     Either stage may be chunked again. Within ``inner`` chunks are cut into smaller chunks, the last
     one of each shorter if sizes do not divide; an ``outer`` one cuts the row of results.
 
-    Stochastic roundings take the random integers of a dot product in the order in which they
-    happen: chunk after chunk all those of ``inner``, then those of ``outer``.
+    Stochastic roundings take the random integers of a dot product in order: all roundings of
+    ``inner``, chunk after chunk, then the roundings of ``outer``.
 
     Raises:
         FpsimError: both or neither of size and parts, or stages that do not fit.
@@ -107,7 +107,7 @@ class Chunked:
         )
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum takes: those of all chunks, then ``outer``'s."""
+        """Return how many random integers a sum takes: the chunks' and ``outer``'s."""
         whole, rest = divmod(terms, self.chunk(terms))
         inside = whole * self.inner.roundings(self.chunk(terms), quadrants)
         if rest:

@@ -140,7 +140,7 @@ def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None
         value: the candidate, of any type.
         field: name of the field in an error.
         kinds: stage classes allowed.
-        does: what those kinds do, for an error, such as ``adds terms``.
+        does: their common ability, for an error, such as ``adds terms``.
 
     Raises:
         FpsimError: any other value, with the kinds allowed.
