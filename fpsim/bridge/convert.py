@@ -64,19 +64,19 @@ _RECORD = "_fpsim_conversion"
 
 @dataclass(frozen=True)
 class Conversion:
-    """A record of `convert`: names of layers whose products are simulated, and of those left float.
+    """A record of `convert`: names of layers whose products are simulated, and of all others.
 
-    ``replaced`` has linear layers and, as ``module.parameter.number``, experts. ``left`` maps those
-    that stay float to the reason; ``aliases`` further names of a layer to its first.
-    ``attention_left`` has attention layers of every kind, also those that no recipe reaches,
+    ``replaced`` has linear layers and, as ``module.parameter.number``, experts. ``left`` maps
+    layers that stay float to the reason; ``aliases`` maps further names of a layer to its first.
+    ``attention_left`` has attention layers that stay float, also such that no recipe reaches,
     because they do not use transformers' attention interface. ``stays_float`` maps every other
     module that has parameters (norms, embeddings, convolutions) to its class.
 
-    ``units`` are the names of the units that linear layers and experts run on, with their operands'
-    formats: those of ``unit``, which was asked for, are not looked at; ``gradient_units`` those of
-    a training recipe's gradients (none: gradients are float). ``weights`` counts the
-    simulated elements of weight matrices, and all. ``notes`` says what a reader of results should
-    know; ``causal`` whether no value depends on later tokens, ``batch_independent`` whether none
+    ``units`` are the names of the units that linear layers and experts run on, with the recipe's
+    operand formats in place of the formats of ``unit``; ``gradient_units`` are the units of a
+    training recipe's gradients (none: gradients are float). ``weights`` counts the simulated
+    elements of weight matrices, and all. ``notes`` are remarks for readers of results; ``causal``
+    says whether no value depends on later tokens, ``batch_independent`` whether none
     depends on the other sequences of a batch or on padding.
     """
 
@@ -174,17 +174,17 @@ def convert(
 ) -> nn.Module:
     """Simulate the matrix products of ``model``, in place, and return the model.
 
-    The recipe says what is cast and to which formats; the unit, how products are accumulated: it is
-    run with the recipe's operand and scale formats. Layers whose name matches a shell pattern in
-    ``skip`` (default: the recipe's, and the output embeddings unless the recipe casts them), or
-    none in ``only``, stay float, and so do layers that compute in a way of their own.
-    `conversion_of` tells what was done, `restore` undoes it. Copies and pickles of the model are
-    converted models of their own.
+    The recipe names the operands that are cast and their formats; the unit says how products are
+    accumulated, and is run with the recipe's operand and scale formats. Layers whose name matches a
+    shell pattern in ``skip`` (default: the recipe's, and the output embeddings unless the recipe
+    casts them), or none in ``only``, stay float, and so do layers that compute in a way of their
+    own. `conversion_of` returns a record, `restore` undoes the conversion. Copies and pickles of
+    the model are converted models of their own.
 
     Modules stay the objects that they are: hooks, parametrizations, adapters and saved state see no
     difference. Weights may change afterwards, by an optimizer or in place under `torch.no_grad`:
-    they are cast again. Only what is written in place through ``.data`` goes unseen, since torch
-    counts no version of it; restore and convert again after that. Under `torch.compile` every
+    they are cast again. Only changes in place through ``.data`` go unseen, since torch counts no
+    version of them; restore and convert again after such a change. Under `torch.compile` every
     simulated product is a break of the graph; `torch.export` is refused. `save_pretrained` writes
     the float weights, and these arguments into the config: see `convert_again`.
 
@@ -193,8 +193,8 @@ def convert(
         recipe: see `fpsim.bridge.get_recipe`.
         unit: see `fpsim.get_unit`.
         skip: patterns of names of linear, expert, attention and embedding layers.
-        only: the same for those to take.
-        calibration: for recipes that need one: what `fpsim.bridge.calibrate` returned, or a path.
+        only: patterns of names of layers to convert; all others stay float.
+        calibration: for recipes that need one: the result of `fpsim.bridge.calibrate`, or a path.
         transforms: of every layer's operands, see `fpsim.bridge.transforms`; a calibration must
             have been made under the same ones.
         batches: forward passes for transforms that look at inputs.
@@ -303,7 +303,7 @@ def convert_again(model: nn.Module, **changes: Any) -> nn.Module:
         The model.
 
     Raises:
-        FpsimError: a config that says nothing of a conversion, or whatever `convert` refuses.
+        FpsimError: a config without a conversion, or arguments that `convert` refuses.
     """
     return convert(model, **(saved_arguments(model) | changes))
 
@@ -520,7 +520,7 @@ def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
 
 @dataclass(frozen=True)
 class _Weights:
-    """The weight matrices of a model: those to simulate, and why others are left."""
+    """The weight matrices of a model: which are simulated, and why others are left."""
 
     taken: dict[str, LayerWeight]
     left: dict[str, str]
@@ -588,7 +588,7 @@ def layers_to_convert(
 def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
     """Return the modules that look tokens up in the input embedding, by name.
 
-    An encoder and a decoder may each have one. Those that a pattern leaves out are not there.
+    An encoder and a decoder may each have one. Modules that a pattern leaves out are not returned.
     """
     getter = getattr(model, "get_input_embeddings", None)
     try:
@@ -657,7 +657,7 @@ def dispatched(model: nn.Module) -> Iterator[None]:
 
 
 def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]], ...]:
-    """Make transformers call the simulated attention; return what was set before."""
+    """Make transformers call the simulated attention; return the earlier settings."""
     done: list[tuple[PreTrainedModel, dict[str, Any]]] = []
     for part in filter(attention.attention_layers, _outermost(model)):
         before = _dispatch_of(part)

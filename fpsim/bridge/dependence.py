@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a cast makes a token's values depend on other tokens of the pass, or on later ones.
 
-One scale over all rows of a pass makes a token's codes depend on its batch, on what stands in
-padded positions and on later tokens; a scale over several keys of V, on later tokens. Both are
-found by trying, so they hold of casts of any kind.
+One scale over all rows of a pass makes a token's codes depend on its batch, on padding and on later
+tokens; a scale over several keys of V makes them depend on later tokens. Both are found by trying,
+so the answer holds for casts of any kind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def sees_other_rows(cast: Cast | None, width: int) -> bool:
 
 
 def sees_later_keys(casts: AttentionCasts) -> bool:
-    """Whether a key's V changes with those of later keys."""
+    """Whether a key's V changes with the V of later keys."""
     if casts.value is None or casts.value_axis == "token":
         return False
     keys = np.random.default_rng(0).standard_normal((1, 64)).astype(np.float32)

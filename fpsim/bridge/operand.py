@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrix operands as a unit takes them, and the casts that make them from float rows.
 
-A row runs along K, the axis that is summed. What varies along K goes into the unit: codes, scale
-codes, integer exponents. A scale that is constant along K (per tensor, token or output channel)
-cannot change which sums round, so hardware applies it once, after the product; so does the bridge,
-as one float32 multiplication per operand (`Operand.factor`), activation first.
+A row runs along K, the axis that is summed. Numbers that vary along K go into the unit: codes,
+scale codes, integer exponents. A scale that is constant along K (per tensor, token or output
+channel) cannot change which sums round, so hardware applies it once, after the product; so does the
+bridge, as one float32 multiplication per operand (`Operand.factor`), activation first.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Operand:
 
     The value of an element is its code times its scale times ``factor`` (R, 1) or (1, 1). Integers
     without scales may have a zero point per row, ``zeros`` (R, 1): the value is then (code - zero)
-    times ``factor``. The unit multiplies the codes; `fpsim.bridge.product` adds what zeros change,
-    and what real ``offsets`` do: (R, G), one per ``block``, added to code times scale.
+    times ``factor``. Real ``offsets`` (R, G), one per ``block``, are added to code times scale. The
+    unit multiplies the codes; `fpsim.bridge.product` adds the effect of zeros and offsets.
     """
 
     element: Format
@@ -178,7 +178,7 @@ class Cast(Protocol):
 class BlockCast:
     """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
 
-    The unit sees the wide codes of `BlockFormat.widen`: storage codes with all that they mean.
+    The unit sees the wide codes of `BlockFormat.widen`.
     ``tensor_scale`` is static: given instead of found in the rows. A format whose one scale is of
     the whole tensor takes it for that scale.
 

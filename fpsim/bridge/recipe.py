@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes: which operands of which layers are cast, and to what.
+"""Recipes: which operands of which layers are cast, and to which formats.
 
 A recipe is a frozen dataclass derived from `Recipe`; its fields are the options that users set. Put
 it in a module of `fpsim.bridge.recipes` (every module there is imported) or anywhere else, and
@@ -99,7 +99,7 @@ class AttentionCasts(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """Casts of every operand; None means: stays float. Derive from it and override what differs.
+    """Casts of every operand, for subclasses to override; None means: stays float.
 
     Fields are options. `bits` is the E/W/A setting; a subclass decides what a width means.
     """
@@ -155,7 +155,7 @@ class Recipe(ABC):
     def check_layers(self, prints: dict[str, str]) -> None:  # noqa: B027 (a hook)
         """Raise `FpsimError` unless the calibration is of layers with these fingerprints.
 
-        They are those of `fpsim.bridge.llmfp4.calibration`, by layer. By default of any.
+        They are those of `fpsim.bridge.llmfp4.calibration`, by layer. By default any will do.
         """
 
     @property
@@ -184,7 +184,7 @@ def register(name: str, **preset: Any) -> Callable[[_Kind], _Kind]:
     """Return a decorator that makes a recipe class known as ``name``, with options preset.
 
     Raises:
-        FpsimError: a class that does not define what a recipe must.
+        FpsimError: a class without the methods that a recipe must define.
     """
 
     def known(kind: _Kind) -> _Kind:
@@ -215,8 +215,8 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
     activations to it; ``mine.py:MyRecipe`` is a class in a file, which is executed.
 
     Args:
-        name: of a recipe, or what stands for one.
-        options: the recipe's fields; they win over those in the name.
+        name: name of a recipe, or a block format, file or class in its place.
+        options: the recipe's fields; they win over options in the name.
 
     Raises:
         FpsimError: no such recipe (with the nearest name), no such option, a bad value, or a file

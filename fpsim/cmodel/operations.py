@@ -40,7 +40,7 @@ def export_operation(operation: Operation, path: str | Path) -> CFiles:
     """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
 
     Args:
-        operation: what `fpsim.vectors.operations.operation.parse_operation` returns.
+        operation: the result of `fpsim.vectors.operations.operation.parse_operation`.
         path: the header; its name must end in ``.h``.
 
     Returns:

@@ -64,7 +64,7 @@ class Netlist:
     A net is a Python integer: bit i is its level in stream i.
 
     Args:
-        path: what `fpsim.hdl.rtl.synthesis.synthesise` wrote as ``netlist.json``.
+        path: the file ``netlist.json`` of `fpsim.hdl.rtl.synthesis.synthesise`.
         top: name of the module.
 
     Raises:

@@ -133,7 +133,7 @@ def layer_rows(
     """Measure the effects of a recipe's casts and a unit's accumulator on sampled layers.
 
     Args:
-        samples: what `sample_layers` returned.
+        samples: the result of `sample_layers`.
         recipe: as `fpsim.bridge.get_recipe` takes it; it must cast inputs and weights.
         unit: as `fpsim.get_unit` takes it.
         calibration: for recipes that need one.

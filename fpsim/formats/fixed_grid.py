@@ -12,7 +12,7 @@ __all__ = ["MAX_WIDTH", "grid_integers"]
 
 #: Fewer values than this are quicker one at a time.
 MANY = 1 << 10
-#: Bits of a grid whose sums with what `grid_integers` returns 64-bit integers hold.
+#: Bits of a grid whose sums with the result of `grid_integers` 64-bit integers hold.
 MAX_WIDTH = 52
 _BEYOND = 2.0**52
 _ROUNDINGS = {

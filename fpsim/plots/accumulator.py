@@ -32,7 +32,7 @@ def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
     """Draw error and swamped steps of units against the length of the dot product.
 
     Args:
-        rows: what `fpsim.studies.accumulation.measure_accumulation` returned.
+        rows: the result of `fpsim.studies.accumulation.measure_accumulation`.
 
     Returns:
         Left, the largest error relative to the sum of magnitudes (crosses where results overflowed,

@@ -24,7 +24,7 @@ def bias_figure(
     """Draw SQNR against real-valued exponent bias, with the best bias and that of absmax.
 
     Args:
-        curves: what `fpsim.studies.error.bias_curve` returned.
+        curves: the result of `fpsim.studies.error.bias_curve`.
         chosen: biases that a recipe chose, by label; each becomes a vertical line.
         axes: axes to draw into; None for a new figure.
 

@@ -45,7 +45,7 @@ def error_figure(
     """Draw quantization error, a panel per data set.
 
     Args:
-        rows: what `fpsim.studies.error.measure_error` returned.
+        rows: the result of `fpsim.studies.error.measure_error`.
         against: ``format``: a line per quantizer; ``block``, ``clip`` or ``bits``: error over that
             number, a curve per format; ``rule``: over scale rules.
         metric: ``sqnr``, ``mse``, ``max`` or ``relative``.

@@ -22,7 +22,7 @@ def layers_figure(rows: Sequence[LayerRow]) -> Figure:
     """Draw the effects of a recipe and a unit on each layer, layers from left to right.
 
     Args:
-        rows: what `fpsim.explore.layers.layer_rows` returned.
+        rows: the result of `fpsim.explore.layers.layer_rows`.
 
     Returns:
         Four panels below each other: the range of the input channels' largest magnitudes; SQNR of

@@ -102,7 +102,7 @@ def rounding_figure(curves: Sequence[RoundingCurve], axes: Axes | None = None) -
     A stochastic mode is a band between its two results, with its mean as a line.
 
     Args:
-        curves: what `rounding_curve` returned, of one format.
+        curves: the result of `rounding_curve`, of one format.
         axes: axes for the transfer curve alone; None for a figure of both panels.
 
     Raises:

@@ -206,7 +206,7 @@ def measure_error(
 
     Args:
         data: arrays by name; blocks run along the last axis.
-        casts: what `quantizers` returned.
+        casts: the result of `quantizers`.
 
     Raises:
         FpsimError: an array that is empty, not finite, all zero or not of numbers, naming it.

@@ -68,14 +68,14 @@ def check_block_cast(
 
     It returns codes (rows, K) and scales (rows, K / block), or one array of dequantized values
     (rows, K). Codes and scales are bit patterns or values (ml_dtypes and torch's types too); a
-    third result, a scale of the whole tensor, is ignored: what it did is in the others. Every block
-    whose scale and elements are not the format's, bit for bit, counts as wrong. Dequantized values
-    of a format with a scale per tensor may be off by 2^-22, the rounding of float32.
+    third result, a scale of the whole tensor, is ignored: codes and scales show its effect. Every
+    block whose scale and elements are not the format's, bit for bit, counts as wrong. Dequantized
+    values of a format with a scale per tensor may be off by 2^-22, the rounding of float32.
 
     Args:
         function: the quantizer; K is always a multiple of the block.
         format: a block format, the name of one, or a path to its TOML.
-        returns: what is promised: ``codes`` (codes and scales), ``values`` or ``either``.
+        returns: form of the results: ``codes`` (codes and scales), ``values`` or ``either``.
         packing: two codes to a byte, (rows, K / 2): ``low-first`` has element 0 in the low four
             bits; None: one code per element.
         arrays: ``numpy`` or ``torch``.
@@ -309,7 +309,7 @@ def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _candidates(
     task: _Task, tensors: list[Tensor], by_values: bool, rows: NDArray[np.int64]
 ) -> Iterator[tuple[str, Floats]]:
-    """Yield every mistake with what it makes of some blocks of all tensors together."""
+    """Yield every mistake with its results for some blocks of all tensors together."""
     for name, run in _mistakes(task):
         try:
             outcomes = [run(x) for x in tensors]

@@ -200,10 +200,10 @@ def check_c(
     Args:
         path: the C file; it is included, so it needs no header and may have static functions.
         function: the name of the function.
-        unit: what a multiply-add is held to: a unit, a name, or a path to its TOML.
-        format: what a converter is held to: a format, or the name of one.
+        unit: the unit that a multiply-add is compared with: a unit, a name, or a path to its TOML.
+        format: the format that a converter is compared with: a format, or the name of one.
         rounding: of a converter.
-        sanitize: ``address``, ``undefined``: what the compiler is to watch for.
+        sanitize: sanitizers of the compiler: ``address``, ``undefined``.
         timeout: seconds that one run may take.
         **options: further arguments of `check_dot` or `check_rounding`.
 

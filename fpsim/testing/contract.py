@@ -29,7 +29,7 @@ MAX_QUOTE = 200
 
 
 class ContractError(FpsimError):
-    """A function that raises, changes its input, or returns what the check does not take."""
+    """A function that raises, changes its input, or returns a result of a wrong type or shape."""
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -95,9 +95,9 @@ class Subject:
         """Return the arrays that the function returns, checked to be of ``shapes``.
 
         Args:
-            arrays: what the function takes, in order.
+            arrays: the arguments of the function, in order.
             shapes: of its results, in order.
-            names: what the results are, for an error, such as ``codes, scales``.
+            names: names of the results, for an error, such as ``codes, scales``.
 
         Returns:
             The results as arrays.
@@ -112,12 +112,12 @@ class Subject:
     def checked(
         self, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]], names: str
     ) -> list[NDArray[Any]]:
-        """Return parts of what the function returned as arrays, checked to be of ``shapes``.
+        """Return results of the function as arrays, checked to be of ``shapes``.
 
         Args:
             parts: results of the function, in order.
             shapes: of the results.
-            names: what the results are, for an error, such as ``codes, scales``.
+            names: names of the results, for an error, such as ``codes, scales``.
 
         Returns:
             The results as arrays.
@@ -179,7 +179,7 @@ def as_codes_or_values(
 
     Args:
         subject: the function, for an error.
-        array: what it returned: integers are codes, floating-point numbers are values.
+        array: its result: integers are codes, floating-point numbers are values.
         fmt: the format of the codes.
         returns: which of the two was promised.
 

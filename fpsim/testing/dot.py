@@ -139,14 +139,14 @@ def check_dot(
         unit: a unit, the name of one, or a path to its TOML.
         form: ``matmul``, ``batched`` or ``dot``.
         operands: give the function ``codes`` or ``values`` (float32 where that holds them).
-        returns: what is promised: ``codes``, ``values`` or ``either``.
+        returns: form of the results: ``codes``, ``values`` or ``either``.
         addend: give it c as well, in the shape of the result.
         scales: give it scale codes as well (n, G); ``form="dot"`` only.
         k: products of a dot product, one length or several; absent: 1, a step of the unit, four.
         count: random cases of each length.
         seed: of the random cases.
         tolerance: result codes that a result may be off by; 0: none.
-        reason: why a tolerance is right; one is refused without it.
+        reason: why a tolerance is right; a tolerance is refused without it.
         arrays: ``numpy`` or ``torch``.
 
     Returns:
@@ -188,7 +188,7 @@ def check_dot(
 
 @dataclass(frozen=True)
 class _Run:
-    """Cases of one length and what came out."""
+    """Cases of one length and their results."""
 
     task: _Task
     columns: Columns

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of checks: the search, what held, a counterexample, and the likely mistakes."""
+"""Results of checks: the search, properties, a counterexample, and the likely mistakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_MISTAKES, LEAST_SHOWN, MOST_LEFT = 4, 0.9, 0.5
 
 @dataclass(frozen=True)
 class Property:
-    """One thing that was to hold, of how many inputs, and of how many it did not."""
+    """A property that should hold, the number of inputs, and for how many it did not."""
 
     name: str
     tried: int
@@ -39,7 +39,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that real libraries make and that gives what was seen."""
+    """A mistake that real libraries make and that gives the results seen."""
 
     name: str  #: what follows "as if"
     explained: int  #: wrong results that it gives, bit for bit
@@ -56,7 +56,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class NumberLine:
-    """Values to draw: a result's neighbours, the input, what was expected and what was seen."""
+    """Values to draw: a result's neighbours, the input, the right result and the one seen."""
 
     marks: tuple[tuple[float, str], ...]  #: values of the format with their labels
     x: float
@@ -78,7 +78,7 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a check; true only if something was tried and all of it held."""
+    """The result of a check; true only if inputs were tried and all were right."""
 
     check: str  #: such as ``rounding``
     subject: str  #: the function
@@ -95,7 +95,7 @@ class CheckResult:
         return self.tried > 0 and self.failed == 0 and not any(p.failed for p in self.properties)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data; ``held`` is what the result's truth value is."""
+        """Return JSON-ready data; ``held`` is the result's truth value."""
         data = asdict(self)
         if self.counterexample is not None and self.counterexample.line is not None:
             line = self.counterexample.line
@@ -149,14 +149,14 @@ def likely_mistakes(
 ) -> tuple[Mistake, ...]:
     """Return the mistakes that explain wrong results, the one that explains most first.
 
-    A mistake fits if nearly wherever it would show the result is what it gives. Those that follow
-    explain what is left over.
+    A mistake fits if it gives nearly all results where it would show. Further mistakes explain the
+    wrong results that are left over.
 
     Args:
         expected: right results, one row each.
         seen: results of the function.
         same: which rows of two arrays of results are equal.
-        candidates: names and what a function with that mistake would give; of equal worth the
+        candidates: names of mistakes and the results of a function with each; of equal worth the
             first one counts.
         example: describes the simplest of the rows it is given.
 

@@ -95,9 +95,9 @@ def check_rounding(
 ) -> CheckResult:
     """Check a converter: any callable on an array of values that returns codes or values.
 
-    Every result is compared, bit for bit, with the value rounded once. Beside that single verdict
-    stands what it consists of: rounding within the range, overflow, infinities, NaN, zeros, and
-    properties that need no reference: monotone (where overflow wraps, within the range),
+    Every result is compared, bit for bit, with the value rounded once. The report has this verdict,
+    its parts (rounding within the range, overflow, infinities, NaN, zeros), and properties that
+    need no reference: monotone (where overflow wraps, within the range),
     idempotent, symmetric in sign, never farther than half a step (to nearest), never across the
     value (directed), never past a neighbour.
 
@@ -109,17 +109,17 @@ def check_rounding(
             properties that hold in every mode.
         overflow: a policy of `Overflow`; absent: ``inf`` where the format has infinities, else
             ``saturate``.
-        nan: what NaN becomes in a format without NaN: ``zero`` or ``saturate``; absent: NaN is not
-            tried there.
+        nan: the result for NaN in a format without NaN: ``zero`` or ``saturate``; absent: NaN is
+            not tried there.
         inputs: ``float32`` or ``float64`` (every boundary), or a format of at most 24 bits of which
             every value is tried: ``float16``, ``bfloat16``, ``e4m3fn``, ...
-        returns: what is promised: ``codes``, ``values`` or ``either``.
+        returns: form of the results: ``codes``, ``values`` or ``either``.
         arrays: ``numpy`` or ``torch``.
         flags: the function returns (codes, flags) with the bits of `Flag`.
         signed_zero: whether the sign of a zero result counts.
 
     Returns:
-        The result, true only if everything held.
+        The result, true only if every comparison and property held.
 
     Raises:
         FpsimError: an argument outside these.
@@ -179,7 +179,7 @@ def check_rounding(
 def _named(
     task: _Task, near: Neighbours, x: NDArray[Any], expected: Floats, seen: Floats
 ) -> tuple[Mistake, ...]:
-    """Return the likely mistakes, tried on what lies within the range and some of the rest."""
+    """Return the likely mistakes, tried on inputs within the range and some of the rest."""
     assert task.rounding is not None
     inside = near.finite & (near.low <= near.limits + 4) & (near.x != 0)
     inside &= (near.low > 0) | (near.relation >= 0) | (np.abs(near.x) > near.above / 8)

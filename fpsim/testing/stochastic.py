@@ -78,7 +78,7 @@ def check_stochastic(
         seed: of the values between neighbours.
 
     Returns:
-        The result, true only if everything held; inputs are conversions.
+        The result, true only if every count was right; inputs are conversions.
 
     Raises:
         FpsimError: an argument outside these.

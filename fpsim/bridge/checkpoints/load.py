@@ -43,7 +43,7 @@ def load_checkpoint(
     Known are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized and mxfp4-pack-quantized,
     ModelOpt's NVFP4 (AWQ, static input scales and experts included), FP-Quant, GGUF's MXFP4 and
     NVFP4, and bitsandbytes' NF4 and FP4. Codes are unpacked when a layer runs, never decoded and
-    cast again; files are mapped into memory. `conversion_of` tells what runs on the unit;
+    cast again; files are mapped into memory. `conversion_of` has the layers on the unit;
     `fpsim.bridge.restore` gives the model float arithmetic with the numbers that the codes mean.
 
     Args:
@@ -55,7 +55,7 @@ def load_checkpoint(
             than its layout.
         swizzled: whether scales lie in tiles of 128 x 4, as matrix units read them; None: if their
             shapes say so.
-        dtype: of what is not coded: embeddings, norms, layers that the checkpoint left out.
+        dtype: of parameters without codes: embeddings, norms, layers that the checkpoint left out.
         seed: as in `convert`.
 
     Returns:

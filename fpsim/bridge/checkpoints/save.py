@@ -39,10 +39,10 @@ __all__ = ["FileTensors", "SavedLayer", "in_file_names", "save_checkpoint", "sav
 
 @dataclass(frozen=True, eq=False)
 class SavedLayer:
-    """Codes of a matrix (N, K), its block scales and what stands above them.
+    """Codes of a matrix (N, K), its block scales and the scales above them.
 
     ``inputs`` is the block format of the inputs, None if they stay float; ``input_scale`` their
-    static tensor scale; ``input_factor`` (K,) what multiplies them first.
+    static tensor scale; ``input_factor`` (K,) multiplies them first.
     """
 
     name: str
@@ -80,8 +80,8 @@ class SavedLayer:
 class FileTensors(NamedTuple):
     """A model's tensors by the names that a file has for them.
 
-    ``layers`` have codes, ``experts`` those of several matrices in one tensor (experts, ...), and
-    ``left`` names linear layers without codes.
+    ``layers`` have codes, ``experts`` the codes of several matrices in one tensor (experts, ...),
+    and ``left`` names linear layers without codes.
     """
 
     layers: dict[str, SavedLayer]
@@ -96,8 +96,8 @@ def save_checkpoint(
     """Write a converted model as a 4-bit checkpoint: its codes, scales and static input scales.
 
     ``compressed-tensors`` (nvfp4-pack-quantized, mxfp4-pack-quantized) and ``modelopt`` (NVFP4) are
-    folders for vLLM and others, ``gguf`` a folder with ``model.gguf`` for llama.cpp. What stays
-    float is written as the model has it. `load_checkpoint` reads all of them back to the same codes
+    folders for vLLM and others, ``gguf`` a folder with ``model.gguf`` for llama.cpp. Float
+    tensors are written unchanged. `load_checkpoint` reads all of them back to the same codes
     and scales. compressed-tensors divides by the scale of a tensor: the reciprocal, rounded to
     float32, is written.
 

@@ -36,7 +36,7 @@ __all__ = ["Evaluation", "calibrate_for", "evaluate", "evaluate_task"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Perplexity of one model under one recipe (None: float32), and what ran.
+    """Perplexity of one model under one recipe (None: float32), and the units that ran.
 
     ``unit`` names the units that the products ran on, with their operands' formats. ``baseline`` is
     the model's perplexity in float32 on the same windows, ``causal`` the recipe's with tokens
@@ -143,10 +143,10 @@ def evaluate(
         seed: as in `convert`.
 
     Returns:
-        The perplexities with all that is to be said of how they came about.
+        The perplexities with recipe, units, kernels and remarks.
 
     Raises:
-        FpsimError: whatever `convert` and `perplexity` refuse.
+        FpsimError: arguments that `convert` or `perplexity` refuses.
     """
     runs = 1 + causal + (baseline and recipe is not None)
     count = windows.shape[0] if windows.ndim else 0
@@ -205,7 +205,7 @@ def calibrate_for(
 
     Args:
         loaded: the model.
-        task: what it will be measured by.
+        task: the task that will measure it.
         recipe: one that needs calibration.
         rows: of each layer's input that are kept.
         out: a safetensors file; by default one in the cache, by model, recipe and data, which is
@@ -218,7 +218,7 @@ def calibrate_for(
         The constants of every layer, or the maxima of its inputs for a static recipe.
 
     Raises:
-        FpsimError: whatever `calibrate` refuses.
+        FpsimError: arguments that `calibrate` refuses.
     """
     chosen, batches = get_recipe(recipe), task.calibration()
     if isinstance(chosen, StaticRecipe):
@@ -251,13 +251,13 @@ def evaluate_task(
 
     Args:
         loaded: the model.
-        task: what it is measured by.
+        task: the task.
         recipe: as in `convert`; without one the model runs in float32.
         unit: as in `convert`.
         progress: called with steps done and in all.
         calibration: as in `convert`.
         transforms: named as in `fpsim.bridge.transforms`; they look at the task's calibration data.
-        baseline: measure the model in float32, too; those figures are called ``float_...``.
+        baseline: measure the model in float32 too; these figures are called ``float_...``.
         seed: as in `convert`.
 
     Returns:
@@ -265,7 +265,7 @@ def evaluate_task(
         data for JSON.
 
     Raises:
-        FpsimError: whatever `convert` refuses.
+        FpsimError: arguments that `convert` refuses.
     """
     started = time.perf_counter()
     if recipe is None:
