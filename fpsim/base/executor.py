@@ -65,7 +65,7 @@ def run_points(
 
     Raises:
         FpsimError: a point whose worker was lost again and again, a lost scheduler, or whatever
-            ``work`` raises. What was finished by then is in the cache.
+            ``work`` raises. Points finished by then are in the cache.
     """
     name = f"{work.__module__}.{getattr(work, '__qualname__', work)}"
     results: dict[int, Any] = {}
@@ -131,7 +131,7 @@ def executor(
         workers: processes of this machine; 0: this process.
         scheduler: address of a Dask scheduler, such as ``tcp://host:8786``; it goes before
             ``workers``.
-        dask: whether the processes are those of a local Dask cluster.
+        dask: whether the processes are a local Dask cluster.
 
     Yields:
         The executor.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that a user hands over: read whole, up to a size, with one sentence for what is wrong."""
+"""Files that a user hands over: read whole, up to a size, with one sentence for an error."""
 
 from __future__ import annotations
 

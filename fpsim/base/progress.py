@@ -82,7 +82,7 @@ def current() -> Update:
 
 @dataclass
 class _Shown:
-    """A bar that is shown, and who tells it what is done."""
+    """A bar that is shown, and its source of progress."""
 
     update: Update
     counting: bool = True  #: loops may
@@ -190,7 +190,7 @@ class Steps:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Announce a step, then time what runs inside."""
+        """Announce a step, then time the code inside."""
         say(f"[{len(self.seconds) + 1}/{self.total}] {title}")
         started = time.perf_counter()
         try:

@@ -350,7 +350,7 @@ _NAMES = ("forward", "extra_repr")
 
 
 def attach(module: nn.Module, simulated: Simulated) -> None:
-    """Let ``simulated`` compute what ``module`` is called for.
+    """Let ``simulated`` compute the forward pass of ``module``.
 
     It stands in the module's ``__dict__``, so that copies and pickles take it along.
     """

@@ -26,7 +26,7 @@ class FromModel(NamedTuple):
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    """Add ``--from-model`` and what goes with it."""
+    """Add ``--from-model`` and its further options."""
     sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
     sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
     sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
@@ -36,7 +36,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
-    """Run the model of the options on the unit and return what its layers multiply.
+    """Run the model of the options on the unit and return the operands of its layers.
 
     Raises:
         FpsimError: a model that reads no text, or as `fpsim.bridge.layer_operands`.

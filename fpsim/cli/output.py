@@ -144,7 +144,7 @@ def examples_text(lines: Sequence[str]) -> str:
 
 
 def missing_package(error: ModuleNotFoundError) -> FpsimError | None:
-    """Return one sentence with the line that installs what an import did not find.
+    """Return one sentence with the line that installs a missing package.
 
     None where the package belongs to no extra: that is a mistake of this one.
     """

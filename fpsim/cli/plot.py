@@ -39,7 +39,7 @@ _MAX_SAMPLES = 1 << 28
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the rows of numbers under it, and what its caption says of data and units."""
+    """A figure, the rows of numbers under it, and the data and units for its caption."""
 
     figure: Any
     rows: Sequence[dict[str, Any]]

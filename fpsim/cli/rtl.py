@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim rtl``, ``synth``: the reference RTL of a unit as text, and what it costs."""
+"""``fpsim rtl``, ``synth``: the reference RTL of a unit as text, and its cost."""
 
 from __future__ import annotations
 

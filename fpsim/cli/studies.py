@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim size`` and ``order``: what an accumulator meets on codes of a file or a model."""
+"""``fpsim size`` and ``order``: losses of an accumulator on codes of a file or a model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim units`` and ``trace``: what units there are and what they do."""
+"""``fpsim units`` and ``trace``: the units and their descriptions."""
 
 from __future__ import annotations
 

@@ -38,6 +38,6 @@ def mode_of(rounding: Rounding) -> str:
 
 
 def overflow_of(overflow: Overflow | None) -> str:
-    """Return the constant of what overflow becomes."""
+    """Return the constant of an overflow policy."""
     assert overflow is not None
     return _OVERFLOWS[overflow]

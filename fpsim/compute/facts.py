@@ -38,7 +38,7 @@ MAX_KNOWN_BITS, MAX_KEPT_BITS = 6, 8
 
 @dataclass(frozen=True)
 class InUse:
-    """Facts about the values of those codes of a format that occur in an array."""
+    """Facts about the values of the codes of a format that occur in an array."""
 
     span: Span | None  #: of the finite nonzero values; None if there are none
     finite: bool  #: whether none is NaN or infinite

@@ -115,7 +115,7 @@ def cheap(point: Plain) -> dict[str, Any]:
 
 
 def _plain(value: float) -> float | None:
-    """Return a number, or None for what JSON has no word for (infinite: nothing lost)."""
+    """Return a number, or None for a number that JSON cannot write (infinite: nothing lost)."""
     return value if math.isfinite(value) else None
 
 

@@ -145,7 +145,7 @@ class ExploreResult:
         front: places of the points that no other scored point beats in cost and figure.
         winner: place of the cheapest point that keeps the budget; None: none does.
         references: figure of the float model, and by recipe with exact sums.
-        notes: what a reader should know.
+        notes: remarks for readers.
     """
 
     settings: ExploreSettings

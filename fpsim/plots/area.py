@@ -47,7 +47,7 @@ def area_error_figure(
         axes: axes to draw into; None for a new figure.
 
     Returns:
-        The figure: exact units at the bottom, those without finite results at the top.
+        The figure: exact units at the bottom, units without finite results at the top.
 
     Raises:
         FpsimError: no points.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy against cost: points of a search, and the front of those that none beats."""
+"""Accuracy against cost: points of a search, and the front of points that no other beats."""
 
 from __future__ import annotations
 

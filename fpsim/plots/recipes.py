@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes as dots: what a model's score costs in storage bits."""
+"""Recipes as dots: a model's score against storage bits."""
 
 from __future__ import annotations
 

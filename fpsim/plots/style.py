@@ -107,7 +107,7 @@ def minus(text: str) -> str:
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as an SVG document, the same text whenever the figure is the same."""
+    """Return a figure as an SVG document; equal figures give equal text."""
     return _rendered(figure, "svg").decode("utf-8")
 
 
@@ -190,7 +190,7 @@ def _rendered(figure: Figure, kind: str) -> bytes:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw, or render, with these settings whatever the caller's are."""
+    """Draw, or render, with these settings instead of the caller's."""
     with mpl.rc_context():
         mpl.rcdefaults()
         parameters: Any = mpl.rcParams

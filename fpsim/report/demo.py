@@ -69,7 +69,7 @@ class Demo:
 
 
 def run(out: Path, with_model: bool = True) -> Demo:
-    """Run every step, write ``out/report.html`` and return what was measured.
+    """Run every step, write ``out/report.html`` and return the measurements.
 
     Raises:
         FpsimError: ``out`` cannot be written.

@@ -29,7 +29,7 @@ def inline(svg: str, prefix: str, label: str) -> Markup:
     Args:
         svg: the document.
         prefix: of its identifiers.
-        label: what the figure shows, for those who cannot see it.
+        label: description of the figure, for people who cannot see it.
 
     Returns:
         The element.

@@ -148,7 +148,7 @@ def perplexity_of(data: PageData, unit: str) -> PerplexityRow | None:
 
 
 def layers(unit: UnitFacts) -> list[str]:
-    """Return sentences on the layers of a model: the worst one, and what accumulators need."""
+    """Return sentences on the layers of a model: the worst one, and the accumulators it needs."""
     if not unit.layers:
         return []
     rows = sorted(unit.layers, key=lambda row: row.output_db)
@@ -182,7 +182,7 @@ def rtl(rows: Sequence[RtlRow]) -> str:
 
 
 def perplexity(rows: Sequence[PerplexityRow]) -> list[str]:
-    """Return sentences on what each recipe costs, and what each further unit changes.
+    """Return sentences on the cost of each recipe, and on the change by each further unit.
 
     A recipe's first row stands for it; other units are compared with that row.
     """

@@ -137,7 +137,7 @@ def gather(
 
 
 def unit_facts(unit: MacUnit) -> UnitFacts:
-    """Return text, numbers and errors of a unit: all that needs no vectors, RTL or model."""
+    """Return text, numbers and errors of a unit: all facts that need no vectors, RTL or model."""
     spec = unit.spec
     lines = [number_line("a", spec.a)]
     if spec.b != spec.a:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Number formats as lines of marks that a page can draw, each with words for those who point at it.
+"""Number formats as lines of marks that a page can draw, each with a text for the mouse over it.
 
 A format of at most 8 bits has a mark per value; a wider one has a mark per binade, as high as its
 step is fine.

@@ -74,7 +74,7 @@ class BinRow:
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """A set of golden vectors, what it covers, and how many mutants it kills."""
+    """A set of golden vectors, its coverage, and how many mutants it kills."""
 
     source: str  #: where it comes from, in words
     count: int
@@ -170,7 +170,7 @@ class MachineInfo:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A picture among the findings: an SVG document with what it shows."""
+    """A picture among the findings: an SVG document with its description."""
 
     name: str  #: prefix of its identifiers
     title: str

@@ -56,7 +56,7 @@ class Quantizer:
     """One way to cast a whole array: a format with its scale's granularity, rule and clip ratio.
 
     Attributes:
-        name: what figures call it.
+        name: its name in figures.
         format: name of the element or block format.
         bits: storage bits per element, scales of blocks included.
         levels: codes of an element; the Lloyd-Max optimum has as many levels.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How wide must an accumulator be: what a unit's accumulator meets on given data, exactly.
+"""How wide an accumulator must be: the exact range and losses of one on given data.
 
 Two accounts of the same dot products:
 
-* what the unit did, step by step (the steps of `MacUnit.accumulate`): how often it overflowed, lost
-  bits, or did not move at all; and how far its results are from the exact sums;
-* what the data asks for: the partial sums ``c + x_0 + ... + x_k`` of the exact terms in index order
+* losses of the unit, step by step (the steps of `MacUnit.accumulate`): how often it overflowed,
+  lost bits, or did not move at all; and how far its results are from the exact sums;
+* needs of the data: the partial sums ``c + x_0 + ... + x_k`` of the exact terms in index order
   (products, or scaled sums where the unit has blocks), and from them the narrowest fixed-point and
   floating-point accumulators that hold every one of them, so that nothing would have been lost.
 
@@ -131,7 +131,7 @@ def study(
         a, b: operand codes (M, K) and (K, N); with ``dots`` (..., K) both.
         c: initial accumulator codes (M, N), with ``dots`` (...); +0 if absent.
         a_scale, b_scale: scale codes (M, G) and (G, N), with ``dots`` (..., G) both.
-        dots: whether the operands are those of `fpsim.unit.MacUnit.dot`.
+        dots: whether the operands are dot products, for `fpsim.unit.MacUnit.dot`.
         options: ``block`` and ``random`` as in `fpsim.unit.MacUnit.dot`.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks at which scale rules decide, and elements at the boundaries that those scales give."""
+"""Blocks at the boundaries of scale rules, and elements at boundaries under their scales."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BLOCKS_PER_ROW = 4
 
 
 class BlockInputs(NamedTuple):
-    """Tensors (rows, K) to quantize one by one, and in words what is in them."""
+    """Tensors (rows, K) to quantize one by one, and a description of them."""
 
     tensors: list[Tensor]
     search: str

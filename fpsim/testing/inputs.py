@@ -33,7 +33,7 @@ def inputs_for(fmt: Format, inputs: str, nan: bool) -> Inputs:
     """Return the values to try on a converter to ``fmt``.
 
     Args:
-        fmt: what values are converted to.
+        fmt: format that values are converted to.
         inputs: ``float32`` or ``float64`` (boundaries), or the name of a format of at most 24 bits,
             such as ``float16``, ``bfloat16`` or ``e4m3fn`` (every value; given as float16 or, where
             that does not hold them, float32 or float64).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between which two magnitudes of a format a value lies, and what each way of rounding makes of it.
+"""The two magnitudes of a format that a value lies between, and its result in each rounding mode.
 
 Magnitudes are counted on the format's grid without upper end, so that what happens beyond the
 largest value can be told apart from rounding.
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def same_values(x: Floats, y: Floats) -> Mask:
-    """Return which values are the same: NaN equals NaN, -0 differs from +0."""
+    """Return which values are equal: NaN equals NaN, -0 differs from +0."""
     both = np.isnan(x) & np.isnan(y)
     return np.asarray(both | ((x == y) & (np.signbit(x) == np.signbit(y))))
 
@@ -41,7 +41,7 @@ class Neighbours:
 
     @classmethod
     def of(cls, fmt: Format, x: NDArray[Any]) -> Neighbours:
-        """Return the neighbours of values (n,); those that are not finite have none (step 0)."""
+        """Return the neighbours of values (n,); values that are not finite have none (step 0)."""
         with np.errstate(invalid="ignore"):  # signalling NaN
             values = x.astype(np.float64)
         finite = np.isfinite(values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mistakes that real quantizers make, each as what it would give instead of the right value."""
+"""Mistakes that real quantizers make, each with its result in place of the right value."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@
     columns = vectors.read(folder).columns        # codes by field: op, a, b, c, acc, ...
     vectors.check(folder)                         # every result anew, every byte of every file
     print(vectors.explain(folder, line=20))       # one vector, step by step
-    vectors.plan_operation("quantize:mxfp4")      # what surrounds a MAC, written the same way
+    vectors.plan_operation("quantize:mxfp4")      # a converter, adder, multiplier or quantizer
 
-docs/vector-files.md says what the files hold.
+docs/vector-files.md specifies the files.
 """
 
 from __future__ import annotations

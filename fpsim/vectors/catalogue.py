@@ -125,7 +125,7 @@ def select(name: str) -> VectorSet:
 def _stand_alone(columns: Columns, held: set[int]) -> None:
     """Make vectors that accumulate, but for ``held``, dot products onto the sum that they find.
 
-    So each can be chosen without those before it.
+    So each can be chosen without earlier ones.
     """
     rows = np.flatnonzero(columns["op"] == Op.MAC)
     rows = rows[~np.isin(rows, np.fromiter(held, dtype=np.int64))]
@@ -134,7 +134,7 @@ def _stand_alone(columns: Columns, held: set[int]) -> None:
 
 
 def _for_bins(record: Record, columns: Columns, tried: list[int], keep: set[int]) -> set[int]:
-    """Return vectors that fill bins, beyond those kept anyway."""
+    """Return vectors that fill bins that the kept vectors leave empty."""
     part = {n: c[tried] for n, c in columns.items()}
     hits: Counter[str] = Counter()
     chosen: set[int] = set()
@@ -235,7 +235,7 @@ def check_release(name: str, large: bool = True) -> int:
     """Check a released set and regenerate the large one; return the vectors of both.
 
     Raises:
-        FpsimError: a set that is not what the unit gives, or another checksum.
+        FpsimError: a set with other results than the unit's, or another checksum.
     """
     root = golden_dir()
     count = check(root / name).count

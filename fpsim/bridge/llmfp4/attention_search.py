@@ -44,7 +44,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class _Recorder(SimulatedAttention):
-    """Attention in float that remembers what it multiplies."""
+    """Attention in float that remembers its operands."""
 
     def __init__(self, name: str, share: int) -> None:
         super().__init__(AttentionCasts(None, None, None, None), None, name)  # type: ignore[arg-type]

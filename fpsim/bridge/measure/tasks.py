@@ -53,12 +53,12 @@ class PerplexityTask:
     name: str = "perplexity"
 
     def windows(self, between: bool = False) -> NDArray[np.int64]:
-        """Return the windows that are measured, or those ``between`` them, (count, length)."""
+        """Return the windows that are measured, or windows ``between`` them, (count, length)."""
         sizes = self.count, self.length, self.stride
         return text_windows(self.loaded.tokenizer, self.text, *sizes, between=between)
 
     def calibration(self) -> list[Batch]:
-        """Return the windows halfway between those that are measured."""
+        """Return the windows halfway between the measured ones."""
         return [{"input_ids": torch.as_tensor(window)[None]} for window in self.windows(True)]
 
     def measure(self, model: nn.Module, progress: Progress | None = None) -> dict[str, float]:

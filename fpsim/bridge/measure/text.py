@@ -147,7 +147,7 @@ def calibration_windows(
     length: int = 512,
     stride: int = 5000,
 ) -> NDArray[np.int64]:
-    """Cut out windows that lie halfway between those of `windows`.
+    """Cut out windows that lie halfway between the windows of `windows`.
 
     Window i starts at token i * stride + stride / 2: the split between calibration and evaluation
     is fixed, and no token is in both.

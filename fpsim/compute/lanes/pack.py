@@ -281,7 +281,7 @@ class _RowMajor:
 
     @property
     def count(self) -> int:
-        """Rows with those that are padding."""
+        """Rows, padding included."""
         return -(-self.rows // self.tile) * self.tile
 
     def array(self, planes: int, depth: int, dtype: Any) -> Array:
@@ -306,7 +306,7 @@ class _Panels:
 
     @property
     def count(self) -> int:
-        """Columns with those that are padding."""
+        """Columns, padding included."""
         return -(-self.rows // self.tile) * self.tile
 
     def array(self, planes: int, depth: int, dtype: Any) -> Array:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis strategies for formats, codes, values, whole units and what they compute on.
+"""Hypothesis strategies for formats, codes, values, whole units and their operands.
 
 They are the ones that fpsim's own tests draw from. They need Hypothesis, and nothing else in fpsim
 does.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies for what units and block formats compute on: dot products, streams, block tensors."""
+"""Strategies for operands of units and block formats: dot products, streams, block tensors."""
 
 from __future__ import annotations
 

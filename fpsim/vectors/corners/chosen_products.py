@@ -98,7 +98,7 @@ def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
 
     Args:
         fmt: format of an accumulator.
-        low, high: exponents of two; those outside the format's range are cut to it.
+        low, high: exponents of two; exponents outside the format's range are cut to it.
 
     Returns:
         The code without sign and mantissa bits of each exponent field, ascending; where there are

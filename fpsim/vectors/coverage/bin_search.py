@@ -207,7 +207,7 @@ def _terms(record: Record) -> Iterator[_Term]:
 
 
 def _addends(term: Number, fmt: FloatFormat) -> Iterator[int]:
-    """Yield addend codes at every distance from a term, and those that cancel it."""
+    """Yield addend codes at every distance from a term, and codes that cancel it."""
     assert term.magnitude
     m, exponent = fmt.mantissa_bits, log2(term.magnitude)
     one = Fraction(2) ** exponent
@@ -338,7 +338,7 @@ def _no_tail(record: Record) -> str | None:
 
 
 def _shifts(record: Record, fmt: FloatFormat) -> dict[str, str | None]:
-    """Return the shifts, with the reason for those that no term and addend are apart."""
+    """Return the shifts, with the reason for shifts between no term and addend."""
     low, high = _span(record)
     least, most = fmt.exponent_min - fmt.mantissa_bits, fmt.exponent_max
     reach = shift_reach(fmt)

@@ -2,7 +2,7 @@
 """The manifest of a directory of vectors: its content, and how it is read and checked.
 
 All of a manifest but the checksums of files is its *header*, whose own SHA-256 every file with a
-header states. So a claim that is changed differs from what the files say, or from their checksums.
+header states. So a changed claim contradicts the files or their checksums.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def check_header(header: Any, where: Path) -> Record:
     """Check a header as it was read, and return its record.
 
     Args:
-        header: what a JSON file holds.
+        header: content of a JSON file.
         where: the file, for errors.
 
     Raises:

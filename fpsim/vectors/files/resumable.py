@@ -60,9 +60,9 @@ class Partial:
 
     @contextmanager
     def opened(self, identity: dict[str, Any], heads: dict[str, bytes]) -> Iterator[None]:
-        """Create the directory, or go on with what is there, while the context lasts.
+        """Create the directory, or resume the one there, while the context lasts.
 
-        ``identity`` is what is being made, JSON-ready; ``heads`` the bytes before each body.
+        ``identity`` describes the set, JSON-ready; ``heads`` the bytes before each body.
 
         Raises:
             FpsimError: the directory holds another set, or another run is at it.
@@ -98,7 +98,7 @@ class Partial:
                 path.unlink()
 
     def _resume(self, heads: dict[str, bytes], fresh: bool) -> None:
-        """Read the blocks on disk, and cut off those that the journal does not vouch for."""
+        """Read the blocks on disk, and cut off blocks that the journal does not list."""
         assert self._journal is not None
         at = 0
         self._sums = {name: hashlib.sha256() for name in self.texts}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lemmas that a mutant computes what the unit computes, so that no vector can kill it.
+"""Lemmas that a mutant computes like the unit, so that no vector can kill it.
 
 Each is a proof by structure; its premises are tested here, its conclusion is in the sentence. Sums
 in a window or a block are of integers; adding in any order leaves the sign of a zero sum alone (+0
@@ -37,7 +37,7 @@ __all__ = ["equivalent"]
 
 
 def equivalent(record: Record, mutant: Mutant) -> str | None:
-    """Return a proof that a mutant computes what the unit computes, or None."""
+    """Return a proof that a mutant computes like the unit, or None."""
     spec, other = record.spec, mutant.spec
     if other is None:
         lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)

@@ -53,7 +53,7 @@ def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None)
 
     Args:
         record: the unit and its fields.
-        columns: the vectors with their results; those with a dot product are run.
+        columns: the vectors with their results; vectors with a dot product are run.
         mutants: mistakes to look for; None: every one that the unit can have.
 
     Returns:

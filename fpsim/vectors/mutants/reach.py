@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs that a mutant computes what the unit computes wherever a design can be brought.
+"""Proofs that a mutant computes like the unit in every state that a design can reach.
 
 A design that cannot be given an addend, or is told some operand codes only, does not meet all that
 a unit can meet. A mistake that shows nowhere else is none of this design. Each lemma says why, and
@@ -59,7 +59,7 @@ class Addends(StrEnum):
 class Reach:
     """Addends, and codes of operands and scales, that a design can meet.
 
-    ``codes`` are those that it can be told, by field; of a field that is not there, all.
+    ``codes`` are the codes that it can be told, by field; of a field that is not there, all.
     """
 
     record: Record
@@ -67,7 +67,7 @@ class Reach:
     codes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def equivalent(self, mutant: Mutant) -> str | None:
-        """Return a proof that a mutant gives what the unit gives, for this design, or None."""
+        """Return a proof that a mutant gives the unit's results for this design, or None."""
         lemmas = (self._reads_alike, self._no_addend, self._small_sums, self._every_case,
                   self._grown)  # fmt: skip
         return next((why for lemma in lemmas if (why := lemma(mutant))), None)

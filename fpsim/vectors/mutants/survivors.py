@@ -49,7 +49,7 @@ def survivors(
         canonical: maps result codes that count as equal to one of them.
 
     Returns:
-        Those whose result is that of the unit for every vector, in their order. A mutant of the
+        Mutants with the unit's result for every vector, in their order. A mutant of the
         rounding decision is one, too, if 4096 vectors that round do not kill it.
     """
     alive = list(mutants)

@@ -30,7 +30,7 @@ class OperationExplanation:
 
     @property
     def right(self) -> bool:
-        """Whether the file expects what the operation gives."""
+        """Whether the file expects the operation's result."""
         held = {name: [code for code, _ in self.fields[name]] for name in self.computed}
         return held == self.computed
 
@@ -68,7 +68,7 @@ def explain_operation(
     """Explain a vector of an operation.
 
     Args:
-        operation: what the vectors are of.
+        operation: the vectors' operation.
         row: the codes of the vector by field.
         index: its number, from 0.
         line: its line in vectors.hex; None: it is in no file.

@@ -98,7 +98,7 @@ def operation_survivors(
     """Return the mutants that no vector kills.
 
     Args:
-        operation: what the vectors are of.
+        operation: the vectors' operation.
         blocks: vectors with their results.
         mutants: operations with a mistake.
         fields: the results that are looked at.
@@ -153,7 +153,7 @@ def killed(
     """Return which vectors show a mutant: all that it touches, if one of these has no result.
 
     Args:
-        operation: what the vectors are of.
+        operation: the vectors' operation.
         columns: vectors with their results.
         mutant: an operation with a mistake.
         fields: the results that are looked at.

@@ -27,7 +27,7 @@ def way(operation: Operation, columns: Columns, found: Columns) -> Iterator[str]
     """Yield how the results of a vector come about.
 
     Args:
-        operation: what the vector is of.
+        operation: the vector's operation.
         columns: its fields, one row.
         found: its results, one row.
 

@@ -15,7 +15,7 @@ def begun(record: Record, columns: Columns, start: str) -> Columns:
     """Return vectors whose sums begin as an accumulator can begin them.
 
     Args:
-        record: what the vectors are of.
+        record: the vectors' record.
         columns: vectors without results, the first of which does not accumulate.
         start: ``load``: a dot product becomes a load of its addend and a mac. ``clear``: one onto
             +0 becomes a clear and a mac; others, and loads with all that accumulates onto them, are

@@ -47,7 +47,7 @@ class Palette:
         return self._told("b", finite_codes(self.spec.b))
 
     def _told(self, operand: str, codes: Codes) -> Codes:
-        """Return some codes less those that an operand may not have."""
+        """Return some codes without codes that an operand may not have."""
         told = self.told.get(operand)
         return codes if told is None else codes[np.isin(codes, told)]
 
