@@ -31,10 +31,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import Product, float_rows, replace_values, straight_through
 from fpsim.bridge.recipe import AttentionCasts
 from fpsim.unit import MacUnit
+from fpsim.units.operands import Operand, Scales
 
 __all__ = [
     "FLOAT_INSTEAD",
@@ -169,7 +170,7 @@ class SimulatedAttention:
                 f"layer {self.name}: forward pass {self.passes}: {name}: {error}"
             ) from None
         count = tensor.shape[1]
-        parts = [whole.rows(slice(i * count, (i + 1) * count)) for i in range(tensor.shape[0])]
+        parts = [whole.at(slice(i * count, (i + 1) * count)) for i in range(tensor.shape[0])]
         return [_turned(part, self.name) for part in parts] if by_token else parts
 
     def _replaced(self, x: torch.Tensor, cast: Cast | None, name: str) -> torch.Tensor:
@@ -222,11 +223,8 @@ def _turned(operand: Operand, layer: str) -> Operand:
     codes = np.ascontiguousarray(operand.codes.T)
     if operand.scales is None:
         return replace(operand, codes=codes)
-    spread = operand.with_block(1).scales
-    assert spread is not None
-    return replace(
-        operand, codes=codes, scales=np.ascontiguousarray(spread.swapaxes(0, 1)), block=1
-    )
+    spread = np.ascontiguousarray(operand.scales.spread(1, operand.length).swapaxes(0, 1))
+    return replace(operand, codes=codes, scales=Scales(spread, operand.scales.format))
 
 
 # -- transformers --------------------------------------------------------------------------------

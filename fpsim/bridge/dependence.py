@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fpsim.bridge.operand import Cast
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.recipe import AttentionCasts
 
 __all__ = ["ALONG_SEQUENCE", "SHARED_ROWS", "sees_later_keys", "sees_other_rows"]

@@ -16,14 +16,15 @@ import torch
 from torch import nn
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.cast import same_blocks
 from fpsim.bridge.convert import conversion_of, convert, restore
 from fpsim.bridge.linear import simulated_layers
-from fpsim.bridge.operand import Operand, same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.bridge.recipe import Recipe, get_recipe
 from fpsim.formats.random_bits import RandomBits
 from fpsim.studies import sizing
 from fpsim.unit import MacUnit, get_unit
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec
 
 __all__ = ["layer_operands", "size_layer"]
@@ -109,10 +110,11 @@ def size_layer(
     a, b = same_blocks(*operands)
     a, b = _spread(a, rows), _spread(b, columns)
     mac = derived_unit(get_unit(unit), a, b)
-    scales = None if b.scales is None else b.scales.swapaxes(0, 1)
-    more: dict[str, Any] = {"a_scale": a.scales, "b_scale": scales}
-    if a.scales is not None or scales is not None:
-        more["block"] = b.block if a.scales is None else a.block
+    more: dict[str, Any] = {}
+    if a.scales is not None:
+        more |= {"a_scale": a.scales.given, "block": a.block}
+    if b.scales is not None:
+        more |= {"b_scale": b.scales.given.swapaxes(0, 1), "block": b.block}
     if mac.spec.random_bits:
         more["random"] = RandomBits(seed)
     return sizing.study(mac, a.codes, b.codes.T, **more)
@@ -122,4 +124,4 @@ def _spread(operand: Operand, count: int) -> Operand:
     there = operand.codes.shape[0]
     if count >= there:
         return operand
-    return operand.rows(np.linspace(0, there - 1, count).astype(np.int64))
+    return operand.at(np.linspace(0, there - 1, count).astype(np.int64))

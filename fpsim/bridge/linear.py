@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.checkpoints.stored import StoredMatrix, given_inputs
 from fpsim.bridge.experts import run_experts
-from fpsim.bridge.operand import Cast, Operand
 from fpsim.bridge.product import (
     Product,
     float_rows,
@@ -34,6 +34,7 @@ from fpsim.bridge.transforms import LayerTransform
 from fpsim.bridge.weights import LayerWeight
 from fpsim.compute.plan import Plan
 from fpsim.unit import MacUnit
+from fpsim.units.operands import Operand
 
 __all__ = [
     "CastEmbedding",
@@ -199,7 +200,7 @@ class SimulatedLinear:
         if isinstance(weight, Operand) and self.input_cast is not None:
             inputs = self.input_cast.quantize(np.zeros((1, weight.codes.shape[1]), np.float32))
             try:
-                self.ran_on, _ = self._product().checked(inputs, weight.rows(slice(0, 1)))
+                self.ran_on, _ = self._product().checked(inputs, weight.at(slice(0, 1)))
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: {error}") from None
 
@@ -235,7 +236,7 @@ class SimulatedLinear:
         if given is None and self.weight_cast is None:
             return None
         if given is not None and (self._cached is None or self._cached[0] != key):
-            self._cached = (key, given.operand().turned())
+            self._cached = (key, given.operand().columns)
         elif self._cached is None or self._cached[0] != key:
             assert self.weight_cast is not None
             matrix = self.weight.matrix.detach()
@@ -246,7 +247,7 @@ class SimulatedLinear:
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: weight: {error}") from None
             floats = self.input_cast is None
-            kept = _dense(cast).to(matrix.device) if floats else cast.turned()
+            kept = _dense(cast).to(matrix.device) if floats else cast.columns
             self._cached = (key, kept)
         kept = self._cached[1]
         assert isinstance(kept, Operand | torch.Tensor)

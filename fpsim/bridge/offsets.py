@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Operand
+from fpsim.units.operands import Operand
 
 __all__ = ["add_offsets", "rounded_sum"]
 
@@ -51,8 +51,9 @@ def add_offsets(result: Floats, a: Operand, b: Operand) -> NDArray[np.float32]:
         if not np.isfinite(mine.offsets).all():
             raise FpsimError("offsets: NaN or infinity has no place among them")
         parts = [replace(other, offsets=None).values()]
-        if turned and other.offsets is not None:
-            parts.append(other.spread_offsets)
+        offsets = other.element_offsets()
+        if turned and offsets is not None:
+            parts.append(offsets)
         for part in parts:
             found = _products(part, mine)
             terms += [term.T for term in found] if turned else found

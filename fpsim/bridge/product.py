@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fpsim.bridge.cast import same_blocks
 from fpsim.bridge.offsets import add_offsets
-from fpsim.bridge.operand import Operand, same_blocks, scaled_values
 from fpsim.compute.lanes.pack import keep
 from fpsim.compute.matmul import matmul_codes
-from fpsim.compute.operands import MatmulOperands
+from fpsim.compute.operands import MatmulOperands, Prepared
 from fpsim.compute.plan import Plan
 from fpsim.formats.floating import Format
 from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.random_bits import RandomBits
 from fpsim.unit import MacUnit
+from fpsim.units.operands import Operand, Scales, sides
 from fpsim.units.spec import Evidence, MacSpec, SignSplit
 
 __all__ = [
@@ -109,12 +110,12 @@ class Product:
         a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
         if len(a.codes) <= FEW_ROWS:
-            keep(b.prepared.operand)
+            keep(b.columns)
         args = MatmulOperands.check(
             unit.spec,
             a.codes,
-            b.prepared,
-            a_scale=a.scales,
+            Prepared(b.columns, sides(unit.spec)[1], None),
+            a_scale=None if a.scales is None else a.scales.given,
             block=None if a.scales is None else a.block,
             random=self._random(first) if unit.spec.random_bits else None,
         )
@@ -148,7 +149,7 @@ def zero_correction(a: Operand, b: Operand) -> NDArray[np.float64]:
 
 def _sums(operand: Operand) -> NDArray[np.float64]:
     """Return the sum of each row's codes, (R, 1), exact."""
-    return np.asarray(scaled_values(replace(operand, zeros=None)).sum(axis=1, keepdims=True))
+    return np.asarray(operand.scaled_values().sum(axis=1, keepdims=True))
 
 
 #: Bits of a digit of `zero_columns`, and of the balanced digits' integers.
@@ -197,7 +198,7 @@ def _columns(columns: list[tuple[NDArray[np.int64], int]]) -> Operand:
     values = np.concatenate([digit for digit, _ in columns], axis=1).astype(np.float64)
     powers = np.array([[127 + _DIGIT_BITS * place for _, place in columns]], np.uint8)
     scales = np.repeat(powers, values.shape[0], axis=0)
-    return Operand(element, element.encode(values), E8M0, scales, 1)
+    return Operand(element.encode(values), element, Scales.of_rows(scales, E8M0, 1))
 
 
 def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
@@ -211,10 +212,12 @@ def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
     Returns:
         The unit that multiplies them.
     """
-    return _derive(unit.spec, a.element, b.element, a.scale, b.scale, (a.split, b.split))
+    scales = tuple(E8M0 if x.scales is None else x.scales.format for x in (a, b))
+    split = tuple(x.scales is not None and x.scales.split for x in (a, b))
+    return _derive(unit.spec, (a.format, b.format), scales, split)
 
 
-_SPLITS = {
+_SPLITS: dict[tuple[bool, ...], SignSplit] = {
     (False, False): SignSplit.NONE,
     (True, False): SignSplit.A,
     (False, True): SignSplit.B,
@@ -224,15 +227,19 @@ _SPLITS = {
 
 @lru_cache(maxsize=256)
 def _derive(
-    spec: MacSpec, a: Format, b: Format, a_scale: Format, b_scale: Format, split: tuple[bool, bool]
+    spec: MacSpec,
+    formats: tuple[Format, ...],
+    scales: tuple[Format, ...],
+    split: tuple[bool, ...],
 ) -> MacUnit:
-    wanted = (a, b, a_scale, b_scale, _SPLITS[split])
+    (a, b), (a_scale, b_scale), splits = formats, scales, _SPLITS[split]
+    wanted = (a, b, a_scale, b_scale, splits)
     if (spec.a, spec.b, spec.a_scale, spec.b_scale, spec.sign_split) == wanted:
         return MacUnit(spec)
     # What was recorded of the user's unit says nothing about other operands.
     derived = replace(
         spec, name="", description="", evidence=Evidence.NONE, source="",
-        a=a, b=b, a_scale=a_scale, b_scale=b_scale, sign_split=_SPLITS[split],
+        a=a, b=b, a_scale=a_scale, b_scale=b_scale, sign_split=splits,
     )  # fmt: skip
     return MacUnit(derived)
 

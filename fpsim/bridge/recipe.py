@@ -31,7 +31,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
-from fpsim.bridge.operand import Cast
+from fpsim.bridge.cast import Cast
 
 __all__ = [
     "OWN_FORMAT",

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Operand, same_blocks
+from fpsim.bridge.cast import same_blocks
 from fpsim.bridge.product import derived_unit
 from fpsim.unit import MacUnit, get_unit
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.plans.tiles import Tile, TilePlan, TileSize
 from fpsim.vectors.sets.record import Record, natural_k
@@ -125,7 +126,7 @@ def _scales(operand: Operand, part: slice, size: TileSize) -> NDArray[Any] | Non
     assert size.k is not None
     if operand.scales is None:
         return None
-    return operand.scales[part, : -(-size.k // operand.block)]
+    return operand.scales.given[part, : -(-size.k // operand.block)]
 
 
 def _block(a: Operand, b: Operand) -> int:

@@ -12,8 +12,8 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say
 
 if TYPE_CHECKING:  # torch is not needed by those who ask for no model
-    from fpsim.bridge.operand import Operand
     from fpsim.unit import MacUnit
+    from fpsim.units.operands import Operand
 
 __all__ = ["FromModel", "add_options", "read"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fpsim.bridge.measure.models import LoadedModel
-    from fpsim.bridge.operand import Operand
+    from fpsim.units.operands import Operand
 
 __all__ = ["cheap", "cost", "model_digest", "score"]
 
@@ -121,7 +121,7 @@ def _plain(value: float) -> float | None:
 
 def operands_of(point: Plain) -> tuple[MacUnit, tuple[Operand, Operand]]:
     """Return the unit with the operand formats of a recipe, and operands of a sampled layer."""
-    from fpsim.bridge.operand import same_blocks
+    from fpsim.bridge.cast import same_blocks
     from fpsim.bridge.product import derived_unit
     from fpsim.bridge.recipe import get_recipe
 

@@ -18,8 +18,9 @@ from fpsim.studies.sqnr import sqnr_db
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import nn
 
+    from fpsim.bridge.cast import Cast
     from fpsim.bridge.layer_inputs import Batch
-    from fpsim.bridge.operand import Cast, Operand
+    from fpsim.units.operands import Operand
 
 __all__ = ["LayerRow", "LayerSample", "layer_rows", "sample_layers"]
 
@@ -187,8 +188,8 @@ def _row(sample: LayerSample, input_cast: Cast, weight_cast: Cast, unit: Any) ->
     return LayerRow(
         layer=sample.name,
         length=x.shape[1],
-        input_format=a.element.name,
-        weight_format=b.element.name,
+        input_format=a.format.name,
+        weight_format=b.format.name,
         channel_low=float(used.min(initial=np.inf)) if used.size else 0.0,
         channel_high=float(used.max(initial=0.0)),
         saturated=float(np.mean(_beyond(a, x, x_hat))),
@@ -204,7 +205,7 @@ def _row(sample: LayerSample, input_cast: Cast, weight_cast: Cast, unit: Any) ->
 
 def _beyond(a: Operand, x: NDArray[np.float64], x_hat: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which values have the largest code of their sign and are larger than it."""
-    table = a.element.decode(np.arange(1 << a.element.bits, dtype=a.codes.dtype))
+    table = a.format.decode(np.arange(1 << a.format.bits, dtype=a.codes.dtype))
     finite = np.where(np.isfinite(table), table, 0.0)
     values = finite[a.codes]
     ends = (values == finite.max()) | (values == finite.min())

@@ -12,7 +12,6 @@ import numpy as np
 
 from fpsim.base.errors import FpsimError
 from fpsim.explore.activity import Netlist
-from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import E8M0
 from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
@@ -22,7 +21,7 @@ from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Fixed
 
 if TYPE_CHECKING:
-    from fpsim.bridge.operand import Operand
+    from fpsim.units.operands import Operand
 
 __all__ = ["Silicon", "silicon", "top_for"]
 
@@ -159,6 +158,4 @@ def _exponents(operand: Operand, length: int) -> np.ndarray[Any, Any]:
     shape = (operand.codes.shape[0], length)
     if operand.scales is None:
         return np.zeros(shape, dtype=np.int64)
-    assert isinstance(operand.scale, FloatFormat)
-    exponents = operand.scales.astype(np.int64) - _BIAS
-    return np.repeat(exponents, operand.block, axis=1)[:, :length]
+    return operand.scales.spread(1, length)[..., 0].astype(np.int64) - _BIAS

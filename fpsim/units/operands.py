@@ -77,6 +77,17 @@ class Scales:
     format: Format
     block: int = 1
 
+    @classmethod
+    def of_rows(cls, codes: Array, fmt: Format, block: int) -> Scales:
+        """Return the scales of rows.
+
+        Args:
+            codes: (R, G), or (R, G, 2) split by sign.
+            fmt: their format.
+            block: elements along K that share a scale.
+        """
+        return cls(codes if codes.ndim == 3 else codes[..., None], fmt, block)
+
     @property
     def split(self) -> bool:
         """Whether elements of either sign have scales of their own."""
@@ -113,16 +124,48 @@ class Scales:
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """Codes (..., K) of a format and their scales, if there are any.
+    """Codes (..., K) of a format, their scales if there are any, and what no unit sees of them.
 
-    The value of an element is its code times its scale. ``factor`` (R, 1) or (1, 1) multiplies the
-    results of rows (R, K) after the product: it is constant along K, so that no unit sees it.
+    The value of an element is its code times its scale, plus the offset of its block, times the
+    factor of its row. The unit multiplies code and scale; the others are constant along K, or along
+    a block, so that hardware adds and multiplies them after the product
+    (`fpsim.bridge.product.Product`).
+
+    Args:
+        codes: (..., K).
+        format: of the codes.
+        scales: of blocks along K.
+        factor: (R, 1) or (1, 1), multiplies the results of rows (R, K).
+        zeros: zero points (R, 1) of integers without scales: values are (code - zero) times factor.
+        offsets: real numbers (R, G), one per block of the scales; (R, 1) without scales.
+
+    Raises:
+        FpsimError: zero points of anything but integers without scales, or offsets of another
+            shape.
     """
 
     codes: Array
     format: Format
     scales: Scales | None = None
     factor: NDArray[np.float32] | None = None
+    zeros: NDArray[np.int64] | None = None
+    offsets: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        integers = isinstance(self.format, FixedFormat) and not self.format.lsb
+        if self.zeros is not None and not (integers and self.scales is None):
+            raise FpsimError(
+                f"zeros: a zero point per row needs integers without block scales, not "
+                f"{self.format.name}"
+            )
+        if self.offsets is None:
+            return
+        wanted = (self.codes.shape[0], -(-self.length // self.block))
+        if self.offsets.shape != wanted:
+            raise FpsimError(
+                f"offsets: shape {self.offsets.shape} is not {wanted}, one per row and block of "
+                f"{self.block}"
+            )
 
     @property
     def length(self) -> int:
@@ -133,6 +176,11 @@ class Operand:
     def scaled(self) -> bool:
         """Whether there are scales."""
         return self.scales is not None
+
+    @property
+    def block(self) -> int:
+        """Elements along K that share a scale; all of them without scales."""
+        return self.length if self.scales is None else self.scales.block
 
     @property
     def signs(self) -> NDArray[np.intp]:
@@ -150,14 +198,27 @@ class Operand:
             codes = np.take_along_axis(codes, self.signs[..., None], axis=-1)
         return codes[..., 0]
 
-    def values(self) -> NDArray[np.float64]:
-        """Return the scaled values (..., K) that a unit multiplies, exact in float64."""
-        codes = np.arange(1 << self.format.bits, dtype=self.codes.dtype)
-        values = self.format.decode(codes)[self.codes]
+    def element_offsets(self) -> NDArray[np.float64] | None:
+        """Return the offset of every element (R, K), None without offsets."""
+        if self.offsets is None:
+            return None
+        each = np.repeat(self.offsets.astype(np.float64), self.block, axis=1)
+        return each[:, : self.length]
+
+    def scaled_values(self) -> NDArray[np.float64]:
+        """Return code times scale of every element (..., K), which a unit multiplies, exactly."""
+        values = np.asarray(self.format.decode(self.codes))
         scales = self.element_scales()
         if self.scales is None or scales is None:
-            return np.asarray(values)
+            return values
         return np.asarray(values * self.scales.format.decode(np.ascontiguousarray(scales)))
+
+    def values(self) -> NDArray[np.float64]:
+        """Return `scaled_values` plus offsets, rounded once to float64, or minus zero points."""
+        values, offsets = self.scaled_values(), self.element_offsets()
+        if offsets is not None:
+            values = values + offsets
+        return values if self.zeros is None else values - self.zeros
 
     def dequantize(self) -> NDArray[np.float64]:
         """Return `values` times ``factor``, rounded once to float64."""
@@ -171,7 +232,14 @@ class Operand:
         scales = self.scales
         if scales is not None:
             scales = replace(scales, codes=scales.codes[index])
-        return replace(self, codes=self.codes[index], scales=scales, factor=factor)
+        return replace(
+            self,
+            codes=self.codes[index],
+            scales=scales,
+            factor=factor,
+            zeros=None if self.zeros is None else self.zeros[index],
+            offsets=None if self.offsets is None else self.offsets[index],
+        )
 
     def broadcast(self, shape: tuple[int, ...]) -> Operand:
         """Return the rows broadcast to leading axes of a shape, without copying."""
@@ -215,8 +283,10 @@ class Operand:
         scales = self.scales
         if scales is None or scales.block == block:
             return self
-        codes = np.ascontiguousarray(scales.spread(block, self.length))
-        return replace(self, scales=Scales(codes, scales.format, block))
+        codes, offsets = np.ascontiguousarray(scales.spread(block, self.length)), self.offsets
+        if offsets is not None:
+            offsets = np.repeat(offsets, scales.block // block, axis=1)[:, : codes.shape[-2]]
+        return replace(self, scales=Scales(codes, scales.format, block), offsets=offsets)
 
     @cached_property
     def columns(self) -> Operand:

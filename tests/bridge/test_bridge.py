@@ -21,10 +21,10 @@ import fpsim
 from fpsim import oracle
 from fpsim.base.errors import FpsimError, ModelUnavailable
 from fpsim.bridge import calibrate, capture, conversion_of, convert, evaluate, get_recipe, restore
+from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.linear import InputCasts, SimulatedLinear, simulated_layers
 from fpsim.bridge.measure import models, text
 from fpsim.bridge.measure.models import LoadedModel
-from fpsim.bridge.operand import BlockCast
 from fpsim.bridge.weights import linear_weight
 
 #: SHA-256 of the topics of CPython 3.11.7.
@@ -64,8 +64,8 @@ def test_layer_equals_the_oracle(unit: str) -> None:
         mac,
         cast.codes[:, None],
         weight.codes[None],
-        a_scale=cast.scales[:, None],
-        b_scale=weight.scales[None],
+        a_scale=cast.scales.given[:, None],
+        b_scale=weight.scales.given[None],
         block=32,
     )
     assert np.array_equal(layer(x).detach().numpy(), mac.result.decode(truth).astype(np.float32))
@@ -90,7 +90,7 @@ def test_stochastic_rounding_draws_other_bits_in_every_layer_and_pass() -> None:
     a, b = one.cast_input(x), one.operand()
     random = fpsim.RandomBits(zlib.crc32(b"0/2/one")).integers(40, 64, 8).reshape(5, 8, 64)
     expected = oracle.dot(
-        unit, a.codes[:, None], b.codes[None], a_scale=a.scales[:, None], b_scale=b.scales[None],
+        unit, a.codes[:, None], b.codes[None], a_scale=a.scales.given[:, None], b_scale=b.scales.given[None],
         random=random,
     )  # fmt: skip
     assert np.array_equal(unit.result.decode(expected), passes[1].numpy())
@@ -123,7 +123,7 @@ def test_a_shared_cast_sees_changes_in_place_and_other_casts() -> None:
     first = casts.operand(x, mx)
     assert casts.operand(x, mx) is first
     # Each of these comes right after a cast of the same tensor that must not serve.
-    assert casts.operand(x, nv).element == nv.element and casts.operand(x, nv).block == 16
+    assert casts.operand(x, nv).format == nv.element and casts.operand(x, nv).block == 16
     assert casts.operand(x, mx) is not first
     x *= -1
     negative = casts.operand(x, mx).codes

@@ -140,8 +140,8 @@ def test_layers_hold_the_codes_of_the_file(
     for name, m in given.items():
         operand = layers[name].operand()
         assert np.array_equal(operand.codes, m.codes)
-        assert np.array_equal(operand.scales, m.scales)
-        assert operand.block == m.block
+        assert np.array_equal(operand.scales.given, m.scales)
+        assert operand.scales.block == m.block
         plain = loaded.get_submodule(name).weight
         assert isinstance(plain, CodedTensor)
         assert np.array_equal((plain + 0).numpy(), m.values)
@@ -198,9 +198,9 @@ def test_layers_that_ran_hold_their_codes_once(recipe: str, tmp_path: Path) -> N
     for layer in simulated_layers(loaded).values():
         held = layer.operand()
         assert held is layer.operand()
-        laid_out = held.prepared.operand
+        laid_out = held.columns
         assert np.shares_memory(held.codes, laid_out.codes)
-        assert held.split or np.shares_memory(held.scales, laid_out.scales.codes)
+        assert np.shares_memory(held.scales.codes, laid_out.scales.codes)
 
 
 def test_copies_pickles_and_state_dicts(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_bitsandbytes(nested: bool, tmp_path: Path) -> None:
     wide = np.float16(NF4).astype(np.float64)[codes_of["model.layers.0.mlp.up_proj"]]
     assert np.array_equal(
         operand.values().reshape(-1, 64),
-        wide.reshape(-1, 64) * operand.scale.decode(operand.scales.reshape(-1, 1)),
+        wide.reshape(-1, 64) * operand.scales.format.decode(operand.scales.given.reshape(-1, 1)),
     )
 
 
@@ -364,7 +364,7 @@ def test_swizzled_scales_and_other_nibble_orders(tmp_path: Path) -> None:
     layers = simulated_layers(load_checkpoint(tmp_path, nibbles="high-first", swizzled=True))
     for name, m in given.items():
         assert np.array_equal(layers[name].operand().codes, m.codes)
-        assert np.array_equal(layers[name].operand().scales, m.scales)
+        assert np.array_equal(layers[name].operand().scales.given, m.scales)
 
 
 # -- experts -------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_gpt_oss(tmp_path: Path) -> None:
         for index, m in enumerate(parts):
             operand = layers[f"{name}.{index}"].operand()
             assert np.array_equal(operand.codes, m.codes)
-            assert np.array_equal(operand.scales, m.scales)
+            assert np.array_equal(operand.scales.given, m.scales)
     with torch.no_grad():
         for name, parts in wanted.items():
             values = np.stack([m.values.T for m in parts])
@@ -483,7 +483,7 @@ def test_fused_experts_of_modelopt(tmp_path: Path) -> None:
     for name, parts in given.items():
         for index, m in enumerate(parts):
             assert np.array_equal(layers[f"{name}.{index}"].operand().codes, m.codes)
-            assert np.array_equal(layers[f"{name}.{index}"].operand().scales, m.scales)
+            assert np.array_equal(layers[f"{name}.{index}"].operand().scales.given, m.scales)
     name = "model.layers.0.mlp.experts.down_proj_weight_scale_2"
     message = damaged(tmp_path, lambda state: state.update({name: torch.ones(2)}))
     assert message == f"{name}: shape (2,), but one number, or 3, is needed"
@@ -726,7 +726,7 @@ def test_what_a_recipe_decided_comes_back(layout: str, tmp_path: Path) -> None:
     for name, operand in decided.items():
         back = again[name].operand()
         assert np.array_equal(back.codes, operand.codes)
-        assert np.array_equal(back.scales, operand.scales)
+        assert np.array_equal(back.scales.codes, operand.scales.codes)
         ulps = back.factor.view(np.int32) - operand.factor.view(np.int32)
         assert np.abs(ulps).max() <= (layout == "compressed-tensors")
 
@@ -743,7 +743,7 @@ def test_checkpoints_go_from_layout_to_layout(
     for name, m in given.items():
         one, other = simulated_layers(loaded)[name], simulated_layers(again)[name]
         assert np.array_equal(other.operand().codes, m.codes)
-        assert np.array_equal(other.operand().scales, m.scales)
+        assert np.array_equal(other.operand().scales.given, m.scales)
         static = [np.float32(x.input_cast.tensor_scale) for x in (one, other)]
         assert abs(int(static[0].view(np.int32)) - int(static[1].view(np.int32))) <= 1
     if (write, layout) in [(compressed_nvfp4, "compressed-tensors"), (modelopt, "modelopt")]:
@@ -770,7 +770,7 @@ def test_experts_are_saved_one_by_one(tmp_path: Path) -> None:
     assert isinstance(next(iter(simulated_layers(again).values())).input_cast.fmt.name, str)
     for name, layer in simulated_layers(again).items():
         assert np.array_equal(layer.operand().codes, decided[name].codes)
-        assert np.array_equal(layer.operand().scales, decided[name].scales)
+        assert np.array_equal(layer.operand().scales.codes, decided[name].scales.codes)
 
 
 REFUSED = {
@@ -890,7 +890,7 @@ def test_gguf(block: int, tmp_path: Path) -> None:
     assert set(layers) == set(given)
     for name, m in given.items():
         assert np.array_equal(layers[name].operand().codes, m.codes)
-        assert np.array_equal(layers[name].operand().scales, m.scales)
+        assert np.array_equal(layers[name].operand().scales.given, m.scales)
     gguf = pytest.importorskip("gguf")
     for tensor in gguf.GGUFReader(path).tensors:  # as llama.cpp's own package reads
         if tensor.name == "blk.0.ffn_up.weight":

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.blocks.block_format import get_block_format  # noqa: E402
-from fpsim.bridge.operand import BlockCast, Cast  # noqa: E402
+from fpsim.bridge.cast import BlockCast, Cast  # noqa: E402
 from fpsim.bridge.systems.casts import GridCast, RangeCast, RazorCast  # noqa: E402
 from fpsim.bridge.systems.gptq import gptq, inverse_factor, output_error  # noqa: E402
 from fpsim.bridge.systems.grids import FrozenGrid, GroupGrid  # noqa: E402

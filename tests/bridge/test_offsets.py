@@ -16,12 +16,12 @@ from fpsim import get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import get_recipe  # noqa: E402
 from fpsim.bridge.offsets import rounded_sum  # noqa: E402
-from fpsim.bridge.operand import Operand  # noqa: E402
 from fpsim.bridge.product import Product, straight_through  # noqa: E402
 from fpsim.bridge.systems.casts import RangeCast, input_cast  # noqa: E402
 from fpsim.bridge.systems.tables import learn_tables, nearest_centres  # noqa: E402
-from fpsim.formats.names import get_format  # noqa: E402
+from fpsim.formats.names import E8M0, get_format  # noqa: E402
 from fpsim.oracle.block_formats import fl  # noqa: E402
+from fpsim.units.operands import Operand, Scales  # noqa: E402
 
 E2M1 = get_format("e2m1")
 
@@ -61,17 +61,21 @@ def test_offsets_are_added_exactly_and_rounded_once(inputs: str, spread: int) ->
 
 
 def with_offsets(seed: int, rows: int, block: int, spread: int, scaled: bool = True) -> Operand:
-    """Return rows (rows, 70) of E2M1 whose blocks have offsets of many magnitudes."""
+    """Return rows (rows, 70) of E2M1 whose blocks have offsets of many magnitudes.
+
+    Without scales a row is one block.
+    """
     rng = np.random.default_rng(seed)
-    groups = -(-70 // block)
+    groups = -(-70 // block) if scaled else 1
     offsets = rng.standard_normal((rows, groups)) * np.exp2(
         rng.integers(-spread, 3, (rows, groups))
     )
+    codes = rng.integers(0, 16, (rows, 70)).astype(np.uint8)
+    scales = rng.integers(120, 130, (rows, groups, 1)).astype(np.uint8)
     return Operand(
+        codes,
         E2M1,
-        rng.integers(0, 16, (rows, 70)).astype(np.uint8),
-        scales=rng.integers(120, 130, (rows, groups)).astype(np.uint8) if scaled else None,
-        block=block,
+        Scales(scales, E8M0, block) if scaled else None,
         offsets=offsets.astype(np.float32),
     )
 
@@ -101,9 +105,7 @@ def test_offsets_of_integers_with_zero_points() -> None:
     rng = np.random.default_rng(5)
     x, w = (RangeCast(4).quantize(rng.random((n, 70)).astype(np.float32) + 1) for n in (3, 5))
     offsets = [rng.standard_normal((n, 1)).astype(np.float32) for n in (3, 5)]
-    a, b = (
-        replace(o, factor=None, offsets=f, block=70) for o, f in zip((x, w), offsets, strict=True)
-    )
+    a, b = (replace(o, factor=None, offsets=f) for o, f in zip((x, w), offsets, strict=True))
     found, _ = Product(get_unit("exact")).run(a, b)
     exact = [exactly(replace(o, offsets=None).values()) + exactly(o.offsets) for o in (a, b)]
     np.testing.assert_array_equal(found, in_float32(exact[0] @ exact[1].T))
@@ -154,7 +156,7 @@ def test_offsets_that_cannot_be() -> None:
 def test_rows_and_smaller_blocks_keep_their_offsets() -> None:
     w = learn_tables(np.random.default_rng(2).standard_normal((6, 70)).astype(np.float32), 32)
     operand = w.operand()
-    np.testing.assert_array_equal(operand.rows(slice(2, 4)).dequantize(), operand.dequantize()[2:4])
+    np.testing.assert_array_equal(operand.at(slice(2, 4)).dequantize(), operand.dequantize()[2:4])
     np.testing.assert_array_equal(operand.with_block(8).dequantize(), operand.dequantize())
 
 

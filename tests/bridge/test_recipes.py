@@ -27,8 +27,8 @@ from fpsim.bridge import (  # noqa: E402
     restore,
 )
 from fpsim.bridge import recipe as recipe_module  # noqa: E402
+from fpsim.bridge.cast import BlockCast  # noqa: E402
 from fpsim.bridge.linear import SimulatedLinear, attached  # noqa: E402
-from fpsim.bridge.operand import BlockCast  # noqa: E402
 from fpsim.bridge.weights import linear_weight  # noqa: E402
 
 EXACT = fpsim.get_unit("exact")
@@ -128,7 +128,7 @@ def test_a_recipe_is_one_class_in_one_place(monkeypatch: pytest.MonkeyPatch) -> 
 
     model = nn.Sequential(linear(32, 16), linear(16, 4))
     convert(model, "only-e3m0")
-    assert attached(model[0]).operand().element.name == "e3m0"
+    assert attached(model[0]).operand().format.name == "e3m0"
     assert attached(model[1]).input_cast is None
 
 

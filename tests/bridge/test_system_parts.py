@@ -143,7 +143,7 @@ def test_quik_keeps_the_loudest_channels_apart() -> None:
     assert 7 in form.sides[0].columns  # the norm's gain is six times the others' there
     assert len(form.segments[0].columns) + len(form.sides[0].columns) == 64
     down = calibrated("quik").layers["model.layers.0.mlp.down_proj"]
-    assert down.segments[0].weight.element.bits == 8
+    assert down.segments[0].weight.format.bits == 8
     assert down.segments[0].cast.bits == 8
 
 
@@ -278,7 +278,7 @@ def test_dint4_has_sixteen_values_and_takes_the_nearest() -> None:
         distance = np.abs(table - values[0, column])
         assert abs(found - values[0, column]) == pytest.approx(distance.min(), abs=1e-12)
     operand = grid.operand()
-    steps = decoded(operand.element, operand.codes) * 2
+    steps = decoded(operand.format, operand.codes) * 2
     assert np.isin([1, -1], steps).all()
     assert np.abs(steps).max() <= 26
 
@@ -376,7 +376,7 @@ def test_planes_make_four_levels_and_take_the_nearest() -> None:
         half[0] + half[1], found.reshape(6, 32).numpy(), rtol=2e-3, atol=1e-3
     )
     assert all(
-        set(decoded(s.weight.element, s.weight.codes).ravel()) <= {-1, 0, 1} for s in form.segments
+        set(decoded(s.weight.format, s.weight.codes).ravel()) <= {-1, 0, 1} for s in form.segments
     )
 
 

@@ -193,7 +193,7 @@ def test_a_block_format_is_a_recipe(tmp_path: Any) -> None:
 
 MINE = """
 from dataclasses import dataclass
-from fpsim.bridge.operand import BlockCast
+from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.recipe import Recipe
 from fpsim.blocks.block_format import get_block_format
 

@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from fpsim import get_unit  # noqa: E402
 from fpsim.base.errors import FpsimError  # noqa: E402
-from fpsim.bridge.operand import Operand  # noqa: E402
 from fpsim.bridge.product import Product, zero_columns, zero_correction  # noqa: E402
 from fpsim.bridge.systems.casts import GridCast, GroupCast, RangeCast, RazorCast, input_cast  # noqa: E402
 from fpsim.formats.floating import FixedFormat  # noqa: E402
-from fpsim.formats.names import get_format  # noqa: E402
+from fpsim.formats.names import E8M0, get_format  # noqa: E402
+from fpsim.units.operands import Operand, Scales  # noqa: E402
 
 
 def drawn(rows: int, width: int, seed: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def drawn(rows: int, width: int, seed: int) -> np.ndarray:
 
 def integers(operand: Operand) -> np.ndarray:
     """Two's complement codes minus zeros, by hand."""
-    width = operand.element.bits
+    width = operand.format.bits
     codes = operand.codes.astype(np.int64)
     signed = codes - (codes >> (width - 1) << width)
     return signed - (0 if operand.zeros is None else operand.zeros)
@@ -59,17 +59,17 @@ def test_columns_hold_the_correction() -> None:
 
 def test_rows_keep_their_zeros() -> None:
     x = RangeCast(4).quantize(drawn(6, 20, 3))
-    part = x.rows(slice(2, 4))
+    part = x.at(slice(2, 4))
     np.testing.assert_array_equal(part.dequantize(), x.dequantize()[2:4])
 
 
 def test_zeros_need_integers_without_block_scales() -> None:
     zeros = np.ones((1, 1), np.int64)
     with pytest.raises(FpsimError, match="zeros: .* not e2m1"):
-        Operand(get_format("e2m1"), np.zeros((1, 4), np.uint8), zeros=zeros)
-    scales = np.full((1, 1), 127, np.uint8)
+        Operand(np.zeros((1, 4), np.uint8), get_format("e2m1"), zeros=zeros)
+    scales = Scales(np.full((1, 1, 1), 127, np.uint8), E8M0, 4)
     with pytest.raises(FpsimError, match="zeros"):
-        Operand(FixedFormat(4), np.zeros((1, 4), np.uint8), scales=scales, block=4, zeros=zeros)
+        Operand(np.zeros((1, 4), np.uint8), FixedFormat(4), scales, zeros=zeros)
 
 
 # -- the casts themselves, by independent formulas -----------------------------------------------
@@ -118,7 +118,7 @@ def test_symmetric_scales_clip_and_search() -> None:
 def test_groups_have_half_precision_scales(symmetric: bool) -> None:
     x = drawn(4, 50, 7)
     found = GroupCast(4, 16, symmetric=symmetric).quantize(x)
-    assert found.scales.shape == (4, 4)
+    assert found.scales.codes.shape == (4, 4, 1)
     for group in range(4):
         part = x[:, 16 * group : 16 * group + 16].astype(float)
         low, high = np.minimum(part.min(1), 0), np.maximum(part.max(1), 0)

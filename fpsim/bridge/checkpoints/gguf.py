@@ -25,6 +25,7 @@ from transformers import modeling_gguf_pytorch_utils as names
 
 from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
+from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
 from fpsim.bridge.checkpoints.model import (
@@ -34,7 +35,6 @@ from fpsim.bridge.checkpoints.model import (
     model_of,
 )
 from fpsim.bridge.checkpoints.stored import Nibbles, StoredInputs, StoredMatrix, StoredRows
-from fpsim.bridge.operand import BlockCast
 from fpsim.formats.names import E8M0
 
 __all__ = ["read_gguf"]

@@ -29,6 +29,7 @@ from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.stored import (
     Nibbles,
@@ -37,7 +38,6 @@ from fpsim.bridge.checkpoints.stored import (
     StoredRows,
     unswizzled,
 )
-from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import E8M0, get_format
 

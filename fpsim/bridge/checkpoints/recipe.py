@@ -10,9 +10,9 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.checkpoints.coded import table_note
 from fpsim.bridge.checkpoints.stored import StoredMatrix
-from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.recipes.tensor_scales import per_token
 from fpsim.bridge.weights import weights_of

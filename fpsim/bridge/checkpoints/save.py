@@ -25,14 +25,15 @@ from transformers.core_model_loading import revert_weight_conversion
 from fpsim.base.atomic_files import new_folder
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
 from fpsim.bridge.convert import conversion_of
 from fpsim.bridge.linear import SimulatedLinear, simulated_layers
-from fpsim.bridge.operand import BlockCast, Operand
 from fpsim.bridge.saved_conversion import CONFIG_KEY
-from fpsim.formats.floating import FloatFormat
+from fpsim.formats.floating import Format
 from fpsim.formats.names import E8M0
+from fpsim.units.operands import Operand
 
 __all__ = ["FileTensors", "SavedLayer", "in_file_names", "save_checkpoint", "saved_layers"]
 
@@ -47,7 +48,7 @@ class SavedLayer:
 
     name: str
     codes: NDArray[np.uint8]
-    scale: FloatFormat
+    scale: Format
     scales: NDArray[np.uint8]
     above: np.float32 | None
     inputs: BlockFormat | None = None
@@ -161,25 +162,24 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
     given = layer.weight.given if layer.recipe.takes_given else None
     operand = given.operand() if given is not None else _codes(layer, where)
     pairs = {(E4M3.name, 16), (E8M0.name, 32)}
-    per = (operand.scale.name, operand.block) if operand.scales is not None else ("no scale", 0)
-    if operand.element != E2M1 or operand.split or per not in pairs:
+    scales = operand.scales
+    per = ("no scale", 0) if scales is None else (scales.format.name, scales.block)
+    if operand.format != E2M1 or scales is None or scales.split or per not in pairs:
         raise FpsimError(
-            f"{where} has {operand.element.name} elements under {per[0]} per {per[1]}; allowed: "
+            f"{where} has {operand.format.name} elements under {per[0]} per {per[1]}; allowed: "
             f"e2m1 under e4m3fn per 16 or e8m0 per 32"
         )
-    if operand.codes.shape[1] % operand.block:
+    if operand.length % scales.block:
         raise FpsimError(
-            f"{where} has {operand.codes.shape[1]} inputs, which blocks of {operand.block} do not "
-            "divide"
+            f"{where} has {operand.length} inputs, which blocks of {scales.block} do not divide"
         )
     above = None
     if operand.factor is not None:
         if operand.factor.size != 1:
             raise FpsimError(f"{where} has a scale per row above its blocks; allowed: one")
         above = np.float32(operand.factor.reshape(-1)[0])
-    if above is not None and operand.scale == E8M0:
+    if above is not None and scales.format == E8M0:
         raise FpsimError(f"{where} has the factor {above} above MXFP4 scales; allowed: none")
-    assert operand.scales is not None
     inputs, static = _inputs(layer, where)
     factor = None
     if given is not None:
@@ -187,7 +187,7 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
         if given.inputs.rotation is not None:
             raise FpsimError(f"{where} rotates its inputs, which the layout has no place for")
     return SavedLayer(
-        layer.name, operand.codes, operand.scale, operand.scales, above, inputs, static, factor
+        layer.name, operand.codes, scales.format, scales.given, above, inputs, static, factor
     )
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.grids import Table
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.formats.floating import FloatFormat, Format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["Nibbles", "StoredInputs", "StoredMatrix", "StoredRows", "given_inputs", "unswizzled"]
 
@@ -272,14 +273,8 @@ class StoredMatrix:
             codes = wide.encode(np.array(element.values))[codes]
             element = wide
         one = factor.shape == (1, 1) and factor[0, 0] == 1
-        return Operand(
-            element,
-            codes,
-            first.scale,
-            np.ascontiguousarray(scales),
-            first.block,
-            None if one else factor,
-        )
+        found = Scales.of_rows(np.ascontiguousarray(scales), first.scale, first.block)
+        return Operand(codes, element, found, None if one else factor)
 
     def values(self) -> NDArray[np.float32]:
         """Return the matrix (N, K) that plain inputs would be multiplied by."""

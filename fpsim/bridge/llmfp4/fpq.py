@@ -18,10 +18,10 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.powers import exp2
 from fpsim.blocks.casts import encode_by_step
 from fpsim.blocks.preshift import Preshifted, Reading, real_bias
-from fpsim.bridge.operand import Operand
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.rounding import Rounding
+from fpsim.units.operands import Operand, Scales
 
 __all__ = [
     "Grid",
@@ -147,7 +147,7 @@ class RowBiasCast:
             folded = np.ldexp(self.element.decode(codes), -self.fold)
             codes = encode_by_step(self.element, folded, Rounding.RNE)
         factor = exp2(-self.biases).astype(np.float32)[:, None]
-        return Operand(self.element, codes, factor=factor)
+        return Operand(codes, self.element, factor=factor)
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class ShiftCast:
         if self.shifts is None:
             scaled = rows.astype(np.float64) * exp2(self.rho)
             codes = encode_by_step(self.element, scaled, Rounding.RNE)
-            return Operand(self.element, codes, factor=factor)
+            return Operand(codes, self.element, factor=factor)
         codes = Preshifted(self.element, self.rho, self.shifts).quantize(rows)
         if self.fold:
-            return Operand(self.element, codes, factor=factor)
+            return Operand(codes, self.element, factor=factor)
         exponents = (_E8M0_BIAS - self.shifts).astype(np.uint8)
         scales = np.tile(exponents, (rows.shape[0], 1))
-        return Operand(self.element, codes, E8M0, scales, 1, factor)
+        return Operand(codes, self.element, Scales.of_rows(scales, E8M0, 1), factor)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
 from fpsim.blocks.scale_rules import POWER_RULES
-from fpsim.bridge.operand import BlockCast, Cast
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
 
 __all__ = ["BlockRecipe", "FormatRecipe", "MxRecipe", "OneFormatRecipe"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BLOCK_FORMATS, get_block_format
-from fpsim.bridge.operand import BlockCast, Cast, Operand
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.recipe import register
 from fpsim.bridge.systems.casts import GridCast, RangeCast
 from fpsim.bridge.systems.forms import BlockHadamard, LayerForm, Segment
@@ -20,6 +20,7 @@ from fpsim.bridge.systems.grids import FrozenGrid, GroupGrid
 from fpsim.bridge.systems.hadamard import hadamard_size
 from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand
 
 __all__ = ["GptqRecipe", "MrGptqRecipe", "WeightOptions", "rounded", "weight_cast"]
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.preshift import Reading
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.llmfp4.attention_search import PRODUCTS
 from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.llmfp4.fpq import (
@@ -31,7 +32,6 @@ from fpsim.bridge.llmfp4.fpq import (
     ShiftCast,
 )
 from fpsim.bridge.llmfp4.search import SearchSettings
-from fpsim.bridge.operand import Cast
 from fpsim.bridge.recipe import AttentionCasts, Bits, Recipe, register
 
 __all__ = ["LlmFp4Recipe"]

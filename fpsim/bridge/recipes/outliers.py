@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import Recipe, register
 from fpsim.bridge.recipes.gptq import SEARCH, weight_cast
@@ -22,6 +22,7 @@ from fpsim.bridge.systems.grids import FrozenGrid
 from fpsim.bridge.systems.recipe import BlockData, GroupData, SystemRecipe
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["OccRecipe", "QuikRecipe", "SpqrGrid", "SpqrRecipe"]
 
@@ -88,7 +89,7 @@ class QuikRecipe(SystemRecipe):
             sides = (FloatColumns(outliers, found.values[:, end:].astype(np.float32)),)
         inputs = input_cast("int8-asym") if wide else self.input_cast()
         if not end:  # nothing is left for the unit but a column of zeros
-            grid.codes[:] = grid.nearest.element.encode(0.0)
+            grid.codes[:] = grid.nearest.format.encode(0.0)
             columns = order[:1]
         segment = Segment(grid.operand(), inputs, columns)
         return LayerForm((segment,), sides=sides)
@@ -177,8 +178,9 @@ class SpqrGrid:
         assert isinstance(self.format, FloatFormat)
         codes = element.encode(self.values)
         if self.group == self.values.shape[1]:
-            return Operand(element, codes, factor=self.scale.astype(np.float32))
-        return Operand(element, codes, self.format, self.format.encode(self.scale), self.group)
+            return Operand(codes, element, factor=self.scale.astype(np.float32))
+        scales = Scales.of_rows(self.format.encode(self.scale), self.format, self.group)
+        return Operand(codes, element, scales)
 
 
 def _float_range(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.bridge.operand import Cast
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded, weight_cast
 from fpsim.bridge.systems.casts import GridCast, GroupCast, TurnedCast, input_cast

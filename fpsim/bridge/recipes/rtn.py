@@ -13,7 +13,7 @@ from functools import lru_cache
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat, ScaleRule, ZeroScale
 from fpsim.blocks.fields import Span
-from fpsim.bridge.operand import BlockCast, Cast
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, Recipe, register
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import E8M0, get_format

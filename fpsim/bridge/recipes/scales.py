@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.recipe import AttentionCasts, register
 from fpsim.bridge.recipes.gptq import SEARCH, WeightOptions, rounded, weight_cast
 from fpsim.bridge.systems.casts import GridCast, GroupCast, input_cast
@@ -31,6 +31,7 @@ from fpsim.bridge.systems.grids import FrozenGrid, GroupGrid
 from fpsim.bridge.systems.hadamard import hadamard_size
 from fpsim.bridge.systems.recipe import GroupData, SystemRecipe
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand
 
 __all__ = ["AqasRecipe", "AwqRecipe", "FlattenRecipe", "MergeRecipe", "SmoothRecipe", "foldable"]
 

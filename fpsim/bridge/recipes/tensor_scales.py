@@ -18,8 +18,8 @@ from torch import nn
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.layer_inputs import Batch, captured_inputs, without_padding
-from fpsim.bridge.operand import BlockCast, Cast
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, register
 from fpsim.bridge.recipes.blocks import FormatRecipe
 from fpsim.bridge.weights import weights_of

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import register
 from fpsim.bridge.systems.casts import RangeCast
@@ -22,6 +22,7 @@ from fpsim.bridge.systems.stream import Block, Group, Hidden
 from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["AffineRecipe", "DbllmRecipe", "OmniRecipe", "Planes"]
 
@@ -272,9 +273,9 @@ class Planes:
         codes = element.encode(signed.astype(np.float64))
         if self.group == self.weight.shape[1]:
             factor = np.abs(scale).astype(np.float16).astype(np.float32)
-            return Segment(Operand(element, codes, factor=factor), self.cast)
+            return Segment(Operand(codes, element, factor=factor), self.cast)
         scales = fmt.encode(np.abs(scale).astype(np.float64), "rne", "saturate")
-        return Segment(Operand(element, codes, fmt, scales, self.group), self.cast)
+        return Segment(Operand(codes, element, Scales.of_rows(scales, fmt, self.group)), self.cast)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, nearest
 from fpsim.blocks.block_format import BLOCK_FORMATS, get_block_format
-from fpsim.bridge.operand import BlockCast, Cast, Operand
+from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.systems.hadamard import hadamard
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0, get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = [
     "GridCast",
@@ -76,7 +77,7 @@ class GridCast:
             )
         codes = self.element.encode(rows.astype(np.float64) / scale, "rne", "saturate")
         one = scale.size == 1 and scale[0, 0] == 1
-        return Operand(self.element, codes, factor=None if one and self.scale else scale)
+        return Operand(codes, self.element, factor=None if one and self.scale else scale)
 
     def _scale(self, largest: NDArray[np.float32]) -> NDArray[np.float32]:
         scale = np.asarray(largest / np.float32(self.element.max_value), np.float32)
@@ -164,7 +165,7 @@ class RangeCast:
         zero = np.clip(np.rint(-low.astype(np.float64) / scale), -_FARTHEST, _FARTHEST)
         code = np.clip(np.rint(rows.astype(np.float64) / scale) + zero, 0, levels)
         codes = self.element.encode(code - half)
-        return Operand(self.element, codes, factor=scale, zeros=zero.astype(np.int64) - half)
+        return Operand(codes, self.element, factor=scale, zeros=zero.astype(np.int64) - half)
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,8 @@ class RazorCast:
         short = np.ldexp(np.abs(groups), -dropped[:, :, None])
         kept = np.floor(short + 0.5) if self.half_up else np.rint(short)
         values = np.copysign(np.minimum(kept, 7), groups).reshape(count, -1)[:, :length]
-        scales = (dropped + _E8M0_BIAS).astype(np.uint8)
-        return Operand(self.element, self.element.encode(values), E8M0, scales, self.group, factor)
+        scales = Scales.of_rows((dropped + _E8M0_BIAS).astype(np.uint8), E8M0, self.group)
+        return Operand(self.element.encode(values), self.element, scales, factor)
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,8 @@ class GroupCast:
             zero = np.clip(np.rint(-low / step), 0, levels)
             found = np.clip(np.rint(groups / step) + zero, 0, levels) - zero
         found = found.reshape(count, -1)[:, :length]
-        return Operand(self.element, self.element.encode(found), scale, codes[..., 0], size)
+        scales = Scales.of_rows(codes[..., 0], scale, size)
+        return Operand(self.element.encode(found), self.element, scales)
 
 
 @dataclass(frozen=True)

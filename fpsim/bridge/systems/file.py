@@ -23,21 +23,22 @@ from safetensors.numpy import save
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
+from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.llmfp4.calibration import check_fingerprints
-from fpsim.bridge.operand import BlockCast, Operand
 from fpsim.bridge.systems import casts, forms
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["SCHEMA", "SystemCalibration"]
 
 #: What the metadata calls such a file.
-SCHEMA = "system-1"
+SCHEMA = "system-2"
 _KINDS: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        BlockCast, Operand, casts.GridCast, casts.GroupCast, casts.RangeCast, casts.RazorCast,
-        casts.TurnedCast,
+        BlockCast, Operand, Scales, casts.GridCast, casts.GroupCast, casts.RangeCast,
+        casts.RazorCast, casts.TurnedCast,
         forms.BlockHadamard, forms.Clamp, forms.Columns, forms.Divide, forms.Flatten,
         forms.FloatColumns, forms.LayerForm, forms.LowRank, forms.Matrix, forms.Segment,
         forms.SparseWeights,

@@ -23,9 +23,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.systems.hadamard import hadamard
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand
 
 __all__ = [
     "BlockHadamard",

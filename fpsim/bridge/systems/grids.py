@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
-from fpsim.bridge.operand import BlockCast, Cast, Operand, block_operand
+from fpsim.bridge.cast import BlockCast, Cast, block_operand
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["FrozenGrid", "GroupGrid", "fit_range", "shrunk_scale"]
 
@@ -86,14 +87,14 @@ class FrozenGrid:
         else:
             unit = replace(self.nearest, codes=self._ones(), zeros=None)
             self._scales = np.asfortranarray(unit.dequantize() / self._one_value())
-            self._grid = _Nearest.of(self.nearest.element)
+            self._grid = _Nearest.of(self.nearest.format)
 
     def _one_value(self) -> float:
-        element = self.nearest.element
+        element = self.nearest.format
         return float(element.decode(element.encode(np.ones(1)))[0])
 
     def _ones(self) -> NDArray[np.unsignedinteger]:
-        one = self.nearest.element.encode(np.ones(1))[0]
+        one = self.nearest.format.encode(np.ones(1))[0]
         return np.full_like(self.nearest.codes, one)
 
     def _list(self, cast: BlockCast, fmt: BlockFormat) -> None:
@@ -313,5 +314,5 @@ class GroupGrid:
         scale = self.format
         assert isinstance(scale, FloatFormat)
         if self.group == self.integers.shape[1]:
-            return Operand(element, codes, factor=self.scale.astype(np.float32))
-        return Operand(element, codes, scale, scale.encode(self.scale), self.group)
+            return Operand(codes, element, factor=self.scale.astype(np.float32))
+        return Operand(codes, element, Scales.of_rows(scale.encode(self.scale), scale, self.group))

@@ -11,13 +11,13 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.linear import InputCasts, SimulatedLinear
-from fpsim.bridge.operand import Operand
 from fpsim.bridge.product import Product, float_rows, is_recomputing
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.systems.forms import LayerForm, Rows, Segment, SegmentProduct
 from fpsim.bridge.transforms import LayerTransform
 from fpsim.bridge.weights import LayerWeight
 from fpsim.unit import MacUnit
+from fpsim.units.operands import Operand
 
 __all__ = ["FormLinear"]
 
@@ -91,7 +91,7 @@ class FormLinear(SimulatedLinear):
             zeros = np.zeros((1, segment.weight.codes.shape[1]), np.float32)
             try:
                 unit, _ = self._product().checked(
-                    segment.cast.quantize(zeros), segment.weight.rows(slice(0, 1))
+                    segment.cast.quantize(zeros), segment.weight.at(slice(0, 1))
                 )
             except FpsimError as error:
                 raise FpsimError(f"layer {self.name}: {error}") from None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Cast
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.systems.recipe import StreamModel, rms_gain
 

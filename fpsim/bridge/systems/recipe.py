@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.bridge.operand import Cast
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.recipe import Bits, Recipe
 from fpsim.bridge.systems.casts import input_cast
 from fpsim.bridge.systems.file import SystemCalibration

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Operand
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.names import get_format
+from fpsim.units.operands import Operand, Scales
 
 __all__ = ["RowTables", "learn_tables", "nearest_centres"]
 
@@ -53,14 +53,9 @@ class RowTables(NamedTuple):
         half = get_format(_HALF)
         assert isinstance(half, FloatFormat)
         values = np.take_along_axis(self.tables, self.codes.astype(np.intp), axis=1)
-        return Operand(
-            half,
-            half.encode(values),
-            half,
-            half.encode(self.scales),
-            self.group,
-            offsets=self.offsets.astype(np.float32),
-        )
+        scales = Scales.of_rows(half.encode(self.scales), half, self.group)
+        offsets = self.offsets.astype(np.float32)
+        return Operand(half.encode(values), half, scales, offsets=offsets)
 
 
 def learn_tables(

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.systems.casts import RangeCast
 from fpsim.bridge.systems.forms import Divide, LayerForm, Matrix, Segment
 from fpsim.bridge.systems.learned import cast_through, forwards, round_through
 from fpsim.bridge.systems.stream import Block, Hidden
 from fpsim.formats.floating import FloatFormat
+from fpsim.units.operands import Operand
 
 __all__ = ["HeadMatrix", "InputScales", "LearnedLinear", "Learner", "train_block"]
 
@@ -221,7 +222,7 @@ class LearnedLinear:
         if self.element is not None:
             scale = np.maximum(high / np.float32(self.element.max_value), np.float32(1e-12))
             codes = self.element.encode(rows.astype(np.float64) / scale, "rne", "saturate")
-            operand = Operand(self.element, codes, factor=scale)
+            operand = Operand(codes, self.element, factor=scale)
         else:
             operand = RangeCast(self.bits, zero_in_range=False).between(rows, low, high)
         back = None

@@ -2,7 +2,7 @@
 """Casts of operands that training needs beside those of inference: stochastic, unclipped, unbiased.
 
 Each takes float32 rows (R, K) along the axis that its product sums and returns codes and scales
-(`fpsim.bridge.operand.Operand`). Random integers come from a `Randomness`. y is what is rounded to
+(`fpsim.units.operands.Operand`). Random integers come from a `Randomness`. y is what is rounded to
 the element format, fl one rounding to float32.
 """
 
@@ -26,7 +26,7 @@ from fpsim.blocks.scale_rules import (
     outer_scale,
     power_of_two_codes,
 )
-from fpsim.bridge.operand import Operand, block_operand
+from fpsim.bridge.cast import block_operand
 from fpsim.bridge.training.randomness import Randomness
 from fpsim.bridge.training.stochastic import stochastic_e2m1
 from fpsim.formats.floating import FloatFormat, Format
@@ -34,6 +34,7 @@ from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.codec.encode import VECTOR_MINIMUM
 from fpsim.kernels.codec.scaled_blocks import block_extremes
+from fpsim.units.operands import Operand, Scales
 
 __all__ = [
     "E2M1",
@@ -112,7 +113,7 @@ class ElementCast:
 
     def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
         """Return rows as codes, rounded to nearest, saturating."""
-        return Operand(self.element, self.element.encode(rows, "rne", "saturate"))
+        return Operand(self.element.encode(rows, "rne", "saturate"), self.element)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class FormatCast:
             rows, divisors.factor, self.along, self.random_bits, randomness.seed
         )
         factor = _factor(outer.scale) if fmt.tensor_range else None
-        return Operand(E2M1, codes, scale, divisors.codes, self.along, factor)
+        return Operand(codes, E2M1, Scales.of_rows(divisors.codes, scale, self.along), factor)
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,9 @@ class UnclippedMxCast:
             codes = self.element.encode(
                 y.reshape(rows.shape), "sr", random=random, random_bits=self.random_bits
             )
-        return Operand(self.element, codes, E8M0, scales, self.block, _factor(4 / 3))
+        return Operand(
+            codes, self.element, Scales.of_rows(scales, E8M0, self.block), _factor(4 / 3)
+        )
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class QuestCast:
         with np.errstate(over="ignore"):
             y = blocks / _powers(scales)
         codes = self.element.encode(y.reshape(rows.shape), "rne", "saturate")
-        return Operand(self.element, codes, E8M0, scales, self.block)
+        return Operand(codes, self.element, Scales.of_rows(scales, E8M0, self.block))
 
 
 @dataclass(frozen=True)
@@ -294,15 +297,16 @@ class EdenCast:
             y = np.where(blocks == 0, np.float32(0), blocks / divisors.factor[..., None])
         codes = self.element.encode(y.reshape(rows.shape), "rne", "saturate")
         factor = _factor(outer.scale if outer.scale > 0 else 1)
-        operand = Operand(self.element, codes, E4M3, divisors.codes, self.BLOCK, factor)
+        scales = Scales.of_rows(divisors.codes, E4M3, self.BLOCK)
+        operand = Operand(codes, self.element, scales, factor)
         x = _blocks(rows, self.group).astype(np.float64)
         cast = operand.dequantize().reshape(x.shape)
         length, along = (x * x).sum(axis=-1), (x * cast).sum(axis=-1)
         f = np.where(along > 0, length / np.where(along > 0, along, 1), 1.0)
         raw = E4M3.decode(divisors.codes) * np.repeat(f, self.group // self.BLOCK, axis=1)
         random = randomness.of("scales").integers(_shape(raw), self.random_bits)
-        scales = E4M3.encode(raw, "sr", "saturate", random=random, random_bits=self.random_bits)
-        return replace(operand, scales=scales)
+        found = E4M3.encode(raw, "sr", "saturate", random=random, random_bits=self.random_bits)
+        return replace(operand, scales=Scales.of_rows(found, E4M3, self.BLOCK))
 
 
 #: NVFP4 whose tensor scale leaves room for factors on block scales.
@@ -331,7 +335,7 @@ class RowMaximumCast:
         if self.bfloat16:
             y = get_format("e8m7").decode(get_format("e8m7").encode(y, "rne")).astype(np.float32)
         codes = _ORDER[np.searchsorted(_MIDPOINTS, y, side="right")]
-        return Operand(self.element, codes, factor=factor)
+        return Operand(codes, self.element, factor=factor)
 
     def factor(self, rows: Floats) -> Floats:
         """Return the factor (R, 1) of the elements of each row; 1 for rows of zeros."""
@@ -376,7 +380,7 @@ def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
     if own is not None:
         return np.asarray(own(rows, operand), dtype=np.float32)
     if operand.scales is not None:
-        scales = operand.scale.decode(operand.scales).astype(np.float32)
+        scales = operand.scales.format.decode(operand.scales.given).astype(np.float32)
         rows = scaled_rows(rows, np.repeat(scales, operand.block, axis=1)[:, : rows.shape[1]])
     return rows if operand.factor is None else scaled_rows(rows, operand.factor)
 

@@ -24,7 +24,6 @@ from torch.autograd.function import once_differentiable
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.linear import InputCasts, SimulatedLinear, simulated_layers
-from fpsim.bridge.operand import Operand
 from fpsim.bridge.product import Product, float_rows
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.training.casts import grid_units
@@ -38,6 +37,7 @@ from fpsim.bridge.training.recipe import (
 from fpsim.bridge.transforms import LayerTransform
 from fpsim.bridge.weights import LayerWeight
 from fpsim.unit import MacUnit, get_unit
+from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec
 
 __all__ = ["PRODUCTS", "SharedCasts", "TrainedLinear", "begin_step", "layer_maker"]
@@ -434,7 +434,7 @@ def _values(operand: Operand) -> Floats:
 
 
 def _is_float(a: Operand, b: Operand) -> bool:
-    return "e8m23" in (a.element.name, b.element.name)
+    return "e8m23" in (a.format.name, b.format.name)
 
 
 def _float_product(a: Operand, b: Operand) -> Floats:

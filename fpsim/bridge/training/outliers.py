@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat
-from fpsim.bridge.operand import Operand, block_operand
+from fpsim.bridge.cast import block_operand
+from fpsim.units.operands import Operand
 
 __all__ = ["OutlierClamp", "per_tensor", "quantile"]
 

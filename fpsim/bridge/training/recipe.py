@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.bridge.operand import Cast, Operand
+from fpsim.bridge.cast import Cast
 from fpsim.bridge.recipe import Bits, Recipe
 from fpsim.bridge.training.casts import ElementCast, TrainingCast
 from fpsim.bridge.training.outliers import OutlierClamp
@@ -44,6 +44,7 @@ from fpsim.bridge.training.randomness import SOURCES, Randomness
 from fpsim.bridge.training.rotation import Rotation
 from fpsim.bridge.training.slopes import CastSlope
 from fpsim.formats.floating import Format
+from fpsim.units.operands import Operand
 
 __all__ = [
     "ForwardCast",

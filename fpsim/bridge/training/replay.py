@@ -13,10 +13,10 @@ from typing import Any
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.linear import simulated_layers
-from fpsim.bridge.operand import Operand
 from fpsim.bridge.training.layer import PRODUCTS, TrainedLinear
 from fpsim.bridge.training.run import TrainingRun, latest_state, read_log, read_settings
 from fpsim.unit import MacUnit
+from fpsim.units.operands import Operand
 
 __all__ = ["training_operands"]
 

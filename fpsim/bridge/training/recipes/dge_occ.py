@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.operand import Operand
 from fpsim.bridge.recipe import FLOAT_BITS, register
 from fpsim.bridge.training.casts import (
     E2M1,
@@ -42,6 +41,7 @@ from fpsim.bridge.training.randomness import Randomness
 from fpsim.bridge.training.recipe import OperandCast, ProductCasts, TrainingCasts, TrainingRecipe
 from fpsim.bridge.training.slopes import DifferentiableGradient, grid_values
 from fpsim.formats.floating import Format
+from fpsim.units.operands import Operand
 
 __all__ = ["DgeOccTraining", "ThroughCast"]
 
