@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,6 +85,8 @@ def run(out: Path, with_model: bool = True) -> Demo:
     with steps.step("golden vectors"):
         for unit in units:
             facts[unit.name] = _with_vectors(facts[unit.name], unit, out)
+    # Compiling RTL in other processes leaves this one time to fetch and convert the model.
+    loading = _begun(lambda: gather.load(MODEL)) if with_model else None
     with steps.step("RTL: area, and every accumulator bit after every clock in simulation"):
         folders = {unit.name: _vector_dir(unit, out) for unit in units}
         facts = with_rtl(facts, units, folders, out / "rtl", problems)
@@ -90,7 +94,7 @@ def run(out: Path, with_model: bool = True) -> Demo:
     tensors: Tensors = {}
     info = None
     with steps.step(f"the model {MODEL.name}" if with_model else "the model is left out"):
-        loaded = _attempts(lambda: gather.load(MODEL), problems) if with_model else None
+        loaded = _attempts(loading.result, problems) if loading else None
     with steps.step("the model on the simulated units"):
         if loaded is not None:
             measured = _attempts(lambda: _measure(loaded, facts, problems), problems)
@@ -140,6 +144,21 @@ def _require_writable(out: Path) -> None:
     """Fail before minutes of work, not after."""
     probe = write_atomic(out / ".writable", b"", field="out")
     probe.unlink()
+
+
+def _begun(work: Callable[[], T]) -> Future[T]:
+    """Run a step beside the next ones and return its result to come."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:
+            found.set_exception(error)
+
+    # Unlike a pool's threads, it ends with the process: an interrupt waits for no download.
+    Thread(target=run, daemon=True).start()
+    return found
 
 
 def _attempts(work: Callable[[], T], problems: list[str]) -> T | None:
