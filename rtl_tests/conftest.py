@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rtl_support import HERE, WriteVectors, installed
+from support.one_in import mark_sweeps
 
 from fpsim import vectors
 from fpsim.hdl.bench.simulator import SIMULATORS, Simulator
@@ -15,8 +16,13 @@ from fpsim.vectors.sets.vector_set import VectorPlan, VectorSet
 NEEDS = {"simulator", "icarus", "verilator"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a simulator; without one, such a test skips with the reason."""
+    """Mark what needs a simulator; without one, such a test skips with the reason.
+
+    Some cases of tests that are ``one_in(n)`` are left to the sweep.
+    """
+    mark_sweeps(items, HERE)
     for item in items:
         if HERE in item.path.parents and NEEDS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.rtl)

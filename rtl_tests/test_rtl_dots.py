@@ -80,6 +80,7 @@ TYPICAL, OTHERS = pipelined(DOTS[:6]), pipelined(DOTS[6:] + dots())
 COMPOSITIONS = pipelined(COMPOSED)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("spec", "pipeline"),
     [
@@ -94,6 +95,7 @@ def test_published_vectors_match_with_stalls_and_resets(
     run(published(spec), pipeline, icarus, tmp_path, STALLING)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("unit", COMPILED)
 def test_published_vectors_match_on_verilator(
     unit: str, verilator: Simulator, tmp_path: Path
@@ -102,6 +104,7 @@ def test_published_vectors_match_on_verilator(
     run(published(spec), 2, verilator, tmp_path, FREELY)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("spec", "pipeline"), TYPICAL, ids=ids(TYPICAL))
 def test_typical_dot_products_match(
     spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path

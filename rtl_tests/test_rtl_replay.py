@@ -27,6 +27,7 @@ def run(spec: MacSpec, directory: Path, simulator: Simulator, build_dir: Path) -
 QUICK = TYPICAL[::3]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("tool", by_default(SIMULATORS, ["verilator"], "sweep"))
 @pytest.mark.parametrize("spec", macs(), ids=name)
 def test_golden_unit_matches_on_all_vectors(
@@ -36,6 +37,7 @@ def test_golden_unit_matches_on_all_vectors(
     run(spec, directory, installed(tool), builds / f"{tool}-{spec.name}")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("spec", by_default(TYPICAL, QUICK, "sweep"), ids=name)
 def test_typical_unit_matches(
     spec: MacSpec, icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors

@@ -59,6 +59,7 @@ PUBLISHED.append(get_unit("e2m1.e5m2.split-block4-into-chain-e8m23").spec)
 AREAS = Path("analysis/results/area.csv")
 
 
+@pytest.mark.one_in(3)
 @needs_yosys
 @pytest.mark.parametrize(
     ("spec", "stream"), [*((spec, True) for spec in SMALL), *((spec, False) for spec in SMALL[:2])]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numba
 import pytest
 from hypothesis import HealthCheck, settings
+from support.one_in import mark_sweeps
 
 from fpsim.compute import dot
 from fpsim.kernels.codec import encode
@@ -34,6 +35,12 @@ _COMMON = {
 settings.register_profile("reproducible", derandomize=True, max_examples=100, **_COMMON)
 settings.register_profile("explore", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("FPSIM_HYPOTHESIS", "reproducible"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave some cases of tests that are ``one_in(n)`` to the sweep."""
+    mark_sweeps(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")

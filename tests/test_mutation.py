@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys
@@ -24,6 +26,7 @@ for mutant in (None, changed):
 """
 
 
+@pytest.mark.sweep
 def test_a_change_is_in_force_while_tests_run() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -265,6 +265,7 @@ def test_blocks_with_bad_values_are_zeros_and_leave_others_alone(name: str) -> N
             np.testing.assert_array_equal(mine, own, err_msg=part)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [*ALONE, "razer", "fouroversix", "if4"])
 @pytest.mark.parametrize("power", [-149, -140, -126, -100, 100])
 def test_numbers_near_the_ends_of_float32(name: str, power: int) -> None:
@@ -346,6 +347,7 @@ def test_choices_between_signed_scales(choice: str, errors: str) -> None:
     check_against_oracle(fmt, x)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of x86")
 @pytest.mark.parametrize("features", ["", "+avx,+avx2,+fma,+sse4.2,+popcnt"])
 def test_other_instruction_sets_give_the_same_bits(features: str) -> None:

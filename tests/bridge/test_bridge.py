@@ -292,6 +292,7 @@ def window(smollm2: LoadedModel) -> np.ndarray:
     return text.windows(tokens, count=1, length=128)
 
 
+@pytest.mark.sweep
 @pytest.mark.model
 def test_simulated_smollm2_equals_fake_quantization(
     smollm2: LoadedModel, window: np.ndarray

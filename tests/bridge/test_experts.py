@@ -229,6 +229,7 @@ def test_operands_sizing_and_tiles_of_experts(build: Callable[[], nn.Module]) ->
     assert len(plan.names) == len(small)
 
 
+@pytest.mark.one_in(4)
 @every
 def test_calibration_reaches_experts(build: Callable[[], nn.Module], tmp_path: Any) -> None:
     model = built(build)

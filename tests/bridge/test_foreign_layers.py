@@ -223,6 +223,7 @@ def tiny_llama(**changes: Any) -> nn.Module:
 IDS = torch.arange(1, 21)[None]
 
 
+@pytest.mark.sweep
 @torch.no_grad()
 def test_compiled_models_have_the_same_bits() -> None:
     model = convert(tiny_llama(), "mxfp4:quantize_attention=true")

@@ -173,6 +173,7 @@ def test_an_interrupted_calibration_goes_on(
     assert same(Calibration.load(out), calibration)
 
 
+@pytest.mark.sweep
 def test_layers_are_points_of_an_executor(tmp_path: Path, calibration: Calibration) -> None:
     class Backwards:
         """Runs points in another order than they come in, each as data that a process can take."""

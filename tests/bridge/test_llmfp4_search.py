@@ -145,6 +145,7 @@ def layer_data(seed: int, tokens: int = 90, inside: int = 24, outside: int = 12)
     return w, x, rng.random((tokens, outside), dtype=np.float32)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("method", [Method.FPQ, Method.BASELINE])
 @pytest.mark.parametrize("grid", list(Grid))
 @pytest.mark.parametrize("reading", list(Reading))

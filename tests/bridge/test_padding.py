@@ -89,6 +89,7 @@ def test_a_decoders_mask_is_its_own() -> None:
     assert second["input_ids"].shape == (1, 4) and second["decoder_input_ids"].shape == (1, 1)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("left", [False, True])
 def test_what_stands_under_a_zero_mask_changes_no_calibration(left: bool) -> None:
     found = [
@@ -158,6 +159,7 @@ def test_importance_of_a_layer_that_runs_twice_is_in_the_inputs_order() -> None:
     np.testing.assert_allclose(importance, (squares / squares.mean()).numpy(), rtol=1e-4)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("recipe", ["llm-fp4:order=paper", "llm-fp4-baseline:order=paper"])
 def test_the_papers_order_of_the_search(recipe: str) -> None:
     """Inputs before weights: another outcome, and one that its own recipe takes only."""
@@ -223,6 +225,7 @@ def test_blocks_of_v_begin_at_tokens_that_their_size_divides(first: int) -> None
     assert torch.equal(plain, out) == (first % 32 == 0)
 
 
+@pytest.mark.sweep
 @torch.no_grad()
 def test_a_sliding_cache_gives_what_a_full_cache_gives() -> None:
     model = convert(mistral(), "amxfp4")

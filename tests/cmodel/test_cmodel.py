@@ -87,6 +87,7 @@ def run_check(
     return subprocess.run(arguments, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", UNITS)
 def test_every_vector(name: str, tmp_path: Path) -> None:
     result = run_check(name, tmp_path)
@@ -94,6 +95,7 @@ def test_every_vector(name: str, tmp_path: Path) -> None:
     assert "vectors match" in result.stdout
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [*UNITS, *FLAGGED])
 def test_every_flag(name: str, tmp_path: Path) -> None:
     """The C model raises its flags where its integers lose bits, the oracle by fractions."""

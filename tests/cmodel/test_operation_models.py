@@ -42,6 +42,7 @@ def checked(text: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("text", [*FEW, *(pytest.param(t, marks=pytest.mark.sweep) for t in MANY)])
 def test_every_vector(text: str, tmp_path: Path) -> None:
     result = checked(text, tmp_path)

@@ -88,6 +88,7 @@ def test_alignment_at_the_boundary_of_each_lemma(
         alignment_sweep(chain(name, a=operand), FAR)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rounding", ["rtz", "rup", "rdn", "rto"])
 @pytest.mark.parametrize("name", by_default(["e8m2", "e8m10", "e8m21", "e8m22", "e8m23"], ["e8m2"]))
 def test_alignment_in_directed_modes(name: str, rounding: str) -> None:

@@ -30,6 +30,7 @@ from fpsim.units.stages import Chain
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 @pytest.mark.parametrize("name", EIGHT_BIT)
 def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:
@@ -42,6 +43,7 @@ def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:
         assert np.array_equal(matrix, expected), f"matmul ({overflow})"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, (Rounding.RNE, Rounding.RDN)))
 def test_flushing_and_one_zero_accumulators(rounding: Rounding) -> None:
     """Codes that read as zero go in; a format without -0 answers +0."""
@@ -113,6 +115,7 @@ def half_accumulators() -> np.ndarray:
     return np.concatenate([magnitudes, magnitudes + 0x8000])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 def test_half_precision_accumulators(rounding: Rounding) -> None:
     """Every distinct product onto them; the other overflow policies near the limits only."""
@@ -162,6 +165,7 @@ def test_the_order_of_products_is_the_order_of_k() -> None:
     assert results == [2304.0, 2320.0]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", ["e5m10", "e4m3fn", "e8m7", "e8m13", "e8m23", "e6m9"])
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 def test_random_matrix_products(name: str, rounding: Rounding) -> None:
@@ -189,6 +193,7 @@ def test_every_intermediate_accumulator() -> None:
         assert np.array_equal(history[:, -1], unit.dot(a, b, c))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("bits", [1, 4, 16, 28])
 @pytest.mark.parametrize("name", ["e4m3fn", "e5m10", "e7m0fni", "e8m13", "e8m23"])
 def test_stochastic_chains(name: str, bits: int) -> None:

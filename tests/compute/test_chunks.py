@@ -58,6 +58,7 @@ def check(unit: MacUnit, k: int, **more: Any) -> None:
         assert np.array_equal(codes, oracle_matmul(unit, a, b, addend, **more)), plan
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("inner", "outer"), by_default(CASES, QUICK))
 def test_chunks_of_every_kind(inner: str, outer: str) -> None:
     """Chunks of 8, the last of 3: five of them, which no outer step of two or three divides."""

@@ -32,6 +32,7 @@ SPREADS = [(mode, spread) for mode in DETERMINISTIC for spread in (0, 8, 60, 250
 QUICK_SPREADS = [(m, s) for m, s in SPREADS if m is Rounding.RNE or (m is Rounding.RDN and s > 8)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("name", "rounding"),
     by_default(

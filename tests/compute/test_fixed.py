@@ -31,6 +31,7 @@ WIDTHS = [(width, mode) for width in (4, 5, 6, 7, 8) for mode in DETERMINISTIC]
 QUICK = [(w, m) for w, m in WIDTHS if w < 7 or (w, m) in ((7, Rounding.RUP), (8, Rounding.RNE))]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("width", "rounding"), by_default(WIDTHS, QUICK, "sweep"))
 def test_every_operand_and_accumulator(width: int, rounding: Rounding) -> None:
     """All (a, b, c) with the LSB below, at and above a product's (2^-2), `dot` and `matmul`."""
@@ -66,6 +67,7 @@ def test_edges_of_wide_accumulators(width: int, overflow: str) -> None:
             assert np.array_equal(matrix[0], expected[i]), f"{unit.name}, product {i}"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rounding", ["rne", "rtz", "rup", "rdn"])
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 @pytest.mark.parametrize("width", [4, 8, 24, 51, 52, 63, 64])

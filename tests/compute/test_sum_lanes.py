@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- magic numbers -------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @AVX512
 @pytest.mark.parametrize(
     ("result", "rounding", "kernel"),
@@ -177,6 +178,7 @@ def test_float16_rounds_in_its_own_direction(rounding: str) -> None:
 # -- separate multipliers --------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @AVX512
 @pytest.mark.parametrize(
     ("a", "b", "result", "kernel"),

@@ -23,6 +23,7 @@ from fpsim.units.stages import Block, Chain, Joins, ProductRounding, Tree
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("rounding", ["rne", "rdn", "rto"])
 @pytest.mark.parametrize(
     "settings",

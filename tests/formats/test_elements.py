@@ -98,6 +98,7 @@ def check_vector_flags(
         assert not wrong.size, f"{where}: {x[wrong[0]]} {raised[wrong[0]]} {wanted[wrong[0]]}"
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "name", by_default(FORMATS, {f for f in FORMATS if get_format(f).bits < 8})
 )

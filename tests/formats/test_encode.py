@@ -77,6 +77,7 @@ def check(values: NDArray[Any], fmt: Format, rounding: Rounding) -> None:
 SPECIALS = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.7e308, -1.7e308])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("name", "rounding"),
     by_default(
@@ -115,6 +116,7 @@ def fixed_critical_values(fmt: FixedFormat) -> NDArray[np.float64]:
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("fmt", FIXED, ids=lambda fmt: fmt.name)
 def test_fixed_encode_at_every_critical_value(fmt: FixedFormat) -> None:
     """Every quarter of an LSB, both ends of the range, and up to 2^140 beyond it."""

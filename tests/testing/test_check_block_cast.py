@@ -90,6 +90,7 @@ def test_tiles_are_not_checked_row_by_row() -> None:
         testing.check_block_cast(quantizer("nvfp4-2d", values=True), "nvfp4-2d")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("function", "name", "options", "words"),
     [

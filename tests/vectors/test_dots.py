@@ -60,6 +60,7 @@ def oracle_acc(record: Record, columns: Columns, rows: range) -> list[int]:
     return out
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", UNITS)
 def test_vectors_are_the_oracles(name: str) -> None:
     """A few of each section; all of the streams, whose state goes from line to line."""

@@ -109,6 +109,7 @@ def test_additions_add_up(name: str) -> None:
     assert seen > 20 or "fixed" in name
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", UNITS)
 def test_what_is_found_hits_and_what_is_impossible_does_not(name: str) -> None:
     """`bin_table` raises where a bin that was proved impossible is hit."""

@@ -127,6 +127,7 @@ def test_every_golden_vector_is_the_oracles(name: str, start: str) -> None:
     assert vectors.columns["acc"].tolist() == recompute(vectors)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "unit",
     [
