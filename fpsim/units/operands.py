@@ -79,12 +79,15 @@ class Scales:
 
     @classmethod
     def of_rows(cls, codes: Array, fmt: Format, block: int) -> Scales:
-        """Return the scales of rows.
+        """Return the scales of rows (R, K).
 
         Args:
             codes: (R, G), or (R, G, 2) split by sign.
             fmt: their format.
             block: elements along K that share a scale.
+
+        Returns:
+            The scales, with an axis of signs.
         """
         return cls(codes if codes.ndim == 3 else codes[..., None], fmt, block)
 
