@@ -15,6 +15,8 @@ from fpsim import FpsimError, MacUnit, Overflow, Rounding, get_unit, oracle
 from fpsim.vectors import STARTS, STRATEGIES, Op, VectorSet, plan
 from fpsim.vectors.corners import scale_corners
 from fpsim.vectors.corners.builder import VectorBuilder
+from fpsim.vectors.mutants.equivalence import equivalent
+from fpsim.vectors.mutants.mutants import mutants_of
 from fpsim.vectors.sets.record import Record, accumulators_before
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -298,9 +300,19 @@ def test_scales_reach_the_ends_of_the_accumulator_though_one_format_is_narrow() 
     spec = get_unit("e2m1.ue4m3fnxe2m1-block16-into-chain-e8m23").spec
     builder = VectorBuilder(Record.of(spec))
     for exponent in (-133, -130, -1, 0, 100, 128, 135):
-        codes = scale_corners._scales_of(builder, exponent)
-        assert codes is not None
+        reached, *codes = scale_corners._scales_of(builder, exponent)
         a, b = spec.a_scale.decode([codes[0]])[0], spec.b_scale.decode([codes[1]])[0]
-        assert a * b == 2.0**exponent
-    assert scale_corners._scales_of(builder, -134) is None
-    assert scale_corners._scales_of(builder, 136) is None
+        assert a * b == 2.0**exponent == 2.0**reached
+    assert [scale_corners._scales_of(builder, e)[0] for e in (-134, 136)] == [-133, 135]
+
+
+def test_products_reach_the_ends_of_the_accumulator_where_scales_do_not() -> None:
+    """Sums of half precision underflow at the least scales, 2^-133: a result of -0 among them."""
+    record = Record.of(get_unit("e5m10.ue4m3fnxe2m1-block16-into-chain-e8m23").spec)
+    builder = VectorBuilder(record)
+    scale_corners.scaled_to_ends(builder)
+    columns = builder.columns()
+    results = record.dot(columns, columns["c"])
+    assert {0x80000000, 0, 0x80000001, 0x7F800000} <= set(results.tolist())
+    lost = next(m for m in mutants_of(record) if m.name == "-0 lost")
+    assert equivalent(record, lost) is None

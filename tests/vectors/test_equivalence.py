@@ -35,6 +35,7 @@ UNITS = [
     ("e2m1-block8-into-chain-e8m23", 16, 8),
     ("e2m1.e5m2.split-block4-into-chain-e8m7", 8, 4),
     ("e2m1.ue4m3fn-block4-into-chain-e8m23", 8, 4),
+    ("e5m10.ue4m3fnxe2m1.ue4m3fn-block4-into-chain-e8m23", 8, 4),
     ("e2m1-chunked4-of-chain-e5m10-into-chain-e8m23", 8, None),
     ("e2m1-chunked8-of-aligned4f9-e8m23-into-chain-e8m23", 16, None),
     ("e2m1-chunked4-of-chain-e4m3-sr3-into-fixed12q0-sr5", 9, None),
@@ -124,3 +125,10 @@ def test_reversed_sums_meet_other_random_integers() -> None:
         record = shape_of(name, 4, None)
         (reversed_order,) = (m for m in mutants_of(record) if m.name == "order reversed")
         assert bool(equivalent(record, reversed_order)) == same
+
+
+def test_no_result_is_negative_zero_where_no_block_sum_underflows() -> None:
+    """Half precision under two scales of UE4M3: multiples of 2^-43, of more bits than float32."""
+    record = Record.of(get_unit("e5m10.ue4m3fnxe2m1.ue4m3fn-block16-into-chain-e8m23").spec)
+    lost = next(m for m in mutants_of(record) if m.name == "-0 lost")
+    assert "least subnormal" in str(equivalent(record, lost))

@@ -16,7 +16,7 @@ from fpsim.vectors.corners.chosen_products import (
     repeated,
     typical_sums,
 )
-from fpsim.vectors.sets.palette import Codes
+from fpsim.vectors.sets.palette import Codes, Palette
 
 __all__ = ["scale_corners", "scale_shifts", "scaled_to_ends"]
 
@@ -110,10 +110,9 @@ def scaled_to_ends(builder: VectorBuilder) -> None:
         (infinite, (fmt.exponent_max + 1, fmt.exponent_max + 8)),
     ):
         for exponent in places:
-            scales = _scales_of(builder, exponent)
-            if scales is None:
-                continue
-            for terms in sums:
+            reached, *scales = _scales_of(builder, exponent)
+            near = sums if reached == exponent else _products_at(palette, exponent - reached)
+            for terms in near:
                 operands = one_vector(builder, *terms)
                 # In the last lanes: a block of zeros after it would turn a -0 into +0.
                 rows = {n: np.repeat(x[:, ::-1], addends.size, axis=0) for n, x in operands.items()}
@@ -121,16 +120,24 @@ def scaled_to_ends(builder: VectorBuilder) -> None:
                 builder.add(**rows, a_scale=a_scale, b_scale=b_scale, c=addends)
 
 
-def _scales_of(builder: VectorBuilder, exponent: int) -> tuple[int, int] | None:
-    """Return scale codes whose product is 2^exponent, or None where they do not reach."""
+def _scales_of(builder: VectorBuilder, exponent: int) -> tuple[int, int, int]:
+    """Return the exponent nearest to one that a product of scales has, and their two codes."""
     a, b = builder.record.spec.a_scale, builder.record.spec.b_scale
-    low, high = exponent - b.exponent_max, exponent - b.exponent_min  # type: ignore[union-attr]
-    low, high = max(low, a.exponent_min), min(high, a.exponent_max)  # type: ignore[union-attr]
-    if low > high:
-        return None
-    first = min(max(exponent // 2, low), high)  # as even as both reach
+    (a_low, a_high), (b_low, b_high) = ((s.exponent_min, s.exponent_max) for s in (a, b))  # type: ignore[union-attr]
+    exponent = min(max(exponent, a_low + b_low), a_high + b_high)
+    first = min(max(exponent // 2, a_low, exponent - b_high), a_high, exponent - b_low)
     codes = (fmt.encode([np.ldexp(1.0, e)]) for fmt, e in ((a, first), (b, exponent - first)))
-    return tuple(int(code[0]) for code in codes)  # type: ignore[return-value]
+    return exponent, *(int(code[0]) for code in codes)  # type: ignore[return-value]
+
+
+def _products_at(palette: Palette, exponent: int) -> list[list[tuple[int, int]]]:
+    """Return sums of one product with an exponent, of either sign; none where no product has it."""
+    a, b, values = palette.products
+    found = []
+    for sign in (1, -1):
+        at = np.flatnonzero((sign * values > 0) & (np.frexp(values)[1] == exponent + 1))
+        found += [[(int(a[i]), int(b[i]))] for i in at[:: max(at.size - 1, 1)]]
+    return found
 
 
 def _addend_of_one(builder: VectorBuilder) -> int:

@@ -143,8 +143,8 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
                 return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
     scales = (record.spec.a_scale, record.spec.b_scale)
     unsigned = not any(s.signed for s in scales)
-    exact = isinstance(stage, Block) and unsigned and _exact_blocks(record, stage)
-    if exact and mutant.name == "-0 lost":
+    multiples = isinstance(stage, Block) and unsigned and _never_underflow(record, stage)
+    if multiples and mutant.name == "-0 lost":
         return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
         mutant.name == "-0 lost in the addend"
@@ -233,23 +233,34 @@ def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
     return c
 
 
+def _never_underflow(record: Record, stage: Block) -> bool:
+    """Return whether every scaled block sum is a multiple of the least number of a chain's format.
+
+    Sums and results of the chain are then multiples of it too: those that are not zero stay so.
+    """
+    spec, into = record.spec, stage.into
+    if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
+        return False
+    fmt = into.format
+    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
+    low = sum(exponents(f)[0] for f in (spec.a, spec.b, spec.a_scale, spec.b_scale))
+    return plain and fmt.exponent_min - fmt.mantissa_bits <= low
+
+
 def _exact_blocks(record: Record, stage: Block) -> bool:
     """Return whether every finite scaled block sum is a number of a chain's format."""
     spec, into = record.spec, stage.into
-    if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
+    if not isinstance(into, Chain) or not _never_underflow(record, stage):
         return False
     fmt, scales = into.format, (spec.a_scale, spec.b_scale)
     infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if _is_float(f))
     if infinite and (not fmt.infinity or into.overflow is Overflow.SATURATE):
         return False
     carry = (stage.size - 1).bit_length()
-    low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
     high = sum(exponents(f)[1] for f in (spec.a, spec.b, *scales)) + carry
     bits = sum(exponents(f)[1] - exponents(f)[0] for f in (spec.a, spec.b)) + carry
     bits += sum(significand_bits(s) for s in scales)
-    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
-    inside = fmt.exponent_min - fmt.mantissa_bits <= low and high <= fmt.exponent_max
-    return plain and inside and bits <= fmt.mantissa_bits + 1
+    return high <= fmt.exponent_max and bits <= fmt.mantissa_bits + 1
 
 
 def _block_sums_fit(record: Record, stage: Block, changed: Block) -> str | None:
