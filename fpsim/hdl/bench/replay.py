@@ -20,7 +20,7 @@ import numpy as np
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
 from fpsim.hdl.bench.build_dir import Progress, SimulationFailed, Work
-from fpsim.hdl.bench.harness import HARNESS_TOP, Harness, driven, net
+from fpsim.hdl.bench.harness import HARNESS_TOP, TURNS, Harness, driven, net, whole_beat
 from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.bench.simulator import SIMULATORS, VHDL_SIMULATORS, Simulator, find
 from fpsim.hdl.bench.stimulus import (
@@ -199,11 +199,15 @@ class Simulation:
 
     def build(self, writer: BeatWriter, progress: Progress | None) -> float:
         """Compile if needed; return the seconds it took."""
-        harness = "" if self.dut.vhdl else Harness(self.dut, writer, self.ports).module()
+        harness = "" if self.dut.vhdl else self._module(writer)
         try:
             return self.work.build(harness, progress)
         except SimulationFailed as failed:
             raise no_port(failed, self.dut) from None
+
+    def _module(self, writer: BeatWriter) -> str:
+        turns = TURNS if _every_clock(self.dut, self.options) else 1
+        return Harness(self.dut, writer, self.ports).module(turns)
 
     def play(
         self, stimulus: Stimulus, writer: BeatWriter, progress: Progress | None
@@ -405,13 +409,13 @@ def _bench_job(
     ports: Mapping[str, Port] | None,
 ) -> dict[str, Any]:
     reset = dut.reset
-    handshakes = (dut.input.valid, dut.output.valid)
-    resets = bool(options.resets) or RESET_OP in dut.ops.values() or dut.input.interval != 1
+    turns = TURNS if _every_clock(dut, options) else 0
     widths = [] if dut.vhdl else Harness(dut, writer, ports).widths()
     inputs = writer.inputs if dut.vhdl else driven(writer.inputs)
+    inputs = (whole_beat(writer.inputs),) if turns else inputs
     return {
         "prefix": "" if dut.vhdl else net(""),
-        "plain": handshakes == (None, None) and dut.output.latency == 1 and not resets,
+        "turns": turns,
         "stimulus": str(stimulus.path),
         "design": dut.top,
         "widths": [[f"bits_{i}", *row] for i, row in enumerate(widths)],
@@ -431,6 +435,13 @@ def _bench_job(
         "patience": options.patience,
         "max_mismatches": kept_by(dut),
     }
+
+
+def _every_clock(dut: Dut, options: Options) -> bool:
+    """Return whether a beat goes in and a result comes out on every clock, whatever was seen."""
+    waits = dut.input.valid or dut.output.valid or dut.output.latency != 1
+    resets = options.resets or RESET_OP in dut.ops.values() or dut.input.interval != 1
+    return bool(dut.clock and not waits and not resets and not dut.vhdl)
 
 
 def kept_by(dut: Dut) -> int:
