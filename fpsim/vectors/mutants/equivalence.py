@@ -19,6 +19,7 @@ from fpsim.formats.floating import FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.units.spec import MacSpec, exponents, significand_bits
 from fpsim.units.stages import (
+    Addend,
     Aligned,
     Block,
     Chain,
@@ -26,12 +27,14 @@ from fpsim.units.stages import (
     Exact,
     Fixed,
     Joins,
+    NanScale,
     ProductRounding,
     Stage,
     Tree,
 )
 from fpsim.vectors.mutants.mutants import Mutant
-from fpsim.vectors.sets.record import Columns, Record
+from fpsim.vectors.sets.code_lists import all_codes
+from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
 __all__ = ["equivalent"]
 
@@ -43,7 +46,7 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
         lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
         return next((why for lemma in lemmas if (why := lemma(record, mutant))), None)
     if other.accumulate == spec.accumulate:
-        return "every operand and scale code means the same" if _same_values(spec, other) else None
+        return _read_alike(spec, other)
     if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
         return None
     stage, changed = spec.accumulate, other.accumulate
@@ -60,8 +63,11 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Chunked) and isinstance(changed, Chunked):
         return _chunks_agree(record, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
-        return _one_block(record, stage, changed) or _block_sums_fit(record, stage, changed)
+        of_blocks = (_one_block, _parts_of_blocks, _no_nan_scale, _block_sums_fit)
+        return next((why for f in of_blocks if (why := f(record, stage, changed))), None)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
+        if _window_fits(record, stage) and _only(stage, changed, "rounding"):
+            return f"{stage.format.name} holds every sum of a window"
         least = min(stage.products, changed.products)
         # Zeros that fill one step and not the other make the -0 of a signed sum +0.
         alike = record.k < least or (record.k == least and not stage.signed_zero)
@@ -100,18 +106,40 @@ def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
 
 
 def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
-    """Prove that a chain is an exact sum of one block."""
+    """Prove that one block is added alike one by one, exactly, and onto a register."""
     first, second = stage.into, changed.into
-    if (
-        record.spec.block_terms(record.k) != 1
-        or not _only(stage, changed, "into")
-        or not isinstance(first, Chain)
-    ):
+    if record.spec.block_terms(record.k) != 1 or not _only(stage, changed, "into"):
         return None
-    fused = first.product is not ProductRounding.ROUNDED and isinstance(second, Exact)
+    if isinstance(first, Fixed) and _only(first, second, "overflow_at"):
+        return "one block: its add is the end"
+    if isinstance(first, Exact):
+        first, second = second, first
+    if not isinstance(first, Chain) or first.product is ProductRounding.ROUNDED:
+        return None
     same = ("format", "rounding", "overflow")
-    alike = fused and all(getattr(first, n) == getattr(second, n) for n in same)
+    alike = isinstance(second, Exact) and all(getattr(first, n) == getattr(second, n) for n in same)
     return "one block is one rounding either way" if alike else None
+
+
+def _parts_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that an exact sum takes its blocks whole or in parts."""
+    spec = record.spec
+    exact = isinstance(stage.into, Exact) and stage.convert is None
+    if not exact or not _only(stage, changed, "size") or spec.a_scale.signed or spec.b_scale.signed:
+        return None
+    return "scaled sums of the parts of a block add up to its own, exactly"
+
+
+def _no_nan_scale(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that what a NaN scale gives does not matter to a unit that refuses it."""
+    if not _refuses_nan(record.spec) or not _only(stage, changed, "nan_scale"):
+        return None
+    return "the unit has no code for NaN, and refuses scales that are NaN"
+
+
+def _refuses_nan(spec: MacSpec) -> bool:
+    block = spec.block
+    return not takes_nan(spec) and (block is None or block.nan_scale is NanScale.NAN)
 
 
 def _exact_on_grid(record: Record, stage: Fixed) -> bool:
@@ -119,11 +147,30 @@ def _exact_on_grid(record: Record, stage: Fixed) -> bool:
     return low >= stage.lsb and not record.group
 
 
+def _window_fits(record: Record, stage: Aligned) -> bool:
+    """Return whether every finite sum of a window is a code, or beyond the format's range."""
+    spec, fmt = record.spec, stage.format
+    operands = [f for f in (spec.a, spec.b) if _is_float(f)]
+    if record.group or len(operands) < 2 or stage.normalised or stage.signed_zero:
+        return False
+    if stage.addend is Addend.JOINED or fmt.subnormals is not Subnormals.GRADUAL:
+        return False
+    # The least exponent of a window with a term that is not zero: a product's, or the addend's.
+    least = min(sum(f.exponent_min for f in operands), fmt.exponent_min)
+    deep = fmt.exponent_min - fmt.mantissa_bits <= least - stage.fraction_bits
+    return deep and stage.window_bits <= fmt.mantissa_bits + 1
+
+
 def _never_rounds(record: Record, mutant: Mutant) -> str | None:
     stage = record.spec.accumulate
-    if not mutant.name.startswith("rounding: ") or not isinstance(stage, Fixed):
+    if not mutant.name.startswith("rounding: "):
         return None
-    if not _exact_on_grid(record, stage) or stage.convert is not None:
+    if isinstance(stage, Aligned) and stage.addend is Addend.EARLY:
+        nearest = stage.align in (Rounding.RNE, Rounding.RNA)
+        return None if nearest or not _window_fits(record, stage) else "no sum of a window rounds"
+    if not isinstance(stage, Fixed) or not _exact_on_grid(record, stage):
+        return None
+    if stage.convert is not None:
         return None
     return f"products are multiples of the grid 2^{stage.lsb}: none rounds"
 
@@ -315,16 +362,19 @@ def _same_in_any_order(record: Record, mutant: Mutant) -> str | None:
     return None
 
 
-def _same_values(first: MacSpec, second: MacSpec) -> bool:
+def _read_alike(first: MacSpec, second: MacSpec) -> str | None:
+    """Prove that all operand and scale codes that a unit takes mean the same."""
+    refused = _refuses_nan(first)
     for name in ("a", "b", "a_scale", "b_scale"):
         x, y = getattr(first, name), getattr(second, name)
         if x.bits != y.bits or x.bits > 19:
-            return False
-        codes = np.arange(1 << x.bits)
+            return None
+        codes = all_codes(x)
+        codes = codes[~np.isnan(x.decode(codes))] if refused else codes
         u, v = x.decode(codes), y.decode(codes)
         if not np.array_equal(u, v, equal_nan=True) or (np.signbit(u) != np.signbit(v)).any():
-            return False
-    return True
+            return None
+    return f"every operand and scale code{' that is not NaN' * refused} means the same"
 
 
 def _only(first: Any, second: Any, field: str) -> bool:

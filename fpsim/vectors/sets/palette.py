@@ -85,13 +85,15 @@ class Palette:
         return pairs[0][order], pairs[1][order], values[order]
 
     def _wide(self) -> tuple[Codes, Codes]:
-        """Return a choice of codes of wide operands: all rows with a few significands."""
+        """Return a choice of codes of wide operands: all rows with a few significands, 1 and -1."""
         chosen = []
         for name in ("a", "b"):
             codes: Codes = getattr(self, name)
             if codes.size > 256:
                 step = codes.size // 96
-                codes = np.union1d(codes[::step], self.corner_codes(name))
+                fmt: Format = getattr(self.spec, name)
+                ones = codes[np.abs(fmt.decode(codes)) == 1.0]
+                codes = np.union1d(codes[::step], np.union1d(self.corner_codes(name), ones))
             chosen.append(codes)
         return chosen[0], chosen[1]
 
