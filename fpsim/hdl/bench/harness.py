@@ -221,7 +221,7 @@ class Harness:
         return f"{note}{time}module {HARNESS_TOP} (\n{ports}\n);\n\n{text}\n\nendmodule\n"
 
     def _turns(self, turns: int, beat: int, seen: int) -> list[str]:
-        """Return what gives a design one of several beats a clock and gathers what it answers.
+        """Return the statements that give a design a beat a clock, of several, and gather its answers.
 
         Beats change, and answers are read, on the falling edge.
         """
