@@ -154,8 +154,8 @@ def test_a_wrong_look_up_is_refuted(tmp_path: Path) -> None:
         prove(leaf, tmp_path / "proof", sources)
 
 
-def test_a_unit_without_tables_has_no_look_up() -> None:
-    assert "code_lookup.sv" not in {path.name for path in rtl_top(chain("e5m10")).sources}
+def test_operands_by_table_have_codes_of_four_bits() -> None:
+    assert rtl_top(NF4[0]).inputs["a_i"] == NF4[0].a.bits
     assert rtl_top(NF4[0], tables=tables_of(NF4[1])).inputs["a_i"] == 4
     assert rtl_top(BLOCK[0], tables=tables_of(BLOCK[1])).inputs["b_i"] == 4 * 4
 
@@ -179,12 +179,35 @@ def test_what_has_no_table_is_refused(
     assert error.startswith(f"fpsim: {message}") and error.count("\n") == 1
 
 
-def test_arrays_and_own_designs_have_no_option_for_tables(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_array_takes_codes_of_a_table(
+    icarus: Simulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    array = ["rtl", "e5m10-chain-e8m7", "--array", "2x2", "--b-table", "nf4"]
-    assert main([*array, "--out", str(tmp_path)]) == 2
-    assert "b_table: not with --array" in capsys.readouterr().err
+    """Tiles of NF4's numbers enter as its codes; a relative build directory is where it says."""
+    monkeypatch.chdir(tmp_path)
+    unit = NF4[0].canonical_name
+    tiles = ["vectors", unit, "--tile", "3x4x5"]
+    assert main([*tiles, "--a-table", "nf4", "--out", "tiles"]) == 0
+    assert main([*tiles, "--out", "others"]) == 0
+    run = ["verify", unit, "--a-table", "nf4", "--array", "2x3", "--simulator", icarus.name]
+    run += ["--build", "build", "--vectors"]
+    assert main([*run, "tiles"]) == 0
+    assert "8 of 8 rows of results" in capsys.readouterr().out
+    (module,) = (tmp_path / "build").glob("*_os_2x3.sv")
+    text = module.read_text()
+    assert "localparam int A_W = 4;" in text and "A_TABLE" in text
+    assert main([*run, "others"]) == 2
+    assert "a: tile-0 has the code 0x" in (error := capsys.readouterr().err)
+    assert "which nf4 has not" in error
+    assert main([*tiles, "--b-table", "nf4", "--out", "wrong"]) == 2
+    assert "b_table: the numbers of nf4 stand in e5m10" in capsys.readouterr().err
+    assert main(["vectors", unit, "--a-table", "nf4", "--out", "wrong"]) == 2
+    assert "a_table: only with --tile" in capsys.readouterr().err
+
+
+def test_own_designs_have_no_option_for_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "e5m10-chain-e8m7", "--dut", "dut.toml", "--b-table", "nf4"]) == 2
     assert "b_table: only without --dut" in capsys.readouterr().err
 

@@ -65,6 +65,15 @@ class CodeTable:
         """Bits of a storage code."""
         return (len(self.codes) - 1).bit_length()
 
+    def check(self, name: str, fmt: Format) -> None:
+        """Raise FpsimError unless the numbers have the format of operand ``a`` or ``b``."""
+        if self.wide != fmt:
+            raise FpsimError(
+                f"{name}_table: the numbers of {self.name} stand in {self.wide.name}, and operand "
+                f"{name} of the unit is {fmt.name}; allowed: a unit whose operand {name} is "
+                f"{self.wide.name}"
+            )
+
     @property
     def patterns(self) -> tuple[int, ...]:
         """The storage code of every wide code, the first of several; -1 where there is none."""

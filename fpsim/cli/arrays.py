@@ -14,6 +14,7 @@ import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli.output import INCOMPLETE, print_json
+from fpsim.cli.tables import tables_of
 
 if TYPE_CHECKING:
     from fpsim.hdl.rtl.array import SystolicArray
@@ -124,7 +125,7 @@ def _array(args: argparse.Namespace) -> SystolicArray:
     rows, columns = SystolicArray.parse_size(args.array)
     return SystolicArray(
         fpsim.get_unit(args.unit).spec, rows, columns, Dataflow(args.dataflow or DATAFLOWS[0]),
-        args.scaled, args.pipeline,
+        args.scaled, args.pipeline, tables_of(args),
     )  # fmt: skip
 
 

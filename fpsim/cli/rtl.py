@@ -71,8 +71,6 @@ def _of_array(args: argparse.Namespace) -> bool:
             raise FpsimError(f"{name}: only with --array ROWSxCOLUMNS")
     if args.array is not None and args.unit.startswith(QUANTIZER):
         raise FpsimError("array: not of a quantizer; give a unit")
-    if args.array is not None:
-        no_tables(args, "not with --array, whose MACs take the codes of the unit")
     return args.array is not None
 
 

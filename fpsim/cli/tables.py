@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["add_tables", "no_tables", "tables_of"]
 
 
-def add_tables(sub: argparse.ArgumentParser) -> None:
-    """Add ``--a-table`` and ``--b-table``."""
+def add_tables(
+    sub: argparse.ArgumentParser, what: str = "of the reference RTL comes in as codes"
+) -> None:
+    """Add ``--a-table`` and ``--b-table``; ``what`` says what they do to an operand."""
     for operand in "ab":
         sub.add_argument(
             f"--{operand}-table", metavar="FORMAT",
-            help=f"operand {operand} of the reference RTL comes in as codes of a block format's "
-            "table, such as nf4",
+            help=f"operand {operand} {what} of a block format's table, such as nf4",
         )  # fmt: skip
 
 

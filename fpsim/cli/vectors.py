@@ -7,12 +7,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
 from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
 from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.tables import add_tables, no_tables, tables_of
 from fpsim.cli.workers import add_workers
 from fpsim.vectors.sets.choices import STARTS, STRATEGIES
 
@@ -132,6 +136,7 @@ def register(commands: Commands) -> None:
 def _tile_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
     sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
+    add_tables(sub, "of random tiles has the numbers")
     from_model.add_options(sub)
     sub.add_argument(
         "--from-training", type=Path, metavar="RUN",
@@ -221,6 +226,10 @@ def _source(args: argparse.Namespace, unit: MacUnit) -> BlockSource:
     from fpsim.vectors.plans.tiles import TileSize, random_tiles
     from fpsim.vectors.sets.record import Record
 
+    if args.tile is None or args.from_model is not None:
+        no_tables(
+            args, "only with --tile, of random tiles; fpsim verify makes what its tables have"
+        )
     if args.tile is None and args.from_model is None:
         return plan(
             unit, strategy=args.strategy, count=args.count, seed=args.seed, k=args.k,
@@ -231,10 +240,18 @@ def _source(args: argparse.Namespace, unit: MacUnit) -> BlockSource:
     size = TileSize.parse(args.tile or "16x16")
     if args.from_model is None:
         record = Record.of(unit.spec, args.k, args.group, args.flags)
-        return random_tiles(record, size, args.tiles, args.seed)
+        return random_tiles(record, size, args.tiles, args.seed, _told(args, unit))
     if args.group is not None:
         raise FpsimError("group: a model's recipe says how many elements a scale has")
     return _model_tiles(args, unit, size)
+
+
+def _told(args: argparse.Namespace, unit: MacUnit) -> dict[str, NDArray[np.int64]]:
+    """Return the codes of operands that have a table."""
+    tables = tables_of(args)
+    for name, table in tables.items():
+        table.check(name, getattr(unit.spec, name))
+    return {name: np.unique(np.array(table.codes)) for name, table in tables.items()}
 
 
 def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> BlockSource:

@@ -256,26 +256,17 @@ module dot #(
       .data_o({op, last, a_codes, b_codes, a_scale, b_scale, random, c})
   );
 
-  generate
-    if (A_TABLE != '0) begin : g_lookup_a
-      code_lookup #(
-          .N(LANES), .W(A_W), .TABLE(A_TABLE)
-      ) u_lookup (
-          .code_i(a_codes), .code_o(a)
-      );
-    end else begin : g_code_a
-      assign a = a_codes;
-    end
-    if (B_TABLE != '0) begin : g_lookup_b
-      code_lookup #(
-          .N(LANES), .W(B_W), .TABLE(B_TABLE)
-      ) u_lookup (
-          .code_i(b_codes), .code_o(b)
-      );
-    end else begin : g_code_b
-      assign b = b_codes;
-    end
-  endgenerate
+  code_lookup #(
+      .N(LANES), .W(A_W), .TABLE(A_TABLE)
+  ) u_a_codes (
+      .code_i(a_codes), .code_o(a)
+  );
+
+  code_lookup #(
+      .N(LANES), .W(B_W), .TABLE(B_TABLE)
+  ) u_b_codes (
+      .code_i(b_codes), .code_o(b)
+  );
 
   // -- terms --------------------------------------------------------------------------------------------
   logic [TERMS-1:0] leaf_sign, leaf_inf, leaf_nan;

@@ -78,26 +78,17 @@ module mac_chain #(
   logic [4:0] flags;
   logic invalid, unused_flags;  // of streams alone
 
-  generate
-    if (A_TABLE != '0) begin : g_lookup_a
-      code_lookup #(
-          .N(1), .W(A_W), .TABLE(A_TABLE)
-      ) u_lookup (
-          .code_i(a_i), .code_o(a)
-      );
-    end else begin : g_code_a
-      assign a = a_i;
-    end
-    if (B_TABLE != '0) begin : g_lookup_b
-      code_lookup #(
-          .N(1), .W(B_W), .TABLE(B_TABLE)
-      ) u_lookup (
-          .code_i(b_i), .code_o(b)
-      );
-    end else begin : g_code_b
-      assign b = b_i;
-    end
-  endgenerate
+  code_lookup #(
+      .N(1), .W(A_W), .TABLE(A_TABLE)
+  ) u_a_codes (
+      .code_i(a_i), .code_o(a)
+  );
+
+  code_lookup #(
+      .N(1), .W(B_W), .TABLE(B_TABLE)
+  ) u_b_codes (
+      .code_i(b_i), .code_o(b)
+  );
 
   fp_product #(
       .A_SIGNED(A_SIGNED), .A_EXP(A_EXP), .A_MAN(A_MAN), .A_BIAS(A_BIAS), .A_SPECIALS(A_SPECIALS), .A_SUBNORMALS(A_SUBNORMALS),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
 from fpsim.hdl.bench.simulator import Simulator
 from fpsim.hdl.bench.stream_bench import (
     Feedback,
@@ -111,7 +112,8 @@ def read_tiles(array: SystolicArray, directory: Path) -> ArrayTiles:
 
     Raises:
         FpsimError: a set of another unit or without tiles, one whose vectors are no whole beats of
-            the MAC, or one with addends where a cell's sum starts from +0.
+            the MAC, one with addends where a cell's sum starts from +0, or one with operand codes
+            that a table of the array has not.
     """
     opened = open_set(directory)
     tiles = opened.manifest.get("tiles")
@@ -143,6 +145,8 @@ def read_tiles(array: SystolicArray, directory: Path) -> ArrayTiles:
 
     def cut(name: str) -> Codes:
         part = grid[name][:, :, 0] if name == "a" else grid[name][:, 0]
+        if name in array.tables:
+            part = _stored(part, name, array.tables[name], opened)
         return np.asarray(part.reshape(*part.shape[:2], beats * per_vector, lanes))
 
     def scales(name: str) -> Codes | None:
@@ -155,10 +159,24 @@ def read_tiles(array: SystolicArray, directory: Path) -> ArrayTiles:
         at = np.arange(0, record.k, array.scaled_elements) // record.group
         return np.asarray(each[..., at, :].reshape(*part.shape[:2], beats * per_vector, -1))
 
-    bits = {f: record.format_of(f).bits for f in ("a", "b", "a_scale", "b_scale", "acc")}
+    bits = {f: record.format_of(f).bits for f in ("a_scale", "b_scale", "acc")}
+    bits |= {name: array.operand_bits(name) for name in "ab"}
     shape = ProductShape(m, n, beats * record.k)
     names = tuple(section.name for section in opened.sections)
     return ArrayTiles(shape, names, cut("a"), cut("b"), scales("a"), scales("b"), c, sums, bits)
+
+
+def _stored(codes: Codes, name: str, table: CodeTable, opened: OpenedSet) -> Codes:
+    """Return the storage codes of an operand's codes, tile after tile."""
+    found = np.array(table.patterns)[codes.astype(np.int64)]
+    if (found < 0).any():
+        tile, *_ = np.argwhere(found < 0)[0]
+        code = int(codes[found < 0][0])
+        raise FpsimError(
+            f"{name}: {opened.sections[tile].name} has the code {code:#x}, which {table.name} has "
+            f"not; fpsim vectors --tile with --{name}-table {table.name} makes tiles of its codes"
+        )
+    return found
 
 
 def _check_fit(array: SystolicArray, opened: OpenedSet) -> None:
@@ -223,6 +241,7 @@ def run_tiles(
         _output_stationary if array.dataflow is Dataflow.OUTPUT_STATIONARY else _weight_stationary
     )
     inputs, output, places = made(array, tiles)
+    build = build.resolve()  # simulators run elsewhere
     top = top or array_top(array, build)
     # Compiling the MAC apart pays where it would be compiled many times over.
     apart = (array.mac.name,) if array.rows * array.columns > FEW_CELLS else ()

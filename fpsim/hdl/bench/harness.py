@@ -44,7 +44,7 @@ def driven(inputs: Sequence[LineField]) -> tuple[LineField, ...]:
 
 
 def whole_beat(fields: Sequence[LineField]) -> LineField:
-    """Return what spans the digits of some fields of a line."""
+    """Return one field for the digits of several fields of a line, those between them too."""
     start, stop = min(f.start for f in fields), max(f.stop for f in fields)
     width = 4 * (stop - start)
     held = [(f.quiet or 0) << 4 * (stop - f.stop) for f in fields if f.quiet is not None]
@@ -221,7 +221,7 @@ class Harness:
         return f"{note}{time}module {HARNESS_TOP} (\n{ports}\n);\n\n{text}\n\nendmodule\n"
 
     def _turns(self, turns: int, beat: int, seen: int) -> list[str]:
-        """Return the statements that give a design a beat a clock, of several, and gather its answers.
+        """Return the statements that give a design several beats in turn and gather its answers.
 
         Beats change, and answers are read, on the falling edge.
         """

@@ -17,11 +17,14 @@ weight-stationary
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from fpsim.base.errors import FpsimError
+from fpsim.blocks.code_table import CodeTable
+from fpsim.formats.floating import Format
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chunked, Exact, stages_of
@@ -82,6 +85,8 @@ class SystolicArray:
         dataflow: the data that stay in the cells.
         scaled: of a chain: with scale codes per element.
         pipeline: registers before the accumulator of each MAC.
+        tables: of operands, by ``a`` and ``b``, that go through the array as 4-bit codes of a
+            table, whose numbers have the format of the unit's operand.
 
     Raises:
         FpsimError: sizes outside 1..256 or more than 2^14 MACs; a unit without RTL, or whose MAC
@@ -94,6 +99,7 @@ class SystolicArray:
     dataflow: Dataflow
     scaled: bool = False
     pipeline: int = 1
+    tables: Mapping[str, CodeTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("rows", self.rows), ("columns", self.columns)):
@@ -131,7 +137,9 @@ class SystolicArray:
     @cached_property
     def mac(self) -> RtlTop:
         """The MAC of a cell."""
-        return rtl_top(self.spec, stream=True, scaled=self.scaled, pipeline=self.pipeline)
+        return rtl_top(
+            self.spec, stream=True, scaled=self.scaled, pipeline=self.pipeline, tables=self.tables
+        )
 
     @property
     def adds_by_beat(self) -> bool:
@@ -143,7 +151,12 @@ class SystolicArray:
     @property
     def lanes(self) -> int:
         """Elements along K that a MAC takes in a clock."""
-        return self.mac.inputs["a_i"] // self.spec.a.bits
+        return self.mac.inputs["a_i"] // self.operand_bits("a")
+
+    def operand_bits(self, name: str) -> int:
+        """Return the bits in which an element of operand ``a`` or ``b`` goes through the array."""
+        held: Format | CodeTable = self.tables.get(name, getattr(self.spec, name))
+        return held.bits
 
     @property
     def scaled_elements(self) -> int:

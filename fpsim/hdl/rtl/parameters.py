@@ -158,7 +158,7 @@ def _mac(spec: MacSpec, parameters: dict[str, int], tables: Mapping[str, CodeTab
         "exp_i": EXPONENT_BITS,
     }
     parameters |= {"SCALE_W": EXPONENT_BITS}
-    sources = sources_of(name, {*_MAC_MODULES[name], *["code_lookup"] * bool(tables)})
+    sources = sources_of(name)
     return RtlTop(name, parameters, sources, inputs, {"acc_o": width}, tables=tables)
 
 
@@ -258,11 +258,6 @@ def sources_of(name: str, used: Collection[str] | None = None) -> tuple[Path, ..
     return tuple(found)
 
 
-#: Modules of a MAC without a stream.
-_MAC_MODULES = {
-    "mac_chain": ("fp_product", "fp_accumulate", "acc_register"),
-    "mac_fixed": ("fp_product", "fp_to_grid", "fixed_add", "acc_register"),
-}
 #: Modules of a stream, by the stage that its terms go into.
 _STAGE_MODULES = {
     "chain": ("stage_chain",),
@@ -277,12 +272,10 @@ def _modules(parameters: dict[str, int]) -> set[str]:
     """Return the modules that a stream with these parameters instantiates itself."""
     has = parameters.get
     (kind,) = (kind for kind, code in STAGE_CODES.items() if code == has("STAGE"))
-    used = {"stream_pipe", "acc_stream", "any_flags", *_STAGE_MODULES[kind]}
+    used = {"stream_pipe", "code_lookup", "acc_stream", "any_flags", *_STAGE_MODULES[kind]}
     used.add("block_sum" if has("BLOCK") else "fp_product")
     if has("BLOCK") or has("SCALED"):
         used.add("fp_scale")
-    if has("A_TABLE") or has("B_TABLE"):
-        used.add("code_lookup")
     if has("NORMALISED") or has("LIMIT_ON"):
         used.add("fp_normalise")
     if has("T_CONVERT") or has("R_CONVERT"):

@@ -149,11 +149,7 @@ def table(name: str, own: CodeTable, fmt: Format) -> dict[str, int]:
     Raises:
         FpsimError: a table whose numbers have another format than the operand's.
     """
-    if own.wide != fmt:
-        raise FpsimError(
-            f"{name}_table: the numbers of {own.name} stand in {own.wide.name}, and operand {name} "
-            f"of the unit is {fmt.name}; allowed: a unit whose operand {name} is {own.wide.name}"
-        )
+    own.check(name, fmt)
     entries = sum(code << i * TABLE_ENTRY for i, code in enumerate(own.codes))
     return {f"{name.upper()}_SPECIALS": 0, f"{name.upper()}_TABLE": entries}
 

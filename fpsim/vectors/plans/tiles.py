@@ -13,7 +13,7 @@ the same ``b``. The manifest states ``tiles``: m, n, k (the whole K), beats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.vectors.seeded.random_vectors import random_tile, tile_integers
-from fpsim.vectors.sets.palette import Palette
+from fpsim.vectors.sets.palette import Codes, Palette
 from fpsim.vectors.sets.record import Columns, Op, Record
 from fpsim.vectors.sets.vector_set import Job, Section
 
@@ -190,7 +190,13 @@ def _spread(codes: NDArray[Any], name: str, m: int, n: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.broadcast_to(every, (m, n, beats, lanes))).reshape(-1, lanes)
 
 
-def random_tiles(record: Record, size: TileSize, count: int, seed: int) -> TilePlan:
+def random_tiles(
+    record: Record,
+    size: TileSize,
+    count: int,
+    seed: int,
+    told: Mapping[str, Codes] | None = None,
+) -> TilePlan:
     """Plan tiles of finite random codes; odd ones have addends, scales are near one.
 
     Args:
@@ -198,6 +204,8 @@ def random_tiles(record: Record, size: TileSize, count: int, seed: int) -> TileP
         size: M, N and K; where K is not given it is that of a vector, but at least `LEAST_K`.
         count: number of tiles, 1..2^20.
         seed: 0..2^64 - 1.
+        told: codes that ``a`` and ``b`` may have, in order, as those of a table; of an operand that
+            is not there, all.
 
     Returns:
         The plan, with a section per tile: ``tile-0``, ``tile-1``, ...
@@ -210,7 +218,7 @@ def random_tiles(record: Record, size: TileSize, count: int, seed: int) -> TileP
     least = LEAST_K if record.feeds_back else record.k
     whole = TileSize(size.m, size.n, size.k or max(record.k, least))
     names = tuple(f"tile-{i}" for i in range(count))
-    return TilePlan(record, whole, names, _Random(record, whole, seed), seed=seed)
+    return TilePlan(record, whole, names, _Random(record, whole, seed, told), seed=seed)
 
 
 @dataclass(frozen=True)
@@ -218,9 +226,10 @@ class _Random:
     record: Record
     size: TileSize
     seed: int
+    told: Mapping[str, Codes] | None
 
     def __call__(self, index: int) -> Tile:
         assert self.size.k is not None
         sides = (self.size.m, self.size.n)
-        codes = random_tile(self.record, self.seed, index, sides, self.size.k)
+        codes = random_tile(self.record, self.seed, index, sides, self.size.k, self.told)
         return Tile(f"tile-{index}", **codes)

@@ -7,6 +7,7 @@ fixed order, so every vector is a function of the seed and its place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -83,8 +84,9 @@ def random_streams(record: Record, seed: int, block: int, count: int, load: bool
 
 
 def random_tile(
-    record: Record, seed: int, tile: int, sides: tuple[int, int], length: int
-) -> dict[str, Codes]:
+    record: Record, seed: int, tile: int, sides: tuple[int, int], length: int,
+    told: Mapping[str, Codes] | None = None,
+) -> dict[str, Codes]:  # fmt: skip
     """Draw the operands of one tile of a matrix product, all of them finite.
 
     Args:
@@ -93,13 +95,15 @@ def random_tile(
         tile: number of the tile, which picks the random stream; even ones have addends of +0.
         sides: M and N.
         length: K.
+        told: codes that ``a`` and ``b`` may have, in order; of an operand that is not there, all.
 
     Returns:
         Codes: ``a`` (M, K), ``b`` (N, K), where the record has scales ``a_scale`` (M, G) and
         ``b_scale`` (N, G) within 2^-6..2^6, 2 G where they differ by sign; and ``c`` (M, N),
         multiples of 1/8 in -256..256 cut to the format.
     """
-    draw, spec, palette = Draw(seed, _TILES + tile), record.spec, _palette(record)
+    draw, spec = Draw(seed, _TILES + tile), record.spec
+    palette = Palette(record, told) if told else _palette(record)
     codes: dict[str, Codes] = {}
     for operand, side in zip("ab", sides, strict=True):
         codes[operand] = draw.codes(getattr(palette, operand), side, length)
