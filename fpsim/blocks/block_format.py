@@ -36,7 +36,7 @@ from fpsim.blocks.fields import (
 from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant
 from fpsim.blocks.meaning import has_row_tables, meaning, stored_grids
 from fpsim.blocks.named import ALIASES, named_block_formats
-from fpsim.blocks.parts import Parts, RandomIntegers
+from fpsim.blocks.parts import Parts, RandomIntegers, Tall
 from fpsim.blocks.quantized import Quantized, Tiles, check_axis, scales_shape, spread, stored
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
@@ -346,16 +346,21 @@ class BlockFormat:
         flat = rows.reshape(-1, length) if length else rows.reshape(0, 0)
         # A longer block is padded no further than the one row it holds.
         block = flat.shape[1] if isinstance(self.block, Span) else self._size(length)
-        tiles = None
-        if isinstance(self.block, tuple):
-            tiles = Tiles(rows.shape, self.block)
-            flat = tiles.rows(rows) if rows.size else flat
+        tiles = tall = None
+        if isinstance(self.block, tuple) and flat.size:
+            if self._shares_scales:
+                block, tall = self.block[1], Tall(rows.shape[-2], self.block[0])
+            else:
+                tiles = Tiles(rows.shape, self.block)
+                flat = tiles.rows(rows)
         elif self.block is Span.TENSOR:
             flat = flat.reshape(1, -1)
             block = flat.shape[1]
         given = self._given(tensor_scale, rows.shape)
         draw = self._draw(random, scale_random, random_bits, array.shape, axis, shape)
-        parts = self._cast(flat, block, policy, given, draw) if flat.size else self._empty()
+        parts = self._cast(flat, block, policy, given, draw, tall) if flat.size else self._empty()
+        if tall is not None:
+            parts.scales = tall.first(parts.scales)
 
         def back(array: Any, shape: tuple[int, ...]) -> Any:
             return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
@@ -366,7 +371,7 @@ class BlockFormat:
             return back(array, (*rows.shape[:-1], shape[-1] * each))
 
         macros = 0 if self.macro is None else -(-length // self.macro.block)
-        codes = parts.codes if tiles is None or not flat.size else tiles.array(parts.codes)
+        codes = parts.codes if tiles is None else tiles.array(parts.codes)
         scale = parts.tensor_scale
         if self.outer is Span.ROW and scale is not None:
             one = scales_shape(Span.ROW, rows.shape, rows.ndim - 1)
@@ -384,6 +389,13 @@ class BlockFormat:
             macros=back(parts.macros, (*rows.shape[:-1], macros)),
             format=self,
         )
+
+    @property
+    def _shares_scales(self) -> bool:
+        """Whether rows are cast each on its own, once the largest magnitudes are known."""
+        from fpsim.blocks.chosen import decides_scales_only, fits_loops
+
+        return fits_loops(self) and decides_scales_only(self)
 
     @property
     def fills_blocks(self) -> bool:
@@ -481,10 +493,11 @@ class BlockFormat:
         policy: NanPolicy,
         given: Any,
         draw: RandomIntegers | None,
+        tall: Tall | None,
     ) -> Parts:
         from fpsim.blocks.casts import cast  # needs a compiler, which takes its time to load
 
-        parts = cast(self, rows, block, given, draw)
+        parts = cast(self, rows, block, given, draw, tall)
         if policy is NanPolicy.SCALE or not parts.bad.any():
             return parts
         row = int(np.flatnonzero(parts.bad.any(axis=1))[0])
@@ -493,7 +506,9 @@ class BlockFormat:
         wide = self.is_mx and isinstance(self.element, FloatFormat) and not self.is_coded
         with np.errstate(over="ignore"):
             infinite = np.isinf(rows if wide else rows.astype(np.float32))
-        parts = cast(self, np.where(infinite, 0.0, rows).astype(rows.dtype), block, given, draw)
+        parts = cast(
+            self, np.where(infinite, 0.0, rows).astype(rows.dtype), block, given, draw, tall
+        )
         if not self.is_coded:
             assert not isinstance(self.element, Table)
             largest = np.array([np.finfo(np.float64).max, -np.finfo(np.float64).max])

@@ -70,12 +70,19 @@ class ChoiceKind(NamedTuple):
     error: int
     single: bool
     multiply: bool
+    divided: bool  #: values are over a divisor that is not one
     floats: bool  #: values are those of float formats times a factor, special ones apart
     specials: int  #: special values of each family; 0: none
+    opposite: bool  #: these are two, one the other with the other sign
     powers: bool  #: scales are powers of two, and values under them exact
     twins: bool
     together: int  #: candidates with one grid, of which every scale is powers of two of another
     searched: bool  #: the ratios of sub-blocks are those of the least squared error
+
+    @property
+    def bounds(self) -> ErrorBounds:
+        """How far float32 errors are from those that are defined."""
+        return POWERS if self.powers else ANY
 
 
 class ChoiceArrays(NamedTuple):
@@ -123,8 +130,12 @@ class _Candidate(NamedTuple):
     grid: Grid
     factor: Vec
     scale: Vec
-    under: Vec
+    under: Vec | None  #: None: one
     top: Vec
+
+    def value(self, times: Vec) -> Vec:
+        """Return values of the grid that are times the scale, over ``under``, float64."""
+        return times if self.under is None else over(times, self.under)
 
     @property
     def full(self) -> Vec:
@@ -134,7 +145,7 @@ class _Candidate(NamedTuple):
     @property
     def weight(self) -> Vec:
         """The number that values of the grid are times, float32."""
-        return over(self.scale * self.top, self.under).as_lanes(self.factor.lanes)
+        return self.value(self.scale * self.top).as_lanes(self.factor.lanes)
 
 
 class _Lead:
@@ -195,7 +206,7 @@ class Chooser:
         self._largest = largest
         self._divisor = b.same(arrays.reals, 0, DOUBLE)
         self._terms = b.floats.splat(b.builder.trunc(block, WORD), True).signed_reals
-        self._bounds = POWERS if kind.powers else ANY
+        self._bounds = kind.bounds
         self._share = self._terms * ULP + self._bounds.share
         self._candidates, self._families, self._rows = (
             b.number(arrays.sizes, i, INDEX) for i in range(3)
@@ -255,7 +266,7 @@ class Chooser:
             self._grid(v),
             b.kept(self._at.factors, row),
             single.where(scale * self._above, scale),
-            single.where(one, self._divisor),
+            single.where(one, self._divisor) if self._kind.divided else None,
             single.where(one, self._above),
         )
 
@@ -313,12 +324,13 @@ class Chooser:
         if self._kind.floats:
             rounds = grid.rounds
             speed, unit = (magnitude(v) for v in (times * rounds.back, full * rounds.factor))
+            back = _negated(unit)
             nearest = rounds.nearest(others)
 
             def of_floats(x: Vec) -> list[Vec]:
                 size = magnitude(x)
                 values = nearest(size * speed)
-                return [value.intrinsic("fmuladd", unit, _negated(size)) for value in values]
+                return [value.intrinsic("fmuladd", back, size) for value in values]
 
             return of_floats, [rounds.most.as_real * other * unit for other in others]
         mirrored = grid.base_mirrored
@@ -362,10 +374,24 @@ class Chooser:
                 if not values:
                     self._add(totals[0], off)
                 off = magnitude(off)
-                for value, total, most in zip(values, totals, nearer, strict=False):
-                    other = magnitude(value - x)
-                    self._add(total, at_most(other, off))
-                    most.set(at_least(off - other, most.get()))
+                if kind.opposite:
+                    other = magnitude(magnitude(x) - magnitude(values[0]))
+                    near, below = at_most(other, off), x.as_bits < 0
+                    self._add(totals[0], below.where(off, near))
+                    self._add(totals[1], below.where(near, off))
+                    nearer[0].set(at_least(off - other, nearer[0].get()))
+                else:
+                    for value, total, most in zip(values, totals, nearer, strict=False):
+                        other = magnitude(value - x)
+                        self._add(total, at_most(other, off))
+                        most.set(at_least(off - other, most.get()))
+            if kind.opposite:
+                # Where nothing becomes either, both errors are the same.
+                nearer[1] = nearer[0]
+                plus, minus = (total.get() for total in totals)
+                below = values[0].as_bits < 0
+                totals[0].set(below.where(minus, plus))
+                totals[1].set(below.where(plus, minus))
             seen = Variable(lanes.constant(0, True))
             for i, (total, number, g) in enumerate(zip(totals, numbers, grids, strict=True)):
                 now = total.get()
@@ -407,7 +433,7 @@ class Chooser:
         with b.loop(count) as loop:
             x = b.kept(self._at.laid, b.builder.add(start, loop.index))
             value = own.grid.values(scaled(x, step, self._kind.multiply)).as_lanes(b.doubles)
-            value = over(value * weight, own.under) * own.top
+            value = own.value(value * weight) * own.top
             off = value - (magnitude(x) if mirrored else x).as_lanes(b.doubles)
             if by == MSE:
                 total.set(total.get() + off * off)

@@ -120,15 +120,17 @@ def plan_cast(fmt: BlockFormat) -> Plan:
             KINDS.get(fmt.choice, steps.MSE),  # type: ignore[arg-type]
             fmt.errors is Errors.FLOAT32,
             fmt.rule not in POWER_RULES and fmt.arithmetic is not Arithmetic.DIVIDE,
+            what.divisor != 1,
             floats,
             specials,
+            bool(specials) and floats and all(_opposite(fmt, candidates, own) for own in families),
             numbers.power and what.divisor == 1 and _powers_of_two(grids[-1][-1].view(np.float32)),
             any(twin >= 0 for twin in twins),
             len(candidates) if together else 1,
             _is_searched(fmt),
         )
         if by_error
-        else ChoiceKind(0, False, False, False, 0, False, False, 1, False),
+        else ChoiceKind(0, False, False, False, False, 0, False, False, False, 1, False),
         levels=()
         if _is_searched(fmt)
         else tuple(SubBlocks(level.block, len(level.ratios)) for level in fmt.levels),
@@ -201,6 +203,12 @@ def _families(
     if len({len(family) for family in families}) > 1:
         return [[c] for c in range(len(candidates))]
     return families
+
+
+def _opposite(fmt: BlockFormat, candidates: list[tuple[int, float]], family: list[int]) -> bool:
+    """Return whether candidates differ in the sign of a special value."""
+    values = [all_variants(fmt)[candidates[c][0]].special or 0.0 for c in family]
+    return len(values) == 2 and values[0] == -values[1] != 0
 
 
 def _twins(
@@ -402,7 +410,12 @@ def _grids(
     def special(v: int) -> list[int]:
         half = halves[v]
         value = np.float32(np.nan if half.special is None else half.special * stretches[v])
-        return [half.low, half.high, int(value.view(np.int32)), half.special_code]
+        # One sign has them all: zero is nearer to its own. Below it, keys run against bits.
+        first = half.low if half.low >= 0 else half.high - 1
+        assert (first < 0) == (half.low < 0)
+        numbers = np.array([first, half.high - half.low], dtype=np.int64).astype(np.int32)
+        numbers[0] ^= FLIP if first < 0 else 0
+        return [*numbers, value.view(np.int32), half.special_code]
 
     variants = all_variants(fmt)
     floats = [_float_values(grid, variant) for grid, variant in zip(halves, variants, strict=True)]

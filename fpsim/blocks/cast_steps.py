@@ -171,9 +171,17 @@ class ScaleNumbers(NamedTuple):
     def kind(self) -> ScaleKind:
         """The settings that the code of a program depends on."""
         if self.power:
-            return ScaleKind(True, DIVIDE, False, False, False, False)
+            return ScaleKind(True, DIVIDE, False, False, False, False, False)
+        m, low = self.mantissa_bits, self.exponent_min
+        highest = (self.max_code >> m) + low
         return ScaleKind(
-            False, self.arithmetic, self.zero_code >= 0, self.has_zero, self.even, self.ggml
+            False,
+            self.arithmetic,
+            self.zero_code >= 0,
+            self.has_zero,
+            self.even,
+            self.ggml,
+            self.even and m <= 20 and low - m >= -120 and highest <= 120,
         )
 
 
@@ -186,6 +194,7 @@ class ScaleKind(NamedTuple):
     has_zero: bool
     even: bool
     ggml: bool
+    narrow: bool  #: float32 holds every scale and each step of rounding to one
 
 
 class ScaleInputs(NamedTuple):
@@ -258,18 +267,23 @@ def _raw_scale(b: Blocks, arithmetic: int, amax: Vec, n: ScaleInputs) -> Vec:
 
 
 def _float_scale(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> BlockScale:
-    wide, floats, has_zero = b.doubles, b.floats, kind.has_zero
-    most, m, low = n.most, n.mantissa_bits, n.exponent_min
-    one, shift = wide.constant(1, True), wide.constant(52, True) - m
+    wide = b.floats if kind.narrow else b.doubles
+    digits, bias = (23, 127) if kind.narrow else (52, 1023)
+    floats, has_zero = b.floats, kind.has_zero
+    most, m, low, zero_code = (
+        n.as_integers(wide) for n in (n.most, n.mantissa_bits, n.exponent_min, n.zero_code)
+    )
+    one, shift = wide.constant(1, True), wide.constant(digits, True) - m
     value = _raw_scale(b, kind.arithmetic, amax, n).as_lanes(wide)
     half = one << (shift - 1)
-    bits = value.as_bits - ((low + (1023 - has_zero)) << 52)
+    bits = value.as_bits - ((low + (bias - has_zero)) << digits)
     to = half - (one - ((bits >> shift) & 1)) if kind.even else half
     code = (bits + to) >> shift
-    smallest = ((low + 1023) << 52).as_real
-    # 2^52 + x is x rounded to a whole number, to even; only small x are affected.
-    start = wide.constant(2.0**52, False)
-    steps = at_most(value * ((m - low + 1023) << 52).as_real, wide.constant(2.0**40, False))
+    smallest = ((low + bias) << digits).as_real
+    # 2^digits + x is x rounded to a whole number, to even; only small x are affected.
+    start = wide.constant(2.0**digits, False)
+    end = wide.constant(2.0 ** (digits - 1), False)
+    steps = at_most(value * ((m - low + bias) << digits).as_real, end)
     steps = steps if kind.even else (steps + 0.5).intrinsic("floor")
     under = (steps + start).as_bits - start.as_bits
     normal = value >= smallest
@@ -280,11 +294,11 @@ def _float_scale(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> Block
         code = carried.where(row - 1, code)
         code = (code >= ((most >> m) << m)).where(most, code)
     if kind.zero_one:
-        code = code.equals(0).where(n.zero_code, code)
+        code = code.equals(0).where(zero_code, code)
     field, fraction = code >> m, code & ((one << m) - 1)
-    decoded = (((field + low + (1023 - has_zero)) << 52) | (fraction << shift)).as_real
+    decoded = (((field + low + (bias - has_zero)) << digits) | (fraction << shift)).as_real
     if has_zero:
-        lowest = ((low - m + 1023) << 52).as_real
+        lowest = ((low - m + bias) << digits).as_real
         whole = (code + start.as_bits).as_real - start
         decoded = field.equals(0).where(whole * lowest, decoded)
     narrow, unit = decoded.as_lanes(floats), floats.constant(1.0, False)
@@ -298,6 +312,7 @@ def _float_scale(b: Blocks, kind: ScaleKind, amax: Vec, n: ScaleInputs) -> Block
         factor = narrow * n.above
     finite = (factor > 0.0).where(factor, floats.constant(INFINITY, False)) < INFINITY
     flush = INFINITY if kind.arithmetic == DIVIDE else 0.0
+    code, decoded = code.as_integers(b.doubles), decoded.as_lanes(b.doubles)
     return BlockScale(code, decoded, _flushed(factor, finite, flush))
 
 
@@ -347,7 +362,7 @@ class Grid:
             self._thresholds = [self._threshold(INDEX(j)) for j in range(count)]
             self._outcomes = [self._outcome(INDEX(j)) for j in range(count + 1)] if count else []
         if kind.special:
-            self._low, self._high, self._special, self._special_code = (
+            self._first, self._span, self._special, self._special_code = (
                 self._entry(_SPECIALS, WORD, j) for j in range(4)
             )
         if kind.equal:
@@ -392,8 +407,10 @@ class Grid:
         # Node k of a tree has the children 2 k and 2 k + 1; an index is how many nodes lie left.
         orders = {3: [0, 3, 1, 5, 0, 2, 4, 6], 4: [0, 7, 3, 11, 1, 5, 9, 13, *range(0, 16, 2)]}
         order = orders[self._levels]
-        self._tree = self._ordered(_THRESHOLDS, order)
-        self._root = b.same(self._at + _THRESHOLDS, order[1], WORD)
+        # x reaches a threshold where the number below it, less x, has the sign of negative numbers.
+        infinite = b.floats.constant(INFINITY, False).as_bits
+        parts = self._ordered(_THRESHOLDS, order)
+        self._tree = [key(at_most(part - 1, infinite)) for part in parts]
         outcomes = _CODES if self._codes else _VALUES
         self._table = self._ordered(outcomes, list(range(1 << self._levels)))
 
@@ -421,16 +438,19 @@ class Grid:
         at = self._b.builder.add(self._b.builder.mul(INDEX(2), self._per), v)
         return self._b.same(self._at + _SPECIALS, at, FLOAT)
 
-    def pick(self, key: Vec) -> Vec:
-        """Return the outcome of the last threshold that each key has reached."""
-        lanes = key.lanes
+    def pick(self, y: Vec) -> Vec:
+        """Return the outcome of the last threshold that each y has reached."""
+        lanes = y.lanes
         if self._kind.searched:
-            node = flag(key >= self._root, lanes) + 2
-            for level in range(1, self._levels):
+            own = magnitude(y) if self._kind.symmetric else y
+            node = lanes.constant(1, True)
+            for level in range(self._levels):
                 # The nodes of the last of four levels may have a register of their own.
                 part = self._tree[-1 if level == 3 else 0]
-                node = (node << 1) + flag(key >= part.permuted(node), lanes)
+                below = part.permuted(node).as_real
+                node = node.followed_by((below - own).as_bits, 1)
             return self._b.of_table(self._table, node)
+        key = self._key(y)
         if self._kind.unrolled:
             found, *others = self._outcomes
             for threshold, outcome in zip(self._thresholds, others, strict=True):
@@ -462,15 +482,15 @@ class Grid:
         return y.as_bits & MAGNITUDE if self._kind.symmetric else key(y.as_bits)
 
     def _is_special(self, y: Vec) -> Vec:
-        own = key(y.as_bits)
-        inside = self._b.builder.and_((own >= self._low).value, (own < self._high).value)
+        from_first = y.as_bits - self._first
+        inside = self._b.builder.icmp_unsigned("<", from_first.value, self._span.value)
         return Vec(y.lanes, inside, True)
 
     def base_values(self, y: Vec) -> Vec:
         """Return the values that y becomes, no special one; magnitudes, if `base_mirrored`."""
         if self._kind.equal:
             return self.steps(y).signed_reals * self.weight
-        return self.pick(self._key(y)).as_real
+        return self.pick(y).as_real
 
     def values(self, y: Vec) -> Vec:
         """Return the values that y becomes; magnitudes, if the grid is `mirrored`."""
@@ -509,7 +529,7 @@ class Grid:
             size = (steps < 0).where(lanes.constant(0, True) - steps, steps)
             below = Vec(lanes, lanes.builder.mul(down.value, size.value), True) + base
             return negative.where(below, size) & mask
-        code = self.pick(self._key(y))
+        code = self.pick(y)
         if self._kind.symmetric:
             code = negative.where(code >> 8, code)
         return self._is_special(y).where(self._special_code, code) if self._kind.special else code

@@ -28,7 +28,7 @@ from fpsim.blocks.chosen import (
 )
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
-from fpsim.blocks.parts import Parts, RandomIntegers
+from fpsim.blocks.parts import Parts, RandomIntegers, Tall
 from fpsim.blocks.scale_rules import (
     POWER_RULES,
     RANGE_RULES,
@@ -64,6 +64,7 @@ def cast(
     block: int,
     given: Any = None,
     draw: RandomIntegers | None = None,
+    tall: Tall | None = None,
 ) -> Parts:
     """Cast rows to a block format.
 
@@ -73,6 +74,8 @@ def cast(
         block: elements of a block.
         given: float32 tensor scale, or (R, 1) of them; None: found from the values.
         draw: random integers, for stochastic rounding.
+        tall: how many rows share the scale of a block, of formats that fit loops and decide
+            nothing but scales; every row of them gets it.
 
     Returns:
         Codes, scales and other parts, and the blocks that hold NaN or infinities.
@@ -85,7 +88,7 @@ def cast(
     if fmt.macro is not None:
         return _under_macros(fmt, x, block, draw)
     if draw is None and fits_loops(fmt):
-        return _coded(fmt, x, block, given)
+        return _coded(fmt, x, block, given, tall)
     if fmt.rule in RANGE_RULES:
         return _zero_point(fmt, x, block)
     if fmt.rule is ScaleRule.RAZOR:
@@ -261,12 +264,17 @@ def _mark(parts: Parts, nan: int) -> Parts:
     return parts
 
 
-def _coded(fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any) -> Parts:
+def _coded(
+    fmt: BlockFormat, rows: NDArray[Any], block: int, given: Any, tall: Tall | None
+) -> Parts:
     """Cast to a format of one scale per block and elements to nearest, with any grids."""
     length = rows.shape[1]
     x = _padded(rows, block)
-    if fmt.tensor_range or pieces_of(fmt, x.size // block, block) > 1:
+    if fmt.tensor_range or tall is not None or pieces_of(fmt, x.size // block, block) > 1:
         amax, bad = largest_magnitudes(x, block)
+        if tall is not None:
+            bad = tall.over(np.logical_or, bad)
+            amax = np.where(bad, np.float32(0), tall.over(np.maximum, amax))
         if bad.any():
             x = np.where(spread(bad, block, x.shape[1]), np.float32(0), x)
         outer = _outer(fmt, amax, given)

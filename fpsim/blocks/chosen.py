@@ -34,6 +34,7 @@ __all__ = [
     "Chosen",
     "choose",
     "cut",
+    "decides_scales_only",
     "fits_loops",
     "flat",
     "in_parts",
@@ -139,6 +140,12 @@ def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> Non
             done.result()
 
 
+def decides_scales_only(fmt: BlockFormat) -> bool:
+    """Return whether a block that fits loops decides nothing but its scale."""
+    alone = plan_cast(fmt).kind.by in ("", "row") and not (fmt.levels or fmt.top or fmt.signed_max)
+    return alone and fmt.expansions == (1.0,)
+
+
 def pieces_of(fmt: BlockFormat, blocks: int, block: int) -> int:
     """Return the number of pieces of a block: 1 unless its scale is all that a block decides.
 
@@ -150,8 +157,7 @@ def pieces_of(fmt: BlockFormat, blocks: int, block: int) -> int:
     Returns:
         The number of pieces.
     """
-    alone = plan_cast(fmt).kind.by in ("", "row") and not (fmt.levels or fmt.top or fmt.signed_max)
-    return cut(blocks, block) if alone and fmt.expansions == (1.0,) else 1
+    return cut(blocks, block) if decides_scales_only(fmt) else 1
 
 
 def choose(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Parts", "RandomIntegers"]
+__all__ = ["Parts", "RandomIntegers", "Tall"]
 
 
 @dataclass
@@ -30,6 +30,23 @@ class Parts:
     ratios: NDArray[np.uint8] | None = None
     tops: NDArray[np.uint8] | None = None
     macros: NDArray[np.uint8] | None = None
+
+
+class Tall(NamedTuple):
+    """Blocks of several rows of one matrix: rows (R, K) hold matrices of ``rows`` rows."""
+
+    rows: int
+    high: int  #: rows of a block; those of the last one of a matrix may be fewer
+
+    def over(self, join: np.ufunc, each: NDArray[Any]) -> NDArray[Any]:
+        """Return the values (R, G) of the rows of each block joined, for every row."""
+        matrices = each.reshape(-1, self.rows, each.shape[1])
+        joined = join.reduceat(matrices, np.arange(0, self.rows, self.high), axis=1)
+        return np.repeat(joined, self.high, axis=1)[:, : self.rows].reshape(each.shape)
+
+    def first(self, each: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of the first row of each block, of (R, G)."""
+        return each.reshape(-1, self.rows, each.shape[1])[:, :: self.high]
 
 
 class RandomIntegers(NamedTuple):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -20,12 +21,12 @@ from support.block_cases import check_against_oracle
 
 from fpsim import BlockFormat, get_block_format, get_format
 from fpsim.blocks import cast_steps, chosen
-from fpsim.blocks.cast_plan import scale_parameters, split_grids
+from fpsim.blocks.cast_plan import plan_cast, scale_parameters, split_grids
 from fpsim.blocks.cast_steps import ScaleInputs, ScaleKind, scale_of
 from fpsim.blocks.grids import Ties
 from fpsim.blocks.meaning import meaning
 from fpsim.blocks.named import named_block_formats
-from fpsim.blocks.scale_rules import Outer, block_scales
+from fpsim.blocks.scale_rules import POWER_RULES, Outer, block_scales
 from fpsim.formats.floating import FloatFormat
 from fpsim.kernels.llvm.side_by_side import INDEX, Blocks, program
 from fpsim.kernels.llvm.vector import FLOAT
@@ -102,7 +103,81 @@ def test_choices_turn_where_errors_do(name: str) -> None:
         found += [at(bits) for bits in (low - 1, low, high, high + 1)]
     assert len(found) == 4 * 3, "the choice does not follow the element"
     others = rng.uniform(-6, 6, (24, fmt.block)).astype(np.float32)  # special values of every sign
-    check_against_oracle(fmt, np.concatenate([np.stack(found), others]), **given)
+    for row in [*found, *others]:  # each alone: one that is unclear has all of a vector done anew
+        check_against_oracle(fmt, row[None], **given)
+
+
+def test_sums_of_many_alike_errors_lose_bits() -> None:
+    """All additions round the same way, and a choice between sums in float32 would be wrong."""
+    one = [-1024 + k for k in range(8)] + [0] + [820 + k for k in range(6)] + [1024]
+    hollow = [{"table": [v * s / 1024 for v in one], "wide": "e5m10"} for s in (1, -1)]
+    fmt = BlockFormat.from_dict({
+        "name": "hollow", "element": hollow[0], "variants": [{"element": hollow[1]}],
+        "choice": "mse", "stored": "metadata", "block": 256, "scale": "e4m3",
+    })  # fmt: skip
+    near, far = np.float32(820 / 1024), np.float32(0)
+
+    def in_float32(errors: list[np.float32]) -> np.float32:
+        total = np.float32(0)
+        for error in errors:
+            total = np.float32(np.float64(error) ** 2 + np.float64(total))
+        return total
+
+    def apart(c: np.float32) -> float:
+        """Return by how much sums of the same errors in two orders differ."""
+        one, other = [near - c] * 128, [c - far] * 128
+        return abs(float(in_float32(one + other)) - float(in_float32(other + one)))
+
+    drawn = np.random.default_rng(3).uniform(0.41, 0.445, 100).astype(np.float32)
+    for c in sorted(drawn, key=apart)[-3:]:
+        row = np.repeat([c, -c], 128)
+        row[0] = 1.0
+
+        def cast(bits: int, row: NDArray[np.float32] = row) -> int:
+            row[5] = np.int32(bits).view(np.float32)
+            return int(fmt.quantize(row).variants[0])  # type: ignore[index]
+
+        least, most = (int(np.float32(end).view(np.int32)) for end in (0.41, 0.496))
+        first = cast(least)
+        assert cast(most) != first, "the choice does not follow the element"
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (middle, most) if cast(middle) == first else (least, middle)
+        for bits in (least, most):
+            cast(bits)
+            check_against_oracle(fmt, row[None])
+
+
+@pytest.mark.parametrize("special", [5.0, -5.0, 8.0, -7.0, 0.25, -0.25])
+@pytest.mark.parametrize("ties", ["even", "away", "zero", "up", "down"])
+def test_ends_of_the_interval_of_a_special_value(special: float, ties: str) -> None:
+    fmt = BlockFormat.from_dict({
+        "name": "special", "element": "e2m1", "special": special, "ties": ties, "scale": "e4m3",
+        "target": 8, "block": 16,
+    })  # fmt: skip
+    ends = [v for v in meaning(fmt).grids[0].keys.tolist() if v != 0]
+    bits = [k + step for k in ends for step in (-1, 0, 1)]
+    x = np.array([k if k >= 0 else k ^ 0x7FFFFFFF for k in bits], dtype=np.int32).view(np.float32)
+    rows = np.resize(x, (-(-x.size // 15), 16))
+    rows[:, 1:] = np.resize(x, (len(rows), 15))
+    rows[:, 0] = 8.0  # under a scale of 1
+    check_against_oracle(fmt, rows)
+
+
+@pytest.mark.parametrize("name", ["fouroversix", "if4", "razer", "nxfp4", "mxffp", "blockdialect"])
+def test_bounds_of_errors_follow_from_the_roundings(name: str) -> None:
+    """No input is known that needs the whole of a bound: it must be what its proof asks for."""
+    fmt = get_block_format(name)
+    choice = plan_cast(fmt).kind.choice
+    t = Fraction(1, 1 << 24)
+    # Of powers of two only 1 / F and x / F round; `fpsim.blocks.cast_choice` counts the others.
+    apart = (4 if fmt.rule in POWER_RULES else 21) * t
+    share, squares, sizes = map(Fraction, choice.bounds)
+    c = share - 5 * t
+    # 2 D |e| <= c e^2 + D^2 / c for every e.
+    assert c > 0
+    assert apart**2 * (1 + 1 / c) <= squares < 4 * apart**2 * (1 + 1 / c)
+    assert apart <= sizes < 4 * apart
 
 
 def magnitudes() -> NDArray[np.float32]:

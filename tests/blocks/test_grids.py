@@ -527,6 +527,20 @@ def test_dint4() -> None:
 # -- tiles, rows, static scales, random integers ---------------------------------------------------
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_value_takes_its_tile_and_no_other(bad: float) -> None:
+    fmt = get_block_format("nvfp4-2d")
+    x = np.random.default_rng(5).standard_normal((40, 56)).astype(np.float32)
+    whole = fmt.quantize(x, tensor_scale=2.0**-9)
+    x[37, 20] = bad
+    q = fmt.quantize(x, tensor_scale=2.0**-9)
+    codes, scales = whole.codes.copy(), whole.scales.copy()
+    codes[32:, 16:32] = 0
+    scales[2, 1] = 0x7F
+    np.testing.assert_array_equal(q.codes, codes)
+    np.testing.assert_array_equal(q.scales, scales)
+
+
 def test_tiles_quantize_a_matrix_and_its_transpose_alike() -> None:
     fmt = get_block_format("nvfp4-2d")
     x = wide_values(3, (48, 80), spread=3)

@@ -270,19 +270,22 @@ class Blocks:
             for lane in range(self.count)
         ]
 
+    def _turned(self, one: Any, other: Any, d: int) -> list[Any]:
+        """Return the parts of ``d`` lanes of two vectors in turns: the first ones, the second."""
+        n = self.count
+        low = [j if not j & d else n + j - d for j in range(n)]
+        high = [j + d if not j & d else n + j for j in range(n)]
+        masks = (ir.Constant(ir.VectorType(WORD, n), mask) for mask in (low, high))
+        return [self.builder.shuffle_vector(one, other, mask) for mask in masks]
+
     def _across(self, rows: list[Any]) -> list[Any]:
         """Transpose a square of vectors."""
-        n, d = self.count, self.count // 2
+        d = self.count // 2
         while d:
-            low = [j if not j & d else n + j - d for j in range(n)]
-            high = [j + d if not j & d else n + j for j in range(n)]
             turned = list(rows)
-            for i in range(n):
+            for i in range(self.count):
                 if not i & d:
-                    pair = rows[i], rows[i + d]
-                    for at, mask in ((i, low), (i + d, high)):
-                        chosen = ir.Constant(ir.VectorType(WORD, n), mask)
-                        turned[at] = self.builder.shuffle_vector(*pair, chosen)
+                    turned[i], turned[i + d] = self._turned(rows[i], rows[i + d], d)
             rows, d = turned, d // 2
         return rows
 
@@ -375,19 +378,24 @@ class Blocks:
         rows, zero = self._rows(array, block, WORD), self.floats.constant(0, True)
         most = [Variable(zero) for _ in rows]
 
-        def raise_to(variable: Variable, value: Any) -> None:
-            other, own = change(Vec(self.floats, value, True)), variable.get()
-            variable.set((other > own).where(other, own))
+        def larger(one: Vec, other: Vec) -> Vec:
+            return (one > other).where(one, other)
+
+        def changed(value: Any) -> Vec:
+            return change(Vec(self.floats, value, True))
 
         for variable, row in zip(most, rows, strict=True):
             with self._chunks(block) as at:
-                raise_to(variable, self._vector(row, at))
-        found = Variable(zero)
-        for column in self._across([variable.get().value for variable in most]):
-            other, own = Vec(self.floats, column, True), found.get()
-            found.set((other > own).where(other, own))
+                variable.set(larger(changed(self._vector(row, at)), variable.get()))
+        each, d = [variable.get() for variable in most], self.count // 2
+        while d:
+            # As `_across` goes on with what has turned, with the larger of both only.
+            pairs = (self._turned(each[i].value, each[i + d].value, d) for i in range(d))
+            each = [larger(*(Vec(self.floats, v, True) for v in pair)) for pair in pairs]
+            d //= 2
+        found = Variable(each[0])
         with self._rest(block) as at:
-            raise_to(found, self._column(rows, at))
+            found.set(larger(changed(self._column(rows, at)), found.get()))
         return found.get()
 
     def _place(self, scratch: int, at: Any, kind: Any) -> Any:
@@ -489,10 +497,11 @@ class Blocks:
         builder, rows = self.builder, self._rows(array, block, BYTE)
 
         def word(at: Any) -> Any:
-            bytes_of = self.kept(scratch, at, WORD) & 255
+            bytes_of = self.kept(scratch, at, WORD)
+            bytes_of = bytes_of.after(bytes_of, 8)
             for k in range(1, 4):
                 byte = self.kept(scratch, builder.add(at, INDEX(k)), WORD)
-                bytes_of = bytes_of | ((byte if k == 3 else byte & 255) << 8 * k)
+                bytes_of = byte.after(bytes_of, 8)
             return bytes_of.value
 
         whole = builder.sub(block, builder.srem(block, INDEX(16)))

@@ -312,6 +312,14 @@ class Vec:
         convert = builder.fpext if lanes.bits > self.lanes.bits else builder.fptrunc
         return Vec(lanes, convert(self.value, lanes.real_type), False)
 
+    def as_integers(self, lanes: Lanes) -> Vec:
+        """Return signed integers as those of another width, which holds them."""
+        builder = lanes.builder
+        if lanes.bits == self.lanes.bits:
+            return self
+        convert = builder.sext if lanes.bits > self.lanes.bits else builder.trunc
+        return Vec(lanes, convert(self.value, lanes.integer_type), True)
+
     @property
     def magnitude_bits(self) -> Vec:
         """The bit patterns of floats without their sign."""
@@ -353,6 +361,20 @@ class Vec:
             "llvm.x86.avx512.psrav.d.512",
         )
         return self._wrap(self.lanes.builder.call(function, [self.value, amounts.value]))
+
+    def followed_by(self, other: Vec, bits: int) -> Vec:
+        """Return integers shifted up by so many bits, which the highest bits of others fill."""
+        return self._funnelled("fshl", other, bits)
+
+    def after(self, other: Vec, bits: int) -> Vec:
+        """Return other integers shifted down by so many bits, which the lowest of these fill."""
+        return self._funnelled("fshr", other, bits)
+
+    def _funnelled(self, name: str, other: Vec, bits: int) -> Vec:
+        kind, lanes = self.lanes.integer_type, self.lanes
+        arguments = [self.value, other.value, lanes.constant(bits, True).value]
+        full_name = f"llvm.{name}.v{lanes.count}i{lanes.bits}"
+        return self._wrap(lanes.call(full_name, kind, arguments))
 
     def floor_shifted(self, amounts: Vec) -> Vec:
         """Return floor(x / 2^n) of signed integers, n below their bits."""
