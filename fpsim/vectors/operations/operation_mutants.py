@@ -355,12 +355,11 @@ def possible_flags(operation: Convert | TwoOperand) -> list[str]:
     target = operation.target if isinstance(operation, Convert) else operation.result
     low, high = _exact_range(operation)
     negative = any(fmt.signed for fmt in operation.inputs.values())
+    unfit = isinstance(target, FixedFormat) or (negative and not target.signed)
     raised = {
-        "inexact": _rounds(operation, target) or _overflows(operation, target),
+        "inexact": unfit or _rounds(operation, target),
         "underflow": isinstance(target, FloatFormat) and low < exponents(target)[0],
-        "overflow": high > exponents(target)[1]
-        or isinstance(target, FixedFormat)
-        or (negative and not target.signed),
+        "overflow": unfit or high > exponents(target)[1],
         "invalid": _invalid(operation, target),
     }
     return [name for name, possible in raised.items() if possible]
