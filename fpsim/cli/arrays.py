@@ -26,26 +26,21 @@ DATAFLOWS = ("output-stationary", "weight-stationary")
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add ``--array`` and ``--dataflow``."""
+    sub.add_argument("--array", metavar="ROWSxCOLUMNS", help="a systolic array of the unit's MAC")
     sub.add_argument(
-        "--array", metavar="ROWSxCOLUMNS", help="a systolic array of so many MACs of the unit"
+        "--dataflow", choices=DATAFLOWS, help="what stays in its cells (output-stationary)"
     )
-    sub.add_argument(
-        "--dataflow", choices=DATAFLOWS,
-        help="operand that stays in the array's cells: outputs or weights (output-stationary)",
-    )  # fmt: skip
 
 
 def add_shape(sub: argparse.ArgumentParser) -> None:
     """Add ``--shape``."""
     sub.add_argument(
-        "--shape",
-        metavar="MxNxK",
-        help="print clocks and utilization of the array for this product",
+        "--shape", metavar="MxNxK", help="clocks and utilization of the array for this product"
     )
 
 
 def rtl(args: argparse.Namespace) -> int:
-    """Print the module of an array, or write its files; with ``--shape``, print its clocks."""
+    """Print the module of an array, or write it with all its sources; say how fast it is."""
     from fpsim.hdl.rtl.array_text import array_sources, array_text, array_top
 
     if args.package:
@@ -73,7 +68,7 @@ def rtl(args: argparse.Namespace) -> int:
 
 
 def synth(args: argparse.Namespace) -> int:
-    """Print cells, area and depth of an array; with ``--shape``, its clocks and utilization."""
+    """Print the cost of an array, and how fast it is."""
     from fpsim.hdl.rtl.array_text import array_parts, array_top
     from fpsim.hdl.rtl.synthesis import synthesise
 
@@ -99,7 +94,7 @@ def synth(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Run a set of tiles through an array in a simulator and print the comparison."""
+    """Send a set of tiles through an array in a simulator and print what came out."""
     from fpsim.hdl.bench.array_bench import run_tiles
     from fpsim.hdl.bench.simulator import find
 

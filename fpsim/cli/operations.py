@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that name a unit, or an operation in place of a unit: ``UNIT`` and ``--op``."""
+"""Arguments that name a unit, or an operation that is none: ``UNIT`` and ``--op``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ __all__ = ["add_unit_or_operation", "unit_or_operation"]
 
 
 def add_unit_or_operation(sub: argparse.ArgumentParser) -> None:
-    """Add ``UNIT`` and ``--op``."""
+    """Add the arguments."""
     sub.add_argument("unit", nargs="?", help="a name or a .toml file")
     sub.add_argument(
-        "--op", metavar="OP",
-        help="an operation in place of a unit: quantize:FORMAT, convert:A:B, mul or add, as in "
-        "fpsim vectors",
+        "--op", metavar="OP", help="in place of a unit: quantize:FORMAT, convert:A:B, mul or add, "
+        "as of fpsim vectors"
     )  # fmt: skip
 
 
@@ -30,7 +29,7 @@ def unit_or_operation(args: argparse.Namespace) -> MacUnit | Operation:
     """Return the unit or the operation that a command line names.
 
     Raises:
-        FpsimError: neither a unit nor an operation is named, or the name is unknown.
+        FpsimError: nothing, or something that is neither a unit nor an operation.
     """
     from fpsim.vectors.operations.operation import OPERATIONS, parse_operation
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim verify``, ``testbench``: compare the RTL of a unit, or your design, with a unit."""
+"""``fpsim verify``, ``testbench``: the RTL of a unit, and any design held to a unit."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _testbench(args: argparse.Namespace) -> int:
     path, commands = write_testbench(dut, writer, out, title, ports)
     with bar(name):
         made = write_stimulus(source, writer, out / PACKED)
-    # The commands run from any folder, with the Verilator that `fpsim verify` uses.
+    # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:
         print_json(
@@ -147,26 +147,19 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
     sub.add_argument(
-        "--lfsr",
-        type=int,
-        metavar="SEED",
-        help="take the reference RTL's random bits from an LFSR with this seed",
+        "--lfsr", type=int, metavar="SEED", help="random bits of the reference RTL from an LFSR"
     )
     add_tables(sub)
-    sub.add_argument(
-        "--vectors", type=Path, metavar="DIR", help="a set; default: vectors made for the design"
-    )
-    sub.add_argument(
-        "--strategy", default="mixed", choices=STRATEGIES, help="which vectors, as in fpsim vectors"
-    )
+    sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
+    sub.add_argument("--strategy", default="mixed", choices=STRATEGIES, help="as of fpsim vectors")
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
-    sub.add_argument("--seed", type=int, default=1, help="seed of the random vectors")
+    sub.add_argument("--seed", type=int, default=1, help="of the random vectors")
 
 
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "verify", _verify, "Run vectors of a unit through your RTL, or its own, in a simulator",
+        "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own",
         examples=[
             "verify e2m1-fixed24q2 --simulator verilator",
             "verify e5m10xe4m3fn-chain-e8m23 --a-table nf4",
@@ -187,39 +180,33 @@ def register(commands: Commands) -> None:
         "--bench",
         default="cocotb",
         choices=["cocotb", "native"],
-        help="cocotb, or generated SystemVerilog (native) for millions of vectors",
+        help="native: generated SystemVerilog, for millions of vectors",
     )
     sub.add_argument(
         "--build",
         type=Path,
         default=Path("out/rtl"),
         metavar="DIR",
-        help="folder of the compiled design",
+        help="where the design is compiled",
     )
     sub.add_argument("--waves", action="store_true", help="write a waveform")
     sub.add_argument("--junit", type=Path, metavar="XML", help="write the result as JUnit XML too")
     sub.add_argument("--bundle", type=Path, metavar="ZIP",
-                     help="write a ZIP that repeats the run without fpsim")  # fmt: skip
+                     help="write all that reruns it, for those without fpsim")  # fmt: skip
     sub.add_argument("--stall", type=float, default=0.1, metavar="SHARE",
-                     help="share of clocks without a beat, or that take no result")  # fmt: skip
+                     help="clocks without a beat or a result taken (0.1)")  # fmt: skip
     sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
-                     help="share of vectors before which a reset cuts another one off")  # fmt: skip
+                     help="vectors before which one is begun and cut off by a reset")  # fmt: skip
     sub.add_argument(
-        "--stall-seed", type=int, default=1, metavar="SEED", help="seed of stalls and resets"
+        "--stall-seed", type=int, default=1, metavar="SEED", help="of stalls and resets"
     )
     sub.add_argument("--patience", type=int, default=2000, metavar="CLOCKS",
-                     help="clocks without a handshake after which the run fails")  # fmt: skip
-    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of a simulation")
+                     help="without an answer, after which the design is given up")  # fmt: skip
+    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="of simulation")
     arrays.add_options(sub)
+    sub.add_argument("--scaled", action="store_true", help="of an array of a chain: with scales")
     sub.add_argument(
-        "--scaled", action="store_true", help="with --array of a chain: scales per element"
-    )
-    sub.add_argument(
-        "--pipeline",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with --array: register stages of its MACs",
+        "--pipeline", type=int, default=1, metavar="N", help="registers of an array's MACs"
     )
 
     sub = commands.add(
@@ -230,4 +217,4 @@ def register(commands: Commands) -> None:
         ],
     )  # fmt: skip
     _add_vectors(sub)
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bench")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON Schema of the TOML of a unit, made from the classes that read the TOML."""
+"""The TOML of a unit as JSON Schema, from the classes that read it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unit_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["kind"],
         "properties": {"kind": {"enum": list(STAGES)}},
-        # One schema per kind of stage, so that an editor reports faults of the stage's own kind.
+        # One per kind, so that an editor complains about the kind that is meant.
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},

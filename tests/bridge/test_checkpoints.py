@@ -418,8 +418,10 @@ def test_gpt_oss(tmp_path: Path) -> None:
     assert not torch.allclose(simulated, reference, rtol=0, atol=1e-3)
 
 
-def test_experts_of_mixtral_under_their_own_scales(tmp_path: Path) -> None:
-    """Gate and up are two matrices in the file and one in the model."""
+def write_mixtral(
+    folder: Path,
+) -> tuple[nn.Module, dict[str, torch.Tensor], dict[tuple[int, str], Matrix]]:
+    """Write a ModelOpt checkpoint whose gate and up have scales of their own."""
     torch.manual_seed(0)
     model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**MOE)).eval()
     rng = np.random.default_rng(1)
@@ -437,7 +439,13 @@ def test_experts_of_mixtral_under_their_own_scales(tmp_path: Path) -> None:
                 f"{base}.weight_scale_2": torch.tensor(m.above),
                 f"{base}.input_scale": torch.tensor(0.002),
             }
-    write_folder(tmp_path, model, tensors, MODELOPT)
+    write_folder(folder, model, tensors, MODELOPT)
+    return model, tensors, given
+
+
+def test_experts_of_mixtral_under_their_own_scales(tmp_path: Path) -> None:
+    """Gate and up are two matrices in the file and one in the model."""
+    model, tensors, given = write_mixtral(tmp_path)
     loaded = load_checkpoint(tmp_path)
     layers = simulated_layers(loaded)
     for index in range(3):
@@ -929,12 +937,50 @@ def test_gguf_is_written_as_it_was(block: int, tmp_path: Path) -> None:
 WRITTEN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {"head_dim": 32}),
     "gemma3_text": ("Gemma3TextConfig", "Gemma3ForCausalLM", {"head_dim": 32}),
+    "gpt_oss": (
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        {
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 16.0,
+                "beta_fast": 30.0,
+                "beta_slow": 2.0,
+                "truncate": False,
+                "original_max_position_embeddings": 32,
+                "rope_theta": 150000.0,
+            },
+        },
+    ),
     "llama": ("LlamaConfig", "LlamaForCausalLM", {"attention_bias": False}),
     "mistral": ("MistralConfig", "MistralForCausalLM", {}),
+    "mixtral": ("MixtralConfig", "MixtralForCausalLM", {"num_local_experts": 4}),
     "nemotron": ("NemotronConfig", "NemotronForCausalLM", {}),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", {}),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", {}),
+    "qwen2_moe": (
+        "Qwen2MoeConfig",
+        "Qwen2MoeForCausalLM",
+        {
+            "num_experts": 4,
+            "moe_intermediate_size": 64,
+            "shared_expert_intermediate_size": 192,
+        },
+    ),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 32}),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        "Qwen3MoeForCausalLM",
+        {
+            "num_experts": 4,
+            "moe_intermediate_size": 64,
+            "head_dim": 32,
+            "norm_topk_prob": True,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "stablelm": ("StableLmConfig", "StableLmForCausalLM", {"use_qkv_bias": True}),
     "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM", {}),
 }
@@ -973,6 +1019,99 @@ def test_gguf_files_of_every_architecture_come_back(kind: str, tmp_path: Path) -
         assert torch.equal(model(IDS).logits, back(IDS).logits)
 
 
+@pytest.mark.parametrize("kind", ["gpt_oss", "mixtral"])
+def test_float_experts_come_back_from_gguf(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    model = convert(small_of(kind), "mxfp4", skip=["*experts*"])
+    assert not any("experts" in name for name in simulated_layers(model))
+    save_checkpoint(model, tmp_path / "out", "gguf")
+    back = load_checkpoint(tmp_path / "out" / "model.gguf", activations="mxfp4")
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, back(IDS).logits)
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "mixtral", "qwen2_moe"])
+def test_nvfp4_experts_go_to_gguf_under_scales_of_their_own(kind: str, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    model = convert(small_of(kind), "nvfp4-weights")
+    decided = {
+        name: layer.weight_cast.quantize(layer.weight.matrix.detach().contiguous().numpy())
+        for name, layer in simulated_layers(model).items()
+    }
+    save_checkpoint(model, tmp_path / "out", "gguf")
+    path = tmp_path / "out" / "model.gguf"
+    back = simulated_layers(load_checkpoint(path))
+    assert set(back) == set(decided)
+    for name, operand in decided.items():
+        own = back[name].operand()
+        assert np.array_equal(own.codes, operand.codes), name
+        assert np.array_equal(own.scales.codes, operand.scales.codes)
+        assert np.unique(own.factor).tolist() == np.unique(operand.factor).tolist()
+    theirs = {t.name: t for t in gguf.GGUFReader(path).tensors}
+    down = theirs["blk.1.ffn_down_exps.weight"]
+    assert down.shape.tolist()[::-1] == [
+        4,
+        *decided["model.layers.1.mlp.experts.down_proj.0"].codes.shape,
+    ]
+    assert theirs["blk.1.ffn_down_exps.scale"].data.shape == (4,)
+    values = (
+        gguf.dequantize(down.data, down.tensor_type)
+        * theirs["blk.1.ffn_down_exps.scale"].data[:, None, None]
+    )
+    for i, matrix in enumerate(values):
+        operand = decided[f"model.layers.1.mlp.experts.down_proj.{i}"]
+        assert np.array_equal(matrix, operand.dequantize().astype(np.float32))
+
+
+def test_experts_with_two_scales_are_split_where_files_split_them(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    write_mixtral(tmp_path / "in")
+    loaded = load_checkpoint(tmp_path / "in")
+    before = simulated_layers(loaded)
+    for layout, where in (("gguf", "out/model.gguf"), ("modelopt", "again")):
+        save_checkpoint(loaded, tmp_path / where.split("/")[0], layout)
+        after = simulated_layers(load_checkpoint(tmp_path / where))
+        for name, layer in before.items():
+            if "experts" in name:
+                assert np.array_equal(after[name].operand().factor, layer.operand().factor)
+
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+def test_gguf_says_how_llama3_scales_positions(tmp_path: Path) -> None:
+    """As llama.cpp's converter: the unscaled frequencies over the scaled ones."""
+    gguf = pytest.importorskip("gguf")
+    model = small_of("llama", rope_parameters=LLAMA3, head_dim=64)
+    plain = small_of(
+        "llama", rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, head_dim=64
+    )
+    wanted = plain.model.rotary_emb.inv_freq / model.model.rotary_emb.inv_freq
+    save_checkpoint(convert(model, "mxfp4"), tmp_path / "out", "gguf")
+    path = tmp_path / "out" / "model.gguf"
+    (factors,) = (t for t in gguf.GGUFReader(path).tensors if t.name == "rope_freqs.weight")
+    np.testing.assert_allclose(factors.data, wanted.numpy(), rtol=1e-6)
+    assert len(np.unique(factors.data)) > 4
+    back = load_checkpoint(path, activations="mxfp4")
+    assert back.config.rope_parameters == LLAMA3
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, back(IDS).logits)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(factors.data.tobytes())
+    raw[at : at + 4] = np.float32(3).tobytes()
+    (tmp_path / "bad.gguf").write_bytes(raw)
+    with pytest.raises(
+        FpsimError, match=r"rope_freqs\.weight: it does not scale positions as Llama 3"
+    ):
+        load_checkpoint(tmp_path / "bad.gguf")
+    other = small_of("llama", rope_parameters=LLAMA3 | {"low_freq_factor": 2.0}, head_dim=64)
+    with pytest.raises(FpsimError, match=r"layout gguf: rope_freqs\.weight: it does not"):
+        save_checkpoint(convert(other, "mxfp4"), tmp_path / "no", "gguf")
+
+
 def test_what_a_gguf_file_cannot_say_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     for kind, more, message in (
@@ -988,6 +1127,12 @@ def test_what_a_gguf_file_cannot_say_is_refused(tmp_path: Path) -> None:
             "hidden_act is 'gelu', which a file cannot say; read back",
         ),
         ("llama", {"attention_bias": True}, "attention_bias is True, which a file cannot say"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob is False, which a file cannot"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "rope_parameters is .*'dynamic'.*, which a file cannot say",
+        ),
     ):
         with pytest.raises(FpsimError, match=f"layout gguf: {message}"):
             save_checkpoint(convert(small_of(kind, **more), "mxfp4"), tmp_path / "out", "gguf")

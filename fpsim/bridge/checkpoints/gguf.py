@@ -22,11 +22,18 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from transformers import modeling_gguf_pytorch_utils as names
+from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
 from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.checkpoints.coded import CodedTensor
+from fpsim.bridge.checkpoints.gguf_fields import (
+    FIELDS,
+    GPT_OSS,
+    ROPE_FACTORS,
+    scaled_positions,
+)
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
 from fpsim.bridge.checkpoints.model import (
     check_layers,
@@ -43,7 +50,7 @@ _MXFP4, _NVFP4 = gguf.GGMLQuantizationType.MXFP4, gguf.GGMLQuantizationType.NVFP
 _EXPERTS = re.compile(
     r"blk\.(?P<layer>\d+)\.ffn_(?P<part>gate|up|down)_exps\.(?P<kind>weight|bias)"
 )
-_GPT_OSS, _ARCHITECTURE = "gpt_oss", "general.architecture"
+_ARCHITECTURE = "general.architecture"
 
 
 class _Tensor(NamedTuple):
@@ -76,14 +83,13 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
         reader = gguf.GGUFReader(path)
         if _ARCHITECTURE not in reader.fields:
             raise FpsimError(f"checkpoint: {path} has no {_ARCHITECTURE}")
-        parsed = names.load_gguf_checkpoint(str(path))  # type: ignore[no-untyped-call]
         architecture = str(reader.fields[_ARCHITECTURE].contents())
-        fields = dict(parsed["config"])
+        fields = _config(reader, architecture, path)
         for key, name in (("attention.key_length", "head_dim"), ("vocab_size", "vocab_size")):
             if (field := reader.fields.get(f"{architecture}.{key}")) is not None:
                 fields.setdefault(name, field.contents())
         fields.setdefault("pad_token_id", None)  # the usual one may be beyond the vocabulary
-        _mend_rope(reader, fields)
+        _mend(reader, architecture, fields)
         check_layers(fields, len(reader.tensors))
         model = model_of(transformers.AutoConfig.for_model(**fields))
     except FpsimError:
@@ -98,18 +104,43 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
     return model
 
 
-def _mend_rope(reader: Any, fields: dict[str, Any]) -> None:
-    """Read the rope fields of gpt-oss by their values."""
-    prefix = "gpt-oss.rope.scaling."
-    found = {
-        key.removeprefix(prefix): field.contents()
+def _said(reader: Any, architecture: str) -> dict[str, Any]:
+    """Return the fields of an architecture without its name."""
+    start = f"{architecture}."
+    return {
+        key.removeprefix(start): field.contents()
         for key, field in reader.fields.items()
-        if key.startswith(prefix)
+        if key.startswith(start)
     }
-    if not found or fields.get("model_type") != _GPT_OSS:
-        return
-    known = {"type": "rope_type", "original_context_length": "original_max_position_embeddings"}
-    fields["rope_scaling"] = {known.get(key, key): value for key, value in found.items()}
+
+
+def _config(reader: Any, architecture: str, path: Path) -> dict[str, Any]:
+    """Return the configuration that transformers makes of a file."""
+    if architecture != "gpt-oss":
+        return dict(names.load_gguf_checkpoint(str(path))["config"])  # type: ignore[no-untyped-call]
+    # It stumbles over the numbers of scaled positions there.
+    known: Mapping[str, Any] = GGUF_CONFIG_MAPPING[GPT_OSS]  # type: ignore[assignment]
+    own = {known[k]: v for k, v in _said(reader, architecture).items() if known.get(k)}
+    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
+    return own | {"model_type": GPT_OSS, "tie_word_embeddings": tied}
+
+
+def _mend(reader: Any, architecture: str, fields: dict[str, Any]) -> None:
+    """Read the fields of experts and of scaled positions."""
+    said = _said(reader, architecture)
+    if architecture == "llama" and said.get("expert_count"):
+        fields["model_type"] = "mixtral"
+    kind = str(fields.get("model_type"))
+    known = FIELDS.get(kind, {})
+    fields |= {name: said[key] for key, name in known.items() if key in said}
+    prefix = "rope.scaling."
+    scaling = {k.removeprefix(prefix): v for k, v in said.items() if k.startswith(prefix)}
+    factors = next(
+        (_Tensor(t, None).numbers() for t in reader.tensors if t.name == ROPE_FACTORS), None
+    )
+    rope = scaled_positions(kind, scaling, float(fields.get("rope_theta", 1e4)), factors)
+    if rope is not None:
+        fields["rope_scaling"] = rope
 
 
 def _codes(tensor: Any) -> CodedTensor | None:
@@ -215,7 +246,7 @@ def _named(
             continue
         target = known.get(name) or _gpt_oss_name(name)
         if target not in wanted:
-            if name.startswith(("rope_freqs.", "blk.")) and "rope_freqs" in name:
+            if name == ROPE_FACTORS:
                 continue
             raise FpsimError(f"{name}: {type(model).__name__} has no parameter for it")
         if tensor.codes is None:
@@ -275,7 +306,7 @@ def _experts(
 ) -> tuple[str, torch.Tensor | CodedTensor]:
     """Join gate and up of experts as the model has them: gpt-oss interleaved, others one by one."""
     part, _, kind = what.partition(".")
-    oss = model.config.model_type == _GPT_OSS
+    oss = model.config.model_type == GPT_OSS
     suffix = "_bias" if kind == "bias" else ""
     target = f"model.layers.{layer}.mlp.experts.{part}_proj{suffix}"
     order = ("down",) if part == "down" else ("gate", "up")

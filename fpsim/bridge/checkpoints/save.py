@@ -35,12 +35,19 @@ from fpsim.formats.floating import Format
 from fpsim.formats.names import E8M0
 from fpsim.units.operands import Operand
 
-__all__ = ["FileTensors", "SavedLayer", "in_file_names", "save_checkpoint", "saved_layers"]
+__all__ = [
+    "FileTensors",
+    "SavedLayer",
+    "in_file_names",
+    "own_tensors",
+    "save_checkpoint",
+    "saved_layers",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class SavedLayer:
-    """Codes of a matrix (N, K), its block scales and the scales above them.
+    """Codes of a matrix (N, K), its block scales and the scales above them, one or (N,).
 
     ``inputs`` is the block format of the inputs, None if they stay float; ``input_scale`` their
     static tensor scale; ``input_factor`` (K,) multiplies them first.
@@ -50,7 +57,7 @@ class SavedLayer:
     codes: NDArray[np.uint8]
     scale: Format
     scales: NDArray[np.uint8]
-    above: np.float32 | None
+    above: NDArray[np.float32] | None
     inputs: BlockFormat | None = None
     input_scale: np.float32 | None = None
     input_factor: NDArray[np.float32] | None = None
@@ -67,10 +74,29 @@ class SavedLayer:
 
     def rows(self, name: str, rows: NDArray[np.int64]) -> SavedLayer:
         """Return some rows under another name."""
+        above = self.above
+        if above is not None and above.size > 1:
+            above = np.unique(above[rows]) if (above[rows] == above[rows[0]]).all() else above[rows]
         return SavedLayer(
-            name, self.codes[rows], self.scale, self.scales[rows], self.above, self.inputs,
+            name, self.codes[rows], self.scale, self.scales[rows], above, self.inputs,
             self.input_scale, self.input_factor,
         )  # fmt: skip
+
+    def tensor_scale(self, layout: str) -> np.float32 | None:
+        """Return the one scale above those of blocks; None if there is none.
+
+        Args:
+            layout: for messages.
+
+        Raises:
+            FpsimError: rows with scales of their own.
+        """
+        if self.above is not None and self.above.size > 1:
+            raise FpsimError(
+                f"layout {layout}: layer {self.name} has a scale per row above its blocks; "
+                "allowed: one"
+            )
+        return None if self.above is None else np.float32(self.above[0])
 
     @property
     def packed(self) -> NDArray[np.uint8]:
@@ -173,13 +199,9 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
         raise FpsimError(
             f"{where} has {operand.length} inputs, which blocks of {scales.block} do not divide"
         )
-    above = None
-    if operand.factor is not None:
-        if operand.factor.size != 1:
-            raise FpsimError(f"{where} has a scale per row above its blocks; allowed: one")
-        above = np.float32(operand.factor.reshape(-1)[0])
+    above = None if operand.factor is None else operand.factor.reshape(-1)
     if above is not None and scales.format == E8M0:
-        raise FpsimError(f"{where} has the factor {above} above MXFP4 scales; allowed: none")
+        raise FpsimError(f"{where} has the factor {above[0]} above MXFP4 scales; allowed: none")
     inputs, static = _inputs(layer, where)
     factor = None
     if given is not None:
@@ -227,6 +249,29 @@ def _inputs(layer: SimulatedLinear, where: str) -> tuple[BlockFormat | None, np.
     )
 
 
+def own_tensors(model: PreTrainedModel, layers: Mapping[str, SavedLayer]) -> FileTensors:
+    """Return layers and other tensors by the model's own names.
+
+    Raises:
+        FpsimError: codes of a layer that is not simulated.
+    """
+    out = FileTensors({}, {}, {}, [])
+    for name, tensor in _tensors(model):
+        path, _, leaf = name.rpartition(".")
+        single = layers.get(path) if leaf == "weight" else None
+        if single is not None:
+            out.layers[name] = single
+        elif group := _experts(layers, name):
+            out.experts[name] = group
+        elif isinstance(tensor, CodedTensor):
+            raise FpsimError(f"{name}: it holds codes but is not simulated, so nothing is decided")
+        else:
+            out.others[name] = tensor.detach()
+            if leaf == "weight" and isinstance(_at(model, path), nn.Linear):
+                out.left.append(path)
+    return out
+
+
 def in_file_names(model: PreTrainedModel, layers: Mapping[str, SavedLayer]) -> FileTensors:
     """Return layers and other tensors by the names that a checkpoint of the architecture has.
 
@@ -235,29 +280,17 @@ def in_file_names(model: PreTrainedModel, layers: Mapping[str, SavedLayer]) -> F
     Raises:
         FpsimError: codes of a layer that is not simulated, or rows that are mixed.
     """
-    state: dict[str, torch.Tensor] = {}
-    sources: list[SavedLayer] = []
-    starts, left, rows = [], [], 0
-    for name, tensor in _tensors(model):
-        path, _, leaf = name.rpartition(".")
-        single = layers.get(path) if leaf == "weight" else None
-        group = [single] if single is not None else _experts(layers, name)
-        if group:
-            counts = [layer.codes.shape[0] for layer in group]
-            numbers = torch.arange(rows, rows + sum(counts))[:, None]
-            state[name] = numbers if single is not None else numbers.reshape(len(group), -1, 1)
-            for layer, count in zip(group, counts, strict=True):
-                sources.append(layer)
-                starts.append(rows)
-                rows += count
-        elif isinstance(tensor, CodedTensor):
-            raise FpsimError(f"{name}: it holds codes but is not simulated, so nothing is decided")
-        else:
-            state[name] = tensor.detach()
-            left += [path] if leaf == "weight" and isinstance(_at(model, path), nn.Linear) else []
+    own = own_tensors(model, layers)
+    groups = {name: [layer] for name, layer in own.layers.items()} | own.experts
+    sources = [layer for group in groups.values() for layer in group]
+    firsts = np.cumsum([0, *(layer.codes.shape[0] for layer in sources)])
+    state, first = dict(own.others), 0
+    for name, group in groups.items():
+        numbers = torch.arange(int(firsts[first]), int(firsts[first + len(group)]))[:, None]
+        state[name] = numbers.reshape(len(group), -1, 1) if name in own.experts else numbers
+        first += len(group)
     numbered = {id(state[name]) for name in state if state[name].dtype == torch.int64}
-    out = FileTensors({}, {}, {}, left)
-    firsts = np.array(starts)
+    out = FileTensors({}, {}, {}, own.left)
     for name, tensor in revert_weight_conversion(model, state).items():
         if not numbered or tensor.dtype != torch.int64 or tensor.shape[-1] != 1:
             out.others[name] = tensor.contiguous()
@@ -369,7 +402,8 @@ def _compressed_tensors(model: PreTrainedModel, layers: dict[str, SavedLayer], o
         tensors[f"{name}_packed"] = _bytes(layer.packed)
         tensors[f"{name}_scale"] = _scale_tensor(layer)
         if not layer.is_mx:
-            above = np.float32(1) if layer.above is None else layer.above
+            above = layer.tensor_scale(layout)
+            above = np.float32(1) if above is None else above
             tensors[f"{name}_global_scale"] = _number(_reciprocal(above))
         if layer.input_scale is not None:
             base = name.removesuffix("weight")
@@ -437,7 +471,8 @@ def _modelopt(model: PreTrainedModel, layers: dict[str, SavedLayer], out: Path) 
 
 
 def _modelopt_layer(tensors: dict[str, torch.Tensor], base: str, *layers: SavedLayer) -> None:
-    above = [np.float32(1) if layer.above is None else layer.above for layer in layers]
+    found = [layer.tensor_scale("modelopt") for layer in layers]
+    above = [np.float32(1) if scale is None else scale for scale in found]
     single = all(value == above[0] for value in above)
     tensors[f"{base}weight_scale_2"] = torch.tensor(above[0] if single else np.array(above))
     first = layers[0]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codes of a format: how many are finite, which one is the i-th, lists of all or of a choice.
 
-Formats of up to `LISTED_BITS` bits are listed whole. Of wider ones, such as float32 scales and
-32-bit integers, a list holds what finds errors: both ends, zero, subnormals, and of every row of
-exponents the significands next to powers of two, halves and all ones, alternating bits, and some
-without a pattern.
+Formats of up to `LISTED_BITS` bits are listed whole. Of wider ones, such as float32 scales, a list
+holds what finds errors: both ends, zero, subnormals, and of every row of exponents the significands
+next to powers of two, halves and all ones, alternating bits, and some without a pattern.
 """
 
 from __future__ import annotations
@@ -51,10 +50,7 @@ def finite_codes(fmt: Format) -> Codes:
     """
     if fmt.bits <= LISTED_BITS:
         return nth_finite(fmt, np.arange(finite_count(fmt), dtype=np.int64))
-    if isinstance(fmt, FixedFormat):
-        near = {s * (1 << i) + j for i in range(fmt.bits) for s in (1, -1) for j in (-1, 0, 1)}
-        some = {code for row in range(fmt.bits) for code in _significands(fmt.bits, row)}
-        return np.array(sorted({code % (1 << fmt.bits) for code in near | some}), dtype=np.int64)
+    assert isinstance(fmt, FloatFormat)  # operands are listed, and scales are floating-point
     m, rows = fmt.mantissa_bits, range((fmt.max_code >> fmt.mantissa_bits) + 1)
     found = {(row << m) | s for row in rows for s in _significands(m, row)}
     finite = {code for code in found if code < fmt.max_code} | {fmt.max_code}
@@ -72,8 +68,6 @@ def all_codes(fmt: Format) -> Codes:
     """
     if fmt.bits <= LISTED_BITS:
         return np.arange(1 << fmt.bits, dtype=np.int64)
-    if isinstance(fmt, FixedFormat):
-        return finite_codes(fmt)
     return np.union1d(finite_codes(fmt), _special_codes(fmt))
 
 
@@ -91,7 +85,7 @@ def _special_codes(fmt: Format) -> Codes:
 
 
 def _significands(bits: int, row: int) -> set[int]:
-    """Return significands of a row, or integers without a row, below 2^bits."""
+    """Return significands of a row, below 2^bits."""
     top = 1 << bits
     patterns = [0, 1, 2, 3, top // 2 - 1, top // 2, top // 2 + 1, top - 3, top - 2, top - 1]
     patterns += [(top - 1) // 3, (top - 1) // 3 * 2]
