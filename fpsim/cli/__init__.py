@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from functools import cache
 
 import fpsim
 from fpsim.base.errors import FpsimError, shortened
@@ -38,7 +37,6 @@ from fpsim.cli.output import BAD_INPUT, Commands, Parser, missing_package
 __all__ = ["main", "parser"]
 
 
-@cache
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     made = Parser(prog="fpsim", description=(fpsim.__doc__ or "").splitlines()[0])

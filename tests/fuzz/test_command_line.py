@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from functools import cache
 from pathlib import Path
 
 import pytest
 from support.fuzzing import fuzz
 
 import fpsim
-from fpsim.cli import main
+from fpsim import cli
 
 pytestmark = pytest.mark.fuzz
 
@@ -33,6 +34,7 @@ LINES = (
 def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np = pytest.importorskip("numpy")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "parser", cache(cli.parser))  # most of the time goes into making it
     np.savez("codes.npz", a=np.ones((2, 4), np.uint8), b=np.ones((4, 2), np.uint8))
     Path("unit.toml").write_text(fpsim.get_unit("e2m1-chain-e5m10").spec.to_toml())
     Path("mine.py").write_text("def f(x):\n    return x[:3]\n")
@@ -46,7 +48,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         out, said = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
             try:
-                status = main(words)
+                status = cli.main(words)
             except SystemExit as stop:  # argparse
                 status = stop.code
         left = [

@@ -73,9 +73,9 @@ def decoded(fmt: Any, codes: np.ndarray) -> np.ndarray:
 
 def unscaled(operand: Any) -> np.ndarray:
     """Values of an operand but for its factor and its zero points."""
-    values = decoded(operand.element, operand.codes)
+    values = decoded(operand.format, operand.codes)
     if operand.scales is not None:
-        scales = decoded(operand.scale, operand.scales)
+        scales = decoded(operand.scales.format, operand.scales.given)
         values = values * np.repeat(scales, operand.block, axis=1)[:, : values.shape[1]]
     return values
 

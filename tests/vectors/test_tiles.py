@@ -298,7 +298,10 @@ def test_a_layer_is_sized_by_some_of_its_results(recipe: str) -> None:
     rows, columns = [0, 19, 39], [0, b.codes.shape[0] - 1]
     more = {}
     if a.scales is not None:
-        more = {"a_scale": a.scales[rows], "b_scale": b.scales[columns].swapaxes(0, 1)}
+        more = {
+            "a_scale": a.scales.given[rows],
+            "b_scale": b.scales.given[columns].swapaxes(0, 1),
+        }
         more["block"] = a.block
     mac = derived_unit(get_unit(unit), a, b)
     assert found == sizing.study(mac, a.codes[rows], b.codes[columns].T, **more)

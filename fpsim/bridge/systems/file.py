@@ -171,13 +171,13 @@ def _unpack(value: Any, tensors: Mapping[str, NDArray[Any]]) -> Any:
         return tuple(_unpack(item, tensors) for item in value)
     if not isinstance(value, dict):
         return value
+    if "kind" in value:
+        parts = {key: _unpack(item, tensors) for key, item in value.items() if key != "kind"}
+        return _KINDS[value["kind"]](**parts)
     if "tensor" in value:
         return tensors[value["tensor"]]
     if "format" in value:
         return get_format(value["format"])
     if "block_format" in value:
         return BlockFormat.from_dict(value["block_format"])
-    if "entries" in value:
-        return {key: _unpack(item, tensors) for key, item in value["entries"].items()}
-    kind = _KINDS[value["kind"]]
-    return kind(**{key: _unpack(item, tensors) for key, item in value.items() if key != "kind"})
+    return {key: _unpack(item, tensors) for key, item in value["entries"].items()}

@@ -55,7 +55,9 @@ def test_stochastic_casts_go_up_with_probability_k_over_2_to_the_n(recipe: str, 
     operands = [cast.quantize(rows, Constant("", integer=r)) for r in range(2**bits)]
     first = operands[0]
     assert first.scales is not None
-    scales = np.repeat(first.scale.decode(first.scales), first.block, axis=1).astype(np.float32)
+    scales = np.repeat(first.scales.format.decode(first.scales.given), first.block, axis=1).astype(
+        np.float32
+    )
     factor = np.float32(1) if first.factor is None else first.factor
     mx = recipe == "mxfp4-train"
     y = np.abs(rows * np.float32(0.75) / scales if mx else rows / (scales * factor))
@@ -78,7 +80,9 @@ def test_stochastic_gradients_are_never_clipped() -> None:
         operand = cast.quantize(rows, Randomness("x"))
         step = np.abs(operand.dequantize() - rows).max(axis=1) / np.abs(rows).max(axis=1)
         assert step.max() < 0.52, recipe  # the widest interval, 4 to 6, over a largest element of 4
-        scales = np.repeat(operand.scale.decode(operand.scales), operand.block, axis=1)
+        scales = np.repeat(
+            operand.scales.format.decode(operand.scales.given), operand.block, axis=1
+        )
         factor = 1.0 if operand.factor is None else float(operand.factor[0, 0])
         inside = np.abs(rows) / (scales * factor)
         normal = np.abs(rows) > np.abs(rows).max() * 2**-12  # scales with all their bits
