@@ -106,6 +106,7 @@ def test_depth_counts_cells_in_a_row(tmp_path: Path) -> None:
     assert (cost.cells, cost.area, cost.depth, cost.flipflops) == (3, 7.5, 2, 0)
 
 
+@pytest.mark.sweep
 @needs_yosys
 def test_a_pipeline_adds_registers_and_shortens_paths(tmp_path: Path) -> None:
     spec = tree(4, "e4m3", "e2m1", "e2m1")

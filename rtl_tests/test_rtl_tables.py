@@ -70,7 +70,7 @@ def run(
     return verify_design(unit, reference_dut(spec, top), tool.name, directory, plan, None)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", [NF4, BNB, BLOCK], ids=names_of)
 def test_what_is_looked_up_is_what_the_unit_multiplies(
     case: Case, icarus: Simulator, tmp_path: Path
@@ -86,7 +86,7 @@ def test_every_kind_of_unit_takes_tables(case: Case, simulator: Simulator, tmp_p
     assert report.passed, str(report)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("case", "entry", "wrong", "named"),
     [

@@ -35,6 +35,7 @@ def test_a_format_from_toml(tmp_path: Any) -> None:
     check_against_oracle(fmt, wide_values(8, (4, 21), spread=3))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "fields",
     [

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- every named format against exact rationals ---------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", by_default(VARIANTS, KINDS))
 @settings(max_examples=10)
 @given(x=arrays)
@@ -37,6 +38,7 @@ def test_any_rows_are_cast_as_the_oracle_says(name: str, x: NDArray[np.float32])
     check_against_oracle(get_block_format(name), x)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", by_default(VARIANTS, KINDS))
 def test_whole_blocks_are_cast_as_the_oracle_says(name: str) -> None:
     """Enough elements for the vector kernels."""

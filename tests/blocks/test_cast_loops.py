@@ -34,6 +34,7 @@ from fpsim.kernels.llvm.vector import FLOAT
 PARTS = ("codes", "scales", "variants", "ratios", "tops", "zero_points", "macros")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "name",
     ["nf4", "bof4-s", "razer", "blockdialect", "blockdialect-a", "mx4", "mx9", "hif4", "m2xfp",
@@ -64,6 +65,7 @@ def test_tensors_of_several_parts_are_their_rows(
                 np.testing.assert_array_equal(mine[r : r + 1], own, err_msg=part)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max", "if4", "nvif4", "razer",
              "razer-a", "nxfp4", "mxffp", "blockdialect", "m2xfp"],
@@ -409,6 +411,7 @@ def test_twins_whose_scales_end_are_other_candidates() -> None:
     check_against_oracle(narrow, x)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("choice", ["mse", "mae", "abs_max"])
 @pytest.mark.parametrize("errors", ["float32", "float64"])
 def test_choices_between_signed_scales(choice: str, errors: str) -> None:
@@ -422,7 +425,7 @@ def test_choices_between_signed_scales(choice: str, errors: str) -> None:
     check_against_oracle(fmt, x)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.sweep
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of x86")
 @pytest.mark.parametrize("features", ["", "+avx,+avx2,+fma,+sse4.2,+popcnt"])
 def test_other_instruction_sets_give_the_same_bits(features: str) -> None:

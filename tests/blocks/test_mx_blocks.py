@@ -159,6 +159,7 @@ def test_edge_blocks_in_every_rounding(rounding: Rounding) -> None:
         check(fmt, [2.0**200, 2.0**-1000, -(2.0**-1074)])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ["mxfp4", "mxfp6-e2m3", "mxfp8-e4m3"])
 def test_one_ulp_beside_every_boundary_of_the_scale(name: str, rule: str) -> None:
@@ -374,6 +375,7 @@ def test_strided_input() -> None:
         assert np.array_equal(MX.quantize(view).codes, expected.codes)
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of x86")
 def test_blocks_of_a_wider_register_than_the_processor_has() -> None:
     """Sixteen floats are one register of AVX-512, whose instructions AVX2 must not be given."""

@@ -114,6 +114,7 @@ def test_addends_that_are_special_stay_in_lanes(addend: Joins) -> None:
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RTZ, Rounding.RDN]))
 @pytest.mark.parametrize(
     ("result", "operand", "settings"),

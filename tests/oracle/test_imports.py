@@ -46,6 +46,7 @@ def test_the_oracle_needs_no_numba(unit: str, code: int) -> None:
     assert found == f"{code} {code} {code}"
 
 
+@pytest.mark.sweep
 def test_every_public_name_is_there() -> None:
     found = run("import fpsim; print([n for n in fpsim.__all__ if getattr(fpsim, n) is None])")
     assert found == "[]"
