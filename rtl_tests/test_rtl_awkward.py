@@ -36,6 +36,7 @@ RESET = '[reset]\nport = "rst"\nactive = "high"\nkind = "sync"\n'
 ADDS = MAC.replace("[ops]\nclear = { clr = 1 }\nmac = {}\n", "").replace(
     'b = "b"', 'b = "b"\nc = "c"'
 )
+PADDED = '[input]\nvalid = "valid"\n[[input.beats]]\nrepeat = 2\ntie = { kind = 3 }\n'
 ANSWERS = 'acc = "y"\nvalid = "done"\n'
 
 #: What a design needs, beside the TOML of most: (text, options of the run).
@@ -85,6 +86,16 @@ DESIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         ),
         {"stall": 0.3},
     ),
+    "late_control": (
+        MAC.replace("[[input", "[input]\ndelay = { clr = 2 }\n[[input")
+        .replace("latency = 1", "latency = 3"),
+        {},
+    ),
+    "pushed_out": (
+        RESET
+        + ADDS.replace("[[input", PADDED + "[[input").replace('acc = "y"\nlatency = 1\n', ANSWERS + "flush = 1\n"),
+        {"stall": 0.3},
+    ),
     "loses_results": (
         RESET
         + ADDS.replace("[[input", '[input]\nvalid = "valid"\n[[input').replace(
@@ -125,7 +136,10 @@ def check(report: Report, name: str) -> None:
     assert said in report.result.error and said in str(report)
 
 
-@pytest.mark.parametrize("name", ["wide_parameters", "falling_edges", "tied_pipe", "two_halves"])
+@pytest.mark.parametrize(
+    "name",
+    ["wide_parameters", "falling_edges", "tied_pipe", "two_halves", "late_control", "pushed_out"],
+)
 def test_awkward_designs_run(name: str, icarus: Simulator, tmp_path: Path) -> None:
     check(run(name, "native", icarus, tmp_path), name)
 

@@ -111,7 +111,7 @@ def _testbench(args: argparse.Namespace) -> int:
     title = f"{name}: {source.equation}; design {dut.top}"
     path, commands = write_testbench(dut, writer, out, title, ports)
     with bar(name):
-        made = write_stimulus(source, writer, out / PACKED)
+        made = write_stimulus(source, writer, out / PACKED, dut.output.flush)
     # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:

@@ -76,7 +76,8 @@ class Harness:
         """Whether it does more than to rename ports."""
         dut = self.dut
         arrays = any(port.ranges or port.holder for port in self.ports.values())
-        return arrays or dut.falling or dut.output.beats > 1 or bool(dut.clocks)
+        more = dut.falling or dut.output.beats > 1 or dut.clocks or dut.input.delay
+        return bool(arrays or more)
 
     def inputs(self) -> dict[str, int]:
         """Return the nets that the bench drives, with their bits."""
@@ -112,7 +113,8 @@ class Harness:
         extra: list[str] = []
         pins: dict[str, str] = {}
         for field in self.writer.inputs:
-            pins[field.port] = self._in(field.port, field.width, extra)
+            source = self._delayed(field.port, field.width, extra)
+            pins[field.port] = self._in(field.port, field.width, source, extra)
         for field in self.writer.outputs:
             pins[field.port] = self._out(field.port, field.width, extra)
         for name in (dut.input.valid, dut.input.ready, dut.output.valid, dut.output.ready):
@@ -247,16 +249,30 @@ class Harness:
         sure = known is not None and (known.ranges or known.holder)
         return str(known.total) if known and sure else f"$bits(u_dut.{port})"
 
-    def _in(self, port: str, width: int, extra: list[str]) -> str:
+    def _delayed(self, port: str, width: int, extra: list[str]) -> str:
+        """Return the net of an input, or of registers that hold it for some clocks."""
+        clocks, source = self.dut.input.delay.get(port, 0), net(port)
+        if not clocks:
+            return source
+        late, kept = f"{source}_late", (clocks - 1) * width
+        older = f"{late}[{kept - 1}:0], " if kept else ""
+        clock = net(self.dut.clock or "")
+        extra.append(f"  reg {_range(clocks * width)}{late};")
+        extra.append(f"  always @(posedge {clock}) {late} <= {{{older}{source}}};")
+        shown = f"{late}[{kept + width - 1}:{kept}]" if clocks * width > 1 else late
+        extra.append(f"  wire {_range(width)}{source}_then = {shown};")
+        return f"{source}_then"
+
+    def _in(self, port: str, width: int, source: str, extra: list[str]) -> str:
         """Return the expression for an input; of an array, a copy whose elements are assigned."""
         array = self.ports.get(port)
         if array is None or not array.ranges:
-            return net(port)
+            return source
         name = f"u_{port.replace('.', '__')}"
         extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
         for i, index in enumerate(array.indices()):
             low = i * array.bits
-            part = f"{net(port)}[{low + array.bits - 1}:{low}]"
+            part = f"{source}[{low + array.bits - 1}:{low}]"
             there = low + array.bits <= width
             extra.append(f"  assign {name}{index} = {part if there else _zero(array.bits)};")
         return name

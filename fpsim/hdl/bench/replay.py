@@ -323,7 +323,8 @@ def run_source(
         SimulationFailed: the design does not compile, or the simulation crashed, hung or stuck.
     """
     work = simulation.work
-    stimulus = write_stimulus(source, writer, work.run_dir / simulation.stimulus)
+    path, flush = work.run_dir / simulation.stimulus, simulation.dut.output.flush
+    stimulus = write_stimulus(source, writer, path, flush)
     build_seconds = simulation.build(writer, progress)
     started = time.perf_counter()
     result = simulation.play(stimulus, writer, progress)
@@ -388,6 +389,7 @@ def _needs_harness(dut: Dut) -> str:
     also = dut.reset is not None and dut.reset.also
     keys = {"clock.edge": dut.falling, "clock.also": dut.clocks, "reset.also": also,
             "output.beats": dut.output.beats > 1, "input.tie": dut.input.tie_rest,
+            "input.delay": bool(dut.input.delay),
             "memories": bool(dut.memories)}  # fmt: skip
     return next((key for key, value in keys.items() if value), "")
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
-from fpsim.hdl.bench.beat_plan import LineField
+from fpsim.hdl.bench.beat_plan import LineField, Mark
 from fpsim.hdl.verify.vector_source import VectorSource
 from fpsim.vectors.sets.record import Columns
 
@@ -121,13 +121,16 @@ def selected(
         yield rows + start, {name: column[rows] for name, column in columns.items()}
 
 
-def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stimulus:
+def write_stimulus(
+    source: VectorSource, writer: BeatWriter, path: Path, flush: int = 0
+) -> Stimulus:
     """Write the beats of a source's vectors.
 
     Args:
         source: the vectors.
         writer: writes their beats.
         path: the file: bytes if its name is `PACKED`, else lines of text.
+        flush: how often the last vector comes again, its results not compared.
 
     Returns:
         The file and its counts.
@@ -137,6 +140,7 @@ def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stim
     """
     beats = applied = compared = 0
     reasons: dict[str, int] = {}
+    last: Columns = {}
     scratch = path.with_suffix(".tmp")
     try:
         with scratch.open("wb") as file:
@@ -148,6 +152,11 @@ def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stim
                 beats += lines.shape[0]
                 applied += rows.size
                 compared += int(writer.compared(columns).sum())
+                last = {name: column[-1:] for name, column in columns.items()}
+            if flush and last:
+                lines = np.tile(_not_compared(writer.lines(last)), (flush, 1))
+                file.write((_packed(lines) if path.name == PACKED else lines).tobytes())
+                beats += lines.shape[0]
         scratch.replace(path)
     except OSError as error:
         raise FpsimError(f"stimulus: {path} cannot be written ({error.strerror})") from None
@@ -159,6 +168,14 @@ def write_stimulus(source: VectorSource, writer: BeatWriter, path: Path) -> Stim
             "result to compare; nothing would be verified"
         )
     return Stimulus(path, beats, applied, compared, source.count - applied, reasons)
+
+
+def _not_compared(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return lines of beats whose results are not compared."""
+    marks = [int(chr(digit), 16) for digit in lines[:, 0]]
+    kept = [mark if mark & Mark.RESET else mark & ~Mark.COMPARE for mark in marks]
+    lines[:, 0] = [ord(f"{mark:x}") for mark in kept]
+    return lines
 
 
 def _packed(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:

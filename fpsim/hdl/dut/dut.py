@@ -149,10 +149,14 @@ class Input:
     open: tuple[str, ...] = ()  #: inputs that nothing drives
     #: Clocks from one vector to the next at least, or ``result``: until its result is there.
     interval: int | str = 1
+    delay: Mapping[str, int] = field(default_factory=dict)  #: port: clocks behind the rest
 
     def __post_init__(self) -> None:
         if self.ready is not None and self.valid is None:
             raise FpsimError("input.ready: given without input.valid")
+        for port, clocks in self.delay.items():
+            if not _is_int(clocks) or not 1 <= clocks <= 64:
+                raise FpsimError(f"input.delay.{port}: {clocks!r} is not an integer in 1..64")
         waits = self.interval == WAITS
         if not waits and (not _is_int(self.interval) or not 1 <= self.interval <= 4096):  # type: ignore[operator]
             raise FpsimError(
@@ -180,6 +184,7 @@ class Output:
     parts: Mapping[str, Wires] = field(default_factory=dict)  #: results of an operation
     #: Wires of status flags beside ``acc``, by name (`fpsim.vectors.sets.status_flags`).
     flags: Mapping[str, Place] = field(default_factory=dict)
+    flush: int = 0  #: vectors after the last one that push its result out
 
     def __post_init__(self) -> None:
         check_known(self.parts, RESULTS, "output")
@@ -191,6 +196,8 @@ class Output:
             raise FpsimError(
                 f"output.latency: {self.latency!r} is not an integer in 0..4095, or 'find'"
             )
+        if not _is_int(self.flush) or not 0 <= self.flush <= 4096:
+            raise FpsimError(f"output.flush: {self.flush!r} is not an integer in 0..4096")
         if not _is_int(self.beats) or not 1 <= self.beats <= 64:
             raise FpsimError(f"output.beats: {self.beats!r} is not an integer in 1..64")
         patterns = [pattern for pattern in self.acc.table if pattern >= 0] if self.acc else []
@@ -326,6 +333,7 @@ class Dut:
                  "output.valid": self.output.valid, "output.ready": self.output.ready,
                  "reset": self.reset, "output.latency": self.output.latency,
                  "input.interval": None if self.input.interval == 1 else self.input.interval,
+                 "input.delay": self.input.delay or None, "output.flush": self.output.flush or None,
                  "output.beats": None if self.output.beats == 1 else 2}  # fmt: skip
         given = [name for name, value in ports.items() if value is not None]
         if given:
@@ -333,6 +341,7 @@ class Dut:
 
     def _check_ops(self) -> None:
         coded = any("op" in beats.fields for beats in self.input.beats)
+        check_known(self.input.delay, set(self._driven_by_beats()), "input.delay")
         for name, value in self.ops.items():
             if isinstance(value, str):
                 if value != RESET_OP:

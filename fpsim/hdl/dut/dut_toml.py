@@ -71,14 +71,16 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "clock": ("port", "edge", "also"),
     "reset": ("port", "active", "kind", "clocks", "also"),
-    "input": ("valid", "ready", "first", "last", "per", "tie", "open", "interval", "beats"),
-    "beats": ("elements", "scales", "tie", *FIELDS),
+    "input": (
+        "valid", "ready", "first", "last", "per", "tie", "open", "interval", "delay", "beats",
+    ),
+    "beats": ("elements", "scales", "repeat", "tie", *FIELDS),
     "wires": (
         "port", "element_bits", "signed", "encoding", "first", "table", "order", "transpose",
         "bias",
     ),
     "output": (
-        "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat",
+        "acc", "valid", "ready", "latency", "answers", "every_beat", "beats", "first_beat", "flush",
         *RESULTS,
     ),
     "simulator": ("arguments",),
@@ -87,6 +89,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: Elements of a beat at most, and the largest bias of exponents.
 MAX_LANES, MAX_BIAS = 1 << 16, 1 << 10
+#: Beats of a header at most.
+MAX_REPEAT = 1 << 12
 #: Keys that take one of a few words.
 WORDS: dict[str, tuple[str, ...]] = {
     "clock.edge": ("rising", "falling"),
@@ -332,14 +336,14 @@ def _input(table: dict[str, Any]) -> Input:
     beats = table.get("beats", [])
     if not isinstance(beats, list) or not all(isinstance(b, dict) for b in beats):
         raise FpsimError("input.beats: not a list of tables; write [[input.beats]]")
-    runs = tuple(_beats(b, f"input.beats[{i}]") for i, b in enumerate(beats))
+    runs = tuple(run for i, b in enumerate(beats) for run in _beats(b, f"input.beats[{i}]"))
     ports = {k: _port(table, k, "input") for k in ("valid", "ready", "first", "last")}
     per = _choice(table.get("per", "vector"), WORDS["input.per"], "input.per")
     rest = table.get("tie") == 0 and not isinstance(table["tie"], bool)
     return Input(
         runs, **ports, per_group=per == "group", tie={} if rest else _tie(table, "input"),
         tie_rest=rest, open=_whole_ports(table, "open", "input", negatable=False),
-        interval=table.get("interval", 1),
+        interval=table.get("interval", 1), delay=_table(table, "delay"),
     )  # fmt: skip
 
 
@@ -349,11 +353,18 @@ def _tie(table: dict[str, Any], where: str) -> dict[str, int]:
     return tie
 
 
-def _beats(table: dict[str, Any], where: str) -> Beats:
+def _beats(table: dict[str, Any], where: str) -> list[Beats]:
+    """Return a run of beats as often as it comes."""
     check_known(table, KEYS["beats"], where)
     fields = {n: _wires(table[n], f"{where}.{n}") for n in FIELDS if n in table}
+    repeat = table.get("repeat", 1)
+    if type(repeat) is not int or not 1 <= repeat <= MAX_REPEAT:
+        raise FpsimError(f"{where}.repeat: {repeat!r} is not an integer in 1..{MAX_REPEAT}")
+    if repeat > 1 and {"elements", "scales"} & set(table):
+        raise FpsimError(f"{where}.repeat: not beside elements or scales, which say how many")
     try:
-        return Beats(fields, table.get("elements"), table.get("scales"), _tie(table, where))
+        run = Beats(fields, table.get("elements"), table.get("scales"), _tie(table, where))
+        return [run] * repeat
     except FpsimError as error:
         raise FpsimError(f"{where}.{error}") from None
 
@@ -458,5 +469,5 @@ def _output(table: dict[str, Any]) -> Output:
         None if find else table.get("latency"), answers, _flag(table, "every_beat", "output"),
         table.get("beats", 1), first == "high", find,
         {n: _wires(table[n], f"output.{n}") for n in RESULTS if n in table and n not in own},
-        _flags(table["flags"]) if own else {},
+        _flags(table["flags"]) if own else {}, table.get("flush", 0),
     )  # fmt: skip

@@ -225,7 +225,7 @@ class _Bench:
                 self._progress()
             if not self.looks_once or self.quiet > job["patience"]:
                 self._watch()
-            if self.next is None and driver.idle and not board.waiting:
+            if self.next is None and driver.idle and not board.owed:
                 tail -= 1
             await falling
         self._watch()

@@ -355,6 +355,11 @@ class Scoreboard:
         """Results that are expected and have not come."""
         return len(self._waiting)
 
+    @property
+    def owed(self) -> bool:
+        """Whether a result that matters is expected and has not come."""
+        return any(result is not None for result, _ in self._waiting)
+
     def expect(self, result: Sequence[int] | None, tag: Any) -> None:
         """Expect a result, a value per port; None: one comes and does not matter."""
         self._waiting.append((result, tag))

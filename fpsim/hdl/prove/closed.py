@@ -106,6 +106,8 @@ def _check_told(dut: Dut) -> None:
     given = {
         "memories": dut.memories,
         "files": dut.files,
+        "input.delay": dut.input.delay,
+        "output.flush": dut.output.flush,
         "input.beats.exp.bias": biased,
         "input.beats: one scale alone": alone,
     }

@@ -99,7 +99,7 @@ def write_bundle(
     text, data = report
     headline = text.splitlines()[0]
     files[f"{BENCH_TOP}.sv"] = testbench(moved, writer, headline, ports).encode()
-    files[PACKED] = _stimulus(source, writer)
+    files[PACKED] = _stimulus(source, writer, dut.output.flush)
     files["report.txt"] = f"{text}\n".encode()
     files["report.json"] = (json.dumps(data, indent=1) + "\n").encode()
     commands = {tool: _commands(tool, moved) for tool in ("icarus", "verilator")}
@@ -124,9 +124,9 @@ def _commands(tool: str, dut: Dut) -> str:
     return "\n    ".join(shlex.join(command) for command in [*build, run])
 
 
-def _stimulus(source: VectorSource, writer: BeatWriter) -> bytes:
+def _stimulus(source: VectorSource, writer: BeatWriter, flush: int) -> bytes:
     with tempfile.TemporaryDirectory(prefix="fpsim-bundle-") as scratch:
-        return write_stimulus(source, writer, Path(scratch) / PACKED).path.read_bytes()
+        return write_stimulus(source, writer, Path(scratch) / PACKED, flush).path.read_bytes()
 
 
 def _read(path: Path) -> bytes:

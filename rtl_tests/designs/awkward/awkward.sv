@@ -200,3 +200,52 @@ module ends_early (
     end
   end
 endmodule
+
+// A control that comes two clocks after its data.
+module late_control (
+    input  logic       clk,
+    input  logic       clr,
+    input  logic [3:0] a,
+    input  logic [3:0] b,
+    output logic [9:0] y
+);
+  logic [9:0] first, second;
+  always_ff @(posedge clk) begin
+    first  <= awkward_pkg::term(a, b);
+    second <= first;
+    if (clr) y <= '0;
+    else y <= y + second;
+  end
+endmodule
+
+// Two beats of padding before each vector; a result leaves when the next vector comes in.
+module pushed_out (
+    input  logic       clk,
+    input  logic       rst,
+    input  logic       valid,
+    input  logic [1:0] kind,
+    input  logic [3:0] a,
+    input  logic [3:0] b,
+    input  logic [9:0] c,
+    output logic       done,
+    output logic [9:0] y
+);
+  logic have;
+  logic [1:0] pads;
+  logic [9:0] sum;
+  always_ff @(posedge clk) begin
+    done <= 1'b0;
+    if (rst) begin
+      have <= 1'b0;
+      pads <= '0;
+    end else if (valid && kind == 2'd3) begin
+      pads <= pads + 2'd1;
+    end else if (valid) begin
+      pads <= '0;
+      have <= 1'b1;
+      done <= have;
+      y    <= sum;
+      sum  <= (pads == 2'd2) ? c + awkward_pkg::term(a, b) : '0;
+    end
+  end
+endmodule
