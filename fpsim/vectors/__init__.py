@@ -5,7 +5,7 @@
 
     folder = vectors.write(vectors.plan(unit, count=1000), "out/vectors")
     columns = vectors.read(folder).columns        # codes by field: op, a, b, c, acc, ...
-    vectors.check(folder)                         # every result anew, every byte of every file
+    vectors.check(folder)                         # recompute every result, compare every byte
     print(vectors.explain(folder, line=20))       # one vector, step by step
     vectors.plan_operation("quantize:mxfp4")      # a converter, adder, multiplier or quantizer
 

@@ -6,8 +6,8 @@
     golden/reports/NAME.json     coverage, which vector kills which mutant, cost of random vectors
     golden/checksums.json        SHA-256 of vectors.hex of the large sets, which are made on demand
 
-The released set is a choice from the corner classes: for every mutant a vector that kills it, two
-vectors for every coverage bin, the streams as they are, and a few random vectors.
+The released set is a choice from the corner classes: for every mutant a vector that kills the
+mutant, two vectors for every coverage bin, all streams, and a few random vectors.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from fpsim.vectors.sets.vector_set import Section, VectorPlan, VectorSet, sectio
 __all__ = ["Release", "check_release", "large_set", "release"]
 
 SEED = 1
-#: Random vectors of a large set, and of a released one.
+#: Random vectors of a large set, and of a released set.
 LARGE, FEW = 1 << 16, 32
-#: Vectors of each section whose traces decide about the coverage of a released set.
+#: Vectors of each section that are traced to choose a released set.
 TRACED = 20
-#: Vectors kept per coverage bin.
+#: Vectors of a released set per coverage bin.
 PER_BIN = 2
-#: Elements per vector and per scale, where they are not what `Record.of` takes.
+#: Elements per vector and per scale of units for which `Record.of` takes others.
 LENGTHS: dict[str, tuple[int, int]] = {
     "e2m1-chain-e5m10": (4, 0),
     "e2m1-chain-e4m3fn-sr6": (4, 0),
@@ -70,12 +70,12 @@ class Release:
     kills: tuple[Kill, ...]
 
     def problems(self) -> list[str]:
-        """Return the reasons against publishing: mutants that live, bins empty without a reason."""
+        """Return the reasons against publishing: living mutants, unexplained empty bins."""
         alive = [f"mutant alive: {k.mutant}" for k in self.kills if k.alive]
         return alive + [f"bin empty: {b.name}" for b in self.coverage.bins if b.missing]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return coverage and fates of mutants as JSON-ready data, as `golden/reports` has them."""
+        """Return coverage and fates of mutants as JSON-ready data, as in `golden/reports`."""
         return {"coverage": self.coverage.to_dict(), "mutants": [k.to_dict() for k in self.kills]}
 
 
@@ -83,7 +83,7 @@ def plan_of(name: str, strategy: str, count: int) -> VectorPlan:
     """Plan a set of a published unit, with the elements per vector that its released set has.
 
     Args:
-        name: of the unit: a TOML file in `golden/`, without its suffix.
+        name: name of the unit: a TOML file in `golden/`, without the suffix.
         strategy: how vectors are chosen, as `fpsim.vectors.plans.planner.plan` takes it.
         count: number of random vectors.
 
@@ -95,7 +95,7 @@ def plan_of(name: str, strategy: str, count: int) -> VectorPlan:
 
 
 def large_set(name: str) -> VectorPlan:
-    """Return the large set of a published unit, whose checksum `golden/checksums.json` has."""
+    """Return the plan of a unit's large set; `golden/checksums.json` has the set's checksum."""
     return plan_of(name, "mixed", LARGE)
 
 
@@ -123,9 +123,9 @@ def select(name: str) -> VectorSet:
 
 
 def _stand_alone(columns: Columns, held: set[int]) -> None:
-    """Make vectors that accumulate, but for ``held``, dot products onto the sum that they find.
+    """Turn accumulating vectors, except ``held`` ones, into dot products with explicit addends.
 
-    So each can be chosen without earlier ones.
+    Each can then be chosen without the vectors before it.
     """
     rows = np.flatnonzero(columns["op"] == Op.MAC)
     rows = rows[~np.isin(rows, np.fromiter(held, dtype=np.int64))]
@@ -134,7 +134,7 @@ def _stand_alone(columns: Columns, held: set[int]) -> None:
 
 
 def _for_bins(record: Record, columns: Columns, tried: list[int], keep: set[int]) -> set[int]:
-    """Return vectors that fill bins that the kept vectors leave empty."""
+    """Return vectors that fill bins left empty by the kept vectors."""
     part = {n: c[tried] for n, c in columns.items()}
     hits: Counter[str] = Counter()
     chosen: set[int] = set()
@@ -148,7 +148,7 @@ def _for_bins(record: Record, columns: Columns, tried: list[int], keep: set[int]
 
 
 def _for_missing(record: Record, columns: Columns, rest: list[int], keep: set[int]) -> set[int]:
-    """Return vectors that hit bins which nothing hits yet, looking at the rest one by one."""
+    """Return vectors that hit bins without a hit, from a search through ``rest``."""
     order = sorted(keep)
     hits: set[str] = set()
     for bins in row_bins(record, {n: c[order] for n, c in columns.items()}):
@@ -179,7 +179,7 @@ def _sections(names: list[str]) -> tuple[Section, ...]:
 
 
 def prove(selection: VectorSet, costs: bool = True) -> Release:
-    """Return a selection with its coverage and the fate of every mutant."""
+    """Return a selection of vectors with its coverage and the fate of every mutant."""
     record, columns = selection.record, selection.columns
     hits: Counter[str] = Counter()
     for bins in counted(row_bins(record, columns), selection.count):
@@ -196,15 +196,15 @@ def release(name: str, say: Say, directory: Path | None = None) -> Release:
     """Make, prove and write the released set of a published unit, with the large set's checksum.
 
     Args:
-        name: of the unit: a TOML file in `golden/`, without its suffix.
-        say: takes a line about the set before its problems are looked at.
+        name: name of the unit: a TOML file in `golden/`, without the suffix.
+        say: takes a line about the set before its problems are reported.
         directory: where the set, ``reports`` and ``checksums.json`` go; None: `golden/`.
 
     Returns:
-        The set as it was written, its coverage, and the fate of every mutant.
+        The set, its coverage, and the fate of every mutant.
 
     Raises:
-        FpsimError: a mutant that lives or a bin that is empty without a reason; nothing is written.
+        FpsimError: a living mutant, or a bin empty without a reason; nothing is written.
     """
     root = directory or golden_dir()
     made = prove(select(name))
@@ -235,7 +235,7 @@ def check_release(name: str, large: bool = True) -> int:
     """Check a released set and regenerate the large one; return the vectors of both.
 
     Raises:
-        FpsimError: a set with other results than the unit's, or another checksum.
+        FpsimError: a result other than the unit's, or another checksum.
     """
     root = golden_dir()
     count = check(root / name).count
@@ -251,7 +251,7 @@ def check_release(name: str, large: bool = True) -> int:
 
 
 def names_or_all(names: list[str]) -> list[str]:
-    """Return the given published units, or all.
+    """Return the given names of published units, or all names.
 
     Raises:
         FpsimError: a name that is not published.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vector of a directory, step by step: operands decoded, every internal node, the verdict."""
+"""One vector of a directory, explained: operands decoded, every internal node, the verdict."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from fpsim.vectors.sets.status_flags import flag_names
 
 __all__ = ["Explanation", "explain", "explain_vector"]
 
-#: Operand codes, or runs of equal ones, that a line shows.
+#: Most operand codes, or runs of equal codes, in a line.
 MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A vector's operation, decoded operands and expected result, beside the exact model's."""
+    """A vector's operation, operands and expected result, with the exact model's result and nodes."""
 
     unit: str
     equation: str
-    line: int | None  #: of vectors.hex, from 1; None: the vectors are in no file
-    index: int  #: of the vector, from 0
+    line: int | None  #: line of vectors.hex, from 1; None: the vector is in no file
+    index: int  #: number of the vector, from 0
     section: str
     op: str
     operands: dict[str, list[tuple[int, str]]]  #: codes and their values, by field
-    before: int  #: the accumulator that the vector finds, or its addend
-    before_value: str  #: as a number
+    before: int  #: code of the accumulator before the vector, or of its addend
+    before_value: str  #: ``before`` as a number
     nodes: tuple[Node, ...]
     expected: int
     computed: int
-    expected_flags: int | None = None  #: where the vectors have flags
+    expected_flags: int | None = None  #: status flags, if the set has them
     flags: int = 0
 
     @property
     def right(self) -> bool:
-        """Whether the expected accumulator, and flags if there are any, equal the exact model's."""
+        """Whether the expected accumulator, and any expected flags, equal the exact model's."""
         same_flags = self.expected_flags in (None, self.flags)
         return self.expected == self.computed and same_flags
 
@@ -73,7 +73,7 @@ class Explanation:
     def steps(self, every: bool = False) -> list[str]:
         """Return lines of text: the vector, its operands, and the internal nodes.
 
-        Long sums are folded unless ``every`` node is asked for.
+        Long sums are folded unless ``every`` is true.
         """
         place = "" if self.line is None else f"line {self.line} "
         lines = [
@@ -94,7 +94,7 @@ class Explanation:
 
 
 def _row(values: list[tuple[int, str]], every: bool) -> str:
-    """Return codes with their values; neighbours that are alike once, unless ``every`` one."""
+    """Return codes with their values; a run of equal codes once, unless ``every`` is true."""
     if every:
         return "  ".join(f"{code:x} = {value}" for code, value in values)
     runs = [(pair, len(list(same))) for pair, same in groupby(values)]
@@ -111,7 +111,7 @@ def explain(directory: str | Path, line: int) -> Explanation | OperationExplanat
     """Explain the vector on a line of ``vectors.hex``, as error messages number them.
 
     Raises:
-        FpsimError: no vectors there, no vector on that line, or an operation that there is not.
+        FpsimError: no vectors in the directory, no vector on the line, or an unknown operation.
     """
     path = Path(directory)
     if not isinstance(line, int) or isinstance(line, bool) or line < 1:
@@ -143,10 +143,10 @@ def explain_vector(
     Args:
         record: the unit and its fields.
         row: the codes of the vector by field.
-        before: the accumulator that it finds.
-        index: its number, from 0.
-        line: its line in vectors.hex; None: it is in no file.
-        section: name of the section that it stands in.
+        before: code of the accumulator before the vector.
+        index: number of the vector, from 0.
+        line: line of the vector in vectors.hex; None: the vector is in no file.
+        section: name of the vector's section.
 
     Returns:
         The vector's operands as numbers, the nodes of its trace, and the result of the exact model.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects vectors in named sections; fields that a corner class does not give are neutral."""
+"""Collects vectors in named sections; fields without a value are neutral."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["VectorBuilder"]
 
 
 class VectorBuilder:
-    """Vectors in order, in named sections; a field that is not given is neutral.
+    """Vectors in order, in named sections; a field without a value is neutral.
 
-    ``told``: codes that the operands may have, as of `Palette`.
+    ``told``: codes that the operands may have, as in `Palette`.
     """
 
     def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
@@ -29,7 +29,7 @@ class VectorBuilder:
         self.count = 0
 
     def section(self, name: str) -> None:
-        """Start a section; it lasts until the next one."""
+        """Start a section; every vector until the next call belongs to it."""
         self._names.append((name, self.count))
 
     def sections(self) -> tuple[Section, ...]:
@@ -39,7 +39,7 @@ class VectorBuilder:
         return tuple(Section(n, start, end - start) for (n, start), end in pairs if end > start)
 
     def neutral(self) -> dict[str, Any]:
-        """Return zero operands, unit scales, a zero addend, and zero where integers are random."""
+        """Return zero operands, unit scales, a zero addend, and random integers of zero."""
         palette = self.palette
         row: dict[str, Any] = {"op": Op.DOT, "c": 0}
         if self.record.roundings:
@@ -51,7 +51,7 @@ class VectorBuilder:
         return row
 
     def add(self, **given: Any) -> None:
-        """Append vectors, as many as the longest field has.
+        """Append vectors; the longest field says how many.
 
         Every field is a code, codes (n,), (lanes,) as a tuple, or (n, lanes).
         """
@@ -81,11 +81,11 @@ class VectorBuilder:
         self.count += count
 
     def lane_codes(self, operand: str, lane: Any, codes: Any) -> Codes:
-        """Return operands that are zero but for one lane of every vector.
+        """Return operands that are zero except in one lane of every vector.
 
         Args:
             operand: ``a`` or ``b``.
-            lane: of each code (n,), or one lane for all; taken modulo ``k``.
+            lane: lane of each code (n,), or one lane for all vectors; taken modulo ``k``.
             codes: one per vector (n,), or a single one.
 
         Returns:

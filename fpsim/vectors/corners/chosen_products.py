@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands that corner classes are made of: chosen products, addends in chosen exponent rows."""
+"""Operands for corner classes: chosen products, and addends in chosen exponent rows."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
     "with_unit_scales",
 ]
 
-#: Rows of accumulator codes a shift class visits at most.
+#: Most rows of accumulator codes in a class of shifts.
 MAX_ROWS = 96
-#: Products of vectors of one product that meet every addend of a class.
+#: Most products, for vectors of one product, that meet every addend of a class.
 MAX_SINGLES = 64
 
 
 def float_format(builder: VectorBuilder) -> FloatFormat | None:
-    """Return the format of a float accumulator, else None."""
+    """Return the format of a float accumulator, None for another."""
     fmt = builder.record.spec.initial
     return fmt if isinstance(fmt, FloatFormat) else None
 
@@ -50,12 +50,12 @@ def one_vector(builder: VectorBuilder, *terms: tuple[int, int]) -> dict[str, Cod
 
 
 def repeated(builder: VectorBuilder, term: tuple[int, int], count: int) -> list[tuple[int, int]]:
-    """Return a product for each of some lanes, as many as there are.
+    """Return one product for several lanes.
 
     Args:
-        builder: whose record has ``k`` lanes.
+        builder: the builder; its record has ``k`` lanes.
         term: codes of ``a`` and ``b``.
-        count: lanes wanted; no more than ``k`` are taken.
+        count: number of lanes, cut to ``k``.
 
     Returns:
         Pairs of codes, as `one_vector` takes them.
@@ -66,7 +66,7 @@ def repeated(builder: VectorBuilder, term: tuple[int, int], count: int) -> list[
 def typical_sums(builder: VectorBuilder) -> list[dict[str, Codes]]:
     """Return operands of vectors whose sums have one, few and many significant bits, both signs.
 
-    Of one product a vector: every distinct one, or `MAX_SINGLES` from end to end.
+    For vectors of one product: every distinct product, or `MAX_SINGLES` spread over them.
     """
     palette, k = builder.palette, builder.record.k
     if k == 1:
@@ -94,15 +94,15 @@ def typical_sums(builder: VectorBuilder) -> list[dict[str, Codes]]:
 
 
 def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
-    """Return the exponents of a format whose values reach from 2^low to 2^high, as codes.
+    """Return the codes of exponents of a format between 2^low and 2^high.
 
     Args:
         fmt: format of an accumulator.
-        low, high: exponents of two; exponents outside the format's range are cut to it.
+        low, high: exponents of two, cut to the format's range.
 
     Returns:
-        The code without sign and mantissa bits of each exponent field, ascending; where there are
-        more than `MAX_ROWS` an even choice of them, with both ends.
+        The code without sign and mantissa bits of each exponent field, ascending; of more than
+        `MAX_ROWS` an even choice with both ends.
     """
     m = fmt.mantissa_bits
     first = max(low - fmt.exponent_min, 0)
@@ -114,14 +114,14 @@ def exponent_rows(fmt: FloatFormat, low: int, high: int) -> Codes:
 
 
 def patterns(m: int) -> Codes:
-    """Return significands: even and odd, low, middle, alternating and full."""
+    """Return significands: even and odd, small, middle, alternating and all ones."""
     full = (1 << m) - 1
     picks = {0, 1, 2, 3, full // 3, full // 2, full // 2 + 1, full - 2, full - 1, full}
     return np.array(sorted(p for p in picks if 0 <= p <= full), dtype=np.int64)
 
 
 def both_signs(fmt: FloatFormat, magnitudes: Codes) -> Codes:
-    """Return the finite codes among magnitudes, first with the sign bit clear, then with it set."""
+    """Return the finite codes among magnitudes, positive ones first, then negative ones."""
     magnitudes = magnitudes[(magnitudes >= 0) & (magnitudes <= fmt.max_code)]
     return np.concatenate([magnitudes, magnitudes + fmt.sign_bit])
 
@@ -134,7 +134,7 @@ def product_span(builder: VectorBuilder) -> tuple[int, int]:
 
 
 def opposite(palette: Palette, term: tuple[int, int]) -> tuple[int, int] | None:
-    """Return operand codes whose product is minus that of ``term``; None for 0 or none."""
+    """Return operand codes whose product is minus that of ``term``; None if there are none."""
     a, b, values = palette.products
     spec = palette.spec
     value = spec.a.decode([term[0]])[0] * spec.b.decode([term[1]])[0]

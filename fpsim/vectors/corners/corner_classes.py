@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Corner classes of a set: operands built to reach cases that random operands miss.
 
-The classes are those of CONTRIBUTING.md and of the IBM models on the accumulator (Aharoni et al.,
+CONTRIBUTING.md lists the classes; IBM's models on the accumulator are among them (Aharoni et al.,
 "FPgen", HLDVT 2003): B1 types, B3 and B8 rounding bits, B7 sticky, B10 and B14 every shift, B12 and
-B16 cancellation, B18 products cancelled by the addend. Each function appends vectors for *this*
-unit; a class that a unit cannot have appends none.
+B16 cancellation, B18 products cancelled by the addend. Each function appends vectors for the
+builder's unit; a class that a unit cannot have appends none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["add_built_classes", "add_corner_classes"]
 
 
 def add_built_classes(builder: VectorBuilder) -> None:
-    """Append every corner class that is built, one section each."""
+    """Append every constructed corner class, one section each."""
     classes = (
         sums.signed_zeros,
         sums.addend_alone,
@@ -49,7 +49,7 @@ def add_built_classes(builder: VectorBuilder) -> None:
 
 
 def add_corner_classes(builder: VectorBuilder) -> None:
-    """Append every corner class: operands built, then operands searched for IBM's models."""
+    """Append every corner class: constructed operands, then operands searched for IBM's models."""
     add_built_classes(builder)
     for model, title in MODEL_SECTIONS.items():
         builder.section(f"{model.lower()}-{title}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums that grow from a cleared accumulator to wherever adding alone can bring it.
+"""Sums that grow from a cleared accumulator, as far as adding alone can bring them.
 
 A design that cannot load its accumulator meets rounding, ties and the ends of its range only so.
 """
@@ -18,9 +18,9 @@ from fpsim.vectors.sets.record import Op
 
 __all__ = ["grown_sums"]
 
-#: Products of one sign that are added at most, and vectors where these are computed one by one.
+#: Most products of one sign, and most vectors if they are computed one by one.
 MOST_PRODUCTS, MOST_TURNS = 1 << 17, 1 << 10
-#: Vectors of mixed products in each binade, and past the end of the range.
+#: Vectors of mixed products in each binade, and beyond the range.
 TAIL, BEYOND = 48, 12
 
 
@@ -57,22 +57,22 @@ def _value(fmt: Format, code: int) -> float:
 
 
 def _most(builder: VectorBuilder) -> int:
-    """Return how many vectors a sum may have."""
+    """Return the largest number of vectors in a sum."""
     if builder.record.adds_in_a_row:
         return max(1, MOST_PRODUCTS // builder.record.k)
     return MOST_TURNS
 
 
 def _marks(builder: VectorBuilder, step: float) -> list[int]:
-    """Return after how many vectors of products of size ``step`` a sum enters each binade in which
-    it may round, and where it leaves the range, in rising order."""
+    """Return the numbers of vectors with products of size ``step`` after which a sum enters each
+    binade in which it may round, or leaves the range, ascending."""
     fmt, step = builder.record.spec.initial, step * builder.record.k
     low, _ = product_span(builder)
     most = _most(builder)
     if isinstance(fmt, FixedFormat):
         ends = [fmt.max_value]
     else:
-        # A sum this large is no longer moved by a product, and does not leave its binade.
+        # No product moves a larger sum, so it does not leave its binade.
         stops = frexp(step / builder.record.k)[1] + fmt.mantissa_bits + 1
         ends = [2.0**e for e in range(low + fmt.mantissa_bits, min(fmt.exponent_max, stops) + 1)]
         ends += [float(fmt.max_value)] * (stops > fmt.exponent_max)
@@ -81,7 +81,7 @@ def _marks(builder: VectorBuilder, step: float) -> list[int]:
 
 
 def _tail(builder: VectorBuilder, count: int) -> None:
-    """Append vectors of mixed products, another one in each lane."""
+    """Append vectors of mixed products, a different product in each lane."""
     a, b, _ = builder.palette.products
     place = (np.arange(count)[:, None] * 7 + np.arange(builder.record.k) * 5) % a.size
     parts: dict[str, Codes] = {"a": a[place], "b": b[place]}

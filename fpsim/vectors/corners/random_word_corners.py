@@ -3,8 +3,8 @@
 
 A value a fraction f of the way from one code to the next goes there when floor(f 2^n) + r >= 2^n,
 so the least random integer that rounds it up is the threshold T = 2^n - floor(f 2^n). What errors
-in the adder of the random bits change is seen at r = T - 1 and T, at 0 and at all ones; an exact
-value, and one whose fraction lies below the random bits, stays where it is even at all ones.
+Errors in the adder of the random bits show at r = T - 1 and T, at 0 and at all ones; a value that
+is exact, or whose fraction lies below the random bits, does not move even at all ones.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["random_words", "word_rows"]
 
-#: Sums that are tried in every lane.
+#: Sums tried in every lane.
 SUMS_IN_LANES = 8
 
 
 def random_words(builder: VectorBuilder) -> None:
     """Random integers 0, T - 1, T and all ones, for every kind of sum and in every lane.
 
-    The integers of the other roundings are the opposite extreme: one that is taken for another
-    shows.
+    The integers of all other roundings are the opposite extreme, so that a mix-up shows.
     """
     if builder.record.roundings:
         builder.add(**word_rows(builder.record))
@@ -64,10 +63,10 @@ def word_rows(record: Record) -> Columns:
 
 
 def _sums(record: Record) -> Columns:
-    """Return builder with one product on addends of every exponent near it, in the first lane; some
-    in all lanes. Where chunks round at random also products onto many of others, without addend."""
+    """Return a builder with one product in the first lane, on addends of every exponent near it;
+    some in all lanes; and, if chunks round at random, products onto many others without addend."""
     builder, fmt = VectorBuilder(record), record.spec.initial
-    # On a grid it is the product that is rounded, in a float format its sum with the addend.
+    # A fixed-point unit rounds the product, a float unit the sum of product and addend.
     up, down = (4, 2) if isinstance(fmt, FloatFormat) else (MAX_PRODUCTS, MAX_PRODUCTS)
     palette = builder.palette
     signed = (palette.product("zero"), palette.few(up, 1), palette.few(down, -1))
@@ -97,7 +96,7 @@ def _sums(record: Record) -> Columns:
 
 
 def _sums_in_chunks(builder: VectorBuilder, a: Codes, b: Codes) -> None:
-    """Append vectors of a product in 1, 2, 4, ... lanes and another one in the next."""
+    """Append vectors with a product in 1, 2, 4, ... lanes and another product in the next lane."""
     first, second = (i.reshape(-1) for i in np.indices((a.size, a.size)))
     filled = 1
     while filled < builder.record.k:
@@ -113,10 +112,10 @@ def _sums_in_chunks(builder: VectorBuilder, a: Codes, b: Codes) -> None:
 def _thresholds(
     record: Record, builder: Columns, top: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which random integer of each row changes its result, and the least that does.
+    """Return, per row, the number of the integer that changes its result, and the threshold.
 
-    The first is -1 where none does. One product rounds at most once, and the result only goes one
-    way as its integer grows, so halving finds the threshold.
+    The number is -1 if no integer does. One product rounds at most once, and its result moves in
+    one direction as the integer grows, so bisection finds the threshold.
     """
     count = builder["c"].size
     random = np.zeros_like(builder["random"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corner classes of scales: remarkable codes, shifts of the sum, both ends of the accumulator."""
+"""Corner classes of scales: special codes, shifts of the sum, both ends of the accumulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["scale_corners", "scale_shifts", "scaled_to_ends"]
 
 
 def scale_corners(builder: VectorBuilder) -> None:
-    """Every remarkable scale code on either side, with zero and nonzero blocks, and in pairs."""
+    """Every corner code of either operand's scale, with zero and nonzero blocks, and in pairs."""
     if not builder.record.group:
         return
     palette, k = builder.palette, builder.record.k
@@ -42,7 +42,7 @@ def scale_corners(builder: VectorBuilder) -> None:
 
 
 def _scales_side_by_side(builder: VectorBuilder, a_codes: Codes, b_codes: Codes) -> None:
-    """One scale lane differs from all others: each lane in turn, with blocks zero and not."""
+    """One scale that differs from all others, in each lane in turn, beside zero blocks and not."""
     palette, k = builder.palette, builder.record.k
     terms = [palette.product("one"), palette.product("smallest"), palette.product("largest")]
     full = one_vector(builder, *[terms[i % 3] for i in range(k)])
@@ -57,7 +57,7 @@ def _scales_side_by_side(builder: VectorBuilder, a_codes: Codes, b_codes: Codes)
 
 
 def scale_shifts(builder: VectorBuilder) -> None:
-    """Scales that move the sum across the accumulator's rows, and groups against each other."""
+    """Scales that move the sum across the accumulator's exponents, or groups against others."""
     if not builder.record.group:
         return
     palette, k, spec = builder.palette, builder.record.k, builder.record.spec
@@ -86,8 +86,8 @@ def scale_shifts(builder: VectorBuilder) -> None:
 
 def scaled_to_ends(builder: VectorBuilder) -> None:
     """Scales that put the sum at the smallest subnormal and at the largest value of the
-    accumulator: results that are rounded to zero of either sign, subnormals rounded once or twice,
-    and overflow, from addends that decide ties."""
+    accumulator: results rounded to zero of either sign, subnormals rounded once or twice, and
+    overflow, with addends that decide ties."""
     fmt = float_format(builder)
     if not builder.record.group or fmt is None:
         return
@@ -95,7 +95,7 @@ def scaled_to_ends(builder: VectorBuilder) -> None:
     small = both_signs(fmt, np.array([0, 1, 2, 3, (1 << m) - 1, 1 << m], dtype=np.int64))
     big = both_signs(fmt, fmt.max_code - np.arange(3, dtype=np.int64))
     infinite = np.array([], dtype=np.int64)
-    if fmt.inf_code is not None:  # which an overflow of the other sign must not touch
+    if fmt.inf_code is not None:  # an addend that an overflow of the other sign must not touch
         infinite = np.array([fmt.inf_code, fmt.inf_code | fmt.sign_bit])
     palette, k = builder.palette, builder.record.k
     one, low = palette.product("one"), palette.product("smallest")
@@ -114,14 +114,14 @@ def scaled_to_ends(builder: VectorBuilder) -> None:
             near = sums if reached == exponent else _products_at(palette, exponent - reached)
             for terms in near:
                 operands = one_vector(builder, *terms)
-                # In the last lanes: a block of zeros after it would turn a -0 into +0.
+                # In the last lanes: a block of zeros behind them would turn a -0 into +0.
                 rows = {n: np.repeat(x[:, ::-1], addends.size, axis=0) for n, x in operands.items()}
                 a_scale, b_scale = (np.full(addends.size, scale) for scale in scales)
                 builder.add(**rows, a_scale=a_scale, b_scale=b_scale, c=addends)
 
 
 def _scales_of(builder: VectorBuilder, exponent: int) -> tuple[int, int, int]:
-    """Return the exponent nearest to one that a product of scales has, and their two codes."""
+    """Return the exponent nearest to ``exponent`` that a product of scales has, and both codes."""
     a, b = builder.record.spec.a_scale, builder.record.spec.b_scale
     (a_low, a_high), (b_low, b_high) = ((s.exponent_min, s.exponent_max) for s in (a, b))  # type: ignore[union-attr]
     exponent = min(max(exponent, a_low + b_low), a_high + b_high)
@@ -131,7 +131,7 @@ def _scales_of(builder: VectorBuilder, exponent: int) -> tuple[int, int, int]:
 
 
 def _products_at(palette: Palette, exponent: int) -> list[list[tuple[int, int]]]:
-    """Return sums of one product with an exponent, of either sign; none where no product has it."""
+    """Return one-product sums with an exponent, of either sign; empty if no product has it."""
     a, b, values = palette.products
     found = []
     for sign in (1, -1):

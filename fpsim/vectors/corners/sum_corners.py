@@ -43,8 +43,8 @@ __all__ = [
     "subnormal_operands",
 ]
 
-#: Products of one sign that the class `reachable` adds up, and vectors at most where they are
-#: computed one after the other.
+#: Most products of one sign in the class `reachable`, and most vectors if they are computed one
+#: after another.
 GROWTH, TURNS = 2048, 128
 
 
@@ -55,7 +55,7 @@ def signed_zeros(builder: VectorBuilder) -> None:
     for operand in "ab":
         form = getattr(builder.record.spec, operand)
         codes = getattr(palette, operand)
-        found = codes[form.decode(codes) == 0]  # many where subnormals are flushed
+        found = codes[form.decode(codes) == 0]  # many codes if subnormals are flushed
         zeros[operand] = (found if found.size <= 4 else found[[0, 1, found.size // 2, -1]]).tolist()
     addends = [0] + ([fmt.sign_bit] if fmt is not None and fmt.has_negative_zero else [])
     one, largest = palette.product("one"), palette.product("largest")
@@ -78,7 +78,7 @@ def signed_zeros(builder: VectorBuilder) -> None:
 
 
 def addend_alone(builder: VectorBuilder) -> None:
-    """Addends of every kind with products of zero: they pass unchanged, or flushed, or cut."""
+    """Addends of every kind with products of zero: the addend passes, perhaps flushed or cut."""
     fmt = builder.record.spec.initial
     if isinstance(fmt, FloatFormat):
         row = 1 << fmt.mantissa_bits
@@ -111,7 +111,7 @@ def subnormal_operands(builder: VectorBuilder) -> None:
 
 
 def largest(builder: VectorBuilder) -> None:
-    """All largest, of one sign and alternating; one large among many tiny, first and last."""
+    """All products largest, of one sign and alternating; one large among tiny, first and last."""
     palette, k = builder.palette, builder.record.k
     high, low = palette.product("largest"), palette.product("smallest")
     tiny = palette.product("tiny")
@@ -151,20 +151,20 @@ def addend_shifts(builder: VectorBuilder) -> None:
 
 
 def cancellation(builder: VectorBuilder) -> None:
-    """Addends equal to minus the sum and their neighbours: every drop of the exponent."""
+    """Addends equal to minus the sum, and their neighbours: every drop of the exponent."""
     palette, fmt = builder.palette, builder.record.spec.initial
     for operands in typical_sums(builder):
         total = rough_sums(builder.record, with_unit_scales(builder, operands))
         near = int(palette.encode_addend(-np.clip(total, -fmt.max_value, fmt.max_value))[0])
         steps = [-2, -1, 0, 1, 2, *(s << j for j in range(2, 24, 3) for s in (1, -1))]
-        near_codes = {(near + step) % (1 << fmt.bits) for step in steps}  # of 64 bits too
+        near_codes = {(near + step) % (1 << fmt.bits) for step in steps}  # codes of 64 bits too
         codes = np.array(sorted(near_codes), dtype=np.uint64)
         codes = codes[np.isfinite(fmt.decode(codes))]
         builder.add(**operands, c=codes)
 
 
 def order(builder: VectorBuilder) -> None:
-    """Order-dependent sums: the same products in every order, early, late and in the middle."""
+    """Sums that depend on order: equal products in many orders, the large one at every place."""
     palette, k = builder.palette, builder.record.k
     if k < 3:
         return
@@ -184,8 +184,8 @@ def order(builder: VectorBuilder) -> None:
 
 
 def mixed_lanes(builder: VectorBuilder) -> None:
-    """Large, small and negative products in many arrangements of the lanes: where nodes of a tree
-    or chunks are rounded, which lanes share one shows."""
+    """Large, small and negative products in many arrangements of the lanes, which show where nodes
+    of a tree or chunks round, and which lanes share one."""
     palette, k = builder.palette, builder.record.k
     names = ("largest", "tiny", "one", "smallest", "largest", "largest", "tiny", "largest")
     terms = [palette.product(name) for name in names]
@@ -196,7 +196,7 @@ def mixed_lanes(builder: VectorBuilder) -> None:
     if float_format(builder) is None:
         return
     sums = rough_sums(builder.record, with_unit_scales(builder, {"a": a, "b": b}))
-    for factor in (-1.0, 1.0, 1 / 3, -1 / 48, 5 / 256):  # cancelled, doubled, and bits below
+    for factor in (-1.0, 1.0, 1 / 3, -1 / 48, 5 / 256):  # cancel, double, and add lower bits
         builder.add(a=a, b=b, c=palette.encode_addend(sums * factor))
 
 
@@ -225,7 +225,7 @@ def range_edges(builder: VectorBuilder) -> None:
 
 
 def specials(builder: VectorBuilder) -> None:
-    """Infinities and NaN patterns in addend and operands, against finite and each other."""
+    """Infinities and NaN patterns in addend and operands, against finite values and each other."""
     palette = builder.palette
     fmt = float_format(builder)
     if fmt is None or not palette.nan:
@@ -259,8 +259,8 @@ def specials(builder: VectorBuilder) -> None:
 def infinities(builder: VectorBuilder) -> None:
     """One, both infinities and NaN in every order, as the addend and in three lanes of a vector.
 
-    A sum with infinities of both signs is NaN wherever they stand: in one exact sum, in two
-    registers of it, in blocks or chunks of their own.
+    A sum with infinities of both signs is NaN wherever they are: in one exact sum, in two registers
+    of it, or in separate blocks or chunks.
     """
     palette, fmt, k = builder.palette, float_format(builder), builder.record.k
     (operand, other), own = _infinite_operand(builder)
@@ -280,7 +280,7 @@ def infinities(builder: VectorBuilder) -> None:
 
 
 def _infinite_operand(builder: VectorBuilder) -> tuple[tuple[str, str], FloatFormat | None]:
-    """Return an operand that can be infinite and the other one, and the first one's format."""
+    """Return an operand that can be infinite, the other operand, and the first one's format."""
     for names in (("a", "b"), ("b", "a")):
         fmt = getattr(builder.record.spec, names[0])
         if isinstance(fmt, FloatFormat) and fmt.infinity:
@@ -346,10 +346,10 @@ def streams(builder: VectorBuilder) -> None:
 
 
 def reachable(builder: VectorBuilder) -> None:
-    """Long sums from a cleared accumulator: what a unit without a load can be brought to.
+    """Long sums from a cleared accumulator, for units without a load.
 
-    Up to `GROWTH` products of one sign, largest ones that swamp tiny ones, alternation, and triples
-    whose sum depends on their order.
+    Up to `GROWTH` products of one sign, large products that swamp tiny ones, alternation, and
+    triples whose sum depends on their order.
     """
     if not builder.record.feeds_back:
         return

@@ -21,8 +21,8 @@ def fraction_bits(builder: VectorBuilder) -> list[int]:
 
 
 def window_edges(builder: VectorBuilder) -> None:
-    """Terms that lie F - 1, F, F + 1, F + 2 places below the largest: the last kept and the first
-    dropped bit, of both signs, alone and together with others that would have counted."""
+    """Terms that lie F - 1, F, F + 1, F + 2 places below the largest, around the last kept bit: of
+    both signs, alone and with others that together would have counted."""
     windows = fraction_bits(builder)
     if not windows:
         return
@@ -36,7 +36,7 @@ def window_edges(builder: VectorBuilder) -> None:
 
 
 def _addend_far_above(builder: VectorBuilder, fmt: FloatFormat, distance: int) -> None:
-    """An addend ``distance`` binades above each product, and the other way round."""
+    """An addend ``distance`` binades above each product, and a product so far above the addend."""
     a, b = builder.palette.few(6)
     spec = builder.record.spec
     values = spec.a.decode(a) * spec.b.decode(b)
@@ -55,7 +55,7 @@ def _addend_far_above(builder: VectorBuilder, fmt: FloatFormat, distance: int) -
 
 
 def _products_apart(builder: VectorBuilder, distance: int, powers: Codes) -> None:
-    """Two products ``distance`` binades apart, where the operands reach so far."""
+    """Two products ``distance`` binades apart, if the operands' range allows."""
     a, b, values = builder.palette.products
     if builder.record.k < 2 or powers.max() - powers[values != 0].min() < distance:
         return

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The additions into an accumulator, read off the exact model's trace.
 
-An `Addition` is what the last stage of a unit does with its addend: the accumulator found, the
-term added to it (a product, a scaled block, a chunk's result, all products of a step), and the sum
-before its rounding. Terms are exact, or codes that were rounded before.
+An `Addition` is one step of a unit's last stage: the accumulator, the term added to it (a product,
+a scaled block, a chunk's result, all products of a step), and the sum before rounding. Terms are
+exact, or codes if rounded before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BEFORE = " before rounding"
 
 
 class Addition(NamedTuple):
-    """``total`` is ``addend + term``, as exact as the unit adds them; None: a special value."""
+    """One addition: ``total`` is ``addend + term`` before rounding; None is a special value."""
 
     addend: Number
     term: Number
@@ -53,7 +53,7 @@ def log2(value: Fraction) -> int:
 
 
 def terms_are_codes(spec: MacSpec) -> bool:
-    """Whether the terms of the last stage were rounded to a format before they are added."""
+    """Whether the last stage adds terms that have been rounded to a format."""
     stage, last = spec.accumulate, last_stage(spec.accumulate)
     block = stage if isinstance(stage, Block) else None
     if isinstance(last, Tree):
@@ -84,11 +84,11 @@ def additions(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[Additio
 
     Args:
         spec: the unit.
-        nodes: of the dot product's trace.
-        before: code of the accumulator that the dot product finds, in the format ``spec.initial``.
+        nodes: nodes of the dot product's trace.
+        before: code of the accumulator before the dot product, in the format ``spec.initial``.
 
     Yields:
-        Addend, term and exact sum of each.
+        The additions, each with addend, term and exact sum.
     """
     *_, (last, added, own, _) = sums_of(spec, nodes)
     start = oracle.decode(before, spec.initial)
@@ -161,7 +161,7 @@ def _into_window(stage: Aligned, terms: list[Number], nodes: list[Node], acc: Nu
     if stage.addend is not Addend.LATE:
         return Addition(acc, _sum(terms), _first(nodes, "sum"))
     total, rounded = _first(nodes, "sum with c"), _first(nodes, "rounded")
-    if total is None or rounded is None:  # something is special, and only that counts
+    if total is None or rounded is None:  # a special value: no bins of numbers
         return Addition(acc, _sum(terms), None)
     return Addition(acc, rounded, total)
 

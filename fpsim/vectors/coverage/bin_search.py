@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds operands for the bins of `vectors.coverage.ibm_models`, or proves that a unit has none.
 
-Terms of one product (moved by scales where there are any) are paired with addends at every distance
-from them; pairs are sorted into bins as if the addition were exact, and the exact model of the unit
-decides which of them hit. What is found is a directed class, and what coverage asks for. A bin
-without operands is impossible where a bound on exponents says so; else coverage lists it as open.
+Terms of one product, moved by scales if there are any, are paired with addends at every distance.
+The exact addition sorts pairs into bins, and the exact model of the unit decides which pairs hit
+their bins. The vectors found are a directed class, and make up the expected bins of coverage. A bin
+without operands is impossible if a bound on exponents proves so; else coverage lists it as open.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fpsim.vectors.sets.record import Columns, Op, Record
 
 __all__ = ["Found", "model_expectations", "search"]
 
-#: Pairs tried on the exact model for a bin, patterns of bits tried as terms.
+#: Pairs tried on the exact model per bin, and bit patterns tried as terms.
 TRIES, TERMS = 4, 6
 
 
@@ -55,7 +55,7 @@ class _Term(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A vector for a bin: columns of one row, and all bins that no vector before it hits."""
+    """A vector for a bin: columns of one row, and the bins that it is the first to hit."""
 
     bin: str
     bins: tuple[str, ...]
@@ -64,12 +64,12 @@ class Found(NamedTuple):
 
 @lru_cache(maxsize=64)
 def search(record: Record) -> tuple[Found, ...]:
-    """Return vectors that hit every bin operands were found for, in a fixed order."""
+    """Return one vector for every bin that operands were found for, in a fixed order."""
     if record.flags:
         return search(Record(record.spec, record.k, record.group))
     wanted: dict[str, list[tuple[_Term, int]]] = defaultdict(list)
     for term, code, bins in _pairs(record):
-        for name in sorted(bins):  # not in the order of hashes, which changes from run to run
+        for name in sorted(bins):  # a set's own order changes from run to run
             if len(wanted[name]) < TRIES:
                 wanted[name].append((term, code))
     found: list[Found] = []
@@ -121,7 +121,7 @@ def _hits(record: Record, row: Columns) -> set[str]:
 
 
 def _pairs(record: Record) -> Iterator[tuple[_Term, int, set[str]]]:
-    """Yield terms and addend codes with the bins that an exact addition of the two hits."""
+    """Yield terms and addend codes with the bins that their exact addition hits."""
     spec, fmt = record.spec, record.spec.initial
     for code in _typical_codes(record):
         for term in _signs(record):
@@ -162,7 +162,7 @@ def _signs(record: Record) -> Iterator[_Term]:
 
 
 def _term(record: Record, pair: tuple[int, int], exponent: int) -> _Term:
-    """Return a product times 2^exponent, which the scales must be able to give."""
+    """Return a product times 2^exponent, a power that the scales can give."""
     spec, scales = record.spec, None
     value = oracle.numbers.multiply(oracle.decode(pair[0], spec.a), oracle.decode(pair[1], spec.b))
     if record.group:
@@ -189,7 +189,7 @@ def _terms(record: Record) -> Iterator[_Term]:
     keys = sorted(patterns, key=lambda k: (abs(k[1] - 1), k))
     powers = [key for key in keys if key[0] == 0.5]
     others = [key for key in keys if key[0] != 0.5]
-    patterned = sorted({key[0]: key for key in reversed(others)}.values())  # the nearest to one
+    patterned = sorted({key[0]: key for key in reversed(others)}.values())  # nearest to one
     step = max(1, len(patterned) // TERMS)
     chosen = powers[:2] + [f(powers, key=lambda k: k[1]) for f in (min, max) if powers]
     for key in dict.fromkeys(chosen + patterned[::step] + patterned[-1:]):
@@ -226,7 +226,7 @@ def _addends(term: Number, fmt: FloatFormat) -> Iterator[int]:
 
 
 def _code(magnitude: Fraction, fmt: FloatFormat) -> int | None:
-    """Return the code of a value that the format has, or None."""
+    """Return the code of a magnitude, or None if the format lacks the value."""
     if not 0 < magnitude <= fmt.max_value:
         return None
     exponent = max(log2(magnitude), fmt.exponent_min)
@@ -239,21 +239,21 @@ def _code(magnitude: Fraction, fmt: FloatFormat) -> int | None:
     return code
 
 
-# -- what there is to hit ------------------------------------------------------------------------
+# -- bins that can be hit --------------------------------------------------------------------------
 
 
 def model_expectations(record: Record) -> tuple[dict[str, str | None], list[str]]:
-    """Return the bins of B1 and B7 to B18, and which of them are open.
+    """Return the bins of B1 and B7 to B18, and the names of the open bins.
 
-    None stands for a bin to hit, else it says why no operands can. An open bin is neither found
-    nor proved impossible.
+    Bins map to None, or to the reason why no operands hit them. An open bin has neither operands
+    nor a proof that there are none.
     """
     found, bins = {name for f in search(record) for name in f.bins}, _all_bins(record)
     return bins, [name for name, why in bins.items() if why is None and name not in found]
 
 
 def _all_bins(record: Record) -> dict[str, str | None]:
-    """Return every bin with the reason why it is impossible, or None if nothing says so."""
+    """Return every bin with the reason why it is impossible, None if no proof says so."""
     spec = record.spec
     fmt = spec.initial
     bins: dict[str, str | None] = {}
@@ -316,7 +316,7 @@ def _span(record: Record) -> tuple[int, int]:
 
 
 def _products(record: Record) -> int:
-    """Return at most how many products make a term."""
+    """Return the most products that make a term."""
     stage, last = record.spec.accumulate, last_stage(record.spec.accumulate)
     inner = isinstance(stage, Chunked | Block)
     return record.k if inner or isinstance(last, Exact | Aligned | Tree) else 1
@@ -338,7 +338,7 @@ def _no_tail(record: Record) -> str | None:
 
 
 def _shifts(record: Record, fmt: FloatFormat) -> dict[str, str | None]:
-    """Return the shifts, with the reason for shifts between no term and addend."""
+    """Return the bins of shifts; a reason says which shifts no term and addend have."""
     low, high = _span(record)
     least, most = fmt.exponent_min - fmt.mantissa_bits, fmt.exponent_max
     reach = shift_reach(fmt)
@@ -347,7 +347,7 @@ def _shifts(record: Record, fmt: FloatFormat) -> dict[str, str | None]:
     for shift in range(-reach, reach + 1):
         name = f"shift {shift:+d}"
         below, above = high - 1 + shift < least, low + shift > most
-        if abs(shift) == reach:  # and all shifts further out
+        if abs(shift) == reach:  # the bin of all larger shifts
             name = f"shift {'>= +' if shift > 0 else '<= -'}{reach}"
             below, above = below and shift < 0, above and shift > 0
         bins[name] = why if below or above else None
@@ -355,7 +355,7 @@ def _shifts(record: Record, fmt: FloatFormat) -> dict[str, str | None]:
 
 
 def _event_bins(record: Record, fmt: FloatFormat) -> dict[str, str | None]:
-    """Return B18's bins."""
+    """Return the bins of B18."""
     low, high = _span(record)
     least = fmt.exponent_min - fmt.mantissa_bits
     bins: dict[str, str | None] = dict.fromkeys(f"B18:{event}" for event in EVENTS)

@@ -2,8 +2,8 @@
 """IBM's floating-point coverage models on the accumulator, as bins of single vectors.
 
 Aharoni et al., "FPgen - a test generation framework for datapath floating-point verification",
-HLDVT 2003; the numbers are theirs. Operands of 4 bits are exhausted anyway, so what counts is where
-a term meets the accumulator:
+HLDVT 2003, with their numbers. Sets hold all operands of 4 bits anyway, so the models look at
+the addition of a term to the accumulator:
 
     B1   types of addend and term                      B1:-subnormal x +
     B3   sign, last bit, guard bit, sticky bit         B3:+101
@@ -16,8 +16,8 @@ a term meets the accumulator:
     B18  a term that overflows, is below all normal    B18:overflow
          numbers or is inexact alone, but not the sum
 
-A shift is the exponent of the addend minus that of the term; a drop, the larger of the two minus
-that of the sum. A unit has B10 and B12 or B14 and B16, by what it adds.
+A shift is the exponent of the addend minus that of the term; a drop, the larger of both
+exponents minus the sum's. A unit has B10 and B12, or B14 and B16, by the kind of its terms.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MODELS = {
     "B16": "cancellation against exact terms",
     "B18": "exceptions of the term that the addend cancels",
 }
-#: Names of the sections with what `fpsim.vectors.coverage.bin_search` finds: ``b14-shifts``.
+#: Names of the sections with vectors of `fpsim.vectors.coverage.bin_search`: ``b14-shifts``.
 MODEL_SECTIONS = {
     "B1": "types",
     "B3": "rounding-bits",
@@ -77,7 +77,7 @@ EVENTS = ("overflow", "underflow", "inexact")
 
 
 def type_of(code: int, fmt: Format) -> str:
-    """Return the type of a code: zero, one end of the range, subnormal, infinity, NaN, ..."""
+    """Return the type of a code: zero, an end of the range, subnormal, infinity, NaN, ..."""
     if isinstance(fmt, FixedFormat):
         integer = code - (1 << fmt.width) if fmt.signed and code >> (fmt.width - 1) else code
         names = {0: "zero", fmt.max_integer: "max", fmt.min_integer: "min"}
@@ -100,7 +100,7 @@ def _type(number: Number, fmt: FloatFormat) -> str:
 
 
 def shift_reach(fmt: FloatFormat) -> int:
-    """Return the shift from which on everything is sticky; larger ones share its bin."""
+    """Return the least shift at which all bits are sticky; larger shifts share its bin."""
     return fmt.mantissa_bits + 3
 
 
@@ -109,8 +109,8 @@ def model_bins(spec: MacSpec, nodes: list[Node], before: int) -> Iterator[str]:
 
     Args:
         spec: the unit.
-        nodes: of the dot product's trace.
-        before: code of the accumulator that the dot product finds, in the format ``spec.initial``.
+        nodes: nodes of the dot product's trace.
+        before: code of the accumulator before the dot product, in the format ``spec.initial``.
 
     Yields:
         Names of bins, such as ``B14:shift -4``; a name may come more than once.
@@ -155,7 +155,7 @@ def boundary_bins(value: Number, fmt: Format) -> Iterator[str]:
 
 
 def _places(fmt: Format) -> int:
-    """Return how many places below the guard bit B7 looks at."""
+    """Return the number of places below the guard bit that B7 distinguishes."""
     return fmt.mantissa_bits + 1 if isinstance(fmt, FloatFormat) else 4
 
 
@@ -187,7 +187,7 @@ def addition_bins(addition: Addition, spec: MacSpec) -> Iterator[str]:
 
 
 def _events(term: Number, total: Number, fmt: FloatFormat) -> Iterator[str]:
-    """Yield B18: what would befall the term alone, and does not befall the sum."""
+    """Yield B18: events of the term alone (overflow, tiny, inexact) that the sum does not have."""
     assert term.magnitude is not None and total.magnitude is not None
     top, normal = Fraction(fmt.max_value), Fraction(2) ** fmt.exponent_min
     if term.magnitude > top >= total.magnitude:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage of stochastic rounding: where random integers stand against their thresholds.
+"""Coverage of stochastic rounding: random integers below, at and above their thresholds.
 
 A value a fraction f of the way from one code to the next goes there when floor(f 2^n) + r >= 2^n,
 so the threshold of r is T = 2^n - floor(f 2^n); see `fpsim.vectors.corners.random_word_corners`.
@@ -30,7 +30,7 @@ def random_bins(record: Record, row: Columns, nodes: list[Node]) -> Iterator[str
     Args:
         record: the unit and its fields.
         row: codes of the vector by field; ``random`` (roundings,) has its integers.
-        nodes: of the dot product's trace.
+        nodes: nodes of the dot product's trace.
 
     Yields:
         Names of bins, such as ``SR:+ at the threshold``; none for a unit without random bits.
@@ -71,7 +71,7 @@ def _fractions(record: Record, nodes: list[Node]) -> Iterator[tuple[int, bool, F
 
 
 def _unit(magnitude: Fraction, fmt: FloatFormat) -> Fraction:
-    """Return the value of the last bit of a positive number that is rounded to a format."""
+    """Return the weight of the last bit when a positive number is rounded to a format."""
     return Fraction(2) ** (max(log2(magnitude), fmt.exponent_min) - fmt.mantissa_bits)
 
 
@@ -94,8 +94,8 @@ def random_expectations(record: Record) -> dict[str, str | None]:
 
 
 def _places(stage: Stage, low: int) -> Iterator[tuple[int, int]]:
-    """Yield the random bits of every stage that has some, and how many fraction bits a rounding of
-    it can meet; its terms are multiples of 2^low."""
+    """Yield the random bits of every stage that has some, and the most fraction bits that one of
+    its roundings meets; terms are multiples of 2^low."""
     if isinstance(stage, Chunked):
         yield from _places(stage.inner, low)
         yield from _places(stage.outer, exponents(stage.inner.result)[0])

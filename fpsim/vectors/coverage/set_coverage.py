@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage of a set: corner bins, how often each is hit, and why the empty ones are empty.
+"""Coverage of a set: corner bins, their hits, and why empty bins are empty.
 
-`expected_bins` lists the bins of a unit, each with the reason why it cannot occur or None. A bin
-that is empty without a reason makes a set incomplete.
+`expected_bins` lists the bins of a unit, each with the reason why no vector can hit it, or None. A
+bin that is empty without a reason makes a set incomplete.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ __all__ = ["Bin", "Coverage", "bin_table", "coverage", "expected_bins", "row_bin
 
 @dataclass(frozen=True)
 class Bin:
-    """A corner bin: hits, and why it must be empty (None: it need not)."""
+    """A corner bin: its hits, and the reason why it must be empty, or None."""
 
     name: str
     hits: int
     impossible: str | None
-    open: bool = False  #: neither operands nor a proof that there are none are known
+    open: bool = False  #: no operands for the bin are known, nor a proof that there are none
 
     @property
     def missing(self) -> bool:
-        """Whether the bin is empty and nothing says that it must or may be."""
+        """Whether the bin is empty, can be hit, and is not open."""
         return not self.hits and self.impossible is None and not self.open
 
     def to_dict(self) -> dict[str, Any]:
-        """Return hits and the reason for an empty bin as JSON-ready data, without the name."""
+        """Return hits and the reason for emptiness as JSON-ready data, without the name."""
         data = {"hits": self.hits, "impossible": self.impossible}
         return data | {"open": True} if self.open else data
 
@@ -75,7 +75,7 @@ class Coverage:
         return "\n".join(lines)
 
     def _summary(self, model: str) -> str:
-        """Say of one of IBM's models how much of it is hit."""
+        """Return a sentence on the share of one IBM model's bins that are hit."""
         bins = [b for b in self.bins if b.name.startswith(f"{model}:")]
         whole = next((b.impossible for b in bins if b.name == f"{model}:any"), None)
         if whole is not None:
@@ -97,32 +97,32 @@ def coverage(
     Args:
         record: the unit and its fields.
         columns: the vectors with their results.
-        start: how sums get their addends, which decides about the operations there must be.
+        start: how sums get their addends; decides which operations are expected.
         progress: takes vectors done and vectors in all.
 
     Returns:
         Every bin of the unit with its hits, and every other bin that was hit.
 
     Raises:
-        FpsimError: a bin hit that was said to be impossible.
+        FpsimError: a hit of a bin that is said to be impossible.
     """
     hits = count_bins(record, columns, progress)
     return Coverage(record.spec.name, columns["op"].size, bin_table(record, hits, start))
 
 
 def bin_table(record: Record, hits: Counter[str], start: str = "dot") -> tuple[Bin, ...]:
-    """Return hits beside the expected bins.
+    """Return the hits of vectors beside the expected bins.
 
     Args:
         record: the unit and its fields.
-        hits: how often each bin was hit.
-        start: how sums get their addends, as `coverage` takes it.
+        hits: vectors by name of the bin.
+        start: how sums get their addends, as in `coverage`.
 
     Returns:
-        The bins of `expected_bins` in their order, then others that were hit, by name.
+        The bins of `expected_bins` in order, then other hit bins by name.
 
     Raises:
-        FpsimError: a bin that was said to be impossible was hit: an error of the reasons.
+        FpsimError: a hit of a bin that is said to be impossible; the reason is then wrong.
     """
     expected = expected_bins(record)
     for op in {"load": ("dot",), "clear": ("dot", "load")}.get(start, ()):
@@ -168,7 +168,7 @@ def row_bins(record: Record, columns: Columns) -> Any:
         before = int(row["acc"])
 
 
-# -- what there is to hit ------------------------------------------------------------------------
+# -- bins that can be hit ----------------------------------------------------------------------
 
 
 def expected_bins(record: Record) -> dict[str, str | None]:
@@ -194,7 +194,7 @@ def expected_bins(record: Record) -> dict[str, str | None]:
 
 
 def _types(field: str, fmt: Format, nan: bool) -> dict[str, str | None]:
-    """Return a bin per type of code that a format has."""
+    """Return one bin per type of code that a format has."""
     if fmt.bits <= 10:
         codes = range(1 << fmt.bits)
     elif isinstance(fmt, FixedFormat):
@@ -216,7 +216,7 @@ def _types(field: str, fmt: Format, nan: bool) -> dict[str, str | None]:
 
 
 def _rounding(record: Record) -> dict[str, str | None]:
-    """Return the combinations of sign, last bit, guard and sticky of the final rounding."""
+    """Return the bins of sign, last bit, guard and sticky of the final rounding."""
     spec = record.spec
     stage = last_stage(spec.accumulate)
     if not hasattr(stage, "format"):
@@ -239,12 +239,12 @@ def _no_tail(spec: MacSpec, fmt: FloatFormat) -> str | None:
 
 
 def _window(record: Record, stage: Aligned) -> dict[str, str | None]:
-    """Return the bins of terms against the window."""
+    """Return the bins of a term's distance from the window."""
     spec = record.spec
     bits = stage.fraction_bits
     low, high = _term_exponents(record)
     fmt = stage.result
-    reach = max(high, fmt.exponent_max)  # the addend may be the largest
+    reach = max(high, fmt.exponent_max)  # an addend may be as large as the format allows
     bins: dict[str, str | None] = {"window:a product is the largest": None}
     for offset in (-1, 0, 1, 2):
         near = reach - low >= bits + offset

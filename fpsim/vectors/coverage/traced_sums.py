@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sums of a traced dot product, inside chunks and over their results, in their order."""
+"""The sums in the trace of a dot product, inside chunks and over chunk results, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fpsim.units.stages import Block, Chunked, Stage
 __all__ = ["TracedSum", "last_stage", "sums_of"]
 
 ZERO = Number(False, Fraction(0))
-#: Nodes by the names of the chunks that they lie in, without those.
+#: Nodes whose names have lost the chunk's prefix, by that prefix.
 Nodes = dict[str, list[Node]]
 
 
@@ -28,11 +28,11 @@ class TracedSum(NamedTuple):
     stage: Any
     terms: list[Term]
     nodes: list[Node]
-    first: bool  #: whether the terms are products or scaled block sums, not results of chunks
+    first: bool  #: whether the terms are products or scaled block sums, not chunk results
 
 
 def last_stage(stage: Any) -> Any:
-    """Return the stage that makes the result: the outer one of chunks, the one blocks go into."""
+    """Return the stage that makes the result: the outer one of chunks, or that of block sums."""
     while isinstance(stage, Chunked | Block):
         stage = stage.outer if isinstance(stage, Chunked) else stage.into
     return stage
@@ -86,13 +86,13 @@ def _result(stage: Chunked, nodes: list[Node]) -> Term:
 
 
 def _terms(nodes: list[Node], blocks: bool) -> list[Term]:
-    """Return products, or scaled block sums as they are added, among nodes."""
+    """Return the products, or the scaled block sums, among nodes."""
     terms: list[Term] = []
     for node in nodes:
         if not isinstance(node.value, Number):
             continue
         if blocks and node.name.startswith("s["):
-            terms.append(Term(ZERO, None))  # what is left of a block whose NaN scale counts as zero
+            terms.append(Term(ZERO, None))  # a block dropped by its NaN scale
         elif blocks and node.name.startswith(("p[", "r[")):
             terms[-1] = Term(node.value, node.exponent)
         elif node.name.startswith("p["):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coverage bins that one vector hits, read off the exact model's trace.
 
-Types of every code, IBM's models on the accumulator (`fpsim.vectors.coverage.ibm_models`), the
-places by which a term lies below an alignment window, crossings of a fixed-point range; see
-`fpsim.vectors.coverage.set_coverage` for which bins a unit can have.
+The bins are types of every code, IBM's models on the accumulator
+(`fpsim.vectors.coverage.ibm_models`), distances of terms below an alignment window, and crossings
+of a fixed-point range; `fpsim.vectors.coverage.set_coverage` says which bins a unit can have.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def bins_of(record: Record, row: Columns, before: int) -> set[str]:
 
     Args:
         record: the unit and its fields.
-        row: codes of the vector by field: one of ``op``, (lanes,) of operands and scales.
-        before: code of the addend: the accumulator that the vector finds, or its ``c``.
+        row: codes of the vector by field: one code of ``op``, (lanes,) of operands and scales.
+        before: code of the addend: the accumulator before the vector, or the vector's ``c``.
 
     Returns:
-        Names of bins, such as ``a:+max``; of a vector without a dot product its operation only.
+        Names of bins, such as ``a:+max``; without a dot product only the bin of the operation.
     """
     spec = record.spec
     op = Op(int(row["op"]))
@@ -56,14 +56,14 @@ def bins_of(record: Record, row: Columns, before: int) -> set[str]:
 
 
 def _window_bins(nodes: list[Node], spec: MacSpec) -> Iterator[str]:
-    """Yield the distances of terms below the window, and cuts of their bits, as bins."""
+    """Yield the bins of terms' distances below windows, and of cut bits."""
     for found in sums_of(spec, nodes):
         if found.first and isinstance(found.stage, Aligned):
             yield from _sum_bins(found)
 
 
 def _sum_bins(found: TracedSum) -> Iterator[str]:
-    """Yield the bins of one window after the other."""
+    """Yield the bins of one sum's windows, one after another."""
     bits = found.stage.fraction_bits
     window: int | None = None
     start = 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets on disk: manifest, file formats, writer, checker, shards, runs that go on."""
+"""Sets on disk: manifest, file formats, writer, checker, shards, interrupted runs."""

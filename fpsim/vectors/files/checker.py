@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a directory of vectors, or checks it: every result anew, every byte of every file."""
+"""Reads a directory of vectors; checks it by recomputing results and comparing all bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fpsim.vectors.sets.vector_set import Progress, VectorSet, keep_freed_memory
 __all__ = ["check", "read"]
 
 _NONE = np.empty(0, dtype=np.int64)
-#: Vectors recomputed at a time, and bytes hashed at a time.
+#: Vectors recomputed at once, and bytes hashed at once.
 CHECK_BLOCK, READ_BYTES = 1 << 16, 1 << 20
 
 
@@ -41,8 +41,8 @@ def read(directory: str | Path) -> VectorSet:
     """Read a directory of vectors into memory; checksums are compared, results not computed.
 
     Raises:
-        FpsimError: files that are missing, of another schema, damaged, or do not match their
-            checksums, naming the file and line.
+        FpsimError: files that are missing, damaged, of another schema, or that do not match their
+            checksums; the message names file and line.
     """
     opened = open_set(directory)
     columns = opened.columns()
@@ -59,11 +59,11 @@ def check(directory: str | Path, progress: Progress | None = None, *, jobs: int 
 
     Args:
         directory: a directory that `write` made.
-        progress: takes vectors done and vectors in all; None: the bar that is shown.
+        progress: takes vectors done and vectors in all; None: the open progress bar.
         jobs: processes that compute.
 
     Returns:
-        The directory, opened: ``count``, ``record``, ``sections``, ``blocks()`` of its vectors.
+        The opened directory: ``count``, ``record``, ``sections``, and ``blocks()`` of vectors.
 
     Raises:
         FpsimError: the first wrong line, by file and number.
@@ -92,7 +92,7 @@ def _check_digests(opened: OpenedSet) -> None:
 
 
 def _others(opened: OpenedSet) -> list[str]:
-    """Return the text formats that are there besides ``vectors.hex``."""
+    """Return the text formats of a directory besides ``vectors.hex``."""
     files = opened.manifest["files"]
     return [n for n, form in TEXT_FORMATS.items() if n != "readmemh" and form.file in files]
 
@@ -102,7 +102,7 @@ def _head(opened: OpenedSet, form: TextFormat) -> str:
 
 
 def _check_slice(opened: OpenedSet, start: int) -> int:
-    """Check the vectors from ``start`` on, in every file; return where they end."""
+    """Check the vectors of one slice in every file; return where the slice ends."""
     keep_freed_memory()
     stop = min(start + CHECK_BLOCK, opened.count)
     columns = opened.rows(start, stop)
@@ -126,7 +126,7 @@ def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> No
             f"{opened.hex_file}:{opened.head_lines + i + 1}: vector {i} has no op {op}"
         )
     found = opened.record.results(columns, before)
-    # What follows a wrong result in a stream starts from what the file says: the first counts.
+    # A wrong result is the addend of the next vector, so only the first wrong one counts.
     wrong = np.flatnonzero(np.logical_or.reduce([_differ(columns[n], found[n]) for n in found]))
     if wrong.size:
         row = int(wrong[0])
@@ -140,13 +140,13 @@ def _compare(opened: OpenedSet, start: int, columns: Columns, before: int) -> No
 
 
 def _differ(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return the vectors in which a field differs."""
+    """Return the mask of vectors that differ in a field."""
     unequal: NDArray[np.bool_] = np.asarray(a != b)
     return np.asarray(unequal.reshape(len(a), -1).any(axis=1))
 
 
 def _hex(codes: Any) -> str:
-    """Return a field's codes as digits, element 0 first."""
+    """Return the codes of a field as hexadecimal digits, element 0 first."""
     return " ".join(f"{int(code):x}" for code in np.atleast_1d(codes))
 
 

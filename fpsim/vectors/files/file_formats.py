@@ -10,10 +10,10 @@
     svh        vectors_pkg.svh  a SystemVerilog package: localparams, packed struct of a word
     matrices   a, b, c, d.hex   the operands of tiles once each (`files.tile_matrices`)
 
-Bit patterns only; lane 0 of a field is in its low bits. Headers state the unit, the schema, field
-positions, seed, count, the SHA-256 of the manifest's header and another one: of what follows the
-header, in vectors.npz and vectors_pkg.svh of what follows that of vectors.hex. docs/vector-files.md
-is their specification.
+Codes are bit patterns; lane 0 of a field is in its low bits. Headers state the unit, the schema,
+field positions, seed, count, the SHA-256 of the manifest's header, and the SHA-256 of the body: the
+text after the header (in vectors.npz and vectors_pkg.svh, the body of vectors.hex). See
+docs/vector-files.md.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How a set becomes lines. ``head`` gives the header for a body digest of 64 digits."""
+    """A text format: turns vectors into lines; ``head`` makes the header from the body's digest."""
 
     file: str
     head: Callable[[Header, WordLayout, str], str]
     pieces: Callable[
         [WordLayout], tuple[Sequence[str], str]
-    ]  #: literal before each field, and the end
-    whole: bool = False  #: one field: the word
+    ]  #: literal before each field, and at the end
+    whole: bool = False  #: whether a line is one field, the word
     upper: bool = False
 
 
 class Lines:
-    """Turns columns of codes into the lines of one text format, all of one length."""
+    """Turns columns of codes into lines of one text format, all of equal length."""
 
     def __init__(self, form: TextFormat, record: WordLayout) -> None:
         self.form, self.record = form, record
@@ -81,7 +81,7 @@ class Lines:
 
     @cached_property
     def length(self) -> int:
-        """Bytes of a line with its end."""
+        """Bytes of a line, line end included."""
         return int(self._template.size)
 
     def size(self, count: int) -> int:
@@ -89,7 +89,7 @@ class Lines:
         return count * self.length
 
     def text(self, elements: NDArray[np.uint64]) -> bytes:
-        """Return the lines of words given code by code (n, E)."""
+        """Return the lines of words, which are given code by code (n, E)."""
         out = np.empty((elements.shape[0], self.length), dtype=np.uint8)
         out[:] = self._template
         write_words(
@@ -144,9 +144,9 @@ TEXT_FORMATS = {
     "testfloat": TextFormat("vectors.txt", lambda *_: "", _separated(" "), upper=True),
 }
 FORMATS = (*TEXT_FORMATS, "npz", "svh")
-#: What is written where nothing is said.
+#: Formats written by default.
 DEFAULT_FORMATS = ("readmemh", "jsonl")
-#: Further formats of sets of tiles.
+#: Further formats for sets of tiles.
 TILE_FORMATS = ("matrices",)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest of a directory of vectors: its content, and how it is read and checked.
+"""The manifest of a directory of vectors: content, reading and checks.
 
-All of a manifest but the checksums of files is its *header*, whose own SHA-256 every file with a
-header states. So a changed claim contradicts the files or their checksums.
+The *header* is the manifest without the checksums of files; every file with a header states the
+SHA-256 of it. So a changed claim contradicts the files or their checksums.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-#: Version of the files. 1 and 2, streams of single products and sets of dot products, were those of
-#: versions before the first release.
+#: Version of the files. Versions before the first release wrote 1, streams of single products, and
+#: 2, sets of dot products.
 SCHEMA = 3
-#: Bytes of the largest JSON file that is read: sections and units are short.
+#: Most bytes of a JSON file, whose sections and units are short.
 MAX_JSON = 1 << 26
-#: Characters of a value that an error quotes.
+#: Most characters of a value in an error.
 QUOTED = 60
-#: Characters of an error about a unit that is passed on.
+#: Most characters of a unit's error in an error about a manifest.
 SENTENCE = 400
 
 Header = dict[str, Any]
-#: Types of the values of a header.
+#: Types of the values in a header.
 _TYPES = {
     "fields": list, "count": int, "sections": list, "seed": int, "strategy": str,
     "start": str, "generator": str, "equation": str, "canonical": str, "k": int, "group": int,
@@ -55,7 +55,7 @@ _TYPES = {
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error quotes it: not more of it than a reader needs."""
+    """Return a value as text for an error, shortened."""
     text = repr(value)
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
 
@@ -84,25 +84,25 @@ def header_of(source: BlockSource) -> Header:
 
 
 def header_digest(header: Header) -> str:
-    """Return the SHA-256 of a header, which does not depend on the order of its keys."""
+    """Return the SHA-256 of a header, which does not depend on the order of keys."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def manifest_text(header: Header, digests: dict[str, str]) -> str:
-    """Return the manifest of a header and the SHA-256 of each file."""
+    """Return the text of a manifest: a header and the SHA-256 of each file."""
     files = {name: {"sha256": digest} for name, digest in digests.items()}
     return json.dumps(header | {"files": files}, indent=1) + "\n"
 
 
 def record_of(header: Header) -> Record:
-    """Return the record of a set from its header, whose values have the right types.
+    """Return the record of a set from its header, whose values have checked types.
 
-    The record of a set of operations has their fields and results; its ``spec`` says that there is
-    no unit.
+    A set of operations gives a record with the operation's fields and results; its ``spec`` says
+    that there is no unit.
 
     Raises:
-        FpsimError: a unit, an operation or lengths that cannot be.
+        FpsimError: a unit, an operation or lengths that are not allowed.
     """
     if "operation" in header:
         return cast(Record, operation_from(header["operation"]))
@@ -115,15 +115,15 @@ def record_of(header: Header) -> Record:
 
 
 def check_header(header: Any, where: Path) -> Record:
-    """Check a header as it was read, and return its record.
+    """Check a header read from a file, and return its record.
 
     Args:
         header: content of a JSON file.
         where: the file, for errors.
 
     Raises:
-        FpsimError: another schema; a value that is missing, of another type, or that does not
-            agree with the unit or with the others.
+        FpsimError: another schema, or a value that is missing, of another type, or contradicts the
+            unit or other values.
     """
     schema = header.get("schema") if isinstance(header, dict) else None
     if schema != SCHEMA or isinstance(schema, bool):
@@ -204,7 +204,7 @@ def read_json(file: Path) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; a key that is there twice would hide one of its values."""
+    """Return a JSON object; a repeated key is an error, because one value would hide another."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("an object has a key twice")
@@ -212,7 +212,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_target(target: Path, names: set[str]) -> None:
-    """Refuse a place to write to that is a file, or a directory with files of other ``names``."""
+    """Refuse a target that is a file, or a directory with files not in ``names``."""
     if not target.exists():
         return
     if not target.is_dir():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A directory of vectors, opened: its manifest, its sections, its vectors."""
+"""An opened directory of vectors: its manifest, sections and vectors."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ __all__ = [
 NPZ, SVH = "vectors.npz", "vectors_pkg.svh"
 #: Files of the operands of tiles (`fpsim.vectors.files.tile_matrices`).
 MATRIX_FILES = ("a.hex", "b.hex", "c.hex", "d.hex")
-#: Vectors read at a time.
+#: Vectors read at once.
 READ_BLOCK = 1 << 14
-#: Characters shown of a line beyond those it may have.
+#: Characters of a too long line that an error shows.
 SHOWN = 8
 _HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
 class OpenedSet:
-    """A directory of vectors, opened: its manifest is consistent."""
+    """A directory of vectors whose manifest has been checked."""
 
     directory: Path
     record: Record
@@ -76,7 +76,7 @@ class OpenedSet:
         return tuple(Section(**s) for s in self.manifest["sections"])
 
     def section_of(self, index: int) -> str:
-        """Return the name of the section a vector stands in."""
+        """Return the name of the section of a vector."""
         return section_of(self.sections, index)
 
     @property
@@ -86,22 +86,22 @@ class OpenedSet:
 
     @cached_property
     def head(self) -> str:
-        """The header that `vectors.hex` must have."""
+        """The expected header of `vectors.hex`."""
         return TEXT_FORMATS["readmemh"].head(self.header, self.record, self.digest)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the words of the `$readmemh` file, as the manifest states it."""
+        """SHA-256 of the words of ``vectors.hex``, from the manifest."""
         return self.digests[self.hex_file.name]
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file, as the manifest states it."""
+        """SHA-256 of each file, from the manifest."""
         return {name: str(entry["sha256"]) for name, entry in self.manifest["files"].items()}
 
     @property
     def header(self) -> Header:
-        """The manifest without the checksums of files, as headers of files state it."""
+        """The manifest without the checksums of files, which headers of files repeat."""
         return {k: v for k, v in self.manifest.items() if k != "files"}
 
     @property
@@ -118,17 +118,17 @@ class OpenedSet:
         """Yield (index of the first vector, columns) of consecutive parts.
 
         Raises:
-            FpsimError: a header or line that is not what the manifest says, or too few or many.
+            FpsimError: a header or line that contradicts the manifest, or too few or many lines.
         """
         self.check_ends()
         for start in range(0, self.count, READ_BLOCK):
             yield start, self.rows(start, min(start + READ_BLOCK, self.count))
 
     def check_ends(self) -> None:
-        """Check the header of ``vectors.hex``, and that no more lines follow than vectors.
+        """Check the header of ``vectors.hex``, and that no line follows the last vector.
 
         Raises:
-            FpsimError: another header, a line that is too long, or more lines than vectors.
+            FpsimError: another header, a too long line, or more lines than vectors.
         """
         check_lines(self.hex_file, self.head, lines_of("readmemh", self.record), self.count)
 
@@ -136,7 +136,7 @@ class OpenedSet:
         """Return the vectors ``start`` to ``stop - 1``.
 
         Raises:
-            FpsimError: a line that is no word, or a file that ends before.
+            FpsimError: a line that is no word, or a file that ends too early.
         """
         length = self.digits + 1
         with opened_file(self.hex_file) as file:
@@ -214,22 +214,22 @@ def opened_file(path: Path) -> BinaryIO:
 
 
 def _word_text(record: WordLayout) -> str:
-    """Describe a line of `vectors.hex`, for errors about one that is not such a line."""
+    """Describe a line of `vectors.hex`, for errors about a line that is no word."""
     digits = -(-record.word_bits // 4)
     return f"a word of {digits} lower-case hexadecimal digits, {record.word_bits} bits"
 
 
 def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
-    """Compare the header of a text file, and if it is too long find why; shorter ones may pass.
+    """Compare the header of a text file; in a too long file, find the first faulty line.
 
     Args:
         path: the file.
-        head: the header that it must have.
-        lines: the lines of its format.
+        head: the expected header.
+        lines: the text format.
         count: number of vectors, a line each.
 
     Raises:
-        FpsimError: another header; the first line of another length, or the first one too many.
+        FpsimError: another header, a line of another length, or a line beyond the last vector.
     """
     with opened_file(path) as file:
         check_head(path, file, head)
@@ -248,7 +248,7 @@ def check_lines(path: Path, head: str, lines: Lines, count: int) -> None:
 
 
 def _odd_line(file: BinaryIO, length: int, count: int) -> tuple[int, str] | None:
-    """Read lines of ``length`` bytes with their ends; return number and text of an odd one."""
+    """Return number and text of the first line with a length other than ``length``, or too many."""
     place = file.tell()
     body = file.read(count * length + SHOWN)
     file.seek(place + count * length)
@@ -266,12 +266,12 @@ def check_head(path: Path, file: BinaryIO, head: str) -> None:
     """Read the header of an open file and compare it.
 
     Args:
-        path: of the file, for errors.
-        file: read from where it stands, to the end of the header.
-        head: the header that the manifest asks for.
+        path: path of the file, for errors.
+        file: the open file, read from its position to the end of the header.
+        head: the header that the manifest implies.
 
     Raises:
-        FpsimError: another header; names its first line that differs.
+        FpsimError: another header; the message names the first line that differs.
     """
     expected = head.encode()
     found = file.read(len(expected))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of a set made into lines of text, here or by worker processes, in order."""
+"""Turns blocks of a set into lines of text, in this process or in workers, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fpsim.vectors.sets.vector_set import BlockSource, Job
 
 __all__ = ["in_order", "lines_of", "rendered"]
 
-#: Blocks that workers are ahead of what is taken from them.
+#: Blocks that workers make ahead of the reader.
 AHEAD = 4
 
 T = TypeVar("T")
@@ -27,13 +27,13 @@ _context: Any = None
 def in_order(
     work: Callable[[Any, T], R], context: Any, items: Iterable[T], jobs: int
 ) -> Iterator[R]:
-    """Yield the results of some work on every item, in the order of the items.
+    """Apply a function to every item in processes, and yield the results in order.
 
     Args:
-        work: called as ``work(context, item)``; with several processes, a function of a module.
-        context: goes to each process once.
-        items: taken a few ahead of the results, so memory stays bounded.
-        jobs: processes; 1 works in the caller's.
+        work: called as ``work(context, item)``; for several processes, a function of a module.
+        context: sent to each process once.
+        items: read only a few ahead of the results, so memory stays bounded.
+        jobs: number of processes; 1: this process.
 
     Yields:
         The result of each item.
@@ -69,16 +69,16 @@ def _call(work: Callable[[Any, T], R], item: T) -> R:
 def rendered(
     source: BlockSource, texts: tuple[str, ...], work: Iterable[Job], jobs: int
 ) -> Iterator[list[bytes]]:
-    """Yield the lines of the blocks of ``work``, one piece for each format of ``texts``.
+    """Yield the lines of blocks in several text formats.
 
     Args:
         source: the set.
         texts: names of text formats.
         work: blocks, in order.
-        jobs: processes that make them.
+        jobs: number of processes.
 
     Returns:
-        An iterator over the blocks: of each the lines of every format, as bytes without a header.
+        An iterator over the blocks: for each, the lines of every format, as bytes without a header.
     """
     return in_order(_render, (source, texts), work, jobs)
 
@@ -91,5 +91,5 @@ def _render(context: tuple[BlockSource, tuple[str, ...]], job: Job) -> list[byte
 
 @lru_cache(maxsize=16)
 def lines_of(name: str, record: Record) -> Lines:
-    """Return the `Lines` of a text format by its name, such as ``readmemh``; kept between calls."""
+    """Return the `Lines` of a text format by name, such as ``readmemh``; cached."""
     return Lines(TEXT_FORMATS[name], record)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A set half made: a hidden directory beside the target that an interrupted run goes on from.
+"""An unfinished set: a hidden directory beside the target, with which a stopped run goes on.
 
-    .NAME.partial/set.json          what is being made; a run of another set does not touch it
+    .NAME.partial/set.json          description of the set; a run of another set is refused
     .NAME.partial/journal           a line per finished block: vectors so far, SHA-256 of each body
     .NAME.partial/vectors.hex.part  the lines so far, one such file per text format
 
-Before a run goes on it hashes what is there again; what the journal does not vouch for is cut off
-and made anew. A lock on ``set.json`` keeps two runs apart.
+A run that goes on hashes the lines on disk first; lines that the journal does not confirm are
+cut off and made anew. A lock on ``set.json`` keeps two runs apart.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def hidden(target: Path) -> Path:
 
 
 class Partial:
-    """The bodies of text formats, written block by block; see the module.
+    """The growing bodies of text formats, written block by block; the module describes the files.
 
-    ``lines`` makes the lines of each format.
+    ``lines`` gives the `Lines` of each format.
     """
 
     def __init__(self, path: Path, lines: dict[str, Lines]) -> None:
         self.path, self.texts, self._lines = path, tuple(lines), lines
-        self.done = 0  #: vectors that are written
-        self.blocks = 0  #: blocks that are written
-        self.found = path.exists()  #: whether an earlier run left it
+        self.done = 0  #: vectors written
+        self.blocks = 0  #: blocks written
+        self.found = path.exists()  #: whether an earlier run left the directory
         self._sums: dict[str, Any] = {}
         self._files: dict[str, BinaryIO] = {}
         self._journal: IO[bytes] | None = None
@@ -55,17 +55,17 @@ class Partial:
         return {name: digest.hexdigest() for name, digest in self._sums.items()}
 
     def body(self, name: str) -> Path:
-        """Return the file that the lines of a format go to."""
+        """Return the file that holds the lines of a format."""
         return self.path / (TEXT_FORMATS[name].file + PART)
 
     @contextmanager
     def opened(self, identity: dict[str, Any], heads: dict[str, bytes]) -> Iterator[None]:
-        """Create the directory, or resume the one there, while the context lasts.
+        """Create or resume the directory while the context lasts.
 
-        ``identity`` describes the set, JSON-ready; ``heads`` the bytes before each body.
+        ``identity`` describes the set as JSON-ready data; ``heads`` are the bytes before each body.
 
         Raises:
-            FpsimError: the directory holds another set, or another run is at it.
+            FpsimError: the directory holds another set, or another run has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -77,7 +77,7 @@ class Partial:
             text = (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode()
             lock.seek(0)
             found = lock.read()
-            if not text.startswith(found):  # a shorter one was cut off while it was written
+            if not text.startswith(found):  # a prefix is left by a run stopped while writing
                 raise FpsimError(_other_set(self.path, found, identity))
             for name in self.texts:
                 self._files[name] = stack.enter_context(self.body(name).open("a+b"))
@@ -91,14 +91,14 @@ class Partial:
             yield
 
     def _clear(self) -> None:
-        """Remove files of the last step of an earlier run, which was stopped in it."""
+        """Remove files of an earlier run's last step, in which it was stopped."""
         kept = {SET, JOURNAL, *(self.body(name).name for name in self.texts)}
         for path in self.path.iterdir():
             if path.name not in kept:
                 path.unlink()
 
     def _resume(self, heads: dict[str, bytes], fresh: bool) -> None:
-        """Read the blocks on disk, and cut off blocks that the journal does not list."""
+        """Read the blocks on disk, and cut off blocks that the journal does not confirm."""
         assert self._journal is not None
         at = 0
         self._sums = {name: hashlib.sha256() for name in self.texts}
@@ -121,7 +121,7 @@ class Partial:
             file.flush()
 
     def _next_block(self, line: bytes) -> dict[str, Any] | None:
-        """Return the digests after the next block, or None if it differs from its journal line."""
+        """Return the digests after the next block, or None if its journal line differs."""
         count, *digests = line.split() if line.endswith(b"\n") else [b""]
         if not count.isdigit() or len(count) > 18 or len(digests) != len(self.texts):
             return None
@@ -136,7 +136,7 @@ class Partial:
         return sums
 
     def add(self, count: int, bodies: Sequence[bytes]) -> None:
-        """Append a block of ``count`` vectors: lines in each text format, one in the journal."""
+        """Append a block of ``count`` vectors to every text format, and a line to the journal."""
         assert self._journal is not None
         for (name, file), body in zip(self._files.items(), bodies, strict=True):
             file.write(body)
@@ -153,12 +153,12 @@ class Partial:
             (self.path / name).unlink()
 
     def discard(self) -> None:
-        """Remove the hidden directory with everything in it."""
+        """Remove the hidden directory and all its files."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _other_set(path: Path, found: bytes, wanted: dict[str, Any]) -> str:
-    """Return the sentence about a directory with another set."""
+    """Return a sentence that says which other set a directory holds."""
     try:
         what = f"an unfinished set; {difference(wanted, dict(json.loads(found)))}"
     except (ValueError, TypeError):
@@ -172,7 +172,7 @@ def _text(value: Any) -> str:
 
 
 def difference(first: dict[str, Any], second: dict[str, Any]) -> str:
-    """Return in words where a second description of a set differs; numbers and names first."""
+    """Return in words how two descriptions of sets differ, numbers and names first."""
     keys = [k for k in {**first, **second} if _text(first.get(k)) != _text(second.get(k))]
     if not keys:
         return "its keys stand in another order"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole set written shard by shard on an executor, and joined: the bytes of a single run."""
+"""Writes a set shard by shard on an executor and joins the shards: the bytes of a single run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fpsim.vectors.sets.vector_set import BlockSource, Progress
 
 __all__ = ["write_sharded"]
 
-#: What makes a shard: the set, where the whole goes, formats, and which shard.
+#: A point of work: the set, the target directory, formats, and the shard.
 _Point = tuple[BlockSource, str, tuple[str, ...], Shard]
 
 
@@ -30,24 +30,25 @@ def write_sharded(
     formats: str | Iterable[str] = DEFAULT_FORMATS,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Write a set as shards on an executor and join them; the shards go.
+    """Write a set as shards on an executor, join them, and remove the shards.
 
-    Shards lie beside the directory while they are made, on a disk that all workers see. Those that
-    an interrupted run has left are not made again.
+    Shards lie beside the directory, on a disk that all workers see. Finished shards of an
+    interrupted run are used.
 
     Args:
         source: a plan, or a set in memory.
-        directory: where to.
-        shards: how many, at least one.
-        pool: where they are made.
-        formats: as `fpsim.vectors.files.writer.write` takes them.
-        progress: takes shards done and in all.
+        directory: directory of the set.
+        shards: number of shards, at least one.
+        pool: executor that makes them.
+        formats: file formats, as in `fpsim.vectors.files.writer.write`.
+        progress: takes shards done and shards in all.
 
     Returns:
-        The directory written.
+        The directory.
 
     Raises:
-        FpsimError: as `fpsim.vectors.files.writer.write` and `merge_shards`.
+        FpsimError: an unknown format, a path that cannot be written, a directory with other files,
+            or shards that are damaged or of another set.
     """
     names, target = parse_formats(formats), resolved(directory, "out")
     if shards == 1:

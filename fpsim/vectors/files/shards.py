@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a set made by separate runs, on any machines, and joined byte for byte.
+"""Shards: parts of a set made by separate runs, on any computers, and joined byte for byte.
 
-Shard i of n of ``DIR`` is the directory ``DIR.shard-i-of-n``, with the lines of its blocks in
-every text format (``vectors.hex.part``, ...) and ``shard.json``: what the whole set is, which
-vectors these are, SHA-256 of each file.
+Shard i of n of ``DIR`` is the directory ``DIR.shard-i-of-n``, with the lines of its blocks in every
+text format (``vectors.hex.part``, ...) and ``shard.json``: a description of the whole set, the
+range of vectors, and the SHA-256 of each file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``of`` parts of a set, made apart from the others; ``index`` counts from 1."""
+    """Part ``index`` (from 1) of ``of`` parts of a set."""
 
     index: int = 1
     of: int = 1
@@ -51,7 +51,7 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def jobs(self, source: BlockSource) -> list[tuple[int, Job]]:
-        """Return the blocks, each after its first vector; some shards may have none."""
+        """Return the shard's blocks, each with its first vector; a shard may have none."""
         start, count, mine = 0, source.count, []
         for job in source.jobs():
             if start * self.of // count == self.index - 1:
@@ -60,7 +60,7 @@ class Shard:
         return mine
 
     def directory(self, target: Path) -> Path:
-        """Return where this part of ``target`` goes; the whole: ``target``."""
+        """Return the directory of the shard of ``target``; of the only shard: ``target``."""
         if self.of == 1:
             return target
         return target.with_name(f"{target.name}.shard-{self.index}-of-{self.of}")
@@ -68,7 +68,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardDirectory:
-    """A finished shard in its directory: the header of the whole set, and its own vectors."""
+    """A finished shard on disk: the header of the whole set, and the shard's vectors."""
 
     path: Path
     header: Header
@@ -80,7 +80,7 @@ class ShardDirectory:
 
     @classmethod
     def open(cls, path: Path) -> ShardDirectory:
-        """Open a shard; FpsimError where its description is missing or not one."""
+        """Open a shard; FpsimError if its description is missing or invalid."""
         file = path / SHARD_FILE
         data = read_json(file)
         kinds = {"set": dict, "formats": list, "shard": list, "start": int, "count": int,
@@ -105,7 +105,7 @@ class ShardDirectory:
         """Yield the lines of a text format, without a header, in pieces of bytes.
 
         Raises:
-            FpsimError: a file that cannot be read; after the last piece, another SHA-256.
+            FpsimError: a file that cannot be read, or, after the last piece, a wrong SHA-256.
         """
         path, digest = self.path / (TEXT_FORMATS[name].file + PART), hashlib.sha256()
         try:
@@ -125,7 +125,7 @@ def open_shards(target: Path) -> list[ShardDirectory]:
     """Return all shards of a set, in order.
 
     Raises:
-        FpsimError: no shards, one that is missing, or shards of different sets.
+        FpsimError: no shards, a missing shard, or shards of different sets.
     """
     pattern = re.compile(re.escape(target.name) + r"\.shard-(\d+)-of-(\d+)")
     found: dict[tuple[int, int], Path] = {}
@@ -145,7 +145,7 @@ def open_shards(target: Path) -> list[ShardDirectory]:
     whole, at = shards[0], 0
     for shard in shards:
         first, second = (x.header | {"formats": list(x.formats)} for x in (whole, shard))
-        # As text: 1, 1.0 and true are equal, but not in the files that are made of them.
+        # Compared as text: 1, 1.0 and true are equal, but make different files.
         if json.dumps(first) != json.dumps(second):
             raise FpsimError(
                 f"merge: {shard.path} is not part of the same set as {whole.path}; "

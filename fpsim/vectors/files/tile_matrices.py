@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operands of tiles once each, as an array's testbench loads them: four `$readmemh` files.
+"""Operands of tiles as matrices, for an array's testbench: four `$readmemh` files.
 
     a.hex   a word per tile, row m and beat:     {a_scale, a} of k elements
     b.hex   a word per tile, column n and beat:  {b_scale, b}
@@ -7,7 +7,8 @@
     d.hex   a word per tile and output (m, n):   the accumulator after the last beat, then flags
 
 Indices run in the order written, the last one fastest; element 0 of a field is in its low bits.
-They say nothing that ``vectors.hex`` does not, so they are made from it, and checked against it.
+The files repeat content of ``vectors.hex``, from which they are made and against which they are
+checked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def matrix_texts(opened: OpenedSet) -> Iterator[tuple[str, bytes]]:
     """Yield (file, bytes) pieces of the four files, headers first, then tile after tile.
 
     Raises:
-        FpsimError: no tiles, or a vector whose operands are not those of its row and column.
+        FpsimError: a set without tiles, or a vector whose operands differ from the tile's.
     """
     tiles = opened.manifest.get("tiles")
     names = ("m", "n", "k", "beats")
@@ -75,7 +76,7 @@ def _head(opened: OpenedSet, name: str, tiles: dict[str, Any]) -> bytes:
 
 
 def _lines(record: Record, columns: Columns) -> bytes:
-    """Return words of some fields, the first the most significant."""
+    """Return words made of some fields, the first field most significant."""
     own = [next(field for field in record.fields if field.name == name) for name in columns]
     codes = [field.lane_width for field in own for _ in range(field.lanes)]
     widths = np.array(codes, dtype=np.int64)

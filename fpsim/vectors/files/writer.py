@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes directories of vectors, block by block, whole or not at all.
 
-`vectors.hex` is always there, further formats on request (`fpsim.vectors.files.file_formats`), and
-`manifest.json` with the unit, the fields, the sections and the SHA-256 of every file's body (what
-follows its header, which carries the same digest). A run that is interrupted goes on where it was
-(`fpsim.vectors.files.resumable`); runs on several machines make shards
+`vectors.hex` is always written, further formats on request (`fpsim.vectors.files.file_formats`),
+and `manifest.json` with the unit, the fields, the sections and the SHA-256 of every file's body
+(the text after the header, which states the SHA-256 too). An interrupted run goes on
+(`fpsim.vectors.files.resumable`); runs on several computers make shards
 (`fpsim.vectors.files.shards`).
 """
 
@@ -42,7 +42,7 @@ from fpsim.vectors.sets.vector_set import BlockSource, Job, Progress
 
 __all__ = ["WHOLE", "merge_shards", "names_of", "parse_formats", "write"]
 
-#: An npz file is made in memory.
+#: Most vectors of an npz file, which is made in memory.
 MAX_NPZ = 1 << 22
 NO_DIGEST = "0" * 64
 WHOLE = Shard()
@@ -69,23 +69,23 @@ def write(
 ) -> Path:
     """Write a set, or a shard of it, into a directory, which is replaced if it holds vectors.
 
-    The bytes do not depend on the number of processes, nor on shards, nor on how often a run was
-    interrupted: the same call goes on where the last one stopped.
+    The bytes do not depend on the number of processes, on shards, or on interruptions: a call
+    with equal arguments goes on where an interrupted run stopped.
 
     Args:
         source: a plan, or a set in memory.
-        directory: where to; a shard goes beside it.
-        formats: names of file formats, or these separated by commas; ``readmemh`` is always there.
-        jobs: processes that make the blocks.
-        shard: which part of the set.
+        directory: directory of the set; a shard is written beside it.
+        formats: names of file formats, or one text with commas; ``readmemh`` is always added.
+        jobs: number of processes that make blocks.
+        shard: part of the set to write.
         progress: takes vectors done and vectors in all.
 
     Returns:
-        The directory written.
+        The directory, of the set or of the shard.
 
     Raises:
         FpsimError: an unknown format, a path that cannot be written, a directory with other files,
-            the unfinished run of another set.
+            or the unfinished run of another set.
     """
     names = _formats_for(source, formats)
     if not isinstance(jobs, int) or jobs < 1:
@@ -111,7 +111,7 @@ def write(
 
 
 def _formats_for(source: BlockSource, formats: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the names of formats that a set can have."""
+    """Return the names of formats, and refuse formats that the set cannot have."""
     names = parse_formats(formats)
     if "npz" in names and source.count > MAX_NPZ:
         raise FpsimError(f"format: npz holds at most {MAX_NPZ} vectors, not {source.count}")
@@ -123,7 +123,7 @@ def _formats_for(source: BlockSource, formats: str | Iterable[str]) -> tuple[str
 
 
 def names_of(shard: Shard) -> set[str]:
-    """Return the names of files that a directory may hold to be replaced."""
+    """Return the names of files that a replaceable directory may hold."""
     files = {form.file for form in TEXT_FORMATS.values()}
     if shard.of > 1:
         return {f"{name}{PART}" for name in files} | {SHARD_FILE}
@@ -154,7 +154,7 @@ def _write_blocks(
             for (_, job), bodies in zip(work, made, strict=True):
                 partial.add(source.rows(*job), bodies)
                 progress(partial.done, total)
-        except FpsimError:  # the model refuses: no run can finish this set
+        except FpsimError:  # a result without a code: no run can finish this set
             partial.discard()
             raise
         if shard.of > 1:
@@ -179,7 +179,7 @@ def _finish(
     names: tuple[str, ...],
     sums: dict[str, str],
 ) -> None:
-    """Give the bodies in ``made`` names and headers, and write the manifest and other files."""
+    """Move the bodies to their names behind headers, and write the manifest and other files."""
     digests: dict[str, str] = {}
     for name, digest in sums.items():
         path = made / TEXT_FORMATS[name].file
@@ -219,7 +219,7 @@ def _entries(digests: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _replace(target: Path, made: Path) -> None:
-    """Put ``made`` in the place of ``target``; the old directory goes only when that has worked."""
+    """Put ``made`` in the place of ``target``; the old directory is removed only afterwards."""
     if not target.exists():
         made.rename(target)
         return
@@ -234,9 +234,9 @@ def _replace(target: Path, made: Path) -> None:
 
 
 def merge_shards(directory: str | Path, progress: Progress | None = None) -> Path:
-    """Join the shards beside ``directory`` into it, as one run would have written it.
+    """Join the shards beside ``directory`` into one set, as a single run would have written it.
 
-    The shards stay. Nothing is recomputed; `fpsim.vectors.check` does that.
+    The shards are kept. Nothing is recomputed; `fpsim.vectors.check` does that.
 
     Raises:
         FpsimError: shards that are missing, damaged or of different sets, or a path that cannot
