@@ -29,7 +29,7 @@ MAX_SHOWN = 8
 
 @dataclass(frozen=True)
 class Explanation:
-    """A vector's operation, operands and expected result, with the exact model's result and nodes."""
+    """A vector: operation, operands and expected result, and the exact model's nodes and result."""
 
     unit: str
     equation: str

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of the operations around a MAC: converters, multipliers, adders, quantizers."""
+"""Vectors of converters, multipliers, adders and quantizers, the operations around a MAC."""

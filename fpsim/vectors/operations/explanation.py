@@ -17,20 +17,20 @@ __all__ = ["OperationExplanation", "explain_operation"]
 
 @dataclass(frozen=True)
 class OperationExplanation:
-    """A vector's codes and values by field, beside the results that the operation gives."""
+    """A vector's codes and values by field, and the results that the operation gives."""
 
     operation: str
     equation: str
-    line: int | None  #: of vectors.hex, from 1; None: the vector is in no file
-    index: int  #: of the vector, from 0
+    line: int | None  #: line of vectors.hex, from 1; None: the vector is in no file
+    index: int  #: number of the vector, from 0
     section: str
-    fields: dict[str, list[tuple[int, str]]]  #: codes and their values
+    fields: dict[str, list[tuple[int, str]]]  #: codes and values, by field
     computed: dict[str, list[int]]  #: results by field
-    way: tuple[str, ...] = ()  #: how they come about, step by step
+    way: tuple[str, ...] = ()  #: steps that lead to the results
 
     @property
     def right(self) -> bool:
-        """Whether the file expects the operation's result."""
+        """Whether the expected results equal the operation's."""
         held = {name: [code for code, _ in self.fields[name]] for name in self.computed}
         return held == self.computed
 
@@ -39,7 +39,7 @@ class OperationExplanation:
         return dict(vars(self)) | {"right": self.right}
 
     def steps(self) -> list[str]:
-        """Return lines of text: the vector, its fields, and how its results come about."""
+        """Return lines of text: the vector, its fields, and the steps to its results."""
         place = "" if self.line is None else f"line {self.line} "
         lines = [
             f"{self.operation}, {place}(vector {self.index}, {self.section})",
@@ -58,7 +58,7 @@ class OperationExplanation:
         return "\n".join([*lines, "  as expected"] if self.right else lines)
 
     def full(self) -> str:
-        """Return the text; nothing of it is folded."""
+        """Return the whole text; operations have nothing to fold."""
         return str(self)
 
 
@@ -68,14 +68,14 @@ def explain_operation(
     """Explain a vector of an operation.
 
     Args:
-        operation: the vectors' operation.
+        operation: the operation of the vector.
         row: the codes of the vector by field.
-        index: its number, from 0.
-        line: its line in vectors.hex; None: it is in no file.
-        section: name of the section that it stands in.
+        index: number of the vector, from 0.
+        line: line of the vector in vectors.hex; None: the vector is in no file.
+        section: name of the vector's section.
 
     Returns:
-        The vector's fields as numbers, the right results, and the steps that lead to them.
+        The vector's fields as numbers, the right results, and the steps that lead to the results.
     """
     whole = {name: np.asarray(codes)[None] for name, codes in row.items()}
     found = operation.results({n: c for n, c in whole.items() if n in operation.inputs})

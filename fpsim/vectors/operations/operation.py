@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations around a MAC, as vectors: converters, multipliers, adders, quantizers of any formats.
+"""Operations around a MAC as data: converters, multipliers, adders, quantizers of any formats.
 
     convert:SOURCE:TARGET[:ROUNDING[:OVERFLOW]]     y = R(x); flags of the rounding
     mul:A:B:RESULT[:ROUNDING[:OVERFLOW]]            y = R(a b)
     add:A:B:RESULT[:ROUNDING[:OVERFLOW]]            y = R(a + b)
     quantize:BLOCKFORMAT[:SOURCE]                   a block of values to codes and scales
 
-Every result is rounded once from the exact value. Converters and quantizers are those of
-`fpsim.formats` and `fpsim.blocks`, products and sums those of the oracle.
+Every result is rounded once from the exact value. `fpsim.formats` converts, `fpsim.blocks`
+quantizes, and the oracle gives products and sums.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ __all__ = [
     "parse_operation",
 ]
 
-#: Elements of a quantizer's vector where a block is a row or a tensor.
+#: Elements of a quantizer's vector if a block is a row or a tensor.
 ROW = 32
 FLOAT32 = "e8m23"
 
 
 class Operation(WordLayout):
-    """An operation whose vectors stand alone: inputs, and the results that belong to them."""
+    """An operation whose vectors stand alone, each with inputs and results."""
 
     kind: ClassVar[str]
     group = 0
 
     @property
     def spec(self) -> MacSpec:
-        """No unit: an operation's vectors have none, and asking for it is an error.
+        """No unit: asking an operation for its unit is an error.
 
         Raises:
-            FpsimError: always; the caller takes vectors of units only.
+            FpsimError: always; the caller takes only vectors of units.
         """
         raise FpsimError(f"directory: these are vectors of {self.title}, not of a unit")
 
@@ -76,25 +76,25 @@ class Operation(WordLayout):
     @property
     @abstractmethod
     def inputs(self) -> dict[str, Format]:
-        """Format of each input, by the name of its field."""
+        """Formats of the inputs, by field."""
 
     @property
     @abstractmethod
     def outputs(self) -> dict[str, Format]:
-        """Format of each result that is a number, by the name of its field; not of flags."""
+        """Formats of the results that are numbers (flags are not), by field."""
 
     @property
     def result_fields(self) -> list[Field]:
-        """Fields that are no inputs, from the most significant bits down."""
+        """Fields of results, from the most significant bits down."""
         return [f for f in self.fields if f.name not in self.inputs]
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return the operation as JSON-ready data, from which `operation_from` makes it again."""
+        """Return the operation as JSON-ready data; `operation_from` reads it."""
 
     @abstractmethod
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results: formats may lack a code for NaN."""
+        """Return the mask of rows with results: formats may lack a code for NaN."""
 
     def described(self) -> dict[str, Any]:
         """Return the manifest's entries about the operation; ``ops`` is empty (no accumulator)."""
@@ -106,7 +106,7 @@ class Operation(WordLayout):
         }
 
     def texts(self, name: str, codes: NDArray[Any]) -> list[str]:
-        """Return the value of each code of a field as text; empty where a code is no number."""
+        """Return the value of each code of a field as text; empty for a code that is no number."""
         fmt = (self.inputs | self.outputs).get(name)
         if fmt is None:
             return [""] * codes.size
@@ -114,11 +114,11 @@ class Operation(WordLayout):
 
     @property
     def neutral(self) -> dict[str, int]:
-        """The code of each input that says least: 0, and a tensor scale of 1."""
+        """A code for each input that has the least effect: 0, and a tensor scale of 1."""
         return dict.fromkeys(self.inputs, 0)
 
     def remarks(self, header: dict[str, Any]) -> list[str]:
-        """Return the lines of the head of ``vectors.hex`` that say how to read a word."""
+        """Return the lines of the header of ``vectors.hex`` that explain a word."""
         flags = ", ".join(f"{code} {name}" for name, code in FLAG_CODES.items())
         lines = [
             self.equation,
@@ -133,7 +133,7 @@ class Operation(WordLayout):
         return known[name].dtype if name in known else np.dtype(np.uint8)
 
     def is_single(self, name: str) -> bool:
-        """Whether columns of a field have one axis (n,): fields of one code."""
+        """Whether a field has one code, so that its columns have one axis (n,)."""
         return self.lanes_of(name) == 1
 
 
@@ -166,7 +166,7 @@ class Convert(Operation):
 
     @property
     def title(self) -> str:
-        """The text that `parse_operation` reads."""
+        """The operation as text, as `parse_operation` reads it."""
         head = f"convert:{self.source.name}:{self.target.name}"
         return head + _settings(self.rounding, self.overflow)
 
@@ -191,27 +191,27 @@ class Convert(Operation):
         return placed([("x", 1, self.source.bits), ("y", 1, self.target.bits), _FLAGS])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the kind, and the text that `parse_operation` reads."""
+        """Return the kind, and the operation as text."""
         return {"kind": self.kind, "text": self.title}
 
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results: no NaN where the target has no code for it."""
+        """Return the mask of rows with results: no NaN if the target has no code for NaN."""
         values = self.source.decode(columns["x"])
         bad = np.isnan(values) & (not _has_nan(self.target))
         return np.asarray(~bad)
 
     def exact(self, columns: Columns) -> list[oracle.Number]:
-        """Return the number of each vector before it is rounded."""
+        """Return the exact number of each vector, before rounding."""
         return [_number(int(code), self.source) for code in columns["x"]]
 
     def rounded(
         self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
     ) -> Columns:
-        """Return the results of exact numbers, rounded into the target.
+        """Return exact numbers rounded to the target.
 
         Args:
-            columns: codes of the inputs (n,), which flags of a conversion do not depend on.
-            exact: a number per vector; none is NaN where the target has no NaN.
+            columns: codes of the inputs (n,); flags of a conversion do not depend on them.
+            exact: a number per vector, no NaN if the target has none.
             round_up: decides between two neighbouring codes.
 
         Returns:
@@ -257,7 +257,7 @@ class TwoOperand(Operation):
 
     @property
     def title(self) -> str:
-        """The text that `parse_operation` reads."""
+        """The operation as text, as `parse_operation` reads it."""
         head = f"{self.verb}:{self.a.name}:{self.b.name}:{self.result.name}"
         return head + _settings(self.rounding, self.overflow)
 
@@ -286,11 +286,11 @@ class TwoOperand(Operation):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the kind, and the text that `parse_operation` reads."""
+        """Return the kind, and the operation as text."""
         return {"kind": self.kind, "text": self.title}
 
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results: no NaN where the result format has no code for it."""
+        """Return the mask of rows with results: no NaN if the result format has no code for NaN."""
         if _has_nan(self.result):
             return np.ones(columns["a"].shape, dtype=np.bool_)
         a, b = self.a.decode(columns["a"]), self.b.decode(columns["b"])
@@ -298,26 +298,26 @@ class TwoOperand(Operation):
             return np.asarray(~np.isnan(a * b if self.verb == "mul" else a + b))
 
     def exact(self, columns: Columns) -> list[oracle.Number]:
-        """Return the number of each vector before it is rounded."""
+        """Return the exact number of each vector, before rounding."""
         pairs = zip(columns["a"], columns["b"], strict=True)
         return [self.combined(_number(int(a), self.a), _number(int(b), self.b)) for a, b in pairs]
 
     def combined(self, a: oracle.Number, b: oracle.Number) -> oracle.Number:
-        """Return the exact product or sum; a sum of 0 has the sign that the rounding gives."""
+        """Return the exact product or sum; a zero sum has the sign of the rounding mode."""
         return numbers.multiply(a, b) if self.verb == "mul" else numbers.add(a, b, self.rounding)
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return ``y`` and ``flags`` (n,), rounded once from exact numbers."""
+        """Return ``y`` and ``flags`` (n,), rounded once from the exact numbers."""
         return self.rounded(columns, self.exact(columns))
 
     def rounded(
         self, columns: Columns, exact: list[oracle.Number], round_up: RoundUp = numbers.round_up
     ) -> Columns:
-        """Return the results of exact products or sums, rounded into the result format.
+        """Return exact products or sums rounded to the result format.
 
         Args:
-            columns: codes of ``a`` and ``b`` (n,): a NaN that neither operand is raises *invalid*.
-            exact: a number per vector; none is NaN where the result has no NaN.
+            columns: codes of ``a`` and ``b`` (n,): a NaN from operands that are none is *invalid*.
+            exact: a number per vector, no NaN if the result format has none.
             round_up: decides between two neighbouring codes.
 
         Returns:
@@ -346,13 +346,13 @@ def rounded(
     overflow: Overflow,
     round_up: RoundUp = numbers.round_up,
 ) -> Columns:
-    """Return codes and flags of exact numbers.
+    """Return exact numbers as codes of a format, with flags.
 
     Args:
-        exact: the numbers; none is NaN where the format has none.
+        exact: the numbers, no NaN if the format has none.
         fmt: format of the results.
-        rounding: how they are rounded.
-        overflow: what becomes of those beyond the format.
+        rounding: the rounding mode.
+        overflow: policy for numbers beyond the format.
         round_up: decides between two neighbouring codes.
 
     Returns:
@@ -373,7 +373,7 @@ _PARTS = {"zero_points": 32, "variants": 8, "ratios": 8, "tops": 8, "macros": 8}
 
 @dataclass(frozen=True)
 class Quantize(Operation):
-    """A quantizer of one block, or one row, of values; a static tensor scale is an input."""
+    """A quantizer of one block or one row of values; a static tensor scale is an input."""
 
     format: BlockFormat
     source: FloatFormat
@@ -403,7 +403,7 @@ class Quantize(Operation):
 
     @property
     def title(self) -> str:
-        """The text that `parse_operation` reads."""
+        """The operation as text, as `parse_operation` reads it."""
         return f"quantize:{self.format.name}:{self.source.name}"
 
     @property
@@ -420,23 +420,23 @@ class Quantize(Operation):
 
     @property
     def inputs(self) -> dict[str, Format]:
-        """The values, and the scale of their tensor where the format has one."""
+        """Formats of the values, and of the tensor scale if the block format has a static one."""
         scale = {"tensor_scale": get_format(FLOAT32)} if self.has_tensor_scale else {}
         return {"x": self.source, **scale}
 
     @property
     def outputs(self) -> dict[str, Format]:
-        """Empty: `texts` takes the meaning of codes and scales from the block format."""
+        """Empty: `texts` decodes codes and scales by the block format."""
         return {}
 
     @property
     def neutral(self) -> dict[str, int]:
-        """The code of each input that says least: 0, and a tensor scale of 1."""
+        """A code for each input that has the least effect: 0, and a tensor scale of 1."""
         one = int(get_format(FLOAT32).encode([1.0])[0])
         return {name: one if name == "tensor_scale" else 0 for name in self.inputs}
 
     def without_tensor_scale(self, columns: Columns) -> Columns:
-        """Return inputs with a tensor scale of 1, as a design without one has it."""
+        """Return inputs with a tensor scale of 1, for a design that has none."""
         if not self.has_tensor_scale:
             return columns
         scale = np.full_like(columns["tensor_scale"], self.neutral["tensor_scale"])
@@ -471,11 +471,11 @@ class Quantize(Operation):
         return np.dtype(f"u{1 if width <= 8 else 2 if width <= 16 else 4}")
 
     def is_single(self, name: str) -> bool:
-        """Whether columns of a field have one axis."""
+        """Whether columns of a field have one axis (n,)."""
         return name == "tensor_scale"
 
     def texts(self, name: str, codes: NDArray[Any]) -> list[str]:
-        """Return the value of each code; of elements before their scale."""
+        """Return the value of each code as text; elements without their scale."""
         if name == "codes":
             element = self.format.element
             held = (
@@ -493,7 +493,7 @@ class Quantize(Operation):
         return {"kind": self.kind, "format": self.format.to_dict(), "source": self.source.name}
 
     def defined(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return which rows have results: blocks of finite values."""
+        """Return the mask of rows with results: blocks of finite values."""
         return np.asarray(np.isfinite(self.source.decode(columns["x"])).all(axis=1))
 
     def _quantized(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
@@ -532,7 +532,7 @@ class Quantize(Operation):
         }
 
     def _by_row(self, values: NDArray[np.float64], scale: NDArray[np.float64]) -> Quantized:
-        """Quantize each vector as a tensor of its own."""
+        """Quantize each vector as a tensor."""
         rows = [
             self._quantized(values[i : i + 1], scale[i : i + 1]) for i in range(values.shape[0])
         ]
@@ -543,7 +543,7 @@ class Quantize(Operation):
         )
 
 
-#: How each operation is written.
+#: The text of each operation, as `parse_operation` reads it.
 OPERATIONS = {
     "quantize": "quantize:BLOCKFORMAT[:SOURCE], such as quantize:mxfp4 or quantize:nvfp4:e8m7",
     "convert": "convert:SOURCE:TARGET[:ROUNDING[:OVERFLOW]], such as convert:e5m10:e4m3fn",
@@ -556,9 +556,9 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
     """Return the operation that a text names.
 
     Args:
-        text: as `OPERATIONS` shows.
-        unit: whose formats ``mul`` and ``add`` alone take: products of its operands and sums of
-            its accumulators, rounded as its accumulator is.
+        text: one of the forms in `OPERATIONS`.
+        unit: gives formats to a bare ``mul`` (products of its operands) or ``add`` (sums of its
+            accumulators), rounded as its accumulator is.
 
     Raises:
         FpsimError: no such operation, wrong formats, or too few or many parts.
@@ -606,10 +606,10 @@ def _float(name: str) -> FloatFormat:
 
 
 def operation_from(data: dict[str, Any]) -> Operation:
-    """Return the operation that a manifest describes.
+    """Return the operation described by a manifest.
 
     Raises:
-        FpsimError: what no version of this program writes.
+        FpsimError: data that `Operation.to_dict` does not return.
     """
     try:
         if data["kind"] == "quantize":

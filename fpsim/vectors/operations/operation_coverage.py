@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corner bins of vectors of an operation: kinds of operands and results, flags, elements."""
+"""Coverage of vectors of an operation: kinds of operands and results, flags, elements."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OperationCoverage:
 def operation_coverage(operation: Operation, columns: Columns) -> OperationCoverage:
     """Return the coverage of vectors of an operation.
 
-    A bin without a hit is impossible where the set holds every input that there is.
+    A bin without a hit is impossible if the set holds every possible input.
     """
     hits: Counter[str] = Counter()
     expected: dict[str, None] = {}
@@ -87,7 +87,7 @@ def operation_coverage(operation: Operation, columns: Columns) -> OperationCover
 
 
 def _possible(operation: Operation, name: str, fmt: Format) -> list[str]:
-    """Return the kinds of numbers that a field can hold."""
+    """Return the kinds of numbers in a field."""
     if isinstance(fmt, FixedFormat):
         return ["zero", "positive", "least", "largest"] + ["negative"] * fmt.signed
     kinds = ["+zero"] * fmt.has_zero + ["+normal", "+largest"]
@@ -105,7 +105,7 @@ def _possible(operation: Operation, name: str, fmt: Format) -> list[str]:
 
 
 def _kinds(fmt: Format, codes: NDArray[Any]) -> dict[str, int]:
-    """Return how many codes are of each kind."""
+    """Return the number of codes of each kind."""
     values = fmt.decode(codes)
     if isinstance(fmt, FixedFormat):
         unit = 2.0**fmt.lsb
@@ -130,7 +130,7 @@ def _kinds(fmt: Format, codes: NDArray[Any]) -> dict[str, int]:
 
 
 def _of_blocks(operation: Quantize, columns: Columns) -> dict[str, int]:
-    """Return how often each element code is met, and blocks at the ends."""
+    """Return the hits of each element code, and of blocks with codes at the ends."""
     element = operation.format.element
     values = operation.source.decode(columns["x"])
     codes = np.arange(1 << element.bits, dtype=element.dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of an operation: the ways in which converters, adders, multipliers and quantizers err."""
+"""Mutants of operations: typical mistakes of converters, adders, multipliers and quantizers."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = [
     "possible_flags",
 ]
 
-#: Vectors of a batch: most mutants are gone after the first.
+#: Vectors of a batch; the first batch kills most mutants.
 BATCH = 1 << 9
-#: Bits of operands up to which every case is tried for a proof that a mutant changes nothing.
+#: Most bits of operands for which all cases are tried, to prove that a mutant changes nothing.
 PROVED_CODES, PROVED_PAIRS = 16, 14
-#: Bits below the last one that an adder without sticky keeps.
+#: Bits below the last one that an adder without a sticky bit keeps.
 KEPT_BITS = 3
-#: Bits of two significands up to which their products are all looked at.
+#: Most bits of two significands for which all products are tried.
 LISTED_PRODUCTS = 22
 
 Run = Callable[[Columns], Columns]
@@ -56,8 +56,8 @@ Canonical = Callable[[str, NDArray[Any]], NDArray[Any]]
 class OperationMutant:
     """An operation with a mistake: ``run(columns)`` gives its results by field.
 
-    The columns hold the right results, too; of vectors for which ``touches`` says no, the mutant's
-    are the same.
+    ``columns`` hold the right results too. Vectors for which ``touches`` is false have the right
+    results in the mutant too.
     """
 
     name: str
@@ -70,8 +70,8 @@ def mutants_of_operation(
 ) -> list[OperationMutant]:
     """Return every mutant that an operation can have; some may change nothing.
 
-    Those that change one field alone begin with its name; they are left out where ``fields``, the
-    results that are looked at, lacks it.
+    The name of a mutant that changes one field begins with the field; the mutant is left out if
+    ``fields``, the compared results, lacks it.
     """
     every = [f.name for f in operation.result_fields]
     looked_at = every if fields is None else list(fields)
@@ -98,21 +98,21 @@ def operation_survivors(
     """Return the mutants that no vector kills.
 
     Args:
-        operation: the vectors' operation.
+        operation: the operation of the vectors.
         blocks: vectors with their results.
         mutants: operations with a mistake.
-        fields: the results that are looked at.
-        canonical: maps the codes of a field that count as equal to one of them.
+        fields: the results that are compared.
+        canonical: maps codes of a field that count as equal to one of them.
 
     Returns:
-        Those whose results are right for every vector, in their order.
+        Mutants whose results are right for every vector, in their order.
     """
     alive, looked_at = list(mutants), list(fields)
     for columns in blocks:
         count = len(next(iter(columns.values())))
         batches = -(-count // BATCH)
         for start in range(batches if alive else 0):
-            # Spread over the block: neighbours are alike and show the same mistakes.
+            # Vectors spread over the block first: neighbours are alike and show the same mistakes.
             part = {name: column[start::batches] for name, column in columns.items()}
             alive = [m for m in alive if not killed(operation, part, m, looked_at, canonical).any()]
     return alive
@@ -121,7 +121,7 @@ def operation_survivors(
 def operation_kills(operation: Operation, columns: Columns) -> list[Kill]:
     """Return the fate of every mutant under a set of vectors.
 
-    One that no vector kills is equivalent where the set holds every input.
+    A mutant that no vector kills is equivalent if the set holds every input.
     """
     names = [f.name for f in operation.result_fields]
     every = every_input(operation)
@@ -138,7 +138,7 @@ def operation_kills(operation: Operation, columns: Columns) -> list[Kill]:
 
 
 def distinct_inputs(operation: Operation, columns: Columns) -> int:
-    """Return how many different combinations of input codes the vectors have."""
+    """Return the number of different combinations of input codes among the vectors."""
     rows = np.stack([columns[name].astype(np.int64) for name in operation.inputs], axis=1)
     return int(np.unique(rows, axis=0).shape[0])
 
@@ -150,17 +150,17 @@ def killed(
     fields: Iterable[str],
     canonical: Canonical = lambda name, codes: codes,
 ) -> NDArray[np.bool_]:
-    """Return which vectors show a mutant: all that it touches, if one of these has no result.
+    """Return the mask of vectors that kill a mutant: all it touches, if one of these has no result.
 
     Args:
-        operation: the vectors' operation.
+        operation: the operation of the vectors.
         columns: vectors with their results.
         mutant: an operation with a mistake.
-        fields: the results that are looked at.
-        canonical: maps the codes of a field that count as equal to one of them.
+        fields: the results that are compared.
+        canonical: maps codes of a field that count as equal to one of them.
 
     Returns:
-        Booleans (n,); false for vectors with inputs that the mistake does not touch.
+        Booleans (n,); false for vectors that the mistake does not touch.
     """
     count = len(next(iter(columns.values())))
     wrong = np.zeros(count, dtype=bool)
@@ -170,7 +170,7 @@ def killed(
     part = {name: column[rows] for name, column in columns.items()}
     try:
         found = mutant.run(part)
-    except FpsimError:  # a result that has no code
+    except FpsimError:  # a result without a code
         wrong[rows] = True
         return wrong
     for name in fields:
@@ -181,7 +181,7 @@ def killed(
 
 
 def every_input(operation: Operation) -> Columns | None:
-    """Return all inputs that have a result; None: too many."""
+    """Return all inputs that have a result, or None if there are too many."""
     if isinstance(operation, Convert) and operation.source.bits <= PROVED_CODES:
         columns: Columns = {"x": np.arange(1 << operation.source.bits)}
     elif isinstance(operation, TwoOperand) and operation.a.bits + operation.b.bits <= PROVED_PAIRS:
@@ -250,7 +250,7 @@ def _on(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Edit:
 
 
 def _inputs(operation: Operation) -> Iterator[tuple[str, Run]]:
-    """Yield inputs that are read wrongly."""
+    """Yield mutants that misread an input."""
     for name, fmt in operation.inputs.items():
         if fmt.signed and name != "tensor_scale":
             kept = (1 << (fmt.bits - 1)) - 1
@@ -270,7 +270,7 @@ def _inputs(operation: Operation) -> Iterator[tuple[str, Run]]:
 
 
 def _reaches(operation: Operation, source: FloatFormat) -> bool:
-    """Return whether subnormal inputs can become anything but zeros."""
+    """Return whether subnormal inputs can give results other than zeros."""
     if not isinstance(operation, Quantize) or operation.has_tensor_scale:
         return True
     scale, element = operation.format.scale, operation.format.element
@@ -282,7 +282,7 @@ def _reaches(operation: Operation, source: FloatFormat) -> bool:
 
 
 def _takes_nan(operation: Operation) -> bool:
-    """Return whether vectors may hold NaN: a result has a code for it."""
+    """Return whether vectors may hold NaN: true if the result has a code for NaN."""
     return any(
         isinstance(fmt, FloatFormat) and fmt.nan_code is not None
         for fmt in operation.outputs.values()
@@ -300,7 +300,7 @@ def _flushed(fmt: FloatFormat) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
 
 def _moved(fmt: FloatFormat, old: int, new: int, codes: NDArray[Any]) -> NDArray[Any]:
-    """Return codes with one magnitude in place of another."""
+    """Return codes with one magnitude replaced by another."""
     wide = codes.astype(np.int64)
     magnitude = wide & ((1 << fmt.magnitude_bits) - 1)
     return np.where(magnitude == old, (wide & fmt.sign_bit) | new, wide)
@@ -313,7 +313,7 @@ def _nan_as_infinity(fmt: FloatFormat, codes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _results(operation: Operation, target: Format) -> Iterator[tuple[str, Run]]:
-    """Yield results that are wrong at the ends."""
+    """Yield mutants with wrong results at the ends of the format, or wrong flags."""
     if isinstance(target, FixedFormat):
         return
     if target.subnormals is Subnormals.GRADUAL and target.mantissa_bits:
@@ -335,7 +335,7 @@ def _flags(operation: Convert | TwoOperand, target: Format) -> Iterator[tuple[st
         code = FLAG_CODES[name]
         drop = _on("flags", lambda flags, code=code: flags & ~np.uint8(code))  # type: ignore[misc]
         yield f"flags: {name} missing", _after(operation, drop)
-    # Only results of more bits than the target's can round up to its smallest normal number.
+    # Only exact results with more bits than the target can round up to its smallest normal number.
     if not isinstance(target, FloatFormat) or target.subnormals is not Subnormals.GRADUAL:
         return
     if "underflow" in raised and _rounds_up_to_powers(operation, target):
@@ -343,7 +343,7 @@ def _flags(operation: Convert | TwoOperand, target: Format) -> Iterator[tuple[st
 
 
 def possible_flags(operation: Convert | TwoOperand) -> list[str]:
-    """Return the flags that an operation can raise, as far as ranges tell."""
+    """Return the flags that an operation can raise, judged by ranges."""
     target = operation.target if isinstance(operation, Convert) else operation.result
     low, high = _exact_range(operation)
     negative = any(fmt.signed for fmt in operation.inputs.values())
@@ -369,7 +369,7 @@ def _exact_range(operation: Convert | TwoOperand) -> tuple[int, int]:
 
 
 def _invalid(operation: Convert | TwoOperand, target: Format) -> bool:
-    """Return whether an infinity can become something else."""
+    """Return whether an infinity can give a result other than an infinity."""
     infinite = [getattr(fmt, "infinity", False) for fmt in operation.inputs.values()]
     if operation.overflow is not Overflow.INF or isinstance(target, FixedFormat):
         return any(infinite)
@@ -379,7 +379,7 @@ def _invalid(operation: Convert | TwoOperand, target: Format) -> bool:
 
 
 def _rounds_up_to_powers(operation: Convert | TwoOperand, target: FloatFormat) -> bool:
-    """Return whether exact results below a power of two can round up to it."""
+    """Return whether an exact result below a power of two can round up to the power."""
     if operation.rounding in (Rounding.RTZ, Rounding.RTO):
         return False
     if isinstance(operation, Convert):
@@ -400,7 +400,7 @@ def _significant(fmt: Format) -> int:
 
 
 def _tiny_before(operation: Convert | TwoOperand, target: FloatFormat, columns: Columns) -> Columns:
-    """Raise underflow for what lies below the normal numbers before it is rounded."""
+    """Raise underflow by the exact result, before rounding, not by the rounded one."""
     found = {f.name: columns[f.name] for f in operation.result_fields}
     least = oracle.numbers.two_to(target.exponent_min)
     tiny = np.array(
@@ -419,7 +419,7 @@ def _arithmetic(operation: TwoOperand) -> Iterator[tuple[str, Run]]:
     flipped = Rounding.RNE if operation.rounding is Rounding.RDN else Rounding.RDN
 
     def zeros(columns: Columns) -> Columns:
-        """Give exact differences of zero the other sign."""
+        """Give exact zero differences the other sign."""
         other = replace(operation, rounding=flipped)
         return operation.rounded(columns, other.exact(columns))
 
@@ -431,7 +431,7 @@ def _arithmetic(operation: TwoOperand) -> Iterator[tuple[str, Run]]:
 
 
 def _aligned(operation: TwoOperand, columns: Columns) -> Columns:
-    """Cut the smaller operand some bits below the last one of the larger before adding."""
+    """Cut the smaller operand some bits below the larger one's last bit, then add."""
     exact = []
     pairs = zip(columns["a"].tolist(), columns["b"].tolist(), strict=True)
     for a, b in ((oracle.decode(x, operation.a), oracle.decode(y, operation.b)) for x, y in pairs):
@@ -513,7 +513,7 @@ def _block_changes(operation: Quantize) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lanes(operation: Quantize) -> Iterator[tuple[str, Run]]:
-    """Yield values that are read from other places of the block."""
+    """Yield mutants that read values from other places of the block."""
 
     def dropped(index: int) -> Edit:
         def edit(columns: Columns) -> Columns:
@@ -536,7 +536,7 @@ def _lanes(operation: Quantize) -> Iterator[tuple[str, Run]]:
 
 
 def _outside(operation: Quantize, lane: int, columns: Columns) -> Columns:
-    """Take the scale from the other elements; where that changes it, the codes are wrong, too."""
+    """Take the scale from the other elements; if the scale changes, the codes change too."""
     x = columns["x"].copy()
     x[:, lane] = 0
     other = operation.results(columns | {"x": x})
@@ -551,7 +551,7 @@ def _bumped(step: int, found: Columns) -> Columns:
 
 
 def _wrapped(operation: Quantize, columns: Columns) -> Columns:
-    """Give elements that rounding takes beyond the largest the code 0 of their sign."""
+    """Give code 0, with the sign, to elements that rounding takes beyond the largest."""
     found, fmt = {f.name: columns[f.name] for f in operation.result_fields}, operation.format
     element = fmt.element
     assert isinstance(element, FloatFormat) and fmt.scale is not None
@@ -567,7 +567,7 @@ def _wrapped(operation: Quantize, columns: Columns) -> Columns:
 
 
 def _ones(operation: Quantize, name: str, columns: Columns) -> Columns:
-    """Give blocks of zeros the scale 1 or, where that is right, 0."""
+    """Give blocks of zeros the scale 1, or 0 if 1 is right."""
     found, scale = columns, operation.format.scale
     assert isinstance(scale, FloatFormat)
     values = operation.source.decode(columns["x"])

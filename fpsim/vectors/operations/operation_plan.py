@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans vectors of an operation: every code or pair, corner classes, random ones."""
+"""Plans vectors of an operation: all codes or pairs, corner classes, random inputs."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from fpsim.vectors.sets.word_layout import Columns
 __all__ = ["OperationPlan", "plan_operation"]
 
 Codes = NDArray[np.int64]
-#: Bits up to which every code of a source, every pair of operands, is a case; pairs of others.
+#: Most bits of a source, and of an operand pair, of which all codes are cases; codes of wider ones.
 ALL_CODES, ALL_PAIRS, PALETTE = 16, 14, 96
-#: Bits of scales up to which every tie between two of them is a case.
+#: Most bits of scales for which every tie between two scales is a case.
 LISTED_SCALES = 8
-#: Vectors that are made together, and the most that a set may have: results are exact and slow.
+#: Vectors of a block, and most vectors of a set: results are exact and slow.
 BLOCK, MAX_COUNT = 1 << 14, 1 << 26
 
 
 @dataclass(frozen=True)
 class OperationPlan:
-    """A set of vectors of an operation: inputs by section, results on demand, block by block."""
+    """A set of vectors of an operation, by section; blocks get their results on demand."""
 
     operation: Operation
     strategy: str
@@ -53,7 +53,7 @@ class OperationPlan:
 
     @property
     def record(self) -> Record:
-        """The operation, in the place of a unit's record: the fields of a vector, its results."""
+        """The operation, which is the record of the set: its fields and results."""
         return cast(Record, self.operation)
 
     @property
@@ -83,12 +83,12 @@ class OperationPlan:
         return min(BLOCK, _rows(self.parts[part][1]) - block)
 
     def with_inputs(self, change: Callable[[Columns], Columns]) -> OperationPlan:
-        """Return the set with changed inputs."""
+        """Return the set with inputs changed by a function."""
         parts = tuple((name, change(columns)) for name, columns in self.parts)
         return replace(self, parts=parts)
 
     def block(self, part: int, block: int) -> Columns:
-        """Return one block with its results."""
+        """Return one block with results."""
         columns = {n: c[block : block + BLOCK] for n, c in self.parts[part][1].items()}
         return columns | self.operation.results(columns)
 
@@ -100,20 +100,21 @@ def _rows(columns: Columns) -> int:
 def plan_operation(
     operation: str | Operation, *, strategy: str = "mixed", count: int = 4096, seed: int = 1
 ) -> OperationPlan:
-    """Plan vectors of an operation; the same arguments give the same set everywhere.
+    """Plan vectors of an operation; equal arguments give equal sets on every computer.
 
     Args:
-        operation: as `parse_operation` returns it or reads it, such as ``convert:e5m10:e4m3fn``.
-        strategy: ``exhaustive`` (every code or pair, where these are at most 2^16), ``directed``
-            (those where they are few, and corner classes), ``random``, or ``mixed``.
+        operation: an operation, or its text (`parse_operation`), such as ``convert:e5m10:e4m3fn``.
+        strategy: ``exhaustive`` (every code or pair, at most 2^16), ``directed`` (every code or
+            pair if they are few, and corner classes), ``random``, or ``mixed``.
         count: number of random vectors.
         seed: of the random vectors.
 
     Returns:
-        The plan; inputs without a result, such as NaN into a format without one, are left out.
+        The plan; inputs without a result, such as NaN for a format without NaN, are left out.
 
     Raises:
-        FpsimError: an argument outside these, or more cases than ``exhaustive`` takes.
+        FpsimError: an unknown operation or strategy, a count or seed out of range, or too many
+            cases for ``exhaustive``.
     """
     if strategy not in STRATEGIES:
         raise not_one_of("strategy", strategy, STRATEGIES)
@@ -174,7 +175,7 @@ def _random_codes(operation: Convert, words: Philox, count: int) -> list[tuple[s
 
 
 def _palette(fmt: Format) -> Codes:
-    """Return the codes of a format, an even choice with both ends of wide ones."""
+    """Return the codes of a format; of a wide one an even choice with both ends."""
     codes = all_codes(fmt)
     if codes.size <= PALETTE:
         return codes
@@ -207,7 +208,7 @@ def _pair_corners(operation: TwoOperand) -> list[tuple[str, Columns]]:
 
 
 def _ends(operation: TwoOperand) -> list[tuple[str, Columns]]:
-    """Return operands with results at the smallest normal and at the largest number, and beside."""
+    """Return operands with results at and beside the smallest normal and the largest number."""
     result, fmt = operation.result, operation.b
     a = finite_codes(operation.a)
     a = a[:: max(1, a.size // 1024)]
@@ -225,7 +226,7 @@ def _ends(operation: TwoOperand) -> list[tuple[str, Columns]]:
 
 
 def _opposites(operation: TwoOperand) -> list[tuple[str, Columns]]:
-    """Return operands of a sum that cancel, wholly or to a few bits: the hardest for an adder."""
+    """Return operands of sums that cancel, wholly or to a few bits, the hardest for an adder."""
     if operation.verb != "add":
         return []
     a = finite_codes(operation.a)
@@ -244,7 +245,7 @@ def _random_pairs(operation: TwoOperand, words: Philox, count: int) -> list[tupl
     b = words.bits(operation.b.bits, count)
     parts = [("random", {"a": a, "b": b})]
     if operation.a == operation.b and operation.verb == "add":
-        # Equal codes but for low bits and the sign: sums whose exponents are near.
+        # Codes that differ in low bits and the sign: sums of operands with near exponents.
         low = words.bits(operation.a.bits, count) & np.uint64((1 << (operation.a.bits // 2)) - 1)
         sign = words.bits(1, count) << np.uint64(operation.a.bits - 1)
         parts.append(("random-near", {"a": a, "b": a ^ low ^ sign}))
@@ -254,16 +255,16 @@ def _random_pairs(operation: TwoOperand, words: Philox, count: int) -> list[tupl
 # -- quantizers ----------------------------------------------------------------------------------
 
 
-#: Scales of tensors: of few bits, so that elements can lie on ties, and others; powers of two.
+#: Tensor scales: with few bits, so that elements can lie on ties, and others; powers of two.
 TENSOR_SCALES = (1.0, 0.5, 3 / 256, 0.0123, 5 / 1024, 3.7e-3, 2.0, 7 / 512)
-#: One with which subnormal values are no zeros.
+#: A tensor scale with which subnormal values do not become zeros.
 TINY_TENSOR_SCALE = 2.0**-140
 
 
 def _blocks(
     operation: Quantize, values: NDArray[np.float64], given: NDArray[np.float64] | None = None
 ) -> Columns:
-    """Return blocks of values (n, k) as input codes, under tensor scales where there are some."""
+    """Return blocks of values (n, k) as input codes, with tensor scales if the format has them."""
     columns: Columns = {"x": operation.source.encode(values, "rne", "saturate")}
     if operation.has_tensor_scale:
         given = np.resize(TENSOR_SCALES, len(values)) if given is None else given
@@ -285,7 +286,7 @@ def _block_corners(operation: Quantize) -> list[tuple[str, Columns]]:
     zeros[2, ::2] = -0.0
     one = np.zeros((2 * k, k))
     one[np.arange(2 * k), np.arange(2 * k) % k] = np.repeat([limit, -1.0], k)
-    # The largest magnitude at and beside every power of two and every multiple of the limit.
+    # Largest magnitudes at and beside every power of two and every multiple of the limit.
     exponents = np.arange(-40, 41)
     steps = np.array([1 - 2.0**-20, 1.0, 1 + 2.0**-20, limit, limit * (1 + 2.0**-20)])
     tops = (2.0 ** exponents[:, None] * steps).reshape(-1)
@@ -309,7 +310,7 @@ def _block_corners(operation: Quantize) -> list[tuple[str, Columns]]:
 
 
 def _midpoints(operation: Quantize) -> Columns:
-    """Return blocks whose scale is known, elements at every midpoint of the grid and beside it."""
+    """Return blocks with a known scale, and elements at and beside every midpoint of the grid."""
     k, fmt = operation.k, operation.format
     held = np.unique(np.abs(_grid(operation)))
     middle = (held[1:] + held[:-1]) / 2
@@ -326,7 +327,7 @@ def _midpoints(operation: Quantize) -> Columns:
 
 
 def _scale_ties(operation: Quantize) -> Columns | None:
-    """Return blocks whose scale lies between two neighbours of its format, and beside; or None."""
+    """Return blocks whose scale lies at or beside a tie of the scale format, or None."""
     fmt = operation.format
     if fmt.scale is None or fmt.scale.bits > LISTED_SCALES or fmt.rule is not ScaleRule.ABSMAX:
         return None
@@ -347,7 +348,7 @@ def _grid(operation: Quantize) -> NDArray[np.float64]:
 
 
 def _random_blocks(operation: Quantize, words: Philox, count: int) -> list[tuple[str, Columns]]:
-    """Return blocks of random significands under random exponents, near each other in a block."""
+    """Return blocks of random significands with random exponents, near each other in a block."""
     k = operation.k
     size = count * k
     significands = 1 + words.words(size).astype(np.float64) / 2.0**32

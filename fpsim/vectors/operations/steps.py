@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the results of one vector of an operation come about, as lines of text."""
+"""The steps from the inputs of one vector of an operation to its results, as lines of text."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fpsim.vectors.sets.word_layout import Columns
 
 __all__ = ["way"]
 
-#: Elements of a block that are shown.
+#: Most elements of a block that are shown.
 MAX_SHOWN = 8
 
 
 def way(operation: Operation, columns: Columns, found: Columns) -> Iterator[str]:
-    """Yield how the results of a vector come about.
+    """Yield the steps to the results of one vector.
 
     Args:
-        operation: the vector's operation.
-        columns: its fields, one row.
-        found: its results, one row.
+        operation: the operation of the vector.
+        columns: the vector's fields, one row.
+        found: the vector's results, one row.
 
     Yields:
-        Lines of text: the exact number, its neighbours in the target, result and flags; of a
+        Lines of text: the exact number, its neighbours in the target, result and flags; for a
         quantizer the largest magnitude, scales and elements.
     """
     if isinstance(operation, Quantize):
@@ -54,12 +54,12 @@ def _text(number: oracle.Number) -> str:
 def _rounded(
     exact: oracle.Number, target: Format, rounding: Rounding, overflow: Overflow
 ) -> Iterator[str]:
-    """Yield the neighbours that a number lies between, the way from the lower, and the rounding."""
+    """Yield a number's two neighbours, its place between them, and the rounding."""
     if exact.magnitude is None:
         return
     end = numbers.decode(_end(target, exact.negative), target)
     if exact.magnitude > abs(end.value):
-        # Of negative numbers the end is the least; where a format has none, zero.
+        # For negative numbers the end is the least value; if the format has none, zero.
         what = "least" if exact.negative else "largest"
         yield f"beyond the {what}, {_text(end)}: {overflow}"
         return
@@ -77,7 +77,7 @@ def _rounded(
 
 
 def _end(target: Format, negative: bool) -> int:
-    """Return the code of the last number of a sign."""
+    """Return the code of the last finite number with a sign."""
     if isinstance(target, FloatFormat):
         if not negative:
             return target.max_code

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans of sets: what a strategy asks for, every case of a unit, tiles of matrix products."""
+"""Plans of sets: by strategy, all cases of a unit, tiles of matrix products."""

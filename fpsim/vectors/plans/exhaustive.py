@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every case of a unit, block by block: operands, scales, addends and random integers.
+"""All cases of a unit, block by block: operands, scales, addends and random integers.
 
-Case i is i written in mixed radix: the last input field of a word is the fastest digit, and of a
-field of several elements element 0. A digit is a place in the list of a format's codes, which are
-all of them, but the finite ones where the unit has no code for a NaN (`takes_nan`).
+Case i is i written in mixed radix: the last input field of a word is the fastest digit, and in a
+field of several elements element 0. A digit is a place in a list of the format's codes: all codes,
+or only the finite ones if the unit has no code for a NaN (`takes_nan`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fpsim.vectors.sets.vector_set import PlannedSection
 
 __all__ = ["MAX_CASES", "every_case"]
 
-#: Cases of the largest space that is enumerated.
+#: Most cases of a set that enumerates all of them.
 MAX_CASES = 1 << 24
 
 
@@ -48,7 +48,7 @@ class Cases:
 
     @classmethod
     def of(cls, record: Record, addends: bool = True) -> Cases:
-        """Return the cases of the input fields of a record, without addends if not wanted."""
+        """Return the cases of the input fields of a record, with or without addends."""
         nan, digits = takes_nan(record.spec), []
         left_out = ("op", "acc", "flags", *(() if addends else ("c",)))
         for field in record.fields:
@@ -75,7 +75,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class _CaseBlocks:
-    """Makes blocks of cases: a dot product each, or a load of its addend and a mac."""
+    """Makes blocks of cases: a dot product each, or a load of the addend and a mac."""
 
     record: Record
     cases: Cases
@@ -108,8 +108,8 @@ def every_case(
         record: the unit and its fields.
         block: cases in a block.
         loaded: each case is a load of its addend and a mac, not a dot product.
-        addends: every addend too; else all are +0.
-        most: cases at most.
+        addends: whether addends are enumerated; else all are +0.
+        most: most cases allowed.
 
     Returns:
         The section; None if there are more cases than ``most``.

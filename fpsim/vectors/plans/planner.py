@@ -30,12 +30,12 @@ from fpsim.vectors.sets.vector_set import (
 
 __all__ = ["plan"]
 
-#: Elements of an operand in a block of a random section, and the least vectors there.
+#: Elements per operand in a block of a random section, and least vectors in a block.
 BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
-#: Vectors that accumulate are this part of the random ones, where results can be addends.
+#: Vectors that accumulate are this share of the random ones, if results can be addends.
 STREAM_SHARE = 8
 MAX_COUNT = 1 << 40
-#: Operand pairs that are exhausted, divided by the elements of a vector, and at least.
+#: Most operand pairs of a set (to divide by the elements of a vector), and least.
 MAX_PAIRS, LEAST_PAIRS = 1 << 16, 1 << 12
 
 
@@ -51,7 +51,7 @@ def plan(
     start: str = "dot",
     told: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> VectorPlan:
-    """Plan a set of vectors of a unit; the same arguments give the same set everywhere.
+    """Plan a set of vectors of a unit; equal arguments give equal sets on every computer.
 
     Nothing is computed yet: `fpsim.vectors.write` makes the set block by block, `VectorPlan.made`
     in memory.
@@ -69,19 +69,19 @@ def plan(
             whose scales are not plain E8M0.
         flags: also the status flags of every vector, from the exact model: some hundred vectors a
             second, not millions.
-        start: how a sum gets its addend: ``dot``, the vector brings it; ``load``, a vector before
-            it loads it; ``clear``, sums start from +0, and what no accumulation reaches is left
-            out. ``load`` and ``clear`` use the operations idle, clear, mac (and load) only, as a
-            multiply-accumulate unit has them.
-        told: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; of an
-            operand that is not there, all. Random vectors take any.
+        start: where a sum takes its addend from: ``dot``, its own vector; ``load``, a load before
+            it; ``clear``, nowhere: sums start from +0, and vectors that need another addend
+            are left out. ``load`` and ``clear`` use only the operations idle, clear, mac (and
+            load), as a multiply-accumulate unit has them.
+        told: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; all codes
+            of an operand that is not in it. Random vectors take any code.
 
     Returns:
         The plan: ``count``, ``sections``, ``record`` (the fields of a vector), and its blocks.
 
     Raises:
-        FpsimError: an argument outside these; ``start`` other than ``dot`` for a unit whose results
-            are no addends.
+        FpsimError: an unknown strategy or start, a number out of range, or ``start`` other than
+            ``dot`` for a unit whose results are no addends.
     """
     spec = unit.spec if isinstance(unit, MacUnit) else unit
     record = Record.of(spec, k, group, flags)
@@ -150,7 +150,7 @@ def _made_here(
     add: Callable[[VectorBuilder], None],
     told: Mapping[str, NDArray[np.int64]] | None,
 ) -> list[PlannedSection]:
-    """Return the sections that a function appends, their sums begun as ``start`` says."""
+    """Return the sections that a function appends, with sums begun as ``start`` says."""
     builder = VectorBuilder(record, told)
     add(builder)
     columns, sections = builder.columns(), builder.sections()
@@ -167,7 +167,7 @@ def _made_here(
 
 
 def add_products(builder: VectorBuilder) -> None:
-    """Append every operand pair (an even choice of wide operands), one a vector, lane by lane."""
+    """Append every operand pair (of wide operands an even choice), one per vector, lane by lane."""
     builder.section("products")
     palette, k = builder.palette, builder.record.k
     if palette.a.size * palette.b.size <= max(MAX_PAIRS // k, LEAST_PAIRS):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns dot products with addends of their own into operations of an accumulator."""
+"""Turns dot products with explicit addends into operations of an accumulator."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["begun"]
 
 
 def begun(record: Record, columns: Columns, start: str) -> Columns:
-    """Return vectors whose sums begin as an accumulator can begin them.
+    """Return vectors whose sums begin with a load or a clear.
 
     Args:
         record: the vectors' record.
         columns: vectors without results, the first of which does not accumulate.
-        start: ``load``: a dot product becomes a load of its addend and a mac. ``clear``: one onto
-            +0 becomes a clear and a mac; others, and loads with all that accumulates onto them, are
-            left out.
+        start: ``load``: a dot product becomes a load of its addend and a mac. ``clear``: a dot
+            product onto +0 becomes a clear and a mac; other dot products, loads, and all vectors
+            that accumulate onto these, are left out.
 
     Returns:
-        The columns of these vectors; a load or clear has zero operands, a mac has ``c`` = 0.
+        The columns of the new vectors; a load or clear has zero operands, a mac has ``c`` = 0.
     """
     if start == "clear":
         columns = _from_zero(columns)
@@ -41,7 +41,7 @@ def begun(record: Record, columns: Columns, start: str) -> Columns:
 
 
 def neutral_codes(record: Record) -> dict[str, int]:
-    """Return the code of each operand field that changes no sum: zeros, and scales of one."""
+    """Return a code for each operand field that changes no sum: zeros, and scales of one."""
     palette = Palette(record)
     codes = {operand: palette.zero(operand) for operand in "ab"}
     if record.group:
@@ -50,7 +50,7 @@ def neutral_codes(record: Record) -> dict[str, int]:
 
 
 def _from_zero(columns: Columns) -> Columns:
-    """Return the vectors that need no addend but +0, without loads and what follows from them."""
+    """Return the vectors whose sums start from +0, without loads and vectors that follow them."""
     op, index = columns["op"], np.arange(columns["op"].size)
     alone = (op != Op.MAC) & (op != Op.IDLE)
     given = (op == Op.LOAD) | ((op == Op.DOT) & (columns["c"] != 0))

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiles of matrix products as vectors: D (M, N) = A (M, K) B (K, N) + C, its operands shared.
+"""Tiles of matrix products as vectors: D (M, N) = A (M, K) B (K, N) + C.
 
-A tile is a section. Its K elements are cut into ``beats`` words of ``k`` elements, the last filled
-up with zeros; output (m, n) takes ``beats`` consecutive vectors, the outputs follow row by row:
+A tile is a section. Its K elements are cut into ``beats`` words of ``k`` elements, the last one
+filled with zeros; output (m, n) takes ``beats`` consecutive vectors, and outputs follow row by row:
 
     vector = start of the section + (m * N + n) * beats + beat
 
-The first beat of an output is a DOT with addend C[m, n], the others are MAC; the accumulator after
-the last is D[m, n]. All vectors of a row m have the same ``a`` (and its scales), all of a column n
-the same ``b``. The manifest states ``tiles``: m, n, k (the whole K), beats.
+The first beat of an output is a DOT with addend C[m, n], further beats are MACs; the accumulator
+after the last beat is D[m, n]. All vectors of a row m share ``a`` and its scales, all of a column n
+share ``b``. The manifest states ``tiles``: m, n, k (the whole K), beats.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from fpsim.vectors.sets.vector_set import Job, Section
 __all__ = ["MAX_SIDE", "Tile", "TilePlan", "TileSize", "random_tiles"]
 
 MAX_SIDE, MAX_ELEMENTS = 1024, 1 << 20
-#: K of random tiles that do not say theirs, where vectors of fewer elements accumulate.
+#: Least K of random tiles without a given K, for records whose vectors accumulate.
 LEAST_K = 4
 
 
 @dataclass(frozen=True)
 class TileSize:
-    """Rows of A, columns of B, and K (None: all there are)."""
+    """Rows of A, columns of B, and K (None: the whole K of the operands)."""
 
     m: int
     n: int
@@ -52,7 +52,7 @@ class TileSize:
 
     @classmethod
     def parse(cls, text: str) -> TileSize:
-        """Return the size that ``MxN`` or ``MxNxK`` names."""
+        """Return the size given as ``MxN`` or ``MxNxK``."""
         parts = text.lower().split("x")
         if len(parts) not in (2, 3) or not all(p.isdecimal() and p.isascii() for p in parts):
             raise FpsimError(f"tile: {text!r} is not MxN or MxNxK, such as 16x16")
@@ -63,8 +63,8 @@ class TileSize:
 class Tile:
     """Codes of one tile: operands in rows along K, (M, K) and (N, K).
 
-    Scales are (M, G) and (N, G), or (..., G, 2) where they differ by sign, one per ``group``
-    elements of the record; None: all ones. ``c`` (M, N) are addends.
+    Scales are (M, G) and (N, G), or (..., G, 2) if split by sign, one per ``group`` elements of the
+    record; None: all ones. ``c`` (M, N) are addends.
     """
 
     name: str
@@ -77,16 +77,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles of one size that have not been made yet: a set as `fpsim.vectors.write` takes it."""
+    """Tiles of one size as a plan: `fpsim.vectors.write` makes a set of it."""
 
     record: Record
-    size: TileSize  #: with K
+    size: TileSize  #: size with K
     names: tuple[str, ...]
     make: Callable[[int], Tile]
     strategy: str = "tiles"
     seed: int = 0
     start: str = "dot"
-    source: dict[str, Any] = field(default_factory=dict)  #: where the tiles come from
+    source: dict[str, Any] = field(default_factory=dict)  #: origin of the tiles
 
     @cached_property
     def beats(self) -> int:
@@ -108,7 +108,7 @@ class TilePlan:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Size of a tile, its beats, and the source of the tiles, as the manifest states them."""
+        """Entries of the manifest: size of a tile, beats, and origin of the tiles."""
         size = self.size
         tiles = {"m": size.m, "n": size.n, "k": size.k, "beats": self.beats}
         return {"tiles": tiles} | ({"source": self.source} if self.source else {})
@@ -136,7 +136,7 @@ class TilePlan:
         return self._rows
 
     def block(self, part: int, block: int) -> Columns:
-        """Return the vectors of tile ``part`` with their results; a tile is one block."""
+        """Return the vectors of tile ``part`` with results; a tile is one block."""
         columns = _tile_columns(self.record, self.make(part), self.beats)
         columns |= tile_integers(self.record, self.seed, part, self._rows)
         return columns | self.record.results(columns)
@@ -151,7 +151,7 @@ def _tile_columns(record: Record, tile: Tile, beats: int) -> Columns:
         beats: vectors per output; ``beats * k`` is at least K, and elements beyond K are zeros.
 
     Returns:
-        Columns of M N beats vectors: outputs row by row, the beats of each in order.
+        Columns of M N beats vectors: outputs row by row, each output's beats in order.
     """
     palette = Palette(record)
     m, n = tile.a.shape[0], tile.b.shape[0]
@@ -177,7 +177,7 @@ def _tile_columns(record: Record, tile: Tile, beats: int) -> Columns:
 
 
 def _beats(codes: NDArray[Any], beats: int, lanes: int, fill: int) -> NDArray[Any]:
-    """Return rows (R, L) as (R, beats, lanes), filled up."""
+    """Return rows (R, L) as (R, beats, lanes), filled up with ``fill``."""
     out = np.full((codes.shape[0], beats * lanes), fill, dtype=np.int64)
     out[:, : codes.shape[1]] = codes
     return out.reshape(codes.shape[0], beats, lanes)
@@ -201,17 +201,17 @@ def random_tiles(
 
     Args:
         record: the unit and its fields.
-        size: M, N and K; where K is not given it is that of a vector, but at least `LEAST_K`.
+        size: M, N and K; without K it is a vector's, but at least `LEAST_K`.
         count: number of tiles, 1..2^20.
         seed: 0..2^64 - 1.
-        told: codes that ``a`` and ``b`` may have, in order, as those of a table; of an operand that
-            is not there, all.
+        told: codes that ``a`` and ``b`` may have, ascending, as in a code table; all codes of an
+            operand that is not in it.
 
     Returns:
         The plan, with a section per tile: ``tile-0``, ``tile-1``, ...
 
     Raises:
-        FpsimError: a count outside these, or a K that vectors of the record cannot be cut into.
+        FpsimError: a count or seed out of range, or a K that vectors of the record do not divide.
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 1 << 20:
         raise FpsimError(f"tiles: {count!r} is not an integer in 1..{1 << 20}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random vectors, a function of the seed alone on every machine."""
+"""Random vectors, which depend only on the seed, on every computer."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled loops that fill the columns of random vectors; `seeded.random_vectors` calls them.
 
-Every loop takes the words of its draws as arrays, one word per entry, and runs over rows in
-parallel: a row is a function of its own words alone.
+Every loop takes random words as arrays, one word per entry, and runs over rows in parallel: a row
+depends only on its own words.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 _SOURCES = (__file__, philox_draws.__file__)
-#: How an addend is drawn: zero, any bits, near minus the sum, or with an exponent near the sum's.
+#: Kinds of addends: zero, any bits, near minus the sum, or with an exponent near the sum's.
 ZERO, ANY, OPPOSITE, EXPONENT = range(4)
 
 
 @inner
 def _of_rows(mode, length):  # type: ignore[no-untyped-def]
-    """Return the mode of every entry of rows of a length."""
+    """Return the mode of every entry, for rows of a length."""
     if length == 1:
         return mode
     found = np.empty(mode.size * length, dtype=mode.dtype)
@@ -49,24 +49,24 @@ def _of_rows(mode, length):  # type: ignore[no-untyped-def]
 @inner
 def _places(words, others, mode, mask, value, first, rest, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
-        other = np.uint32(mode[i] & mask == value)  # no branch on it: it is random
+        other = np.uint32(mode[i] & mask == value)  # random, so a branch would be mispredicted
         word = words[i] ^ ((words[i] ^ others[i]) * other)
         out[i] = other * first + np.uint32(bounded(word, first + other * (rest - first)))
 
 
 @shared(1 << 16, sources=_SOURCES)
 def choose(words, others, mode, mask, value, tables, first, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with random members of a table, and in some rows with members of another.
+    """Fill ``out`` with random members of a table, or of a second table in some rows.
 
     R rows of L entries lie one after the other in ``words``, ``others`` and ``out`` (R L,).
 
     Args:
         words: 32-bit draws, for rows of the first table.
-        others: 32-bit draws, for rows of the second one.
+        others: 32-bit draws, for rows of the second table.
         mode: of each row (R,), uint8.
         mask, value: the second table serves rows whose ``mode & mask`` is ``value``.
         tables: codes of both tables, one after the other.
-        first: size of the first table, and so where the second begins.
+        first: size of the first table; the second begins there.
         out: codes, of the type of ``tables``.
         share: this thread's number and the number of threads, given by `shared`.
 
@@ -91,7 +91,7 @@ def sprinkle(words, picks, rarity, table, out, share):  # type: ignore[no-untype
 
     Args:
         words: 32-bit draws (R, L) that decide which entries are replaced.
-        picks: 32-bit draws (R, L) that choose the member.
+        picks: 32-bit draws (R, L) that choose the members.
         rarity: entries per replaced one, below 2^32.
         table: codes to choose from.
         out: codes (R, L), changed in place.
@@ -137,7 +137,7 @@ def thin(words, mode, zero, out, share):  # type: ignore[no-untyped-def]
 
 @inner
 def _scale(value, scales, group, split):  # type: ignore[no-untyped-def]
-    """Return the scale of an element of a row, by its sign where there are two per group."""
+    """Return the scale of an element of a row, by the element's sign if scales are split."""
     if split:
         return scales[2 * group + (1 if math.copysign(1.0, value) < 0.0 else 0)]
     return scales[group]
@@ -147,13 +147,13 @@ def _scale(value, scales, group, split):  # type: ignore[no-untyped-def]
 def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out, share):  # type: ignore[no-untyped-def]
     """Fill ``out`` with sums of scaled products in float64, added one after the other.
 
-    A product that is not finite, and a sum that ends so, counts as zero.
+    A product that is not finite, and a final sum that is not finite, count as zero.
 
     Args:
         a, b: values of the operands (R, K), float64.
-        a_scale, b_scale: values of the scales (R, lanes); two per group of an operand split by
-            sign, the one for elements without sign bit first.
-        group: elements that share a scale; 0: scales are not looked at.
+        a_scale, b_scale: values of the scales (R, lanes); of an operand split by sign two per
+            group, first the one for elements with a clear sign bit.
+        group: elements that share a scale; 0: no scales.
         a_split, b_split: whether the operand has a scale per sign.
         out: sums (R,), float64.
         share: this thread's number and the number of threads, given by `shared`.
@@ -175,10 +175,10 @@ def rough_sums(a, b, a_scale, b_scale, group, a_split, b_split, out, share):  # 
 
 @shared(1 << 16, sources=_SOURCES)
 def aims(mode, sums, words, powers, limit, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with values that addends aim at: minus a sum, or a sum times a power of two.
+    """Fill ``out`` with values near which addends lie: minus a sum, or a sum times a power of two.
 
     Args:
-        mode: of each row (R,): `OPPOSITE`, `EXPONENT`, or one whose aim is 0.
+        mode: of each row (R,): `OPPOSITE`, `EXPONENT`, or another mode, whose aim is 0.
         sums: finite sums of products (R,), float64.
         words: 32-bit draws (R,) that choose the power.
         powers: factors of a sum, for `EXPONENT`.
@@ -206,17 +206,17 @@ def _is_finite(code, magnitude, largest, hole):  # type: ignore[no-untyped-def]
 
 @shared(1 << 15, sources=_SOURCES)
 def addends(mode, low, high, steps, near, bits, finite, out, share):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with addend codes: 0, any, a code aimed at give or take 2, or its exponent.
+    """Fill ``out`` with addend codes: 0, any code, a code within 2 of an aim, or its exponent.
 
     Args:
         mode: of each row (R,): `ZERO`, `ANY`, `OPPOSITE` or `EXPONENT`.
         low, high: 32-bit draws (R,), the halves of any code. For `EXPONENT` they also flip the two
             low bits of every second code.
         steps: 32-bit draws (R,): distances from -2 to 2, for `OPPOSITE`.
-        near: codes aimed at (R,).
+        near: codes of the aims (R,).
         bits: width of a code, at most 64.
         finite: mask of a magnitude, the largest finite magnitude, and a code that is no number
-            (uint64); others become 0. A mask of 0 allows every code.
+            (uint64); codes that are not finite become 0. A mask of 0 allows every code.
         out: codes (R,).
         share: this thread's number and the number of threads, given by `shared`.
 
@@ -249,11 +249,11 @@ def stream_ops(lengths, idle, load, ops, loads, out):  # type: ignore[no-untyped
     One product in 12 is an IDLE instead. Draws are 32-bit words.
 
     Args:
-        lengths: draws (n,); sum i takes the i-th for its number of products.
-        idle: draws (n,), for the vector of that number.
-        load: draws (n,), for the vector of that number: one sum in 4 starts with a LOAD.
+        lengths: draws (n,); draw i gives sum i its number of products.
+        idle: draws (n,); draw i decides about vector i.
+        load: draws (n,); draw i decides about vector i: one sum in 4 starts with a LOAD.
         ops: codes of CLEAR, LOAD, MAC and IDLE, then ``most``.
-        loads: whether there are LOADs at all.
+        loads: whether sums may start with a LOAD.
         out: codes of operations (n,), uint8.
 
     Returns:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws from one stream of Philox words, in order: words, bounded integers, members of a table.
 
-A draw of n takes the next n words of the stream, and starts at a multiple of four. A word picks one
-of ``size`` members as ``word * size >> 32``.
+A draw of n values takes the next n words of the stream and starts at a multiple of four. A word
+picks one of ``size`` members as ``word * size >> 32``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from fpsim.kernels.threads import shared, within
 
 __all__ = ["CHUNK", "Draw", "bounded", "take"]
 
-#: Entries that a thread takes at a time.
+#: Entries that a thread takes at once.
 CHUNK = 1 << 13
 
 
 @inner
 def bounded(word, size):  # type: ignore[no-untyped-def]
-    """Return an integer in 0..size-1; size < 2^32, so that one 32-bit multiplication does."""
+    """Return an integer in 0..size-1; size < 2^32, so one 32-bit multiplication suffices."""
     return (np.uint64(word) * np.uint64(np.uint32(size))) >> np.uint64(32)
 
 
-# Loops over slices, whose ends the compiler sees, become vector code; loads from tables do not.
+# Loops over slices become vector code, because the compiler sees their ends; table look-ups do not.
 
 
 @inner

@@ -2,7 +2,7 @@
 """Constrained random vectors: uniform codes, sparse lanes, addends that cancel, scales near one.
 
 Block ``i`` of a section draws from the Philox stream ``(section << 48) + i`` of the seed, in a
-fixed order, so every vector is a function of the seed and its place.
+fixed order, so a vector depends only on the seed and its place.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from fpsim.vectors.sets.record import Columns, Op, Record
 __all__ = ["random_dots", "random_streams", "random_tile", "rough_sums", "tile_integers"]
 
 _DOTS, _STREAMS, _TILES, _TILE_INTEGERS = 1 << 48, 2 << 48, 3 << 48, 4 << 48
-#: A sum has 1..MAX_VECTORS vectors after its CLEAR or LOAD, or as many as hold MAX_PRODUCTS.
+#: A sum has at most MAX_VECTORS vectors after its CLEAR or LOAD, and at most MAX_PRODUCTS products.
 MAX_VECTORS, MAX_PRODUCTS = 12, 64
-#: What moves an addend's exponent away from the sum's.
+#: Changes of an addend's exponent against the sum's.
 POWERS = np.ldexp(1.0, np.arange(-16, 17))
 
 
@@ -44,7 +44,7 @@ def random_dots(record: Record, seed: int, block: int, count: int, load: bool = 
         seed: 0..2^64 - 1.
         block: number of the block in its section.
         count: vectors of the block.
-        load: of no effect; as in `random_streams`.
+        load: not used; `random_streams` has it.
 
     Returns:
         Columns of ``count`` vectors: every ``op`` is DOT.
@@ -65,7 +65,7 @@ def random_streams(record: Record, seed: int, block: int, count: int, load: bool
         seed: 0..2^64 - 1.
         block: number of the block in its section.
         count: vectors of the block.
-        load: whether some sums start with a LOAD; else all with a CLEAR, and ``c`` is 0.
+        load: whether some sums start with a LOAD; else all start with a CLEAR, and ``c`` is 0.
 
     Returns:
         Columns of ``count`` vectors; the first starts a sum, and the last sum may be cut short.
@@ -92,15 +92,15 @@ def random_tile(
     Args:
         record: the unit and its fields.
         seed: 0..2^64 - 1.
-        tile: number of the tile, which picks the random stream; even ones have addends of +0.
+        tile: number of the tile, which selects the random stream; even tiles have addends of +0.
         sides: M and N.
         length: K.
-        told: codes that ``a`` and ``b`` may have, in order; of an operand that is not there, all.
+        told: codes that ``a`` and ``b`` may have, ascending; all codes of an operand not in it.
 
     Returns:
-        Codes: ``a`` (M, K), ``b`` (N, K), where the record has scales ``a_scale`` (M, G) and
-        ``b_scale`` (N, G) within 2^-6..2^6, 2 G where they differ by sign; and ``c`` (M, N),
-        multiples of 1/8 in -256..256 cut to the format.
+        Codes: ``a`` (M, K), ``b`` (N, K), ``c`` (M, N), multiples of 1/8 in -256..256 cut to the
+        format, and for a record with scales ``a_scale`` (M, G) and ``b_scale`` (N, G) within
+        2^-6..2^6, 2 G scales if split by sign.
     """
     draw, spec = Draw(seed, _TILES + tile), record.spec
     palette = Palette(record, told) if told else _palette(record)
@@ -122,7 +122,7 @@ def tile_integers(record: Record, seed: int, tile: int, count: int) -> Columns:
     Args:
         record: the unit and its fields.
         seed: 0..2^64 - 1.
-        tile: number of the tile, which picks the random stream.
+        tile: number of the tile, which selects the random stream.
         count: vectors of the tile.
 
     Returns:
@@ -132,7 +132,7 @@ def tile_integers(record: Record, seed: int, tile: int, count: int) -> Columns:
 
 
 def _operands(record: Record, draw: Draw, count: int) -> Columns:
-    """Draw operand and scale codes; one row in four is sparse, one in four keeps to few codes."""
+    """Draw operand and scale codes; one row in four is sparse, one in four has few codes."""
     spec, palette = record.spec, _palette(record)
     mode = draw.below(8, count, dtype=np.uint8)
     columns: Columns = {}
@@ -163,7 +163,7 @@ def _choose(
     draw: Draw, out: NDArray[Any], mode: NDArray[Any], where: tuple[int, int], table: Codes,
     other: Codes,
 ) -> None:  # fmt: skip
-    """Draw codes of a table, but of another in rows whose mode & where[0] is where[1]."""
+    """Draw codes of one table, or of another in rows whose mode & where[0] is where[1]."""
     words, others = draw.words(out.size), draw.words(out.size)
     tables = np.concatenate([table, other]).astype(out.dtype)
     fills.choose(words, others, mode, *map(np.uint8, where), tables, table.size, out.reshape(-1))
@@ -205,7 +205,7 @@ def _random_integers(record: Record, draw: Draw, count: int) -> Columns:
 
 
 def _finite(palette: Palette) -> NDArray[np.uint64]:
-    """Return which addend codes are allowed, as `fills.addends` takes it."""
+    """Return the finite addend codes in the form that `addends` takes."""
     fmt = palette.spec.initial
     if palette.nan or isinstance(fmt, FixedFormat):
         return np.zeros(3, dtype=np.uint64)
@@ -215,7 +215,7 @@ def _finite(palette: Palette) -> NDArray[np.uint64]:
 
 
 def rough_sums(record: Record, columns: Columns) -> NDArray[np.float64]:
-    """Return the sums of the scaled products in float64, finite; only to aim at."""
+    """Return finite float64 sums of the scaled products, near which addends are drawn."""
     spec = record.spec
     a, b = (decoded(columns[operand], getattr(spec, operand)) for operand in "ab")
     scales = [np.ones((1, 1)), np.ones((1, 1))]

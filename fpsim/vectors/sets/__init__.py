@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of vectors: their record, their sections, the codes that are worth using."""
+"""Sets of vectors: their record, their sections, and codes for operands."""

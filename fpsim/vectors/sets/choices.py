@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a set is chosen, as names, for the command line, too: this module loads nothing."""
+"""Names of strategies and of starts of sums, in a module that imports nothing."""
 
 from __future__ import annotations
 
 __all__ = ["STARTS", "STRATEGIES"]
 
-#: How a sum gets its addend: ``dot`` vectors bring it; ``load`` puts it into the accumulator in a
-#: vector of its own, before a ``mac``; ``clear`` has none, sums start from +0.
+#: Where a sum takes its addend from: ``dot``, its own vector; ``load``, a vector before the first
+#: ``mac``, which loads it; ``clear``, nowhere: sums start from +0.
 STARTS = ("dot", "load", "clear")
-#: Which vectors: every case, corner classes, random ones, or operand pairs, corners and random.
+#: Vectors of a set: all cases, corner classes, random ones, or pairs, corner classes and random.
 STRATEGIES = ("exhaustive", "directed", "random", "mixed")

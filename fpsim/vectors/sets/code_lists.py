@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The codes of a format: how many are finite, which one is the i-th, lists of all or of a choice.
+"""Lists of a format's codes: all or a choice, the number of finite codes, the i-th of them.
 
-Formats of up to `LISTED_BITS` bits are listed whole. Of wider ones, such as float32 scales, a list
-holds what finds errors: both ends, zero, subnormals, and of every row of exponents the significands
-next to powers of two, halves and all ones, alternating bits, and some without a pattern.
+Formats of up to `LISTED_BITS` bits are listed whole. A list of a wider format, such as a float32
+scale, holds codes that show errors: both ends, zero, subnormals, and in every row of exponents the
+significands next to powers of two, halves, all ones, alternating bits, and some irregular ones.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fpsim.units.spec import MAX_OPERAND_BITS
 __all__ = ["LISTED_BITS", "Codes", "all_codes", "finite_codes", "finite_count", "nth_finite"]
 
 Codes = NDArray[np.int64]
-#: Bits of the widest format whose codes are listed one by one; no operand is wider.
+#: Bits of the widest format listed whole; no operand format is wider.
 LISTED_BITS = MAX_OPERAND_BITS
-#: Significands without a pattern in every row of a wide format: multiples of 2^64 / golden ratio.
+#: Irregular significands in every row of a wide format: multiples of 2^64 / golden ratio.
 UNPATTERNED, WEYL = 8, 0x9E3779B97F4A7C15
 
 
@@ -34,7 +34,7 @@ def finite_count(fmt: Format) -> int:
 
 
 def nth_finite(fmt: Format, index: Codes) -> Codes:
-    """Return the finite codes of the given places (any record) in ascending order of codes."""
+    """Return the finite codes at places ``index`` (any shape) in ascending order of codes."""
     if isinstance(fmt, FixedFormat):
         return index
     hole = int(fmt.nan is NanCodes.NEGATIVE_ZERO)
@@ -44,9 +44,9 @@ def nth_finite(fmt: Format, index: Codes) -> Codes:
 
 @lru_cache(maxsize=32)
 def finite_codes(fmt: Format) -> Codes:
-    """Return the codes with finite values, of a wide format a choice (see the module), ascending.
+    """Return the finite codes, ascending; of a wide format a choice (see the module).
 
-    One array for all callers, not to be written to.
+    All callers share one array; do not write to it.
     """
     if fmt.bits <= LISTED_BITS:
         return nth_finite(fmt, np.arange(finite_count(fmt), dtype=np.int64))
@@ -62,9 +62,9 @@ def finite_codes(fmt: Format) -> Codes:
 
 @lru_cache(maxsize=32)
 def all_codes(fmt: Format) -> Codes:
-    """Return every code; of a wide format the choice of `finite_codes` and some that are special.
+    """Return all codes; of a wide format `finite_codes` and some special codes.
 
-    One array for all callers, not to be written to.
+    All callers share one array; do not write to it.
     """
     if fmt.bits <= LISTED_BITS:
         return np.arange(1 << fmt.bits, dtype=np.int64)
@@ -72,7 +72,7 @@ def all_codes(fmt: Format) -> Codes:
 
 
 def _special_codes(fmt: Format) -> Codes:
-    """Return codes without a finite value: both ends, and payloads around every power of two."""
+    """Return codes without a finite value: both ends, and payloads around powers of two."""
     assert isinstance(fmt, FloatFormat)
     low, high = fmt.max_code + 1, (1 << fmt.magnitude_bits) - 1
     near = (1 << i for i in range(fmt.magnitude_bits))
@@ -85,7 +85,7 @@ def _special_codes(fmt: Format) -> Codes:
 
 
 def _significands(bits: int, row: int) -> set[int]:
-    """Return significands of a row, below 2^bits."""
+    """Return significands for a row of exponents, below 2^bits."""
     top = 1 << bits
     patterns = [0, 1, 2, 3, top // 2 - 1, top // 2, top // 2 + 1, top - 3, top - 2, top - 1]
     patterns += [(top - 1) // 3, (top - 1) // 3 * 2]

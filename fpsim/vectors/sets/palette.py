@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes worth using in vectors of a unit: operands, products, scales and addends of every type."""
+"""Codes for vectors of a unit: operands, products, scales and addends of every type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpsim.vectors.sets.record import Record, takes_nan
 
 __all__ = ["MAX_PRODUCTS", "Codes", "Palette"]
 
-#: Products a class pairs with every addend; all of them for 4-bit operands.
+#: Most products that a class pairs with every addend; all products of 4-bit operands.
 MAX_PRODUCTS = 24
 
 
@@ -26,10 +26,10 @@ def _nearest(fmt: Format, value: float) -> int:
 
 
 class Palette:
-    """Codes worth using: of the operands, of their products, of scales and addends.
+    """Codes for vectors: operands, their products, scales and addends.
 
-    ``told`` are the codes that the operands ``a`` and ``b`` may have, in order; of an operand that
-    is not there, all.
+    ``told`` are the codes that operands ``a`` and ``b`` may have, ascending; all codes of an
+    operand that is not in it.
     """
 
     def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
@@ -47,12 +47,12 @@ class Palette:
         return self._told("b", finite_codes(self.spec.b))
 
     def _told(self, operand: str, codes: Codes) -> Codes:
-        """Return some codes without codes that an operand may not have."""
+        """Return the codes among ``codes`` that the operand may have."""
         told = self.told.get(operand)
         return codes if told is None else codes[np.isin(codes, told)]
 
     def special(self, operand: str) -> Codes:
-        """Return codes without a finite value, at most four."""
+        """Return up to four codes without a finite value."""
         fmt: Format = getattr(self.spec, operand)
         codes = np.arange(1 << fmt.bits, dtype=np.int64)
         codes = self._told(operand, codes[~np.isfinite(fmt.decode(codes))])
@@ -74,7 +74,7 @@ class Palette:
 
     @cached_property
     def products(self) -> tuple[Codes, Codes, NDArray[np.float64]]:
-        """One operand pair for each distinct product (or an even choice), by value: a, b, value."""
+        """One operand pair per distinct product (or an even choice), by value: a, b, value."""
         a, b = (self.a, self.b) if self.a.size <= 256 else self._wide()
         if b.size > 256:
             b = self._wide()[1]
@@ -85,7 +85,7 @@ class Palette:
         return pairs[0][order], pairs[1][order], values[order]
 
     def _wide(self) -> tuple[Codes, Codes]:
-        """Return a choice of codes of wide operands: all rows with a few significands, 1 and -1."""
+        """Return a choice of codes of wide operands: few significands in every row, 1 and -1."""
         chosen = []
         for name in ("a", "b"):
             codes: Codes = getattr(self, name)
@@ -98,7 +98,7 @@ class Palette:
         return chosen[0], chosen[1]
 
     def few(self, count: int = MAX_PRODUCTS, sign: int = 0) -> tuple[Codes, Codes]:
-        """Return some products, smallest and largest among them; ``sign`` +1 or -1: only those."""
+        """Return some products, with smallest and largest; ``sign`` +1 or -1: only of that sign."""
         a, b, values = self.products
         keep = np.flatnonzero(values * sign > 0) if sign else np.flatnonzero(values != 0)
         if keep.size > count:
@@ -106,8 +106,8 @@ class Palette:
         return a[keep], b[keep]
 
     def product(self, which: str) -> tuple[int, int]:
-        """Return the pair of the ``largest``, ``smallest`` (most negative), ``tiny`` (least
-        positive), ``zero`` or ``one`` (nearest to it) product."""
+        """Return the operand pair of a product: ``largest``, ``smallest`` (most negative), ``tiny``
+        (least positive), ``zero`` or ``one`` (nearest to 1)."""
         a, b, values = self.products
         positive = np.where(values > 0, values, np.inf)
         index = {
@@ -120,7 +120,7 @@ class Palette:
         return int(a[index]), int(b[index])
 
     def zero(self, operand: str) -> int:
-        """Return the code nearest to zero: +0 where there is one."""
+        """Return the code nearest to zero, +0 if the operand has it."""
         fmt: Format = getattr(self.spec, operand)
         if operand not in self.told:
             return _nearest(fmt, 0.0)
@@ -159,7 +159,7 @@ class Palette:
         return found if self.nan else found[np.isfinite(fmt.decode(found))]
 
     def encode_addend(self, values: NDArray[np.float64]) -> Codes:
-        """Return addend codes for real values, toward zero, saturated."""
+        """Return addend codes of real values, rounded toward zero and saturated."""
         fmt = self.spec.initial
         values = np.nan_to_num(np.asarray(values, dtype=np.float64))
         return fmt.encode(values, "rtz", "saturate").astype(np.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record that a vector is: which operation, which fields, how many lanes, how wide.
+"""The record of a vector: its operation, its fields, their lanes and widths.
 
 A vector is one operation on an accumulator, with ``k`` elements of each operand, their scale codes,
 an addend, and the accumulator after it. From the most significant bits down its word holds
@@ -11,9 +11,9 @@ that `MacSpec.sign_split` names has two per group, the one for elements without 
 ``random``, of units with stochastic rounding, holds the random integers in the order in which the
 roundings of the dot product take them, the first in the low bits.
 
-The operation says which addend the products meet: ``dot`` brings its own, ``c``; ``mac`` takes the
-result of the vector before it. So one kind of record holds dot products that stand alone and
-streams that accumulate; a multiply-accumulate unit's clock is a record with ``k`` = 1.
+The operation says which addend the products meet: ``dot`` has an addend ``c``; ``mac`` takes the
+result of the vector before. So one kind of record holds dot products that stand alone and streams
+that accumulate; one clock of a multiply-accumulate unit is a record with ``k`` = 1.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MAX_K = 1024
 class Op(IntEnum):
     """Operation of a vector on the accumulator; its value is the code of the field ``op``."""
 
-    IDLE = 0  #: hold it
+    IDLE = 0  #: acc stays
     CLEAR = 1  #: acc = +0
     MAC = 2  #: acc = dot(a, b, acc)
     LOAD = 3  #: acc = c
@@ -68,7 +68,7 @@ OPS = {op.name.lower(): int(op) for op in Op}
 
 @dataclass(frozen=True)
 class Record(WordLayout):
-    """A unit and how its vectors are cut into words.
+    """A unit, and the layout of its vectors in words.
 
     Args:
         spec: any unit.
@@ -78,7 +78,7 @@ class Record(WordLayout):
             model.
 
     Raises:
-        FpsimError: lengths that do not fit the unit.
+        FpsimError: ``k`` or ``group`` out of range, or a group that cuts the unit's blocks.
     """
 
     spec: MacSpec
@@ -101,20 +101,20 @@ class Record(WordLayout):
     def of(
         cls, spec: MacSpec, k: int | None = None, group: int | None = None, flags: bool = False
     ) -> Record:
-        """Return a record with what is natural for the unit where nothing is given.
+        """Return a record with the natural lengths of a unit, except for those given.
 
         Args:
             spec: any unit.
             k: elements per vector; None: a step of the unit (`natural_k`).
-            group: elements per scale; None: the unit's blocks, all ``k`` where scales are not
-                plain E8M0 or differ by sign, else no scales.
-            flags: as `Record`.
+            group: elements per scale; None: the unit's blocks, all ``k`` if scales are not plain
+                E8M0 or differ by sign, else no scales.
+            flags: whether words have status flags.
 
         Returns:
             A record of the unit.
 
         Raises:
-            FpsimError: as `Record`.
+            FpsimError: ``k`` or ``group`` out of range, or a group that cuts the unit's blocks.
         """
         if k is None:
             k = natural_k(spec)
@@ -128,7 +128,7 @@ class Record(WordLayout):
 
     @cached_property
     def groups(self) -> int:
-        """Scales per operand, not counting signs; 0 without scales."""
+        """Scales per operand, each pair of signs counted once; 0 without scales."""
         return -(-self.k // self.group) if self.group else 0
 
     @cached_property
@@ -167,7 +167,7 @@ class Record(WordLayout):
         }
 
     def remarks(self, header: dict[str, Any]) -> list[str]:
-        """Return the lines of the head of ``vectors.hex`` that say how to read a word."""
+        """Return the lines of the header of ``vectors.hex`` that explain a word."""
         splits = bool(self.group) and (self.spec.splits("a") or self.spec.splits("b"))
         lines = [
             f"unit {header['canonical']}",
@@ -195,7 +195,7 @@ class Record(WordLayout):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether a result can be the next addend, so that vectors can accumulate."""
+        """Whether results have the addend's format, so that vectors can accumulate."""
         return self.spec.result == self.spec.initial
 
     def format_of(self, name: str) -> Format:
@@ -208,12 +208,12 @@ class Record(WordLayout):
 
     def dot(self, columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
         """Return the unit's results for the operands of ``columns`` and addends ``c``."""
-        with np.errstate(invalid="ignore"):  # zero times an infinite scale is NaN, as it should be
+        with np.errstate(invalid="ignore"):  # zero times an infinite scale is rightly NaN
             unit = MacUnit(self.spec)
             return np.asarray(unit.dot(columns["a"], columns["b"], c, **self.options(columns)))
 
     def trace(self, row: Columns, c: int) -> oracle.Trace:
-        """Return the exact model's trace of one vector that finds the accumulator ``c``."""
+        """Return the exact model's trace of one vector onto the accumulator code ``c``."""
         addend = np.asarray(c, dtype=self.spec.initial.dtype)
         return oracle.trace(self.spec, row["a"], row["b"], addend, **self.options(row))
 
@@ -235,12 +235,13 @@ class Record(WordLayout):
         return self.scales(columns) | random
 
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return the fields that the unit gives: ``acc``, and ``flags`` if words have them.
+        """Return the result fields: ``acc``, and ``flags`` if the record has them.
 
-        ``before`` is the accumulator that the first vector finds.
+        ``before`` is the accumulator code before the first vector.
 
         Raises:
-            FpsimError: as `expected`.
+            FpsimError: a result without a code, or vectors that accumulate in a unit whose results
+                are no addends.
         """
         acc = self.expected(columns, before)
         if not self.flags:
@@ -261,11 +262,11 @@ class Record(WordLayout):
         return flags
 
     def expected(self, columns: Columns, before: int = 0) -> NDArray[Any]:
-        """Return the accumulator after every vector, the first of which finds ``before``.
+        """Return the accumulator code after every vector; ``before`` is the code before the first.
 
         Raises:
-            FpsimError: a result that has no code, or vectors that accumulate in a unit whose
-                results are no addends.
+            FpsimError: a result without a code, or vectors that accumulate in a unit whose results
+                are no addends.
         """
         op = columns["op"]
         alone = op == Op.DOT
@@ -287,7 +288,7 @@ class Record(WordLayout):
 
     @cached_property
     def adds_in_a_row(self) -> bool:
-        """Whether vectors that accumulate are one long sum: product after product, nothing else."""
+        """Whether a run of accumulating vectors is one sum, added product by product."""
         stage = self.spec.accumulate
         one_by_one = isinstance(stage, Chain) or (
             isinstance(stage, Fixed) and not stage.sums_first and stage.convert is None
@@ -295,9 +296,9 @@ class Record(WordLayout):
         return one_by_one and (not self.group or self.k % self.group == 0)
 
     def _fill_runs(self, columns: Columns, before: int, out: NDArray[Any]) -> None:
-        """Fill ``out`` where vectors accumulate: each run of them is one sum, seen step by step.
+        """Fill ``out`` for accumulating vectors: each run is one sum, computed with all its steps.
 
-        Runs of similar length are computed together, the shorter ones filled up with zeros.
+        Runs of similar length are computed together, shorter ones filled up with zeros.
         """
         op = columns["op"]
         index = np.arange(op.size)
@@ -322,7 +323,7 @@ class Record(WordLayout):
     ) -> NDArray[Any]:
         """Return the accumulator (R, L) after each vector of runs ``rows`` (R, L) onto ``c`` (R,).
 
-        Where a vector is not ``there`` its operands are zeros.
+        Rows of ``rows`` that are not ``there`` have zero operands.
         """
         part = {n: columns[n][rows] for n in columns if n not in ("op", "c", "acc", "flags")}
         for operand in "ab":
@@ -338,7 +339,7 @@ class Record(WordLayout):
         return np.asarray(codes)[:, self.k - 1 :: self.k]
 
     def _fill_turns(self, columns: Columns, before: int, out: NDArray[Any]) -> None:
-        """Fill ``out`` where vectors accumulate: those next to one that stands alone, and so on."""
+        """Fill ``out`` for accumulating vectors: the first of each run, then the second, ..."""
         op = columns["op"]
         rank = _ranks((op == Op.MAC) | (op == Op.IDLE))
         order = np.argsort(rank, kind="stable")
@@ -357,9 +358,9 @@ class Record(WordLayout):
 
 
 def accumulators_before(columns: Columns, before: int = 0) -> NDArray[Any]:
-    """Return the addend of every vector: the result before it where it accumulates, else ``c``.
+    """Return the addend of every vector: the result before it if it accumulates, else ``c``.
 
-    ``before`` is the accumulator that the first vector finds.
+    ``before`` is the accumulator code before the first vector.
     """
     acc, op = columns["acc"], columns["op"]
     found = np.concatenate([np.array([before], dtype=acc.dtype), acc[:-1]])
@@ -368,7 +369,7 @@ def accumulators_before(columns: Columns, before: int = 0) -> NDArray[Any]:
 
 
 def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return how many vectors back the last one is that does not depend on the one before it."""
+    """Return, per vector, how many vectors back the run of accumulating vectors begins."""
     index = np.arange(holds.size)
     rank = index - np.maximum.accumulate(np.where(holds, -1, index))
     # Stable sorts of 16-bit integers take linear time.
@@ -376,7 +377,7 @@ def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def natural_k(spec: MacSpec) -> int:
-    """Return the elements of a step of a unit: 1 of a chain, a block, a window's, or a few."""
+    """Return the elements of a step of a unit: 1 for a chain, a block, a window, or a few."""
     return min(_natural(spec.accumulate), MAX_K)
 
 
@@ -391,12 +392,12 @@ def _natural(stage: Stage) -> int:
         return stage.products
     if isinstance(stage, Tree):
         return stage.products or 8
-    converts = getattr(stage, "convert", None) is not None  # a register that nobody sees
+    converts = getattr(stage, "convert", None) is not None  # the register itself is not a result
     return 1 if isinstance(stage, Chain | Fixed) and not converts else 4
 
 
 def takes_nan(spec: MacSpec) -> bool:
-    """Return whether every format that a NaN may reach has a code for it."""
+    """Return whether every format that a NaN may reach has a code for NaN."""
     for stage in stages_of(spec.accumulate):
         for name in ("format", "convert"):
             fmt = getattr(stage, name, None)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Status flags of vectors: a field of its own, from the exact model.
+"""Status flags of vectors, computed by the exact model.
 
 The five bits have TestFloat's order (`fpsim.formats.rounding.Flag`): inexact 1, underflow 2,
 overflow 4, infinite 8, invalid 16. A vector's flags are the OR over every rounding, alignment cut,
 register and exact operation on the way to its result, as in a status register that is cleared
-before each vector and that every operation can only set: that is what a datapath's status logic
-gives without knowing which rounding is the last, and a bit lost early stays visible. What they mean
-by stage:
+before each vector and only set by operations: a datapath's status logic gives these flags without
+knowing which rounding is the last, and a bit lost early stays visible. Their meaning by stage:
 
     chain, tree, exact   every rounding of a sum (and of a product, where those are rounded)
     fixed                INEXACT: a product off the grid; OVERFLOW: a sum that wraps or saturates
@@ -59,7 +58,7 @@ def dot_flags(
     acc: Codes,
     vectors: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """Return the status flags of dot products, and compare the exact model's results with ``acc``.
+    """Return the status flags of dot products, and check ``acc`` against the exact model.
 
     Args:
         spec: any unit.
@@ -67,14 +66,14 @@ def dot_flags(
         b: codes (n, k).
         addends: codes (n,).
         options: scales and random integers, as `MacUnit.dot` takes them.
-        acc: the result codes (n,) that the vectors expect.
+        acc: expected result codes (n,).
         vectors: numbers (n,) of the vectors, for the error.
 
     Returns:
         Flags (n,), sums of `fpsim.formats.rounding.Flag` bits.
 
     Raises:
-        FpsimError: the exact model has another result, which would be an error of a kernel.
+        FpsimError: the exact model's result differs from ``acc``: a kernel is wrong.
     """
     codes, flags = oracle.dot_with_flags(spec, a, b, addends, **options)
     wrong = np.flatnonzero(codes != acc)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of vectors: in memory, or planned as sections cut into blocks that are made on demand.
+"""Sets of vectors: in memory, or as plans of sections whose blocks are made on demand.
 
-A block depends on nothing but the unit, the seed and its place: any process can make any block, in
-any order, and the bytes are the same.
+A block depends only on the unit, the seed and its place: any process can make any block, in any
+order, and the bytes are equal.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
     "section_of",
 ]
 
-#: Vectors of a block of those that are in memory.
+#: Vectors per block of a set in memory.
 MEMORY_BLOCK = 1 << 16
-#: Bytes; glibc takes no larger piece as a sign that such pieces are common.
+#: A size in bytes, the largest that makes glibc raise its thresholds.
 MAPPED = 31 << 20
 
-#: A block: the number of its section and its number there.
+#: A block: the number of its section, and the number of the block in the section.
 Job = tuple[int, int]
 #: Takes vectors done and vectors in all.
 Progress = Callable[[int, int], None]
@@ -46,15 +46,15 @@ Progress = Callable[[int, int], None]
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next block: fresh pages take a third of a run.
 
-    Freeing a large piece makes glibc raise the sizes from which on it maps pieces and gives memory
-    back (mallopt(3), M_MMAP_THRESHOLD); elsewhere nothing happens.
+    Freeing a large piece makes glibc raise the sizes from which it maps pieces and returns memory
+    (mallopt(3), M_MMAP_THRESHOLD); other C libraries do nothing.
     """
     np.empty(MAPPED, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A named run of consecutive vectors: one corner class, one kind of random ones, one tile."""
+    """A named run of consecutive vectors: a corner class, a kind of random vectors, a tile."""
 
     name: str
     start: int
@@ -62,7 +62,7 @@ class Section:
 
 
 def section_of(sections: Iterable[Section], index: int) -> str:
-    """Return the name of the section that a vector stands in; empty where there is none."""
+    """Return the name of the section of a vector; empty if it has none."""
     return next((s.name for s in sections if s.start <= index < s.start + s.count), "")
 
 
@@ -86,7 +86,7 @@ class BlockSource(Protocol):
 
     @property
     def start(self) -> str:
-        """How a sum gets its addend: one of `STARTS`."""
+        """Where a sum takes its addend from: one of `STARTS`."""
         ...
 
     @property
@@ -96,7 +96,7 @@ class BlockSource(Protocol):
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """Named runs of vectors, in order, which cover all of them."""
+        """Named runs of vectors, in order, that cover the set."""
         ...
 
     @property
@@ -113,16 +113,16 @@ class BlockSource(Protocol):
         ...
 
     def block(self, part: int, block: int) -> Columns:
-        """Return one block with its results."""
+        """Return one block with results."""
         ...
 
 
 @dataclass(frozen=True)
 class VectorSet:
-    """Vectors in memory, with their results.
+    """Vectors in memory, with results.
 
-    ``columns`` maps each field of the record to codes: (n,) of ``op``, ``c``, ``acc``, ``flags``,
-    (n, lanes) of the others, element 0 first.
+    ``columns`` maps each field of the record to codes: (n,) for ``op``, ``c``, ``acc``, ``flags``,
+    (n, lanes) for other fields, element 0 first.
     """
 
     record: Record
@@ -144,7 +144,7 @@ class VectorSet:
         return int(self.columns["op"].size)
 
     def section_of(self, index: int) -> str:
-        """Return the name of the section that a vector stands in."""
+        """Return the name of the section of a vector."""
         return section_of(self.sections, index)
 
     def jobs(self) -> list[Job]:
@@ -165,7 +165,7 @@ class PlannedSection:
     """A section that is made block by block: ``make(i)`` gives the vectors of block i."""
 
     name: str
-    bounds: NDArray[np.int64]  #: first vector of every block, and the number of all
+    bounds: NDArray[np.int64]  #: first vector of every block, and the count of vectors
     make: Callable[[int], Columns]
 
     @property
@@ -181,7 +181,7 @@ class PlannedSection:
 
 @dataclass(frozen=True)
 class VectorPlan:
-    """A set that has not been made yet; iterating makes its blocks, `made` all of them."""
+    """A set as a plan; iterating makes its blocks, `made` makes the whole set."""
 
     record: Record
     strategy: str
@@ -218,7 +218,7 @@ class VectorPlan:
         return int(stop - first)
 
     def block(self, part: int, block: int) -> Columns:
-        """Return one block with the results that the unit gives."""
+        """Return one block with results."""
         keep_freed_memory()
         columns = self.parts[part].make(block)
         return columns | self.record.results(columns)
@@ -243,7 +243,7 @@ class VectorPlan:
 
 
 def planned_sections(columns: Columns, sections: Iterable[Section]) -> list[PlannedSection]:
-    """Return sections of vectors that are there already, each as one block without results."""
+    """Return sections of existing vectors, each as one block without results."""
     return [
         PlannedSection(
             s.name,

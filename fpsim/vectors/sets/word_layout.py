@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layout of a vector's word: which fields, how many codes each holds, how wide they are."""
+"""The layout of a vector's word: its fields, their numbers of codes and their widths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Columns = dict[str, NDArray[Any]]
 class Field:
     """A field of a vector's word: ``lanes`` codes side by side, ``width`` bits in all.
 
-    ``lsb`` counts from bit 0 of the word, which is its least significant.
+    ``lsb`` is the field's lowest bit, counted from the least significant bit of the word.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Field:
 
 
 def placed(layout: list[tuple[str, int, int]]) -> tuple[Field, ...]:
-    """Return fields, given as name, lanes and bits of a code, from the top of the word down."""
+    """Return fields from the top of the word down, given as name, lanes and bits of a code."""
     lsb, fields = sum(lanes * bits for _, lanes, bits in layout), []
     for name, lanes, bits in layout:
         lsb -= lanes * bits
@@ -45,9 +45,9 @@ def placed(layout: list[tuple[str, int, int]]) -> tuple[Field, ...]:
 
 
 class WordLayout(ABC):
-    """Fields of a set's vectors, and the function that gives the results of their inputs.
+    """Fields of a set's vectors, and the function from inputs to results.
 
-    ``k`` and ``group`` are the elements of a vector and of a scale (0: no scales).
+    ``k`` and ``group`` are the elements per vector and per scale (0: no scales).
     """
 
     k: int
@@ -56,7 +56,7 @@ class WordLayout(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """Name of the unit or operation that the vectors are of."""
+        """Name of the unit or operation of the vectors."""
 
     @property
     @abstractmethod
@@ -69,7 +69,7 @@ class WordLayout(ABC):
 
     @abstractmethod
     def remarks(self, header: dict[str, Any]) -> list[str]:
-        """Return the lines about the vectors that the head of ``vectors.hex`` has."""
+        """Return the lines about the vectors for the header of ``vectors.hex``."""
 
     @abstractmethod
     def dtype_of(self, name: str) -> np.dtype[Any]:
@@ -77,11 +77,11 @@ class WordLayout(ABC):
 
     @abstractmethod
     def is_single(self, name: str) -> bool:
-        """Whether columns of a field have one axis: one code by nature, not by chance."""
+        """Whether columns of a field have one axis (n,): fields that always have one code."""
 
     @abstractmethod
     def results(self, columns: Columns, before: int = 0) -> Columns:
-        """Return the fields that are results; ``before``: the accumulator that is found."""
+        """Return the result fields; ``before`` is the accumulator code before the first vector."""
 
     @cached_property
     def word_bits(self) -> int:
@@ -95,11 +95,11 @@ class WordLayout(ABC):
         return np.array(codes, dtype=np.int64)
 
     def lanes_of(self, name: str) -> int:
-        """Return how many codes a field holds."""
+        """Return the number of codes in a field."""
         return next(field.lanes for field in self.fields if field.name == name)
 
     def columns(self, elements: NDArray[np.uint64]) -> Columns:
-        """Return words given code by code (n, E) as columns; the inverse of `elements`."""
+        """Return words, given code by code (n, E), as columns; the inverse of `elements`."""
         columns: Columns = {}
         at = 0
         for field in self.fields:
@@ -110,7 +110,7 @@ class WordLayout(ABC):
         return columns
 
     def elements(self, columns: Columns) -> NDArray[np.uint64]:
-        """Return columns as words, code by code (n, E), the most significant first."""
+        """Return columns as words, code by code (n, E), the most significant code first."""
         parts = []
         for field in self.fields:
             column = columns[field.name]
