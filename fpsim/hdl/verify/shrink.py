@@ -7,7 +7,7 @@ runs many trials, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,28 +51,34 @@ class _Trials:
         self.simulation, self.writer = simulation, writer
         self.rounds = 0
 
-    def failing(self, candidates: Sequence[VectorRun]) -> list[VectorRun]:
-        """Return the candidates that fail, each up to its first wrong vector."""
-        chosen, total = [], 0
-        for run in candidates:
+    def failing(self, candidates: Iterable[VectorRun]) -> list[tuple[int, VectorRun]]:
+        """Return the places of candidates that fail, and each up to its first wrong vector.
+
+        Those that no simulation has room for are not made.
+        """
+        chosen: list[tuple[int, VectorRun]] = []
+        total = 0
+        for place, run in enumerate(candidates if self.rounds < MAX_ROUNDS else ()):
+            if total + run.count > MAX_VECTORS:
+                break
             applied, _ = self.writer.select(run.columns, False)
-            if applied.all() and total + run.count <= MAX_VECTORS:
-                chosen.append(run)
+            if applied.all():
+                chosen.append((place, run))
                 total += run.count
-        if not chosen or self.rounds >= MAX_ROUNDS:
+        if not chosen:
             return []
         self.rounds += 1
-        joined = VectorRun.joined(chosen)
+        joined = VectorRun.joined([run for _, run in chosen])
         try:
             result = run_source(self.simulation, joined.source(), self.writer)
         except (SimulationFailed, FpsimError):
             return []
         wrong = np.array([m.index for m in result.kept], dtype=np.int64)
         failed, start = [], 0
-        for run in chosen:
+        for place, run in chosen:
             inside = wrong[(wrong >= start) & (wrong < start + run.count)] - start
             if inside.size:
-                failed.append(run.take(slice(0, int(inside[0]) + 1)))
+                failed.append((place, run.take(slice(0, int(inside[0]) + 1))))
             start += run.count
         return failed
 
@@ -122,7 +128,7 @@ def _shortest(trials: _Trials, prefix: VectorRun) -> VectorRun | None:
         candidates.append(prefix.take(slice(int(starts[step - 1]), None)))
         step *= 2
     failing = trials.failing(sorted(candidates, key=lambda run: run.count))
-    return min(failing, key=lambda run: run.count, default=None)
+    return min((run for _, run in failing), key=lambda run: run.count, default=None)
 
 
 def _single(prefix: VectorRun) -> Iterator[VectorRun]:
@@ -149,35 +155,22 @@ def _reduced(trials: _Trials, run: VectorRun, parts: list[Any], change: Change) 
     size = len(parts)
     while parts and size:
         chunks = [parts[i : i + size] for i in range(0, len(parts), size)]
-        candidates = [change(run, chunk) for chunk in chunks]
-        failing = trials.failing(candidates)
-        failing = [new for new in failing if new.count <= run.count]
+        failing = trials.failing(change(run, chunk) for chunk in chunks)
         if not failing:
             size //= 2
             continue
-        gone = [
-            chunk
-            for chunk, new in zip(chunks, candidates, strict=True)
-            if any(_begins(new, with_) for with_ in failing)
-        ]
+        gone = [chunks[place] for place, _ in failing]
         together = [part for chunk in gone for part in chunk]
         both = trials.failing([change(run, together)]) if len(gone) > 1 else []
-        run, removed = (both[0], together) if both else (failing[0], gone[0])
-        left = [part for part in parts if part not in removed]
+        run, removed = (both[0][1], together) if both else (failing[0][1], gone[0])
+        without = set(removed)
+        left = [part for part in parts if part not in without]
         if change is _simplified:
             parts = [part for part in left if part[1] < run.count]  # others went with their rows
         else:
             parts = list(range(1, run.count))
         size = min(size, len(parts))
     return run
-
-
-def _begins(run: VectorRun, with_: VectorRun) -> bool:
-    """Return whether a run begins with the vectors of another."""
-    return np.array_equal(run.indices[: with_.count], with_.indices) and all(
-        np.array_equal(run.columns[name][: with_.count], column)
-        for name, column in with_.columns.items()
-    )
 
 
 def _without_rows(run: VectorRun, rows: Sequence[int]) -> VectorRun:
