@@ -35,7 +35,7 @@ from fpsim.blocks.fields import (
 )
 from fpsim.blocks.grids import Fit, Level, Macro, Table, Ties, Top, Variant
 from fpsim.blocks.meaning import has_row_tables, meaning, stored_grids
-from fpsim.blocks.named import ALIASES, named_block_formats
+from fpsim.blocks.named import ALIASES, LEARNED, named_block_formats
 from fpsim.blocks.parts import Parts, RandomIntegers, Tall
 from fpsim.blocks.quantized import Quantized, Tiles, check_axis, scales_shape, spread, stored
 from fpsim.blocks.scale_rules import (
@@ -74,6 +74,7 @@ __all__ = [
     "Wide",
     "ZeroScale",
     "get_block_format",
+    "split_name",
 ]
 
 
@@ -622,12 +623,21 @@ def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
         return name
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return BlockFormat.from_toml(name)
-    key = str(name).strip().lower()
-    key = ALIASES.get(key, key)
-    if key in BLOCK_FORMATS:
-        return BLOCK_FORMATS[key]
-    base, _, rule = key.rpartition("-")
+    base, rule = split_name(str(name))
     if base in BLOCK_FORMATS:
-        return BLOCK_FORMATS[base].with_rule(rule)
+        return BLOCK_FORMATS[base] if rule is None else BLOCK_FORMATS[base].with_rule(rule)
+    if base in LEARNED:
+        raise FpsimError(f"block format: {base} {LEARNED[base]}")
     known = [*BLOCK_FORMATS, *ALIASES]
     raise not_one_of("block format", name, known, "a path ending in .toml")
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Return the name of a block format in lower case and the scale rule after it, or None."""
+    key = name.strip().lower()
+    key = ALIASES.get(key, key)
+    base, _, rule = key.rpartition("-")
+    known = key not in BLOCK_FORMATS and base in BLOCK_FORMATS
+    # A format of powers of two is told which rules there are, others are other names.
+    fits = known and (rule in list(ScaleRule) or BLOCK_FORMATS[base].rule in POWER_RULES)
+    return (base, rule) if fits else (key, None)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from fpsim.base.errors import FpsimError
-from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format
+from fpsim.blocks.block_format import BLOCK_FORMATS, BlockFormat, get_block_format, split_name
 from fpsim.blocks.fields import Errors, Span
 from fpsim.blocks.grids import Fit, Table
 from fpsim.blocks.meaning import all_variants, has_row_tables, meaning
-from fpsim.blocks.named import ALIASES
+from fpsim.blocks.named import LEARNED
 from fpsim.blocks.scale_rules import RANGE_RULES, Arithmetic, ScaleEncoder, ScaleRule, ZeroScale
 from fpsim.blocks.widen import wide_scales
 from fpsim.formats.floating import Format
@@ -105,11 +105,12 @@ def find_block_format(name: str) -> BlockFormat | None:
     """Return the block format that a name or TOML file means; None for an unknown name.
 
     Raises:
-        FpsimError: a TOML file that describes none, or a suffix that is no scale rule that fits.
+        FpsimError: a TOML file that describes none, a suffix that is no scale rule that fits, or a
+            format whose tables are learned.
     """
-    key = name.strip().lower()
-    known = key in ALIASES or key in BLOCK_FORMATS or key.rpartition("-")[0] in BLOCK_FORMATS
-    return get_block_format(name) if known or key.endswith(".toml") else None
+    base, _ = split_name(name)
+    known = base in BLOCK_FORMATS or base in LEARNED or base.endswith(".toml")
+    return get_block_format(name) if known else None
 
 
 def block_row(fmt: BlockFormat) -> dict[str, Any]:

@@ -42,13 +42,18 @@ from fpsim.blocks.tables import (
     dint4,
 )
 
-__all__ = ["ALIASES", "named_block_formats"]
+__all__ = ["ALIASES", "LEARNED", "named_block_formats"]
 
 #: Other names of named formats.
 ALIASES = {
     "four-over-six": "fouroversix",
     "four-over-six-mae": "fouroversix-mae",
     "four-over-six-abs-max": "fouroversix-abs-max",
+}
+#: Formats that a name is not enough for, and why.
+LEARNED = {
+    "any4": "has 16 values of its own for every row, which recipe any4 learns from a weight; an "
+    "element {table = [[...], ...], wide = 'e5m10'} gives them",
 }
 
 

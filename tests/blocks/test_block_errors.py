@@ -12,6 +12,7 @@ from support.block_cases import check_against_oracle, wide_values
 
 from fpsim import BlockFormat, FpsimError, Quantized, get_block_format
 from fpsim.blocks.block_format import BLOCK_FORMATS, ScaleRule
+from fpsim.blocks.describe import find_block_format
 
 MX = get_block_format("mxfp4")
 
@@ -171,6 +172,18 @@ def test_missing_field_and_unreadable_file(tmp_path: Any) -> None:
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(FpsimError, match=r"bad\.toml"):
         get_block_format(tmp_path / "bad.toml")
+
+
+def test_names_that_are_not_enough_or_no_rules_say_so() -> None:
+    with pytest.raises(FpsimError, match=r"any4 has 16 values of its own .* recipe any4"):
+        get_block_format("any4")
+    with pytest.raises(FpsimError, match=r"block format: 'razer-activations' .* 'razer-a'\?"):
+        get_block_format("razer-activations")
+    with pytest.raises(FpsimError, match=r"rule: 'foo' is not one of floor"):
+        get_block_format("mxfp4-foo")
+    assert find_block_format("razer-activations") is None
+    with pytest.raises(FpsimError, match=r"any4 has 16 values"):
+        find_block_format("Any4")
 
 
 @pytest.mark.parametrize("name", ["mxfp5", "nvfp4-floor", "mxfp4-absmax", "amxfp4-even", ""])
