@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Properties that anyone can check of their own quantizer, matrix product or C function.
+"""Checks of your own quantizer, matrix product or C function against a format or a unit.
 
 check_rounding      values to codes, or values to values, in any format and rounding mode
 check_block_cast    tensors to codes and scales, or to dequantized values
@@ -7,7 +7,7 @@ check_dot           dot products and matrix products against a unit, bit for bit
 check_stochastic    stochastic rounding: every random integer, or a stated confidence
 check_c             a C function, compiled and run in a process of its own
 
-The Hypothesis strategies of `fpsim.testing.strategies` are names of this module too, so that
+The names of `fpsim.testing.strategies`, Hypothesis strategies, are names of this module too:
 ``testing.units()`` works; they need ``pip install 'fpsim[testing]'``.
 """
 
@@ -38,8 +38,8 @@ __all__ = [
     "check_stochastic",
 ]
 
-#: Where names come from; each is imported when it is first used, because pytest imports the plugin
-#: beside this module in every run.
+#: Modules of the names. Each is imported at its first use, because pytest imports the plugin beside
+#: this module in every run.
 _MODULES = {
     "CheckResult": "result",
     "ContractError": "contract",

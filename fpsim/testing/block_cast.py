@@ -44,13 +44,13 @@ __all__ = ["check_block_cast"]
 Tensor = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Packing = Literal["low-first", "high-first"]
-#: How far values may be off where a tensor scale was multiplied in: float32's own rounding, twice.
+#: Relative tolerance of values with a tensor scale: two roundings of float32.
 TENSOR_TOLERANCE = 2.0**-22
-#: The same below float32's normal numbers.
+#: Absolute tolerance below float32's normal numbers.
 SUBNORMAL_TOLERANCE = 2.0**-149
 SMALLEST_NORMAL = 2.0**-126
 FLOAT32_END = 2.0**128
-#: Wrong blocks, and right ones, that mistakes are tried on.
+#: Most wrong blocks, and most right ones, on which mistakes are tried.
 TRIED_ROWS = 512
 
 
@@ -66,11 +66,11 @@ def check_block_cast(
 ) -> CheckResult:
     """Check a quantizer of float32 tensors (rows, K), blocks along K.
 
-    It returns codes (rows, K) and scales (rows, K / block), or one array of dequantized values
-    (rows, K). Codes and scales are bit patterns or values (ml_dtypes and torch's types too); a
-    third result, a scale of the whole tensor, is ignored: codes and scales show its effect. Every
-    block whose scale and elements are not the format's, bit for bit, counts as wrong. Dequantized
-    values of a format with a scale per tensor may be off by 2^-22, the rounding of float32.
+    The quantizer returns codes (rows, K) and scales (rows, K / block), or one array of dequantized
+    values (rows, K). Codes and scales are bit patterns or values (ml_dtypes and torch types too); a
+    third result, the tensor scale, is ignored: codes and scales show its effect. A block is wrong
+    if its scale or an element differs from the format's in any bit. Dequantized values of a format
+    with a tensor scale may be off by 2^-22, the rounding of float32.
 
     Args:
         function: the quantizer; K is always a multiple of the block.
@@ -80,15 +80,16 @@ def check_block_cast(
             bits; None: one code per element.
         arrays: ``numpy`` or ``torch``.
         signed_zero: whether the sign of zero elements counts.
-        seed: of the random elements.
+        seed: seed of the random elements.
 
     Returns:
         The result, true only if every block was right; inputs are blocks.
 
     Raises:
-        FpsimError: an argument outside these, or a format whose codes have more parts than a code
-            and a scale (ask for ``returns="values"``).
-        ContractError: the function raises, changes its input, or returns something else.
+        FpsimError: an argument out of range, or a format with more parts than codes and scales (use
+            ``returns="values"``).
+        ContractError: the function raises, changes its input, or returns a result of a wrong type
+            or shape.
     """
     fmt = get_block_format(format)
     spelled = format if isinstance(format, str) else fmt.name
@@ -137,7 +138,7 @@ def check_block_cast(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A tensor's blocks as a quantizer leaves them."""
+    """The blocks of a tensor, cast by a quantizer."""
 
     values_only: bool
     scales: Floats  #: (n,)
@@ -168,11 +169,11 @@ class _Task:
         return block_size(self.fmt)
 
     def blocks(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Return a tensor as rows of one block each."""
+        """Return a tensor as rows, one block each."""
         return x.reshape(-1, self.size)
 
     def expected(self, x: Tensor, fmt: BlockFormat | None = None) -> _Outcome:
-        """Return a tensor's blocks in the format, or in a changed one."""
+        """Return a tensor's blocks cast by the format, or by a changed one."""
         fmt = self.fmt if fmt is None else fmt
         quantized = fmt.quantize(x)
         values = self.blocks(fmt.dequantize(quantized))
@@ -180,7 +181,7 @@ class _Task:
         return _Outcome(False, self._scales(fmt, quantized), elements, values)
 
     def _scales(self, fmt: BlockFormat, quantized: Quantized) -> Floats:
-        """Return the scale value of the first element of each of the task's blocks."""
+        """Return the scale of the first element of each block."""
         shape = quantized.codes.shape
         scales = wide_scales(fmt, quantized) if fmt.is_coded else quantized.scales
         values = np.asarray(scales if fmt.scale is None else fmt.scale.decode(scales))
@@ -191,7 +192,7 @@ class _Task:
         return self.blocks(each)[:, 0].astype(np.float64)
 
     def seen(self, x: Tensor) -> _Outcome:
-        """Return a tensor's blocks as the function casts them."""
+        """Return a tensor's blocks cast by the function."""
         fmt, rows = self.fmt, x.shape[0]
         returned = self.subject.call(x)
         several = isinstance(returned, tuple | list)
@@ -236,19 +237,19 @@ class _Task:
 
     @property
     def inexact(self) -> bool:
-        """Whether dequantized values are no float32 numbers by themselves."""
+        """Whether float32 cannot hold dequantized values exactly."""
         fmt = self.fmt
         odd = isinstance(fmt.element, Table) or fmt.factor != 1
         return bool(fmt.tensor_range or fmt.base_bits or fmt.scale is None or odd)
 
     def scaled(self, rows: Floats) -> bool:
-        """Return whether rows are dequantized values, without a scale before them."""
+        """Return whether rows are dequantized values, without a scale in front."""
         return bool(rows.shape[1] == self.size)
 
     def same(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
-        """Return which rows are the same block."""
+        """Return the mask of equal blocks."""
         equal = same_values(x, y)
-        if self.scaled(x):  # what float32 cannot hold is infinite in it
+        if self.scaled(x):  # values beyond float32 are infinite in it
             equal |= (np.abs(x) >= FLOAT32_END) & (np.abs(y) >= FLOAT32_END)
         if not self.signed_zero:
             equal |= (x == 0) & (y == 0)
@@ -260,7 +261,7 @@ class _Task:
 
 
 def _is_code_times_scale(fmt: BlockFormat) -> bool:
-    """Return whether an element's value is that of its code times that of its block's scale."""
+    """Return whether an element's value is its code's value times its block's scale."""
     one_scale = fmt.scale is not None and not (fmt.signs or fmt.base_bits)
     grids = fmt.variants or fmt.special or fmt.levels or fmt.top or fmt.macro
     own = isinstance(fmt.element, Table) or fmt.factor != 1 or fmt.rule in RANGE_RULES
@@ -278,7 +279,7 @@ def _unpacked(subject: Subject, packed: NDArray[Any], order: Packing) -> NDArray
 
 
 def _swapped(codes: NDArray[Any]) -> NDArray[Any]:
-    """Return codes with the two of every pair exchanged."""
+    """Return codes with each pair exchanged."""
     return codes.reshape(*codes.shape[:-1], -1, 2)[..., ::-1].reshape(codes.shape)
 
 
@@ -300,7 +301,7 @@ def _properties(
 
 
 def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return at most `TRIED_ROWS` of some rows, evenly."""
+    """Return at most `TRIED_ROWS` of the rows, evenly spread."""
     if rows.size <= TRIED_ROWS:
         return rows
     return rows[np.linspace(0, rows.size - 1, TRIED_ROWS).astype(np.int64)]
@@ -309,7 +310,7 @@ def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _candidates(
     task: _Task, tensors: list[Tensor], by_values: bool, rows: NDArray[np.int64]
 ) -> Iterator[tuple[str, Floats]]:
-    """Yield every mistake with its results for some blocks of all tensors together."""
+    """Yield each mistake with its results for some blocks of all tensors."""
     for name, run in _mistakes(task):
         try:
             outcomes = [run(x) for x in tensors]
@@ -343,7 +344,7 @@ _MODES = {
 
 
 def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]:
-    """Yield mistakes in scales and in the order of operations."""
+    """Yield mistakes in scales, and in the order of operations."""
     fmt = task.fmt
     changes: list[tuple[str, dict[str, Any]]] = []
     if fmt.rule in POWER_RULES:
@@ -413,14 +414,14 @@ def _mistakes(task: _Task) -> Iterator[tuple[str, Callable[[Tensor], _Outcome]]]
 
 
 def _log2_bump(amax: Tensor, exponent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return by how much a float32 logarithm is too high just below powers of two."""
+    """Return the error of a float32 logarithm that is too high just below powers of two."""
     with np.errstate(divide="ignore"):
         seen = np.floor(np.log2(amax.astype(np.float32)))
     return np.where(amax > 0, seen, exponent).astype(np.int64) - exponent
 
 
 def _ceil_bump(fmt: BlockFormat, amax: Tensor) -> NDArray[np.int64]:
-    """Return by how much a float32 logarithm of a quotient is too low just above powers of two."""
+    """Return the error of a float32 logarithm of a quotient, too low just above powers of two."""
     significand, exponent = np.frexp(amax.astype(np.float64) / fmt.limit)
     right = exponent - (significand == 0.5)
     with np.errstate(divide="ignore"):
@@ -430,7 +431,7 @@ def _ceil_bump(fmt: BlockFormat, amax: Tensor) -> NDArray[np.int64]:
 
 
 def _divided(task: _Task, x: Tensor, divisor: Callable[[Floats], Floats]) -> _Outcome:
-    """Return blocks of the right scales whose elements were divided by something else."""
+    """Return blocks with right scales whose elements were divided by other scales."""
     right = task.expected(x)
     blocks = task.blocks(x)
     assert not isinstance(task.fmt.element, Table)
@@ -461,10 +462,10 @@ def _scaled(task: _Task, x: Tensor, bump: Callable[..., Any]) -> _Outcome:
 def _element_mistakes(
     task: _Task, x: Tensor, right: _Outcome, by_values: bool
 ) -> Iterator[tuple[str, Floats]]:
-    """Yield mistakes in the rounding of elements under right scales."""
+    """Yield mistakes in the rounding of elements, with right scales."""
     fmt = task.fmt
     if isinstance(fmt.element, Table) or fmt.is_coded or fmt.macro is not None:
-        return  # elements are not those of one grid
+        return  # elements do not lie on one grid
     if fmt.signs or fmt.rule in RANGE_RULES or fmt.base_bits:
         return
     with np.errstate(all="ignore"):
@@ -487,7 +488,7 @@ def _element_mistakes(
 
 
 def _simplest(x: NDArray[Any], wrong: NDArray[np.bool_]) -> int:
-    """Return the wrong block with the fewest different magnitudes, near one."""
+    """Return the wrong block with the fewest distinct magnitudes, nearest to one."""
     index = np.flatnonzero(wrong)
     top = np.abs(x[index]).max(axis=1).astype(np.float64)
     exponent = np.abs(np.frexp(top)[1])
@@ -498,7 +499,7 @@ def _simplest(x: NDArray[Any], wrong: NDArray[np.bool_]) -> int:
 def _counterexample(
     task: _Task, parts: list[tuple[Tensor, _Outcome, _Outcome]], by_values: bool, spelled: str
 ) -> Counterexample:
-    """Return the simplest wrong block with as many of its elements zero as still fails."""
+    """Return the wrong block with as many elements zero as possible while it stays wrong."""
     compared = [~task.same(w.rows(by_values), s.rows(by_values)) for _, w, s in parts]
     x, wrong = next((p[0], w) for p, w in zip(parts, compared, strict=True) if w.any())
     rows = task.blocks(x)

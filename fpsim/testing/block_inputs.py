@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks at the boundaries of scale rules, and elements at boundaries under their scales."""
+"""Blocks at boundaries of scale rules, with elements at rounding boundaries."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 __all__ = ["BlockInputs", "block_inputs", "block_size"]
 
 Tensor = NDArray[np.float32]
-#: Elements of a row that is one block, as a `Span` makes it.
+#: Elements of a row that is one block, for a format of one block per row.
 SPAN_LENGTH = 64
-#: Exponents of float32 largest magnitudes that are tried, and largest magnitudes of whole tensors.
+#: Exponents of float32 largest magnitudes to try, and largest magnitudes of whole tensors.
 EXPONENTS = (-140, 127)
 TENSOR_TOPS = (1.0, 6.0, 448.0, 2688.0, 3.7, 0.0137, 1e-6, 1.0e6)
 BLOCKS_PER_ROW = 4
 
 
 class BlockInputs(NamedTuple):
-    """Tensors (rows, K) to quantize one by one, and a description of them."""
+    """Tensors (rows, K) to quantize one by one, with a description."""
 
     tensors: list[Tensor]
     search: str
 
 
 def block_size(fmt: BlockFormat) -> int:
-    """Return the elements of a block of the tensors that are tried.
+    """Return the elements per block of the tensors.
 
     Raises:
-        FpsimError: tiles, which no single row holds, or a table per row, which other rows have not.
+        FpsimError: tiles, which no single row holds, or a code table per row.
     """
     if isinstance(fmt.block, tuple):
         raise FpsimError(f"format: {fmt.name} has tiles; only blocks along one axis are checked")
@@ -48,12 +48,12 @@ def block_size(fmt: BlockFormat) -> int:
 
 
 def block_inputs(fmt: BlockFormat, seed: int) -> BlockInputs:
-    """Return tensors for a block format.
+    """Return tensors to quantize to a block format.
 
-    The largest magnitudes of blocks are, for power-of-two scales, every exponent of float32 times
-    every boundary of the scale rules; for other scales every scale code, every midpoint between
-    two, and the float32 numbers beside these. Elements are the values and midpoints of the element
-    format at that scale and the float32 numbers beside them, zeros, and random ones.
+    Largest magnitudes of blocks: for power-of-two scales, every exponent of float32 times every
+    boundary of the scale rules; for other scales, every scale code, every midpoint between two, and
+    the float32 numbers beside them. Elements: values and midpoints of the element format at the
+    block's scale and the float32 numbers beside them, zeros, and random ones.
     """
     rng = np.random.default_rng(seed)
     if fmt.rule in POWER_RULES:
@@ -98,7 +98,7 @@ def _power_tops(fmt: BlockFormat) -> Tensor:
 
 
 def _float_tops(fmt: BlockFormat, top: float) -> tuple[Tensor, NDArray[np.float64]]:
-    """Return largest magnitudes at boundaries of the scale format, and what scales mean there."""
+    """Return largest magnitudes at boundaries of the scale format, and the values of scales."""
     if fmt.scale is None:
         tops = np.geomspace(1e-6, 1e6, 200).astype(np.float32)
         return tops, np.asarray(tops / fmt.limit, dtype=np.float64)
@@ -160,7 +160,7 @@ def _boundaries(element: Format | Table) -> NDArray[np.float64]:
 
 
 def _rows(fmt: BlockFormat, blocks: Tensor) -> Tensor:
-    """Return blocks as rows of a tensor; a format of one scale per tensor has one row."""
+    """Return blocks as rows of a tensor; one row for a format with one scale per tensor."""
     size = block_size(fmt)
     if isinstance(fmt.block, Span):
         return blocks

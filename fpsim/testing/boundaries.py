@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an encoder goes wrong: values at and beside every rounding boundary of a format."""
+"""Values at and beside every rounding boundary of a format, where encoders go wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["critical_values", "overflows", "sampled_codes"]
 
 
 def overflows(fmt: Format) -> list[Overflow]:
-    """Return the policies a format has codes for."""
+    """Return the overflow policies for which a format has codes."""
     if isinstance(fmt, FixedFormat):
         return [Overflow.SATURATE, Overflow.WRAP]
     policies = [Overflow.SATURATE]
@@ -25,7 +25,7 @@ def overflows(fmt: Format) -> list[Overflow]:
 
 
 def sampled_codes(fmt: FloatFormat, limit: int = 1 << 9) -> NDArray[np.int64]:
-    """Return the finite magnitude codes: all, or both ends of every row and a sample."""
+    """Return finite magnitude codes: all, or both ends of every row and a sample."""
     top = fmt.max_code
     if top < limit:
         return np.arange(top + 1)
@@ -38,16 +38,16 @@ def sampled_codes(fmt: FloatFormat, limit: int = 1 << 9) -> NDArray[np.int64]:
 
 
 def critical_values(fmt: FloatFormat) -> NDArray[np.float64]:
-    """Return the values where an encoder goes wrong, both signs.
+    """Return values at and beside every rounding boundary, of both signs.
 
-    Every code's value, every midpoint, what lies one float64 and one float32 ulp beside them,
-    what overflows first, powers of two far beyond both ends, and zeros.
+    They are every code's value, every midpoint, the numbers one float64 and one float32 step beside
+    these, the first numbers that overflow, powers of two far beyond both ends, and zeros.
     """
     codes = sampled_codes(fmt)
     values = fmt.decode(codes)
     after = fmt.decode(np.minimum(codes + 1, fmt.max_code))
     step = values[-1] - fmt.decode([fmt.max_code - 1])[0]
-    after[-1] = values[-1] + step  # as if one more code followed the largest
+    after[-1] = values[-1] + step  # the value of a next code, if there were one
     edge = after[-1]
     low, high = fmt.exponent_min - fmt.mantissa_bits - 40, fmt.exponent_max + 6
     powers = np.ldexp(1.0, np.arange(max(low, -1074), min(high, 1023)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`check_c`: a C function, compiled and run in a process of its own, against a unit or a format.
+"""`check_c`: a C function, compiled and run in a separate process, against a unit or a format.
 
-The function runs beside the checker, not inside it: a crash, a sanitizer's report or an endless
-loop ends that process only, and the arguments at which it happened are known, because they are
-counted in memory that both share.
+The function runs beside the checker: a crash, a sanitizer's report or an endless loop ends only its
+process. The arguments of the failing call are known, because finished calls are counted in memory
+that both processes share.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ __all__ = ["check_c"]
 
 Sanitizer = Literal["address", "undefined"]
 COMPILERS = ("cc", "gcc", "clang")
-#: Characters of a compiler's or a sanitizer's first message that are quoted.
+#: Most characters of a compiler's or a sanitizer's message in an error.
 MAX_QUOTE = 200
-#: The memory that both processes share begins with the number of finished calls and the kind of
-#: result, then come the results.
+#: Layout of the shared memory: the number of finished calls, the kind of result, then the results.
 HEAD = 16
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -83,7 +82,7 @@ _STORE = """if (shared[1]) out.value = (double)(@CALL@);
 
 @dataclass(frozen=True)
 class _Program:
-    """A compiled driver: runs the function on rows of words."""
+    """A compiled driver, which runs the function on rows of words."""
 
     path: Path
     function: str
@@ -131,7 +130,7 @@ class _Program:
 
 @dataclass(frozen=True)
 class _Source:
-    """A C file and how it is compiled."""
+    """A C file and the way to compile it."""
 
     path: Path
     function: str
@@ -143,7 +142,7 @@ class _Source:
         """Compile the file with a driver that calls ``function(arguments)``.
 
         Raises:
-            FpsimError: there is no C compiler, or the file does not compile.
+            FpsimError: no C compiler, or a file that does not compile.
         """
         compiler = next((c for c in map(shutil.which, COMPILERS) if c), None)
         if compiler is None:
@@ -172,7 +171,7 @@ class _Source:
 
 
 def _first_line(text: bytes, wanted: str = "") -> str:
-    """Return the first line of a tool's messages that says something, or the one with a word."""
+    """Return the first line of a tool's messages with content, or the one with a given word."""
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     found = [line for line in lines if wanted in line] if wanted else []
     found = found or [line for line in lines if "rror" in line] or lines
@@ -190,29 +189,29 @@ def check_c(
     timeout: float = 120.0,
     **options: Any,
 ) -> CheckResult:
-    """Check a C function: compiled with the C compiler, run in a process of its own.
+    """Check a C function: compile it and run it in a separate process.
 
-    With ``unit`` it is a multiply-add on codes, ``f(a, b, c)`` of integers, and returns the
-    accumulator's code; every case is tried where there are at most 2^24. With ``format`` it is a
+    With ``unit`` the function is a multiply-add on codes, ``f(a, b, c)`` of integers, and returns
+    the accumulator's code; all cases are tried if there are at most 2^24. With ``format`` it is a
     converter, ``f(x)`` of a float (or double, with ``inputs="float64"``), and returns a code (an
-    integer type) or a value (float or double). C's own conversions fit the types.
+    integer type) or a value (float or double). C converts arguments to the function's types.
 
     Args:
         path: the C file; it is included, so it needs no header and may have static functions.
         function: the name of the function.
-        unit: the unit that a multiply-add is compared with: a unit, a name, or a path to its TOML.
-        format: the format that a converter is compared with: a format, or the name of one.
-        rounding: of a converter.
+        unit: the unit that a multiply-add must equal: a unit, a name, or a path to its TOML.
+        format: the format that a converter must round to: a format or its name.
+        rounding: rounding mode of a converter.
         sanitize: sanitizers of the compiler: ``address``, ``undefined``.
-        timeout: seconds that one run may take.
+        timeout: time limit of one run, in seconds.
         **options: further arguments of `check_dot` or `check_rounding`.
 
     Returns:
         The result of `check_dot` or `check_rounding`.
 
     Raises:
-        FpsimError: an argument outside these, no compiler, or a file that does not compile.
-        ContractError: a crash, a sanitizer's report or no end, naming the arguments.
+        FpsimError: an argument out of range, no compiler, or a file that does not compile.
+        ContractError: a crash, a sanitizer's report or an endless loop, with the arguments.
     """
     file = Path(path)
     if not file.is_file():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calling a user's function: arrays in, arrays out, and one sentence where it breaks the contract.
+"""Calls of a user's function: arrays in, arrays out, one sentence if the contract is broken.
 
-A function gets fresh arrays (numpy, or torch tensors on the processor), leaves them as they are and
-returns arrays of the shape that the check names: integers are codes, floating-point numbers are
+A function takes new arrays (numpy, or torch tensors on the processor), does not change them, and
+returns arrays of the shape that the check states: integers are codes, floating-point numbers are
 values.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["Arrays", "ContractError", "Returns", "Subject", "as_codes_or_values"
 
 Arrays = Literal["numpy", "torch"]
 Returns = Literal["either", "codes", "values"]
-#: Characters of another's error message that are quoted.
+#: Most characters of an exception's message in an error.
 MAX_QUOTE = 200
 
 
@@ -33,12 +33,12 @@ class ContractError(FpsimError):
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the name a report gives a function."""
+    """Return the name of a function for reports."""
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 
 def importable(function: Callable[..., Any]) -> str:
-    """Return the import statement of a function, or a comment where it has none."""
+    """Return the import statement of a function, or a comment if it cannot be imported."""
     name, module = name_of(function), getattr(function, "__module__", None)
     if not module or module == "__main__" or not name.isidentifier():
         return f"# with {name!r} as function"
@@ -60,7 +60,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The name of the function in reports."""
+        """Name of the function for reports."""
         return name_of(self.function)
 
     def call(self, *arrays: NDArray[Any]) -> Any:
@@ -92,18 +92,19 @@ class Subject:
     def results(
         self, arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, ...]], names: str
     ) -> list[NDArray[Any]]:
-        """Return the arrays that the function returns, checked to be of ``shapes``.
+        """Call the function and return its results as arrays of the given shapes.
 
         Args:
             arrays: the arguments of the function, in order.
-            shapes: of its results, in order.
+            shapes: shapes of the results, in order.
             names: names of the results, for an error, such as ``codes, scales``.
 
         Returns:
             The results as arrays.
 
         Raises:
-            ContractError: the function raises, changes its input, or returns something else.
+            ContractError: the function raises, changes its input, or returns a result of a wrong
+                type or shape.
         """
         returned = self.call(*arrays)
         parts = list(returned) if isinstance(returned, tuple | list) else [returned]
@@ -112,18 +113,19 @@ class Subject:
     def checked(
         self, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]], names: str
     ) -> list[NDArray[Any]]:
-        """Return results of the function as arrays, checked to be of ``shapes``.
+        """Return results of the function as arrays of the given shapes.
 
         Args:
             parts: results of the function, in order.
-            shapes: of the results.
+            shapes: shapes of the results.
             names: names of the results, for an error, such as ``codes, scales``.
 
         Returns:
             The results as arrays.
 
         Raises:
-            ContractError: another number of results, another shape, or neither integers nor floats.
+            ContractError: a wrong number of results or a wrong shape, or neither integers nor
+                floats.
         """
         if len(parts) != len(shapes):
             raise ContractError(
@@ -179,16 +181,16 @@ def as_codes_or_values(
 
     Args:
         subject: the function, for an error.
-        array: its result: integers are codes, floating-point numbers are values.
+        array: result of the function: integers are codes, floating-point numbers are values.
         fmt: the format of the codes.
-        returns: which of the two was promised.
+        returns: the promised form, ``codes``, ``values`` or ``either``.
 
     Returns:
-        The values, and the codes if there are any.
+        The values, and the codes or None.
 
     Raises:
-        ContractError: values where codes were promised or the other way round, or an integer that
-            is no code of the format.
+        ContractError: values where codes are promised, or codes where values are promised, or an
+            integer that is no code of the format.
     """
     if returns not in ("either", "codes", "values"):
         raise not_one_of("returns", returns, ("either", "codes", "values"))

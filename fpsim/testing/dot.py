@@ -41,11 +41,11 @@ __all__ = ["check_dot"]
 Form = Literal["dot", "matmul", "batched"]
 Operands = Literal["codes", "values"]
 Codes = NDArray[Any]
-#: Wrong results, and right ones, that mistakes are tried on; and that the exact model tries.
+#: Most wrong results and most right ones on which mistakes are tried; and on the exact model.
 TRIED_ROWS, SLOW_ROWS = 512, 24
 #: Columns of a matrix product, whose rows are the cases, and products of a batch.
 COLUMNS, BATCH = 8, 3
-#: Trials of a smaller counterexample.
+#: Most trials to shrink a counterexample.
 MAX_TRIALS = 400
 
 
@@ -62,7 +62,7 @@ class _Task:
     tolerance: int
 
     def call(self, columns: Columns, c: Codes) -> NDArray[np.float64]:
-        """Return the values of the function's results for dot products (n,)."""
+        """Return the function's results for dot products (n,), as values."""
         spec = self.record.spec
         given = [self._given(spec.a, columns["a"]), self._given(spec.b, columns["b"])]
         if self.record.group:
@@ -72,7 +72,7 @@ class _Task:
         return self._results(given, (c.size,))
 
     def matmul(self, a: Codes, b: Codes, c: Codes) -> NDArray[np.float64]:
-        """Return the values of the function's results for matrix products (..., M, N)."""
+        """Return the function's results for matrix products (..., M, N), as values."""
         spec = self.record.spec
         given = [self._given(spec.a, a), self._given(spec.b, b)]
         if self.addend:
@@ -99,7 +99,7 @@ class _Task:
         return self.record.dot(columns, c)
 
     def same(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which results count as equal."""
+        """Return the mask of results that count as equal."""
         equal = same_values(x, y)
         if self.tolerance:
             fmt = self.record.spec.result
@@ -127,34 +127,36 @@ def check_dot(
 ) -> CheckResult:
     """Check dot products, or a matrix product, against a unit, bit for bit.
 
-    ``form="dot"``: the function takes a (n, K), b (n, K) and returns (n,). Where all operands,
-    addends and scales together are at most 2^24 cases, all of them are tried; else every operand
-    pair, the corner classes of golden vectors (cancellation, swamping, ends of alignment windows,
-    ties, order, ends of the range) and random ones. ``form="matmul"``: a (M, K), b (K, N) to
-    (M, N), with the same rows of a against a few columns. ``form="batched"``: several of these in
+    ``form="dot"``: the function takes a (n, K), b (n, K) and returns (n,). If operands, addends and
+    scales have at most 2^24 cases, all are tried; else every operand pair, the corner classes of
+    golden vectors (cancellation, swamping, ends of alignment windows, ties, order, ends of the
+    range) and random cases. ``form="matmul"``: a (M, K), b (K, N) to (M, N), with these cases as
+    rows of a against a few columns. ``form="batched"``: several such products in one call, a (B, M,
+    K),
     one call, a (B, M, K), b (B, K, N) to (B, M, N).
 
     Args:
         function: takes a, b[, a_scale, b_scale][, c], returns accumulator codes or values.
         unit: a unit, the name of one, or a path to its TOML.
         form: ``matmul``, ``batched`` or ``dot``.
-        operands: give the function ``codes`` or ``values`` (float32 where that holds them).
+        operands: form of the operands: ``codes`` or ``values`` (float32 if exact, else float64).
         returns: form of the results: ``codes``, ``values`` or ``either``.
-        addend: give it c as well, in the shape of the result.
-        scales: give it scale codes as well (n, G); ``form="dot"`` only.
+        addend: pass c too, in the shape of the result.
+        scales: pass scale codes too (n, G); ``form="dot"`` only.
         k: products of a dot product, one length or several; absent: 1, a step of the unit, four.
         count: random cases of each length.
-        seed: of the random cases.
-        tolerance: result codes that a result may be off by; 0: none.
-        reason: why a tolerance is right; a tolerance is refused without it.
+        seed: seed of the random cases.
+        tolerance: allowed distance from the unit's result, in codes.
+        reason: why the tolerance is right; required with one.
         arrays: ``numpy`` or ``torch``.
 
     Returns:
-        The result, true only if every result was the unit's.
+        The result, true only if every result is the unit's, within the tolerance.
 
     Raises:
-        FpsimError: an argument outside these.
-        ContractError: the function raises, changes its input, or returns something else.
+        FpsimError: an argument out of range, or a tolerance without a reason.
+        ContractError: the function raises, changes its input, or returns a result of a wrong type
+            or shape.
     """
     made = get_unit(unit)
     for name, value, allowed in (
@@ -188,7 +190,7 @@ def check_dot(
 
 @dataclass(frozen=True)
 class _Run:
-    """Cases of one length and their results."""
+    """Cases of one length, with the function's and the unit's results."""
 
     task: _Task
     columns: Columns
@@ -200,7 +202,7 @@ class _Run:
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """Which results are not the unit's."""
+        """The mask of results that differ from the unit's."""
         return ~self.task.same(self.expected, self.seen)
 
 
@@ -230,7 +232,7 @@ def _run(task: _Task, count: int, seed: int) -> _Run:
 
 
 def _directed(record: Record, count: int, seed: int) -> Columns:
-    """Return every operand pair, the corner classes that are built, and random cases."""
+    """Return every operand pair, the constructed corner classes, and random cases."""
     builder = VectorBuilder(record)
     add_products(builder)
     add_built_classes(builder)
@@ -240,7 +242,7 @@ def _directed(record: Record, count: int, seed: int) -> Columns:
 
 
 def _distinct(columns: Columns, c: Codes) -> tuple[Columns, Codes]:
-    """Return cases without repetition, in their order."""
+    """Return cases without repetitions, in order."""
     joined = np.concatenate([*(columns[n].astype(np.uint64) for n in columns), c[:, None]], axis=1)
     _, first = np.unique(joined, axis=0, return_index=True)
     first.sort()
@@ -248,7 +250,7 @@ def _distinct(columns: Columns, c: Codes) -> tuple[Columns, Codes]:
 
 
 def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
-    """Run one matrix product: rows of ``a`` against columns out of ``b``, addends as they come."""
+    """Run one matrix product: rows of ``a`` against columns of ``b``, with the rows' addends."""
     n, k = columns["a"].shape
     batch = BATCH if task.form == "batched" else 1
     rng = np.random.default_rng(seed)
@@ -295,7 +297,7 @@ def _result(unit: MacUnit, runs: list[_Run], reason: str) -> CheckResult:
     case = None
     failing = next((run for run in runs if run.wrong.any()), None)
     if failing is not None:
-        # Longer sums show order; the mistakes are looked for in the longest that fails.
+        # The longest sums that fail show order best: look for mistakes in them.
         last = [run for run in runs if run.wrong.any()][-1]
         mistakes = _named(last)
         case = _counterexample(failing)
@@ -316,7 +318,7 @@ def _spread(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
 
 
 def _named(run: _Run) -> tuple[Mistake, ...]:
-    """Return the likely mistakes: the unit's mutants, each run on some of the cases."""
+    """Return the likely mistakes: mutants of the unit, each run on some of the cases."""
     result = run.task.record.spec.result
     chosen = [_spread(np.flatnonzero(part), TRIED_ROWS) for part in (run.wrong, ~run.wrong)]
     few = [_spread(part, SLOW_ROWS) for part in chosen]
@@ -343,7 +345,7 @@ def _named(run: _Run) -> tuple[Mistake, ...]:
     return found
 
 
-#: What mutants are called in a sentence; the others keep their names.
+#: Names of mutants in sentences; other mutants keep their names.
 _PHRASES = {
     "added in a tree": "terms were added in pairs (a tree)",
     "two lanes": "terms were added in two lanes",
@@ -374,7 +376,7 @@ def _as_if(name: str) -> str:
 
 
 def _counterexample(run: _Run) -> Counterexample:
-    """Return a wrong dot product with as many operands zero, and codes as small, as still fails."""
+    """Return a wrong dot product with as many zero operands and as small codes as possible."""
     task, shape = run.task, run.task.record
     spec = shape.spec
     rows = np.flatnonzero(run.wrong)
@@ -423,7 +425,7 @@ def _counterexample(run: _Run) -> Counterexample:
 def _drawn(
     task: _Task, columns: Columns, c: Codes, expected: float, seen: float
 ) -> NumberLine | None:
-    """Return the exact sum between values of the result, or None where it is no number."""
+    """Return a number line with the exact sum, or None if the sum is no number."""
     record, spec = task.record, task.record.spec
     a, b = (getattr(spec, n).decode(columns[n][0]) for n in "ab")
     with np.errstate(all="ignore"):
@@ -461,7 +463,7 @@ def _text(fmt: Format, code: int) -> str:
 
 
 def _one(task: _Task, columns: Columns, c: Codes) -> NDArray[np.float64]:
-    """Run cases in the shape that the function takes, one call each for a matrix product."""
+    """Run cases in the function's form; as matrix products, one call each."""
     if task.form == "dot":
         return task.call(columns, c)
     results = []
@@ -504,7 +506,7 @@ def _one_code(fmt: Format) -> int:
 
 
 def _places(fmt: Format, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where values stand in the order of codes, both zeros at 0."""
+    """Return the places of values in the order of codes, both zeros at 0."""
     finite = np.where(np.isfinite(values), values, 0.0)
     codes = fmt.encode(finite, "rtz", "saturate").astype(np.int64)
     if isinstance(fmt, FixedFormat):

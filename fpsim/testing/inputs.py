@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which values a converter is tried on: every one of a small type, or every boundary of a large."""
+"""Inputs to try a converter on: all values of a small type, or the boundaries of a large one."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from fpsim.testing.boundaries import sampled_codes
 
 __all__ = ["EXHAUSTIVE_BITS", "Inputs", "inputs_for"]
 
-#: Input spaces of at most this many bits are tried whole.
+#: Most bits of a type whose values are all tried.
 EXHAUSTIVE_BITS = 24
-#: Magnitude codes of which every midpoint is tried.
+#: Most magnitude codes whose midpoints are all tried.
 EVERY_MIDPOINT = 1 << 17
 
 
 class Inputs(NamedTuple):
-    """Values to try, and in words which ones."""
+    """Values to try, with a description."""
 
     values: NDArray[Any]  #: (n,) float16, float32 or float64
     search: str
-    every: bool  #: whether these are all values of their type
+    every: bool  #: whether they are all values of their type
 
 
 def inputs_for(fmt: Format, inputs: str, nan: bool) -> Inputs:
     """Return the values to try on a converter to ``fmt``.
 
     Args:
-        fmt: format that values are converted to.
+        fmt: the converter's format.
         inputs: ``float32`` or ``float64`` (boundaries), or the name of a format of at most 24 bits,
-            such as ``float16``, ``bfloat16`` or ``e4m3fn`` (every value; given as float16 or, where
-            that does not hold them, float32 or float64).
-        nan: whether NaN is among them.
+            such as ``float16``, ``bfloat16`` or ``e4m3fn`` (every value, as float16 if that holds
+            them, else float32 or float64).
+        nan: whether NaN is among the values.
 
     Returns:
-        The values, and in words which ones they are.
+        The values, with a description.
 
     Raises:
         FpsimError: an unknown name, or a format that is too wide.
@@ -73,7 +73,7 @@ def _every(name: str) -> Inputs:
 
 
 def _boundaries(fmt: Format, dtype: np.dtype[Any]) -> Inputs:
-    """Return every midpoint, every value, their neighbours, and values of every exponent."""
+    """Return every midpoint, every value, numbers beside them, and numbers of every exponent."""
     exact, which = _steps(fmt)
     middle = (exact[1:] + exact[:-1]) / 2
     last = exact[-1]
@@ -105,7 +105,7 @@ def _boundaries(fmt: Format, dtype: np.dtype[Any]) -> Inputs:
 
 
 def _steps(fmt: Format) -> tuple[NDArray[np.float64], str]:
-    """Return magnitudes of a format, rising, and in words which."""
+    """Return magnitudes of a format, ascending, with a description."""
     if isinstance(fmt, FixedFormat):
         top = max(fmt.max_integer, -fmt.min_integer)
         count = min(top + 1, EVERY_MIDPOINT)
@@ -123,7 +123,7 @@ def _steps(fmt: Format) -> tuple[NDArray[np.float64], str]:
 
 
 def _sampled(fmt: FloatFormat) -> NDArray[np.int64]:
-    """Return sampled codes with the next code of each, so that midpoints are of neighbours."""
+    """Return sampled codes, each with the next code, so that midpoints lie between neighbours."""
     codes = sampled_codes(fmt)
     both = np.concatenate([codes, codes + 1])
     return np.unique(both[both <= fmt.max_code])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two magnitudes of a format that a value lies between, and its result in each rounding mode.
+"""The two magnitudes of a format beside a value, and the value's result in each rounding mode.
 
-Magnitudes are counted on the format's grid without upper end, so that what happens beyond the
-largest value can be told apart from rounding.
+Magnitudes are counted on the format's grid without upper end, so that overflow can be told apart
+from rounding.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Mask = NDArray[np.bool_]
 
 
 def same_values(x: Floats, y: Floats) -> Mask:
-    """Return which values are equal: NaN equals NaN, -0 differs from +0."""
+    """Return the mask of equal values: NaN equals NaN, -0 differs from +0."""
     both = np.isnan(x) & np.isnan(y)
     return np.asarray(both | ((x == y) & (np.signbit(x) == np.signbit(y))))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Values and the steps of the grid below and above their magnitudes."""
+    """Values, and the grid steps below and above their magnitudes."""
 
     fmt: Format
     x: Floats
     low: NDArray[np.int64]  #: step at or below the magnitude
     below: Floats  #: value of that step
     above: Floats  #: value of the next step
-    relation: NDArray[np.int8]  #: magnitude against the middle of the two: -1, 0 or 1
+    relation: NDArray[np.int8]  #: magnitude against the middle of both steps: -1, 0 or 1
 
     @classmethod
     def of(cls, fmt: Format, x: NDArray[Any]) -> Neighbours:
-        """Return the neighbours of values (n,); values that are not finite have none (step 0)."""
+        """Return the neighbours of values (n,); infinities and NaN have none (step 0)."""
         with np.errstate(invalid="ignore"):  # signalling NaN
             values = x.astype(np.float64)
         finite = np.isfinite(values)
@@ -53,37 +53,37 @@ class Neighbours:
 
     @property
     def negative(self) -> Mask:
-        """Which values have a sign bit."""
+        """The mask of values with a sign bit."""
         return np.signbit(self.x)
 
     @property
     def finite(self) -> Mask:
-        """Which values are numbers."""
+        """The mask of finite values."""
         return np.isfinite(self.x)
 
     @property
     def exact(self) -> Mask:
-        """Which magnitudes are a step of the grid."""
+        """The mask of magnitudes that are a step of the grid."""
         return np.asarray(np.abs(self.x) == self.below)
 
     @property
     def tie(self) -> Mask:
-        """Which finite magnitudes lie exactly between two steps."""
+        """The mask of finite magnitudes exactly between two steps."""
         return np.asarray((self.relation == 0) & self.finite & ~self.exact)
 
     def limit(self, negative: bool = False) -> int:
-        """Return the last step of the positive or the negative numbers."""
+        """Return the last step of positive or of negative numbers."""
         if isinstance(self.fmt, FixedFormat):
             return -self.fmt.min_integer if negative else self.fmt.max_integer
         return 0 if negative and not self.fmt.signed else self.fmt.max_code
 
     @property
     def limits(self) -> NDArray[np.int64]:
-        """The last step of each value's sign."""
+        """The last step for each value's sign."""
         return np.where(self.negative, self.limit(True), self.limit(False))
 
     def upward(self, rounding: Rounding) -> Mask:
-        """Return which magnitudes go to the step above (0 where they are exact)."""
+        """Return the mask of magnitudes that round to the step above (false for exact ones)."""
         odd = self.low % 2 == 1
         up = {
             Rounding.RNE: (self.relation > 0) | ((self.relation == 0) & odd),
@@ -96,19 +96,19 @@ class Neighbours:
         return np.asarray(up & ~self.exact)
 
     def rounded(self, up: Mask, overflow: Overflow) -> Floats:
-        """Return the values that a rounding decision gives, with an overflow policy.
+        """Return the results of a rounding decision and an overflow policy.
 
-        Infinities are beyond the largest value as well; NaN stays NaN.
+        Infinities count as beyond the largest value; NaN stays NaN.
         """
         return self.placed(self.low + up, np.where(up, self.above, self.below), overflow)
 
     def placed(self, steps: NDArray[np.int64], values: Floats, overflow: Overflow) -> Floats:
-        """Return magnitudes given as steps and values, with signs and an overflow policy.
+        """Return signed values for steps, with an overflow policy.
 
         Args:
-            steps: places of the magnitudes on the grid without upper end.
-            values: magnitudes of these steps.
-            overflow: what becomes of steps beyond the largest.
+            steps: steps of the grid without upper end.
+            values: magnitudes of the steps.
+            overflow: policy for steps beyond the largest.
 
         Returns:
             Values of the format.
@@ -134,7 +134,7 @@ class Neighbours:
         return np.where(np.isnan(self.x), np.nan, signed)
 
     def _wrapped(self, steps: NDArray[np.int64]) -> Floats:
-        """Return magnitudes whose signed value is that of the low bits of what was rounded."""
+        """Return magnitudes whose signed value is that of the low bits of the rounded integers."""
         assert isinstance(self.fmt, FixedFormat)
         integers = np.where(self.negative, -steps, steps)
         width = 1 << self.fmt.width
@@ -161,7 +161,7 @@ class Neighbours:
 
 
 def _steps(fmt: Format, magnitude: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Return the step at or below each magnitude, its value, and that of the next step."""
+    """Return the step at or below each magnitude, its value, and the next step's value."""
     if isinstance(fmt, FixedFormat):
         whole = np.floor(np.ldexp(magnitude, -fmt.lsb))
         below, above = np.ldexp(whole, fmt.lsb), np.ldexp(whole + 1, fmt.lsb)
@@ -174,7 +174,7 @@ def _steps(fmt: Format, magnitude: Floats) -> tuple[NDArray[np.int64], Floats, F
     low = ((exponent - fmt.exponent_min) << fmt.mantissa_bits) + whole.astype(np.int64)
     if fmt.subnormals is Subnormals.NONE:
         first = 2.0**fmt.exponent_min
-        under = magnitude < first  # whatever is decided, it becomes the smallest value
+        under = magnitude < first  # every rounding gives the smallest value
         low = np.where(under, 0, low - (1 << fmt.mantissa_bits))
         below, above = (np.where(under, first, side) for side in (below, above))
     return low, below, above

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One self-contained HTML page about checks: what was tried, what held, counterexamples drawn."""
+"""A self-contained HTML page about checks: inputs tried, properties, counterexamples drawn."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ svg text { font: 12px system-ui, sans-serif; }
 
 
 def page(results: Sequence[tuple[str, CheckResult]]) -> str:
-    """Return the page; each result comes with the name of the test that made it."""
+    """Return the page of results, each with the name of its test."""
     held = sum(bool(result) for _, result in results)
     inputs = sum(result.tried for _, result in results)
     parts = [
@@ -89,9 +89,9 @@ def _case(case: Counterexample) -> str:
 
 
 def svg_line(line: NumberLine) -> str:
-    """Return the number line as SVG: values of the format, the input, expected and seen.
+    """Return the number line as SVG: values of the format, input, expected and actual result.
 
-    A result beyond the values that are drawn stands at the end of the line.
+    A result beyond the drawn values is put at the end of the line.
     """
     values = [value for value, _ in line.marks]
     points = [*values, line.x]

@@ -4,9 +4,9 @@
     def test_my_round(fpsim_check):
         fpsim_check.rounding(my_round, "e2m1", "rne")
 
-The fixture's methods are the functions of `fpsim.testing` that fail the test where a check does
-not hold; checks that a test calls itself are on the page as well. Tests that use the fixture have
-the marker ``fpsim``.
+The fixture's methods are the functions of `fpsim.testing`, and fail the test if the check fails;
+the page lists checks that tests call directly too. Tests that use the fixture have the marker
+``fpsim``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Checks", "fpsim_check"]
 
 _KEY = pytest.StashKey[list[tuple[str, "CheckResult"]]]()
-#: How results travel from the workers of pytest-xdist.
+#: Key of the results that workers of pytest-xdist send.
 _OUTPUT = "fpsim_results"
 
 
 class Checks:
-    """Checks that fail the test where they do not hold; they return their results."""
+    """Checks that fail the test if they do not hold; they return their results."""
 
     def __getattr__(self, name: str) -> Callable[..., CheckResult]:
         from fpsim import testing
@@ -54,7 +54,7 @@ def fpsim_check() -> Checks:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+    """Add the option ``--fpsim-report``."""
     group = parser.getgroup("fpsim")
     group.addoption(
         "--fpsim-report", metavar="HTML", default=None, help="write a page about fpsim's checks"
@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker, and where results are kept."""
+    """Declare the marker, and a place for results."""
     config.addinivalue_line("markers", "fpsim: checks a function against fpsim")
     config.stash[_KEY] = []
 
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Keep the results of every check that a test runs."""
+    """Collect the results of every check in a test."""
     if item.config.getoption("--fpsim-report") is None:
         return (yield)
     from fpsim.testing.result import observers
@@ -94,7 +94,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the page; a worker of pytest-xdist hands its results over instead."""
+    """Write the page; a worker of pytest-xdist sends its results instead."""
     target = session.config.getoption("--fpsim-report")
     if target is None:
         return
@@ -114,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over the results of a worker of pytest-xdist."""
+    """Receive the results of a worker of pytest-xdist."""
     sent = getattr(node, "workeroutput", {}).get(_OUTPUT)
     if sent:
         import base64

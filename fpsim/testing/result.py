@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of checks: the search, properties, a counterexample, and the likely mistakes."""
+"""Results of checks: inputs tried, properties, a counterexample, and likely mistakes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = [
     "recorded",
 ]
 
-#: Called with every result; pytest's plugin collects them so.
+#: Functions called with every result; pytest's plugin collects results with one.
 observers: list[Callable[[CheckResult], None]] = []
-#: Mistakes that are named, the share of the inputs where one shows that must be as it says, and
-#: the share of wrong results that they may leave unexplained.
+#: Most mistakes named; least share of the inputs a mistake affects on which it must give the result
+#: seen; and largest share of wrong results that may stay unexplained.
 MAX_MISTAKES, LEAST_SHOWN, MOST_LEFT = 4, 0.9, 0.5
 
 
 @dataclass(frozen=True)
 class Property:
-    """A property that should hold, the number of inputs, and for how many it did not."""
+    """A property that should hold, the number of inputs, and the number of failures."""
 
     name: str
     tried: int
@@ -39,12 +39,12 @@ class Property:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that real libraries make and that gives the results seen."""
+    """A mistake of real libraries that gives the results seen."""
 
-    name: str  #: what follows "as if"
-    explained: int  #: wrong results that it gives, bit for bit
-    shown: int  #: inputs on which it would differ from what is right
-    example: str = ""  #: the simplest input that it explains
+    name: str  #: continues a sentence after "as if"
+    explained: int  #: wrong results that the mistake gives, bit for bit
+    shown: int  #: inputs on which the mistake differs from the right result
+    example: str = ""  #: the simplest input among the explained
 
     def __str__(self) -> str:
         example = f"; {self.example}" if self.example else ""
@@ -56,9 +56,9 @@ class Mistake:
 
 @dataclass(frozen=True)
 class NumberLine:
-    """Values to draw: a result's neighbours, the input, the right result and the one seen."""
+    """A number line: a result's neighbours, the input, the right and the actual result."""
 
-    marks: tuple[tuple[float, str], ...]  #: values of the format with their labels
+    marks: tuple[tuple[float, str], ...]  #: values of the format with labels
     x: float
     expected: float
     seen: float
@@ -66,24 +66,24 @@ class NumberLine:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The simplest input that was found to go wrong."""
+    """The simplest input with a wrong result."""
 
     given: str  #: the input, decoded
     expected: str
     seen: str
-    explanation: tuple[str, ...]  #: why that is expected, line by line
-    replay: str  #: Python text that runs it again
+    explanation: tuple[str, ...]  #: why the right result is right, line by line
+    replay: str  #: Python text that repeats the call
     line: NumberLine | None = None
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a check; true only if inputs were tried and all were right."""
+    """The result of a check; true only if inputs were tried and all results were right."""
 
     check: str  #: such as ``rounding``
-    subject: str  #: the function
+    subject: str  #: name of the function
     against: str  #: such as ``e2m1, rne, saturate``
-    search: str  #: which inputs were tried
+    search: str  #: description of the inputs
     tried: int
     failed: int
     properties: tuple[Property, ...] = ()
@@ -95,7 +95,7 @@ class CheckResult:
         return self.tried > 0 and self.failed == 0 and not any(p.failed for p in self.properties)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data; ``held`` is the result's truth value."""
+        """Return JSON-ready data; ``held`` is the truth value of the result."""
         data = asdict(self)
         if self.counterexample is not None and self.counterexample.line is not None:
             line = self.counterexample.line
@@ -134,7 +134,7 @@ class CheckResult:
 
 
 def recorded(result: CheckResult) -> CheckResult:
-    """Tell the observers of a result, and return it."""
+    """Call the observers with a result, and return it."""
     for observer in observers:
         observer(result)
     return result
@@ -147,18 +147,18 @@ def likely_mistakes(
     candidates: Iterable[tuple[str, NDArray[Any]]],
     example: Callable[[NDArray[np.bool_]], str],
 ) -> tuple[Mistake, ...]:
-    """Return the mistakes that explain wrong results, the one that explains most first.
+    """Return the mistakes that explain wrong results, best first.
 
-    A mistake fits if it gives nearly all results where it would show. Further mistakes explain the
-    wrong results that are left over.
+    A mistake fits if it gives the results seen on nearly all inputs that it affects. Each further
+    mistake explains wrong results left by the earlier ones.
 
     Args:
         expected: right results, one row each.
         seen: results of the function.
-        same: which rows of two arrays of results are equal.
-        candidates: names of mistakes and the results of a function with each; of equal worth the
-            first one counts.
-        example: describes the simplest of the rows it is given.
+        same: gives the mask of equal rows of two arrays of results.
+        candidates: names of mistakes, and the results of a function with each; the first of equal
+            ones counts.
+        example: describes the simplest of the rows given to it.
 
     Returns:
         The mistakes, at most `MAX_MISTAKES`; none if most wrong results stay unexplained.
@@ -180,5 +180,5 @@ def likely_mistakes(
         name, hits, shown = fitting.pop(best)
         found.append(Mistake(name, int(hits.sum()), shown, example(hits)))
         left &= ~hits
-    # A mistake that hardly ever shows fits many results by chance.
+    # A mistake that affects hardly any input fits many results by chance.
     return tuple(found) if left.sum() <= MOST_LEFT * wrong.sum() else ()

@@ -36,9 +36,9 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 NEAREST = (Rounding.RNE, Rounding.RNA)
 SYMMETRIC = (Rounding.RNE, Rounding.RNA, Rounding.RTZ, Rounding.RTO)
-#: Inputs beyond the range of a format that mistakes are tried on.
+#: Most inputs beyond the range of a format on which mistakes are tried.
 TRIED_OUTSIDE = 4096
-#: Values of the format that are drawn on either side of a counterexample.
+#: Values of the format drawn on either side of a counterexample.
 DRAWN = 3
 
 
@@ -56,7 +56,7 @@ class _Task:
     signed_zero: bool
 
     def outputs(self, x: NDArray[Any]) -> tuple[Floats, NDArray[Any] | None]:
-        """Return the values that the function gives, and its flags."""
+        """Return the function's values, and its flags or None."""
         names = f"codes or values of {self.fmt.name}" + ", flags" * self.flags
         shapes = [x.shape] * (1 + self.flags)
         found = self.subject.results([x], shapes, names)
@@ -64,7 +64,7 @@ class _Task:
         return values, found[1] if self.flags else None
 
     def expected(self, x: NDArray[Any]) -> tuple[Floats, NDArray[np.uint8] | None]:
-        """Return the right values and, where they are asked for, the flags."""
+        """Return the right values and, if requested, the right flags."""
         assert self.rounding is not None
         if not self.flags:
             codes = self.fmt.encode(x, self.rounding, self.overflow, nan=self.nan or "error")
@@ -75,7 +75,7 @@ class _Task:
         return self.fmt.decode(codes), flags
 
     def same(self, x: Floats, y: Floats) -> Mask:
-        """Return which results count as equal."""
+        """Return the mask of results that count as equal."""
         both_zero = (x == 0) & (y == 0)
         return same_values(x, y) | both_zero if not self.signed_zero else same_values(x, y)
 
@@ -95,19 +95,20 @@ def check_rounding(
 ) -> CheckResult:
     """Check a converter: any callable on an array of values that returns codes or values.
 
-    Every result is compared, bit for bit, with the value rounded once. The report has this verdict,
+    Every result is compared, bit for bit, with the value rounded once. The report has the verdict,
     its parts (rounding within the range, overflow, infinities, NaN, zeros), and properties that
-    need no reference: monotone (where overflow wraps, within the range),
-    idempotent, symmetric in sign, never farther than half a step (to nearest), never across the
-    value (directed), never past a neighbour.
+    need no reference: monotone (within the range, if overflow wraps), idempotent, symmetric in
+        sign, never
+    farther than half a step (to nearest), never across the value (directed), never past a
+    neighbour.
 
     Args:
         function: takes one array (n,) of floating-point numbers, returns one of the same shape:
             integers are codes (bit patterns), floating-point numbers are values.
-        format: a format or the name of one.
-        rounding: a mode of `Rounding` but ``sr`` (see `check_stochastic`), or None: only the
+        format: a format or its name.
+        rounding: a mode of `Rounding` except ``sr`` (see `check_stochastic`); None: check only
             properties that hold in every mode.
-        overflow: a policy of `Overflow`; absent: ``inf`` where the format has infinities, else
+        overflow: a policy of `Overflow`; absent: ``inf`` if the format has infinities, else
             ``saturate``.
         nan: the result for NaN in a format without NaN: ``zero`` or ``saturate``; absent: NaN is
             not tried there.
@@ -122,8 +123,9 @@ def check_rounding(
         The result, true only if every comparison and property held.
 
     Raises:
-        FpsimError: an argument outside these.
-        ContractError: the function raises, changes its input, or returns something else.
+        FpsimError: an argument out of range, or a policy for which the format has no code.
+        ContractError: the function raises, changes its input, or returns a result of a wrong type
+            or shape.
     """
     fmt = get_format(format)
     mode = None if rounding is None else parse_rounding(rounding)
@@ -134,7 +136,7 @@ def check_rounding(
     else:
         policy = parse_overflow(overflow)
     task = _Task(Subject(function, arrays), fmt, mode, policy, nan, returns, flags, signed_zero)
-    fmt.encode(np.zeros(1), mode or "rne", policy)  # names a policy that has no code
+    fmt.encode(np.zeros(1), mode or "rne", policy)  # refuses a policy without a code
     has_nan = isinstance(fmt, FloatFormat) and fmt.nan_code is not None
     given = inputs_for(fmt, inputs, nan=has_nan or nan is not None)
     x = given.values
@@ -179,7 +181,7 @@ def check_rounding(
 def _named(
     task: _Task, near: Neighbours, x: NDArray[Any], expected: Floats, seen: Floats
 ) -> tuple[Mistake, ...]:
-    """Return the likely mistakes, tried on inputs within the range and some of the rest."""
+    """Return the likely mistakes, tried on inputs within the range and some beyond it."""
     assert task.rounding is not None
     inside = near.finite & (near.low <= near.limits + 4) & (near.x != 0)
     inside &= (near.low > 0) | (near.relation >= 0) | (np.abs(near.x) > near.above / 8)
@@ -206,7 +208,7 @@ def _named(
 
 
 def _parts(near: Neighbours, expected: Floats, wrong: Mask, mode: Rounding) -> tuple[Property, ...]:
-    """Return the comparison as properties, by kind of input."""
+    """Return the results of comparison as properties, by kind of input."""
     over = near.finite & (near.low + near.upward(mode) > near.limits)
     zero = near.finite & (expected == 0)
     kinds = (
@@ -227,11 +229,11 @@ def _parts(near: Neighbours, expected: Floats, wrong: Mask, mode: Rounding) -> t
 def _general(
     task: _Task, near: Neighbours, x: NDArray[Any], seen: Floats
 ) -> list[tuple[str, Mask]]:
-    """Return properties that need no reference, with the inputs where they fail."""
+    """Return properties that need no reference, with masks of the inputs where they fail."""
     mode, value = task.rounding, near.x
     found: list[tuple[str, Mask]] = []
     inside = near.finite & (near.low + 1 <= near.limits)
-    # What wraps falls back to the other end, as it must.
+    # A wrapped result rightly falls back to the other end.
     ordered = inside if task.overflow is Overflow.WRAP else ~np.isnan(value)
     numbers = np.flatnonzero(ordered & ~np.isnan(seen))
     order = numbers[np.argsort(value[numbers], kind="stable")]
@@ -262,7 +264,7 @@ def _general(
 
 
 def _changed_again(task: _Task, x: NDArray[Any], seen: Floats) -> Mask:
-    """Return where the result, converted again, is another; results that the type holds."""
+    """Return where a result, converted again, changes; only results that the input type holds."""
     with np.errstate(over="ignore", invalid="ignore"):
         again = seen.astype(x.dtype)
     known = np.isfinite(seen) & (again == seen)
@@ -289,7 +291,7 @@ def _flag_note(x: NDArray[Any], differ: Mask, seen: NDArray[Any], right: NDArray
 
 
 def simplest(x: NDArray[Any], wrong: Mask) -> int:
-    """Return the index of the wrong input with the fewest significant bits, near one, positive."""
+    """Return the index of the wrong input with fewest significant bits, near one, positive."""
     index = np.flatnonzero(wrong)
     with np.errstate(invalid="ignore"):  # signalling NaN
         value = x[index].astype(np.float64)
@@ -302,7 +304,7 @@ def simplest(x: NDArray[Any], wrong: Mask) -> int:
 
 
 def text_of(value: float) -> str:
-    """Return a value exactly: as a decimal and, where that is long, in hexadecimal."""
+    """Return a value as exact text: decimal or, if long, hexadecimal."""
     value = float(value)
     if not np.isfinite(value):
         return repr(value)
@@ -311,7 +313,7 @@ def text_of(value: float) -> str:
 
 
 def coded(fmt: Format, value: float) -> str:
-    """Return a value with its code, or that it has none."""
+    """Return a value as text with its code, or with a note that it has none."""
     has_nan = isinstance(fmt, FloatFormat) and fmt.nan_code is not None
     if np.isnan(value):
         return "nan" + ("" if has_nan else f", which {fmt.name} does not have")
@@ -336,7 +338,7 @@ def _counterexample(
     if task.rounding is not None and near.finite[i]:
         number = oracle.encode(
             _number(near.x[i]), fmt, task.rounding, task.overflow, ieee=True
-        )  # a second opinion, exact
+        )  # the oracle's exact result, as a second opinion
         wanted = Node(0, "", oracle.decode(number, fmt)).text
         lines.append(f"{task.rounding} with {task.overflow} gives {wanted} (code {number:#x})")
     alone, _ = task.outputs(x[i : i + 1])
@@ -372,7 +374,7 @@ def _number(value: float) -> oracle.Number:
 
 
 def _where(near: Neighbours, i: int) -> str:
-    """Say between which values of the format a number lies."""
+    """Return a sentence on the two values of the format around a number."""
     sign = "-" if near.negative[i] else ""
     low, high = text_of(near.below[i]), text_of(near.above[i])
     if near.low[i] >= near.limits[i]:
@@ -390,16 +392,16 @@ def _where(near: Neighbours, i: int) -> str:
 
 
 def number_line(near: Neighbours, i: int, expected: float, seen: float) -> NumberLine:
-    """Return the values of the format around a number, to draw with two results.
+    """Return the values of the format around a number, for a drawing with two results.
 
     Args:
         near: numbers and their neighbours.
-        i: which of them.
+        i: index of the number.
         expected: the right result.
-        seen: the result of a function.
+        seen: the function's result.
 
     Returns:
-        The number, both results, and the values of the format beside it.
+        The number line: number, both results, and the values of the format beside them.
     """
     top = near.limit(bool(near.negative[i]))
     low = int(min(near.low[i], top))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mistakes that real quantizers make, each with its result in place of the right value."""
+"""Mistakes of real quantizers, each with the results that it gives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["rounding_mistakes"]
 Floats = NDArray[np.float64]
 Candidates = Iterator[tuple[str, Floats]]
 
-#: Formats of at most this many bits are converted to by a search through a table.
+#: Most bits of a format to which a mistaken table search converts.
 TABLE_BITS = 6
 _MODES = {
     Rounding.RNE: "values were rounded to nearest, ties to even",
@@ -42,7 +42,7 @@ _SUFFIXES = {
 def rounding_mistakes(
     near: Neighbours, expected: Floats, rounding: Rounding, overflow: Overflow
 ) -> Candidates:
-    """Yield (what follows "as if", values) of every mistake that the format can have.
+    """Yield every mistake that the format can have, with its values.
 
     Args:
         near: the inputs and their neighbours.
@@ -51,7 +51,7 @@ def rounding_mistakes(
         overflow: the right policy.
 
     Returns:
-        Pairs of a name and the values that a converter with that mistake gives.
+        Pairs: a name that continues "as if", and the values of a converter with the mistake.
     """
     yield from _ties(near, rounding, overflow)
     yield from _specials(near, expected)
@@ -113,7 +113,7 @@ def _specials(near: Neighbours, expected: Floats) -> Candidates:
 
 
 def _tables(near: Neighbours, rounding: Rounding) -> Candidates:
-    """Yield results of searches for the nearest entry of a table: the first one of equals wins."""
+    """Yield results of searches for the nearest entry of a table; the first of equal ones wins."""
     fmt = near.fmt
     if fmt.bits > TABLE_BITS or rounding not in (Rounding.RNE, Rounding.RNA):
         return
@@ -183,10 +183,10 @@ def _overflows(near: Neighbours, expected: Floats, rounding: Rounding) -> Candid
 
 
 def _doubled(near: Neighbours, rounding: Rounding, overflow: Overflow) -> Candidates:
-    """Yield values that were rounded to something else first, or moved before truncation."""
+    """Yield values rounded to another format first, or moved before truncation."""
     fmt = near.fmt
     if rounding in (Rounding.RNE, Rounding.RNA):
-        # Half a step is added in float32, whose own rounding carries what lies just below a tie.
+        # Adding half a step rounds in float32 and so carries numbers just below a tie.
         half = (near.above - near.below).astype(np.float32) * np.float32(0.5)
         with np.errstate(over="ignore", invalid="ignore"):
             moved = np.abs(near.x).astype(np.float32) + half
@@ -233,7 +233,7 @@ def _doubled(near: Neighbours, rounding: Rounding, overflow: Overflow) -> Candid
 def _formats(
     near: Neighbours, fmt: FloatFormat, expected: Floats, rounding: Rounding, overflow: Overflow
 ) -> Candidates:
-    """Yield values of another format: other special codes, another bias, no subnormals."""
+    """Yield values of a similar format: other special codes, another bias, no subnormals."""
     first = 2.0**fmt.exponent_min
     sign = np.where(near.negative, -1.0, 1.0)
     if fmt.subnormals is Subnormals.GRADUAL and fmt.mantissa_bits:
@@ -282,7 +282,7 @@ def _formats(
             text = f"{name}, {how}" if how else name
             yield text, again.rounded(again.upward(rounding), policy)
             if other.nan is NanCodes.NEGATIVE_ZERO and not fmt.infinity:
-                continue  # it differs in specials only, which do not hang together with ties
+                continue  # a format that differs only in specials has the same ties
             up = np.where(again.tie, True, again.upward(rounding))
             yield f"{text}, ties away from zero", again.rounded(up, policy)
 
@@ -290,7 +290,7 @@ def _formats(
 def _integers(
     near: Neighbours, fmt: FixedFormat, rounding: Rounding, overflow: Overflow
 ) -> Candidates:
-    """Yield values of another integer format: other ends, another binary point."""
+    """Yield values of a similar integer format: other ends, another binary point."""
     changed = [
         ("the binary point were one place higher", {"lsb": fmt.lsb + 1}),
         ("the binary point were one place lower", {"lsb": fmt.lsb - 1}),

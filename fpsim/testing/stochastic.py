@@ -27,16 +27,16 @@ from fpsim.testing.rounding import text_of
 
 __all__ = ["check_stochastic"]
 
-#: Random integers of at most this many bits are tried one and all.
+#: Most bits of random integers that are all tried.
 MAX_EXHAUSTIVE_BITS = 16
-#: Conversions of one call, and how unlikely it is that a right generator fails the whole check.
+#: Conversions per call, and the probability that a right generator fails the check.
 CALL, RISK = 1 << 20, 1e-6
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Values between two neighbours, with the part of the step above the lower one."""
+    """Values between two neighbours, with the fraction of the step below each."""
 
     x: NDArray[np.float32]
     below: NDArray[np.float64]
@@ -44,7 +44,7 @@ class _Points:
 
     @property
     def fraction(self) -> NDArray[np.float64]:
-        """Where the magnitude lies between the neighbours, 0 to 1, exact."""
+        """Exact place of the magnitude between the neighbours, 0 to 1."""
         gap = self.above - self.below
         return (np.abs(self.x.astype(np.float64)) - self.below) / gap
 
@@ -58,31 +58,33 @@ def check_stochastic(
     arrays: Arrays = "numpy",
     seed: int = 1,
 ) -> CheckResult:
-    """Check stochastic rounding: of how many random integers a value goes away from zero.
+    """Check stochastic rounding: the number of random integers that round a value away from zero.
 
-    With ``random_bits`` the function takes values (n,) and random integers (n,) of that many bits,
-    and every one of the 2^n integers is tried on every value: with f the part of the step, exactly
-    floor(f 2^n) of them round away from zero. Whether each integer decides as in fpsim's ``sr``
-    (floor(f 2^n) + r >= 2^n) is reported, and does not count.
+    With ``random_bits`` = n the function takes values (m,) and random integers (m,) of n bits, and
+    all 2^n integers are tried on every value: if f is the fraction of the step below the magnitude,
+    exactly floor(f 2^n) of them must round away from zero. Whether each integer decides as in
+    fpsim's ``sr`` (floor(f 2^n) + r >= 2^n) is reported, but does not count.
 
-    Without ``random_bits`` the function takes values alone and draws for itself. Each value is
-    converted ``trials`` times; a right generator fails the check with a probability below 1e-6
-    (Hoeffding's inequality, shared by all values), and the report says how large a bias that finds.
+    Without ``random_bits`` the function takes values alone and draws its own random numbers. Each
+    value is converted ``trials`` times; a right generator fails the check with a probability below
+    1e-6 (Hoeffding's inequality over all values), and the report states the bias that the check can
+    find.
 
     Args:
         function: the converter; it returns codes or values.
         format: a format, or the name of one, of at most 16 bits.
-        random_bits: 1 to 16; None for a generator that is not known.
-        trials: conversions of each value where the generator is not known.
+        random_bits: 1 to 16; None: the function draws its own random numbers.
+        trials: conversions of each value, if the function draws its own random numbers.
         arrays: ``numpy`` or ``torch``.
-        seed: of the values between neighbours.
+        seed: seed of the values between neighbours.
 
     Returns:
         The result, true only if every count was right; inputs are conversions.
 
     Raises:
-        FpsimError: an argument outside these.
-        ContractError: the function raises, changes its input, or returns something else.
+        FpsimError: an argument out of range.
+        ContractError: the function raises, changes its input, or returns a result of a wrong type
+            or shape.
     """
     fmt = get_format(format)
     if fmt.bits > 16:
@@ -99,7 +101,7 @@ def check_stochastic(
 
 
 def _points(fmt: Format, bits: int, seed: int) -> _Points:
-    """Return values of both signs: in every step (or many), at 0, ends, halves and beside grid."""
+    """Return values of both signs: in every step (or many), at and beside 0, ends and halves."""
     if isinstance(fmt, FixedFormat):
         top = min(fmt.max_integer, -fmt.min_integer or fmt.max_integer)
         steps = np.unique(np.linspace(0, top, min(top, 64) + 1).astype(np.int64))
@@ -127,17 +129,17 @@ def _points(fmt: Format, bits: int, seed: int) -> _Points:
 def _ups(
     subject: Subject, fmt: Format, points: _Points, which: NDArray[np.int64], *random: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Return which conversions went away from zero.
+    """Return the mask of conversions that rounded away from zero.
 
     Raises:
-        ContractError: a result that is neither neighbour has nothing stochastic to count.
+        ContractError: a result that is not one of the two neighbours.
     """
     x = points.x[which]
     (array,) = subject.results([x, *random], [x.shape], f"codes or values of {fmt.name}")
     values, _ = as_codes_or_values(subject, array, fmt, "either")
     magnitude = np.abs(values)
     up = magnitude == points.above[which]
-    # A number that is a value of the format has nothing above it to go to.
+    # A value of the format has no neighbour above to round to.
     neither = ~up & (magnitude != points.below[which]) | (np.sign(values) * np.sign(x) < 0)
     if neither.any():
         i = int(np.flatnonzero(neither)[0])
@@ -209,7 +211,7 @@ def _exact(subject: Subject, fmt: Format, points: _Points, bits: int) -> CheckRe
 
 
 def _mistakes(points: _Points, total: int) -> Iterator[tuple[str, Counts]]:
-    """Yield how many random integers would round away from zero with each mistake."""
+    """Yield, for each mistake, the number of random integers that round away from zero."""
     scaled = points.fraction * total
     low = np.floor(scaled)
     negative = points.x < 0

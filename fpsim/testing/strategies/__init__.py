@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hypothesis strategies for formats, codes, values, whole units and their operands.
 
-They are the ones that fpsim's own tests draw from. They need Hypothesis, and nothing else in fpsim
-does.
+fpsim's own tests draw from them. Only this package of fpsim needs Hypothesis.
 """
 
 from __future__ import annotations

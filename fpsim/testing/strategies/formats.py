@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strategies for formats, their codes, and values at and beside their rounding boundaries.
 
-They lean towards where hardware goes wrong: zeros, the smallest and largest numbers, ties,
+They prefer cases in which hardware goes wrong: zeros, the smallest and largest numbers, ties,
 infinities, NaN.
 """
 
@@ -43,18 +43,18 @@ def float_formats(
     bias_shift: int = 20,
     accumulator: bool = False,
 ) -> FloatFormat:
-    """Any valid `FloatFormat` up to ``max_bits`` bits.
+    """Draw any valid `FloatFormat` of up to ``max_bits`` bits.
 
     The bias lies within ``bias_shift`` of its default. With ``accumulator`` the format has a sign
     and a zero, as a chain needs.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
+        draw: Hypothesis's function that draws from a strategy.
         max_bits: most bits of a code.
         max_exponent_bits: most bits of the exponent.
         max_mantissa_bits: most bits of the mantissa.
-        bias_shift: how far the bias may lie from its default.
-        accumulator: a sign and a zero, as a chain needs.
+        bias_shift: largest distance of the bias from its default.
+        accumulator: require a sign and a zero, as a chain does.
 
     Returns:
         A strategy for formats.
@@ -79,7 +79,7 @@ def float_formats(
         if nan is NanCodes.NEGATIVE_ZERO and not zero_sign_free:
             continue
         if row is Subnormals.FLUSH and nan is NanCodes.IEEE and e == 1:
-            continue  # every finite code would flush
+            continue  # the format would flush every finite code
         specials.append((nan, infinity))
     nan, infinity = draw(st.sampled_from(specials))
     default = (1 << (e - 1)) - 1 if e else 0
@@ -87,11 +87,11 @@ def float_formats(
     try:
         return FloatFormat(e, m, bias, signed=signed, nan=nan, infinity=infinity, subnormals=row)
     except FpsimError:
-        reject()  # too few codes left for a finite number
+        reject()  # no codes would be left for finite numbers
 
 
 def fixed_formats(max_width: int = 16, max_lsb: int = 12) -> st.SearchStrategy[FixedFormat]:
-    """Any valid `FixedFormat` up to ``max_width`` bits."""
+    """Draw any valid `FixedFormat` of up to ``max_width`` bits."""
     signed = st.builds(
         FixedFormat,
         width=st.integers(2, max_width),
@@ -109,18 +109,18 @@ def fixed_formats(max_width: int = 16, max_lsb: int = 12) -> st.SearchStrategy[F
 
 
 def operand_formats(max_bits: int = 8) -> st.SearchStrategy[Format]:
-    """Any format a multiplier takes, floating or fixed point."""
+    """Draw any operand format of a multiplier, floating or fixed point."""
     floats = float_formats(max_bits=max_bits, max_exponent_bits=5, bias_shift=4)
     return st.one_of(floats, fixed_formats(max_width=max_bits, max_lsb=6))
 
 
 def roundings(stochastic: bool = True) -> st.SearchStrategy[Rounding]:
-    """Any rounding mode."""
+    """Draw any rounding mode."""
     return st.sampled_from([r for r in Rounding if stochastic or r is not Rounding.SR])
 
 
 def codes(fmt: Format) -> st.SearchStrategy[int]:
-    """Any code of a format, the remarkable ones often."""
+    """Draw any code of a format, corner codes often."""
     top = (1 << fmt.bits) - 1
     if isinstance(fmt, FixedFormat):
         half = 1 << (fmt.bits - 1)
@@ -134,18 +134,18 @@ def codes(fmt: Format) -> st.SearchStrategy[int]:
 
 
 def finite_codes(fmt: Format) -> st.SearchStrategy[int]:
-    """Any code of an operand that is neither NaN nor infinite."""
+    """Draw any code of an operand except NaN and infinities."""
     if isinstance(fmt, FixedFormat):
         return codes(fmt)
     return codes(fmt).filter(lambda code: bool(np.isfinite(fmt.decode([code])[0])))
 
 
 def boundary_values(fmt: FloatFormat, special: bool = False) -> st.SearchStrategy[float]:
-    """Values at and beside the rounding boundaries of a format, both signs.
+    """Draw values at and beside the rounding boundaries of a format, of both signs.
 
-    Its own values, every midpoint, one float32 and one float64 step beside each, what overflows
-    first, and zeros of both signs; with ``special`` infinities and NaN too. Examples shrink towards
-    values of small magnitude.
+    They are values of the format, midpoints, the numbers one float32 and one float64 step beside
+    these, the first numbers that overflow, and zeros of both signs; with ``special`` infinities and
+    NaN too. Examples shrink to small magnitudes.
     """
     values = critical_values(fmt)
     ordered = values[np.lexsort((np.signbit(values), np.abs(values)))].tolist()

@@ -20,12 +20,12 @@ from fpsim.units.spec import MacSpec
 
 __all__ = ["Dots", "block_tensors", "dots", "streams"]
 
-#: Elements of a block that is as long as its tensor.
+#: Elements of a tensor whose format has one block per tensor or row.
 SPAN_LENGTH = 24
 
 
 class Dots(NamedTuple):
-    """One dot product, on codes."""
+    """Operand codes and addend of one dot product."""
 
     a: NDArray[Any]  #: (K,)
     b: NDArray[Any]  #: (K,)
@@ -38,14 +38,14 @@ def dots(
 ) -> Dots:
     """Draw dot products where accumulators go wrong, for one unit.
 
-    One large product among tiny ones (swamping), products that cancel, neighbours of any exponent
-    difference (the ends of an alignment window), the same products in another order, and any codes.
+    Cases are: one large product among tiny ones (swamping), products that cancel, neighbours of any
+    exponent difference (the ends of an alignment window), reordered products, and any codes.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
-        unit: a unit, or the name of one.
+        draw: Hypothesis's function that draws from a strategy.
+        unit: a unit or its name.
         max_k: most products.
-        special: NaN and infinities too.
+        special: whether to draw NaN and infinities too.
 
     Returns:
         A strategy for single dot products.
@@ -80,14 +80,14 @@ def streams(
 ) -> st.SearchStrategy[list[Dots]]:
     """Draw beats that one accumulator takes in turn, for one unit.
 
-    The addend of the first is where the accumulator starts; those of the others are to be replaced
-    by what came out before.
+    The first addend is the initial accumulator; replace every other addend by the result of the
+    beat before.
 
     Args:
-        unit: a unit, or the name of one.
+        unit: a unit or its name.
         max_length: most beats.
         max_k: most products of a beat.
-        special: NaN and infinities too.
+        special: whether to draw NaN and infinities too.
 
     Returns:
         A strategy for lists of beats.
@@ -112,7 +112,7 @@ def _products(spec: MacSpec, end: float | None) -> st.SearchStrategy[tuple[int, 
 
 
 def _negated(fmt: Format, code: int) -> int:
-    """Return the code of minus the value, or the same code where there is none."""
+    """Return the code of minus the value; the code itself if there is none."""
     if not fmt.signed:
         return code
     if isinstance(fmt, FloatFormat):
@@ -132,16 +132,16 @@ def block_tensors(
     """Draw float32 tensors (rows, K) for a block format, with the boundary cases of its scales.
 
     The largest magnitude of a block is a power of two, the largest element value times one, a
-    boundary of a scale rule, or the float32 number beside one; the others are values and midpoints
-    of the element format at that scale, one step beside them, zeros of both signs, or anything.
-    The last block may be short.
+    boundary of a scale rule, or the float32 number beside one. Other elements are values and
+    midpoints of the element format at the block's scale, numbers one step beside them, zeros of
+    both signs, or any numbers. The last block may be short.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
-        fmt: a block format, or the name of one.
+        draw: Hypothesis's function that draws from a strategy.
+        fmt: a block format or its name.
         max_blocks: most blocks along K.
         rows: rows of the tensor.
-        exponents: between which powers of two the largest magnitudes lie.
+        exponents: lowest and highest exponent of the largest magnitudes.
 
     Returns:
         A strategy for tensors.
@@ -184,7 +184,7 @@ def _integers(element: Format | Table) -> NDArray[np.float64]:
 
 
 def _scale_boundaries(fmt: BlockFormat) -> NDArray[np.float64]:
-    """Return largest magnitudes of a block at which scale rules decide, in [2^E, 2^(E + 1))."""
+    """Return largest magnitudes at which scale rules change, in [2^E, 2^(E + 1))."""
     power = 2.0 ** element_exponent(fmt.element)
     ratios = [1.0, 1.25, 1.5, 1.75, fmt.limit / power, 2.0 - 2.0**-23]
     if isinstance(fmt.element, FloatFormat):

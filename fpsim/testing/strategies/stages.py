@@ -44,17 +44,17 @@ __all__ = [
     "tree_stages",
 ]
 
-#: What accumulators are made of, the lanes' own formats among them.
+#: Usual formats of accumulators, the lanes' formats among them.
 ACCUMULATORS = ("e8m23", "e8m23_flush", "e5m10", "e5m10_flush", "e8m7", "e8m13", "e4m3", "e4m3fn")
 
 
 def deterministic() -> st.SearchStrategy[Rounding]:
-    """Any rounding without random bits."""
+    """Draw any rounding mode without random bits."""
     return st.sampled_from([r for r in Rounding if r is not Rounding.SR])
 
 
 def accumulators() -> st.SearchStrategy[FloatFormat]:
-    """Any format of an accumulator, the usual ones often."""
+    """Draw any format of an accumulator, the usual ones often."""
     return st.one_of(
         st.sampled_from(ACCUMULATORS).map(_float_format),
         float_formats(max_bits=32, accumulator=True),
@@ -75,12 +75,12 @@ def _float_format(name: str) -> FloatFormat:
 def float_stages(
     draw: st.DrawFn, kind: type[Chain] | type[Exact], stochastic: bool = True
 ) -> Chain | Exact:
-    """A chain or exact stage into any accumulator up to E8M23.
+    """Draw a chain or exact stage with any accumulator of up to E8M23.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
+        draw: Hypothesis's function that draws from a strategy.
         kind: the class of the stage.
-        stochastic: stochastic rounding too.
+        stochastic: whether to draw stochastic rounding too.
 
     Returns:
         A strategy for stages.
@@ -95,7 +95,7 @@ def float_stages(
 
 @st.composite
 def fixed_stages(draw: st.DrawFn, stochastic: bool = True) -> Fixed:
-    """A fixed-point stage of any width."""
+    """Draw a fixed-point stage of any width."""
     rounding = draw(roundings(stochastic))
     return Fixed(
         width=draw(st.integers(4, 64)),
@@ -108,7 +108,7 @@ def fixed_stages(draw: st.DrawFn, stochastic: bool = True) -> Fixed:
 
 @st.composite
 def aligned_stages(draw: st.DrawFn) -> Aligned:
-    """Any valid aligned stage."""
+    """Draw any valid aligned stage."""
     fmt = draw(accumulators())
     settings: dict[str, Any] = {"addend": draw(st.sampled_from(Addend))}
     extra = draw(st.integers(0, min(4, 32 - fmt.bits, 23 - fmt.mantissa_bits)))
@@ -146,7 +146,7 @@ def aligned_stages(draw: st.DrawFn) -> Aligned:
 
 @st.composite
 def tree_stages(draw: st.DrawFn) -> Tree:
-    """Any valid tree stage."""
+    """Draw any valid tree stage."""
     fmt = draw(accumulators())
     products = draw(st.one_of(st.none(), st.integers(1, 9)))
     return Tree(
@@ -163,7 +163,7 @@ def tree_stages(draw: st.DrawFn) -> Tree:
 
 @st.composite
 def separate_chains(draw: st.DrawFn) -> Chain:
-    """A chain whose products are rounded first."""
+    """Draw a chain whose products are rounded first."""
     fmt = draw(accumulators())
     rounding, overflow = draw(deterministic()), _overflow(draw, fmt)
     return Chain(fmt, rounding, overflow, product=ProductRounding.ROUNDED)
@@ -171,7 +171,7 @@ def separate_chains(draw: st.DrawFn) -> Chain:
 
 @st.composite
 def converted_fixed(draw: st.DrawFn) -> Fixed:
-    """A fixed stage that saturates at the end, converts, or both."""
+    """Draw a fixed stage that saturates at the end, converts, or both."""
     convert = draw(st.one_of(st.none(), accumulators()))
     more: dict[str, Any] = {} if convert is None else {"convert_rounding": draw(deterministic())}
     return Fixed(
@@ -186,7 +186,7 @@ def converted_fixed(draw: st.DrawFn) -> Fixed:
 
 
 def sums(stochastic: bool = True) -> st.SearchStrategy[Stage]:
-    """Any stage that adds terms itself."""
+    """Draw any stage that adds terms and contains no other stage."""
     return st.one_of(
         aligned_stages(),
         tree_stages(),
@@ -200,14 +200,14 @@ def sums(stochastic: bool = True) -> st.SearchStrategy[Stage]:
 
 
 def terms_adders(stochastic: bool = True) -> st.SearchStrategy[Stage]:
-    """Any stage that adds terms which others make; one in four is chunked itself."""
+    """Draw any stage that adds terms; one in four is chunked."""
     plain = sums(stochastic)
     return st.one_of(plain, plain, plain, chunked_stages(st.deferred(terms_adders), few=True))
 
 
 @st.composite
 def block_stages(draw: st.DrawFn, stochastic: bool = True) -> Block:
-    """Any valid block stage, of small blocks."""
+    """Draw any valid block stage, with small blocks."""
     convert = draw(st.one_of(st.none(), accumulators()))
     more = {} if convert is None else {"convert_rounding": draw(deterministic())}
     into = draw(terms_adders() if stochastic else sums(False))
@@ -219,12 +219,12 @@ def block_stages(draw: st.DrawFn, stochastic: bool = True) -> Block:
 def chunked_stages(
     draw: st.DrawFn, inner: st.SearchStrategy[Stage] | None = None, few: bool = False
 ) -> Chunked:
-    """Any valid chunked stage, to any depth; ``few``: of few terms, of any number.
+    """Draw any valid chunked stage, of any depth.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
-        inner: stages of a chunk; absent: any.
-        few: chunks of one to three terms, and any number of them.
+        draw: Hypothesis's function that draws from a strategy.
+        inner: strategy for stages of a chunk; absent: any.
+        few: chunks of one to three terms, any number of chunks.
 
     Returns:
         A strategy for stages.
@@ -238,5 +238,5 @@ def chunked_stages(
 
 
 def all_stages() -> st.SearchStrategy[Stage]:
-    """Any valid stage."""
+    """Draw any valid stage."""
     return st.one_of(sums(), block_stages(), chunked_stages())

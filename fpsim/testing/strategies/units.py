@@ -47,16 +47,16 @@ def mac_specs(
     described: bool = False,
     any_scales: bool = False,
 ) -> MacSpec:
-    """Any valid MAC unit; with ``described`` sometimes with a name and a description.
+    """Draw any valid MAC unit; with ``described`` sometimes with a name and a description.
 
-    With ``any_scales`` scale formats may be other than E8M0, and operands scaled by sign.
+    With ``any_scales`` scale formats may differ from E8M0, and operands may be split by sign.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
-        stages: absent: chain, exact and fixed.
-        operands: formats of operands; absent: any small one.
-        described: sometimes a name and a description.
-        any_scales: scale formats other than E8M0, and operands scaled by sign.
+        draw: Hypothesis's function that draws from a strategy.
+        stages: strategy for stages; absent: chain, exact and fixed.
+        operands: strategy for formats of operands; absent: any small one.
+        described: whether to draw names and descriptions.
+        any_scales: whether to draw scale formats other than E8M0, and operands split by sign.
 
     Returns:
         A strategy for units.
@@ -77,7 +77,7 @@ def mac_specs(
         spec = MacSpec(a, b, stage, name, description)
         return _scaled(draw, spec) if any_scales else spec
     except FpsimError:
-        reject()  # a window too narrow for its terms, or a split without signs
+        reject()  # the window is too narrow for its terms, or an operand split by sign has none
 
 
 #: Scale formats of MX, NVFP4 and others: signed, unsigned, with and without infinities.
@@ -99,14 +99,14 @@ def _scaled(draw: st.DrawFn, spec: MacSpec) -> MacSpec:
 
 
 def narrow_operands() -> st.SearchStrategy[Format]:
-    """Operands of the formats in use, or any small one."""
+    """Draw usual operand formats, or any small one."""
     named = st.sampled_from(OPERANDS).map(get_format)
     floats = float_formats(max_bits=6, max_exponent_bits=4, bias_shift=4)
     return st.one_of(named, named, floats, fixed_formats(max_width=6, max_lsb=6))
 
 
 def all_specs(stages: st.SearchStrategy[Stage] | None = None) -> st.SearchStrategy[MacSpec]:
-    """Any valid unit of any stages, with any scales."""
+    """Draw any valid unit, with any stage and any scales."""
     kinds = all_stages() if stages is None else stages
     return mac_specs(kinds, narrow_operands(), any_scales=True)
 
@@ -115,7 +115,7 @@ def units(
     stages: st.SearchStrategy[Stage] | None = None,
     operands: st.SearchStrategy[Format] | None = None,
 ) -> st.SearchStrategy[MacUnit]:
-    """Any MAC unit, or any of the given stages and operand formats, with any scales."""
+    """Draw any MAC unit, or one with given stages and operand formats, with any scales."""
     kinds = all_stages() if stages is None else stages
     formats = narrow_operands() if operands is None else operands
     return mac_specs(kinds, formats, any_scales=True).map(MacUnit)
@@ -157,16 +157,16 @@ def matmul_cases(
     special: bool = True,
     scaled: bool = True,
 ) -> MatmulCase:
-    """A unit with small matrices of codes, scales and random bits.
+    """Draw a unit with small matrices of codes, scales and random bits.
 
-    Without ``special`` no operand or scale is NaN or infinite, as fixed point demands.
+    Without ``special`` no operand or scale is NaN or infinite, as fixed-point stages require.
 
     Args:
-        draw: draws from other strategies; Hypothesis gives it.
-        specs: units.
+        draw: Hypothesis's function that draws from a strategy.
+        specs: strategy for units.
         max_k: most products of a dot product.
-        special: NaN and infinities too.
-        scaled: scales of blocks too.
+        special: whether to draw NaN and infinities too.
+        scaled: whether to draw scales of blocks too.
 
     Returns:
         A strategy for cases.
@@ -206,7 +206,7 @@ def matmul_cases(
 
 
 def _significant(fmt: Format, special: bool) -> st.SearchStrategy[int]:
-    """Codes of scales with a significand, most of them near one."""
+    """Draw scale codes of a format with a significand, mostly near one."""
     assert isinstance(fmt, FloatFormat)
     one = int(fmt.encode([1.0])[0])
     step = 1 << fmt.mantissa_bits
@@ -215,7 +215,7 @@ def _significant(fmt: Format, special: bool) -> st.SearchStrategy[int]:
 
 
 def _scales(draw: st.DrawFn, special: bool) -> st.SearchStrategy[int]:
-    """Scale codes near neutral, or from the whole range, or (``special``) NaN now and then."""
+    """Draw scale codes near one, of the whole range, or with ``special`` sometimes NaN."""
     centre = draw(st.sampled_from([127, 127, 127, 8, 246]))
     near = st.integers(max(0, centre - 30), min(254, centre + 30))
     anywhere = st.one_of(near, st.integers(0, 254))
