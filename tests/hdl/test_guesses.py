@@ -55,6 +55,10 @@ def late(record: Record, columns: Columns, right: Codes) -> Codes:
     return np.concatenate([right[:3], right[:-3]])
 
 
+def early(record: Record, columns: Columns, right: Codes) -> Codes:
+    return np.concatenate([right[1:], right[-1:]])
+
+
 def stuck(record: Record, columns: Columns, right: Codes) -> Codes:
     return np.full_like(right, 0x123)
 
@@ -81,12 +85,13 @@ def noise(record: Record, columns: Columns, right: Codes) -> Codes:
         ("e2m1-fixed24q2", misread, "a: code b read as 3", {}),
         ("e2m1-fixed24q2", misread_table, "a and b: magnitude 7 read as 6", {}),
         ("e2m1-fixed24q2", without_carry, "the carry into bit 8 lost", {}),
-        ("e2m1-fixed24q2", late, "the result of 3 vectors before comes (3 late)", {}),
+        ("e2m1-fixed24q2", late, "the result of the 3 vectors before comes (3 late, as under a latency 3 too small)", {}),
+        ("e2m1-fixed24q2", early, "the result of the vector after comes (1 early, as under a latency 1 too large)", {}),
         ("e2m1-fixed24q2", stuck, "the output stays at 123", {}),
         ("e2m1-fixed24q2", without_element, "element 2 dropped", {}),
         ("mxfp4-block32-e8m23", without_block, "block 1 dropped", {"k": 64, "group": 32}),
     ],
-)
+)  # fmt: skip
 def test_the_mistake_is_named_first(
     unit: str, design: Design, mistake: str, shape: dict[str, Any]
 ) -> None:

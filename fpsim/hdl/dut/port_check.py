@@ -47,8 +47,11 @@ def check_ports(
     if forgotten:
         names = ", ".join(repr(name) for name in forgotten[:8])
         ties = ", ".join(f"{name} = 0" for name in forgotten[:3])
+        words = {"rst": "[reset]", "reset": "[reset]", "clk": "[clock]", "clock": "[clock]"}
+        tables = {table for word, table in words.items() if word in forgotten[0].lower()}
+        mapped = f"name them in {tables.pop()}" if tables else "map them"
         raise FpsimError(
-            f"input: nothing drives {names} of {dut.top}; map them, or say in [input] "
+            f"input: nothing drives {names} of {dut.top}; {mapped}, or say in [input] "
             f"tie = {{ {ties} }}, tie = 0 for all, or open = [{names}]"
         )
 

@@ -37,7 +37,7 @@ LEAST_SCORE = 0.1
 #: Share of mismatches that a fitting guess explains at least, and matches that it contradicts at
 #: most for each.
 LEAST_EXPLAINED, MOST_CONTRADICTED = 0.99, 0.01
-#: Clocks by which a result is looked for late.
+#: Vectors by which a result is looked for late or early.
 MOST_LATE = 4
 #: Mismatches that a guess is tried on, step by step while it explains them, and matches.
 MISMATCHES, MATCHES = (256,), 1 << 13
@@ -231,16 +231,23 @@ def _wirings(case: Case) -> Iterator[tuple[str, Predict, bool]]:
         if name != "bytes-swapped" or (width % 8 == 0 and width > 8):
             yield f"the result is {name}", lambda rows, n=name: coded(rows, n), False  # type: ignore[misc]
 
-    def earlier(rows: NDArray[np.int64], late: int) -> NDArray[Any]:
+    following = np.full(case.previous.size, -1, dtype=np.int64)
+    later = np.flatnonzero(case.previous >= 0)
+    following[case.previous[later]] = later
+
+    def moved(rows: NDArray[np.int64], to: NDArray[np.int64], steps: int) -> NDArray[Any]:
         there = rows
-        for _ in range(late):
-            there = np.where(there >= 0, case.previous[there], -1)
+        for _ in range(steps):
+            there = np.where(there >= 0, to[there], -1)
         return np.where(there >= 0, expected[there], expected[rows])
 
-    yield "the result of the vector before comes again (one late)", partial(earlier, late=1), False
-    for late in range(2, MOST_LATE + 1):
-        name = f"the result of {late} vectors before comes ({late} late)"
-        yield name, partial(earlier, late=late), False
+    ways = (("before", case.previous, "late", "small"), ("after", following, "early", "large"))
+    for steps in range(1, MOST_LATE + 1):
+        what = "vector" if steps == 1 else f"{steps} vectors"
+        for side, to, when, how in ways:
+            name = f"the result of the {what} {side} comes ({steps} {when}"
+            name += f", as under a latency {steps} too {how})"
+            yield name, partial(moved, to=to, steps=steps), False
     wrong = case.judged[case.seen[case.judged] != expected[case.judged]]
     if np.unique(case.seen[wrong]).size == 1 < wrong.size:
         stays = case.seen[wrong[0]]
