@@ -185,7 +185,8 @@ PORTS = (
     ("name", "text", "message"),
     [
         ("tied_pipe", PORTS + 'valid = "done"\n',
-         "nothing drives 'rst', 'flush', 'mode', 'valid', 'clr' of tied_pipe; name them in .reset., or .*tie = { rst = 0"),
+         "nothing drives 'rst', 'flush', 'mode', 'valid', 'clr' of tied_pipe; "
+         "name them in .reset., or .*tie = { rst = 0"),
         ("free_running", PORTS.replace('"y"', '"a"') + "latency = 1\n",
          "a of free_running is an input, not an output"),
         ("free_running", PORTS.replace('a = "a"', 'a = "aa"') + "latency = 1\n",
