@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures, drawn without a display: every function returns a new matplotlib `Figure`.
 
-Colours are from Okabe and Ito's palette, which colour-blind readers can tell apart, and every
-series has a shape or a label of its own besides. Text stays text in SVG, and two runs on equal data
-give equal bytes.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart, and every series also has
+its own shape or label. Text stays text in SVG, and equal data give equal bytes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accumulators on their way through a dot product."""
+"""Figures of accumulators: errors by length, and accumulators during a dot product."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fpsim.unit import MacUnit, get_unit
 
 __all__ = ["MAX_UNITS", "accumulation_figure", "accumulator_figure"]
 
-#: Units that the eye can tell apart in one picture.
+#: Most units in one figure.
 MAX_UNITS = 10
 
 #: Line styles of the orders of products.
@@ -32,13 +32,12 @@ def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
     """Draw error and swamped steps of units against the length of the dot product.
 
     Args:
-        rows: the result of `fpsim.studies.accumulation.measure_accumulation`.
+        rows: measurements, as `fpsim.studies.accumulation.measure_accumulation` returns them.
 
     Returns:
-        Left, the largest error relative to the sum of magnitudes (crosses where results overflowed,
-        hollow marks on a line of their own where there is no error), with the bound of theory as a
-        dotted line of the unit's colour; right, the share of steps that left the accumulator as it
-        was.
+        Left, the largest error relative to the sum of magnitudes (crosses for overflowed results,
+        hollow marks on a separate line for no error), with the bound of theory as a dotted line in
+        the unit's colour; right, the share of steps that did not change the accumulator.
 
     Raises:
         FpsimError: no rows.
@@ -66,7 +65,7 @@ def accumulation_figure(rows: Sequence[AccumulationRow]) -> Figure:
             left.plot(k, [row.max_error or math.nan for row in found], markersize=4,
                       linestyle=line, label=label, **own)  # fmt: skip
             none = [row for row in found if row.max_error == 0 and not row.not_finite]
-            shift = 1.12 ** exact.index(unit) if unit in exact else 1.0  # one beside the other
+            shift = 1.12 ** exact.index(unit) if unit in exact else 1.0  # marks side by side
             left.plot([shift * row.length for row in none], [floor] * len(none), markersize=5,
                       linestyle="none", markerfacecolor="none", **own)  # fmt: skip
             lost = [row for row in found if row.not_finite]
@@ -99,11 +98,11 @@ def accumulator_figure(
     length: int = 4096,
     seed: int = 0,
 ) -> Figure:
-    """Draw the accumulators of units through one long dot product, beside the exact sum.
+    """Draw the accumulators of units during one long dot product, beside the exact sum.
 
-    The dot product is a vector's with itself, normal values of deviation 2 cast to the operand
-    format, so that every product helps the sum grow past what a narrow accumulator can follow. A
-    unit that rounds once (``exact``) is a ring at the end.
+    The dot product is of a vector with itself: normal values of deviation 2, cast to the operand
+    format, whose sum outgrows narrow accumulators. A unit that rounds once (``exact``) is a ring at
+    the end.
 
     Args:
         units: units or their names, all with the same operand formats.
@@ -147,7 +146,7 @@ def accumulator_figure(
 
 
 class _End(NamedTuple):
-    """A label and where it belongs."""
+    """A label and its place."""
 
     value: float
     text: str
@@ -161,17 +160,18 @@ def _trajectory(
     exact: NDArray[np.float64],
     place: int,
 ) -> _End:
-    """Draw one unit, its values and the products of a step; return the label at its end.
+    """Draw the accumulator of one unit; return the label at the end of its curve.
 
-    It breaks off where results are not finite.
+    ``steps`` are the accumulator's values, one per step, and the products of a step. The curve ends
+    at a value that is not finite.
     """
     values, step = steps
-    step = exact.size if values.size == 1 else step  # it rounds once
+    step = exact.size if values.size == 1 else step  # a unit that rounds once
     at = np.minimum((np.arange(values.size) + 1) * step, exact.size) - 1
     finite = np.isfinite(values)
     count = int(np.argmin(finite)) if not finite.all() else values.size
     colour = look(place)["color"]
-    # Colours begin anew after some units.
+    # Colours repeat after some units.
     line: Any = "solid" if place < len(SERIES) else (0, (5, 2))
     once: dict[str, Any] = (
         {"marker": "o", "markerfacecolor": "none", "clip_on": False} if values.size == 1 else {}
@@ -186,10 +186,10 @@ def _trajectory(
 
 
 def _end_labels(axes: Axes, x: int, ends: Sequence[_End]) -> None:
-    """Write labels right of the curves' ends, moved apart where they would touch."""
+    """Write labels at the right ends of curves, moved apart if they would overlap."""
     low, high = axes.get_ylim()
     ordered = sorted(ends)
-    small = len(ends) > 7  # two lines each would not fit
+    small = len(ends) > 7  # no room for labels of two lines
     gap = (0.095 if small else 0.13) * (high - low)
     places = _spread([end.value for end in ordered], gap, high)
     for end, place in zip(ordered, places, strict=True):
@@ -200,7 +200,7 @@ def _end_labels(axes: Axes, x: int, ends: Sequence[_End]) -> None:
 
 
 def _spread(values: Sequence[float], gap: float, top: float) -> list[float]:
-    """Return ascending values moved up, and down from ``top``, until all are ``gap`` apart."""
+    """Return ascending values moved apart to at least ``gap``, none above ``top``."""
     places: list[float] = []
     for value in values:
         places.append(max(value, places[-1] + gap) if places else value)

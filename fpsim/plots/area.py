@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Area of multiply-accumulate units: beside published figures, accumulators, and errors."""
+"""Figures of areas of units: against published ones, by accumulator, and against error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def area_figure(
     formats: Mapping[str, tuple[float, float | None]],
     accumulators: Mapping[str, Sequence[tuple[int, float]]],
 ) -> Figure:
-    """Draw MAC area against format, and against the accumulator's width.
+    """Draw MAC areas by format and by accumulator width.
 
     Args:
-        formats: by name, area as a ratio to the first one's, here and as published.
-        accumulators: by kind, (bits, area in NAND2 equivalents).
+        formats: by name, area as a ratio to the first format's: ours, and the published one.
+        accumulators: by kind of accumulator, pairs of bits and area in NAND2 equivalents.
 
     Raises:
         FpsimError: nothing to draw.
@@ -39,11 +39,11 @@ def area_figure(
 def area_error_figure(
     points: Sequence[tuple[str, float, float]], axes: Axes | None = None
 ) -> Figure:
-    """Draw the error of units against their area, a dot per unit.
+    """Draw the errors of units against their areas, one dot per unit.
 
     Args:
-        points: name, area in NAND2 equivalents, and relative error; 0 where nothing was lost, NaN
-            where results were not finite.
+        points: name, area in NAND2 equivalents, and relative error: 0 for exact results, NaN for
+            results that are not finite.
         axes: axes to draw into; None for a new figure.
 
     Returns:

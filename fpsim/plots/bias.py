@@ -21,11 +21,11 @@ def bias_figure(
     chosen: Mapping[str, float] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """Draw SQNR against real-valued exponent bias, with the best bias and that of absmax.
+    """Draw SQNR against real-valued exponent bias, with the best bias and the absmax bias.
 
     Args:
-        curves: the result of `fpsim.studies.error.bias_curve`.
-        chosen: biases that a recipe chose, by label; each becomes a vertical line.
+        curves: curves, as `fpsim.studies.error.bias_curve` returns them.
+        chosen: a recipe's biases, by label; each is drawn as a vertical line.
         axes: axes to draw into; None for a new figure.
 
     Returns:

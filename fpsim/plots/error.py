@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantization error against format, scaling and data."""
+"""Figures of quantization error by format, scaling and data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fpsim.studies.sqnr import Scaling, SqnrRow, data_label, format_label
 
 __all__ = ["METRICS", "error_figure", "sqnr_figure"]
 
-#: Measures of error: field of `ErrorRow`, label of the axis, whether it is logarithmic.
+#: Measures of error: field of `ErrorRow`, label of the axis, and whether the axis is logarithmic.
 METRICS: dict[str, tuple[str, str, bool]] = {
     "sqnr": ("sqnr_db", "SQNR (dB), higher is better", False),
     "mse": ("mse", "mean squared error", True),
     "max": ("max_error", "largest error", True),
     "relative": ("relative_error", "mean relative error", True),
 }
-#: What error can be drawn against: field of `ErrorRow` and label of the axis.
+#: Horizontal axes: field of `ErrorRow`, and label of the axis.
 AGAINST: dict[str, tuple[str, str]] = {
     "format": ("quantizer", ""),
     "block": ("block", "elements per block"),
@@ -42,12 +42,12 @@ def error_figure(
     metric: str = "sqnr",
     earlier: Sequence[ErrorRow] = (),
 ) -> Figure:
-    """Draw quantization error, a panel per data set.
+    """Draw quantization error, one panel per data set.
 
     Args:
-        rows: the result of `fpsim.studies.error.measure_error`.
-        against: ``format``: a line per quantizer; ``block``, ``clip`` or ``bits``: error over that
-            number, a curve per format; ``rule``: over scale rules.
+        rows: measurements, as `fpsim.studies.error.measure_error` returns them.
+        against: ``format``: one line per quantizer; ``block``, ``clip`` or ``bits``: error against
+            that number, one curve per format; ``rule``: against scale rules.
         metric: ``sqnr``, ``mse``, ``max`` or ``relative``.
         earlier: rows of another run, drawn as crosses.
 
@@ -55,7 +55,7 @@ def error_figure(
         The figure. With ``sqnr`` against formats a dashed line shows the Lloyd-Max optimum.
 
     Raises:
-        FpsimError: no rows, an unknown choice, or rows that lack the number asked for.
+        FpsimError: no rows, an unknown choice, or rows without the number on the axis.
     """
     check_some(rows)
     for field, value, known in (("against", against, AGAINST), ("metric", metric, METRICS)):
@@ -148,7 +148,7 @@ def _over_number(
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-#: Marker, colour and whether it is filled: colour is where the scale lives, filling how good it is.
+#: Marker, colour (granularity of the scale) and filling (quality of the scale) of each scaling.
 _SCALINGS: dict[Scaling, tuple[str, str, bool]] = {
     Scaling.TENSOR_ABSMAX: ("o", BLUE, False),
     Scaling.TENSOR_BEST: ("o", BLUE, True),
@@ -158,7 +158,7 @@ _SCALINGS: dict[Scaling, tuple[str, str, bool]] = {
 
 
 def sqnr_figure(rows: Sequence[SqnrRow]) -> Figure:
-    """Draw SQNR against format: a panel per data set, a line per format, a mark per scaling.
+    """Draw SQNR by format: one panel per data set, one line per format, one mark per scaling.
 
     Raises:
         FpsimError: no rows.

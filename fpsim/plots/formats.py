@@ -28,13 +28,13 @@ __all__ = ["block_maximum", "format_figure", "format_rows"]
 def format_figure(
     formats: Sequence[str | Format | BlockFormat] = FORMATS, axes: Axes | None = None
 ) -> Figure:
-    """Draw the values of small formats on number lines scaled to the same largest value.
+    """Draw the values of small formats on number lines of equal largest value.
 
-    Each value is a dot in the interval of numbers that round to it, and bears its unscaled value
-    where there is room; the ratio of the largest to the smallest magnitude stands under the name.
-    Of a block format the elements are drawn, and a bar on top of the line shows where its scale
-    rule puts a block's largest magnitude: what a power-of-two scale loses at the upper end, unused
-    (left of 1) or saturated (right of 1).
+    Each value is a dot in the interval of numbers that round to it, with its unscaled value if
+    there is room; the ratio of the largest to the smallest magnitude stands under the name. For a
+    block format the elements are drawn, with a bar above the line where its scale rule puts a
+    block's largest magnitude: range that power-of-two scales leave unused (left of 1) or saturate
+    (right of 1).
 
     Args:
         formats: element or block formats, by name, TOML path or object.
@@ -74,7 +74,7 @@ def format_figure(
 
 
 def format_rows(formats: Sequence[str | Format | BlockFormat] = FORMATS) -> list[dict[str, Any]]:
-    """Return the numbers under `format_figure`: a row per value, with the interval it rounds."""
+    """Return the numbers in `format_figure`: a row per value, with its rounding interval."""
     rows = []
     for given in formats:
         fmt = either_format(given)
@@ -88,7 +88,7 @@ def format_rows(formats: Sequence[str | Format | BlockFormat] = FORMATS) -> list
 
 
 def block_maximum(fmt: BlockFormat, points: int = 257) -> tuple[float, float]:
-    """Return the smallest and largest place of a block's largest magnitude on the elements' line.
+    """Return the least and largest place of a block's largest magnitude on the elements' line.
 
     The place is ``max|x| / scale`` relative to the element's largest value, over block maxima that
     sweep an octave inside one tensor.

@@ -12,13 +12,13 @@ from fpsim.plots.style import MUTED
 
 __all__ = ["name_points"]
 
-#: Where a name may stand beside its dot: points to the right, points up, alignment. Best first.
+#: Places of a name beside its dot, best first: points to the right, points up, alignment.
 _PLACES = (
     (6, 4, "left"), (6, -9, "left"), (-6, 4, "right"), (-6, -9, "right"),
     (6, 14, "left"), (6, -19, "left"), (-6, 14, "right"), (-6, -19, "right"),
     (6, 24, "left"), (6, -29, "left"), (-6, 24, "right"), (-6, -29, "right"),
 )  # fmt: skip
-#: Pixels around a dot that no name may cover.
+#: Pixels around a dot kept free of names.
 _DOT = 4.0
 
 
@@ -27,13 +27,13 @@ def name_points(
     points: Sequence[tuple[str, float, float]],
     others: Sequence[tuple[float, float]] = (),
 ) -> list[str]:
-    """Write names beside points of a figure whose axes are as they will stay.
+    """Write names beside points of a figure whose axes have their final limits.
 
-    Names that fit nowhere are left out; earlier points come first. A name that does not stand right
-    above its dot has a thin line to it.
+    Earlier points have precedence; names without room are left out. A name that is not right above
+    its dot gets a thin line to it.
 
     Args:
-        axes: where the points are.
+        axes: axes of the points.
         points: name, x and y.
         others: further dots that no name may cover.
 
@@ -69,7 +69,7 @@ def name_points(
 
 
 def _line(axes: Axes, x: float, y: float, right: float, up: float) -> None:
-    """Draw a thin line from a dot to where its name begins."""
+    """Draw a thin line from a dot to the start of its name."""
     style = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     line = axes.annotate("", (x, y), (right, up + 2), textcoords="offset points", arrowprops=style)
     line.set_in_layout(False)

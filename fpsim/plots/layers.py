@@ -22,13 +22,13 @@ def layers_figure(rows: Sequence[LayerRow]) -> Figure:
     """Draw the effects of a recipe and a unit on each layer, layers from left to right.
 
     Args:
-        rows: the result of `fpsim.explore.layers.layer_rows`.
+        rows: measurements, as `fpsim.explore.layers.layer_rows` returns them.
 
     Returns:
-        Four panels below each other: the range of the input channels' largest magnitudes; SQNR of
-        the output with the casts alone and with the unit besides (rings: the accumulator lost
-        nothing); the share of input values saturated and flushed, and of steps swamped; the bits of
-        a lossless register, and the significand bits of a lossless floating-point accumulator.
+        Four panels, one below the other: the range of the input channels' largest magnitudes; SQNR
+        of the output with casts alone and with casts and unit (rings: no accumulator losses); the
+        shares of input values saturated and flushed, and of steps swamped; the bits of a lossless
+        register, and the significand bits of a lossless floating-point accumulator.
 
     Raises:
         FpsimError: no rows.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy against cost: points of a search, and the front of points that no other beats."""
+"""Figure of accuracy against cost: points of a search, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def pareto_figure(
     labels: tuple[str, str] = ("cost", "figure"),
     axes: Axes | None = None,
 ) -> Figure:
-    """Draw a figure of merit against a cost, a dot per point, the front as a line.
+    """Draw a figure of merit against a cost, one dot per point, the front as a line.
 
     Args:
         points: name, cost, figure, and whether the point is on the front; points without a finite
             cost or figure are left out and counted in a note.
-        winner: place of the point to ring.
-        limit: of the figure, drawn as a line.
-        labels: of the axes.
+        winner: index of the point with a ring.
+        limit: limit of the figure, drawn as a line.
+        labels: labels of the axes.
         axes: axes to draw into; None for a new figure.
 
     Returns:

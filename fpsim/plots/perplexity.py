@@ -21,7 +21,7 @@ class Measured(Protocol):
 
     @property
     def label(self) -> str:
-        """Name of the row."""
+        """Name of the measurement."""
         ...
 
     @property
@@ -31,15 +31,15 @@ class Measured(Protocol):
 
     @property
     def perplexity(self) -> float:
-        """The measurement; infinite or NaN where the loss is."""
+        """The perplexity; infinite or NaN if the loss is."""
         ...
 
 
 def perplexity_figure(rows: Sequence[Measured]) -> Figure:
-    """Draw perplexities as distances from the float32 row (the one without a recipe), if there.
+    """Draw perplexities, as distances from the float32 row (the one without a recipe) if given.
 
-    A perplexity that is not finite is named in words. The axis is logarithmic when the values span
-    more than a factor of 20.
+    A perplexity that is not finite is written out. The axis is logarithmic if values span more than
+    a factor of 20.
 
     Raises:
         FpsimError: no rows.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes as dots: a model's score against storage bits."""
+"""Figure of recipes: a model's perplexity against storage bits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class RecipePoint:
     """One recipe on one unit.
 
     Attributes:
-        recipe, unit: their names.
+        recipe, unit: names of recipe and unit.
         weight_bits, activation_bits: storage bits per element, scales of blocks included.
-        perplexity: of the model; infinite or NaN where its loss is.
+        perplexity: perplexity of the model; infinite or NaN if its loss is.
     """
 
     recipe: str
@@ -40,13 +40,13 @@ def recipes_figure(
     """Draw perplexity against storage bits per weight and activation, a dot per recipe.
 
     Args:
-        points: recipes; each unit has a marker of its own.
+        points: recipes; each unit has its own marker.
         reference: the float model's perplexity, drawn as a line.
         axes: axes to draw into; None for a new figure.
 
     Returns:
-        The figure. Names that would cover others are left out; recipes whose loss is not finite
-        are listed in a note.
+        The figure. Names without room are left out; recipes whose loss is not finite are listed in
+        a note.
 
     Raises:
         FpsimError: no points.
@@ -88,7 +88,7 @@ def recipes_figure(
 
 
 def _names(points: Sequence[RecipePoint]) -> list[tuple[str, float, float]]:
-    """Return each recipe once, at its best, the best first."""
+    """Return each recipe once, with its best unit, best recipes first."""
     found: dict[str, tuple[str, float, float]] = {}
     for point in sorted(points, key=lambda one: one.perplexity):
         found.setdefault(point.recipe, (point.recipe, _bits(point), point.perplexity))

@@ -20,7 +20,7 @@ from fpsim.studies.sqnr import format_label, levels
 
 __all__ = ["RoundingCurve", "rounding_curve", "rounding_figure"]
 
-#: Random bits of stochastic rounding, unless said otherwise.
+#: Default of random bits of stochastic rounding.
 RANDOM_BITS = 8
 
 
@@ -32,7 +32,7 @@ class RoundingCurve:
         format: name of the format.
         mode: the rounding mode.
         x: values (n,), ascending.
-        low, high: the results possible at each value (n,); equal in deterministic modes.
+        low, high: possible results at each value (n,); equal in deterministic modes.
         up: probability of ``high`` (n,), a multiple of 2^-random_bits; 1 in deterministic modes.
     """
 
@@ -59,8 +59,8 @@ def rounding_curve(
 
     Args:
         fmt: a format of at most 8 bits.
-        mode: a rounding mode; of ``sr`` every random integer of ``random_bits`` bits is tried, so
-            that the distribution is exact.
+        mode: a rounding mode; for ``sr`` every random integer of ``random_bits`` bits is tried, so
+            the distribution is exact.
         points: number of values.
         random_bits: bits of each random integer, 1 to 12.
 
@@ -68,7 +68,8 @@ def rounding_curve(
         The curve, with the values evenly spaced.
 
     Raises:
-        FpsimError: an unknown format or mode, one of more than 8 bits, or numbers out of range.
+        FpsimError: an unknown format or mode, a format of more than 8 bits, or numbers out of
+            range.
     """
     target, chosen = get_format(fmt), parse_rounding(mode, "mode")
     if target.bits > 8:
@@ -102,8 +103,8 @@ def rounding_figure(curves: Sequence[RoundingCurve], axes: Axes | None = None) -
     A stochastic mode is a band between its two results, with its mean as a line.
 
     Args:
-        curves: the result of `rounding_curve`, of one format.
-        axes: axes for the transfer curve alone; None for a figure of both panels.
+        curves: curves of one format, as `rounding_curve` returns them.
+        axes: axes for the transfer curve alone; None for a new figure with both panels.
 
     Raises:
         FpsimError: no curves, or curves of several formats.

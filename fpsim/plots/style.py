@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Style of all figures: colours, type, and how a figure becomes a file."""
+"""Style of all figures (colours, type), and output of figures as files."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "
 BROWN, PINK = "#7a4b2a", "#d9569b"
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, BROWN, PINK)
 MARKERS = "osD^vPX"
-WIDTH = 8.0  #: inches of every figure
+WIDTH = 8.0  #: width of every figure, in inches
 
-#: What a dark ground makes of light colours.
+#: Replacements of light-theme colours in the dark theme.
 _GROUND = "#14181d"
 _LIGHT_INK = "#e6e9ed"
 _DARK = {
@@ -61,7 +61,7 @@ _DARK = {
     BROWN: "#c08a5e",
     "#ffffff": _GROUND,
 }
-#: Suffixes of figures, and what would make two runs differ or say who drew them.
+#: Suffixes of figures, with metadata to leave out, so that files of two runs are equal.
 _METADATA = {
     ".svg": ("Date", "Creator", "Format", "Type"),
     ".png": ("Software",),
@@ -95,14 +95,14 @@ _STYLE: dict[str, Any] = {
 
 
 def look(place: int) -> dict[str, Any]:
-    """Return ``color`` and ``marker`` of a series, unlike those of the 48 others around it."""
-    # Markers shift by one each time the colours begin anew.
+    """Return ``color`` and ``marker`` of series ``i``, unlike those of the 48 around it."""
+    # Markers shift by one each time colours repeat.
     turns, colour = divmod(place, len(SERIES))
     return {"color": SERIES[colour], "marker": MARKERS[(place + turns) % len(MARKERS)]}
 
 
 def minus(text: str) -> str:
-    """Return a number's text with a typographic minus sign."""
+    """Return a number as text with a typographic minus sign."""
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -115,8 +115,8 @@ def save(figure: Figure, path: str | Path, theme: str = "light") -> Path:
     """Write a figure as ``.svg``, ``.png`` or ``.pdf``, whole or not at all.
 
     Args:
-        figure: what a function of this package returned.
-        path: where to; the suffix says the kind of file.
+        figure: a figure from a function of this package.
+        path: the file; its suffix gives the file format.
         theme: ``light``, or ``dark`` for a dark ground.
 
     Returns:
@@ -134,7 +134,7 @@ def save(figure: Figure, path: str | Path, theme: str = "light") -> Path:
 
 
 def check_target(path: str | Path, theme: str = "light") -> Path:
-    """Return ``path`` as a Path; raise `FpsimError` for a suffix or theme that `save` has not."""
+    """Return ``path`` as a Path; raise `FpsimError` for a suffix or theme unknown to `save`."""
     target = Path(path)
     if target.suffix.lower() not in _METADATA:
         raise FpsimError(
@@ -147,9 +147,9 @@ def check_target(path: str | Path, theme: str = "light") -> Path:
 
 @contextmanager
 def _dark(figure: Figure) -> Iterator[None]:
-    """Recolour text, rules and white fillings of a figure for a dark ground, and back."""
+    """Recolour text, lines and white fillings of a figure for the dark theme, and back."""
     with style():
-        # Ticks get their artists when they are drawn first.
+        # Ticks get their artists only when they are first drawn.
         figure.draw_without_rendering()
     undo: list[tuple[Any, str, Any]] = []
     for artist in figure.findobj():
@@ -180,7 +180,8 @@ def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     absent = _METADATA[f".{kind}"]
     with style():
-        # Laid out once: another pass would start from this one's result and differ a little.
+        # Layout runs once: a second run would start from the first one's result and differ a
+        # little.
         if figure.get_layout_engine() is not None:
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
@@ -190,7 +191,7 @@ def _rendered(figure: Figure, kind: str) -> bytes:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw, or render, with these settings instead of the caller's."""
+    """Draw, or render, with these settings in place of the caller's."""
     with mpl.rc_context():
         mpl.rcdefaults()
         parameters: Any = mpl.rcParams
@@ -206,16 +207,16 @@ def new_figure(height: float) -> Figure:
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Write a line under a figure: its data, seed, unit and version."""
+    """Write a caption under a figure: its data, seed, unit and version."""
     figure.supxlabel(text, fontsize=7.5, color=MUTED, x=0.01, ha="left")
 
 
 def panels(axes: Axes | None, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Choose where to draw: into the given axes, or into panels of a new figure.
+    """Return axes to draw into: the given ones, or panels of a new figure.
 
     Args:
-        axes: axes to draw into, which take one panel; None for a new figure.
-        height: of a new figure, in inches.
+        axes: axes for one panel; None for a new figure.
+        height: height of a new figure, in inches.
         columns: panels of a new figure.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of training runs against the step."""
+"""Figure of training runs: losses against the step."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from fpsim.plots.style import MUTED, SERIES, check_some, panels, style
 
 __all__ = ["TrainingCurve", "smoothed", "training_figure"]
 
-#: Curves that colours and dashes tell apart.
+#: Most curves that colours and dashes can distinguish.
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-#: Share of a run that a point of its curve is the mean of, and least relative distance of labels.
+#: Share of a run that a point averages, and least relative distance of labels.
 _SPAN, _APART = 0.04, 0.045
 
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """Losses of one setting: a row per run (seeds), a number per step; not finite: diverged."""
+    """Losses of one setting: one row per run (seed), one number per step; not finite: diverged."""
 
     label: str
     losses: Sequence[Sequence[float]]
-    reference: bool = False  #: drawn in grey, behind the others
+    reference: bool = False  #: whether the curve is grey, behind the others
 
 
 def training_figure(curves: Sequence[TrainingCurve], axes: Axes | None = None) -> Figure:
-    """Draw the mean loss of each setting, with a band from the least to the largest of its runs.
+    """Draw the mean loss of each setting, with a band from its least to its largest run.
 
-    A point is the mean of the steps before it, a twenty-fifth of the run. Labels stand at the ends
-    of the curves, in their order.
+    A point is the mean of the steps before it, over a twenty-fifth of the run. Labels stand at the
+    ends of the curves, in order.
 
     Args:
         curves: settings.
-        axes: to draw into; None for a new figure.
+        axes: axes to draw into; None for a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        FpsimError: nothing to draw, more settings than can be told apart, or runs without steps.
+        FpsimError: no curves, more settings than can be distinguished, or runs without steps.
     """
     check_some(curves)
     most = len(SERIES) * len(_DASHES)
@@ -74,7 +74,7 @@ def training_figure(curves: Sequence[TrainingCurve], axes: Axes | None = None) -
 
 
 def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
-    """Return running means over a twenty-fifth of a run; NaN from the first loss that is none."""
+    """Return running means over a twenty-fifth of a run; NaN from the first loss not finite."""
     values = np.asarray(losses, dtype=np.float64)
     span = max(1, int(len(values) * _SPAN))
     total = np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(values), values, np.nan))])
@@ -88,7 +88,7 @@ def _draw(axes: Axes, curve: TrainingCurve, colour: str, dashes: str) -> tuple[f
     length = min(len(run) for run in curve.losses)
     runs = np.array([smoothed(run[:length]) for run in curve.losses])
     steps = np.arange(length)
-    skip = max(1, length // 50)  # the first means say nothing
+    skip = max(1, length // 50)  # the first means are of too few steps
     mean = runs.mean(axis=0)
     axes.plot(steps[skip:], mean[skip:], color=colour, linestyle=dashes, linewidth=1.6)
     if len(runs) > 1:
@@ -100,7 +100,7 @@ def _draw(axes: Axes, curve: TrainingCurve, colour: str, dashes: str) -> tuple[f
 
 
 def _label(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write labels beside the ends of the curves, moved up where they would overlap."""
+    """Write labels at the ends of the curves, moved up if they would overlap."""
     low, high = axes.get_ylim()
     place = -np.inf
     for value, label, colour in sorted(ends, key=lambda end: (not np.isfinite(end[0]), end[0])):

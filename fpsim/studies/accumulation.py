@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error of accumulators against length and order of a dot product, with the bound of theory.
+"""Error of accumulators by length and order of a dot product, with the bound of theory.
 
 The error of a dot product is |result - exact| / sum |a_i b_i|. A sum of K terms by rounded
 additions has an error of at most gamma_h = h u / (1 - h u) (N. J. Higham, "Accuracy and Stability
@@ -37,13 +37,13 @@ __all__ = [
     "measure_accumulation",
 ]
 
-#: Orders of the products, by name: the indices of K products of the given values, in that order.
+#: Orders of the products, by name: permutations of K products with given values.
 ORDERS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
     "natural": lambda p: np.broadcast_to(np.arange(p.shape[-1]), p.shape).copy(),
     "ascending": lambda p: np.argsort(np.abs(p), axis=-1, kind="stable"),
     "descending": lambda p: np.argsort(-np.abs(p), axis=-1, kind="stable"),
 }
-#: Dot products of which every step is looked at, for the share of swamped steps.
+#: Most dot products whose steps are all looked at, for the share of swamped steps.
 _STUDIED = 8
 
 
@@ -52,15 +52,15 @@ class AccumulationRow:
     """Errors of one unit in dot products of one length in one order.
 
     Attributes:
-        unit: its name.
+        unit: name of the unit.
         length: K.
         order: a key of `ORDERS`.
         dots: dot products measured.
-        rms_error, max_error: of |result - exact| / sum |a_i b_i|, over finite results.
-        not_finite: results that are infinite or NaN.
-        swamped: share of the steps that left the accumulator as it was though the term was not
-            zero, in some of the dot products.
-        bound: the largest error that theory allows; None where it has no bound for the stage.
+        rms_error, max_error: |result - exact| / sum |a_i b_i|, over finite results.
+        not_finite: number of infinite and NaN results.
+        swamped: share of the steps, in some of the dot products, that did not change the
+            accumulator although the term was not zero.
+        bound: the largest error by theory; None if theory has no bound for the stage.
     """
 
     unit: str
@@ -77,8 +77,8 @@ class AccumulationRow:
 def error_bound(spec: MacSpec, length: int) -> float | None:
     """Return the bound on |result - exact| / sum |a_i b_i| of the module, or None.
 
-    Chains, exact sums and binary trees have one; fixed registers, windows and chunks have others
-    that depend on the data. ``length`` is K.
+    Chains, exact sums and binary trees have a bound; errors of fixed registers, windows and chunks
+    depend on the data. ``length`` is K.
     """
     stage = spec.accumulate
     if not isinstance(stage, Chain | Exact | Tree):
@@ -92,7 +92,7 @@ def error_bound(spec: MacSpec, length: int) -> float | None:
     elif stage.lanes > 1 or stage.radix != 2:
         return None
     else:
-        # A node of n leaves per step, whose result meets the running sum.
+        # A step is a node of n leaves; its result is added to the running sum.
         leaves = min(stage.products or length, length)
         depth = math.ceil(math.log2(max(leaves, 2))) + math.ceil(length / leaves)
     return depth * u / (1 - depth * u) if depth * u < 1 else math.inf
@@ -110,18 +110,18 @@ def measure_accumulation(
 ) -> tuple[AccumulationRow, ...]:
     """Return the error of units on random dot products, unit by unit, length by length.
 
-    Operands are samples of ``data`` scaled so that the operand format's largest value covers four
-    standard deviations, cast to nearest; the exact sum is that of the cast products.
+    Operands are samples of ``data``, scaled so that the operand format's largest value is four
+    standard deviations, and cast to nearest; the exact sum is that of the cast operands.
 
     Args:
-        units: `fpsim.MacUnit` objects; products are not scaled.
+        units: `fpsim.MacUnit` objects; operands have no scales.
         lengths: values of K, in products.
         orders: keys of `ORDERS`.
         dots: dot products per row.
         data: a distribution of `fpsim.studies.distributions`.
-        seed: of the operands, and of the random bits of stochastic units.
-        positive: whether the second operand is the first one again, so that every product helps
-            the sum grow; else it is drawn by itself, and sums hover around zero.
+        seed: seed of the operands, and of the random bits of stochastic units.
+        positive: whether the second operand equals the first, so that every product increases the
+            sum; else it is drawn apart, and sums stay near zero.
         report: called with rows done and rows in all.
 
     Returns:
@@ -151,9 +151,9 @@ def measure_accumulation(
 
 @dataclass(frozen=True)
 class AccumulatorCounts:
-    """How often an accumulator's magnitude lay in each binade, over all steps of dot products.
+    """Counts of steps by the binade of the accumulator's magnitude, over many dot products.
 
-    ``counts`` maps e to the steps after which 2^e <= |accumulator| < 2^(e+1).
+    ``counts`` maps e to the number of steps after which 2^e <= |accumulator| < 2^(e+1).
     """
 
     length: int
@@ -169,17 +169,18 @@ def accumulator_counts(
     """Count the binades of a unit's accumulator on independent random operands, step by step.
 
     Args:
-        unit: a `fpsim.MacUnit`; products are not scaled.
+        unit: a `fpsim.MacUnit`; operands have no scales.
         length: K.
         dots: dot products.
         data: a distribution of `fpsim.studies.distributions`.
-        seed: of the operands, and of the random bits of stochastic units.
+        seed: seed of the operands, and of the random bits of stochastic units.
 
     Returns:
         Steps per binade.
 
     Raises:
-        FpsimError: as `measure_accumulation`.
+        FpsimError: an unknown distribution, a length below 1, or a unit that refuses operands
+            without scales.
     """
     a, b = _operands(unit, length, dots, data, seed, False)
     options: DotOptions = {"random": RandomBits(seed)} if unit.spec.random_bits else {}
@@ -198,7 +199,7 @@ def accumulator_counts(
 def _operands(
     unit: Any, length: int, dots: int, data: str, seed: int, positive: bool
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return codes (dots, K) of both operands, the second the first one again if ``positive``."""
+    """Return codes (dots, K) of both operands; the second equals the first if ``positive``."""
     x = samples(data, 2 * dots * length, seed).reshape(2, dots, length)
     x /= x.std()
     if positive:

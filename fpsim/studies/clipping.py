@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where to clip: the SQNR of a format at every scale, from sums over sorted data.
+"""The best clip ratio: the SQNR of a format at every scale, from sums over sorted data.
 
-The clip ratio ``r`` says which share of the largest magnitude a format's largest value covers:
+The clip ratio ``r`` is the share of the largest magnitude that a format's largest value represents:
 ``s = r * max|x| / max_value`` and ``x_hat = s * decode(encode(x / s))``.
 """
 
@@ -27,15 +27,15 @@ __all__ = [
     "levels",
 ]
 
-#: Widest format whose values are listed.
+#: Most bits of a format whose values are listed.
 MAX_SCAN_BITS = 8
-# A scan of 14 octaves reaches clip points below a ten-thousandth of an outlier, and at 64 points
-# an octave the nearest one is within 0.6 % of the optimum, where the curve is flat.
+# 14 octaves reach clip points below a ten-thousandth of an outlier; at 64 points an octave one lies
+# within 0.6 % of the optimum, where the curve is flat.
 _OCTAVES, _PER_OCTAVE = 14, 64
 
 
 def levels(fmt: str | Format) -> NDArray[np.float64]:
-    """Return the values that encoding can produce, ascending, with one zero.
+    """Return the values of a format's codes, ascending, with one zero.
 
     Raises:
         FpsimError: a format of more than 8 bits.
@@ -56,12 +56,12 @@ def _levels(fmt: Format) -> NDArray[np.float64]:
 
 @cache
 def largest_value(fmt: Format) -> float:
-    """Return the format's largest value, decoded once."""
+    """Return the format's largest value; cached."""
     return fmt.max_value
 
 
 def clip_ratios(octaves: int = _OCTAVES, per_octave: int = _PER_OCTAVE) -> NDArray[np.float64]:
-    """Return the clip ratios a scan visits, from 1 down to 2^-octaves in equal log steps."""
+    """Return the clip ratios of a scan, from 1 down to 2^-octaves in equal log steps."""
     return np.exp2(-np.arange(octaves * per_octave + 1) / per_octave)
 
 
@@ -73,7 +73,7 @@ def clip_curve(
     Args:
         x: finite values of any shape, not all zero; all share one scale.
         fmt: element format of at most 8 bits, or its name.
-        ratios: clip ratios above 0; `clip_ratios` if None.
+        ratios: clip ratios above 0; None: `clip_ratios`.
 
     Returns:
         SQNRs in dB, one per ratio, equal to those of `fpsim.studies.sqnr.quantize`.
@@ -95,7 +95,7 @@ def best_clip(x: ArrayLike, fmt: str | Format) -> float:
 
 
 class ClipScan:
-    """Sorted data and its running sums, from which any clip ratio costs a few look-ups.
+    """Sorted data with running sums, from which a few look-ups give the SQNR of a clip ratio.
 
     Rounding to nearest maps each interval between two midpoints to one level ``v``, so the noise is
     sum x^2 - 2 sum_v v S1(v) + sum_v n(v) v^2, with n(v) and S1(v) the count and sum of an
@@ -140,7 +140,7 @@ def finite_values(x: ArrayLike) -> NDArray[np.float64]:
 def decibels(
     signal: NDArray[np.float64] | np.float64, noise: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return power ratios in dB; noise that rounding left at or below zero counts as none."""
+    """Return power ratios in dB; noise that rounding made zero or negative counts as none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 10.0 * np.log10(signal / noise)
     return np.where(noise > 0.0, ratio, np.inf)

@@ -36,8 +36,8 @@ def laplace(count: int, seed: int = 0) -> NDArray[np.float64]:
 def student_t(count: int, seed: int = 0) -> NDArray[np.float64]:
     """Return ``count`` samples of Student's t with 5 degrees of freedom, on Philox stream 3.
 
-    That many degrees fit the weights of language models (Dotzel et al., arXiv 2405.03103). A sample
-    is a normal one over the root mean square of five others.
+    So many degrees fit the weights of language models (Dotzel et al., arXiv 2405.03103). A sample
+    is a normal number over the root mean square of five others.
     """
     freedom = 5
     u = _uniform(Philox(seed, stream=3), (freedom + 1) * count).reshape(freedom + 1, count)
@@ -77,7 +77,7 @@ def samples(name: str, count: int, seed: int = 0) -> NDArray[np.float64]:
         Samples (count,) of mean 0 and scale 1.
 
     Raises:
-        FpsimError: a distribution that is not known, or a count below 1.
+        FpsimError: an unknown distribution, or a count below 1.
     """
     if name not in DISTRIBUTIONS:
         known = list(DISTRIBUTIONS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantization error of any element or block format on any data, beside the best possible one.
+"""Quantization error of element and block formats on any data, with the least possible error.
 
 For values x and their cast x_hat, sums and means over all values of a data set:
 
@@ -8,9 +8,9 @@ For values x and their cast x_hat, sums and means over all values of a data set:
     max_error       max |x - x_hat|
     relative_error  mean |x - x_hat| / |x| over x != 0
 
-The best possible error is that of the Lloyd-Max quantizer (S. P. Lloyd, "Least squares quantization
-in PCM", 1957/1982; J. Max, "Quantizing for minimum distortion", 1960): as many free levels as the
-element has codes, placed to minimise the mean squared error of these very values.
+The least possible error is the Lloyd-Max quantizer's (S. P. Lloyd, "Least squares quantization in
+PCM", 1957/1982; J. Max, "Quantizing for minimum distortion", 1960): it has as many free levels as
+the element has codes, placed to minimise the mean squared error of the given values.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ __all__ = [
     "quantizers",
 ]
 
-#: Clip ratio that stands for the one with the highest SQNR.
+#: Name of the clip ratio with the highest SQNR.
 BEST = "best"
-#: Iterations after which `lloyd_max` stops, and the relative gain that ends it earlier.
+#: Most iterations of `lloyd_max`, and the relative gain below which it stops.
 _ROUNDS, _GAIN = 1000, 1e-9
 
 Floats = NDArray[np.float64]
@@ -53,18 +53,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Quantizer:
-    """One way to cast a whole array: a format with its scale's granularity, rule and clip ratio.
+    """One way to cast an array: a format, with granularity, rule and clip ratio of its scales.
 
     Attributes:
-        name: its name in figures.
+        name: name for figures.
         format: name of the element or block format.
         bits: storage bits per element, scales of blocks included.
-        levels: codes of an element; the Lloyd-Max optimum has as many levels.
-        cast: values of any shape to values of that shape.
+        levels: number of codes of an element; the Lloyd-Max optimum has as many levels.
+        cast: function from values to cast values of equal shape.
         block: elements per scale; None: one scale per tensor.
         rule: scale rule of a block format.
-        clip: share of the largest magnitude that the largest value covers, or ``best``; None for
-            block formats, whose rule decides.
+        clip: share of the largest magnitude that the largest value represents, or ``best``; None
+            for block formats, which have a rule.
     """
 
     name: str
@@ -81,8 +81,8 @@ class Quantizer:
 class ErrorRow:
     """The error of one quantizer on one data set; see the module for the definitions.
 
-    ``optimum_db`` is the SQNR of the Lloyd-Max quantizer with as many levels as the element has
-    codes and no scales but the levels themselves.
+    ``optimum_db`` is the SQNR of a Lloyd-Max quantizer that has as many levels as the element has
+    codes, and no scales.
     """
 
     data: str
@@ -101,10 +101,10 @@ class ErrorRow:
 
 
 def either_format(name: str | Path | Format | BlockFormat) -> Format | BlockFormat:
-    """Return the element or block format that a name, a TOML path or an object stands for.
+    """Return the element or block format given as a name, a TOML path or an object.
 
     Raises:
-        FpsimError: neither, with the nearest name.
+        FpsimError: an unknown format; the message suggests the nearest name.
     """
     if isinstance(name, BlockFormat):
         return name
@@ -129,20 +129,20 @@ def quantizers(
     rules: Sequence[str] = (),
     clips: Sequence[float | str] = (),
 ) -> tuple[Quantizer, ...]:
-    """Return a quantizer for every format and every choice that applies to it.
+    """Return the quantizers for all formats and the choices that apply to them.
 
     Args:
         formats: names, TOML paths or formats. An element format is cast with one real scale per
-            tensor, or, where ``blocks`` are given, as MX blocks under an E8M0 scale.
-        blocks: block lengths in elements; empty: those of the formats.
-        rules: scale rules such as ``floor`` or ``rceil``; empty: those of the formats.
-        clips: clip ratios in (0, 1], or ``best``; they apply to scales per tensor. Empty: 1.
+            tensor, or, if there are ``blocks``, in MX blocks with E8M0 scales.
+        blocks: block lengths in elements; empty: the formats' own.
+        rules: scale rules such as ``floor`` or ``rceil``; empty: the formats' own.
+        clips: clip ratios in (0, 1], or ``best``, for scales per tensor; empty: 1.
 
     Returns:
         Quantizers in the order of formats, then blocks, rules or clips.
 
     Raises:
-        FpsimError: no formats, an unknown one, or a choice that a format refuses.
+        FpsimError: no formats, an unknown format, or a choice that a format refuses.
     """
     found: list[Quantizer] = []
     for given in formats:
@@ -202,14 +202,15 @@ def _mx_element(fmt: Format) -> FloatFormat | Format:
 def measure_error(
     data: Mapping[str, ArrayLike], casts: Sequence[Quantizer]
 ) -> tuple[ErrorRow, ...]:
-    """Return the error of every quantizer on every data set, data by data.
+    """Return the error of every quantizer on every data set, data set by data set.
 
     Args:
         data: arrays by name; blocks run along the last axis.
-        casts: the result of `quantizers`.
+        casts: quantizers, as `quantizers` returns them.
 
     Raises:
-        FpsimError: an array that is empty, not finite, all zero or not of numbers, naming it.
+        FpsimError: an array that is empty, all zero, or not of finite numbers; the message names
+            it.
     """
     rows = []
     several = len(data) > 1
@@ -268,16 +269,16 @@ def _optimum_db(x: Floats, count: int) -> float:
 def lloyd_max(x: ArrayLike, count: int) -> Floats:
     """Return the levels of a scalar quantizer that minimise the mean squared error of ``x``.
 
-    Lloyd's first method: levels become the means of the values nearest to them until the error no
-    longer falls; every turn is a few look-ups in running sums of the sorted values. It starts from
-    the companded levels of Panter and Dite (1951), spaced by the cube root of the density.
+    Lloyd's first method: each level becomes the mean of the values nearest to it, until the error
+    stops falling; an iteration takes a few look-ups in running sums of the sorted values. It starts
+    from the companded levels of Panter and Dite (1951), spaced by the cube root of the density.
 
     Args:
         x: values of any shape, finite.
         count: number of levels, at least 1.
 
     Returns:
-        At most ``count`` ascending levels; fewer where ``x`` has fewer distinct values.
+        At most ``count`` ascending levels; fewer if ``x`` has fewer distinct values.
 
     Raises:
         FpsimError: no values, values that are not finite, or a count below 1.
@@ -306,7 +307,7 @@ def lloyd_max(x: ArrayLike, count: int) -> Floats:
 
 
 def _companded(values: Floats, count: int) -> Floats:
-    # Quantiles of the density to the power 1/3, from a histogram of equal shares of the values.
+    # Quantiles of the cube root of the density, from a histogram with equally many values per bin.
     bins = min(values.size - 1, 64 * count)
     knots = values[np.linspace(0, values.size - 1, bins + 1).astype(np.int64)]
     widths = np.diff(knots)
@@ -326,8 +327,8 @@ class BiasCurve:
         format: name of the format.
         data: name of the data set.
         biases: real biases, ascending (n,).
-        sqnr_db: SQNR at each (n,).
-        absmax: the bias at which the largest value meets the largest magnitude.
+        sqnr_db: SQNR at each bias (n,).
+        absmax: the bias at which the largest value equals the largest magnitude.
         best: the bias with the highest SQNR.
     """
 
@@ -344,21 +345,22 @@ def bias_curve(
 ) -> BiasCurve:
     """Return the SQNR of a format at real-valued exponent biases: the curve LLM-FP4 searches.
 
-    A code of value v at the format's own bias b0 means v 2^(b0 - b) at the bias b (LLM-FP4, arXiv
-    2310.16836, equations 3 to 5), so a larger bias means finer steps and a smaller largest value.
+    A code that means v at the format's own bias b0 means v 2^(b0 - b) at bias b (LLM-FP4, arXiv
+    2310.16836, equations 3 to 5): a larger bias has finer steps and a smaller largest value.
 
     Args:
         x: values of any shape, finite, not all zero.
         fmt: a floating-point format of at most 8 bits.
-        data: name for the data set.
-        octaves: how far the biases reach above that of absmax; one octave lies below it.
+        data: name of the data set.
+        octaves: octaves of biases above the absmax bias; one octave lies below it.
         points: number of biases.
 
     Returns:
         The curve, with the biases evenly spaced.
 
     Raises:
-        FpsimError: an integer format, or data as `measure_error` refuses.
+        FpsimError: an integer format, one of more than 8 bits, or data that is empty, all zero or
+            not finite.
     """
     target = get_format(fmt)
     if not isinstance(target, FloatFormat):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the order of a sum matter: the same products given to a unit in many orders.
+"""Effect of the order of a sum: one dot product given to a unit in many orders.
 
 A chain that rounds after every add depends on order; an exact sum, and a fixed-point register that
-never rounds or clamps, do not. Whether an aligned window, a tree or chunks do is a question of the
-data, too: this module asks it. A scale goes with its element, so a unit with blocks is given whole
-blocks in another order.
+never rounds or clamps, do not. Aligned windows, trees and chunks may depend on order for some data,
+which this module finds out. A scale moves with its element, so a unit with blocks gets whole blocks
+in another order.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from fpsim.units.spec import MacSpec
 __all__ = ["ORDERS", "Outcome", "Study", "study"]
 
 Array = NDArray[Any]
-#: Orders that have a name; ``random`` stands for as many as asked for.
+#: Named orders; ``random`` stands for all random ones.
 ORDERS = ("given", "reversed", "ascending", "descending", "small first", "large first", "random")
 
-#: Orders that are computed together.
+#: Orders computed together.
 ORDERS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result and how it came about."""
+    """The result of one order."""
 
     order: str  #: one of `ORDERS`
-    code: int  #: of the result format
+    code: int  #: result code
     value: float
 
 
 @dataclass(frozen=True)
 class Study:
-    """Results of one multiset of products in different orders."""
+    """Results of one dot product in different orders."""
 
     unit: str
-    exact: float  #: the exact sum, c included
+    exact: float  #: the exact sum, ``c`` included
     outcomes: tuple[Outcome, ...]
 
     @property
@@ -58,7 +58,7 @@ class Study:
 
     @property
     def depends(self) -> bool:
-        """Whether any two orders gave different bits."""
+        """Whether any two orders have different result codes."""
         return len(self.codes) > 1
 
     @property
@@ -102,23 +102,23 @@ def study(
 ) -> Study:
     """Compute one dot product in the named orders and some random ones.
 
-    Products are sorted by value (ascending, descending) and by magnitude (small or large first);
-    blocks by the value and magnitude of their scaled sums. The last block keeps its place if it is
-    not whole.
+    Products are sorted by value (ascending, descending) and by magnitude (small or large first),
+    blocks by the value and magnitude of their scaled sums. A partial last block keeps its place.
 
     Args:
-        unit: a MacUnit or a MacSpec that needs no random bits.
+        unit: a MacUnit or a MacSpec without random bits.
         a, b: operand codes (K,).
         c: initial accumulator code; +0 if absent.
-        random_orders: how many random orders, 0 or more.
-        seed: of the random orders.
+        random_orders: number of random orders, 0 or more.
+        seed: seed of the random orders.
         options: scales and ``block`` as in `fpsim.unit.MacUnit.dot`.
 
     Returns:
         Codes and values by order, and the exact sum.
 
     Raises:
-        FpsimError: wrong operands, several dot products, or a unit that rounds at random.
+        FpsimError: operands that do not fit the unit, several dot products, or a unit that rounds
+            at random.
     """
     spec: MacSpec = getattr(unit, "spec", unit)
     if spec.random_bits:
@@ -152,7 +152,7 @@ def study(
 
 
 def _orders(keys: Array, count: int, seed: int) -> tuple[list[str], Array]:
-    """Return names and permutations (named and random orders, len(keys))."""
+    """Return names and permutations (orders, K) of named and random orders."""
     given = np.arange(keys.size)
     ascending = np.argsort(keys, kind="stable")
     small = np.argsort(np.abs(keys), kind="stable")
@@ -163,7 +163,7 @@ def _orders(keys: Array, count: int, seed: int) -> tuple[list[str], Array]:
 
 
 def _permuted(args: DotOperands, index: Array) -> DotOperands:
-    """Return one dot product per row of ``index`` (P, K), a scale for every element."""
+    """Return one dot product per row of ``index`` (P, K), with a scale per element."""
     return DotOperands(
         a=args.a.ordered(index),
         b=args.b.ordered(index),

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How wide an accumulator must be: the exact range and losses of one on given data.
+"""Necessary width of an accumulator: exact range of sums, and a unit's losses, on given data.
 
-Two accounts of the same dot products:
+There are two accounts of the dot products:
 
 * losses of the unit, step by step (the steps of `MacUnit.accumulate`): how often it overflowed,
-  lost bits, or did not move at all; and how far its results are from the exact sums;
-* needs of the data: the partial sums ``c + x_0 + ... + x_k`` of the exact terms in index order
-  (products, or scaled sums where the unit has blocks), and from them the narrowest fixed-point and
-  floating-point accumulators that hold every one of them, so that nothing would have been lost.
+  lost bits, or did not move; and the distance of results from exact sums;
+* needs of the data: the partial sums ``c + x_0 + ... + x_k`` of exact terms in index order
+  (products, or scaled block sums), and the narrowest fixed-point and floating-point accumulators
+  that hold all of them, and so lose nothing.
 
-Losses inside a chunk or in a block's conversion are no steps of the accumulator; they show in the
-errors. Steps of several products count as one.
+Losses inside a chunk or in a block's conversion are not counted as steps, but show in the errors.
+A step may add several products.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ from fpsim.units.stages import Aligned, Chain, Chunked, Exact, Fixed, ProductRou
 __all__ = ["Sizing", "study"]
 
 Array = NDArray[Any]
-#: Products looked at together.
+#: Products processed together.
 BATCH = 1 << 22
-#: Magnitudes up to 2^62 are summed in 64-bit integers; wider ones in Python's.
+#: Magnitudes up to 2^62 are summed in 64-bit integers, larger ones in Python integers.
 MAX_INTEGER_BITS = 62
-#: Products from which on a kernel of lanes is worth its compilation.
+#: Least products for which a lane kernel is worth its compilation.
 MIN_PRODUCTS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """Losses of a unit's accumulator on given data, and the width that would have had none.
+    """Losses of a unit's accumulator on given data, and the width without losses.
 
     Counts are of steps, over all dot products.
     """
@@ -68,20 +68,20 @@ class Sizing:
     unit: str
     dots: int  #: dot products
     steps: int  #: accumulator steps, all dot products together
-    overflows: int  #: rounded, the exact step sum lay beyond the largest value, or off the register
-    saturations: int  #: those of them that gave a finite value (saturated, or wrapped)
-    inexact: int  #: the accumulator after the step is not the exact step sum
-    swamped: int  #: the step's terms sum to something, and the accumulator did not change
-    not_finite: int  #: results that are NaN or infinite; they have no error
+    overflows: int  #: steps with a rounded exact sum beyond the largest value, or off the register
+    saturations: int  #: overflows with a finite result (saturated, or wrapped)
+    inexact: int  #: steps after which the accumulator differs from the step's exact sum
+    swamped: int  #: steps with terms of nonzero sum that did not change the accumulator
+    not_finite: int  #: NaN and infinite results, which have no error
     max_relative_error: float  #: |result - exact| / |exact|, over nonzero exact sums
     mean_relative_error: float
-    sqnr_db: float  #: 10 log10(sum exact^2 / sum error^2); inf if nothing was lost
+    sqnr_db: float  #: 10 log10(sum exact^2 / sum error^2); inf without errors
     largest: float  #: largest magnitude of a partial sum
-    fixed_width: int  #: bits, sign included, of a two's-complement register that loses nothing
-    fixed_lsb: int  #: exponent of its last bit
-    any_order_width: int  #: the same on that grid, whatever the order of the terms
-    mantissa_bits: int  #: of the narrowest floating-point accumulator that loses nothing
-    exponent_bits: int  #: with subnormals, a free bias and no code for infinity or NaN
+    fixed_width: int  #: bits, sign included, of a lossless two's-complement register
+    fixed_lsb: int  #: exponent of the register's last bit
+    any_order_width: int  #: bits of a register with this last bit, lossless in every order of terms
+    mantissa_bits: int  #: of the narrowest lossless floating-point accumulator
+    exponent_bits: int  #: of it, with subnormals, any bias, and no infinity or NaN
     exponent_min: int  #: exponent of its smallest normal number
 
     def _repr_html_(self) -> str:
@@ -89,7 +89,7 @@ class Sizing:
 
     @property
     def float_format(self) -> FloatFormat | None:
-        """The lossless floating-point accumulator as a format, if there is one that narrow."""
+        """The lossless floating-point accumulator as a format, None if it is too wide."""
         try:
             return FloatFormat(self.exponent_bits, self.mantissa_bits, 1 - self.exponent_min)
         except FpsimError:
@@ -97,7 +97,7 @@ class Sizing:
 
     @property
     def fixed_stage(self) -> Fixed | None:
-        """The lossless fixed-point accumulator as a stage, if there is one that narrow."""
+        """The lossless fixed-point accumulator as a stage, None if it is too wide."""
         try:
             return Fixed(max(self.fixed_width, 4), self.fixed_lsb)
         except FpsimError:
@@ -124,7 +124,7 @@ def study(
     dots: bool = False,
     **options: Unpack[DotOptions],
 ) -> Sizing:
-    """Count an accumulator's losses on a matrix product (or dot products), and the bits it needed.
+    """Count an accumulator's losses on a matrix product or dot products, and the bits it needs.
 
     Args:
         unit: a MacUnit or a MacSpec.
@@ -138,7 +138,7 @@ def study(
         Counts, errors and widths over all dot products together.
 
     Raises:
-        FpsimError: wrong operands, or a NaN or an infinity among them: those have no partial sums.
+        FpsimError: operands that do not fit the unit, or a NaN or an infinity among them.
     """
     spec: MacSpec = getattr(unit, "spec", unit)
     kind = DotOperands if dots else MatmulOperands
@@ -153,7 +153,7 @@ def study(
 
 
 def _in_lanes(spec: MacSpec, args: MatmulOperands) -> bool:
-    """Return whether lanes may add the products, and float64 their exact sums."""
+    """Return whether lanes can compute the steps, and float64 the exact sums."""
     stage = spec.accumulate
     if not isinstance(stage, Chain) or stage.product is not ProductRounding.FUSED or args.scaled:
         return False
@@ -167,7 +167,7 @@ def _in_lanes(spec: MacSpec, args: MatmulOperands) -> bool:
 
 
 def _batches(spec: MacSpec, args: DotOperands | MatmulOperands) -> Iterator[DotOperands]:
-    """Yield the dot products, some at a time."""
+    """Yield dot products, a part at a time."""
     if isinstance(args, DotOperands):
         yield args
         return
@@ -186,7 +186,7 @@ def _batch_count(args: DotOperands | MatmulOperands) -> int:
 
 @dataclass
 class _Tally:
-    """Counts and bounds so far."""
+    """Counts and bounds of the dot products so far."""
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
@@ -196,8 +196,8 @@ class _Tally:
     low: Fraction = Fraction(0)  #: smallest and largest partial sum
     high: Fraction = Fraction(0)
     sizes: Fraction = Fraction(0)  #: largest sum of magnitudes
-    lsb: int | None = None  #: every partial sum is a multiple of 2^lsb
-    significant: int = 0  #: bits
+    lsb: int | None = None  #: all partial sums are multiples of 2^lsb
+    significant: int = 0  #: most significant bits of a partial sum
     relative: float = 0.0
     relative_sum: float = 0.0
     nonzero: int = 0
@@ -205,7 +205,7 @@ class _Tally:
     noise: float = 0.0
 
     def add(self, spec: MacSpec, args: DotOperands) -> None:
-        """Look at some dot products."""
+        """Count a part of the dot products."""
         rows = Rows.of(spec, args)
         start = np.ascontiguousarray(args.c.reshape(-1))
         stage, terms, exponents, random = outer_terms(spec, rows, random_rows(args))
@@ -219,7 +219,7 @@ class _Tally:
         self._errors(spec.result.decode(codes).astype(np.float64), ideal, first)
 
     def add_chains(self, spec: MacSpec, args: MatmulOperands) -> None:
-        """Look at a matrix product whose steps lanes make, a row of it at a time."""
+        """Count a matrix product whose steps lanes compute, row by row."""
         machine, stage, low = Machine.host(), spec.accumulate, product_bounds(args).span.low
         assert isinstance(stage, Chain)
         keep(args.b)
@@ -231,7 +231,7 @@ class _Tally:
             found = sizing.Account.of(args.shape[1])
             largest = stage.format.max_value
             sizing.chain_account(after, a[row], b, 2.0**-low, largest, found)
-            if found.beyond.any():  # which rounding decides about
+            if found.beyond.any():  # rounding decides whether these overflow
                 self.add(spec, part.as_dots(spec))
                 continue
             self.counts["steps"] += after.size
@@ -249,7 +249,7 @@ class _Tally:
     def _steps(
         self, stage: Stage, terms: Array, exponents: Array | None, start: Array, random: Array
     ) -> Array:
-        """Count overflows, losses and idle steps; return the final codes (R,)."""
+        """Count overflows, losses and swamped steps; return the final codes (R,)."""
         wanted = stage
         if isinstance(stage, Fixed):
             wanted = replace(stage, convert=None, convert_rounding=Rounding.RNE)
@@ -304,7 +304,7 @@ class _Tally:
         sizing.bounds(np.concatenate([in_a_row(terms), first[:, None]], axis=1), spans)
         low, high = int(spans[:, 0].min()), int(spans[:, 1].max())
         if low > high:
-            return  # zeros only
+            return  # only zeros
         bits = high - low + terms.shape[1].bit_length()
         if bits <= MAX_INTEGER_BITS and parts_of(terms) == 1:
             out = np.empty((terms.shape[0], 5), dtype=np.int64)
@@ -320,7 +320,7 @@ class _Tally:
     def _widen(
         self, low: int, unit: Fraction, seen: int, lows: int, highs: int, most: int, sizes: int
     ) -> None:
-        """Widen the bounds by sums in units of 2^low."""
+        """Extend the bounds by sums in units of 2^low."""
         self.low, self.high = min(self.low, lows * unit), max(self.high, highs * unit)
         self.sizes = max(self.sizes, sizes * unit)
         self.significant = max(self.significant, most)
@@ -351,7 +351,7 @@ class _Tally:
         self.noise += float(np.square(errors).sum())
 
     def result(self, spec: MacSpec) -> Sizing:
-        """Return the account of everything that was added."""
+        """Return the `Sizing` of all dot products counted."""
         lsb = 0 if self.lsb is None else self.lsb
         unit = Fraction(2) ** lsb
         largest = max(self.high, -self.low)
@@ -377,8 +377,8 @@ class _Tally:
 def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, int, int, int]:
     """Return (lowest, highest, OR of magnitudes, most significant bits, sum of magnitudes).
 
-    Of partial sums in units of 2^low, over all rows, in Python's integers: the outputs of the
-    kernel `sizing.partial_sums` for sums that leave 64 bits.
+    They are of partial sums in units of 2^low, over all rows, in Python integers: the outputs of
+    the kernel `sizing.partial_sums` for sums beyond 64 bits.
     """
     lows = highs = seen = most = sizes = 0
     unit = Fraction(2) ** low
@@ -396,7 +396,7 @@ def _wide_partial_sums(terms: Array, first: Array, low: int) -> tuple[int, int, 
 
 
 def _exact_terms(spec: MacSpec, rows: Rows, terms: Array) -> Array:
-    """Return terms as they were before rounding in chunks or blocks; ``terms`` are the unit's."""
+    """Return terms before rounding in chunks or blocks; ``terms`` are the unit's."""
     block = spec.block
     rounded = block is not None and (block.convert is not None or isinstance(block.into, Chunked))
     if rounded or isinstance(spec.accumulate, Chunked):
@@ -405,14 +405,14 @@ def _exact_terms(spec: MacSpec, rows: Rows, terms: Array) -> Array:
 
 
 def _step_sums(terms: Array, group: int, before: Array) -> Array:
-    """Return ``before`` (R, S) plus the terms of each step, exactly, rounded to odd."""
+    """Return ``before`` (R, S) plus the exact sum of each step's terms, rounded to odd."""
     sums = np.empty(before.shape)
     sizing.step_sums(in_a_row(terms), group * parts_of(terms), before, sums)
     return sums
 
 
 def _on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
-    """Return terms, or more parts of them, rounded to multiples of 2^lsb."""
+    """Return terms rounded to multiples of 2^lsb, perhaps in one more part."""
     if parts_of(terms) > 1:
         return parts_on_grid(stage, terms, random)
     rounded = np.empty(terms.shape)
@@ -423,14 +423,14 @@ def _on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
 
 
 def _differ(rounded: Array, terms: Array) -> Array:
-    """Return (R, T) whether rounding changed a term."""
+    """Return the mask (R, T) of terms that rounding changed."""
     if terms.ndim == 2:
         return np.asarray(rounded != terms)
     return np.asarray((rounded[..., :-1] != terms).any(axis=2))
 
 
 def _step_terms(stage: Stage, terms: int) -> int:
-    """Return how many terms one step of a stage adds."""
+    """Return the number of terms per step of a stage."""
     if isinstance(stage, Exact) or (isinstance(stage, Fixed) and stage.sums_first):
         return terms
     if isinstance(stage, Aligned | Tree):
@@ -439,7 +439,7 @@ def _step_terms(stage: Stage, terms: int) -> int:
 
 
 def _overflows(stage: Any, sums: Array) -> Array:
-    """Return whether sums, rounded as the stage rounds, lie beyond its largest value."""
+    """Return the mask of sums that, rounded by the stage, exceed its largest value."""
     narrow: FloatFormat = stage.format
     if np.abs(sums).max(initial=0.0) <= narrow.max_value:
         return np.zeros(sums.shape, dtype=np.bool_)
@@ -449,14 +449,14 @@ def _overflows(stage: Any, sums: Array) -> Array:
 
 
 def _moving(terms: Array, group: int, steps: int) -> Array:
-    """Return (R, S) whether the terms of each step sum to something."""
+    """Return the mask (R, S) of steps whose terms have a nonzero sum."""
     if group * parts_of(terms) == 1:
         return np.asarray(terms != 0)
     return np.asarray(_step_sums(terms, group, np.zeros((terms.shape[0], steps))) != 0)
 
 
 def _highest(values: Array) -> int:
-    """Return e with every |value| < 2^e."""
+    """Return the least e with |value| < 2^e for every value."""
     return int(np.frexp(np.abs(values).max(initial=0.0))[1])
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantization error against format, scaling and data, as signal-to-quantization-noise ratio.
+"""Quantization error by format, scaling and data, as signal-to-quantization-noise ratio.
 
     SQNR = 10 log10(sum x^2 / sum (x - x_hat)^2) dB
 
-A format is used at a scale ``s``: ``x_hat = s * decode(encode(x / s))``, round to nearest even,
-saturating. The clip ratio ``r`` says which share of the largest magnitude the format's largest
-value covers: ``s = r * max|x| / max_value``. At r = 1 (absmax) nothing saturates; below it large
-values are clipped so that small ones get finer steps. `Scaling` lists the choices.
+A format has a scale ``s``: ``x_hat = s * decode(encode(x / s))``, round to nearest even,
+saturating. The clip ratio ``r`` is the share of the largest magnitude that the format's largest
+value represents: ``s = r * max|x| / max_value``. At r = 1 (absmax) nothing saturates; below 1 large
+values are clipped, and small ones get finer steps. `Scaling` lists the choices.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ __all__ = [
 FORMATS: tuple[str, ...] = ("int4s", "e1m2", "e2m1", "e3m0")
 #: The distributions of the study.
 DISTRIBUTIONS: tuple[str, ...] = ("gaussian", "laplace")
-#: Elements that share a scale.
+#: Elements per scale of a block.
 BLOCK = 32
 
 
 class Scaling(StrEnum):
-    """Where a format's scale comes from."""
+    """Kinds of a format's scales."""
 
     TENSOR_ABSMAX = "tensor-absmax"  #: one real scale, s = max|x| / max_value
     TENSOR_BEST = "tensor-best"  #: one real scale, at the clip ratio with the highest SQNR
@@ -75,7 +75,7 @@ class Scaling(StrEnum):
 
     @property
     def label(self) -> str:
-        """Words for a person."""
+        """The scaling in words."""
         return _SCALING_LABELS[self.value]
 
 
@@ -91,26 +91,26 @@ _SCALING_LABELS = {
 class SqnrRow:
     """One measurement: ``samples`` values of ``data`` in ``format`` under ``scaling``.
 
-    Of several ``tensors``, the clip ratio and the SQNR are medians.
+    For several ``tensors``, the clip ratio and the SQNR are medians.
     """
 
     data: str
     samples: int
     format: str
     scaling: Scaling
-    clip_ratio: float | None  #: None where every block has its own (E8M0)
+    clip_ratio: float | None  #: None for E8M0 scales, each of which has its own
     sqnr_db: float
     tensors: int = 1
 
 
 def format_label(name: str) -> str:
-    """Return a format name as people write it: ``e2m1`` as E2M1, ``int4s`` as INT4."""
+    """Return a format name as in figures: ``e2m1`` as E2M1, ``int4s`` as INT4."""
     upper = name.upper()
     return upper.removesuffix("S") if upper.startswith("INT") else upper
 
 
 def data_label(name: str) -> str:
-    """Return a data name as a heading: a plain word gets a capital."""
+    """Return a data name as a heading: a plain word gets a capital letter."""
     return name.capitalize() if name.isalpha() else name
 
 
@@ -118,10 +118,10 @@ def data_label(name: str) -> str:
 
 
 def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
-    """Return the SQNR of ``x_hat`` in dB: inf if it equals ``x``, -inf if ``x`` alone is zero.
+    """Return the SQNR of ``x_hat`` in dB: inf if it equals ``x``, -inf if only ``x`` is zero.
 
     Raises:
-        FpsimError: shapes that differ, or no values.
+        FpsimError: different shapes, or no values.
     """
     signal, other = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
     if signal.shape != other.shape or not signal.size:
@@ -130,12 +130,12 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
 
 
 def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArray[np.float64]:
-    """Round values to a format at one scale for all of them.
+    """Round values to a format with one scale for all.
 
     Args:
         x: finite values of any shape.
         fmt: element format, or its name.
-        clip_ratio: magnitude that the format's largest value stands for, as a share of max |x|.
+        clip_ratio: share of max |x| that the format's largest value represents.
 
     Returns:
         Rounded values of the shape of ``x``.
@@ -153,13 +153,13 @@ def quantize(x: ArrayLike, fmt: str | Format, clip_ratio: float = 1.0) -> NDArra
 def _round(
     values: NDArray[np.float64], fmt: Format, scale: NDArray[np.float64] | np.float64
 ) -> NDArray[np.float64]:
-    """Return the values at the given scales; a scale of zero belongs to nothing but zeros."""
+    """Return the values rounded with given scales; a zero scale stands beside zeros only."""
     safe = np.where(scale > 0.0, scale, 1.0)
     return fmt.decode(fmt.encode(values / safe)) * safe
 
 
 def _mx(rows: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
-    """Return rows of one block each under the floor-rule E8M0 scale."""
+    """Return rows, one block each, rounded with E8M0 scales by the floor rule."""
     element = _element(fmt)
     mx = BlockFormat(f"mx-{element.name}", element, rows.shape[1])
     return mx.dequantize(mx.quantize(rows))
@@ -188,14 +188,15 @@ def measure(
     """Return the SQNR of every data set in every format under every `Scaling`, in that order.
 
     Args:
-        data: by name, an array, or a list of arrays such as the layers of a model. Each array is
-            quantized by itself, with its own scales, and a row holds the median over them: the
-            power of all layers together may sit in a handful of outliers. All-zero arrays of a list
-            are left out. Blocks run over consecutive values of a flattened array.
+        data: by name, an array, or a list of arrays such as the layers of a model. Each array has
+            its own scales, and a row holds the median over a list: the power of all layers together
+            may come from a few outliers. All-zero arrays of a list are left out. Blocks are
+            consecutive values of a flattened array.
         formats: names or formats of at most 8 bits; integers must be symmetric.
 
     Raises:
-        FpsimError: data that is empty, not finite or all zero; a format that is not as above.
+        FpsimError: data that is empty, not finite or all zero, or a format of more than 8 bits or
+            of asymmetric integers.
     """
     targets = [get_format(fmt) for fmt in formats]
     rows: list[SqnrRow] = []
@@ -219,7 +220,7 @@ def _tensors(value: ArrayLike | Sequence[NDArray[Any]]) -> list[NDArray[np.float
 
 
 class _Blocks:
-    """Tensors as rows of one block each, so that one pass serves all of them."""
+    """Tensors as rows, one block each, processed in one pass."""
 
     def __init__(self, tensors: Sequence[NDArray[np.float64]]) -> None:
         self.sizes = [x.size for x in tensors]
@@ -235,7 +236,7 @@ class _Blocks:
         self._signal = self._sums(self.rows)
 
     def of_tensor(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return one value per tensor as a column of one per row."""
+        """Return one value per tensor as a column with one value per row."""
         return values[self._owner, None]
 
     @property
