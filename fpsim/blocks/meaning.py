@@ -178,8 +178,10 @@ def _wide(
         return own
     found = fixed_format(numbers)
     if found is None:
+        special = [v.special for v in variants if v.special is not None]
+        what = f"special: {special} and" if special else "element:"
         raise FpsimError(
-            f"element: the values of {fmt.name} need more than the {MAX_WIDE_BITS} bits of a wide "
+            f"{what} the values of {fmt.name} need more than the {MAX_WIDE_BITS} bits of a wide "
             "fixed-point format"
         )
     return found

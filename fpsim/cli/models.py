@@ -30,8 +30,9 @@ def _eval(args: argparse.Namespace) -> int:
     # A bad name, option or file should not wait for the model.
     _check_text_options(args)
     source = text.topics_text() if args.text is None else text.read_text(args.text)
-    if args.activations is not None and args.checkpoint is None:
-        raise FpsimError("activations: they are a checkpoint's; give --checkpoint, or --recipe")
+    for name in ("activations", "nibbles", "swizzled"):
+        if getattr(args, name) is not None and args.checkpoint is None:
+            raise FpsimError(f"{name}: it is a checkpoint's; give --checkpoint, or --recipe")
     loaded = _coded(args) if args.checkpoint is not None else None
     args.recipe = args.recipe or ("mxfp4" if loaded is None else "checkpoint")
     recipe: Any = None
@@ -82,7 +83,7 @@ def _coded(args: argparse.Namespace) -> Any:
     if args.bits is not None:
         raise FpsimError("bits: a checkpoint has its own; leave --bits out")
     fpsim.get_unit(args.unit)
-    return models.load_coded(args.checkpoint, say)
+    return models.load_coded(args.checkpoint, say, nibbles=args.nibbles, swizzled=args.swizzled)
 
 
 def _figures(figures: dict[str, Any]) -> str:
@@ -205,6 +206,17 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument(
         "--activations", help="of a checkpoint: a block format, or float; default: as it says"
+    )
+    sub.add_argument(
+        "--nibbles",
+        choices=("low-first", "high-first", "halves"),
+        help="of a checkpoint whose bytes have another order than its layout",
+    )
+    sub.add_argument(
+        "--swizzled",
+        action=argparse.BooleanOptionalAction,
+        help="of a checkpoint: scales in tiles of 128 x 4, as matrix units read them; default: if "
+        "their shapes say so",
     )
     sub.add_argument("--unit", default="exact", help="a name or a .toml file")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")

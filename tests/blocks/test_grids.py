@@ -850,7 +850,7 @@ VALUES = [v / 8 for v in range(-8, 8)]
         ({"factor": -1}, "factor: -1 is not a positive number"),
         ({"special": [5, 5], "choice": "mse"}, "special: .* has a value twice"),
         ({"special": [0]}, "special: 0.0 is not a finite number other than 0"),
-        ({"special": [1e9]}, "element: the values of x need more than the 19 bits"),
+        ({"special": [1e9]}, r"special: \[1000000000\.0\] and the values of x need more than the 19 bits"),
         ({"element": "int4", "special": [5]}, "special: int4 has no code of -0"),
         ({"levels": [{"block": 5, "ratios": [1, 2], "limit": 2}]}, "block 5 of level 0 does not divide 32"),
         (

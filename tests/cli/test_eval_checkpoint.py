@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not install
 from safetensors.torch import load_file, save_file  # noqa: E402
 from support.checkpoint_files import Matrix, byte_tensor, others, write_folder  # noqa: E402
 
+from fpsim.bridge import load_checkpoint, save_checkpoint  # noqa: E402
 from fpsim.cli import main  # noqa: E402
 
 LETTERS = {"?": 0, **{chr(code): code - 31 for code in range(32, 127)}}
@@ -52,7 +54,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str, str]:
-    text = str(folder.parent / "text.txt")
+    text = next(str(up / "text.txt") for up in folder.parents if (up / "text.txt").is_file())
     code = main(["eval", "--checkpoint", str(folder), "--text", text, *ARGS, *more])
     out, err = capsys.readouterr()
     return code, out, err
@@ -71,6 +73,37 @@ def test_the_figures_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFix
     code, lines, _ = run(checkpoint, capsys)
     assert code == 0
     assert f"{figures['perplexity']:.2f}" in lines
+
+
+def test_nibbles_in_another_order(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, before, _ = run(checkpoint, capsys, "--json")
+    path = checkpoint / "model.safetensors"
+    state = load_file(path)
+    for name in [name for name in state if name.endswith("_packed")]:
+        state[name] = (state[name] >> 4) | (state[name] << 4)
+    save_file(state, path)
+    code, after, _ = run(checkpoint, capsys, "--json", "--nibbles", "high-first", "--no-swizzled")
+    assert code == 0
+    assert json.loads(after)["perplexity"] == json.loads(before)["perplexity"]
+
+
+def test_a_gguf_file_with_a_tokenizer_beside_it(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gguf")
+    _, before, _ = run(checkpoint, capsys, "--json")
+    out = checkpoint.parent / "gguf"
+    save_checkpoint(load_checkpoint(checkpoint), out, "gguf")
+    for path in checkpoint.glob("tokenizer*"):
+        shutil.copy(path, out)
+    code, after, err = run(out / "model.gguf", capsys, "--json")
+    assert code == 0, err
+    assert json.loads(after)["perplexity"] == json.loads(before)["perplexity"]
+    code, _, err = run(out / "model.gguf", capsys, "--nibbles", "halves")
+    assert code == 2
+    assert "nibbles: 'halves', but a GGUF file leaves no choice" in err
+    assert main(["eval", "--recipe", "mxfp4", "--swizzled"]) == 2
+    assert "swizzled: it is a checkpoint's; give --checkpoint" in capsys.readouterr().err
 
 
 UP = "model.layers.0.mlp.up_proj"

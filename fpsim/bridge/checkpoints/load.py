@@ -51,10 +51,10 @@ def load_checkpoint(
         unit: see `fpsim.get_unit`; None: the model is left in float arithmetic, ready for
             ``convert(model, checkpoint_recipe(model), unit)``.
         activations: how inputs are cast, see `fpsim.bridge.checkpoint_recipe`.
-        nibbles: ``low-first``, ``high-first`` or ``halves``, if a file has another order in a byte
-            than its layout.
-        swizzled: whether scales lie in tiles of 128 x 4, as matrix units read them; None: if their
-            shapes say so.
+        nibbles: ``low-first``, ``high-first`` or ``halves``, if a file of safetensors has another
+            order in a byte than its layout.
+        swizzled: whether scales in such a file lie in tiles of 128 x 4, as matrix units read them;
+            None: if their shapes say so.
         dtype: of parameters without codes: embeddings, norms, layers that the checkpoint left out.
         seed: as in `convert`.
 
@@ -71,6 +71,11 @@ def load_checkpoint(
     if folder.suffix == _GGUF:
         from fpsim.bridge.checkpoints.gguf import read_gguf
 
+        for name, value in (("nibbles", nibbles), ("swizzled", swizzled)):
+            if value is not None:
+                raise FpsimError(
+                    f"{name}: {value!r}, but a GGUF file leaves no choice; leave it out"
+                )
         model = read_gguf(folder, dtype)
     else:
         model = _from_folder(folder, nibbles, swizzled, dtype)

@@ -173,12 +173,20 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
         return _from_pretrained(name, name, "AutoModelForCausalLM")
 
 
-def load_coded(path: str | os.PathLike[str], report: Report | None = None) -> LoadedModel:
+def load_coded(
+    path: str | os.PathLike[str],
+    report: Report | None = None,
+    *,
+    nibbles: str | None = None,
+    swizzled: bool | None = None,
+) -> LoadedModel:
     """Load a 4-bit checkpoint and its tokenizer, its layers holding the codes of the file.
 
     Args:
         path: as in `fpsim.bridge.load_checkpoint`.
         report: called with one line before the slow step.
+        nibbles: as in `fpsim.bridge.load_checkpoint`.
+        swizzled: as in `fpsim.bridge.load_checkpoint`.
 
     Returns:
         The model in float arithmetic, for `fpsim.bridge.checkpoint_recipe`.
@@ -189,10 +197,11 @@ def load_coded(path: str | os.PathLike[str], report: Report | None = None) -> Lo
     place = Path(path).expanduser()
     if report:
         report(f"mapping {place}")
-    model = load_checkpoint(place, None)
-    single = place.suffix == ".gguf"
-    source = place.parent if single or place.is_file() else place
-    options: dict[str, Any] = {"gguf_file": place.name} if single else {}
+    model = load_checkpoint(place, None, nibbles=nibbles, swizzled=swizzled)
+    source = place.parent if place.is_file() else place
+    # A tokenizer beside a GGUF file goes before the file's own, which not every file has.
+    own = place.suffix == ".gguf" and not (source / "tokenizer_config.json").is_file()
+    options: dict[str, Any] = {"gguf_file": place.name} if own else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             source, local_files_only=True, trust_remote_code=False, **options
