@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A unit or an operation as one self-contained C99 header: integers only, and for DPI-C."""
+"""A unit or an operation as a self-contained C99 header with integer arithmetic, also for DPI-C."""
 
 from __future__ import annotations
 

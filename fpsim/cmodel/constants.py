@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C constants: formats, and the names of rounding modes and of what overflow becomes."""
+"""C constants: formats, rounding modes and overflow policies."""
 
 from __future__ import annotations
 

@@ -19,16 +19,16 @@ from fpsim.vectors.sets.record import Record
 
 __all__ = ["MAX_SUM_BITS", "CFiles", "export_c", "start_of"]
 
-#: Elements of a dot product, unless FPSIM_MAX_K is defined.
+#: Most elements of a dot product, unless FPSIM_MAX_K is defined.
 MAX_K = 1024
-#: A sum this wide would need more than a page of limbs.
+#: Most bits of an exact sum; a wider one would need more than a page of limbs.
 MAX_SUM_BITS = 4096
-#: Bits of the integers that terms are: 64, or 128 where that takes an extension of C.
+#: Bits of the C integers of terms: 64, or 128, which needs an extension of C.
 WORD_BITS, MAX_TERM_BITS = 64, 128
 _TERMS = "typedef uint64_t @sig;\n"
 _WIDE_TERMS = "__extension__ typedef unsigned __int128 @sig; /* GCC and Clang have it */\n"
 _HERE = Path(__file__).parent
-#: What C code has only of units with stochastic rounding.
+#: C code that only units with stochastic rounding need.
 _RANDOM_TEXT = """
    random: an integer of {} bits for every rounding, in the order in which they happen."""
 _CHECK_DECLARATION = "\n  static uint64_t integers[$RANDOM_LANES$];"
@@ -52,20 +52,20 @@ def export_c(
     group: int | None = None,
     flags: bool = False,
 ) -> CFiles:
-    """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
+    """Write ``path`` (a .h file), and beside it ``<stem>_pkg.sv`` and ``<stem>_check.c``.
 
     Args:
         unit: a unit or its spec.
         path: the header; its name must end in ``.h``.
-        k: elements in one beat of the DPI-C function, as in a set of vectors; None: the default.
+        k: elements per call of the DPI-C function, as in a set of vectors; None: the default.
         group: elements per scale; None: the default.
-        flags: whether the program checks vectors with status flags (the model always has them).
+        flags: whether the C program compares status flags too (the model always computes them).
 
     Returns:
         Paths of header, package and program.
 
     Raises:
-        FpsimError: a unit that the C model does not have (exponents so far apart that an exact sum
+        FpsimError: a unit beyond the C model (exponents so far apart that an exact sum has
             has thousands of bits), or a path that cannot be written.
     """
     spec = unit.spec if isinstance(unit, MacUnit) else unit
@@ -190,7 +190,7 @@ def start_of(low: int, high: int, bits: int) -> str:
 
     Args:
         low, high: every exact number is a multiple of 2^low and below 2^high.
-        bits: of the integers that significands are, 64 or 128.
+        bits: bits of the integers that hold significands, 64 or 128.
 
     Returns:
         C source text.
@@ -333,6 +333,6 @@ def check_text(record: Record, prefix: str, header: str) -> str:
 
 
 def _record_text(record: Record) -> str:
-    """Say how the words of a record differ from those of others of its unit."""
+    """Return a sentence on how a record's words differ from other records' of its unit."""
     scales = f"{record.group} per scale" if record.group else "no scales"
     return f"K = {record.k} elements, {scales}, {'with' if record.flags else 'no'} flags"

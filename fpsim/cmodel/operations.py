@@ -32,12 +32,12 @@ from fpsim.vectors.sets.word_layout import Field
 __all__ = ["export_operation"]
 
 _HERE = Path(__file__).parent
-#: Exact numbers of a quantizer: products and quotients of two float32 numbers.
+#: Most bits of exact numbers of a quantizer: products and quotients of two float32 numbers.
 _QUANTIZER_RANGE = (-420, 320)
 
 
 def export_operation(operation: Operation, path: str | Path) -> CFiles:
-    """Write ``path`` (a .h file), ``<stem>_pkg.sv`` and ``<stem>_check.c`` beside it.
+    """Write ``path`` (a .h file), and beside it ``<stem>_pkg.sv`` and ``<stem>_check.c``.
 
     Args:
         operation: the result of `fpsim.vectors.operations.operation.parse_operation`.
@@ -47,7 +47,7 @@ def export_operation(operation: Operation, path: str | Path) -> CFiles:
         Paths of header, package and program.
 
     Raises:
-        FpsimError: an operation that the C model does not have, or a path that cannot be written.
+        FpsimError: an operation beyond the C model, or a path that cannot be written.
     """
     target = Path(path)
     if target.suffix != ".h":
@@ -114,7 +114,7 @@ def _range(operation: Operation) -> tuple[int, int]:
 
 
 def _wide(operation: Operation) -> bool:
-    """Return whether exact products take 128-bit integers."""
+    """Return whether exact products need 128-bit integers."""
     widths = [
         f.mantissa_bits + 1 if isinstance(f, FloatFormat) else f.bits
         for f in operation.inputs.values()
@@ -302,7 +302,7 @@ def _scale(operation: Quantize) -> str:
 
 
 def _limit(fmt: BlockFormat) -> float:
-    """Return the value that the largest magnitude maps to, the factor of a grid included."""
+    """Return the value to which the largest magnitude is scaled, with a grid's factor."""
     if not fmt.is_coded:
         return fmt.limit
     return make_grid(_variant(fmt), fmt.ties, fmt.rounding.value).limit
@@ -365,7 +365,7 @@ def _element(fmt: BlockFormat) -> str:
 
 
 def _looked_up(fmt: BlockFormat) -> str:
-    """Return the search of a grid: how many keys the float32 number reaches, in the reals' order."""
+    """Return a C search of a grid: the number of keys at most a float32 number, in real order."""
     grid = make_grid(_variant(fmt), fmt.ties, fmt.rounding.value)
     keys = ", ".join(f"{key}LL" for key in grid.keys.tolist())
     codes = ", ".join(map(str, grid.codes.tolist()))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """C code of the stages: one function per stage, terms and an addend code in, a code out.
 
-Names carry ``@`` where the exported header has its prefix.
+``@`` in names stands for the prefix of the exported header.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["StageWriter"]
 
 
 def _chunk_size(stage: Chunked) -> str:
-    """Return how many of ``n`` terms a chunk has, in C; see `Chunked.chunk`."""
+    """Return a C expression for the terms of a chunk out of ``n``; see `Chunked.chunk`."""
     if stage.parts is None:
         return str(stage.size)
     block = block_in(stage.inner)

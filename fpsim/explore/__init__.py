@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searches over units for a model: its layers, the points of a space, their costs."""
+"""Search for the cheapest unit for a model: layers, points of a space, costs."""

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Switching activity of a mapped netlist on given operands, and the energy it stands for.
+"""Switching activity of a mapped netlist on given operands, and its energy.
 
-The netlist is simulated without delays: per clock every cell's output settles once, so glitches do
+The netlist is simulated without delays: every cell's output settles once per clock, so glitches do
 not count. Energy is in toggles of a NAND2:
 
     a toggle of a combinational cell's output   the cell's area (a NAND2 is 1)
     a toggle of a flip-flop's output            the flip-flop's area
     a clock edge at a flip-flop                 1
 
-No foundry's library says so; capacitance goes with area, which is what these weights follow. They
-are good for ratios between designs on the same operands.
+These weights are not from a foundry's library; they follow area, as capacitance does. They are good
+for ratios between designs on equal operands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AREAS = {cell.name: cell.area for cell in CELLS} | FLIPFLOPS
 
 
 def _function(text: str) -> tuple[tuple[str, ...], Callable[..., int]]:
-    """Return the pins of a cell and its function of them and a mask, as integers of bits."""
+    """Return the pins of a cell, and its function of pins and a mask, as integers of bits."""
     pins = tuple(sorted(set(re.findall("[A-Z]", text))))
     code = f"lambda M, {', '.join(pins)}: ({text.replace('!', '~')}) & M"
     return pins, eval(code)
@@ -44,9 +44,9 @@ _FUNCTIONS = {cell.name: _function(cell.function) for cell in CELLS}
 
 @dataclass(frozen=True)
 class Activity:
-    """Toggles by cell type, of all streams together, and clock edges at flip-flops."""
+    """Toggles by cell type and clock edges at flip-flops, over all streams."""
 
-    clocks: int  #: of one stream
+    clocks: int  #: clocks of one stream
     streams: int
     toggles: Mapping[str, int]
     edges: int
@@ -59,16 +59,16 @@ class Activity:
 
 
 class Netlist:
-    """A flat netlist of the generic library that runs many streams of operands side by side.
+    """A flat netlist of the generic library that simulates many streams of operands side by side.
 
-    A net is a Python integer: bit i is its level in stream i.
+    A net is a Python integer: bit i is the net's level in stream i.
 
     Args:
-        path: the file ``netlist.json`` of `fpsim.hdl.rtl.synthesis.synthesise`.
+        path: a ``netlist.json`` of `fpsim.hdl.rtl.synthesis.synthesise`.
         top: name of the module.
 
     Raises:
-        FpsimError: a file without that module.
+        FpsimError: a file without the module.
     """
 
     def __init__(self, path: Path, top: str) -> None:
@@ -107,20 +107,20 @@ class Netlist:
         output: str,
         skip: int = 1,
     ) -> tuple[list[int], Activity]:
-        """Run the design from reset, a row of inputs per clock.
+        """Simulate the design from reset, one row of inputs per clock.
 
         Args:
-            stimuli: by port, a word per stream or one for all; inputs that are not there are 0.
-            streams: how many run side by side.
-            output: port whose words are wanted after the last clock.
-            skip: clocks at the start whose toggles do not count.
+            stimuli: by port, a word per stream or one for all; missing inputs are 0.
+            streams: number of streams side by side.
+            output: port to read after the last clock.
+            skip: number of first clocks whose toggles do not count.
 
         Returns:
             The output of each stream after the last clock edge, and the activity.
         """
         mask = (1 << streams) - 1
         nets: dict[Any, int] = {"0": 0, "1": mask, "x": 0}
-        for kind, own in self._registers:  # as the asynchronous reset leaves them
+        for kind, own in self._registers:  # values after the asynchronous reset
             nets[own["Q"]] = mask if kind == "DFFS" else 0
         toggles = dict.fromkeys(_AREAS, 0)
         before: dict[Any, int] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets such as ``perplexity <= 1.02 * exact``: figures that a unit must keep."""
+"""Budgets such as ``perplexity <= 1.02 * exact``: limits on a model's figures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fpsim.base.errors import FpsimError
 
 __all__ = ["FEW_TOKENS", "Budget"]
 
-#: Predicted tokens below which differences of perplexity are said to be chance: with 4-bit
-#: operands, embeddings moved by one unit in the last place alone move it by 2 to 5 % of 1 022.
+#: Predicted tokens below which a note calls differences of perplexity chance: with 4-bit operands,
+#: changing embeddings in the last place moves the perplexity over 1 022 tokens by 2 to 5 %.
 FEW_TOKENS = 10_000
 
 _FORM = re.compile(
@@ -27,10 +27,10 @@ class Budget:
     """A limit on a figure of a task.
 
     Attributes:
-        figure: its name, such as ``perplexity`` or ``accuracy``.
-        lower: whether less of it is better.
-        number: the limit, or the factor of ``base``.
-        base: ``exact``, the same operands with exact sums; ``float``, the model as it is; or "".
+        figure: name of the figure, such as ``perplexity`` or ``accuracy``.
+        lower: whether lower figures are better.
+        number: the limit, or its ratio to ``base``.
+        base: ``exact``, the same operands with exact sums; ``float``, the float model; or "".
     """
 
     figure: str
@@ -40,10 +40,10 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Return the budget that a sentence such as ``perplexity <= 1.02 * exact`` says.
+        """Return the budget stated by a text such as ``perplexity <= 1.02 * exact``.
 
         Raises:
-            FpsimError: anything else.
+            FpsimError: another text.
         """
         found = _FORM.fullmatch(text)
         try:
@@ -59,11 +59,11 @@ class Budget:
         return cls(found["figure"], found["sign"] == "<=", number, base)
 
     def limit(self, bases: Mapping[str, float]) -> float:
-        """Return the limit, given the figure of each base."""
+        """Return the limit, from the figure of each base."""
         return self.number * (bases[self.base] if self.base else 1.0)
 
     def met(self, value: float, bases: Mapping[str, float]) -> bool:
-        """Return whether a value keeps the limit; NaN never does."""
+        """Return whether a value is within the budget; NaN never is."""
         limit = self.limit(bases)
         return value <= limit if self.lower else value >= limit
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a search as work for executors: points in, figures out, all of them plain data.
+"""The steps of a search as functions for executors: points in, figures out, both as plain data.
 
-A worker loads the model by name, once, and refuses one of another digest.
+A worker loads the model once, by name, and refuses a model of another digest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Plain = Mapping[str, Any]
 
 
 def model_digest(model: nn.Module) -> str:
-    """Return a SHA-256 of a model's parameters and buffers: names, shapes, types and bits."""
+    """Return a SHA-256 of a model's parameters and buffers (names, shapes, types, bits)."""
     import torch
 
     digest = hashlib.sha256()
@@ -90,8 +90,9 @@ def cheap(point: Plain) -> dict[str, Any]:
         point: ``model``, ``digest``, ``windows``, ``window``, ``layers``, ``recipe``, ``unit``.
 
     Returns:
-        ``lossless`` (the accumulator lost nothing in any step), ``cast_db``, ``unit_db`` and
-        ``output_db`` of the worst layer, ``swamped`` and ``overflows`` over all, or ``error``.
+        ``lossless`` (whether no step of the accumulator lost anything), ``cast_db``, ``unit_db``
+        and ``output_db`` of the worst layer, ``swamped`` and ``overflows`` over all layers; or
+        ``error``.
     """
     try:
         rows = layer_rows(_samples_of(point), point["recipe"], _unit(point))
@@ -115,12 +116,12 @@ def cheap(point: Plain) -> dict[str, Any]:
 
 
 def _plain(value: float) -> float | None:
-    """Return a number, or None for a number that JSON cannot write (infinite: nothing lost)."""
+    """Return a number, or None for an infinite or NaN one, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
 def operands_of(point: Plain) -> tuple[MacUnit, tuple[Operand, Operand]]:
-    """Return the unit with the operand formats of a recipe, and operands of a sampled layer."""
+    """Return the unit with a recipe's operand formats, and the operands of a sampled layer."""
     from fpsim.bridge.cast import same_blocks
     from fpsim.bridge.product import derived_unit
     from fpsim.bridge.recipe import get_recipe
@@ -139,11 +140,11 @@ def cost(point: Plain) -> dict[str, Any]:
     """Return the hardware costs of a unit with a recipe's operands, and its storage bits.
 
     Args:
-        point: as `cheap` takes it, with ``energy`` (whether to measure it).
+        point: a point, as for `cheap`, with ``energy`` (whether to measure energy).
 
     Returns:
         `fpsim.explore.silicon.Silicon` as data, with ``unit`` and ``equation`` (with the recipe's
-        operands) and ``bits`` (storage per element, mean of weights and activations, scales
+        operands) and ``bits`` (storage per element, the mean of weights and activations, scales
         included).
     """
     unit, pair = operands_of(point)
@@ -158,11 +159,11 @@ def cost(point: Plain) -> dict[str, Any]:
 
 
 def score(point: Plain) -> dict[str, Any]:
-    """Return the figures of the model's task, whole, on a unit.
+    """Return the figures of the model's whole task on a unit.
 
     Args:
-        point: as `cheap` takes it; ``recipe`` None: the float model. ``transforms``, if there, as
-            `fpsim.bridge.evaluate_task` takes them.
+        point: a point, as for `cheap`; ``recipe`` None: the float model. ``transforms``, if
+            present, as for `fpsim.bridge.evaluate_task`.
 
     Returns:
         The task's figures, or ``error``.

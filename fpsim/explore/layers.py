@@ -32,19 +32,19 @@ class LayerRow:
     """One layer of a model under a recipe on a unit.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         length: K, products per result.
-        input_format, weight_format: element formats of the casts, bias included where it is not
-            the format's own.
+        input_format, weight_format: element formats of the casts, with the bias if it is not the
+            default.
         channel_low, channel_high: smallest and largest of the input channels' largest magnitudes,
-            over channels that are not all zero.
-        saturated: share of input values beyond the largest value that their scale allows.
+            without all-zero channels.
+        saturated: share of input values beyond the largest value at their scale.
         flushed: share of nonzero input values cast to zero.
         cast_db: SQNR of the output with cast operands and exact sums, against the float output.
-        unit_db: SQNR of the unit's results against the exact sums of cast operands; inf where
-            nothing was lost, NaN where results were not finite.
-        overflows, swamped: share of the accumulator's steps.
-        fixed_bits, mantissa_bits: of the narrowest accumulators that would have lost nothing.
+        unit_db: SQNR of the unit's results against the exact sums of cast operands; inf for no
+            losses, NaN if results are not finite.
+        overflows, swamped: shares of the accumulator's steps.
+        fixed_bits, mantissa_bits: widths of the narrowest lossless accumulators.
     """
 
     layer: str
@@ -64,7 +64,7 @@ class LayerRow:
 
     @property
     def output_db(self) -> float:
-        """SQNR of the unit's output against the float one: noise of cast and unit added up."""
+        """SQNR of the unit's output against the float output: noise of cast and unit added up."""
         if math.isnan(self.unit_db):
             return -math.inf
         return -10 * math.log10(10 ** (-self.cast_db / 10) + 10 ** (-self.unit_db / 10) or 1e-40)
@@ -72,11 +72,11 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class LayerSample:
-    """Some rows of a layer's float input, its weight's rows, and the largest input per channel."""
+    """Samples of a layer: rows of float input and weight, largest input per channel."""
 
     name: str
     inputs: Rows  #: (T, K)
-    weight: Rows  #: (N, K), rows spread over the output channels
+    weight: Rows  #: (N, K), rows spread evenly over the output channels
     maxima: Rows  #: (K,)
 
 
@@ -87,20 +87,20 @@ def sample_layers(
     rows: int = 16,
     columns: int = 32,
 ) -> dict[str, LayerSample]:
-    """Run the float model and keep a part of every layer that recipes cast.
+    """Run the float model and sample every layer that recipes cast.
 
     Args:
-        model: any model that `fpsim.bridge.convert` takes.
-        batches: keyword arguments of its forward passes.
-        pattern: shell pattern on names of layers.
-        rows: input rows kept of each layer, about.
-        columns: output channels kept of each layer, spread evenly.
+        model: a model that `fpsim.bridge.convert` takes.
+        batches: keyword arguments of the model's forward passes.
+        pattern: shell pattern of layer names.
+        rows: approximate number of input rows per layer.
+        columns: output channels per layer, spread evenly.
 
     Returns:
-        Samples by the layer's name, in the order of the model.
+        Samples by name of the layer, in the model's order.
 
     Raises:
-        FpsimError: a pattern that matches no layer, or as `fpsim.bridge.convert` refuses models.
+        FpsimError: a pattern that matches no layer, or a model without layers that recipes cast.
     """
     from fpsim.bridge.convert import layers_to_convert
     from fpsim.bridge.layer_inputs import captured_inputs
@@ -134,18 +134,18 @@ def layer_rows(
     """Measure the effects of a recipe's casts and a unit's accumulator on sampled layers.
 
     Args:
-        samples: the result of `sample_layers`.
-        recipe: as `fpsim.bridge.get_recipe` takes it; it must cast inputs and weights.
-        unit: as `fpsim.get_unit` takes it.
-        calibration: for recipes that need one.
+        samples: samples of layers, as `sample_layers` returns them.
+        recipe: a recipe or its name; it must cast inputs and weights.
+        unit: a unit, its name, or a path to its TOML.
+        calibration: a calibration, for recipes that need one.
         report: called with layers done and layers in all.
 
     Returns:
         A row per layer that the recipe casts.
 
     Raises:
-        FpsimError: a recipe that leaves inputs in float or lacks its calibration, or operands that
-            the unit refuses, naming the layer.
+        FpsimError: a recipe that leaves inputs in float or lacks its calibration, or a unit that
+            refuses the operands; the message names the layer.
     """
     from fpsim.bridge.recipe import get_recipe
 
@@ -204,7 +204,7 @@ def _row(sample: LayerSample, input_cast: Cast, weight_cast: Cast, unit: Any) ->
 
 
 def _beyond(a: Operand, x: NDArray[np.float64], x_hat: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which values have the largest code of their sign and are larger than it."""
+    """Return the mask of values beyond the largest code of their sign."""
     table = a.format.decode(np.arange(1 << a.format.bits, dtype=a.codes.dtype))
     finite = np.where(np.isfinite(table), table, 0.0)
     values = finite[a.codes]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points that no other point beats in everything."""
+"""Points that no other point beats in all costs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ __all__ = ["pareto"]
 
 
 def pareto(costs: Sequence[Sequence[float]]) -> list[int]:
-    """Return the places of points that no other one beats: all costs at most, one less.
+    """Return the indices of the points that no other point beats: all costs at most, one less.
 
     Args:
-        costs: of each point, less is better; NaN and infinities are never on the front.
+        costs: costs of each point, less is better; a point with NaN or infinity is never on the
+            front.
 
     Returns:
-        Places, by the first cost, then the second. Of equal points the first one stands for all.
+        Indices, sorted by the first cost, then the second. Of equal points only the first is taken.
     """
     usable = [i for i, cost in enumerate(costs) if all(math.isfinite(c) for c in cost)]
     front: list[int] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TOML of a space as JSON Schema: that of a unit's stages, with lists of choices."""
+"""JSON Schema of the TOML of a space: a unit's stages, with lists of choices."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a space, a model and a budget to the cheapest unit that keeps it.
+"""Searches a space for the cheapest unit that keeps a model's figure within a budget.
 
-1. Every point (or as many as a sampler asks for) runs on a few layers of the float model. An
-   accumulator that loses nothing there is lossless; one whose results are not finite, or whose
-   noise outweighs the signal, is hopeless and left out. Errors of layers rank the rest.
-2. Area, depth, flip-flops and energy come from the mapped RTL of the points that are left.
-3. Survivors, those that no other point beats in layer error and cost, cheapest first, run the whole
-   task; the budget is decided by that alone.
+1. Every point (or as many as a sampler proposes) runs on a few layers of the float model. A point
+   whose accumulator loses nothing there is lossless; one with results that are not finite, or with
+   more noise than signal, is hopeless and left out. Errors of layers rank the others.
+2. Area, depth, flip-flops and energy come from the mapped RTL of the remaining points.
+3. Survivors, which no other point beats in layer error and cost, run the whole task, cheapest
+first.
+   Only the task's figure decides about the budget.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fpsim.explore.space import ExplorePoint, Space
 
 __all__ = ["OBJECTIVES", "ExploreResult", "ExploreSettings", "PointResult", "explore"]
 
-#: What can be minimised: the field of `PointResult`, and its unit.
+#: Objectives to minimise: field of `PointResult`, and its unit of measure.
 OBJECTIVES = {
     "area": ("area_per_product", "NAND2 equivalents per product a clock"),
     "depth": ("depth", "cells on the longest path"),
@@ -34,30 +35,30 @@ OBJECTIVES = {
     "energy": ("energy_ratio", "energy per product, INT4 = 1"),
     "bits": ("bits", "storage bits per element"),
 }
-#: Layer errors below this many dB are hopeless: the noise outweighs the signal.
+#: SQNR of a layer, in dB, below which a point is hopeless: more noise than signal.
 HOPELESS_DB = 0.0
-#: dB that stand for no noise at all, and negated for nothing but noise.
+#: Noise in dB that stands for no noise at all (negative) and for nothing but noise (positive).
 _NO_NOISE = 1e3
-#: The unit and recipe whose energy is 1.
+#: Recipe of the unit whose energy counts as 1.
 REFERENCE_RECIPE = "rtn:element=int4s"
 
 
 @dataclass(frozen=True)
 class ExploreSettings:
-    """How a search goes about it.
+    """Settings of a search.
 
     Attributes:
-        model: its name or folder.
-        budget: as `fpsim.explore.budget.Budget.parse` reads it.
+        model: name or folder of the model.
+        budget: text of the budget, for `fpsim.explore.budget.Budget.parse`.
         minimize: a key of `OBJECTIVES`.
-        windows, window: of text that the task reads, for language models.
-        layers: captured layers that points are tried on.
-        exhaust: spaces of at most so many points are searched whole, larger ones by a sampler.
-        trials: points that the sampler asks for.
-        scored: points that run the whole task at most, besides the references; two more where
-            points have no cost, to rank them for accuracy.
-        energy: whether to switch netlists.
-        seed: of the sampler.
+        windows, window: windows of text of the task, and tokens per window, for language models.
+        layers: sampled layers on which points are tried.
+        exhaust: largest space of which every point is tried; a sampler chooses from larger ones.
+        trials: points that the sampler proposes.
+        scored: most points that run the whole task, besides the references; two more if points have
+            no cost, to rank them for accuracy.
+        energy: whether to simulate netlists for energy.
+        seed: seed of the sampler.
     """
 
     model: str
@@ -82,22 +83,22 @@ class ExploreSettings:
 
 @dataclass(frozen=True)
 class PointResult:
-    """Everything that became known of a point; None was not measured, ``why`` says why.
+    """All measurements of a point; None: not measured, for the reason in ``why``.
 
     Attributes:
-        recipe, unit: names; the unit's is that of ``spec``.
+        recipe, unit: names of the recipe and of ``spec``.
         spec: the unit as data, with the operands of the space.
-        built: the unit with the recipe's operands, as data, which RTL and vectors are of.
-        equation: what it computes.
-        bits: storage per element, mean of weights and activations, scales included.
-        layer_db: SQNR of the worst sampled layer's output against float; inf is None with
-            ``lossless``.
-        lossless: the accumulator lost nothing in any step on the sampled layers.
-        swamped, overflows: shares of its steps.
+        built: the unit with the recipe's operands, as data, from which RTL and vectors are made.
+        equation: equation of ``built``.
+        bits: storage per element, the mean of weights and activations, scales included.
+        layer_db: SQNR of the worst sampled layer's output against float; None with ``lossless``
+            stands for inf.
+        lossless: whether no step of the accumulator lost anything on the sampled layers.
+        swamped, overflows: shares of the accumulator's steps.
         area, area_per_product, depth, flipflops: of the mapped RTL.
-        energy, energy_ratio: per product, in toggles of a NAND2, and to INT4's.
-        figure: of the whole task.
-        met: whether it keeps the budget; None: not measured.
+        energy, energy_ratio: energy per product, in toggles of a NAND2 and relative to INT4's.
+        figure: figure of the whole task.
+        met: whether the figure is within the budget; None: not measured.
         why: why a figure is missing, or why the point was left out.
     """
 
@@ -124,27 +125,27 @@ class PointResult:
 
     @property
     def name(self) -> str:
-        """Its name in tables and pictures."""
+        """Name of the point in tables and figures."""
         return f"{self.recipe} on {self.unit}"
 
     def cost(self, minimize: str) -> float:
-        """Return the cost that an objective names; inf where it is not available."""
+        """Return the cost of an objective; inf if it is not available."""
         value = getattr(self, OBJECTIVES[minimize][0])
         return math.inf if value is None else float(value)
 
 
 @dataclass(frozen=True)
 class ExploreResult:
-    """A search: every point that was tried, and which are best.
+    """A search: all points tried, the front and the winner.
 
     Attributes:
-        settings: of the search.
-        digest: of the model.
-        size: points of the space.
-        points: all that were tried, in the order of the space or the sampler.
-        front: places of the points that no other scored point beats in cost and figure.
-        winner: place of the cheapest point that keeps the budget; None: none does.
-        references: figure of the float model, and by recipe with exact sums.
+        settings: settings of the search.
+        digest: digest of the model.
+        size: number of points in the space.
+        points: all points tried, in the order of the space or the sampler.
+        front: indices of the points that no other scored point beats in cost and figure.
+        winner: index of the cheapest point within the budget; None: there is none.
+        references: figure of the float model, and of every recipe with exact sums.
         notes: remarks for readers.
     """
 
@@ -162,7 +163,7 @@ class ExploreResult:
         return asdict(self)
 
     def closest(self) -> str:
-        """Say how close the best point came, where none keeps the budget."""
+        """Return a sentence on how near the best point came, if none is within the budget."""
         budget = Budget.parse(self.settings.budget)
         scored = [point for point in self.points if point.figure is not None]
         if not scored:
@@ -190,27 +191,27 @@ def explore(
     cache: PointCache | None = None,
     step: Step = lambda title: lambda done, total, index: None,
 ) -> ExploreResult:
-    """Search a space for the cheapest unit that keeps a budget.
+    """Search a space for the cheapest unit within a budget.
 
     Args:
-        space: what there is to choose from.
+        space: recipes and stages to choose from.
         settings: model, budget, objective and effort.
-        pool: where points run.
-        cache: keeps what is finished.
-        step: called with a step's title; returns what is called with its progress.
+        pool: runs the points.
+        cache: keeps results of finished points.
+        step: called with a step's title; returns a function that takes the step's progress.
 
     Returns:
         All points tried, the Pareto front and the winner.
 
     Raises:
-        FpsimError: an unknown objective, a budget on a figure that the model's task has not, a
-            recipe or model that does not exist, or Optuna missing where a sampler is needed.
+        FpsimError: an unknown objective, a budget on a figure that the model's task lacks, an
+            unknown recipe or model, or a missing Optuna where a sampler is needed.
     """
     return _Search(space, settings, pool, cache, step).run()
 
 
 class _Search:
-    """One search; its methods are its steps."""
+    """One search; each step is a method."""
 
     def __init__(
         self,
@@ -238,7 +239,7 @@ class _Search:
         self.notes: list[str] = []
 
     def run(self) -> ExploreResult:
-        """Take all steps."""
+        """Run all steps."""
         tried = list(self._tried())
         references = self._references(tried)
         scored = self._scored(self._costed(tried), references)
@@ -287,7 +288,7 @@ class _Search:
     # -- 2: hardware -----------------------------------------------------------------------------
 
     def _costed(self, tried: list[PointResult]) -> list[PointResult]:
-        """Return points with their costs; those that were left out have none."""
+        """Return points with costs; points that were left out have none."""
         places = [i for i, point in enumerate(tried) if not point.why]
         more = {"energy": self.settings.energy}
         data = [self._data(tried[i].recipe, tried[i].spec) | more for i in places]
@@ -369,9 +370,9 @@ class _Search:
         return done
 
     def _survivors(self, points: list[PointResult]) -> list[int]:
-        """Return the points worth the whole task: layer fronts first, then by layer error."""
+        """Return indices of points that run the whole task: layer fronts first, then by error."""
         minimize = self.settings.minimize
-        usable = [i for i, p in enumerate(points) if p.built]  # the others were left out
+        usable = [i for i, p in enumerate(points) if p.built]  # points that were not left out
         loss = {i: _loss(points[i]) for i in usable}
         order: list[int] = []
         left = [i for i in usable if math.isfinite(points[i].cost(minimize))]
@@ -379,7 +380,7 @@ class _Search:
             front = pareto([(points[i].cost(minimize), loss[i]) for i in left])
             order += [left[place] for place in front]
             left = [i for i in left if i not in order]
-        # Without RTL there is no cost, but accuracy is still worth knowing.
+        # Without RTL there is no cost, but accuracy is still of interest.
         order = order[: self.settings.scored]
         without = sorted(
             (i for i in usable if i not in order and i not in left), key=lambda i: loss[i]
@@ -394,14 +395,14 @@ class _Search:
 
 
 def _loss(point: PointResult) -> float:
-    """Return the noise of the worst sampled layer in dB; large where there are no results."""
+    """Return the noise of the worst sampled layer in dB; a large number without results."""
     if point.layer_db is not None:
         return -point.layer_db
     return -_NO_NOISE if point.lossless else _NO_NOISE
 
 
 def _tried(point: ExplorePoint, result: dict[str, Any]) -> PointResult:
-    """Return a point after its layers, with why it is left out if it is."""
+    """Return a point with its results on layers, and with ``why`` if it is left out."""
     made = PointResult(
         point.recipe, point.unit.name, point.unit.to_dict(), equation=point.unit.equation
     )
@@ -436,7 +437,7 @@ def _reference_width(result: dict[str, Any]) -> int:
 
 
 def _sampled(search: _Search) -> list[PointResult]:
-    """Let Optuna choose the points of a large space, a batch at a time, by layer error and bits."""
+    """Let Optuna choose points of a large space in batches, by layer error and bits."""
     try:
         import optuna
     except ImportError:
@@ -477,5 +478,5 @@ def _suggested(trial: Any, space: Space) -> ExplorePoint | None:
     ]
     try:
         return space.point(recipe, stage, picks)
-    except FpsimError:  # choices that no unit combines
+    except FpsimError:  # a combination of choices that no unit has
         return None

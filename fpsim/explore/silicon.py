@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Costs of a unit in hardware: its reference RTL, mapped, and switched by a model's operands."""
+"""Hardware costs of a unit: its reference RTL, mapped, and simulated on a model's operands."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Silicon", "silicon", "top_for"]
 
-#: Dot products that switch the netlist side by side, and their longest part.
+#: Dot products simulated side by side, and most products taken of each.
 STREAMS, CLOCKS = 64, 256
 
 
 @dataclass(frozen=True)
 class Silicon:
-    """Costs of one unit; ``why`` says why there are none, or no energy.
+    """Costs of one unit; ``why`` gives the reason for missing costs or energy.
 
     Attributes:
-        top: top module.
+        top: name of the top module.
         lanes: products per clock.
-        area: NAND2 equivalents of all of it.
+        area: NAND2 equivalents of the whole design.
         depth: cells on the longest path.
-        flipflops: their number.
-        energy: per product, in toggles of a NAND2 (`fpsim.explore.activity`); None if it was not
+        flipflops: number of flip-flops.
+        energy: energy per product, in toggles of a NAND2 (`fpsim.explore.activity`); None if not
             measured.
-        why: one line on what is missing.
+        why: one line on missing costs.
     """
 
     top: str = ""
@@ -63,14 +63,14 @@ class Silicon:
 
 
 def top_for(spec: MacSpec, scaled: bool) -> tuple[RtlTop, int]:
-    """Return the RTL that multiplies operands of a unit as they are, and its products per clock.
+    """Return the RTL that multiplies a unit's operands directly, and its products per clock.
 
     Args:
         spec: the unit with the operands' formats and scales.
         scaled: whether operands have scales that differ along K.
 
     Raises:
-        FpsimError: a unit that the RTL does not implement, or not with these scales.
+        FpsimError: a unit that the RTL does not implement, or not with the given scales.
     """
     stage = spec.accumulate
     if not isinstance(stage, Chain | Fixed):
@@ -81,24 +81,24 @@ def top_for(spec: MacSpec, scaled: bool) -> tuple[RtlTop, int]:
             raise FpsimError("rtl: a fixed-point unit has no scales but powers of two")
         return rtl_top(spec, stream=True, scaled=True), 1
     top = rtl_top(spec)
-    if not scaled and "SCALE_W" in top.parameters:  # no run-time exponent then
+    if not scaled and "SCALE_W" in top.parameters:  # then no exponent input
         top = replace(top, parameters=top.parameters | {"SCALE_W": 0})
     return top, 1
 
 
 def silicon(unit: MacUnit, operands: tuple[Operand, Operand] | None, scaled: bool) -> Silicon:
-    """Map a unit's RTL and, if it is a plain multiply-accumulator, switch it by operands.
+    """Map a unit's RTL and, if it is a plain multiply-accumulator, simulate it on operands.
 
     Args:
-        unit: with the operands' formats and scales.
-        operands: input and weight of a layer, as cast; None: energy is not measured.
-        scaled: whether they have scales that differ along K.
+        unit: the unit, with the operands' formats and scales.
+        operands: cast input and weight of a layer; None: energy is not measured.
+        scaled: whether operands have scales that differ along K.
 
     Returns:
-        The costs, or why there are none.
+        The costs, or the reason why there are none.
 
     Raises:
-        FpsimError: RTL that Yosys refuses, or a netlist that does not compute what the unit does.
+        FpsimError: RTL that Yosys refuses, or a netlist with results other than the unit's.
     """
     if not yosys.available():
         return Silicon(why="Yosys is not installed")
@@ -119,7 +119,7 @@ def silicon(unit: MacUnit, operands: tuple[Operand, Operand] | None, scaled: boo
 def _energy(
     unit: MacUnit, top: RtlTop, netlist: Netlist, operands: tuple[Operand, Operand]
 ) -> float:
-    """Return energy per product on dot products of rows with rows, whose results are checked."""
+    """Return energy per product for dot products of rows with rows, and check their results."""
     a, b = operands
     length = min(CLOCKS, a.codes.shape[1])
     rows = np.arange(STREAMS)
@@ -140,7 +140,7 @@ def _energy(
     seen, activity = netlist.run(stimuli, STREAMS, "acc_o")
     scales: dict[str, Any] = {}
     if a.scales is not None or b.scales is not None:
-        # A scale per product says what the exponent input says.
+        # A scale per product is the exponent input.
         code = (exponents + _BIAS).astype(np.uint8)
         scales = {"a_scale": code, "b_scale": np.full_like(code, _BIAS), "block": 1}
     wanted = unit.dot(codes_a, codes_b, **scales)

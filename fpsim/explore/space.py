@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A space of units: choices in TOML, and every point that they make.
+"""A space of units: choices in TOML, and the points that they make.
 
     recipes = ["mxfp4", "nvfp4"]       # how operands are cast
 
@@ -17,8 +17,8 @@
     [[stage]]                          # whole units, by canonical name or file
     unit = ["nvidia-h100-e4m3"]
 
-A point is a recipe with one choice from every list of one stage. Operand formats and scales are
-those of the recipe.
+A point is a recipe with one choice from every list of one stage. The recipe gives operand formats
+and scales.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from fpsim.units.spec import MacSpec
 
 __all__ = ["KEYS", "ExplorePoint", "Space", "SpaceChoice"]
 
-#: Points that a space may have.
+#: Most points of a space.
 MAX_POINTS = 1_000_000
-#: Keys of a file, all of them needed.
+#: Required keys of a file.
 KEYS = ("recipes", "stage")
 
 
 @dataclass(frozen=True)
 class ExplorePoint:
-    """A recipe and a unit, whose operand formats the recipe replaces."""
+    """A recipe and a unit; the recipe replaces the unit's operand formats."""
 
     recipe: str
     unit: MacSpec
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name of the point in tables."""
         return f"{self.recipe} on {self.unit.name}"
 
 
 @dataclass(frozen=True)
 class SpaceChoice:
-    """One list of a space: where it stands, and what there is to choose from."""
+    """One list of choices in a space: its place in the stage, and its options."""
 
     path: tuple[str, ...]
     options: tuple[Any, ...]
@@ -67,7 +67,7 @@ class Space:
     """Recipes and stages with choices.
 
     Raises:
-        FpsimError: no point at all, more than a million, or a key or value that no unit has.
+        FpsimError: no points, more than a million, or a key or value that no unit has.
     """
 
     def __init__(self, recipes: Sequence[str], stages: Sequence[Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ class Space:
             raise FpsimError(
                 f"space: it has {self.size:,} points; at most {MAX_POINTS:,} are allowed"
             )
-        for i in range(len(self.stages)):  # one unit of each stage, so that errors come early
+        for i in range(len(self.stages)):  # builds one unit of each stage, to find errors early
             self.point(self.recipes[0], i, [0] * len(self.choices[i]))
 
     @classmethod
@@ -93,7 +93,8 @@ class Space:
         """Read a space from a file.
 
         Raises:
-            FpsimError: a file that cannot be read, naming it, or as `Space`.
+            FpsimError: a file that cannot be read, no points, more than a million, or a key or
+                value that no unit has; the message names the file.
         """
         try:
             data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -113,7 +114,7 @@ class Space:
 
     @property
     def size(self) -> int:
-        """How many points there are, equal ones counted again."""
+        """Number of points, equal ones counted again."""
         total = 0
         for choices in self.choices:
             count = 1
@@ -123,18 +124,18 @@ class Space:
         return total * len(self.recipes)
 
     def point(self, recipe: str, stage: int, picks: Sequence[int]) -> ExplorePoint:
-        """Return the point of a recipe, a stage, and an option of each of its choices.
+        """Return the point of a recipe, a stage, and an option for each choice of the stage.
 
         Args:
-            recipe: its name.
-            stage: place of the stage.
-            picks: place of an option in each of the stage's choices.
+            recipe: name of the recipe.
+            stage: index of the stage.
+            picks: index of an option for each choice of the stage.
 
         Returns:
             The point.
 
         Raises:
-            FpsimError: values that no unit has, naming the stage.
+            FpsimError: values that no unit has; the message names the stage.
         """
         table = dict(self.stages[stage])
         for choice, pick in zip(self.choices[stage], picks, strict=True):
@@ -152,7 +153,7 @@ class Space:
             raise FpsimError(f"space: stage {stage + 1}: {error}") from None
 
     def points(self) -> tuple[ExplorePoint, ...]:
-        """Return every point once, in the order of recipes, stages and choices."""
+        """Return all distinct points, in the order of recipes, stages and choices."""
         found: dict[ExplorePoint, None] = {}
         for recipe in self.recipes:
             for stage, choices in enumerate(self.choices):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth: every unit in exact Python integers, slow, and short enough to check by reading.
+"""The oracle: every unit in exact Python integers, slow, and short enough to check by reading.
 
-It knows formats and specs as data and shares no code with the kernels: it decodes, adds and rounds
-with `fractions.Fraction`, looks at the two neighbouring codes of a value and picks one. It needs
+It takes formats and specs as data and shares no code with the kernels: it decodes, adds and rounds
+with `fractions.Fraction`, finds the two neighbouring codes of a value and chooses one. It needs
 neither Numba nor `fpsim.compute`.
 """
 

@@ -25,16 +25,16 @@ class _Window(NamedTuple):
     """A sum of aligned integers: ``total`` times 2^(exponent - bits)."""
 
     total: Number  #: an integer, with the sign of its zero
-    exponent: int | None  #: None if nothing counts: the total is zero
+    exponent: int | None  #: None if no term counts: the total is zero
     bits: int
 
 
 def aligned(stage: Aligned, terms: Sequence[Term], c: int, trace: Trace) -> list[int]:
-    """Add terms as an aligned stage does.
+    """Add terms in an aligned stage.
 
     Args:
         stage: the stage; its equations are in `fpsim.units.stages.aligned`.
-        terms: its terms, in order; the last step is filled with zeros.
+        terms: terms of the sum, in order; the last step is filled up with zeros.
         c: the initial accumulator code.
         trace: receives every internal node.
 
@@ -92,7 +92,7 @@ def _limited(stage: Aligned, term: Term, trace: Trace) -> Term:
 
 
 def _cut(number: Number, lsb: int, rounding: Rounding, name: str, trace: Trace) -> int:
-    """Return a number as an integer multiple of 2^lsb; a lost part is traced as inexact."""
+    """Return a number rounded to an integer multiple of 2^lsb; a lost part is traced as inexact."""
     integer = numbers.to_grid(number, lsb, rounding, round_up=trace.round_up)
     lost = not trace.silent and integer * two_to(lsb) != number.value
     if name:
@@ -139,7 +139,7 @@ def _value(window: _Window) -> Number:
 
 
 def _joined(stage: Aligned, terms: list[Term], c: Term, trace: Trace) -> Number:
-    """Return the sum of AMD CDNA3's second window."""
+    """Return the sum of AMD CDNA3's second window, of the first sum and the addend."""
     parts = [terms] if stage.lanes == 1 else [terms[0::2], terms[1::2]]
     windows = [
         _window(stage, part, False, "" if stage.lanes == 1 else str(i), trace)
@@ -187,7 +187,7 @@ def _narrow(stage: Aligned, number: Number, trace: Trace) -> int:
 
 
 def _finish(stage: Aligned, number: Number, trace: Trace, late: bool = False) -> int:
-    """Return the result code of a number, rounded unless it is the late addend's sum already."""
+    """Return the result code of a number, which is rounded unless it is a late addend's sum."""
     if number.is_nan:
         if stage.nan is None:
             raise FpsimError(f"result: NaN has no code in {stage.result.name}")

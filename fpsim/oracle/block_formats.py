@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth about block formats: one block at a time in exact rationals, sharing no kernel code.
+"""Block formats in exact rationals, one block at a time, without kernel code.
 
 Float32 operations of a recipe are rationals rounded by `fl`; codes come from `fpsim.oracle`.
 """
@@ -33,7 +33,7 @@ Real = Fraction | float  #: a rational, or the float infinity
 
 
 class Block(NamedTuple):
-    """A stored block; parts that a format does not have are 0."""
+    """A stored block; parts that its format lacks are 0."""
 
     codes: list[int]
     scale: int
@@ -51,7 +51,7 @@ def _exponent(magnitude: Fraction) -> int:
 
 
 def fl(value: Real) -> Real:
-    """Round to float32, nearest even; beyond its range infinity."""
+    """Return a rational rounded to float32, nearest even; infinity beyond float32."""
     if value in (0, INF, -INF):
         return value
     assert isinstance(value, Fraction)
@@ -63,7 +63,7 @@ def fl(value: Real) -> Real:
 
 
 def _divide(a: Real, b: Real) -> Real:
-    """Return fl(a / b) of non-negative numbers, infinities as in float; 0 / 0 = 0."""
+    """Return fl(a / b) of non-negative numbers; infinities as in IEEE 754, but 0 / 0 = 0."""
     if b == INF or a == 0:
         return Fraction(0)
     if b == 0 or a == INF:
@@ -79,7 +79,7 @@ def _times(a: Real, b: Real) -> Real:
 
 
 def _encode(value: Real, negative: bool, fmt: Format, rounding: Rounding) -> int:
-    """Return the code of a number given by magnitude and sign."""
+    """Return the code of a number with a given magnitude and sign."""
     infinite = value == INF
     number = numbers.Number(negative, None if infinite else Fraction(value), infinite)
     code = numbers.encode(number, fmt, rounding, Overflow.SATURATE)
@@ -114,13 +114,14 @@ def quantize_block(
 
     Args:
         fmt: the block format.
-        values: finite float32 values; float64 for MX; under macro scales, divided by theirs.
-        largest: the largest magnitude of the tensor that the block is part of.
-        given: a static tensor scale; None: that of ``largest``.
-        row: the row that the block is of, where each has a table.
+        values: finite float32 values; float64 for MX; under macro scales, divided by the macro
+            scale.
+        largest: the largest magnitude of the block's tensor.
+        given: a static tensor scale; None: the scale of ``largest``.
+        row: index of the block's row, for formats with a table per row.
 
     Returns:
-        The codes and scales that are stored.
+        The stored codes and scales.
     """
     if fmt.is_coded:
         return _quantize_coded(fmt, values, largest, given, row)
@@ -182,7 +183,7 @@ def _candidate(
 
 
 def _power(fmt: BlockFormat, top: Fraction, best: Fraction, shift: int) -> int:
-    """Return the scale code of OCP MX section 6.3, or of its variants, times 2^shift."""
+    """Return the scale code of OCP MX section 6.3, or of a variant, times 2^shift."""
     scale = fmt.scale
     assert scale is not None
     if not top:
@@ -206,7 +207,7 @@ def _power(fmt: BlockFormat, top: Fraction, best: Fraction, shift: int) -> int:
 
 
 def _bf16(value: Real) -> Real:
-    """Round to bfloat16, nearest even."""
+    """Return a number rounded to bfloat16, nearest even."""
     if value in (0, INF):
         return value
     unit = Fraction(2) ** (max(_exponent(Fraction(value)), -126) - 7)
@@ -214,7 +215,7 @@ def _bf16(value: Real) -> Real:
 
 
 def _ggml_scale(raw: Real, scale: FloatFormat) -> int:
-    """Return ggml's E4M3 code: steps counted with halves up, each row by itself."""
+    """Return ggml's E4M3 code: ties away from zero, by the step of each exponent."""
     if raw == INF or raw >= 248:
         return scale.max_code
     exact = Fraction(raw)
@@ -232,7 +233,7 @@ def _float_scale(
     limit: Fraction,
     expansion: Fraction,
 ) -> tuple[int, Real, bool]:
-    """Return scale code, the float32 number values are divided by or multiplied with, and which."""
+    """Return scale code, float32 factor, and whether values are multiplied by it or divided."""
     scale = fmt.scale
     assert scale is not None
     limit = Fraction(fl(limit))
@@ -287,7 +288,7 @@ class _Code(NamedTuple):
 
 @cache
 def _grid(variant: Variant) -> list[_Code]:
-    """Return every storage code of a variant, before its factor."""
+    """Return every storage code of a variant, before the variant's factor."""
     element = variant.element
     grid = []
     for code in range(1 << element.bits):
@@ -314,7 +315,7 @@ def _grid(variant: Variant) -> list[_Code]:
 
 
 def _nearest_code(fmt: BlockFormat, variant: Variant, y: Real, negative: bool) -> _Code:
-    """Return the code nearest to a number given by magnitude and sign."""
+    """Return the code nearest to a number with a given magnitude and sign."""
     grid = _grid(variant)
     signed = -y if negative else y
     if y == INF:
@@ -367,10 +368,10 @@ def _odd(n: int) -> int:
 def _quantize_coded(
     fmt: BlockFormat, values: list[float], largest: Fraction, given: Fraction | None, row: int
 ) -> Block:
-    """Return a block of a format whose codes mean more than an element times a scale.
+    """Return a block of a format with variants or expansions.
 
-    Every candidate (variant, expansion), in this order, is cast and decoded; the smallest error
-    wins, the first of several.
+    Every candidate (variant, expansion) is cast and decoded, in this order; the smallest error
+    wins, the first of equal ones.
     """
     assert fmt.scale is not None
     size = len(values) if isinstance(fmt.block, str) else fmt.block
@@ -405,7 +406,7 @@ def _quantize_coded(
 
 
 def decoded_grid(variant: Variant) -> dict[int, Fraction]:
-    """Return the value of every code of a grid, its factor and special value in."""
+    """Return the value of every code of a grid, with the grid's factor and special value."""
     special = None if variant.special is None else Fraction(variant.special)
     taken = None if special is None else _special_of(variant)
     return {
@@ -416,7 +417,7 @@ def decoded_grid(variant: Variant) -> dict[int, Fraction]:
 
 @cache
 def _divisor(fmt: BlockFormat, variants: tuple[Variant, ...]) -> int:
-    """Return D: the least odd number whose multiples of all values are dyadic."""
+    """Return D: the least odd number that makes all values, times D, dyadic."""
     values = [v for variant in variants for v in decoded_grid(variant).values()]
     return math.lcm(*(_odd(v.denominator) for v in values))
 
@@ -440,7 +441,7 @@ def _coded_scale(
     given: Fraction | None,
     expansion: Fraction,
 ) -> tuple[int, Real, bool, bool]:
-    """Return scale code, factor, whether it multiplies, and whether the scale is negative."""
+    """Return scale code, factor, whether values are multiplied by it, and the scale's sign."""
     assert fmt.scale is not None
     if fmt.rule is ScaleRule.RANGE:
         high = max(Fraction(0), *(Fraction(v) for v in values))
@@ -481,7 +482,7 @@ def _coded_candidate(
     divisor: int,
     s_t: float,
 ) -> tuple[Block, float]:
-    """Return a block under one variant and expansion, and its error in float64."""
+    """Return a block cast with one variant and expansion, and its error in float64."""
     assert fmt.scale is not None
     scale, factor, multiply, minus = _coded_scale(fmt, variant, values, largest, given, expansion)
     scale_value = _value(scale, fmt.scale)
@@ -543,7 +544,7 @@ def _float32_error(
     largest: Fraction | None,
     given: Fraction | None,
 ) -> float:
-    """Return the error of values W s instead of x, every operation rounded to float32.
+    """Return the error of values W s against x, with every operation rounded to float32.
 
     The terms are summed in eight parts, of every eighth term each.
     """
@@ -577,7 +578,7 @@ def _plus(a: Real, b: Real) -> Real:
 
 
 def _error(kind: str, decoded: list[float], values: list[float]) -> float:
-    """Return the error by which a block chooses, in float64 as documented."""
+    """Return the error by which a block's variant is chosen, in float64 as documented."""
     total = 0.0
     for value, wanted in zip(decoded, values, strict=True):
         deviation = abs(value - wanted)
@@ -591,7 +592,7 @@ def _error(kind: str, decoded: list[float], values: list[float]) -> float:
 def _ratio_plans(
     fmt: BlockFormat, values: list[float], factor: Real, multiply: bool, tops: list[int]
 ) -> list[tuple[int, int, list[tuple[int, Fraction]]]]:
-    """Return for each sub-block its ends and the ratios it may have, with their indices."""
+    """Return, for each sub-block, its ends and the allowed ratios with their indices."""
     if not fmt.levels:
         return [(0, len(values), [(0, Fraction(1))])]
     last = fmt.levels[-1]
@@ -670,7 +671,7 @@ def _by_rule(
     largest: Fraction,
     given: Fraction | None,
 ) -> int | None:
-    """Return the variant that a named rule chooses, or None."""
+    """Return the variant chosen by a named rule, or None."""
     if fmt.choice not in ("dialect", "zero-point"):
         return None
     _, factor, multiply, _ = _coded_scale(fmt, variants[0], values, largest, given, Fraction(1))
@@ -702,7 +703,7 @@ def _by_rule(
 def _real(fmt: BlockFormat, values: list[float]) -> Block:
     """LLM-FP4, equations 6 to 9: step = 2^(max(floor(log2|x| + b~), 1) - m - b~), round(x / step).
 
-    Worked on x / s with s = clip / Qmax, which is |x| 2^b~ on the bias-0 grid.
+    The function works on x / s with s = clip / Qmax, which is |x| 2^b~ on the bias-0 grid.
     """
     assert not isinstance(fmt.element, Table)
     top = max(abs(Fraction(v)) for v in values)
@@ -768,7 +769,7 @@ def _zero_point(fmt: BlockFormat, values: list[float]) -> Block:
 
 
 def _razor(fmt: BlockFormat, values: list[float], largest: Fraction) -> Block:
-    """QRazor: integers of ``base_bits``; below the top of their OR, ``width - 1`` bits are kept."""
+    """QRazor: integers of ``base_bits``; ``width - 1`` bits are kept below the top of their OR."""
     assert not isinstance(fmt.element, Table)
     s_t = Fraction(tensor_scale(fmt, largest))
     top = 2 ** (fmt.base_bits - 1) - 1

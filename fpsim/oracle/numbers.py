@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes and numbers: decoding, and rounding by looking at the two neighbouring codes.
+"""Numbers and codes: decoding, and rounding by comparison with the two neighbouring codes.
 
-The meaning of a code, and the code below a magnitude, are remembered, up to `REMEMBERED` answers of
-each kind: these are pure functions of a code and a format, and the oracle asks them again and
-again.
+Decoded codes, and the codes below magnitudes, are cached, up to `REMEMBERED` answers of each kind:
+they depend only on a code or magnitude and a format, and the oracle asks for them again and again.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ __all__ = [
     "two_to",
 ]
 
-#: Answers about codes that are kept, of each kind.
+#: Most cached answers of each kind.
 REMEMBERED = 1 << 17
-#: Decides whether a value is rounded away from zero; see `round_up`, which has its arguments.
+#: Decides whether a value is rounded away from zero, with the arguments of `round_up`.
 RoundUp = Callable[[Fraction, bool, bool, Rounding, int, int], bool]
 
 
@@ -47,7 +46,7 @@ class Number(NamedTuple):
 
     @property
     def is_nan(self) -> bool:
-        """Whether this is NaN."""
+        """Whether the number is NaN."""
         return self.magnitude is None and not self.infinite
 
     @property
@@ -71,12 +70,12 @@ def round_up(
     """Decide whether a magnitude between two neighbouring codes goes to the larger one.
 
     Args:
-        fraction: how far it is on the way from the smaller one, from 0 to below 1.
+        fraction: place of the magnitude from the smaller to the larger code, from 0 to below 1.
         odd: whether the smaller code is odd.
         negative: the sign of the number.
         mode: the rounding mode.
-        random, random_bits: for ``sr``, an integer r of n bits: up where floor(fraction 2^n) + r
-            reaches 2^n.
+        random, random_bits: for ``sr``, an integer r of n bits: up if floor(fraction 2^n) + r is at
+            least 2^n.
 
     Returns:
         True for the larger neighbour.
@@ -103,7 +102,7 @@ def round_up(
 
 @lru_cache(maxsize=REMEMBERED)
 def decode(code: int, fmt: Format) -> Number:
-    """Return the number that a code stands for."""
+    """Return the number of a code."""
     if isinstance(fmt, FixedFormat):
         integer = code
         if fmt.signed and code >= 1 << (fmt.width - 1):
@@ -121,7 +120,7 @@ def decode(code: int, fmt: Format) -> Number:
 
 
 def _magnitude(code: int, fmt: FloatFormat) -> Fraction:
-    """Return the value of a magnitude code, beyond the largest one too (as if E had more bits)."""
+    """Return the value of a magnitude code; beyond the largest, as if E had more bits."""
     field, fraction = divmod(code, 1 << fmt.mantissa_bits)
     unit = two_to(-fmt.mantissa_bits)
     if field or fmt.subnormals is Subnormals.NONE:
@@ -149,16 +148,16 @@ def encode(
         fmt: the format of the code.
         rounding: the rounding mode.
         overflow: the result for values beyond the format.
-        random, random_bits: an integer and its width, for ``sr``.
-        ieee: directed modes may keep a number beyond the format finite, as in IEEE 754; else every
-            such number follows ``overflow``.
+        random, random_bits: for ``sr``, an integer and its width.
+        ieee: whether directed modes may keep a number beyond the format finite, as in IEEE 754;
+            else every such number follows ``overflow``.
         round_up: decides between two neighbouring codes.
 
     Returns:
         The code.
 
     Raises:
-        FpsimError: the format has no code for the result: NaN, or that of ``overflow``.
+        FpsimError: the format has no code for the result: NaN, or the result of ``overflow``.
     """
     if isinstance(fmt, FixedFormat):
         if number.is_nan:
@@ -177,7 +176,7 @@ def encode(
     low = _floor_code(number.magnitude, fmt)
     below, above = _grid(low, fmt), _grid(low + 1, fmt)
     if number.magnitude < below:
-        code = low  # a format without zero: nothing lies below its smallest value
+        code = low  # a format without zero has no value below its smallest
     else:
         fraction = (number.magnitude - below) / (above - below)
         up = round_up(fraction, low % 2 == 1, number.negative, rounding, random, random_bits)
@@ -204,9 +203,9 @@ def flags(
     random_bits: int = 0,
     round_up: RoundUp = round_up,
 ) -> Flag:
-    """Return the status flags of encoding ``number``, as `formats.rounding.Flag` defines them.
+    """Return the status flags of encoding ``number``, defined in `formats.rounding.Flag`.
 
-    NaN into a format without NaN is taken to become a number, by a policy other than an error.
+    For NaN and a format without NaN, a policy other than an error is assumed: NaN becomes a number.
 
     Args:
         number: any number, an infinity or NaN.
@@ -217,7 +216,7 @@ def flags(
         round_up: decides between two neighbouring codes.
 
     Returns:
-        The flags that this one rounding raises.
+        The flags raised by this rounding alone.
     """
     if isinstance(fmt, FixedFormat):
         if number.magnitude is None:
@@ -260,19 +259,19 @@ def _is_tiny(
     random_bits: int,
     round_up: RoundUp,
 ) -> bool:
-    """Decide tininess after rounding: round to m + 1 bits wherever the exponent may lead."""
+    """Decide tininess after rounding: round to m + 1 bits without a limit on the exponent."""
     first = 0 if fmt.subnormals is Subnormals.NONE else 1 << fmt.mantissa_bits
     if not exact or first > fmt.max_code:
         return False
     normal = two_to(fmt.exponent_min)
     if exact >= normal:
-        return False  # and so is what it is rounded to
+        return False  # the rounded number is not tiny either
     exponent = exact.numerator.bit_length() - exact.denominator.bit_length()
     if exact < two_to(exponent):
         exponent -= 1
     unit = two_to(exponent - fmt.mantissa_bits)
     steps_up = int(exact / unit)
-    # What the code would be if codes went on counting downward: its parity decides ties.
+    # The code below zero, if codes went on: its parity decides ties.
     code = first + ((exponent - fmt.exponent_min - 1) << fmt.mantissa_bits) + steps_up
     up = round_up(exact / unit - steps_up, code % 2 == 1, negative, rounding, random, random_bits)
     return (steps_up + up) * unit < normal
@@ -280,7 +279,7 @@ def _is_tiny(
 
 @lru_cache(maxsize=REMEMBERED)
 def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:
-    """Return the largest magnitude code (unbounded) whose grid value is at most ``magnitude``."""
+    """Return the largest magnitude code, without upper limit, of value at most ``magnitude``."""
     low, high = 0, 1
     while _grid(high, fmt) <= magnitude:
         low, high = high, high * 2
@@ -295,7 +294,7 @@ def _floor_code(magnitude: Fraction, fmt: FloatFormat) -> int:
 
 @lru_cache(maxsize=REMEMBERED)
 def _grid(code: int, fmt: FloatFormat) -> Fraction:
-    """Return the rounding grid: the values of codes, with subnormals even where they flush."""
+    """Return the format as a rounding grid, with gradual subnormals even if it flushes."""
     if fmt.subnormals is Subnormals.FLUSH and code < 1 << fmt.mantissa_bits:
         return code * two_to(1 - fmt.bias - fmt.mantissa_bits)
     return _magnitude(code, fmt)
@@ -345,7 +344,7 @@ def to_grid(
         round_up: decides between two neighbouring multiples.
 
     Returns:
-        How many units the result has.
+        The multiple of 2^lsb, as an integer.
     """
     assert number.magnitude is not None
     scaled = number.magnitude / two_to(lsb)
@@ -363,7 +362,7 @@ def fit(integer: int, fmt: FixedFormat, overflow: Overflow) -> int:
         overflow: saturate or wrap.
 
     Returns:
-        An integer that the format has.
+        An integer in the format's range.
     """
     if overflow is Overflow.SATURATE:
         return min(max(integer, fmt.min_integer), fmt.max_integer)

@@ -34,7 +34,7 @@ from fpsim.units.stages import (
 __all__ = ["run"]
 
 ZERO = Number(False, Fraction(0))
-#: Before the names of chunks that an outer stage makes of the results of others.
+#: Prefix of the names of chunks that an outer stage makes of chunk results.
 OUTER = "outer."
 
 
@@ -50,10 +50,10 @@ def run(
 
     Args:
         spec: the unit.
-        stage: its stage, or one inside that.
+        stage: the unit's stage, or a stage inside it.
         elements: pairs of operand codes with their scales, in order.
         c: the initial accumulator code.
-        random: the random integers of the roundings to come.
+        random: the random integers of the roundings that follow.
         trace: receives every internal node.
 
     Returns:
@@ -75,9 +75,10 @@ def run(
 def _chunks(
     stage: Chunked, count: int, trace: Trace, where: str, add: Callable[[int, int], int]
 ) -> list[Term]:
-    """Return the results of chunks of ``count`` terms; ``add`` gives the code of one.
+    """Return the results of chunks of ``count`` terms; ``add`` gives the result code of one chunk.
 
-    Nodes inside chunk i are called ``chunk{i}.``, after ``where`` and the names of chunks around.
+    Names of nodes inside chunk i begin with ``chunk{i}.``, after ``where`` and the outer chunks'
+    names.
     """
     terms, around, size = [], trace.prefix, stage.chunk(count)
     for index, start in enumerate(range(0, count, size)):
@@ -112,7 +113,7 @@ def _add_up(
 
 
 def _next(random: Iterator[int], bits: int) -> int:
-    """Return the low bits of the next random integer, 0 without taking one for no bits."""
+    """Return the low bits of the next random integer; 0, taking none, if ``bits`` is 0."""
     return next(random) % (1 << bits) if bits else 0
 
 
@@ -129,11 +130,11 @@ def _plus(trace: Trace, rounding: Rounding, *numbers_: Number) -> Number:
 def _rounded(
     stage: Any, exact: Number, name: str, trace: Trace, random: int = 0, random_bits: int = 0
 ) -> int:
-    """Return the code of a number rounded as a float stage says, and write both down."""
+    """Return the code of a number rounded by a float stage, and trace both."""
     fmt: FloatFormat = stage.format
     settings = (fmt, stage.rounding, stage.overflow, random, random_bits)
     code = numbers.encode(exact, *settings, round_up=trace.round_up)
-    if trace.silent:  # flags cost more than the rounding
+    if trace.silent:  # computing flags takes longer than rounding
         return code
     trace.add(f"{name} before rounding", exact)
     flags = numbers.flags(exact, *settings, round_up=trace.round_up)
@@ -202,7 +203,7 @@ def _fixed(
 
 
 def _fitted(stage: Fixed, integer: int, trace: Trace) -> int:
-    """Return an integer wrapped or saturated to the accumulator, and flag it if it did not fit."""
+    """Return an integer wrapped or saturated to the accumulator, and flag a change."""
     fits = numbers.fit(integer, stage.initial, stage.overflow)
     trace.flag(Flag.OVERFLOW | Flag.INEXACT, fits != integer)
     return fits

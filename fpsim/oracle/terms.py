@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From operand codes to the exact terms that a stage adds."""
+"""The exact terms of a stage, from operand codes and scales."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Element", "Scale", "Term", "block_terms", "exponent_of", "product_te
 
 
 class Term(NamedTuple):
-    """A number that a stage adds, and its alignment exponent (None: it does not count)."""
+    """A number to add, and its alignment exponent (None: it does not count in an alignment)."""
 
     value: Number
     exponent: int | None
@@ -36,7 +36,7 @@ ONE = Scale(Number(False, Fraction(1)), 0)
 
 
 class Element(NamedTuple):
-    """A pair of operand codes; scales for codes without sign bit and with it."""
+    """A pair of operand codes, each with scales for a clear and for a set sign bit."""
 
     a: int
     b: int
@@ -51,9 +51,9 @@ def floor_log2(value: Fraction) -> int:
 
 
 def exponent_of(number: Number, fmt: Format) -> int | None:
-    """Return e(x) = max(floor(log2 |x|), emin), None for zero and what is not finite.
+    """Return e(x) = max(floor(log2 |x|), emin); None for zero, infinity and NaN.
 
-    A fixed-point number has the exponent of the format's largest magnitude: it is not normalised.
+    Every fixed-point number has the exponent of its format's largest magnitude.
     """
     if not number.magnitude:
         return None
@@ -63,7 +63,7 @@ def exponent_of(number: Number, fmt: Format) -> int | None:
 
 
 def scale_of(code: int, fmt: Format) -> Scale:
-    """Return the number of a scale code and its exponent."""
+    """Return a scale: the number of its code, and its exponent."""
     number = numbers.decode(code, fmt)
     return Scale(number, exponent_of(number, fmt))
 
@@ -84,7 +84,7 @@ def _times(trace: Trace, x: Number, y: Number) -> Number:
 
 
 def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> list[Term]:
-    """Multiply elements and their scales.
+    """Multiply elements, with their scales.
 
     Args:
         spec: the unit.
@@ -109,16 +109,16 @@ def product_terms(spec: MacSpec, elements: Sequence[Element], trace: Trace) -> l
 def block_terms(
     spec: MacSpec, stage: Block, elements: Sequence[Element], trace: Trace
 ) -> list[Term]:
-    """Add the products of blocks and scale the sums.
+    """Add the products of blocks, and scale the sums.
 
     Args:
         spec: the unit.
         stage: its block stage.
         elements: pairs of operand codes with their scales; the last block may be partial.
-        trace: receives the sums ``s[g]``, the scaled ones ``p[g]`` and converted ones ``r[g]``.
+        trace: receives sums ``s[g]``, scaled sums ``p[g]`` and converted sums ``r[g]``.
 
     Returns:
-        The scaled sums, per block and combination of split signs.
+        The scaled sums, by block and combination of split signs.
     """
     terms = []
     for start in range(0, len(elements), stage.size):

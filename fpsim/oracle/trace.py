@@ -21,23 +21,23 @@ NO_FLAGS = Flag(0)
 class Node(NamedTuple):
     """One internal value: a product, an exponent, an aligned term, a sum, a rounded result."""
 
-    step: int  #: which step of the stage, from 0
-    name: str  #: such as ``p[3]``, ``E``, ``t[3]``, ``S``, ``sum``, ``acc``
+    step: int  #: number of the stage's step, from 0
+    name: str  #: name, such as ``p[3]``, ``E``, ``t[3]``, ``S``, ``sum``, ``acc``
     value: Number | int
     exponent: int | None = None  #: alignment exponent of a term
-    code: int | None = None  #: bit pattern, of a rounded value
-    format: str = ""  #: format of that code
-    flags: Flag | None = None  #: status flags of its rounding
-    lsb: int | None = None  #: of an integer on a grid: what its last bit weighs is 2^lsb
+    code: int | None = None  #: code of a rounded value
+    format: str = ""  #: format of the code
+    flags: Flag | None = None  #: status flags of the rounding
+    lsb: int | None = None  #: for an integer on a grid: its last bit weighs 2^lsb
 
     @property
     def text(self) -> str:
-        """The value as text, exact; of an integer on a grid, that integer."""
+        """The value as exact text; for an integer on a grid, the integer."""
         return str(self.value) if isinstance(self.value, int) else _text(self.value)
 
     @property
     def real_text(self) -> str:
-        """The value as text, exact, in the unit of the operands' values."""
+        """The value as exact text, in the unit of the operands' values."""
         if self.lsb is None or not isinstance(self.value, int):
             return self.text
         return _text(Number(self.value < 0, abs(self.value) * two_to(self.lsb)))
@@ -63,7 +63,7 @@ class Node(NamedTuple):
 
 @dataclass
 class Trace:
-    """Nodes in the order of computation, and the code that came out."""
+    """Nodes in the order of computation, and the result code."""
 
     nodes: list[Node] = field(default_factory=list)
     code: int = 0
@@ -71,8 +71,8 @@ class Trace:
     #: Of node names inside chunks: ``chunk0.chunk1.`` in chunk 1 of those that chunk 0 is cut into,
     #: ``outer.chunk2.`` in chunk 2 of those that an outer stage makes of the results.
     prefix: str = ""
-    flags: Flag = NO_FLAGS  #: OR of everything that was flagged on the way
-    round_up: RoundUp = round_up  #: the rounding decision of everything that is written down here
+    flags: Flag = NO_FLAGS  #: OR of the flags of all operations
+    round_up: RoundUp = round_up  #: the rounding decision of all traced operations
     silent: ClassVar[bool] = False
 
     def add(
@@ -85,16 +85,16 @@ class Trace:
         flags: Flag | None = None,
         lsb: int | None = None,
     ) -> None:
-        """Write a node down.
+        """Append a node.
 
         Args:
-            name: such as ``p[3]`` or ``acc``; the prefix of chunks comes before it.
-            value: the exact value; on a grid, an integer.
+            name: name, such as ``p[3]`` or ``acc``, without the prefix of chunks.
+            value: the exact value; for a node on a grid, an integer.
             exponent: the alignment exponent of a term.
-            code: the bit pattern of a rounded value.
-            fmt: the format of that code.
-            flags: status flags of its rounding.
-            lsb: the exponent of the grid that the integer is on.
+            code: the code of a rounded value.
+            fmt: the format of the code.
+            flags: status flags of the rounding.
+            lsb: the exponent of the integer's grid.
         """
         self.flag(flags)
         label = "" if fmt is None else fmt.name
@@ -103,12 +103,12 @@ class Trace:
         )
 
     def flag(self, flags: Flag | None, when: bool = True) -> None:
-        """Raise status flags, which stay up."""
+        """Raise status flags; they stay raised."""
         if when and flags:
             self.flags |= flags
 
     def find(self, name: str, step: int | None = None) -> list[Node]:
-        """Return the nodes called ``name``, of one step or of all."""
+        """Return the nodes called ``name``, of one step or of all steps."""
         return [n for n in self.nodes if n.name == name and step in (None, n.step)]
 
     def _repr_html_(self) -> str:
@@ -125,7 +125,7 @@ class Trace:
 
 
 class FlagsOnly(Trace):
-    """A trace that keeps nothing but the flags."""
+    """A trace that keeps only flags."""
 
     def add(
         self,
@@ -141,13 +141,13 @@ class FlagsOnly(Trace):
 
         Args:
             name, value, exponent, code, fmt, lsb: not kept.
-            flags: status flags of a rounding.
+            flags: status flags of the rounding.
         """
         self.flag(flags)
 
 
 class Silent(Trace):
-    """A trace that writes nothing down."""
+    """A trace that keeps nothing."""
 
     silent = True
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trace as lines for people: every value in one unit, long sums folded.
+"""A trace as lines of text, with values in one unit and long sums folded.
 
-Neighbours that differ in nothing but their number become one line, ``p[1..31]``; of long runs and
-of many steps the first and the last stay.
+Nodes that differ only in their number are one line, ``p[1..31]``; long runs, and many steps, keep
+the first and the last.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from fpsim.oracle.trace import Node
 
 __all__ = ["TraceLine", "trace_lines"]
 
-#: Steps, and nodes of one kind in a step, that are shown before they are folded; how many of the
-#: last stay.
+#: Most steps, and most nodes of one kind in a step, that are shown unfolded; and how many last ones
+#: stay.
 MAX_STEPS, MAX_NODES, LAST = 6, 8, 2
 _INDEXED = re.compile(r"(?P<stem>.*\[)(?P<index>\d+)\]")
 
 
 class TraceLine(NamedTuple):
-    """A node as text, or a remark in place of those that are left out."""
+    """A node as text, or a remark in place of omitted nodes."""
 
     step: int
     name: str
-    value: str = ""  #: exact, in the unit of the operands' values
-    grid: str = ""  #: the integer that the hardware holds, and the weight of its last bit
+    value: str = ""  #: exact value, in the unit of the operands' values
+    grid: str = ""  #: integer in the hardware, and the weight of its last bit
     exponent: str = ""
     code: str = ""
     flags: str = ""
@@ -42,11 +42,11 @@ def trace_lines(nodes: Sequence[Node], every: bool = False) -> list[TraceLine]:
     """Return the nodes of a trace as lines.
 
     Args:
-        nodes: in the order of computation.
-        every: do not fold.
+        nodes: nodes in the order of computation.
+        every: whether to show all, without folding.
 
     Returns:
-        One line per node, or per run of nodes that is folded.
+        One line per node, or per folded run of nodes.
     """
     steps = [[_line(node) for node in group] for _, group in groupby(nodes, lambda n: n.step)]
     if every:
@@ -61,7 +61,7 @@ def trace_lines(nodes: Sequence[Node], every: bool = False) -> list[TraceLine]:
 
 
 def _accumulator(step: list[TraceLine]) -> list[TraceLine]:
-    """Return the accumulator as a step that is not shown leaves it."""
+    """Return the accumulator after a step that is not shown."""
     return [line for line in step if line.name == "acc"][-1:]
 
 

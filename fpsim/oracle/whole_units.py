@@ -36,7 +36,7 @@ def steps(
         spec: the unit.
         a, b: operand codes, K each.
         c: the initial accumulator code.
-        exponents: are added to the products' exponents; None stands for a NaN scale.
+        exponents: added to the products' exponents; None stands for a NaN scale.
         random: one integer per rounding, for ``sr``.
 
     Returns:
@@ -57,7 +57,7 @@ def step_with_flags(
         spec: the unit.
         a, b: operand codes.
         c: the accumulator code before.
-        exponent: is added to the product's exponent.
+        exponent: added to the product's exponent.
         random: the integer of the rounding, for ``sr``.
 
     Returns:
@@ -91,12 +91,12 @@ def dot(
     Args:
         unit: a MacUnit or a MacSpec.
         a, b: operand codes (..., K); leading shapes broadcast.
-        round_up: decides between two neighbouring codes wherever the unit rounds; another decision
-            than the oracle's own is a model of a faulty rounder.
+        round_up: decides between two neighbouring codes at every rounding; a decision other than
+            the oracle's models a faulty rounder.
         c, a_scale, b_scale, options: as in `MacUnit.dot`.
 
     Returns:
-        Codes (...) of the unit's result format: those of `MacUnit.dot`.
+        Codes (...) of the unit's result format, equal to those of `MacUnit.dot`.
 
     Raises:
         FpsimError: operands that do not fit, or a NaN that the accumulator has no code for.
@@ -126,7 +126,7 @@ def trace(
         c, a_scale, b_scale, options: as in `MacUnit.dot`, without leading axes.
 
     Returns:
-        The nodes in the order of computation, with the code that came out.
+        The nodes in the order of computation, and the result code.
 
     Raises:
         FpsimError: operands that do not fit, more than one dot product, or a NaN that the
@@ -150,13 +150,13 @@ def dot_with_flags(
     b_scale: ArrayLike | None = None,
     **options: Unpack[DotOptions],
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return accumulator codes of dot products and the status flags of each.
+    """Return accumulator codes of dot products, and the status flags of each.
 
-    Flags are those of `fpsim.formats.rounding.Flag`, ORed over everything on the way to the result,
-    as in a status register that is clear before and that every operation can only set: INEXACT
-    where a rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a
-    float format; OVERFLOW of a register that wraps or saturates; INVALID where NaN arises (infinity
-    minus infinity, zero times infinity) or NaN or infinity becomes a number.
+    Flags are those of `fpsim.formats.rounding.Flag`, ORed over all operations on the way to the
+    result, as in a status register that is cleared before and only set by operations: INEXACT if a
+    rounding or an alignment cuts bits off; UNDERFLOW and OVERFLOW of every rounding to a float
+    format; OVERFLOW of a register that wraps or saturates; INVALID if NaN arises (infinity minus
+    infinity, zero times infinity), or if NaN or infinity becomes a number.
 
     Args:
         unit: a MacUnit or a MacSpec.
@@ -189,7 +189,7 @@ def _run_one(spec: MacSpec, args: DotOperands, index: tuple[int, ...], into: Tra
 
 
 def _scales(operand: Operand) -> list[tuple[Scale, Scale]]:
-    """Return the scales of every element (K,): without the sign bit, and with it."""
+    """Return the scales of every element (K,): for a clear sign bit, and for a set one."""
     scales = operand.scales
     if scales is None:
         return [(ONE, ONE)] * operand.length

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTML page of `fpsim demo`."""
+"""HTML pages: of units, of the demonstration, and of searches."""

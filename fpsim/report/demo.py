@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration: units, vectors, RTL, a transformer, the error plot, one HTML page.
 
-Every step runs on real parts. A step that cannot run says why in one line, the others still run,
+Every step runs on real parts. If a step cannot run, one line says why, the other steps still run,
 and the report is marked incomplete.
 """
 
@@ -42,11 +42,11 @@ from fpsim.vectors.files.opened_set import open_set
 __all__ = ["Demo", "run"]
 
 T = TypeVar("T")
-#: Real tensors by name, one array per layer.
+#: Real tensors by name, with one array per layer.
 Tensors = dict[str, list[NDArray[np.float32]]]
 
 MODEL = ModelRun("smollm2-135m", "mxfp4", windows=4, window=512)
-#: What the model is measured on, beside float32 and exact sums.
+#: Recipes and units on which the model is measured, besides float32 and exact sums.
 MODEL_UNITS = ("e2m1-chain-e5m10",)
 SAMPLES = 1 << 18
 SEED = 1
@@ -54,15 +54,15 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Demo:
-    """The page that a demonstration wrote, its measurements, and its problems."""
+    """The page of a demonstration, its measurements, and its problems."""
 
     report: Path
     page: PageData
-    problems: tuple[str, ...]  #: why a step could not be done
+    problems: tuple[str, ...]  #: reasons why steps failed
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for could be done."""
+        """Whether every requested step was done."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def run(out: Path, with_model: bool = True) -> Demo:
     with steps.step("golden vectors"):
         for unit in units:
             facts[unit.name] = _with_vectors(facts[unit.name], unit, out)
-    # Compiling RTL in other processes leaves this one time to fetch and convert the model.
+    # Other processes compile RTL meanwhile, so this one has time to fetch and convert the model.
     loading = _begun(lambda: gather.load(MODEL)) if with_model else None
     with steps.step("RTL: area, and every accumulator bit after every clock in simulation"):
         folders = {unit.name: _vector_dir(unit, out) for unit in units}
@@ -120,7 +120,7 @@ def run(out: Path, with_model: bool = True) -> Demo:
     page = replace(page, timings=tuple(steps.seconds))
     path = write(page, out / "report.html")
     if not with_model:
-        problems.pop()  # asked for, so nothing is missing
+        problems.pop()  # the model was left out on request
     for problem in problems:
         say(f"incomplete: {problem}")
     say(f"report: {path}")
@@ -128,7 +128,7 @@ def run(out: Path, with_model: bool = True) -> Demo:
 
 
 def _units_with_rtl() -> list[MacUnit]:
-    """Return the published MACs that the reference RTL implements; its dot products take longer."""
+    """Return the published MACs to replay on the reference RTL; its dot products take longer."""
     units = []
     for unit in map(get_unit, unit_names()):
         try:
@@ -141,13 +141,13 @@ def _units_with_rtl() -> list[MacUnit]:
 
 
 def _require_writable(out: Path) -> None:
-    """Fail before minutes of work, not after."""
+    """Raise FpsimError if the folder cannot be written, before minutes of work."""
     probe = write_atomic(out / ".writable", b"", field="out")
     probe.unlink()
 
 
 def _begun(work: Callable[[], T]) -> Future[T]:
-    """Run a step beside the next ones and return its result to come."""
+    """Start a step beside the next ones and return its future result."""
     found: Future[T] = Future()
 
     def run() -> None:
@@ -156,13 +156,13 @@ def _begun(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:
             found.set_exception(error)
 
-    # Unlike a pool's threads, it ends with the process: an interrupt waits for no download.
+    # A daemon thread, unlike a pool's, ends with the process: an interrupt waits for no download.
     Thread(target=run, daemon=True).start()
     return found
 
 
 def _attempts(work: Callable[[], T], problems: list[str]) -> T | None:
-    """Run one step; bad luck becomes a line in ``problems`` and None."""
+    """Run one step; return None and add a line to ``problems`` if it fails."""
     try:
         return work()
     except FpsimError as error:

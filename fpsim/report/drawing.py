@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SVG documents as parts of a page."""
+"""SVG documents as elements of a page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _DRAWING = {
 def inline(svg: str, prefix: str, label: str) -> Markup:
     """Return an SVG document as an element of a page.
 
-    Identifiers get ``prefix``, so that figures do not share them; the page's own style sheet
-    replaces the document's, whose rules would apply to the whole page.
+    Identifiers get ``prefix``, so that figures do not share any; the document's style sheet is left
+    out, because its rules would apply to the whole page, which has its own.
 
     Args:
         svg: the document.
-        prefix: of its identifiers.
+        prefix: prefix of the document's identifiers.
         label: description of the figure, for people who cannot see it.
 
     Returns:
         The element.
 
     Raises:
-        FpsimError: not XML, or anything that is no drawing: scripts, handlers, outside references.
+        FpsimError: no XML, or content other than a drawing: scripts, handlers, outside references.
     """
     try:
         root = ElementTree.fromstring(svg)
@@ -63,7 +63,7 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
 
 
 def _own(name: str, value: str, prefix: str) -> str:
-    """Return an attribute with its identifiers prefixed, or refuse it."""
+    """Return an attribute with prefixed identifiers, or refuse the attribute."""
     outside = name == "href" and not value.startswith("#")
     if outside or name.startswith("on") or re.search(r"url\((?!#)", value):
         raise FpsimError(f"figure {prefix}: {name}={value!r} does not belong in a drawing")

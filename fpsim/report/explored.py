@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a search as files: the front as table, CSV, picture and page, and the winner whole.
+"""Results of a search as files: table, CSV, figure and page of the front, and the winner's files.
 
-points.csv, points.json   every point that was tried
+points.csv, points.json   all points tried
 front.csv                 the Pareto front
-front.svg, front.html     its picture; on the page dots say their names and figures
-winner/unit.toml          the cheapest unit that keeps the budget
+front.svg, front.html     figure of the front, and a page whose dots show names and figures
+winner/unit.toml          the cheapest unit within the budget
 winner/vectors/           its golden vectors
 winner/rtl/               its RTL: sources, an instantiation, a package of its parameters
-winner/verify.sh          the commands that check both
+winner/verify.sh          commands that check the vectors and the RTL
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fpsim.units.spec import MacSpec
 
 __all__ = ["COLUMNS", "front_figure", "render_explored", "write_explored"]
 
-#: Fields of a point in tables, with their heads.
+#: Fields of a point in tables, with the heads of their columns.
 COLUMNS = {
     "figure": "",
     "area_per_product": "area / product",
@@ -48,13 +48,13 @@ COLUMNS = {
     "layer_db": "worst layer, dB",
     "swamped": "swamped",
 }
-#: Random vectors of the winner's set.
+#: Random vectors in the winner's set.
 VECTORS = 1024
 
 
 @dataclass(frozen=True)
 class _Dot:
-    """A point in the page's picture: places as shares, and words for who points at it."""
+    """A point in the page's figure: place in shares of the axes, and a text for the mouse."""
 
     x: float
     y: float
@@ -64,11 +64,11 @@ class _Dot:
 
 
 def write_explored(result: ExploreResult, out: Path) -> list[Path]:
-    """Write everything that a search found into a folder.
+    """Write all results of a search into a folder.
 
     Args:
-        result: of `fpsim.explore.search.explore`.
-        out: the folder; made if needed.
+        result: a search, as `fpsim.explore.search.explore` returns it.
+        out: the folder, created if missing.
 
     Returns:
         The files, the page first.
@@ -140,7 +140,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# -- picture and page ----------------------------------------------------------------------------
+# -- figure and page ----------------------------------------------------------------------------
 
 
 def front_figure(result: ExploreResult) -> Any:
@@ -158,7 +158,7 @@ def front_figure(result: ExploreResult) -> Any:
 
 
 def _limit(result: ExploreResult) -> float | None:
-    """Return the limit as one number, if it is the same for all points."""
+    """Return the limit as one number, or None if points have different limits."""
     budget = Budget.parse(result.settings.budget)
     if budget.base == "exact":
         recipes = {point.recipe for point in result.points}
@@ -220,7 +220,7 @@ def _usable(result: ExploreResult) -> list[tuple[int, float, float]]:
 
 
 def _ends(result: ExploreResult) -> tuple[float, float, float, float]:
-    """Return lowest and highest cost and figure of the picture."""
+    """Return the least and largest cost and figure in the page's figure."""
     usable = _usable(result) or [(0, 0.0, 0.0)]
     costs, figures = [c for _, c, _ in usable], [f for _, _, f in usable]
     return min(costs), max(costs), min(figures), max(figures)

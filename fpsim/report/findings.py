@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings of measurements, as sentences made from the numbers alone."""
+"""Findings: sentences made from measurements alone."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = [
     "sentences",
 ]
 
-#: Products of the dot products that units are compared by.
+#: Length of the dot products by which units are compared.
 LENGTH = 1024
 
-#: SQNRs closer than this, in dB, are called equal.
+#: SQNRs nearer than this, in dB, count as equal.
 _TIE = 0.005
 
 
@@ -138,17 +138,17 @@ def _many(count: int, word: str) -> str:
 
 
 def error_at(unit: UnitFacts, length: int = LENGTH) -> AccumulationRow | None:
-    """Return the errors of a unit in dot products of ``length``; None if they were not measured."""
+    """Return the errors of a unit in dot products of ``length``, or None if there are none."""
     return next((row for row in unit.errors if row.length == length), None)
 
 
 def perplexity_of(data: PageData, unit: str) -> PerplexityRow | None:
-    """Return the perplexity that was measured on a unit, or None."""
+    """Return the perplexity measured on a unit, or None."""
     return next((row for row in data.perplexities if row.unit == unit), None)
 
 
 def layers(unit: UnitFacts) -> list[str]:
-    """Return sentences on the layers of a model: the worst one, and the accumulators it needs."""
+    """Return sentences on a model's layers: the worst layer, and the accumulators needed."""
     if not unit.layers:
         return []
     rows = sorted(unit.layers, key=lambda row: row.output_db)
@@ -168,7 +168,7 @@ def layers(unit: UnitFacts) -> list[str]:
 
 
 def rtl(rows: Sequence[RtlRow]) -> str:
-    """Return one sentence on how many accumulators of all replays equal the model's."""
+    """Return one sentence on the share of accumulators in all replays that equal the model's."""
     compared = sum(row.compared for row in rows)
     wrong = sum(row.mismatches for row in rows)
     short = sum(row.due - row.compared for row in rows)
@@ -182,9 +182,9 @@ def rtl(rows: Sequence[RtlRow]) -> str:
 
 
 def perplexity(rows: Sequence[PerplexityRow]) -> list[str]:
-    """Return sentences on the cost of each recipe, and on the change by each further unit.
+    """Return sentences on the cost of each recipe, and on the difference between units.
 
-    A recipe's first row stands for it; other units are compared with that row.
+    Each recipe's first row stands for the recipe, and its other rows are compared with it.
     """
     reference = next((row for row in rows if row.recipe is None), None)
     first: dict[str, PerplexityRow] = {}
@@ -219,12 +219,12 @@ def _against(row: PerplexityRow, base: PerplexityRow, start: str) -> str:
 
 
 def datasets(rows: Sequence[SqnrRow]) -> list[str]:
-    """Return the names of the data, in order."""
+    """Return the names of data sets, in order."""
     return list(dict.fromkeys(row.data for row in rows))
 
 
 def formats(rows: Sequence[SqnrRow]) -> list[str]:
-    """Return the names of the formats, in order."""
+    """Return the names of formats, in order."""
     return list(dict.fromkeys(row.format for row in rows))
 
 
@@ -237,7 +237,7 @@ def best_db(rows: Sequence[SqnrRow], data: str, scaling: Scaling) -> float:
         scaling: kind of scale.
 
     Returns:
-        SQNR in dB; -inf if nothing was measured.
+        SQNR in dB; -inf if there are no measurements.
     """
     values = [row.sqnr_db for row in rows if (row.data, row.scaling) == (data, scaling)]
     return max(values, default=-math.inf)
@@ -252,7 +252,7 @@ def best_ratio(rows: Sequence[SqnrRow], data: str, fmt: str) -> float | None:
         fmt: name of the format.
 
     Returns:
-        Clip ratio of the row with the best scale per tensor; None if it was not measured.
+        Clip ratio of the row with the best scale per tensor; None without such a row.
     """
     key = (data, fmt, Scaling.TENSOR_BEST)
     found = (row.clip_ratio for row in rows if (row.data, row.format, row.scaling) == key)
@@ -268,7 +268,7 @@ def leaders(rows: Sequence[SqnrRow], data: str, scaling: Scaling) -> list[str]:
         scaling: kind of scale.
 
     Returns:
-        Labels in the order of the rows, several if they tie.
+        Labels in the order of the rows; several for equal SQNRs.
     """
     best = best_db(rows, data, scaling)
     here = [row for row in rows if (row.data, row.scaling) == (data, scaling)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a page says of a unit, measured: numbers, vectors, RTL and area, errors, layers.
+"""Measures all that a page shows of a unit: numbers, vectors, RTL and area, errors, layers.
 
-A part that cannot be had says why in one line; the others are still there.
+If a part cannot be measured, one line says why, and the other parts are still measured.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 LENGTHS = (16, 64, 256, findings.LENGTH)
-#: Random vectors that a page replays through RTL.
+#: Random vectors replayed through RTL for a page.
 REPLAYED = 2048
 SEED = 1
 
 
 @dataclass(frozen=True)
 class ModelRun:
-    """A model by name, the recipe that casts its operands, and how much text it reads."""
+    """A model by name, the recipe of its operands, and the length of its text."""
 
     name: str
     recipe: str = "mxfp4"
@@ -83,20 +83,20 @@ def gather(
     run: ModelRun | None = None,
     rtl: bool = True,
 ) -> PageData:
-    """Measure everything that a page says of some units.
+    """Measure all that a page shows of some units.
 
     Args:
-        units: as `fpsim.get_unit` takes them, at least one.
-        vector_dirs: directories of vectors of these units; for published units their released
-            sets are taken where none is given.
-        run: a model to run on the units; None: none.
+        units: units, names or TOML paths, at least one.
+        vector_dirs: directories of vectors of these units; a published unit without one gets its
+            released set.
+        run: a model to run on the units, or None.
         rtl: whether RTL is synthesised and simulated.
 
     Returns:
-        The data of a page; what could not be had is among its problems.
+        The data of a page, with the reasons for missing parts among its problems.
 
     Raises:
-        FpsimError: no units, unknown ones, vectors of none of them, or a model that cannot run.
+        FpsimError: no units, an unknown unit, vectors of another unit, or a model that cannot run.
     """
     macs = [get_unit(unit) for unit in units]
     if not macs:
@@ -137,7 +137,7 @@ def gather(
 
 
 def unit_facts(unit: MacUnit) -> UnitFacts:
-    """Return text, numbers and errors of a unit: all facts that need no vectors, RTL or model."""
+    """Return text, numbers and errors of a unit: the facts without vectors, RTL or model."""
     spec = unit.spec
     lines = [number_line("a", spec.a)]
     if spec.b != spec.a:
@@ -191,7 +191,7 @@ def _released(unit: MacUnit) -> VectorFacts | None:
             BinRow(bin_, one["hits"], one["impossible"] or ("open" if one.get("open") else ""))
             for bin_, one in data["coverage"]["bins"].items()
         )
-        # A mutant that computes what the unit does cannot be found.
+        # A mutant that computes like the unit cannot be found.
         real = [mutant for mutant in data["mutants"] if mutant["equivalent"] is None]
         killed = sum(mutant["vector"] is not None for mutant in real)
         return replace(facts, bins=bins, killed=killed, mutants=len(real))
@@ -199,7 +199,7 @@ def _released(unit: MacUnit) -> VectorFacts | None:
 
 
 def set_facts(opened: OpenedSet, covered: bool = True) -> VectorFacts:
-    """Describe a set of vectors and, if ``covered``, the bins that it hits (takes some time)."""
+    """Describe a set of vectors and, if ``covered``, the bins it hits (which takes time)."""
     files = tuple(
         FileRow(name, (opened.directory / name).stat().st_size, digest)
         for name, digest in opened.digests.items()
@@ -224,12 +224,12 @@ def set_facts(opened: OpenedSet, covered: bool = True) -> VectorFacts:
 
 
 def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
-    """Replay random vectors through the RTL of a unit, on the first simulator there is.
+    """Replay random vectors through the RTL of a unit, on the first simulator installed.
 
     Args:
-        facts: of the unit.
+        facts: facts of the unit.
         unit: the unit.
-        problems: gets a line if something differs, or cannot run.
+        problems: gets a line if a result differs or the replay cannot run.
 
     Returns:
         The facts with the replay.
@@ -237,7 +237,7 @@ def replayed(facts: UnitFacts, unit: MacUnit, problems: list[str]) -> UnitFacts:
     try:
         dut = reference_dut(unit.spec)
     except FpsimError:
-        return facts  # `with_cost` says so
+        return facts  # `with_cost` states the reason
     tools = [tool.name for tool in available()]
     if not tools:
         note = f"{facts.rtl_note} No simulator is installed, so the RTL was not run.".strip()
@@ -287,15 +287,15 @@ def perplexities(
 
     Args:
         loaded: the model.
-        run: its recipe, and how much text it reads.
+        run: the recipe, and the length of the text.
         units: units besides ``exact``.
-        problems: gets a line for every unit that the recipe's operands cannot run on.
+        problems: gets a line for every unit that refuses the recipe's operands.
 
     Returns:
         A row per measurement, and the model with its text.
 
     Raises:
-        FpsimError: a model that reads no text.
+        FpsimError: a model without a tokenizer.
     """
     from fpsim.bridge import evaluate
     from fpsim.bridge.measure import models, text
@@ -341,13 +341,13 @@ def with_layers(facts: UnitFacts, unit: MacUnit, loaded: LoadedModel, run: Model
     """Return the facts with a row for each layer of a model.
 
     Args:
-        facts: of the unit.
+        facts: facts of the unit.
         unit: the unit.
         loaded: the model.
-        run: its recipe, its layers, and how much text it reads.
+        run: the recipe, the layers, and the length of the text.
 
     Returns:
-        The facts with layers, or with why there are none.
+        The facts with layers, or with the reason why there are none.
     """
     from fpsim.bridge.measure.tasks import task_for
     from fpsim.explore.layers import layer_rows, sample_layers
@@ -370,7 +370,7 @@ def with_layers(facts: UnitFacts, unit: MacUnit, loaded: LoadedModel, run: Model
 
 
 def figures(data: PageData, units: Sequence[MacUnit]) -> tuple[PageFigure, ...]:
-    """Return the pictures among the findings of a page, as far as there are numbers for them."""
+    """Return the figures of a page, as far as their numbers have been measured."""
     found: list[PageFigure] = []
 
     def add(name: str, title: str, figure: Any, text: str) -> None:
@@ -428,7 +428,7 @@ def _area_point(unit: UnitFacts) -> tuple[str, float, float]:
 
 
 def machine() -> MachineInfo:
-    """Return where this runs, as far as the page says it."""
+    """Return facts about the computer, as far as the page shows them."""
     used = [
         name
         for name in ("avx2", "f16c", "avx512f", "avx512fp16")

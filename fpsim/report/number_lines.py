@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Number formats as lines of marks that a page can draw, each with a text for the mouse over it.
+"""Number formats as lines of marks for a page, each mark with a text for the mouse over it.
 
-A format of at most 8 bits has a mark per value; a wider one has a mark per binade, as high as its
-step is fine.
+A format of at most 8 bits has a mark per value; a wider format has a mark per binade, whose height
+shows how fine the step is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fpsim.formats.floating import FloatFormat, Format
 
 __all__ = ["FormatLine", "LineMark", "number_line"]
 
-#: Formats of more bits are drawn by binades.
+#: Most bits of a format with a mark per value.
 MAX_BITS = 8
 
 
 @dataclass(frozen=True)
 class LineMark:
-    """A mark: its place and width as shares of the line, its height of the largest; its words."""
+    """A mark: place and width as shares of the line, height as share of the highest, and text."""
 
     x: float
     width: float
@@ -34,9 +34,9 @@ class LineMark:
 class FormatLine:
     """A format as marks; ``left`` and ``right`` are the ends of the line."""
 
-    role: str  #: what the format is for: ``a``, ``accumulator``
+    role: str  #: role of the format: ``a``, ``accumulator``
     format: str
-    values: bool  #: marks are values; otherwise binades
+    values: bool  #: whether marks are values, not binades
     marks: tuple[LineMark, ...]
     left: str
     right: str
@@ -47,7 +47,7 @@ def number_line(role: str, fmt: Format) -> FormatLine:
     """Return the marks of an element, scale or accumulator format.
 
     Args:
-        role: what the format is for.
+        role: role of the format.
         fmt: any format.
     """
     return _values(role, fmt) if fmt.bits <= MAX_BITS else _binades(role, fmt)

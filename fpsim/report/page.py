@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One self-contained HTML page about units: what was found about them, then the details, folded.
+"""A self-contained HTML page about units: findings first, then details, folded.
 
-`PageData` is plain data; `render` turns it into a page that needs nothing but itself. Whatever is
-missing from the data is missing from the page in so many words.
+`PageData` is plain data; `render` turns it into a page without outside references. The page says
+which data are missing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 @dataclass(frozen=True)
 class SectionRow:
-    """A named part of a vector set and how many vectors it has."""
+    """A section of a set, and its number of vectors."""
 
     name: str
     count: int
@@ -56,7 +56,7 @@ class SectionRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """A file that was written, its size in bytes and its SHA-256 in hexadecimal."""
+    """A written file: size in bytes, and SHA-256 in hexadecimal."""
 
     name: str
     size: int
@@ -65,7 +65,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class BinRow:
-    """A coverage bin: its hits, and why it is empty where there is a reason."""
+    """A coverage bin: its hits, and the reason why it is empty, if any."""
 
     name: str
     hits: int
@@ -74,9 +74,9 @@ class BinRow:
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """A set of golden vectors, its coverage, and how many mutants it kills."""
+    """A set of golden vectors, its coverage, and the number of mutants killed."""
 
-    source: str  #: where it comes from, in words
+    source: str  #: origin of the set, in words
     count: int
     sections: tuple[SectionRow, ...] = ()
     files: tuple[FileRow, ...] = ()
@@ -86,7 +86,7 @@ class VectorFacts:
 
     @property
     def possible(self) -> int:
-        """Coverage bins that nothing rules out."""
+        """Coverage bins that are not impossible."""
         return sum(1 for one in self.bins if one.hits or not one.why_empty)
 
     @property
@@ -103,21 +103,21 @@ class RtlRow:
     simulator: str
     version: str
     top: str  #: top module
-    due: int  #: results that had to be compared
-    compared: int  #: results that were
+    due: int  #: results to compare
+    compared: int  #: results compared
     mismatches: int
     build_seconds: float
     run_seconds: float
 
     @property
     def passed(self) -> bool:
-        """Every result that was due was compared, there was at least one, and all matched."""
+        """Whether all results due were compared, at least one, and all matched."""
         return 0 < self.compared == self.due and not self.mismatches
 
 
 @dataclass(frozen=True)
 class UnitFacts:
-    """Everything the page says of one unit; what is empty was not measured."""
+    """All that the page shows of one unit; empty parts were not measured."""
 
     name: str
     description: str
@@ -127,7 +127,7 @@ class UnitFacts:
     vectors: VectorFacts | None = None
     rtl: tuple[RtlRow, ...] = ()
     cost: Cost | None = None
-    rtl_note: str = ""  #: why there is no RTL, no area or no replay
+    rtl_note: str = ""  #: reason why there is no RTL, area or replay
     errors: tuple[AccumulationRow, ...] = ()
     binades: AccumulatorCounts | None = None
     layers: tuple[LayerRow, ...] = ()
@@ -136,43 +136,43 @@ class UnitFacts:
 
 @dataclass(frozen=True)
 class PerplexityRow:
-    """Perplexity of a model under a recipe on a unit; None, None is float32 as loaded."""
+    """Perplexity of a model under a recipe on a unit; None, None is the float32 model."""
 
     label: str
     recipe: str | None
     unit: str | None
     perplexity: float
     seconds: float
-    ratio_to_float32: float | None  #: of the seconds, not of the perplexity
-    kernel: str = ""  #: what computed the products
-    why: str = ""  #: why that is exact
+    ratio_to_float32: float | None  #: ratio of seconds, not of perplexities
+    kernel: str = ""  #: kernel of the products
+    why: str = ""  #: why the kernel is exact
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model and the text it was measured on."""
+    """A model and the text of its measurement."""
 
     name: str
     sha256: str
     licence: str
-    text: str  #: what the text is, in words
-    tokens: int  #: predicted tokens
+    text: str  #: description of the text
+    tokens: int  #: number of predicted tokens
 
 
 @dataclass(frozen=True)
 class MachineInfo:
-    """Where the run took place."""
+    """The computer that made the page."""
 
     cpus: int
     python: str
-    features: tuple[str, ...] = ()  #: of the processor, as far as they were used
+    features: tuple[str, ...] = ()  #: features of the processor that kernels used
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A picture among the findings: an SVG document with its description."""
+    """A figure among the findings: an SVG document and its description."""
 
-    name: str  #: prefix of its identifiers
+    name: str  #: prefix of the SVG's identifiers
     title: str
     svg: str
     text: str  #: caption
@@ -180,7 +180,7 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class PageData:
-    """Everything the page says."""
+    """All data of a page."""
 
     title: str
     version: str
@@ -191,12 +191,12 @@ class PageData:
     figures: tuple[PageFigure, ...] = ()
     perplexities: tuple[PerplexityRow, ...] = ()
     sqnr: tuple[SqnrRow, ...] = ()
-    timings: tuple[tuple[str, float], ...] = ()  #: step and seconds
+    timings: tuple[tuple[str, float], ...] = ()  #: steps and their seconds
     model: ModelInfo | None = None
     machine: MachineInfo | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the measurements, JSON-ready: no pictures, and codes of no single vector."""
+        """Return the measurements as JSON-ready data, without figures and single vectors."""
         units = []
         for unit in self.units:
             known: dict[str, Any] = {
@@ -222,7 +222,7 @@ class PageData:
 
 
 def finite(data: Any) -> Any:
-    """Return data in which numbers that JSON has not are text, and arrays are lists."""
+    """Return data with lists for arrays, and text for numbers that JSON lacks."""
     if isinstance(data, dict):
         return {str(key): finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
@@ -233,7 +233,7 @@ def finite(data: Any) -> Any:
 
 
 def environment() -> Environment:
-    """Return the templates of the pages, with the filters that they use."""
+    """Return the templates of pages, with their filters."""
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -256,7 +256,7 @@ def environment() -> Environment:
 
 
 def render(data: PageData) -> str:
-    """Return the page. Every text is escaped.
+    """Return the page as HTML, with every text escaped.
 
     Raises:
         FpsimError: a figure that is not a plain SVG drawing.
@@ -269,12 +269,12 @@ def write(data: PageData, path: str | Path) -> Path:
     """Write the page to ``path``, whole or not at all, and return the path.
 
     Raises:
-        FpsimError: a path that cannot be written, or as `render`.
+        FpsimError: a path that cannot be written, or a figure that is not a plain SVG drawing.
     """
     return write_atomic(path, render(data).encode("utf-8"))
 
 
-# -- numbers for people --------------------------------------------------------------------------
+# -- numbers as text -----------------------------------------------------------------------------
 
 
 def _seconds(value: float) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Area and replays of reference RTL; those of several units run side by side on all cores.
+"""Area and replays of reference RTL, for several units side by side on all cores.
 
-It imports no pictures: the processes that it starts import it anew.
+The module imports no figures: the processes that it starts import it anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["replay_row", "with_cost", "with_rtl"]
 
 
 def with_cost(facts: UnitFacts, unit: MacUnit) -> UnitFacts:
-    """Return the facts with the area of the unit's RTL, or with why there is none."""
+    """Return the facts with the area of the unit's RTL, or with the reason why there is none."""
     try:
         rtl_top(unit.spec)
     except FpsimError as error:
@@ -40,12 +40,12 @@ def with_cost(facts: UnitFacts, unit: MacUnit) -> UnitFacts:
 
 
 def replay_row(unit: str, top: str, result: ReplayResult) -> RtlRow:
-    """Return the row of a page that tells of one replay.
+    """Return the page's row about one replay.
 
     Args:
-        unit: its name.
+        unit: name of the unit.
         top: name of the top module.
-        result: of the replay.
+        result: result of the replay.
 
     Returns:
         The row.
@@ -64,17 +64,17 @@ def with_rtl(
     build: Path,
     problems: list[str],
 ) -> dict[str, UnitFacts]:
-    """Return facts by unit with areas and with replays on every simulator that is installed.
+    """Return facts with areas, and with replays on every installed simulator.
 
     Args:
-        facts: by the name of a unit.
-        units: published units that have RTL.
-        folders: vectors by the name of a unit.
-        build: where designs are compiled.
-        problems: gets a line for everything that could not be done, or differs.
+        facts: facts by name of the unit.
+        units: published units with RTL.
+        folders: directories of vectors by name of the unit.
+        build: folder of compiled designs.
+        problems: gets a line for every failure and every difference.
 
     Returns:
-        The facts in the same order.
+        The facts in the order given.
     """
     names = [unit.name for unit in units]
     tools = [tool.name for tool in available()]
@@ -126,7 +126,7 @@ def _measured(point: Mapping[str, str]) -> dict[str, Any]:
             point["simulator"],
             Path(point["build"]),
             Path(point["vectors"]),
-            # Tens of thousands of clocks: a bench of SystemVerilog moves the same bits faster.
+            # Tens of thousands of clocks: a SystemVerilog bench is faster than cocotb.
             bench="native",
         )
     except FpsimError as error:
