@@ -21,7 +21,7 @@ from fpsim.units.operands import DotOperands, DotOptions, OperandOptions, ScaleO
 from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
 
-if TYPE_CHECKING:  # these modules need a compiler, which is slow to load
+if TYPE_CHECKING:  # these modules import compiled kernels, slow to load
     from fpsim.compute.operands import Prepared
     from fpsim.compute.plan import Plan
     from fpsim.studies.sizing import Sizing
@@ -104,8 +104,8 @@ class MacUnit:
             c: initial accumulator codes (...); +0 if absent.
             a_scale, b_scale: scale codes (..., G), one per block of K; (..., G, 2) where the
                 operand is split by sign.
-            values: return float64 values, times the scales of quantized tensors or rows that no
-                unit sees.
+            values: return float64 values, each times the tensor or row scales of quantized
+                operands, which no unit sees.
             options: ``block``, elements per scale where G does not divide K; ``random``, random
                 integers for stochastic rounding or a `RandomBits` that makes them.
 
@@ -131,9 +131,9 @@ class MacUnit:
     ) -> NDArray[Any]:
         """Compute dot products and keep the accumulator after every step.
 
-        A step is a product for chain and fixed stages, N terms for aligned and tree ones, the
-        result of a chunk (an outermost one, where chunks are chunked again), or a scaled block sum.
-        An exact unit has one result, so its last axis is 1; so has a conversion at the end.
+        The accumulator is rounded, and kept, after each product (chain, fixed), after N terms
+        (aligned, tree), after each scaled block sum (block), or after each outermost chunk
+        (chunked). An exact unit, and a unit that converts at the end, has one result: S is 1.
 
         Args:
             a, b: operand codes (..., K); leading shapes broadcast.
@@ -172,8 +172,8 @@ class MacUnit:
             c: initial accumulator codes (M, N); +0 if absent.
             a_scale: scale codes (M, G), one per block of K; (M, G, 2) where split by sign.
             b_scale: scale codes (G, N); (G, N, 2) where split by sign.
-            values: return float64 values, times the scales of quantized tensors or rows that no
-                unit sees.
+            values: return float64 values, each times the tensor or row scales of quantized
+                operands, which no unit sees.
             options: ``block``, elements per scale where G does not divide K; ``random``, integers
                 (M, N, K) for stochastic rounding or a `RandomBits` that makes them.
 
@@ -198,9 +198,9 @@ class MacUnit:
     ) -> Prepared:
         """Check a second operand of `matmul` once, and keep it in the layout that kernels read.
 
-        Without it, checks and layout take most of the time of a product of few rows, as in decoding
-        token by token. The kept layout takes one byte an element for FP4 and INT4 sums of blocks,
-        else up to eight.
+        Checks and layout take most of the time of a product of few rows, as in decoding token by
+        token. The prepared operand takes one byte an element for FP4 and INT4 sums of blocks, else
+        up to eight.
 
         Args:
             b: operand codes (K, N), or a result of `BlockFormat.quantize` with axis 0.
@@ -255,7 +255,7 @@ class MacUnit:
         c: ArrayLike | None = None,
         **options: Unpack[ScaleOptions],
     ) -> Sizing:
-        """Count the accumulator's losses on a matrix product, and the bits that it needed.
+        """Count the accumulator's losses on a matrix product, and the bits that avoid them.
 
         `fpsim.studies.sizing.study` takes dot products too.
 
@@ -268,7 +268,8 @@ class MacUnit:
             Counts of overflows and losses, errors, and the narrowest lossless accumulators.
 
         Raises:
-            FpsimError: wrong operands, or a NaN or an infinity among them.
+            FpsimError: a wrong dtype, a code out of range, shapes that do not fit, or a NaN or an
+                infinity among the operands.
         """
         from fpsim.studies.sizing import study
 
@@ -307,8 +308,8 @@ def get_unit(name: str | Path | MacSpec | MacUnit) -> MacUnit:
     """Return a unit by name (published, of real silicon, or canonical) or TOML path.
 
     A canonical name describes a unit completely, such as ``e2m1-chain-e5m10-rtz`` (operand format,
-    stage, accumulator format, settings) or ``e2m1xe4m3fn-fixed24q9``; `fpsim.units.grammar` has
-    every part, and ``fpsim units grammar`` prints it.
+    stage, accumulator format, settings) or ``e2m1xe4m3fn-fixed24q9``; ``fpsim units grammar``
+    prints every part of a name, `fpsim.units.grammar` holds them.
 
     Raises:
         FpsimError: no such unit (with the nearest name), or a TOML file that does not describe one.

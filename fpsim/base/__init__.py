@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services of every room, free of formats: errors, whole files, progress, random words."""
+"""Services for all other packages, free of formats: errors, files, progress, random words."""

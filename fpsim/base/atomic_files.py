@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all."""
+"""Writes files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["new_folder", "write_atomic"]
 def write_atomic(path: str | Path, data: bytes, field: str = "out") -> Path:
     """Write a file whole, creating its directory.
 
-    The bytes go to a new file beside it that then takes its name, so a reader sees the old file or
-    the new one.
+    The bytes go to a new file beside ``path``, which is then renamed to ``path``: a reader sees
+    the old file or the new one.
 
     Args:
         path: file to write or replace.

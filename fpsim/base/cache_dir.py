@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder for files that fpsim can make or fetch again."""
+"""The folder of files that fpsim can make or fetch again."""
 
 from __future__ import annotations
 

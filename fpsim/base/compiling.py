@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A line on standard error where kernels are compiled and nobody would know why nothing happens."""
+"""Prints a line on standard error when kernels are compiled for long, which looks like a stop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fpsim.base.progress import say
 
 __all__ = ["announce_compiling"]
 
-#: Seconds of compiling after which it is said.
+#: Seconds of compilation before the line is printed.
 PATIENCE = 1.0
 
 
 class _Compiling:
-    """Says once in a process that something is being compiled, if that takes long.
+    """Says once per process that kernels are being compiled, if compilation takes long.
 
-    Numba compiles the functions that a kernel calls inside the compilation of the kernel.
+    Numba compiles functions called by a kernel within the kernel's compilation.
     """
 
     def __init__(self) -> None:
         self.depth, self.said, self.lock = 0, False, threading.Lock()
-        self.passes = False  #: whether there is work: what is on disk is only loaded
+        self.passes = False  #: whether code is compiled, not loaded from disk
         self.timer: threading.Timer | None = None
 
     def begin(self) -> None:
-        """Note that a compilation starts."""
+        """Note the start of a compilation."""
         with self.lock:
             self.depth += 1
             if self.depth == 1 and not self.said:
@@ -36,14 +36,14 @@ class _Compiling:
                 self.timer.start()
 
     def end(self) -> None:
-        """Note that a compilation is over."""
+        """Note the end of a compilation."""
         with self.lock:
             self.depth -= 1
             if self.depth == 0 and self.timer is not None:
                 self.timer.cancel()
 
     def work(self) -> None:
-        """Note that a part of a compilation starts."""
+        """Note a compiler pass: the kernel is not merely loaded from disk."""
         self.passes = True
 
     def tell(self) -> None:
@@ -57,7 +57,7 @@ class _Compiling:
 
 @cache
 def announce_compiling() -> None:
-    """Begin to watch Numba, the first time that this is called."""
+    """Begin to watch Numba's compilations; further calls do nothing."""
     from numba.core.event import Listener, register
 
     seen = _Compiling()

@@ -20,18 +20,18 @@ __all__ = [
     "shortened",
 ]
 
-#: Names that an error suggests.
+#: Most names that an error suggests.
 MAX_NAMED = 6
-#: Allowed values that an error lists.
+#: Most allowed values that an error lists.
 MAX_LISTED = 40
-#: Characters of a message, and of one that a user wrote without a space in it.
+#: Most characters of a message, and of a word in it that a user wrote.
 MAX_MESSAGE, MAX_WORD = 1500, 300
-#: Characters of a name, of a format or of a unit; a unit nests others.
+#: Most characters of the name of a format and of a unit; a unit's name holds others.
 MAX_NAME, MAX_UNIT_NAME = 100, 2000
 
 
 def shortened(text: str) -> str:
-    """Return a message that quotes long input by its two ends, and no character of control."""
+    """Return a message with long words cut in the middle and control characters escaped."""
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda m: repr(m[0])[1:-1], text)
     text = re.sub(rf"\S{{{MAX_WORD + 1},}}", lambda m: _ends(m[0], MAX_WORD), text)
     return _ends(text, MAX_MESSAGE)
@@ -45,25 +45,25 @@ def _ends(text: str, limit: int) -> str:
 
 
 class FpsimError(ValueError):
-    """Bad input: a field, a value, or a file that cannot be what it claims."""
+    """Bad input: a field, a value or a file that is not allowed."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shortened(message))
 
 
 class ModelUnavailable(FpsimError):
-    """A model that is neither in the cache nor can be fetched."""
+    """A model is neither in the cache nor can it be fetched."""
 
 
 class SimulatorMissing(FpsimError):
-    """An HDL simulator that is not installed."""
+    """An HDL simulator is not installed."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason that an error of another library gives, to stand in one sentence.
+    """Return the reason in an error of another library, to stand in one sentence.
 
     Returns:
-        Its first line, and the next where the first ends in a colon; its type if it says nothing.
+        The first line of the message, with the next after a colon; the type if there is no message.
     """
     first, _, rest = str(error).strip().partition("\n")
     if first.endswith(":") and rest:
@@ -72,7 +72,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for what ``word`` begins or is closest to, or ``""``."""
+    """Return ``"; did you mean 'x'?"`` for the closest known name or one that begins ``word``."""
     if len(word) > MAX_NAME:
         return ""
     names, lower = list(known), word.lower()
@@ -85,15 +85,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def not_one_of(field: str, value: object, known: Iterable[object], nor: str = "") -> FpsimError:
-    """Return the error of a value that none of the known ones is; the caller raises it.
+    """Return an error for a value that is none of the known ones; the caller raises it.
 
-    Up to `MAX_LISTED` known values are listed, of more the number; the nearest one is suggested.
+    The message lists up to `MAX_LISTED` known values, or their number, and suggests the nearest.
 
     Args:
-        field: what has the value.
+        field: name of the field.
         value: the value.
-        known: the values that are allowed.
-        nor: what else is allowed.
+        known: the allowed values.
+        nor: further allowed values, in words.
 
     Returns:
         The error, in one sentence.

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Independent points of work: here, in local processes, or on a Dask cluster; kept once finished.
+"""Runs independent points of work here, in processes or on a Dask cluster, and caches results.
 
     with executor(workers=4) as pool:
         results = run_points(work, points, pool, cache=PointCache(folder))
 
-Results come in the order of the points, whoever computed them. A point is data that JSON can hold,
-and so is its result; what a point needs besides (a model) travels by name and digest, and `work`,
-a function of a module, loads it where it runs.
+Results keep the order of the points. A point is JSON data, and so is its result; further input,
+such as a model, travels by name and digest, and `work`, a function of a module, loads it where it
+runs.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Executor", "PointCache", "Work", "executor", "run_points"]
 
 Point = Mapping[str, Any]
 Work = Callable[[Any], Any]
-#: Called with points done, points in all, and the index of the point that has just been done.
+#: Called with points done, points in all, and the index of the point just done.
 Report = Callable[[int, int, int], None]
-#: How often a point is tried again whose worker was lost.
+#: Times that a point is tried again after its worker was lost.
 RETRIES = 3
-#: Seconds to wait for a scheduler.
+#: Seconds to wait for a Dask scheduler.
 CONNECT_SECONDS = 10
 
 
@@ -41,7 +41,7 @@ class Executor(Protocol):
     """Runs independent points."""
 
     def run(self, work: Work, points: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield index and result of every point, in the order in which they are done."""
+        """Yield index and result of every point, in the order in which they finish."""
 
 
 def run_points(
@@ -51,21 +51,21 @@ def run_points(
     cache: PointCache | None = None,
     report: Report = lambda done, total, index: None,
 ) -> list[Any]:
-    """Return the results of all points, in their order.
+    """Run a function on all points and return the results in order.
 
     Args:
-        work: a function of a module, from a point to a result that JSON can hold.
-        points: data that JSON can hold.
-        pool: where they run.
-        cache: keeps results of finished points, and has those of earlier runs.
+        work: a function of a module, from a point to a JSON result.
+        points: JSON data.
+        pool: runs the points.
+        cache: keeps results of finished points, and gives results of earlier runs.
         report: called after each point.
 
     Returns:
         Results in the order of the points.
 
     Raises:
-        FpsimError: a point whose worker was lost again and again, a lost scheduler, or whatever
-            ``work`` raises. Points finished by then are in the cache.
+        FpsimError: a worker lost again and again, a lost scheduler, or any error that ``work``
+            raises. Finished points are in the cache.
     """
     name = f"{work.__module__}.{getattr(work, '__qualname__', work)}"
     results: dict[int, Any] = {}
@@ -85,16 +85,16 @@ def run_points(
 
 
 class PointCache:
-    """Results in a folder, a JSON file each, by content: work, version and every datum of a point.
+    """A folder of results, one JSON file each, named by work, version and every datum of a point.
 
-    ``version`` is that of the program; a point of another version is computed anew.
+    ``version`` is the program's; a point of another version is computed anew.
     """
 
     def __init__(self, folder: str | Path, version: str = "") -> None:
         self.folder, self.version = Path(folder), version
 
     def get(self, work: str, point: Point) -> Any:
-        """Return a result, or None if there is none or its file is damaged."""
+        """Return a result, or None if the folder has none or its file is damaged."""
         try:
             entry = json.loads(self._path(work, point).read_text(encoding="utf-8"))
             return entry["result"] if entry["point"] == _plain(point) else None
@@ -102,12 +102,12 @@ class PointCache:
             return None
 
     def put(self, work: str, point: Point, result: Any) -> None:
-        """Keep a result, whole or not at all.
+        """Write a result to the folder, whole or not at all.
 
         Args:
             work: name of the function.
-            point: its argument.
-            result: data that JSON can hold.
+            point: argument of the function.
+            result: JSON data.
         """
         data = {"work": work, "version": self.version, "point": _plain(point), "result": result}
         write_atomic(self._path(work, point), json.dumps(data).encode(), "cache")
@@ -125,19 +125,18 @@ def _plain(point: Point) -> Any:
 def executor(
     workers: int = 0, scheduler: str | None = None, dask: bool = False
 ) -> Iterator[Executor]:
-    """Return where points run, closed at the end.
+    """Yield an executor, and close it at the end.
 
     Args:
-        workers: processes of this machine; 0: this process.
-        scheduler: address of a Dask scheduler, such as ``tcp://host:8786``; it goes before
-            ``workers``.
+        workers: processes on this computer; 0: this process.
+        scheduler: address of a Dask scheduler, such as ``tcp://host:8786``; overrides ``workers``.
         dask: whether the processes are a local Dask cluster.
 
     Yields:
         The executor.
 
     Raises:
-        FpsimError: workers below zero, Dask is not installed, or a scheduler that does not answer.
+        FpsimError: a negative ``workers``, no Dask installed, or a scheduler that does not answer.
     """
     if workers < 0:
         raise FpsimError(f"workers: {workers} is not a count; 0 runs everything in this process")
@@ -157,7 +156,7 @@ class _Here:
 
 
 class _Processes:
-    """Runs points in processes of this machine, which start afresh (no fork of threads)."""
+    """Runs points in new processes of this computer, which are not forked because of threads."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -172,7 +171,7 @@ class _Processes:
                     del left[index]
                     yield index, result
             except BrokenProcessPool:
-                # The pool does not say which point its lost process had.
+                # The pool does not say which point the lost process had.
                 lost = lost + 1 if len(left) == done else 1
                 if lost > RETRIES:
                     raise FpsimError(
@@ -191,7 +190,7 @@ class _Processes:
             waiting = set(futures)
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                # A lost process breaks every future that waits: results that are there come first.
+                # A lost process breaks every waiting future: take finished results first.
                 for future in sorted(finished, key=lambda one: one.exception() is not None):
                     yield futures[future], future.result()
             clean = True
@@ -203,7 +202,7 @@ class _Processes:
 
 
 class _Dask:
-    """Runs points on a Dask cluster, which gives those of a lost worker to another."""
+    """Runs points on a Dask cluster, which moves a lost worker's points to another worker."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -212,7 +211,7 @@ class _Dask:
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm.core import CommClosedError
 
-        # Points with equal data are still points of their own: hence the keys.
+        # Keys keep points with equal data apart.
         token = hashlib.sha256(repr((work, list(points))).encode()).hexdigest()[:16]
         futures = [
             self.client.submit(work, point, key=f"fpsim-{token}-{index}", pure=False)

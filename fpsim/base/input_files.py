@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that a user hands over: read whole, up to a size, with one sentence for an error."""
+"""Reads a user's files up to a size; an error is one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fpsim.base.errors import FpsimError
 
 __all__ = ["MAX_TOML", "read_bounded", "read_toml", "resolved"]
 
-#: Bytes of a TOML file, and how deep its keys may lie (a parser needs time and stack for each).
+#: Most bytes of a TOML file, and most parts of a dotted key (parsers recurse).
 MAX_TOML, MAX_KEYS = 1 << 20, 32
 _DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_KEYS}}}""")
 
@@ -21,7 +21,7 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
     """Return the bytes of a file, a pipe or a device.
 
     Raises:
-        FpsimError: it is missing, cannot be read, or has more than ``limit`` bytes.
+        FpsimError: a file that is missing, cannot be read, or has more than ``limit`` bytes.
     """
     try:
         with Path(path).open("rb") as opened:
@@ -50,11 +50,11 @@ def resolved(path: str | Path, field: str) -> Path:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the table that a TOML file holds.
+    """Return the table of a TOML file.
 
     Raises:
         FpsimError: a file that cannot be read, has more than `MAX_TOML` bytes, is not TOML, nests
-            too deeply, or has an integer of thousands of digits; it names the file.
+            too deeply, or has an integer of thousands of digits; the message names the file.
     """
     data = read_bounded(path, MAX_TOML)
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON Schemas (draft 2020-12) from the fields of dataclasses.
 
-The class that checks a TOML file is the only list of its keys: a schema says what its fields say.
-Editors complete and check from it; what depends on several fields at once only the class knows.
+The dataclass that reads a TOML file is the only list of its keys; the schema follows from the
+fields. Editors complete and check with it; rules between fields are checked by the class alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["DIALECT", "document", "object_schema", "table_schema", "type_schema"
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
-#: Schemas of classes that a file spells in a way of its own, such as formats by name.
+#: Schemas of types that a TOML file spells otherwise, such as formats by name.
 Leaves = Mapping[type, Schema]
 _PLAIN: dict[Any, Schema] = {
     bool: {"type": "boolean"},
@@ -35,9 +35,9 @@ def document(title: str, schema: Schema, definitions: Schema | None = None) -> S
     """Return a whole schema.
 
     Args:
-        title: of the file that it describes.
-        schema: of the file's top table.
-        definitions: schemas that it refers to, by name.
+        title: title of the file described.
+        schema: schema of the file's top table.
+        definitions: schemas referred to, by name.
 
     Returns:
         A schema that stands alone.
@@ -47,10 +47,10 @@ def document(title: str, schema: Schema, definitions: Schema | None = None) -> S
 
 
 def type_schema(hint: Any, leaves: Leaves) -> Schema:
-    """Return the schema of a value of an annotated type.
+    """Return the schema of values of an annotated type.
 
     Raises:
-        TypeError: a type that no file can hold.
+        TypeError: a type that TOML cannot hold.
     """
     if hint in leaves:
         return leaves[hint]
@@ -67,7 +67,7 @@ def type_schema(hint: Any, leaves: Leaves) -> Schema:
             return {"type": "array", "items": items[0]}
         return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
     if isinstance(hint, type) and issubclass(hint, StrEnum):
-        # A member without text is what a file says by leaving the key out.
+        # None has no spelling: a file leaves the key out.
         return {"enum": [str(member) for member in hint if str(member)]}
     if is_dataclass(hint) and isinstance(hint, type):
         return object_schema(hint, leaves)
@@ -86,10 +86,10 @@ def object_schema(
 
     Args:
         kind: the dataclass.
-        leaves: schemas of types that a file spells in a way of its own.
-        required: keys that must be there; by default those of fields without a default.
-        change: returns the schema of a field in place of its type's.
-        more: keys that are no fields.
+        leaves: schemas of types that a file spells otherwise, such as formats by name.
+        required: required keys; by default the fields without a default.
+        change: function from a field and its type's schema to the field's schema.
+        more: schemas of keys that are no fields.
 
     Returns:
         An object that has no other keys.
@@ -110,7 +110,7 @@ def object_schema(
 
 
 def table_schema(properties: Mapping[str, Schema], required: Collection[str] = ()) -> Schema:
-    """Return the schema of a table with these keys and no others."""
+    """Return the schema of a table with the keys of ``properties`` and no others."""
     return {
         "type": "object",
         "properties": dict(properties),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of a package that are imported when they are first used.
+"""Names of a package that are imported at their first use.
 
-A package calls `lazy_names` where a type checker does not look, and imports the same names where
-only a type checker looks: editors then know their types, and importing the package costs nothing.
+A package calls `lazy_names` at run time and imports the names under ``TYPE_CHECKING``: editors
+know the types, and importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def lazy_names(
     """Return the ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        package: its ``__name__``.
-        places: the module that each name comes from; a submodule comes from itself.
-        shown: what ``dir`` lists.
+        package: ``__name__`` of the package.
+        places: module of each name; a submodule is its own.
+        shown: names that ``dir`` lists.
 
     Returns:
         Both functions.
 
     Raises:
-        AttributeError: from the first of them, for a name that has no place.
+        AttributeError: raised by ``__getattr__`` for a name that is not in ``places``.
     """
 
     def find(name: str) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML that notebooks show for an object, without a style of its own."""
+"""HTML tables for notebooks, without styles."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]
     """Return a table.
 
     Args:
-        title: its caption.
-        heads: of the columns; none for a table without heads.
+        title: caption of the table.
+        heads: heads of the columns; empty for none.
         rows: cells, row by row; None is left blank.
 
     Returns:
@@ -31,5 +31,5 @@ def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def html_pairs(title: str, pairs: Iterable[tuple[str, object]]) -> str:
-    """Return a table of names and values; what is None or empty is left out."""
+    """Return a table of names and values; values that are None or empty are left out."""
     return html_table(title, (), [pair for pair in pairs if pair[1] not in (None, "")])

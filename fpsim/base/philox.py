@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random numbers that are the same everywhere: Philox 4x32-10, a counter-based generator.
+"""Philox 4x32-10, a counter-based random generator with equal numbers on every computer.
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Word ``i`` of a stream is a
 pure function of (seed, stream, i), so vectors never depend on a library's generator, on the order

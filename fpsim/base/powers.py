@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Powers of two and logarithms to base 2 with the same bits on every processor.
+"""Powers of two and logarithms to base 2 with equal bits on every processor.
 
 numpy, torch and the C library each have an ``exp2`` whose last bit depends on the vector
 instructions at hand, and a code next to a tie changes with it. These use additions and products of
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["exp2", "log2"]
 
 Floats = NDArray[np.float64]
-#: An unevaluated sum of two.
+#: A number as the exact sum of two.
 Pair = tuple[Floats, Floats]
 
 #: log 2 to 50 digits.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress on standard error: a line per step, and what is done of it with an estimate."""
+"""Progress on standard error: steps, the share done and the time left."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import TypeVar
 __all__ = ["Steps", "Update", "bar", "counted", "current", "say", "span"]
 
 T = TypeVar("T")
-#: Takes what is done, how much there is (0: not known), and perhaps a line of figures.
+#: Takes the count done, the count in all (0: unknown), and perhaps a line of figures.
 Update = Callable[..., None]
-#: Seconds before a log gets its first line, and the most between two.
+#: Seconds before the first line of a log, and most seconds between two lines.
 FIRST, RAREST = 2.0, 60.0
-#: Pieces of a job whose first is a measure of the others.
+#: Jobs of more pieces take no estimate from the first piece, which may compile or load.
 FEW = 8
 
 
@@ -28,17 +28,17 @@ def say(message: str) -> None:
 
 @contextmanager
 def bar(label: str) -> Iterator[Update]:
-    """Show the share of a job that is done and how long the rest takes.
+    """Show the share of a job that is done and the time left.
 
-    Yields a callback that takes (done, total) and perhaps a line of figures. Loops of `counted`
-    inside call it by themselves. On a terminal this is a bar; elsewhere lines, ever rarer, of what
+    Yields a callback that takes (done, total) and perhaps a line of figures; loops over `counted`
+    inside call it by themselves. A terminal shows a bar; a log gets lines, ever rarer, if the job
     takes more than two seconds.
     """
     with (_Bar if sys.stderr.isatty() else _Lines)(label) as update:
         shown = _Shown(update)
 
         def told(done: int, total: int, figures: str = "") -> None:
-            shown.counting = False  # who tells it counts by itself
+            shown.counting = False  # the caller counts, not the loops inside
             update(done, total, figures)
 
         _shown.append(shown)
@@ -49,14 +49,14 @@ def bar(label: str) -> Iterator[Update]:
 
 
 def counted(items: Iterable[T], total: int | None = None) -> Iterator[T]:
-    """Yield items and tell the `bar` that is shown how many of them are done.
+    """Yield items and report to the open `bar` how many are done.
 
-    Nothing happens where none is shown or it is told otherwise, and in loops inside of one that is
-    counted.
+    Nothing is reported without a bar, if the bar's callback is called otherwise, or inside another
+    counted loop.
 
     Args:
-        items: anything to iterate over.
-        total: how many there are; None: ``len(items)``.
+        items: any iterable.
+        total: number of items; None: ``len(items)``.
     """
     shown = _shown[-1] if _shown else None
     if shown is None or shown.inside or not shown.counting:
@@ -74,7 +74,7 @@ def counted(items: Iterable[T], total: int | None = None) -> Iterator[T]:
 
 
 def current() -> Update:
-    """Return the callback of the `bar` that is shown, or one that does nothing."""
+    """Return the callback of the innermost open `bar`, or one that does nothing."""
     if not _shown or _shown[-1].inside:
         return lambda done, total, figures="": None
     return _shown[-1].update
@@ -82,14 +82,14 @@ def current() -> Update:
 
 @dataclass
 class _Shown:
-    """A bar that is shown, and its source of progress."""
+    """An open bar, and whether loops count for it."""
 
     update: Update
-    counting: bool = True  #: loops may
-    inside: bool = False  #: one does
+    counting: bool = True  #: whether loops report to the bar
+    inside: bool = False  #: whether a counted loop is running
 
 
-#: The bars that are shown, the innermost last.
+#: Open bars, the innermost last.
 _shown: list[_Shown] = []
 
 
@@ -132,10 +132,10 @@ class _Bar:
 
 
 class _Lines:
-    """Lines in a log: the first after two seconds, each later one when twice the time is gone.
+    """A log: its first line after two seconds, each later one after twice the time.
 
-    Of more than `FEW` pieces the first, which often compiles or loads something, is no measure of
-    the others: a line waits for the second, and estimates from what came after the first.
+    Of more than `FEW` pieces the first may compile or load something: no line follows it, and the
+    estimate counts from the second piece on.
     """
 
     def __init__(self, label: str) -> None:
@@ -155,7 +155,7 @@ class _Lines:
     def update(self, done: int, total: int, figures: str = "") -> None:
         if figures:
             say(f"    {figures}")
-        if self.total not in (0, total):  # another part of the job
+        if self.total not in (0, total):  # a new part of the job
             self._begin()
         self.total = total
         gone = time.monotonic() - self.started
@@ -175,14 +175,14 @@ class _Lines:
 
 
 def span(seconds: float) -> str:
-    """Return a time as ``40 s``, ``3 min`` or ``2.5 h``."""
+    """Return seconds as text: ``40 s``, ``3 min`` or ``2.5 h``."""
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class Steps:
-    """Numbers the steps of a long job, says each one and keeps how long it took."""
+    """Numbers the steps of a long job, announces each one and keeps its time."""
 
     def __init__(self, total: int) -> None:
         self.total = total

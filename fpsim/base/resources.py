@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files that are not Python live: beside the package in a checkout, else inside it."""
+"""Folders of files that are not Python: beside the package in a checkout, else inside it."""
 
 from __future__ import annotations
 

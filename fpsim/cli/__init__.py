@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``fpsim`` command: parses, calls, prints. A module per group of commands.
 
-Exit status: 0 done, 1 a comparison failed or the demo is incomplete, 2 bad input (one sentence on
-standard error), 3 a proof that was not decided.
+Exit status: 0 done; 1 a comparison failed or the demonstration is incomplete; 2 bad input, said in
+one sentence on standard error; 3 a proof was not decided.
 """
 
 from __future__ import annotations
@@ -95,5 +95,5 @@ def _in_main_thread() -> bool:
 
 
 def _stop(number: int, _: object) -> None:
-    """End as on an error, so that child processes and partial files are cleared away."""
+    """Exit as after an error, so that child processes and partial files are cleared away."""
     raise SystemExit(128 + number)

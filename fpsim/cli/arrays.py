@@ -26,21 +26,26 @@ DATAFLOWS = ("output-stationary", "weight-stationary")
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add ``--array`` and ``--dataflow``."""
-    sub.add_argument("--array", metavar="ROWSxCOLUMNS", help="a systolic array of the unit's MAC")
     sub.add_argument(
-        "--dataflow", choices=DATAFLOWS, help="what stays in its cells (output-stationary)"
+        "--array", metavar="ROWSxCOLUMNS", help="a systolic array of so many MACs of the unit"
     )
+    sub.add_argument(
+        "--dataflow", choices=DATAFLOWS,
+        help="operand that stays in the array's cells: outputs or weights (output-stationary)",
+    )  # fmt: skip
 
 
 def add_shape(sub: argparse.ArgumentParser) -> None:
     """Add ``--shape``."""
     sub.add_argument(
-        "--shape", metavar="MxNxK", help="clocks and utilization of the array for this product"
+        "--shape",
+        metavar="MxNxK",
+        help="print clocks and utilization of the array for this product",
     )
 
 
 def rtl(args: argparse.Namespace) -> int:
-    """Print the module of an array, or write it with all its sources; say how fast it is."""
+    """Print the module of an array, or write its files; with ``--shape``, print its clocks."""
     from fpsim.hdl.rtl.array_text import array_sources, array_text, array_top
 
     if args.package:
@@ -68,7 +73,7 @@ def rtl(args: argparse.Namespace) -> int:
 
 
 def synth(args: argparse.Namespace) -> int:
-    """Print the cost of an array, and how fast it is."""
+    """Print cells, area and depth of an array; with ``--shape``, its clocks and utilization."""
     from fpsim.hdl.rtl.array_text import array_parts, array_top
     from fpsim.hdl.rtl.synthesis import synthesise
 
@@ -94,7 +99,7 @@ def synth(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Send a set of tiles through an array in a simulator and print what came out."""
+    """Run a set of tiles through an array in a simulator and print the comparison."""
     from fpsim.hdl.bench.array_bench import run_tiles
     from fpsim.hdl.bench.simulator import find
 

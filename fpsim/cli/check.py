@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim check``: a function of yours against a format, a block format or a unit."""
+"""``fpsim check``: compares a function of yours with a format, a block format or a unit."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _c(args: argparse.Namespace) -> int:
 
 
 def register(commands: Commands) -> None:
-    """Add the command and its kinds."""
+    """Add the command ``check`` with its subcommands."""
     parser = commands.add(
         "check", lambda _: 0, "Check a function of yours: rounding, block casts, dot products, C",
         reports=False,
@@ -129,43 +129,48 @@ def register(commands: Commands) -> None:
     def function(sub: Any) -> None:
         sub.add_argument("function", metavar="MODULE:NAME", help="the function, or FILE.py:NAME")
         sub.add_argument(
-            "--arrays", default="numpy", choices=["numpy", "torch"], help="what it takes"
+            "--arrays",
+            default="numpy",
+            choices=["numpy", "torch"],
+            help="library whose arrays the function takes",
         )
 
     def returns(sub: Any) -> None:
         sub.add_argument(
             "--returns", default="either", choices=["either", "codes", "values"],
-            help="what it promises: bit patterns, or numbers",
+            help="results of the function: codes (bit patterns), values (numbers), or either",
         )  # fmt: skip
 
     def seed(sub: Any) -> None:
-        sub.add_argument("--seed", type=int, default=1, help="of the random inputs")
+        sub.add_argument("--seed", type=int, default=1, help="seed of the random inputs")
 
     def any_zero(sub: Any) -> None:
-        sub.add_argument("--any-zero", action="store_true", help="signs of zeros do not count")
+        sub.add_argument("--any-zero", action="store_true", help="do not compare signs of zeros")
 
     sub = kind("rounding", _rounding, "A converter of values to a format, in one rounding mode",
                "my_module:my_round --format e2m1 --mode rne")  # fmt: skip
     function(sub)
     returns(sub)
-    sub.add_argument("--format", required=True, help="what it converts to, such as e2m1")
-    text = "how it rounds; any: only what holds in every mode"
+    sub.add_argument("--format", required=True, help="format of the results, such as e2m1")
+    text = "rounding mode; any: check only what holds in every mode"
     sub.add_argument("--mode", default="rne", choices=[*_MODES, "any"], help=text)
-    text = "what becomes of values beyond the largest (default: inf where there is one)"
+    text = "result for values beyond the largest (default: inf if the format has it)"
     sub.add_argument("--overflow", choices=["saturate", "inf", "nan", "wrap"], help=text)
-    text = "what NaN becomes in a format without NaN (default: it is not tried)"
+    text = "result for NaN if the format has no NaN (default: NaN is not tried)"
     sub.add_argument("--nan", choices=["zero", "saturate"], help=text)
-    text = "float32, float64, or a format to try whole: float16, bfloat16, ..."
+    text = "dtype of the inputs: float32, float64, or a format tried whole: float16, bfloat16, ..."
     sub.add_argument("--inputs", default="float32", metavar="TYPE", help=text)
-    sub.add_argument("--flags", action="store_true", help="it returns codes and status flags")
+    sub.add_argument("--flags", action="store_true", help="the function returns codes and flags")
     any_zero(sub)
 
     sub = kind("block", _block, "A quantizer of tensors to a block format",
                "my_module:quantize --format mxfp4 --packing low-first")  # fmt: skip
     function(sub)
     returns(sub)
-    sub.add_argument("--format", required=True, help="such as mxfp4 or nvfp4, or a TOML file")
-    text = "two codes to a byte, the first in the low or in the high half (default: a code each)"
+    sub.add_argument(
+        "--format", required=True, help="a block format, such as mxfp4 or nvfp4, or a TOML file"
+    )
+    text = "packing of two codes in a byte: the first in its low or its high half (default: none)"
     sub.add_argument("--packing", choices=["low-first", "high-first"], help=text)
     any_zero(sub)
     seed(sub)
@@ -174,40 +179,40 @@ def register(commands: Commands) -> None:
                "my_module:gemm --unit nvidia-h100-e4m3 --operands values")  # fmt: skip
     function(sub)
     returns(sub)
-    sub.add_argument("--unit", required=True, help="a name, or a path to its TOML")
-    text = "(M, K) by (K, N), batches of these, or (n, K) by (n, K)"
+    sub.add_argument("--unit", required=True, help="name of a unit, or path of its TOML file")
+    text = "shapes of a and b: (M, K) and (K, N), batches of them, or (n, K) and (n, K)"
     sub.add_argument("--form", default="matmul", choices=["matmul", "batched", "dot"], help=text)
-    text = "what it is given: bit patterns, or numbers"
+    text = "arguments of the function: codes (bit patterns) or values (numbers)"
     sub.add_argument("--operands", default="codes", choices=["codes", "values"], help=text)
-    sub.add_argument("--addend", action="store_true", help="it takes c as well")
-    sub.add_argument("--scales", action="store_true", help="it takes scale codes as well")
-    text = "products of a dot product; may be given several times (default: 1, a step, four steps)"
+    sub.add_argument("--addend", action="store_true", help="the function takes c, the addend, too")
+    sub.add_argument("--scales", action="store_true", help="the function takes scale codes too")
+    text = "length of a dot product; may be repeated (default: 1, one step, four steps)"
     sub.add_argument("--k", type=int, action="append", default=[], help=text)
-    sub.add_argument("--count", type=int, default=4096, help="random cases of each length")
+    sub.add_argument("--count", type=int, default=4096, help="random dot products of each length")
     seed(sub)
-    text = "codes that a result may be off by; needs --reason"
+    text = "allowed distance from the unit's result, in codes; needs --reason"
     sub.add_argument("--tolerance", type=int, default=0, metavar="CODES", help=text)
-    sub.add_argument("--reason", default="", help="why a tolerance is right")
+    sub.add_argument("--reason", default="", help="why --tolerance is right; the report quotes it")
 
-    sub = kind("stochastic", _stochastic, "Stochastic rounding: exactly, or an unknown generator",
+    sub = kind("stochastic", _stochastic, "Stochastic rounding: exact if random integers are given",
                "my_module:sr --format e2m1 --random-bits 8")  # fmt: skip
     function(sub)
-    sub.add_argument("--format", required=True, help="what it converts to, such as e2m1")
-    text = "bits of the random integers that it is given (default: it draws for itself)"
+    sub.add_argument("--format", required=True, help="format of the results, such as e2m1")
+    text = "bits of the random integers that the function takes (default: it draws its own)"
     sub.add_argument("--random-bits", type=int, help=text)
-    text = "conversions of each value where it draws for itself"
+    text = "conversions of each value, if the function draws its own random numbers"
     sub.add_argument("--trials", type=int, default=1 << 16, help=text)
     seed(sub)
 
     sub = kind("c", _c, "A C function: a multiply-add on codes, or a converter of floats",
                "mac.c --function mac --unit unit.toml --sanitize undefined")  # fmt: skip
-    sub.add_argument("file", type=Path, help="the C file; it is included whole")
-    sub.add_argument("--function", required=True, metavar="NAME", help="of the function in it")
-    sub.add_argument("--unit", help="of a multiply-add f(a, b, c)")
-    sub.add_argument("--format", help="of a converter f(x)")
-    sub.add_argument("--mode", default="rne", choices=_MODES, help="how a converter rounds")
-    text = "what the compiler watches for; may be given several times"
+    sub.add_argument("file", type=Path, help="the C file; the check includes all of it")
+    sub.add_argument("--function", required=True, metavar="NAME", help="name of the C function")
+    sub.add_argument("--unit", help="the unit that a multiply-add f(a, b, c) must equal")
+    sub.add_argument("--format", help="the format that a converter f(x) must round to")
+    sub.add_argument("--mode", default="rne", choices=_MODES, help="rounding mode of a converter")
+    text = "faults that the compiler's sanitizers report; may be repeated"
     names = ["address", "undefined"]
     sub.add_argument("--sanitize", action="append", default=[], choices=names, help=text)
-    text = "that one run may take"
+    text = "time limit of one run"
     sub.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help=text)

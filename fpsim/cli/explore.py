@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim explore``: from a model and a budget to a unit."""
+"""``fpsim explore``: the cheapest unit that keeps a model's accuracy within a budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fpsim.cli.workers import add_workers
 
 __all__ = ["register"]
 
-#: What the help shows of a space.
+#: An example of a space, shown in the help.
 _SPACE = """
 space.toml:
   recipes = ["mxfp4"]
@@ -74,7 +74,7 @@ def _explore(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str], Callable[[int, int, int], None]]]:
-    """Show a bar per step, each closed when the next one begins."""
+    """Show a progress bar per step; a bar closes when the next one opens."""
     with ExitStack() as stack:
 
         def step(title: str) -> Callable[[int, int, int], None]:
@@ -127,29 +127,34 @@ def register(commands: Commands) -> None:
     sub = commands.add(
         "explore",
         _explore,
-        "Find the cheapest unit whose accuracy still holds",
+        "Find the cheapest unit that keeps a model's accuracy",
         examples=[
             "explore space.toml --model smollm2-135m --budget 'perplexity <= 1.02 * exact' --out x",
             "explore space.toml --model vit-digits --budget 'accuracy >= 0.99 * float' --out x",
         ],
     )
     sub.epilog = f"{sub.epilog}\n{_SPACE}"
-    sub.add_argument("space", type=Path, help="a TOML file of choices, see below")
+    sub.add_argument("space", type=Path, help="a TOML file of recipes and stages, see below")
     sub.add_argument("--model", required=True, help=MODEL_HELP)
     sub.add_argument(
-        "--budget", required=True, help="such as 'perplexity <= 1.02 * exact' (or float)"
+        "--budget",
+        required=True,
+        help="least accuracy, such as 'perplexity <= 1.02 * exact' (or float)",
     )
-    sub.add_argument("--minimize", default="area", help="area, depth, flipflops, energy or bits")
-    sub.add_argument("--out", type=Path, required=True, help="a folder")
-    sub.add_argument("--windows", type=int, default=2, help="of text (default 2)")
-    sub.add_argument("--window", type=int, default=256, help="tokens per window (default 256)")
-    sub.add_argument("--layers", type=int, default=6, help="captured layers (default 6)")
     sub.add_argument(
-        "--exhaust", type=int, default=256, help="larger spaces are sampled (default 256 points)"
+        "--minimize", default="area", help="cost: area, depth, flipflops, energy or bits"
     )
-    sub.add_argument("--trials", type=int, default=64, help="points of a sampler (default 64)")
-    sub.add_argument("--scored", type=int, default=12, help="points that run the whole task")
-    sub.add_argument("--no-energy", action="store_true", help="switch no netlists")
-    sub.add_argument("--seed", type=int, default=1, help="of the sampler")
-    sub.add_argument("--cache", type=Path, help="of finished points (default: OUT/cache)")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the results")
+    sub.add_argument("--windows", type=int, default=2, help="windows of text (default 2)")
+    sub.add_argument("--window", type=int, default=256, help="tokens per window (default 256)")
+    sub.add_argument("--layers", type=int, default=6, help="layers that rank points (default 6)")
+    sub.add_argument(
+        "--exhaust", type=int, default=256,
+        help="try every point of a space up to this size, sample larger ones (default 256)",
+    )  # fmt: skip
+    sub.add_argument("--trials", type=int, default=64, help="points sampled (default 64)")
+    sub.add_argument("--scored", type=int, default=12, help="points that run the whole model")
+    sub.add_argument("--no-energy", action="store_true", help="do not simulate netlists for energy")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the sampler")
+    sub.add_argument("--cache", type=Path, help="folder of finished points (default: OUT/cache)")
     add_workers(sub)

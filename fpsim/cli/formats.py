@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim formats``, ``encode``, ``decode``: what codes mean."""
+"""``fpsim formats``, ``encode``, ``decode``: the values of codes, and the codes of values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fpsim.formats.floating import FixedFormat, Format
 from fpsim.formats.names import NAMED_FORMATS, get_format
 from fpsim.formats.rounding import MAX_RANDOM_BITS, Flag, InfPolicy, NanPolicy, Overflow, Rounding
 
-if TYPE_CHECKING:  # what shares scales needs a compiler, which takes its time to load
+if TYPE_CHECKING:  # fpsim.blocks imports compiled kernels, which are slow to load
     from fpsim.blocks.block_format import BlockFormat
 
 __all__ = ["register"]
@@ -126,7 +126,7 @@ def _decode(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "formats", _formats, "List formats, or show every code or a block of one",
+        "formats", _formats, "List formats, or show all codes of one, or one block",
         examples=["formats", "formats e2m1b3", "formats mxfp4", "formats e4m3fn --json"],
     )  # fmt: skip
     sub.add_argument(
@@ -146,35 +146,40 @@ def register(commands: Commands) -> None:
     sub.add_argument(
         "--rounding",
         choices=[r.value for r in Rounding],
-        help="by default rne; for e8m0 rna, as torch and ml_dtypes",
+        help="rounding mode; default rne, for e8m0 rna as in torch and ml_dtypes",
     )
     sub.add_argument(
         "--overflow",
         default="saturate",
         choices=[o.value for o in Overflow],
-        help="of values beyond the largest",
+        help="result for values beyond the largest",
     )
-    sub.add_argument("--random", type=code, help="for sr: the random integer")
+    sub.add_argument("--random", type=code, help="for sr: the random integer of every value")
     sub.add_argument(
-        "--random-bits", type=int, default=8, help=f"for sr: its bits, 1..{MAX_RANDOM_BITS}"
+        "--random-bits",
+        type=int,
+        default=8,
+        help=f"for sr: bits of the random integer, 1..{MAX_RANDOM_BITS}",
     )
     sub.add_argument(
         "--nan",
         default="error",
         choices=[p.value for p in NanPolicy],
-        help="what NaN becomes where the format has none",
+        help="result for NaN, if the format has no NaN",
     )
     sub.add_argument(
         "--inf",
         default="overflow",
         choices=[p.value for p in InfPolicy],
-        help="what infinities become",
+        help="result for infinities",
     )
     sub.add_argument("--ftz", action="store_true", help="flush subnormal results to zero")
-    sub.add_argument("--flags", action="store_true", help="show inexact, underflow, overflow, ...")
+    sub.add_argument(
+        "--flags", action="store_true", help="show status flags: inexact, underflow, overflow, ..."
+    )
 
     sub = commands.add(
-        "decode", _decode, "Show what codes mean",
+        "decode", _decode, "Show the values of codes",
         examples=["decode e2m1 7 0xF 0b0111", "decode e5m10 0x3c00 --json"],
     )  # fmt: skip
     sub.add_argument("format", help="such as e2m1, e4m3fn or int4")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say
 
-if TYPE_CHECKING:  # torch is not needed by those who ask for no model
+if TYPE_CHECKING:  # torch may be missing where no model is asked for
     from fpsim.unit import MacUnit
     from fpsim.units.operands import Operand
 
@@ -19,27 +19,30 @@ __all__ = ["FromModel", "add_options", "read"]
 
 
 class FromModel(NamedTuple):
-    """Input and weight of each layer as cast, and where they come from."""
+    """Cast input and weight of each layer, and the model, recipe and text they come from."""
 
     operands: dict[str, tuple[Operand, Operand]]
     source: dict[str, Any]
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    """Add ``--from-model`` and its further options."""
+    """Add ``--from-model``, and the options of model, recipe and text that go with it."""
     sub.add_argument("--from-model", metavar="MODEL", help="operands of a model's linear layers")
-    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="shell pattern of layer names")
     sub.add_argument("--recipe", default="mxfp4", help="how the model's operands are cast")
-    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
-    sub.add_argument("--text", type=Path, help="what the model reads; default: Python's topics")
-    sub.add_argument("--window", type=int, default=128, help="tokens that the model reads")
+    sub.add_argument(
+        "--calibration", type=Path, help="file of fpsim calibrate, if the recipe needs it"
+    )
+    sub.add_argument("--text", type=Path, help="text for the model; default: Python's help topics")
+    sub.add_argument("--window", type=int, default=128, help="tokens of the text")
 
 
 def read(args: argparse.Namespace, unit: MacUnit) -> FromModel:
     """Run the model of the options on the unit and return the operands of its layers.
 
     Raises:
-        FpsimError: a model that reads no text, or as `fpsim.bridge.layer_operands`.
+        FpsimError: a model without a tokenizer, an unknown recipe, no layer of that name, or one
+            that stays float.
     """
     import torch
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim eval``, ``calibrate``, ``demo``: models on a unit, and everything at once."""
+"""``fpsim eval``, ``calibrate``, ``demo``: models on a unit, and the whole demonstration."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _coded(args: argparse.Namespace) -> Any:
 
 
 def _figures(figures: dict[str, Any]) -> str:
-    """Return the measurements of a task as lines for people."""
+    """Return the measurements of a task as lines of text."""
     about = {k: v for k, v in figures.items() if k not in ("macs", "notes")}
     lines = ["  ".join(f"{name} {_short(value)}" for name, value in about.items())]
     if "macs" in figures:
@@ -162,15 +162,17 @@ def _calibrate(args: argparse.Namespace) -> int:
 def _text_options(sub: Any) -> None:
     sub.add_argument("--model", default="smollm2-135m", help=MODEL_HELP)
     sub.add_argument("--bits", help="E/W/A, such as 4/4/8; 16 is floating point")
-    sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
+    sub.add_argument("--text", type=Path, help="text file; default: Python's help topics")
     sub.add_argument("--windows", type=int, default=4, help="windows of the text")
     sub.add_argument("--window", type=int, default=512, help="tokens per window")
     sub.add_argument("--stride", type=int, default=5000, help="tokens between window starts")
     sub.add_argument(
-        "--calibration-tokens", type=int, default=1024, help="rows of each layer's input to keep"
+        "--calibration-tokens", type=int, default=1024, help="rows kept of each layer's input"
     )
     sub.add_argument(
-        "--transforms", default="", help="such as hadamard or smoothquant:alpha=0.5+hadamard"
+        "--transforms",
+        default="",
+        help="changes of the model first, such as hadamard or smoothquant:alpha=0.5+hadamard",
     )
 
 
@@ -196,7 +198,7 @@ def register(commands: Commands) -> None:
     _text_options(sub)
     sub.add_argument(
         "--recipe",
-        help="such as mxfp4 (default), nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
+        help="such as mxfp4 (default), nvfp4-weights, llm-fp4 none; FORMAT.toml or FILE.py:Class",
     )
     sub.add_argument(
         "--checkpoint",
@@ -205,7 +207,8 @@ def register(commands: Commands) -> None:
         "compressed-tensors, ModelOpt, FP-Quant, GGUF, bitsandbytes",
     )
     sub.add_argument(
-        "--activations", help="of a checkpoint: a block format, or float; default: as it says"
+        "--activations",
+        help="inputs of a checkpoint's layers: a block format or float; default: as its files say",
     )
     sub.add_argument(
         "--nibbles",
@@ -220,29 +223,30 @@ def register(commands: Commands) -> None:
     )
     sub.add_argument("--unit", default="exact", help="a name or a .toml file")
     sub.add_argument("--calibration", type=Path, help="a file of fpsim calibrate")
-    sub.add_argument("--seed", type=int, default=0, help="of units with stochastic rounding")
+    sub.add_argument("--seed", type=int, default=0, help="seed of stochastic rounding")
     sub.add_argument(
-        "--causal", action="store_true", help="also token by token: no scale sees later tokens"
-    )
+        "--causal", action="store_true",
+        help="measure token by token too, where no scale depends on later tokens",
+    )  # fmt: skip
     sub.add_argument(
-        "--no-baseline", dest="baseline", action="store_false", help="do not run float32, too"
+        "--no-baseline", dest="baseline", action="store_false", help="do not measure float32 too"
     )
 
     sub = commands.add(
-        "calibrate", _calibrate, "Search the constants of a recipe; resumes where it was",
+        "calibrate", _calibrate, "Search the constants of a recipe; goes on after an interruption",
         examples=[
             "calibrate --recipe llm-fp4 --bits 4/4/8 --out llm-fp4.safetensors",
             "calibrate --recipe llm-fp4 --workers 4 --out llm-fp4.safetensors",
         ],
     )  # fmt: skip
     _text_options(sub)
-    sub.add_argument("--recipe", default="llm-fp4", help="one that needs a calibration")
+    sub.add_argument("--recipe", default="llm-fp4", help="a recipe that needs a calibration")
     sub.add_argument("--out", type=Path, required=True, help="a .safetensors file")
     add_workers(sub)
 
     sub = commands.add(
-        "demo", _demo, "Run the whole demonstration and write out/report.html",
+        "demo", _demo, "Run the whole demonstration and write report.html",
         examples=["demo", "demo --out page --no-model", "demo --json > demo.json"],
     )  # fmt: skip
-    sub.add_argument("--out", type=Path, default=Path("out"), help="where the page goes")
+    sub.add_argument("--out", type=Path, default=Path("out"), help="folder of the report")
     sub.add_argument("--no-model", action="store_true", help="leave out the language model")

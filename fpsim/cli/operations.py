@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that name a unit, or an operation that is none: ``UNIT`` and ``--op``."""
+"""Arguments that name a unit, or an operation in place of a unit: ``UNIT`` and ``--op``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["add_unit_or_operation", "unit_or_operation"]
 
 
 def add_unit_or_operation(sub: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add ``UNIT`` and ``--op``."""
     sub.add_argument("unit", nargs="?", help="a name or a .toml file")
     sub.add_argument(
-        "--op", metavar="OP", help="in place of a unit: quantize:FORMAT, convert:A:B, mul or add, "
-        "as of fpsim vectors"
+        "--op", metavar="OP",
+        help="an operation in place of a unit: quantize:FORMAT, convert:A:B, mul or add, as in "
+        "fpsim vectors",
     )  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def unit_or_operation(args: argparse.Namespace) -> MacUnit | Operation:
     """Return the unit or the operation that a command line names.
 
     Raises:
-        FpsimError: nothing, or something that is neither a unit nor an operation.
+        FpsimError: neither a unit nor an operation is named, or the name is unknown.
     """
     from fpsim.vectors.operations.operation import OPERATIONS, parse_operation
 

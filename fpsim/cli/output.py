@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of every command: declaring itself, tables, JSON."""
+"""Shared parts of all commands: declaration, help, tables and JSON."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 BAD_INPUT, INCOMPLETE = 2, 1
-#: Names as `fpsim.bridge.measure.models` has them, which takes seconds to import.
+#: Names of `fpsim.bridge.measure.models`, repeated because that module takes seconds to import.
 MODEL_HELP = (
     "smollm2-135m, gemma3-270m, minilm-l6, vit-digits, a Hugging Face folder, or a hub name"
 )
-#: Rows of a table with a frame, which takes ten times as long as one without.
+#: Most rows of a table with a frame: drawing frames takes ten times as long as plain lines.
 MAX_FRAMED = 1024
-#: Packages that are imported where they are used, by the extra that installs them.
+#: Packages that are imported only where needed, by the extra that installs them.
 EXTRAS = {
     "torch": (
         "torch", "transformers", "accelerate", "gguf", "sentencepiece", "safetensors", "sklearn",
@@ -49,7 +49,7 @@ EXTRAS = {
 
 
 class _Help(argparse.HelpFormatter):
-    """Shows defaults, and the lines of examples as they are written."""
+    """Shows defaults of options, and examples with their line breaks."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help
@@ -74,14 +74,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
-        """End with exit status 2 and one sentence."""
+        """Print the message as one sentence and exit with status 2."""
         self.exit(
             BAD_INPUT,
             f"{self.prog}: {shortened(message).replace(chr(10), ' ')} (see {self.prog} --help)\n",
         )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, but refuse an unknown option here, where its neighbours are."""
+        """Parse as argparse does, but let the subcommand's own parser refuse unknown options."""
         found, rest = super().parse_known_args(args, namespace)
         unknown = [word for word in rest if word.startswith("-")]
         if unknown:
@@ -104,7 +104,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands of a parser; each is added with its function, which returns the exit status."""
+    """The commands of a parser. Each is added with the function that runs it."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -139,14 +139,14 @@ class Commands:
 
 
 def examples_text(lines: Sequence[str]) -> str:
-    """Return the end of a command's help: command lines as they are typed."""
+    """Return the end of a command's help: examples of command lines."""
     return "\n".join(["examples:", *(f"  fpsim {line}" for line in lines)])
 
 
 def missing_package(error: ModuleNotFoundError) -> FpsimError | None:
-    """Return one sentence with the line that installs a missing package.
+    """Return an error that says which extra installs a missing package.
 
-    None where the package belongs to no extra: that is a mistake of this one.
+    None if the package belongs to no extra: then fpsim itself is at fault.
     """
     package = (error.name or "").partition(".")[0]
     for extra, packages in EXTRAS.items():
@@ -160,7 +160,7 @@ def missing_package(error: ModuleNotFoundError) -> FpsimError | None:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Turn a package that is not installed into one sentence with the line that installs it.
+    """Raise FpsimError with the line that installs ``extra`` if an import in the block fails.
 
     Raises:
         FpsimError: an import inside the block did not find a package of another project.
@@ -181,10 +181,10 @@ def print_json(data: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: drawn as wide as the terminal, or as tab-separated lines where there is none.
+    """Print a table: framed on a terminal if it is short, else as tab-separated lines.
 
     Args:
-        title: line above it, after ``#`` where it is not drawn.
+        title: line above the table, after ``#`` if there is no frame.
         columns: heads of the columns.
         rows: cells, row by row, as many as columns.
     """
@@ -209,8 +209,8 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> 
     """Print a table of dictionaries; None is left blank.
 
     Args:
-        title: line above it.
-        rows: at least one row; all have the same keys, which are the heads.
+        title: line above the table.
+        rows: at least one row; the keys, alike in all rows, are the heads of the columns.
         digits: significant digits of a float.
     """
 
@@ -223,5 +223,5 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], digits: int = 17) -> 
 
 
 def code(text: str) -> int:
-    """Return an integer such as 7, 0x7 or 0b0111."""
+    """Return the integer that a text such as 7, 0x7 or 0b0111 stands for."""
     return int(text, 0)

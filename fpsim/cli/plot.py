@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim plot``: the pictures of `fpsim.plots`, each with the numbers under it.
+"""``fpsim plot``: the figures of `fpsim.plots`, with their numbers as CSV or JSON.
 
-Every picture is a subcommand whose function returns a `Picture`; options that all of them share
-(where to, theme, numbers) are read once.
+Every figure is a subcommand whose function returns a `Picture`; all share the options ``--out``,
+``--theme``, ``--csv`` and ``--json``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: The distribution that an array is called by; ``normal`` is what most people type.
+#: Other names of distributions.
 _ALIASES = {"normal": "gaussian"}
 #: Samples that a command accepts: 2^28 float64 values are 2 GiB.
 _MAX_SAMPLES = 1 << 28
@@ -39,7 +39,7 @@ _MAX_SAMPLES = 1 << 28
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the rows of numbers under it, and the data and units for its caption."""
+    """A figure, its numbers as rows, and the data and units that its caption names."""
 
     figure: Any
     rows: Sequence[dict[str, Any]]
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
     with bar("measuring") if args.draw is not _accumulator else nullcontext():
         picture: Picture = args.draw(args)
     plots.caption(picture.figure, f"{picture.about}; fpsim {fpsim.__version__}")
-    # The numbers first: a picture stands only beside its numbers.
+    # Numbers first: no figure is left without its numbers if a file cannot be written.
     if args.csv is not None:
         write_atomic(args.csv, _csv(picture.rows).encode(), "csv")
     if args.numbers is not None:
@@ -205,7 +205,7 @@ def _number(field: str, text: str) -> float:
 
 
 def _earlier(path: Path | None, kind: type[Any]) -> list[Any]:
-    """Return the rows that a run's ``--json`` wrote."""
+    """Return the rows of a file that ``fpsim plot error --json`` wrote."""
     if path is None:
         return []
     try:
@@ -284,7 +284,7 @@ def _recipes(args: argparse.Namespace) -> Picture:
         try:
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
             for cell in cells.values():
-                if "error" in cell:  # what the study could not measure
+                if "error" in cell:  # a recipe or unit that failed in the study
                     continue
                 if cell["recipe"] in (None, "none", "float32"):
                     reference = float(cell["perplexity"])
@@ -394,7 +394,7 @@ def _data_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tensors", default="*", help="shell pattern on names in files and models")
     sub.add_argument("--from-model", metavar="MODEL", help="weights of a model, by --tensors")
     sub.add_argument("--samples", type=int, default=1 << 18, help="random values (default 262144)")
-    sub.add_argument("--seed", type=int, default=1, help="of random values (default 1)")
+    sub.add_argument("--seed", type=int, default=1, help="seed of random values (default 1)")
 
 
 def register(commands: Commands) -> None:
@@ -422,11 +422,11 @@ def register(commands: Commands) -> None:
     four_bit = ["e1m2", "e2m1", "e3m0", "int4s"]
     sub = add("formats", _formats, "Number lines of element and block formats",
               "--formats e2m1 mxfp4 nvfp4 --out formats.svg")  # fmt: skip
-    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="by name")
+    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="names")
 
     sub = add("sqnr", _sqnr, "SQNR of element formats under four ways to scale",
               "--formats e2m1 int4s --data normal --out sqnr.svg --csv sqnr.csv")  # fmt: skip
-    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="by name")
+    sub.add_argument("--formats", nargs="+", default=four_bit, metavar="FORMAT", help="names")
     _data_options(sub)
 
     sub = add("error", _error, "Quantization error of element and block formats on any data",
@@ -444,24 +444,30 @@ def register(commands: Commands) -> None:
         "--clips", nargs="+", default=[], help="clip ratios of scales per tensor, or best"
     )
     sub.add_argument(
-        "--against", default="format", help="format, block, rule, clip or bits (default format)"
+        "--against",
+        default="format",
+        help="horizontal axis: format, block, rule, clip or bits (default format)",
     )
-    sub.add_argument("--metric", default="sqnr", help="sqnr, mse, max or relative (default sqnr)")
-    sub.add_argument("--compare", type=Path, help="a --json file of an earlier run, as crosses")
+    sub.add_argument(
+        "--metric", default="sqnr", help="vertical axis: sqnr, mse, max or relative (default sqnr)"
+    )
+    sub.add_argument("--compare", type=Path, help="--json file of an earlier run, drawn as crosses")
     _data_options(sub)
 
     sub = add("bias", _bias, "SQNR against the exponent bias, the curve LLM-FP4 searches",
               "--formats e2m1 e3m0 --data student-t --out bias.svg")  # fmt: skip
     default = ["e1m2", "e2m1", "e3m0"]
-    sub.add_argument("--formats", nargs="+", default=default, metavar="FORMAT", help="by name")
+    sub.add_argument("--formats", nargs="+", default=default, metavar="FORMAT", help="names")
     _data_options(sub)
 
     sub = add("rounding", _rounding, "Transfer curve and error of rounding modes",
               "--format e2m1 --modes rne rtz sr --out rounding.svg")  # fmt: skip
-    sub.add_argument("--format", default="e2m1", help="at most 8 bits (default e2m1)")
+    sub.add_argument("--format", default="e2m1", help="a format of at most 8 bits (default e2m1)")
     sub.add_argument("--modes", nargs="+", default=["rne", "rtz", "sr"], metavar="MODE",
-                     help="rne rna rtz rup rdn rto sr")  # fmt: skip
-    sub.add_argument("--random-bits", type=int, default=8, help="of sr, 1 to 12 (default 8)")
+                     help="rounding modes: rne rna rtz rup rdn rto sr")  # fmt: skip
+    sub.add_argument(
+        "--random-bits", type=int, default=8, help="random bits of sr, 1 to 12 (default 8)"
+    )
 
     sub = add("accumulator", _accumulator, "Error and swamping against the length of a sum",
               "--units e2m1-chain-e5m10 --lengths 16 256 --out accumulator.svg")  # fmt: skip
@@ -470,15 +476,17 @@ def register(commands: Commands) -> None:
         nargs="+",
         metavar="UNIT",
         default=["e2m1-chain-e5m10", "e2m1-chain-e8m7", "e2m1-tree8-e5m10", "e2m1-chain-e8m23"],
-        help="by name",
+        help="names",
     )
     sub.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 256, 1024, 4096],
-                     metavar="K", help="products of a sum")  # fmt: skip
-    sub.add_argument("--orders", nargs="+", default=["natural"], help="natural, ascending, ...")
-    sub.add_argument("--dots", type=int, default=64, help="dot products a point (default 64)")
+                     metavar="K", help="products in a dot product")  # fmt: skip
+    sub.add_argument("--orders", nargs="+", default=["natural"],
+                     help="orders of the products: natural, ascending, ...")  # fmt: skip
+    sub.add_argument("--dots", type=int, default=64, help="dot products per point (default 64)")
     sub.add_argument("--data", default="gaussian", help=", ".join(DISTRIBUTIONS))
-    sub.add_argument("--independent", action="store_true", help="draw both operands")
-    sub.add_argument("--seed", type=int, default=1, help="default 1")
+    sub.add_argument("--independent", action="store_true",
+                     help="draw a and b apart; else multiply a vector with itself")  # fmt: skip
+    sub.add_argument("--seed", type=int, default=1, help="seed of the data (default 1)")
 
     sub = add("recipes", _recipes, "Perplexity against storage bits, a dot per recipe",
               "analysis/results/recipes-smollm2-135m.json --out recipes.svg")  # fmt: skip
@@ -493,10 +501,12 @@ def register(commands: Commands) -> None:
               "--recipe mxfp4 --unit e2m1-chain-e5m10 --out layers.svg")  # fmt: skip
     sub.add_argument("--model", default="smollm2-135m", help=MODEL_HELP)
     sub.add_argument("--recipe", default="mxfp4", help="how operands are cast (default mxfp4)")
-    sub.add_argument("--unit", default="exact", help="what accumulates (default exact)")
-    sub.add_argument("--layer", default="*", metavar="PATTERN", help="which layers, by name")
-    sub.add_argument("--calibration", type=Path, help="of recipes that need one")
-    sub.add_argument("--window", type=int, default=128, help="tokens that it reads (default 128)")
+    sub.add_argument("--unit", default="exact", help="unit of the products (default exact)")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="shell pattern of layer names")
+    sub.add_argument(
+        "--calibration", type=Path, help="file of fpsim calibrate, if the recipe needs it"
+    )
+    sub.add_argument("--window", type=int, default=128, help="tokens of text (default 128)")
 
     sub = add("pareto", _pareto, "Accuracy against cost of the points of `fpsim explore`",
               "explore/points.json --cost area --out pareto.svg")  # fmt: skip
@@ -504,6 +514,8 @@ def register(commands: Commands) -> None:
     sub.add_argument(
         "--cost",
         default="area_per_product",
-        help="area_per_product, area, depth, flipflops, energy_ratio or bits",
+        help="horizontal axis: area_per_product, area, depth, flipflops, energy_ratio or bits",
     )
-    sub.add_argument("--figure", default="figure", help="figure (of the budget) or layer_db")
+    sub.add_argument(
+        "--figure", default="figure", help="vertical axis: figure (of the budget) or layer_db"
+    )

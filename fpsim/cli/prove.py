@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim prove``: a design equal to a unit for all inputs, or an input for which it is not."""
+"""``fpsim prove``: proves that a design equals a unit for all inputs, or finds a counterexample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fpsim.cli.tables import add_tables, no_tables, tables_of
 
 __all__ = ["register"]
 
-#: Exit status where the time was too short, or a counterexample was not reached in a simulation.
+#: Exit status if time ran out, or if a simulation did not reach the counterexample.
 UNDECIDED = 3
 
 
@@ -39,7 +39,7 @@ def _prove(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the command."""
     sub = commands.add(
-        "prove", _prove, "Prove a design equal to a unit for all inputs, or its reference RTL",
+        "prove", _prove, "Prove that a design, or the reference RTL, equals a unit for all inputs",
         examples=[
             "prove e2m1-chain-e5m10",
             "prove own-mac.toml --dut dut.toml --timeout 600 --json",
@@ -47,14 +47,14 @@ def register(commands: Commands) -> None:
         ],
     )  # fmt: skip
     sub.add_argument("unit", help="a name or a .toml file")
-    text = "your design; default: the reference RTL, against the exact model"
+    text = "your design; default: prove the reference RTL against the exact model"
     sub.add_argument("--dut", type=Path, metavar="TOML", help=text)
     add_tables(sub)
-    text = "for all of it; what is not decided then is said"
+    text = "time limit of all cases together; cases left undecided are listed"
     sub.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help=text)
-    text = "for a counterexample; default: the first that is installed"
+    text = "simulator of a counterexample; default: the first that is installed"
     sub.add_argument("--simulator", choices=["verilator", "icarus"], help=text)
-    text = "where a counterexample is simulated"
+    text = "folder of a counterexample's simulation"
     sub.add_argument("--build", type=Path, default=Path("out/rtl"), metavar="DIR", help=text)
     sub.epilog = (sub.epilog or "") + (
         "\n\nexit status: 0 proved; 1 a counterexample; 2 bad input; 3 not decided in the time"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim report``: one page about units, for a colleague."""
+"""``fpsim report``: one HTML page that compares units."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def register(commands: Commands) -> None:
     sub = commands.add(
         "report",
         _report,
-        "One HTML page about units, side by side",
+        "Write one HTML page that compares units",
         examples=[
             "report e2m1-chain-e5m10 --out report.html",
             "report e2m1-chain-e5m10 --out report.html --json > report.json",
@@ -56,11 +56,11 @@ def register(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, help="an .html file")
     sub.add_argument(
         "--vectors", nargs="+", type=Path, default=[], metavar="DIR",
-        help="sets of these units; their coverage is counted (default: the released sets)",
+        help="sets of these units, to count coverage on (default: the released sets)",
     )  # fmt: skip
     sub.add_argument("--no-rtl", action="store_true", help="neither synthesise nor simulate RTL")
     sub.add_argument("--model", help=f"a language model to run on the units: {MODEL_HELP}")
-    sub.add_argument("--recipe", default="mxfp4", help="how its operands are cast (default mxfp4)")
-    sub.add_argument("--layer", default="*", metavar="PATTERN", help="layers to list, by name")
-    sub.add_argument("--windows", type=int, default=2, help="of text that it reads (default 2)")
+    sub.add_argument("--recipe", default="mxfp4", help="recipe of the model (default mxfp4)")
+    sub.add_argument("--layer", default="*", metavar="PATTERN", help="shell pattern of layer names")
+    sub.add_argument("--windows", type=int, default=2, help="windows of text (default 2)")
     sub.add_argument("--window", type=int, default=256, help="tokens per window (default 256)")

@@ -65,7 +65,7 @@ def _synth(args: argparse.Namespace) -> int:
 
 
 def _of_array(args: argparse.Namespace) -> bool:
-    """Return whether an array is asked for."""
+    """Return whether ``--array`` is given, and refuse options that only an array or a unit has."""
     for name in ("dataflow", "shape"):
         if args.array is None and getattr(args, name) is not None:
             raise FpsimError(f"{name}: only with --array ROWSxCOLUMNS")
@@ -118,9 +118,9 @@ def register(commands: Commands) -> None:
             "rtl e2m1-chain-e5m10 --json",
         ],
     )  # fmt: skip
-    sub.add_argument("--package", action="store_true", help="a package of its parameters instead")
+    sub.add_argument("--package", action="store_true", help="print a package of the parameters")
     sub.add_argument(
-        "--out", type=Path, metavar="DIR", help="an array with all its sources goes here"
+        "--out", type=Path, metavar="DIR", help="write an array and all its sources to this folder"
     )
     _add_design(sub)
     sub = commands.add(
@@ -137,14 +137,20 @@ def register(commands: Commands) -> None:
 
 def _add_design(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "unit", help="a name or a .toml file; or quantize:BLOCKFORMAT[:SOURCE], a quantizer"
+        "unit",
+        help="a name or a .toml file; or quantize:BLOCKFORMAT[:SOURCE] for a quantizer",
     )
-    sub.add_argument("--stream", action="store_true", help="a chain or fixed unit as a stream")
-    sub.add_argument("--scaled", action="store_true", help="its stream with scales per element")
-    sub.add_argument("--flags", action="store_true", help="its stream with status flags")
-    sub.add_argument("--pipeline", type=int, default=1, metavar="N", help="registers of a stream")
+    sub.add_argument("--stream", action="store_true", help="a chain or fixed unit with handshakes")
+    sub.add_argument("--scaled", action="store_true", help="such a stream with scales per element")
+    sub.add_argument("--flags", action="store_true", help="such a stream with status flags")
     sub.add_argument(
-        "--lfsr", type=int, metavar="SEED", help="random bits of 'sr' from an LFSR, not from a port"
+        "--pipeline", type=int, default=1, metavar="N", help="register stages of a stream"
+    )
+    sub.add_argument(
+        "--lfsr",
+        type=int,
+        metavar="SEED",
+        help="take the random bits of 'sr' from an LFSR with this seed, not from a port",
     )
     add_tables(sub)
     arrays.add_options(sub)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim schema``: what the TOML files may hold, for editors that complete and check."""
+"""``fpsim schema``: JSON Schema of the TOML files, for editors that complete and check."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def _schema(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the command."""
     sub = commands.add(
-        "schema", _schema, "JSON Schema of the TOML of a unit, block format, design or space",
+        "schema", _schema, "Print the JSON Schema of a TOML: unit, block format, design or space",
         reports=False,
         examples=["schema unit > unit.schema.json", "schema block", "schema dut"],
     )  # fmt: skip
-    sub.add_argument("kind", choices=list(KINDS), help="of which file")
+    sub.add_argument("kind", choices=list(KINDS), help="kind of TOML file")

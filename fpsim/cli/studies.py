@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim size`` and ``order``: losses of an accumulator on codes of a file or a model."""
+"""``fpsim size`` and ``order``: accumulator losses on codes of a file or a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["register"]
 
 #: Arrays that a file of operands may have.
 OPERANDS = ("a", "b", "c", "a_scale", "b_scale")
-#: Results that are listed one by one.
+#: Random orders listed one by one; the rest are only counted.
 MAX_LISTED = 12
 
 
@@ -200,7 +200,7 @@ def _arrays(path: Path) -> dict[str, Any]:
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "size", _size, "What a unit's accumulator meets on data, and how wide it must be",
+        "size", _size, "Count accumulator losses on data, and find the width without losses",
         examples=[
             "size e2m1-chain-e5m10 layer.npz",
             "size e2m1-chain-e5m10 --from-model smollm2-135m --layer '*layers.3.*'",
@@ -213,27 +213,36 @@ def register(commands: Commands) -> None:
         nargs="?",
         help="an .npz of codes: a (M, K), b (K, N), c, a_scale, b_scale",
     )
-    sub.add_argument("--dots", action="store_true", help="a and b are (..., K) dot products")
-    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
-    sub.add_argument("--seed", type=int, default=1, help="of a unit's stochastic rounding")
+    sub.add_argument("--dots", action="store_true", help="a and b (..., K) are dot products")
+    sub.add_argument(
+        "--block", type=int, help="elements per scale, if scales do not divide K evenly"
+    )
+    sub.add_argument("--seed", type=int, default=1, help="seed of stochastic rounding")
 
     from_model.add_options(sub)
     sub.add_argument(
         "--results", type=int, nargs=2, default=[64, 64], metavar=("M", "N"),
-        help="inputs and output channels of each layer, spread evenly",
+        help="inputs (M) and output channels (N) taken from each layer, spread evenly",
     )  # fmt: skip
 
     sub = commands.add(
-        "order", _order, "Whether the order of the products of a result matters",
+        "order", _order, "Sum one dot product in many orders and compare the results",
         examples=["order e2m1-chain-e4m3fn layer.npz --result 0 3 --random-orders 200"],
     )  # fmt: skip
     sub.add_argument("unit", help="a name or a .toml file")
-    sub.add_argument("operands", type=Path, help="an .npz of codes, as for size")
+    sub.add_argument("operands", type=Path, help="an .npz of codes, as for fpsim size")
     sub.add_argument(
-        "--result", type=int, nargs=2, default=[0, 0], metavar=("M", "N"), help="row and column"
+        "--result",
+        type=int,
+        nargs=2,
+        default=[0, 0],
+        metavar=("M", "N"),
+        help="row and column of the matrix product",
     )
     sub.add_argument(
         "--random-orders", type=int, default=100, metavar="COUNT", help="orders drawn at random"
     )
-    sub.add_argument("--seed", type=int, default=1, help="of the random orders")
-    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the random orders")
+    sub.add_argument(
+        "--block", type=int, help="elements per scale, if scales do not divide K evenly"
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments for operands that come into the reference RTL as codes of a table."""
+"""Options for operands whose numbers come from a code table, such as NF4."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["add_tables", "no_tables", "tables_of"]
 def add_tables(
     sub: argparse.ArgumentParser, what: str = "of the reference RTL comes in as codes"
 ) -> None:
-    """Add ``--a-table`` and ``--b-table``; ``what`` says what they do to an operand."""
+    """Add ``--a-table`` and ``--b-table``; ``what`` is the help text between operand and table."""
     for operand in "ab":
         sub.add_argument(
             f"--{operand}-table", metavar="FORMAT",
@@ -26,10 +26,10 @@ def add_tables(
 
 
 def tables_of(args: argparse.Namespace) -> dict[str, CodeTable]:
-    """Return the tables of the operands that have one.
+    """Return the code tables of operands ``a`` and ``b`` for which an option names a format.
 
     Raises:
-        FpsimError: a block format without one table, naming the option.
+        FpsimError: a block format without one code table; the message names the option.
     """
     from fpsim.blocks.code_table import CodeTable
 
@@ -38,7 +38,7 @@ def tables_of(args: argparse.Namespace) -> dict[str, CodeTable]:
 
 
 def no_tables(args: argparse.Namespace, allowed: str) -> None:
-    """Raise FpsimError if an operand has a table; ``allowed`` says where one may."""
+    """Raise FpsimError if ``--a-table`` or ``--b-table`` is given; ``allowed`` says why not."""
     for operand in "ab":
         if getattr(args, f"{operand}_table") is not None:
             raise FpsimError(f"{operand}_table: {allowed}")

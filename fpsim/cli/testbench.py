@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim verify``, ``testbench``: the RTL of a unit, and any design held to a unit."""
+"""``fpsim verify``, ``testbench``: compare the RTL of a unit, or your design, with a unit."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _testbench(args: argparse.Namespace) -> int:
     path, commands = write_testbench(dut, writer, out, title, ports)
     with bar(name):
         made = write_stimulus(source, writer, out / PACKED, dut.output.flush)
-    # As printed they run from any folder, with the Verilator that `fpsim verify` takes.
+    # The commands run from any folder, with the Verilator that `fpsim verify` uses.
     commands = [shlex.join(["cd", str(out)]), 'eval "$(fpsim simulators --env)"', *commands]
     if args.json:
         print_json(
@@ -147,19 +147,26 @@ def _add_vectors(sub: argparse.ArgumentParser) -> None:
         "--dut", type=Path, metavar="TOML", help="your design; default: the reference RTL"
     )
     sub.add_argument(
-        "--lfsr", type=int, metavar="SEED", help="random bits of the reference RTL from an LFSR"
+        "--lfsr",
+        type=int,
+        metavar="SEED",
+        help="take the reference RTL's random bits from an LFSR with this seed",
     )
     add_tables(sub)
-    sub.add_argument("--vectors", type=Path, metavar="DIR", help="default: made for the design")
-    sub.add_argument("--strategy", default="mixed", choices=STRATEGIES, help="as of fpsim vectors")
+    sub.add_argument(
+        "--vectors", type=Path, metavar="DIR", help="a set; default: vectors made for the design"
+    )
+    sub.add_argument(
+        "--strategy", default="mixed", choices=STRATEGIES, help="which vectors, as in fpsim vectors"
+    )
     sub.add_argument("--count", type=int, default=4096, help="least number of random vectors")
-    sub.add_argument("--seed", type=int, default=1, help="of the random vectors")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the random vectors")
 
 
 def register(commands: Commands) -> None:
     """Add the commands."""
     sub = commands.add(
-        "verify", _verify, "Run vectors of a unit through RTL in a simulator: yours, or its own",
+        "verify", _verify, "Run vectors of a unit through your RTL, or its own, in a simulator",
         examples=[
             "verify e2m1-fixed24q2 --simulator verilator",
             "verify e5m10xe4m3fn-chain-e8m23 --a-table nf4",
@@ -180,33 +187,39 @@ def register(commands: Commands) -> None:
         "--bench",
         default="cocotb",
         choices=["cocotb", "native"],
-        help="native: generated SystemVerilog, for millions of vectors",
+        help="cocotb, or generated SystemVerilog (native) for millions of vectors",
     )
     sub.add_argument(
         "--build",
         type=Path,
         default=Path("out/rtl"),
         metavar="DIR",
-        help="where the design is compiled",
+        help="folder of the compiled design",
     )
     sub.add_argument("--waves", action="store_true", help="write a waveform")
     sub.add_argument("--junit", type=Path, metavar="XML", help="write the result as JUnit XML too")
     sub.add_argument("--bundle", type=Path, metavar="ZIP",
-                     help="write all that reruns it, for those without fpsim")  # fmt: skip
+                     help="write a ZIP that repeats the run without fpsim")  # fmt: skip
     sub.add_argument("--stall", type=float, default=0.1, metavar="SHARE",
-                     help="clocks without a beat or a result taken (0.1)")  # fmt: skip
+                     help="share of clocks without a beat, or that take no result")  # fmt: skip
     sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
-                     help="vectors before which one is begun and cut off by a reset")  # fmt: skip
+                     help="share of vectors before which a reset cuts another one off")  # fmt: skip
     sub.add_argument(
-        "--stall-seed", type=int, default=1, metavar="SEED", help="of stalls and resets"
+        "--stall-seed", type=int, default=1, metavar="SEED", help="seed of stalls and resets"
     )
     sub.add_argument("--patience", type=int, default=2000, metavar="CLOCKS",
-                     help="without an answer, after which the design is given up")  # fmt: skip
-    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="of simulation")
+                     help="clocks without a handshake after which the run fails")  # fmt: skip
+    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of a simulation")
     arrays.add_options(sub)
-    sub.add_argument("--scaled", action="store_true", help="of an array of a chain: with scales")
     sub.add_argument(
-        "--pipeline", type=int, default=1, metavar="N", help="registers of an array's MACs"
+        "--scaled", action="store_true", help="with --array of a chain: scales per element"
+    )
+    sub.add_argument(
+        "--pipeline",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --array: register stages of its MACs",
     )
 
     sub = commands.add(
@@ -217,4 +230,4 @@ def register(commands: Commands) -> None:
         ],
     )  # fmt: skip
     _add_vectors(sub)
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bench")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim train``: a small language model trained with all products of its layers on units."""
+"""``fpsim train``: trains a small language model with all products of its layers on units."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.progress import say, span
 from fpsim.cli.output import Commands, needs, print_json
 
-if TYPE_CHECKING:  # torch is not needed by those who train nothing
+if TYPE_CHECKING:  # torch may be missing where nothing is trained
     from fpsim.bridge.training.run import StepRow
 
 __all__ = ["register"]
 
-#: Lines of the live table, and of a log that is no terminal.
+#: Steps shown in the live table, and lines of the log where standard error is no terminal.
 _LINES, _LOGGED = 12, 20
 
 
@@ -34,30 +34,36 @@ def register(commands: Commands) -> None:
             "vectors --from-training run --step 100 --layer '*q_proj' --product wgrad --out set",
         ],
     )  # fmt: skip
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="resumed if it exists")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the run; an old run goes on",
+    )
     sub.add_argument(
         "--recipe",
         default="nvfp4-train",
-        help="a training recipe, any other recipe (gradients in float), or none (default "
+        help="a training recipe, another recipe (gradients stay float), or none (default "
         "nvfp4-train)",
     )
-    sub.add_argument("--unit", default="exact", help="of the forward product (default exact)")
-    sub.add_argument("--dgrad", metavar="UNIT", help="of input gradients; default: --unit")
-    sub.add_argument("--wgrad", metavar="UNIT", help="of weight gradients; default: --unit")
+    sub.add_argument("--unit", default="exact", help="unit of forward products (default exact)")
+    sub.add_argument("--dgrad", metavar="UNIT", help="unit of input gradients; default: --unit")
+    sub.add_argument("--wgrad", metavar="UNIT", help="unit of weight gradients; default: --unit")
     for name, text in (
         ("steps", "training steps"),
-        ("seed", "of weights, windows of text and all random bits"),
+        ("seed", "seed of weights, windows of text and all random bits"),
         ("layers", "transformer blocks"),
         ("hidden", "width of the model"),
-        ("heads", "of attention"),
+        ("heads", "attention heads"),
         ("intermediate", "width of the MLP"),
         ("batch", "windows of text in a step"),
-        ("window", "bytes of a window"),
+        ("window", "bytes per window"),
     ):
         sub.add_argument(f"--{name}", type=int, help=text)
-    sub.add_argument("--learning-rate", type=float, help="its largest value")
-    sub.add_argument("--weight-decay", type=float, help="of AdamW")
-    sub.add_argument("--text", type=Path, help="default: the topics of pydoc_data")
+    sub.add_argument("--learning-rate", type=float, help="largest learning rate")
+    sub.add_argument("--weight-decay", type=float, help="weight decay of AdamW")
+    sub.add_argument("--text", type=Path, help="text file; default: Python's help topics")
     sub.add_argument(
         "--save-every", type=int, default=100, help="steps between saved states (default 100)"
     )
@@ -111,7 +117,7 @@ def _picture(out: Path) -> Path | None:
 
 @contextmanager
 def _shown(steps: int) -> Iterator[Callable[[StepRow], None]]:
-    """Show the last steps in a live table, or in a log some lines of the whole."""
+    """Show the last steps in a live table on a terminal, else log about twenty of all steps."""
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
@@ -142,13 +148,13 @@ def _shown(steps: int) -> Iterator[Callable[[StepRow], None]]:
 
 
 class _Times:
-    """How long the steps left will take, from those that were done in this run."""
+    """Estimates the time left from the steps done in this run."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.done, self.seconds = steps, 0, 0.0
 
     def left(self, row: StepRow) -> str:
-        """Return it after a step."""
+        """Count a finished step and return the time left as text."""
         self.done += 1
         self.seconds += row.seconds
         return span(self.seconds / self.done * (self.steps - row.step - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fpsim units`` and ``trace``: the units and their descriptions."""
+"""``fpsim units`` and ``trace``: descriptions of units, and one dot product node by node."""
 
 from __future__ import annotations
 
@@ -126,7 +126,10 @@ def register(commands: Commands) -> None:
         examples=["units", "units show nvidia-h100-e4m3", "units e2m1-fixed14q4", "units grammar"],
     )
     sub.add_argument(
-        "name", nargs="?", metavar="[show] NAME | grammar", help="a name or a .toml file"
+        "name",
+        nargs="?",
+        metavar="[show] NAME | grammar",
+        help="name or .toml file of a unit to show; grammar: how names are built",
     )
     sub.add_argument("shown", nargs="?", help=argparse.SUPPRESS)
 
@@ -144,8 +147,15 @@ def register(commands: Commands) -> None:
     sub.add_argument("--c", type=code, help="code of the initial accumulator; +0 if absent")
     for option in ("--a-scale", "--b-scale"):
         sub.add_argument(
-            option, nargs="+", type=code, help="scale codes, one per block (a pair where split)"
+            option,
+            nargs="+",
+            type=code,
+            help="scale codes, one per block; two if the scale format is split by sign",
         )
-    sub.add_argument("--block", type=int, help="elements per scale, if they do not divide K")
-    sub.add_argument("--random", nargs="+", type=code, help="for sr: random integers")
-    sub.add_argument("--all", action="store_true", help="do not fold long sums")
+    sub.add_argument(
+        "--block", type=int, help="elements per scale, if scales do not divide K evenly"
+    )
+    sub.add_argument(
+        "--random", nargs="+", type=code, help="for sr: random integers, in order of use"
+    )
+    sub.add_argument("--all", action="store_true", help="do not shorten long sums")

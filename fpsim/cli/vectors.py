@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands about vectors: make, check, explain, coverage, and the C model of a unit."""
+"""Commands on vectors (make, check, explain, coverage), and the C model of a unit."""
 
 from __future__ import annotations
 
@@ -45,48 +45,51 @@ def register(commands: Commands) -> None:
         ],
     )  # fmt: skip
     sub.add_argument("unit", nargs="?", help="a name or a .toml file")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="where the set goes")
-    sub.add_argument("--check", type=Path, metavar="DIR", help="recompute every value and checksum")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the new set")
+    sub.add_argument(
+        "--check", type=Path, metavar="DIR", help="recompute every value and checksum of a set"
+    )
     sub.add_argument(
         "--op",
         metavar="OP",
         help="vectors of an operation: quantize:mxfp4[:e8m7], convert:e5m10:e4m3fn[:rna[:inf]], "
-        "mul:e2m1:e2m1:e5m10, add:e5m10:e5m10:e5m10; mul or add with a unit: its formats",
+        "mul:e2m1:e2m1:e5m10, add:e5m10:e5m10:e5m10; mul or add alone: formats of the given unit",
     )
     sub.add_argument("--merge", type=Path, metavar="DIR", help="join DIR.shard-i-of-n into DIR")
     sub.add_argument(
         "--strategy",
         default="mixed",
         choices=STRATEGIES,
-        help="exhaustive: all inputs of a vector where they are at most 2^24 cases, else a table "
-        "of operand pairs onto 0; directed: corner classes; mixed (default): the table, corner "
-        "classes and random",
+        help="exhaustive: all inputs of a vector if they are at most 2^24, else pairs of operand "
+        "codes with addend 0; directed: corner classes; mixed (default): pairs, corner classes and "
+        "random vectors",
     )
-    sub.add_argument("--count", type=int, default=4096, help="number of random vectors (4096)")
-    sub.add_argument("--seed", type=int, default=1, help="of the random vectors (1)")
+    sub.add_argument("--count", type=int, default=4096, help="number of random vectors")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the random vectors")
     sub.add_argument(
         "--start",
         default="dot",
         choices=STARTS,
-        help="how a sum gets its addend: dot (default), the vector brings it; load, a load before "
-        "it; clear, none, sums start from +0",
+        help="where a sum takes its addend from: dot (default), its own vector; load, a load "
+        "before it; clear, nowhere: sums start from +0",
     )
     sub.add_argument(
         "--format",
         metavar="F,F",
         default="readmemh,jsonl",
-        help="readmemh, jsonl (both by default), csv, testfloat, npz, svh; matrices, of tiles",
+        help="file formats: readmemh, jsonl (both by default), csv, testfloat, npz, svh; matrices, "
+        "of tiles",
     )
     sub.add_argument(
-        "--k", type=int, help="elements per vector; default: a step of the unit, 1 of a chain"
+        "--k", type=int, help="elements per vector; default: one step of the unit (1 for a chain)"
     )
     sub.add_argument(
         "--group", type=int, help="elements per scale; 0: no scales; default: the unit's blocks"
     )
     sub.add_argument(
-        "--flags", action="store_true", help="status flags of every vector; slow, use --jobs"
+        "--flags", action="store_true", help="add status flags of every vector; slow, use --jobs"
     )
-    sub.add_argument("--jobs", type=int, default=1, help="processes; the bytes are the same")
+    sub.add_argument("--jobs", type=int, default=1, help="processes; they do not change the set")
     _tile_options(sub)
     sub.add_argument("--shard", metavar="i/n", help="write part i of n into DIR.shard-i-of-n")
     sub.add_argument("--shards", type=int, help="make n shards by workers, and join them")
@@ -98,25 +101,25 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     sub.add_argument("directory", type=Path, metavar="DIR", help="a set")
     sub.add_argument("--line", type=int, required=True, help="line of vectors.hex, from 1")
-    sub.add_argument("--all", action="store_true", help="do not fold long sums")
+    sub.add_argument("--all", action="store_true", help="do not shorten long sums")
 
     sub = commands.add(
-        "coverage", _coverage, "Corner bins of a directory of vectors, and mutants",
+        "coverage", _coverage, "Count coverage bins that a set meets, or mutants that it kills",
         examples=["coverage vectors/mac", "coverage vectors/mac --mutants"],
     )  # fmt: skip
     sub.add_argument("directory", type=Path, metavar="DIR", help="a set")
-    sub.add_argument("--mutants", action="store_true", help="which mutants of the unit they kill")
+    sub.add_argument("--mutants", action="store_true", help="list mutants of the unit and kills")
 
     sub = commands.add(
-        "golden", _golden, "Check the published vectors, the large sets too",
+        "golden", _golden, "Check the published sets, the large ones too",
         examples=["golden --released", "golden e2m1-chain-e5m10"],
     )  # fmt: skip
-    sub.add_argument("names", nargs="*", metavar="UNIT", help="only these")
+    sub.add_argument("names", nargs="*", metavar="UNIT", help="units; default: all published ones")
     sub.add_argument("--write", action="store_true", help="make and prove the published sets anew")
     sub.add_argument("--released", action="store_true", help="leave the large sets out")
 
     sub = commands.add(
-        "export-c", _export_c, "Write a C99 model of a unit or of an operation, for DPI-C too",
+        "export-c", _export_c, "Write a C99 model of a unit or an operation, also for DPI-C",
         examples=["export-c e2m1-chain-e5m10 --out mac.h", "export-c mac.toml --k 4 --out mac.h",
                   "export-c --op quantize:mxfp4 --out quantizer.h"],
     )  # fmt: skip
@@ -126,25 +129,33 @@ def register(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="MAC.h",
-        help="the header; two sources come beside it",
+        help="the header; two C files are written beside it",
     )
-    sub.add_argument("--k", type=int, help="elements of a DPI-C beat")
-    sub.add_argument("--group", type=int, help="elements per scale of a DPI-C beat; 0: no scales")
-    sub.add_argument("--flags", action="store_true", help="the program checks flags too")
+    sub.add_argument("--k", type=int, help="elements per call of the DPI-C function")
+    sub.add_argument(
+        "--group", type=int, help="elements per scale in the DPI-C function; 0: no scales"
+    )
+    sub.add_argument("--flags", action="store_true", help="the C program compares status flags too")
 
 
 def _tile_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--tile", metavar="MxN[xK]", help="tiles of matrix products, operands shared")
-    sub.add_argument("--tiles", type=int, default=1, help="how many, of each layer of a model")
+    sub.add_argument(
+        "--tile", metavar="MxN[xK]", help="vectors of matrix products, M x N results each"
+    )
+    sub.add_argument(
+        "--tiles", type=int, default=1, help="tiles in all, or of each layer of a model"
+    )
     add_tables(sub, "of random tiles has the numbers")
     from_model.add_options(sub)
     sub.add_argument(
         "--from-training", type=Path, metavar="RUN",
-        help="operands of a step of fpsim train, on the run's unit unless another is given",
+        help="operands of a step of fpsim train; unit: the run's, or the given one",
     )  # fmt: skip
-    sub.add_argument("--step", type=int, default=0, help="of the run, from 0 (default 0)")
+    sub.add_argument("--step", type=int, default=0, help="training step, from 0 (default 0)")
     sub.add_argument(
-        "--product", default="wgrad", help="forward, dgrad or wgrad (default), of the step"
+        "--product",
+        default="wgrad",
+        help="product of the training step: forward, dgrad or wgrad (default)",
     )
 
 
@@ -164,7 +175,7 @@ def _vectors(args: argparse.Namespace) -> int:
 
 
 def _planned(args: argparse.Namespace) -> BlockSource:
-    """Return the set that the options ask for."""
+    """Return the set that the command line describes."""
     if args.op is not None:
         return _operation(args)
     if args.from_training is not None and args.out is not None:
@@ -266,7 +277,7 @@ def _model_tiles(args: argparse.Namespace, unit: MacUnit, size: TileSize) -> Blo
 
 
 def _training_tiles(args: argparse.Namespace) -> BlockSource:
-    """Return tiles of a product of one training step, on the run's unit or on the one given."""
+    """Return tiles of one product of a training step, on ``UNIT`` or else on the run's unit."""
     from fpsim.bridge.tiles import model_tiles
     from fpsim.bridge.training.replay import training_operands
     from fpsim.vectors.plans.tiles import TileSize

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of commands whose work is made of independent points."""
+"""Options of commands that work on independent points: processes and Dask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["add_workers"]
 
 
 def add_workers(sub: argparse.ArgumentParser) -> None:
-    """Add the options that say where points run."""
-    sub.add_argument("--workers", type=int, default=0, help="processes (default: this one)")
-    sub.add_argument("--dask", action="store_true", help="make them workers of a Dask cluster")
-    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there")
+    """Add ``--workers``, ``--dask`` and ``--scheduler``: where points run."""
+    sub.add_argument("--workers", type=int, default=0, help="processes (default: only this one)")
+    sub.add_argument("--dask", action="store_true", help="make the processes Dask workers")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between which powers of two terms lie: the bounds that proofs of exactness rest on.
+"""Bounds on terms, as exponents of powers of two, on which proofs of exactness rest.
 
-What operands really hold comes from `fpsim.compute.facts`; this module only calculates with it.
+`fpsim.compute.facts` finds which codes operands hold; this module only calculates bounds from them.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ __all__ = [
     "value_span",
 ]
 
-#: Formats of so few bits are bounded as a whole.
+#: Widest format for which the span of the whole format is used, not of the codes in use.
 MAX_WHOLE_BITS = 8
 #: Exponent range in which a value and a product of two stay exact, normal numbers of a lane.
 F16_LOW, F16_HIGH, F16_BITS = -24, 16, 11
 F16_NORMAL = -14
 F32_LOW, F32_HIGH, F32_BITS = -126, 127, 24
-#: The same without "normal": what a float32 operand can be.
+#: Exponents of float32 operands, subnormal numbers included.
 F32_LEAST, F32_MOST = -149, 128
 F64_BITS = 53
-#: Magnitude bits of sums in 64-bit integers, one to spare.
+#: Magnitude bits of sums in 64-bit integers, with one bit to spare.
 INT64_BITS = 62
-#: Exponents whose float64 sums neither overflow nor lose what is below the normal numbers.
+#: Exponents between which float64 sums neither overflow nor become subnormal.
 F64_RANGE = 960
 
 
@@ -70,7 +70,7 @@ def format_span(fmt: Format) -> Span:
 def _scaled_span(operand: Operand) -> Span:
     """Return the span of an operand's finite elements times the scales in use.
 
-    Of a wide format the elements in use count, else all that the format has.
+    For a narrow format all its elements count, for a wide one only the elements in use.
     """
     facts, span = facts_of(operand), format_span(operand.format)
     if operand.format.bits > MAX_WHOLE_BITS:
@@ -78,7 +78,7 @@ def _scaled_span(operand: Operand) -> Span:
     if operand.scales is None or facts.scales.span is None:
         return span
     scales = facts.scales.span
-    if operand.scales.format == E8M0:  # powers of two: the largest is reached, not only approached
+    if operand.scales.format == E8M0:  # powers of two: at most 2^(high - 1)
         scales = Span(scales.low, scales.high - 1)
     return span * scales
 
@@ -89,27 +89,27 @@ def operand_spans(args: MatmulOperands) -> tuple[Span, Span]:
 
 
 def operand_bits(args: MatmulOperands) -> tuple[int, int]:
-    """Return how many significant bits a scaled element of each operand can have."""
+    """Return the significant bits that a scaled element of ``a`` and of ``b`` can have."""
     a, b = (significand_bits(operand.format) + _scale_bits(operand) for operand in args.operands)
     return a, b
 
 
 def _scale_bits(operand: Operand) -> int:
-    """Return how many bits a scale adds to a significand."""
+    """Return the bits that a scale adds to a significand."""
     plain = operand.scales is None or operand.scales.format == E8M0
     return 0 if operand.scales is None or plain else significand_bits(operand.scales.format)
 
 
 def inside(span: Span, low: int, high: int) -> bool:
-    """Return whether a span lies between two powers of two.
+    """Return whether values of a span are multiples of 2^low and below 2^high.
 
     Args:
-        span: of values.
-        low: values must be multiples of 2^low.
-        high: values must be below 2^high.
+        span: the span of the values.
+        low: exponent of the required common factor.
+        high: exponent of the required bound.
 
     Returns:
-        True if both hold.
+        True if both hold for every value.
     """
     return span.low >= low and span.high <= high
 
@@ -120,14 +120,14 @@ def fits_float32(span: Span) -> bool:
 
 
 def half_shift(a: Span, b: Span) -> int | None:
-    """Return s such that a * 2^s and b * 2^-s are exact in float16, or None."""
+    """Return s such that float16 holds a * 2^s and b * 2^-s exactly, or None."""
     return _shift(a, b, F16_LOW, F16_HIGH)
 
 
 def float_shift(a: Span, b: Span) -> int | None:
-    """Return s such that a * 2^s and b * 2^-s are exact in float32, or None.
+    """Return s such that float32 holds a * 2^s and b * 2^-s exactly, or None.
 
-    It is 0 where both are already, else it undoes opposite scales.
+    0 if float32 holds ``a`` and ``b``; else s shifts a large operand down and a small one up.
     """
     return _shift(a, b, F32_LEAST, F32_MOST)
 
@@ -146,12 +146,12 @@ class Start:
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
-        """Values of the initial accumulators (M, N); a single 0 where all are +0."""
+        """Values of the initial accumulators (M, N); a single 0 if all are +0."""
         return np.zeros(1) if self._codes is None else self._format.decode(self._codes)
 
     @cached_property
     def span(self) -> Span | None:
-        """The span of the finite ones other than zero, None if there are none."""
+        """The span of the finite nonzero initial accumulators, None if there are none."""
         return None if self._codes is None else value_span(self.values)
 
     @cached_property
@@ -163,7 +163,7 @@ class Start:
 
     @cached_property
     def largest_integer(self) -> int:
-        """Largest magnitude in units of 2^lsb; 0 for other formats than fixed point."""
+        """Largest magnitude of a fixed-point accumulator in units of 2^lsb; 0 for float formats."""
         if self._codes is None or not isinstance(self._format, FixedFormat):
             return 0
         integers = self._format.integers(self._codes)
@@ -179,17 +179,17 @@ class Bounds:
     bits: tuple[int, int]  #: significant bits of the factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
-    significand: float = 4.0  #: a term is at most this times 2^(headroom - 2) times 2^e
-    most: float | None = None  #: the largest magnitude, where more is known than its power of two
-    scaled: bool = False  #: the alignment exponent is that of scales, which a zero term has, too
+    significand: float = 4.0  #: a term is at most significand * 2^(headroom - 2) * 2^e
+    most: float | None = None  #: the largest magnitude, if known more closely than by ``span``
+    scaled: bool = False  #: the alignment exponent is that of the scales, for zero terms too
     halves: bool = False  #: whether float16 lanes may hold the factors
-    count: int = 1  #: how many terms a sum has
-    start: Start = field(default=Start(E8M0, None), compare=False)  #: what sums start from
-    #: A bound on every partial sum that costs a look at all operands.
+    count: int = 1  #: terms of a sum
+    start: Start = field(default=Start(E8M0, None), compare=False)  #: initial accumulators of sums
+    #: Returns a bound on every partial sum; a call looks at all operands.
     largest_sum: Callable[[], float] | None = field(default=None, compare=False)
 
     def without_halves(self) -> Bounds:
-        """Return the bounds of terms that float16 lanes must not take."""
+        """Return the bounds with float16 lanes ruled out."""
         return replace(self, halves=False) if self.halves else self
 
     @property
@@ -204,15 +204,15 @@ class Bounds:
 
     @classmethod
     def of_format(cls, fmt: Format) -> Bounds:
-        """Return the bounds of terms that are values of a format."""
-        # The other factor is one.
+        """Return the bounds of terms that are any values of a format."""
+        # The second factor is one.
         return cls(format_span(fmt), Span(0, 0), (significand_bits(fmt), 0), headroom=1)
 
 
 def largest_sum(args: MatmulOperands) -> float:
     """Return a bound on every partial sum of products without scales (Cauchy and Schwarz).
 
-    Infinite where it would cost more than it can save.
+    Infinite if looking for the bound costs more than it can save.
     """
     if args.scaled or max(operand.format.bits for operand in args.operands) > MAX_WHOLE_BITS:
         return float("inf")
@@ -221,7 +221,7 @@ def largest_sum(args: MatmulOperands) -> float:
 
 
 def block_of_scales(args: MatmulOperands) -> int:
-    """Return how many elements of K have the same scales on both sides; 0 without scales."""
+    """Return the elements of K that share scales in both operands; 0 if there are no scales."""
     blocks = [operand.scales.block for operand in args.operands if operand.scales is not None]
     return math.gcd(*blocks) if blocks else 0
 
@@ -243,7 +243,7 @@ def product_bounds(args: MatmulOperands) -> Bounds:
 
 
 def _largest_product(args: MatmulOperands) -> float | None:
-    """Return the largest finite product of two narrow formats without scales, None for others."""
+    """Return the largest finite product of two narrow unscaled formats, None for other operands."""
     if args.scaled or max(operand.format.bits for operand in args.operands) > MAX_WHOLE_BITS:
         return None
     tables = (value_table(operand.format) for operand in args.operands)
@@ -251,12 +251,12 @@ def _largest_product(args: MatmulOperands) -> float | None:
 
 
 def element_span(operand: Operand) -> Span:
-    """Return the span of an operand's finite elements in use, without scales."""
+    """Return the span of an operand's finite elements in use, scales left out."""
     return facts_of(operand).elements.span or Span(0, 1)
 
 
 def scale_span(operand: Operand) -> Span:
-    """Return the span of an operand's finite scales in use; that of one without scales."""
+    """Return the span of an operand's finite scales in use; of 1 if it has no scales."""
     return facts_of(operand).scales.span or Span(0, 1)
 
 
@@ -274,7 +274,7 @@ def block_bounds(size: int, args: MatmulOperands) -> Bounds:
 
 
 def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
-    """Return bounds of block sums that count only the element codes in use."""
+    """Return bounds of block sums from the element codes in use, not from whole formats."""
     bounds = block_bounds(size, args)
     sums = (element_span(args.a) * element_span(args.b)).times(size)
     headroom = bounds.headroom - bounds.a.high + sums.high
@@ -282,12 +282,12 @@ def used_block_bounds(size: int, args: MatmulOperands) -> Bounds:
 
 
 def exact_lane(bounds: Bounds, total: Span, machine: Machine) -> Lane | None:
-    """Return the narrowest lane whose own multiply-adds round nothing in a sum of products.
+    """Return the narrowest lane whose multiply-adds are exact in a sum of products.
 
     Args:
-        bounds: of the products and their factors.
+        bounds: bounds of the products and their factors.
         total: span of every partial sum.
-        machine: the processor, which says how many bits of float32 sums it keeps.
+        machine: the processor; some keep fewer bits of float32 sums.
 
     Returns:
         `Lane.F32` if it holds partial sums, and factors times 2^s and 2^-s for some s; else

@@ -26,10 +26,10 @@ from fpsim.units.stages import Aligned, Block, Chain, Chunked, Fixed, Stage, Tre
 __all__ = ["PRODUCTS_MINIMUM", "ROWS_MINIMUM", "dot_codes", "step_codes"]
 
 Array = NDArray[Any]
-#: Dot products, and products in all, from which on they run in lanes: scalar code takes a tenth of
-#: a second for so many, and a lane kernel is compiled once per machine.
+#: Least count of dot products, and of products in all, that run in lanes: scalar code takes a tenth
+#: of a second for so many, and a lane kernel is compiled once per processor.
 ROWS_MINIMUM, PRODUCTS_MINIMUM = 1 << 10, 1 << 22
-#: Products and rows that are planned and run at a time.
+#: Products and rows planned and run at a time.
 PRODUCTS_BATCH, ROWS_BATCH = 1 << 21, 1 << 18
 
 
@@ -38,7 +38,7 @@ def dot_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None) 
 
     Args:
         spec: the unit.
-        args: its operands.
+        args: operands of the dot products.
         machine: the processor to generate code for; this one if absent.
 
     Returns:
@@ -61,18 +61,18 @@ def step_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None)
 
     Args:
         spec: the unit.
-        args: its operands.
+        args: operands of the dot products.
         machine: the processor to generate code for; this one if absent.
 
     Returns:
-        Codes of ``spec.result``; the last of each dot product is its result.
+        Codes of ``spec.result``; the last step's code is the result of the dot product.
 
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.
     """
     machine = machine or Machine.host()
     steps = 0 if _few(args) else _steps(spec, args.length)
-    # Words of a seed would be cut by steps.
+    # Steps may begin inside a word of a seed's integers.
     whole = MatmulOperands.side_by_side(replace(args, given=args.random)) if steps else None
     if whole is None or _may_lack_codes(spec, whole):
         return dot_products.step_codes(spec, args, args.length)
@@ -94,22 +94,22 @@ def _few(args: DotOperands) -> bool:
 
 
 def _batches(args: MatmulOperands) -> list[slice]:
-    """Return parts of dot products that are side by side, each to be run at a time."""
+    """Return slices of dot products side by side, each to be run at a time."""
     batch = min(ROWS_BATCH, max(1, PRODUCTS_BATCH // args.length))
     return [slice(start, start + batch) for start in range(0, args.shape[1], batch)]
 
 
 def _may_lack_codes(spec: MacSpec, args: MatmulOperands) -> bool:
-    """Return whether a sum on the way may be NaN, or infinite, where its format has no such code.
+    """Return whether a sum may be NaN or infinite in a format without such a code.
 
-    Only scalar code says which dot product that is. Finite terms have finite sums unless something
-    makes an infinity of what is too large: a float format, or a limit of products.
+    Only scalar code tells which dot product is at fault. Sums of finite terms are finite unless a
+    float format or a product limit turns a large number into infinity.
     """
     sums = [x for x in stages_of(spec.accumulate) if not isinstance(x, Block | Chunked)]
     if all(_has_nan(stage) for stage in sums):
         return False
     last = last_sum(spec.accumulate)
-    # The end of a fixed stage is no term of another sum.
+    # The conversion at the end of a fixed stage is no term of another sum.
     formats = [x.result for x in sums if not (x is last and isinstance(x, Fixed))]
     formats += [None if spec.block is None else spec.block.convert]
     infinite = any(isinstance(fmt, FloatFormat) and fmt.infinity for fmt in formats)
@@ -118,7 +118,7 @@ def _may_lack_codes(spec: MacSpec, args: MatmulOperands) -> bool:
 
 
 def _has_nan(stage: Stage) -> bool:
-    """Return whether a sum of a stage may be NaN."""
+    """Return whether a sum of a stage can be NaN."""
     if isinstance(stage, Aligned):
         return stage.nan is not None
     if isinstance(stage, Fixed):
@@ -127,7 +127,7 @@ def _has_nan(stage: Stage) -> bool:
 
 
 def _steps(spec: MacSpec, length: int) -> int:
-    """Return how many steps a dot product has that lanes may tell apart, 0 if they do not."""
+    """Return the steps of a dot product that lanes can keep, 0 if they cannot."""
     stage = spec.accumulate
     block = stage if isinstance(stage, Block) else None
     into = stage if block is None else block.into

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about the codes and scales that operands have: found by looking, once per operand."""
+"""Facts about the codes and scales in use, found by one look at each operand."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-#: Formats whose products are narrow whatever codes are in use, and formats whose codes in use are
-#: told by so few bytes that what is true of them is kept.
+#: Bits of formats whose products are narrow whichever codes are in use, and of formats for which
+#: facts are cached by the set of codes in use.
 MAX_KNOWN_BITS, MAX_KEPT_BITS = 6, 8
 
 
@@ -41,24 +41,24 @@ class InUse:
     """Facts about the values of the codes of a format that occur in an array."""
 
     span: Span | None  #: of the finite nonzero values; None if there are none
-    finite: bool  #: whether none is NaN or infinite
-    infinite: bool  #: whether one is infinite
-    zero: bool  #: whether one is zero
+    finite: bool  #: whether no value is NaN or infinite
+    infinite: bool  #: whether a value is infinite
+    zero: bool  #: whether a value is zero
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> InUse:
-        """Return the span of values, and whether they are finite, infinite or zero."""
+        """Return the facts about an array of values."""
         finite, infinite = bool(np.isfinite(values).all()), bool(np.isinf(values).any())
         return cls(value_span(values), finite, infinite, bool((values == 0).any()))
 
 
 @lru_cache(maxsize=1024)
 def _in_use(fmt: Format, used: bytes) -> InUse:
-    """Return the span of the values of codes in use, and whether they are finite, infinite or zero.
+    """Return the facts about the values of the codes in use.
 
     Args:
         fmt: the format.
-        used: a byte for each of its codes, 1 where it is in use.
+        used: a byte for each code of the format, 1 if the code is in use.
     """
     return InUse.of(value_table(fmt)[np.frombuffer(used, dtype=bool)])
 
@@ -67,19 +67,19 @@ NO_SCALES = InUse(None, True, False, False)
 
 
 class Facts:
-    """Facts about the codes and scales of one operand, each found when it is first asked for."""
+    """Facts about the codes and scales of one operand, each found at its first use."""
 
     def __init__(self, operand: Operand) -> None:
         self._codes, self._format, self._scales = operand.codes, operand.format, operand.scales
 
     @cached_property
     def elements(self) -> InUse:
-        """Facts about the values of the elements, without their scales."""
+        """Facts about the values of the elements, scales left out."""
         return _looked_up(self._codes, self._format)
 
     @cached_property
     def scales(self) -> InUse:
-        """Facts about the values of the scales; `NO_SCALES` where there are none."""
+        """Facts about the values of the scales; `NO_SCALES` if there are none."""
         if self._scales is None:
             return NO_SCALES
         codes, fmt = self._scales.codes, self._scales.format
@@ -89,25 +89,25 @@ class Facts:
 
     @cached_property
     def elements_finite(self) -> bool:
-        """Whether no element is NaN or infinite, whatever its scale is."""
+        """Whether no element is NaN or infinite, scales left out."""
         return _always_finite(self._format) or self.elements.finite
 
     @cached_property
     def squares(self) -> float:
-        """The largest sum of squares of a row, of a narrow format without scales."""
+        """The largest sum of squares of a row, for a narrow format without scales."""
         squares = value_table(self._format).astype(np.float32) ** 2
         return float(squares[self._codes].sum(axis=1, dtype=np.float64).max())
 
     @property
     def summed(self) -> bool:
-        """Whether anyone has asked for `squares`, which no `summary` holds."""
+        """Whether `squares` has been computed; `summary` leaves it out."""
         return "squares" in self.__dict__
 
     @property
     def summary(self) -> tuple[InUse | None, InUse, int]:
-        """All else that is found here: of elements, of scales, and elements per scale (0: none).
+        """Facts about elements (None if not needed) and scales, and elements per scale (0: none).
 
-        Formats of few bits that are always finite are known without a look at elements.
+        Elements of a narrow format that is always finite are not looked at.
         """
         known = self._format.bits <= MAX_KNOWN_BITS and _always_finite(self._format)
         block = 0 if self._scales is None else self._scales.block
@@ -119,12 +119,12 @@ def _always_finite(fmt: Format) -> bool:
     return bool(np.isfinite(value_table(fmt)).all())
 
 
-#: Facts live as long as the operand that they are about.
+#: Facts by operand, kept as long as the operand lives.
 _FACTS: WeakKeyDictionary[Operand, Facts] = WeakKeyDictionary()
 
 
 def facts_of(operand: Operand) -> Facts:
-    """Return the facts about an operand, which are kept as long as the operand lives."""
+    """Return the facts about an operand, found once and kept as long as the operand lives."""
     found = _FACTS.get(operand)
     if found is None:
         found = _FACTS[operand] = Facts(operand)
@@ -151,7 +151,7 @@ def all_finite(args: MatmulOperands) -> bool:
 
 
 def elements_finite(args: MatmulOperands) -> bool:
-    """Return whether no element of either operand is NaN or infinite; scales may be."""
+    """Return whether no element of either operand is NaN or infinite, scales left out."""
     return all(facts_of(operand).elements_finite for operand in args.operands)
 
 
@@ -166,7 +166,7 @@ def _infinite_element(facts: Facts) -> bool:
 
 
 def infinite_scales(args: MatmulOperands) -> bool:
-    """Return whether a scale is infinite: it makes NaN of an element of 0, not of its block."""
+    """Return whether a scale is infinite, which makes NaN of a zero element, not of its block."""
     return any(facts_of(operand).scales.infinite for operand in args.operands)
 
 
@@ -185,12 +185,12 @@ def finite_elements(args: MatmulOperands) -> MatmulOperands:
 
 
 def special_results(args: MatmulOperands) -> Array:
-    """Return whether results (M, N) of a matrix product have a NaN or infinite element."""
+    """Return the mask (M, N) of results with a NaN or infinite element in their row or column."""
     rows, columns = (np.asarray(~_finite(operand).all(axis=1)) for operand in args.operands)
     return np.asarray(rows[:, None] | columns)
 
 
 def _finite(operand: Operand) -> Array:
-    """Return whether elements are finite, in the shape of the codes."""
+    """Return the mask of finite elements, in the shape of the codes."""
     finite = np.asarray(np.isfinite(value_table(operand.format)))
     return np.asarray(finite[operand.codes])

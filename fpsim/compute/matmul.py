@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products: plans, runs the back-end of the plan, and returns accumulator codes."""
+"""Matrix products: makes a plan, runs its back-end, and returns accumulator codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fpsim.units.stages import Exact
 __all__ = ["matmul_codes"]
 
 Array = NDArray[Any]
-#: Products computed at a time where a matrix product runs as single dot products.
+#: Products computed at a time if a matrix product runs as single dot products.
 ROWS_BATCH = 1 << 22
 #: Sums of slices, or results of chunks, kept at a time.
 PLANES_BATCH = 1 << 22
@@ -42,9 +42,9 @@ def matmul_codes(
 
     Args:
         spec: the unit.
-        args: its operands.
+        args: operands of the product.
         machine: the processor to generate code for; this one if absent.
-        allowed: which steps may be taken.
+        allowed: says which steps a plan may use.
 
     Returns:
         Codes of ``spec.result``, and the plan with its reason.
@@ -53,7 +53,7 @@ def matmul_codes(
         FpsimError: a result that the accumulator has no code for.
     """
     machine = machine or Machine.host()
-    if isinstance(args.random, RandomBits) and args.random.begun:  # streams have whole words
+    if isinstance(args.random, RandomBits) and args.random.begun:  # streams begin at whole words
         count = spec.roundings(args.length)
         args = replace(args, random=args.random_integers(count, spec.random_bits))
     plan = plan_matmul(spec, args, machine, allowed)
@@ -78,7 +78,7 @@ def _run_scalar(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machin
 
 
 def _run_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Run an exact sum of products, or of slices of terms that lanes sum, in limbs."""
+    """Run an exact sum in limbs, of products or of slices that lanes have summed."""
     stage = last_sum(spec.accumulate)
     assert isinstance(stage, Exact)
     start = np.zeros(args.shape) if args.c is None else stage.format.decode(args.c)
@@ -113,7 +113,7 @@ def _chunk_results(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Mac
 def _redo(
     spec: MacSpec, args: MatmulOperands, codes: Array, wanted: Callable[[slice], Array]
 ) -> None:
-    """Compute the results that ``wanted`` names in parts of rows again, as single dot products."""
+    """Compute the results that ``wanted`` marks in a part of rows again, as single dot products."""
     for part in _parts(args, ROWS_BATCH // args.length):
         found = np.nonzero(wanted(part))
         if found[0].size:
@@ -121,6 +121,6 @@ def _redo(
 
 
 def _parts(args: MatmulOperands, results: int) -> Iterator[slice]:
-    """Yield parts of the rows of ``a`` of about so many results; paired operands have one row."""
+    """Yield slices of ``a``'s rows for about ``results`` results; paired operands are one row."""
     batch = max(1, results // args.shape[1])
     return (slice(row, row + batch) for row in range(0, args.shape[0], batch))

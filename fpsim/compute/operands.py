@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operands of a matrix product, and of dot products that run in the lanes of one."""
+"""Operands of a matrix product, and of dot products that run as one row of a matrix product."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ _NOTHING = np.zeros((1, 1), np.uint8)
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A second operand of matrix products that is checked once, and laid out for a kernel once.
+    """A second operand of matrix products, checked once and packed for a kernel once.
 
     `fpsim.unit.MacUnit.prepare` makes it; ``b`` of `fpsim.unit.MacUnit.matmul` takes it.
     """
 
     operand: Operand  #: rows (N, K)
     side: Side
-    factor: Any  #: (1, N) or (1, 1), what results are multiplied by where values are wanted
+    factor: Any  #: (1, N) or (1, 1), multiplies decoded results
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape (K, N) of the operand as it was given."""
+        """Shape (K, N) of the operand."""
         return self.operand.length, len(self.operand.codes)
 
     @classmethod
     def of(
         cls, spec: MacSpec, b: OperandLike, b_scale: ArrayLike | None, block: int | None
     ) -> Prepared:
-        """Return a second operand, checked for a unit.
+        """Check a second operand for a unit.
 
         Args:
             spec: the unit.
             b: codes (K, N), or anything else that `fpsim.unit.MacUnit.matmul` takes as ``b``.
-            b_scale: its scale codes; None: every scale is one.
-            block: elements of K that share a scale.
+            b_scale: scale codes of ``b``; None: every scale is one.
+            block: elements of K per scale.
 
         Returns:
             The operand as rows (N, K).
@@ -76,7 +76,7 @@ class Prepared:
         return cls(operand, side, given.factors[1])
 
     def check(self, spec: MacSpec, b_scale: ArrayLike | None) -> None:
-        """Refuse scales beside these, and units that take other operands."""
+        """Refuse ``b_scale`` beside the prepared scales, and units with other operand formats."""
         if b_scale is not None:
             raise FpsimError("b_scale: a prepared operand has scales of its own")
         scales, own = self.operand.scales, sides(spec)[1]
@@ -96,7 +96,7 @@ def _named(side: Side) -> str:
 def _columns(
     spec: MacSpec, side: Side, columns: Array, scales: ArrayLike | None, block: int | None
 ) -> Operand:
-    """Return codes (N, K) of a second operand with their scales (G, N), checked."""
+    """Check codes (K, N) of a second operand and scales (G, N); return them as rows (N, K)."""
     n, length = columns.shape
     found = check_scales(spec, side, scales, length, block, (None, n))
     return Operand(columns, side.format, found)
@@ -106,8 +106,8 @@ def _columns(
 class MatmulOperands:
     """``a`` (M, K), ``b`` (N, K) and ``c`` (M, N) or None, for results (M, N).
 
-    With ``paired`` they are N dot products side by side, a result of one row (1, N): column n is
-    the product of row n of ``a``, which has N rows then, and row n of ``b``.
+    With ``paired`` they are N dot products side by side, a result of one row (1, N): ``a`` has N
+    rows too, and column n is the product of row n of ``a`` and row n of ``b``.
     """
 
     a: Operand
@@ -115,10 +115,10 @@ class MatmulOperands:
     c: Array | None
     random: Array | RandomBits | None
     paired: bool = False
-    factors: tuple[Any, Any] = (None, None)  #: of ``a`` (M, 1) or (1, 1), ``b`` (1, N) or (1, 1)
+    factors: tuple[Any, Any] = (None, None)  #: factors of ``a`` (M, 1), ``b`` (1, N), or (1, 1)
 
     def results(self, values: Array) -> Array:
-        """Return decoded results times the scales of tensors and rows, which no unit sees."""
+        """Return decoded results times the tensor and row scales, which no unit sees."""
         for factor in self.factors:
             if factor is not None:
                 values = values * factor
@@ -157,7 +157,7 @@ class MatmulOperands:
         block: int | None = None,
         random: ArrayLike | RandomBits | None = None,
     ) -> MatmulOperands:
-        """Return the checked operands of a matrix product.
+        """Check the operands of a matrix product.
 
         Args:
             spec: the unit.
@@ -195,11 +195,11 @@ class MatmulOperands:
 
     @classmethod
     def side_by_side(cls, args: DotOperands) -> MatmulOperands:
-        """Return dot products as operands of a matrix product of one row."""
+        """Return dot products as paired operands of a matrix product of one row."""
         given, c = args.given, args.c.reshape(1, -1)
         if isinstance(given, np.ndarray):
             given = given.reshape(1, -1, given.shape[-1])
-        # Without initial accumulators other than +0 more is known of the sums.
+        # More is known of sums from +0 than of sums from any accumulator.
         initial = c if c.any() else None
         return cls(args.a.flat(), args.b.flat(), initial, given, paired=True)
 
@@ -212,7 +212,7 @@ class MatmulOperands:
         return replace(self, a=self.a.every(first, step), b=self.b.every(first, step), c=None)
 
     def rows(self, part: slice) -> MatmulOperands:
-        """Return some rows of ``a``, ``c`` and the result; paired operands as they are."""
+        """Return some rows of ``a``, ``c`` and the result; paired operands unchanged."""
         if self.paired:
             return self
         random = self.random
@@ -234,15 +234,15 @@ class MatmulOperands:
         return replace(self, a=self.a.at(part), b=self.b.at(part), c=c, random=random)
 
     def drawing(self, start: int, roundings: int, bits: int) -> MatmulOperands:
-        """Return the operands with some of the random integers of each result.
+        """Return the operands with a range of each result's random integers.
 
         Args:
             start: number of the first rounding.
-            roundings: how many follow; 0: there are none.
-            bits: low bits kept of integers in an array; a seed gives as many as it is asked for.
+            roundings: number of roundings in the range; 0: no random integers.
+            bits: low bits to keep of integers in an array; a seed makes integers of any width.
 
         Returns:
-            Operands with random integers (M, N, roundings), or with a seed that starts later.
+            Operands with random integers (M, N, roundings), or with a seed advanced to ``start``.
         """
         return replace(self, random=part_of(self.random, start, roundings, bits))
 
@@ -255,7 +255,7 @@ class MatmulOperands:
 
     def as_dots(self, spec: MacSpec) -> DotOperands:
         """Return the M * N dot products (M, N, K)."""
-        rows = (None,) if self.paired else (slice(None), None)  # where the axis of N goes
+        rows = (None,) if self.paired else (slice(None), None)  # the None adds the axis of N
         return DotOperands(
             a=self.a.at(rows).broadcast(self.shape),
             b=self.b.at((None,)).broadcast(self.shape),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which code computes a matrix product, and why it is exact: the first step whose lemma holds.
+"""Chooses the code for a matrix product: the first step whose lemma holds, with its reason.
 
-The steps that may compute a stage are tried fastest first (`fpsim.compute.lanes.steps`); where none
-has a proof for these operands, exact sums are made in limbs, and all else is scalar code.
+Steps that may compute a stage are tried fastest first (`fpsim.compute.lanes.steps`). If no step has
+a proof for the operands, exact sums run in limbs, other sums in scalar code.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ from fpsim.units.stages import (
 
 __all__ = ["Allowed", "BackEnd", "Plan", "Split", "any_step", "last_sum", "plan_matmul", "steps_of"]
 
-#: Parts of a term beyond which scalar code is as fast.
+#: Most parts of a term in lanes; with more, scalar code is as fast.
 MAX_PARTS = 7
-#: Least block of products with common scales worth a lane before the limbs, and slices beyond which
-#: limbs are as fast: each is a product of its own.
+#: Least products with common scales that are summed in a lane before the limbs; and most slices,
+#: since each is a product in lanes and with more the limbs are as fast.
 MIN_LIMB_BLOCK, MAX_BLOCK_SLICES = 4, 8
-#: Products a sum of bytes may have: 2^15 of 2^7 * 2^8 and a start of as much fit 32 bits; and
-#: products to a block where no scale says how many.
+#: Most products of a sum of bytes: 2^15 products of 2^7 * 2^8 and a start as large fit 32 bits; and
+#: products per block if there are no scales.
 MAX_BYTES, FREE_BYTES = 1 << 15, 64
-#: Plans that are kept at a time.
+#: Most plans in the cache.
 MAX_PLANS = 1 << 12
 #: Bits of random integers that a dot instruction adds.
 BYTE = 8
@@ -90,16 +90,16 @@ class BackEnd(StrEnum):
     """Kind of code that runs a matrix product."""
 
     LANES = "lanes"  #: vector lanes, by a step
-    LIMBS = "limbs"  #: exact sums in a Kulisch accumulator, perhaps of slices that lanes sum
+    LIMBS = "limbs"  #: exact sums in a Kulisch accumulator, of terms or of slices summed in lanes
     SCALAR = "scalar"  #: 64-bit integers, one dot product at a time
 
 
 @dataclass(frozen=True)
 class Split:
-    """How the elements of blocks are cut: into how many parts, of how many bits each.
+    """A cut of wide elements of blocks into parts of a few bits each.
 
-    A term is the sum of the products of all pairs of parts, those of ``b`` counting fastest. Part i
-    lies between 2^(low + i * bits) and the same of i + 1.
+    A term is the sum of the products of all pairs of parts, the part of ``b`` running fastest.
+    Part i holds the bits from 2^(low + i * bits) up to part i + 1.
     """
 
     counts: tuple[int, int]
@@ -114,41 +114,41 @@ class Split:
 
 @dataclass(frozen=True)
 class Plan:
-    """The code that computes a matrix product, and the reason that it is exact.
+    """The code that computes a matrix product, and why it is exact.
 
-    Nothing depends on ``kernel``, which names it for people: where terms come from, then the step.
+    ``kernel`` is a name for people, made of the source of terms and the step; no code reads it.
     """
 
     back_end: BackEnd
     why: str
     step: Step | None = field(default=None, compare=False, repr=False)
     source: Source = field(default=PRODUCTS, repr=False)
-    #: How the elements of blocks are cut whose sums are too wide for a lane.
+    #: The cut of elements, if block sums are too wide for a lane.
     split: Split | None = None
-    #: (s, w) of every slice that lanes sum before the limbs.
+    #: (s, w) of the slices that lanes sum before the limbs.
     slices: tuple[tuple[int, int], ...] = field(default=(), repr=False)
-    #: Elements of K in a chunk whose results lanes make before the limbs, 0 where there are none.
+    #: Elements of K per chunk, if lanes make chunk results for the limbs; else 0.
     chunk: int = 0
-    #: Whether results of zero are computed again as scalar code, for the sign.
+    #: Whether results of zero are computed again in scalar code, for their sign.
     redo_zeros: bool = False
-    #: Whether lanes take NaN and infinite elements for zeros; their results are scalar code.
+    #: Whether lanes replace NaN and infinite elements by 0; scalar code computes their results.
     redo_infinite: bool = False
-    #: What `fpsim.compute.lanes.run` keeps between products of this plan.
+    #: Cache of `fpsim.compute.lanes.run` between products of this plan.
     setups: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def of_a_part(self) -> Plan:
-        """The plan for some of the rows or of K, whose sizes and spans are their own."""
+        """The plan for a part of the rows or of K, without cached sizes and spans."""
         return replace(self, setups=[])
 
     @property
     def lane(self) -> Lane | None:
-        """The lane of the step, None where there is none."""
+        """The lane of the step, None without a step."""
         return None if self.step is None else self.step.lane
 
     @property
     def kernel(self) -> str:
-        """Name of the step and its terms for people, or of the back-end without a step."""
+        """Name, for people, of the source of terms and the step, or of the back-end."""
         if self.step is None:
             return str(self.back_end)
         block = f"block{self.source.size} " if self.source.block else ""
@@ -158,12 +158,12 @@ class Plan:
 
 _SEEDS = (RandomSource.SEEDED, RandomSource.BYTES)
 SCALAR = Plan(BackEnd.SCALAR, "64-bit integers, one dot product at a time")
-#: Says which steps may be taken: all of them, but in tests.
+#: Says which steps a plan may use: all, except in tests.
 Allowed = Callable[[Step], bool]
 
 
 def any_step(step: Step) -> bool:
-    """Return true: any step may be taken."""
+    """Return true: every step is allowed."""
     return True
 
 
@@ -173,16 +173,16 @@ def plan_matmul(
     machine: Machine | None = None,
     allowed: Allowed = any_step,
 ) -> Plan:
-    """Choose the code that computes a matrix product, with the reason that it is exact.
+    """Choose the code for a matrix product and say why it is exact.
 
     Args:
         spec: the unit.
-        args: its operands.
+        args: operands of the product.
         machine: the processor to plan for; this one if absent.
-        allowed: which steps may be taken.
+        allowed: says which steps a plan may use.
 
     Returns:
-        The plan; a plan for operands of equal shapes and facts is made once.
+        The plan; operands with equal shapes and facts share a cached plan.
     """
     machine = machine or Machine.host()
     key = None
@@ -202,7 +202,7 @@ def plan_matmul(
     return plan
 
 
-#: Plans that rest on what `Facts.summary` holds.
+#: Plans by the facts of `Facts.summary` that they depend on.
 _plans: dict[Any, Plan] = {}
 
 
@@ -226,7 +226,7 @@ def _of_operands(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed:
 def _beside_infinities(
     spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowed
 ) -> Plan | None:
-    """Return a plan with 0 for NaN and infinite elements, redone as scalar code, or None."""
+    """Return a plan with 0 for NaN and infinite elements, whose results are redone, or None."""
     if elements_finite(args) or not all(value_table(f)[0] == 0 for f in (spec.a, spec.b)):
         return None
     plan = _plan(spec, finite_elements(args), machine, allowed)
@@ -237,9 +237,9 @@ def _beside_infinities(
 
 
 def _zeros_have_signs(stage: Stage, start: Any) -> bool:
-    """Return whether an exact zero depends on the signs of the zeros it is made of.
+    """Return whether an exact zero sum depends on the signs of zero terms.
 
-    IEEE 754, section 6.3: it is -0 if all of them are, or unless none is where sums round down.
+    IEEE 754, section 6.3: the sum is -0 if all terms are -0; toward -infinity, unless all are +0.
     """
     if isinstance(stage, Block):
         return _zeros_have_signs(stage.into, start)
@@ -252,7 +252,7 @@ def _zeros_have_signs(stage: Stage, start: Any) -> bool:
 
 
 def _random_source(step: Step, args: MatmulOperands, machine: Machine) -> RandomSource:
-    """Return where random integers come from; a dot instruction adds bytes times 2^n, n < 7."""
+    """Return the source of random integers; a dot instruction adds bytes times 2^n, n < 7."""
     if not isinstance(args.random, RandomBits):
         return RandomSource.LOADED
     if isinstance(step, MaskedRandom) and step.lane is Lane.F32 and machine.byte_dots:
@@ -269,18 +269,18 @@ def steps_of(stage: Stage, bounds: Bounds, machine: Machine) -> Iterator[Step]:
     """Yield the steps that may compute a stage over terms, fastest first.
 
     Args:
-        stage: a stage of one level: blocks and chunks have none.
-        bounds: of the terms.
+        stage: a stage of one level, not a block or a chunked stage.
+        bounds: bounds of the terms.
         machine: the processor.
 
     Yields:
-        Candidates, whose lemmas are still to be asked.
+        Candidate steps; the planner asks their lemmas.
     """
     if isinstance(stage, Chain):
         nodes = list(one_node_steps(stage, 1, bounds, machine))
         for step in chain_steps(stage, bounds, machine):
             if isinstance(step, General | Separate) and step.lane is Lane.F64:
-                # A conversion to float32 is faster than rounding in the bits of float64.
+                # A conversion to float32 is faster than rounding on the bits of float64.
                 yield from (step for step in nodes if step.node.converts)
             yield step
         yield from nodes
@@ -296,18 +296,18 @@ def steps_of(stage: Stage, bounds: Bounds, machine: Machine) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class _Sum:
-    """A sum as lanes make it: terms from a source, added by a stage, in chunks by another."""
+    """A sum in lanes: terms from a source, added by a stage, perhaps in chunks."""
 
     source: Source
     stage: Stage
-    count: int  #: terms
+    count: int  #: number of terms
     outer: Stage | None = None
     chunk: int = 0  #: terms of a chunk
     block: Block | None = None
 
 
 def _sum_of(spec: MacSpec, length: int) -> _Sum | None:
-    """Return the sum of a unit, None where there is more than one level of chunks."""
+    """Return the sum of a unit; None for chunks within chunks."""
     stage, count, chunk, outer = spec.accumulate, length, 0, None
     if isinstance(stage, Chunked):
         chunk, outer, stage = stage.chunk(length), stage.outer, stage.inner
@@ -336,7 +336,7 @@ def _plan(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowe
         return SCALAR
     plan = _of_sum(spec, args, made, machine, allowed)
     if plan.back_end is BackEnd.SCALAR and isinstance(made.outer, Exact):
-        # Results of chunks that no lane adds up exactly.
+        # The limbs add chunk results that no lane adds exactly.
         inner = replace(spec, accumulate=_inside(spec.accumulate), name="")
         size = made.chunk // made.source.quadrants * made.source.size
         one = replace(made, outer=None, count=min(made.chunk, made.count), chunk=0)
@@ -349,7 +349,7 @@ def _plan(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowe
 
 
 def _inside(stage: Stage) -> Stage:
-    """Return the stage that makes the results of chunks, blocks around it included."""
+    """Return the stage that makes chunk results, with the blocks around it."""
     if isinstance(stage, Block):
         assert isinstance(stage.into, Chunked)
         return replace(stage, into=stage.into.inner)
@@ -358,7 +358,7 @@ def _inside(stage: Stage) -> Stage:
 
 
 def last_sum(stage: Stage) -> Stage:
-    """Return the stage inside blocks and chunks whose sum makes the result."""
+    """Return the innermost stage, inside blocks and chunks, whose sum makes the result."""
     while isinstance(stage, Block | Chunked):
         stage = stage.into if isinstance(stage, Block) else stage.outer
     return stage
@@ -367,15 +367,15 @@ def last_sum(stage: Stage) -> Stage:
 def _of_sum(
     spec: MacSpec, args: MatmulOperands, made: _Sum, machine: Machine, allowed: Allowed
 ) -> Plan:
-    """Return the plan of a sum in lanes, or in limbs."""
+    """Return the plan of a sum in lanes or in limbs."""
     if made.block is None:
         bounds = product_bounds(args)
         if sum(bounds.bits) > F64_BITS and infinities(args):
-            return SCALAR  # the error of an infinite product is none
+            return SCALAR  # an infinite product has no rounding error
         plan = _first(spec, args, made, bounds, machine, allowed)
         if plan is None and isinstance(made.stage, Exact) and not made.chunk:
             plan = _in_limbs(spec, args, bounds, machine)
-        # Limbs of products are those of whole matrices.
+        # Limbs of products take whole matrices only.
         alone = plan is not None and plan.step is None and args.paired
         return SCALAR if plan is None or alone else plan
     size = made.block.size
@@ -386,7 +386,7 @@ def _of_sum(
     if sum(bounds.bits) > F64_BITS:
         plan = _wide_blocks(spec, args, made, bounds, machine, allowed)
     elif spec.quadrants == 1 or elements_finite(args):
-        # Else in lanes what the other sign leaves out is 0, which makes NaN of infinity.
+        # Lanes put 0 in place of elements of the other sign, and 0 times infinity is NaN.
         plan = _first(spec, args, made, bounds, machine, allowed)
     if plan is not None:
         why = f"block sums have {bounds.bits[0]} bits and their scales {bounds.bits[1]}"
@@ -396,10 +396,10 @@ def _of_sum(
 
 
 def _without_blocks(spec: MacSpec) -> MacSpec | None:
-    """Return a unit of equal results that sums products without blocks, or None.
+    """Return a unit without blocks that has equal results, or None.
 
-    Exact sums of exact sums are exact sums. An infinite scale would make NaN of each product of 0,
-    a sum that is not 0 infinite; only signs of exact zeros may differ.
+    An exact sum of exact sums is an exact sum. An infinite scale is excluded: it makes NaN of a
+    product of 0 but an infinity of a nonzero sum. Only signs of exact zeros may differ.
     """
     stage = spec.accumulate
     if not isinstance(stage, Block) or not isinstance(stage.into, Exact):
@@ -414,7 +414,7 @@ def _without_blocks(spec: MacSpec) -> MacSpec | None:
 def _candidates(
     made: _Sum, args: MatmulOperands, bounds: Bounds, machine: Machine
 ) -> Iterator[tuple[Step, str]]:
-    """Yield the steps whose lemma holds, and why."""
+    """Yield the steps whose lemma holds, with their reasons."""
     if made.outer is None:
         own = replace(bounds, count=made.count, start=Start(made.stage.initial, args.c))
         for step in steps_of(made.stage, own, machine):
@@ -436,7 +436,7 @@ def _first(
     spec: MacSpec, args: MatmulOperands, made: _Sum, bounds: Bounds, machine: Machine,
     allowed: Allowed,
 ) -> Plan | None:  # fmt: skip
-    """Return the plan of the first candidate that the loop over K can run."""
+    """Return the plan of the first candidate that the loop over K can run, or None."""
     for step, why in _candidates(made, args, bounds, machine):
         if allowed(step) and _runs(step, made, args.length, bounds):
             return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
@@ -444,7 +444,7 @@ def _first(
 
 
 def _runs(step: Step, made: _Sum, length: int, bounds: Bounds) -> bool:
-    """Return whether whole turns of the loop over K are whole steps, and the lane holds blocks."""
+    """Return whether the loop over K makes whole steps, and the lane holds block sums."""
     source, inner = made.source, step.levels[0]
     if made.chunk and made.chunk % math.lcm(inner.terms, source.quadrants):
         return False
@@ -455,7 +455,7 @@ def _runs(step: Step, made: _Sum, length: int, bounds: Bounds) -> bool:
     blocks, per_turn = -(-length // source.size), turn(step, source) // source.size
     padded = -(-blocks // per_turn) * per_turn * source.quadrants
     if padded // inner.terms > -(-blocks * source.quadrants // inner.terms):
-        return False  # a step without a term: adding zeros once more may round, or change a sign
+        return False  # adding the zeros of an empty step may round once more, or change a sign
     lane = inner.lane
     sums_fit = max(bounds.bits) <= (F64_BITS if lane is Lane.F64 else F32_BITS)
     return sums_fit and (lane is not Lane.F32 or float_shift(bounds.a, bounds.b) == 0)
@@ -467,12 +467,12 @@ def _wide_blocks(
 ) -> Plan | None:  # fmt: skip
     """Return the plan of a chain over block sums of more than 53 bits, or None.
 
-    Elements are cut at powers of two, the same for all, so that the sums of the parts are narrow; a
-    sum times its scales is what the lane rounds it to, and an error.
+    All elements are cut at the same powers of two, so that sums of parts are narrow; a sum times
+    its scales is a product rounded by the lane, and its error.
     """
     stage, spans = made.stage, [element_span(operand) for operand in args.operands]
     carries = (made.source.size - 1).bit_length()
-    # The terms of one pair of signs must follow one another.
+    # All terms of one pair of signs must be neighbours.
     split = _split(spans, carries, 1 if spec.splits("b") else MAX_PARTS)
     if not isinstance(stage, Chain) or made.chunk or split is None or infinities(args):
         return None
@@ -504,9 +504,9 @@ def _wide_blocks(
 
 
 def _split(spans: list[Span], carries: int, most: int) -> Split | None:
-    """Return how to cut elements into the fewest parts that fit, or None.
+    """Return the cut of elements into the fewest parts that fit, or None.
 
-    Those of ``a`` have at most ``most`` parts.
+    Elements of ``a`` get at most ``most`` parts.
     """
     pairs = [(m, n) for m in range(1, most + 1) for n in range(1, MAX_PARTS // m + 1)]
     for counts in sorted(pairs, key=prod):
@@ -548,7 +548,7 @@ def _in_limbs(spec: MacSpec, args: MatmulOperands, bounds: Bounds, machine: Mach
 
 
 def _in_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Plan:
-    """Return the plan with its sums of products in integers of a byte, if they fit."""
+    """Return the plan with sums of products as integers of a byte, if they fit."""
     source, step = plan.source, plan.step
     assert step is not None
     if args.paired or not machine.byte_dots:
@@ -584,7 +584,7 @@ def _any_order(spec: MacSpec, args: MatmulOperands, step: Step) -> Source | None
 
 
 def _scales_fit(args: MatmulOperands, power: int) -> bool:
-    """Return whether float32 holds scales of ``a``, and of both, times 2^power."""
+    """Return whether float32 holds ``a``'s scales, and products of scales, times 2^power."""
     spans = [scale_span(operand) for operand in args.operands]
     moved = Span(spans[0].low + power, spans[0].high + power)
     return all(inside(span, F32_LEAST, F32_MOST) for span in (moved, moved * spans[1]))

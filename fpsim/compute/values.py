@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operand and scale codes as exact float64 numbers with alignment exponents, for the kernels."""
+"""Values and alignment exponents of operand and scale codes, in float64, for the kernels."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-#: Bits of the widest format that gets a table of all of its values.
+#: Widest format that gets a table of all values.
 MAX_TABLE_BITS = 19
-#: Codes from which on threads share them.
+#: Least codes that threads share.
 LEAST_SHARED = 1 << 13
-#: Bits of a 64-bit integer's magnitude that float64 does not hold.
+#: Magnitude bits of a 64-bit integer beyond float64's.
 SPARE_BITS = 11
 
 
@@ -50,7 +50,7 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
     def union(self, other: Span) -> Span:
-        """Return the least span that holds the values of both."""
+        """Return the least span that holds the values of both spans."""
         return Span(min(self.low, other.low), max(self.high, other.high))
 
     def times(self, count: int) -> Span:
@@ -72,9 +72,9 @@ def value_table(fmt: Format) -> NDArray[np.float64]:
 
 
 def compact(codes: Array, fmt: Format) -> tuple[Array, NDArray[np.float64]]:
-    """Return (indices, table) with ``table[indices]`` the values of codes.
+    """Return indices and a table with ``table[indices]`` the values of codes.
 
-    The table has every code's value; of a wide format only those in use.
+    The table holds the values of all codes; for a wide format, of the codes in use.
     """
     if fmt.bits <= MAX_TABLE_BITS:
         return codes, value_table(fmt)
@@ -88,14 +88,14 @@ def values_of(codes: Array, fmt: Format) -> NDArray[np.float64]:
 
 
 def decoded(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the values of many codes; as `Format.decode`, from a table that is kept."""
+    """Return the values of codes, like `Format.decode`, from a cached table."""
     if fmt.bits > MAX_TABLE_BITS:
         return fmt.decode(codes)
     return _entries(codes, value_table(fmt))
 
 
 def _entries(codes: Array, table: Array) -> Array:
-    """Return ``table[codes]``; waking the threads takes longer than a few codes do."""
+    """Return ``table[codes]``; threads take part only if they save time."""
     if codes.size < LEAST_SHARED:
         return table.take(codes)
     out = np.empty(codes.shape, dtype=table.dtype)
@@ -104,10 +104,10 @@ def _entries(codes: Array, table: Array) -> Array:
 
 
 def result_parts(codes: Array, fmt: Format) -> NDArray[np.float64]:
-    """Return the values of chunk results, or two parts of each where float64 does not hold all.
+    """Return the values of chunk results, in two parts if float64 does not hold them.
 
-    The codes of a float or of a register of up to 54 bits are values (R, C); of a wider one with a
-    result beyond float64, parts (R, C, 2) whose sum is exact: what float64 holds, then the rest.
+    Codes of a float format, or of a register of up to 54 bits, become values (R, C). If a wider
+    register holds a result beyond float64, they become parts (R, C, 2): float64's value, the rest.
     """
     if isinstance(fmt, FixedFormat) and fmt.width > F64_BITS + 1:
         integers = fmt.integers(codes)
@@ -133,8 +133,8 @@ def value_span(values: NDArray[np.float64]) -> Span | None:
 def exponents_of(values: Array, fmt: Format) -> NDArray[np.int32]:
     """Return e(x) = max(floor(log2 |x|), emin) of values of a format.
 
-    Zeros and what is not finite get `NO_EXPONENT`: they do not count in an alignment. A fixed-point
-    value has the exponent of the format's largest magnitude.
+    Zeros, infinities and NaN get `NO_EXPONENT`, which does not count in an alignment. Every
+    fixed-point value has the exponent of the format's largest magnitude.
     """
     counts = np.isfinite(values) & (values != 0)
     if isinstance(fmt, FixedFormat):
@@ -154,7 +154,7 @@ def exponent_table(fmt: Format) -> NDArray[np.int32]:
 
 
 def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
-    """Return the exponents of products: `NO_EXPONENT` where one factor has none."""
+    """Return the exponents of products: `NO_EXPONENT` if a factor has none."""
     total = exponents[0].astype(np.int32)
     for part in exponents[1:]:
         total = total + part
@@ -163,12 +163,12 @@ def sum_exponents(*exponents: Array) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Rows:
-    """R dot products side by side, and parts of them along K."""
+    """R dot products side by side, which can be cut along K."""
 
     a: Operand
     b: Operand
-    splits: tuple[bool, bool]  #: whether sums of blocks are apart for the signs of ``a``, of ``b``
-    parts: int = 1  #: float64 numbers that make a term; see `fpsim.kernels.scalar.wide_terms`
+    splits: tuple[bool, bool]  #: whether ``a`` and ``b`` have scales apart by sign
+    parts: int = 1  #: float64 parts of a term; see `fpsim.kernels.scalar.wide_terms`
 
     @classmethod
     def of(cls, spec: MacSpec, args: DotOperands) -> Rows:
@@ -200,7 +200,7 @@ class Rows:
     def block_terms(self, stage: Block) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Return scaled block sums and their exponents (R, groups * quadrants).
 
-        Sums of more than 53 bits are their parts (R, groups * quadrants, P).
+        Sums of more than 53 bits come as parts (R, groups * quadrants, P).
         """
         both = (self.a, self.b)
         products = _times(*(_entries(x.codes, value_table(x.format)) for x in both))
@@ -225,7 +225,7 @@ class Rows:
     def _scaled_sums(
         self, products: Array, size: int, scale: Array, dropped: Array | None
     ) -> NDArray[np.float64]:
-        """Return the sums of blocks times their scales, or their parts; +0 for what is dropped."""
+        """Return block sums times scales, or their parts; +0 where a scale drops the block."""
         if self.parts == 1:
             sums = _block_sums(products, size)
             if dropped is not None:
@@ -237,7 +237,7 @@ class Rows:
     def _block_scale(
         self, stage: Block, a_sign: int | None, b_sign: int | None, shape: tuple[int, ...]
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Return the product of the two scales of every block, and its exponent."""
+        """Return the product of both scales of every block, and the product's exponent."""
         value = np.ones(shape)
         exponent = np.zeros(shape, dtype=np.int32)
         for operand, sign in ((self.a, a_sign), (self.b, b_sign)):
@@ -269,7 +269,7 @@ def _exponents(operand: Operand) -> NDArray[np.int32]:
 
 
 def _filled(kernel: Any, shape: tuple[int, ...], *args: Any) -> NDArray[np.float64]:
-    """Return an array of a shape that a kernel fills."""
+    """Return an array that a kernel has filled."""
     out = np.empty(shape)
     kernel(*args, out)
     return out

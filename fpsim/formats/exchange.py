@@ -53,12 +53,12 @@ PACKED = "float4_e2m1fn_x2"
 
 
 class Exchanged(NamedTuple):
-    """The codes of an array of another library; ``codes`` shares its memory."""
+    """Codes and format of an array of another library; ``codes`` shares the array's memory."""
 
     codes: NDArray[Any]
     format: FloatFormat
     packed: bool = (
-        False  #: two 4-bit codes per byte; `fpsim.formats.packing.unpack` takes them apart
+        False  #: two 4-bit codes per byte, which `fpsim.formats.packing.unpack` separates
     )
 
 
@@ -80,7 +80,7 @@ def _type_name(fmt: Format) -> str | None:
 
 
 def format_of(dtype: Any) -> FloatFormat:
-    """Return the format of the codes of a numpy, ml_dtypes or torch type (or its name).
+    """Return the format of a numpy, ml_dtypes or torch type (or of its name).
 
     Raises:
         FpsimError: no such type, or one that is not a floating-point format of up to 32 bits.
@@ -100,10 +100,10 @@ def format_of(dtype: Any) -> FloatFormat:
 
 
 def dtype_of(fmt: str | Format) -> np.dtype[Any]:
-    """Return the numpy or ml_dtypes type whose values the codes of ``fmt`` are.
+    """Return the numpy or ml_dtypes type that holds the values of format ``fmt``.
 
     Raises:
-        FpsimError: there is none, or ml_dtypes is missing or too old to have it.
+        FpsimError: no such type, or an ml_dtypes that is missing or too old.
     """
     fmt = get_format(fmt)
     name = _type_name(fmt)
@@ -119,10 +119,10 @@ def dtype_of(fmt: str | Format) -> np.dtype[Any]:
 
 
 def torch_dtype_of(fmt: str | Format) -> Any:
-    """Return the torch type whose values the codes of ``fmt`` are; for e2m1 the packed one.
+    """Return the torch type that holds the values of format ``fmt``; for e2m1 the packed type.
 
     Raises:
-        FpsimError: there is none, or torch is missing or too old to have it.
+        FpsimError: no such type, or a torch that is missing or too old.
     """
     fmt = get_format(fmt)
     name = _type_name(fmt)
@@ -134,7 +134,7 @@ def torch_dtype_of(fmt: str | Format) -> Any:
 
 
 def to_ml_dtypes(codes: NDArray[Any], fmt: str | Format) -> NDArray[Any]:
-    """Return a view of ``codes`` as numbers of numpy or ml_dtypes.
+    """Return a view of ``codes`` as numbers of numpy's or ml_dtypes' type.
 
     Raises:
         FpsimError: no type for ``fmt``, codes of another type than ``fmt.dtype`` (a view could not
@@ -162,14 +162,15 @@ def to_torch(codes: NDArray[Any], fmt: str | Format, *, packed: bool = False) ->
         codes: contiguous codes of any shape, of the type ``fmt.dtype``; for e2m1 the bytes of
             `fpsim.formats.packing.pack`, two codes each, the first in the low bits.
         fmt: a format, or its name, that torch has a type for.
-        packed: whether ``codes`` are such bytes.
+        packed: whether ``codes`` are packed bytes of e2m1.
 
     Returns:
         A tensor of ``codes``' shape, of the torch type that ``fmt`` describes.
 
     Raises:
-        FpsimError: no torch type for ``fmt``, codes of another type than ``fmt.dtype``, read-only
-            memory (torch has no such tensors), or ``packed`` where it does not belong.
+        FpsimError: no torch type for ``fmt``, codes of a type other than ``fmt.dtype``, read-only
+            memory or negative strides (torch has no such tensors), or ``packed`` for any format but
+            e2m1, which needs it.
     """
     fmt = get_format(fmt)
     dtype = torch_dtype_of(fmt)
@@ -193,7 +194,7 @@ def from_torch(tensor: Any) -> Exchanged:
     """Return the codes of a torch tensor, sharing its memory.
 
     Raises:
-        FpsimError: not on the processor, or of a type that has no format.
+        FpsimError: a tensor on another device than the processor, or of a type without a format.
     """
     torch = _library("torch")
     fmt = format_of(tensor.dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many values on a fixed-point grid at a time, where float64 holds their integers."""
+"""Rounding of arrays onto a fixed-point grid whose integers float64 holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fpsim.formats.rounding import Rounding
 
 __all__ = ["MAX_WIDTH", "grid_integers"]
 
-#: Fewer values than this are quicker one at a time.
+#: Arrays with fewer values are rounded faster by scalar code.
 MANY = 1 << 10
-#: Bits of a grid whose sums with the result of `grid_integers` 64-bit integers hold.
+#: Bits of a grid integer whose sums with a result of `grid_integers` fit 64 bits.
 MAX_WIDTH = 52
 _BEYOND = 2.0**52
 _ROUNDINGS = {
@@ -31,11 +31,11 @@ def grid_integers(
     Args:
         values: numbers of any shape.
         lsb: the exponent of the grid.
-        rounding: how to round to it.
+        rounding: the rounding mode.
 
     Returns:
-        Integers in the shape of ``values``. None for few values, one that is NaN or larger, another
-        rounding than numpy has, or a grid above 1, to which float64 numbers cannot be scaled
+        Integers in the shape of ``values``. None for few values, a NaN or a too large value, a
+        rounding that numpy lacks, or a grid coarser than 1, to which float64 numbers do not scale
         exactly.
     """
     if values.size < MANY or lsb > 0 or rounding not in _ROUNDINGS:

@@ -105,7 +105,7 @@ class FixedFormat:
         return f"{'' if self.signed else 'u'}int{self.width}{point}{'s' if self.symmetric else ''}"
 
     def integers(self, codes: ArrayLike) -> NDArray[np.int64]:
-        """Return the integers (int64; uint64 codes above 2^63 of an unsigned format wrap)."""
+        """Return the integers of codes (int64; unsigned 64-bit codes from 2^63 on wrap)."""
         array = check_codes(codes, self, "codes").astype(np.uint64)
         unused = np.uint64(64 - self.width)
         shifted = (array << unused).view(np.int64)
@@ -122,10 +122,10 @@ class FixedFormat:
     def decode(self, codes: ArrayLike, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Return values as float64: exact up to 53 significant bits, else rounded to nearest.
 
-        With a ``dtype`` (any floating-point type) they are exact or an error.
+        With a ``dtype`` (any floating-point type) the values are exact.
 
         Raises:
-            FpsimError: not codes of this format, or a value that ``dtype`` does not hold.
+            FpsimError: not codes of this format, or a value that ``dtype`` cannot hold.
         """
         integers = self.integers(codes)
         values = integers if self.signed else integers.view(np.uint64)
@@ -184,14 +184,14 @@ class FixedFormat:
             rounding: one of `Rounding`; None: ``rne``.
             overflow: ``saturate``, or ``wrap``: modulo 2^width; infinities still saturate.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
-            random_bits: for ``sr``: how many bits each of them has, 1..32.
+            random_bits: for ``sr``: bits of each random integer, 1..32.
             nan: the code that replaces NaN, one of `NanPolicy`.
             inf: whether an infinity may become a number, one of `InfPolicy`.
-            flags: whether to return the flags of every value too.
+            flags: whether to return the status flags of every value too.
 
         Returns:
-            Codes in the shape of ``values``; with ``flags`` (codes, flags), the latter uint8 with
-            the bits of `fpsim.formats.rounding.Flag`.
+            Codes in the shape of ``values``. With ``flags`` a pair (codes, flags): flags are uint8
+            with the bits of `fpsim.formats.rounding.Flag`.
 
         Raises:
             FpsimError: NaN or an infinity that the policies call an error (naming the first
@@ -246,7 +246,7 @@ class FixedFormat:
             raise FpsimError(f"values: {values[where]} at index {where} has no code in {self.name}")
 
     def grid(self, overflow: Overflow) -> fixed_point.Grid:
-        """Return the format as the kernels take it."""
+        """Return the format as the record that kernels take."""
         from fpsim.kernels.scalar import fixed_point
 
         return fixed_point.Grid(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The meaning of codes: floating-point and fixed-point formats as frozen data.
+"""Floating-point formats as frozen data: the values of codes, and the codes of values.
 
 A floating-point code is, from the most significant bit, sign (if signed), exponent field ``E``,
 mantissa field ``T`` of ``m`` bits. With bias ``b`` the finite codes mean
@@ -51,18 +51,18 @@ from fpsim.kernels.codec.layout import Layout, Limits
 
 __all__ = ["FixedFormat", "FloatFormat", "Format", "NanCodes", "Subnormals", "check_codes"]
 
-#: Codes up to this number are decoded without compiled code, whose threads take longer to wake;
-#: more as long as nothing has loaded the compiler, which takes half a second.
+#: Up to so many codes are decoded without compiled code, whose threads take longer to wake; more
+#: while the compiler is not loaded, which takes half a second.
 FEW, MOST_PLAIN = 1 << 9, 1 << 16
 _KERNELS = "fpsim.kernels.codec.codec"
 
 
 @dataclass(frozen=True)
 class FloatFormat:
-    """Any ``ExMy`` of up to 32 bits: split, bias, signedness and special codes.
+    """Any ``ExMy`` format of up to 32 bits: split, bias, signedness and special codes.
 
     Raises:
-        FpsimError: a width, bias or combination that no code could have, naming the field.
+        FpsimError: a width, bias or combination that no code can have; the message names the field.
     """
 
     exponent_bits: int
@@ -72,7 +72,7 @@ class FloatFormat:
     nan: NanCodes = NanCodes.NONE
     infinity: bool = False  #: one code per sign just above the largest finite one
     subnormals: Subnormals = Subnormals.GRADUAL
-    alias: str = field(default="", compare=False)  #: a name of its own, such as ``e8m0``
+    alias: str = field(default="", compare=False)  #: a second name, such as ``e8m0``
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nan", read_enum("nan", NanCodes, self.nan))
@@ -170,7 +170,7 @@ class FloatFormat:
 
     @property
     def name(self) -> str:
-        """Canonical name; `fpsim.get_format` reads it back."""
+        """Canonical name; `fpsim.get_format` reads it."""
         if self.alias:
             return self.alias
         bias = "" if self.bias == default_bias(self.exponent_bits) else f"b{self.bias}"
@@ -185,7 +185,7 @@ class FloatFormat:
 
     @cached_property
     def layout(self) -> Layout:
-        """The format as the kernels take it."""
+        """The format as the record that kernels take."""
         rows = {Subnormals.GRADUAL: 0, Subnormals.NONE: 1, Subnormals.FLUSH: 2}
         return Layout(
             mantissa_bits=self.mantissa_bits,
@@ -210,7 +210,7 @@ class FloatFormat:
     def decode(
         self, codes: ArrayLike, dtype: DTypeLike | None = None, *, daz: bool = False
     ) -> NDArray[Any]:
-        """Return the exact values of ``codes`` (any shape, integers), as float64 unless told.
+        """Return the exact values of ``codes`` (any shape, integers) as float64, or as ``dtype``.
 
         Infinities and NaN codes give IEEE infinities and NaN; -0 gives -0.0.
 
@@ -302,16 +302,16 @@ class FloatFormat:
             rounding: one of `Rounding`; None: `default_rounding`.
             overflow: ``saturate``, ``inf`` or ``nan``, as far as the format has such codes.
             random: for ``sr``: integers in 0..2^random_bits - 1, broadcast to ``values``.
-            random_bits: for ``sr``: how many bits each of them has, 1..32.
+            random_bits: for ``sr``: bits of each random integer, 1..32.
             nan: the code that replaces NaN in a format without NaN, one of `NanPolicy`.
             inf: whether an infinity may become a number, one of `InfPolicy`.
             ftz: flush to zero: results with exponent field 0 become a zero of their sign, as in
                 the format with `Subnormals.FLUSH`. A format without zero has no such results.
-            flags: whether to return the flags of every value too.
+            flags: whether to return the status flags of every value too.
 
         Returns:
-            Codes in the shape of ``values``; with ``flags`` (codes, flags), the latter uint8 with
-            the bits of `fpsim.formats.rounding.Flag`.
+            Codes in the shape of ``values``. With ``flags`` a pair (codes, flags): flags are uint8
+            with the bits of `fpsim.formats.rounding.Flag`.
 
         Raises:
             FpsimError: NaN or an infinity that the policies call an error (naming the first
@@ -341,11 +341,11 @@ class FloatFormat:
 
     @property
     def _in_float32(self) -> bool:
-        """Whether float32 holds every value."""
+        """Whether float32 holds every value of the format."""
         return self.exponent_min - self.mantissa_bits >= -149 and self.exponent_max <= 127
 
     def _flushing(self, option: str) -> Layout:
-        """Return the layout with row 0 read as zero, where the format has subnormals."""
+        """Return the layout with exponent field 0 read as zero, if the format has subnormals."""
         if not self.exponent_bits:
             raise FpsimError(
                 f"{option}: {self.name} has no exponent field; every code is subnormal"
@@ -366,7 +366,7 @@ class FloatFormat:
         return limits._replace(nan=0)
 
     def limits(self, rounding: Rounding, overflow: Overflow) -> Limits:
-        """Return the whole codes that replace values beyond the largest finite one, and NaN.
+        """Return the codes that replace NaN and values beyond the largest finite one.
 
         Raises:
             FpsimError: the format has no code that the policy needs.

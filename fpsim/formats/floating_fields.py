@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of a floating-point format: their values, how names spell them, which fit together."""
+"""The fields of a floating-point format: allowed values, spelling in names, and joint checks."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class NanCodes(StrEnum):
 
 
 class Subnormals(StrEnum):
-    """The meanings that codes with exponent field 0 can have."""
+    """Meanings of codes with exponent field 0."""
 
     GRADUAL = "gradual"  #: T / 2^m * 2^(1-b)
     FLUSH = "flush"  #: zero, whatever T is; results that round into this row become zero
     NONE = "none"  #: (1 + T / 2^m) * 2^(-b): the format has no zero, the smallest code stands in
 
 
-#: Name suffix of each set of special codes; `default_specials` says when it is left out.
+#: Name suffix of each set of special codes; a name omits the suffix of `default_specials`.
 SPECIAL_SUFFIXES: dict[tuple[NanCodes, bool], str] = {
     (NanCodes.NONE, False): "f",
     (NanCodes.NONE, True): "fi",
@@ -67,7 +67,7 @@ SUBNORMAL_SUFFIXES: dict[Subnormals, str] = {
 }
 
 
-#: Names the field gives to other formats than the grammar would; see `fpsim.formats.names.ALIASES`.
+#: Bit formats that the field names otherwise; see `fpsim.formats.names.ALIASES`.
 BORROWED_NAMES = frozenset({"e2m1fn", "e2m3fn", "e3m2fn", "e4m3fnuz", "e5m2fnuz", "ue4m3"})
 
 
@@ -77,15 +77,15 @@ def default_bias(exponent_bits: int) -> int:
 
 
 def default_specials(bits: int) -> tuple[NanCodes, bool]:
-    """Return the special codes of a name that states none: none up to 6 bits, else IEEE 754's."""
+    """Return the special codes of a name without a suffix: none up to 6 bits, else IEEE 754's."""
     return (NanCodes.NONE, False) if bits <= 6 else (NanCodes.IEEE, True)
 
 
 def read_enum(name: str, kind: type[Member], value: object) -> Member:
-    """Return the member of an enumeration that has a name.
+    """Return a member of an enumeration by name.
 
     Args:
-        name: the field that the member is for.
+        name: name of the field, for errors.
         kind: the enumeration.
         value: a member, or the name of one.
 
@@ -93,7 +93,7 @@ def read_enum(name: str, kind: type[Member], value: object) -> Member:
         The member.
 
     Raises:
-        FpsimError: no member is called so, naming the field.
+        FpsimError: no member has the name; the message names the field.
     """
     try:
         return kind(value)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def read_enum(name: str, kind: type[Member], value: object) -> Member:
 
 
 def check_float_fields(fmt: FloatFormat) -> None:
-    """Raise FpsimError, naming a field, unless some code could have the fields of ``fmt``."""
+    """Raise FpsimError, naming a field, if the fields of ``fmt`` do not fit together."""
     for name in ("signed", "infinity"):
         if not isinstance(getattr(fmt, name), bool):
             raise FpsimError(f"{name}: {getattr(fmt, name)!r} is not true or false")

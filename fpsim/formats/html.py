@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of a format in notebooks: its values, or their range where there are many."""
+"""HTML of a format for notebooks: its values, or their range if there are many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fpsim.base.notebook import html_pairs, html_table
 
 __all__ = ["format_html"]
 
-#: Bits up to which every value is shown.
+#: Most bits of a format whose values are all shown.
 MAX_BITS = 6
 
 
@@ -30,7 +30,7 @@ class _Shown(Protocol):
 
 
 def format_html(fmt: _Shown) -> str:
-    """Return a table of a format's codes, or of its bits and its largest value."""
+    """Return a table of a format's codes; of a wide format, of its bits and largest value."""
     if fmt.bits > MAX_BITS:
         return html_pairs(fmt.name, (("bits", fmt.bits), ("largest value", fmt.max_value)))
     codes = range(1 << fmt.bits)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of callers, checked: real values, codes, random bits, integers."""
+"""Checks of callers' arguments: real values, codes, random bits, integers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL_FLOATS = (
 
 
 class CodeFormat(Protocol):
-    """The facts about codes that a format states."""
+    """A format's facts about its codes."""
 
     @property
     def name(self) -> str:
@@ -53,8 +53,8 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
 
     Args:
         codes: integers, or a tensor of torch or an array of ml_dtypes whose type is the format.
-        fmt: the format that they are codes of.
-        field: the caller's name for them, for errors.
+        fmt: format of the codes.
+        field: name of the codes, for errors.
 
     Returns:
         Codes of the type ``fmt.dtype``, in the shape of ``codes``.
@@ -82,10 +82,10 @@ def check_codes(codes: ArrayLike, fmt: CodeFormat, field: str) -> NDArray[Any]:
 
 
 def _as_codes(codes: object, fmt: CodeFormat, field: str) -> object:
-    """Return the codes of a tensor or array whose type is a format; anything else as it is.
+    """Return the codes of a tensor or array whose type is a format; other objects unchanged.
 
     Raises:
-        FpsimError: a type that is another format, naming both.
+        FpsimError: the type is a format other than ``fmt``; the message names both.
     """
     if _is_tensor(codes):
         if not codes.dtype.is_floating_point:  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def _as_codes(codes: object, fmt: CodeFormat, field: str) -> object:
     found = from_torch(codes) if _is_tensor(codes) else from_ml_dtypes(codes)  # type: ignore[arg-type]
     if found.format != fmt:
         if name in ("float16", "float32"):
-            return codes  # values, most likely
+            return codes  # probably values, not codes
         raise FpsimError(
             f"{field}: {name} are codes of {found.format.name}; {fmt.name} is wanted here"
         )
@@ -117,7 +117,7 @@ def as_real(values: ArrayLike) -> NDArray[Any]:
     float8_*, ...) and torch tensors on the processor. Every value arrives exactly.
 
     Raises:
-        FpsimError: another type, or a value (of int64, uint64 or longdouble) float64 cannot hold.
+        FpsimError: another type, or a value (of int64, uint64 or longdouble) beyond float64.
     """
     array = _as_array(values, "values")
     if array.dtype.kind == "V" and array.dtype.name in SMALL_FLOATS:
@@ -132,9 +132,9 @@ def as_real(values: ArrayLike) -> NDArray[Any]:
 
 
 def as_floats(values: ArrayLike, field: str) -> NDArray[Any]:
-    """Return floating-point ``values`` as an array of float32 or, where they are, float64.
+    """Return floating-point ``values`` as an array of float32, or float64 if given as such.
 
-    Taken are the floating-point types of `as_real` but longdouble.
+    Types are the floating-point types of `as_real` except longdouble.
 
     Raises:
         FpsimError: another type, naming the field.
@@ -170,7 +170,7 @@ def _check_float64(array: NDArray[Any], real: NDArray[Any]) -> None:
 
 
 def _is_tensor(values: object) -> bool:
-    # A tensor exists only where torch is loaded already: nothing is imported for this.
+    # A tensor exists only where torch is loaded: do not import torch for the check.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(values, torch.Tensor)
 
@@ -194,7 +194,7 @@ def convert_exactly(values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[An
     """Return ``values`` as ``dtype``; NaN stays NaN.
 
     Raises:
-        FpsimError: not a floating-point type, or a value it does not hold, naming the first index.
+        FpsimError: no floating-point type, or a value it cannot hold; the message names the index.
     """
     try:
         target = np.dtype(dtype)
@@ -217,16 +217,16 @@ def convert_exactly(values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[An
 def random_array(
     mode: Rounding, random: ArrayLike | None, random_bits: int, shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Return the random integers of ``sr`` at full shape; one zero for every other mode.
+    """Return the random integers of ``sr`` at full shape; for other modes a single zero.
 
     Args:
-        mode: the rounding that takes them, or takes none.
+        mode: the rounding mode.
         random: integers in 0..2^random_bits - 1 that broadcast to ``shape``, or None.
-        random_bits: how many bits each of them has, 1..32; 0 without any.
+        random_bits: bits of each random integer, 1..32; 0 if there are none.
         shape: the shape of the rounded values.
 
     Returns:
-        Unsigned integers of that shape, in the caller's own memory where that will do.
+        Unsigned integers of shape ``shape``, in the caller's memory if its type allows.
 
     Raises:
         FpsimError: random bits without ``sr`` or ``sr`` without them, a wrong shape or range.
@@ -251,7 +251,7 @@ def random_array(
     # Non-negative signed integers are the unsigned ones of the same bits.
     dtype = np.dtype(f"u{array.dtype.itemsize}")
     try:
-        # Views that broadcast_to makes are read-only, for which kernels would be compiled again.
+        # Views by broadcast_to are read-only, and kernels would be compiled again for them.
         full = array if array.shape == shape else np.broadcast_to(array, shape)
         return np.asarray(full, dtype=array.dtype.newbyteorder("="), order="C").view(dtype)
     except ValueError:
@@ -259,11 +259,11 @@ def random_array(
 
 
 def _below(integers: NDArray[Any], end: int) -> bool:
-    """Return whether all lie in 0..end - 1, in at most one pass where types allow."""
+    """Return whether all integers lie in 0..end - 1, in at most one pass."""
     top = int(np.iinfo(integers.dtype).max)
     if integers.dtype.kind == "i" and (top < end or not integers.dtype.isnative):
         return int(integers.min()) >= 0 and int(integers.max()) < end
-    if integers.dtype.kind == "i":  # negative ones are the largest of unsigned ones
+    if integers.dtype.kind == "i":  # as unsigned integers, negative ones are the largest
         integers = integers.view(np.dtype(f"u{integers.dtype.itemsize}"))
         top = 2 * top + 1
     return top < end or int(integers.max()) < end
@@ -278,13 +278,13 @@ def code_dtype(bits: int) -> np.dtype[Any]:
 
 
 def check_int(field_name: str, value: object, low: int, high: int) -> None:
-    """Check that a field is an integer of a range.
+    """Check that a field is an integer within a range.
 
     Args:
         field_name: the field.
         value: its value.
-        low: the least integer that is allowed.
-        high: the largest.
+        low: the least allowed integer.
+        high: the largest allowed integer.
 
     Raises:
         FpsimError: another type, or an integer out of range, naming the field.

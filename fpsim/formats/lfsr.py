@@ -26,7 +26,7 @@ MAX_WIDTH = 64
 
 
 class LfsrOutput(StrEnum):
-    """How an integer of n bits comes out of a register."""
+    """How a random integer of n bits is taken from a register."""
 
     BITS = "bits"  #: n steps; the first bit that is shifted out is the integer's lowest
     STATE = "state"  #: the low n bits of the state; then one step
@@ -34,16 +34,16 @@ class LfsrOutput(StrEnum):
 
 @dataclass(frozen=True)
 class GaloisLfsr:
-    """A register and its state.
+    """A Galois register: its state, taps and way to give random integers.
 
     Args:
         state: 1..2^width - 1.
         width: bits of the register, 2 to 64.
         taps: the bits that are inverted after a 1 has left, the register's highest bit among them.
-        draw: how integers come out.
+        draw: how a random integer is taken.
 
     Raises:
-        FpsimError: a value outside these.
+        FpsimError: a state, width, taps or draw that is not allowed.
     """
 
     state: int
@@ -65,14 +65,14 @@ class GaloisLfsr:
         """Return the next integers, and the register after them.
 
         Args:
-            count: how many.
-            bits: bits of each.
+            count: number of integers.
+            bits: bits of each integer.
 
         Returns:
             Integers (count,), and the register.
 
         Raises:
-            FpsimError: more bits than a register has whose state is drawn.
+            FpsimError: ``bits`` above the width of a register with `LfsrOutput.STATE`.
         """
         if self.draw is LfsrOutput.STATE and bits > self.width:
             raise FpsimError(

@@ -49,12 +49,12 @@ ALIASES: dict[str, str] = {
     "float8_e8m0fnu": "e8m0",
 }
 
-#: OCP MX scale: 2^(code - 127), 0xFF is NaN, no zero and no sign.
+#: The OCP MX scale format: 2^(code - 127), 0xFF is NaN, no zero and no sign.
 E8M0 = FloatFormat(
     8, 0, 127, signed=False, nan=NanCodes.TOP, subnormals=Subnormals.NONE, alias="e8m0"
 )
 
-#: What `fpsim formats` lists.
+#: Formats that `fpsim formats` lists.
 NAMED_FORMATS: tuple[str, ...] = (
     "e2m1", "e1m2", "e3m0", "e0m3", "int4", "int4s",
     "e2m3", "e3m2",
@@ -76,9 +76,9 @@ _P3109 = re.compile(r"binary(?P<k>\d+)p(?P<p>\d+)(?P<sign>[su])(?P<domain>[fe])"
 
 
 def get_format(name: str | Format, *, also: Iterable[str] = ()) -> Format:
-    """Return the format called ``name`` (case does not matter); a format is returned as it is.
+    """Return the format called ``name`` (case does not matter); return a format unchanged.
 
-    ``also`` are names of other things that the caller takes, for the hint in the error.
+    ``also`` are further names that the caller accepts, suggested by the error.
 
     Raises:
         FpsimError: not a name of the grammar, or a format that cannot exist, naming the field.

@@ -64,13 +64,13 @@ def unpack(packed: ArrayLike, bits: int = 4, count: int | None = None) -> NDArra
     Args:
         packed: uint8, at least one axis.
         bits: width of a code, 1..8.
-        count: codes in a row; as many as fit if left out, so odd rows need it.
+        count: codes in a row, needed where a row does not fill its bytes; default: as many as fit.
 
     Returns:
         Codes (..., count).
 
     Raises:
-        FpsimError: another type, or a ``count`` for which the rows have another number of bytes.
+        FpsimError: no uint8 or no axis, or rows of more or fewer bytes than ``count`` codes take.
     """
     from fpsim.kernels.codec import bit_packing
 

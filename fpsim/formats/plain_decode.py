@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of a few codes without compiled code: for tables, messages and the first command."""
+"""Values of a few codes without compiled code, whose loading would delay tables and messages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["decode_plainly"]
 
 
 def decode_plainly(codes: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
-    """Return the exact values of codes (float64, their shape), as `FloatFormat.decode` does."""
+    """Return the exact values of codes (float64, same shape), as `FloatFormat.decode` does."""
     wide = codes.astype(np.int64)
     sign = layout.sign_bit
     negative = (wide & sign) != 0
     magnitude = wide & (sign - 1) if sign else wide
     fraction = magnitude & ((1 << layout.mantissa_bits) - 1)
     field = magnitude >> layout.mantissa_bits
-    # Exponents stand in the fields from 1 on, or from 0 where no row of subnormals is.
+    # Exponent fields count from 1 on, or from 0 if the format has no subnormals.
     plain = layout.hidden_row == 1
     normal = (field > 0) | plain
     exponent = layout.exponent_min + np.maximum(field - (not plain), 0)

@@ -12,8 +12,8 @@ into n = 32 // bits integers, from its low bits up: rounding k of result r takes
 
     (word(r, k // n) >> (k % n) * bits) % 2^bits
 
-A stage with fewer random bits than others of its unit takes the low bits of integers as wide as the
-widest of them has.
+A stage with fewer random bits than another stage of its unit takes the low bits of the wider
+integers.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["Random", "RandomBits", "integers_per_word", "part_of"]
 WORD_BITS = 32
 
 STEP = 0x9E3779B9
-#: Most streams that are kept for the next call.
+#: Most streams (one per result) that are kept for later calls.
 KEPT = 1 << 20
 
 
 @dataclass(frozen=True)
 class RandomBits:
-    """Random integers of a seed, in place of an array of them.
+    """A seed from which kernels make random integers, in place of an array of integers.
 
     Raises:
         FpsimError: a seed that is not an integer from 0 to 2^32 - 1.
@@ -47,7 +47,7 @@ class RandomBits:
     seed: int
     first: int = 0  #: the number of the first result
     start: int = 0  #: the number of every result's first rounding
-    width: int = 0  #: bits of the integers whose low ones are taken; 0: as many as are taken
+    width: int = 0  #: bits of the integers made, of which roundings take low ones; 0: as many
 
     def __post_init__(self) -> None:
         for name in ("seed", "first", "start", "width"):
@@ -58,32 +58,32 @@ class RandomBits:
             raise FpsimError(f"seed: {self.seed} is not below 2^32")
 
     def after(self, results: int) -> RandomBits:
-        """Return the random bits of later results."""
+        """Return the random bits of the results after the first ``results``."""
         return replace(self, first=self.first + results)
 
     def past(self, roundings: int) -> RandomBits:
-        """Return the random bits of later roundings; their integers need a ``width``."""
+        """Return the random bits after ``roundings`` roundings of each result."""
         return replace(self, start=self.start + roundings)
 
     @property
     def begun(self) -> int:
-        """How many integers of their first word come before these; streams have whole words."""
+        """Number of integers before ``start`` in its word; streams begin at whole words."""
         return self.start % integers_per_word(self.width) if self.start else 0
 
     def streams(self, results: int) -> NDArray[np.uint32]:
-        """Return the streams (results,) that kernels count on from, of a start at a whole word."""
+        """Return the streams (results,) from which kernels count, if ``start`` begins a word."""
         assert not self.begun
         make = _kept_streams if results <= KEPT else _kept_streams.__wrapped__
         words = self.start // integers_per_word(self.width) if self.start else 0
         return make(self.seed, self.first, results) + np.uint32(words * STEP % (1 << 32))
 
     def integers(self, results: int, roundings: int, bits: int) -> NDArray[Any]:
-        """Return the integers of the first results as an array.
+        """Return the random integers of ``results`` results, from number `first` on.
 
         Args:
-            results: how many results take integers.
-            roundings: how many of them each takes.
-            bits: how many bits each integer has.
+            results: number of results.
+            roundings: number of integers per result.
+            bits: bits of each integer.
 
         Returns:
             Integers (results, roundings), unsigned.
@@ -99,21 +99,21 @@ class RandomBits:
         return integers.reshape(results, -1)[:, place : place + roundings]
 
 
-#: Random integers (..., roundings), or a seed that makes them, or none.
+#: Random integers (..., roundings), a seed's integers, or None.
 Random = NDArray[Any] | RandomBits | None
 
 
 def part_of(random: Random, start: int, count: int, bits: int) -> Random:
-    """Return some of the random integers of each result, their low bits only.
+    """Return a range of each result's random integers, reduced to their low bits.
 
     Args:
-        random: an array (..., roundings) of integers that may be wider, a seed's, or None.
-        start: the number of the first that is taken.
-        count: how many are taken.
-        bits: how many bits of each.
+        random: integers (..., roundings), perhaps wider; or a `RandomBits`; or None.
+        start: number of the first rounding of the range.
+        count: number of roundings in the range.
+        bits: number of low bits to keep.
 
     Returns:
-        Random integers of the kind that was given.
+        Random integers of the kind of ``random``.
     """
     if random is None or not count:
         return None
@@ -125,13 +125,13 @@ def part_of(random: Random, start: int, count: int, bits: int) -> Random:
 
 @lru_cache(maxsize=1)
 def _kept_streams(seed: int, first: int, results: int) -> NDArray[np.uint32]:
-    """Return the streams of results from their first word on, which chunks of one sum share."""
+    """Return streams of results, cached because all chunks of a sum use them."""
     numbers = np.arange(first, first + results, dtype=np.uint64).astype(np.uint32)
     return _mixed(_mixed(numbers) ^ np.uint32(seed))
 
 
 def integers_per_word(bits: int) -> int:
-    """Return how many roundings with ``bits`` random bits a word serves."""
+    """Return the number of integers of ``bits`` bits in a 32-bit word."""
     return WORD_BITS // bits
 
 

@@ -102,7 +102,7 @@ class ScaledFormat:
         """Return code value times scale, rounded once to float64.
 
         Raises:
-            FpsimError: not codes of the element.
+            FpsimError: codes that are no codes of the element format.
         """
         return self.element.decode(codes) * self.scale
 
@@ -121,7 +121,7 @@ class ScaledFormat:
             Codes in the shape of ``values``.
 
         Raises:
-            FpsimError: NaN or infinities that the policies call an error.
+            FpsimError: a NaN or an infinity that the policies forbid.
         """
         given = as_real(values)
         x = np.atleast_1d(given.astype(np.float64, copy=False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a real number becomes a code: rounding modes and overflow policies.
+"""Rounding modes, overflow policies and status flags of the conversion of numbers to codes.
 
 Rounding always means: write ``|x|`` on the format's grid (unbounded above), pick one of the two
 neighbouring codes, then look whether that code exists. The names follow RISC-V and P3109.
@@ -24,12 +24,12 @@ __all__ = [
     "parse_rounding",
 ]
 
-#: Largest number of random bits that stochastic rounding accepts.
+#: Most random bits per stochastic rounding.
 MAX_RANDOM_BITS = 32
 
 
 class Rounding(StrEnum):
-    """Which neighbour a value between two codes goes to (``f`` = fraction of the gap below it)."""
+    """Neighbour that a value between two codes becomes (``f`` = fraction of the gap below it)."""
 
     RNE = "rne"  #: nearest; f = 1/2 goes to the even code
     RNA = "rna"  #: nearest; f = 1/2 goes away from zero
@@ -41,16 +41,16 @@ class Rounding(StrEnum):
 
 
 class Overflow(StrEnum):
-    """The codes that values beyond the largest finite one can become."""
+    """Codes for values beyond the largest finite one."""
 
     SATURATE = "saturate"  #: the largest finite code of its sign (an infinity too)
     INF = "inf"  #: as IEEE 754: infinity, or the largest finite code when rounding points inward
-    NAN = "nan"  #: NaN (an infinity too)
+    NAN = "nan"  #: NaN (for an infinity too)
     WRAP = "wrap"  #: modulo 2^width; fixed-point formats only
 
 
 class NanPolicy(StrEnum):
-    """The codes that NaN can become in a format without NaN; where there is one, NaN stays NaN."""
+    """Codes for NaN in a format without NaN; in other formats NaN stays NaN."""
 
     ERROR = "error"  #: an error that names the first index
     SATURATE = "saturate"  #: the largest value, whatever the sign of the NaN, as RISC-V converts
@@ -60,8 +60,8 @@ class NanPolicy(StrEnum):
 class InfPolicy(StrEnum):
     """Whether an infinite input may become a number."""
 
-    OVERFLOW = "overflow"  #: it becomes what the overflow policy says
-    ERROR = "error"  #: where that is a number: an error that names the first index
+    OVERFLOW = "overflow"  #: by the overflow policy
+    ERROR = "error"  #: an error that names the first index, if the overflow policy gives a number
 
 
 class Flag(IntFlag):

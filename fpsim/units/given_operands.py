@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands as callers hold them: arrays of codes, or tensors that a block format has quantized."""
+"""Operands as callers give them: arrays of codes, or tensors that a block format has quantized."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def given_operands(
     block: int | None,
     axes: tuple[int, int],
 ) -> Given:
-    """Take quantized tensors apart; arrays stay unchanged.
+    """Split quantized tensors into codes, scales and factors; arrays stay unchanged.
 
     Args:
         spec: the unit.
         operands: ``a`` and ``b``.
-        scales: of operands that are arrays.
+        scales: scale codes of operands that are arrays.
         block: elements per scale of operands that are arrays.
-        axes: the axis of each that is summed.
+        axes: the axis of each operand that is summed.
 
     Returns:
-        Codes, scales per as many elements of both, and the factors of tensors and rows.
+        Codes, scales (both operands with equal blocks), and the factors of tensors and rows.
 
     Raises:
-        FpsimError: a tensor quantized along another axis, to another format than the unit's, or
-            given scales besides its own.
+        FpsimError: a tensor quantized along another axis or to another format than the unit's, or
+            a scale argument beside a tensor, which has its own scales.
     """
     if not any(isinstance(operand, Quantized) for operand in operands):
         a, b = operands
@@ -91,7 +91,7 @@ def given_operands(
 
 
 def _spread(scales: NDArray[Any], block: int | None, common: int | None, axis: int) -> NDArray[Any]:
-    """Return scales once per ``common`` elements, a divisor of ``block``."""
+    """Return each scale repeated, once per ``common`` elements, a divisor of ``block``."""
     if block is None or common is None or block == common:
         return scales
     return np.repeat(scales, block // common, axis=axis)
@@ -107,7 +107,7 @@ def _factor(wide: Wide) -> Factor:
 def _wide(
     spec: MacSpec, name: str, operand: OperandLike, scale: ArrayLike | None, axis: int
 ) -> Wide | None:
-    """Return a quantized tensor as the unit takes it; None for an array."""
+    """Return a quantized tensor in the unit's element and scale formats; None for an array."""
     if not isinstance(operand, Quantized):
         return None
     if scale is not None:
@@ -133,7 +133,7 @@ def _wide(
     own: Format = getattr(spec, f"{name}_scale")
     if wide.scales is None or wide.scale == own:
         return wide
-    # Scales are positive, so that an unsigned format often holds those of a signed one.
+    # Scales are positive, so an unsigned scale format often holds the scales of a signed one.
     values = wide.scale.decode(wide.scales)
     try:
         codes = own.encode(values)

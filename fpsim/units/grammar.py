@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of canonical unit names, as a table for people, and the fault in a name that has one.
+"""The grammar of canonical unit names as a table, and the fault of a name that it does not fit.
 
     OPERANDS-STAGE[-SETTING...]     such as e2m1-chain-e5m10-rtz or e2m1xe4m3fn-fixed24q9
 
@@ -27,9 +27,9 @@ class GrammarPart:
 
     Attributes:
         part: subject of the line: ``operands``, a stage kind, or ``setting``.
-        form: how it is written; words in capitals stand for values.
-        meaning: its meaning, in one sentence.
-        example: a whole name that has it.
+        form: spelling of the part; words in capitals stand for values.
+        meaning: meaning of the part, in one sentence.
+        example: a whole name with the part.
     """
 
     part: str
@@ -108,7 +108,7 @@ def name_fault(name: str) -> str | None:
         name: lower-case text that `MacSpec.from_name` does not read.
 
     Returns:
-        One sentence, or None where the text does not begin like a canonical name: with formats.
+        One sentence; None if the text does not begin with formats, as canonical names do.
     """
     # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
     operands, *words = re.split(r"(?<![bq])-", name)
@@ -138,7 +138,7 @@ def _operand_fault(text: str) -> str | None:
 
 
 def _stage_fault(before: str, words: list[str]) -> str | None:
-    """Return the fault of the stage that ``words`` begin with; ``before`` is what stands left."""
+    """Return the fault of the stage at the head of ``words``; ``before`` is the name up to it."""
     head, *rest = words
     so_far = f"{before}-{head}"
     kind = next((k for k in _HEADS if head.startswith(k)), None)
@@ -199,7 +199,7 @@ def _nested_fault(before: str, kind: str, numbers: str, rest: list[str]) -> str 
 
 
 def _setting_fault(stage: list[str], settings: list[str]) -> str | None:
-    """Return the first setting that makes a stage unreadable."""
+    """Return the fault of the first of ``settings`` with which the stage cannot be read."""
     for i, word in enumerate(settings):
         if word == "into":
             return _stage_fault("...-into", settings[i + 1 :] or [""])

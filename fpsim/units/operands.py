@@ -47,21 +47,21 @@ Array = NDArray[Any]
 
 
 class DotOptions(TypedDict, total=False):
-    """Rarely needed arguments of a product, described at `fpsim.unit.MacUnit.dot`."""
+    """Rare arguments of a product, ``block`` and ``random``: see `fpsim.unit.MacUnit.dot`."""
 
     block: int | None
     random: ArrayLike | RandomBits | None
 
 
 class ScaleOptions(DotOptions, total=False):
-    """Scales of both operands, and the rarely needed arguments of a product."""
+    """Scales of both operands, and the arguments of `DotOptions`."""
 
     a_scale: ArrayLike | None
     b_scale: ArrayLike | None
 
 
 class OperandOptions(ScaleOptions, total=False):
-    """Everything that may come with ``a`` and ``b``."""
+    """Addend and scales of a product, and the arguments of `DotOptions`."""
 
     c: ArrayLike | None
 
@@ -70,7 +70,7 @@ class OperandOptions(ScaleOptions, total=False):
 class Scales:
     """Scale codes (..., G, S) of a format, one group per ``block`` elements along K.
 
-    S is 1, or 2 where elements without the sign bit and with it have scales of their own.
+    S is 1; or 2 if elements have scales apart by sign bit, clear first, then set.
     """
 
     codes: Array
@@ -83,17 +83,17 @@ class Scales:
 
         Args:
             codes: (R, G), or (R, G, 2) split by sign.
-            fmt: their format.
+            fmt: format of the codes.
             block: elements along K that share a scale.
 
         Returns:
-            The scales, with an axis of signs.
+            The scales, with a last axis for the signs.
         """
         return cls(codes if codes.ndim == 3 else codes[..., None], fmt, block)
 
     @property
     def split(self) -> bool:
-        """Whether elements of either sign have scales of their own."""
+        """Whether positive and negative elements have scales apart."""
         return bool(self.codes.shape[-1] == 2)
 
     @property
@@ -105,7 +105,8 @@ class Scales:
         """Return codes (..., ceil(length / size), S), one group per ``size`` elements.
 
         Args:
-            size: a divisor of ``block``, or a multiple of it whose elements share one scale.
+            size: elements per scale in the result: a divisor of ``block``, or a multiple of it if
+                the blocks inside have equal scales.
             length: K.
         """
         groups = -(-length // size)
@@ -117,8 +118,8 @@ class Scales:
         return whole[..., :groups, :]
 
     def cut(self, start: int, stop: int) -> Scales:
-        """Return the scales of elements ``start..stop - 1``: one per element if that cuts a block
-        at its start."""
+        """Return the scales of elements ``start..stop - 1``; if ``start`` cuts a block, one scale
+        per element."""
         if start % self.block:
             return Scales(self.spread(1, stop)[..., start:, :], self.format)
         part = slice(start // self.block, -(-stop // self.block))
@@ -127,24 +128,23 @@ class Scales:
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """Codes (..., K) of a format, their scales if there are any, and what no unit sees of them.
+    """Codes (..., K) of a format, with scales, factors and offsets.
 
     The value of an element is its code times its scale, plus the offset of its block, times the
-    factor of its row. The unit multiplies code and scale; the others are constant along K, or along
-    a block, so that hardware adds and multiplies them after the product
+    factor of its row. The unit multiplies code and scale. Offsets and factors are constant along a
+    block or along K, so that hardware adds and multiplies them after the product
     (`fpsim.bridge.product.Product`).
 
     Args:
         codes: (..., K).
-        format: of the codes.
-        scales: of blocks along K.
+        format: format of the codes.
+        scales: scales of blocks along K.
         factor: (R, 1) or (1, 1), multiplies the results of rows (R, K).
         zeros: zero points (R, 1) of integers without scales: values are (code - zero) times factor.
         offsets: real numbers (R, G), one per block of the scales; (R, 1) without scales.
 
     Raises:
-        FpsimError: zero points of anything but integers without scales, or offsets of another
-            shape.
+        FpsimError: zero points of a float format or beside scales, or offsets of a wrong shape.
     """
 
     codes: Array
@@ -193,7 +193,7 @@ class Operand:
         return (self.codes >> (self.format.bits - 1)).astype(np.intp)
 
     def element_scales(self) -> Array | None:
-        """Return the scale code of every element (..., K), None without scales."""
+        """Return the scale code of every element (..., K), or None if there are no scales."""
         if self.scales is None:
             return None
         codes = self.scales.spread(1, self.length)
@@ -202,14 +202,14 @@ class Operand:
         return codes[..., 0]
 
     def element_offsets(self) -> NDArray[np.float64] | None:
-        """Return the offset of every element (R, K), None without offsets."""
+        """Return the offset of every element (R, K), or None if there are no offsets."""
         if self.offsets is None:
             return None
         each = np.repeat(self.offsets.astype(np.float64), self.block, axis=1)
         return each[:, : self.length]
 
     def scaled_values(self) -> NDArray[np.float64]:
-        """Return code times scale of every element (..., K), which a unit multiplies, exactly."""
+        """Return code times scale of every element (..., K), exactly, as a unit multiplies them."""
         values = np.asarray(self.format.decode(self.codes))
         scales = self.element_scales()
         if self.scales is None or scales is None:
@@ -217,7 +217,7 @@ class Operand:
         return np.asarray(values * self.scales.format.decode(np.ascontiguousarray(scales)))
 
     def values(self) -> NDArray[np.float64]:
-        """Return `scaled_values` plus offsets, rounded once to float64, or minus zero points."""
+        """Return `scaled_values` minus zero points, or plus offsets rounded once to float64."""
         values, offsets = self.scaled_values(), self.element_offsets()
         if offsets is not None:
             values = values + offsets
@@ -262,18 +262,18 @@ class Operand:
         return replace(self, codes=self.codes.reshape(-1, self.length), scales=scales)
 
     def cut(self, start: int, stop: int) -> Operand:
-        """Return the elements ``start..stop - 1`` of K; whole scale blocks stay."""
+        """Return the elements ``start..stop - 1`` of K; scales as by `Scales.cut`."""
         scales = None if self.scales is None else self.scales.cut(start, stop)
         return replace(self, codes=self.codes[..., start:stop], scales=scales)
 
     def every(self, first: int, step: int) -> Operand:
-        """Return every ``step``-th element from ``first`` on, with a scale for each."""
+        """Return every ``step``-th element from ``first`` on, with a scale per element."""
         return self.ordered(slice(first, None, step))
 
     def ordered(self, index: Any) -> Operand:
-        """Return elements of K at an index, with a scale for each.
+        """Return elements of K at an index, with a scale per element.
 
-        Of one row (K,) the index may be an array of any shape, which becomes the result's.
+        For one row (K,) the index may be an array of any shape; the result has its shape.
         """
         scales = self.scales
         if scales is not None:
@@ -282,7 +282,7 @@ class Operand:
         return replace(self, codes=self.codes[..., index], scales=scales)
 
     def with_block(self, block: int) -> Operand:
-        """Return equal values with scales per ``block`` elements, a divisor of today's block."""
+        """Return the operand with each scale repeated, one per ``block`` elements, a divisor."""
         scales = self.scales
         if scales is None or scales.block == block:
             return self
@@ -293,7 +293,7 @@ class Operand:
 
     @cached_property
     def columns(self) -> Operand:
-        """Equal rows (R, K) with K before R in memory, as matrix products read ``b`` fastest."""
+        """Rows (R, K) with K before R in memory, as matrix products read ``b`` fastest."""
         scales = self.scales
         if scales is not None:
             codes = np.ascontiguousarray(scales.codes.swapaxes(0, 1)).swapaxes(0, 1)
@@ -302,16 +302,16 @@ class Operand:
 
 
 class Side(NamedTuple):
-    """Formats of one of a unit's operands."""
+    """Element and scale format of operand ``a`` or ``b``."""
 
     name: str  #: ``a`` or ``b``
     format: Format
     scale: Format
-    split: bool  #: whether elements of either sign have scales of their own
+    split: bool  #: whether positive and negative elements have scales apart
 
 
 def sides(spec: MacSpec) -> tuple[Side, Side]:
-    """Return the formats of a unit's operands ``a`` and ``b``."""
+    """Return element and scale formats of a unit's operands ``a`` and ``b``."""
     return (
         Side("a", spec.a, spec.a_scale, spec.splits("a")),
         Side("b", spec.b, spec.b_scale, spec.splits("b")),
@@ -329,7 +329,7 @@ def check_elements(
     Args:
         spec: the unit.
         a, b: codes (..., K), or with ``matrices`` (M, K) and (K, N).
-        matrices: whether they are operands of a matrix product.
+        matrices: whether the codes are operands of a matrix product.
 
     Returns:
         Codes (..., K), or (M, K) and (N, K).
@@ -347,10 +347,10 @@ def check_rows(given: ArrayLike, fmt: Format, name: str, matrix: bool) -> Array:
     """Return the codes of one operand.
 
     Args:
-        given: codes, with ``matrix`` of two axes.
-        fmt: their format.
-        name: the operand's.
-        matrix: whether it is an operand of a matrix product.
+        given: codes; two axes if ``matrix``.
+        fmt: format of the codes.
+        name: name of the operand, for errors.
+        matrix: whether the operand is one of a matrix product.
 
     Returns:
         Codes of the format's type, in the shape that was given.
@@ -372,10 +372,10 @@ def check_length(length: int, found: int, matrices: bool) -> None:
     Args:
         length: K of the first operand.
         found: K of the second operand.
-        matrices: whether they are matrices, of which the second has K first.
+        matrices: whether the operands are matrices (M, K) and (K, N).
 
     Raises:
-        FpsimError: they differ.
+        FpsimError: ``length`` and ``found`` differ.
     """
     if found != length:
         axis = "first" if matrices else "last"
@@ -387,14 +387,14 @@ def check_initial(spec: MacSpec, c: ArrayLike, shape: tuple[int, int] | None = N
 
     Args:
         spec: the unit.
-        c: codes of its initial format.
-        shape: the shape (M, N) that they must have; None for any.
+        c: codes of the unit's initial format.
+        shape: required shape (M, N); None for any.
 
     Returns:
         The codes.
 
     Raises:
-        FpsimError: a wrong dtype, a code out of range, or another shape than ``shape``.
+        FpsimError: a wrong dtype, a code out of range, or a shape other than ``shape``.
     """
     codes = check_codes(c, spec.initial, "c")
     if shape is not None and codes.shape != shape:
@@ -410,16 +410,16 @@ def check_scales(
     block: int | None,
     matrix: tuple[int | None, int | None] | None = None,
 ) -> Scales | None:
-    """Return the scales of one operand, None without.
+    """Return the scales of one operand, or None if it has none.
 
     Args:
         spec: the unit.
-        side: which operand.
+        side: the operand, with its formats.
         scale: codes (..., G), or (..., G, 2) split by sign; None if there are none.
         length: K.
         block: elements per scale, or None where G divides K.
-        matrix: the shape that scales of a matrix product must have, with None for G, which comes
-            first for ``b``; None for dot products.
+        matrix: required shape for a matrix product, with None for G, which comes first for ``b``;
+            None for dot products.
 
     Returns:
         The scales of rows, K before the signs.
@@ -458,11 +458,11 @@ def check_scales(
 
 
 def check_block(spec: MacSpec, name: str, size: int) -> None:
-    """Refuse scales that cut a unit's blocks of products.
+    """Refuse scales whose blocks cut a unit's blocks of products.
 
     Args:
         spec: the unit.
-        name: the caller's name for the scales.
+        name: name of the scales, for errors.
         size: elements per scale.
 
     Raises:
@@ -476,7 +476,7 @@ def check_block(spec: MacSpec, name: str, size: int) -> None:
 
 
 def _block_size(name: str, groups: int, length: int, block: int | None) -> int:
-    """Return how many elements along K one scale covers."""
+    """Return the elements along K per scale: ``block``, or K over the number of groups."""
     if block is not None:
         if not isinstance(block, int | np.integer) or block < 1:
             raise FpsimError(f"block: {block!r} is not a positive integer")
@@ -497,20 +497,20 @@ def _block_size(name: str, groups: int, length: int, block: int | None) -> int:
 def check_random(
     spec: MacSpec, random: ArrayLike | RandomBits | None, shape: tuple[int, ...], length: int
 ) -> Array | RandomBits | None:
-    """Return the random integers that the roundings of a product take.
+    """Return the random integers for the roundings of a product.
 
     Args:
         spec: the unit.
-        random: integers that broadcast to (*shape, roundings), a seed that makes them, or None.
+        random: integers that broadcast to (*shape, roundings), a `RandomBits`, or None.
         shape: of the result.
         length: K.
 
     Returns:
-        Integers (*shape, roundings), a seed, or None for a unit that does not round at random.
+        Integers (*shape, roundings), a `RandomBits`, or None if the unit does not round at random.
 
     Raises:
-        FpsimError: random bits that the unit does not take, or none where it needs them, integers
-            out of range or of a shape that does not fit.
+        FpsimError: random bits for a unit that takes none, no random bits for a unit that takes
+            some, or integers out of range or of a wrong shape.
     """
     count = spec.roundings(length)
     if not count:
@@ -535,8 +535,8 @@ def check_random(
 
 @dataclass(frozen=True)
 class DotOperands:
-    """``a``, ``b`` (..., K) and ``c`` (...); ``given`` are random integers (..., roundings), or a
-    seed that makes them."""
+    """``a``, ``b`` (..., K) and ``c`` (...), checked; ``given`` are random integers
+    (..., roundings) or a `RandomBits`."""
 
     a: Operand
     b: Operand
@@ -556,7 +556,7 @@ class DotOperands:
         return self.a.length
 
     def results(self, values: Array) -> Array:
-        """Return decoded results times the scales of tensors and rows, which no unit sees."""
+        """Return decoded results times the tensor and row scales, which no unit sees."""
         for factor in self.factors:
             if factor is not None:
                 values = values * factor[..., 0]
@@ -594,7 +594,7 @@ class DotOperands:
         block: int | None = None,
         random: ArrayLike | RandomBits | None = None,
     ) -> DotOperands:
-        """Return the operands broadcast against each other.
+        """Check operands and broadcast them against each other.
 
         Args:
             spec: the unit.

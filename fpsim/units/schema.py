@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TOML of a unit as JSON Schema, from the classes that read it."""
+"""JSON Schema of the TOML of a unit, made from the classes that read the TOML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unit_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["kind"],
         "properties": {"kind": {"enum": list(STAGES)}},
-        # One per kind, so that an editor complains about the kind that is meant.
+        # One schema per kind of stage, so that an editor reports faults of the stage's own kind.
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},

@@ -57,7 +57,7 @@ from fpsim.units.stages import (
 __all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit"]
 
 SCHEMA = 1
-#: Keys of a file that must be there, and those that may; the same of its plain tables.
+#: Required and optional keys of a TOML file, and of its tables without a class.
 SPEC_KEYS: tuple[tuple[str, ...], tuple[str, ...]] = (
     ("operands", "accumulate"),
     ("schema", "name", "description", "evidence", "source"),
@@ -78,7 +78,7 @@ _PAIR = re.compile(rf"(?P<a>{_OPERAND})(?:x(?P<b>{_OPERAND}))?-(?P<stage>.+)")
 
 
 class SignSplit(StrEnum):
-    """Operands with one scale for codes without sign bit and one for codes with it.
+    """Operands with two scales per block, for elements with the sign bit clear and set.
 
     AMXFP4 (arXiv 2411.09909) has such operands."""
 
@@ -91,7 +91,7 @@ class SignSplit(StrEnum):
 class Evidence(StrEnum):
     """Grade of the evidence for a description of hardware."""
 
-    NONE = ""  #: it is nobody's hardware
+    NONE = ""  #: no hardware is described
     VALIDATED = "validated"  #: bit-equal to results recorded from the hardware
     SINGLE_SOURCE = "single source"  #: one publication, not checked against recordings here
     MODELLED = "modelled"  #: a reading of documentation
@@ -104,7 +104,7 @@ class MacSpec:
     Two specs are equal when all fields but name, description, evidence and source are equal.
 
     Raises:
-        FpsimError: a combination that no unit can have, naming the field.
+        FpsimError: fields that do not fit together; the message names one.
     """
 
     a: Format
@@ -190,7 +190,7 @@ class MacSpec:
 
     @property
     def headroom(self) -> int:
-        """Bits of a term above 2^e, with e its alignment exponent."""
+        """Bits of a term above 2^e, with e the term's alignment exponent."""
         scales = sum(s != E8M0 and significand_bits(s) > 1 for s in (self.a_scale, self.b_scale))
         block = self.block
         if block is None:
@@ -250,9 +250,9 @@ class MacSpec:
         return block_in(self.accumulate)
 
     def roundings(self, length: int) -> int:
-        """Return how many random integers a dot product of ``length`` products takes.
+        """Return the number of random integers that a dot product of ``length`` products takes.
 
-        They are used in the order in which the roundings happen; see `Chunked`.
+        The roundings take them in the order in which they happen; see `Chunked`.
         """
         return self.accumulate.roundings(length, self.quadrants)
 
@@ -260,14 +260,14 @@ class MacSpec:
     def random_bits(self) -> int:
         """Bits of each random integer; 0 for a unit that takes none.
 
-        Of stages with different numbers of random bits it is the largest: the others take the low
-        bits of their integers.
+        If stages differ in their number of random bits, the largest counts: a stage with fewer
+        takes the low bits of its integers.
         """
         return random_bits_of(self.accumulate)
 
     @property
     def quadrants(self) -> int:
-        """Sums per block: one per combination of the signs that have scales of their own."""
+        """Sums per block: one, or one per combination of signs if scales differ by sign."""
         return (1 + self.splits("a")) * (1 + self.splits("b"))
 
     def block_terms(self, length: int) -> int:
@@ -295,7 +295,7 @@ class MacSpec:
 
     @classmethod
     def from_name(cls, name: str) -> MacSpec | None:
-        """Return the unit a canonical name describes, or None if it is not of that form."""
+        """Return the unit that a canonical name describes, or None if the text is no such name."""
         match = _PAIR.fullmatch(name)
         table = parse_short_name(match["stage"]) if match else None
         if match is None or table is None:
@@ -350,7 +350,7 @@ class MacSpec:
     # -- out -----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tables that `from_dict` reads back; all defaults are written out."""
+        """Return the tables that `from_dict` reads, with all defaults written out."""
         data: dict[str, Any] = {"schema": SCHEMA, "name": self.name}
         for key in ("description", "evidence", "source"):
             if getattr(self, key):

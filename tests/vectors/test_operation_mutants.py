@@ -66,7 +66,7 @@ def test_few_random_vectors_miss_ties() -> None:
 
 
 def test_what_cannot_show_is_equivalent_only_where_every_input_is_there() -> None:
-    text = "mul:e2m1:e2m1:e4m3"  # every product is exact
+    text = "mul:e2m1:e3m0:e5m1"  # every product is exact, which ranges do not tell
     operation = parse_operation(text)
     columns = columns_of(text)
     fates = {f.mutant: f for f in operation_kills(operation, columns)}
@@ -74,6 +74,31 @@ def test_what_cannot_show_is_equivalent_only_where_every_input_is_there() -> Non
     assert fates["sign of a lost"].vector is not None
     part = {name: column[:255] for name, column in columns.items()}
     assert {f.mutant: f for f in operation_kills(operation, part)}["rounding: rtz"].alive
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "left_out"),
+    [
+        ("convert:int32:e8m23", ["rounding: rtz"], ["overflow: nan", "-0 lost", "NaN becomes infinity", "subnormal results flushed"]),
+        ("convert:uint32:int8:rne:saturate", ["overflow: wrap"], ["rounding: rtz", "rounding: ties up"]),
+        ("convert:e8m13:e8m23", ["overflow: nan", "-0 lost", "NaN becomes infinity"], ["rounding: rtz", "flags: inexact missing"]),
+        ("mul:int32:e2m1:e8m23", ["-0 lost", "rounding: rup"], ["overflow: nan", "NaN becomes infinity"]),
+        ("add:int32:e8m23:e8m23", ["subnormal results flushed"], ["-0 lost"]),
+        ("add:int32:e8m23:e8m23:rdn", ["-0 lost"], []),
+        ("add:int4:int4:e3m1", ["rounding: rtz"], ["-0 lost", "subnormal results flushed"]),
+        ("mul:int4:int4:e8m7:rdn", ["-0 lost"], ["rounding: rtz", "flags: inexact missing"]),
+    ],
+)  # fmt: skip
+def test_mistakes_that_ranges_exclude_are_none(
+    text: str, there: list[str], left_out: list[str]
+) -> None:
+    """What is left out shows in no result at all, of vectors that are told."""
+    operation = parse_operation(text)
+    columns = columns_of(text, 500)
+    names = [mutant.name for mutant in mutants_of_operation(operation)]
+    assert set(there) <= set(names) and not set(left_out) & set(names)
+    for fate in operation_kills(operation, columns):
+        assert fate.mutant not in there or fate.vector is not None
 
 
 def test_only_results_that_are_looked_at_show_a_mutant() -> None:
@@ -232,7 +257,7 @@ def test_a_corner_that_is_not_reached_is_empty() -> None:
 
 def test_the_commands(tmp_path: Path, capsys: Capture) -> None:
     out = str(tmp_path / "v")
-    assert main(["vectors", "--op", "mul:e2m1:e2m1:e4m3", "--out", out, "--count", "20"]) == 0
+    assert main(["vectors", "--op", "mul:e2m1:e3m0:e5m1", "--out", out, "--count", "20"]) == 0
     assert main(["coverage", out]) == 0
     assert "y:nan  cannot occur: every input is in the set" in capsys.readouterr().out
     assert main(["coverage", out, "--mutants", "--json"]) == 0

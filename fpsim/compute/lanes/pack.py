@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checked operands of a matrix product into the arrays that lane kernels read."""
+"""Turns checked operands of a matrix product into the arrays that lane kernels read."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 @dataclass(frozen=True)
 class Packed:
-    """The arrays of `fpsim.kernels.llvm.matmul_driver.gemm` that hold operands.
+    """Both operands as arrays for `fpsim.kernels.llvm.matmul_driver.gemm`.
 
-    ``a`` (planes, M, K) has rows, and panels as ``b`` has (planes, panels, K, columns) where every
-    column of the result has an ``a`` of its own.
+    ``a`` (planes, M, K) has rows; if every column of the result has its own ``a``, panels like
+    ``b`` (planes, panels, K, columns).
     """
 
     a: Array
@@ -66,27 +66,27 @@ class Packed:
         return 1 if self.a.ndim == 4 else self.a.shape[1], self.b.shape[1] * self.b.shape[3]
 
     def rows(self, part: slice) -> Packed:
-        """Return the operands of some rows of the result, for steps that do not align."""
+        """Return the operands for some rows of the result, if the step does not align."""
         a, starts = (np.ascontiguousarray(x[:, part]) for x in (self.a, self.starts))
         return replace(self, a=a, x=self.x[part], starts=starts)
 
 
 def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return 2^e in float64, and 0 for `NO_EXPONENT`, which does not count in an alignment."""
+    """Return 2^e in float64; 0 for `NO_EXPONENT`, which does not count in an alignment."""
     counts = exponents > NO_EXPONENT
     return np.where(counts, np.ldexp(1.0, np.where(counts, exponents, 0)), 0.0)
 
 
 def lane_shift(args: MatmulOperands, lane: Lane, source: Source) -> int:
-    """Return the power of two that moves from ``b`` to ``a``, so that a lane holds both.
+    """Return the exponent s that moves a power of two from ``b`` to ``a`` to fit both in a lane.
 
     Args:
-        args: operands with scales, whose values times 2^s and 2^-s a plan has found to fit.
+        args: scaled operands whose values times 2^s and 2^-s fit the lane, by the plan's proof.
         lane: float16, float32 or float64.
         source: where terms come from.
 
     Returns:
-        s; 0 for float64 and for blocks, whose elements are kept apart from their scales.
+        s; 0 for float64, and for blocks, whose elements are packed without scales.
     """
     if source.block or lane is Lane.F64:
         return 0
@@ -105,23 +105,23 @@ def pack_values(args: MatmulOperands) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Packing:
-    """How one operand gets into lanes: M or N padded to whole tiles, K to ``depth``, with zeros.
+    """How one operand is packed: M or N padded to whole tiles and K to ``depth``, with zeros.
 
-    Elements of blocks are in planes by their sign, and with ``split`` by their parts.
+    Elements of blocks are in planes by their sign; with ``split``, in planes by their parts too.
     """
 
     which: int  #: 0 for ``a``, 1 for ``b``
     side: Side
     layout: _Layout
-    source: Source  #: what terms are made of
+    source: Source  #: kind of the terms
     depth: int  #: K, padded to whole turns of the kernel's loop
-    dtype: Any  #: the lane's type; of float16 the arrays have the bits
-    aligned: bool  #: whether the step reads 2^e of what it adds
+    dtype: Any  #: the lane's type; float16 arrays hold bit patterns
+    aligned: bool  #: whether the step reads the powers 2^e of terms
     machine: Machine
-    power: int  #: values, or with blocks their scales, are times 2^power
-    offset: int  #: what is added to bytes of ``b``
-    nan_scale: NanScale  #: what a scale of NaN means to a block
-    split: Split | None  #: how elements of many bits are cut into parts
+    power: int  #: values, or the scales of blocks, are times 2^power
+    offset: int  #: added to bytes of ``b``
+    nan_scale: NanScale  #: effect of a NaN scale on its block
+    split: Split | None  #: how wide elements are cut into parts
 
     @cached_property
     def _hash(self) -> int:
@@ -143,19 +143,19 @@ def packings(
     power: int,
     split: Split | None,
 ) -> tuple[Packing, Packing]:
-    """Return how both operands get into lanes.
+    """Return the packing of both operands.
 
     Args:
         spec: the unit.
-        args: its operands.
-        source: what terms are made of.
-        tile: the rows and columns that a kernel computes at a time.
+        args: operands of the product.
+        source: kind of the terms.
+        tile: rows and columns that a kernel computes at a time.
         depth: K, padded to whole turns of the kernel's loop.
         dtype: the lane's type.
-        aligned: whether the step reads 2^e of what it adds.
+        aligned: whether the step reads the powers 2^e of terms.
         machine: the processor that packs.
-        power: is moved from ``b`` to ``a``: their values are times 2^power and 2^-power.
-        split: how elements of many bits are cut into parts.
+        power: exponent moved from ``b`` to ``a``: values are times 2^-power and 2^power.
+        split: how wide elements are cut into parts.
 
     Returns:
         The packing of ``a``, in rows, or in panels for dot products side by side; and of ``b``, in
@@ -164,7 +164,7 @@ def packings(
     columns, rows = _Panels(tile.columns, args.shape[1]), _RowMajor(tile.rows, args.shape[0])
     layouts: tuple[_Layout, _Layout] = (columns if args.paired else rows, columns)
     nan_scale = NanScale.NAN if spec.block is None else spec.block.nan_scale
-    # Sums of bytes are integers: what they are multiples of goes to the scales of a.
+    # Byte sums are integers: the power of two that elements share goes to the scales of a.
     moved = (power + ((byte_power(spec) or 0) if source.bytes else 0), -power)
     offset = byte_offset(spec.b, source) if source.bytes else 0
     a, b = (
@@ -178,13 +178,13 @@ def packings(
 
 
 def pack(args: MatmulOperands, how: tuple[Packing, Packing]) -> Packed:
-    """Return both operands as the arrays that a lane kernel reads; of kept operands, made once."""
+    """Return both operands as arrays for a lane kernel; arrays of kept operands are made once."""
     a, b = (_kept(*one) for one in zip(args.operands, how, strict=True))
     return Packed(a.values, b.values, a.scales, b.scales, a.powers, b.powers, a.starts)
 
 
 class _Half(NamedTuple):
-    """One operand's share of `Packed`."""
+    """The arrays of one operand in `Packed`."""
 
     values: Array
     scales: Array
@@ -193,7 +193,7 @@ class _Half(NamedTuple):
 
 
 def _half(operand: Operand, how: Packing) -> _Half:
-    """Return an operand in lanes."""
+    """Return the arrays of one operand."""
     layout, depth, source = how.layout, how.depth, how.source
     none = np.zeros((1, 1, 1), dtype=_stored(how.dtype))
     if not source.block:
@@ -220,7 +220,7 @@ def _half(operand: Operand, how: Packing) -> _Half:
 
 
 def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
-    """Return the scales of blocks as kernels read them, or their powers of two 2^e."""
+    """Return the scales of blocks, or with ``exponents`` their powers of two 2^e, for a kernel."""
     source, layout = how.source, how.layout
     signs = source.b_signs if how.which else source.a_signs
     used = -(-operand.length // source.size)
@@ -243,17 +243,17 @@ def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
 
 # -- kept between products ------------------------------------------------------------------------
 
-#: What was packed of operands that many products read, by operand; see `keep`.
+#: Packed arrays of operands that many products read, by operand; see `keep`.
 _KEPT: WeakKeyDictionary[Operand, dict[Packing, _Half]] = WeakKeyDictionary()
 
 
 def keep(operand: Operand) -> None:
-    """Let products keep an operand in lanes as long as it lives."""
+    """Let products cache the packed arrays of an operand as long as the operand lives."""
     _KEPT.setdefault(operand, {})
 
 
 def _kept(operand: Operand, how: Packing) -> _Half:
-    """Return an operand in lanes, made once only of one that is kept."""
+    """Return the arrays of one operand, from the cache if `keep` was called for it."""
     own = _KEPT.get(operand)
     if own is None:
         return _half(operand, how)
@@ -263,13 +263,13 @@ def _kept(operand: Operand, how: Packing) -> _Half:
 
 
 class _Tables(NamedTuple):
-    """How a packer looks codes up: ``values[code] * scale_values[scale]``."""
+    """Tables in which a packer looks codes up: ``values[code] * scale_values[scale]``."""
 
     values: Array
     scales: Array = _NO_SCALES  #: indices into ``scale_values`` (R, G, S), or none
-    place: int = 0  #: of the sign bit, which selects among S = 2
+    place: int = 0  #: place of the sign bit, which selects among S = 2 scales
     scale_values: Array = _ONE
-    block: int = 1  #: elements of a scale
+    block: int = 1  #: elements per scale
 
 
 @dataclass(frozen=True)
@@ -293,13 +293,13 @@ class _RowMajor:
         panels.pack_rows(operand.codes, *tables, out)
 
     def scales(self, scales: Array) -> Array:
-        """Return scales (rows, G, S) as kernels read them."""
+        """Return scales (rows, G, S) in the kernel's layout."""
         return scales
 
 
 @dataclass(frozen=True)
 class _Panels:
-    """An operand's rows as columns, in panels as wide as a tile, with K before columns."""
+    """An operand's rows as columns: panels as wide as a tile, with K before columns."""
 
     tile: int
     rows: int
@@ -333,7 +333,7 @@ _Layout = _RowMajor | _Panels
 
 
 def _pack_values(operand: Operand, layout: _Layout, depth: int, dtype: Any, power: int) -> Array:
-    """Return the scaled values of an operand times 2^power; float16 ones as their bits."""
+    """Return the scaled values of an operand times 2^power; float16 values as bit patterns."""
     if dtype == np.float16 and operand.scales is None:
         table = _lane_table(operand.format, power, dtype).view(np.uint16)
         out = layout.array(1, depth, table.dtype)
@@ -346,12 +346,12 @@ def _pack_values(operand: Operand, layout: _Layout, depth: int, dtype: Any, powe
 
 
 def _stored(dtype: Any) -> Any:
-    """Return the numpy type whose arrays hold values of a lane for kernels."""
+    """Return the numpy type of arrays that hold lane values for kernels."""
     return np.float32 if dtype == np.float16 else dtype
 
 
 def half_bits(values: Array) -> Array:
-    """Return the float16 bits of values that it holds exactly."""
+    """Return float16 bit patterns of values that float16 holds exactly."""
     out = np.empty(values.shape, dtype=np.uint16)
     panels.to_half(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), out.reshape(-1))
     return out
@@ -359,22 +359,22 @@ def half_bits(values: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def _lane_table(fmt: Format, power: int, dtype: Any) -> Array:
-    """Return the values of all codes times 2^power; of wide formats, those in use fit."""
+    """Return the values of all codes times 2^power; only codes in use need fit the lane."""
     with np.errstate(over="ignore"):
         return np.asarray(np.ldexp(value_table(fmt), power).astype(dtype))
 
 
 @lru_cache(maxsize=64)
 def _lane_powers(fmt: Format, power: int, dtype: Any) -> Array:
-    """Return 2^(e + power) of all codes."""
+    """Return 2^(e + power) for all codes."""
     return np.asarray(np.ldexp(powers(exponent_table(fmt)), power).astype(dtype))
 
 
 def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> _Tables:
-    """Return the values of codes and of scales.
+    """Return the values of codes and of scales, for `_pack_values`.
 
-    Where a power moves, a value or a scale may be out of float32's range although their product is
-    not: those are multiplied in float64.
+    If ``power`` is not 0, values or scales may lie outside float32 although their products lie
+    inside: such tables are float64.
     """
     kept = np.float64 if power else dtype
     table, place = _lane_table(operand.format, power, kept), operand.format.bits - 1
@@ -385,7 +385,7 @@ def _scaled_table(operand: Operand, dtype: Any, power: int = 0) -> _Tables:
 
 
 def _power_table(operand: Operand, dtype: Any, power: int) -> _Tables:
-    """Return powers of two 2^e of values, times 2^power, and of scales."""
+    """Return the powers of two 2^e of values, times 2^power, and of scales."""
     kept = np.float64 if power else dtype
     table, place = _lane_powers(operand.format, power, kept), operand.format.bits - 1
     if operand.scales is None:
@@ -397,10 +397,10 @@ def _power_table(operand: Operand, dtype: Any, power: int) -> _Tables:
 
 
 def _plane_table(side: Side, which: int, plane: int, split: Split | None = None) -> Array:
-    """Return the values of all codes of ``a`` (``which`` 0) or ``b`` (1) as a plane holds them.
+    """Return the values of all codes of ``a`` (``which`` 0) or ``b`` (1) in one plane.
 
-    A split by sign leaves out the other sign's elements; then all parts follow one another. Part i
-    has what lies between 2^(low + i * bits) and the same of i + 1; NaN is in all.
+    Planes by sign hold the elements of one sign, all parts of the first sign before the second.
+    Part i holds the bits from 2^(low + i * bits) up to part i + 1; NaN is in all parts.
     """
     table = value_table(side.format)
     parts = 1 if split is None else split.counts[which]
@@ -410,6 +410,6 @@ def _plane_table(side: Side, which: int, plane: int, split: Split | None = None)
     if split is None:
         return table
     part, low, bits = plane % parts, split.lows[which], split.bits[which]
-    table = np.where(np.isinf(table), 0.0, table)  # none is in use
+    table = np.where(np.isinf(table), 0.0, table)  # no infinity is in use
     below, above = (np.fmod(table, np.ldexp(1.0, low + i * bits)) for i in (part, part + 1))
     return np.asarray(above - below)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operand elements as integers of a byte, whose products a dot instruction adds up four at a time.
+"""Elements as integers of a byte, four products of which a dot instruction adds up at a time.
 
 The instruction multiplies unsigned bytes by signed ones. Elements of ``b`` are raised by an offset
-that makes them unsigned, and the sum of a block starts at -offset times the sum of its ``a``; where
-``b`` is split by sign they are magnitudes, and the sum of those with the sign bit is negated.
+that makes them unsigned, and the sum of a block starts at -offset times the sum of its ``a``. If
+``b`` is split by sign, its bytes are magnitudes, and sums of negative elements are negated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BITS = 8
 
 @lru_cache(maxsize=64)
 def _integers(fmt: Format) -> tuple[NDArray[np.int64], int] | None:
-    """Return (integers, e) with every value integer * 2^e and a signed byte, or None."""
+    """Return integers and e such that every value is integer * 2^e, for signed bytes, or None."""
     if fmt.bits > BITS or not np.isfinite(value_table(fmt)).all():
         return None
     power = exponents(fmt)[0]
@@ -42,27 +42,27 @@ def _integers(fmt: Format) -> tuple[NDArray[np.int64], int] | None:
 
 
 def byte_power(spec: MacSpec) -> int | None:
-    """Return e if both operands are integers of a byte, with products times 2^e, or None."""
+    """Return e if products are byte * byte * 2^e, or None if an operand is not bytes."""
     a, b = _integers(spec.a), _integers(spec.b)
     return None if a is None or b is None else a[1] + b[1]
 
 
 def byte_offset(b_format: Format, source: Source) -> int:
-    """Return the offset that makes elements of ``b`` unsigned bytes; 0 where signs are apart."""
+    """Return the offset that makes elements of ``b`` unsigned bytes; 0 if split by sign."""
     return 0 if source.b_signs > 1 else max(-int(_planes(b_format, 1)[0].min()), 0)
 
 
 def byte_rows(
     operand: Operand, source: Source, rows: int, depth: int, offset: int, machine: Machine
 ) -> tuple[Array, Array]:
-    """Return ``a`` as bytes, and the integers that sums of blocks start at.
+    """Return ``a`` as bytes, and the integers at which sums of blocks start.
 
     Args:
         operand: rows (M, K) whose elements are integers of a byte.
         source: the blocks, and which operands are split by sign.
-        rows: M is padded to whole tiles of so many rows, with zeros.
+        rows: rows of a tile; M is padded to a multiple with zeros.
         depth: K, padded to whole turns of the kernel's loop.
-        offset: what was added to bytes of ``b``.
+        offset: added to bytes of ``b``.
         machine: the processor that packs.
 
     Returns:
@@ -87,7 +87,7 @@ def byte_panels(
     Args:
         operand: rows (N, K) whose elements are integers of a byte.
         source: the blocks, and which operands are split by sign.
-        columns: of a panel.
+        columns: columns of a panel.
         depth: K, padded to whole turns of the kernel's loop.
         machine: the processor that packs.
 
@@ -109,12 +109,12 @@ def byte_panels(
 
 
 def _shuffles(fmt: Format, machine: Machine) -> bool:
-    """Return whether a byte shuffle looks a format's codes up."""
+    """Return whether a byte shuffle can look up the codes of a format."""
     return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and machine.byte_shuffles
 
 
 def _planes(fmt: Format, signs: int) -> list[NDArray[np.int64]]:
-    """Return the integers of all codes, zero where a plane is for those of the other sign bit."""
+    """Return the integers of all codes, one plane per sign; codes of the other sign give zero."""
     found = _integers(fmt)
     assert found is not None
     integers = found[0]

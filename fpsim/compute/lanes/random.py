@@ -16,23 +16,23 @@ from fpsim.kernels.pack.transpose import transpose_rounds
 __all__ = ["cubes", "streams"]
 
 Array = NDArray[Any]
-#: Bytes of random integers that each thread turns around at a time: they stay in its cache.
+#: Bytes of random integers that each thread transposes at a time: they stay in its cache.
 BATCH = 1 << 20
 
 
 def streams(
     random: RandomBits, shape: tuple[int, int], padded: tuple[int, int]
 ) -> NDArray[np.uint32]:
-    """Return the random streams that a seed starts, padded to whole tiles.
+    """Return the random streams of a seed, padded to whole tiles.
 
     Args:
         random: the seed.
         shape: M and N.
-        padded: M and N, padded.
+        padded: M and N, padded to whole tiles.
 
     Returns:
-        Words (padded M, 1, padded N), one for each result, from which its integers follow; padding
-        has 0.
+        Words (padded M, 1, padded N), one per result, from which kernels make its integers;
+        padding is 0.
     """
     out = np.zeros((padded[0], 1, padded[1]), dtype=np.uint32)
     out[: shape[0], 0, : shape[1]] = random.streams(shape[0] * shape[1]).reshape(shape)
@@ -42,13 +42,13 @@ def streams(
 def cubes(
     random: Array, padded: tuple[int, int], rounds: int, multiple: int
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield random integers of some rows of the result after the other, with K before N.
+    """Yield random integers of the result's rows, part after part, with K before N.
 
     Args:
-        random: integers (M, N, T), one for each rounding of a result.
+        random: integers (M, N, T), one per rounding of a result.
         padded: M and N, padded to whole tiles.
         rounds: roundings that the kernel's loop takes, at least T.
-        multiple: rows of a tile; parts have a multiple of it.
+        multiple: rows of a tile; every part but the last has a multiple of them.
 
     Yields:
         Rows of the result, and their integers (rows, rounds, padded N) in an array that the next

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs lane steps: operands into lanes, the kernel, accumulators back into codes."""
+"""Runs lane steps: packs operands, runs the kernel, turns accumulators into codes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
 
 
 def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
-    """Return the result codes of a matrix product by a lane step over its products or blocks.
+    """Return the result codes of a matrix product, by a plan's lane step.
 
     Args:
         spec: the unit.
-        args: its operands.
-        plan: with a step; it keeps the layout of operands between products.
+        args: operands of the product.
+        plan: a plan with a step; it caches the layout of operands between products.
         machine: the processor to generate code for.
 
     Returns:
@@ -50,6 +50,7 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
 
     Raises:
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
+            scale of a fixed-point unit.
             scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args)
@@ -61,7 +62,7 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     Args:
         spec: the unit.
         args: paired operands of N dot products.
-        plan: with a step.
+        plan: a plan with a step.
         machine: the processor to generate code for.
 
     Returns:
@@ -69,6 +70,7 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
 
     Raises:
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
+            scale of a fixed-point unit.
             scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args, history=True)
@@ -80,7 +82,7 @@ def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
     Args:
         spec: the unit.
         args: operands of a result of one row.
-        plan: with a step of a float accumulator.
+        plan: a plan with a step of a float accumulator.
         machine: the processor to generate code for.
 
     Returns:
@@ -96,12 +98,12 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
 
     Args:
         spec: the unit.
-        args: its operands, without ``c``.
-        plan: with a `Slice` step and the slices.
+        args: operands of the product, without ``c``.
+        plan: a plan with a `Slice` step and the slices.
         machine: the processor to generate code for.
 
     Returns:
-        Values (slices, M, N), float64, multiples of each slice's 2^s; over all slices they add up
+        Values (slices, M, N), float64, multiples of each slice's 2^s; their sum over all slices is
         to the exact sum.
     """
     job, found = _job(spec, args, plan, machine), []
@@ -113,7 +115,7 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
 
 
 def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Job:
-    """Return operands in lanes for the step of a plan."""
+    """Return the step of a plan with packed operands."""
     if not plan.setups:
         plan.setups.append(_setup_of(spec, args, plan, machine))
     setup: _Setup = plan.setups[0]
@@ -123,7 +125,7 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _
 
 
 def _float32_codes(fmt: Format, values: Array) -> Array | None:
-    """Return the codes of values of float32 itself; None for other formats."""
+    """Return the bit patterns of float32 values if ``fmt`` is float32, else None."""
     if not isinstance(fmt, FloatFormat) or fmt.name != "e8m23" or values.dtype != np.float32:
         return None
     codes, nan = np.ascontiguousarray(values).view(np.uint32), np.isnan(values)
@@ -131,7 +133,7 @@ def _float32_codes(fmt: Format, values: Array) -> Array | None:
 
 
 class _Setup(NamedTuple):
-    """How the products of a plan run, but for their operands."""
+    """Kernel, parameters and packing of a plan, without operands."""
 
     step: Step
     source: Source
@@ -153,7 +155,7 @@ def _setup_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
 
 @dataclass(frozen=True)
 class _Job:
-    """A step with its operands in lanes, for a result of shape (M, N)."""
+    """A step with packed operands, for a result of shape (M, N)."""
 
     step: Step
     source: Source
@@ -163,7 +165,7 @@ class _Job:
     length: int  #: K
 
     def codes(self, args: MatmulOperands, history: bool = False) -> Array:
-        """Return the final codes (M, N); of pairs perhaps those of every step."""
+        """Return the final codes (M, N); for paired operands with ``history`` all steps' codes."""
         stage, random = self.step.stage, args.random
         if isinstance(stage, Fixed):
             return self._fixed_codes(stage, args, history)
@@ -213,7 +215,7 @@ class _Job:
     ) -> Array:
         """Return the last accumulators (M, N) as lane values; ``start`` holds the initial ones.
 
-        Of pairs with ``history`` they are those of every step, (steps, N).
+        With ``history``, for paired operands, return the accumulators of every step, (steps, N).
         """
         (m, n), lane = self.shape, self.step.lane
         c = np.zeros(self.packed.padded, lane.dtype)
@@ -230,7 +232,7 @@ class _Job:
         return (c.view(np.float16) if lane is Lane.F16 else c)[:m, :n]
 
     def _numbers(self, random: Array | RandomBits | None) -> tuple[Array, Array]:
-        """Return the run-time numbers of the code, float64 and int64, one step after the other."""
+        """Return the kernel's run-time numbers, float64 and int64, one step after the other."""
         reals: list[float] = []
         integers: list[int] = []
         for level in self.step.levels:
@@ -241,14 +243,14 @@ class _Job:
             bits = self.step.stage.random_bits
             own_bits = random_parameters(bits, self.step.random_place, width or bits)
             integers = [*integers, *own_bits.values()]
-        # Bit patterns may use the sign bit.
+        # Integers may be bit patterns with the sign bit set.
         wrapped = np.array([value % (1 << 64) for value in integers] or [0], dtype=np.uint64)
         return np.array(reals or [0.0]), wrapped.view(np.int64)
 
     def _run_tiles(
         self, c: Array, numbers: tuple[Array, Array], random: Array | RandomBits | None
     ) -> None:
-        """Run the tiles of a matrix product from initial accumulators to final ones."""
+        """Run the tiles of a matrix product and return the last accumulators."""
         run = gemm(self.step, self.tile, self.source)
         parts: Iterable[tuple[slice, Array]] = [(slice(0, c.shape[0]), _NO_RANDOM)]
         if self.step.random:

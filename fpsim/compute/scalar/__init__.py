@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any unit, one dot product at a time, in scalar Numba code."""
+"""Scalar Numba code for any unit, one dot product at a time."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dot products, one row of terms at a time: every unit, every accumulator on the way.
+"""Dot products in scalar code, for every unit, with the accumulator after every step.
 
-A stage maps rows of terms to codes; composite stages make the next stage's terms.
+A stage maps rows of terms to codes; a composite stage makes the terms of the next stage.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-#: Rows from which on a chain is computed one product of every row at a time.
+#: Least rows for which a chain takes one product of every row at a time.
 COLUMNS_MINIMUM = 1 << 12
 _NO_RANDOM = np.zeros((1, 1), dtype=np.int64)
 
 
 def dot_codes(spec: MacSpec, args: DotOperands) -> Array:
-    """Return the result code of each dot product, in their shape, by scalar code."""
+    """Return the result code of each dot product, in scalar code."""
     return step_codes(spec, args, 1).reshape(args.shape)
 
 
@@ -64,8 +64,8 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
 
     Args:
         spec: the unit.
-        args: its operands.
-        keep: how many steps to keep, at most; S is less where a dot product has fewer.
+        args: operands of the dot products.
+        keep: most steps to keep; S is less if a dot product has fewer.
 
     Returns:
         Codes of ``spec.result``, the result last.
@@ -82,7 +82,7 @@ def step_codes(spec: MacSpec, args: DotOperands, keep: int) -> Array:
 
 
 def random_rows(args: DotOperands) -> Array:
-    """Return the random integers (R, roundings), int64, of R dot products; any array for none."""
+    """Return the random integers (R, roundings), int64; any array if nothing rounds at random."""
     if args.random is None:
         return _NO_RANDOM
     return args.random.reshape(-1, args.random.shape[-1]).astype(np.int64)
@@ -96,12 +96,12 @@ def outer_terms(
     Args:
         spec: the unit.
         rows: operands of R dot products, as values.
-        random: integers (R, roundings), those of inner sums first; any array where none are taken.
+        random: integers (R, roundings), inner sums' first; any array if nothing rounds at random.
 
     Returns:
-        The stage of the sum; its terms (R, T), or (R, T, P) where each has P parts: products,
-        scaled block sums or the results of chunks; their alignment exponents (R, T), or None where
-        nothing reads them; and the random integers that are left for it.
+        The stage of the sum; its terms (R, T), or (R, T, P) for terms of P parts: products, scaled
+        block sums or chunk results; their alignment exponents (R, T), or None if the stage reads
+        none; and the random integers left for the sum.
     """
     return _terms(spec, spec.accumulate, rows, random)
 
@@ -128,7 +128,7 @@ def _terms(
 def _last_sum(
     stage: Stage, values: Array, exponents: Array, random: Array
 ) -> tuple[Stage, Array, Array | None, Array]:
-    """Return the sum that ends a stage over terms (R, T), with its own; chunks are summed."""
+    """Return the last sum of a stage over terms (R, T), with its terms; inner chunks are summed."""
     if not isinstance(stage, Chunked):
         return stage, values, exponents, _own_bits(stage, random)
 
@@ -147,7 +147,7 @@ def _promoted(
 ) -> tuple[Stage, Array, Array | None, Array]:
     """Sum the chunks of ``length`` terms and return the sum over their results, as `outer_terms`.
 
-    ``part(start, stop, random)`` returns the sum that makes the result of a chunk.
+    ``part(start, stop, random)`` returns the sum that makes the result of one chunk.
     """
     results, size, taken = [], stage.chunk(length), 0
     for start in range(0, length, size):
@@ -165,7 +165,7 @@ def _promoted(
 
 
 def _own_bits(stage: Stage, random: Array) -> Array:
-    """Return random integers as a sum takes them: their low bits; stages of others take all."""
+    """Return random integers cut to a sum's low bits; unchanged for a composite stage."""
     if isinstance(stage, Block | Chunked):
         return random
     bits = getattr(stage, "random_bits", 0)
@@ -179,9 +179,9 @@ def _through(values: Array, fmt: FloatFormat, rounding: Rounding) -> Array:
 
 
 def _check_lifted(stage: Block, values: Array, exponents: Array) -> None:
-    """Check that terms fit their window: rounding away from zero lifts any to the smallest value.
+    """Check that terms fit the window: rounding away from zero lifts tiny ones to the least value.
 
-    Other modes double a term at most, which the spec allows for.
+    Other rounding modes at most double a term, which the spec allows for.
     """
     into, away = first_sum(stage.into), (Rounding.RUP, Rounding.RDN, Rounding.RTO)
     if not isinstance(into, Aligned) or stage.convert_rounding not in away:
@@ -206,10 +206,10 @@ def add_up(
         stage: a stage of one level.
         values: terms (R, T); of more than 53 bits their parts (R, T, P), as
             `fpsim.kernels.scalar.wide_terms` describes them.
-        exponents: alignment exponents (R, T); None where a stage reads none, or normalises terms.
+        exponents: alignment exponents (R, T); None if the stage reads none or normalises terms.
         c: initial codes (R,).
-        random: integers (R, roundings); any array where nothing is random.
-        keep: how many steps to keep, at most.
+        random: integers (R, roundings); any array if nothing rounds at random.
+        keep: most steps to keep.
 
     Returns:
         Codes after each of the last S steps.
@@ -254,7 +254,7 @@ def add_up(
 
 
 def _leaves(stage: Chain | Tree, values: Array) -> Array:
-    """Return the terms, rounded first where the stage has a separate multiplier."""
+    """Return the terms, each rounded first if the stage has a separate multiplier."""
     if stage.product is ProductRounding.FUSED:
         return values
     values = terms_to_odd(values)
@@ -275,7 +275,7 @@ def _chain(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> 
 
 
 def _chain_by_columns(stage: Chain, values: Array, c: Array, random: Array, out: Array) -> bool:
-    """Do one product of every row at a time in vector code; return whether all have codes."""
+    """Add one product of every row at a time in vector code; return whether all rows have codes."""
     fmt, codes = stage.format, c
     sums = np.empty(values.shape[0])
     for k in range(values.shape[1]):
@@ -324,7 +324,7 @@ def _fixed(stage: Fixed, values: Array, c: Array, random: Array, keep: int) -> A
 
 
 def _fixed_by_columns(stage: Fixed, values: Array, start: Array) -> Array | None:
-    """Do one product of every row at a time in vector code; return codes (R, 1), or None."""
+    """Add one product of every row at a time in vector code; return codes (R, 1), or None."""
     fmt = stage.initial
     if fmt.width > MAX_WIDTH:
         return None
@@ -346,7 +346,7 @@ def saturated(stage: Fixed, integers: Array) -> Array:
 
 
 def convert_fixed(stage: Fixed, codes: Array) -> Array:
-    """Return accumulator codes converted to the stage's float format, exactly rounded once."""
+    """Return accumulator codes rounded once to the stage's float format."""
     assert stage.convert is not None
     integers = stage.initial.integers(codes)
     # An integer beyond 2^53 is rounded to odd first, two bits wider than any format's mantissa.
@@ -359,11 +359,11 @@ def convert_fixed(stage: Fixed, codes: Array) -> Array:
 
 
 def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
-    """Return the codes of exact sums that were rounded to odd.
+    """Return the codes of exact sums, given rounded to odd.
 
     Args:
-        stage: which format they are rounded to, and how.
-        sums: float64, two bits at least beyond every format's mantissa.
+        stage: the format to round to, and the rounding.
+        sums: float64, with at least two bits beyond every format's mantissa.
         random: integers for stochastic rounding, one per sum; else None.
 
     Returns:

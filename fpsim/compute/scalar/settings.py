@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of aligned and tree stages, as the kernels of scalar code take them."""
+"""Settings of aligned and tree stages as records for the scalar kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _JOINS = {Joins.ROOT: tree.ROOT, Joins.LEAF: tree.LEAF, Joins.FUSED: tree.FUSED}
 
 
 def aligned_settings(stage: Aligned, parts: int) -> aligned.AlignedSettings:
-    """Return an aligned stage's settings, and how many parts terms have, as the kernel does."""
+    """Return the record of an aligned stage for terms of ``parts`` parts."""
     assert stage.overflow is not None
     none = aligned.NO_EXPONENT
     numbers = aligned.Numbers(
@@ -37,7 +37,7 @@ def aligned_settings(stage: Aligned, parts: int) -> aligned.AlignedSettings:
         join_reach=-1 if stage.join_reach is None else stage.join_reach,
         parts=parts,
     )
-    # What is too large is so in every mode: limits as of a mode that rounds outward.
+    # Too large sums are infinite in every mode: limits of a mode that rounds outward.
     return aligned.AlignedSettings(
         n=numbers,
         align=mode_constants(stage.align),
@@ -52,15 +52,15 @@ def aligned_settings(stage: Aligned, parts: int) -> aligned.AlignedSettings:
 
 
 def tree_settings(stage: Tree, length: int, parts: int) -> tree.TreeSettings:
-    """Return a tree stage's settings as the kernel takes them.
+    """Return the record of a tree stage.
 
     Args:
         stage: any tree.
-        length: terms of a sum, which are leaves of one tree where the stage does not say how many.
-        parts: of a term.
+        length: terms of a sum; the leaves of its tree if the stage has no number of products.
+        parts: parts of a term.
 
     Returns:
-        Shape of the tree, rounding, layout and limits of its format.
+        Shape of the tree, rounding, and layout and limits of the format.
     """
     assert stage.overflow is not None
     shape = tree.Shape(

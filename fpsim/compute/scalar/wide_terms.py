@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Terms of more than 53 bits as arrays of their parts; see `fpsim.kernels.scalar.wide_terms`.
+"""Terms of more than 53 bits as arrays of parts; see `fpsim.kernels.scalar.wide_terms`.
 
-Terms are (R, T) float64, or (R, T, P) where each has P parts.
+Terms are (R, T) float64, or (R, T, P) if each has P parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 def parts_of(terms: Array) -> int:
-    """Return how many parts each term has."""
+    """Return the number of parts of each term."""
     return 1 if terms.ndim == 2 else int(terms.shape[2])
 
 
@@ -37,7 +37,7 @@ def terms_to_odd(terms: Array) -> Array:
         return terms
     rows = np.ascontiguousarray(terms.reshape(-1, terms.shape[2]))
     sums = np.empty(len(rows))
-    # Started with the first part, a sum of zeros keeps their sign.
+    # A sum that starts with the first part keeps the sign of zeros.
     limbs.exact_dots(rows[:, 1:].copy(), np.ones(rows[:, 1:].shape), rows[:, 0].copy(), False, sums)
     return sums.reshape(terms.shape[:2])
 
@@ -45,14 +45,14 @@ def terms_to_odd(terms: Array) -> Array:
 def parts_on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
     """Return finite terms rounded to multiples of 2^lsb, as P + 1 parts of one sign each.
 
-    The parts of a term above 2^lsb stay; the last part is what rounding adds to its size: 0 or
-    2^lsb. A register that saturates on the way stops at the same end whether it adds one part
-    after the other or all at once, since they have one sign.
+    Parts of a term above 2^lsb stay; the last part, 0 or 2^lsb, is the amount that rounding adds to
+    the magnitude. A saturating register ends alike whether it adds the parts one by one or at once,
+    because they have one sign.
 
     Args:
-        stage: the register, which says grid and rounding.
-        terms: parts (R, T, P) of one sign each.
-        random: integers (R, T) for stochastic rounding; any array else.
+        stage: the register, with its grid and rounding.
+        terms: parts (R, T, P) of one sign per term.
+        random: integers (R, T) for stochastic rounding; else any array.
 
     Returns:
         Parts (R, T, P + 1).
@@ -61,7 +61,7 @@ def parts_on_grid(stage: Fixed, terms: Array, random: Array) -> Array:
     fractions = np.fmod(terms, unit)
     whole = terms - fractions
     odd = (np.fmod(whole, 2.0 * unit) != 0.0).any(axis=2)
-    # With the last bit above it, which decides ties.
+    # With the last bit above the grid, which decides ties.
     last = np.where(odd, np.copysign(unit, terms[:, :, 0]), 0.0)
     seen = terms_to_odd(np.concatenate([last[..., None], fractions], axis=2))
     rounded = np.empty(seen.shape)

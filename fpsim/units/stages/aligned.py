@@ -48,7 +48,7 @@ class Addend(StrEnum):
 class Aligned:
     """N products and an addend shifted to one exponent; the module has the equations.
 
-    All further settings have as default a value that changes nothing.
+    Defaults of the optional settings change nothing.
 
     Results and addends are codes of ``container`` (``format`` if absent), so that a result of 13
     fraction bits travels as a float32. A result beyond the largest finite value follows
@@ -73,12 +73,12 @@ class Aligned:
     container: FloatFormat | None = None
     overflow: Overflow | None = None  #: None: `FloatFormat.default_overflow`
     exponent_floor: int | None = None
-    normalised: bool = False  #: e_i is floor(log2 |p_i|) instead
+    normalised: bool = False  #: e_i is floor(log2 |p_i|), not a sum of the factors' exponents
     width: int | None = None  #: bits of S in two's complement; None: wide enough
     width_overflow: Overflow = Overflow.WRAP
     signed_zero: bool = False  #: IEEE 754's sign of zero
     nan_code: int | None = None  #: None: the container's
-    product_limit: int | None = None  #: a product of 2^this or more becomes infinite at once
+    product_limit: int | None = None  #: products of at least 2^product_limit are infinite
     lanes: int = 1
     join_sum_bits: int = 31
     join_addend_bits: int = 24
@@ -162,13 +162,13 @@ class Aligned:
 
     @property
     def result(self) -> FloatFormat:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         assert self.container is not None
         return self.container
 
     @property
     def initial(self) -> FloatFormat:
-        """Format of the codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         return self.result
 
     @property
@@ -178,7 +178,7 @@ class Aligned:
 
     @property
     def short_name(self) -> str:
-        """Part of the unit's canonical name, or a name that only a file can explain."""
+        """Part of the unit's canonical name; rare settings give a name that cannot be read back."""
         plain = Aligned(
             self.products, self.fraction_bits, self.format, self.rounding,
             align=self.align, addend=self.addend, container=self.container,

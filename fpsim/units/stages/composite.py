@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages made of stages: chunked sums and block dot products.
 
-Inside, a stage adds *terms*. For the outermost stage they are the products; a `Chunked` stage hands
-its chunks' results on, a `Block` stage its scaled block sums. Stages nest to any depth.
+Inside, a stage adds *terms*. The outermost stage adds products; a `Chunked` stage passes on the
+results of its chunks, a `Block` stage its scaled block sums. Stages nest to any depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fpsim.units.stages.tree import Tree
 
 __all__ = ["MAX_CHUNK", "Block", "Chunked", "NanScale", "block_in", "first_sum"]
 
-#: Stages that add terms one by one.
+#: Stages that add one term after another.
 _SUMS = (Chain, Exact, Fixed, Aligned, Tree)
 #: Most terms of a chunk, and most parts.
 MAX_CHUNK = 1 << 20
@@ -32,20 +32,21 @@ MAX_CHUNK = 1 << 20
 class Chunked:
     """``inner`` over chunks of the terms, each from +0; ``outer`` adds the chunks and ``c``.
 
-    Chunks have ``size`` terms, or there are ``parts`` of them (split-K: ceil(T / parts) of T terms
-    each, whole blocks where there are any inside); the last may be shorter. Terms are products,
-    scaled block sums (one per quadrant where scales differ by sign), or the results of other
-    chunks, as the stage around this one makes them. An outer chain is a serial promotion, as in
-    DeepSeek-V3 (a float32 add every 128 products); an outer tree is a pairwise split-K.
+    Chunks have ``size`` terms, or there are ``parts`` chunks (split-K: ceil(T / parts) of T terms
+    each, rounded up to whole blocks); the last chunk may be shorter. Terms are products, scaled
+    block sums (one per quadrant where scales differ by sign), or results of inner chunks. An outer
+    chain is a serial promotion, as in DeepSeek-V3 (a float32 add every 128 products); an outer tree
+    is a pairwise split-K.
 
-    Either stage may be chunked again. Within ``inner`` chunks are cut into smaller chunks, the last
-    one of each shorter if sizes do not divide; an ``outer`` one cuts the row of results.
+    Either stage may be chunked too. A chunked ``inner`` cuts every chunk into smaller chunks, the
+    last of which may be shorter; a chunked ``outer`` cuts the row of chunk results.
 
     Stochastic roundings take the random integers of a dot product in order: all roundings of
     ``inner``, chunk after chunk, then the roundings of ``outer``.
 
     Raises:
-        FpsimError: both or neither of size and parts, or stages that do not fit.
+        FpsimError: ``size`` and ``parts`` both given or both missing, or an ``inner`` or ``outer``
+            that cannot add terms.
     """
 
     inner: Stage
@@ -80,12 +81,12 @@ class Chunked:
 
     @property
     def result(self) -> Format:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         return self.outer.result
 
     @property
     def initial(self) -> Format:
-        """Format of the codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         return self.outer.initial
 
     @property
@@ -107,7 +108,7 @@ class Chunked:
         )
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum takes: the chunks' and ``outer``'s."""
+        """Return the number of random integers of a sum: all chunks' plus ``outer``'s."""
         whole, rest = divmod(terms, self.chunk(terms))
         inside = whole * self.inner.roundings(self.chunk(terms), quadrants)
         if rest:
@@ -131,7 +132,7 @@ def first_sum(stage: Stage) -> Stage:
 
 
 def _adds_terms(stage: Stage, field: str, does: str) -> None:
-    """Check that a stage takes terms, not products with their scales as blocks do."""
+    """Check that a stage adds terms; a `Block` stage takes products and their scales instead."""
     fields.stage(stage, field, (*_SUMS, Chunked), does)
     if block_in(stage) is not None:
         raise FpsimError(
@@ -159,7 +160,7 @@ class Block:
     the row of scaled sums.
 
     Raises:
-        FpsimError: a stage that cannot add block sums.
+        FpsimError: an ``into`` that cannot add block sums, or a size or format out of range.
     """
 
     size: int
@@ -184,12 +185,12 @@ class Block:
 
     @property
     def result(self) -> Format:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         return self.into.result
 
     @property
     def initial(self) -> Format:
-        """Format of the codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         return self.into.initial
 
     @property
@@ -212,5 +213,5 @@ class Block:
         return f"s_g = sum of {self.size} unscaled p_i, p_g = {term}:  [{self.into.equation}]"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum of ``terms`` products takes."""
+        """Return the number of random integers that a sum of ``terms`` products takes."""
         return self.into.roundings(-(-terms // self.size) * quadrants)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that the stages share; errors name the field, and the spec adds where it stands."""
+"""Checks that stages share; errors name the field, to which the spec adds its table's path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fpsim.formats.rounding import (
 
 __all__ = ["Stage", "random_bits_of", "stages_of"]
 
-# A float accumulator is computed in float64 lanes, which must hold it with room to spare.
+# Float64 lanes compute a float accumulator and must hold its values with room to spare.
 MAX_EXPONENT = 400
 
 
@@ -32,12 +32,12 @@ class Stage(Protocol):
 
     @property
     def result(self) -> Format:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         ...
 
     @property
     def initial(self) -> Format:
-        """Format of the codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         ...
 
     @property
@@ -51,9 +51,9 @@ class Stage(Protocol):
         ...
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum of ``terms`` terms takes.
+        """Return the number of random integers that a sum of ``terms`` terms takes.
 
-        ``quadrants`` is how many sums a block has inside (`fpsim.units.spec.MacSpec.quadrants`).
+        ``quadrants`` is the number of sums per block (`fpsim.units.spec.MacSpec.quadrants`).
         """
         ...
 
@@ -80,10 +80,10 @@ def float_format(fmt: object, kind: str, field: str = "format") -> FloatFormat:
         field: name of the field in an error.
 
     Returns:
-        ``fmt``: signed, with a zero, exponents within 2^+-`MAX_EXPONENT`.
+        ``fmt``: signed, with a zero and exponents within 2^+-`MAX_EXPONENT`.
 
     Raises:
-        FpsimError: fixed point, no sign, no zero, or exponents out of reach.
+        FpsimError: a fixed-point or unsigned format, one without zero, or with larger exponents.
     """
     if not isinstance(fmt, FloatFormat):
         raise FpsimError(
@@ -134,16 +134,16 @@ def deterministic(rounding: Rounding, field: str, kind: str) -> Rounding:
 
 
 def stage(value: object, field: str, kinds: tuple[type, ...], does: str) -> None:
-    """Check that a stage is of one of the kinds that can do something.
+    """Check that a stage is of an allowed kind.
 
     Args:
         value: the candidate, of any type.
         field: name of the field in an error.
         kinds: stage classes allowed.
-        does: their common ability, for an error, such as ``adds terms``.
+        does: ability shared by the kinds, for an error, such as ``adds terms``.
 
     Raises:
-        FpsimError: any other value, with the kinds allowed.
+        FpsimError: a stage of another kind, or no stage; the message lists the kinds.
     """
     if not isinstance(value, kinds):
         name = getattr(value, "kind", repr(value))
@@ -182,7 +182,7 @@ def choice(value: object, kind: type[Member], field: str) -> Member:
         The member.
 
     Raises:
-        FpsimError: any other value, with the names allowed.
+        FpsimError: no member; the message lists the names allowed.
     """
     try:
         return kind(value)  # type: ignore[arg-type]
@@ -199,7 +199,8 @@ def random_bits(rounding: Rounding, bits: object, most: int = MAX_RANDOM_BITS) -
         most: largest number the stage can take.
 
     Raises:
-        FpsimError: no integer, a number above ``most``, or bits that the rounding does not take.
+        FpsimError: bits that are no integer or above ``most``, bits without ``sr``, or ``sr``
+            without bits.
     """
     most = min(most, MAX_RANDOM_BITS)
     allowed = range(1, most + 1) if rounding is Rounding.SR else range(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short names of stages, such as ``chain-e5m10`` or ``block16-into-chain-e8m23``, into tables.
+"""Reads short names of stages, such as ``chain-e5m10`` or ``block16-into-chain-e8m23``.
 
 A name is a head, a format where the stage has one, and words for every setting that is not the
 default; `Stage.short_name` writes them.
@@ -35,10 +35,10 @@ def parse_short_name(text: str) -> Table | None:
 
 
 def _stage(words: list[str]) -> Table | None:
-    """Take a stage off the words, which may go on with ``into``; None if they begin with none.
+    """Take a stage off the front of ``words``; None if they do not begin with one.
 
-    A stage within a stage stands in full between ``of`` and ``into`` or after ``into``, so that
-    every ``into`` belongs to the last head that still waits for one.
+    An inner stage stands in full between ``of`` and ``into`` or after ``into``, so every ``into``
+    belongs to the last head that has none yet.
     """
     match = _HEAD.fullmatch(words.pop(0)) if words else None
     if match is None:
@@ -63,14 +63,14 @@ def _stage(words: list[str]) -> Table | None:
 
 
 def _until_into(words: list[str]) -> list[str]:
-    """Take the words before ``into``, or all."""
+    """Take the words up to the next ``into``, or all words."""
     cut = words.index("into") if "into" in words else len(words)
     own, words[:] = words[:cut], words[cut:]
     return own
 
 
 def _after(word: str, words: list[str]) -> Table | None:
-    """Take a word and the stage that follows it, None if there is none."""
+    """Take ``word`` and the stage after it; None if either is missing."""
     if words[:1] != [word]:
         return None
     words.pop(0)
@@ -93,7 +93,7 @@ def _block(size: int, words: list[str]) -> Table | None:
 
 
 def _settings(table: Table, words: list[str]) -> Table | None:
-    """Add the settings that words stand for; None if one stands for nothing."""
+    """Add the settings that the words stand for; None if a word is unknown."""
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
@@ -112,7 +112,7 @@ def _settings(table: Table, words: list[str]) -> Table | None:
 
 
 def _one_setting(table: Table, word: str) -> bool:
-    """Add a setting that one kind of stage has; return whether there is one."""
+    """Add a setting of one kind of stage; return whether the word is such a setting."""
     kind = table["kind"]
     if kind == "fixed" and word in list(OverflowAt):
         table["overflow_at"] = word

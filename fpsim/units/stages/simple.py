@@ -25,7 +25,7 @@ class ProductRounding(StrEnum):
 
 @dataclass(frozen=True)
 class _FloatStage:
-    """Base of the stages that end in a floating-point format: its fields and their checks."""
+    """Base of stages whose accumulator is floating-point: their fields and checks."""
 
     format: FloatFormat
     rounding: Rounding = Rounding.RNE
@@ -42,12 +42,12 @@ class _FloatStage:
 
     @property
     def result(self) -> FloatFormat:
-        """Format of the accumulator codes that come out."""
+        """Format of result codes."""
         return self.format
 
     @property
     def initial(self) -> FloatFormat:
-        """Format of the accumulator codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         return self.format
 
     @property
@@ -176,12 +176,12 @@ class Fixed:
 
     @cached_property
     def initial(self) -> FixedFormat:
-        """Format of the accumulator, and of the codes that go in as ``c``."""
+        """Format of the accumulator, and of the codes of the addend ``c``."""
         return FixedFormat(self.width, self.lsb)
 
     @property
     def result(self) -> Format:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         return self.initial if self.convert is None else self.convert
 
     @property

@@ -18,16 +18,16 @@ from fpsim.units.stages.tree import Tree
 
 __all__ = ["STAGES", "check_keys", "format_in", "from_table", "to_table"]
 
-#: Stage kinds by the name TOML uses.
+#: Stage classes by their ``kind`` in TOML.
 STAGES: dict[str, type[Stage]] = {
     stage.kind: stage for stage in (Chain, Exact, Fixed, Aligned, Tree, Chunked, Block)
 }
-#: Written out even where they are the default.
+#: Fields written to TOML even if they have the default value.
 _ALWAYS = ("rounding", "overflow")
 
 
 def format_in(where: str, name: object) -> Format:
-    """Return the format called ``name``; errors say where it stands."""
+    """Return the format called ``name``; errors name its place ``where`` in the file."""
     try:
         return get_format(name)  # type: ignore[arg-type]
     except FpsimError as error:
@@ -39,7 +39,7 @@ def check_keys(table: dict[str, Any], prefix: str, required: Any, optional: Any 
 
     Args:
         table: a TOML table.
-        prefix: where it stands in the file, before a key's name in an error: ``accumulate.``.
+        prefix: path of the table in the file, before a key's name in an error: ``accumulate.``.
         required: keys that must be there.
         optional: keys that may be there.
 
@@ -83,7 +83,7 @@ def from_table(table: object, where: str) -> Stage:
 
 
 def to_table(stage: Stage) -> dict[str, Any]:
-    """Return the table that `from_table` reads back."""
+    """Return the TOML table of a stage; `from_table` reads it."""
     table: dict[str, Any] = {"kind": stage.kind}
     for f in fields(stage):  # type: ignore[arg-type]
         value = getattr(stage, f.name)

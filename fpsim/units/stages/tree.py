@@ -62,12 +62,12 @@ class Tree:
 
     @property
     def result(self) -> FloatFormat:
-        """Format of the codes that come out."""
+        """Format of result codes."""
         return self.format
 
     @property
     def initial(self) -> FloatFormat:
-        """Format of the codes that go in as ``c``."""
+        """Format of the codes of the addend ``c``."""
         return self.format
 
     @property

@@ -34,7 +34,6 @@ from fpsim.oracle import numbers
 from fpsim.oracle.numbers import RoundUp
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
-from fpsim.vectors.sets.code_lists import LISTED_BITS
 from fpsim.vectors.sets.status_flags import FLAG_BITS, FLAG_CODES
 from fpsim.vectors.sets.word_layout import Columns, Field, WordLayout, placed
 
@@ -330,6 +329,10 @@ class TwoOperand(Operation):
         return found
 
 
+#: Bits of the widest fixed-point format of an operation.
+MAX_INTEGER_BITS = 32
+
+
 @cache
 def _number(code: int, fmt: Format) -> oracle.Number:
     return oracle.decode(code, fmt)
@@ -578,9 +581,10 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
         raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")
     found = [get_format(name) for name in parts[:formats]]
     for fmt in found:
-        if isinstance(fmt, FixedFormat) and fmt.bits > LISTED_BITS:
+        if isinstance(fmt, FixedFormat) and fmt.bits > MAX_INTEGER_BITS:
             raise FpsimError(
-                f"op: {fmt.name} has {fmt.bits} bits; fixed-point formats have up to {LISTED_BITS}"
+                f"op: {fmt.name} has {fmt.bits} bits; fixed-point formats have up to "
+                f"{MAX_INTEGER_BITS}"
             )
     settings = parts[formats:] or settings
     mode, overflow = _rounded_into(

@@ -204,13 +204,16 @@ def _mutants(operation: Operation) -> Iterator[tuple[str, Run]]:
         return
     assert isinstance(operation, Convert | TwoOperand)
     target = operation.target if isinstance(operation, Convert) else operation.result
+    rounds, overflows = _rounds(operation, target), _overflows(operation, target)
     for name, changes in _settings(operation.rounding, operation.overflow):
+        if not (rounds if "rounding" in changes else overflows):
+            continue
         try:
             other: Operation = replace(operation, **changes)
         except FpsimError:
             continue
         yield name, other.results
-    if operation.rounding in (Rounding.RNE, Rounding.RNA):
+    if rounds and operation.rounding in (Rounding.RNE, Rounding.RNA):
         for name, edit in FRACTIONS.items():
             decide = partial(rounded_after, edit)
             yield f"rounding: {name}", partial(_decided, operation, decide)
@@ -312,19 +315,24 @@ def _nan_as_infinity(fmt: FloatFormat, codes: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isnan(fmt.decode(codes)), infinite, wide)
 
 
-def _results(operation: Operation, target: Format) -> Iterator[tuple[str, Run]]:
+def _results(operation: Convert | TwoOperand, target: Format) -> Iterator[tuple[str, Run]]:
     """Yield mutants with wrong results at the ends of the format, or wrong flags."""
     if isinstance(target, FixedFormat):
         return
-    if target.subnormals is Subnormals.GRADUAL and target.mantissa_bits:
+    low, _ = _exact_range(operation)
+    tiny = low < target.exponent_min
+    if tiny and target.subnormals is Subnormals.GRADUAL and target.mantissa_bits:
         yield "subnormal results flushed", _after(operation, _on("y", _flushed(target)))
     if target.has_negative_zero:
         lose = _on("y", lambda y: np.where(y == target.sign_bit, 0, y))
-        yield "-0 lost", _after(operation, lose)
+        if _gives_negative_zero(operation, target):
+            yield "-0 lost", _after(operation, lose)
         gain = _on("y", lambda y: np.where(y == 0, target.sign_bit, y))
         yield "zeros negative", _after(operation, gain)
     infinity = target.inf_code
-    if target.nan_code is not None and infinity is not None:
+    given = [fmt for fmt in operation.inputs.values() if isinstance(fmt, FloatFormat)]
+    nan = any(fmt.infinity or fmt.nan_code is not None for fmt in given)
+    if nan and target.nan_code is not None and infinity is not None:
         swap = _on("y", lambda y: np.where(np.isnan(target.decode(y)), infinity, y))
         yield "NaN becomes infinity", _after(operation, swap)
 
@@ -347,12 +355,11 @@ def possible_flags(operation: Convert | TwoOperand) -> list[str]:
     target = operation.target if isinstance(operation, Convert) else operation.result
     low, high = _exact_range(operation)
     negative = any(fmt.signed for fmt in operation.inputs.values())
+    unfit = isinstance(target, FixedFormat) or (negative and not target.signed)
     raised = {
-        "inexact": True,
+        "inexact": unfit or _rounds(operation, target),
         "underflow": isinstance(target, FloatFormat) and low < exponents(target)[0],
-        "overflow": high > exponents(target)[1]
-        or isinstance(target, FixedFormat)
-        or (negative and not target.signed),
+        "overflow": unfit or high > exponents(target)[1],
         "invalid": _invalid(operation, target),
     }
     return [name for name, possible in raised.items() if possible]
@@ -366,6 +373,45 @@ def _exact_range(operation: Convert | TwoOperand) -> tuple[int, int]:
     if operation.verb == "mul":
         return a[0] + b[0], a[1] + b[1]
     return min(a[0], b[0]), max(a[1], b[1]) + 1
+
+
+def _rounds(operation: Convert | TwoOperand, target: Format) -> bool:
+    """Return whether an exact result can lie between two codes, or beyond them all."""
+    low, high = _exact_range(operation)
+    if isinstance(target, FixedFormat):
+        return low < target.lsb
+    if isinstance(operation, Convert):
+        bits = _significant(operation.source)
+    else:
+        bits = _significant(operation.a) + _significant(operation.b)
+        bits = bits if operation.verb == "mul" else high - low
+    least, most = exponents(target)
+    full = target.max_value == 2.0**most - 2.0 ** (most - target.mantissa_bits - 1)
+    beyond = high > most or (high == most and not full)
+    kept = target.subnormals is Subnormals.GRADUAL or low >= target.exponent_min
+    return bits > target.mantissa_bits + 1 or low < least or beyond or not kept
+
+
+def _overflows(operation: Convert | TwoOperand, target: Format) -> bool:
+    """Return whether a result can lie beyond the largest code, or an operand be infinite."""
+    _, high = _exact_range(operation)
+    infinite = any(getattr(fmt, "infinity", False) for fmt in operation.inputs.values())
+    negative = any(fmt.signed for fmt in operation.inputs.values()) and not target.signed
+    return high >= exponents(target)[1] or infinite or negative
+
+
+def _gives_negative_zero(operation: Convert | TwoOperand, target: FloatFormat) -> bool:
+    """Return whether a result can be -0: a zero of that sign, or a negative number rounded to 0."""
+    low, _ = _exact_range(operation)
+    gradual = target.subnormals is Subnormals.GRADUAL
+    if low < (exponents(target)[0] if gradual else target.exponent_min):
+        return True
+    signed = [getattr(fmt, "has_negative_zero", False) for fmt in operation.inputs.values()]
+    if isinstance(operation, Convert):
+        return signed[0]
+    if operation.verb == "add":
+        return all(signed) or operation.rounding is Rounding.RDN
+    return any(fmt.signed for fmt in operation.inputs.values())
 
 
 def _invalid(operation: Convert | TwoOperand, target: Format) -> bool:

@@ -2,8 +2,9 @@
 """Lists of a format's codes: all or a choice, the number of finite codes, the i-th of them.
 
 Formats of up to `LISTED_BITS` bits are listed whole. A list of a wider format, such as a float32
-scale, holds codes that show errors: both ends, zero, subnormals, and in every row of exponents the
-significands next to powers of two, halves, all ones, alternating bits, and some irregular ones.
+scale or a 32-bit integer, holds codes that show errors: both ends, zero, subnormals, and in every
+row of exponents the significands next to powers of two, halves, all ones, alternating bits, and
+some irregular ones.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ def finite_codes(fmt: Format) -> Codes:
     """
     if fmt.bits <= LISTED_BITS:
         return nth_finite(fmt, np.arange(finite_count(fmt), dtype=np.int64))
-    assert isinstance(fmt, FloatFormat)  # operands are listed, and scales are floating-point
+    if isinstance(fmt, FixedFormat):
+        near = {s * (1 << i) + j for i in range(fmt.bits) for s in (1, -1) for j in (-1, 0, 1)}
+        some = {code for row in range(fmt.bits) for code in _significands(fmt.bits, row)}
+        return np.array(sorted({code % (1 << fmt.bits) for code in near | some}), dtype=np.int64)
     m, rows = fmt.mantissa_bits, range((fmt.max_code >> fmt.mantissa_bits) + 1)
     found = {(row << m) | s for row in rows for s in _significands(m, row)}
     finite = {code for code in found if code < fmt.max_code} | {fmt.max_code}
@@ -68,6 +72,8 @@ def all_codes(fmt: Format) -> Codes:
     """
     if fmt.bits <= LISTED_BITS:
         return np.arange(1 << fmt.bits, dtype=np.int64)
+    if isinstance(fmt, FixedFormat):
+        return finite_codes(fmt)
     return np.union1d(finite_codes(fmt), _special_codes(fmt))
 
 
@@ -85,7 +91,7 @@ def _special_codes(fmt: Format) -> Codes:
 
 
 def _significands(bits: int, row: int) -> set[int]:
-    """Return significands for a row of exponents, below 2^bits."""
+    """Return significands of a row, or integers without a row, below 2^bits."""
     top = 1 << bits
     patterns = [0, 1, 2, 3, top // 2 - 1, top // 2, top // 2 + 1, top - 3, top - 2, top - 1]
     patterns += [(top - 1) // 3, (top - 1) // 3 * 2]

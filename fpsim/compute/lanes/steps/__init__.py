@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every step that vector lanes take, with its lemma: see `fpsim.compute.lanes.steps.step`."""
+"""The steps of vector lanes, each with its lemma: see `fpsim.compute.lanes.steps.step`."""

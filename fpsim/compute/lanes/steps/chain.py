@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of chains, ``acc = R(acc + a * b)`` with one rounding: by the lane's own where it can.
+"""Steps of chains, ``acc = R(acc + a * b)`` with one rounding, in the lane's arithmetic.
 
 The lane holds the value of the accumulator's code. Double rounding is harmless where the sum is
 rounded to odd first, in two bits more than the format has (Boldo and Melquiond, IEEE Trans. Comp.
@@ -58,11 +58,11 @@ def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step
 
     Args:
         stage: any chain.
-        bounds: of the terms; a stage that rounds products first is tried with them.
+        bounds: bounds of the terms, also for a stage that rounds products first.
         machine: the processor.
 
     Yields:
-        Candidates, whose lemmas are still to be asked.
+        Candidate steps; the planner asks their lemmas.
     """
     if stage.product is ProductRounding.ROUNDED:
         yield from Separate.of(stage, bounds, machine)
@@ -84,7 +84,7 @@ def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step
 
 
 def _either_way(step: Step) -> Iterator[Step]:
-    """Yield a step whose instructions carry their mode, then one that the processor is told."""
+    """Yield the step with modes in its instructions, then with the mode set in the processor."""
     yield step
     yield _OneWay(step.stage, step.lane, step)
 
@@ -118,35 +118,35 @@ def _in_float32(bounds: Bounds) -> bool:
 
 
 def _lane_holds(stage: Chain) -> bool:
-    """Return whether float32 holds every sum; one that overflows it is as good as infinite."""
+    """Return whether float32 holds every finite result; a larger sum overflows the format too."""
     fmt = stage.format
     top = F32_HIGH if stage.rounding in NEAREST else F32_HIGH - 2
     return fmt.exponent_min >= F32_LOW and fmt.exponent_max <= top
 
 
 def _rounds_once(stage: Chain, bounds: Bounds, bits: int) -> bool:
-    """Return whether rounding to nearest in a lane of so many bits first does no harm."""
+    """Return whether rounding to nearest in ``bits`` bits first gives the format's rounding."""
     p, q = stage.format.mantissa_bits + 1, sum(bounds.bits)
     return q <= p and 2 * p <= bits - 1
 
 
 @dataclass(frozen=True)
 class _Native(Step):
-    """A fused multiply-add of the lane's own format; too large values clamped, small ones zero."""
+    """The lane's own fused multiply-add; results are clamped or flushed as the stage does."""
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Its mode, if it is not to nearest even, and what happens to values out of range."""
+        """The mode, if not to nearest even, and the treatment of results out of range."""
         mode = "" if self.stage.rounding is Rounding.RNE else self.stage.rounding
         return mode, _saturates(self.stage), _flushes(self.stage)
 
     @property
     def cells(self) -> tuple[int, int]:  # type: ignore[override]
-        """Cheap steps get more accumulators to hide their latency."""
+        """More accumulators than for other steps, to hide the latency of a cheap step."""
         return (4, 4)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the unit's step is the lane's."""
+        """Return why the lane's multiply-add is the stage's."""
         stage, fmt = self.stage, self.stage.format
         nearest = stage.rounding is Rounding.RNE
         policy = stage.overflow is Overflow.INF or (nearest and _saturates(stage))
@@ -171,7 +171,7 @@ class _Native(Step):
         return None
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write one multiply-add and what its result is compared with."""
+        """Write one multiply-add, and the comparisons of its result with the format's range."""
         a, b = source.pair(0)
         mode, saturates, flushes = self.flags
         if mode:
@@ -187,8 +187,8 @@ class _Native(Step):
 class _ThroughHalf(Step):
     """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous.
 
-    Told to round one way meanwhile, the processor does both in the unit's direction: that is
-    rounding once.
+    With ``told`` the processor's mode is the stage's directed mode for both, which amounts to one
+    rounding.
     """
 
     told: bool = False
@@ -198,16 +198,16 @@ class _ThroughHalf(Step):
 
     @property
     def direction(self) -> str:
-        """The unit's, where the processor is told."""
+        """The stage's mode if the processor is set to it."""
         return str(self.stage.rounding) if self.told else ""
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """The mode that the processor is told, and what happens to values too large."""
+        """The mode set in the processor, and the treatment of too large values."""
         return self.direction, _saturates(self.stage)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why rounding to float32 first does no harm."""
+        """Return why rounding to float32 first gives the stage's rounding."""
         stage, fmt, q = self.stage, self.stage.format, sum(bounds.bits)
         policy = stage.overflow in (Overflow.INF, Overflow.SATURATE)
         fits = machine.converts_half and policy and is_ieee(fmt, 5, 10, 15)
@@ -223,7 +223,7 @@ class _ThroughHalf(Step):
         return f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a multiply-add and two conversions."""
+        """Write a multiply-add, a conversion to float16 and one back."""
         a, b = source.pair(0)
         s = a.intrinsic("fma", b, acc).through(HALF)
         return clamped(s, p) if _saturates(self.stage) else s
@@ -231,9 +231,9 @@ class _ThroughHalf(Step):
 
 @dataclass(frozen=True)
 class _Masked(Step):
-    """A format with the lane's exponent field: to nearest even in the bits of the lane's sum.
+    """A format with the lane's exponent field: the lane's sum rounded to nearest even on its bits.
 
-    ``odd`` rounds the lane's sum to odd, of its two neighbours, where it might be a tie's.
+    With ``odd`` the lane's sum is first rounded to odd, if it may be a tie.
     """
 
     odd: bool
@@ -243,11 +243,11 @@ class _Masked(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """How the lane rounds first, and what happens to values too large."""
+        """How the lane's sum is rounded, and the treatment of too large values."""
         return "odd" * self.odd, _saturates(self.stage)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why rounding to float32 first does no harm."""
+        """Return why rounding to float32 first gives the stage's rounding."""
         stage, fmt, p = self.stage, self.stage.format, self.stage.format.mantissa_bits + 1
         held = _in_float32(bounds) and max(bounds.bits) <= machine.float32_bits
         if stage.rounding is not Rounding.RNE or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
@@ -255,7 +255,7 @@ class _Masked(Step):
         return _rounded_first(stage, bounds, machine, self.odd) if held and p > 1 else None
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a sum whose bits are rounded as an integer's are."""
+        """Write a sum, and the rounding of its bit pattern as an integer."""
         a, b = source.pair(0)
         s = fused_to_odd(a, b, acc) if self.odd else a.intrinsic("fma", b, acc)
         shift = p.integers["shift"]
@@ -279,7 +279,7 @@ def _rounded_first(stage: Chain, bounds: Bounds, machine: Machine, odd: bool) ->
 
 @dataclass(frozen=True)
 class _Shifted(Step):
-    """A lane that rounds because M is added: its last place becomes the format's.
+    """Rounding by adding a number M whose last place in the lane is the format's.
 
     With 2^e the power of two at or below |s| (at least 2^emin), the lane's last place next to
     M = 1.5 * 2^e * 2^(lane mantissa - m) is 2^(e - m), so (s + M) - M is s rounded to m mantissa
@@ -295,12 +295,12 @@ class _Shifted(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Its modes, and what happens to values out of range."""
+        """Both rounding modes, and the treatment of results out of range."""
         odd = "odd" * self.odd
         return self.stage.rounding, odd, _flushes(self.stage), _saturates(self.stage)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why M and every sum are normal numbers of the lane, and rounding is once."""
+        """Return why M and every sum are normal numbers of the lane, rounded once."""
         stage, fmt, p = self.stage, self.stage.format, self.stage.format.mantissa_bits + 1
         if self.lane is Lane.F16:
             fits = bounds.halves and max(bounds.bits) <= F16_BITS and machine.half_lanes
@@ -330,7 +330,7 @@ class _Shifted(Step):
         return _rounded_first(stage, bounds, machine, self.odd)
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a sum, the sum with M, and the way back."""
+        """Write a sum, its sum with M, and the subtraction of M."""
         a, b = source.pair(0)
         mode = str(self.stage.rounding)
         directed, magic = mode != "rne", p.reals["magic"]
@@ -366,10 +366,10 @@ class _Shifted(Step):
 
 @dataclass(frozen=True)
 class _Magic(Step):
-    """`_Shifted` for a format with the lane's exponent field whose sums meet none of its ends.
+    """`_Shifted` for a format with the lane's exponent field, if no sum meets the format's ends.
 
     No sum may be -0, subnormal in the lane, or so large that M * 2^e is infinite. The power of two
-    has the sign of the sum, so that what rounds toward zero does.
+    has the sign of the sum, so that rounding toward zero works.
     """
 
     odd: bool
@@ -379,13 +379,13 @@ class _Magic(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Its modes."""
+        """Both rounding modes."""
         return self.stage.rounding, "odd" * self.odd
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why sums stay ordinary.
+        """Return why no sum is -0, subnormal or too large.
 
-        An accumulator beyond 2^(P + 1) times the largest product is left as it is by any product.
+        An accumulator beyond 2^(P + 1) times the largest product does not change any more.
         """
         stage, fmt, mode = self.stage, self.stage.format, self.stage.rounding
         lane, p = machine.float32_bits, fmt.mantissa_bits + 1
@@ -408,7 +408,7 @@ class _Magic(Step):
         return f"{why} P = {p} bits{', to odd first' * self.odd}"
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a sum, the sum with M, and the way back."""
+        """Write a sum, its sum with M, and the subtraction of M."""
         a, b = source.pair(0)
         mode = str(self.stage.rounding)
         directed = mode != "rne"
@@ -424,17 +424,17 @@ class _Magic(Step):
 
 @dataclass(frozen=True)
 class _OneWay(Step):
-    """A step all of whose inexact operations round one way, as the processor is told to.
+    """A step whose instructions round in the mode that is set in the processor for the whole tile.
 
-    It is told before the tile, and told back after it: that nothing else in the tile rounds is
-    what makes this right, and faster than instructions to nearest whose errors decide.
+    The mode is set before the tile and reset after it. Nothing else in the tile rounds. This is
+    faster than rounding to nearest and correcting by the error.
     """
 
     inner: Step
 
     @property
     def cells(self) -> tuple[int, int]:  # type: ignore[override]
-        """As the step has."""
+        """Accumulators of the inner step."""
         return self.inner.cells
 
     @property
@@ -444,7 +444,7 @@ class _OneWay(Step):
 
     @property
     def direction(self) -> str:
-        """The mode: what is rounded stochastically is truncated first."""
+        """The mode set in the processor; a stochastic rounding truncates first."""
         return "rtz" if self.random else str(self.stage.rounding)
 
     @property
@@ -454,11 +454,11 @@ class _OneWay(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """The step."""
+        """The inner step's key, and the mode."""
         return (self.inner.key, self.direction)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the step is exact where instructions round as told."""
+        """Return why the inner step is exact on a processor that rounds in the set mode."""
         if machine.directed:
             return None
         why = self.inner.exact_for(bounds, machine.told)
@@ -469,15 +469,15 @@ class _OneWay(Step):
         return self.inner.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the step."""
+        """Write the inner step."""
         return self.inner.build(acc, source, p, random)
 
 
 @dataclass(frozen=True)
 class General(Step):
-    """Any format and mode: a sum of the lane, then `fpsim.kernels.llvm.rounding` in its bits.
+    """Any format and mode: a sum of the lane, rounded by `fpsim.kernels.llvm.rounding` on its bits.
 
-    With ``sticky`` the sum itself is rounded to odd; else it is exact, or its error cannot matter.
+    With ``sticky`` the sum is rounded to odd first; else it is exact, or its error cannot matter.
     """
 
     sticky: bool
@@ -495,7 +495,7 @@ class General(Step):
         return self.stage.rounding, "sticky" * self.sticky
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the lane's sum has bits to spare."""
+        """Return why the lane's sum has enough bits below the format's last place."""
         stage, p, q = self.stage, self.stage.format.mantissa_bits + 1, sum(bounds.bits)
         lane = F64_BITS
         if self.lane is Lane.F32:
@@ -516,11 +516,11 @@ class General(Step):
         return f"sum rounded to odd in {lane} >= {p} + 2 bits first"
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a sum and its rounding, in the bits of the lane.
+        """Write a sum and its rounding to the format, on the lane's bits.
 
         Args:
             acc: accumulators, one in each lane.
-            source: the term.
+            source: hands out the term.
             p: limits and shifts of the format, in every lane.
             random: a random integer in each lane, for stochastic rounding; else None.
 
@@ -542,7 +542,7 @@ class General(Step):
         return round_sum(total, rounding, p, random, opposite=cancelled)
 
     def rounded(self, a: Vec, b: Vec, p: Parameters) -> Vec:
-        """Write the rounding of a product alone: less than adding it to zero.
+        """Write the rounding of a product alone, which costs less than adding it to zero.
 
         Args:
             a, b: factors, whose product the lane holds exactly.
@@ -556,7 +556,7 @@ class General(Step):
 
 @dataclass(frozen=True)
 class MaskedRandom(Step):
-    """Stochastic rounding: random bits are added below the last place, then the rest is masked.
+    """Stochastic rounding: random bits are added below the last place, then lower bits are masked.
 
     The sum is truncated to the lane's bits first, which drops nothing above the random bits' last
     place; truncating once more, at the format's last place, is truncating once. With ``normal``
@@ -583,7 +583,7 @@ class MaskedRandom(Step):
         return "sr", "normal" * self.normal, flush, end
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the lane truncates below the random bits only."""
+        """Return why the lane truncates only bits below the random bits."""
         stage, fmt, p = self.stage, self.stage.format, self.stage.format.mantissa_bits + 1
         # The last place of a format without mantissa bits is its exponent's.
         if fmt.mantissa_bits == 0 or not machine.directed:
@@ -617,7 +617,7 @@ class MaskedRandom(Step):
 
         Args:
             acc: accumulators, one in each lane.
-            source: the term.
+            source: hands out the term.
             p: limits and shifts of the format, in every lane.
             random: a random integer in each lane, its top bit just below the format's last bit; or
                 words whose bytes a dot instruction adds there.
@@ -648,14 +648,14 @@ class MaskedRandom(Step):
 
 
 def _masked_sum(x: Vec, random: Vec | WordBytes, p: Parameters) -> Vec:
-    """Return lanes with random integers added to their bits, and only the format's bits kept."""
+    """Return lanes with random integers added to their bits, cut to the format's bits."""
     bits = x.as_bits
     total = random.added_to(bits) if isinstance(random, WordBytes) else bits + random
     return (total & ~((x.lanes.constant(1, True) << p.integers["shift"]) - 1)).as_real
 
 
 def _stays_inside(fmt: FloatFormat, bounds: Bounds) -> bool:
-    """Return whether no sum is beyond the largest number, whichever way it was rounded.
+    """Return whether no sum, rounded in any direction, is beyond the largest number.
 
     With |t| <= T and u = 2^-m, |s_k| <= (|s_(k-1)| + T) (1 + u): a geometric series.
     """
@@ -667,18 +667,18 @@ def _stays_inside(fmt: FloatFormat, bounds: Bounds) -> bool:
 
 
 def _sum_bits(fmt: FloatFormat, bounds: Bounds) -> int:
-    """Return how many bits hold any accumulator plus a term, exactly."""
+    """Return the bits that hold the exact sum of any accumulator and a term."""
     start = value_span(bounds.start.values) or bounds.span
     largest = max(fmt.exponent_max + 1, bounds.span.high, start.high) + 1
     return largest - min(bounds.span.low, start.low)
 
 
 def adder(stage: Any, bounds: Bounds, machine: Machine) -> tuple[Step, str] | None:
-    """Return a step that adds terms, and accumulators, to accumulators, and why; or None.
+    """Return a step that adds terms, and accumulators, to accumulators, with its reason; or None.
 
     Args:
-        stage: a chain or a tree, of which format, rounding and overflow count.
-        bounds: of the terms.
+        stage: a chain or a tree; its format, rounding and overflow count.
+        bounds: bounds of the terms.
         machine: the processor.
 
     Returns:
@@ -688,10 +688,10 @@ def adder(stage: Any, bounds: Bounds, machine: Machine) -> tuple[Step, str] | No
     chain, bounds = Chain(fmt, stage.rounding, stage.overflow), bounds.without_halves()
     q = sum(bounds.bits)
     found = first_exact(adding_steps(chain), bounds, machine)
-    # A float32 lane holds a float32 accumulator as it is; a first product must be exact there too.
+    # A float32 lane holds a float32 accumulator; the first product must be exact there too.
     if found and isinstance(found[0], _Native) and not found[0].flags[0]:
         return found if q <= F32_BITS and fits_float32(bounds.span) else None
-    # Any other lane must hold a term that is a product, or an accumulator times one.
+    # Another lane must hold each term exactly: a product, or an accumulator times one.
     own = Bounds.of_format(fmt)
     bits = (max(q, *own.bits), 0)
     widest = replace(bounds, a=bounds.span.union(own.span), b=Span(0, 0), bits=bits)
@@ -700,7 +700,7 @@ def adder(stage: Any, bounds: Bounds, machine: Machine) -> tuple[Step, str] | No
 
 @dataclass(frozen=True)
 class _One:
-    """Hands out one term; see `fpsim.kernels.llvm.tiles.TermSource`."""
+    """A source of a single term; see `fpsim.kernels.llvm.tiles.TermSource`."""
 
     x: Vec
     y: Vec
@@ -711,7 +711,7 @@ class _One:
 
 
 def add_pair(step: Step, acc: Vec, x: Vec, y: Vec | None, p: Parameters) -> Vec:
-    """Write the step of one term: a product, or a value where there is no second factor.
+    """Write the step of one term: a product, or a value if there is no second factor.
 
     Args:
         step: of one term, from `adding_steps`.
@@ -739,7 +739,7 @@ def round_pair(step: Step, x: Vec, y: Vec | None, p: Parameters) -> Vec:
     """
     if isinstance(step, General) and step.sticky:
         return step.rounded(x, x.lanes.constant(1.0, False) if y is None else y, p)
-    # The zero that added to x is x, whatever x is.
+    # Adding this zero to x gives x for every x, zeros included.
     down = step.stage.rounding is Rounding.RDN
     return add_pair(step, x.lanes.constant(0.0 if down else -0.0, False), x, y, p)
 
@@ -756,11 +756,11 @@ class Separate(Step):
 
         Args:
             stage: a chain with a separate multiplier.
-            bounds: of the products.
+            bounds: bounds of the products.
             machine: the processor.
 
         Yields:
-            One step, or none where no step rounds both products and sums.
+            One step, or none if no step rounds both products and sums.
         """
         found = cls._inner(stage, bounds, machine)
         if found:
@@ -768,7 +768,7 @@ class Separate(Step):
 
     @staticmethod
     def _inner(stage: Chain, bounds: Bounds, machine: Machine) -> tuple[Step, str] | None:
-        """Return the step that rounds exact float32 products, then values; or else any adder."""
+        """Return a step for exact float32 products and values; else any adding step; or None."""
         fused = replace(stage, product=ProductRounding.FUSED)
         if stage.rounding is Rounding.SR:
             return None
@@ -805,7 +805,7 @@ class Separate(Step):
 
         Args:
             acc: accumulators, one in each lane.
-            source: the term.
+            source: hands out the term.
             p: the run-time numbers of the step that rounds, in every lane.
             random: not used; these steps never round at random.
 

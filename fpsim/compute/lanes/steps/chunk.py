@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks: sums from +0 whose results another step adds, inside one loop over K."""
+"""Chunks: sums from +0 by one step, added by an outer step inside one loop over K."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fpsim.kernels.llvm.vector import Lane, Vec
 
 __all__ = ["ChunkStep", "chunk_steps"]
 
-#: Results of chunks that a step adds at most: they are kept beside the loop.
+#: Most chunk results kept beside the loop for an outer step.
 MAX_RESULTS = 64
 Steps = Callable[[Any, Bounds, Machine], Iterator[Step]]
 
@@ -27,20 +27,20 @@ Steps = Callable[[Any, Bounds, Machine], Iterator[Step]]
 def chunk_steps(
     inner: Any, outer: Any, size: int, inside: Bounds, whole: Bounds, machine: Machine, steps: Steps
 ) -> Iterator[tuple[ChunkStep, str]]:
-    """Yield the steps of chunks that are exact, and why.
+    """Yield exact steps for a sum of chunks, with their reasons.
 
     Args:
         inner: the stage that sums a chunk from +0.
         outer: the stage that adds the results of chunks.
         size: terms of a chunk.
         inside: bounds of the terms of a chunk.
-        whole: bounds of the results of chunks.
+        whole: bounds of the chunk results.
         machine: the processor.
         steps: yields the candidates for a stage, bounds and machine.
 
     Yields:
-        A step and the reason why it is exact: for each step inside chunks that takes no random
-        integers, the first outer step whose lemma holds.
+        A step and its reason: each inner step that takes no random integers, with the first outer
+        step whose lemma holds.
     """
     for first in steps(inner, inside, machine):
         if first.random or first.direction or not first.finishes_for(inside):
@@ -49,7 +49,7 @@ def chunk_steps(
         if why is None:
             continue
         for second in steps(outer, whole, machine):
-            # Vectors of another width than a register's have no instructions that round as told.
+            # Vectors of another width than a register's have no instructions with rounding modes.
             same = second.lane is first.lane
             there = machine if same else machine.without("avx512f")
             if second.random or second.direction or second.lane is Lane.F16:
@@ -83,12 +83,12 @@ class ChunkStep(Step):
 
     @property
     def powers(self) -> bool:
-        """Whether a chunk asks for the terms' powers of two."""
+        """Whether the inner step reads the terms' powers of two."""
         return self.inner.powers
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Both steps, how a chunk ends, and which exponents results have."""
+        """Keys of both steps, the chunk's final conversion, and the exponents of its results."""
         exponents = self._result_exponent() if self.outer.powers else ()
         inner = (self.inner.key, self.inner.finish_key)
         return ("chunk", self.size, inner, self.outer.key, exponents)
@@ -99,11 +99,11 @@ class ChunkStep(Step):
         return f"chunk{self.size} {self.inner.name} into {self.outer.name}"
 
     def parameters(self) -> Numbers:
-        """Return no numbers: each step of `levels` reads its own."""
+        """Return no numbers: each step of `levels` has its own."""
         return {}, {}
 
     def _result_exponent(self) -> tuple[bool, int]:
-        """Return whether all nonzero results have one exponent, and that or the least one."""
+        """Return whether all nonzero results have one exponent, and that (or the least) one."""
         fmt = self.inner.stage.result
         if isinstance(fmt, FixedFormat):
             largest = max(fmt.max_integer, -fmt.min_integer)
@@ -113,7 +113,7 @@ class ChunkStep(Step):
     def promote(
         self, acc: Vec, results: Callable[[int], Vec], inner: Parameters, outer: Parameters
     ) -> Vec:
-        """Write the outer step over the accumulators that chunks ended with.
+        """Write the outer step over the final accumulators of chunks.
 
         Args:
             acc: accumulators of the outer step, one in each lane.
@@ -154,7 +154,7 @@ class _Results:
     def fold(
         self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
     ) -> tuple[Vec, ...]:
-        """Return the values after ``add`` has taken the results of chunks, one after another."""
+        """Return the values after ``add`` has taken the chunk results, one after another."""
         values = start
         for i in terms:
             values = add(i, *values)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of fixed-point registers, ``acc + R(p / 2^lsb)``, wrapped or clamped after every one.
+"""Steps of fixed-point registers, ``acc + R(p / 2^lsb)``, wrapped or clamped after each step.
 
-Accumulators are the grid's integers: numbers of float64 below 2^52, or the 64 bits of a lane.
+Accumulators are integers of the grid: float64 numbers below 2^52, or 64-bit integers.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ def fixed_steps(stage: Fixed) -> Iterator[Step]:
 
 
 def _wraps(stage: Fixed) -> bool:
-    """Return whether nothing happens to sums that are too large until the end."""
+    """Return whether too large sums are left alone until the end."""
     return stage.overflow is Overflow.WRAP or stage.sums_first
 
 
 def _rounded_bits(stage: Fixed, bounds: Bounds) -> int:
-    """Return how many bits hold a sum of products that were rounded onto the grid."""
+    """Return the bits that hold a sum of products rounded onto the grid."""
     high = max(bounds.span.high, stage.lsb + 1)
     return Span(stage.lsb, high).times(bounds.count).bits
 
 
 @dataclass(frozen=True)
 class ClampedSum(Step):
-    """Products of the grid, added to a value of the register and clamped: the lane holds sums."""
+    """Products on the grid, added to a value of the register and clamped: the lane holds sums."""
 
     kind = "clamped"
     cells = (4, 4)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why float32 holds sums before they are clamped."""
+        """Return why float32 holds sums before clamping."""
         stage = self.stage
         if _wraps(stage) or stage.width > 51 or bounds.span.low < stage.lsb:
             return None
@@ -86,13 +86,13 @@ class ClampedSum(Step):
         return (p.reals["low_value"] > total).where(p.reals["low_value"], total)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether accumulators are values of the result: if nothing is converted."""
+        """Return whether accumulators are values of the result: true without a conversion."""
         return self.stage.convert is None
 
 
 @dataclass(frozen=True)
 class GridSum(Step):
-    """Products rounded onto the grid, added to its integers: numbers, or with ``bits`` 64 bits."""
+    """Products rounded onto the grid and added, as float64 or (with ``bits``) 64-bit integers."""
 
     bits: bool
 
@@ -108,23 +108,23 @@ class GridSum(Step):
 
     @property
     def random_place(self) -> int:
-        """0: random integers are numbers of their own, not bits below the format's last place."""
+        """0: random integers are numbers, not bits below the format's last place."""
         return 0
 
     @property
     def cells(self) -> tuple[int, int]:  # type: ignore[override]
-        """Few accumulators where random integers take registers, too."""
+        """Fewer accumulators if random integers take registers too."""
         return (2, 2) if self.random or self.bits else (4, 4)
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """The rounding mode, and whether sums too large wrap (or wait for the end) or saturate."""
+        """The rounding mode, and whether too large sums wrap, wait for the end, or saturate."""
         return self.stage.rounding, "wrap" if _wraps(self.stage) else "saturate"
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
         """Return why float64 holds rounded products, and the accumulator their sums.
 
-        A product beyond 2^62 units clamps a register of 51 bits as one of 2^62 does.
+        A product beyond 2^62 units clamps a register of 51 bits just as 2^62 does.
         """
         stage, product = self.stage, bounds.span
         if sum(bounds.bits) > F64_BITS or (not _wraps(stage) and stage.width > 51):
@@ -165,10 +165,10 @@ class GridSum(Step):
                 64-bit integers.
             source: the term.
             p: unit and range of the register, in every lane.
-            random: integers as numbers of their own, for stochastic rounding; else None.
+            random: integers as numbers, for stochastic rounding; else None.
 
         Returns:
-            The accumulators after the term; they are clamped, or left to wrap at the end.
+            The accumulators after the term, clamped or left to wrap at the end.
         """
         a, b = source.pair(0)
         x = a * b * p.reals["per_lsb"]
@@ -188,9 +188,9 @@ class GridSum(Step):
         return _clamped(total, p.integers["least"], p.integers["most"]).as_real
 
     def _random_integer(self, x: Vec, random: Vec, p: Parameters) -> Vec:
-        """Write |x| + r 2^-bits, truncated: all of it, or where that is too long its fraction.
+        """Write |x| + r 2^-bits, truncated; if that is too long, for the fraction of |x| alone.
 
-        Random integers below the fraction's last place in use never carry.
+        Random integers below the last place of the fraction never carry.
         """
         rest = magnitude = x.magnitude_bits.as_real
         if self.bits:
@@ -201,16 +201,16 @@ class GridSum(Step):
         return integer.intrinsic("copysign", x)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` gives values of the result: of numbers, if not converted."""
+        """Return whether `finish` gives values of the result: true for float64, unconverted."""
         return not self.bits and self.stage.convert is None
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """Overflow, and whether sums are clamped at the end only: the settings of `finish`."""
+        """Overflow policy, and whether sums are clamped only at the end."""
         return self.stage.overflow, self.stage.sums_first
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:
-        """Write values of integers, which wrap or are clamped now where nothing was done before."""
+        """Write the values of integers, wrapped or clamped now if the step did not do so."""
         if self.stage.sums_first:
             acc = _clamped(acc, p.reals["low"], p.reals["high"])
         elif _wraps(self.stage):
@@ -225,7 +225,7 @@ def _clamped(x: Vec, low: Vec, high: Vec) -> Vec:
 
 
 def _modulo(integer: Vec) -> Vec:
-    """Return integers modulo 2^64, from -2^63 to 2^63 - 1: all steps are exact."""
+    """Return integers modulo 2^64, from -2^63 to 2^63 - 1, by exact operations."""
     turns = (integer * 2.0**-64).intrinsic("roundeven")
     rest = integer - turns * 2.0**64
     return (rest >= 2.0**63).where(rest - 2.0**64, rest)

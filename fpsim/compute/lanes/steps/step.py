@@ -48,21 +48,21 @@ Numbers = tuple[dict[str, float], dict[str, int]]
 class Step:
     """One way to compute a stage in a lane.
 
-    Two steps of equal `key` have the same code, whatever their formats are: those come as
-    parameters, so that a kernel is compiled once for all of them.
+    Two steps of equal `key` share their code whatever their formats are: formats are parameters, so
+    that a kernel is compiled once for all of them.
     """
 
-    stage: Any  #: what the step computes: the codes that it starts from and ends with are its
+    stage: Any  #: the stage computed; first and last accumulators are its codes
     lane: Lane
 
     #: First word of the printed name.
     kind: ClassVar[str] = ""
-    #: Rows and vectors of a register tile that keep the processor busy.
+    #: Rows and vectors of accumulators in a register tile, enough to keep the processor busy.
     cells: ClassVar[tuple[int, int]] = (2, 2)
 
     @property
     def terms(self) -> int:
-        """How many terms a step adds."""
+        """Terms that a step adds."""
         return 1
 
     @property
@@ -77,28 +77,28 @@ class Step:
 
     @property
     def direction(self) -> str:
-        """How the processor is to round while a tile runs; "" for to nearest even, as always."""
+        """Rounding mode set in the processor while a tile runs; "" for nearest even."""
         return ""
 
     @property
     def random_place(self) -> int:
-        """How far up in a lane its random integers stand: below the format's last place."""
+        """Place of random integers in a lane: below the format's last place."""
         below = self.lane.parameters.mantissa_bits - self.stage.format.mantissa_bits
         return int(below - self.stage.random_bits)
 
     @property
     def levels(self) -> tuple[Step, ...]:
-        """The steps that it is made of, from the loop over K outwards: itself, without chunks."""
+        """The steps inside, from the loop over K outwards: only itself, or inner and outer step."""
         return (self,)
 
     @property
     def chunk(self) -> int:
-        """Terms of a chunk, 0 where there are none."""
+        """Terms of a chunk, 0 without chunks."""
         return 0
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Settings that the code depends on besides the class and the lane."""
+        """Settings besides class and lane on which the code depends."""
         return ()
 
     @cached_property
@@ -116,7 +116,7 @@ class Step:
         return "-".join([head, *([str(self.terms)] if self.terms > 1 else []), *shown])
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the code has the stage's bits for such operands, None where that is not so."""
+        """Return why the code has the stage's bits for operands in the bounds, or None."""
         raise NotImplementedError
 
     def parameters(self) -> Numbers:
@@ -125,11 +125,11 @@ class Step:
 
     @cached_property
     def numbers(self) -> Numbers:
-        """The `parameters`, found once."""
+        """The `parameters`, computed once."""
         return self.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the code of one step and return the accumulator after it.
+        """Write the code of one step.
 
         Args:
             acc: accumulators, one in each lane.
@@ -145,34 +145,34 @@ class Step:
         """
         raise NotImplementedError
 
-    # -- what the results of chunks need besides ----------------------------------------------
+    # -- for the results of chunks -------------------------------------------------------------
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` gives values of the stage's result for terms of such bounds."""
+        """Return whether `finish` gives values of the stage's result, for terms in the bounds."""
         return True
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """Settings that the code of `finish` depends on besides those in `key`."""
+        """Settings besides `key` on which the code of `finish` depends."""
         return ()
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:
-        """Write the change of the last accumulator into a value of the stage's result, if any."""
+        """Write the value of the stage's result for the last accumulator; default: no change."""
         return acc
 
 
 def first_exact(
     candidates: Iterable[Step], bounds: Bounds, machine: Machine
 ) -> tuple[Step, str] | None:
-    """Return the first step whose lemma holds, and why it does, or None.
+    """Return the first step whose lemma holds and its reason, or None.
 
     Args:
         candidates: steps, fastest first.
-        bounds: of the terms to add.
+        bounds: bounds of the terms to add.
         machine: the processor.
 
     Returns:
-        The step and its reason, or None where no lemma holds.
+        The step and its reason, or None if no lemma holds.
     """
     for step in candidates:
         why = step.exact_for(bounds, machine)
@@ -183,16 +183,16 @@ def first_exact(
 
 @lru_cache(maxsize=256)
 def is_ieee(fmt: FloatFormat, exponent_bits: int, mantissa_bits: int, bias: int) -> bool:
-    """Return whether a format is the IEEE 754 format of these fields.
+    """Return whether a format is the IEEE 754 format with the given fields.
 
     Args:
         fmt: any floating-point format.
-        exponent_bits, mantissa_bits: widths of the fields; no format without mantissa bits is one,
-            for lack of a NaN.
-        bias: of the exponent.
+        exponent_bits, mantissa_bits: widths of the fields; without mantissa bits there is no NaN,
+            so no such format.
+        bias: bias of the exponent.
 
     Returns:
-        True for IEEE specials, gradual subnormals and these fields; names do not count.
+        True for IEEE specials, gradual subnormals and equal fields; names do not count.
     """
     if not mantissa_bits:
         return False  # no code would be left for NaN
@@ -205,7 +205,7 @@ def float_parameters(stage: Any, lane: Lane) -> Numbers:
     `fpsim.kernels.llvm.rounding` and `fpsim.kernels.llvm.exact_add` read them by name.
     """
     fmt: FloatFormat = stage.format
-    # In a window what is too large is so in every mode: limits as of a mode that rounds outward.
+    # Too large sums of a window are infinite in every mode: limits of a mode that rounds outward.
     mode = Rounding.RNE if isinstance(stage, Aligned) else stage.rounding
     overflow: Overflow = stage.overflow
     codes = np.array(fmt.limits(mode, overflow)[:4], dtype=fmt.dtype)
@@ -240,9 +240,9 @@ def random_parameters(bits: int, place: int, width: int) -> dict[str, int]:
     """Return the parameters of random integers that stand below the last place of a format.
 
     Args:
-        bits: of each integer.
-        place: how far up in a lane its lowest bit stands; below 0, its bits under the lane's last
-            bit meet nothing and are dropped.
+        bits: bits of each integer.
+        place: place of the integer's lowest bit in a lane; if negative, bits below the lane's last
+            bit are dropped, since they cannot matter.
         width: bits of an integer of the stream or array, of which the low ``bits`` are taken.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of sums that round nothing on the way: exact stages, and registers that hold all of it."""
+"""Steps of exact sums: exact stages, and registers that hold every partial sum."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ __all__ = ["PlainSum", "Slice", "plain_sums", "slices_of", "with_error"]
 
 
 def plain_sums(stage: Exact | Fixed) -> Iterator[Step]:
-    """Yield the lanes' own sums, the narrower first."""
+    """Yield sums in the lanes' own arithmetic, the narrower lane first."""
     yield PlainSum(stage, Lane.F32)
     yield PlainSum(stage, Lane.F64)
 
 
 @dataclass(frozen=True)
 class PlainSum(Step):
-    """The lane's multiply-adds, all of them exact; of a register in units of its values."""
+    """The lane's multiply-adds, all exact; for a register in units of its values."""
 
     cells = (4, 4)
 
@@ -61,7 +61,7 @@ class PlainSum(Step):
         return f"nothing is rounded or clamped; {held}"
 
     def _register_holds(self, bounds: Bounds, total: Span) -> bool:
-        """Return whether nothing is rounded, and nothing clamped that the end does not clamp."""
+        """Return whether no product is rounded, and no sum clamped before the end."""
         stage, bits = self.stage, total.high - self.stage.lsb
         if bounds.span.low < stage.lsb or bits >= 63:
             return False
@@ -70,7 +70,7 @@ class PlainSum(Step):
         return bool(at_the_end or most <= stage.initial.max_integer)
 
     def parameters(self) -> Numbers:
-        """Return limits and shifts that round an exact sum at the end; none for a register."""
+        """Return limits and shifts that round an exact sum at the end; nothing for a register."""
         if isinstance(self.stage, Fixed):
             return {}, {}
         return float_parameters(self.stage, self.lane)
@@ -81,7 +81,7 @@ class PlainSum(Step):
         Args:
             acc: accumulators, one in each lane.
             source: the term.
-            p: not used; numbers of the stage serve `finish` only.
+            p: not used; the stage's numbers serve `finish` only.
             random: not used; sums are exact.
 
         Returns:
@@ -92,7 +92,7 @@ class PlainSum(Step):
 
     @property
     def _keeps(self) -> bool:
-        """Whether the lane's sums are values of the result as they are."""
+        """Whether the lane's sums are values of the result without rounding."""
         fmt = self.stage.result
         if isinstance(self.stage, Fixed):
             return True
@@ -100,7 +100,7 @@ class PlainSum(Step):
 
     @property
     def finish_key(self) -> tuple[Any, ...]:
-        """The stage's rounding, or ``kept`` where accumulators are results as they are."""
+        """The stage's rounding, or ``kept`` if accumulators are results without rounding."""
         return ("kept",) if self._keeps else (self.stage.rounding,)
 
     def finish(self, acc: Vec, p: Parameters) -> Vec:
@@ -108,7 +108,7 @@ class PlainSum(Step):
         return acc if self._keeps else round_sum(Sum.exact(acc), str(self.stage.rounding), p)
 
     def finishes_for(self, bounds: Bounds) -> bool:
-        """Return whether `finish` gives results of chunks: the lane holds them, none clamps."""
+        """Return whether `finish` gives chunk results: the lane holds sums, none is clamped."""
         stage = self.stage
         if isinstance(stage, Exact):
             fmt = stage.format
@@ -124,8 +124,8 @@ class PlainSum(Step):
 class Slice(Step):
     """The part of every product between 2^s and 2^(s + w), as an integer: its sums are exact.
 
-    With R_s(x) the multiple of 2^s next to x, slices R_s - R_(s+w) of all levels add up to x. One
-    kernel runs once per slice. With ``wide`` a product is what the lane rounds it to and an error.
+    With R_s(x) the multiple of 2^s nearest x, the slices R_s - R_(s+w) of all levels add up to x.
+    One kernel runs once per slice. With ``wide`` a product is its rounded value and the error.
     """
 
     wide: bool
@@ -137,7 +137,7 @@ class Slice(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """``wide`` where a product is two numbers: the lane's rounded product, and its error."""
+        """``wide`` if a product is two numbers: the lane's rounded product and its error."""
         return ("wide" * self.wide,)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
@@ -156,7 +156,7 @@ class Slice(Step):
         return {name: float(np.ldexp(1.0, power)) for name, power in powers.items()}, {}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the sum with a slice of the term.
+        """Write the addition of one slice of the term.
 
         Args:
             acc: sums of slices in units of 2^s, one in each lane.
@@ -176,7 +176,7 @@ class Slice(Step):
 
 
 def slices_of(bounds: Bounds, wide: bool) -> list[tuple[int, int]]:
-    """Return (s, w) of slices of terms whose sums are integers of float64.
+    """Return (s, w) of slices whose sums over all terms are integers of float64.
 
     The slice of a product is a multiple of 2^s of at most 2^(w - 1) + 1 units.
     """
@@ -185,9 +185,9 @@ def slices_of(bounds: Bounds, wide: bool) -> list[tuple[int, int]]:
 
 
 def with_error(x: Vec, y: Vec) -> list[Vec]:
-    """Return a finite product as the lane rounds it, and its exact rounding error.
+    """Return a finite product, rounded by the lane, and its exact rounding error.
 
-    Both are zeros of one sign where the product is.
+    Both are zeros of one sign if the product is zero.
     """
     product = x * y
     error = x.intrinsic("fma", y, x.lanes.constant(-0.0, False) - product)

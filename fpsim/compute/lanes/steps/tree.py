@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of trees: several roundings, one per node, each of an exact sum of some children.
+"""Steps of trees: one rounding per node, of an exact sum of children.
 
-A node is a value of its own, with its code beside its lemma, as a step is.
+A node is a value that holds its code and its lemma, as a step does.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from fpsim.units.stages import Chain, Joins, ProductRounding, Tree
 
 __all__ = ["MAX_LEAVES", "TreeStep", "one_node_steps", "tree_steps"]
 
-#: Leaves whose code is unrolled at most, and children of a node that lanes compute.
+#: Most leaves of a tree in unrolled code, and most children of a node in lanes.
 MAX_LEAVES, MAX_CHILDREN = 64, 4
-#: Children of a node whose exact sum is grown as an expansion: n (n - 1) / 2 two-term sums.
+#: Most children of a node whose exact sum is grown as an expansion: n (n - 1) / 2 two-term sums.
 MAX_EXPANSION = 16
-#: With 2 a node would be planned as a step of a chain again.
+#: Least children of a one-node tree: with 2 the planner would plan a step of a chain again.
 MIN_RADIX = 3
 #: A child of a node: two factors of a product, or a value and None.
 Child = tuple[Vec, Vec | None]
@@ -66,12 +66,12 @@ class _Node:
 
     @property
     def converts(self) -> bool:
-        """Whether the processor's conversion to float32 rounds its sums."""
+        """Whether the processor's conversion to float32 rounds the node's sums."""
         return False
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Everything that the code depends on."""
+        """Everything on which the code depends."""
         return (type(self).__name__, self.tree.rounding)
 
     @property
@@ -82,7 +82,7 @@ class _Node:
     def exact_for(
         self, size: int, free: int, wide: bool, bounds: Bounds, machine: Machine
     ) -> str | None:
-        """Return why the nodes of a tree of so many leaves are exact, or None."""
+        """Return why the nodes of a tree of ``size`` leaves are exact, or None."""
         raise NotImplementedError
 
     def parameters(self) -> Numbers:
@@ -90,7 +90,7 @@ class _Node:
         return float_parameters(self.tree, self.lane)
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
-        """Write a node of children, and of the accumulator if it is one more child."""
+        """Write a node over children, with the accumulator as one more child if there is one."""
         raise NotImplementedError
 
     def rounded(self, total: Sum, p: Parameters) -> Vec:
@@ -104,11 +104,11 @@ def tree_steps(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> Itera
     Args:
         tree: any tree.
         size: leaves of the tree; trees of more than `MAX_LEAVES` have no steps.
-        bounds: of the terms.
+        bounds: bounds of the terms.
         machine: the processor.
 
     Yields:
-        Candidates, whose lemmas are still to be asked.
+        Candidate steps; the planner asks their lemmas.
     """
     if size > MAX_LEAVES or min(tree.radix, size) > MAX_CHILDREN:
         return
@@ -129,16 +129,16 @@ def tree_steps(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> Itera
 def one_node_steps(
     chain: Chain, parts: int, bounds: Bounds, machine: Machine
 ) -> Iterator[TreeStep]:
-    """Yield the steps of a chain as trees of one node, over the parts of a term.
+    """Yield the steps of a chain as trees of one node over the parts of a term.
 
     Args:
-        chain: a chain that does not round at random; others have no such steps.
-        parts: float64 numbers that a term is the sum of.
-        bounds: of the terms.
+        chain: a chain; one that rounds at random has no such steps.
+        parts: float64 numbers whose sum is a term.
+        bounds: bounds of the terms.
         machine: the processor.
 
     Yields:
-        Candidates, whose lemmas are still to be asked.
+        Candidate steps; the planner asks their lemmas.
     """
     rounded = chain.product is ProductRounding.ROUNDED
     joins, radix = Joins.ROOT if rounded else Joins.FUSED, max(parts, MIN_RADIX)
@@ -153,8 +153,8 @@ def one_node_steps(
 class TreeStep(Step):
     """A tree over ``size`` products; see `fpsim.units.stages.tree`.
 
-    The nodes over every ``free`` neighbours (a power of the radix) round nothing, so that their
-    sums are plain. With ``wide`` no lane holds a product: it and its error are two leaves.
+    Nodes over each group of ``free`` neighbours (a power of the radix) round nothing and are plain
+    sums. With ``wide`` no lane holds a product: the product and its error are two leaves.
     """
 
     node: _Node
@@ -169,12 +169,12 @@ class TreeStep(Step):
 
     @property
     def cells(self) -> tuple[int, int]:  # type: ignore[override]
-        """More accumulators where most sums are plain."""
+        """More accumulators if most sums are plain."""
         return (4, 4) if self.free > 1 else self.node.cells
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Everything that the code depends on."""
+        """Everything on which the code depends."""
         tree = self.stage
         shape = (self.size, tree.radix, tree.lanes, tree.addend, tree.product)
         return ("tree", self.lane, *shape, self.free, self.wide, self.node.key)
@@ -200,11 +200,11 @@ class TreeStep(Step):
         return None if why is None else f"every node: {why}"
 
     def parameters(self) -> Numbers:
-        """Return the parameters of the nodes."""
+        """Return the run-time numbers of the nodes."""
         return self.node.parameters()
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the tree: its leaves, its nodes, and where the accumulator joins.
+        """Write the tree: its leaves, its nodes, and the accumulator's join.
 
         Args:
             acc: accumulators, one in each lane.
@@ -255,14 +255,14 @@ class TreeStep(Step):
 
 
 def _may_be_free(tree: Tree, bounds: Bounds) -> bool:
-    """Return whether nodes whose sums are values of the format may be left out."""
+    """Return whether nodes whose sums are values of the format may be plain sums."""
     fused = tree.product is ProductRounding.FUSED and tree.lanes == 1
     plain = fused and tree.addend is not Joins.LEAF
     return plain and bounds.finite and tree.rounding is not Rounding.RDN
 
 
 def _free_leaves(tree: Tree, span: Span, size: int) -> int:
-    """Return how many neighbours make the largest subtrees that round nothing: 1 if none do."""
+    """Return the leaves of the largest subtrees that round nothing; 1 if there are none."""
     free = 1
     while free < size and _represents(tree.format, span.times(min(free * tree.radix, size))):
         free *= tree.radix
@@ -278,11 +278,11 @@ def _represents(fmt: FloatFormat, span: Span) -> bool:
 
 
 def _total(tree: Tree, bounds: Bounds, size: int) -> Span | None:
-    """Return the span of all sums of a tree where float64 holds it in whatever order, or None.
+    """Return the span of all sums of a tree if float64 holds them in any order, else None.
 
-    A rounded sum is a multiple of 2^low too, unless it overflows, and not beyond 2^high unless all
-    are zeros or the smallest value of the format. An infinite term that is saturated would be far
-    above the finite ones.
+    A rounded sum is a multiple of 2^low unless it overflows, and at most 2^high unless all values
+    are zeros or the smallest of the format. An infinite term that is saturated would lie far above
+    the finite ones.
     """
     total, fmt = bounds.span.times(size), tree.format
     if total.high > fmt.exponent_max:
@@ -308,7 +308,7 @@ def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> _Lane
     if not held or not fits_float32(total) or float_shift(bounds.a, bounds.b) is None:
         return None
     chain, one = Chain(tree.format, tree.rounding, tree.overflow), Span(0, 0)
-    # A sum that the lane holds is rounded once, whatever its bits.
+    # A sum that the lane holds is rounded once, however many bits it has.
     sums = [replace(bounds, a=total, b=one, bits=(bits, 0)) for bits in (1, total.bits)]
     found = [first_exact(adding_steps(chain), each, machine) for each in sums]
     steps = [each[0] for each in found if each and each[0].lane is Lane.F32]
@@ -317,14 +317,14 @@ def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> _Lane
 
 @dataclass(frozen=True)
 class _LaneNode(_Node):
-    """Children whose sums are exact in float32: one step rounds them, one joins the accumulator."""
+    """Children with exact float32 sums; one step rounds a sum, one adds the accumulator."""
 
     closed: Step
     joining: Step
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Both steps."""
+        """Keys of both steps."""
         return ("plain", self.closed.key, self.joining.key)
 
     @property
@@ -335,10 +335,10 @@ class _LaneNode(_Node):
     def exact_for(
         self, size: int, free: int, wide: bool, bounds: Bounds, machine: Machine
     ) -> str | None:
-        """Return why float32 holds every sum before it is rounded."""
+        """Return why float32 holds every sum before rounding."""
         binary = self.tree.radix == 2 and self.tree.addend is not Joins.FUSED
         if (binary and free == 1) or _lane_sums(self.tree, size, bounds, machine) != self:
-            return None  # one multiply-add per node is as good
+            return None  # one multiply-add per node costs no more
         total = _total(self.tree, bounds, size)
         return None if total is None else _plain_why(self.lane, total, free)
 
@@ -353,7 +353,7 @@ class _LaneNode(_Node):
 
 @dataclass(frozen=True)
 class _WideNode(_Node):
-    """Children whose sums are exact in float64; the accumulator joins by rounding to odd."""
+    """Children with exact float64 sums; the accumulator is added with rounding to odd."""
 
     directed: bool
 
@@ -365,12 +365,12 @@ class _WideNode(_Node):
 
     @property
     def cells(self) -> tuple[int, int]:  # type: ignore[override]
-        """A conversion takes few registers."""
+        """More accumulators if a conversion, which takes few registers, rounds."""
         return (4, 2) if self.converts else (2, 2)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """How sums are rounded."""
+        """The way sums are rounded."""
         return (type(self).__name__, self._kind, self.directed)
 
     @property
@@ -385,13 +385,13 @@ class _WideNode(_Node):
     def exact_for(
         self, size: int, free: int, wide: bool, bounds: Bounds, machine: Machine
     ) -> str | None:
-        """Return why float64 holds every sum before it is rounded."""
+        """Return why float64 holds every sum before rounding."""
         total = _total(self.tree, bounds, size)
         binary = self.tree.radix == 2 and self.tree.addend is not Joins.FUSED
         return None if binary or total is None else _plain_why(self.lane, total, free)
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
-        """Write plain sums, and the accumulator's sum with them."""
+        """Write plain sums, and their sum with the accumulator."""
         total = _plain_sum(children)
         if own is not None:
             total = odd_sum(own, total, self.directed and total.lanes.directed)
@@ -406,9 +406,9 @@ class _WideNode(_Node):
 
 @dataclass(frozen=True)
 class _TwoSums(_WideNode):
-    """Products cut at 2^cut: both their parts add up exactly in float64; results are float32.
+    """Products cut at 2^cut: upper and lower parts add up exactly in float64; results are float32.
 
-    No child is NaN or infinite. Only with ``special`` may the accumulator be so, or -0, which shows
+    No child is NaN or infinite. The accumulator may be so, or -0, only with ``special``: a -0 shows
     the sign of other zeros.
     """
 
@@ -417,7 +417,7 @@ class _TwoSums(_WideNode):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Which accumulators there are."""
+        """Whether rounding is directed, and whether the accumulator may be special."""
         return ("two", self.directed, self.special)
 
     @property
@@ -428,17 +428,17 @@ class _TwoSums(_WideNode):
     def exact_for(
         self, size: int, free: int, wide: bool, bounds: Bounds, machine: Machine
     ) -> str | None:
-        """Return why both parts add up exactly.
+        """Return why the sums of both parts are exact.
 
         Of n products, multiples of 2^low below 2^high, the parts below 2^c add up below
         n * 2^(c - 1), those above to multiples of 2^c, and to less than half the magic number.
         Zeros lose their sign, which only an addend of -0 shows; an addend beyond P + 1 bits above
-        the sum of products stays as it is.
+        the sum of products does not change.
         """
         tree, span, carries = self.tree, bounds.span, (size - 1).bit_length()
         cut, first = span.low + F64_BITS - carries, bounds.start.span or Span(0, 0)
         fused = tree.product is ProductRounding.FUSED and tree.lanes == 1
-        whole = bounds.finite and max(bounds.bits) <= F64_BITS  # a product is cut as it is made
+        whole = bounds.finite and max(bounds.bits) <= F64_BITS  # float64 holds the factors
         top = max(first.high, span.high + carries + F32_BITS + 1)
         inside = span.low >= F32_LEAST and top < F32_HIGH
         exact = span.high + carries + 1 <= cut + F64_BITS - 2
@@ -448,11 +448,11 @@ class _TwoSums(_WideNode):
         return f"products are cut at 2^{cut}: both their parts add up exactly in float64"
 
     def parameters(self) -> Numbers:
-        """Return 1.5 * 2^52 times 2^cut: adding it rounds to a multiple of 2^cut."""
+        """Return 1.5 * 2^52 times 2^cut: adding this number rounds to a multiple of 2^cut."""
         return {"split": float(np.ldexp(1.5, self.cut + F64_BITS - 1))}, {}
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
-        """Write two sums and their sum, rounded to odd, with an accumulator."""
+        """Write both sums, and their sum with the accumulator, rounded to odd."""
         directed = self.directed and p.reals["split"].lanes.directed
         high, rest = p.reals["split"], []
         for x, y in children:
@@ -477,13 +477,13 @@ class _TwoSums(_WideNode):
 
 @dataclass(frozen=True)
 class _BinaryNode(_Node):
-    """A lane's own step, of two children at most."""
+    """The lane's own step, for nodes of at most two children."""
 
     step: Step
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The step."""
+        """Key of the step."""
         return ("binary", self.step.key)
 
     @property
@@ -516,7 +516,7 @@ class _BinaryNode(_Node):
 
 @dataclass(frozen=True)
 class _ExactNode(_Node):
-    """Any children: their exact sum in float64 numbers, rounded.
+    """Any children: their exact sum as an expansion of float64 numbers, rounded.
 
     An expansion of non-overlapping parts is grown child by child (Shewchuk, Discrete Comput. Geom.
     18, 1997, theorem 10) and its parts are added from the smallest on, rounding to odd.
@@ -543,7 +543,7 @@ class _ExactNode(_Node):
         return f"products and their errors: {why}" if wide else why
 
     def build(self, children: Sequence[Child], own: Vec | None, p: Parameters) -> Vec:
-        """Write the exact sum; children that are not finite say what comes out."""
+        """Write the exact sum; a NaN or infinite child decides the result."""
         if own is not None:
             children = [*children, (own, None)]
         total, special = _expanded([_value(child) for child in children]), _plain_sum(children)
@@ -553,7 +553,7 @@ class _ExactNode(_Node):
 
 
 def _plain_sum(children: Sequence[Child]) -> Vec:
-    """Return the sum of children as the lane adds them, one after another."""
+    """Return the sum of children in the lane's arithmetic, one after another."""
     total = _value(children[0])
     for x, y in children[1:]:
         total = total + x if y is None else x.intrinsic("fma", y, total)
@@ -566,7 +566,7 @@ def _value(child: Child) -> Vec:
 
 
 def _zero_of_signs(total: Vec, children: Sequence[Child], any_sign: bool) -> Vec:
-    """Give a zero total the sign that its children's make: of any of them, or of all."""
+    """Give a zero total the sign of any negative child, or of all children."""
     signs = [_value(child).as_bits for child in children]
     sign = signs[0]
     for other in signs[1:]:

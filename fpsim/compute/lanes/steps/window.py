@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of aligned windows: N terms at once, shifted to one exponent and added as integers.
+"""Steps of aligned windows: N terms shifted to one exponent and added as integers.
 
 A term times 2^(F - E), rounded to an integer, is exact in a carrier that holds the whole window,
 and so is their sum. Carriers are the lane's floats, and integers of 32 or 64 bits. Powers of two
@@ -40,21 +40,21 @@ from fpsim.units.stages import Addend, Aligned
 
 __all__ = ["Carrier", "WholeWindow", "Window", "power_of", "window_steps"]
 
-#: Bits of an integer lane without its sign.
+#: Bits of an integer lane without the sign.
 INT32_BITS = 31
-#: Roundings that conversions between float32 and integers have.
+#: Rounding modes of conversions between float32 and integers.
 CONVERSIONS = (Rounding.RNE, Rounding.RTZ, Rounding.RUP, Rounding.RDN)
-#: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal too.
+#: Exponents of aligned terms in float32 lanes: 2^(F - E) and its inverse must be normal numbers.
 ALIGNED32_LOW, ALIGNED32_HIGH = -90, 90
-#: Exponents of 2^floor where a stage has none: below every alignment exponent of a lane, while
-#: 2^(F - E) and its inverse are normal numbers for every F that the lane's windows have.
+#: Exponents 2^floor for a stage without a floor: below every alignment exponent of a lane, yet
+#: 2^(F - E) and its inverse are normal for every F that the lane's windows have.
 LEAST_POWERS = {Lane.F32: -95, Lane.F64: -900}
-#: Shifts of 64-bit integers beyond this one leave nothing but what rounds.
+#: Largest shift of a 64-bit integer that matters: further shifts only round.
 MAX_SHIFT = 62
 
 
 class Carrier(StrEnum):
-    """Type of the numbers that hold a window's integers."""
+    """Type of the numbers that hold the integers of a window."""
 
     FLOATS = "floats"  #: floats of the lane
     INT32 = "int32"  #: 32-bit integers beside float32 terms
@@ -83,12 +83,12 @@ def window_steps(stage: Aligned, bounds: Bounds) -> Iterator[Step]:
 
 
 def _spare_bits(stage: Aligned, bounds: Bounds) -> tuple[int, int] | None:
-    """Return (k, l) of a joined window in 32-bit integers, or None where they do not hold it.
+    """Return (k, l) for a joined window in 32-bit integers, or None if they do not fit.
 
-    Sums of products are below S, c is below 2^(F + 1) and, aligned to itself, at least 2^F. c and
-    the sum are added with k more bits; l bits below only say whether something was lost. Where
-    there are such bits, c outweighs the products, of which at least half is shifted out: the
-    result has two bits more than float32.
+    Sums of products are below S; c is below 2^(F + 1) and, aligned to itself, at least 2^F. c and
+    the sum are added with k more bits; l bits below only record whether a bit was lost. If there
+    are such bits, c outweighs the products, at least half of which is shifted out: the result has
+    two bits more than float32.
     """
     fraction, more = stage.fraction_bits, stage.join_sum_bits - stage.fraction_bits
     unit = math.ldexp(bounds.significand, bounds.headroom - 2 + fraction)
@@ -103,14 +103,14 @@ def _spare_bits(stage: Aligned, bounds: Bounds) -> tuple[int, int] | None:
 
 
 def _window_bits(stage: Aligned, bounds: Bounds, finest: int) -> int:
-    """Return how many bits hold the sum of a step's terms and an addend, of so fine a grid."""
+    """Return the bits that hold the sum of a step's terms and an addend, on the grid 2^finest."""
     return finest + bounds.headroom + (stage.products + 1).bit_length()
 
 
 def _aligned_in_float32(stage: Aligned, bounds: Bounds, bits: int, machine: Machine) -> bool:
-    """Return whether every term, window (of ``bits`` fraction bits) and sum is 0 or a normal float.
+    """Return whether terms, windows (of ``bits`` fraction bits) and sums are 0 or normal float32.
 
-    A float of 32 bits, that is, and not near the ends.
+    Exponents near the ends of float32 are ruled out.
     """
     span = bounds.span
     lowest = span.low - bits
@@ -131,22 +131,22 @@ def _aligned_in_float32(stage: Aligned, bounds: Bounds, bits: int, machine: Mach
 
 @dataclass(frozen=True)
 class WholeWindow(Step):
-    """A window that cuts nothing off: an exact sum of the lane, rounded."""
+    """A window that cuts nothing off: an exact sum of the lane, then one rounding."""
 
     kind = "whole"
 
     @property
     def terms(self) -> int:
-        """The window's products."""
+        """Products of the window."""
         return int(self.stage.products)
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """How sums are rounded."""
+        """The way sums are rounded."""
         return (self.stage.rounding,)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the window's last place never rises above that of a product.
+        """Return why the window's last place never rises above a product's last place.
 
         With low the terms' last place and |sum| < 2^top for every partial sum, E - F <= low.
         Rounding sums to ``format`` doubles them at most, unless there are too many steps for its
@@ -168,7 +168,7 @@ class WholeWindow(Step):
             return None
         extra = int(not rtz) + (first is not None)
         start_high = 1 + bounds.a.high - 1 + bounds.b.high - 1
-        if bounds.scaled:  # the exponents are those of scales, whatever their sums are
+        if bounds.scaled:  # the exponents are the scales', whatever the sums are
             start_high = max(start_high, 1 + bounds.b.high - 1)
         if first is not None:
             start_high = max(first.high, start_high)
@@ -183,7 +183,7 @@ class WholeWindow(Step):
         return f"|sums| < 2^{top}: no term loses a bit above 2^{low}"
 
     def _lane(self, bounds: Bounds, bits: int, machine: Machine) -> Lane | None:
-        """Return the narrowest lane of sums of so many bits, or None."""
+        """Return the narrowest lane that holds sums of ``bits`` bits, or None."""
         fmt = self.stage.format
         narrow = (
             bits <= machine.float32_bits
@@ -221,16 +221,16 @@ class WholeWindow(Step):
 
 @dataclass(frozen=True)
 class Window(Step):
-    """A window of any settings in a carrier that holds it; see `fpsim.units.stages.Aligned`."""
+    """A window with any settings, in a carrier that holds it; see `fpsim.units.stages.Aligned`."""
 
     carrier: Carrier
     native: bool  #: float32 itself is the result's format and rounds a 32-bit integer
-    scaled: bool  #: terms of zero have powers, although normalised
-    limited: bool = False  #: a product may be too large
-    finite: bool = False  #: no operand is NaN or infinite
-    split: bool = False  #: only the sum of products fits 32 bits; it meets the addend in halves
+    scaled: bool  #: zero terms have powers of two, although products are normalised
+    limited: bool = False  #: whether a product may reach the product limit
+    finite: bool = False  #: whether no operand is NaN or infinite
+    split: bool = False  #: only the sum of products fits 32 bits; halves of it and of c are added
     spare: tuple[int, int] = (0, 0)  #: bits of a joined window in 32-bit integers
-    told: bool = False  #: the processor converts integers of many bits in the mode it is told
+    told: bool = False  #: the processor's mode is set to convert integers of many bits
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -242,7 +242,7 @@ class Window(Step):
 
     @property
     def terms(self) -> int:
-        """The window's products."""
+        """Products of the window."""
         return int(self.stage.products)
 
     @property
@@ -252,17 +252,17 @@ class Window(Step):
 
     @property
     def direction(self) -> str:
-        """How 32-bit integers become floats, where the processor is told: all else is exact."""
+        """Mode set in the processor for conversions of 32-bit integers; all else is exact."""
         return self._conversion if self.told else ""
 
     @property
     def _conversion(self) -> str:
-        """How 32-bit integers become floats: as the result, or toward zero with bits to spare."""
+        """Rounding of 32-bit integers to floats: the result's, or truncation with bits to spare."""
         return str(self.stage.rounding) if self.native else "rtz"
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """Every setting that the code depends on."""
+        """Every setting on which the code depends."""
         stage = self.stage
         joined, late = stage.addend is Addend.JOINED, stage.addend is Addend.LATE
         second = stage.join_rounding if joined else stage.late_rounding if late else ""
@@ -288,7 +288,7 @@ class Window(Step):
     # -- lemma -------------------------------------------------------------------------------------
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why the carrier holds every window, and the lane the value of its sum."""
+        """Return why the carrier holds every window, and the lane its sum's value."""
         stage = self.stage
         if sum(bounds.bits) > F64_BITS or (self.scaled and not bounds.scaled):
             return None
@@ -297,7 +297,7 @@ class Window(Step):
         if stage.addend is Addend.JOINED:
             return self._joined(bounds, machine)
         late = stage.addend is Addend.LATE
-        # An infinite product makes the result; one that is saturated would meet the addend.
+        # An infinite product gives an infinite result; a saturated one would meet the addend.
         saturates = not bounds.finite and stage.overflow is Overflow.SATURATE
         if self.limited or (late and (stage.format != stage.container or saturates)):
             return None
@@ -314,15 +314,15 @@ class Window(Step):
         return f"the window's {bits} <= {lane} bits are exact integers of a lane"
 
     def _in_int32(self, bounds: Bounds, bits: int, machine: Machine) -> str | None:
-        """Return why a 32-bit integer holds the sum of an early or late window, or its products."""
+        """Return why a 32-bit integer holds the sum of a window, or of its products, or None."""
         stage = self.stage
         plain = stage.width is None and not stage.signed_zero and bounds.finite
         converts = stage.align in CONVERSIONS and self._converts(
             not self.split and bits <= F32_BITS, machine
         )
-        # The lane rounds the integer once, or truncates it to more bits than the result has.
+        # The lane rounds the integer once, or truncates it with more bits than the result has.
         once = self.native or bits <= F32_BITS or stage.rounding is Rounding.RTZ
-        # Half of the last place is added as an integer, of which a float32 must have some bits.
+        # Rounding adds half of the last place to the integer, which float32 must have bits for.
         halves = stage.rounding is not Rounding.RNA or stage.format.mantissa_bits + 1 < F32_BITS
         if not (plain and converts and once and halves):
             return None
@@ -337,12 +337,12 @@ class Window(Step):
         return f"{why}, added to the addend in halves"
 
     def _converts(self, exact: bool, machine: Machine) -> bool:
-        """Return whether 32-bit integers become floats as they should, perhaps exactly."""
+        """Return whether the conversion of 32-bit integers rounds as the stage, or is exact."""
         plain = exact or self._conversion == Rounding.RNE
         return not (plain or machine.directed) if self.told else plain or machine.directed
 
     def _in_int64(self, bounds: Bounds) -> str | None:
-        """Return why a 64-bit integer holds the windows, and float64 two bits beyond the result."""
+        """Return why 64-bit integers hold the windows, and float64 two bits beyond the result."""
         stage, finest = self.stage, self.stage.fraction_bits
         if stage.addend is Addend.JOINED:
             finest = max(finest, stage.join_sum_bits, stage.join_addend_bits)
@@ -355,7 +355,7 @@ class Window(Step):
         return f"{why} {F64_BITS} bits"
 
     def _joined(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why a window and the second one that joins the addend are exact."""
+        """Return why a window, and the second window that joins the addend, are exact."""
         stage, fraction = self.stage, self.stage.fraction_bits
         if stage.width is not None or stage.normalised:
             return None
@@ -381,7 +381,7 @@ class Window(Step):
     # -- code --------------------------------------------------------------------------------------
 
     def parameters(self) -> Numbers:
-        """Return limits of both formats, units, ranges and shifts of both windows."""
+        """Return limits of both formats, and units, ranges and shifts of both windows."""
         stage, lane = self.stage, self.lane
         reals, integers = float_parameters(stage, lane)
         least = LEAST_POWERS[lane]
@@ -417,7 +417,7 @@ class Window(Step):
             "least_sum": -half,
             "most_sum": half - 1,
         }
-        # The container of an addend that joins late.
+        # The container of an addend that is added late.
         fmt = stage.result
         codes = np.array(fmt.limits(Rounding.RNE, stage.overflow)[:2], dtype=fmt.dtype)
         positive, negative = fmt.decode(codes)
@@ -429,7 +429,7 @@ class Window(Step):
         return reals, integers | {"container_shift": lane.mantissa_bits - fmt.mantissa_bits}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write the window, perhaps a second one, and the rounding of its sum.
+        """Write the window, the second window if there is one, and the rounding of its sum.
 
         Args:
             acc: accumulators, one in each lane.
@@ -467,7 +467,7 @@ class Window(Step):
             both = Sum.exact(odd_sum(acc, result, acc.lanes.directed))
             result = round_sum(both, late, _container(p), opposite=away, ieee=False)
             if self.carrier is Carrier.FLOATS:
-                # What becomes infinite by rounding does not meet an infinite c.
+                # A sum that becomes infinite by rounding does not meet an infinite c.
                 result = is_finite(acc).where(result, acc + value)
         if self.carrier is Carrier.INT64:
             special = special + acc
@@ -479,11 +479,11 @@ class Window(Step):
     def _window(
         self, acc: Vec, source: TermSource, p: Parameters, first: int
     ) -> tuple[Vec, Vec, Vec, Vec]:
-        """Return the sum of a lane's terms, 2^E, the plain sum of floats, and the sign of a zero.
+        """Return the terms' sum, 2^E, the plain float sum, and the sign of a zero sum.
 
-        It is that of the terms, unless they cancelled or the register wrapped: their sign bits are
-        combined by OR toward -infinity (where a sum that is zero without being one of +0 alone is
-        -0), else by AND (-0 only from -0 alone).
+        A zero's sign is that of the terms, unless they cancelled or the register wrapped: the
+        terms' sign bits are combined by OR toward -infinity (-0 unless all terms are +0), else by
+        AND (-0 only if all terms are -0).
         """
         stage, lanes = self.stage, acc.lanes
         own, early = range(first, self.terms, stage.lanes), stage.addend is Addend.EARLY
@@ -525,7 +525,7 @@ class Window(Step):
         return total if stage.width is None else self._fitted(total, p), top, special, sign
 
     def _largest_power(self, source: TermSource, own: range, p: Parameters) -> Vec:
-        """Return 2^E of terms and floor; ``scaled`` zeros keep powers, others get new ones."""
+        """Return 2^E of terms and floor; with ``scaled`` zero terms keep their powers."""
 
         def next_larger(i: Any, top: Vec) -> tuple[Vec, ...]:
             if not self.stage.normalised:
@@ -540,7 +540,7 @@ class Window(Step):
         return top
 
     def _integer(self, x: Vec, rounding: str) -> Vec:
-        """Return a float as an integer of the carrier; only floats need be finite."""
+        """Return a float as an integer of the carrier; only a carrier of floats needs it finite."""
         if self.carrier is Carrier.INT32:
             return x.to_integers(rounding)
         if self.carrier is Carrier.FLOATS:
@@ -548,7 +548,7 @@ class Window(Step):
         return (x if rounding == "rtz" else round_integer(x, rounding)).truncated
 
     def _fitted(self, total: Vec, p: Parameters) -> Vec:
-        """Return a sum as a register holds it; floats that are not finite stay."""
+        """Return a sum wrapped or clamped to the register; NaN and infinite floats stay."""
         saturates = self.stage.width_overflow is Overflow.SATURATE
         if self.carrier is Carrier.INT64:
             if saturates:
@@ -567,7 +567,7 @@ class Window(Step):
         return is_finite(total).where(fitted, total)
 
     def _moved(self, total: Vec, joint: Vec, top: Vec, p: Parameters) -> Vec:
-        """Return the sum of a window aligned to a larger power, rounded to integers again."""
+        """Return a window's sum aligned to a larger power, rounded to an integer again."""
         rounding = str(self.stage.join_rounding)
         if self.carrier is Carrier.INT32:  # by floor
             return total.shifted_down(binades(joint, top))
@@ -577,7 +577,7 @@ class Window(Step):
         return round_integer(total * (top * p.reals["per_unit"]) * per_power, rounding)
 
     def _second_window(self, total: Vec, top: Vec, acc: Vec, p: Parameters) -> Vec:
-        """Return the value of a window's sum and the addend, each cut on a grid of its own."""
+        """Return the value of a window's sum plus the addend, each cut on its grid."""
         stage, zero = self.stage, acc.lanes.constant(0.0, False)
         join, reach = str(stage.join_rounding), stage.join_reach is not None
         power = power_of(acc, p)
@@ -591,9 +591,9 @@ class Window(Step):
             addend = addend * (second * p.reals["per_addend_unit"])
             if reach:
                 near = power >= second * p.reals["reach"]
-                # What is not finite has no power, but counts.
+                # NaN and infinity have no power, but take part.
                 addend = is_finite(acc).where(near.where(addend, zero), acc)
-            # An exact zero is +0, also where a rounded one keeps its sign.
+            # An exact zero is +0, even if a rounded zero keeps its sign.
             return value + addend + zero
         nothing = acc.lanes.constant(0, True)
         rise = p.integers["sum_rise"] - binades(second, top)
@@ -610,9 +610,9 @@ class Window(Step):
         """Return the value of a 32-bit sum, rounded by a conversion.
 
         A joined addend is aligned to F bits and joins by floor. With d = e(c) - E > 0 the sum S of
-        the products is floor(S 2^-d) in units of c, with J - F more bits, of which min(d, k) are
-        added and l only say whether something was lost, as rounding to odd: they are there only
-        where d > k, so c keeps the sum too large for a bit of them to be rounded to.
+        the products is floor(S 2^-d) in units of c, with J - F more bits. Of these min(d, k) are
+        added, and l only record whether a bit was lost, as in rounding to odd: they exist only if
+        d > k, when c keeps the sum too large for rounding to reach any of them.
         """
         mode = self._conversion
         if self.stage.addend is not Addend.JOINED:
@@ -637,12 +637,12 @@ class Window(Step):
 
 
 def is_finite(x: Vec) -> Vec:
-    """Return the mask of lanes that are neither infinite nor NaN."""
+    """Return the mask of finite lanes."""
     return x.magnitude_bits.as_real < float("inf")
 
 
 def larger(x: Vec, y: Vec) -> Vec:
-    """Return the larger of two lanes, ``y`` if there is a NaN."""
+    """Return the larger of two numbers, lane by lane; ``y`` if either is NaN."""
     return (x > y).where(x, y)
 
 
@@ -655,18 +655,18 @@ def power_of(acc: Vec, p: Parameters) -> Vec:
 
 
 def binades(upper: Vec, lower: Vec) -> Vec:
-    """Return the distance of the exponents of two powers of two."""
+    """Return the difference of the exponents of two powers of two."""
     return (upper.as_bits - lower.as_bits) >> upper.lanes.mantissa_bits
 
 
 def overflowed(product: Vec, limit: Vec) -> Vec:
-    """Return infinity of its sign for a product that reaches the limit."""
+    """Return a product, or infinity of its sign if it reaches the limit."""
     infinity = product.lanes.constant(float("inf"), False).intrinsic("copysign", product)
     return (product.magnitude_bits.as_real >= limit).where(infinity, product)
 
 
 def _container(p: Parameters) -> Parameters:
-    """Return the parameters of the container."""
+    """Return the parameters of the container format."""
     names = ("largest", "over_positive", "over_negative")
     reals = p.reals | {name: p.reals[f"container_{name}"] for name in names}
     return Parameters(reals, p.integers | {"shift": p.integers["container_shift"]})
@@ -679,7 +679,7 @@ def _odd_real(x: Vec) -> Vec:
 
 
 def _sum_of_halves(x: Vec, y: Vec, mode: str) -> Vec:
-    """Return x + y of 32-bit integers as float32, rounded once; a sum of zero is +0."""
+    """Return x + y of 32-bit integers as float32, rounded once; a zero sum is +0."""
     low, high = 0xFFFF, 0xFFFF0000
     zero, one = (x.lanes.constant(value, False) for value in (0.0, 1.0))
     upper = (x & high).to_reals(mode) + (y & high).to_reals(mode)  # 17 bits: exact
@@ -689,9 +689,9 @@ def _sum_of_halves(x: Vec, y: Vec, mode: str) -> Vec:
 
 
 def _floor_to_odd(total: Vec, distance: Vec, lost: int) -> Vec:
-    """Return floor(x / 2^distance) with an odd last bit if a bit of the ``lost`` ones below is set.
+    """Return floor(x / 2^distance), its last bit set if any of the ``lost`` bits below is set.
 
-    What is below those is cut off.
+    Bits below the ``lost`` bits are cut off.
     """
     if not lost:
         return total.shifted_down(distance)
