@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torch bridge: whole transformers through a simulated unit.
 
-`convert` simulates the matrix products of any model, `evaluate` measures perplexity, `models` loads
-models without a hub. Only this package imports torch and transformers.
+`convert` simulates the matrix products of a model, `evaluate` measures perplexity, and `models`
+loads models without a hub. Only this package imports torch and transformers.
 """
 
 from __future__ import annotations

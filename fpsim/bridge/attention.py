@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention's two matrix products on a simulated unit, through transformers' attention interface.
 
-Any model that dispatches through `AttentionInterface` gets them without a line of its own:
+Every model that dispatches through `AttentionInterface` is supported, without further code:
 
     S = (Q K^T) * scaling   summed along the head, after positions are in; then mask and softmax
     O = P V                 summed along the keys
 
 Scaling, soft caps, position biases, masks, sinks and softmax are float32. Under grouped-query
 attention the query heads of a group share one cast of K and V. Keys that a mask hides from every
-query (padding, unused slots of a static cache) count as zeros in K and V, so they do not stretch
-anyone's scales.
+query (padding, unused slots of a static cache) count as zeros in K and V, so they do not affect
+scales.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ __all__ = [
     "simulated_attention",
 ]
 
-#: Name under which transformers knows the simulated attention.
+#: Name of the simulated attention in transformers.
 NAME = "fpsim"
-#: What to do about attention that cannot be simulated, for messages.
+#: Advice in messages about attention that cannot be simulated.
 FLOAT_INSTEAD = (
     "use a recipe that leaves attention in float, such as amxfp4-linear, or name these layers in "
     "skip="
@@ -61,16 +61,16 @@ class SimulatedAttention:
     """The products of one attention layer.
 
     Raises:
-        FpsimError: on a call, operands that have no codes, naming layer, pass (from 1) and operand.
+        FpsimError: on a call, an operand without codes; the message names layer, pass and operand.
     """
 
     def __init__(self, casts: AttentionCasts, unit: MacUnit, name: str, seed: int = 0) -> None:
         self.casts, self.unit, self.name, self.seed = casts, unit, name, seed
         self.passes = 0
-        self.macs = 0  #: multiply-accumulates that the unit has done, over all passes
+        self.macs = 0  #: multiply-accumulates on the unit, over all passes
         self.passes_before = 0  #: `passes` when the layer's forward began
         self.hooks: list[RemovableHandle] = []
-        #: Keys after which both operands of P V have a block boundary.
+        #: Multiples of so many keys are block boundaries of both operands of P V.
         along = casts.value if casts.value_axis == "sequence" else None
         self.block = math.lcm(*map(_block, (casts.probability, along)))
 
@@ -91,25 +91,24 @@ class SimulatedAttention:
         """Compute softmax(Q K^T scaling + bias + mask) V.
 
         Args:
-            module: the layer; dropout acts while it trains.
+            module: the layer; in training mode dropout acts.
             query: (B, H, T, D).
             key: (B, G, S, D) with G dividing H.
             value: (B, G, S, D').
             mask: float, added to the scores: (B or 1, H or 1, T, S or more).
-            scaling: of the scores.
+            scaling: factor of the scores.
             dropout: share of probabilities that training drops.
             softcap: scores x become softcap tanh(x / softcap).
-            bias: of positions, added to the scores like the mask.
-            sinks: (H), one more score of every row, which takes its share of the softmax and has no
-                value.
-            first: (B,), the token whose key is the first, counted from the sequence's first token;
-                blocks along the keys start at tokens that their size divides. By default 0.
+            bias: position bias, added to the scores like the mask.
+            sinks: (H), one more score per row, which takes part in the softmax but has no value.
+            first: (B,), position of the first key, counted from the sequence's first token; blocks
+                along the keys start at positions that are multiples of their size. Default 0.
 
         Returns:
             Outputs (B, T, H, D') and probabilities (B, H, T, S).
 
         Raises:
-            FpsimError: an operand that has no codes.
+            FpsimError: an operand with NaN, infinities or values without a code.
         """
         self.passes += 1
         batch, heads, rows, width = query.shape
@@ -160,7 +159,7 @@ class SimulatedAttention:
         return straight_through(x, w, out, pairs)
 
     def _cast(self, x: torch.Tensor, cast: Cast, name: str) -> list[Operand]:
-        """Return one operand per batch entry of x (B, R, K); all are cast as one tensor."""
+        """Return one operand per batch entry of x (B, R, K), cast together as one tensor."""
         by_token = name == "value" and self.casts.value_axis == "token"
         tensor = x.transpose(1, 2) if by_token else x
         try:
@@ -182,7 +181,7 @@ class SimulatedAttention:
 
 
 def _block(cast: Cast | None) -> int:
-    """Return the elements that share a scale along a row under a cast; 1 if all do or none."""
+    """Return the elements of a row that share a scale under a cast; 1 if all or none do."""
     if cast is None:
         return 1
     operand = cast.quantize(np.zeros((1, 64), np.float32))
@@ -190,7 +189,7 @@ def _block(cast: Cast | None) -> int:
 
 
 def hidden_keys(mask: torch.Tensor) -> torch.Tensor:
-    """Return which keys a float mask (B or 1, H or 1, T, S) hides from every query: (B or 1, S)."""
+    """Return the mask (B or 1, S) of keys that a float mask hides from every query."""
     return (mask <= torch.finfo(mask.dtype).min / 2).flatten(1, 2).all(1)
 
 
@@ -202,7 +201,7 @@ def _without(x: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(x: torch.Tensor, lead: NDArray[np.int64]) -> torch.Tensor:
-    """Return x (B, R, S) with ``lead`` (B,) zeros before its last axis, and zeros after it."""
+    """Return x (B, R, S) with ``lead`` (B,) zeros before the last axis, and zeros after it."""
     widest = int(lead.max())
     out = x.new_zeros((*x.shape[:2], x.shape[2] + widest))
     for row, count in enumerate(lead.tolist()):
@@ -211,9 +210,9 @@ def _shifted(x: torch.Tensor, lead: NDArray[np.int64]) -> torch.Tensor:
 
 
 def _turned(operand: Operand, layer: str) -> Operand:
-    """Return rows (S, D) that were cast along D as an operand (D, S) that is summed along S.
+    """Return rows (S, D), cast along D, as an operand (D, S) that is summed along S.
 
-    Scales then differ from one product to the next: a block of one element along K.
+    Scales then differ from one product to the next: each is a block of one element along K.
     """
     if operand.factor is not None and operand.factor.shape[0] > 1:
         raise FpsimError(
@@ -229,16 +228,16 @@ def _turned(operand: Operand, layer: str) -> Operand:
 
 # -- transformers --------------------------------------------------------------------------------
 
-#: Attribute of an attention layer: in its ``__dict__``, so that copies and pickles take it along.
+#: Attribute of an attention layer, kept in its ``__dict__`` so that copies and pickles include it.
 _ATTACHED = "_fpsim_attention"
-#: Arguments of some models that change what is computed: sinks by query, keys by index, paged keys.
+#: Arguments that some models pass and that change the computation: sinks, key indices, paged keys.
 _UNKNOWN = ("sinks", "indices", "block_indices", "cache")
 
 
 def attach(module: nn.Module, simulated: SimulatedAttention) -> None:
     """Let an attention layer compute with ``simulated`` while its model dispatches to `NAME`.
 
-    From now on a forward pass of the layer that went another way raises `FpsimError`.
+    A later forward pass of the layer that does not call ``simulated`` raises `FpsimError`.
     """
     detach(module)
     simulated.hooks = [
@@ -268,9 +267,9 @@ def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def other_attention(model: nn.Module) -> dict[str, nn.Module]:
-    """Return layers that compute attention in a way of their own, by name.
+    """Return layers that do not compute attention through transformers' interface, by name.
 
-    They are known by their class's name, the innermost where such layers are nested.
+    Such layers are recognised by class name; of nested ones the innermost is returned.
     """
     through = attention_layers(model)
     named = {n: m for n, m in model.named_modules() if _ATTENTION.search(type(m).__name__)}
@@ -291,11 +290,11 @@ _ATTENTION = re.compile(r"Att(n|ention)(?!\w*Output$)")
 
 @cache
 def _uses_interface(kind: type[nn.Module]) -> bool:
-    """Whether a method of the class looks an attention function up, as transformers' layers do."""
+    """Whether a method of the class looks up an attention function, as transformers' layers do."""
     methods = (
         inspect.unwrap(method)
         for base in kind.__mro__
-        if base not in PreTrainedModel.__mro__  # it sets implementations
+        if base not in PreTrainedModel.__mro__  # which itself sets implementations
         for method in vars(base).values()
         if inspect.isfunction(method)
     )
@@ -334,7 +333,7 @@ def _forward(
     s_aux: torch.Tensor | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Compute attention as transformers asks for it."""
+    """Compute attention with the signature of transformers' attention functions."""
     simulated = module.__dict__.get(_ATTACHED)
     for name in _UNKNOWN:
         if others.get(name) is not None:
@@ -343,7 +342,7 @@ def _forward(
                 f"layer {layer}: attention with {name} is not simulated; {FLOAT_INSTEAD}"
             )
     if simulated is None:
-        # Another model with the same config object, or a layer that a pattern left float.
+        # Another model with an equal config object, or a layer that a pattern leaves float.
         if softcap is None and s_aux is None:
             sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
             result: tuple[torch.Tensor, torch.Tensor | None] = sdpa(
@@ -365,7 +364,7 @@ def _forward(
 
 
 def _float_mask(mask: torch.Tensor, dtype: torch.dtype, layer: str) -> torch.Tensor:
-    """Return a mask as scores that are added; True of a bool mask lets a key through."""
+    """Return a mask as scores to add; True in a bool mask lets a key through."""
     if mask.dtype == torch.bool:
         lowest = torch.finfo(dtype).min
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
@@ -384,11 +383,11 @@ def _first_tokens(
     mask: torch.Tensor | None,
     others: Mapping[str, Any],
 ) -> NDArray[np.int64] | None:
-    """Return the token (B,) whose key is the first; padding before a sequence has negative ones.
+    """Return the position (B,) of the first key; negative inside padding before a sequence.
 
-    A cache with a sliding window holds the last keys only; the queries' positions, which models
-    pass on, tell which. Without positions the first key is that of token 0 or, where the mask hides
-    the first keys from every query and no window explains it, of the padding before it.
+    A cache with a sliding window holds only the last keys; the queries' positions, which models
+    pass on, show which. Without positions the first key belongs to token 0 or, if the mask hides
+    the first keys from every query and no window explains this, to the padding before token 0.
     """
     batch, rows, length = query.shape[0], query.shape[2], key.shape[2]
     hidden = np.zeros((1, length), bool)

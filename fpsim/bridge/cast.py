@@ -3,8 +3,8 @@
 
 A row runs along K, the axis that is summed. Numbers that vary along K go into the unit: codes,
 scale codes, integer exponents. A scale that is constant along K (per tensor, token or output
-channel) cannot change which sums round, so hardware applies it once, after the product; so does the
-bridge, as one float32 multiplication per operand (`Operand.factor`), activation first.
+channel) does not affect how sums round, so hardware applies it once, after the product. The bridge
+does so too, with one float32 multiplication per operand (`Operand.factor`), activation first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["BlockCast", "Cast", "block_operand", "same_blocks"]
 
 
 def same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
-    """Return both with scales per as many elements, if both have scales."""
+    """Return both operands with scales per equally many elements, if both have scales."""
     if a.scales is None or b.scales is None or a.block == b.block:
         return a, b
     block = math.gcd(a.block, b.block)
@@ -37,7 +37,7 @@ def same_blocks(a: Operand, b: Operand) -> tuple[Operand, Operand]:
 
 
 class Cast(Protocol):
-    """How one operand becomes codes. Any object with this attribute and method will do."""
+    """A cast of one operand; any object with this attribute and method is one."""
 
     @property
     def element(self) -> Format:
@@ -53,15 +53,14 @@ class Cast(Protocol):
 
 @dataclass(frozen=True)
 class BlockCast:
-    """Cast to a `BlockFormat`: scales of blocks for the unit, of rows and tensors as factors.
+    """Cast to a `BlockFormat`: block scales go to the unit, row and tensor scales are factors.
 
-    The unit sees the wide codes of `BlockFormat.widen`.
-    ``tensor_scale`` is static: given instead of found in the rows. A format whose one scale is of
-    the whole tensor takes it for that scale.
+    The unit's codes are those of `BlockFormat.widen`. ``tensor_scale`` is a static scale: given,
+    not found in the rows. A format with a single scale per tensor takes it as that scale.
 
     Raises:
         FpsimError: a real scale per block, signs of rows, stochastic rounding, or a static scale
-            that is not positive and finite or that the format has no place for.
+            that is not positive and finite or for which the format has no place.
     """
 
     fmt: BlockFormat
@@ -87,7 +86,7 @@ class BlockCast:
 
     @property
     def _is_static(self) -> bool:
-        """Whether the static scale is the only one."""
+        """Whether the static scale is the only scale."""
         return (
             self.tensor_scale is not None
             and not self.fmt.tensor_range
@@ -96,11 +95,11 @@ class BlockCast:
 
     @property
     def element(self) -> Format:
-        """Element format of the codes that the unit sees."""
+        """Element format of the unit's codes."""
         return self.fmt.wide
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
-        """Return rows (R, K) as an operand; raises as `Cast.quantize` does."""
+        """Return rows (R, K) as an operand; raises FpsimError for NaN and infinities."""
         if self._is_static:
             return self._static(rows)
         given = None if self.tensor_scale is None else np.float32(self.tensor_scale)
@@ -118,7 +117,7 @@ class BlockCast:
 
 
 def block_operand(fmt: BlockFormat, quantized: Quantized) -> Operand:
-    """Return rows (R, K) in a block format, cast along K, as a unit takes them."""
+    """Return rows (R, K), cast along K to a block format, as an operand of a unit."""
     wide = unit_view(fmt, quantized)
     factor = wide.factor
     if factor is not None and factor.ndim == 0:

@@ -67,17 +67,17 @@ class Conversion:
     """A record of `convert`: names of layers whose products are simulated, and of all others.
 
     ``replaced`` has linear layers and, as ``module.parameter.number``, experts. ``left`` maps
-    layers that stay float to the reason; ``aliases`` maps further names of a layer to its first.
-    ``attention_left`` has attention layers that stay float, also such that no recipe reaches,
+    layers that stay float to the reason; ``aliases`` maps further names of a layer to its first
+    name. ``attention_left`` has attention layers that stay float, also ones that no recipe reaches
     because they do not use transformers' attention interface. ``stays_float`` maps every other
-    module that has parameters (norms, embeddings, convolutions) to its class.
+    module with parameters (norms, embeddings, convolutions) to its class.
 
-    ``units`` are the names of the units that linear layers and experts run on, with the recipe's
-    operand formats in place of the formats of ``unit``; ``gradient_units`` are the units of a
-    training recipe's gradients (none: gradients are float). ``weights`` counts the simulated
-    elements of weight matrices, and all. ``notes`` are remarks for readers of results; ``causal``
-    says whether no value depends on later tokens, ``batch_independent`` whether none
-    depends on the other sequences of a batch or on padding.
+    ``units`` are the names of the units of linear layers and experts, with the recipe's operand
+    formats in place of the formats of ``unit``; ``gradient_units`` are the units of a training
+    recipe's gradients (empty: gradients are float). ``weights`` counts the simulated elements of
+    weight matrices, and all elements. ``notes`` are remarks for readers of results; ``causal`` says
+    whether no value depends on later tokens, ``batch_independent`` whether no value depends on
+    other sequences of a batch or on padding.
     """
 
     recipe: str
@@ -93,13 +93,13 @@ class Conversion:
     gradient_units: tuple[str, ...] = ()
     weights: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
-    modules: tuple[nn.Module, ...] = field(default=(), repr=False)  #: whose forward is taken over
+    modules: tuple[nn.Module, ...] = field(default=(), repr=False)  #: modules with another forward
     hooks: tuple[RemovableHandle, ...] = field(default=(), repr=False)
     dispatch: tuple[tuple[PreTrainedModel, dict[str, Any]], ...] = field(default=(), repr=False)
 
     @property
     def batch_independent(self) -> bool:
-        """Whether no sequence's values depend on others of its batch, or on padding."""
+        """Whether no sequence's values depend on other sequences of the batch, or on padding."""
         return SHARED_ROWS not in self.notes
 
     @property
@@ -124,7 +124,7 @@ class Conversion:
         )
 
     def __str__(self) -> str:
-        """Return a few lines for people."""
+        """Return a summary in a few lines."""
         units, (simulated, every) = ", ".join(self.units) or "float", self.weights
         lines = [
             f"{self.recipe} on {units}: {len(self.replaced)} linear layers, "
@@ -174,19 +174,19 @@ def convert(
 ) -> nn.Module:
     """Simulate the matrix products of ``model``, in place, and return the model.
 
-    The recipe names the operands that are cast and their formats; the unit says how products are
-    accumulated, and is run with the recipe's operand and scale formats. Layers whose name matches a
-    shell pattern in ``skip`` (default: the recipe's, and the output embeddings unless the recipe
-    casts them), or none in ``only``, stay float, and so do layers that compute in a way of their
-    own. `conversion_of` returns a record, `restore` undoes the conversion. Copies and pickles of
-    the model are converted models of their own.
+    The recipe names the operands to cast and their formats; the unit says how products are
+    accumulated, and runs with the recipe's operand and scale formats. A layer stays float if its
+    name matches a shell pattern in ``skip`` (default: the recipe's, and the output embeddings
+    unless the recipe casts them) or no pattern in ``only``, or if it does not compute a plain
+    product. `conversion_of` returns a record, `restore` undoes the conversion. Copies and pickles
+    of the model are independent converted models.
 
-    Modules stay the objects that they are: hooks, parametrizations, adapters and saved state see no
-    difference. Weights may change afterwards, by an optimizer or in place under `torch.no_grad`:
-    they are cast again. Only changes in place through ``.data`` go unseen, since torch counts no
-    version of them; restore and convert again after such a change. Under `torch.compile` every
-    simulated product is a break of the graph; `torch.export` is refused. `save_pretrained` writes
-    the float weights, and these arguments into the config: see `convert_again`.
+    Modules remain the same objects: hooks, parametrizations, adapters and saved state see no
+    difference. Weights may change afterwards, by an optimizer or in place under `torch.no_grad`,
+    and are then cast again. Only changes in place through ``.data`` go unseen, since torch does not
+    count them as versions; restore and convert again after such a change. Under `torch.compile`
+    every simulated product breaks the graph; `torch.export` is refused. `save_pretrained` writes
+    the float weights, and the arguments of `convert` into the config: see `convert_again`.
 
     Args:
         model: any torch module with linear layers, such as a model of transformers.
@@ -195,23 +195,23 @@ def convert(
         skip: patterns of names of linear, expert, attention and embedding layers.
         only: patterns of names of layers to convert; all others stay float.
         calibration: for recipes that need one: the result of `fpsim.bridge.calibrate`, or a path.
-        transforms: of every layer's operands, see `fpsim.bridge.transforms`; a calibration must
-            have been made under the same ones.
+        transforms: transforms of every layer's operands, see `fpsim.bridge.transforms`; a
+            calibration must have been made with the same ones.
         batches: forward passes for transforms that look at inputs.
-        seed: of stochastic rounding; with it every layer and pass draws its own bits.
-        dgrad: the unit of gradients of inputs, under a training recipe such as ``nvfp4-train``;
-            default: ``unit``. Other recipes compute gradients in float, straight through the casts.
-        wgrad: the unit of gradients of weights, likewise.
+        seed: seed of stochastic rounding; every layer and pass draws different bits from it.
+        dgrad: unit of input gradients, under a training recipe such as ``nvfp4-train``; default:
+            ``unit``. Other recipes compute gradients in float, straight through the casts.
+        wgrad: unit of weight gradients; default: ``unit``.
 
     Returns:
         The model.
 
     Raises:
-        FpsimError: no linear layer to convert, a model that is converted already, an unknown
-            recipe or unit, a missing calibration or one of another model, weights without codes or
-            without data, scale blocks that the unit does not sum, a recipe that casts attention for
-            a model that computes it in a way of its own. On the model's first forward pass: a
-            module that ran without calling its simulated layers.
+        FpsimError: no linear layer to convert, a converted model, an unknown recipe or unit, a
+            missing calibration or one of another model, weights without codes or without data,
+            scale blocks that the unit does not sum, or a recipe that casts attention for a model
+            that does not use transformers' attention interface. On the model's first forward pass:
+            a module that ran without calling its simulated layers.
     """
     check_model(model)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -240,7 +240,7 @@ def convert(
         *found.notes(),
         *_notes(layers, [chosen.attention(name) for name in wanted]),
     )
-    # The last thing that can fail: until here the model is as it was.
+    # Nothing fails after this line: the model is unchanged up to here.
     attached, unattached, dispatch = _attach(model, chosen, mac, patterns, seed)
     if not layers and not embeddings and not attached:
         raise FpsimError("skip, only: these patterns leave no layer to convert" + found.reasons())
@@ -274,7 +274,7 @@ def convert(
 
 
 def _forms_maker(recipe: Recipe, unit: MacUnit) -> Callable[..., SimulatedLinear]:
-    """Return a function that makes a layer of a system of weight, name, transforms and seed."""
+    """Return a function that makes a system's layer from weight, name, transforms and seed."""
 
     def formed(
         weight: LayerWeight, name: str, transforms: Sequence[LayerTransform], seed: int
@@ -292,12 +292,12 @@ def _gradient_units(layers: Mapping[str, SimulatedLinear]) -> tuple[str, ...]:
 
 
 def convert_again(model: nn.Module, **changes: Any) -> nn.Module:
-    """Convert a model that was saved converted and is loaded in float, as it was converted then.
+    """Convert a loaded float model as it was converted when it was saved.
 
     Args:
         model: a loaded model of transformers, whose config carries the arguments of `convert`.
-        changes: arguments of `convert` to take instead, such as a calibration that has moved, or
-            ``batches`` of transforms that look at inputs.
+        changes: arguments of `convert` that replace saved ones, such as the path of a moved
+            calibration, or ``batches`` for transforms that look at inputs.
 
     Returns:
         The model.
@@ -311,9 +311,9 @@ def convert_again(model: nn.Module, **changes: Any) -> nn.Module:
 def _notes(
     layers: Mapping[str, SimulatedLinear], attention_casts: Sequence[AttentionCasts | None]
 ) -> tuple[str, ...]:
-    """Return remarks on the casts and their units without which results are easily misread."""
+    """Return remarks on casts and units, without which results are easily misread."""
     notes = []
-    # By identity: casts may hold arrays, which have no hash.
+    # Compared by identity: casts may hold arrays, which have no hash.
     inputs = {
         (id(x.input_cast), x.in_features): x.input_cast
         for x in layers.values()
@@ -348,12 +348,12 @@ def _notes(
     return tuple(notes)
 
 
-#: Steps of a register from 2^-15 on are too coarse for products of scaled blocks.
+#: Registers with an LSB of 2^-15 or more are too coarse for products of scaled blocks.
 _COARSE = -16
 
 
 def by_module(layers: Mapping[str, SimulatedLinear]) -> dict[nn.Module, Simulated]:
-    """Return each module with its simulation: of a linear layer, or of its experts together."""
+    """Return each module with its simulation: of a linear layer, or of all its experts."""
     simulated: dict[nn.Module, Simulated] = {}
     experts: dict[nn.Module, dict[tuple[str, int], SimulatedLinear]] = {}
     for layer in layers.values():
@@ -369,10 +369,10 @@ def by_module(layers: Mapping[str, SimulatedLinear]) -> dict[nn.Module, Simulate
 
 
 class _CalledGuard:
-    """Hook of a module that calls simulated layers: its first forward must have called each.
+    """Hook of a module with simulated layers: its first forward must call each of them.
 
-    Some modules read their layers' weights instead (torch's fused encoder layer does, unless a hook
-    is there); their products would be float without a word.
+    Some modules read their layers' weights and skip the layers (torch's fused encoder layer does,
+    unless a hook prevents it); their products would silently be float.
     """
 
     def __init__(self, layers: list[SimulatedLinear]) -> None:
@@ -406,7 +406,7 @@ def _guards(model: nn.Module, layers: Mapping[str, SimulatedLinear]) -> tuple[Re
 def _count_from_mask(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Hook that gives a left-padded batch the positions that `generate` gives it."""
+    """Hook that gives a left-padded batch the positions that `generate` gives."""
     mask = kwargs.get("attention_mask")
     if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or bool(mask[:, 0].all()):
         return None
@@ -421,8 +421,8 @@ def _count_from_mask(
 def _positions(model: nn.Module, attention_is_cast: bool) -> tuple[RemovableHandle, ...]:
     """Let models with rotary positions count from each sequence's first token.
 
-    In float the padding before a sequence turns queries and keys alike, and scores stay as they
-    are; queries and keys that are cast would have other codes.
+    In float, padding before a sequence turns queries and keys alike and leaves scores unchanged;
+    but cast queries and keys would have other codes.
     """
     if not attention_is_cast:
         return ()
@@ -435,7 +435,7 @@ def _positions(model: nn.Module, attention_is_cast: bool) -> tuple[RemovableHand
 
 
 def conversion_of(model: nn.Module) -> Conversion:
-    """Return the record that `convert` left."""
+    """Return the record of the model's conversion."""
     record = getattr(model, _RECORD, None)
     if not isinstance(record, Conversion):
         raise FpsimError("model: it is not converted")
@@ -443,9 +443,9 @@ def conversion_of(model: nn.Module) -> Conversion:
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Give the layers their own arithmetic back, in place, and return the model.
+    """Restore the layers' float arithmetic, in place, and return the model.
 
-    Weights trained meanwhile stay trained.
+    Weights trained meanwhile are kept.
     """
     record = conversion_of(model)
     for module in record.modules:
@@ -484,7 +484,7 @@ class _Patterns:
         return cls(tuple(skip), tuple(only))
 
     def take(self, *names: str) -> bool:
-        """Whether a layer of these names is wanted; each pattern may match any of them."""
+        """Whether patterns select a layer, by any of its names."""
         return _matches(names, self.only) and not _matches(names, self.skip)
 
 
@@ -493,10 +493,10 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def check_model(model: Any) -> None:
-    """Check that a model is a torch module that is not converted yet.
+    """Check that a model is a torch module and not converted yet.
 
     Raises:
-        FpsimError: it is something else, or converted.
+        FpsimError: another object, or a converted model.
     """
     if not isinstance(model, nn.Module):
         raise FpsimError(
@@ -520,13 +520,13 @@ def _calibrated(recipe: Recipe, calibration: Any) -> Recipe:
 
 @dataclass(frozen=True)
 class _Weights:
-    """The weight matrices of a model: which are simulated, and why others are left."""
+    """The weight matrices of a model: simulated ones, and the reasons why others are left."""
 
     taken: dict[str, LayerWeight]
     left: dict[str, str]
     aliases: dict[str, str]
-    modules: frozenset[nn.Module]  #: all that hold one
-    elements: int  #: of all of them
+    modules: frozenset[nn.Module]  #: modules that hold a weight matrix
+    elements: int  #: number of elements of all matrices
 
     @classmethod
     def of(cls, model: nn.Module, patterns: _Patterns) -> _Weights:
@@ -535,7 +535,7 @@ class _Weights:
             raise FpsimError("model: it has no linear layer (nn.Linear, Conv1D) to convert")
         names = {name: [name] for name in (*weights, *others)}
         for name, (weight, _) in others.items():
-            if patterns.take(name):  # offloading takes a layer's forward over, too
+            if patterns.take(name):  # offloading, too, replaces a layer's forward
                 weight.check_data(name)
         for alias, name in aliases.items():
             for known in names:
@@ -552,7 +552,7 @@ class _Weights:
         return cls(taken, left, aliases, modules, sum(weight.elements for weight in every))
 
     def notes(self) -> list[str]:
-        """Return a remark per reason, other than a pattern, for which layers stay float."""
+        """Return a remark per reason, patterns excepted, for which layers stay float."""
         reasons = dict.fromkeys(reason for reason in self.left.values() if reason != "by pattern")
         return [
             f"stays float, {reason}: {_some([n for n, r in self.left.items() if r == reason])}"
@@ -560,7 +560,7 @@ class _Weights:
         ]
 
     def reasons(self) -> str:
-        """Return, for messages, the first layer that its own arithmetic leaves out."""
+        """Return the first layer whose own arithmetic cannot be simulated, for messages."""
         first = next((n for n, reason in self.left.items() if reason != "by pattern"), None)
         return "" if first is None else f"; layer {first} cannot be: {self.left[first]}"
 
@@ -568,16 +568,16 @@ class _Weights:
 def layers_to_convert(
     model: nn.Module, recipe: Recipe, skip: Sequence[str] | None, only: Sequence[str]
 ) -> tuple[dict[str, LayerWeight], dict[str, nn.Embedding]]:
-    """Find the weight matrices and the token embeddings that `convert` would cast.
+    """Find the weight matrices and token embeddings that `convert` would cast.
 
     Args:
-        model: not converted.
-        recipe: says which layers stay float by default, and whether embeddings are cast.
-        skip: as in `convert`.
-        only: as in `convert`.
+        model: a model that is not converted.
+        recipe: gives the layers that stay float by default, and says whether embeddings are cast.
+        skip: patterns of layers that stay float, as in `convert`.
+        only: patterns of layers to convert, as in `convert`.
 
     Returns:
-        Both by name.
+        Weights by name, and embeddings by name.
     """
     check_model(model)
     patterns = _Patterns.of(model, recipe, skip, only)
@@ -586,9 +586,9 @@ def layers_to_convert(
 
 
 def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
-    """Return the modules that look tokens up in the input embedding, by name.
+    """Return the modules that look up tokens in the input embedding, by name.
 
-    An encoder and a decoder may each have one. Modules that a pattern leaves out are not returned.
+    An encoder and a decoder may each have one. Modules left out by a pattern are not returned.
     """
     getter = getattr(model, "get_input_embeddings", None)
     try:
@@ -608,7 +608,7 @@ def _tables(model: nn.Module, patterns: _Patterns) -> dict[str, nn.Embedding]:
 
 
 def _float_modules(model: nn.Module, done: set[nn.Module]) -> dict[str, str]:
-    """Return the modules with parameters of their own that no product of ours stands for."""
+    """Return modules with own parameters whose computation is not simulated, by name."""
     inside = {part for module in done for part in module.modules()}
     return {
         name: type(module).__name__
@@ -627,15 +627,15 @@ def attention_layers(
 
     Args:
         model: any model.
-        recipe: says which layers stay float by default.
-        skip: as in `convert`.
-        only: as in `convert`.
+        recipe: gives the layers that stay float by default.
+        skip: patterns of layers that stay float, as in `convert`.
+        only: patterns of layers to convert, as in `convert`.
 
     Returns:
         The layers by name.
 
     Raises:
-        FpsimError: all of them compute attention in a way of their own.
+        FpsimError: no attention layer uses transformers' attention interface.
     """
     patterns = _Patterns.of(model, recipe, skip, only)
     layers = {n: m for n, m in attention.attention_layers(model).items() if patterns.take(n)}
@@ -647,7 +647,7 @@ def attention_layers(
 
 @contextmanager
 def dispatched(model: nn.Module) -> Iterator[None]:
-    """Let the model's attention layers compute by `fpsim.bridge.attention` for a while."""
+    """Let the model's attention layers compute by `fpsim.bridge.attention` within a context."""
     undo = _dispatch(model)
     try:
         yield
@@ -676,7 +676,7 @@ def _dispatch(model: nn.Module) -> tuple[tuple[PreTrainedModel, dict[str, Any]],
 def _attach(
     model: nn.Module, recipe: Recipe, unit: MacUnit, patterns: _Patterns, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[PreTrainedModel, dict[str, Any]], ...]]:
-    """Attach the recipe to attention layers; return names taken, left, and how to undo it."""
+    """Attach the recipe to attention layers; return names of layers taken and left, and an undo."""
     layers, others = attention.attention_layers(model), attention.other_attention(model)
     casts = {
         name: chosen
@@ -698,7 +698,7 @@ def _attach(
 
 
 def _refuse_other(wanted: dict[str, nn.Module]) -> None:
-    """Raise for layers that should be simulated and compute attention in a way of their own."""
+    """Raise for layers to simulate that do not use transformers' attention interface."""
     if not wanted:
         return
     first = next(iter(wanted))

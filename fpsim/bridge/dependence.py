@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a cast makes a token's values depend on other tokens of the pass, or on later ones.
+"""Tests whether a cast makes a token's values depend on other tokens of the pass, or later ones.
 
 One scale over all rows of a pass makes a token's codes depend on its batch, on padding and on later
-tokens; a scale over several keys of V makes them depend on later tokens. Both are found by trying,
-so the answer holds for casts of any kind.
+tokens; a scale over several keys of V makes them depend on later tokens. Both are found by trials,
+so the answer holds for any kind of cast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALONG_SEQUENCE = "V has scales along the sequence: a token's values depend on la
 
 
 def sees_other_rows(cast: Cast | None, width: int) -> bool:
-    """Whether a row's values under a cast change with another row's; rows have ``width`` values."""
+    """Whether a row's values under a cast change with another row; rows have ``width`` values."""
     if cast is None:
         return False
     rows = np.random.default_rng(0).standard_normal((2, width)).astype(np.float32)
@@ -34,7 +34,7 @@ def sees_other_rows(cast: Cast | None, width: int) -> bool:
 
 
 def sees_later_keys(casts: AttentionCasts) -> bool:
-    """Whether a key's V changes with the V of later keys."""
+    """Whether a key's V changes under a cast with the V of later keys."""
     if casts.value is None or casts.value_axis == "token":
         return False
     keys = np.random.default_rng(0).standard_normal((1, 64)).astype(np.float32)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of a module of experts, found where its own forward multiplies by their matrices.
+"""Products of a module of experts, intercepted in the module's own forward.
 
-Models route tokens to experts, gate, weigh and sum in ways of their own. So the module's forward
-runs as it is, and only the products in it are somebody else's: every call of `linear`, `matmul` or
-`bmm` whose second operand lies in one of the module's expert parameters.
+Models route tokens to experts, gate, weigh and sum in different ways. So the module's forward runs
+unchanged, and only its products are replaced: every call of `linear`, `matmul` or `bmm` whose
+second operand lies in one of the module's expert parameters.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["ExpertProduct", "run_experts"]
 
-#: Computes the product of an expert: (parameter, expert), inputs (T, K) -> outputs (T, N); None
-#: leaves it to the module.
+#: Computes the product of an expert: (parameter, expert), inputs (T, K) -> outputs (T, N), or None
+#: to leave the product to the module.
 ExpertProduct = Callable[[tuple[str, int], torch.Tensor], torch.Tensor | None]
 
 _PRODUCTS = ("linear", "matmul", "__matmul__", "bmm", "mm")
-#: Names of their second operand.
+#: Keyword names of the products' second operand.
 _SECOND = ("weight", "other", "mat2")
-#: Fused products of all experts, which transformers' own loop over experts replaces.
+#: Fused products of all experts; transformers' loop over experts is used in their place.
 _FUSED = ("_grouped_mm", "grouped_mm")
 _IMPLEMENTATION = "_experts_implementation_internal"
 
 
 def _key(tensor: torch.Tensor) -> int:
-    """Return a number that a parameter shares with its views, and with nothing else."""
+    """Return a number that identifies a parameter and its views."""
     if isinstance(tensor, CodedTensor):
         return id(tensor.matrices)
     return tensor.untyped_storage().data_ptr()
 
 
 class _Intercept(TorchFunctionMode):
-    """Hands products by the given parameters to ``product``, whatever calls them."""
+    """Passes products by the given parameters to ``product``."""
 
     def __init__(
         self, weights: Mapping[tuple[str, int], LayerWeight], product: ExpertProduct
@@ -53,7 +53,7 @@ class _Intercept(TorchFunctionMode):
         self.name = type(module).__name__
         self.parameters = {_key(getattr(module, parameter)): parameter for parameter, _ in weights}
         self.weights = weights
-        self.met: set[str] = set()  #: parameters of products that were handed on
+        self.met: set[str] = set()  #: parameters whose products were passed on
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -81,7 +81,7 @@ class _Intercept(TorchFunctionMode):
     def _run(
         self, parameter: str, x: torch.Tensor, matrix: torch.Tensor, linear: bool
     ) -> torch.Tensor:
-        if matrix.dim() == 3:  # all experts at once, each on rows of its own
+        if matrix.dim() == 3:  # all experts at once, each with its rows
             if x.dim() != 3 or x.shape[0] != matrix.shape[0]:
                 raise FpsimError(
                     f"layer {self.name}: inputs {tuple(x.shape)} by {parameter} "
@@ -123,22 +123,22 @@ def run_experts(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """Run a module of experts with ``product`` in place of its own products.
+    """Run a module of experts with ``product`` in place of its products.
 
-    transformers' loop over experts runs whatever implementation the model was told to use.
+    Transformers' loop over experts runs, whichever implementation the model is set to.
 
     Args:
         module: the module of experts.
-        weights: its matrices, by parameter and expert.
+        weights: the module's matrices, by parameter and expert.
         product: computes one expert's product.
-        args: of the module's forward.
-        kwargs: of the module's forward.
+        args: arguments of the module's forward.
+        kwargs: keyword arguments of the module's forward.
 
     Returns:
         Whatever the module's forward returns.
 
     Raises:
-        FpsimError: products of a kind that is not known, or a parameter without any.
+        FpsimError: products of an unknown kind, or a parameter that is never multiplied.
     """
     mode = _Intercept(weights, product)
     with _eager(module), mode:
@@ -154,7 +154,7 @@ def run_experts(
 
 @contextmanager
 def _eager(module: nn.Module) -> Iterator[None]:
-    """Let transformers compute experts one by one for a while."""
+    """Let transformers compute experts one by one within a context."""
     config = getattr(module, "config", None)
     before = getattr(config, _IMPLEMENTATION, None)
     if config is None or before is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs of a model's linear layers and experts in the float model, as rows spread over batches."""
+"""Inputs of a float model's linear layers and experts, as rows spread over batches."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = [
     "without_padding",
 ]
 
-#: What a model is called with.
+#: Keyword arguments of a model's forward.
 Batch = Mapping[str, torch.Tensor]
-#: Transforms by the layer's name, in the order in which they are applied.
+#: Transforms by name of the layer, in order of application.
 Changes = Mapping[str, Sequence[LayerTransform]]
 #: Called as (layer's name, its input, its output) after each product.
 LayerCall = Callable[[str, torch.Tensor, torch.Tensor], None]
@@ -43,7 +43,7 @@ LayerCall = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 # -- batches -------------------------------------------------------------------------------------
 
-#: Entries that follow a mask along their first two axes, (sequences, positions).
+#: Arguments that are cut like the mask along their first two axes, (sequences, positions).
 _MASKED = {
     "attention_mask": ("input_ids", "inputs_embeds", "token_type_ids", "position_ids", "labels"),
     "decoder_attention_mask": ("decoder_input_ids", "decoder_inputs_embeds"),
@@ -53,11 +53,11 @@ _MASKED = {
 def without_padding(batches: Iterable[Batch]) -> list[Batch]:
     """Return the batches with every sequence cut to the positions that its mask lets through.
 
-    Sequences of unlike lengths go into batches of their own, in their order, so nothing that stands
-    at a padded position can take part in anything.
+    Sequences of unlike lengths go into separate batches, in order, so padded positions take no part
+    in any computation.
 
     Raises:
-        FpsimError: a mask with holes, or one that lets nothing through.
+        FpsimError: a mask with holes, or a mask that hides every position.
     """
     found: list[Batch] = []
     for batch in batches:
@@ -79,7 +79,7 @@ def _is_mask(tensor: torch.Tensor | None) -> bool:
 
 
 def _spans(batch: Batch, name: str) -> list[tuple[int, int]] | None:
-    """Return first and end of each sequence's visible positions; None if all are."""
+    """Return start and end of each sequence's visible positions; None if all are visible."""
     mask = batch[name].bool()
     if bool(mask.all()):
         return None
@@ -104,20 +104,20 @@ def _cut(batch: Batch, spans: Mapping[str, tuple[int, int] | None], rows: list[i
 
 
 def _positions(batches: Sequence[Batch]) -> int:
-    """Return how many tokens (or images) the batches hold."""
+    """Return the number of tokens (or images) in the batches."""
     return sum(max(1, int(_first(batch).shape[:2].numel())) for batch in batches)
 
 
 def _first(batch: Batch) -> torch.Tensor:
     tensor = next(iter(batch.values()))
-    return tensor if tensor.dim() < 3 else tensor[:, 0, 0]  # images count as one row here
+    return tensor if tensor.dim() < 3 else tensor[:, 0, 0]  # an image counts as one row
 
 
 # -- rows ----------------------------------------------------------------------------------------
 
 
 class RowPicker:
-    """Keeps every n-th row of what passes, over all batches, and the largest magnitudes of all."""
+    """Keeps every n-th row over all batches, and the largest magnitude per channel of all rows."""
 
     def __init__(self, step: int) -> None:
         self.step, self.seen = step, 0
@@ -141,20 +141,20 @@ class RowPicker:
 
 
 def row_step(batches: Sequence[Batch], tokens: int) -> int:
-    """Return n such that every n-th row makes about ``tokens``."""
+    """Return n such that every n-th row gives about ``tokens`` rows."""
     return max(1, _positions(batches) // tokens)
 
 
 def kept_rows(batches: Sequence[Batch], tokens: int) -> int:
-    """Return at most how many rows are kept."""
+    """Return the most rows that are kept."""
     return min(tokens, _positions(batches)) + 1
 
 
 @contextmanager
 def watched(layers: Mapping[str, LayerWeight], call: LayerCall) -> Iterator[None]:
-    """Let ``call`` see input and output of every product of these layers for a while.
+    """Call ``call`` with input and output of every product of the layers, within a context.
 
-    Outputs of linear layers have their bias, those of experts have not.
+    Outputs of linear layers include the bias, outputs of experts do not.
     """
     linears = {name: w for name, w in layers.items() if w.index is None}
     experts: dict[nn.Module, dict[tuple[str, int], str]] = {}
@@ -184,7 +184,7 @@ def _linear_hook(name: str, call: LayerCall) -> Callable[[nn.Module, Any, torch.
 
 
 class _WatchedExperts:
-    """A module of experts as it is, whose products ``call`` sees."""
+    """A module of experts that calls ``call`` with every product."""
 
     def __init__(
         self, module: nn.Module, names: Mapping[tuple[str, int], str], call: LayerCall
@@ -211,22 +211,22 @@ def captured_inputs(
     tokens: int,
     changes: Changes = MappingProxyType({}),
 ) -> dict[str, RowPicker]:
-    """Run the float model and keep inputs of layers, rows spread over the batches.
+    """Run the float model and keep rows of layers' inputs, spread over the batches.
 
     Padded positions are left out, see `without_padding`.
 
     Args:
         model: the float model.
-        layers: whose inputs are wanted, by name.
-        batches: keyword arguments of its forward passes.
-        tokens: rows to keep of each, about.
-        changes: transforms of the inputs by layer, applied before they are looked at.
+        layers: the layers, by name.
+        batches: keyword arguments of the model's forward passes.
+        tokens: approximate number of rows to keep per layer.
+        changes: transforms of the inputs by layer, applied first.
 
     Returns:
         The rows (T, in_features) and largest magnitudes of each layer's input, by name.
 
     Raises:
-        FpsimError: NaN or infinity in an input, or a layer or expert that was never called.
+        FpsimError: NaN or infinity in an input, or a layer or expert that is never called.
     """
     batches = without_padding(batches)
     pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
@@ -253,18 +253,18 @@ def captured_inputs(
 def capture(
     model: nn.Module, tokens: NDArray[np.int64], limit: int = 1 << 20
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Take samples of a model's weights and of its linear layers' inputs.
+    """Sample a model's weights and its linear layers' inputs.
 
-    Every layer and expert but the lm_head contributes whole rows spread evenly, flattened, a row
-    cut to whole blocks of 32.
+    Every layer and expert except lm_head gives whole rows, evenly spread and flattened, each cut to
+    whole blocks of 32.
 
     Args:
         model: a language model.
         tokens: one window (length,).
-        limit: values in all per kind.
+        limit: most values of all weights, and of all activations.
 
     Returns:
-        ``weights`` and ``activations`` (inputs), an array of each layer.
+        ``weights`` and ``activations`` (inputs), each with an array per layer.
 
     Raises:
         FpsimError: a model without linear layers.

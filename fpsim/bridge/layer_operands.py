@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands of a model's linear layers as codes, and the range a unit's accumulator needs for them.
+"""Operands of a model's linear layers as codes, and the accumulator range that they need.
 
-The model runs converted (`fpsim.bridge.convert`), so a layer sees what the layers before it
-computed on the unit.
+The model runs converted (`fpsim.bridge.convert`), so a layer's input comes from earlier layers on
+the unit.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ def layer_operands(
     layer: str = "*",
     calibration: Any = None,
 ) -> dict[str, tuple[Operand, Operand]]:
-    """Take input and weight of each linear layer or expert whose name matches ``layer``, as cast.
+    """Return cast input and weight of each linear layer or expert whose name matches ``layer``.
 
-    The model is converted, run on ``batch`` and restored. Of a layer that runs more than once, the
-    last input is returned; of experts, the rows routed to them.
+    The model is converted, run on ``batch`` and restored. A layer that runs more than once gives
+    its last input, an expert the rows routed to it.
 
     Args:
         model: a float model.
         batch: keyword arguments of one forward pass.
         recipe: see `fpsim.bridge.get_recipe`.
         unit: see `fpsim.get_unit`.
-        layer: a shell pattern on names.
+        layer: a shell pattern of names.
         calibration: for recipes that need one, as in `convert`.
 
     Returns:
         Input and weight by the layer's name.
 
     Raises:
-        FpsimError: as `convert`; no such layer, one that stays float, or one the batch never met.
+        FpsimError: an unknown recipe or unit, no layer of that name, a layer that stays float, or
+            one that the batch does not reach.
     """
     chosen = get_recipe(recipe)
     convert(model, chosen, unit, calibration=calibration)
@@ -89,20 +90,20 @@ def size_layer(
     columns: int = 64,
     seed: int = 1,
 ) -> sizing.Sizing:
-    """Look at the sums that the accumulator meets in a layer, on some results, over all of K.
+    """Study the sums of a layer's accumulator for some results, over all of K.
 
     Args:
-        operands: of the layer, from `layer_operands`.
+        operands: input and weight of the layer, from `layer_operands`.
         unit: see `fpsim.get_unit`.
-        rows: inputs to take, spread evenly, or all there are.
-        columns: output channels to take, likewise.
-        seed: of a unit with stochastic rounding.
+        rows: number of inputs to take, spread evenly, at most all.
+        columns: number of output channels to take, spread evenly, at most all.
+        seed: seed of a unit with stochastic rounding.
 
     Returns:
         The study.
 
     Raises:
-        FpsimError: numbers that are not positive.
+        FpsimError: ``rows`` or ``columns`` below 1.
     """
     for name, value in (("rows", rows), ("columns", columns)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

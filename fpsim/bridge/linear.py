@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers and experts whose every multiply-accumulate is the simulated unit's.
+"""Linear layers and experts whose multiply-accumulates run on a simulated unit.
 
-A module stays the object that it is, with its parameters, buffers, hooks and parametrizations; only
-its ``forward`` is taken over (`attach`) and given back (`detach`). State dicts, optimizers and
-``save_pretrained`` see the model as it was. Codes are made once and again only when the weight has
-changed. The backward pass is straight through: casts count as the identity.
+A module remains the same object, with its parameters, buffers, hooks and parametrizations; only its
+``forward`` is replaced (`attach`) and restored (`detach`). State dicts, optimizers and
+``save_pretrained`` see an ordinary model. Codes are made again only when the weight has changed.
+The backward pass is straight through: casts count as the identity.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ __all__ = [
 
 
 class InputCasts:
-    """The last input that was cast: layers that read one tensor with one cast share its codes.
+    """The last cast input, whose codes are shared by layers that read one tensor with one cast.
 
-    Queries, keys and values of a transformer do, and the two halves of a gated MLP.
+    Queries, keys and values of a transformer share an input, and so do both halves of a gated MLP.
     """
 
     def __init__(self) -> None:
         self._last: tuple[weakref.ref[torch.Tensor], int, Cast, Operand] | None = None
 
     def __reduce__(self) -> tuple[type[InputCasts], tuple[()]]:
-        """Leave the input behind in copies and pickles."""
+        """Leave the input out of copies and pickles."""
         return InputCasts, ()
 
     def operand(self, x: torch.Tensor, cast: Cast) -> Operand:
         """Return ``x`` (..., K) as rows of codes."""
-        if x.is_inference():  # it has no version: changes in place would go unseen
+        if x.is_inference():  # it has no version counter to show changes in place
             return cast.quantize(float_rows(x))
         if self._last is not None:
             tensor, version, by, operand = self._last
@@ -78,21 +78,20 @@ class SimulatedLinear:
     """``y = x W^T + bias`` with operands cast by a recipe and the product computed by a unit.
 
     The bias is added in float, in the dtype of ``x``. An operand whose cast is None stays float;
-    the product is then an ordinary float32 one: no unit multiplies floats.
+    the product is then an ordinary float32 product, because no unit multiplies floats.
 
     Args:
-        weight: what the layer multiplies by.
-        recipe: how weight and inputs are cast.
-        unit: how products are accumulated.
-        name: the layer's, for the recipe, for messages and for stochastic rounding.
-        transforms: of both operands, applied before they are cast.
-        casts: of the inputs, shared with other layers.
-        seed: of a unit with stochastic rounding, see `Product`.
+        weight: the layer's weight.
+        recipe: gives the casts of weight and inputs.
+        unit: the unit of products.
+        name: name of the layer, for the recipe, messages and stochastic rounding.
+        transforms: transforms of both operands, applied before the casts.
+        casts: casts of inputs, shared with other layers.
+        seed: seed of a unit with stochastic rounding, see `Product`.
 
     Raises:
-        FpsimError: a weight that has no codes, scale blocks that the unit does not sum, or, on a
-            call, an input that has no codes; all name the layer, the last also the pass, counted
-            from 1.
+        FpsimError: a weight without codes, scale blocks that the unit does not sum, or, on a call,
+            an input without codes; the message names the layer, and on a call the pass, from 1.
     """
 
     def __init__(
@@ -115,39 +114,39 @@ class SimulatedLinear:
             )
         self.casts = casts or InputCasts()
         self.ran_on: MacUnit | None = None  #: the unit with the operands' formats; None: float
-        self.plan: Plan | None = None  #: the engine's choice in the last forward pass
+        self.plan: Plan | None = None  #: plan of the last forward pass
         self.passes = 0
         self.training_step = 0  #: set by `fpsim.bridge.training.begin_step`
-        self.macs = 0  #: multiply-accumulates that the unit has done, over all passes
-        self.inputs: dict[str, Operand] | None = None  #: if given, gets the last input as cast
+        self.macs = 0  #: multiply-accumulates on the unit, over all passes
+        self.inputs: dict[str, Operand] | None = None  #: if not None, gets the last cast input
         self._cached: tuple[tuple[Any, ...], Any] | None = None
         weight.check_data(name)
         given = self.given
         self._check_unit(self._cast_weight() if given is None else given.operand(few=True))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
+        """Leave the codes out of copies and pickles: they are identified by address."""
         return self.__dict__ | {"_cached": None}
 
     @property
     def number(self) -> int:
-        """The number of the pass, of which no two of a training run are the same."""
+        """Number of the pass, unique within a training run."""
         return (self.training_step << 32) + self.passes
 
     @property
     def given(self) -> StoredMatrix | None:
-        """The codes of a checkpoint, if they are what is multiplied with codes of the inputs."""
+        """Codes of a checkpoint, if products use them as weight."""
         return self.weight.given if self.recipe.takes_given and self.input_cast else None
 
     def extra_repr(self) -> str:
-        """Describe the layer where torch prints a model."""
+        """Describe the layer, for torch's print of a model."""
         return (
             f"{self.in_features}, {self.out_features}, recipe={self.recipe.name}, "
             f"unit={self.unit.name}"
         )
 
     def operand(self) -> Operand:
-        """Return the weight as cast: rows are output channels."""
+        """Return the cast weight; its rows are output channels."""
         cast = self._cast_weight()
         if not isinstance(cast, Operand):
             raise FpsimError(f"layer {self.name}: its weight stays float under {self.recipe.name}")
@@ -175,7 +174,7 @@ class SimulatedLinear:
             self.passes += 1
         given = self.given
         whole, beside = (x if given is None else given_inputs(given.inputs, x)), None
-        matrix = self.weight.matrix if given is None else whole.new_empty(0)  # it is not trained
+        matrix = self.weight.matrix if given is None else whole.new_empty(0)  # not trained
         for transform in self.transforms:
             if transform.apart is not None:
                 part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
@@ -196,7 +195,7 @@ class SimulatedLinear:
         return Product(self.unit, self.name, self.seed, self.number)
 
     def _check_unit(self, weight: Operand | torch.Tensor | None) -> None:
-        """Refuse casts that the unit cannot multiply, before any input is there."""
+        """Refuse casts that the unit cannot multiply, before the first input."""
         if isinstance(weight, Operand) and self.input_cast is not None:
             inputs = self.input_cast.quantize(np.zeros((1, weight.codes.shape[1]), np.float32))
             try:
@@ -229,10 +228,10 @@ class SimulatedLinear:
         return nn.functional.linear(x, matrix)
 
     def _cast_weight(self) -> Operand | torch.Tensor | None:
-        """Return the weight's codes or, for a float product, its values; made anew on a change."""
+        """Return the weight's codes or, for a float product, values; made again if it changed."""
         given, key = self.given, self.weight.version
         if given is not None and self.weight.index is not None:
-            return given.operand()  # of all experts together they would be twice the file
+            return given.operand()  # kept for all experts, operands would double the file's memory
         if given is None and self.weight_cast is None:
             return None
         if given is not None and (self._cached is None or self._cached[0] != key):
@@ -255,12 +254,12 @@ class SimulatedLinear:
 
 
 class SimulatedExperts:
-    """A module of experts, each of whose products is that of a `SimulatedLinear`.
+    """A module of experts whose products are computed by `SimulatedLinear`.
 
     Args:
         module: the module.
-        weights: all its matrices, by parameter and expert.
-        layers: those that are simulated; the others stay the module's own.
+        weights: all matrices of the module, by parameter and expert.
+        layers: simulated products; other products remain the module's.
     """
 
     def __init__(
@@ -272,7 +271,7 @@ class SimulatedExperts:
         self.module, self.weights, self.layers = module, dict(weights), dict(layers)
 
     def extra_repr(self) -> str:
-        """Describe the module where torch prints a model."""
+        """Describe the module, for torch's print of a model."""
         first = next(iter(self.layers.values()))
         return (
             f"{len(self.layers)} of {len(self.weights)} products, recipe={first.recipe.name}, "
@@ -281,7 +280,7 @@ class SimulatedExperts:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's forward with these products."""
+        """Run the module's forward with the simulated products."""
         return run_experts(self.module, self.weights, self._product, args, kwargs)
 
     def _product(self, key: tuple[str, int], x: torch.Tensor) -> torch.Tensor | None:
@@ -290,12 +289,12 @@ class SimulatedExperts:
 
 
 class CastEmbedding:
-    """An embedding whose table is cast, anew whenever it has changed.
+    """An embedding whose table is cast, and cast again whenever it has changed.
 
-    What else the module computes, such as a factor, it computes from the cast table.
+    Further computation of the module, such as a factor, uses the cast table.
 
     Raises:
-        FpsimError: a table that has no codes, naming the layer.
+        FpsimError: a table with values without codes; the message names the layer.
     """
 
     def __init__(self, embedding: nn.Embedding, cast: Cast, name: str) -> None:
@@ -306,11 +305,11 @@ class CastEmbedding:
         self.values()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the values behind in copies and pickles: an address elsewhere proves nothing."""
+        """Leave the values out of copies and pickles: they are identified by address."""
         return self.__dict__ | {"_cached": None}
 
     def extra_repr(self) -> str:
-        """Describe the embedding where torch prints a model."""
+        """Describe the embedding, for torch's print of a model."""
         return f"{nn.Embedding.extra_repr(self.module)}, cast"
 
     def values(self) -> torch.Tensor:
@@ -343,9 +342,9 @@ def _dense(operand: Operand) -> torch.Tensor:
     return torch.from_numpy(values)
 
 
-# -- taking a module's forward over --------------------------------------------------------------
+# -- replacing a module's forward ----------------------------------------------------------------
 
-#: What can stand for a module's forward.
+#: Simulations that can replace a module's forward.
 Simulated = SimulatedLinear | SimulatedExperts | CastEmbedding
 _NAMES = ("forward", "extra_repr")
 
@@ -353,7 +352,7 @@ _NAMES = ("forward", "extra_repr")
 def attach(module: nn.Module, simulated: Simulated) -> None:
     """Let ``simulated`` compute the forward pass of ``module``.
 
-    It stands in the module's ``__dict__``, so that copies and pickles take it along.
+    ``simulated`` is kept in the module's ``__dict__``, so that copies and pickles include it.
     """
     module.__dict__.update(zip(_NAMES, (simulated, simulated.extra_repr), strict=True))
 
@@ -366,7 +365,7 @@ def detach(module: nn.Module) -> None:
 
 
 def attached(module: nn.Module) -> Simulated | None:
-    """Return the simulation that computes in a module's place, if there is one."""
+    """Return the simulation that replaces a module's forward, or None."""
     found = module.__dict__.get("forward")
     return found if isinstance(found, Simulated) else None
 

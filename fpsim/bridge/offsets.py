@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real offsets of operands, added to a product exactly: H4 of asymmetric weights and inputs.
+"""Real offsets of operands, added to a product exactly, for asymmetric weights and inputs.
 
-With w^ = (w s + o_g) f, of which the unit multiplies w s, a product lacks sum_g o_g R_g, R_g being
-the sum of the other operand's values in block g. Both are integers on a power of two; they are cut
-into limbs so short that float64 holds every sum of products of two of them. The limbs' sums and the
-unit's result are added without error and rounded to float32 once. If both operands have offsets,
-so do the products of the two take part.
+With w^ = (w s + o_g) f, of which the unit multiplies w s, the product lacks sum_g o_g R_g, where
+R_g is the sum of the other operand's values in block g. Both o_g and R_g are integers times a power
+of two; they are cut into limbs short enough that float64 holds every sum of products of two limbs.
+The limbs' sums and the unit's result are added exactly and rounded to float32 once. If both
+operands have offsets, products of offsets are added too.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fpsim.units.operands import Operand
 __all__ = ["add_offsets", "rounded_sum"]
 
 Floats = NDArray[np.float64]
-#: Bits of a float64's significand.
+#: Bits of a float64 significand.
 _SIGNIFICAND = 53
-#: Bits of an int64's magnitudes.
+#: Bits of an int64 magnitude.
 _INT64 = 63
 #: Bits of a limb of offsets.
 _LIMB = 20
 
 
 def add_offsets(result: Floats, a: Operand, b: Operand) -> NDArray[np.float32]:
-    """Return a product of rows a and b, (M, N), with all that their offsets add.
+    """Return the product of rows a and b, (M, N), with the contribution of offsets.
 
     Args:
-        result: the unit's sums of products of codes and scales, and what is added to them; exact.
+        result: the unit's exact sums of products of codes and scales, with other exact corrections.
         a: rows (M, K).
-        b: rows (N, K); one of both has offsets.
+        b: rows (N, K); ``a`` or ``b`` or both have offsets.
 
     Returns:
         The exact sums, rounded to float32 once.
@@ -76,7 +76,7 @@ def _products(values: Floats, other: Operand) -> list[Floats]:
 
 
 def _integers(values: Floats) -> tuple[NDArray[Any], int]:
-    """Return integers and the power of two that they count: Python's where sums leave int64."""
+    """Return integers and their common power of two; Python integers if int64 is too narrow."""
     fraction, exponent = np.frexp(values)
     whole = np.ldexp(fraction, _SIGNIFICAND).astype(np.int64)
     least = whole & -whole
@@ -91,7 +91,7 @@ def _integers(values: Floats) -> tuple[NDArray[Any], int]:
 
 
 def _limbs(integers: NDArray[Any], width: int) -> list[tuple[Floats, int]]:
-    """Return limbs of ``width`` bits, signed as their integers, and the places of their bits."""
+    """Return limbs of ``width`` bits, signed like the integers, and the exponents of the limbs."""
     size, negative = np.abs(integers), integers < 0
     found: list[tuple[Floats, int]] = []
     place = 0
@@ -105,8 +105,8 @@ def _limbs(integers: NDArray[Any], width: int) -> list[tuple[Floats, int]]:
 def rounded_sum(terms: list[Floats]) -> NDArray[np.float32]:
     """Return the exact sum of arrays, rounded to float32 once, to nearest even.
 
-    Sums of neighbours and their errors replace both until nothing overlaps: then the last array is
-    the sum rounded to float64, and the largest of the rest says on which side of it the sum lies.
+    Neighbours are replaced by their sum and its error until no parts overlap: then the last array
+    is the sum rounded to float64, and the largest other part shows on which side the sum lies.
     """
     parts = [np.array(term, dtype=np.float64) for term in np.broadcast_arrays(*terms)]
     for _ in range(len(parts)):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrix products of cast operands on a simulated unit, differentiable straight through the casts.
 
-The user's unit says how products are accumulated; the operands say their own element and scale
-formats. `derived_unit` puts the two together.
+The user's unit says how products are accumulated; the operands have their own element and scale
+formats. `derived_unit` joins both.
 """
 
 from __future__ import annotations
@@ -41,40 +41,40 @@ __all__ = [
 ]
 
 
-#: Rows of activations up to which laying the weight out for a kernel costs as much as the product.
+#: Rows of activations up to which packing the weight for a kernel takes as long as the product.
 FEW_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Product:
-    """Products on one unit; ``plan`` of `run` is the engine's choice of kernel.
+    """Products on one unit; `run` returns the plan of the kernel too.
 
-    A unit that rounds stochastically gets its random bits from a seed that is the CRC-32 of
-    ``seed/number/name``: every layer and every pass of a layer draws bits of its own, and a model
-    that is converted again draws the same ones again.
+    A unit that rounds stochastically takes random bits from a seed, the CRC-32 of
+    ``seed/number/name``: every layer and every pass of a layer draws different bits, and a model
+    that is converted again draws equal ones.
     """
 
     unit: MacUnit
-    name: str = ""  #: of the layer
-    seed: int = 0  #: the user's
-    number: int = 0  #: of the pass
-    zeros_on_unit: bool = False  #: zero points are further columns of K, see `zero_columns`
+    name: str = ""  #: name of the layer
+    seed: int = 0  #: the user's seed
+    number: int = 0  #: number of the pass
+    zeros_on_unit: bool = False  #: zero points become further columns of K, see `zero_columns`
 
     def run(self, a: Operand, b: Operand, first: int = 0) -> tuple[NDArray[np.float32], Plan]:
         """Multiply rows by rows: a b^T.
 
-        The accumulator is decoded to float32 (rounded once, where it is wider), multiplied by the
-        factor of ``a``, then by that of ``b``. Zero points and offsets are added before that,
-        exactly, as integers (and the sum is rounded once), or zero points by the unit in a product
-        of its own, whose float32 result is added.
+        The accumulator is decoded to float32 (rounded once if it is wider), and multiplied by the
+        factor of ``a``, then by that of ``b``. Zero points and offsets are added first: exactly, as
+        integers (with one rounding of the sum), or zero points in a separate product on the unit,
+        whose float32 result is added.
 
         Args:
             a: rows (M, K).
             b: rows (N, K).
-            first: the number of the first result among those of this name.
+            first: number of the first result among the results of one name.
 
         Returns:
-            The product (M, N) with factors, and the engine's plan.
+            The product (M, N) with factors, and the plan.
         """
         unit, args = self.checked(a, b, first)
         result, plan = matmul_codes(unit.spec, args)
@@ -97,15 +97,15 @@ class Product:
         return out, plan
 
     def checked(self, a: Operand, b: Operand, first: int = 0) -> tuple[MacUnit, MatmulOperands]:
-        """Look at the operands of `run` without computing, and raise as it would.
+        """Check the operands of `run` without computing; raise the errors of `run`.
 
         Args:
             a: rows (M, K).
             b: rows (N, K).
-            first: the number of the first result among those of this name.
+            first: number of the first result among the results of one name.
 
         Returns:
-            The unit with the operands' formats, and the engine's arguments.
+            The unit with the operands' formats, and the keyword arguments of its product.
         """
         a, b = same_blocks(a, b)
         unit = derived_unit(self.unit, a, b)
@@ -131,7 +131,7 @@ class Product:
 
 
 def zero_correction(a: Operand, b: Operand) -> NDArray[np.float64]:
-    """Return the change that zero points make to the sum of products of codes, (M, N): integers.
+    """Return the contribution of zero points to the sum of products of codes, (M, N): integers.
 
     With codes q and zero points z of both: sum (q_a - z_a)(q_b - z_b) = sum q_a q_b
     - z_a sum q_b - z_b sum q_a + K z_a z_b.
@@ -152,15 +152,15 @@ def _sums(operand: Operand) -> NDArray[np.float64]:
     return np.asarray(operand.scaled_values().sum(axis=1, keepdims=True))
 
 
-#: Bits of a digit of `zero_columns`, and of the balanced digits' integers.
+#: Bits of a digit of `zero_columns`, and of the integers with balanced digits.
 _DIGIT_BITS, _DIGIT = 4, "int5"
 
 
 def zero_columns(a: Operand, b: Operand) -> tuple[Operand, Operand]:
-    """Return `zero_correction` as operands: further columns of K that a unit multiplies.
+    """Return `zero_correction` as operands: further columns of K for the unit.
 
-    Sums and zero points are cut into balanced digits of base 16, each a block of its own under a
-    power of two; one operand's zero point meets every digit of the other's row sum.
+    Sums and zero points are cut into balanced digits of base 16, each a separate block with a power
+    of two as scale; each operand's zero point meets every digit of the other's row sum.
     """
     length = a.codes.shape[1]
     left, right = [], []
@@ -183,7 +183,7 @@ def zero_columns(a: Operand, b: Operand) -> tuple[Operand, Operand]:
 
 
 def _digits(values: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], int]]:
-    """Return balanced digits -8..7 of a column of integers with their places."""
+    """Return balanced digits -8..7 of a column of integers, with their exponents."""
     rest, base = values.astype(np.int64), 1 << _DIGIT_BITS
     digits: list[tuple[NDArray[np.int64], int]] = []
     while not digits or rest.any():
@@ -202,15 +202,15 @@ def _columns(columns: list[tuple[NDArray[np.int64], int]]) -> Operand:
 
 
 def derived_unit(unit: MacUnit, a: Operand, b: Operand) -> MacUnit:
-    """Give a unit the operands' element formats, scale formats and splits.
+    """Return a unit with the operands' element formats, scale formats and splits.
 
     Args:
-        unit: says how products are accumulated.
+        unit: the unit, which says how products are accumulated.
         a: the first operand.
         b: the second operand.
 
     Returns:
-        The unit that multiplies them.
+        The unit that multiplies the operands.
     """
     scales = tuple(E8M0 if x.scales is None else x.scales.format for x in (a, b))
     split = tuple(x.scales is not None and x.scales.split for x in (a, b))
@@ -236,7 +236,7 @@ def _derive(
     wanted = (a, b, a_scale, b_scale, splits)
     if (spec.a, spec.b, spec.a_scale, spec.b_scale, spec.sign_split) == wanted:
         return MacUnit(spec)
-    # What was recorded of the user's unit says nothing about other operands.
+    # Evidence for the user's unit does not cover other operands.
     derived = replace(
         spec, name="", description="", evidence=Evidence.NONE, source="",
         a=a, b=b, a_scale=a_scale, b_scale=b_scale, sign_split=splits,
@@ -261,17 +261,17 @@ def float_rows(x: torch.Tensor) -> NDArray[np.float32]:
 
 
 def is_recomputing() -> bool:
-    """Whether a layer runs for a gradient checkpoint: once more, while gradients flow.
+    """Whether a layer runs again for a gradient checkpoint, while gradients are computed.
 
-    It is then to draw the random bits of the pass that it repeats.
+    It must then draw the random bits of the pass that it repeats.
     """
     return bool(torch._C._current_graph_task_id() != -1)
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Batched x w^T with the forward pass given and the backward pass of the cast values.
+    """Batched x w^T, with a given forward result and the backward pass of the cast values.
 
-    The casts count as the identity: d/dx = g w_hat, d/dw = g^T x_hat.
+    Casts count as the identity: d/dx = g w_hat, d/dw = g^T x_hat.
     """
 
     @staticmethod
@@ -284,7 +284,7 @@ class _StraightThrough(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.operands = operands
         ctx.dtypes = x.dtype, w.dtype
-        # An input that is returned as it is becomes a view, which models cannot change in place.
+        # Returned unchanged, an input would become a view, which models cannot change in place.
         return out.clone()
 
     @staticmethod
@@ -311,16 +311,16 @@ def straight_through(
     out: torch.Tensor,
     operands: list[tuple[Operand, Operand]],
 ) -> torch.Tensor:
-    """Make a result that was computed elsewhere a differentiable function of its operands.
+    """Make a result computed elsewhere a differentiable function of its operands.
 
     Args:
         x: (B, M, K).
         w: (B, N, K).
         out: (B, M, N).
-        operands: of each batch entry, as cast.
+        operands: cast operands of each batch entry.
 
     Returns:
-        ``out``, whose gradients take the casts for the identity.
+        ``out``, with gradients that treat casts as the identity.
     """
     if not (torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)):
         return out
@@ -339,7 +339,7 @@ class _Replace(torch.autograd.Function):
 
 
 def replace_values(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return ``values``, with the gradient going to ``x`` as it is."""
+    """Return ``values``, with the gradient passed to ``x`` unchanged."""
     if not (torch.is_grad_enabled() and x.requires_grad):
         return values
     result: torch.Tensor = _Replace.apply(x, values)  # type: ignore[no-untyped-call]

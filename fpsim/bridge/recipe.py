@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes: which operands of which layers are cast, and to which formats.
+"""Recipes: the operands of layers to cast, and their formats.
 
-A recipe is a frozen dataclass derived from `Recipe`; its fields are the options that users set. Put
-it in a module of `fpsim.bridge.recipes` (every module there is imported) or anywhere else, and
-decorate it with `register`; nothing else in the package knows its name.
+A recipe is a frozen dataclass derived from `Recipe`; its fields are the options for users. Put it
+in a module of `fpsim.bridge.recipes` (all modules there are imported) or in a file, and decorate it
+with `register`; no other module needs to know the recipe.
 
     @register("half-block")
     @dataclass(frozen=True)
@@ -45,12 +45,11 @@ __all__ = [
     "register",
 ]
 
-#: Layers that stay float unless a recipe or the user says otherwise: shell patterns on names.
-#: Besides them, whatever the model calls its output embeddings.
+#: Layers that stay float by default, besides the output embeddings: shell patterns of names.
 SKIP = ("lm_head", "*.lm_head")
-#: Suffix of a recipe that leaves activations alone.
+#: Suffix of a recipe that casts weights only.
 WEIGHTS_ONLY = "-weights"
-#: Bits that mean: left in floating point.
+#: Bits that stand for floating point.
 FLOAT_BITS = (16, 32)
 
 
@@ -70,7 +69,7 @@ class Bits:
 
     @classmethod
     def parse(cls, text: str | Bits) -> Bits:
-        """Return the bits that ``4/4/8`` (E/W/A) or ``4/8`` (W/A) says."""
+        """Return the bits given as ``4/4/8`` (E/W/A) or ``4/8`` (W/A)."""
         if isinstance(text, Bits):
             return text
         parts = text.split("/")
@@ -86,8 +85,8 @@ class Bits:
 class AttentionCasts(NamedTuple):
     """Casts of attention's two products: Q K^T along the head, P V along the keys.
 
-    A pair of which one is None is a float product with the other cast. ``value_axis`` is
-    ``sequence`` (V in blocks along the tokens) or ``token`` (along the head).
+    If one cast of a pair is None, the product is a float product with the other cast.
+    ``value_axis`` is ``sequence`` (V in blocks along the tokens) or ``token`` (along the head).
     """
 
     query: Cast | None
@@ -99,22 +98,22 @@ class AttentionCasts(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """Casts of every operand, for subclasses to override; None means: stays float.
+    """Casts of every operand, for subclasses to override; with a cast None it stays float.
 
-    Fields are options. `bits` is the E/W/A setting; a subclass decides what a width means.
+    Fields are options. `bits` is the E/W/A setting; a subclass gives each width a format.
     """
 
     name: str = ""
     bits: Bits = Bits()
 
-    #: Patterns of layers that stay float by default, and whether output embeddings are among them.
+    #: Patterns of layers that stay float by default, and whether output embeddings stay float too.
     skip: ClassVar[tuple[str, ...]] = SKIP
     skip_output: ClassVar[bool] = True
-    #: Whether codes that a checkpoint gave a layer are taken instead of casts of its numbers.
+    #: Whether codes of a checkpoint are used in place of casts of its numbers.
     takes_given: ClassVar[bool] = False
     #: Whether `calibrated` must be called before layers can be cast.
     needs_calibration: ClassVar[bool] = False
-    #: Whether `form` says what layers compute, instead of `weight` and `activation`.
+    #: Whether `form` describes layers, not `weight` and `activation`.
     has_forms: ClassVar[bool] = False
 
     @abstractmethod
@@ -128,16 +127,16 @@ class Recipe(ABC):
     def form(self, layer: str, weight: Any) -> Any:
         """Return the whole computation of a layer, a `fpsim.bridge.systems.forms.LayerForm`.
 
-        ``weight`` is its float weight (out_features, in_features), a tensor. Asked only of recipes
-        with `has_forms`.
+        ``weight`` is the layer's float weight (out_features, in_features), a tensor. Only recipes
+        with `has_forms` implement it.
 
         Raises:
-            FpsimError: the recipe has casts alone.
+            FpsimError: a recipe that has casts only.
         """
         raise FpsimError(f"recipe: {self.name} has casts, and no form of a layer")
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return the casts of an attention layer's two products; None: they stay float."""
+        """Return the casts of an attention layer's two products, or None if they stay float."""
         return None
 
     def embedding(self, layer: str) -> Cast | None:
@@ -145,7 +144,7 @@ class Recipe(ABC):
         return None
 
     def notes(self) -> tuple[str, ...]:
-        """Return remarks on the casts that a reader of results needs, a sentence each."""
+        """Return remarks on the casts, one sentence each, that a reader of results needs."""
         return ()
 
     def calibrated(self, calibration: Any) -> Self:
@@ -155,12 +154,13 @@ class Recipe(ABC):
     def check_layers(self, prints: dict[str, str]) -> None:  # noqa: B027 (a hook)
         """Raise `FpsimError` unless the calibration is of layers with these fingerprints.
 
-        They are those of `fpsim.bridge.llmfp4.calibration`, by layer. By default any will do.
+        Fingerprints are those of `fpsim.bridge.llmfp4.calibration`, by layer. By default any will
+        do.
         """
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether layers can be cast."""
+        """Whether layers can be cast: true after `calibrated`, if a calibration is needed."""
         return not self.needs_calibration
 
     @property
@@ -175,13 +175,13 @@ class _Entry(NamedTuple):
 
 
 _RECIPES: dict[str, _Entry] = {}
-#: The recipe of block formats that have no name of their own.
+#: The recipe for block formats that no recipe is named after.
 OWN_FORMAT = "block-format"
 _Kind = TypeVar("_Kind", bound=type[Recipe])
 
 
 def register(name: str, **preset: Any) -> Callable[[_Kind], _Kind]:
-    """Return a decorator that makes a recipe class known as ``name``, with options preset.
+    """Return a decorator that registers a recipe class as ``name``, with preset options.
 
     Raises:
         FpsimError: a class without the methods that a recipe must define.
@@ -210,17 +210,17 @@ def recipe_names() -> list[str]:
 def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recipe:
     """Return a recipe by name, such as ``mxfp4-rceil``, ``llm-fp4@4/4/8``, ``rtn:element=e3m0``.
 
-    ``-weights`` at the end of a name leaves activations in floating point. A block format of one's
-    own, as an object or as the path of a TOML file, is the recipe that casts weights and
-    activations to it; ``mine.py:MyRecipe`` is a class in a file, which is executed.
+    The suffix ``-weights`` leaves activations in floating point. A block format of yours, as an
+    object or as the path of a TOML file, stands for the recipe that casts weights and activations
+    to it; ``mine.py:MyRecipe`` is a class in a file, which is executed.
 
     Args:
         name: name of a recipe, or a block format, file or class in its place.
-        options: the recipe's fields; they win over options in the name.
+        options: fields of the recipe; they override options in the name.
 
     Raises:
-        FpsimError: no such recipe (with the nearest name), no such option, a bad value, or a file
-            that defines no such recipe.
+        FpsimError: an unknown recipe (the message suggests the nearest) or option, a wrong value,
+            or a file that does not define the recipe.
     """
     if isinstance(name, Recipe):
         return replace(name, **options) if options else name
@@ -297,8 +297,8 @@ def _parse_options(name: str, tail: str) -> dict[str, Any]:
 
 
 def _values(kind: type[Recipe], options: dict[str, Any]) -> dict[str, Any]:
-    """Return options with text turned into the types of the recipe's fields."""
-    # Types are classes where a user's file does not postpone annotations, else their names.
+    """Return options with text converted to the types of the recipe's fields."""
+    # A field's type is a class, or a name if the user's file postpones annotations.
     types = {
         f.name: getattr(f.type, "__name__", str(f.type))
         for f in fields(kind)
@@ -333,7 +333,7 @@ def _typed(key: str, value: Any, kind: str) -> Any:
 
 @cache
 def _load() -> None:
-    """Import every module of the packages of recipes; each registers what it defines."""
+    """Import every module of the recipe packages, which register their recipes."""
     for name in ("fpsim.bridge.recipes", "fpsim.bridge.training.recipes"):
         package = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conversion in a saved model's config, and converting the loaded model again by it.
+"""The arguments of a conversion in a saved model's config, and their use after loading.
 
-`PreTrainedModel.save_pretrained` writes ordinary weights; the arguments of `convert` go along under
-one key of the config. A loaded model is float until `convert_again`.
+`PreTrainedModel.save_pretrained` writes ordinary weights; the arguments of `convert` are saved
+under one key of the config. A loaded model is float until `convert_again`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fpsim.units.spec import MacSpec
 
 __all__ = ["CONFIG_KEY", "forget", "how_converted", "remember", "saved_arguments"]
 
-#: Key of a model's config under which a saved model says how it was converted.
+#: Key of the config with the arguments of a conversion.
 CONFIG_KEY = "fpsim"
 _OPTIONS, _DATA = "recipe_options", "calibration_data"
 
@@ -45,14 +45,14 @@ def remember(
     dgrad: str | MacSpec | MacUnit | None,
     wgrad: str | MacSpec | MacUnit | None,
 ) -> None:
-    """Leave the arguments of `convert` in the config of a model of transformers.
+    """Write the arguments of `convert` into the config of a model of transformers.
 
     Args:
-        model: the converted model; one without a config is left alone.
-        recipe, unit: what was asked for.
-        seed, calibration, skip, only, transforms, dgrad, wgrad: as `convert` got them. A
-            calibration that is no file goes into the config itself; transforms that are objects
-            cannot be written down.
+        model: the converted model; nothing happens if it has no config.
+        recipe, unit: recipe and unit, as given to `convert`.
+        seed, calibration, skip, only, transforms, dgrad, wgrad: arguments of `convert`. A
+            calibration that is no file is written into the config; transforms that are objects
+            cannot be written.
     """
     config = getattr(model, "config", None)
     if config is None or not isinstance(model, PreTrainedModel):
@@ -77,18 +77,18 @@ def remember(
 
 
 def forget(model: nn.Module) -> None:
-    """Take the arguments out of the config again."""
+    """Remove the arguments from the config."""
     if isinstance(model, PreTrainedModel):
         vars(model.config).pop(CONFIG_KEY, None)
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return the name of a recipe, with its options where the name does not say them all."""
+    """Return the name of a recipe, with options that the name does not imply."""
     try:
         if get_recipe(recipe.name) == recipe:
             return {"recipe": recipe.name}
     except FpsimError:
-        pass  # a class without a name, or a block format of one's own
+        pass  # a class without a name, or a user's block format
     options: dict[str, Any] = {}
     for f in fields(recipe):
         value = getattr(recipe, f.name)
@@ -139,10 +139,10 @@ def how_converted(config: Any) -> str | None:
 
 
 def saved_arguments(model: nn.Module) -> dict[str, Any]:
-    """Return the arguments of `convert` that a loaded model's config carries.
+    """Return the arguments of `convert` in a loaded model's config.
 
     Raises:
-        FpsimError: a model whose config says nothing, or what this version cannot read.
+        FpsimError: a config without arguments, or with arguments that this version cannot read.
     """
     about = getattr(getattr(model, "config", None), CONFIG_KEY, None)
     if not isinstance(about, dict) or "recipe" not in about or "unit" not in about:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrations of every kind from their files."""
+"""Reads calibrations of every kind from files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fpsim.bridge.systems.file import SCHEMA, SystemCalibration
 
 __all__ = ["AnyCalibration", "load_calibration"]
 
-#: What `fpsim.bridge.calibrate` returns: constants of LLM-FP4, or forms of a system.
+#: Results of `fpsim.bridge.calibrate`: constants of LLM-FP4, or forms of a system.
 AnyCalibration = Calibration | SystemCalibration
 
 
 def load_calibration(path: str | Path) -> AnyCalibration:
-    """Read a file that `fpsim calibrate` wrote.
+    """Read a file written by `fpsim calibrate`.
 
     Raises:
         FpsimError: a file that is missing, is no calibration, or is not complete.
@@ -26,5 +26,5 @@ def load_calibration(path: str | Path) -> AnyCalibration:
         with safe_open(str(path), "np") as file:
             schema = (file.metadata() or {}).get("fpsim")
     except (OSError, SafetensorError):
-        schema = None  # the reader below says what is wrong
+        schema = None  # the reader below reports the fault
     return SystemCalibration.load(path) if schema == SCHEMA else Calibration.load(path)

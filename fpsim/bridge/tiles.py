@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiles of a model's linear layers as vectors: codes and scales as the network produced them.
+"""Tiles of a model's linear layers as vectors, with the codes and scales of the network.
 
-A tile of a layer is some rows of its input and some of its output channels, both as cast for the
-unit (`fpsim.bridge.layer_operands`); what the bridge multiplies in float afterwards (scales of
-whole rows or tensors) is no part of it.
+A tile of a layer is some rows of its input and some of its output channels, both cast for the unit
+(`fpsim.bridge.layer_operands`); scales of whole rows or tensors, which the bridge multiplies in
+float afterwards, are not in it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def model_tiles(
 ) -> TilePlan:
     """Plan tiles of layers' operands as a set of vectors.
 
-    Tiles are spread evenly over rows and output channels; their K starts at element 0 and goes to
-    the end of the shortest row unless ``size`` says less.
+    Tiles are spread evenly over rows and output channels; their K starts at element 0 and ends with
+    the shortest row, or earlier if ``size`` says so.
 
     Args:
-        operands: input and weight by the layer's name.
+        operands: input and weight by name of the layer.
         unit: see `fpsim.get_unit`.
         size: rows, columns and, if given, elements along K.
-        per_layer: tiles of each layer.
-        k: a beat's elements; by default a step of the unit, or a scale block.
-        flags: whether results have flags.
-        source: goes into the manifest.
-        seed: of the random integers of a unit with stochastic rounding.
+        per_layer: number of tiles of each layer.
+        k: elements of a beat; by default a step of the unit, or a scale block.
+        flags: whether results have status flags.
+        source: origin of the operands, for the manifest.
+        seed: seed of the random integers of a unit with stochastic rounding.
 
     Returns:
         The plan.
@@ -94,7 +94,7 @@ def model_tiles(
 
 @dataclass(frozen=True)
 class _Cut:
-    """Where a tile lies in a layer."""
+    """Place of a tile in a layer."""
 
     label: str
     layer: str
@@ -135,7 +135,7 @@ def _block(a: Operand, b: Operand) -> int:
 
 
 def _beat(spec: MacSpec, block: int) -> int:
-    """Return a beat's elements: a step of the unit, in whole blocks."""
+    """Return the elements of a beat: a step of the unit, in whole blocks."""
     step = natural_k(spec)
     return -(-step // block) * block if block else step
 

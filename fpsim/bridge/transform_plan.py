@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which transforms every layer of a model gets, and its weight under them."""
+"""Transforms of every layer of a model, and fingerprints of the transformed weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["fingerprints", "layer_transforms"]
 
-#: Rows of each layer's input that transforms look at.
+#: Rows of each layer's input for transforms that look at inputs.
 TRANSFORM_TOKENS = 1024
 
 
@@ -26,12 +26,12 @@ def layer_transforms(
     transforms: Sequence[Transform],
     batches: Iterable[Batch],
 ) -> Changes:
-    """Make the transforms of each layer; each sees inputs as the one before it leaves them.
+    """Make the transforms of each layer; each sees inputs changed by the one before.
 
     Args:
         model: a float model.
-        layers: their weights by name.
-        transforms: in the order in which they are applied.
+        layers: weights of the layers, by name.
+        transforms: transforms in order of application.
         batches: forward passes, for transforms that look at inputs.
 
     Returns:
@@ -61,10 +61,10 @@ def layer_transforms(
 
 
 def fingerprints(layers: Mapping[str, LayerWeight], changes: Changes) -> dict[str, str]:
-    """Return the fingerprint of every layer's weight as its transforms leave it."""
+    """Return the fingerprint of every layer's transformed weight."""
     prints = {}
     for name, layer in layers.items():
-        # As stored, where nothing changes it: files of earlier versions say so.
+        # Of the weight as stored, if no transform changes it: files of earlier versions have this.
         weight = layer.matrix.detach() if changes[name] else layer.stored
         for change in changes[name]:
             weight = change.weight(weight)

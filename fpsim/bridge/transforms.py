@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms of a linear layer's operands that leave its output as it was, in real arithmetic.
+"""Transforms of a linear layer's operands that do not change its output in real arithmetic.
 
     hadamard     x H (W H)^T: an orthogonal rotation spreads outlier channels   (QuaRot, 2404.00456)
     smoothquant  (x / s)(W s)^T, s_j = max|x_j|^alpha / max|w_j|^(1 - alpha)    (2211.10438)
     outliers     the channels of largest inputs multiplied apart, in float32    (QUIK, 2310.09259)
 
-They compose, in the order given; each sees inputs as the one before it leaves them. They run on the
-layer itself, so they need no line per model; `rotate_residual` fuses a rotation into the weights of
-a LLaMA-like model instead, as QuaRot does.
+Transforms compose in the order given; each sees inputs changed by the one before. They act on
+single layers, so they work for any model; `rotate_residual` instead fuses a rotation into the
+weights of a LLaMA-like model, as QuaRot does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 class LayerTransform:
     """A transform of one layer: ``inputs`` (..., K) and ``weight`` (N, K), in torch.
 
-    ``apart`` are input channels that both functions set to zero and that are multiplied in float32
+    ``apart`` are input channels that both functions set to zero, and that are multiplied in float32
     beside the unit.
     """
 
@@ -51,11 +51,11 @@ class LayerTransform:
 
 
 class Transform(Protocol):
-    """Makes a `LayerTransform` for each layer; any object with these will do."""
+    """Makes a `LayerTransform` for each layer; any object with these members is one."""
 
     @property
     def needs_inputs(self) -> bool:
-        """Whether `layer` wants calibration inputs."""
+        """Whether `layer` needs calibration inputs."""
 
     def layer(self, weight: torch.Tensor, inputs: torch.Tensor | None) -> LayerTransform:
         """Return the transform of a layer with weight (N, K) and inputs (T, K)."""
@@ -101,7 +101,7 @@ class SmoothQuant:
 
 @dataclass(frozen=True)
 class Outliers:
-    """``count`` input channels of the largest calibration magnitudes stay out of the unit."""
+    """``count`` input channels of the largest calibration magnitudes are not run on the unit."""
 
     count: int = 16
     needs_inputs: bool = True
@@ -132,7 +132,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
 
 
 def get_transforms(given: str | Sequence[str | Transform]) -> tuple[Transform, ...]:
-    """Return transforms by name, such as ``smoothquant:alpha=0.7+hadamard``, or as they are.
+    """Return transforms given by name, such as ``smoothquant:alpha=0.7+hadamard``, or as objects.
 
     Raises:
         FpsimError: an unknown name or option, with the nearest one.
@@ -164,7 +164,7 @@ def orthogonal(size: int, seed: int = 0) -> torch.Tensor:
     """Return a dense orthogonal matrix (size, size) in float32.
 
     For size = 2^k m with m odd: random signs, then the Kronecker product of Sylvester's Hadamard
-    matrix of 2^k and, as there is none of odd order, the orthonormal DCT-II of m.
+    matrix of 2^k and the orthonormal DCT-II of m, because no Hadamard matrix has odd order m > 1.
     """
     power = size & -size
     matrix = torch.ones(1, 1, dtype=torch.float64)
@@ -195,7 +195,7 @@ def rotate_residual(model: nn.Module, seed: int = 0) -> nn.Module:
 
     Gains of the RMS norms go into the layers that read them; embeddings and layers that write to
     the stream are multiplied by Q, readers by its transpose. Without a gain an RMS norm commutes
-    with Q, so the model computes what it did. Tied output embeddings are untied.
+    with Q, so the model's function does not change. Tied output embeddings are untied.
 
     Raises:
         FpsimError: a model that is not a pre-norm decoder with LLaMA's modules and plain RMS norms.

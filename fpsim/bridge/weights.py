@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weight matrices of a model that multiply its inputs, and which of them can be simulated.
+"""The weight matrices of a model's linear layers and experts, and which can be simulated.
 
-Two kinds of module hold them: linear layers (`nn.Linear`, GPT-2's `Conv1D`), one matrix each, and
-experts, which hold the matrices of all experts in one parameter of three dimensions.
+Linear layers (`nn.Linear`, GPT-2's `Conv1D`) hold one matrix each; experts hold the matrices of all
+experts in one parameter of three dimensions.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _DATA = (nn.Parameter, torch.Tensor, CodedTensor)
 
 @dataclass(frozen=True)
 class LayerWeight:
-    """One weight matrix: the ``index``-th of ``parameter`` of ``module``, or all of it.
+    """One weight matrix: the ``index``-th of ``parameter`` of ``module``, or the whole parameter.
 
-    ``transposed`` says that it is stored as (in_features, out_features).
+    ``transposed`` says whether it is stored as (in_features, out_features).
     """
 
     module: nn.Module
@@ -53,7 +53,7 @@ class LayerWeight:
 
     @property
     def given(self) -> StoredMatrix | None:
-        """The codes and scales of a checkpoint, if that is what the module holds."""
+        """Codes and scales of a checkpoint, if the module holds some."""
         tensor = self.module._parameters.get(self.parameter)
         if not isinstance(tensor, CodedTensor):
             return None
@@ -61,7 +61,7 @@ class LayerWeight:
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The vector that a linear layer adds to its product; experts add theirs themselves."""
+        """Bias of a linear layer; experts add their biases themselves."""
         return getattr(self.module, "bias", None) if self.index is None else None
 
     @property
@@ -72,23 +72,23 @@ class LayerWeight:
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """A key that changes whenever the matrix does; nothing else is to be read in it.
+        """A key that changes whenever the matrix changes; only equality of keys has a meaning.
 
-        A weight that the module computes (a parametrization, a hook) changes with whatever it may
-        be computed from, which is every parameter and buffer of the module.
+        The key of a computed weight (by a parametrization or a hook) changes with every parameter
+        and buffer of the module.
         """
         tensor = getattr(self.module, self.parameter)
         own = self.module._parameters.get(self.parameter)
         if own is not None and own is tensor:
             return _version(own)
         sources = [*self.module.parameters(), *self.module.buffers()]
-        if self.parameter in self.module.__dict__:  # left there by a hook
+        if self.parameter in self.module.__dict__:  # a weight computed by a hook
             sources.append(tensor)
         return tuple(_version(source) for source in sources)
 
     @property
     def elements(self) -> int:
-        """How many elements the matrix has; 0 while a lazy layer has none."""
+        """Number of elements; 0 while a lazy layer has no weight."""
         tensor = getattr(self.module, self.parameter)
         if isinstance(tensor, nn.UninitializedParameter):
             return 0
@@ -104,7 +104,7 @@ class LayerWeight:
 
 
 def _version(tensor: torch.Tensor) -> tuple[Any, ...]:
-    if isinstance(tensor, CodedTensor):  # nothing can write to it
+    if isinstance(tensor, CodedTensor):  # it is never written to
         return (id(tensor.matrices),)
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, tensor.dtype, tensor.device
@@ -118,8 +118,8 @@ def linear_weight(module: nn.Module) -> LayerWeight:
 def reason_to_leave(module: nn.Module) -> str | None:
     """Return why a linear layer's product cannot be simulated, or None if it can be.
 
-    It can be where the layer computes what `nn.Linear` or `Conv1D` does. Hooks, parametrizations
-    and buffers are none of the layer's own arithmetic.
+    It can be if the layer computes like `nn.Linear` or `Conv1D`. Hooks, parametrizations and
+    buffers do not count as the layer's arithmetic.
     """
     kind = type(module)
     # MultiheadAttention reads its out_proj's weight itself and never calls the layer.
@@ -136,9 +136,9 @@ def reason_to_leave(module: nn.Module) -> str | None:
 
 
 def expert_weights(module: nn.Module) -> dict[str, LayerWeight]:
-    """Return the matrices of a module of experts, by ``parameter.index``; of others none.
+    """Return the matrices of a module of experts, by ``parameter.index``; empty for other modules.
 
-    Experts are modules whose class says so and that hold parameters (experts, rows, columns).
+    Experts are modules with a class named so that hold parameters (experts, rows, columns).
     """
     if not _EXPERTS.search(type(module).__name__):
         return {}
@@ -146,7 +146,7 @@ def expert_weights(module: nn.Module) -> dict[str, LayerWeight]:
     return {
         f"{parameter}.{index}": LayerWeight(module, parameter, index, transposed)
         for parameter, tensor in module.named_parameters(recurse=False)
-        if tensor.dim() == 3 and min(tensor.shape[1:]) > 1  # others are biases
+        if tensor.dim() == 3 and min(tensor.shape[1:]) > 1  # other parameters are biases
         for index in range(tensor.shape[0])
     }
 
@@ -154,8 +154,8 @@ def expert_weights(module: nn.Module) -> dict[str, LayerWeight]:
 def _is_transposed(module: nn.Module) -> bool:
     """Whether experts store their matrices as (in_features, out_features).
 
-    transformers says so of most; others multiply by bmm, which needs (experts, in, out), or by
-    `linear`, which needs (experts, out, in).
+    Most modules of transformers state it; others multiply by `bmm`, which needs (experts, in, out),
+    or by `linear`, which needs (experts, out, in).
     """
     known = getattr(module, "is_transposed", None)
     if isinstance(known, bool):
@@ -166,10 +166,10 @@ def _is_transposed(module: nn.Module) -> bool:
 def weights_of(
     model: nn.Module,
 ) -> tuple[dict[str, LayerWeight], dict[str, tuple[LayerWeight, str]], dict[str, str]]:
-    """Return the weight matrices that can be simulated, those that cannot be and why, and aliases.
+    """Return matrices that can be simulated, matrices that cannot with reasons, and aliases.
 
-    The first two are by name; an alias is a further name of a layer, with its first one. A layer
-    under two names is one layer.
+    Matrices are by name; an alias is a further name of a layer, with its first name: a layer with
+    two names is one layer.
     """
     weights: dict[str, LayerWeight] = {}
     others: dict[str, tuple[LayerWeight, str]] = {}
