@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLM-FP4's search for attention's two products, as the paper does for BERT and ViT.
+"""LLM-FP4's search for attention's two products, for BERT and ViT in the paper.
 
-Both operands are activations: one format and one real bias each per layer, from calibration. The
-pre-shift is described for products with a weight only, so there is none here.
+Both operands are activations: calibration gives each layer one format and one real bias per
+operand. The paper describes the pre-shift only for products with a weight, so it is not used here.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from fpsim.studies.clipping import largest_value
 
 __all__ = ["PRODUCTS", "recorded_products", "search_product"]
 
-#: Names of the two products, appended to the attention layer's.
+#: Names of the two products, appended to the attention layer's name.
 PRODUCTS = ("scores", "values")
-#: Matrices of one product that are kept: heads, spread over batches.
+#: Matrices kept per product: heads, spread over batches.
 _MATRICES = 48
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class _Recorder(SimulatedAttention):
-    """Attention in float that remembers its operands."""
+    """Attention in float that keeps its operands."""
 
     def __init__(self, name: str, share: int) -> None:
         super().__init__(AttentionCasts(None, None, None, None), None, name)  # type: ignore[arg-type]
@@ -73,7 +73,8 @@ def recorded_products(
         Operands (B, M, K) and (B, N, K) of each layer's products, by ``layer/product``.
 
     Raises:
-        FpsimError: an operand with NaN or infinity, or a layer that was never called, naming it.
+        FpsimError: an operand with NaN or infinity, or a layer that is never called; the message
+            names the layer.
     """
     share = max(1, _MATRICES // len(batches))
     recorders = {name: _Recorder(name, share) for name in layers}
@@ -100,7 +101,7 @@ def recorded_products(
 def search_product(pairs: Sequence[Pair], settings: SearchSettings) -> LayerConstants:
     """Return formats and biases of both operands that minimize the products' squared error.
 
-    The order is that of the layer's search with the first operand as inputs and the second as
+    The order is that of a layer's search, with the first operand as inputs and the second as
     weight; ``weight_bias`` of the result has one entry.
     """
     both = settings.input_bits
@@ -108,12 +109,12 @@ def search_product(pairs: Sequence[Pair], settings: SearchSettings) -> LayerCons
 
 
 def searched_product(point: tuple[Sequence[Pair], SearchSettings]) -> LayerConstants:
-    """Search one product, as work for an executor: ``point`` has `search_product`'s arguments."""
+    """Search one product for an executor: ``point`` has the arguments of `search_product`."""
     return search_product(*point)
 
 
 class _Operand:
-    """One operand's state: a bias per format, and the current format."""
+    """State of one operand: a bias per format, and the current format."""
 
     def __init__(self, tensors: list[torch.Tensor], settings: SearchSettings) -> None:
         self.tensors = tensors

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration of LLM-FP4: inputs of every layer from the float model, a search each, one file.
+"""Calibration of LLM-FP4: every layer's inputs in the float model, a search per layer, one file.
 
-All layers are searched on their own against the float model ("parallel quantization" in the paper).
-Layers are points of an executor (`fpsim.base.executor`). The file is rewritten whole after every
-layer; an interrupted calibration goes on where it stopped.
+Layers are searched independently against the float model ("parallel quantization" in the paper), as
+points of an executor (`fpsim.base.executor`). The file is rewritten after every layer; an
+interrupted calibration goes on.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ Report = Callable[[int, int, str], None]
 
 @runtime_checkable
 class Searched(Protocol):
-    """A recipe whose constants `calibrate` finds."""
+    """A recipe with constants that `calibrate` searches."""
 
     @property
     def settings(self) -> SearchSettings:
         """Settings of the search of a layer."""
 
     def description(self) -> dict[str, Any]:
-        """Return the options that decide a calibration, with ``objective`` (l2, fisher) and,
-        where attention is searched too, ``quantize_attention``."""
+        """Return the options on which a calibration depends, with ``objective`` (l2, fisher) and,
+        if attention is searched too, ``quantize_attention``."""
 
 
-#: Bytes of inputs that are held at a time.
+#: Most bytes of inputs held at once.
 BUDGET = 1 << 30
 
 
@@ -84,31 +84,30 @@ def calibrate(
 ) -> Calibration | SystemCalibration:
     """Search the constants of every layer that ``recipe`` would cast, on ``batches``.
 
-    Systems, such as ``quarot``, are calibrated block after block on all tokens of the batches; see
+    Systems, such as ``quarot``, are calibrated block by block on all tokens of the batches; see
     `fpsim.bridge.systems.calibrator`.
 
     Args:
         model: a float model in eval mode, not converted.
         batches: keyword arguments of forward passes; padded positions are left out.
         recipe: a recipe that needs calibration, such as ``llm-fp4@4/4/8``.
-        out: a safetensors file, rewritten after each layer; an incomplete one of the same model,
+        out: a safetensors file, rewritten after each layer; an incomplete file of the same model,
             data and settings is resumed.
         tokens: rows of each layer's input to keep, spread evenly over the batches.
         skip, only: patterns of layers, as in `convert`.
-        transforms: as in `convert`, which must get the same, with the same ``batches``; the search
-            sees weights and inputs as they leave them.
-        loss: for the recipe's objective ``fisher``; default: the model's own, on its own most
-            likely labels.
+        transforms: transforms; `convert` must get equal ones, with equal ``batches``. The search
+            sees transformed weights and inputs.
+        loss: loss for the objective ``fisher``; default: the model's, with its most likely labels.
         report: called after each layer.
-        pool: where layers are searched; None: here. The file is the same. Systems, whose blocks
-            need those before them, run here.
+        pool: executor for the layers; None: this process. The file does not depend on it. Systems
+            run in this process, since each block needs those before it.
 
     Returns:
         The constants of every layer.
 
     Raises:
-        FpsimError: a recipe without a search, a converted model, an input with NaN (naming the
-            layer), or a file that belongs to something else or does not end in .safetensors.
+        FpsimError: a recipe without a search, a converted model, an input with NaN (the message
+            names the layer), or a file of another calibration or without the suffix .safetensors.
     """
     chosen = get_recipe(recipe)
     if not isinstance(chosen, Searched | SystemRecipe):
@@ -175,14 +174,14 @@ def calibrate(
     pairs = recorded_products(model, attention, batches) if attention else {}
     left = [name for name in pairs if name not in found.layers]
     run(searched_product, left, [(pairs[name], settings) for name in left])
-    # Layers may have been finished in another order.
+    # An executor may have finished layers in another order.
     found.layers = {name: found.layers[name] for name in [*linears, *pairs]}
     found.finish(out)
     return found
 
 
 def _changed(layer: LayerWeight, changes: Sequence[LayerTransform]) -> NDArray[np.float32]:
-    """Return a layer's weight (N, K) as its transforms leave it."""
+    """Return a layer's transformed weight (N, K)."""
     weight = layer.matrix.detach()
     for change in changes:
         weight = change.weight(weight)
@@ -201,7 +200,7 @@ def _figures(name: str, found: Calibration) -> str:
 def _groups(
     linears: dict[str, LayerWeight], todo: list[str], rows: int, fisher: bool
 ) -> Iterator[list[str]]:
-    """Yield layers whose inputs fit the budget together."""
+    """Yield groups of layers whose inputs fit the budget together."""
     group: list[str] = []
     held = 0
     for name in todo:
@@ -225,9 +224,9 @@ def _gradients(
 ) -> dict[str, NDArray[np.float32]]:
     """Return squared gradients (T, out_features) of the loss by each layer's output.
 
-    Rows are in the order of the forward pass, as `captured_inputs` has them, also where a layer
-    runs more than once. Layers that the loss does not depend on, such as an unused pooler, have
-    none; a call of another layer that it does not depend on has zeros.
+    Rows are in the order of the forward pass, as in `captured_inputs`, also if a layer runs more
+    than once. Layers without influence on the loss, such as an unused pooler, are left out; a call
+    of another layer without influence has zeros.
     """
     pickers = {name: RowPicker(row_step(batches, tokens)) for name in layers}
     calls: dict[str, list[torch.Tensor]] = {}
@@ -249,7 +248,7 @@ def _gradients(
                     for output in outputs:
                         there = output.grad
                         pickers[name].add(torch.zeros_like(output) if there is None else there)
-    # Their mean is 1: only ratios matter, and squares of gradients underflow.
+    # Scaled to a mean of 1: only ratios matter, and squares of gradients would underflow.
     met = {name: picker for name, picker in pickers.items() if picker.parts}
     return {name: _normalised(picker.rows()) for name, picker in met.items()}
 
@@ -261,7 +260,7 @@ def _normalised(gradient: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return -log p of the most likely labels, or, without logits, half the squared output."""
+    """Return -log p of the most likely labels or, without logits, half the squared output."""
     output = model(**batch)
     if hasattr(output, "logits"):
         logits = output.logits.flatten(0, -2).float()
@@ -271,7 +270,7 @@ def _own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def data_digest(batches: Sequence[Batch]) -> str:
-    """Return 16 hexadecimal digits that tell calibration data from others."""
+    """Return 16 hexadecimal digits that identify calibration data."""
     digest = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file a calibration leaves: safetensors with the constants of each layer.
+"""The file of a calibration: safetensors with the constants of each layer.
 
 Tensors ``<layer>/weight_bias`` (float64), ``<layer>/shifts`` (int32); everything else is JSON in
 the metadata: formats, rho, errors, the recipe's settings, and a fingerprint of every weight.
@@ -33,15 +33,15 @@ _SCHEMA = "1"
 
 
 def check_fingerprints(found: Mapping[str, str], wanted: Mapping[str, str], where: str) -> None:
-    """Check that a calibration covers layers, with the weights that they have.
+    """Check that a calibration covers layers and their weights.
 
     Args:
         found: fingerprints of the calibrated weights by layer.
         wanted: fingerprints of a model's weights by layer.
-        where: names the calibration.
+        where: name of the calibration, for errors.
 
     Raises:
-        FpsimError: a layer that is missing, or has other weights, naming it.
+        FpsimError: a layer that is missing or has other weights; the message names it.
     """
     for name, weight in wanted.items():
         if name not in found:
@@ -51,7 +51,7 @@ def check_fingerprints(found: Mapping[str, str], wanted: Mapping[str, str], wher
 
 
 def fingerprint(weight: torch.Tensor) -> str:
-    """Return 16 hexadecimal digits that tell a layer's weight from others."""
+    """Return 16 hexadecimal digits that identify a layer's weight."""
     digest = hashlib.sha256(str(tuple(weight.shape)).encode())
     digest.update(float_rows(weight).tobytes())
     return digest.hexdigest()[:16]
@@ -59,7 +59,7 @@ def fingerprint(weight: torch.Tensor) -> str:
 
 @dataclass
 class Calibration:
-    """Constants by layer; ``about`` holds the settings, ``prints`` the layers' fingerprints."""
+    """Constants by layer; ``about`` holds the settings, ``prints`` fingerprints of the weights."""
 
     about: dict[str, Any]
     prints: dict[str, str]
@@ -69,7 +69,7 @@ class Calibration:
 
     @staticmethod
     def check_path(path: str | Path) -> None:
-        """Raise `FpsimError` for the name of a file that is no safetensors file."""
+        """Raise `FpsimError` for a file name without the suffix of safetensors."""
         if Path(path).suffix != ".safetensors":
             raise FpsimError(f"out: {path} does not end in .safetensors")
 
@@ -77,18 +77,18 @@ class Calibration:
     def start(
         cls, path: str | Path | None, about: dict[str, Any], prints: dict[str, str]
     ) -> Calibration:
-        """Begin a calibration, or go on with an earlier run of it.
+        """Begin a calibration, or resume one.
 
         Args:
-            path: the file that an earlier run may have left; None: there is none.
+            path: the file of an earlier run, if it exists; None: no file.
             about: the settings.
             prints: fingerprints of the layers' weights.
 
         Returns:
-            An empty calibration, or the one in the file.
+            An empty calibration, or the calibration in the file.
 
         Raises:
-            FpsimError: a file that is something else, naming the first difference.
+            FpsimError: a file of another calibration; the message names the first difference.
         """
         if path is None or not Path(path).exists():
             return cls(about, prints)
@@ -103,7 +103,7 @@ class Calibration:
         return found
 
     def check_layers(self, prints: dict[str, str], where: str) -> None:
-        """Raise `FpsimError` unless the calibration covers these layers with these weights."""
+        """Raise `FpsimError` unless the calibration covers the layers with their weights."""
         check_fingerprints(self.prints, prints, where)
 
     def save(self, path: str | Path | None) -> None:
@@ -147,8 +147,8 @@ class Calibration:
         """Read a file.
 
         Raises:
-            FpsimError: a file that is missing, is not a calibration, or (unless ``partial``) is
-                not complete.
+            FpsimError: a file that is missing, is no calibration, or (unless ``partial``) is
+                incomplete.
         """
         if isinstance(path, Calibration):
             return path
@@ -179,7 +179,8 @@ class Calibration:
         except FpsimError:
             raise
         except Exception as error:
-            # A damaged file breaks safetensors, JSON, or what is made of their values.
+            # A damaged file raises errors of safetensors, of JSON, or of classes made from its
+            # values.
             raise FpsimError(f"calibration: {path} cannot be read as one ({error})") from None
         if not (found.complete or partial):
             raise FpsimError(

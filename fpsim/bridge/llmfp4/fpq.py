@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM-FP4's constants of a layer, its formats, its grids, and the casts they make.
 
-Source: arXiv 2310.16836 ("FPQ") and its released code; equations are numbered as there. A format
+Source: arXiv 2310.16836 ("FPQ") and its released code, with the paper's equation numbers. A format
 ExMy has bias 0, every code finite; a real bias b~ scales it by 2^-b~ (`fpsim.blocks.preshift`).
 """
 
@@ -41,7 +41,7 @@ _E8M0_BIAS = 127
 
 
 class Method(StrEnum):
-    """How constants are found."""
+    """Methods that find constants."""
 
     FPQ = "fpq"  #: joint search with the pre-shifted exponent bias
     BASELINE = "baseline"  #: joint search, one real bias per activation tensor
@@ -49,7 +49,7 @@ class Method(StrEnum):
 
 
 class Order(StrEnum):
-    """In which order a round of the search goes through its unknowns."""
+    """Orders of the unknowns in a round of the search."""
 
     #: Baseline: weights' biases and format, inputs' bias and format. FPQ: weights' biases, inputs'
     #: bias, weights' format, inputs' format.
@@ -60,9 +60,9 @@ class Order(StrEnum):
 class Grid(StrEnum):
     """Candidates around the initial bias b~_init."""
 
-    #: gamma b~_init, gamma = 0.01 + 1.19 c / 100, c = 0..99 as the code scores them (its 101st
-    #: candidate, 1.2, is never tried). Multiplicative in a logarithm: the range of clip values
-    #: depends on the data's unit and turns round where the maximum exceeds the format's.
+    #: gamma b~_init, gamma = 0.01 + 1.19 c / 100, c = 0..99 as in the code (which never tries the
+    #: 101st candidate, 1.2). A factor on a logarithm: the range of clip values depends on the
+    #: data's unit, and reverses if the maximum exceeds the format's.
     PUBLISHED = "published"
     #: b~_init + delta, delta = -1 + 6 c / 100, c = 0..100: clip values from 2 max to max / 32.
     CORRECTED = "corrected"
@@ -77,13 +77,13 @@ def bias_candidates(initial: NDArray[np.float64], grid: Grid) -> NDArray[np.floa
 
 
 def formats(bits: int) -> tuple[FloatFormat, ...]:
-    """Return the splits searched at a width: every M below 8 bits, M = 2..6 at 8, as the code."""
+    """Return the formats searched at a width: every M below 8 bits, M = 2..6 at 8, as the code."""
     mantissas = range(2, 7) if bits == 8 else range(bits - 1)
     return tuple(_format(bits - 1 - m, m) for m in mantissas)
 
 
 def start_format(bits: int) -> FloatFormat:
-    """Return the format a search starts from, and MinMax's: E2M1, E3M2 or E4M3."""
+    """Return the first format of a search, also MinMax's format: E2M1, E3M2 or E4M3."""
     return _format(*{4: (2, 1), 6: (3, 2), 8: (4, 3)}[bits])
 
 
@@ -94,9 +94,9 @@ def _format(exponent: int, mantissa: int) -> FloatFormat:
 
 
 def initial_biases(fmt: FloatFormat, maxima: NDArray[Any]) -> NDArray[np.float64]:
-    """Return b~ that puts the format's largest value at each maximum (equation 7).
+    """Return the b~ with which the format's largest value equals each maximum (equation 7).
 
-    A maximum of zero counts as the smallest positive one, 1 if there is none.
+    A maximum of zero counts as the smallest positive maximum, or as 1 if there is none.
     """
     values = np.asarray(maxima, dtype=np.float64)
     positive = values[values > 0]
@@ -112,7 +112,7 @@ def shifts_of(
     Args:
         fmt: the element format, whose exponents bound the integers.
         biases: b~_j of the channels.
-        reading: of the equation.
+        reading: reading of the equation, ``paper`` or ``code``.
         rho: the shared part rho~.
 
     Returns:
@@ -125,10 +125,10 @@ def shifts_of(
 
 @dataclass(frozen=True)
 class RowBiasCast:
-    """Weights: b~ per output channel; the scales 2^-b~ are factors of the product.
+    """Cast of weights: b~ per output channel; the scales 2^-b~ are factors of the product.
 
-    With ``fold`` (in_features) the paper's beta_j = 2^-b_j multiplies the cast weights, which are
-    cast again (half to even, saturating): what a unit without an exponent input would store.
+    With ``fold`` (in_features) the cast weights are multiplied by the paper's beta_j = 2^-b_j and
+    cast again (half to even, saturating): weights for a unit without an exponent input.
     """
 
     element: FloatFormat
@@ -152,10 +152,10 @@ class RowBiasCast:
 
 @dataclass(frozen=True)
 class ShiftCast:
-    """Activations: one b~ per tensor and, pre-shifted, an integer b_j per input channel.
+    """Cast of activations: one b~ per tensor and, pre-shifted, an integer b_j per input channel.
 
-    The integers become the unit's exponents (E8M0 code 127 - b_j), unless ``fold`` says that the
-    weights carry them.
+    The integers are the unit's exponents (E8M0 code 127 - b_j), unless ``fold`` says that the
+    weights hold them.
     """
 
     element: FloatFormat
@@ -182,10 +182,10 @@ class ShiftCast:
 
 @dataclass(frozen=True)
 class LayerConstants:
-    """Constants that calibration found for one product: formats (None: float), biases, shifts.
+    """Calibrated constants of one product: formats (None: float), biases, shifts.
 
     ``weight_bias`` is (out_features,) for a weight and (1,) for attention's second operand;
-    ``error`` is the output's squared error over its power, by the search's objective.
+    ``error`` is the output's squared error over its power, by the objective of the search.
     """
 
     weight_format: FloatFormat | None

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM-FP4's joint search of format and clipping range for one layer (arXiv 2310.16836, Alg. 1).
 
-Minimized is the layer's output error sum_t |w_hat x_hat_t - w x_t|^2 over calibration inputs x_t.
-Three rounds, alternating, candidates fixed from the initial biases:
+It minimizes the layer's output error sum_t |w_hat x_hat_t - w x_t|^2 over calibration inputs x_t,
+in three alternating rounds, with candidates fixed from the initial biases:
 
     fpq       for each format: bias of every weight row;  for each format: rho~ of the inputs;
               then the weight format;  then the input format
     baseline  weight biases, weight format, input bias, input format
     either, in the paper's order: input bias, input format, weight biases, weight format
 
-Every candidate's fate is as if its whole error had been computed (ties go to the first), but few
-are: errors are sums of squares, so a candidate is dropped once a part of the sum exceeds the best
-whole. For weights the parts are components of the inputs' Gram matrix, largest first:
+The result is the same as with all errors computed in full (ties go to the first candidate), but few
+are: errors are sums of squares, so a candidate is dropped once a part of its sum exceeds the best
+whole sum. For weights the parts are components of the inputs' Gram matrix, largest first:
 
     sum_t (w_hat x_t' - o_t)^2 = |w_hat A - t|^2 + const,   X'^T X' = V L V^T, A = V sqrt(L)
 
-for inputs they are chunks of tokens, and outputs are rotated into at most in_features numbers.
+for inputs they are chunks of tokens, with outputs rotated into at most in_features numbers.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from fpsim.studies.clipping import largest_value
 __all__ = ["SearchSettings", "choices", "search_embedding", "search_layer"]
 
 Floats = NDArray[np.float32]
-#: Gram components, and tokens, that are looked at first; then twice as many, and so on.
+#: First number of Gram components, and of tokens, to look at; it then doubles.
 _FIRST_COMPONENTS, _FIRST_TOKENS = 16, 64
-#: Below this share of the largest, a component is rounding noise of float32 data.
+#: Components below this share of the largest are rounding noise of float32 data.
 _NEGLIGIBLE = 1e-10
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Everything that decides the outcome of a search besides the data."""
+    """All settings that determine the result of a search, besides the data."""
 
     method: Method = Method.FPQ
     grid: Grid = Grid.PUBLISHED
@@ -76,9 +76,9 @@ class SearchSettings:
 
 @dataclass
 class _Inputs:
-    """Parameters of the inputs under one format."""
+    """Parameters of the inputs' cast in one format."""
 
-    biases: NDArray[np.float64] | None  #: b~_j, frozen; None: no pre-shift
+    biases: NDArray[np.float64] | None  #: b~_j, fixed; None: no pre-shift
     initial: float
     rho: float
 
@@ -95,11 +95,11 @@ def search_layer(
     Args:
         weight: (N, K).
         inputs: calibration inputs (T, K).
-        settings: what is searched, and how.
-        importance: (T, N), weighs the squared output errors: the diagonal Fisher objective with
-            squared gradients of the loss.
+        settings: formats, grid, method and order of the search.
+        importance: (T, N), weights of the squared output errors: squared gradients of the loss, for
+            the diagonal Fisher objective.
         maxima: (K,), the largest magnitude of each channel over all calibration data, of which
-            ``inputs`` may be a part (equation 14); by default theirs.
+            ``inputs`` may be a part (equation 14); default: the inputs' own.
 
     Returns:
         The formats, biases and shifts found.
@@ -108,7 +108,7 @@ def search_layer(
 
 
 def searched(point: tuple[Any, ...]) -> LayerConstants:
-    """Search one layer, as work for an executor: ``point`` has `search_layer`'s arguments."""
+    """Search one layer for an executor: ``point`` has the arguments of `search_layer`."""
     return search_layer(*point)
 
 
@@ -134,7 +134,7 @@ class _Search:
         self.x_state = {f: self._initial_inputs(f) for f in self.x_formats}
         self.w_format = self._start(settings.weight_bits)
         self.x_format = self._start(settings.input_bits)
-        # What the other operand was when the biases were found: the same finds the same.
+        # The state of the other operand when biases were found: with an equal state they stay.
         self.seen_by_weights: object = None
         self.seen_by_inputs: object = None
 
@@ -170,7 +170,7 @@ class _Search:
                 self._input_biases()
                 self._input_format()
             state = self._state()
-            if state == seen:  # a fixed point: further rounds repeat this one
+            if state == seen:  # a fixed point: further rounds would repeat this one
                 break
             seen = state
         return self._constants()
@@ -277,14 +277,14 @@ class _Search:
 
 
 def choices(bits: int, method: Method) -> tuple[FloatFormat, ...]:
-    """Return the formats a search tries at a width; none where it stays float."""
+    """Return the formats searched at a width; empty if the operand stays float."""
     if bits in FLOAT_BITS:
         return ()
     return (start_format(bits),) if method is Method.MINMAX else formats(bits)
 
 
 class _RowErrors:
-    """Errors of weight rows for given inputs, each row on its own."""
+    """Errors of weight rows for given inputs, row by row."""
 
     def __init__(self, search: _Search, x: Floats) -> None:
         self.search = search
@@ -304,17 +304,17 @@ class _RowErrors:
     def best(
         self, fmt: FloatFormat, candidates: NDArray[np.float64], current: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """Return the index of the best candidate (C, N) of each row."""
+        """Return the index of the best of C candidates for each row (N,)."""
         rows = candidates.shape[1]
         best = torch.full((rows,), torch.inf)
         index = torch.zeros(rows, dtype=torch.int64)
-        # Rows move together through the grid; start where the middle row stands now.
+        # Rows move together through the grid, starting near the middle row's best candidate.
         distance = np.abs(candidates - current)
         order = np.argsort(np.median(distance, axis=1), kind="stable")
         for c in order:
             cast = torch.from_numpy(self.search.cast_weight(fmt, candidates[c]))
             alive, score = self._scores(cast, best)
-            # The first candidate wins a tie, whatever the order of the visit.
+            # The first candidate wins a tie, in any order of visits.
             better = (score < best[alive]) | ((score == best[alive]) & (int(c) < index[alive]))
             chosen = alive[better]
             best[chosen] = score[better]
@@ -322,7 +322,7 @@ class _RowErrors:
         return index.numpy()
 
     def _scores(self, cast: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows still in question and their scores."""
+        """Return the rows still undecided, with their scores."""
         search = self.search
         if search.importance is not None:
             square = (self.inputs @ cast.T - search.target).square_() * search.importance
@@ -372,7 +372,7 @@ class _TokenErrors:
 
 
 def _doubling(size: int, first: int) -> Iterator[slice]:
-    """Cut 0..size into parts of ``first``, twice that, and so on."""
+    """Cut 0..size into parts of ``first``, twice ``first``, and so on."""
     begin = 0
     while begin < size:
         end = min(begin + first, size)
@@ -389,7 +389,7 @@ def search_embedding(
         table: (entries, width).
         bits: width of the elements.
         grid: candidates of the biases.
-        method: MINMAX takes one bias from the largest magnitude instead.
+        method: MINMAX takes one bias, from the largest magnitude.
 
     Returns:
         The format, and a bias per entry.
@@ -400,7 +400,7 @@ def search_embedding(
     outcomes = []
     for fmt in choices(bits, method):
         initial = initial_biases(fmt, maxima)
-        if method is Method.MINMAX:  # per tensor, as the code has it
+        if method is Method.MINMAX:  # per tensor, as in the code
             bias = initial_biases(fmt, np.array([maxima.max(initial=0.0)]))
             return fmt, np.full(initial.shape, bias[0])
         best = np.full(initial.shape, np.inf)

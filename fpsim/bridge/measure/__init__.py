@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models, texts and tasks, and the scores of converted models on them."""
+"""Models, texts and tasks, and measurements of converted models."""

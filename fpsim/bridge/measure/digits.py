@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small vision transformer on scikit-learn's digits: trained once, by fixed seeds, and cached.
+"""A small vision transformer on scikit-learn's digits: trained once, from a fixed seed, and cached.
 
-1 797 images of 8x8 pixels, 0..16 (UCI optical digits, bundled with scikit-learn). Every image whose
-index is 3 modulo 4 is for testing; of the others, the first 128 also calibrate. Training is
-deterministic on one machine: one thread, one seed; the cached weights are checked by SHA-256.
+1 797 images of 8x8 pixels, 0..16 (UCI optical digits, bundled with scikit-learn). Images whose
+index is 3 modulo 4 are for testing; of the others, the first 128 also calibrate. Training is
+deterministic on one computer: one thread, one seed; the SHA-256 of cached weights is checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["NAME", "Digits", "digits", "digits_model"]
 
 NAME = "vit-digits"
 CALIBRATION_IMAGES = 128
-#: Changes when anything below that decides the weights does.
+#: Version of the training; changes if code below changes the weights.
 _VERSION = "2"
 _MEAN, _DEVIATION = np.float32(0.3), np.float32(0.375)
 _EPOCHS, _BATCH, _RATE, _SEED = 40, 64, 1e-3, 1
@@ -36,7 +36,7 @@ _EPOCHS, _BATCH, _RATE, _SEED = 40, 64, 1e-3, 1
 
 @dataclass(frozen=True)
 class Digits:
-    """Images (N, 1, 8, 8), about 0 on average with variance 1, and labels (N,) of each part."""
+    """Images (N, 1, 8, 8), of mean about 0 and variance 1, and labels (N,), for each part."""
 
     train: tuple[torch.Tensor, torch.Tensor]
     test: tuple[torch.Tensor, torch.Tensor]
@@ -69,11 +69,11 @@ def digits() -> Digits:
 
 
 def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:
-    """Return the trained model in eval mode, from the cache unless it is not there yet.
+    """Return the trained model in eval mode, from the cache or newly trained.
 
     Raises:
-        ModelUnavailable: it must be trained and scikit-learn is not installed.
-        FpsimError: a cached file that is not what was written.
+        ModelUnavailable: training is needed and scikit-learn is not installed.
+        FpsimError: a cached file with another SHA-256 than recorded.
     """
     folder = cache_dir() / "models" / NAME / _VERSION
     weights, stamp = folder / "model.safetensors", folder / "fpsim.json"
@@ -121,10 +121,10 @@ def _fresh() -> transformers.PreTrainedModel:
 
 
 def _train(model: nn.Module, data: Digits) -> None:
-    """Train in place."""
+    """Train a model in place."""
     images, labels = data.train
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums over threads would depend on their number
+    torch.set_num_threads(1)  # sums would depend on the number of threads
     try:
         with torch.random.fork_rng():
             torch.manual_seed(_SEED)

@@ -36,11 +36,11 @@ __all__ = ["Evaluation", "calibrate_for", "evaluate", "evaluate_task"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Perplexity of one model under one recipe (None: float32), and the units that ran.
+    """Perplexity of one model under one recipe (None: float32), and the units of its products.
 
-    ``unit`` names the units that the products ran on, with their operands' formats. ``baseline`` is
-    the model's perplexity in float32 on the same windows, ``causal`` the recipe's with tokens
-    passed one by one; both may be absent.
+    ``unit`` names the units with the operands' formats. ``baseline`` is the model's perplexity in
+    float32 on the same windows, ``causal`` the recipe's with tokens passed one by one; None: not
+    measured.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Evaluation:
     unit: str | None
     result: PerplexityResult
     replaced: int
-    kernel: str  #: the engine's choice for the first layer, with `why` it is exact
+    kernel: str  #: kernel of the first layer; `why` says why it is exact
     why: str
     baseline: PerplexityResult | None = None
     causal: PerplexityResult | None = None
@@ -98,7 +98,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """Return a few lines for people."""
+        """Return the measurement in a few lines of text."""
         where = f" on {self.unit}" if self.unit else ""
         beside = ""
         if self.baseline is not None:
@@ -134,13 +134,13 @@ def evaluate(
     Args:
         loaded: the model.
         windows: (count, length).
-        recipe: as in `convert`; without one the model runs as it is, in float32.
-        unit: as in `convert`.
+        recipe: a recipe, as in `convert`; None: the model runs in float32.
+        unit: a unit, as in `convert`.
         progress: called with windows done and in all, over all measurements.
-        calibration: as in `convert`.
-        baseline: measure the model in float32, too.
-        causal: measure with tokens passed one by one, too, see `perplexity`.
-        seed: as in `convert`.
+        calibration: a calibration, as in `convert`.
+        baseline: whether to measure the model in float32 too.
+        causal: whether to measure with tokens passed one by one too, see `perplexity`.
+        seed: seed of stochastic rounding, as in `convert`.
 
     Returns:
         The perplexities with recipe, units, kernels and remarks.
@@ -184,8 +184,8 @@ def evaluate(
 def _warm(
     loaded: LoadedModel, windows: NDArray[np.int64], progress: Progress | None
 ) -> PerplexityResult:
-    """Measure the float model, timed after a first pass: seconds are compared with a simulation's,
-    and what torch sets up once is no part of either."""
+    """Measure the float model after an untimed pass: set-up by torch would distort the ratio of
+    seconds to a simulation's."""
     perplexity(loaded.model, np.atleast_1d(windows)[:1])
     return perplexity(loaded.model, windows, progress)
 
@@ -201,21 +201,21 @@ def calibrate_for(
     report: Callable[[int, int, str], None] | None = None,
     pool: Executor | None = None,
 ) -> AnyCalibration | dict[str, float]:
-    """Calibrate a model on the data that its task keeps apart for that.
+    """Calibrate a model on its task's calibration data.
 
     Args:
         loaded: the model.
-        task: the task that will measure it.
-        recipe: one that needs calibration.
-        rows: of each layer's input that are kept.
-        out: a safetensors file; by default one in the cache, by model, recipe and data, which is
-            used again.
-        transforms: as in `evaluate_task`.
-        report: called as `calibrate` does.
-        pool: where layers are searched, as `calibrate` takes it.
+        task: the task that will measure the model.
+        recipe: a recipe that needs calibration.
+        rows: rows of each layer's input to keep.
+        out: a safetensors file; default: a file in the cache, named by model, recipe and data,
+            which is used again.
+        transforms: transforms by name, as in `evaluate_task`.
+        report: called after each layer, as in `calibrate`.
+        pool: executor for the layers, as in `calibrate`.
 
     Returns:
-        The constants of every layer, or the maxima of its inputs for a static recipe.
+        The constants of every layer or, for a static recipe, the maxima of its inputs.
 
     Raises:
         FpsimError: arguments that `calibrate` refuses.
@@ -252,17 +252,19 @@ def evaluate_task(
     Args:
         loaded: the model.
         task: the task.
-        recipe: as in `convert`; without one the model runs in float32.
-        unit: as in `convert`.
+        recipe: a recipe, as in `convert`; None: the model runs in float32.
+        unit: a unit, as in `convert`.
         progress: called with steps done and in all.
-        calibration: as in `convert`.
-        transforms: named as in `fpsim.bridge.transforms`; they look at the task's calibration data.
-        baseline: measure the model in float32 too; these figures are called ``float_...``.
-        seed: as in `convert`.
+        calibration: a calibration, as in `convert`.
+        transforms: names, as in `fpsim.bridge.transforms`; they look at the task's calibration
+            data.
+        baseline: whether to measure the model in float32 too; these figures are called
+            ``float_...``.
+        seed: seed of stochastic rounding, as in `convert`.
 
     Returns:
-        The task's figures with model, recipe, unit, seconds, notes and multiply-accumulates, as
-        data for JSON.
+        The task's figures, with model, recipe, unit, seconds, notes and multiply-accumulates, as
+        JSON-ready data.
 
     Raises:
         FpsimError: arguments that `convert` refuses.
@@ -298,7 +300,7 @@ def evaluate_task(
 
 
 def _plan(loaded: LoadedModel) -> tuple[str, str]:
-    """Return the kernel of the first simulated layer and the reason it is exact."""
+    """Return the kernel of the first simulated layer, and the reason why it is exact."""
     for layer in simulated_layers(loaded.model).values():
         if layer.plan is not None:
             return layer.plan.kernel, layer.plan.why

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which share of a model's multiply-accumulates a unit did, and where the rest was.
+"""The share of a model's multiply-accumulates on a unit, and the modules with the rest.
 
-Simulated products count themselves; those that torch did are counted by its own
-`torch.utils.flop_counter`, which knows matrix products, convolutions and fused attention, but for
-the fused attention of processors.
+Simulated products count themselves; torch's products are counted by `torch.utils.flop_counter`,
+which knows matrix products, convolutions and fused attention, except the processor's fused
+attention, which is added here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ __all__ = ["MacShare", "counted", "mac_share"]
 
 @dataclass
 class MacShare:
-    """Multiply-accumulates of some forward passes: on the unit, and of the rest by module.
+    """Multiply-accumulates of some forward passes: on the unit, and elsewhere by module.
 
-    In names of ``rest`` numbers are stars: ``model.layers.*.self_attn`` is all layers' attention.
+    In the names of ``rest`` stars replace numbers: ``model.layers.*.self_attn`` is all layers'
+    attention.
     """
 
     simulated: int = 0
@@ -37,12 +38,12 @@ class MacShare:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Multiply-accumulates in all."""
         return self.simulated + sum(self.rest.values())
 
     @property
     def share(self) -> float:
-        """The share on the unit, 0 to 1; 0 where there are none."""
+        """Share on the unit, 0 to 1; 0 if there are no multiply-accumulates."""
         return self.simulated / self.total if self.total else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,7 +51,7 @@ class MacShare:
         return {"simulated": self.simulated, "share": self.share, "rest": dict(self.rest)}
 
     def __str__(self) -> str:
-        """Return one line for people, the largest parts of the rest first."""
+        """Return one line of text, with the largest parts of the rest first."""
         line = f"{100 * self.share:.1f} % of {self.total} multiply-accumulates on the unit"
         parts = sorted(self.rest.items(), key=lambda item: -item[1])
         shown = [f"{name} {100 * macs / self.total:.1f} %" for name, macs in parts[:5]]
@@ -60,12 +61,12 @@ class MacShare:
 def _attention_flops(
     query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
 ) -> int:
-    """Return the operations of Q K^T and P V, for shapes (B, H, T, D) and twice (B, G, S, D)."""
+    """Return the operations of Q K^T and P V, for Q (B, H, T, D) and K, V (B, G, S, D)."""
     batch, heads, rows, width = query
     return 2 * batch * heads * rows * key[-2] * (width + value[-1])
 
 
-#: Operators that torch's counter would take for no operations at all.
+#: Operators that torch's counter lacks.
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
 }
@@ -80,7 +81,7 @@ def mac_share(model: nn.Module, batch: Mapping[str, Any]) -> MacShare:
 
 @contextmanager
 def counted(model: nn.Module) -> Iterator[MacShare]:
-    """Count multiply-accumulates of the model meanwhile; the result is filled in at the end."""
+    """Count multiply-accumulates of the model within a context, which fills in the result."""
     share = MacShare()
     before, apart = _simulated(model), _beside(model)
     counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
@@ -99,13 +100,13 @@ def _simulated(model: nn.Module) -> int:
 
 
 def _beside(model: nn.Module) -> int:
-    """Return multiply-accumulates of systems' side paths, which are not torch's."""
+    """Return multiply-accumulates of systems' side paths, which torch does not count."""
     layers = simulated_layers(model).values()
     return sum(layer.side_macs for layer in layers if isinstance(layer, FormLinear))
 
 
 def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
-    """Return multiply-accumulates of each module without its children's."""
+    """Return multiply-accumulates of each module, without its children's."""
     own = {name: sum(ops.values()) for name, ops in counts.items() if name.split(".")[0] == root}
     for name in sorted(own, key=len, reverse=True):
         parent = name

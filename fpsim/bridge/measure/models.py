@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models by name: a few that need no hub, any local Hugging Face folder, any hub name.
+"""Models by name: some that need no hub, any local Hugging Face folder, any name on the hub.
 
 A GGUF file takes transformers some twenty seconds to read, so its float32 weights are kept beside
-it as safetensors. Those are used only while their own hashes, the hash of the GGUF file and the
-versions of the packages that converted them are as recorded; otherwise they are made again.
+it as safetensors. They are used only if their hashes, the hash of the GGUF file and the versions of
+the converting packages are as recorded; otherwise they are made again.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def load_coded(
     nibbles: str | None = None,
     swizzled: bool | None = None,
 ) -> LoadedModel:
-    """Load a 4-bit checkpoint and its tokenizer, its layers holding the codes of the file.
+    """Load a 4-bit checkpoint, whose layers hold the codes of the file, and its tokenizer.
 
     Args:
         path: as in `fpsim.bridge.load_checkpoint`.
@@ -192,21 +192,22 @@ def load_coded(
         The model in float arithmetic, for `fpsim.bridge.checkpoint_recipe`.
 
     Raises:
-        FpsimError: whatever `load_checkpoint` refuses, or no tokenizer that transformers can read.
+        FpsimError: a checkpoint that `load_checkpoint` refuses, or no tokenizer that transformers
+            can read.
     """
     place = Path(path).expanduser()
     if report:
         report(f"mapping {place}")
     model = load_checkpoint(place, None, nibbles=nibbles, swizzled=swizzled)
     source = place.parent if place.is_file() else place
-    # A tokenizer beside a GGUF file goes before the file's own, which not every file has.
+    # A tokenizer beside a GGUF file has precedence over the file's own, which may be missing.
     own = place.suffix == ".gguf" and not (source / "tokenizer_config.json").is_file()
     options: dict[str, Any] = {"gguf_file": place.name} if own else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             source, local_files_only=True, trust_remote_code=False, **options
         )
-    except Exception as error:  # transformers raises many kinds
+    except Exception as error:  # transformers raises errors of many types
         raise FpsimError(
             f"checkpoint: {place} has no tokenizer that transformers can read; put one there by "
             "tokenizer.save_pretrained"
@@ -219,7 +220,7 @@ _HUB_TIMEOUT = 4.0
 
 
 def _check_hub(name: str) -> None:
-    """Raise `ModelUnavailable` soon where the hub cannot be reached, instead of many retries."""
+    """Raise `ModelUnavailable` soon if the hub cannot be reached, without many retries."""
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     problem = [f"no answer within {_HUB_TIMEOUT:g} s"]
 
@@ -227,12 +228,12 @@ def _check_hub(name: str) -> None:
         try:
             urlopen(Request(url, method="HEAD"), timeout=_HUB_TIMEOUT).close()
             problem.clear()
-        except HTTPError:  # an answer
+        except HTTPError:  # the hub answers
             problem.clear()
         except (OSError, ValueError) as error:
             problem[:] = [str(getattr(error, "reason", error))]
 
-    # Looking a name up knows no time limit; a thread that waits for it ends with the process.
+    # A name look-up has no time limit; a daemon thread that waits ends with the process.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_HUB_TIMEOUT)
@@ -268,7 +269,7 @@ def _from_pretrained(name: str, source: str | Path, auto_class: str, **options: 
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         except Exception as error:  # transformers raises many kinds
-            if isinstance(source, str):  # a name of the hub
+            if isinstance(source, str):  # a name on the hub
                 raise
             raise FpsimError(
                 f"model folder {source} has no tokenizer that transformers can read "
@@ -279,7 +280,7 @@ def _from_pretrained(name: str, source: str | Path, auto_class: str, **options: 
 
 
 def _converted(entry: WheelModel, gguf: PinnedFile, folder: Path, report: Report | None) -> Path:
-    """Return a folder with the GGUF model as safetensors, made now unless a valid one is there."""
+    """Return a folder with the GGUF model as safetensors, made now unless a valid one exists."""
     target = folder / "safetensors"
     made_from = {
         "source": gguf.sha256,
@@ -311,8 +312,8 @@ def _convert(folder: Path, filename: str, auto_class: str, target: Path) -> None
     """Read a GGUF file with transformers and write an ordinary model folder."""
     options: dict[str, Any] = {"gguf_file": filename, "local_files_only": True}
     loaded = _from_pretrained(filename, folder, auto_class, **options)
-    # transformers refuses to save a model that it still calls quantized, though its weights are
-    # plain float32 by now; so the config loses that mark and the weights are written directly.
+    # transformers refuses to save a model marked as quantized, although its weights are plain
+    # float32 by now; so the mark is removed from the config and the weights are written directly.
     config = copy.deepcopy(loaded.model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -323,7 +324,7 @@ def _convert(folder: Path, filename: str, auto_class: str, target: Path) -> None
 
 
 def _unshared(model: transformers.PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return the weights with each tied group once; loading ties them again."""
+    """Return the weights with each group of tied weights once; loading ties them again."""
     weights: dict[int, tuple[str, torch.Tensor]] = {}
     for name, tensor in model.state_dict().items():
         weights.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
@@ -331,23 +332,23 @@ def _unshared(model: transformers.PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _replace_folder(fresh: Path, target: Path) -> None:
-    """Move ``fresh`` to ``target``, and what was there beside where ``fresh`` was.
+    """Move ``fresh`` to ``target``, and an old ``target`` to the place of ``fresh``.
 
-    Another process may be doing the same.
+    Another process may do so at the same time.
     """
     with contextlib.suppress(FileNotFoundError):
         target.rename(fresh.with_name("old"))
     try:
         fresh.rename(target)
     except OSError:
-        # Another process put its own there first; a folder that is not one is a real failure.
+        # Another process was first; a target that is no valid folder is a real failure.
         if not (target / _STAMP).is_file():
             raise
 
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers' weight-loading bars out of the caller's own progress display."""
+    """Keep transformers' progress bars out of the caller's own."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

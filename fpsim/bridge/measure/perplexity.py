@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perplexity of a causal language model over windows of tokens.
 
-In a window of L tokens the model predicts the last L - 1, each from all before it. Perplexity is
-exp of the mean negative log likelihood, in nats, over the predicted tokens of all windows.
+In a window of L tokens the model predicts the last L - 1, each from all tokens before it.
+Perplexity is exp of the mean negative log likelihood, in nats, over the predicted tokens of all
+windows.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from fpsim.base.errors import FpsimError
 
 __all__ = ["PerplexityResult", "Progress", "perplexity"]
 
-#: Called with the number of windows done and the number of all, first with 0 done.
+#: Called with windows done and windows in all, first with 0 done.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class PerplexityResult:
-    """A measurement by `perplexity`.
+    """A measurement of perplexity.
 
     ``tokens`` counts the predicted tokens, ``seconds`` is the wall time of the whole measurement,
     and ``nll`` holds the mean negative log likelihood of each window, in nats. Not-a-number logits
@@ -48,16 +49,16 @@ def perplexity(
 ) -> PerplexityResult:
     """Measure the perplexity of a model on windows, one at a time.
 
-    A window is one forward pass, in which a scale that tokens share has seen the tokens that are
-    predicted. With ``causal`` a window is decoded instead, a token a pass with a cache: no scale of
-    any operand can have seen a later token.
+    A window is one forward pass, in which a scale shared by tokens depends on tokens still to be
+    predicted. With ``causal`` a window is decoded instead, one token per pass with a cache, so no
+    scale depends on a later token.
 
     Args:
         model: any causal LM of transformers, in eval mode: called with ``input_ids`` of shape
             (1, length) it returns ``logits`` of shape (1, length, vocabulary).
         windows: (count, length).
         progress: called with windows done and in all.
-        causal: whether tokens are passed one by one.
+        causal: whether to pass tokens one by one.
 
     Returns:
         The measurement.
@@ -77,7 +78,7 @@ def perplexity(
     if progress:
         progress(count, count)
     seconds = time.perf_counter() - started
-    # Every window predicts as many tokens, so the mean of the means is the pooled mean.
+    # All windows predict equally many tokens, so the mean of means is the pooled mean.
     mean = math.fsum(nll) / count
     return PerplexityResult(_exp(mean), count * (length - 1), seconds, tuple(nll))
 
@@ -113,7 +114,7 @@ def _decoded_nll(model: nn.Module, window: NDArray[np.int64]) -> float:
 
 def _nll(logits: torch.Tensor, tokens: torch.Tensor) -> float:
     chosen = logits.gather(1, tokens[1:, None]).squeeze(1)
-    # Float32 is enough inside one token's softmax; the sum over tokens is taken in float64.
+    # Float32 suffices inside one token's softmax; the sum over tokens is in float64.
     return float((logits.logsumexp(1).double() - chosen.double()).mean())
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks that measure a converted model: perplexity, retrieval of topics, digits.
 
-A task has data for calibration that it does not measure on, and `measure`s a model as it is. The
-model's architecture decides which task fits.
+A task has calibration data apart from the data that it measures on; `measure` takes the model
+unchanged. The model's architecture decides which task fits.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["DigitsTask", "PerplexityTask", "RetrievalTask", "Task", "task_for"]
 
 
 class Task(Protocol):
-    """Something a model is measured by."""
+    """A measurement of a model."""
 
     @property
     def name(self) -> str:
         """Name of the task, and the key of its first figure."""
 
     def calibration(self) -> list[Batch]:
-        """Return forward passes to calibrate on; none of their data is measured."""
+        """Return forward passes for calibration; none of their data is measured."""
 
     def measure(self, model: nn.Module, progress: Progress | None = None) -> dict[str, float]:
         """Return figures by name."""
@@ -53,7 +53,7 @@ class PerplexityTask:
     name: str = "perplexity"
 
     def windows(self, between: bool = False) -> NDArray[np.int64]:
-        """Return the windows that are measured, or windows ``between`` them, (count, length)."""
+        """Return the measured windows, or windows ``between`` them, (count, length)."""
         sizes = self.count, self.length, self.stride
         return text_windows(self.loaded.tokenizer, self.text, *sizes, between=between)
 
@@ -68,7 +68,7 @@ class PerplexityTask:
 
 @dataclass(frozen=True)
 class DigitsTask:
-    """Share of scikit-learn's test digits that are recognised."""
+    """Accuracy on scikit-learn's test digits."""
 
     name: str = "accuracy"
 
@@ -95,10 +95,10 @@ class DigitsTask:
 class RetrievalTask:
     """Find a topic of CPython's help from one of its paragraphs.
 
-    Of every topic with at least four paragraphs of 200 characters or more, the first two make the
-    topic's vector (their mean), the third is a query and the fourth calibrates. A query counts
-    (``top1``) when the nearest vector by cosine is its own topic's. ``cosine`` is the mean cosine
-    similarity of all vectors to those of ``reference``, the model in float32, if given.
+    Every topic with at least four paragraphs of 200 characters or more takes part: the mean of the
+    first two is the topic's vector, the third is a query, and the fourth calibrates. A query counts
+    (``top1``) if the nearest vector by cosine is its topic's. ``cosine`` is the mean cosine
+    similarity of all vectors to those of ``reference``, the float32 model, if given.
 
     Embeddings are means over tokens, normalised, as all-MiniLM-L6-v2 defines them.
     """
@@ -171,7 +171,7 @@ def _pooled(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def task_for(loaded: LoadedModel, **options: Any) -> Task:
-    """Return the task that fits a model; ``options`` are those of `PerplexityTask`.
+    """Return the task for a model's architecture; ``options`` are those of `PerplexityTask`.
 
     Raises:
         FpsimError: an architecture that no task fits.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation text, its tokens, and the windows that perplexity is measured on."""
+"""Texts, their tokens, and windows of tokens for perplexity."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ __all__ = [
 ]
 
 
-#: Bytes of a text.
+#: Most bytes of a text.
 MAX_TEXT = 1 << 28
 
 
 def topics_text() -> str:
-    """Return the help topics that every CPython carries, in key order, joined by newlines.
+    """Return the help topics of the running CPython, in key order, joined by newlines.
 
     About 465 000 characters of English prose and code. The topics change from one CPython release
     to the next, so a figure measured on this text belongs to one Python version: record
-    `platform.python_version`, or the text's hash, beside it.
+    `platform.python_version`, or the text's hash, beside the figure.
     """
     return "\n".join(topics[key] for key in sorted(topics))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Return the text of a UTF-8 file, line ends as they are, without a byte-order mark.
+    """Return the text of a UTF-8 file, with its line ends, without a byte-order mark.
 
-    Raises `FpsimError` for a file that is missing, unreadable, not UTF-8, or has no text in it.
+    Raises `FpsimError` for a file that is missing, unreadable, not UTF-8, or without text.
     """
     file = Path(path).expanduser()
     if not file.exists():
@@ -66,9 +66,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> NDArray[np.int64]:
     """Return the tokens of ``text``, shape (tokens,), without special tokens such as BOS.
 
-    `text_windows` adds that token to windows of a text.
+    `text_windows` adds BOS to windows of a text.
     """
-    # The tokenizer would warn that the whole text is longer than the model's context.
+    # Tokenizers warn if the whole text is longer than the model's context.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return np.asarray(ids, dtype=np.int64)
 
@@ -82,25 +82,26 @@ def text_windows(
     *,
     between: bool = False,
 ) -> NDArray[np.int64]:
-    """Cut windows out of a text, as a model expects to read them.
+    """Cut windows out of a text in the form that a model expects.
 
-    Where the tokenizer puts a token before every text (BOS), the model was never trained without
-    it: that token stands in place of the first one of each window, which no loss is taken of.
-    Gemma 3 270M has a perplexity of 16 on 512 tokens of CPython's topics with BOS, 74 without.
+    If the tokenizer puts a token before every text (BOS), the model was never trained without it:
+    it replaces the first token of each window, for which no loss is counted. On 512 tokens of
+    CPython's topics Gemma 3 270M has a perplexity of 16 with BOS, 74 without.
 
     Args:
-        tokenizer: of the model.
-        text: to read.
-        count: windows.
-        length: tokens of a window.
-        stride: tokens from the start of one window to that of the next.
-        between: whether those of `calibration_windows`.
+        tokenizer: tokenizer of the model.
+        text: the text.
+        count: number of windows.
+        length: tokens per window.
+        stride: tokens from the start of one window to the start of the next.
+        between: whether to return `calibration_windows`.
 
     Returns:
         The windows, (count, length).
 
     Raises:
-        FpsimError: as `windows` and `calibration_windows`.
+        FpsimError: a text that is too short, or windows that overlap those of
+            `calibration_windows`.
     """
     cut = calibration_windows if between else windows
     found = cut(tokenize(tokenizer, text), count, length, stride)
@@ -119,10 +120,10 @@ def windows(
     """Cut a text into windows; window i starts at token i * stride.
 
     Args:
-        tokens: of the text.
-        count: windows.
-        length: tokens of a window.
-        stride: tokens from the start of one window to that of the next.
+        tokens: tokens of the text.
+        count: number of windows.
+        length: tokens per window.
+        stride: tokens from the start of one window to the start of the next.
 
     Returns:
         The windows, (count, length).
@@ -147,22 +148,22 @@ def calibration_windows(
     length: int = 512,
     stride: int = 5000,
 ) -> NDArray[np.int64]:
-    """Cut out windows that lie halfway between the windows of `windows`.
+    """Cut out windows halfway between the windows of `windows`.
 
-    Window i starts at token i * stride + stride / 2: the split between calibration and evaluation
-    is fixed, and no token is in both.
+    Window i starts at token i * stride + stride / 2, so calibration and evaluation are apart: no
+    token is in both.
 
     Args:
-        tokens: of the text.
-        count: windows.
-        length: tokens of a window.
-        stride: tokens from the start of one window to that of the next.
+        tokens: tokens of the text.
+        count: number of windows.
+        length: tokens per window.
+        stride: tokens from the start of one window to the start of the next.
 
     Returns:
         The windows, (count, length).
 
     Raises:
-        FpsimError: windows of the two kinds that overlap, or a text that ends before the last one.
+        FpsimError: windows of both kinds that overlap, or a text that ends before the last window.
     """
     start = stride // 2
     if length > start:
@@ -180,19 +181,19 @@ def calibration_windows(
 
 
 def check_windows(count: int, length: int, stride: int) -> None:
-    """Refuse windows that no text has, naming them as the command line does.
+    """Refuse counts and lengths that no text allows, named as on the command line.
 
     Args:
-        count: windows.
-        length: tokens of a window.
-        stride: tokens from the start of one window to that of the next.
+        count: number of windows.
+        length: tokens per window.
+        stride: tokens from the start of one window to the start of the next.
 
     Raises:
         FpsimError: a number that is too small.
     """
     for name, value, lowest in (
         ("windows", count, 1),
-        ("window", length, 2),  # one token to read, one to predict
+        ("window", length, 2),  # a token to read and a token to predict
         ("stride", stride, 1),
     ):
         if value < lowest:

