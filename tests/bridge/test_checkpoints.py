@@ -710,6 +710,22 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nowhere")
 
 
+def test_names_that_a_sentence_cannot_quote_are_refused(tmp_path: Path) -> None:
+    compressed_mxfp4(tmp_path)
+    message = damaged(tmp_path, lambda state: state.update({"a\nb": torch.ones(2)}))
+    assert message.endswith("model.safetensors names a tensor 'a\\nb'; names are printable")
+    long = damaged(tmp_path, lambda state: state.update({"9" * 5000: state.pop("a\nb")}))
+    assert long.startswith("9") and long.endswith("has no parameter for it") and len(long) < 500
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a\tb": "model.safetensors"}}))
+    assert "names a tensor" in damaged(tmp_path, lambda state: None)
+    file = tmp_path / "model.gguf"
+    write_gguf(file, 32)
+    file.write_bytes(file.read_bytes().replace(b"blk.0.attn_q.weight", b"blk.0.attn_q\nweight"))
+    with pytest.raises(FpsimError, match=r"names a tensor 'blk\.0\.attn_q\\nweight'"):
+        load_checkpoint(file)
+
+
 def test_float_models_are_no_checkpoints(tmp_path: Path) -> None:
     model = tiny_llama()
     model.save_pretrained(tmp_path)

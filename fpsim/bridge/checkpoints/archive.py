@@ -8,7 +8,7 @@ they are read, such as pickles, are never opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from fpsim.base.errors import FpsimError
 
-__all__ = ["Archive", "read_json"]
+__all__ = ["Archive", "check_names", "read_json"]
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -80,13 +80,16 @@ class Archive(Mapping[str, torch.Tensor]):
             raise FpsimError(
                 f"checkpoint: {path} is not a whole safetensors file: {reason}"
             ) from None
+        check_names(keys, path)
         for key in keys:
             if key in self._where:
                 raise FpsimError(f"{key}: it is in both {self._where[key]} and {name}")
             self._where[key] = name
 
     def _check_index(self, index: Path) -> None:
-        for tensor, shard in read_json(index).get("weight_map", {}).items():
+        named = read_json(index).get("weight_map", {})
+        check_names(named, index)
+        for tensor, shard in named.items():
             if self._where.get(tensor) != shard:
                 raise FpsimError(f"{tensor}: {index.name} has it in {shard}, where it is not")
 
@@ -102,6 +105,17 @@ class Archive(Mapping[str, torch.Tensor]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._where
+
+
+def check_names(names: Iterable[str], path: Path) -> None:
+    """Refuse names of tensors that no error sentence can quote as they are.
+
+    Raises:
+        FpsimError: a name with a line break or another character that is not printable.
+    """
+    for name in names:
+        if not name.isprintable():
+            raise FpsimError(f"checkpoint: {path} names a tensor {name!r}; names are printable")
 
 
 def _shards(folder: Path) -> list[str]:

@@ -27,6 +27,7 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from fpsim.base.errors import FpsimError, reason_of
 from fpsim.blocks.block_format import get_block_format
 from fpsim.bridge.cast import BlockCast
+from fpsim.bridge.checkpoints.archive import check_names
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.gguf_fields import (
     FIELDS,
@@ -83,6 +84,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> transformers.PreTrainedModel:
         reader = gguf.GGUFReader(path)
         if _ARCHITECTURE not in reader.fields:
             raise FpsimError(f"checkpoint: {path} has no {_ARCHITECTURE}")
+        check_names((tensor.name for tensor in reader.tensors), path)
         architecture = str(reader.fields[_ARCHITECTURE].contents())
         fields = _config(reader, architecture, path)
         for key, name in (("attention.key_length", "head_dim"), ("vocab_size", "vocab_size")):

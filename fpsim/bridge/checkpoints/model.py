@@ -108,7 +108,11 @@ Tensors = Mapping[str, "torch.Tensor | CodedTensor"]
 
 
 def _natural(name: str) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    """Return a key that sorts names by their numbers, of any length, where they differ in them."""
+    words = re.split(r"([0-9]+)", name)
+    digits = [number.lstrip("0") for number in words[1::2]]
+    words[1::2] = [(len(number), number) for number in digits]
+    return words
 
 
 def arranged(
