@@ -1201,6 +1201,37 @@ def test_bad_tensors_of_gguf_are_named(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "message"),
+    [
+        ("mixtral", "llama.expert_count", 10**9, r"1000000000, but blk\.0\.ffn_gate_exps"),
+        ("mixtral", "llama.expert_used_count", 99, r"99 is not in 1\.\.4"),
+        ("qwen3_moe", "qwen3moe.expert_feed_forward_length", 1 << 31, r"2147483648, but blk\.0\."),
+        (
+            "gpt_oss",
+            "gpt-oss.rope.scaling.type",
+            "dynamic",
+            r"'dynamic' is not one of none, linear",
+        ),
+        ("gpt_oss", "gpt-oss.rope.scaling.factor", -1.0, r"-1\.0 is not a positive number"),
+    ],
+)
+def test_bad_fields_of_gguf_are_named(
+    kind: str, field: str, value: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = pytest.importorskip("gguf")
+    written = gguf.GGUFWriter.add_key_value
+
+    def changed(self: Any, key: str, val: Any, *rest: Any, **more: Any) -> None:
+        written(self, key, value if key == field else val, *rest, **more)
+
+    monkeypatch.setattr(gguf.GGUFWriter, "add_key_value", changed)
+    save_checkpoint(convert(small_of(kind), "mxfp4"), tmp_path / "out", "gguf")
+    name = field.removeprefix("gpt-oss.")
+    with pytest.raises(FpsimError, match=rf"^{re.escape(name)}: {message}"):
+        load_checkpoint(tmp_path / "out" / "model.gguf")
+
+
 def test_bad_gguf_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write_gguf(path, 16)

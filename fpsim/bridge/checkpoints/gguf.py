@@ -130,6 +130,7 @@ def _config(reader: Any, architecture: str, path: Path) -> dict[str, Any]:
 def _mend(reader: Any, architecture: str, fields: dict[str, Any]) -> None:
     """Read the fields of experts and of scaled positions."""
     said = _said(reader, architecture)
+    _check_experts(reader, architecture, said)
     if architecture == "llama" and said.get("expert_count"):
         fields["model_type"] = "mixtral"
     kind = str(fields.get("model_type"))
@@ -143,6 +144,28 @@ def _mend(reader: Any, architecture: str, fields: dict[str, Any]) -> None:
     rope = scaled_positions(kind, scaling, float(fields.get("rope_theta", 1e4)), factors)
     if rope is not None:
         fields["rope_scaling"] = rope
+
+
+def _check_experts(reader: Any, architecture: str, said: Mapping[str, Any]) -> None:
+    """Refuse numbers of experts that are not those of the tensors: any would be made first."""
+    count, used = said.get("expert_count", 0), said.get("expert_used_count", 0)
+    inputs = said.get("expert_feed_forward_length")
+    for tensor in reader.tensors:
+        match = _EXPERTS.fullmatch(tensor.name)
+        if match is None or match["kind"] != "weight":
+            continue
+        shape = tensor.shape.tolist()
+        if len(shape) == 3 and count != shape[2]:
+            raise FpsimError(
+                f"{architecture}.expert_count: {count!r}, but {tensor.name} has {shape[2]} experts"
+            )
+        if match["part"] == "down" and inputs is not None and inputs != shape[0]:
+            raise FpsimError(
+                f"{architecture}.expert_feed_forward_length: {inputs!r}, but {tensor.name} has "
+                f"{shape[0]} inputs"
+            )
+        if not isinstance(used, int) or not 0 < used <= count:
+            raise FpsimError(f"{architecture}.expert_used_count: {used!r} is not in 1..{count}")
 
 
 def _codes(tensor: Any) -> CodedTensor | None:

@@ -93,7 +93,8 @@ def scaled_positions(
         A value for ``rope_scaling`` of a configuration.
 
     Raises:
-        FpsimError: a kind of scaling that is not known, or factors that are not those of a Llama 3.
+        FpsimError: a kind of scaling that is not known, a factor that is not positive, or factors
+            that are not those of a Llama 3.
     """
     kind = str(said.get("type", "none"))
     if factors is not None:
@@ -109,6 +110,9 @@ def scaled_positions(
         return None
     if kind not in ("linear", "yarn"):
         raise FpsimError(f"rope.scaling.type: {kind!r} is not one of none, linear, yarn")
+    factor = said.get("factor")
+    if not isinstance(factor, float) or not 0 < factor < math.inf:
+        raise FpsimError(f"rope.scaling.factor: {factor!r} is not a positive number")
     found = {_SCALING[key]: value for key, value in said.items() if key in _SCALING}
     return found | ({"truncate": False} if model_type == GPT_OSS else {})
 
