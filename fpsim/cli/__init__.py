@@ -54,8 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
     for word in words:
-        if any(character in word for character in "\0\r\n"):
-            print(f"fpsim: argument {word[:80]!r} has a line break", file=sys.stderr)
+        fault = "has a line break" if any(c in word for c in "\0\r\n") else ""
+        # A byte of a file name that is not UTF-8 could be written into no file.
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            fault = "is not UTF-8"
+        if fault:
+            print(f"fpsim: argument {word[:80]!r} {fault}", file=sys.stderr)
             return BAD_INPUT
     args = parser().parse_args(words)
     before = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None

@@ -98,21 +98,22 @@ def test_outputs_that_no_file_system_takes(
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "fault"),
     [
-        ["units", "--json\n"],
-        ["un\nits"],
-        ["decode", "e2m1", "x\ny"],
-        ["order", "e2m1-chain-e4m3", "codes.npz\r\n"],
+        (["units", "--json\n"], "has a line break"),
+        (["un\nits"], "has a line break"),
+        (["decode", "e2m1", "x\ny"], "has a line break"),
+        (["order", "e2m1-chain-e4m3", "codes.npz\r\n"], "has a line break"),
+        (["export-c", "e2m1-chain-e4m3", "--out", "m\udcab.h"], "is not UTF-8"),
     ],
 )
-def test_command_lines_with_line_breaks(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+def test_command_lines_that_no_file_holds(
+    words: list[str], fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2
     said = capsys.readouterr().err
     assert said.startswith("fpsim: argument ")
-    assert said.endswith(" has a line break\n")
+    assert said.endswith(f" {fault}\n")
     assert said.count("\n") == 1
 
 
