@@ -33,10 +33,14 @@ from fpsim.units.stages import (
     Tree,
 )
 from fpsim.vectors.mutants.mutants import Mutant
+from fpsim.vectors.mutants.reach import Addends, Reach
 from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
 __all__ = ["equivalent"]
+
+#: Settings that say what a sum is rounded to.
+_ROUNDED = ("format", "rounding", "overflow")
 
 
 def equivalent(record: Record, mutant: Mutant) -> str | None:
@@ -50,6 +54,10 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
         return None
     stage, changed = spec.accumulate, other.accumulate
+    if isinstance(stage, Tree | Exact) and isinstance(changed, Tree | Exact):
+        why = _exact_before_the_addend(record, stage, changed)
+        if why:
+            return why
     if type(stage) is not type(changed):
         return _one_product(record, stage, changed)
     low = exponents(spec.a)[0] + exponents(spec.b)[0]
@@ -91,6 +99,28 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     return None
 
 
+def _exact_before_the_addend(
+    record: Record, stage: Tree | Exact, changed: Tree | Exact
+) -> str | None:
+    """Prove that all products are summed exactly, whatever the order, and then meet the addend.
+
+    A tree that is filled up, or has lanes, begins with a zero that is +0.
+    """
+    same = all(getattr(stage, n) == getattr(changed, n) for n in _ROUNDED)
+    reach = Reach(record, Addends.ZERO)
+    if not same or stage.rounding is Rounding.RDN or record.roundings or not reach.finite:
+        return None
+    for each in (stage, changed):
+        if isinstance(each, Tree) and (
+            each.addend is Joins.LEAF or each.lanes > 1 or each.products not in (None, record.k)
+        ):
+            return None
+    sums = reach.sums
+    if not sums.fit(stage.format):
+        return None
+    return f"sums of {record.k} products are exact, and one rounding joins the addend to them"
+
+
 def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
     """Prove that a chain is an exact sum, or a tree, of one product."""
     if record.k != 1 or not isinstance(stage, Chain) or stage.product is ProductRounding.ROUNDED:
@@ -112,12 +142,16 @@ def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
         return None
     if isinstance(first, Fixed) and _only(first, second, "overflow_at"):
         return "one block: its add is the end"
+    if isinstance(second, Tree) and second.lanes == 1 and second.addend is Joins.ROOT:
+        same = all(getattr(first, n, None) == getattr(second, n) for n in _ROUNDED)
+        if same and second.products is None and _exact_blocks(record, stage):
+            return "one block, whose sum a tree of one term passes on"
     if isinstance(first, Exact):
         first, second = second, first
     if not isinstance(first, Chain) or first.product is ProductRounding.ROUNDED:
         return None
-    same = ("format", "rounding", "overflow")
-    alike = isinstance(second, Exact) and all(getattr(first, n) == getattr(second, n) for n in same)
+    same = all(getattr(first, n) == getattr(second, n, None) for n in _ROUNDED)
+    alike = isinstance(second, Exact) and same
     return "one block is one rounding either way" if alike else None
 
 
@@ -180,6 +214,9 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
     stage = record.spec.accumulate
     if mutant.name not in ("-0 lost", "-0 lost in the addend"):
         return None
+    if isinstance(stage, Fixed) and mutant.name == "-0 lost" and _is_float(fmt := stage.result):
+        gradual = fmt.subnormals is Subnormals.GRADUAL and exponents(fmt)[0] <= stage.lsb
+        return "integers have one zero, and no other rounds to zero: it is +0" if gradual else None
     if isinstance(stage, Aligned) and not stage.signed_zero:
         return "the window adds integers, which have one zero, and a zero result is +0"
     if isinstance(stage, Chunked) and isinstance(stage.inner, Aligned):
@@ -272,7 +309,10 @@ def _every_chunk_agrees(record: Record, stage: Chunked, other: MacSpec) -> str |
     size = min(stage.chunk(record.k), record.k)
     inner, lengths = replace(record.spec, accumulate=stage.inner), {size, record.k % size} - {0}
     parts = [Record(inner, length, record.group) for length in sorted(lengths)]
-    proofs = [equivalent(part, Mutant("", _nothing, spec=other)) for part in parts]
+    mutant = Mutant("", _nothing, spec=other)
+    proofs = [
+        equivalent(part, mutant) or Reach(part, Addends.ZERO).equivalent(mutant) for part in parts
+    ]
     return proofs[0] if all(proofs) else None
 
 
@@ -281,12 +321,14 @@ def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
 
 
 def _never_underflow(record: Record, stage: Block) -> bool:
-    """Return whether every scaled block sum is a multiple of the least number of a chain's format.
+    """Return whether every scaled block sum is a multiple of the least number of a sum's format.
 
-    Sums and results of the chain are then multiples of it too: those that are not zero stay so.
+    Sums and results are then multiples of it too: those that are not zero stay so.
     """
     spec, into = record.spec, stage.into
-    if not isinstance(into, Chain) or into.rounding is Rounding.RDN or stage.convert is not None:
+    if not isinstance(into, Chain | Exact) or stage.convert is not None:
+        return False
+    if into.rounding is Rounding.RDN:
         return False
     fmt = into.format
     plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
@@ -295,9 +337,9 @@ def _never_underflow(record: Record, stage: Block) -> bool:
 
 
 def _exact_blocks(record: Record, stage: Block) -> bool:
-    """Return whether every finite scaled block sum is a number of a chain's format."""
+    """Return whether every finite scaled block sum is a number of a sum's format."""
     spec, into = record.spec, stage.into
-    if not isinstance(into, Chain) or not _never_underflow(record, stage):
+    if not isinstance(into, Chain | Exact) or not _never_underflow(record, stage):
         return False
     fmt, scales = into.format, (spec.a_scale, spec.b_scale)
     infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if _is_float(f))

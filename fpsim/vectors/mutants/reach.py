@@ -109,7 +109,7 @@ class Reach:
         return all_codes(getattr(self.record.spec, name)) if codes is None else codes
 
     @cached_property
-    def _finite(self) -> bool:
+    def finite(self) -> bool:
         """Whether every operand and scale that the design can be told is a finite number."""
         names = ("a", "b", *(("a_scale", "b_scale") if self.record.group else ()))
         return all(bool(np.isfinite(self._told(name)).all()) for name in names[:2]) and all(
@@ -122,7 +122,7 @@ class Reach:
         return self.record.groups == 1 and str(self.record.spec.sign_split) == "none"
 
     @cached_property
-    def _sums(self) -> _Sums:
+    def sums(self) -> ExactSums:
         """The sums of products of the operands and scales that the design can be told.
 
         With one scale per operand and vector all products of a vector have it: sums are a number of
@@ -154,7 +154,8 @@ class Reach:
             bits = bits + sum(spans) if self._alone else high - low
         if self.record.group and self._alone:  # significands of scales are below 2
             depth = max(own[1] + len(spans) - 1, own[2], 0) + fraction - own[0]
-        return _Sums(low, high, bits, depth)
+        scaled = bool(self.record.group)
+        return ExactSums(low, high, bits, depth, self.record.k, most, None if scaled else top)
 
     def _small_sums(self, mutant: Mutant) -> str | None:
         """Prove that no sum onto +0 is rounded or leaves the range."""
@@ -163,12 +164,12 @@ class Reach:
             return None
         if self.record.group and spec.block is not None and not self._one_block(mutant):
             return None
-        low, high = self._sums.low, self._sums.high
+        low, high = self.sums.low, self.sums.high
         bound = f"sums of {self.record.k} products are at most 2^{high}"
         found = _in_range(mutant, spec, low, (high, bound))
-        if not self._finite:  # what is not finite gives no zero and nothing subnormal
+        if not self.finite:  # what is not finite gives no zero and nothing subnormal
             return found if mutant.name in ("results flushed", "-0 lost") else None
-        if found or not _holds(spec.accumulate, self._sums):
+        if found or not _holds(spec.accumulate, self.sums):
             return found
         why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
         if other is None:
@@ -180,7 +181,7 @@ class Reach:
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
         alike = other.result == spec.result or _flushes(spec.result, other.result)
-        return why if alike and _holds(other.accumulate, self._sums) else None
+        return why if alike and _holds(other.accumulate, self.sums) else None
 
     def _one_block(self, mutant: Mutant) -> bool:
         """Return whether a vector is one block, and what a mutant changes is how its sum is added.
@@ -238,7 +239,7 @@ class Reach:
         """Accumulator codes that adding products to +0 reaches; None: not counted."""
         spec = self.record.spec
         few = all(self._told_codes(n).size <= 1 << 8 for n in "ab")
-        if spec.result.bits > COUNTED_BITS or not few or not self._finite:
+        if spec.result.bits > COUNTED_BITS or not few or not self.finite:
             return None
         known = np.zeros(1 << spec.result.bits, dtype=bool)
         known[0] = True
@@ -292,9 +293,9 @@ class Reach:
         """Prove of a wide chain that sums never come to where the mistake shows."""
         spec, stage = self.record.spec, self.record.spec.accumulate
         nearest = (Rounding.RNE, Rounding.RNA, Rounding.RTZ)
-        if not isinstance(stage, Chain) or not self._finite or stage.rounding not in nearest:
+        if not isinstance(stage, Chain) or not self.finite or stage.rounding not in nearest:
             return None
-        fmt, low, high = stage.format, self._sums.low, self._sums.high
+        fmt, low, high = stage.format, self.sums.low, self.sums.high
         stops = high + fmt.mantissa_bits + 2
         why = f"products up to 2^{high} no longer move a sum at 2^{stops}"
         found = _in_range(mutant, spec, low, (stops, why))
@@ -359,7 +360,7 @@ def _ceiling(value: float) -> int:
     return exponent - (fraction == 0.5)
 
 
-class _Sums(NamedTuple):
+class ExactSums(NamedTuple):
     """Sums of products: multiples of 2^low, up to 2^high.
 
     They have ``bits`` significant bits, or are a power of two more; none has a bit more than
@@ -370,6 +371,24 @@ class _Sums(NamedTuple):
     high: int
     bits: int
     depth: int
+    products: int
+    most: float  #: the largest sum
+    top: int | None  #: the largest exponent of a product; None: of scaled ones
+
+    def depth_in(self, stage: Aligned) -> int:
+        """Return ``depth`` in a stage's windows, whose addends have not all products yet."""
+        if self.top is None:
+            return self.depth
+        earlier = (self.products - 1) // stage.products * stage.products
+        addend = self.most / self.products * earlier
+        return max(self.top, frexp(addend)[1] - 1 if addend else self.top) - self.low
+
+    def fit(self, fmt: FloatFormat) -> bool:
+        """Return whether every sum is a value of a format."""
+        least = fmt.exponent_min
+        least -= fmt.mantissa_bits if fmt.subnormals is Subnormals.GRADUAL else 0
+        fits = self.bits <= fmt.mantissa_bits + 1 and self.high <= fmt.exponent_max
+        return self.low >= least and fits
 
 
 def _nan_code(stage: Block) -> int | None:
@@ -381,17 +400,17 @@ def _nan_code(stage: Block) -> int | None:
     return fmt.nan_code if isinstance(fmt, FloatFormat) else None
 
 
-def _holds(stage: Stage, sums: _Sums) -> bool:
+def _holds(stage: Stage, sums: ExactSums) -> bool:
     """Return whether a stage computes such sums without error.
 
     Sums begin from +0, so that those of zero are +0.
     """
-    low, high, _, depth = sums
+    low, high = sums.low, sums.high
     if isinstance(stage, Block):
-        kept = stage.convert is None or _has(stage.convert, sums)
+        kept = stage.convert is None or sums.fit(stage.convert)
         return kept and _holds(stage.into, sums)
     if isinstance(stage, Aligned):
-        floor = stage.exponent_floor
+        floor, depth = stage.exponent_floor, sums.depth_in(stage)
         deep = depth <= stage.fraction_bits and (
             floor is None or floor - stage.fraction_bits <= low
         )
@@ -400,7 +419,7 @@ def _holds(stage: Stage, sums: _Sums) -> bool:
         limited = stage.product_limit is not None and high >= stage.product_limit
         plain = stage.width is None and not limited
         up = not stage.signed_zero or Rounding.RDN not in (stage.rounding, stage.late_rounding)
-        return plain and deep and up and _has(stage.format, sums) and _has(stage.result, sums)
+        return plain and deep and up and sums.fit(stage.format) and sums.fit(stage.result)
     if isinstance(stage, Fixed):
         if stage.convert is not None or stage.lsb > low:
             return False
@@ -408,12 +427,4 @@ def _holds(stage: Stage, sums: _Sums) -> bool:
         return isinstance(fixed, FixedFormat) and 2.0 ** (high - stage.lsb) <= fixed.max_integer
     if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
         return False
-    return _has(stage.format, sums)
-
-
-def _has(fmt: FloatFormat, sums: _Sums) -> bool:
-    """Return whether every sum is a value of a format."""
-    least = fmt.exponent_min
-    least -= fmt.mantissa_bits if fmt.subnormals is Subnormals.GRADUAL else 0
-    fits = sums.bits <= fmt.mantissa_bits + 1 and sums.high <= fmt.exponent_max
-    return sums.low >= least and fits
+    return sums.fit(stage.format)
