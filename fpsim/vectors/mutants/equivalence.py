@@ -76,6 +76,11 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
         if _window_fits(record, stage) and _only(stage, changed, "rounding"):
             return f"{stage.format.name} holds every sum of a window"
+        lowest = _least_exponent(record, stage)
+        floors = [f for f in (stage.exponent_floor, changed.exponent_floor) if f is not None]
+        below = lowest is not None and max(floors, default=lowest) <= lowest
+        if below and _only(stage, changed, "exponent_floor"):
+            return f"the exponent of a window with a term that is not zero is at least {lowest}"
         least = min(stage.products, changed.products)
         # Zeros that fill one step and not the other make the -0 of a signed sum +0.
         alike = record.k < least or (record.k == least and not stage.signed_zero)
@@ -181,16 +186,21 @@ def _exact_on_grid(record: Record, stage: Fixed) -> bool:
     return low >= stage.lsb and not record.group
 
 
+def _least_exponent(record: Record, stage: Aligned) -> int | None:
+    """Return the least exponent of a term that is not zero: a product's, or the addend's."""
+    operands = [f for f in (record.spec.a, record.spec.b) if _is_float(f)]
+    if record.group or len(operands) < 2 or stage.normalised:
+        return None
+    return min(sum(f.exponent_min for f in operands), stage.format.exponent_min)
+
+
 def _window_fits(record: Record, stage: Aligned) -> bool:
     """Return whether every finite sum of a window is a code, or beyond the format's range."""
-    spec, fmt = record.spec, stage.format
-    operands = [f for f in (spec.a, spec.b) if _is_float(f)]
-    if record.group or len(operands) < 2 or stage.normalised or stage.signed_zero:
+    fmt, least = stage.format, _least_exponent(record, stage)
+    if least is None or stage.signed_zero or stage.addend is Addend.JOINED:
         return False
-    if stage.addend is Addend.JOINED or fmt.subnormals is not Subnormals.GRADUAL:
+    if fmt.subnormals is not Subnormals.GRADUAL:
         return False
-    # The least exponent of a window with a term that is not zero: a product's, or the addend's.
-    least = min(sum(f.exponent_min for f in operands), fmt.exponent_min)
     deep = fmt.exponent_min - fmt.mantissa_bits <= least - stage.fraction_bits
     return deep and stage.window_bits <= fmt.mantissa_bits + 1
 
