@@ -13,7 +13,7 @@ from support.helpers import chain, exact, fixed
 
 from fpsim import FpsimError, MacUnit, Overflow, Rounding, get_unit, oracle
 from fpsim.vectors import STARTS, STRATEGIES, Op, VectorSet, plan
-from fpsim.vectors.corners import scale_corners
+from fpsim.vectors.corners import scale_corners, window_corners
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.mutants import mutants_of
@@ -316,3 +316,15 @@ def test_products_reach_the_ends_of_the_accumulator_where_scales_do_not() -> Non
     assert {0x80000000, 0, 0x80000001, 0x7F800000} <= set(results.tolist())
     lost = next(m for m in mutants_of(record) if m.name == "-0 lost")
     assert equivalent(record, lost) is None
+
+
+@pytest.mark.parametrize("mutant", ["into: exponent floor 0", "into: results flushed"])
+def test_windows_of_blocks_meet_addends_under_the_least_scales(mutant: str) -> None:
+    """A floor above the least scales drops addends; a subnormal one is whole under scales of 0."""
+    record = Record.of(get_unit("nvidia-b200-nvf4").spec)
+    builder = VectorBuilder(record)
+    window_corners.window_edges(builder)
+    columns = builder.columns()
+    wrong = next(m for m in mutants_of(record) if m.name == mutant)
+    right = record.dot(columns, columns["c"])
+    assert (wrong.run(columns, columns["c"]) != right).any()

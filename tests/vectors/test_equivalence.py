@@ -52,6 +52,8 @@ UNITS = [
     ("amd-cdna2", None, None),
     ("amd-cdna3-fp16", None, None),
     ("nvidia-h100-e4m3", None, None),
+    ("nvidia-b200-nvf4", None, None),
+    ("e2m1.ue4m3fn-block4-into-aligned4f25-e8m23", 16, 4),
     ("intel-amx-bf16", None, None),
 ]  # fmt: skip
 

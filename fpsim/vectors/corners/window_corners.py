@@ -33,6 +33,30 @@ def window_edges(builder: VectorBuilder) -> None:
         for distance in (bits - 2, bits - 1, bits, bits + 1, bits + 2):
             _addend_far_above(builder, fmt, distance)
             _products_apart(builder, distance, powers)
+        if builder.record.group:
+            _under_least_scales(builder, fmt, bits)
+
+
+def _under_least_scales(builder: VectorBuilder, fmt: FloatFormat, bits: int) -> None:
+    """Addends at the last kept bit of windows under the least scales; subnormal ones alone.
+
+    Under scales of zero a window has no exponent but the addend's.
+    """
+    spec, palette = builder.record.spec, builder.palette
+    lowest, scales = 0, {}
+    for name in ("a_scale", "b_scale"):
+        scale: FloatFormat = getattr(spec, name)
+        lowest += scale.exponent_min
+        scales[name] = int(scale.encode([np.ldexp(1.0, scale.exponent_min)])[0])
+    powers = lowest - bits + np.arange(-1, 3)
+    powers = powers[powers >= fmt.exponent_min]
+    codes = both_signs(fmt, fmt.encode(np.ldexp(1.0, powers)).astype(np.int64))
+    if codes.size:
+        for terms in ([], [palette.product("one")], [palette.product("smallest")]):
+            builder.add(**one_vector(builder, *terms), **scales, c=codes)
+    small = both_signs(fmt, np.array([1, (1 << fmt.mantissa_bits) - 1, 1 << fmt.mantissa_bits]))
+    if spec.a_scale.decode([0])[0] == 0:
+        builder.add(a_scale=0, c=small)
 
 
 def _addend_far_above(builder: VectorBuilder, fmt: FloatFormat, distance: int) -> None:

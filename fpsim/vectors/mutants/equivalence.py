@@ -71,7 +71,9 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Chunked) and isinstance(changed, Chunked):
         return _chunks_agree(record, stage, changed, other)
     if isinstance(stage, Block) and isinstance(changed, Block):
-        of_blocks = (_one_block, _parts_of_blocks, _no_nan_scale, _block_sums_fit)
+        of_blocks = (
+            _one_block, _parts_of_blocks, _no_nan_scale, _block_sums_fit, _windows_of_blocks,
+        )  # fmt: skip
         return next((why for f in of_blocks if (why := f(record, stage, changed))), None)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
         if _window_fits(record, stage) and _only(stage, changed, "rounding"):
@@ -160,6 +162,40 @@ def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
     return "one block is one rounding either way" if alike else None
 
 
+def _windows_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that windows of scaled block sums agree."""
+    first, second, spec = stage.into, changed.into, record.spec
+    if not isinstance(first, Aligned) or not isinstance(second, Aligned):
+        return None
+    if not _only(stage, changed, "into"):
+        return None
+    terms, least = spec.block_terms(record.k), min(first.products, second.products)
+    alike = terms < least or (terms == least and not first.signed_zero)
+    if alike and _only(first, second, "products"):
+        return f"{terms} blocks are one step of either, filled with zeros"
+    formats = (spec.a, spec.b, spec.a_scale, spec.b_scale)
+    high = sum(exponents(f)[1] for f in formats) + (stage.size - 1).bit_length()
+    limits = [x.product_limit for x in (first, second) if x.product_limit is not None]
+    if limits and high <= min(limits) and _only(first, second, "product_limit"):
+        return f"every scaled block sum is below 2^{high}"
+    if _shows_negative_blocks(record, first) and _only(first, second, "signed_zero"):
+        return "a block of zeros is +0, and no window drops all that is negative: no -0"
+    return None
+
+
+def _shows_negative_blocks(record: Record, stage: Aligned) -> bool:
+    """Return whether a window keeps a bit of its largest term, scaled block sum or addend."""
+    spec, fmt = record.spec, stage.format
+    scales = [f for f in (spec.a_scale, spec.b_scale) if _is_float(f) and not f.signed]
+    if len(scales) < 2 or stage.addend is not Addend.EARLY or stage.rounding is Rounding.RDN:
+        return False
+    below = sum(f.mantissa_bits for f in scales) - sum(exponents(f)[0] for f in (spec.a, spec.b))
+    # Exponents of windows are those of scales at least, or of the addend alone, which is then kept.
+    last = sum(f.exponent_min for f in scales) - stage.fraction_bits
+    gradual = fmt.subnormals is Subnormals.GRADUAL and last >= fmt.exponent_min - fmt.mantissa_bits
+    return gradual and stage.fraction_bits >= max(below, stage.result.mantissa_bits)
+
+
 def _parts_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
     """Prove that an exact sum takes its blocks whole or in parts."""
     spec = record.spec
@@ -227,7 +263,8 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Fixed) and mutant.name == "-0 lost" and _is_float(fmt := stage.result):
         gradual = fmt.subnormals is Subnormals.GRADUAL and exponents(fmt)[0] <= stage.lsb
         return "integers have one zero, and no other rounds to zero: it is +0" if gradual else None
-    if isinstance(stage, Aligned) and not stage.signed_zero:
+    window = stage.into if isinstance(stage, Block) else stage
+    if isinstance(window, Aligned) and not window.signed_zero:
         return "the window adds integers, which have one zero, and a zero result is +0"
     if isinstance(stage, Chunked) and isinstance(stage.inner, Aligned):
         outer = stage.outer
@@ -349,9 +386,16 @@ def _never_underflow(record: Record, stage: Block) -> bool:
 def _exact_blocks(record: Record, stage: Block) -> bool:
     """Return whether every finite scaled block sum is a number of a sum's format."""
     spec, into = record.spec, stage.into
-    if not isinstance(into, Chain | Exact) or not _never_underflow(record, stage):
+    if not isinstance(into, Chain | Exact | Aligned) or stage.convert is not None:
         return False
-    fmt, scales = into.format, (spec.a_scale, spec.b_scale)
+    fmt, scales = into.result, (spec.a_scale, spec.b_scale)
+    if isinstance(into, Aligned):
+        gradual = fmt.subnormals is Subnormals.GRADUAL and not into.signed_zero
+        low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
+        if not gradual or low < exponents(fmt)[0]:
+            return False
+    elif not _never_underflow(record, stage):
+        return False
     infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if _is_float(f))
     if infinite and (not fmt.infinity or into.overflow is Overflow.SATURATE):
         return False
