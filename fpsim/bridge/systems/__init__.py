@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrated systems: what a layer computes under one (forms), and how its constants are found."""
+"""Calibrated systems: the computation of a layer (forms), and the search of its constants."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration block after block: each layer sees what the model computes that is cast so far.
+"""Calibration block by block: each layer's input comes from the model cast so far.
 
-Two streams of hidden states run along, the float model's (where a recipe looks at it) and that of
-the cast one. Inside a block layers are taken in groups that read one tensor, and a group sees the
-groups before it cast ("true sequential"). Layers outside the blocks see the float model. Only one
-block's statistics are held at a time; the file is rewritten after every block, and an interrupted
-calibration goes on after the last one in it.
+Two streams of hidden states are computed, the float model's (if a recipe needs it) and that of the
+model cast so far. Inside a block layers are taken in groups that read one tensor, and a group's
+input comes from earlier groups, cast ("true sequential"). Layers outside the blocks get inputs of
+the float model. Only one block's statistics are held at a time; the file is rewritten after every
+block, and an interrupted calibration goes on after the last block in it.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ __all__ = ["calibrate_system", "casting"]
 
 #: Called with layers done, layers in all, and one line of figures.
 Report = Callable[[int, int, str], None]
-#: Tokens on which modules are run again and again, where a recipe compares outputs.
+#: Tokens on which modules run repeatedly, if a recipe compares outputs.
 TRIAL_TOKENS = 2048
 
 
 @dataclass(frozen=True)
 class _Forms(Recipe):
-    """A recipe of forms that are there already."""
+    """A recipe of given forms."""
 
     forms: Mapping[str, LayerForm] | None = None
 
@@ -72,16 +72,16 @@ def casting(
     changes: Changes,
     product: SegmentProduct,
 ) -> Iterator[None]:
-    """Let layers compute what their forms say for a while, in float32.
+    """Let layers compute their forms in float32, within a context.
 
     Args:
         layers: all layers by name.
-        forms: of those to change.
+        forms: forms of the layers to change.
         changes: transforms of every layer, applied before its form.
-        product: of segments.
+        product: computes the product of a segment.
 
     Yields:
-        Nothing; afterwards the layers are as they were.
+        Nothing; the layers are restored at the end.
     """
     if not forms:
         yield
@@ -113,26 +113,26 @@ def calibrate_system(
     data: str = "",
     report: Report | None = None,
 ) -> SystemCalibration:
-    """Find the form of every layer that a system would cast, block after block.
+    """Find the form of every layer that a system casts, block by block.
 
     Args:
-        model: a float model in eval mode; it is as it was afterwards, whatever happens.
+        model: a float model in eval mode; it is unchanged at the end, whatever happens.
         batches: keyword arguments of forward passes; padded positions are left out.
         recipe: the system.
-        out: a file to write after every block, and to go on from.
-        skip: as in `convert`.
-        only: as in `convert`.
-        transforms: as in `convert`, which must get the same.
-        data: tells these batches from others, for the file.
+        out: a file, written after every block; an unfinished one is resumed.
+        skip: patterns of layers, as in `convert`.
+        only: patterns of layers, as in `convert`.
+        transforms: transforms; `convert` must get equal ones.
+        data: digest of the batches, for the file.
         report: called after every block.
 
     Returns:
         The forms.
 
     Raises:
-        FpsimError: a model without blocks or, where the system folds something into them, norms;
-            NaN in a stream (naming layer and block); a layer that no batch reaches; what the
-            recipe itself refuses.
+        FpsimError: a model without blocks or, if the system folds something into norms, without
+            norms; NaN in a stream (the message names layer and block); a layer that no batch
+            reaches; or data that the recipe refuses.
     """
     batches = without_padding(batches)
     layers, _ = layers_to_convert(model, recipe, skip, only)
@@ -162,7 +162,7 @@ def _started(
 
 
 class _Work:
-    """One calibration as it goes."""
+    """The state of one calibration."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Work:
         self.product = float_product(recipe.casts_inputs)
 
     def run(self, out: str | Path | None) -> None:
-        """Calibrate the blocks that the file does not hold yet."""
+        """Calibrate the blocks that are not in the file yet."""
         states = first_inputs(self.model, self.blocks, self.batches)
         if not self.found.shared:
             self.found.shared = self.recipe.begin(
@@ -282,13 +282,13 @@ class _Work:
         return found if apart else dict.fromkeys(group.names, found[group.names[0]])
 
     def _measured(self, data: GroupData, name: str, form: LayerForm) -> LayerForm:
-        """Return a form with the error that it makes on a linear input, where that is known."""
+        """Return a form with its error on a layer's input, if the error can be computed."""
         statistics = data.statistics.get(name)
         if form.error or statistics is None or statistics.moments is None:
             return form
         if not all(step.linear for step in form.maps):
             return form
-        # Without casts the form is affine: on the unit matrix it shows its weight.
+        # Without casts the form is affine: applied to the unit matrix it gives its weight.
         eye = np.eye(statistics.width, dtype=np.float32)
         plain = replace(form, sides=tuple(side for side in form.sides if side.linear))
         shift = plain.output(0 * eye[:1], float_product(False))
@@ -303,7 +303,7 @@ class _Work:
     def _module_loss(
         self, block: Block, group: Group, exact: Hidden, trial: dict[str, LayerForm]
     ) -> float:
-        """Return the squared error of the output of the module that holds a group's layers."""
+        """Return the squared error of the output of the innermost module with a group's layers."""
         name = _common(group.names)
         key = (block.name, group.names)
         if getattr(self, "_trial_key", None) != key:
@@ -336,7 +336,7 @@ class _Work:
         return calls
 
     def _outside(self) -> None:
-        """Calibrate layers outside the blocks, on the float model's inputs."""
+        """Calibrate layers outside the blocks, on inputs of the float model."""
         todo = {name: w for name, w in self.rest.items() if name not in self.found.layers}
         if not todo:
             return
@@ -392,7 +392,7 @@ class _Work:
 
 
 def _common(names: Sequence[str]) -> str:
-    """Return the name of the innermost module that holds all layers; of one layer, itself."""
+    """Return the name of the innermost module with all the layers; of one layer, its own name."""
     if len(names) == 1:
         return names[0]
     parts = [name.split(".") for name in names]

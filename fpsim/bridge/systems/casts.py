@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Casts of inputs that systems use: symmetric grids, integers with a zero point, QRazor.
 
-A scale is rounded to float32 before anything is divided by it, so codes and values agree.
+A scale is rounded to float32 before values are divided by it, so codes and values agree.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = [
 ]
 
 _E8M0_BIAS = 127
-#: Values whose scales are searched together.
+#: Values whose scales are searched at once.
 SEARCHED_TOGETHER = 1 << 16
-#: Values of a row whose saturation bounds the error of a scale.
+#: Largest values of a row whose saturation bounds the error of a scale.
 LARGEST = 32
-#: Clamps of OmniQuant's code on scales, and of its zero points.
+#: OmniQuant's limits of scales and of zero points, from its code.
 _SMALLEST, _LARGEST, _FARTHEST = 1e-5, 1e4, 1e4
 
 
 def check_finite(rows: NDArray[np.float32], element: Format) -> None:
-    """Raise `FpsimError` for rows that hold NaN or infinity."""
+    """Raise `FpsimError` for rows with NaN or infinity."""
     if not np.isfinite(rows).all():
         raise FpsimError(f"NaN or infinity has no value in {element.name}")
 
@@ -54,8 +54,8 @@ class GridCast:
 
     element: Format
     clip: float = 1.0
-    scale: float | None = None  #: static, of the whole tensor
-    search: int = 0  #: shares of the largest magnitude, 1, 0.99, ..., to try for each row
+    scale: float | None = None  #: static scale of the whole tensor
+    search: int = 0  #: number of shares of each row's largest magnitude to try: 1, 0.99, ...
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
         """Return rows (R, K) as an operand.
@@ -69,7 +69,7 @@ class GridCast:
         else:
             scale = self._scale(np.abs(rows).max(axis=1, keepdims=True) * np.float32(self.clip))
         if self.search:
-            # A few rows at a time stay in the processor's cache.
+            # So few rows at a time stay in the processor's cache.
             count = max(1, SEARCHED_TOGETHER // rows.shape[1])
             parts = [slice(i, i + count) for i in range(0, len(rows), count)]
             scale = np.concatenate(
@@ -88,8 +88,8 @@ class GridCast:
     ) -> NDArray[np.float32]:
         """Return the scale of each row with the least sum of |x^ - x|^2.4, the first of several.
 
-        Scales shrink from one to the next, so a row is done when its largest values alone lose
-        more by saturation than the best scale loses in all.
+        Scales shrink step by step, so the search of a row ends when saturation of its largest
+        values alone costs more than the best scale does in all.
         """
         every = self.element.decode(np.arange(1 << self.element.bits))
         limit = np.abs(every[np.isfinite(every)]).max()
@@ -117,8 +117,8 @@ class GridCast:
 class RangeCast:
     """Integers with a zero point per row, A(b): s = clip (hi - lo) / (2^b - 1), z = round(-lo / s).
 
-    ``zero_in_range``: lo <= 0 <= hi, as GPTQ and QUIK; without it z may lie outside the integers,
-    as in OmniQuant, which clamps s to 1e-5..1e4. The unit sees signed integers q - 2^(b-1).
+    ``zero_in_range``: lo <= 0 <= hi, as in GPTQ and QUIK; else z may lie outside the integers, as
+    in OmniQuant, which clamps s to 1e-5..1e4. The unit's codes are signed integers q - 2^(b-1).
     """
 
     bits: int = 4
@@ -127,7 +127,7 @@ class RangeCast:
 
     @property
     def element(self) -> FixedFormat:
-        """Two's complement integers of this width."""
+        """Two's complement integers of ``bits`` bits."""
         return FixedFormat(self.bits)
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
@@ -144,7 +144,7 @@ class RangeCast:
     def between(
         self, rows: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
     ) -> Operand:
-        """Cast rows to given ranges.
+        """Cast rows with given ranges.
 
         Args:
             rows: (R, K).
@@ -170,18 +170,18 @@ class RangeCast:
 
 @dataclass(frozen=True)
 class RazorCast:
-    """QRazor (arXiv 2501.13331): integers of ``base_bits`` under a static scale, 4 bits of a group.
+    """QRazor (arXiv 2501.13331): by groups, 4 of ``base_bits`` bits with a static scale.
 
-    Of a group's magnitudes the bits below the top three of the largest are rounded away, half to
-    even as in the code (or half up in magnitude, ``half_up``), and what would carry into a fourth
-    bit is cut. The number of dropped bits is the group's scale, a power of two.
+    In a group, bits of magnitudes below the top three bits of the largest are rounded away, half to
+    even as in the code (or half up in magnitude, ``half_up``), and a carry into a fourth bit is
+    cut. The number of dropped bits is the exponent of the group's scale.
     """
 
     base_bits: int = 16
     group: int = 16
-    scale: float | None = None  #: static, of the whole tensor; None: by its largest magnitude
+    scale: float | None = None  #: static scale of the tensor; None: by its largest magnitude
     half_up: bool = False
-    by_row: bool = False  #: a base scale per row
+    by_row: bool = False  #: whether each row has a base scale
 
     @property
     def element(self) -> Format:
@@ -203,7 +203,7 @@ class RazorCast:
         return self.under(rows, np.where(found > 0, found, 1).astype(np.float32))
 
     def under(self, rows: NDArray[np.float32], factor: NDArray[np.float32]) -> Operand:
-        """Return rows (R, K) under given scales of the base integers, (R, 1) or (1, 1)."""
+        """Return rows (R, K) with given scales of the base integers, (R, 1) or (1, 1)."""
         top = (1 << (self.base_bits - 1)) - 1
         base = np.clip(np.rint(rows.astype(np.float64) / factor), -top, top)
         count, length = base.shape
@@ -222,8 +222,8 @@ class RazorCast:
 class GroupCast:
     """Integers in groups along a row, each with an FP16 scale and, unless symmetric, a zero point.
 
-    The unit sees code minus zero as one integer of a bit more, under the group's scale; so keys and
-    values of a cache can have them, also where they are cast by token and summed over tokens.
+    The unit multiplies code minus zero as one integer with one more bit, with the group's scale; so
+    keys and values of a cache can be cast this way, even if cast by token and summed over tokens.
     ``group`` 0: the whole row.
     """
 
@@ -268,20 +268,20 @@ class GroupCast:
 
 @dataclass(frozen=True)
 class TurnedCast:
-    """Another cast of rows that are multiplied by the Hadamard matrix of their length first.
+    """Another cast of rows multiplied by the Hadamard matrix of their length.
 
-    Of queries and keys after their positions are in, it leaves scores as they were.
+    Applied to queries and keys after their positions, the rotation leaves scores unchanged.
     """
 
     cast: Cast
 
     @property
     def element(self) -> Format:
-        """That of the other cast."""
+        """Element format of the inner cast."""
         return self.cast.element
 
     def quantize(self, rows: NDArray[np.float32]) -> Operand:
-        """Return rows (R, K) as an operand; raises as the other cast does."""
+        """Return rotated rows (R, K) as an operand; raises the errors of the inner cast."""
         return self.cast.quantize(np.asarray(rows @ hadamard(rows.shape[1]), np.float32))
 
 
@@ -290,18 +290,18 @@ _HELP = "float, fp16, bf16, int4, int8, int4-asym, int8-asym, an element (e2m1) 
 
 
 def input_cast(text: str, clip: float = 1.0) -> Cast | None:
-    """Return the cast of inputs that a recipe's option says.
+    """Return the cast of inputs named by a recipe's option.
 
     Args:
         text: ``float`` (none); ``fp16``, ``bf16`` (no scale); an element format such as ``int4``
             (symmetric, a scale per token) or ``e2m1``; ``int4-asym``; the name of a block format.
-        clip: factor on the scale of those with a scale per token.
+        clip: factor of scales per token.
 
     Returns:
-        The cast, or None.
+        The cast, or None for ``float``.
 
     Raises:
-        FpsimError: anything else.
+        FpsimError: another text.
     """
     if text == "float":
         return None

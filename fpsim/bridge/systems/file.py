@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that calibrating a system leaves: safetensors with the form of each layer.
+"""The file of a system's calibration: safetensors with the form of each layer.
 
-Arrays are tensors; what holds them is JSON in the metadata: an array is ``{"tensor": key}``, and an
-object ``{"kind": class, ...fields}``. Arrays that layers share are stored once. Codes of up
-to four bits are stored in bytes.
+Arrays are tensors; objects are JSON in the metadata: an array is ``{"tensor": key}``, an object
+``{"kind": class, ...fields}``. Arrays shared by layers are stored once. Codes of up to four bits
+are stored in bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fpsim.units.operands import Operand, Scales
 
 __all__ = ["SCHEMA", "SystemCalibration"]
 
-#: What the metadata calls such a file.
+#: Kind of the file in its metadata.
 SCHEMA = "system-2"
 _KINDS: Mapping[str, type[Any]] = {
     kind.__name__: kind
@@ -48,10 +48,10 @@ _KINDS: Mapping[str, type[Any]] = {
 
 @dataclass
 class SystemCalibration:
-    """Forms by layer; ``about`` holds the recipe's options, ``prints`` the weights' fingerprints.
+    """Forms by layer; ``about`` holds the recipe's options, ``prints`` fingerprints of the weights.
 
-    ``attention`` has casts by attention layer where a recipe found some; ``shared`` arrays that all
-    layers use, by name.
+    ``attention`` has casts by attention layer, if the recipe makes some; ``shared`` has arrays for
+    all layers, by name.
     """
 
     about: dict[str, Any]
@@ -61,12 +61,12 @@ class SystemCalibration:
     complete: bool = False
 
     def check_about(self, about: Mapping[str, Any], where: str, named: str) -> None:
-        """Raise `FpsimError`, naming the first option that differs.
+        """Raise `FpsimError` for the first option that differs.
 
         Args:
             about: the options wanted.
-            where: how the sentence begins.
-            named: what wants them.
+            where: beginning of the error, the name of the calibration.
+            named: name of the recipe that wants the options.
 
         Raises:
             FpsimError: an option that differs.
@@ -77,7 +77,7 @@ class SystemCalibration:
                 raise FpsimError(f"{where} was made with {key} {has!r}, but {named} has {value!r}")
 
     def check_layers(self, prints: Mapping[str, str], where: str) -> None:
-        """Raise `FpsimError` unless the calibration covers these layers with these weights."""
+        """Raise `FpsimError` unless the calibration covers the layers with their weights."""
         check_fingerprints(self.prints, prints, where)
 
     def save(self, path: str | Path | None) -> None:
@@ -102,7 +102,7 @@ class SystemCalibration:
 
         Raises:
             FpsimError: a file that is missing, is no calibration of a system, or (unless
-                ``partial``) is not complete.
+                ``partial``) is incomplete.
         """
         if isinstance(path, SystemCalibration):
             return path
@@ -141,7 +141,7 @@ class _Packer:
         self._keys: dict[int, str] = {}
 
     def pack(self, value: Any) -> Any:
-        """Return JSON for a value and keep its arrays."""
+        """Return JSON for a value, and keep its arrays."""
         if isinstance(value, np.ndarray):
             if id(value) not in self._keys:
                 self._keys[id(value)] = key = f"{len(self.tensors):06d}"

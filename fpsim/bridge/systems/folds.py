@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scales and shifts folded into a float model's weights, which then computes what it did.
+"""Scales and shifts folded into a float model's weights, without a change of its function.
 
     a norm and its readers        gain / s, (bias - d) / s;  W diag(s), b + W d
     values and what mixes heads   rows of W_v and b_v / s;   W_o diag(s repeated)
@@ -7,7 +7,7 @@
     queries and keys              rows of W_q / s; rows of W_k s
 
 Under grouped-query attention one scale serves all query heads that read a head of keys and values;
-rotary positions turn channels j and j + D/2 of a head together, so those share a scale.
+rotary positions mix channels j and j + D/2 of a head, so both have one scale.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def fold_norm(
     scale: torch.Tensor,
     shift: torch.Tensor | None = None,
 ) -> None:
-    """Let a norm make (x - shift) / scale instead of x, and its readers expect that, in place.
+    """Let a norm make (x - shift) / scale in place of x, and its readers expect it, in place.
 
     Args:
-        norm: x / rms(x) * gain, or with a bias.
-        readers: all layers that read what it makes, and nothing else does.
-        scale: (K,), none of them zero.
+        norm: x / rms(x) * gain, perhaps with a bias.
+        readers: all layers that read the norm's output; nothing else may read it.
+        scale: (K,), without zeros.
         shift: (K,), or None. It needs a norm with a bias and readers with biases.
 
     Raises:
-        FpsimError: a shift without biases that take it, or a norm whose output is not its weight
-            times something.
+        FpsimError: a shift without a bias in norm or readers, or a norm whose output is not its
+            weight times the normalised input.
     """
     s = scale.double()
     weight: Any = norm.weight
@@ -72,7 +72,7 @@ def fold_norm(
         moved = bias.double() if shift is None else bias.double() - shift.double()
         bias.copy_((moved / s).to(bias.dtype))
     elif not torch.allclose(norm(probe).double() * s, before, rtol=1e-3, atol=1e-4):
-        weight.copy_(old)  # such as Gemma's, whose gain is 1 + weight
+        weight.copy_(old)  # for example Gemma's, whose gain is 1 + weight
         raise FpsimError(f"fold: {type(norm).__name__} does not multiply by its weight")
     for reader in readers:
         own: Any = reader.weight
@@ -84,11 +84,11 @@ def fold_norm(
 
 @torch.no_grad()
 def fold_values(value: nn.Module, reader: nn.Module, scale: torch.Tensor, head: int = 0) -> None:
-    """Divide the rows of one layer by scales and multiply the next one's columns, in place.
+    """Divide the rows of one layer by scales and multiply the columns of the next, in place.
 
     Args:
-        value: makes the channels; nothing but sums over tokens is between it and the reader.
-        reader: reads them, each head of ``head`` channels as often as its width asks for.
+        value: makes the channels; only sums over tokens are between it and the reader.
+        reader: reads the channels, each head of ``head`` channels as often as its width requires.
         scale: (rows of ``value``,).
         head: channels of a head; 0: the reader reads every channel once.
 
@@ -106,9 +106,9 @@ def fold_values(value: nn.Module, reader: nn.Module, scale: torch.Tensor, head: 
 
 
 def tied_pairs(scale: torch.Tensor, head: int) -> torch.Tensor:
-    """Return scales (heads * head,) made alike for channels that rotary positions turn together.
+    """Return scales (heads * head,) with equal values for channels that rotary positions mix.
 
-    Channels j and j + head/2 of a head both get their geometric mean.
+    Channels j and j + head/2 of a head both get the geometric mean of their scales.
     """
     halves = scale.reshape(-1, 2, head // 2)
     return halves.log().mean(1, keepdim=True).exp().expand_as(halves).reshape(-1)
@@ -116,16 +116,16 @@ def tied_pairs(scale: torch.Tensor, head: int) -> torch.Tensor:
 
 @torch.no_grad()
 def fold_queries(query: nn.Module, key: nn.Module, scale: torch.Tensor, head: int) -> None:
-    """Divide queries and multiply keys by scales per channel, in place; scores stay as they were.
+    """Divide queries and multiply keys by scales per channel, in place; scores do not change.
 
     Args:
-        query: its heads, in a row, read the heads of ``key`` in groups.
+        query: the layer that makes queries; groups of its heads read one head of ``key``.
         key: the layer that makes keys.
         scale: (rows of ``key``,).
         head: channels of a head.
 
     Raises:
-        FpsimError: scales that differ within a pair that rotary positions turn together.
+        FpsimError: scales that differ between channels that rotary positions mix.
     """
     if not torch.allclose(scale, tied_pairs(scale, head).to(scale.dtype), rtol=1e-5):
         raise FpsimError(
@@ -142,18 +142,18 @@ def fold_queries(query: nn.Module, key: nn.Module, scale: torch.Tensor, head: in
 
 @torch.no_grad()
 def fold_calibration(model: nn.Module, calibration: SystemCalibration, batch: Batch) -> list[str]:
-    """Fold the scales that a system found for norms into a float model, in place.
+    """Fold the scales of a system's calibration into a float model's norms, in place.
 
-    Afterwards the model computes what it did, with weights and norms as SmoothQuant, AWQ or AQAS
-    would store them before they are rounded.
+    The model's function does not change; weights and norms are those that SmoothQuant, AWQ or AQAS
+    would store before rounding.
 
     Args:
-        model: of which the calibration was made.
-        calibration: whose layers begin with scales.
-        batch: one forward pass, to find out which layers read which norm.
+        model: the calibrated model.
+        calibration: a calibration with layers that begin with scales.
+        batch: one forward pass, which shows which layers read which norm.
 
     Returns:
-        The norms that were changed.
+        The names of the changed norms.
 
     Raises:
         FpsimError: a calibration of another model, or one without scales that norms can take.

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forms: the computation of a linear layer under a system, as data.
+"""Forms: the computation of a linear layer in a system, as data.
 
     x' = maps(x)                                          in float32
     y' = sum_s unit(cast_s(x'[:, s]), W_s)                segments, added in their order in float32
        + sum side paths of x'                             in their order in float32
     y  = y' back + bias                                   in float32
 
-A map with ``static`` true costs nothing at run time in the system's own model, where it is folded
-into a norm or into the layer before; here it is applied to the layer's input, which gives the same
-values but for float32 roundings of the fold. So does ``back``, which undoes a rotation of the
-output that the system folds into the layer's weight and into what reads it. Side paths round their
-operands to ``precision`` and sum in float32.
+A map with ``static`` true costs nothing at run time in the system's model, where it is folded into
+a norm or into the layer before; here it is applied to the layer's input, with equal values up to
+float32 roundings of the fold. The same holds for ``back``, which undoes a rotation of the output
+that the system folds into the layer's weight and into the layers that read the output. Side paths
+round their operands to ``precision`` and sum in float32.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ Rows = NDArray[np.float32]
 
 
 class InputMap(Protocol):
-    """A map of a layer's input; in real arithmetic the layer's output stays as it was."""
+    """A map of a layer's input and weight that does not change the output in real arithmetic."""
 
     linear: ClassVar[bool]  #: whether it is affine in the input
 
     @property
     def static(self) -> bool:
-        """Whether the system folds it into what comes before."""
+        """Whether the system folds the map into the modules before the layer."""
 
     def inputs(self, x: Rows) -> Rows:
-        """Return rows (T, K) mapped, (T, K')."""
+        """Return mapped rows, (T, K) to (T, K')."""
 
     def weight(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weight (N, K) that the mapped input meets, (N, K')."""
+        """Return the weight for mapped inputs, (N, K) to (N, K')."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Divide:
     linear: ClassVar[bool] = True
 
     def inputs(self, x: Rows) -> Rows:
-        """Return rows shifted and scaled."""
+        """Return shifted and scaled rows."""
         moved = x if self.shift is None else x - self.shift
         return np.asarray(moved / self.scale, np.float32)
 
@@ -126,7 +126,7 @@ class BlockHadamard:
         return self._turned(weight, hadamard(self.size))
 
     def _turned(self, x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
-        # One product of many rows: numpy multiplies a stack of matrices one by one.
+        # As one product of many rows: numpy would multiply a stack of matrices one by one.
         return np.asarray((x.reshape(-1, self.size) @ matrix).reshape(x.shape))
 
 
@@ -134,8 +134,8 @@ class BlockHadamard:
 class Columns:
     """x'_j = x_columns[j]; W'_j = W_columns[j] share_j: a column may be dropped or repeated.
 
-    Repeated columns carry the same value, and their shares of the weight add up to one. ``dropped``
-    columns are none of the output: their mean goes into the bias.
+    Repeated columns have equal values, and their shares of the weight add up to one. ``dropped``
+    columns are missing in the output: their mean goes into the bias.
     """
 
     columns: NDArray[np.int64]
@@ -155,9 +155,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class Flatten:
-    """FlattenQuant: column k becomes parts whose sum is x_k, each within +-threshold but the last.
+    """FlattenQuant: column k becomes parts with sum x_k, all but the last within +-threshold.
 
-    Part i of a value v is sign(v) min(max(|v| - i T, 0), T); the last part is not cut.
+    Part i of a value v is sign(v) min(max(|v| - i T, 0), T); the last part is not limited.
     """
 
     columns: NDArray[np.int64]
@@ -176,7 +176,7 @@ class Flatten:
         return np.asarray(np.copysign(cut, values), np.float32)
 
     def weight(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return each column's weight for each of its parts."""
+        """Return the weight with each column repeated for the parts of its input."""
         return np.asarray(weight[:, self.columns])
 
 
@@ -186,10 +186,10 @@ class Flatten:
 class SidePath(Protocol):
     """A part of the output beside the unit."""
 
-    linear: ClassVar[bool]  #: whether it leaves x' whole and is linear in it
+    linear: ClassVar[bool]  #: whether x' is unchanged and the part is linear in it
 
     def main(self, x: Rows) -> Rows:
-        """Return x' (T, K') as the unit sees it."""
+        """Return x' (T, K') for the unit."""
 
     def output(self, x: Rows) -> Rows:
         """Return the side path's part of the output for x' (T, K'), (T, N)."""
@@ -231,13 +231,13 @@ class FloatColumns:
 
     @property
     def macs(self) -> float:
-        """All of its columns."""
+        """Multiply-accumulates per row: all of the weight."""
         return self.weight.size
 
 
 @dataclass(frozen=True)
 class SparseWeights:
-    """Few weights, added to those that the unit multiplies: value at (row, column) of (N, K')."""
+    """A few weights, added to the unit's weights: value at (row, column) of (N, K')."""
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -248,7 +248,7 @@ class SparseWeights:
     linear: ClassVar[bool] = True
 
     def main(self, x: Rows) -> Rows:
-        """Return x' as it is."""
+        """Return x' unchanged."""
         return x
 
     def output(self, x: Rows) -> Rows:
@@ -263,7 +263,7 @@ class SparseWeights:
 
     @property
     def macs(self) -> float:
-        """One per weight."""
+        """Multiply-accumulates per row: one per weight."""
         return self.values.size
 
 
@@ -278,11 +278,11 @@ class LowRank:
     linear: ClassVar[bool] = True
 
     def main(self, x: Rows) -> Rows:
-        """Return x' as it is."""
+        """Return x' unchanged."""
         return x
 
     def output(self, x: Rows) -> Rows:
-        """Return the product of both."""
+        """Return the product with both matrices."""
         middle = _rounded(x, self.precision) @ _rounded(self.down, self.precision)
         return np.asarray(
             _rounded(middle, self.precision) @ _rounded(self.up, self.precision), np.float32
@@ -296,10 +296,10 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Clamp:
-    """Outlier clamping with compensation (arXiv 2501.17116): the unit sees x' within quantiles.
+    """Outlier clamping with compensation (arXiv 2501.17116): the unit gets x' within quantiles.
 
-    The quantiles 1 - alpha and alpha are those of the whole tensor, or of each row with
-    ``by_row``. What is beyond them multiplies ``weight`` (N, K') beside, sparsely; without
+    The quantiles 1 - alpha and alpha are of the whole tensor, or with ``by_row`` of each row. The
+    part beyond them is multiplied by ``weight`` (N, K') sparsely, beside the unit; without
     ``weight`` it is lost.
     """
 
@@ -311,7 +311,7 @@ class Clamp:
     linear: ClassVar[bool] = False
 
     def main(self, x: Rows) -> Rows:
-        """Return x' clamped."""
+        """Return clamped x'."""
         axis = 1 if self.by_row else None
         low, high = (
             np.quantile(x, q, axis=axis, keepdims=True) for q in (1 - self.alpha, self.alpha)
@@ -319,7 +319,7 @@ class Clamp:
         return np.asarray(np.clip(x, low, high), np.float32)
 
     def output(self, x: Rows) -> Rows:
-        """Return the residual times the weight, or nothing."""
+        """Return the residual times the weight, or zeros without a weight."""
         if self.weight is None:
             return np.float32(0) * x[:, :1]
         rest = _rounded(x - self.main(x), self.precision)
@@ -332,7 +332,7 @@ class Clamp:
 
     @property
     def macs(self) -> float:
-        """One per value beyond the quantiles and output."""
+        """Multiply-accumulates: one per value beyond the quantiles and output."""
         return 0 if self.weight is None else 2 * (1 - self.alpha) * self.weight.size
 
 
@@ -341,10 +341,10 @@ class Clamp:
 
 @dataclass(frozen=True)
 class Segment:
-    """One product of the unit: columns of x' (None: all), cast, times codes; a None cast is float.
+    """One product on the unit: columns of x' (None: all), cast, times codes; float if not cast.
 
     Raises:
-        FpsimError: from `LayerForm.output`, whatever the cast refuses.
+        FpsimError: from `LayerForm.output`, an input that the cast refuses.
     """
 
     weight: Operand
@@ -352,7 +352,7 @@ class Segment:
     columns: NDArray[np.int64] | None = None
 
     def inputs(self, x: Rows) -> Rows:
-        """Return the columns of x' that this segment multiplies."""
+        """Return the segment's columns of x'."""
         return x if self.columns is None else np.ascontiguousarray(x[:, self.columns])
 
     @cached_property
@@ -366,7 +366,7 @@ SegmentProduct = Callable[[int, Segment, Rows], Rows]
 
 
 def float_product(cast_inputs: bool = True) -> SegmentProduct:
-    """Return float32 products of cast weights with cast inputs, or with inputs as they are."""
+    """Return float32 products of cast weights with cast inputs, or with float inputs."""
 
     def product(_: int, segment: Segment, x: Rows) -> Rows:
         if cast_inputs and segment.cast is not None:
@@ -378,11 +378,11 @@ def float_product(cast_inputs: bool = True) -> SegmentProduct:
 
 @dataclass(frozen=True)
 class LayerForm:
-    """A layer under a system; ``error`` is the output's squared error over its power, as found."""
+    """The computation of a layer; ``error`` is the output's squared error over its power."""
 
     segments: tuple[Segment, ...]
-    maps: tuple[Any, ...] = ()  #: of type `InputMap`
-    sides: tuple[Any, ...] = ()  #: of type `SidePath`
+    maps: tuple[Any, ...] = ()  #: each an `InputMap`
+    sides: tuple[Any, ...] = ()  #: each a `SidePath`
     bias: NDArray[np.float32] | None = None
     back: NDArray[np.float32] | None = None
     error: float = 0.0
@@ -394,7 +394,7 @@ class LayerForm:
         return x
 
     def output(self, x: Rows, product: SegmentProduct) -> Rows:
-        """Return the output (T, N) of rows (T, K), segments multiplied by ``product``."""
+        """Return the output (T, N) for rows (T, K); ``product`` multiplies the segments."""
         mapped = main = self.mapped(x)
         for side in self.sides:
             main = side.main(main)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPTQ (arXiv 2210.17323): round a weight column by column and let later columns make up for it.
+"""GPTQ (arXiv 2210.17323): round a weight column by column and correct later columns.
 
 Minimised is tr(D H D^T) with D the change of the weight and H = sum x x^T over inputs. With U the
 upper Cholesky factor of the inverse of the damped H, column i is rounded to q, and every column j
-after it loses U_ij (w_i - q) / U_ii. Scales are frozen before a column is met: all of them from the
-weight as it is given, or a group's when its first column is met, from the weights as they are then
-(the official code reads values there that are up to 127 columns old).
+after it loses U_ij (w_i - q) / U_ii. Scales are fixed before a column is rounded: all from the
+given weight, or a group's scale at its first column, from the weights as updated by then (where the
+official code reads weights that are up to 127 columns old).
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ Matrix = NDArray[np.float64]
 
 
 class WeightGrid(Protocol):
-    """The values that a column of a weight may become."""
+    """The values that columns of a weight are rounded to."""
 
-    group: int  #: columns per scale that `start` fits; 0: all scales are there already
+    group: int  #: columns per scale that `start` fits; 0: all scales are fixed already
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
-        """Fit the scale that a group of columns shares.
+        """Fit the scale of a group of columns.
 
         Args:
             first: the group's first column.
-            values: its columns as they are now, (N, g).
-            importance: 1 / U_jj^2 of its columns, (g,).
+            values: the group's updated columns, (N, g).
+            importance: 1 / U_jj^2 of the columns, (g,).
         """
 
     def round(self, column: int, values: Matrix) -> Matrix:
         """Return a column's values (N,) rounded, and keep their codes."""
 
 
-#: Called with (column, its values, what they were rounded to, U_jj); returns what they become.
+#: Called with (column, its values, the rounded values, U_jj); returns replacements of the rounded
+#: ones.
 ColumnHook = Callable[[int, Matrix, Matrix, float], Matrix]
 
 
 @dataclass(frozen=True)
 class GptqResult:
-    """A weight that `gptq` has rounded: ``values`` (N, K), kept columns as updated, not rounded.
+    """A weight rounded by `gptq`: ``values`` (N, K); kept columns are updated but not rounded.
 
     ``loss`` is the sum of (w - q)^2 / U_jj^2 / 2; ``damping`` the share of H's mean diagonal that
-    made it invertible, more than asked for where that was not enough.
+    made H invertible, larger than requested if necessary.
     """
 
     values: Matrix
@@ -64,15 +65,15 @@ def inverse_factor(hessian: Matrix, damping: float) -> tuple[Matrix, float]:
     """Return the upper Cholesky factor U of the inverse of H + damping mean(diag H) I.
 
     Args:
-        hessian: (K, K), symmetric; of an input that never was, the diagonal must not be zero.
-        damping: share of the mean diagonal; where it is not enough it is made ten times larger,
-            from 0.01 on, up to three times.
+        hessian: (K, K), symmetric; diagonal entries of unused inputs must not be zero.
+        damping: share of the mean diagonal; if it is too small it grows tenfold, from 0.01 on, up
+            to three times.
 
     Returns:
-        U with U^T U the inverse, and the damping that was needed.
+        U with U^T U the inverse, and the damping used.
 
     Raises:
-        FpsimError: a matrix that no such damping makes positive.
+        FpsimError: a matrix that no damping makes positive.
     """
     mean = float(np.diag(hessian).mean())
     for _ in range(4):
@@ -106,18 +107,19 @@ def gptq(
         hessian: (K, K), of any scale.
         grid: rounds columns and keeps their codes.
         damping: share of the mean diagonal added to the diagonal.
-        order: permutation of the columns in which they are met; None: as they are. Scales that a
-            group shares then need to be frozen.
-        block: columns after which the rest is updated; does not change results but for roundings.
-        keep: this many columns at the end of the order are updated and never rounded.
-        skip: columns that are no part of the problem and stay as they are.
-        hook: may replace what a column was rounded to; the error is taken of that.
+        order: permutation of the columns, the order of rounding; None: natural. Scales shared by a
+            group must then be fixed.
+        block: columns after which later columns are updated; affects results only by float
+            roundings.
+        keep: so many last columns in the order are updated but never rounded.
+        skip: columns that are left out of the problem and do not change.
+        hook: may replace the rounded values of a column; the error is taken from the replacements.
 
     Returns:
         The rounded weight.
 
     Raises:
-        FpsimError: a Hessian of another size or that is not finite, or one that no damping makes
+        FpsimError: a Hessian of another size, one that is not finite, or one that no damping makes
             positive.
     """
     values = np.array(weight, np.float64)
@@ -132,7 +134,7 @@ def gptq(
     h = hessian[np.ix_(every, every)].astype(np.float64)
     dead = np.diag(h) == 0
     h[dead, dead] = 1
-    work = np.asfortranarray(values[:, every])  # columns are met one by one
+    work = np.asfortranarray(values[:, every])  # columns are processed one by one
     work[:, dead] = 0
     factor, used = inverse_factor(h, damping)
     last, loss = len(every) - keep, 0.0
@@ -142,7 +144,7 @@ def gptq(
         for i in range(begin, end):
             if grid.group and i % grid.group == 0:
                 part = slice(i, min(i + grid.group, len(every)))
-                if end < part.stop:  # columns beyond have not seen this block's errors yet
+                if end < part.stop:  # later columns lack this block's updates so far
                     done = errors[:, : i - begin] @ factor[begin:i, end : part.stop]
                     late = np.concatenate([work[:, i:end], work[:, end : part.stop] - done], axis=1)
                 else:
@@ -169,12 +171,12 @@ def output_error(
     """Return the squared error of a layer's output over its power: tr(D H D^T) / tr(W H W^T).
 
     Args:
-        change: of the weight, (N, K).
+        change: change of the weight, (N, K).
         weight: (N, K).
         hessian: sum of x x^T, of any scale.
 
     Returns:
-        The ratio; 0 where the output is zero.
+        The ratio; 0 if the output is zero.
     """
     power = float(np.einsum("nk,nk->", weight @ hessian, weight))
     wrong = float(np.einsum("nk,nk->", change @ hessian, change))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grids of weights under GPTQ: those of any cast with its scales frozen, or integers in groups
-whose scale and zero point are fitted when the group is met."""
+"""Grids of weights for GPTQ: any cast with fixed scales, or integers in groups whose scale and
+zero point are fitted at the group's first column."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from fpsim.units.operands import Operand, Scales
 __all__ = ["FrozenGrid", "GroupGrid", "fit_range", "shrunk_scale"]
 
 Matrix = NDArray[np.float64]
-#: Of scales that vary along K: FP16.
+#: Format of scales that vary along K.
 GROUP_SCALE = "e5m10"
-#: Of elements whose values are listed one by one, where a block chooses its grid.
+#: Most bits of elements whose values are listed, for blocks that choose a grid.
 LISTED_BITS = 4
 
 
 @dataclass(frozen=True)
 class _Nearest:
-    """The values of an element in order, with what lies halfway between them, and their codes."""
+    """The values of an element in order, the midpoints between them, and their codes."""
 
     values: Matrix
     halfway: Matrix
@@ -45,23 +45,23 @@ class _Nearest:
         return cls(values, (values[1:] + values[:-1]) / 2, codes)
 
     def __call__(self, x: Matrix) -> tuple[NDArray[Any], Matrix]:
-        """Return codes and values; what lies halfway goes down."""
+        """Return codes and values; a midpoint rounds down."""
         at = np.searchsorted(self.halfway, x)
         return self.codes[at], self.values[at]
 
 
 class FrozenGrid:
-    """The grid of any cast, with the scales that it gives the weight as it is.
+    """The grid of any cast, with the scales that the cast gives the original weight.
 
-    A column that GPTQ has not changed gets exactly the codes of the cast: with H the identity the
-    result is rounding to nearest.
+    A column unchanged by GPTQ gets exactly the codes of the cast: with H the identity the result is
+    rounding to nearest.
 
     Args:
-        cast: of weights (N, K), with scales per row, per tensor or per block.
+        cast: a cast of weights (N, K), with scales per row, per tensor or per block.
         weight: (N, K).
 
     Raises:
-        FpsimError: a block format one of whose elements has a code of its own by its size.
+        FpsimError: a block format in which the largest element has codes of its own.
     """
 
     group = 0
@@ -69,7 +69,7 @@ class FrozenGrid:
     def __init__(self, cast: Cast, weight: NDArray[np.floating]) -> None:
         rows = np.asarray(weight, np.float32)
         self.nearest = cast.quantize(rows)
-        # Columns are met one by one.
+        # Columns are processed one by one.
         self.weight, self.codes = np.asfortranarray(rows), np.array(self.nearest.codes, order="F")
         self.zeros = 0 if self.nearest.zeros is None else self.nearest.zeros[:, 0]
         self._codes: NDArray[Any] | None = None  #: (choices, N, K)
@@ -108,12 +108,12 @@ class FrozenGrid:
         self._values = np.stack([x.dequantize().astype(np.float32) for x in operands])
 
     def start(self, first: int, values: Matrix, importance: Matrix) -> None:
-        """Do nothing: scales are frozen.
+        """Do nothing: scales are fixed.
 
         Args:
             first: the group's first column.
-            values: its columns as they are now, (N, g).
-            importance: 1 / U_jj^2 of its columns, (g,).
+            values: the group's updated columns, (N, g).
+            importance: 1 / U_jj^2 of the columns, (g,).
         """
 
     def round(self, column: int, values: Matrix) -> Matrix:
@@ -139,11 +139,11 @@ class FrozenGrid:
 
     @cached_property
     def _nearest(self) -> Matrix:
-        """The weight under the cast alone, (N, K)."""
+        """The weight cast without GPTQ, (N, K)."""
         return np.asfortranarray(self.nearest.dequantize())
 
     def operand(self) -> Operand:
-        """Return the codes with the frozen scales."""
+        """Return the codes with the fixed scales."""
         return replace(self.nearest, codes=np.ascontiguousarray(self.codes))
 
 
@@ -153,17 +153,17 @@ class FrozenGrid:
 def shrunk_scale(
     values: Matrix, low: Matrix, high: Matrix, levels: Matrix | int, steps: int, smallest: float
 ) -> tuple[Matrix, Matrix]:
-    """Search the range that rounds best: shares p = 1 .. smallest of it, error |x^ - x|^2.4.
+    """Search the range that rounds best: shares p = 1 .. smallest, error |x^ - x|^2.4.
 
-    The first best wins. This is the search of GPTQ's code (its 80 steps down to 0.2), with zero
-    points rounded and the range as given.
+    The first of equal ones wins. It is the search of GPTQ's code (80 steps down to 0.2), with
+    rounded zero points and the given range.
 
     Args:
         values: (N, g).
-        low: ends of each row's range, (N, 1).
-        high: likewise.
+        low: lower end of each row's range, (N, 1).
+        high: upper end of each row's range, (N, 1).
         levels: steps in a range, 2^b - 1; a number or (N, 1).
-        steps: how many shares, 1 among them.
+        steps: number of shares, 1 included.
         smallest: the smallest share.
 
     Returns:
@@ -187,7 +187,7 @@ def _positive(scale: Matrix) -> Matrix:
 
 
 def fit_range(values: Matrix, symmetric: bool) -> tuple[Matrix, Matrix]:
-    """Return the ends of each row's range (N, 1): with zero in it, or of both signs alike."""
+    """Return the ends of each row's range (N, 1), with zero inside, or symmetric."""
     low = np.minimum(values.min(axis=1, keepdims=True), 0)
     high = np.maximum(values.max(axis=1, keepdims=True), 0)
     if symmetric:
@@ -199,15 +199,15 @@ def fit_range(values: Matrix, symmetric: bool) -> tuple[Matrix, Matrix]:
 class GroupGrid:
     """Integers in groups along K, each with an FP16 scale and, unless symmetric, a zero point.
 
-    The unit sees code minus zero as one wider integer, under the group's scale.
+    The unit multiplies code minus zero as one wider integer, with the group's scale.
 
     Args:
-        shape: of the weight, (N, K).
+        shape: shape of the weight, (N, K).
         group: columns per scale.
-        bits: of all groups, or of each.
+        bits: bits of all groups, or of each.
         symmetric: S(b) of the literature, max / (2^(b-1) - 1), without zero points.
         search: steps of `shrunk_scale`; 0: none.
-        special: dINT4: 2^b - 3 steps, and two further codes of plus and minus half a step.
+        special: dINT4: 2^b - 3 steps, and two codes for plus and minus half a step.
 
     Raises:
         FpsimError: a group that does not divide the columns.
@@ -238,8 +238,8 @@ class GroupGrid:
 
         Args:
             first: the group's first column.
-            values: its columns as they are now, (N, g).
-            importance: 1 / U_jj^2 of its columns, (g,).
+            values: the group's updated columns, (N, g).
+            importance: 1 / U_jj^2 of the columns, (g,).
         """
         at = first // self.group
         levels = (1 << int(self.bits[at])) - (3 if self.special else 1)
@@ -249,12 +249,12 @@ class GroupGrid:
         self.fix(at, low, high)
 
     def fix(self, at: int, low: Matrix, high: Matrix) -> None:
-        """Set a group's range; the scale is rounded to FP16, then the zero point to it.
+        """Set a group's range: round the scale to FP16, then choose the zero point for it.
 
         Args:
             at: number of the group.
-            low: the lower end of each row's range, (N, 1).
-            high: the upper end, likewise.
+            low: lower end of each row's range, (N, 1).
+            high: upper end of each row's range, (N, 1).
         """
         levels = (1 << int(self.bits[at])) - (3 if self.special else 1)
         if self.symmetric:
@@ -272,7 +272,7 @@ class GroupGrid:
         return self.round_part(column, values[:, None])[:, 0]
 
     def round_part(self, first: int, values: Matrix) -> Matrix:
-        """Round columns (N, m) of one group, of which ``first`` is the first."""
+        """Return columns (N, m) of one group, rounded; ``first`` is the first of them."""
         at = first // self.group
         bits, scale = int(self.bits[at]), self.scale[:, at : at + 1]
         zero = self.zero[:, at : at + 1]
@@ -292,7 +292,7 @@ class GroupGrid:
         return np.asarray(found * scale)
 
     def round_all(self, weight: Matrix) -> Matrix:
-        """Fit and round every group of a weight (N, K) as it is, and return its values."""
+        """Fit and round every group of a weight (N, K) without GPTQ, and return the values."""
         parts = []
         for first in range(0, weight.shape[1], self.group):
             part = weight[:, first : first + self.group]

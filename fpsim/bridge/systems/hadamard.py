@@ -50,7 +50,7 @@ def hadamard(size: int) -> NDArray[np.float64]:
     """Return the normalised Hadamard matrix of an order, (size, size), orthogonal.
 
     Raises:
-        FpsimError: an order that is no power of two times 1 or one of Paley's known here.
+        FpsimError: an order that is no power of two times 1 or one of Paley's orders listed here.
     """
     for base in (1, *sorted(_PALEY)):
         power = size // base
@@ -76,6 +76,6 @@ def hadamard_size(width: int, largest: int) -> int:
 
 
 def random_hadamard(size: int, seed: int) -> NDArray[np.float64]:
-    """Return diag(random signs) times `hadamard`, or an error as there."""
+    """Return diag(random signs) times `hadamard`; raises FpsimError for an order without one."""
     signs = np.random.default_rng(seed).integers(0, 2, size) * 2.0 - 1
     return signs[:, None] * hadamard(size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers and experts that compute what a `LayerForm` says, on a unit or in float32."""
+"""Linear layers and experts that compute a `LayerForm`, on a unit or in float32."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["FormLinear"]
 
 
 class FormLinear(SimulatedLinear):
-    """A layer under a system: maps, segments on the unit, side paths; see `LayerForm`.
+    """A layer of a system: maps, segments on the unit, side paths; see `LayerForm`.
 
-    Gradients are those of the float layer. The bias is added last, in the dtype of the input.
+    Gradients are the float layer's. The bias is added last, in the dtype of the input.
 
     Args:
-        weight: of the float layer.
-        recipe: makes the form.
-        unit: how segments are accumulated.
-        name: the layer's.
-        transforms: of both operands, applied before the form.
-        seed: of a unit with stochastic rounding, see `Product`.
-        product: computes segments instead of the unit, if given.
+        weight: weight of the float layer.
+        recipe: gives the form.
+        unit: the unit of segments.
+        name: name of the layer.
+        transforms: transforms of both operands, applied before the form.
+        seed: seed of a unit with stochastic rounding, see `Product`.
+        product: computes segments in place of the unit, if given.
 
     Raises:
-        FpsimError: scale blocks that the unit does not sum or, on a call, an input that has no
-            codes, or a weight that is no longer the one that the recipe was calibrated for.
+        FpsimError: scale blocks that the unit does not sum or, on a call, an input without codes,
+            or a weight other than the calibrated one.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class FormLinear(SimulatedLinear):
         self._check_segments()
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the version behind in copies and pickles: an address elsewhere proves nothing."""
+        """Leave the version out of copies and pickles: it is identified by address."""
         return self.__dict__ | {"version": None}
 
     def operand(self) -> Operand:
-        """Return the first segment's weight."""
+        """Return the weight of the first segment."""
         return self.form.segments[0].weight
 
     def _made(self) -> LayerForm:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning with rounding in the way: estimators, rotations that stay orthogonal."""
+"""Learning through rounding: straight-through estimators, and rotations that stay orthogonal."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class _Round(torch.autograd.Function):
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
-    """Round half to even; the gradient passes as if nothing had happened."""
+    """Round half to even; the gradient is that of the identity."""
     found: torch.Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
     return found
 
 
 def cast_through(x: torch.Tensor, cast: Cast | None) -> torch.Tensor:
-    """Return x (..., K) cast row by row; the gradient passes as if nothing had happened."""
+    """Return x (..., K) cast row by row; the gradient is that of the identity."""
     if cast is None:
         return x
     values = cast.quantize(float_rows(x)).dequantize().astype(np.float32)
@@ -45,7 +45,7 @@ def cast_through(x: torch.Tensor, cast: Cast | None) -> torch.Tensor:
 
 
 def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) -> torch.Tensor:
-    """Return an orthogonal matrix moved against a direction of Euclidean space.
+    """Return an orthogonal matrix after a step against a direction in Euclidean space.
 
     With A = G R^T - R G^T (skew) and Y = R - t A (R + Y) / 2 by five fixed-point iterations, which
     approach the Cayley transform of A; t is the rate, at most 1 / ||A||_1.
@@ -53,7 +53,7 @@ def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) ->
     Args:
         rotation: R, (d, d).
         direction: G, such as a gradient with momentum.
-        rate: wanted.
+        rate: t, if not limited.
 
     Returns:
         The new R.
@@ -69,7 +69,7 @@ def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) ->
 
 @contextmanager
 def forwards(functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
-    """Let linear modules compute with functions of their input for a while."""
+    """Let linear modules compute with functions of their input, within a context."""
     for module, function in functions.items():
         module.__dict__["forward"] = function
     try:
@@ -82,17 +82,17 @@ def forwards(functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]])
 def learn_rotation(
     stream: StreamModel, rotation: torch.Tensor, cast: Cast | None, steps: int, rate: float
 ) -> torch.Tensor:
-    """Learn the rotation of what the blocks' norms make, by next-token cross entropy.
+    """Learn the rotation of the norms' outputs, by next-token cross entropy.
 
-    Inputs of layers that read a norm are cast in rotated coordinates, straight through; weights
-    stay float. The best rotation on the first batch is returned, the first one included.
+    Inputs of layers that read a norm are rotated and cast, straight through; weights stay float.
+    The result is the best rotation on the first batch, the initial one included.
 
     Args:
         stream: the float model with its batches, which hold ``input_ids``.
-        rotation: to begin with, (d, d).
-        cast: of inputs.
-        steps: of Cayley SGD, a batch each.
-        rate: of the first step; it falls to zero by a cosine.
+        rotation: initial rotation, (d, d).
+        cast: cast of inputs.
+        steps: steps of Cayley SGD, one batch each.
+        rate: rate of the first step; it falls to zero by a cosine.
 
     Returns:
         The rotation.
@@ -151,7 +151,7 @@ def learn_rotation(
             momentum = 0.9 * momentum + turn.grad
             now = rate * (1 + math.cos(math.pi * step / steps)) / 2
             rotation = cayley_step(rotation, momentum, now)
-            if step % 25 == 24:  # roundings of float32 add up
+            if step % 25 == 24:  # float32 rounding errors add up
                 q, r = torch.linalg.qr(rotation)
                 rotation = q * torch.sign(torch.diag(r))
     finally:

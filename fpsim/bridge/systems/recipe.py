@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes of systems: their constants come from calibration block after block.
+"""Recipes of systems, whose constants come from calibration block by block.
 
-A subclass says what is kept of inputs (`keeps_hessian`, `kept_rows`) and turns a group of layers
-that read one tensor into forms (`prepare`). Everything else, from running the model to the file, is
-done for it by `fpsim.bridge.systems.calibrator`.
+A subclass states the statistics it needs (`keeps_hessian`, `kept_rows`) and turns a group of layers
+that read one tensor into forms (`prepare`). `fpsim.bridge.systems.calibrator` does everything else,
+from running the model to the file.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = ["BlockData", "GroupData", "StreamModel", "SystemRecipe", "rms_gain"]
 
 @dataclass
 class GroupData:
-    """Layers of a block that read one tensor, with what calibration kept of it.
+    """Layers of a block that read one tensor, with the statistics of the tensor.
 
-    ``norm`` is the module that made the tensor, if it is a norm of the block. ``module_loss`` runs
-    the innermost module that holds all these layers with other weights, and returns the squared
-    error of its output.
+    ``norm`` is the norm of the block that made the tensor, or None. ``module_loss`` runs the
+    innermost module with all these layers with other weights, and returns the squared error of its
+    output.
     """
 
     names: tuple[str, ...]
-    weights: dict[str, NDArray[np.float64]]  #: (N, K), as transforms leave them
+    weights: dict[str, NDArray[np.float64]]  #: transformed weights (N, K)
     statistics: dict[str, InputStatistics]
     norm: torch.nn.Module | None
     block: Block
-    number: int  #: of the block
+    number: int  #: number of the block
     shared: dict[str, Any]
     module_loss: Callable[[dict[str, LayerForm]], float]
     notes: list[str] = field(default_factory=list)
@@ -56,12 +56,12 @@ class GroupData:
 
     @property
     def reads_norm(self) -> bool:
-        """Whether the layers read what a norm of the block made."""
+        """Whether the layers read the output of a norm of the block."""
         return self.norm is not None
 
     @property
     def ends_attention(self) -> bool:
-        """Whether this is the layer that mixes attention's heads."""
+        """Whether a layer mixes attention's heads."""
         first = self.block.groups[:1]
         if self.reads_norm or (first and self.names[0] in first[0].names):
             return False
@@ -69,18 +69,18 @@ class GroupData:
 
     @property
     def ends_mlp(self) -> bool:
-        """Whether this layer reads what is between the layers of an MLP."""
+        """Whether a layer reads the hidden values of an MLP."""
         return not self.reads_norm and not self.ends_attention
 
     @property
     def width(self) -> int:
-        """K."""
+        """K, the width of the tensor."""
         return int(next(iter(self.weights.values())).shape[1])
 
     def mapped(
         self, name: str, maps: tuple[Any, ...]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Return a layer's weight and its inputs' second moments, if kept, behind linear maps."""
+        """Return weight and second moments (or None) of a layer, changed by linear maps."""
         weight, turn = self.weights[name], np.eye(self.width, dtype=np.float32)
         for step in maps:
             weight, turn = step.weight(weight), step.inputs(turn)
@@ -97,8 +97,8 @@ class GroupData:
 class BlockData:
     """A block before any of its groups is cast.
 
-    ``exact`` are the float model's hidden states (where the recipe reads them), ``states`` those of
-    the model cast so far, of every batch.
+    ``exact`` are the float model's hidden states (if the recipe needs them), ``states`` the hidden
+    states of the model cast so far, of every batch.
     """
 
     block: Block
@@ -109,7 +109,7 @@ class BlockData:
 
 @dataclass
 class StreamModel:
-    """The float model as `SystemRecipe.begin` may look at it."""
+    """The float model, for `SystemRecipe.begin`."""
 
     model: torch.nn.Module
     blocks: list[Block]
@@ -119,10 +119,10 @@ class StreamModel:
 
 @dataclass(frozen=True)
 class SystemRecipe(Recipe):
-    """A system. ``inputs`` casts activations, see `fpsim.bridge.systems.casts.input_cast`.
+    """A system. ``inputs`` names the cast of inputs, see `fpsim.bridge.systems.casts.input_cast`.
 
-    ``zeros`` says where zero points are added: ``correct`` (after the accumulator, exactly) or
-    ``unit`` (further columns of K that the unit multiplies).
+    ``zeros`` says where zero points are added: ``correct`` (exactly, after the accumulator) or
+    ``unit`` (in further columns of K that the unit multiplies).
     """
 
     inputs: str = "int4"
@@ -131,14 +131,14 @@ class SystemRecipe(Recipe):
 
     needs_calibration: ClassVar[bool] = True
     has_forms: ClassVar[bool] = True
-    #: Whether second moments of inputs are kept, how many rows, and whether the float model's
-    #: inputs are looked at instead of those of the model cast so far.
+    #: Whether second moments of inputs are kept; number of rows kept; and whether inputs come from
+    #: the float model, not from the model cast so far.
     keeps_hessian: ClassVar[bool] = True
     kept_rows: ClassVar[int] = 0
     reads_float: ClassVar[bool] = False
     #: Whether inputs are cast while later layers are calibrated.
     casts_inputs: ClassVar[bool] = False
-    #: Whether the norms of blocks are needed, to fold something into them.
+    #: Whether the blocks must have norms, to fold something into.
     needs_norms: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -147,22 +147,22 @@ class SystemRecipe(Recipe):
         self.input_cast()
 
     def input_cast(self, clip: float = 1.0) -> Cast | None:
-        """Return the cast of inputs that ``inputs`` says."""
+        """Return the cast named by ``inputs``."""
         return input_cast(self.inputs, clip)
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether calibration looks at inputs at all."""
+        """Whether calibration needs inputs at all."""
         return True
 
     # -- calibration -------------------------------------------------------------------------------
 
     def begin(self, stream: StreamModel) -> dict[str, Any]:
-        """Return arrays that all layers share, found on the float model before a block is cast."""
+        """Return arrays for all layers, found on the float model before any block is cast."""
         return {}
 
     def begin_block(self, data: BlockData) -> dict[str, Any]:
-        """Return arrays and forms that the groups of a block share, before any of them is cast."""
+        """Return arrays and forms for the groups of a block, before any group is cast."""
         return {}
 
     @abstractmethod
@@ -170,7 +170,7 @@ class SystemRecipe(Recipe):
         """Return the forms of a group's layers, by name."""
 
     def description(self) -> dict[str, Any]:
-        """Return the options that decide a calibration, and the system's class."""
+        """Return the options on which a calibration depends, and the system's class."""
         about = {
             f.name: str(value) if isinstance(value := getattr(self, f.name), Bits) else value
             for f in fields(self)
@@ -182,7 +182,7 @@ class SystemRecipe(Recipe):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether a calibration is there."""
+        """Whether the recipe has a calibration."""
         return self.constants is not None
 
     @property
@@ -194,23 +194,23 @@ class SystemRecipe(Recipe):
         """Return the recipe with a `SystemCalibration` or the path of one.
 
         Raises:
-            FpsimError: a calibration made with other options, naming the first.
+            FpsimError: a calibration with other options; the message names the first.
         """
         found = SystemCalibration.load(calibration)
         found.check_about(self.description(), "calibration: it", f"recipe {self.name}")
         return replace(self, constants=found)
 
     def check_layers(self, prints: dict[str, str]) -> None:
-        """Raise `FpsimError` unless the calibration is of these layers."""
+        """Raise `FpsimError` unless the calibration covers the layers with their weights."""
         assert self.constants is not None
         self.constants.check_layers(prints, "calibration: it")
 
     def weight(self, layer: str) -> Cast | None:
-        """Return None: `form` says what a layer computes."""
+        """Return None: `form` describes layers."""
         return None
 
     def activation(self, layer: str) -> Cast | None:
-        """Return None: `form` says what a layer computes."""
+        """Return None: `form` describes layers."""
         return None
 
     def form(self, layer: str, weight: torch.Tensor) -> LayerForm:
@@ -228,7 +228,7 @@ def rms_gain(norm: torch.nn.Module, width: int) -> NDArray[np.float64]:
     """Return the gain (K,) of a norm x / rms(x) * gain.
 
     Raises:
-        FpsimError: a norm that computes something else.
+        FpsimError: a norm with another function.
     """
     torch.manual_seed(0)
     rows = torch.randn(2, width) * torch.tensor([[1.0], [3.0]])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of the inputs of a layer: second moments, extremes, means, some rows."""
+"""Statistics of a layer's inputs: second moments, extremes, means, some rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["InputStatistics"]
 
 
 class InputStatistics:
-    """Sums over all rows (T, K) that pass; memory does not grow with their number.
+    """Sums over all rows (T, K) so far; memory does not grow with their number.
 
     Args:
         width: K.
@@ -27,7 +27,7 @@ class InputStatistics:
         self._parts: list[NDArray[np.float32]] = []
 
     def add(self, rows: NDArray[np.float32], sequences: int = 1) -> None:
-        """Take rows (T, K) of so many sequences."""
+        """Add rows (T, K) of ``sequences`` sequences."""
         if not rows.size:
             return
         if self.step:
@@ -43,7 +43,7 @@ class InputStatistics:
 
     @property
     def hessian(self) -> NDArray[np.float64]:
-        """2 sum x x^T over the number of sequences, as GPTQ's code has it."""
+        """2 sum x x^T over the number of sequences, as in GPTQ's code."""
         assert self.moments is not None
         return np.asarray(self.moments * (2 / max(self.sequences, 1)))
 
@@ -64,7 +64,7 @@ class InputStatistics:
 
     @property
     def rows(self) -> NDArray[np.float32]:
-        """The rows that were kept, (T', K)."""
+        """The kept rows, (T', K)."""
         return np.concatenate(self._parts)
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model block after block: inputs of each block, and the order in which its layers read them."""
+"""A model block by block: inputs of each block, and the order in which its layers read them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["Block", "Group", "Hidden", "blocks_of", "first_inputs"]
 
-#: Hidden states of every batch, as a block takes them.
+#: Hidden states of every batch, the input of a block.
 Hidden = list[torch.Tensor]
 
 
 class _Stop(Exception):
-    """Ends a forward pass from which everything is known."""
+    """Ends a forward pass once all needed inputs are known."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Layers of a block that read one tensor; ``norm`` is the block's norm that made it, if any."""
+    """Layers of a block that read one tensor; ``norm`` is the norm that made it, or None."""
 
     names: tuple[str, ...]
     norm: str | None = None
@@ -35,10 +35,10 @@ class Group:
 
 @dataclass
 class Block:
-    """One of the repeated blocks of a model, with what its forward takes beside hidden states.
+    """One of the repeated blocks of a model, with the arguments of its forward.
 
-    ``pre_norm``: a norm reads the hidden states, so that what norms make goes nowhere but into
-    layers; where norms come after what they add up (BERT), it goes on past them as well.
+    ``pre_norm``: norms read the hidden states, so their outputs go only into layers; a norm after
+    the sum (BERT) also feeds the residual stream.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Block:
     def inputs(
         self, hidden: Hidden, names: Sequence[str], see: Callable[[str, torch.Tensor, int], None]
     ) -> None:
-        """Show the inputs of some layers, batch after batch; a pass ends at the last of them.
+        """Call ``see`` with the inputs of some layers; a pass ends at the last of them.
 
         Args:
-            hidden: of every batch.
-            names: of layers of this block.
+            hidden: hidden states of every batch.
+            names: layers of this block, by name.
             see: called with the layer's name, its input and the number of the batch.
 
         Raises:
-            FpsimError: a layer that no batch reached.
+            FpsimError: a layer that no batch reaches.
         """
         wanted = {name: self.layers[name] for name in names}
         experts = any(weight.index is not None for weight in wanted.values())
@@ -99,7 +99,7 @@ class Block:
                 )
 
     def find_groups(self, hidden: Hidden) -> None:
-        """Find out which layers read the same tensor, in the order in which they run."""
+        """Find the groups of layers that read one tensor, in the order in which they run."""
         reads: list[tuple[str, torch.Tensor]] = []
         made: list[tuple[str, Any, torch.Tensor]] = []
         handles = [
@@ -125,7 +125,7 @@ class Block:
             else:
                 groups.append(([name], key))
             done.add(name)
-        for name, weight in self.layers.items():  # experts that no token of this batch chose
+        for name, weight in self.layers.items():  # experts without tokens in this batch
             if name not in done and weight.index is not None:
                 home = next((g for g in groups if g[1] is weight.module), None)
                 if home is None:
@@ -155,14 +155,14 @@ def _kept(name: str, made: list[tuple[str, Any, torch.Tensor]]) -> Callable[...,
 def blocks_of(
     model: nn.Module, layers: Mapping[str, LayerWeight]
 ) -> tuple[list[Block], dict[str, LayerWeight]]:
-    """Find the blocks of a model: the list of alike modules that holds most of the layers.
+    """Find the blocks of a model: the list of equal modules with most of the layers.
 
     Args:
         model: any model.
-        layers: those to calibrate, by name.
+        layers: the layers to calibrate, by name.
 
     Returns:
-        The blocks in their order, and the layers that are in none.
+        The blocks in order, and the layers outside them.
 
     Raises:
         FpsimError: a model without such a list.
@@ -190,20 +190,20 @@ def blocks_of(
 
 @torch.no_grad()
 def first_inputs(model: nn.Module, blocks: Sequence[Block], batches: Sequence[Batch]) -> Hidden:
-    """Run everything before the first block; blocks keep the arguments that they are called with.
+    """Run the modules before the first block; blocks keep the arguments of their calls.
 
-    The blocks themselves do not run: each hands its hidden states on.
+    The blocks do not run: each returns its hidden states.
 
     Args:
         model: the model.
-        blocks: in their order; they forget earlier arguments.
-        batches: of the model.
+        blocks: blocks in order; earlier arguments are replaced.
+        batches: keyword arguments of the model's forward passes.
 
     Returns:
         The first block's hidden states of every batch.
 
     Raises:
-        FpsimError: a block that is not called with hidden states first.
+        FpsimError: a block whose first argument is not hidden states.
     """
     found: Hidden = []
     for block in blocks:
@@ -255,5 +255,5 @@ def _stubbed(blocks: Sequence[Block], found: Hidden) -> Iterator[None]:
                 block.module.__dict__["forward"] = original
 
 
-#: Arguments that hold earlier keys and values; calibration needs none.
+#: Arguments with earlier keys and values, which calibration does not need.
 _CACHES = ("past_key_values", "past_key_value", "use_cache")

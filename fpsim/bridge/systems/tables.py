@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""any4's tables: for each row of a weight the 16 numbers that its scaled elements are nearest to.
+"""any4's tables: 16 numbers per row of a weight, to which its scaled elements are rounded.
 
-Source: arXiv 2507.04610 and its code. With s = max(hi - lo, 1e-6) / 15 of a group's extremes and
-y = (w - lo) / s in [0, 15], the y of a row are clustered around 16 centres, element k counting
-with its importance times s. Then w^ = (centre - 8) s + (lo + 8 s), the table, s and the offset
-rounded to float16. The code starts from random centres; here they start evenly spaced from the
-least to the greatest y (its ``int``), in float64, so that a weight gives the same table everywhere.
+Source: arXiv 2507.04610 and its code. With s = max(hi - lo, 1e-6) / 15 of a group's extremes and y
+= (w - lo) / s in [0, 15], the y of a row are clustered around 16 centres, element k weighted by its
+importance times s. Then w^ = (centre - 8) s + (lo + 8 s), with the table, s and the offset rounded
+to float16. The code starts from random centres; here centres start evenly spaced from the least to
+the greatest y (the code's ``int``), in float64, so that a weight gives one table everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fpsim.units.operands import Operand, Scales
 __all__ = ["RowTables", "learn_tables", "nearest_centres"]
 
 Floats = NDArray[np.float64]
-#: Values of a table; the middle one is near what the offset stands for.
+#: Values of a table; the middle one is near the value of the offset.
 COUNT, MIDDLE = 16, 8
 #: Least range of a group, and most steps of the clustering.
 _LEAST, _STEPS = 1e-6, 300
@@ -33,8 +33,8 @@ _HALF = "e5m10"
 class RowTables(NamedTuple):
     """A weight (N, K) in 4-bit codes with a table per row, and scales and offsets per group.
 
-    ``codes`` (N, K) are indices into ``tables`` (N, 16), ascending; ``scales`` and ``offsets``
-    (N, G) are one per ``group`` columns. Everything but the codes is float16 numbers.
+    ``codes`` (N, K) are indices into ``tables`` (N, 16), ascending; ``scales`` and ``offsets`` (N,
+    G) are one per ``group`` columns. All but the codes are float16 numbers.
     """
 
     codes: NDArray[np.uint8]
@@ -45,11 +45,11 @@ class RowTables(NamedTuple):
 
     @property
     def bits_per_element(self) -> float:
-        """Storage per element: the code, and shares of the table, the scale and the offset."""
+        """Storage bits per element: the code, and shares of table, scale and offset."""
         return float(4 + 32 / self.group + 16 * COUNT / self.codes.shape[1])
 
     def operand(self) -> Operand:
-        """Return the weight as units take it: float16 codes of the tables under float16 scales."""
+        """Return the weight as an operand: float16 codes of table values, with float16 scales."""
         half = get_format(_HALF)
         assert isinstance(half, FloatFormat)
         values = np.take_along_axis(self.tables, self.codes.astype(np.intp), axis=1)
@@ -66,14 +66,14 @@ def learn_tables(
     Args:
         weight: (N, K), finite; K need not be a multiple of the group.
         group: columns that share a scale and an offset.
-        importance: (K,), the mean magnitude of each input channel; None: all alike.
+        importance: (K,), the mean magnitude of each input channel; None: equal importance.
 
     Returns:
         Codes, tables, scales and offsets.
 
     Raises:
         FpsimError: a group below 2, numbers that are not finite, a scale or offset beyond float16,
-            or importances that are negative or of another length.
+            or importances that are negative or of a wrong length.
     """
     if not isinstance(group, int) or isinstance(group, bool) or group < 2:
         raise FpsimError(f"group: {group!r} is not an integer of at least 2")
@@ -108,15 +108,15 @@ def learn_tables(
 
 
 def nearest_centres(rows: Floats, weights: Floats) -> Floats:
-    """Return 16 ascending centres (R, 16) of each row, each the weighted mean of what is nearest.
+    """Return 16 ascending centres per row (R, 16), each the weighted mean of the nearest numbers.
 
     Args:
         rows: (R, K) numbers.
-        weights: (R, K), not negative. Where those of a centre's numbers are all 0, their plain mean
-            counts; a centre that is nearest to nothing stays.
+        weights: (R, K), not negative. A centre whose numbers all weigh 0 becomes their plain mean;
+            a centre without numbers does not move.
 
     Returns:
-        The centres after at most 300 steps, or when no number changes its centre any more.
+        The centres after at most 300 steps, or when no number changes its centre.
     """
     order = np.argsort(rows, axis=1, kind="stable")
     ascending = np.take_along_axis(rows, order, axis=1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of a block's constants against the float block's output, one block at a time.
 
-The target is the float block on the float stream, the student the block whose layers compute with
-`Learner.forward` on the stream that has been cast so far; loss is the mean squared error, the
-optimizer AdamW without decay, every batch in its order. Rounding is passed straight through.
+The target is the float block on the float stream; the student is the block with layers computed by
+`Learner.forward` on the stream cast so far. The loss is the mean squared error, the optimizer AdamW
+without decay, the order of batches fixed. Rounding has the gradient of the identity.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["HeadMatrix", "InputScales", "LearnedLinear", "Learner", "train_block
 
 
 class Learner(Protocol):
-    """A linear layer whose constants are trained."""
+    """A linear layer with trained constants."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output, differentiable in its constants."""
 
     def form(self) -> LayerForm:
-        """Return the layer with the constants as they are."""
+        """Return the layer's form with the present constants."""
 
 
 class InputScales:
-    """InputScales, and perhaps shifts, of what layers read: x~ = (x - shift) / scale.
+    """Scales, and perhaps shifts, of layers' inputs: x~ = (x - shift) / scale.
 
-    InputScales closer to zero than 0.01 count as 0.01, as in OmniQuant's code.
+    Scales closer to zero than 0.01 count as 0.01, as in OmniQuant's code.
     """
 
     def __init__(self, scale: NDArray[np.float64], shifted: bool) -> None:
@@ -51,21 +51,22 @@ class InputScales:
 
     @property
     def scale(self) -> torch.Tensor:
-        """The scales in use, (K,)."""
+        """The scales used, (K,)."""
         near = torch.where(self.raw < 0, -0.01, 0.01)
         return torch.where(self.raw.abs() < 0.01, near, self.raw)
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        """The tensors that training changes."""
+        """The tensors to train."""
         return [self.raw, self.shift] if self.shift.requires_grad else [self.raw]
 
 
 class HeadMatrix:
-    """A matrix A per head of keys and values: what attention mixes becomes x A^-1.
+    """A matrix A per head of keys and values: the values x that attention mixes become x A^-1.
 
-    A is masked: its diagonal counts whole, what is within ``band`` of it by ``share``, the rest not
-    at all; AffineQuant widens the band as training goes on. ``share`` 0 leaves a scale per channel.
+    A is masked: its diagonal counts fully, entries within ``band`` of it by ``share``, others not
+    at all; AffineQuant widens the band during training. With ``share`` 0 there is a scale per
+    channel.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class HeadMatrix:
 
     @property
     def matrices(self) -> torch.Tensor:
-        """A of each head, (heads, D, D)."""
+        """The masked matrix of each head, (heads, D, D)."""
         width = self.raw.shape[1]
         apart = (torch.arange(width)[:, None] - torch.arange(width)[None]).abs()
         near = ((apart > 0) & (apart <= self.band)).float() * self.share
         return self.raw * (torch.eye(width) + near)
 
     def blocks(self, matrices: torch.Tensor, repeats: int) -> torch.Tensor:
-        """Return matrices as one, each as often as its head is read."""
+        """Return matrices as one block-diagonal matrix, each as often as its head is read."""
         spread = matrices.repeat_interleave(repeats, dim=0)
         whole: torch.Tensor = torch.block_diag(*spread)  # type: ignore[no-untyped-call]
         return whole
@@ -101,20 +102,20 @@ class HeadMatrix:
 class LearnedLinear:
     """A linear layer with learned clipping, and learned transforms of its input or output.
 
-    The range of an output channel is sigmoid(u) max, sigmoid(l) min of the transformed weight, u
-    and l beginning at 4; floats have sigmoid(u) max |w|. Gradients pass the rounding as if it were
-    not there, and reach u and l through the scale.
+    The range of an output channel is sigmoid(u) max, sigmoid(l) min of the transformed weight, with
+    u and l starting at 4; floating-point elements have sigmoid(u) max |w|. Gradients pass the
+    rounding unchanged, and reach u and l through the scale.
 
     Args:
         weight: (N, K).
-        bias: (N,) or None; it is the module's own and added here.
+        bias: (N,) or None; the module's bias, added here.
         element: ``int``: integers with a zero point, or a floating-point element.
-        bits: of integers.
-        cast: of inputs.
-        scales: of the input.
-        reads: matrix of heads that the input goes through.
-        makes: matrix of heads that the output goes through.
-        clipping: whether u and l are there at all; False: the whole range.
+        bits: bits of integers.
+        cast: cast of inputs.
+        scales: scales of the input.
+        reads: matrix of heads applied to the input.
+        makes: matrix of heads applied to the output.
+        clipping: whether u and l are trained; False: the whole range.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class LearnedLinear:
         return [self.upper, self.lower] if self.clipping else []
 
     def _turned(self) -> torch.Tensor:
-        """Return the weight that transformed inputs meet."""
+        """Return the weight for transformed inputs."""
         weight = self.weight
         if self.scales is not None:
             weight = weight * self.scales.scale
@@ -165,7 +166,7 @@ class LearnedLinear:
         return low * weight.amin(1, keepdim=True), up * weight.amax(1, keepdim=True)
 
     def rounded(self) -> torch.Tensor:
-        """Return the transformed weight as rounded, differentiable."""
+        """Return the transformed and rounded weight, differentiable."""
         weight = self._turned()
         low, high = self._range(weight)
         if self.element is not None:
@@ -199,7 +200,7 @@ class LearnedLinear:
 
     @torch.no_grad()
     def form(self) -> LayerForm:
-        """Return the layer as it is now; the module's own bias is no part of it."""
+        """Return the layer's form with the present constants, without the module's bias."""
         maps: list[Any] = []
         bias = None
         if self.scales is not None:
@@ -233,7 +234,7 @@ class LearnedLinear:
 
 @dataclass(frozen=True)
 class Training:
-    """Mean loss of the first and the last epoch of `train_block`."""
+    """Mean losses of the first and the last epoch of `train_block`."""
 
     first: float
     last: float
@@ -251,13 +252,13 @@ def train_block(
     """Train the constants of a block's layers.
 
     Args:
-        block: its layers are linear modules.
+        block: a block whose layers are linear modules.
         exact: hidden states of the float model.
-        states: those of the model cast so far.
-        learners: of the block's layers, by name; their constants change in place.
-        groups: parameters with their learning rates.
-        epochs: passes over all batches; 0: nothing is trained.
-        matrices: whose bands widen from epoch to epoch.
+        states: hidden states of the model cast so far.
+        learners: learners of the block's layers, by name; their constants change in place.
+        groups: parameters with learning rates.
+        epochs: passes over all batches; 0: no training.
+        matrices: matrices of heads whose bands widen from epoch to epoch.
 
     Returns:
         The losses.
