@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Casts of operands that training needs beside those of inference: stochastic, unclipped, unbiased.
+"""Casts of training operands beyond those of inference: stochastic, unclipped, unbiased.
 
-Each takes float32 rows (R, K) along the axis that its product sums and returns codes and scales
-(`fpsim.units.operands.Operand`). Random integers come from a `Randomness`. y is what is rounded to
-the element format, fl one rounding to float32.
+Each takes float32 rows (R, K) along the summed axis and returns codes and scales
+(`fpsim.units.operands.Operand`). Random integers come from a `Randomness`. y is the number that is
+rounded to the element format, fl one rounding to float32.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ def _float_format(name: str) -> FloatFormat:
 
 
 E2M1, E4M3 = _float_format("e2m1"), _float_format("e4m3fn")
-#: Random bits of a stochastic cast unless a recipe says otherwise.
+#: Default of random bits of a stochastic cast.
 RANDOM_BITS = 8
 MAX_RANDOM_BITS = 16
 
 
 class TrainingCast(Protocol):
-    """How one operand of a training product becomes codes. Any object with these will do.
+    """A cast of one operand of a training product; any object with these members is one.
 
-    A cast whose grid is not that of its operand's scales and factors also has a method
-    ``grid_units(rows, operand)``, which returns rows in units of it, for slopes.
+    A cast with a grid other than that of the operand's scales and factors also has a method
+    ``grid_units(rows, operand)``, which returns rows in units of the grid, for slopes.
     """
 
     @property
@@ -80,14 +80,14 @@ class TrainingCast(Protocol):
 
     @property
     def along(self) -> int:
-        """Elements that the rows must have a multiple of."""
+        """Elements of which the rows must have a multiple."""
 
     @property
     def stochastic(self) -> bool:
-        """Whether two casts of one tensor differ with their `Randomness`."""
+        """Whether casts of one tensor differ with the `Randomness`."""
 
     def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
-        """Return rows (R, K), finite, as an operand; all rows are one tensor.
+        """Return rows (R, K), finite and of one tensor, as an operand.
 
         Raises:
             FpsimError: values without a code.
@@ -98,8 +98,8 @@ class TrainingCast(Protocol):
 class ElementCast:
     """Elements without scales, such as bfloat16 (``e8m7``).
 
-    No unit multiplies float32 (``e8m23``): a product with such an operand is that of the real
-    values, rounded to float32.
+    No unit multiplies float32 (``e8m23``): a product with such an operand is the product of the
+    real values, rounded to float32.
     """
 
     name: str
@@ -118,11 +118,11 @@ class ElementCast:
 
 @dataclass(frozen=True)
 class FormatCast:
-    """A block format, whose fields say how scales follow and how elements and scales are rounded.
+    """Cast to a block format, whose fields give scales and the rounding of elements and scales.
 
-    With ``rounding = "sr"`` an element that lies at k / 2^n of the way between two neighbours goes
-    to the upper one with probability k / 2^n, n being ``random_bits``; what lies between such
-    places is cut to the one nearer to zero.
+    With ``rounding = "sr"`` an element at k / 2^n of the way between two neighbours goes to the
+    upper one with probability k / 2^n, n being ``random_bits``; an element between such places is
+    first cut to the place nearer to zero.
     """
 
     fmt: BlockFormat
@@ -133,7 +133,7 @@ class FormatCast:
 
     @property
     def element(self) -> Format:
-        """Element format of the codes that the unit sees."""
+        """Element format of the unit's codes."""
         return self.fmt.wide
 
     @property
@@ -146,7 +146,7 @@ class FormatCast:
 
     @property
     def stochastic(self) -> bool:
-        """Whether anything is rounded stochastically."""
+        """Whether elements or scales are rounded stochastically."""
         return Rounding.SR in (self.fmt.rounding, self.fmt.scale_rounding)
 
     def quantize(self, rows: Floats, randomness: Randomness) -> Operand:
@@ -165,7 +165,7 @@ class FormatCast:
 
     @cached_property
     def _is_plain(self) -> bool:
-        """Whether elements are E2M1, stochastic, over a float scale per block of a row."""
+        """Whether elements are E2M1, stochastic, with a float scale per block of a row."""
         fmt = self.fmt
         stochastic = fmt.rounding is Rounding.SR and fmt.scale_rounding is not Rounding.SR
         plain = fmt.rule is ScaleRule.ABSMAX and fmt.arithmetic is Arithmetic.DIVIDE
@@ -190,8 +190,8 @@ class FormatCast:
 class UnclippedMxCast:
     """MXFP4 with stochastic rounding that never clips (2502.20586; Quartet, 2505.14669).
 
-    The block scale is 2^(floor(log2 amax) - 2), which leaves magnitudes up to 8; y = fl(3 x / 4)
-    over it is below 6, and the factor fl(4 / 3) is applied after the product.
+    The block scale is 2^(floor(log2 amax) - 2), which leaves magnitudes of up to 8; y = fl(3 x / 4)
+    over the scale is below 6, and the factor fl(4 / 3) is applied after the product.
     """
 
     block: int = 32
@@ -262,12 +262,12 @@ class QuestCast:
 
 @dataclass(frozen=True)
 class EdenCast:
-    """NVFP4 rounded to nearest and then made unbiased by its scales (Quartet II, 2601.22813).
+    """NVFP4 rounded to nearest and made unbiased by its scales (Quartet II, 2601.22813).
 
-    Elements q are those of NVFP4 with scales ``override`` times amax / 6, rounded to nearest. Each
-    ``group`` of elements gets the factor f = <x, x> / <x, q s>, by which the lengths of random
-    rotations of x and of their casts agree on average; its block scales become f s, rounded
-    stochastically to E4M3. Sums of squares and f are float64.
+    Elements q are NVFP4's with scales ``override`` times amax / 6, rounded to nearest. Each
+    ``group`` of elements has the factor f = <x, x> / <x, q s>, with which random rotations of x and
+    their casts have equal lengths on average; its block scales become f s, rounded stochastically
+    to E4M3. Sums of squares and f are float64.
     """
 
     group: int = 128
@@ -309,7 +309,7 @@ class EdenCast:
         return replace(operand, scales=Scales.of_rows(found, E4M3, self.BLOCK))
 
 
-#: NVFP4 whose tensor scale leaves room for factors on block scales.
+#: NVFP4 whose tensor scale leaves room for the factors of block scales.
 _EDEN = replace(get_block_format("nvfp4"), name="nvfp4-eden", tensor_range=256)
 
 
@@ -317,9 +317,9 @@ _EDEN = replace(get_block_format("nvfp4"), name="nvfp4-eden", tensor_range=256)
 class RowMaximumCast:
     """E2M1 with one real scale per row (2501.17116): amax / 6, in float32.
 
-    y = fl(x / fl(amax / 6)) is compared with the midpoints of the grid, ``y < midpoint`` going
-    down, so that ties go up, those of negative values too. ``power`` takes powers of two that
-    leave the largest magnitude in (3, 6], ``bfloat16`` compares y rounded to bfloat16.
+    y = fl(x / fl(amax / 6)) is compared with the midpoints of the grid; ``y < midpoint`` goes down,
+    so ties go up, also for negative values. ``power`` takes powers of two that leave the largest
+    magnitude in (3, 6], ``bfloat16`` compares y rounded to bfloat16.
     """
 
     power: bool = False
@@ -349,7 +349,7 @@ class RowMaximumCast:
         return np.where(factor > 0, factor, np.float32(1))
 
 
-#: Codes of E2M1 in the order of their values, one zero, and the midpoints between them.
+#: Codes of E2M1 in the order of their values, with one zero, and the midpoints between them.
 _ORDER = np.array([15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7], dtype=np.uint8)
 _VALUES = E2M1.decode(_ORDER).astype(np.float32)
 _MIDPOINTS = (_VALUES[1:] + _VALUES[:-1]) / 2
@@ -369,9 +369,9 @@ def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
     """Return rows over their scales, then over their factors, each rounded to float32.
 
     Args:
-        cast: that made the operand; one with a ``grid_units`` of its own is asked instead.
+        cast: the cast of the operand; its ``grid_units`` is used if it has one.
         rows: (R, K).
-        operand: the rows as cast, with the scales that were chosen.
+        operand: the cast rows, with their scales.
 
     Returns:
         The rows in units of the element's grid, (R, K).
@@ -386,7 +386,7 @@ def grid_units(cast: TrainingCast, rows: Floats, operand: Operand) -> Floats:
 
 
 def block_maxima(rows: Floats, block: int) -> Floats:
-    """Return the largest magnitude of each block (R, G) of rows that it divides.
+    """Return the largest magnitude of each block (R, G); blocks divide the rows.
 
     Raises:
         FpsimError: NaN or an infinity, which have no codes.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers all three of whose products run on units: forward, input and weight gradient.
+"""Linear layers whose three products run on units: forward, input gradient, weight gradient.
 
-Operands for the gradients are cast in the forward pass, where their sources are at hand; layers
-that read one tensor share its casts, transposed ones too. Nothing that a pass draws depends on
-threads: the label of a draw is ``seed/number of the pass/product.operand/layer`` (of the first
-layer that casts the tensor), and that of signs leaves operand and layer out.
+Operands of gradients are cast in the forward pass, where their sources are at hand; layers that
+read one tensor share its casts, also transposed ones. No draw of a pass depends on threads: the
+label of a draw is ``seed/number of the pass/product.operand/layer`` (of the first layer that casts
+the tensor); labels of signs leave out operand and layer.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ PRODUCTS = ("forward", "dgrad", "wgrad")
 
 
 class SharedCasts:
-    """Casts of the last input, by what they are."""
+    """Casts of the last input, by key."""
 
     def __init__(self) -> None:
         self._last: tuple[weakref.ref[torch.Tensor], int] | None = None
         self._made: dict[Hashable, Any] = {}
 
     def __reduce__(self) -> tuple[type[SharedCasts], tuple[()]]:
-        """Leave the input behind in copies and pickles."""
+        """Leave the input out of copies and pickles."""
         return SharedCasts, ()
 
     def get(self, x: torch.Tensor, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the result of ``make``, kept while the tensor is the last one and unchanged.
 
         Args:
-            x: the tensor that the result is made of.
-            key: tells results of one tensor from each other.
+            x: the tensor from which the result is made.
+            key: identifies the result among results of one tensor.
             make: makes the result.
 
         Returns:
             The result.
         """
-        if x.is_inference():  # it has no version: changes in place would go unseen
+        if x.is_inference():  # it has no version counter to show changes in place
             return make()
         last = self._last
         if last is None or last[0]() is not x or last[1] != x._version:
@@ -80,7 +80,7 @@ class SharedCasts:
 
 @dataclass(frozen=True)
 class _Units:
-    """The unit of each product, as the user asked for it."""
+    """The user's unit of each product."""
 
     forward: MacUnit
     dgrad: MacUnit
@@ -92,36 +92,37 @@ class _Units:
 
 @dataclass
 class _Pass:
-    """The data kept for a backward pass: operands as cast, signs and slopes."""
+    """Data kept for a backward pass: cast operands, signs and slopes."""
 
     layer: TrainedLinear
     number: int
-    weight: Operand | None = None  #: b of dgrad
-    inputs: Operand | None = None  #: b of wgrad
+    weight: Operand | None = None  #: operand b of dgrad
+    inputs: Operand | None = None  #: operand b of wgrad
     weight_slope: Floats | None = None
     input_slope: Floats | None = None
 
     @property
     def where(self) -> str:
-        """The training step and, unless it is the only one, the pass in it, for messages."""
+        """The training step and, if a step has several passes, the pass, for messages."""
         step, number = self.number >> 32, self.number & 0xFFFFFFFF
         return f"training step {step}, pass {number}"
 
 
 class TrainedLinear(SimulatedLinear):
-    """A `SimulatedLinear` whose gradients are products on units as well.
+    """A `SimulatedLinear` whose gradients are products on units too.
 
     Args:
-        weight: what the layer multiplies by.
-        recipe: how the operands of the three products are cast.
-        units: on which they run.
-        name: the layer's.
-        transforms: of both operands of the forward product.
-        casts: of inputs that layers share.
-        seed: of all that is random.
+        weight: the layer's weight.
+        recipe: gives the casts of the three products' operands.
+        units: units of the three products.
+        name: name of the layer.
+        transforms: transforms of both operands of the forward product.
+        casts: casts of inputs, shared with other layers.
+        seed: seed of all random bits.
 
     Raises:
-        FpsimError: features that blocks do not divide, and as `SimulatedLinear`, for every product.
+        FpsimError: features that blocks do not divide, a weight without codes, or scale blocks that
+            a unit does not sum.
     """
 
     def __init__(
@@ -138,19 +139,19 @@ class TrainedLinear(SimulatedLinear):
         self.units = {p: units.of(p, getattr(self.training, p)) for p in PRODUCTS}
         self.skips, self.random = recipe.overflow == "skip", recipe.random
         self.shared = casts or SharedCasts()
-        self.gradient_units: dict[str, MacUnit] = {}  #: with the operands' formats, by product
+        self.gradient_units: dict[str, MacUnit] = {}  #: with the operands' formats
         self.gradient_macs = 0
         self.recorded: dict[tuple[str, str], tuple[Operand, Operand]] | None = None
         self.seconds: defaultdict[str, float] = defaultdict(
             float
-        )  #: spent, by ``product cast`` and ``product sums``
+        )  #: seconds by ``product cast`` and ``product sums``
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._check_features(weight, name)
         super().__init__(weight, recipe, self.units["forward"], name, transforms, None, seed)
         self._check_gradients()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the codes behind in copies and pickles: an address elsewhere proves nothing."""
+        """Leave the codes out of copies and pickles: they are identified by address."""
         return {**super().__getstate__(), "_kept": {}}
 
     def _check_features(self, weight: LayerWeight, name: str) -> None:
@@ -162,7 +163,7 @@ class TrainedLinear(SimulatedLinear):
             raise FpsimError(f"layer {name}: {error}") from None
 
     def _check_gradients(self) -> None:
-        """Refuse gradients' formats that a unit cannot multiply, before there are any."""
+        """Refuse gradients' formats that a unit cannot multiply, before the first gradient."""
         for product in PRODUCTS[1:]:
             casts: ProductCasts = getattr(self.training, product)
             length = self.out_features if product == "dgrad" else casts.along
@@ -250,7 +251,7 @@ class TrainedLinear(SimulatedLinear):
         return found
 
     def _cast_weight(self) -> Operand:
-        """Return w as the forward product takes it."""
+        """Return w as an operand of the forward product."""
         forward = self.training.forward
         done = _Pass(self, self.number)
 
@@ -278,7 +279,7 @@ class TrainedLinear(SimulatedLinear):
         assert isinstance(found, Operand)
         return found
 
-    # -- what the backward pass will need --------------------------------------------------------
+    # -- data for the backward pass --------------------------------------------------------------
 
     def _prepare(
         self, x: torch.Tensor, rows: Floats, matrix: torch.Tensor, weight: Operand, done: _Pass
@@ -344,7 +345,7 @@ class TrainedLinear(SimulatedLinear):
         return self._back(values, done.weight_slope, rotated, done)
 
     def _back(self, values: Floats, slope: Floats | None, rotated: bool, done: _Pass) -> Floats:
-        """Return a gradient of the forward cast's values as one of the master's."""
+        """Return the gradient of the master's values from that of the forward cast's values."""
         if slope is not None:
             values = values * slope
         rotation = self.training.forward.rotation
@@ -355,7 +356,7 @@ class TrainedLinear(SimulatedLinear):
     # -- casts and products ----------------------------------------------------------------------
 
     def _draws(self, casts: ProductCasts, side: OperandCast) -> bool:
-        """Whether a cast of one tensor differs from pass to pass."""
+        """Whether casts of one tensor differ from pass to pass."""
         fresh = casts.rotation is not None and casts.rotation.fresh
         above = side.source == "forward" and any(
             self._draws(self.training.forward, other)
@@ -374,7 +375,7 @@ class TrainedLinear(SimulatedLinear):
         return rotated
 
     def _cast(self, product: str, side: str, values: Floats, axis: int, done: _Pass) -> Operand:
-        """Rotate and cast a matrix along an axis, which becomes the rows' last."""
+        """Rotate and cast a matrix along an axis, which becomes the rows' last axis."""
         operand: OperandCast = getattr(getattr(self.training, product), side)
         values = self._rotated(product, values, axis, done)
         rows = values if axis else np.ascontiguousarray(values.T)
@@ -389,7 +390,7 @@ class TrainedLinear(SimulatedLinear):
         return self._product_of("forward", self.number)
 
     def _run(self, product: str, a: Operand, b: Operand, done: _Pass) -> Floats:
-        """Run a product, and refuse or pass on what overflows."""
+        """Run a product; refuse or pass on infinities and NaN."""
         with self._timed(f"{product} sums"):
             if _is_float(a, b):
                 values = _float_product(a, b)
@@ -411,7 +412,7 @@ class TrainedLinear(SimulatedLinear):
         return values
 
     def _of_weight(self, name: str, draws: bool, make: Callable[[], Any]) -> Any:
-        """Return the cast weight, made anew when it changes or, if it draws, always."""
+        """Return the cast weight, cast again if it changed or if the cast is random."""
         if draws:
             return make()
         key = self.weight.version
@@ -447,7 +448,7 @@ def _float_product(a: Operand, b: Operand) -> Floats:
 
 
 class _Products(torch.autograd.Function):
-    """x w^T with the forward pass given and both gradients computed by the layer."""
+    """x w^T, with a given forward result and both gradients computed by the layer."""
 
     @staticmethod
     def forward(
@@ -455,7 +456,7 @@ class _Products(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.done = done
         ctx.dtypes = x.dtype, w.dtype
-        # An input that is returned as it is becomes a view, which models cannot change in place.
+        # Returned unchanged, an input would become a view, which models cannot change in place.
         return out.clone()
 
     @staticmethod
@@ -497,13 +498,13 @@ Unit = str | MacSpec | MacUnit
 def layer_maker(
     recipe: Recipe, unit: MacUnit, dgrad: Unit | None, wgrad: Unit | None
 ) -> Callable[..., SimulatedLinear]:
-    """Return a maker of layers from weight, name, transforms and seed, under any recipe.
+    """Return a function that makes layers from weight, name, transforms and seed.
 
     Args:
-        recipe: of training or not.
-        unit: of the forward product.
-        dgrad: the unit of input gradients; None: ``unit``.
-        wgrad: the unit of weight gradients; None: ``unit``.
+        recipe: a recipe, of training or not.
+        unit: unit of the forward product.
+        dgrad: unit of input gradients; None: ``unit``.
+        wgrad: unit of weight gradients; None: ``unit``.
 
     Returns:
         A function of weight, name, transforms and seed.
@@ -538,13 +539,13 @@ def layer_maker(
 
 
 def begin_step(model: torch.nn.Module, step: int) -> None:
-    """Tell a converted model the number of its training step, from which all random bits follow.
+    """Tell a converted model the number of its training step, which determines all random bits.
 
-    Without it passes are counted from the conversion on, which repeats a run as well, but only from
-    its start.
+    Without this call passes are counted from the conversion on: a run can then be repeated only
+    from its start.
 
     Raises:
-        FpsimError: a step that is not a whole number from 0 on.
+        FpsimError: a step that is not an integer from 0 on.
     """
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 31:
         raise FpsimError(f"step: {step!r} is not a whole number from 0 on")

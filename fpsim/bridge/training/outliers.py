@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outlier clamping and compensation, OCC (2501.17116): large inputs take a product of their own.
+"""Outlier clamping and compensation, OCC (2501.17116): large inputs get a separate product.
 
-x is clamped to two quantiles before it is cast; what the clamp took off, a sparse matrix, is cast
-to a wider format and multiplied beside it:
+x is clamped to two quantiles before its cast; the rest, a sparse matrix, is cast to a wider format
+and multiplied beside x:
 
     y = unit(cast(clamp(x)), w) + exact(wide(x - clamp(x)), w)
 
@@ -32,14 +32,13 @@ Floats = NDArray[np.float32]
 class OutlierClamp:
     """Clamp at the quantiles 1 - ``share`` and ``share``, with or without the residual's product.
 
-    ``span`` is what has quantiles of its own: the ``tensor`` (the paper), or each ``token``, whose
-    quantiles then are elements of it in order, numbers floor((1 - share) K) and floor(share K)
-    (MS-AMP's code). The residual is cast to ``element`` with one scale; ``weight`` is what it is
-    multiplied by: the weight as ``cast`` for the forward product, or the ``master`` cast to
-    ``element`` too.
+    ``span`` is ``tensor`` (the paper) or ``token``: the part of x with its own quantiles. A token's
+    quantiles are elements of it in order, numbers floor((1 - share) K) and floor(share K) (MS-AMP's
+    code). The residual is cast to ``element`` with one scale; ``weight`` is its second operand: the
+    forward product's weight (``cast``), or the ``master`` weight cast to ``element``.
 
     Raises:
-        FpsimError: a share or a word that is not allowed.
+        FpsimError: a share, span or weight that is not allowed.
     """
 
     share: float = 0.99
@@ -60,7 +59,7 @@ class OutlierClamp:
         return per_tensor(self.element)
 
     def split(self, rows: Floats) -> tuple[Floats, Floats]:
-        """Return clamped rows and what the clamp took off, exact where it is no overflow."""
+        """Return clamped rows and the residual, exact unless it overflows."""
         low: Any
         high: Any
         if self.span == "tensor":
@@ -73,7 +72,7 @@ class OutlierClamp:
         return clamped, rows - clamped
 
     def operand(self, rows: Floats) -> Operand:
-        """Return the residual, or a master weight, as the side product takes it."""
+        """Return the residual, or a master weight, as an operand of the side product."""
         return block_operand(self._wide, self._wide.quantize(rows, axis=1, nan="error"))
 
 

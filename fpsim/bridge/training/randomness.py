@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random integers and signs of casts, counted on from a seed.
+"""Random integers and signs of casts, made from a seed.
 
-A cast of rows (R, K) takes one integer per element, that of `fpsim.RandomBits`: row r is its result
-r, element k its rounding k. They depend on the seed alone, so neither threads nor the order in
-which layers run change them, and a training step can be computed again from its number.
+A cast of rows (R, K) takes one integer of `fpsim.RandomBits` per element: row r is result r,
+element k rounding k. The integers depend only on the seed, so neither threads nor the order of
+layers changes them, and a training step can be computed again from its number.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ SOURCES = ("counter", "lfsr16")
 
 @dataclass(frozen=True)
 class Randomness:
-    """The random integers of one cast; ``label`` says whose it is, and alone decides every bit.
+    """The random integers of one cast; ``label`` names the cast and determines every bit.
 
-    The seed of the integers is the CRC-32 of ``label``, that of a further purpose the CRC-32 of
-    ``label/purpose``. ``source`` is ``counter``, or ``lfsr16``: a register of 16 bits as hardware
-    has, see `lfsr16_states`, whose state at the start is number ``seed mod 65535`` of its sequence;
-    it is shifted once per element, row after row, and gives its low bits.
+    The seed of the integers is the CRC-32 of ``label``, that for a further purpose the CRC-32 of
+    ``label/purpose``. ``source`` is ``counter``, or ``lfsr16``: a register of 16 bits as in
+    hardware, see `lfsr16_states`, with state number ``seed mod 65535`` at the start; it is shifted
+    once per element, row after row, and gives its low bits.
     """
 
     label: str
     source: str = "counter"
 
     def of(self, purpose: str) -> Randomness:
-        """Return the random integers of a further purpose of this cast."""
+        """Return the random integers for a further purpose of this cast."""
         return replace(self, label=f"{self.label}/{purpose}")
 
     @property

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training recipes: how the six operands of a linear layer's three products are cast.
+"""Training recipes: casts of the six operands of a linear layer's three products.
 
     forward   y  = x w^T        sums over in_features     operands x    (T, K)  and w    (N, K)
     dgrad     dx = e w          sums over out_features    operands e    (T, N)  and w^T  (K, N)
     wgrad     dw = e^T x        sums over tokens          operands e^T  (N, T)  and x^T  (K, T)
 
-T tokens, K in_features, N out_features; e is the gradient that arrives at y. Each operand is cast
-along the axis that its product sums, and each product runs on a unit.
+T tokens, K in_features, N out_features; e is the gradient of y. Each operand is cast along the axis
+that its product sums, and each product runs on a unit.
 
 A training recipe is a frozen dataclass derived from `TrainingRecipe` whose fields are the options
-that users set. It defines one method, which returns the casts of a layer; put it in a module of
-`fpsim.bridge.training.recipes`, or in a file of your own (``mine.py:MyRecipe``), and nothing else
-needs to know of it::
+for users. It defines one method, which returns the casts of a layer; put it in a module of
+`fpsim.bridge.training.recipes`, or in a file of yours (``mine.py:MyRecipe``); no other module needs
+to know it::
 
     @register("half-train")
     @dataclass(frozen=True)
@@ -21,7 +21,7 @@ needs to know of it::
             both = ProductCasts(half, half)
             return TrainingCasts(both, both, both)
 
-What stays float32: biases, and all that is no linear layer.
+Biases, and all modules that are no linear layers, stay float32.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-#: What a gradient that overflows does: stop the run, or become NaN, so that the step is skipped.
+#: Effects of an overflowing gradient: stop the run, or become NaN, so that the step is skipped.
 OVERFLOWS = ("error", "skip")
 
 
 @dataclass(frozen=True)
 class OperandCast:
-    """The cast of one operand, and what it is a cast of.
+    """The cast of one operand, and its source.
 
-    ``source`` is ``master``: the tensor in float32; or ``forward``: the values that the forward
-    product had, in its rotation, which are then cast once more. With the latter the gradient is
-    that of the numbers which the forward pass has multiplied.
+    ``source`` is ``master``, the tensor in float32; or ``forward``, the values of the forward
+    product in its rotation, which are then cast once more, so that the gradient belongs to the
+    numbers that the forward pass multiplied.
     """
 
     cast: TrainingCast
@@ -79,10 +79,10 @@ class OperandCast:
 
 @dataclass(frozen=True)
 class ProductCasts:
-    """The two operands of one product, both rotated by ``rotation`` before they are cast.
+    """The casts of both operands of one product, after a rotation by ``rotation``.
 
-    ``unit`` computes the product whatever unit the user has chosen; it is for layers that a recipe
-    keeps in wider formats.
+    ``unit`` computes the product whatever unit the user chose; it is for layers that a recipe keeps
+    in wider formats.
     """
 
     a: OperandCast
@@ -92,17 +92,17 @@ class ProductCasts:
 
     @property
     def along(self) -> int:
-        """Elements that the summed axis must have a multiple of."""
+        """Elements of which the summed axis must have a multiple."""
         size = 1 if self.rotation is None else self.rotation.size
         return int(np.lcm.reduce([self.a.cast.along, self.b.cast.along, size]))
 
 
 @dataclass(frozen=True)
 class TrainingCasts:
-    """All that a layer needs.
+    """The casts of one layer.
 
-    ``input_slope`` and ``weight_slope`` say how gradients pass the forward casts (None: as they
-    are); ``outliers`` are taken out of x before it is cast and multiplied beside it.
+    ``input_slope`` and ``weight_slope`` multiply gradients on their way through the forward casts
+    (None: no change); ``outliers`` are taken out of x before its cast and multiplied beside it.
 
     Raises:
         FpsimError: sources or slopes that do not fit the forward product.
@@ -127,7 +127,7 @@ class TrainingCasts:
 
 @dataclass(frozen=True)
 class ForwardCast:
-    """One operand of the forward product as inference takes it, such as `layer_operands`."""
+    """One operand of the forward product for inference, such as by `layer_operands`."""
 
     casts: ProductCasts
     operand: OperandCast
@@ -139,7 +139,7 @@ class ForwardCast:
         return self.operand.cast.element
 
     def quantize(self, rows: Floats) -> Operand:
-        """Return rows (R, K) as an operand; what is random is drawn for pass 0."""
+        """Return rows (R, K) as an operand, with the random bits of pass 0."""
         check_along("forward", "in_features", rows.shape[1], self.casts.along)
         if self.outliers is not None:
             rows = self.outliers.split(rows)[0]
@@ -154,12 +154,12 @@ def check_along(product: str, axis: str, length: int, along: int) -> None:
 
     Args:
         product: ``forward``, ``dgrad`` or ``wgrad``.
-        axis: what its elements are, such as ``tokens``.
+        axis: kind of the axis, such as ``tokens``.
         length: elements of the axis.
         along: elements of a block.
 
     Raises:
-        FpsimError: a length that is no multiple, naming product, axis and block.
+        FpsimError: a length that is no multiple; the message names product, axis and block.
     """
     if length % along:
         raise FpsimError(
@@ -169,20 +169,20 @@ def check_along(product: str, axis: str, length: int, along: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingRecipe(Recipe):
-    """Casts of all three products of a layer; derive from it and define `training`.
+    """Casts of all three products of a layer; derive from this class and define `training`.
 
-    ``keep`` are shell patterns on names of layers, joined by ``+``, that run in bfloat16 with a
-    float32 accumulator instead. ``overflow`` says what infinities and NaN in a product do:
-    ``error`` stops, naming layer, product and training step; ``skip`` makes the gradients that
-    depend on them NaN, so that a training loop with loss scaling leaves the step out. ``random`` is
-    where random bits of casts come from: a ``counter``, or a register of 16 bits, ``lfsr16``.
+    ``keep`` has shell patterns of layer names, joined by ``+``; these layers run in bfloat16 with a
+    float32 accumulator. ``overflow`` is the effect of infinities and NaN in a product: ``error``
+    stops, naming layer, product and training step; ``skip`` makes the gradients that depend on them
+    NaN, so that a training loop with loss scaling leaves out the step. ``random`` is the source of
+    casts' random bits: a ``counter``, or a register of 16 bits, ``lfsr16``.
     """
 
     keep: str = ""
     overflow: str = "error"
     random: str = "counter"
 
-    #: Whether ``bits`` mean anything.
+    #: Whether the recipe has ``bits``.
     uses_bits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -202,7 +202,7 @@ class TrainingRecipe(Recipe):
         """Return the casts of a layer's three products."""
 
     def casts(self, layer: str) -> TrainingCasts:
-        """Return the casts of `training`, or bfloat16's for a layer to keep."""
+        """Return the casts of `training`, or bfloat16's for a layer in ``keep``."""
         patterns = filter(None, self.keep.split("+"))
         if any(fnmatch(layer, pattern) for pattern in patterns):
             return bfloat16_casts()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands of one training step, computed again from a run's folder.
+"""Operands of one training step, computed again from the folder of a run.
 
-The run goes on from the last state saved before the step, with the same windows and random bits;
-every loss on the way must be the one that the log has.
+Training goes on from the last state saved before the step, with equal windows and random bits;
+every loss on the way must equal the loss in the log.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ __all__ = ["training_operands"]
 def training_operands(
     folder: Path, step: int, layer: str = "*", product: str = "wgrad"
 ) -> tuple[dict[str, tuple[Operand, Operand]], MacUnit, dict[str, Any]]:
-    """Take both operands of a product of layers as cast in one training step.
+    """Return both cast operands of a product, for layers in one training step.
 
     Args:
-        folder: of a run (`fpsim train --out`), trained past the step.
-        step: its number, from 0.
-        layer: a shell pattern on names.
+        folder: folder of a run (`fpsim train --out`), trained beyond the step.
+        step: number of the step, from 0.
+        layer: a shell pattern of names.
         product: ``forward``, ``dgrad`` or ``wgrad``.
 
     Returns:
-        Operands by layer, the unit that the run used for the product, and where they come from.
+        Operands by layer, the run's unit of the product, and the origin of the operands.
 
     Raises:
-        FpsimError: no run, step, layer or product of that name, a recipe that computes gradients
-            in float, or a loss that is not the log's: another processor, version or number of
-            threads around the products.
+        FpsimError: no run, step, layer or product of that name, a recipe that computes gradients in
+            float, or a loss that differs from the log's: another processor, version or number of
+            threads outside the products.
     """
     if product not in PRODUCTS:
         raise not_one_of("product", product, PRODUCTS)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random Hadamard transforms of both operands of a product, along the axis that it sums.
+"""Random Hadamard transforms of both operands of a product, along the summed axis.
 
-Blocks x of ``size`` elements become H (s x) / sqrt(size), H Sylvester's matrix and s signs. The
-matrix is orthogonal, so a product of two rotated operands is the product of the two. Each of the
-log2(size) passes of sums and differences rounds to float32, and so does the product with
-fl(1 / sqrt(size)) at the end.
+Blocks x of ``size`` elements become H (s x) / sqrt(size), with Sylvester's matrix H and signs s.
+The matrix is orthogonal, so the product of two rotated operands equals the product of the two. Each
+of the log2(size) passes of sums and differences rounds to float32, and so does the final product
+with fl(1 / sqrt(size)).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fpsim.bridge.training.randomness import Randomness
 __all__ = ["TE_SIGNS", "Rotation"]
 
 Floats = NDArray[np.float32]
-#: Elements worked on at a time, which stay in the cache.
+#: Elements processed at once, which stay in the cache.
 CHUNK = 1 << 15
-#: Signs that NVIDIA's Transformer Engine has fixed for blocks of 16.
+#: Transformer Engine's fixed signs for blocks of 16.
 TE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
 
@@ -31,8 +31,8 @@ TE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 class Rotation:
     """A Hadamard transform of blocks of ``size`` elements, a power of two.
 
-    ``signs`` are 1 and -1, ``size`` of them, or ``none``, or ``fresh``: drawn in every pass, the
-    same for all layers of it, so that layers with one input share its cast.
+    ``signs`` are ``size`` numbers 1 and -1, or ``none``, or ``fresh``: drawn in every pass, equal
+    for all layers, so that layers with one input share its cast.
 
     Raises:
         FpsimError: a size that is no power of two, or other signs.
@@ -52,7 +52,7 @@ class Rotation:
 
     @property
     def fresh(self) -> bool:
-        """Whether every pass draws its own signs."""
+        """Whether every pass draws new signs."""
         return self.signs == "fresh"
 
     def chosen(self, randomness: Randomness) -> Floats:
@@ -77,20 +77,20 @@ class Rotation:
         return self._turned(x, signs, None, axis)
 
     def unrotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
-        """Undo `rotate`, as far as rounding lets.
+        """Undo `rotate`, up to rounding.
 
         Args:
             x: a rotated matrix (R, K).
-            signs: that it was rotated with.
-            axis: that it was rotated along.
+            signs: the signs of the rotation.
+            axis: the axis of the rotation.
 
         Returns:
-            The matrix as it was.
+            The matrix before the rotation.
         """
         return self._turned(x, None, signs, axis)
 
     def _turned(self, x: Floats, before: Floats | None, after: Floats | None, axis: int) -> Floats:
-        """Multiply by signs, by the matrix, and by other signs, some blocks at a time."""
+        """Multiply by signs, by the matrix, and by other signs, a few blocks at once."""
         inner = 1 if axis else x.shape[1]
         blocks = x.reshape((-1, self.size) if axis else (-1, self.size, inner))
         out = np.empty(blocks.shape, dtype=np.float32)

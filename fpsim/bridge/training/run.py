@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training runs of a small byte-level LLaMA: settings, steps, and a folder that can be resumed.
+"""Training runs of a small byte-level LLaMA: settings, steps, and a folder to resume from.
 
-A run is a function of its settings: the model's first weights, the windows of text of each step
-and all random bits follow from the seed and the number of the step. Its folder holds
+A run depends only on its settings: initial weights, windows of text and random bits follow from the
+seed and the number of the step. Its folder holds
 
     settings.json         the settings, the text's hash and the versions that ran
     log.jsonl             a line per step: loss, learning rate, norm of the gradient, seconds
     state-000100.pt       weights and optimizer after so many steps, one per ``save_every``
-    summary.json          when all steps are done: losses, and where the time went
+    summary.json          at the end: losses, and seconds by part
 
-Products of a unit have the same bits on every processor and any number of threads; what torch
-computes around them (attention, norms, AdamW) may not.
+Products on a unit have equal bits on every processor and with any number of threads; torch's other
+operations (attention, norms, AdamW) may not.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ from fpsim.unit import get_unit
 
 __all__ = ["StepRow", "TrainingRun", "TrainingSettings", "byte_llama", "open_run"]
 
-#: Recipes that leave the model in float32.
+#: Recipes without casts: the model stays in float32.
 PLAIN = ("none", "float32")
 VOCABULARY = 256
-#: Share of the text, at its end, that losses are validated on, and windows taken from it.
+#: Share of the text, at its end, for validation, and number of windows from it.
 HELD_OUT, HELD_OUT_WINDOWS = 0.05, 8
 GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The settings that determine a run, to the last bit.
+    """The settings that determine a run to the last bit.
 
-    The schedule warms up over a twentieth of the steps and falls as a cosine to a tenth; AdamW has
-    betas 0.9 and 0.95, and gradients are clipped to a norm of 1.
+    The learning rate warms up over a twentieth of the steps and falls as a cosine to a tenth; AdamW
+    has betas 0.9 and 0.95, and gradients are clipped to a norm of 1.
 
     Raises:
         FpsimError: a number that is not positive, sizes that do not divide each other, or an
@@ -120,7 +120,7 @@ class StepRow:
 
 
 def byte_llama(settings: TrainingSettings) -> nn.Module:
-    """Return a LLaMA that reads bytes, with the first weights of a seed; embeddings are tied."""
+    """Return a byte-level LLaMA with the initial weights of a seed and tied embeddings."""
     torch.manual_seed(settings.seed)
     config = transformers.LlamaConfig(
         vocab_size=VOCABULARY,
@@ -137,13 +137,13 @@ def byte_llama(settings: TrainingSettings) -> nn.Module:
 
 
 class TrainingRun:
-    """A model in training, from its first step or from a state that was saved.
+    """A model in training, from its first step or from a saved state.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
 
     Raises:
-        FpsimError: as `fpsim.bridge.convert`, or a text that is too short.
+        FpsimError: settings that `fpsim.bridge.convert` refuses, or a text that is too short.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
@@ -174,11 +174,11 @@ class TrainingRun:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters, tied ones once."""
+        """The number of parameters, tied ones counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
     def windows(self, step: int) -> NDArray[np.int64]:
-        """Return the bytes (batch, window) that a step reads."""
+        """Return the bytes (batch, window) of a step."""
         starts = Philox(self.settings.seed, step).below(
             len(self.train_data) - self.settings.window, self.settings.batch
         )
@@ -193,7 +193,7 @@ class TrainingRun:
         return self.settings.learning_rate * (0.55 + 0.45 * math.cos(math.pi * phase))
 
     def step(self) -> StepRow:
-        """Train on one batch, and return its line of the log."""
+        """Train on one batch, and return its row of the log."""
         started, number = time.perf_counter(), self.done
         begin_step(self.model, number)
         rate = self.learning_rate(number)
@@ -220,7 +220,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Return the loss on windows of the held-out text, spread evenly, computed on the units."""
+        """Return the loss, on the units, on windows spread evenly over the held-out text."""
         begin_step(self.model, self.done)
         room = len(self.held_out) - self.settings.window
         starts = np.linspace(0, room, HELD_OUT_WINDOWS).astype(np.int64)
@@ -229,7 +229,7 @@ class TrainingRun:
         )
 
     def breakdown(self) -> dict[str, float]:
-        """Return seconds by what they went into; ``cast`` and ``sums`` are parts of the model's."""
+        """Return seconds by part; ``cast`` and ``sums`` are parts of the model's seconds."""
         found = dict(self.seconds)
         for layer in simulated_layers(self.model).values():
             if isinstance(layer, TrainedLinear):
@@ -255,7 +255,7 @@ class TrainingRun:
         """Go on from a saved state.
 
         Raises:
-            FpsimError: a file that is not such a state.
+            FpsimError: a file that is not a saved state of this run.
         """
         try:
             state = torch.load(path, weights_only=True)
@@ -293,20 +293,20 @@ def open_run(
     save_every: int = 100,
     report: Callable[[StepRow], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train in a folder, from where it was left, and return what ``summary.json`` holds.
+    """Train in a folder, from its last state on, and return the content of ``summary.json``.
 
     Args:
         out: the folder.
-        settings: of the run; those of a folder that exists must be the same.
+        settings: settings of the run; an existing folder must have equal ones.
         save_every: steps between saved states.
-        report: called with each line of the log.
+        report: called with each row of the log.
 
     Returns:
         Losses, counts and seconds.
 
     Raises:
-        FpsimError: other settings than the folder's, naming the first that differs; or as
-            `TrainingRun` and its steps.
+        FpsimError: settings other than the folder's (the message names the first difference), or
+            settings that `TrainingRun` refuses.
     """
     if not isinstance(save_every, int) or save_every < 1:
         raise FpsimError(f"save-every: {save_every!r} is not a positive integer")
@@ -342,7 +342,7 @@ def read_settings(folder: Path) -> tuple[TrainingSettings, str]:
     """Return the settings of a run's folder and the hash of its text.
 
     Raises:
-        FpsimError: a folder that holds no run, or one of another version's settings.
+        FpsimError: a folder without a run, or with settings of another version.
     """
     path = folder / "settings.json"
     try:
@@ -357,10 +357,10 @@ def read_settings(folder: Path) -> tuple[TrainingSettings, str]:
 
 
 def read_log(folder: Path) -> list[StepRow]:
-    """Return the lines of a run's log.
+    """Return the rows of a run's log.
 
     Raises:
-        FpsimError: no log, or a line that is none of one.
+        FpsimError: no log, or a line that is no row of a log.
     """
     path = folder / "log.jsonl"
     try:
@@ -373,7 +373,7 @@ def read_log(folder: Path) -> list[StepRow]:
 
 
 def latest_state(folder: Path, step: int) -> Path | None:
-    """Return the last state that was saved after at most ``step`` steps, or None."""
+    """Return the last state saved after at most ``step`` steps, or None."""
     found = sorted(folder.glob(_STATE.format(0).replace("000000", "[0-9]*")))
     return next((p for p in reversed(found) if int(p.stem.rpartition("-")[2]) <= step), None)
 
@@ -387,7 +387,7 @@ def _save(out: Path, run: TrainingRun) -> None:
 
 
 def _check_settings(out: Path, settings: TrainingSettings, run: TrainingRun) -> None:
-    """Write the settings of a new run, or compare them with those of the folder."""
+    """Write the settings of a new run, or compare them with the folder's."""
     if not (out / "settings.json").exists():
         data = {
             "settings": asdict(settings),

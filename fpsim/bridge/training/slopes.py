@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of casts: what a gradient is multiplied by on its way back through one.
+"""Slopes of casts: factors of a gradient on its way back through a cast.
 
-Without one a cast counts as the identity (straight through). Each takes y, the operand in units of
-its grid: float32 rows over scales and factors.
+A cast without a slope counts as the identity (straight through). Each slope takes y, the operand in
+units of its grid: float32 rows over scales and factors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["CastSlope", "DifferentiableGradient", "TrustMask", "grid_values", "r
 
 
 class CastSlope(Protocol):
-    """A function of the operand in units of its grid; any object with this method will do."""
+    """A function of the operand in units of its grid; any object with this method is one."""
 
     def slope(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the factor of the gradient of each element."""
@@ -28,7 +28,7 @@ class CastSlope(Protocol):
 
 @dataclass(frozen=True)
 class TrustMask:
-    """1 where |y| < ``limit``, else 0: no gradient through what was clipped (Quartet)."""
+    """1 where |y| < ``limit``, else 0: no gradient through clipped elements (Quartet)."""
 
     limit: float = 6.0
 
@@ -45,13 +45,13 @@ class DifferentiableGradient:
 
         f(y) = lo + d / 2 (1 + sign(u) |u|^(1/k)),     f'(y) = |u|^(1/k - 1) / k
 
-    capped at ``cap``. Beyond the grid f' is ``beyond``: 0 (default), as of a cast that saturates;
-    ``last-interval`` is MS-AMP's code, in which every y below the grid's second value counts in the
-    lowest interval and y above the grid has slope 0.
+    capped at ``cap``. Beyond the grid f' is ``beyond``: 0 (default), as for a cast that saturates;
+    ``last-interval`` is MS-AMP's code, in which every y below the grid's second value counts to the
+    lowest interval, and y above the grid has slope 0.
 
     Raises:
-        FpsimError: a k that is no whole number from 1 on, a cap that is not positive, or another
-            word.
+        FpsimError: a k that is no integer from 1 on, a cap that is not positive, or an unknown
+            ``beyond``.
     """
 
     grid: tuple[float, ...]
@@ -68,7 +68,7 @@ class DifferentiableGradient:
             raise not_one_of("recipe: beyond", self.beyond, ("zero", "last-interval"))
 
     def slope(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return f', worked out in float64 and rounded once."""
+        """Return f', computed in float64 and rounded once."""
         flat, out = np.ascontiguousarray(y).reshape(-1), np.empty(y.size, dtype=np.float32)
         for start in range(0, y.size, _CHUNK):
             out[start : start + _CHUNK] = self._slope(flat[start : start + _CHUNK])
@@ -83,23 +83,23 @@ class DifferentiableGradient:
         return np.where(outside, 0.0, steep)
 
     def value(self, y: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return f, the function that the estimator puts in place of the cast."""
+        """Return f, the function that stands for the cast."""
         low, step, u = self._place(y)
         return np.asarray(low + step / 2 * (1 + np.sign(u) * np.abs(u) ** (1 / self.k)))
 
     def _place(
         self, y: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lower neighbour, the interval's length and u, which runs from -1 to 1."""
+        """Return the lower neighbour, the interval's length and u, from -1 to 1."""
         grid = np.array(self.grid)
         index = np.clip(np.searchsorted(grid, y, side="right") - 1, 0, len(grid) - 2)
         low, step = grid[index], np.diff(grid)[index]
         return low, step, 2 * (y.astype(np.float64) - low) / step - 1
 
 
-#: Elements worked on at a time, which stay in the cache.
+#: Elements processed at once, which stay in the cache.
 _CHUNK = 1 << 15
-#: Stands for a |u| of 0, where the slope is infinite.
+#: Replaces a |u| of 0, for which the slope is infinite.
 _SMALLEST = 2.0**-100
 _NEWTON_STEPS = 5
 
@@ -107,12 +107,12 @@ _NEWTON_STEPS = 5
 def root(u: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     """Return u^(1 / k), 0 < u <= 1, by Newton's method.
 
-    Sums, products and quotients only, so that every processor gives the same bits; the C library's
-    ``pow`` does not.
+    It uses only sums, products and quotients, so that every processor gives equal bits; the C
+    library's ``pow`` does not.
     """
     mantissa, exponent = np.frexp(u)
     whole, rest = np.divmod(exponent, k)
-    # A guess within a few per cent: tables of 2^(rest / k), a chord for the mantissa's root.
+    # First guess, within a few per cent: tables of 2^(rest / k), a chord for the mantissa's root.
     chord = 1 - (1 - round(0.5 ** (1 / k), 6)) * (2 - 2 * mantissa)
     table = np.array([round(2 ** (i / k), 6) for i in range(k)])
     found = np.ldexp(chord * table[rest], whole)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stochastic rounding of scaled rows to E2M1 in one loop, its random integers made on the way.
+"""Stochastic rounding of scaled rows to E2M1 in one loop, which makes its random integers.
 
-The same codes as `FloatFormat.encode` gives with the integers of `fpsim.RandomBits`. Intervals of
-E2M1 are halves below 2, ones below 4 and twos above, so y times 2, 1 or 1/2 has integers where the
-grid is; with n random bits, (floor(y s 2^n) + r) >> n is rounded.
+Codes equal those of `FloatFormat.encode` with the integers of `fpsim.RandomBits`. Steps of E2M1 are
+1/2 below 2, 1 below 4 and 2 above, so y times s = 2, 1 or 1/2 has the grid at integers; with n
+random bits (floor(y s 2^n) + r) >> n is the rounded integer.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def stochastic_e2m1(
         factor: (R, G), positive or infinite, one per ``block`` elements.
         block: elements per factor.
         bits: random bits, 1..16.
-        seed: of the random integers: row r is result r, element k its rounding k.
-        before: what x is multiplied by first.
+        seed: seed of the random integers: row r is result r, element k its rounding k.
+        before: factor of x, applied first.
 
     Returns:
         The codes (R, K).

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training recipes that come with fpsim, a module each; see `fpsim.bridge.training.recipe`."""
+"""Training recipes of fpsim, one module each; see `fpsim.bridge.training.recipe`."""

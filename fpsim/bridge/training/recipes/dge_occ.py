@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizing LLM training using FP4 quantization (arXiv 2501.17116): DGE and OCC.
 
-Forward: w and x in E2M1 with a real scale per output channel and per token, x clamped at quantiles
-first and the rest multiplied beside it. Backward: E5M2 gradients times E4M3, one scale per tensor;
-the gradient of w is multiplied by the derivative of a smooth function in place of its cast.
+Forward: w and x in E2M1 with a real scale per output channel and per token; x is clamped at
+quantiles first and the rest multiplied beside it. Backward: E5M2 gradients times E4M3, one scale
+per tensor; the gradient of w is multiplied by the derivative of a smooth function that stands for
+its cast.
 
-Where MS-AMP's code differs from the paper there is an option, and ``fp4-dge-occ-msamp`` sets all:
+Each deviation of MS-AMP's code from the paper is an option, and ``fp4-dge-occ-msamp`` sets all:
 
     scale=power             powers of two, which leave the largest magnitude in (3, 6]
     weight_scale=input      scales of w per input channel; they vary along the sum, so w is then
@@ -50,7 +51,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ThroughCast:
-    """FP4 values that are cast to a wider element with one scale per tensor, as MS-AMP does.
+    """FP4 values cast to a wider element with one scale per tensor, as MS-AMP does.
 
     ``columns`` gives the FP4 scales to the columns of the rows.
     """
@@ -86,12 +87,12 @@ class ThroughCast:
 
 @dataclass(frozen=True)
 class DgeOccTraining(TrainingRecipe):
-    """The paper's recipe, and MS-AMP's deviations as options.
+    """The paper's recipe, with MS-AMP's deviations as options.
 
-    ``k`` and ``cap`` are those of the estimator (``estimator=ste``: none), ``share`` the quantile
-    of the clamp (1: no clamp), ``residual_weight`` what the residual is multiplied by: the weight
-    as ``cast``, or the ``master`` in E4M3. The bits are E/W/A: ``fp4-dge-occ@16/4/16`` leaves
-    inputs in bfloat16 and ``@16/16/4`` weights.
+    ``k`` and ``cap`` are parameters of the estimator (``estimator=ste``: none), ``share`` the
+    quantile of the clamp (1: no clamp), ``residual_weight`` the residual's second operand: the
+    weight as ``cast``, or the ``master`` in E4M3. The bits are E/W/A: ``fp4-dge-occ@16/4/16``
+    leaves inputs in bfloat16 and ``@16/16/4`` weights.
     """
 
     k: int = 5
@@ -126,7 +127,7 @@ class DgeOccTraining(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         wide_x, wide_w = (w in FLOAT_BITS for w in (self.bits.activation, self.bits.weight))
         x, w = self._cast(wide_x, False), self._cast(wide_w, self.weight_scale == "input")
         e = OperandCast(FormatCast(per_tensor(self.gradient)))

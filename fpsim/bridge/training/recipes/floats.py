@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands without scales: bfloat16 as the reference of low precision, float32 as that of all."""
+"""Operands without scales: bfloat16 as reference for low precision, float32 for everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FloatTraining(TrainingRecipe):
             raise FpsimError(f"recipe: element: {self.element!r} is no floating-point format")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         operand = OperandCast(ElementCast(self.element))
         casts = ProductCasts(operand, operand)
         return TrainingCasts(casts, casts, casts)

@@ -23,7 +23,7 @@ class Mxfp4Training(TrainingRecipe):
     """MXFP4 forward to nearest; both operands of both gradients stochastic and never clipped.
 
     ``hadamard`` is the size of the gradients' rotation with fresh signs (0: none), ``rule`` the
-    forward pass's scale rule. The paper leaves the forward pass wider; here all products are FP4.
+    forward pass's scale rule. In the paper the forward pass is wider; here all products are FP4.
     """
 
     hadamard: int = 64
@@ -35,7 +35,7 @@ class Mxfp4Training(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         nearest = OperandCast(FormatCast(get_block_format("mxfp4").with_rule(self.rule)))
         stochastic = OperandCast(UnclippedMxCast(random_bits=self.random_bits))
         rotation = Rotation(self.hadamard, "fresh") if self.hadamard else None
@@ -56,7 +56,7 @@ class Mxfp8Training(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         values, gradients = (
             OperandCast(FormatCast(get_block_format(f"mxfp8-{element}").with_rule(self.rule)))
             for element in ("e4m3", self.gradient)

@@ -5,8 +5,8 @@ nvfp4-train    arXiv 2509.25149 and Transformer Engine
 ue5m3-train    arXiv 2609.02846: scales of five exponent bits need no scale per tensor
 tetrajet-v2    arXiv 2510.27527: every operand rotated, no tiles
 
-An E4M3 scale that was rounded down by a sixteenth lifts the largest element to 6 * 17 / 16, which
-stochastic rounding would clip and so bias; gradients are scaled to 6 * 16 / 17 therefore.
+A rounded-down E4M3 scale can lift the largest element to 6 * 17 / 16, which stochastic rounding
+would clip and so bias; gradients are therefore scaled to 6 * 16 / 17.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class BlockOf16Training(TrainingRecipe):
     """NVFP4 pretraining: weights in tiles of 16 x 16, gradients stochastic, wgrad rotated.
 
     ``range`` is the largest block scale: 448, or less for accumulators without float32's range;
-    ``scale`` the format of scales (``ue5m3fn`` has no scale per tensor). ``hadamard`` is the size
-    of wgrad's rotation (0: none) under ``signs`` ``te`` (Transformer Engine's fixed ones),
-    ``fresh`` or ``none``. ``weights`` are cast in a ``tile``, the same for w and w^T, or a ``row``
-    of 16; ``rounding`` is that of gradients, ``sr`` with ``random_bits`` or ``rne``.
+    ``scale`` is the format of scales (``ue5m3fn`` needs no scale per tensor). ``hadamard`` is the
+    size of wgrad's rotation (0: none) with ``signs`` ``te`` (Transformer Engine's fixed ones),
+    ``fresh`` or ``none``. ``weights`` are cast in a ``tile``, equal for w and w^T, or a ``row`` of
+    16; ``rounding`` is that of gradients, ``sr`` with ``random_bits`` or ``rne``.
 
-    Transformer Engine leaves some 15 % of the layers in BF16, the first and last blocks: `keep`.
+    Transformer Engine leaves some 15 % of the layers, in the first and last blocks, in BF16: use
+    `keep`.
     """
 
     range: float = 448.0
@@ -60,7 +61,7 @@ class BlockOf16Training(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         inputs = OperandCast(FormatCast(self.format("nvfp4")))
         weights = OperandCast(
             FormatCast(self.format("nvfp4-2d" if self.weights == "tile" else "nvfp4"))
@@ -76,7 +77,7 @@ class BlockOf16Training(TrainingRecipe):
         )
 
     def format(self, name: str) -> BlockFormat:
-        """Return a named format of E4M3 scales under the options."""
+        """Return a named format of E4M3 scales, changed by the options."""
         fmt = get_block_format(name)
         if self.scale == "e4m3fn":
             return replace(fmt, tensor_range=self.range)
@@ -97,12 +98,12 @@ class BlockOf16Training(TrainingRecipe):
 
 @dataclass(frozen=True)
 class TetraJetTraining(TrainingRecipe):
-    """TetraJet-v2's casts: all six operands rotated and in rows of 16, stochastic in the gradients.
+    """TetraJet-v2's casts: all six operands rotated and in rows of 16, gradients' stochastic.
 
-    ``source`` is what w of dgrad and x of wgrad are cast from: the ``forward`` pass's values, so
-    that gradients are those of the numbers multiplied there (TetraJet's double quantization; for
-    v2 inferred), or the ``master`` in float32. Its control of oscillating weights and of outliers
-    works outside the products and is not part of this.
+    ``source`` is the source of w in dgrad and x in wgrad: the values of the ``forward`` pass, so
+    that gradients belong to the multiplied numbers (TetraJet's double quantization; for v2
+    inferred), or the ``master`` in float32. TetraJet-v2's control of oscillating weights and of
+    outliers works outside the products and is left out.
     """
 
     hadamard: int = 32
@@ -119,7 +120,7 @@ class TetraJetTraining(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         base = replace(get_block_format("nvfp4"), tensor_range=self.range)
         unclipped = replace(base, name="nvfp4-sr", rounding="sr", target=UNCLIPPED)  # type: ignore[arg-type]
         nearest, stochastic = FormatCast(base), FormatCast(unclipped, self.random_bits)

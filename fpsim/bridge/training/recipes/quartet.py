@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quartet (arXiv 2505.14669) on MXFP4 and Quartet II (2601.22813) on NVFP4.
 
-Both compute the gradients of what the forward pass multiplied: w of dgrad and x of wgrad are its
-FP4 values, rotated along the new axis and cast once more.
+Both compute the gradients of the numbers that the forward pass multiplied: w of dgrad and x of
+wgrad are the forward FP4 values, rotated along the new axis and cast once more.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["QuartetSecondTraining", "QuartetTraining"]
 class QuartetTraining(TrainingRecipe):
     """Forward: Hadamard 32, QuEST scales, nearest. Gradients: fresh signs, stochastic, unclipped.
 
-    ``mask`` stops the gradient where the forward cast clipped: where an element over its scale is
-    not below 6.
+    ``mask`` stops the gradient of elements that the forward cast clipped, which are not below 6
+    over their scale.
     """
 
     mask: bool = True
@@ -41,7 +41,7 @@ class QuartetTraining(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         quest, stochastic = QuestCast(), UnclippedMxCast(random_bits=self.random_bits)
         forward = ProductCasts(OperandCast(quest), OperandCast(quest), Rotation(32))
         gradient = ProductCasts(
@@ -63,7 +63,7 @@ class QuartetSecondTraining(TrainingRecipe):
         self.training("")
 
     def training(self, layer: str) -> TrainingCasts:
-        """Return the casts, the same for every layer."""
+        """Return the casts, equal for every layer."""
         four = OperandCast(FormatCast(get_block_format("fouroversix")))
         eden = EdenCast(self.group, random_bits=self.random_bits)
         gradient = ProductCasts(
