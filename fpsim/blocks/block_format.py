@@ -349,7 +349,7 @@ class BlockFormat:
         block = flat.shape[1] if isinstance(self.block, Span) else self._size(length)
         tiles = tall = None
         if isinstance(self.block, tuple) and flat.size:
-            if self._shares_scales:
+            if self._shares_scales(rows.dtype):
                 block, tall = self.block[1], Tall(rows.shape[-2], self.block[0])
             else:
                 tiles = Tiles(rows.shape, self.block)
@@ -391,12 +391,11 @@ class BlockFormat:
             format=self,
         )
 
-    @property
-    def _shares_scales(self) -> bool:
-        """Whether rows are cast each on its own, once the largest magnitudes are known."""
+    def _shares_scales(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether rows are cast each on its own, once the largest magnitudes are known."""
         from fpsim.blocks.chosen import decides_scales_only, fits_loops
 
-        return fits_loops(self) and decides_scales_only(self)
+        return fits_loops(self, mx=dtype == np.float32) and decides_scales_only(self)
 
     @property
     def fills_blocks(self) -> bool:

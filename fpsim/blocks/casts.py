@@ -81,13 +81,13 @@ def cast(
         Codes, scales and other parts, and the blocks that hold NaN or infinities.
     """
     plain = not (fmt.is_coded or fmt.macro or draw)
-    if plain and fmt.is_mx and isinstance(fmt.element, FloatFormat):
+    if plain and fmt.is_mx and isinstance(fmt.element, FloatFormat) and tall is None:
         return _mx(fmt, fmt.element, rows, block)
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and handled as such
         x = np.ascontiguousarray(rows, dtype=np.float32)
     if fmt.macro is not None:
         return _under_macros(fmt, x, block, draw)
-    if draw is None and fits_loops(fmt):
+    if draw is None and fits_loops(fmt, mx=tall is not None):
         return _coded(fmt, x, block, given, tall)
     if fmt.rule in RANGE_RULES:
         return _zero_point(fmt, x, block)

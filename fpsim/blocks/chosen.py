@@ -62,8 +62,14 @@ class Chosen(NamedTuple):
     bad: NDArray[np.bool_]  #: (R, G): blocks with NaN or an infinity, cast as zeros
 
 
-def fits_loops(fmt: BlockFormat) -> bool:
-    """Return whether compiled loops cast the format: one scale per block, elements to nearest."""
+def fits_loops(fmt: BlockFormat, mx: bool = False) -> bool:
+    """Return whether compiled loops cast the format: one scale per block, elements to nearest.
+
+    Args:
+        fmt: the format.
+        mx: whether float elements under powers of two are, which have a faster kernel of their own
+            where blocks are of one row, and take float64.
+    """
     scale, element = fmt.scale, fmt.element
     rule = fmt.rule in POWER_RULES or fmt.rule is ScaleRule.ABSMAX or fmt.choice is Choice.ZERO
     if scale is None or not rule or fmt.signs or fmt.macro is not None:
@@ -73,7 +79,7 @@ def fits_loops(fmt: BlockFormat) -> bool:
         return False
     if isinstance(element, FloatFormat) and not fmt.is_coded:
         plain = element.signed and element.has_negative_zero and element.nan_code is None
-        if not plain or element.infinity or fmt.rule in POWER_RULES:
+        if not plain or element.infinity or (fmt.rule in POWER_RULES and not mx):
             return False
     return scale.subnormals is not Subnormals.FLUSH
 

@@ -552,11 +552,13 @@ def test_tiles_quantize_a_matrix_and_its_transpose_alike() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 7), (16, 16), (33, 50), (2, 3, 20, 33)])
 @pytest.mark.parametrize("axis", [-1, -2])
-def test_tiles_of_any_shape(shape: tuple[int, ...], axis: int) -> None:
-    fmt = BlockFormat.from_dict(
-        {"name": "x", "element": "e2m1", "block": [4, 8], "scale": "e4m3fn", "zero": "one"}
-    )
-    x = wide_values(4, shape, spread=2)
+@pytest.mark.parametrize("scale", [{"scale": "e4m3fn", "zero": "one"}, {"rule": "even"}])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_any_shape(
+    shape: tuple[int, ...], axis: int, scale: dict[str, str], dtype: Any
+) -> None:
+    fmt = BlockFormat.from_dict({"name": "x", "element": "e2m1", "block": [4, 8], **scale})
+    x = wide_values(4, shape, spread=2).astype(dtype)
     q = fmt.quantize(x, axis=axis)
     rows = np.moveaxis(x, axis, -1).reshape(-1, *np.moveaxis(x, axis, -1).shape[-2:])
     for i, matrix in enumerate(rows):
@@ -565,6 +567,13 @@ def test_tiles_of_any_shape(shape: tuple[int, ...], axis: int) -> None:
         np.testing.assert_array_equal(codes, one.codes)
         check_against_oracle(fmt, np.ascontiguousarray(matrix))
     assert fmt.dequantize(q).shape == x.shape
+
+
+def test_tiles_of_mx_take_float64_as_it_is() -> None:
+    fmt = BlockFormat.from_dict({"name": "x", "element": "e2m1", "block": [2, 4]})
+    x = np.array([[4.0, 0.25 * (1 + 2.0**-40)], [0.25, -0.25 * (1 + 2.0**-40)]])
+    assert fmt.quantize(x).codes.tolist() == [[6, 1], [0, 9]]
+    assert fmt.quantize(x.astype(np.float32)).codes.tolist() == [[6, 0], [0, 8]]
 
 
 def test_one_tensor_scale_per_row() -> None:
