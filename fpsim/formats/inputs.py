@@ -248,7 +248,7 @@ def random_array(
         raise FpsimError(f"random: dtype {array.dtype} is not an integer type")
     if array.size and not _below(array, 1 << random_bits):
         raise FpsimError(f"random: values must lie in 0..2^{random_bits} - 1")
-    # Non-negative signed integers are the unsigned ones of the same bits.
+    # Non-negative signed integers have the bits of unsigned ones.
     dtype = np.dtype(f"u{array.dtype.itemsize}")
     try:
         # Views by broadcast_to are read-only, and kernels would be compiled again for them.

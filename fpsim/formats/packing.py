@@ -24,7 +24,7 @@ __all__ = ["pack", "packed_length", "unpack"]
 
 
 def packed_length(count: int, bits: int = 4) -> int:
-    """Return how many bytes a row of ``count`` codes takes."""
+    """Return the bytes that a row of ``count`` codes takes."""
     return (count * bits + 7) // 8
 
 

@@ -68,8 +68,8 @@ class Trace:
     nodes: list[Node] = field(default_factory=list)
     code: int = 0
     step: int = 0
-    #: Of node names inside chunks: ``chunk0.chunk1.`` in chunk 1 of those that chunk 0 is cut into,
-    #: ``outer.chunk2.`` in chunk 2 of those that an outer stage makes of the results.
+    #: Prefix of node names inside chunks: ``chunk0.chunk1.`` in chunk 1 inside chunk 0,
+    #: ``outer.chunk2.`` in chunk 2 of the outer stage, whose terms are chunk results.
     prefix: str = ""
     flags: Flag = NO_FLAGS  #: OR of the flags of all operations
     round_up: RoundUp = round_up  #: the rounding decision of all traced operations

@@ -162,7 +162,7 @@ _LEAVES = {"": ProductRounding.FUSED, "-bf16": ProductRounding.ROUNDED}
 def _amd() -> Iterator[MacSpec]:
     single = Evidence.SINGLE_SOURCE
     cdna1b = "Khattak and Mikaitis, arXiv 2512.07004"
-    # Products are float32 numbers: those of float16 exactly, of bfloat16 only within the exponents.
+    # Products are float32 numbers: float16's exactly, bfloat16's only within float32's exponents.
     for suffix, operand, products in (("", "e5m10", 4), ("-bf16", "e8m7", 2)):
         tree = Tree(_float("e8m23"), products=products, product=_LEAVES[suffix])
         what = f"MI100, {operand} operands: a float32 tree over {products} products, then c"

@@ -212,7 +212,7 @@ class MacSpec:
 
     @property
     def term_parts(self) -> int:
-        """How many float64 numbers hold a term exactly."""
+        """Number of float64 parts that hold a term exactly."""
         return -(-self.term_bits // F64_BITS)
 
     def splits(self, operand: str) -> bool:
@@ -271,7 +271,7 @@ class MacSpec:
         return (1 + self.splits("a")) * (1 + self.splits("b"))
 
     def block_terms(self, length: int) -> int:
-        """Return how many terms a `Block` stage makes of ``length`` products."""
+        """Return the number of terms that a `Block` stage makes of ``length`` products."""
         assert self.block is not None
         return -(-length // self.block.size) * self.quadrants
 
@@ -369,7 +369,7 @@ class MacSpec:
 
 
 def significand_bits(fmt: Format) -> int:
-    """Return how many significant bits a value of the format can have."""
+    """Return the most significant bits of a value of the format."""
     if isinstance(fmt, FixedFormat):
         return fmt.width - int(fmt.signed)
     return fmt.mantissa_bits + int(fmt.exponent_bits > 0)

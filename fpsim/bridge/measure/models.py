@@ -136,7 +136,7 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     Names come first: write ``./smollm2-135m`` for a folder of that name. Named models and folders
     are loaded without any network access once their files are there. ``report`` is called with one
     line before each slow step. Raises `ModelUnavailable` when the model cannot be fetched and
-    `FpsimError` when its files are not what they claim.
+    `FpsimError` when its files are damaged.
     """
     name = os.fspath(name_or_path)
     if name in MODELS:

@@ -120,7 +120,7 @@ class AwqRecipe(SystemRecipe):
     2048 tokens. Then each group's range is cut to 1, 0.95 ... 0.55 of itself by the error of the
     group's own output on kept rows, but not for queries and keys. Weights only: ``element``
     ``int4-asym`` in groups of up to ``group`` columns (FP16 scales), or another element or block
-    format; ``inputs`` is what the unit multiplies by. ``scale=false``: the same without scales.
+    format; ``inputs`` is the cast of inputs for the unit. ``scale=false``: no scales.
 
     Deviations: groups are the largest divisor of K up to ``group``; module inputs are the float
     model's (as in llm-awq).
@@ -406,7 +406,7 @@ class FlattenRecipe(SystemRecipe):
     with the least beta of 1, 1.25, 1.5, 2 ... that adds at most ``growth`` of K; channel k becomes
     ceil(max |x_k| / T) parts (`Flatten`), its weight repeated. Then inputs and weights have one
     static scale per tensor, T / 7. A layer whose output error exceeds ``limit`` is 8 by 8 bits.
-    ``flatten=false``: the same scales without flattening.
+    ``flatten=false``: SmoothQuant's scales without flattening.
 
     Deviation: weights are not flattened along K (their scale is the tensor's largest value).
     """

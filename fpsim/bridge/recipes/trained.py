@@ -285,7 +285,7 @@ class DbllmRecipe(TrainedRecipe):
 
     Source: arXiv 2402.11960, of which the abstract and third-party code are known. Planes as in
     `Planes`, their scales trained block by block (``epochs=0``: as they begin). Weights only:
-    ``inputs`` is what the unit multiplies by. The paper also distils from the float model with
+    ``inputs`` is the cast of inputs for the unit. The paper also distils from the float model with
     uncertain tokens weighed up ("deviation-aware"); here the block's output is the target.
     """
 

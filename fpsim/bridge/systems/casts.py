@@ -149,7 +149,7 @@ class RangeCast:
         Args:
             rows: (R, K).
             low: the lower end of each row's range, (R, 1).
-            high: the upper end, likewise.
+            high: the upper end of each row's range, (R, 1).
 
         Returns:
             The operand.

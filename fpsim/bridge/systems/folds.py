@@ -2,7 +2,7 @@
 """Scales and shifts folded into a float model's weights, without a change of its function.
 
     a norm and its readers        gain / s, (bias - d) / s;  W diag(s), b + W d
-    values and what mixes heads   rows of W_v and b_v / s;   W_o diag(s repeated)
+    values and attention's output    rows of W_v and b_v / s;   W_o diag(s repeated)
     one linear layer and the next rows of W and b / s;       W diag(s)
     queries and keys              rows of W_q / s; rows of W_k s
 

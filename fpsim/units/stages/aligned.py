@@ -218,5 +218,5 @@ class Aligned:
         return f"per {n} products: E = max({', '.join(exponents)}), S = {total}, c <- {result}"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum takes: none."""
+        """Return 0, the number of random integers of a sum."""
         return 0

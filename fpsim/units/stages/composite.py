@@ -73,7 +73,7 @@ class Chunked:
         return 1 if block is None else block.size
 
     def chunk(self, terms: int) -> int:
-        """Return how many of ``terms`` terms a chunk holds; of products, whole blocks."""
+        """Return the number of terms in a chunk of ``terms`` terms; of products, whole blocks."""
         if self.size is not None:
             return self.size
         assert self.parts is not None

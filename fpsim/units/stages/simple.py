@@ -92,7 +92,7 @@ class Chain(_FloatStage):
         return f"acc <- {rounded}(acc + {term}), i = 0..K-1"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum of ``terms`` terms takes."""
+        """Return the number of random integers of a sum of ``terms`` terms."""
         return terms if self.rounding is Rounding.SR else 0
 
 
@@ -108,7 +108,7 @@ class Exact(_FloatStage):
         return f"d = {self.rounding}[{self.format.name}](c + sum_i p_i)"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum takes, however many terms it has."""
+        """Return the number of random integers of a sum, whatever its number of terms."""
         return 1 if self.rounding is Rounding.SR else 0
 
 
@@ -213,5 +213,5 @@ class Fixed:
         return f"{text};  d = {self.convert_rounding}[{self.convert.name}](acc * 2^{self.lsb})"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum of ``terms`` terms takes."""
+        """Return the number of random integers of a sum of ``terms`` terms."""
         return terms if self.rounding is Rounding.SR else 0

@@ -100,5 +100,5 @@ class Tree:
         return f"{per} products: tree of {leaves}, radix {self.radix}, {rounded} per node; {where}"
 
     def roundings(self, terms: int, quadrants: int = 1) -> int:
-        """Return how many random integers a sum takes: none."""
+        """Return 0, the number of random integers of a sum."""
         return 0

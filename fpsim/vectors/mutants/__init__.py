@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units with one mistake, and which vectors find it."""
+"""Mutants: units with one mistake, and the vectors that kill them."""

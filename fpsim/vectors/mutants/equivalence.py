@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lemmas that a mutant computes like the unit, so that no vector can kill it.
+"""Lemmas that prove mutants equivalent to the unit, so that no vector can kill them.
 
-Each is a proof by structure; its premises are tested here, its conclusion is in the sentence. Sums
-in a window or a block are of integers; adding in any order leaves the sign of a zero sum alone (+0
-unless every term is -0, and the reverse rounding down). `tests/vectors/test_equivalence.py` holds
-each against vectors.
+Each is a proof by structure: the code tests its premises, the returned sentence states its
+conclusion. Sums in a window or a block are of integers; their order affects only the sign of a zero
+sum (+0 unless every term is -0, and the reverse rounding down). `tests/vectors/test_equivalence.py`
+tests each lemma on vectors.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
 __all__ = ["equivalent"]
 
-#: Settings that say what a sum is rounded to.
+#: Settings of the rounding of a sum.
 _ROUNDED = ("format", "rounding", "overflow")
 
 
 def equivalent(record: Record, mutant: Mutant) -> str | None:
-    """Return a proof that a mutant computes like the unit, or None."""
+    """Return a proof that a mutant is equivalent to the unit, or None."""
     spec, other = record.spec, mutant.spec
     if other is None:
         lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
@@ -206,7 +206,7 @@ def _parts_of_blocks(record: Record, stage: Block, changed: Block) -> str | None
 
 
 def _no_nan_scale(record: Record, stage: Block, changed: Block) -> str | None:
-    """Prove that what a NaN scale gives does not matter to a unit that refuses it."""
+    """Prove that the effect of a NaN scale does not matter to a unit that refuses NaN scales."""
     if not _refuses_nan(record.spec) or not _only(stage, changed, "nan_scale"):
         return None
     return "the unit has no code for NaN, and refuses scales that are NaN"
@@ -370,7 +370,7 @@ def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
 def _never_underflow(record: Record, stage: Block) -> bool:
     """Return whether every scaled block sum is a multiple of the least number of a sum's format.
 
-    Sums and results are then multiples of it too: those that are not zero stay so.
+    Sums and results are then multiples of it too, so nonzero ones never become zero.
     """
     spec, into = record.spec, stage.into
     if not isinstance(into, Chain | Exact) or stage.convert is not None:
@@ -459,7 +459,7 @@ def _same_in_any_order(record: Record, mutant: Mutant) -> str | None:
 
 
 def _read_alike(first: MacSpec, second: MacSpec) -> str | None:
-    """Prove that all operand and scale codes that a unit takes mean the same."""
+    """Prove that all operand and scale codes of a unit have equal values under both specs."""
     refused = _refuses_nan(first)
     for name in ("a", "b", "a_scale", "b_scale"):
         x, y = getattr(first, name), getattr(second, name)
@@ -474,7 +474,7 @@ def _read_alike(first: MacSpec, second: MacSpec) -> str | None:
 
 
 def _only(first: Any, second: Any, field: str) -> bool:
-    """Return whether two stages are of one kind and differ in nothing but one field."""
+    """Return whether two stages are of one kind and differ only in one field."""
     same_kind = type(first) is type(second)
     return same_kind and all(
         getattr(first, n) == getattr(second, n) for n in vars(first) if n != field

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs mutants against a set of vectors: which vector kills which, and the cost of random vectors.
+"""Runs mutants on a set of vectors: the vectors that kill each, and the cost in random vectors.
 
-A vector kills a mutant when the mutant's result, from the accumulator that the set expects before
-it, is not what the vector says.
+A vector kills a mutant if the mutant's result, from the expected accumulator before the vector,
+differs from the vector's result.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from fpsim.vectors.sets.record import Columns, Op, Record, accumulators_before
 
 __all__ = ["Kill", "kills", "random_costs"]
 
-#: Random vectors tried on a mutant, and on one that runs through the exact model.
+#: Random vectors tried per mutant, and per mutant that runs through the exact model.
 RANDOM, SLOW_RANDOM = 1 << 12, 32
-#: Rows of a slow mutant at a time.
+#: Rows of a slow mutant run at once.
 SLOW_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Kill:
-    """The fate of a mutant: the first vector that kills it, how many do, or why none can."""
+    """The fate of a mutant: first vector that kills it, number of them, or proof of equivalence."""
 
     mutant: str
     vector: int | None  #: the first vector that kills it; None: it lives
-    killers: int  #: how many do (for slow mutants: 1)
+    killers: int  #: number of vectors that kill it (for slow mutants: 1)
     random: int | None = None  #: random vectors until the first kill; None: more than were tried
-    equivalent: str | None = None  #: why no vector can kill it
+    equivalent: str | None = None  #: proof that no vector can kill it
 
     @property
     def alive(self) -> bool:
-        """Whether no vector kills the mutant and nothing proves it equal to the unit."""
+        """Whether no vector kills the mutant and no proof shows it equivalent."""
         return self.vector is None and self.equivalent is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None)
     Args:
         record: the unit and its fields.
         columns: the vectors with their results; vectors with a dot product are run.
-        mutants: mistakes to look for; None: every one that the unit can have.
+        mutants: mutants to run; None: all mutants of the unit.
 
     Returns:
         A fate per mutant, in their order, without the cost of random vectors.
@@ -68,7 +68,7 @@ def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None)
     found = []
     for mutant in counted(mutants_of(record) if mutants is None else mutants):
         reason = equivalent(record, mutant)
-        skip = reason is not None and mutant.slow  # every row would be traced to see nothing
+        skip = reason is not None and mutant.slow  # tracing every row would show nothing
         killers = np.empty(0, np.int64) if skip else _killers(mutant, part, before)
         if reason is not None and killers.size:
             raise FpsimError(f"mutant: {mutant.name} was killed, but it was proved equal: {reason}")
@@ -78,7 +78,7 @@ def kills(record: Record, columns: Columns, mutants: list[Mutant] | None = None)
 
 
 def _killers(mutant: Mutant, part: Columns, before: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the rows that kill a mutant; of a slow one, the first."""
+    """Return the rows that kill a mutant; of a slow mutant, only the first."""
     total = before.size
     step = SLOW_ROWS if mutant.slow else total
     for start in range(0, total, max(step, 1)):
@@ -86,7 +86,7 @@ def _killers(mutant: Mutant, part: Columns, before: NDArray[Any]) -> NDArray[np.
         rows = {name: column[cut] for name, column in part.items()}
         try:
             wrong = mutant.run(rows, before[cut]) != part["acc"][cut]
-        except FpsimError:  # a result without a code: some row raises, find one
+        except FpsimError:  # some row has a result without a code: find it
             wrong = _raising(mutant, rows, before[cut])
         if wrong.any():
             return np.flatnonzero(wrong) + start
@@ -114,8 +114,8 @@ def random_costs(
     Args:
         record: the unit and its fields.
         mutants: the mistakes.
-        found: their fates, one by one in the order of ``mutants``.
-        seed: of the random vectors, 0..2^64 - 1.
+        found: fates of the mutants, in order.
+        seed: seed of the random vectors, 0..2^64 - 1.
 
     Returns:
         The fates with ``random``: None where no vector of the set kills the mutant, or none of

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs that a mutant computes like the unit in every state that a design can reach.
+"""Proofs that a mutant is equivalent to the unit in all states that a design can reach.
 
-A design that cannot be given an addend, or is told some operand codes only, does not meet all that
-a unit can meet. A mistake that shows nowhere else is none of this design. Each lemma says why, and
-`tests/vectors/test_reach.py` holds each against every sum there is, where these can be counted.
+A design that takes no addend, or only some operand codes, does not meet all states of a unit; a
+mistake that shows only in other states is no mistake of the design. Each lemma gives a reason, and
+`tests/vectors/test_reach.py` tests each on all possible sums, if they can be counted.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from fpsim.vectors.sets.record import Columns, Record
 
 __all__ = ["Addends", "Reach"]
 
-#: Cases that are tried one by one, and through the exact model.
+#: Most cases tried one by one, and through the exact model.
 MOST_CASES, MOST_SLOW_CASES = 1 << 16, 1 << 10
-#: Bits of accumulators whose reachable codes are counted, and sums in one step of the count.
+#: Most bits of accumulators whose reachable codes are counted, and sums in one step of the count.
 COUNTED_BITS, STEP = 16, 1 << 11
 
 
@@ -51,7 +51,7 @@ class Addends(StrEnum):
     """Addends that a design can be given for the products of a vector."""
 
     ANY = "any"  #: the design takes any addend, or loads it
-    GROWN = "grown"  #: what adding products to +0 gives
+    GROWN = "grown"  #: sums of products from +0 on
     ZERO = "zero"  #: always +0
 
 
@@ -59,7 +59,7 @@ class Addends(StrEnum):
 class Reach:
     """Addends, and codes of operands and scales, that a design can meet.
 
-    ``codes`` are the codes that it can be told, by field; of a field that is not there, all.
+    ``codes`` are the codes that the design takes, by field; all codes of a field that is not in it.
     """
 
     record: Record
@@ -100,7 +100,7 @@ class Reach:
     # -- sums that are exact -----------------------------------------------------------------------
 
     def _told(self, name: str) -> NDArray[np.float64]:
-        """Return the values of an operand or scale that the design can be told."""
+        """Return the values of an operand's or scale's codes that the design takes."""
         fmt: Format = getattr(self.record.spec, name)
         return fmt.decode(self._told_codes(name))
 
@@ -110,7 +110,7 @@ class Reach:
 
     @cached_property
     def finite(self) -> bool:
-        """Whether every operand and scale that the design can be told is a finite number."""
+        """Whether all operands and scales that the design takes are finite numbers."""
         names = ("a", "b", *(("a_scale", "b_scale") if self.record.group else ()))
         return all(bool(np.isfinite(self._told(name)).all()) for name in names[:2]) and all(
             not np.isinf(self._told(name)).any() for name in names[2:]
@@ -123,11 +123,11 @@ class Reach:
 
     @cached_property
     def sums(self) -> ExactSums:
-        """The sums of products of the operands and scales that the design can be told.
+        """The sums of products of operands and scales that the design takes.
 
-        With one scale per operand and vector all products of a vector have it: sums are a number of
-        the scales' bits times one of the products', and the exponent of a window is that of the
-        scales and one of the products or of their sum.
+        With one scale per operand and vector, all products of a vector share it: sums have the
+        scales' bits plus those of the products' sums, and a window's exponent is the scales' plus
+        that of a product or of the products' sum.
         """
         low, most, bits, top, fraction = 0, float(self.record.k), 0, 0, 0
         own = (0, 0, 0)
@@ -167,7 +167,7 @@ class Reach:
         low, high = self.sums.low, self.sums.high
         bound = f"sums of {self.record.k} products are at most 2^{high}"
         found = _in_range(mutant, spec, low, (high, bound))
-        if not self.finite:  # what is not finite gives no zero and nothing subnormal
+        if not self.finite:  # infinities and NaN give no zero and no subnormal number
             return found if mutant.name in ("results flushed", "-0 lost") else None
         if found or not _holds(spec.accumulate, self.sums):
             return found
@@ -184,7 +184,7 @@ class Reach:
         return why if alike and _holds(other.accumulate, self.sums) else None
 
     def _one_block(self, mutant: Mutant) -> bool:
-        """Return whether a vector is one block, and what a mutant changes is how its sum is added.
+        """Return whether a vector is one block, and a mutant changes only how its sum is added.
 
         Scales without a sign leave a zero sum +0; a NaN scale has one code in every stage.
         """
@@ -202,7 +202,7 @@ class Reach:
         return same and _nan_code(stage) == _nan_code(changed)
 
     def _every_case(self, mutant: Mutant) -> str | None:
-        """Try every case there is, where these are few."""
+        """Prove by trying every case, if they are few."""
         if self.addends is not Addends.ZERO or self.record.roundings:
             return None
         most = MOST_SLOW_CASES if mutant.slow else MOST_CASES
@@ -290,7 +290,7 @@ class Reach:
         return why if same else None
 
     def _grown_wide(self, mutant: Mutant) -> str | None:
-        """Prove of a wide chain that sums never come to where the mistake shows."""
+        """Prove for a wide chain that no sum reaches the values where the mistake shows."""
         spec, stage = self.record.spec, self.record.spec.accumulate
         nearest = (Rounding.RNE, Rounding.RNA, Rounding.RTZ)
         if not isinstance(stage, Chain) or not self.finite or stage.rounding not in nearest:
@@ -313,10 +313,10 @@ class Reach:
 
 
 def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) -> str | None:
-    """Prove that a mistake at an end of the range does not show in sums that begin from +0.
+    """Prove that a mistake at an end of the range does not show in sums that start from +0.
 
-    ``low``: sums are multiples of 2^low, and so is what they are rounded to; ``most``: the exponent
-    of a bound of sums, and why it is one.
+    ``low``: sums and rounded sums are multiples of 2^low; ``most``: exponent of a bound on sums,
+    and the reason for the bound.
     """
     stage = spec.accumulate
     if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
@@ -341,14 +341,14 @@ def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) ->
 
 
 def _flushes(first: Format, second: Format) -> bool:
-    """Return whether two formats differ in subnormals alone."""
+    """Return whether two formats differ only in subnormals."""
     if not isinstance(first, FloatFormat) or not isinstance(second, FloatFormat):
         return False
     return replace(second, subnormals=first.subnormals) == first
 
 
 def _top(fmt: Format, most: float) -> int:
-    """Return the largest exponent of numbers up to ``most`` that a window compares."""
+    """Return the largest exponent, as a window compares exponents, of numbers up to ``most``."""
     if isinstance(fmt, FixedFormat):
         return max(fmt.max_integer, -fmt.min_integer).bit_length() - 1 + fmt.lsb
     return max(frexp(most)[1] - 1, fmt.exponent_min)
@@ -401,9 +401,9 @@ def _nan_code(stage: Block) -> int | None:
 
 
 def _holds(stage: Stage, sums: ExactSums) -> bool:
-    """Return whether a stage computes such sums without error.
+    """Return whether a stage computes the sums without error.
 
-    Sums begin from +0, so that those of zero are +0.
+    Sums start from +0, so zero sums are +0.
     """
     low, high = sums.low, sums.high
     if isinstance(stage, Block):

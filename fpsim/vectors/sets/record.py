@@ -369,7 +369,7 @@ def accumulators_before(columns: Columns, before: int = 0) -> NDArray[Any]:
 
 
 def _ranks(holds: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return, per vector, how many vectors back the run of accumulating vectors begins."""
+    """Return, per vector, the distance back to the vector that its run accumulates onto."""
     index = np.arange(holds.size)
     rank = index - np.maximum.accumulate(np.where(holds, -1, index))
     # Stable sorts of 16-bit integers take linear time.

@@ -12,7 +12,7 @@ Each deviation of MS-AMP's code from the paper is an option, and ``fp4-dge-occ-m
     weight_scale=input      scales of w per input channel; they vary along the sum, so w is then
                             multiplied as E4M3 (through)
     clamp=token             quantiles of each token, from its sorted elements
-    residual=false          what the clamp took off is lost
+    residual=false          the residual of the clamp is lost
     compare=bfloat16        elements are compared with midpoints in bfloat16
     through=e4m3fn          the FP4 values are cast to E4M3 with one scale per tensor and multiplied
                             so (which scale is not said; here amax / 448)

@@ -349,7 +349,7 @@ class _Shifted(Step):
             zero = s.lanes.constant(0.0, False)
             below = p.reals["flush_below"] > result.magnitude_bits.as_real
             result = below.where(zero, result)
-        # A result that became zero keeps the sign of s; told to round down, M - M is -0.
+        # A result that became zero keeps the sign of s; in a mode that rounds down, M - M is -0.
         bits = result.magnitude_bits if mode == "rdn" else result.as_bits
         result = (bits | sign).as_real
         if _saturates(self.stage):

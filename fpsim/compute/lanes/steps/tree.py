@@ -400,7 +400,7 @@ class _WideNode(_Node):
         if self.tree.rounding is Rounding.RDN:
             more = [] if own is None else [(own, None)]
             total = _zero_of_signs(total, [*children, *more], True)
-        # No error, but what the sum has beyond subnormal results must not be lost.
+        # The sum is exact; its bits below a subnormal result's last place must not be lost.
         return self.rounded(Sum.exact(total), p)
 
 
