@@ -58,11 +58,14 @@ from fpsim.kernels.llvm.side_by_side import (
 from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, Vec
 
 Array = NDArray[Any]
+#: Elements of blocks that have programs of their own, where loops of a known length are faster.
+USUAL = (16,)
 #: Bits of the magnitude of infinity.
 INFINITE = 0x7F800000
 
 __all__ = [
     "INFINITE",
+    "USUAL",
     "CastArrays",
     "CastKind",
     "cast_blocks",
@@ -100,7 +103,9 @@ class CastKind(NamedTuple):
     levels: tuple[SubBlocks, ...]  #: of ratios that fit the largest magnitudes
     sub: SubBlocks | None  #: sub-blocks of the last level, and the products of ratios
     tops: Tops | None
-    block: int  #: elements of a block that has sub-blocks or top elements, else 0
+    block: (
+        int  #: elements of a block if they are `USUAL` or it has sub-blocks or top elements, else 0
+    )
 
 
 class CastArrays(NamedTuple):
@@ -375,12 +380,12 @@ def cast_blocks(
 
 
 @cache
-def _largest_magnitudes() -> Callable[..., None]:
+def _largest_magnitudes(known: int) -> Callable[..., None]:
     def build(b: Blocks) -> None:
-        largest = b.largest(0, b.number(1, 0, INDEX), lambda bits: bits & MAGNITUDE)
-        b.put(2, WORD, largest)
+        block = INDEX(known) if known else b.number(1, 0, INDEX)
+        b.put(2, WORD, b.largest(0, block, lambda bits: bits & MAGNITUDE))
 
-    return _program("magnitudes", 3, build)
+    return _program(f"magnitudes {known}", 3, build)
 
 
 def largest_magnitudes(x: Array, block: int, out: Array, first: int, stop: int) -> None:
@@ -395,7 +400,8 @@ def largest_magnitudes(x: Array, block: int, out: Array, first: int, stop: int) 
         first: first block.
         stop: block after the last.
     """
-    _largest_magnitudes()(x, np.array([block]), out, first, stop)
+    known = block if block in USUAL else 0
+    _largest_magnitudes(known)(x, np.array([block]), out, first, stop)
 
 
 @cache

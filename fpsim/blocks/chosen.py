@@ -211,6 +211,8 @@ def choose(
     if plan.kind.by == "row":
         row_of = np.repeat(np.arange(rows, dtype=np.int32), whole[1] * pieces)
     kind = plan.kind._replace(each=each, given=given)
+    if block in loops.USUAL:
+        kind = kind._replace(block=block)
 
     def work(first: int, stop: int) -> None:
         arrays = loops.CastArrays(

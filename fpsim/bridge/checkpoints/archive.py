@@ -21,9 +21,9 @@ __all__ = ["Archive", "check_names", "read_json"]
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-#: Suffixes of files with pickles.
+#: Files that hold pickles.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: Most bytes of a JSON file.
+#: Largest JSON file that is read.
 _MOST_JSON = 256 << 20
 
 
@@ -31,8 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file.
 
     Raises:
-        FpsimError: a file that cannot be read, or whose JSON is no object; the message names the
-            file.
+        FpsimError: a file that cannot be read or holds something else, naming it.
     """
     try:
         if path.stat().st_size > _MOST_JSON:
@@ -52,11 +51,11 @@ class Archive(Mapping[str, torch.Tensor]):
     """Tensors by name, each a view of its file.
 
     Args:
-        folder: folder of the checkpoint.
+        folder: of the checkpoint.
 
     Raises:
-        FpsimError: no safetensors file, a file that is missing, truncated or damaged, a name in two
-            files, or an index that contradicts its files.
+        FpsimError: no safetensors file, one that is missing, truncated or not what it claims, a
+            name that two files have, or an index that does not fit its files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,7 +108,7 @@ class Archive(Mapping[str, torch.Tensor]):
 
 
 def check_names(names: Iterable[str], path: Path) -> None:
-    """Refuse names of tensors that an error sentence cannot quote unchanged.
+    """Refuse names of tensors that no error sentence can quote as they are.
 
     Raises:
         FpsimError: a name with a line break or another character that is not printable.
