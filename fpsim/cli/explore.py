@@ -139,7 +139,7 @@ def register(commands: Commands) -> None:
     sub.add_argument(
         "--budget",
         required=True,
-        help="least accuracy, such as 'perplexity <= 1.02 * exact' (or float)",
+        help="limit of a figure, such as 'perplexity <= 1.02 * exact' (or float)",
     )
     sub.add_argument(
         "--minimize", default="area", help="cost: area, depth, flipflops, energy or bits"

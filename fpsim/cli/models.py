@@ -161,7 +161,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 def _text_options(sub: Any) -> None:
     sub.add_argument("--model", default="smollm2-135m", help=MODEL_HELP)
-    sub.add_argument("--bits", help="E/W/A, such as 4/4/8; 16 is floating point")
+    sub.add_argument("--bits", help="of embeddings, weights, activations, as 4/4/8; 16: float")
     sub.add_argument("--text", type=Path, help="text file; default: Python's help topics")
     sub.add_argument("--windows", type=int, default=4, help="windows of the text")
     sub.add_argument("--window", type=int, default=512, help="tokens per window")
@@ -198,7 +198,7 @@ def register(commands: Commands) -> None:
     _text_options(sub)
     sub.add_argument(
         "--recipe",
-        help="such as mxfp4 (default), nvfp4-weights, llm-fp4 none; FORMAT.toml or FILE.py:Class",
+        help="such as mxfp4 (default), nvfp4-weights, llm-fp4, none; FORMAT.toml, FILE.py:Class",
     )
     sub.add_argument(
         "--checkpoint",
@@ -213,7 +213,7 @@ def register(commands: Commands) -> None:
     sub.add_argument(
         "--nibbles",
         choices=("low-first", "high-first", "halves"),
-        help="of a checkpoint whose bytes have another order than its layout",
+        help="order of a checkpoint's 4-bit codes in bytes, if not that of its layout",
     )
     sub.add_argument(
         "--swizzled",
@@ -229,7 +229,10 @@ def register(commands: Commands) -> None:
         help="measure token by token too, where no scale depends on later tokens",
     )  # fmt: skip
     sub.add_argument(
-        "--no-baseline", dest="baseline", action="store_false", help="do not measure float32 too"
+        "--no-baseline",
+        dest="baseline",
+        action="store_false",
+        help="skip float32 (default: measure it too)",
     )
 
     sub = commands.add(

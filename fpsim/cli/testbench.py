@@ -203,7 +203,7 @@ def register(commands: Commands) -> None:
     sub.add_argument("--stall", type=float, default=0.1, metavar="SHARE",
                      help="share of clocks without a beat, or that take no result")  # fmt: skip
     sub.add_argument("--resets", type=float, default=0.0, metavar="SHARE",
-                     help="share of vectors before which a reset cuts another one off")  # fmt: skip
+                     help="share of vectors before which a reset stops another vector")  # fmt: skip
     sub.add_argument(
         "--stall-seed", type=int, default=1, metavar="SEED", help="seed of stalls and resets"
     )

@@ -129,7 +129,7 @@ def register(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="MAC.h",
-        help="the header; two C files are written beside it",
+        help="the header; a SystemVerilog package and a C program go beside it",
     )
     sub.add_argument("--k", type=int, help="elements per call of the DPI-C function")
     sub.add_argument(
