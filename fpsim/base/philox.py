@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 
-__all__ = ["Philox", "philox4x32"]
+__all__ = ["Philox", "check_seed", "numpy_generator", "philox4x32"]
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -44,9 +44,8 @@ class Philox:
     """
 
     def __init__(self, seed: int, stream: int = 0) -> None:
-        for name, value in (("seed", seed), ("stream", stream)):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
-                raise FpsimError(f"{name}: {value!r} is not an integer in 0..2^64 - 1")
+        check_seed(seed)
+        check_seed(stream, "stream")
         self._key = (seed & _MASK, seed >> 32)
         self._stream = (stream & _MASK, stream >> 32)
         self._position = 0
@@ -72,3 +71,19 @@ class Philox:
         """Return ``count`` integers of ``width`` uniform bits, 1..64."""
         pairs = self.words(2 * count).astype(np.uint64).reshape(-1, 2)
         return ((pairs[:, 1] << np.uint64(32)) | pairs[:, 0]) >> np.uint64(64 - width)
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raise `FpsimError`, beginning with ``name``, unless a seed is an integer in 0..2^64 - 1."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 64:
+        raise FpsimError(f"{name}: {seed!r} is not an integer in 0..2^64 - 1")
+
+
+def numpy_generator(seed: int) -> np.random.Generator:
+    """Return NumPy's own generator, for numbers that no file holds.
+
+    Raises:
+        FpsimError: a seed that is not an integer in 0..2^64 - 1.
+    """
+    check_seed(seed)
+    return np.random.default_rng(seed)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.philox import numpy_generator
 from fpsim.base.progress import counted
 from fpsim.compute.scalar.dot_products import dot_codes
 from fpsim.compute.values import Rows
@@ -117,8 +118,8 @@ def study(
         Codes and values by order, and the exact sum.
 
     Raises:
-        FpsimError: operands that do not fit the unit, several dot products, or a unit that rounds
-            at random.
+        FpsimError: operands that do not fit the unit, several dot products, a unit that rounds at
+            random, or a negative seed.
     """
     spec: MacSpec = getattr(unit, "spec", unit)
     if spec.random_bits:
@@ -156,7 +157,7 @@ def _orders(keys: Array, count: int, seed: int) -> tuple[list[str], Array]:
     given = np.arange(keys.size)
     ascending = np.argsort(keys, kind="stable")
     small = np.argsort(np.abs(keys), kind="stable")
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     orders = [given, given[::-1], ascending, ascending[::-1], small, small[::-1]]
     orders += [rng.permutation(keys.size) for _ in range(count)]
     return [*ORDERS[:-1], *[ORDERS[-1]] * count], np.array(orders)

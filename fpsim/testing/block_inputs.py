@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.philox import numpy_generator
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
@@ -55,7 +56,7 @@ def block_inputs(fmt: BlockFormat, seed: int) -> BlockInputs:
     the float32 numbers beside them. Elements: values and midpoints of the element format at the
     block's scale and the float32 numbers beside them, zeros, and random ones.
     """
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     if fmt.rule in POWER_RULES:
         tops = _power_tops(fmt)
         units = 2.0 ** (np.floor(np.log2(tops.astype(np.float64))) - element_exponent(fmt.element))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
+from fpsim.base.philox import check_seed, numpy_generator
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.testing.contract import Arrays, Returns, Subject, as_codes_or_values, importable
 from fpsim.testing.neighbours import Neighbours, same_values
@@ -159,6 +160,7 @@ def check_dot(
             or shape.
     """
     made = get_unit(unit)
+    check_seed(seed)
     for name, value, allowed in (
         ("form", form, ("matmul", "batched", "dot")), ("operands", operands, ("codes", "values")),
     ):  # fmt: skip
@@ -253,7 +255,7 @@ def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
     """Run one matrix product: rows of ``a`` against columns of ``b``, with the rows' addends."""
     n, k = columns["a"].shape
     batch = BATCH if task.form == "batched" else 1
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     spread = np.linspace(0, n - 1, batch * (COLUMNS - 2)).astype(np.int64)
     picks = np.concatenate([spread, rng.integers(0, n, batch)]).reshape(-1, batch).T
     plain = np.full((batch, 1, k), _one_code(task.record.spec.b), dtype=columns["b"].dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.philox import numpy_generator
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.inputs import check_int
 from fpsim.formats.names import get_format
@@ -112,7 +113,7 @@ def _points(fmt: Format, bits: int, seed: int) -> _Points:
         values = fmt.decode(codes)
     near = Neighbours.of(fmt, values[:-1])
     low, high = near.below, near.above
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     grid = 2.0**-bits
     parts = np.array([0.0, grid, grid / 2, 1.5 * grid, 0.5, 0.5 - grid / 4, 0.75, 1 - grid])
     drawn = rng.uniform(0, 1, (low.size, 2))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.base.philox import numpy_generator
 
 __all__ = ["hadamard", "hadamard_size", "random_hadamard"]
 
@@ -77,5 +78,5 @@ def hadamard_size(width: int, largest: int) -> int:
 
 def random_hadamard(size: int, seed: int) -> NDArray[np.float64]:
     """Return diag(random signs) times `hadamard`; raises FpsimError for an order without one."""
-    signs = np.random.default_rng(seed).integers(0, 2, size) * 2.0 - 1
+    signs = numpy_generator(seed).integers(0, 2, size) * 2.0 - 1
     return signs[:, None] * hadamard(size)
