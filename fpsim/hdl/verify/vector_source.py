@@ -207,7 +207,7 @@ def made_for(
     else:
         addends = dut.adapter is not None or dut.carries("c")
     wanted = {"strategy": strategy, "count": count, "seed": seed, "start": start}
-    made = plan(spec, k=k, group=group, told=_told_operands(dut, spec, k, group), **wanted)  # type: ignore[arg-type]
+    made = plan(spec, k=k, group=group, allowed=_told_operands(dut, spec, k, group), **wanted)  # type: ignore[arg-type]
     if strategy == "exhaustive" and not addends:
         cases = every_case(made.record, block_size(made.record), addends=False)
         made = made if cases is None else replace(made, parts=(cases,))

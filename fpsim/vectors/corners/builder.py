@@ -18,12 +18,12 @@ __all__ = ["VectorBuilder"]
 class VectorBuilder:
     """Vectors in order, in named sections; a field without a value is neutral.
 
-    ``told``: codes that the operands may have, as in `Palette`.
+    ``allowed``: codes that the operands may have, as in `Palette`.
     """
 
-    def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
+    def __init__(self, record: Record, allowed: Mapping[str, Codes] | None = None) -> None:
         self.record = record
-        self.palette = Palette(record, told)
+        self.palette = Palette(record, allowed)
         self._parts: list[Columns] = []
         self._names: list[tuple[str, int]] = []
         self.count = 0

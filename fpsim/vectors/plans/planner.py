@@ -49,7 +49,7 @@ def plan(
     group: int | None = None,
     flags: bool = False,
     start: str = "dot",
-    told: Mapping[str, NDArray[np.int64]] | None = None,
+    allowed: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> VectorPlan:
     """Plan a set of vectors of a unit; equal arguments give equal sets on every computer.
 
@@ -73,8 +73,8 @@ def plan(
             it; ``clear``, nowhere: sums start from +0, and vectors that need another addend
             are left out. ``load`` and ``clear`` use only the operations idle, clear, mac (and
             load), as a multiply-accumulate unit has them.
-        told: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; all codes
-            of an operand that is not in it. Random vectors take any code.
+        allowed: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; all
+            codes of an operand that is not in it. Random vectors take any code.
 
     Returns:
         The plan: ``count``, ``sections``, ``record`` (the fields of a vector), and its blocks.
@@ -93,9 +93,9 @@ def plan(
     if every is not None:
         return VectorPlan(record, strategy, seed, (every,), start)
     if strategy in ("exhaustive", "mixed"):
-        parts += _made_here(record, start, add_products, told)
+        parts += _made_here(record, start, add_products, allowed)
     if strategy in ("directed", "mixed"):
-        parts += _made_here(record, start, add_corner_classes, told)
+        parts += _made_here(record, start, add_corner_classes, allowed)
     if strategy in ("random", "mixed"):
         streams = count if start != "dot" else count // STREAM_SHARE if record.feeds_back else 0
         for name, total, make in (
@@ -148,10 +148,10 @@ def _made_here(
     record: Record,
     start: str,
     add: Callable[[VectorBuilder], None],
-    told: Mapping[str, NDArray[np.int64]] | None,
+    allowed: Mapping[str, NDArray[np.int64]] | None,
 ) -> list[PlannedSection]:
     """Return the sections that a function appends, with sums begun as ``start`` says."""
-    builder = VectorBuilder(record, told)
+    builder = VectorBuilder(record, allowed)
     add(builder)
     columns, sections = builder.columns(), builder.sections()
     if start == "dot":

@@ -195,7 +195,7 @@ def random_tiles(
     size: TileSize,
     count: int,
     seed: int,
-    told: Mapping[str, Codes] | None = None,
+    allowed: Mapping[str, Codes] | None = None,
 ) -> TilePlan:
     """Plan tiles of finite random codes; odd ones have addends, scales are near one.
 
@@ -204,7 +204,7 @@ def random_tiles(
         size: M, N and K; without K it is a vector's, but at least `LEAST_K`.
         count: number of tiles, 1..2^20.
         seed: 0..2^64 - 1.
-        told: codes that ``a`` and ``b`` may have, ascending, as in a code table; all codes of an
+        allowed: codes that ``a`` and ``b`` may have, ascending, as in a code table; all codes of an
             operand that is not in it.
 
     Returns:
@@ -218,7 +218,7 @@ def random_tiles(
     least = LEAST_K if record.feeds_back else record.k
     whole = TileSize(size.m, size.n, size.k or max(record.k, least))
     names = tuple(f"tile-{i}" for i in range(count))
-    return TilePlan(record, whole, names, _Random(record, whole, seed, told), seed=seed)
+    return TilePlan(record, whole, names, _Random(record, whole, seed, allowed), seed=seed)
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ class _Random:
     record: Record
     size: TileSize
     seed: int
-    told: Mapping[str, Codes] | None
+    allowed: Mapping[str, Codes] | None
 
     def __call__(self, index: int) -> Tile:
         assert self.size.k is not None
         sides = (self.size.m, self.size.n)
-        codes = random_tile(self.record, self.seed, index, sides, self.size.k, self.told)
+        codes = random_tile(self.record, self.seed, index, sides, self.size.k, self.allowed)
         return Tile(f"tile-{index}", **codes)

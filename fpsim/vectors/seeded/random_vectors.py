@@ -85,7 +85,7 @@ def random_streams(record: Record, seed: int, block: int, count: int, load: bool
 
 def random_tile(
     record: Record, seed: int, tile: int, sides: tuple[int, int], length: int,
-    told: Mapping[str, Codes] | None = None,
+    allowed: Mapping[str, Codes] | None = None,
 ) -> dict[str, Codes]:  # fmt: skip
     """Draw the operands of one tile of a matrix product, all of them finite.
 
@@ -95,7 +95,7 @@ def random_tile(
         tile: number of the tile, which selects the random stream; even tiles have addends of +0.
         sides: M and N.
         length: K.
-        told: codes that ``a`` and ``b`` may have, ascending; all codes of an operand not in it.
+        allowed: codes that ``a`` and ``b`` may have, ascending; all codes of an operand not in it.
 
     Returns:
         Codes: ``a`` (M, K), ``b`` (N, K), ``c`` (M, N), multiples of 1/8 in -256..256 cut to the
@@ -103,7 +103,7 @@ def random_tile(
         2^-6..2^6, 2 G scales if split by sign.
     """
     draw, spec = Draw(seed, _TILES + tile), record.spec
-    palette = Palette(record, told) if told else _palette(record)
+    palette = Palette(record, allowed) if allowed else _palette(record)
     codes: dict[str, Codes] = {}
     for operand, side in zip("ab", sides, strict=True):
         codes[operand] = draw.codes(getattr(palette, operand), side, length)

@@ -28,12 +28,12 @@ def _nearest(fmt: Format, value: float) -> int:
 class Palette:
     """Codes for vectors: operands, their products, scales and addends.
 
-    ``told`` are the codes that operands ``a`` and ``b`` may have, ascending; all codes of an
+    ``allowed`` are the codes that operands ``a`` and ``b`` may have, ascending; all codes of an
     operand that is not in it.
     """
 
-    def __init__(self, record: Record, told: Mapping[str, Codes] | None = None) -> None:
-        self.record, self.spec, self.told = record, record.spec, told or {}
+    def __init__(self, record: Record, allowed: Mapping[str, Codes] | None = None) -> None:
+        self.record, self.spec, self.allowed = record, record.spec, allowed or {}
         self.nan = takes_nan(record.spec)
 
     @cached_property
@@ -48,8 +48,8 @@ class Palette:
 
     def _told(self, operand: str, codes: Codes) -> Codes:
         """Return the codes among ``codes`` that the operand may have."""
-        told = self.told.get(operand)
-        return codes if told is None else codes[np.isin(codes, told)]
+        allowed = self.allowed.get(operand)
+        return codes if allowed is None else codes[np.isin(codes, allowed)]
 
     def special(self, operand: str) -> Codes:
         """Return up to four codes without a finite value."""
@@ -122,7 +122,7 @@ class Palette:
     def zero(self, operand: str) -> int:
         """Return the code nearest to zero, +0 if the operand has it."""
         fmt: Format = getattr(self.spec, operand)
-        if operand not in self.told:
+        if operand not in self.allowed:
             return _nearest(fmt, 0.0)
         codes: Codes = getattr(self, operand)
         return int(codes[np.abs(fmt.decode(codes)).argmin()])
