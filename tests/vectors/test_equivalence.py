@@ -137,8 +137,20 @@ def test_reversed_sums_meet_other_random_integers() -> None:
         assert bool(equivalent(record, reversed_order)) == same
 
 
-def test_no_result_is_negative_zero_where_no_block_sum_underflows() -> None:
-    """Half precision under two scales of UE4M3: multiples of 2^-43, of more bits than float32."""
-    record = Record.of(get_unit("e5m10.ue4m3fnxe2m1.ue4m3fn-block16-into-chain-e8m23").spec)
-    lost = next(m for m in mutants_of(record) if m.name == "-0 lost")
-    assert "least subnormal" in str(equivalent(record, lost))
+@pytest.mark.parametrize("name", ["-0 lost", "-0 lost in the addend"])
+def test_a_negative_sum_under_a_scale_of_zero_is_negative_zero(name: str) -> None:
+    """UE4M3 has a code for 0, and -1 * 0 + -0 = -0."""
+    record = shape_of("e2m1.ue4m3fnxe2m1.ue4m3fn-block4-into-chain-e8m23", 4, 4)
+    mutant = next(m for m in mutants_of(record) if m.name == name)
+    assert equivalent(record, mutant) is None
+    columns = plan_set(record.spec, strategy="directed", k=4, group=4).columns()
+    (fate,) = kills(record, columns, [mutant])
+    assert fate.vector is not None
+
+
+def test_a_block_with_scales_per_sign_is_its_own_mirror_image() -> None:
+    record = shape_of("e2m1.e5m2.split-block4-into-chain-e8m7", 4, 4)
+    reverse = next(m for m in mutants_of(record) if m.name == "order reversed")
+    assert equivalent(record, reverse) == "one block: its sum is exact"
+    two = shape_of("e2m1.e5m2.split-block4-into-chain-e8m7", 8, 4)
+    assert equivalent(two, reverse) is None

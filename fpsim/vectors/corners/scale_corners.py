@@ -39,6 +39,15 @@ def scale_corners(builder: VectorBuilder) -> None:
         builder.add(**one_vector(builder, *row), a_scale=pairs[:, 0], b_scale=pairs[:, 1])
     if builder.record.groups > 1 or builder.record.spec.sign_split != "none":
         _scales_side_by_side(builder, a_codes, b_codes)
+    fmt = float_format(builder)
+    for name in ("a_scale", "b_scale") if fmt is not None and fmt.has_negative_zero else ():
+        scale = getattr(builder.record.spec, name)
+        if not scale.signed and not scale.decode([0])[0]:  # a negative sum under 0 is -0
+            low, gap = palette.product("smallest"), repeated(builder, zero, max(k - 2, 0))
+            assert fmt is not None
+            for row in ([low] * k, [high] * k, [palette.product("tiny"), *gap, low]):
+                operands = one_vector(builder, *row)
+                builder.add(**operands, **{name: 0}, c=both_signs(fmt, np.array([0])))
 
 
 def _scales_side_by_side(builder: VectorBuilder, a_codes: Codes, b_codes: Codes) -> None:

@@ -101,6 +101,10 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
         whole = record.k == stage.products and changed.products is None
         if whole and _only(stage, changed, "products"):
             return f"all {record.k} products are one step"
+        leaves = stage.lanes if stage.lanes > 1 else stage.products or record.k
+        leaves += stage.lanes == 1 and stage.addend is Joins.LEAF
+        if leaves <= min(stage.radix, changed.radix) and _only(stage, changed, "radix"):
+            return f"one node adds all {leaves}"
     if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
         return _products_are_codes(record, stage)
     return None
@@ -178,29 +182,15 @@ def _windows_of_blocks(record: Record, stage: Block, changed: Block) -> str | No
     limits = [x.product_limit for x in (first, second) if x.product_limit is not None]
     if limits and high <= min(limits) and _only(first, second, "product_limit"):
         return f"every scaled block sum is below 2^{high}"
-    if _shows_negative_blocks(record, first) and _only(first, second, "signed_zero"):
-        return "a block of zeros is +0, and no window drops all that is negative: no -0"
     return None
-
-
-def _shows_negative_blocks(record: Record, stage: Aligned) -> bool:
-    """Return whether a window keeps a bit of its largest term, scaled block sum or addend."""
-    spec, fmt = record.spec, stage.format
-    scales = [f for f in (spec.a_scale, spec.b_scale) if _is_float(f) and not f.signed]
-    if len(scales) < 2 or stage.addend is not Addend.EARLY or stage.rounding is Rounding.RDN:
-        return False
-    below = sum(f.mantissa_bits for f in scales) - sum(exponents(f)[0] for f in (spec.a, spec.b))
-    # Exponents of windows are those of scales at least, or of the addend alone, which is then kept.
-    last = sum(f.exponent_min for f in scales) - stage.fraction_bits
-    gradual = fmt.subnormals is Subnormals.GRADUAL and last >= fmt.exponent_min - fmt.mantissa_bits
-    return gradual and stage.fraction_bits >= max(below, stage.result.mantissa_bits)
 
 
 def _parts_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
     """Prove that an exact sum takes its blocks whole or in parts."""
     spec = record.spec
     exact = isinstance(stage.into, Exact) and stage.convert is None
-    if not exact or not _only(stage, changed, "size") or spec.a_scale.signed or spec.b_scale.signed:
+    positive = _is_positive(spec.a_scale) and _is_positive(spec.b_scale)
+    if not exact or not positive or not _only(stage, changed, "size"):
         return None
     return "scaled sums of the parts of a block add up to its own, exactly"
 
@@ -272,9 +262,8 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
             fits = _holds(outer.format, stage.inner.result)
             if fits and not stage.inner.signed_zero:
                 return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
-    scales = (record.spec.a_scale, record.spec.b_scale)
-    unsigned = not any(s.signed for s in scales)
-    multiples = isinstance(stage, Block) and unsigned and _never_underflow(record, stage)
+    positive = _is_positive(record.spec.a_scale) and _is_positive(record.spec.b_scale)
+    multiples = isinstance(stage, Block) and positive and _never_underflow(record, stage)
     if multiples and mutant.name == "-0 lost":
         return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
@@ -283,9 +272,14 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
         and stage.convert is None
     ):
         into = stage.into
-        if unsigned and isinstance(into, Chain | Exact) and into.rounding is not Rounding.RDN:
-            return "a zero block sum is +0 and scales have no sign: -0 + +0 = +0, and -0 + p = p"
+        if positive and isinstance(into, Chain | Exact) and into.rounding is not Rounding.RDN:
+            return "a zero block sum is +0 under scales above 0: -0 + +0 = +0, and -0 + p = p"
     return None
+
+
+def _is_positive(scale: Format) -> bool:
+    """Return whether scales are above 0: under one of 0 a negative sum is -0."""
+    return not scale.signed and bool(scale.decode([0])[0])
 
 
 def _is_float(fmt: Format) -> TypeGuard[FloatFormat]:
