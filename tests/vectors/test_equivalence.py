@@ -42,6 +42,7 @@ UNITS = [
     ("e3m2-block4-into-exact-e8m23", 8, 4),
     ("e3m2-block4-into-exact-e8m23", 4, 4),
     ("e2m1.e5m2.split-block4-into-chain-e8m7", 8, 4),
+    ("e2m1.e5m2.split-block4-into-chain-e8m7", 4, 4),
     ("e2m1.ue4m3fn-block4-into-chain-e8m23", 8, 4),
     ("e5m10.ue4m3fnxe2m1.ue4m3fn-block4-into-chain-e8m23", 8, 4),
     ("e2m1-chunked4-of-chain-e5m10-into-chain-e8m23", 8, None),
